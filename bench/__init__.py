@@ -1,0 +1,1 @@
+"""Benchmarks: each figure that we claim, against its peer, in one run."""

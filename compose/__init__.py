@@ -1,0 +1,1 @@
+"""Ways to run many nodes on one machine."""

@@ -1,0 +1,1 @@
+"""Control plane: accept pipelines, place their jobs, remember what happened."""

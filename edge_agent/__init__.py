@@ -1,0 +1,1 @@
+"""Agent: the process on a node that prepares, runs and reports attempts."""

@@ -1,0 +1,1 @@
+"""Shoal: client, command line and what job code imports."""

@@ -1,0 +1,1 @@
+"""Archive: object stores, manifests and uploads."""

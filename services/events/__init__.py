@@ -1,0 +1,1 @@
+"""Events: the outbox, the CloudEvents envelope and the MQTT publisher."""

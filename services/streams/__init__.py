@@ -1,0 +1,1 @@
+"""Streams: ordered records in blocks, with sequence, credit, retention and resume."""

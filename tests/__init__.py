@@ -1,0 +1,1 @@
+"""Tests of Shoal, one folder per lane."""

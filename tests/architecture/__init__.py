@@ -1,0 +1,1 @@
+"""Architecture tests: the rules of the tree, checked on the tree itself."""

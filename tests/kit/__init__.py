@@ -1,0 +1,1 @@
+"""Shared fixtures: real servers, free ports and the one way to wait for a condition."""

@@ -1,0 +1,1 @@
+"""Lab tests: several hosts as network namespaces."""

@@ -1,0 +1,1 @@
+"""Simulation tests: many machines on a virtual clock and a seeded network."""

@@ -1,0 +1,1 @@
+"""Unit tests: pure machines and small parts, without servers."""
