@@ -1,1 +1,4 @@
-"""What the mesh is made of; the parts beneath this package never import each other, but for runtime."""
+"""What the mesh is made of.
+
+The packages beneath never import each other; each may import services.runtime.
+"""

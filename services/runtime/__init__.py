@@ -1,1 +1,1 @@
-"""Foundation of every process: the machine protocol, its driver, process entry, log, rpc, backoff."""
+"""Foundation of every process: machine protocol, driver, process entry, log, rpc, backoff."""

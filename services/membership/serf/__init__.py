@@ -1,0 +1,1 @@
+"""Serf's layer over the gossip: tags, intents, events, queries, coordinates, keys."""

@@ -1,0 +1,148 @@
+"""The asyncio shell around one machine."""
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from services.runtime.machine import Machine
+
+EventT = TypeVar("EventT")
+EffectT = TypeVar("EffectT")
+
+
+class OutcomesOverflowError(RuntimeError):
+    """An effect's performer posted more events than the inbox may hold."""
+
+
+class Driver(Generic[EventT, EffectT]):
+    """Drives one machine: the deadline first, then one event, then everybody else's turn.
+
+    The other order starves timers on a busy inbox. Effects are performed one at a time and in
+    order, so an effect that records is done before the one that acts begins. Stop it by cancelling
+    `run`; whatever `act` raises ends `run`, since a failure that the machine should know about has
+    to come back as an event.
+
+    Args:
+        machine: the core.
+        act: performs one effect; a plain function or one that returns an awaitable.
+        clock: seconds on a monotonic clock, the one that the machine's deadlines are on.
+        inbox_size: how many events may wait.
+    """
+
+    def __init__(
+        self,
+        machine: Machine[EventT, EffectT],
+        act: Callable[[EffectT], Awaitable[None] | None],
+        clock: Callable[[], float],
+        *,
+        inbox_size: int = 1024,
+    ) -> None:
+        if inbox_size < 1:
+            raise ValueError(f"inbox_size is {inbox_size}; it has to be at least 1")
+        self._machine = machine
+        self._act = act
+        self._clock = clock
+        self._inbox_size = inbox_size
+        self._inbox: asyncio.Queue[EventT] = asyncio.Queue(inbox_size)
+        # What `act` posts while the driver waits for it: the inbox may be full, and only the
+        # driver empties it, so these may not wait there.
+        self._outcomes: deque[EventT] = deque()
+        self._task: asyncio.Task[object] | None = None
+        self.refused = 0
+
+    async def post(self, event: EventT) -> None:
+        """Hand over an event and wait for room in the inbox, which slows a busy source down.
+
+        Raises:
+            OutcomesOverflowError: when called from `act` more often than the inbox is large.
+        """
+        if self._acting():
+            self._keep_outcome(event)
+        else:
+            await self._inbox.put(event)
+
+    def offer(self, event: EventT) -> bool:
+        """Hand over an event if there is room, and say whether there was.
+
+        For sources that cannot wait, such as datagrams; `refused` counts what found no room.
+
+        Raises:
+            OutcomesOverflowError: when called from `act` more often than the inbox is large.
+        """
+        if self._acting():
+            self._keep_outcome(event)
+            return True
+        try:
+            self._inbox.put_nowait(event)
+        except asyncio.QueueFull:
+            self.refused += 1
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Drive the machine until cancelled or until `act` raises.
+
+        Raises:
+            RuntimeError: when it runs already.
+        """
+        if self._task is not None:
+            raise RuntimeError("this driver runs already; build one driver for each machine")
+        self._task = asyncio.current_task()
+        try:
+            while True:
+                await self._turn()
+                # One turn for everybody else, even when the inbox is never empty.
+                await asyncio.sleep(0)
+        finally:
+            self._task = None
+
+    async def _turn(self) -> None:
+        now = self._clock()
+        deadline = self._machine.deadline()
+        if deadline is not None and deadline <= now:
+            await self._perform(self._machine.tick(now))
+            event = self._waiting()
+        else:
+            event = self._waiting() or await self._next(
+                None if deadline is None else deadline - now
+            )
+        if event is not None:
+            await self._perform(self._machine.handle(event, self._clock()))
+
+    async def _perform(self, effects: Sequence[EffectT]) -> None:
+        for effect in effects:
+            doing = self._act(effect)
+            if inspect.isawaitable(doing):
+                await doing
+
+    def _waiting(self) -> EventT | None:
+        if self._outcomes:
+            return self._outcomes.popleft()
+        return None if self._inbox.empty() else self._inbox.get_nowait()
+
+    async def _next(self, within_seconds: float | None) -> EventT | None:
+        try:
+            async with asyncio.timeout(within_seconds):
+                return await self._inbox.get()
+        except TimeoutError:
+            return None
+
+    def _acting(self) -> bool:
+        return self._task is not None and _current_task() is self._task
+
+    def _keep_outcome(self, event: EventT) -> None:
+        if len(self._outcomes) >= self._inbox_size:
+            raise OutcomesOverflowError(
+                f"performing effects posted {self._inbox_size} events that nobody has taken yet, "
+                f"the next one is {event!r}; post from a task of its own instead"
+            )
+        self._outcomes.append(event)
+
+
+def _current_task() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # a callback of another thread: no loop runs here
+        return None
