@@ -1,0 +1,124 @@
+"""States, reasons and stored things: the nouns that the command, the controller and the agents share."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class JobState(enum.IntEnum):
+    """State of a job or of one of its attempts; the numbers are those of the contract."""
+
+    QUEUED = 1
+    ASSIGNED = 2
+    PREPARING = 3
+    RUNNING = 4
+    DRAINING = 5
+    ARCHIVING = 6
+    SUCCEEDED = 7
+    FAILED = 8
+    CANCELLED = 9
+    LOST = 10
+    RETRY_WAIT = 11
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing comes after it for an attempt."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.LOST})
+
+
+class PipelineState(enum.IntEnum):
+    """State of a pipeline, derived from its jobs; the numbers are those of the contract."""
+
+    QUEUED = 1
+    RUNNING = 2
+    SUCCEEDED = 3
+    FAILED = 4
+    CANCELLED = 5
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the pipeline has ended."""
+        return self >= PipelineState.SUCCEEDED
+
+
+class MemberState(enum.IntEnum):
+    """State of a member, as in SWIM; the numbers are those of the contract."""
+
+    UNKNOWN = 0
+    ALIVE = 1
+    SUSPECT = 2
+    DEAD = 3
+    LEFT = 4
+
+
+class ReasonCode(enum.StrEnum):
+    """Why an attempt, a job or a pipeline ended as it did."""
+
+    NONE = ""
+    EXIT = "EXIT"
+    SIGNAL = "SIGNAL"
+    TIMEOUT = "TIMEOUT"
+    INSTALL = "INSTALL"
+    BUNDLE = "BUNDLE"
+    FETCH = "FETCH"
+    ARTIFACT_CHECKSUM = "ARTIFACT_CHECKSUM"
+    START = "START"
+    STREAM = "STREAM"
+    REWIND = "REWIND"
+    ARCHIVE = "ARCHIVE"
+    LOST = "LOST"
+    NEIGHBOUR = "NEIGHBOUR"
+    CANCELLED = "CANCELLED"
+    FENCED = "FENCED"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A code for programs, its number (exit status, signal), and one sentence for people."""
+
+    code: ReasonCode = ReasonCode.NONE
+    number: int = 0
+    message: str = ""
+
+    @property
+    def short(self) -> str:
+        """`EXIT 3`, `INSTALL`: the form shown in tables."""
+        return f"{self.code} {self.number}" if self.number else str(self.code)
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One stored object: path relative to the job's folder, size in bytes, SHA-256 in hex, key in the archive."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a node has, or what is claimed of it: cores, bytes, device classes."""
+
+    cpus: float = 0.0
+    memory_bytes: int = 0
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCounters:
+    """Counters of one port of a job, summed over its lanes."""
+
+    port: str
+    output: bool
+    records: int = 0
+    bytes: int = 0
+    acknowledged: int = 0
+    retained_bytes: int = 0
+    blocked_seconds: float = 0.0
+    duplicates: int = 0
+    ended: bool = False

@@ -1,0 +1,145 @@
+"""The one hierarchical name, `pipelines/{p}/jobs/{j}/attempts/{n}`, and the ids in it.
+
+The same string is the S3 prefix, the MQTT topic suffix and the log field, so that it can be pasted anywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+ID_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,62}")
+"""What an id of a namespace, pipeline, job, port or node looks like."""
+
+
+class InvalidNameError(ValueError):
+    """A name that does not follow the pattern."""
+
+
+def check_id(what: str, value: str) -> str:
+    """Return `value` if it is a valid id.
+
+    Args:
+        what: The thing it names, for the error (`job`, `port`).
+        value: The id to check.
+
+    Raises:
+        InvalidNameError: The value does not follow `[a-z][a-z0-9-]{0,62}`.
+    """
+    if ID_PATTERN.fullmatch(value) is None:
+        raise InvalidNameError(
+            f"{what} {value!r} is not a valid id: "
+            "use a lower-case letter, then up to 62 lower-case letters, digits or hyphens"
+        )
+    return value
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PipelineRef:
+    """One pipeline by namespace and id."""
+
+    namespace: str
+    pipeline: str
+
+    @property
+    def name(self) -> str:
+        """`pipelines/{pipeline}`."""
+        return f"pipelines/{self.pipeline}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class JobRef:
+    """One job (one replica) by namespace, pipeline and job id."""
+
+    namespace: str
+    pipeline: str
+    job: str
+
+    @property
+    def name(self) -> str:
+        """`pipelines/{pipeline}/jobs/{job}`."""
+        return f"pipelines/{self.pipeline}/jobs/{self.job}"
+
+    @property
+    def pipeline_ref(self) -> PipelineRef:
+        """The pipeline that the job belongs to."""
+        return PipelineRef(self.namespace, self.pipeline)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AttemptRef:
+    """One attempt and the epoch of its placement."""
+
+    namespace: str
+    pipeline: str
+    job: str
+    number: int
+    epoch: int
+
+    @property
+    def name(self) -> str:
+        """`pipelines/{pipeline}/jobs/{job}/attempts/{number}`."""
+        return f"pipelines/{self.pipeline}/jobs/{self.job}/attempts/{self.number}"
+
+    @property
+    def job_ref(self) -> JobRef:
+        """The job that the attempt tries."""
+        return JobRef(self.namespace, self.pipeline, self.job)
+
+    @property
+    def prefix(self) -> str:
+        """Where this attempt alone writes in the archive, without a slash at the end."""
+        return (
+            f"{self.namespace}/pipelines/{self.pipeline}/jobs/{self.job}"
+            f"/attempts/{self.epoch}-{self.number}"
+        )
+
+
+def parse_pipeline(name: str, namespace: str = "default") -> PipelineRef:
+    """Read `pipelines/{p}` or a bare id.
+
+    Raises:
+        InvalidNameError: It is neither.
+    """
+    parts = name.split("/")
+    match parts:
+        case ["pipelines", pipeline] | [pipeline]:
+            return PipelineRef(check_id("namespace", namespace), check_id("pipeline", pipeline))
+        case _:
+            raise InvalidNameError(f"{name!r} does not name a pipeline: write pipelines/ID or the ID alone")
+
+
+def parse_job(name: str, namespace: str = "default") -> JobRef:
+    """Read `pipelines/{p}/jobs/{j}` or its short form `{p}/{j}`.
+
+    Raises:
+        InvalidNameError: It is neither.
+    """
+    parts = name.split("/")
+    match parts:
+        case ["pipelines", pipeline, "jobs", job] | [pipeline, job]:
+            return JobRef(
+                check_id("namespace", namespace), check_id("pipeline", pipeline), check_id("job", job)
+            )
+        case _:
+            raise InvalidNameError(f"{name!r} does not name a job: write pipelines/P/jobs/J or P/J")
+
+
+def parse_attempt(name: str, namespace: str, epoch: int) -> AttemptRef:
+    """Read `pipelines/{p}/jobs/{j}/attempts/{n}`.
+
+    Raises:
+        InvalidNameError: It is something else.
+    """
+    parts = name.split("/")
+    match parts:
+        case ["pipelines", pipeline, "jobs", job, "attempts", number] if number.isdecimal():
+            return AttemptRef(
+                check_id("namespace", namespace),
+                check_id("pipeline", pipeline),
+                check_id("job", job),
+                int(number),
+                epoch,
+            )
+        case _:
+            raise InvalidNameError(f"{name!r} does not name an attempt: write pipelines/P/jobs/J/attempts/N")

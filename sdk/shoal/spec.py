@@ -1,0 +1,242 @@
+"""What the user asked for, as frozen values; the system never edits it.
+
+Units: seconds and bytes. Every default here is the default of the system; `shoal.wire` writes them out in full.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+class Layout(enum.Enum):
+    """How a bundle is laid out in the job's folder."""
+
+    TREE = "tree"
+    FLAT = "flat"
+
+
+class Recovery(enum.Enum):
+    """What the replacement of a lost attempt does with its inputs."""
+
+    RESTART = "restart"
+    """It keeps state: inputs are replayed from record 1, and receivers drop the outputs they already have."""
+    RESUME = "resume"
+    """It is stateless, one record out per output and round: it goes on where its consumers are."""
+
+
+class Placement(enum.Enum):
+    """What is promised about attempts that overlap."""
+
+    AT_LEAST_ONCE = "at_least_once"
+    AT_MOST_ONE_RUNNING = "at_most_one_running"
+    PINNED = "pinned"
+
+
+class Strategy(enum.Enum):
+    """How the jobs of a pipeline are laid over the nodes."""
+
+    SPREAD = "spread"
+    PACK = "pack"
+
+
+class Merge(enum.Enum):
+    """How the streams of several producer replicas become one."""
+
+    ORDERED = "ordered"
+    ARRIVAL = "arrival"
+
+
+class Distribute(enum.Enum):
+    """How records are spread over a consumer's replicas."""
+
+    ROUND_ROBIN = "round-robin"
+    BROADCAST = "broadcast"
+
+
+class PortFormat(enum.Enum):
+    """What bytes a program sees on a port."""
+
+    BLOCKS = "blocks"
+    LINES = "lines"
+    JSONL = "jsonl"
+    U32 = "u32"
+    BYTES = "bytes"
+
+
+class PortAttachment(enum.Enum):
+    """How a program gets hold of a port."""
+
+    FD = "fd"
+    STDIO = "stdio"
+
+
+def _no_strings() -> Mapping[str, str]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class PortBinding:
+    """How a program holds one of its ports."""
+
+    format: PortFormat = PortFormat.BLOCKS
+    attachment: PortAttachment = PortAttachment.FD
+    record_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInput:
+    """A port that is fed by another job's output port."""
+
+    name: str
+    job: str
+    port: str
+    binding: PortBinding = PortBinding()
+    block_count: int = 1
+    merge: Merge = Merge.ORDERED
+
+
+@dataclass(frozen=True, slots=True)
+class FileInput:
+    """A file that is fetched into the job's folder before the program starts."""
+
+    name: str
+    source: str
+    path: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A port that the job writes records to."""
+
+    name: str
+    binding: PortBinding = PortBinding()
+    distribute: Distribute = Distribute.ROUND_ROBIN
+
+
+@dataclass(frozen=True, slots=True)
+class RequirementsStep:
+    """Install what a requirements file of the bundle names."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class UrlStep:
+    """Install a package from its address."""
+
+    url: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WheelStep:
+    """Install a wheel of the bundle."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class PipStep:
+    """Pass arguments to the installer as they are."""
+
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConstraintsStep:
+    """Constrain the versions of all later steps by a file of the bundle."""
+
+    path: str
+
+
+EnvironmentStep = RequirementsStep | UrlStep | WheelStep | PipStep | ConstraintsStep
+"""One step of an environment's recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The interpreter and packages that a job runs in; empty `python` means the agent's own version."""
+
+    python: str = ""
+    steps: tuple[EnvironmentStep, ...] = ()
+    system_site_packages: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one replica needs of a node: cores, bytes, device classes."""
+
+    cpus: float = 1.0
+    memory_bytes: int = 0
+    devices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which nodes a job may run on (`require`, all labels must match) or would rather (`prefer`, best first)."""
+
+    require: Mapping[str, str] = field(default_factory=_no_strings)
+    prefer: tuple[str, ...] = ()
+    strategy: Strategy = Strategy.SPREAD
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """What happens when the program fails; lost nodes do not count."""
+
+    attempts: int = 1
+    backoff_seconds: float = 1.0
+    backoff_limit_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One program of a pipeline."""
+
+    name: str
+    run: tuple[str, ...]
+    environment: Environment = Environment()
+    streams: tuple[StreamInput, ...] = ()
+    files: tuple[FileInput, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    replicas: int = 1
+    resources: Resources = Resources()
+    place: Place = field(default_factory=Place)
+    archive: tuple[str, ...] = ("results/**",)
+    retry: Retry = Retry()
+    timeout_seconds: float = 0.0
+    variables: Mapping[str, str] = field(default_factory=_no_strings)
+    stdin: str = ""
+    recovery: Recovery = Recovery.RESTART
+    placement: Placement = Placement.AT_LEAST_ONCE
+    grace_seconds: float = 5.0
+    layout: Layout = Layout.TREE
+
+    def replica_id(self, replica: int) -> str:
+        """Id of one replica: the job's own name when there is just one, else `{name}-{replica}`."""
+        return self.name if self.replicas == 1 else f"{self.name}-{replica}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A set of jobs and the streams between them; a single job is a pipeline of one."""
+
+    name: str
+    jobs: tuple[Job, ...]
+    bundle_digest: str = ""
+    labels: Mapping[str, str] = field(default_factory=_no_strings)
+
+    def job(self, name: str) -> Job:
+        """The job of that name.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for job in self.jobs:
+            if job.name == name:
+                return job
+        raise KeyError(name)
