@@ -1,27 +1,125 @@
-# `make` alone lists the targets. Everything runs from the checkout; nothing outside it is written
-# except Debian packages, and those only as root.
+# `make` alone lists the targets. Everything stays inside the checkout, except for Debian packages,
+# which are installed only as root.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 UV := $(BIN)/uv
 STAMP := $(VENV)/.stamp
+SAY := @printf '\033[1m%s\033[0m\n'
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-zA-Z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '  make %-12s %s\n' bench-NAME \
+	  "Run one benchmark: $$(ls bench | sed -n 's/^\([a-z][a-z0-9_]*\)\.py$$/\1/p' | tr _ - | xargs)"
 
 # ---- set-up -------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: $(STAMP) ## Make .venv with both distributions and every development tool
+setup: $(STAMP) ## Make .venv with both distributions and every tool (does nothing when it is there)
 
 $(STAMP): requirements/dev.lock pyproject.toml sdk/pyproject.toml
-	test -x $(PY) || python3 -m venv $(VENV)
-	test -x $(UV) || $(PY) -m pip install --quiet uv
-	$(UV) pip install --python $(PY) --quiet --require-hashes -r requirements/dev.lock
-	$(UV) pip install --python $(PY) --quiet --no-deps --no-build-isolation -e sdk -e .
-	touch $@
+	$(SAY) "setting up $(VENV)"
+	@python3 -c 'import venv, ensurepip' 2>/dev/null || { \
+	  if [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; \
+	  else \
+	    echo "python3 cannot make virtual environments; first run:  sudo apt-get install -y python3-venv" >&2; \
+	    exit 1; \
+	  fi; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || python3 -m venv --clear $(VENV)
+	@want="$$(sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements/dev.lock)"; \
+	  [ "$$($(UV) --version 2>/dev/null | cut -d' ' -f2)" = "$$want" ] || \
+	  $(PY) -m pip install --quiet --disable-pip-version-check "uv==$$want"
+	@# pip stands in where only pip is configured for the network that this machine is on.
+	@$(UV) pip install --python $(PY) --quiet --require-hashes -r requirements/dev.lock || \
+	  $(PY) -m pip install --quiet --require-hashes -r requirements/dev.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e sdk -e .
+	@touch $@
+
+.PHONY: system
+system: ## Install the Debian packages that tests and demo use (as root; else say how)
+	@.ci/system
+
+.PHONY: lock
+lock: $(STAMP) ## Resolve requirements/*.lock anew
+	$(LOCK) --group dev pyproject.toml -o requirements/dev.lock
+	$(LOCK) pyproject.toml -o requirements/server.lock
+
+# Universal and hashed; no header and no annotations, so that no address of a registry gets in.
+LOCK = $(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-annotate \
+  --no-emit-index-url --no-emit-find-links --no-emit-package shoal
+
+# ---- contracts ----------------------------------------------------------------------------------
+
+PROTOS = $(wildcard proto/shoal/v1/*.proto)
+PROTO_OUT ?= sdk
+
+.PHONY: proto
+proto: $(STAMP) ## Generate sdk/shoal/v1 from proto/shoal/v1
+	@mkdir -p $(PROTO_OUT)/shoal/v1
+	@rm -f $(PROTO_OUT)/shoal/v1/*_pb2*
+	@# google/rpc comes from googleapis-common-protos, google/protobuf from grpc_tools itself.
+	@if [ -n "$(PROTOS)" ]; then PATH="$(BIN):$$PATH" $(PY) -m grpc_tools.protoc \
+	  -I proto -I "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	  --python_out=$(PROTO_OUT) --mypy_out=quiet:$(PROTO_OUT) \
+	  --grpc_python_out=$(PROTO_OUT) --mypy_grpc_out=quiet,only_async:$(PROTO_OUT) \
+	  $(PROTOS); fi
+
+# ---- checks -------------------------------------------------------------------------------------
+
+.PHONY: lint
+lint: $(STAMP) ## Style, types, layers and contracts: ruff, mypy, pyright, import-linter, buf
+	$(SAY) "ruff"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	$(SAY) "mypy"
+	@$(BIN)/mypy
+	$(SAY) "pyright"
+	@$(BIN)/pyright
+	$(SAY) "import-linter"
+	@$(BIN)/lint-imports --no-logo
+	$(SAY) "buf"
+	@if [ -n "$(PROTOS)" ]; then $(BIN)/buf lint && $(BIN)/buf format --diff --exit-code; fi
+	@# What main promises is kept; nothing to compare with before main has contracts.
+	@main="$$(git rev-parse --verify --quiet main || git rev-parse --verify --quiet origin/main || true)"; \
+	  if [ -n "$$main" ] && [ -n "$$(git ls-tree -r --name-only "$$main" proto)" ]; then \
+	    $(BIN)/buf breaking --against "$$(git rev-parse --git-common-dir)#ref=$$main"; fi
+
+.PHONY: format
+format: $(STAMP) ## Let ruff and buf put the source in form
+	@$(BIN)/ruff check --quiet --fix . || true
+	@$(BIN)/ruff format --quiet .
+	@if [ -n "$(PROTOS)" ]; then $(BIN)/buf format --write; fi
+
+.PHONY: test
+test: setup system lint ## Everything that CI runs
+	$(SAY) "pytest"
+	@$(PY) -m pytest
+
+.PHONY: unit
+unit: $(STAMP) ## Tests that need no server: unit, property, simulation, architecture
+	@$(PY) -m pytest tests/unit tests/property tests/simulation tests/architecture
+
+.PHONY: integration
+integration: $(STAMP) system ## Tests on real servers and real processes
+	@$(PY) -m pytest tests/integration tests/lab
+
+# ---- seeing it work -----------------------------------------------------------------------------
+
+.PHONY: demo
+demo: setup system ## A cluster on this machine runs a pipeline over real video (KILL=agent kills one)
+	@$(PY) -m compose.demo $(if $(KILL),--kill $(KILL))
+
+bench-%: $(STAMP)
+	@$(PY) -m bench.$(subst -,_,$*)
+
+.PHONY: clean
+clean: ## Remove everything that was made, the environment too
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

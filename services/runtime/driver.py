@@ -105,9 +105,9 @@ class Driver(Generic[EventT, EffectT]):
             await self._perform(self._machine.tick(now))
             event = self._waiting()
         else:
-            event = self._waiting() or await self._next(
-                None if deadline is None else deadline - now
-            )
+            event = self._waiting()
+            if event is None:
+                event = await self._next(None if deadline is None else deadline - now)
         if event is not None:
             await self._perform(self._machine.handle(event, self._clock()))
 
@@ -130,7 +130,7 @@ class Driver(Generic[EventT, EffectT]):
             return None
 
     def _acting(self) -> bool:
-        return self._task is not None and _current_task() is self._task
+        return self._task is not None and asyncio.current_task() is self._task
 
     def _keep_outcome(self, event: EventT) -> None:
         if len(self._outcomes) >= self._inbox_size:
@@ -139,10 +139,3 @@ class Driver(Generic[EventT, EffectT]):
                 f"the next one is {event!r}; post from a task of its own instead"
             )
         self._outcomes.append(event)
-
-
-def _current_task() -> asyncio.Task[object] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:  # a callback of another thread: no loop runs here
-        return None

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-EventT = TypeVar("EventT", contravariant=True)
-EffectT = TypeVar("EffectT", covariant=True)
+EventT_contra = TypeVar("EventT_contra", contravariant=True)
+EffectT_co = TypeVar("EffectT_co", covariant=True)
 
 
-class Machine(Protocol[EventT, EffectT]):
+class Machine(Protocol[EventT_contra, EffectT_co]):
     """A pure state machine: it decides, and a shell acts.
 
     Times are seconds on one monotonic clock that the caller chooses; a machine never looks at a
@@ -16,11 +16,11 @@ class Machine(Protocol[EventT, EffectT]):
     A caller's mistake raises; what a peer does wrong is a counted drop.
     """
 
-    def handle(self, event: EventT, now: float) -> Sequence[EffectT]:
+    def handle(self, event: EventT_contra, now: float) -> Sequence[EffectT_co]:
         """Take one event and return what is to be done about it, in order."""
         ...
 
-    def tick(self, now: float) -> Sequence[EffectT]:
+    def tick(self, now: float) -> Sequence[EffectT_co]:
         """Do what fell due at or before `now`; harmless when nothing did."""
         ...
 
