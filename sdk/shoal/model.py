@@ -1,4 +1,4 @@
-"""States, reasons and stored things: the nouns that the command, the controller and the agents share."""
+"""States, reasons and stored things: nouns that command, controller and agents share."""
 
 from __future__ import annotations
 
@@ -90,9 +90,16 @@ class Reason:
         return f"{self.code} {self.number}" if self.number else str(self.code)
 
 
+NO_REASON = Reason()
+"""Nothing to say: it has not ended, or it ended well."""
+
+
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One stored object: path relative to the job's folder, size in bytes, SHA-256 in hex, key in the archive."""
+    """One stored object.
+
+    `path` is relative to the job's folder, `sha256` is in hex, `key` is its key in the archive.
+    """
 
     path: str
     size_bytes: int
@@ -107,6 +114,10 @@ class Capacity:
     cpus: float = 0.0
     memory_bytes: int = 0
     devices: tuple[str, ...] = ()
+
+
+NO_CAPACITY = Capacity()
+"""Nothing at all."""
 
 
 @dataclass(frozen=True, slots=True)

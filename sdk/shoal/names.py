@@ -1,6 +1,7 @@
 """The one hierarchical name, `pipelines/{p}/jobs/{j}/attempts/{n}`, and the ids in it.
 
-The same string is the S3 prefix, the MQTT topic suffix and the log field, so that it can be pasted anywhere.
+The same string is the S3 prefix, the MQTT topic suffix and the log field, so that it can be pasted
+anywhere.
 """
 
 from __future__ import annotations
@@ -106,7 +107,9 @@ def parse_pipeline(name: str, namespace: str = "default") -> PipelineRef:
         case ["pipelines", pipeline] | [pipeline]:
             return PipelineRef(check_id("namespace", namespace), check_id("pipeline", pipeline))
         case _:
-            raise InvalidNameError(f"{name!r} does not name a pipeline: write pipelines/ID or the ID alone")
+            raise InvalidNameError(
+                f"{name!r} does not name a pipeline: write pipelines/ID or the ID alone"
+            )
 
 
 def parse_job(name: str, namespace: str = "default") -> JobRef:
@@ -119,7 +122,9 @@ def parse_job(name: str, namespace: str = "default") -> JobRef:
     match parts:
         case ["pipelines", pipeline, "jobs", job] | [pipeline, job]:
             return JobRef(
-                check_id("namespace", namespace), check_id("pipeline", pipeline), check_id("job", job)
+                check_id("namespace", namespace),
+                check_id("pipeline", pipeline),
+                check_id("job", job),
             )
         case _:
             raise InvalidNameError(f"{name!r} does not name a job: write pipelines/P/jobs/J or P/J")
@@ -142,4 +147,6 @@ def parse_attempt(name: str, namespace: str, epoch: int) -> AttemptRef:
                 epoch,
             )
         case _:
-            raise InvalidNameError(f"{name!r} does not name an attempt: write pipelines/P/jobs/J/attempts/N")
+            raise InvalidNameError(
+                f"{name!r} does not name an attempt: write pipelines/P/jobs/J/attempts/N"
+            )

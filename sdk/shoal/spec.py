@@ -1,6 +1,7 @@
 """What the user asked for, as frozen values; the system never edits it.
 
-Units: seconds and bytes. Every default here is the default of the system; `shoal.wire` writes them out in full.
+Units: seconds and bytes. Every default here is the default of the system; `shoal.wire` writes them
+out in full.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Recovery(enum.Enum):
     """What the replacement of a lost attempt does with its inputs."""
 
     RESTART = "restart"
-    """It keeps state: inputs are replayed from record 1, and receivers drop the outputs they already have."""
+    """It keeps state: inputs are replayed from record 1; receivers drop outputs they already have."""
     RESUME = "resume"
     """It is stateless, one record out per output and round: it goes on where its consumers are."""
 
@@ -159,7 +160,7 @@ EnvironmentStep = RequirementsStep | UrlStep | WheelStep | PipStep | Constraints
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The interpreter and packages that a job runs in; empty `python` means the agent's own version."""
+    """Interpreter and packages of a job; an empty `python` means the agent's own version."""
 
     python: str = ""
     steps: tuple[EnvironmentStep, ...] = ()
@@ -177,7 +178,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which nodes a job may run on (`require`, all labels must match) or would rather (`prefer`, best first)."""
+    """Where a job may run (`require`, all labels must match) or would rather (`prefer`, best first)."""
 
     require: Mapping[str, str] = field(default_factory=_no_strings)
     prefer: tuple[str, ...] = ()

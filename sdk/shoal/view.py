@@ -1,0 +1,180 @@
+"""What the system knows of what was asked for: pipelines, jobs, nodes and events for clients.
+
+Frozen values. Times are aware datetimes in UTC, or None while the thing has not happened.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+
+from shoal.model import (
+    NO_CAPACITY,
+    NO_REASON,
+    Artifact,
+    Capacity,
+    JobState,
+    MemberState,
+    PipelineState,
+    Reason,
+    StreamCounters,
+)
+from shoal.spec import Pipeline
+
+
+def _no_strings() -> Mapping[str, str]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The committed list of a job's artifacts.
+
+    `key` is the manifest's own key in the archive; `attempt` the hierarchical name of the attempt
+    that wrote the artifacts, `epoch` the epoch of its placement.
+    """
+
+    key: str
+    attempt: str
+    epoch: int
+    artifacts: tuple[Artifact, ...] = ()
+    commit_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """One try of a job on one node."""
+
+    name: str
+    number: int
+    epoch: int
+    state: JobState
+    node: str = ""
+    reason: Reason = NO_REASON
+    create_time: datetime | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One job (one replica) with its attempts, oldest first.
+
+    `name` is `pipelines/{p}/jobs/{j}`; `spec_name` the name in the spec that it came from;
+    `waiting_for` says why it is not placed and is empty once it is.
+    """
+
+    name: str
+    spec_name: str
+    state: JobState
+    replica: int = 0
+    reason: Reason = NO_REASON
+    node: str = ""
+    epoch: int = 0
+    attempts: tuple[AttemptView, ...] = ()
+    streams: tuple[StreamCounters, ...] = ()
+    manifest: Manifest | None = None
+    progress: str = ""
+    waiting_for: str = ""
+
+    @property
+    def id(self) -> str:
+        """The last part of the name: `detector-1`."""
+        return self.name.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineView:
+    """A submitted pipeline: its spec, its derived state and its jobs at one revision."""
+
+    id: str
+    namespace: str
+    state: PipelineState
+    spec: Pipeline
+    reason: Reason = NO_REASON
+    create_time: datetime | None = None
+    end_time: datetime | None = None
+    jobs: tuple[JobView, ...] = ()
+    revision: int = 0
+    final_event_id: str = ""
+
+    @property
+    def name(self) -> str:
+        """`pipelines/{id}`."""
+        return f"pipelines/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A machine that can run attempts, as the controller records it."""
+
+    name: str
+    connected: bool = False
+    drained: bool = False
+    member_state: MemberState = MemberState.UNKNOWN
+    capacity: Capacity = NO_CAPACITY
+    claimed: Capacity = NO_CAPACITY
+    labels: Mapping[str, str] = field(default_factory=_no_strings)
+    attempts: tuple[str, ...] = ()
+    agent_version: str = ""
+    architecture: str = ""
+    stream_address: str = ""
+    last_seen_time: datetime | None = None
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """A participant in gossip, as the controller's own member sees it."""
+
+    name: str
+    address: str
+    port: int
+    state: MemberState
+    incarnation: int = 0
+    tags: Mapping[str, str] = field(default_factory=_no_strings)
+    state_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A fact that leaves over MQTT; `sequence` is its place in the outbox."""
+
+    id: str
+    type: str
+    subject: str
+    time: datetime | None = None
+    data_json: str = "{}"
+    sequence: int = 0
+    published: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeVerdict:
+    """What the scheduler thinks of one node for one job; a higher score is better."""
+
+    node: str
+    feasible: bool
+    sentence: str
+    score: float = 0.0
+
+
+class LogStream(enum.IntEnum):
+    """Which of a program's two outputs; the numbers are those of the contract."""
+
+    STDOUT = 1
+    STDERR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """A piece of what an attempt printed; `offset` is where it begins in the whole log, in bytes."""
+
+    attempt: str
+    stream: LogStream
+    offset: int
+    data: bytes
+    epoch: int = 0

@@ -1,0 +1,186 @@
+"""Strategies for specifications, models and views, as far as the contract can carry them."""
+
+from datetime import UTC
+from typing import Any
+
+from hypothesis import strategies as st
+
+from shoal import spec, view
+from shoal.model import (
+    Artifact,
+    Capacity,
+    JobState,
+    MemberState,
+    PipelineState,
+    Reason,
+    ReasonCode,
+    StreamCounters,
+)
+
+IDS = st.from_regex(r"[a-z][a-z0-9-]{0,12}", fullmatch=True)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
+COUNTS = st.integers(1, 2**32 - 1)
+NUMBERS_64 = st.integers(0, 2**64 - 1)
+NUMBERS_32 = st.integers(0, 2**32 - 1)
+HASHES = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
+MAYBE_HASHES = st.one_of(st.just(""), HASHES)
+SECONDS = st.floats(0.001, 1e6)
+PATHS = st.lists(st.from_regex(r"[A-Za-z0-9_*][A-Za-z0-9_. *-]{0,5}", fullmatch=True)).map(
+    lambda parts: "/".join(["file", *parts])
+)
+MAPPINGS = st.dictionaries(TEXT, TEXT, max_size=3)
+VARIABLES = st.dictionaries(
+    st.from_regex(r"[A-Za-z_]\w{0,5}", fullmatch=True).filter(str.isascii), TEXT
+)
+TIMES = st.none() | st.datetimes(timezones=st.just(UTC))
+
+
+def tuples(items: st.SearchStrategy[Any], min_size: int = 0) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Short tuples of `items`."""
+    return st.lists(items, min_size=min_size, max_size=3).map(tuple)
+
+
+def _command(program: str, rest: tuple[str, ...]) -> tuple[str, ...]:
+    return (program, *rest)
+
+
+BINDINGS = st.one_of(
+    st.builds(
+        spec.PortBinding,
+        st.sampled_from([item for item in spec.PortFormat if item is not spec.PortFormat.BYTES]),
+        st.sampled_from(spec.PortAttachment),
+    ),
+    st.builds(
+        spec.PortBinding,
+        st.just(spec.PortFormat.BYTES),
+        st.sampled_from(spec.PortAttachment),
+        st.integers(1, 64 * 1024 * 1024),
+    ),
+)
+STEPS = st.one_of(
+    st.builds(spec.RequirementsStep, PATHS),
+    st.builds(spec.UrlStep, WORDS.map(lambda rest: f"https://{rest}"), MAYBE_HASHES),
+    st.builds(spec.WheelStep, PATHS),
+    st.builds(spec.PipStep, tuples(TEXT, min_size=1)),
+    st.builds(spec.ConstraintsStep, PATHS),
+)
+JOBS = st.builds(
+    spec.Job,
+    name=IDS,
+    run=st.builds(_command, WORDS, tuples(TEXT)),
+    environment=st.builds(spec.Environment, TEXT, tuples(STEPS), st.booleans()),
+    streams=tuples(
+        st.builds(spec.StreamInput, IDS, IDS, IDS, BINDINGS, COUNTS, st.sampled_from(spec.Merge))
+    ),
+    files=tuples(st.builds(spec.FileInput, IDS, WORDS, PATHS, MAYBE_HASHES)),
+    outputs=tuples(st.builds(spec.Output, IDS, BINDINGS, st.sampled_from(spec.Distribute))),
+    replicas=COUNTS,
+    resources=st.builds(spec.Resources, st.floats(0.01, 1e4), NUMBERS_64, tuples(WORDS)),
+    place=st.builds(spec.Place, MAPPINGS, tuples(WORDS), st.sampled_from(spec.Strategy)),
+    archive=tuples(PATHS, min_size=1),
+    retry=st.builds(spec.Retry, COUNTS, SECONDS, SECONDS),
+    timeout_seconds=st.just(0.0) | SECONDS,
+    variables=VARIABLES,
+    stdin=st.just("") | PATHS,
+    recovery=st.sampled_from(spec.Recovery),
+    placement=st.sampled_from(spec.Placement),
+    grace_seconds=SECONDS,
+    layout=st.sampled_from(spec.Layout),
+)
+PIPELINES = st.builds(spec.Pipeline, IDS, tuples(JOBS), MAYBE_HASHES, MAPPINGS)
+
+REASONS = st.builds(Reason, st.sampled_from(ReasonCode), st.integers(-(2**31), 2**31 - 1), TEXT)
+ARTIFACTS = st.builds(Artifact, PATHS, NUMBERS_64, HASHES, TEXT)
+CAPACITIES = st.builds(Capacity, st.floats(0, 1e4), NUMBERS_64, tuples(WORDS))
+COUNTERS = st.builds(
+    StreamCounters,
+    IDS,
+    st.booleans(),
+    NUMBERS_64,
+    NUMBERS_64,
+    NUMBERS_64,
+    NUMBERS_64,
+    st.floats(0, 1e9),
+    NUMBERS_64,
+    st.booleans(),
+)
+JOB_NAMES = st.builds("pipelines/{}/jobs/{}".format, IDS, IDS)
+ATTEMPT_NAMES = st.builds("pipelines/{}/jobs/{}/attempts/{}".format, IDS, IDS, COUNTS)
+MANIFESTS = st.builds(view.Manifest, TEXT, ATTEMPT_NAMES, NUMBERS_64, tuples(ARTIFACTS), TIMES)
+ATTEMPTS = st.builds(
+    view.AttemptView,
+    ATTEMPT_NAMES,
+    COUNTS,
+    NUMBERS_64,
+    st.sampled_from(JobState),
+    TEXT,
+    REASONS,
+    TIMES,
+    TIMES,
+    TIMES,
+)
+JOB_VIEWS = st.builds(
+    view.JobView,
+    JOB_NAMES,
+    IDS,
+    st.sampled_from(JobState),
+    NUMBERS_32,
+    REASONS,
+    TEXT,
+    NUMBERS_64,
+    tuples(ATTEMPTS),
+    tuples(COUNTERS),
+    st.none() | MANIFESTS,
+    TEXT,
+    TEXT,
+)
+PIPELINE_VIEWS = st.builds(
+    view.PipelineView,
+    IDS,
+    IDS,
+    st.sampled_from(PipelineState),
+    PIPELINES,
+    REASONS,
+    TIMES,
+    TIMES,
+    tuples(JOB_VIEWS),
+    NUMBERS_64,
+    TEXT,
+)
+NODES = st.builds(
+    view.NodeView,
+    IDS,
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(MemberState),
+    CAPACITIES,
+    CAPACITIES,
+    MAPPINGS,
+    tuples(TEXT),
+    TEXT,
+    TEXT,
+    TEXT,
+    TIMES,
+    NUMBERS_64,
+)
+MEMBERS = st.builds(
+    view.MemberView,
+    TEXT,
+    TEXT,
+    NUMBERS_32,
+    st.sampled_from(MemberState),
+    NUMBERS_32,
+    MAPPINGS,
+    TIMES,
+)
+EVENTS = st.builds(view.Event, TEXT, TEXT, TEXT, TIMES, TEXT, NUMBERS_64, st.booleans())
+VERDICTS = st.builds(view.NodeVerdict, TEXT, st.booleans(), TEXT, st.floats(-1e9, 1e9))
+CHUNKS = st.builds(
+    view.LogChunk,
+    ATTEMPT_NAMES,
+    st.sampled_from(view.LogStream),
+    NUMBERS_64,
+    st.binary(max_size=20),
+    NUMBERS_64,
+)
