@@ -1,0 +1,43 @@
+"""Entry of the keeper: `python -m edge_agent.keeper --socket PATH`."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import sys
+import time
+from pathlib import Path
+
+from edge_agent.keeper import strays
+from edge_agent.keeper.server import Keeper
+
+
+def main() -> int:
+    """Serve the socket until shut down; 0 also when another keeper holds it already."""
+    parser = argparse.ArgumentParser(prog="edge_agent.keeper", description=__doc__)
+    parser.add_argument("--socket", type=Path, required=True, help="absolute path of the socket")
+    arguments = parser.parse_args()
+    path: Path = arguments.socket.absolute()
+    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _log(f"another keeper serves {path}")
+        return 0
+    left = strays.kill_everything_of(str(path))
+    if left:
+        _log(f"killed {left} processes that an earlier keeper left behind")
+    if not strays.adopt_orphans():
+        _log("the kernel gives no orphans to the keeper: a job's daemons may outlive it")
+    Keeper(path, time.monotonic, time.time, _log).run()
+    return 0
+
+
+def _log(line: str) -> None:
+    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {line}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

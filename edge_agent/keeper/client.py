@@ -1,0 +1,305 @@
+"""The agent's side of the keeper's socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self, cast
+
+from edge_agent.keeper.launch import Port
+from edge_agent.keeper.record import ProcessRecord
+from edge_agent.keeper.request import MAX_PACKET_BYTES
+
+_MAX_DESCRIPTORS: Final = 253  # SCM_MAX_FD of the kernel
+_ANSWER_SECONDS: Final = 10.0
+_EXITS_KEPT: Final = 4096
+
+
+class KeeperError(Exception):
+    """The keeper refused a request."""
+
+
+class KeeperGoneError(KeeperError):
+    """The keeper does not answer any more; with it went every process that it kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """A program to start; see `edge_agent.keeper.launch.Program`. Seconds; 0 means no timeout."""
+
+    attempt: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: Path
+    stdout: Path
+    stderr: Path
+    stdin: Path | None = None
+    ports: Sequence[Port] = ()
+    timeout_seconds: float = 0.0
+    grace_seconds: float = 5.0
+    memory_bytes: int = 0
+    open_files: int = 0
+
+
+@dataclass(slots=True)
+class _Pending:
+    answer: asyncio.Future[tuple[Mapping[str, object], tuple[int, ...]]]
+    pages: list[object] = field(default_factory=list[object])
+
+
+class KeeperClient:
+    """One connection to the keeper; `async with` opens and closes it.
+
+    Every request raises `KeeperError` when it is refused and `KeeperGoneError` when nobody answers.
+    """
+
+    def __init__(self, socket_path: Path) -> None:
+        self._path = socket_path
+        self._socket: socket.socket | None = None
+        self._pending: dict[int, _Pending] = {}
+        self._next_id = 1
+        self._exits: asyncio.Queue[ProcessRecord | None] = asyncio.Queue(_EXITS_KEPT)
+        self._sending = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            KeeperGoneError: Nobody listens there.
+        """
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.setblocking(False)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MAX_PACKET_BYTES)
+        try:
+            connection.connect(str(self._path))
+        except OSError as error:
+            connection.close()
+            raise KeeperGoneError(f"no keeper answers at {self._path}: {error.strerror}") from error
+        self._socket = connection
+        asyncio.get_running_loop().add_reader(connection.fileno(), self._readable)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Hang up; the keeper and its processes go on."""
+        self._hang_up("the connection was closed")
+
+    async def start(self, request: StartRequest) -> int:
+        """Start a job's program and return its process id; the same attempt is never started twice."""
+        return await self._launch("start", request)
+
+    async def spawn(self, request: StartRequest) -> int:
+        """Start a helper process that outlives the agent, and return its process id."""
+        return await self._launch("spawn", request)
+
+    async def ports(self, attempt: str) -> Mapping[str, int]:
+        """The agent's ends of an attempt's ports, by name; the caller closes them."""
+        answer, descriptors = await self._ask({"op": "ports", "attempt": attempt})
+        names = cast("list[str]", answer["ports"])
+        return dict(zip(names, descriptors, strict=True))
+
+    async def stop(self, attempt: str, grace_seconds: float | None = None) -> None:
+        """Ask for the end of a process group: SIGTERM, then SIGKILL after the grace; returns at once."""
+        await self._ask({"op": "stop", "attempt": attempt, "grace_seconds": grace_seconds})
+
+    async def forget(self, attempt: str) -> None:
+        """Drop an attempt and kill what is left of it."""
+        await self._ask({"op": "forget", "attempt": attempt})
+
+    async def list(self) -> Sequence[ProcessRecord]:
+        """Everything that the keeper remembers, helpers too, oldest first."""
+        answer, _ = await self._ask({"op": "list"})
+        records = cast("list[Mapping[str, object]]", answer["attempts"])
+        return [ProcessRecord.from_json(record) for record in records]
+
+    async def watch(self) -> None:
+        """Begin to hear ends; ask for `list` afterwards to learn of those before."""
+        await self._ask({"op": "watch"})
+
+    async def exits(self) -> AsyncIterator[ProcessRecord]:
+        """Every end since `watch`, in order, until the keeper is gone."""
+        while (record := await self._exits.get()) is not None:
+            yield record
+
+    async def shutdown(self) -> None:
+        """End every process, then the keeper; returns at once."""
+        await self._ask({"op": "shutdown"})
+
+    async def _launch(self, op: str, request: StartRequest) -> int:
+        answer, _ = await self._ask(
+            {
+                "op": op,
+                "attempt": request.attempt,
+                "argv": list(request.argv),
+                "env": dict(request.env),
+                "cwd": str(request.cwd),
+                "stdin": "" if request.stdin is None else str(request.stdin),
+                "stdout": str(request.stdout),
+                "stderr": str(request.stderr),
+                "ports": [
+                    {"name": port.name, "direction": port.direction, "fd": port.fd}
+                    for port in request.ports
+                ],
+                "timeout_seconds": request.timeout_seconds,
+                "grace_seconds": request.grace_seconds,
+                "limits": {
+                    "memory_bytes": request.memory_bytes,
+                    "open_files": request.open_files,
+                },
+            }
+        )
+        return cast("int", answer["pid"])
+
+    async def _ask(
+        self, message: Mapping[str, object]
+    ) -> tuple[Mapping[str, object], tuple[int, ...]]:
+        if self._socket is None:
+            raise KeeperGoneError(f"the keeper at {self._path} is gone")
+        request_id = self._next_id
+        self._next_id += 1
+        packet = json.dumps({**message, "id": request_id}).encode()
+        if len(packet) > MAX_PACKET_BYTES:
+            raise KeeperError(
+                f"{message['op']} takes {len(packet)} bytes, and the keeper reads at most "
+                f"{MAX_PACKET_BYTES}: shorten the command or its variables"
+            )
+        future: asyncio.Future[tuple[Mapping[str, object], tuple[int, ...]]] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._pending[request_id] = _Pending(future)
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await self._send(packet)
+                answer, descriptors = await future
+        except (OSError, TimeoutError) as error:
+            raise KeeperGoneError(
+                f"the keeper at {self._path} does not answer: {error!r}"
+            ) from error
+        finally:
+            self._pending.pop(request_id, None)
+        if "error" in answer:
+            raise KeeperError(str(answer["error"]))
+        return answer, descriptors
+
+    async def _send(self, packet: bytes) -> None:
+        async with self._sending:
+            while self._socket is not None:
+                try:
+                    self._socket.send(packet)
+                except BlockingIOError:
+                    await self._writable(self._socket.fileno())
+                else:
+                    return
+        raise ConnectionResetError("the keeper hung up")
+
+    async def _writable(self, descriptor: int) -> None:
+        loop = asyncio.get_running_loop()
+        event = asyncio.Event()
+        loop.add_writer(descriptor, event.set)
+        try:
+            await event.wait()
+        finally:
+            loop.remove_writer(descriptor)
+
+    def _readable(self) -> None:
+        if self._socket is None:
+            return
+        try:
+            packet, descriptors, _, _ = socket.recv_fds(
+                self._socket, MAX_PACKET_BYTES, _MAX_DESCRIPTORS
+            )
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._hang_up(str(error))
+            return
+        if not packet:
+            self._hang_up("the keeper hung up")
+            return
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        self._take(cast("dict[str, object]", json.loads(packet)), tuple(descriptors))
+
+    def _take(self, message: Mapping[str, object], descriptors: tuple[int, ...]) -> None:
+        if "exited" in message:
+            record = ProcessRecord.from_json(cast("Mapping[str, object]", message["exited"]))
+            try:
+                self._exits.put_nowait(record)
+            except asyncio.QueueFull:
+                # Whoever listens has stopped listening; a new connection starts from `list`.
+                self._hang_up(f"{_EXITS_KEPT} ends were not taken")
+            return
+        pending = self._pending.get(cast("int", message["id"]))
+        if pending is None or pending.answer.done():
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return
+        if "attempts" in message:
+            pending.pages.extend(cast("list[object]", message["attempts"]))
+            if message["more"]:
+                return
+            message = {**message, "attempts": pending.pages}
+        pending.answer.set_result((message, descriptors))
+
+    def _hang_up(self, why: str) -> None:
+        if self._socket is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        self._socket.close()
+        self._socket = None
+        for pending in self._pending.values():
+            if not pending.answer.done():
+                pending.answer.set_exception(ConnectionResetError(why))
+        if self._exits.full():
+            self._exits.get_nowait()
+        self._exits.put_nowait(None)
+
+
+async def ensure_keeper(socket_path: Path, log_path: Path, deadline_seconds: float = 10.0) -> None:
+    """Make sure that a keeper answers at `socket_path`, starting one in a session of its own if none does.
+
+    Raises:
+        KeeperGoneError: None answered within the deadline; its log says why.
+    """
+    if await _answers(socket_path):
+        return
+    _spawn_keeper(socket_path, log_path)
+    try:
+        async with asyncio.timeout(deadline_seconds):
+            while not await _answers(socket_path):  # noqa: ASYNC110 - see below
+                await asyncio.sleep(0.02)  # another process: there is no event to wait for
+    except TimeoutError:
+        raise KeeperGoneError(
+            f"the keeper did not answer at {socket_path} within {deadline_seconds} s: see {log_path}"
+        ) from None
+
+
+async def _answers(socket_path: Path) -> bool:
+    with contextlib.suppress(KeeperError):
+        async with KeeperClient(socket_path) as client:
+            await client.list()
+            return True
+    return False
+
+
+def _spawn_keeper(socket_path: Path, log_path: Path) -> None:
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    # A session of its own, so that what ends the agent's terminal or unit by group does not end the jobs.
+    os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-m", "edge_agent.keeper", "--socket", str(socket_path.absolute())],
+        dict(os.environ),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log_path), append, 0o644),
+            (os.POSIX_SPAWN_OPEN, 2, str(log_path), append, 0o644),
+        ],
+        setsid=True,
+        setsigmask=(),
+    )

@@ -1,0 +1,136 @@
+"""Starting one program: descriptors, session, limits.
+
+`posix_spawn` and not fork: it does not copy the page tables of its parent, whatever the parent's size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import resource
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+_FIRST_HIGH_DESCRIPTOR = 512  # above every number that a job's port may be given
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One port of a job: its name, its direction as the job sees it, its descriptor in the job."""
+
+    name: str
+    direction: str
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is to be started. Paths are absolute; `stdin` of "" means none.
+
+    `memory_bytes` and `open_files` are hard limits of each process; 0 means no limit of ours.
+    """
+
+    attempt: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str
+    stdin: str
+    stdout: str
+    stderr: str
+    ports: tuple[Port, ...] = ()
+    memory_bytes: int = 0
+    open_files: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A running program: its process id, and the agent's ends of its ports by name."""
+
+    pid: int
+    ports: Mapping[str, int]
+
+
+class LaunchError(Exception):
+    """The program could not be started."""
+
+
+def launch(program: Program) -> Launched:
+    """Start `program` as the leader of a session and process group of its own.
+
+    Raises:
+        LaunchError: The folder, the program or a file cannot be opened, or no process can be had.
+    """
+    with contextlib.ExitStack() as undo:
+        ours: dict[str, int] = {}
+        theirs: list[tuple[int, int]] = []
+        for port in program.ports:
+            mine, job_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            undo.callback(mine.close)
+            with job_end:
+                high = fcntl.fcntl(job_end.fileno(), fcntl.F_DUPFD_CLOEXEC, _FIRST_HIGH_DESCRIPTOR)
+            undo.callback(os.close, high)
+            theirs.append((high, port.fd))
+            ours[port.name] = mine.fileno()
+        actions = _file_actions(program, theirs)
+        argv = _with_descriptors(program.argv, program.ports)
+        try:
+            # One thread, so the working folder is nobody else's while the child is made.
+            os.chdir(program.cwd)
+            pid = os.posix_spawn(
+                argv[0],
+                argv,
+                dict(program.env),
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                # The interpreter ignores SIGPIPE, and a child would inherit that: `yes | head` would never end.
+                setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGXFSZ),
+            )
+        except OSError as error:
+            where = f" in {program.cwd!r}" if error.filename is None else ""
+            raise LaunchError(
+                f"cannot start {argv[0]!r}{where}: {error.strerror}"
+                f"{'' if error.filename is None else f' ({error.filename})'}"
+            ) from error
+        finally:
+            os.chdir("/")
+        _limit(pid, program)
+        kept = {name: os.dup(fd) for name, fd in ours.items()}
+    return Launched(pid, kept)
+
+
+def _file_actions(
+    program: Program, ports: Sequence[tuple[int, int]]
+) -> list[tuple[int, int, int] | tuple[int, int, str, int, int]]:
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 0, program.stdin or os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, program.stdout, append, 0o644),
+        (os.POSIX_SPAWN_OPEN, 2, program.stderr, append, 0o644),
+    ]
+    # After the files, so that a port may be standard input or output.
+    actions.extend((os.POSIX_SPAWN_DUP2, high, number) for high, number in ports)
+    return actions
+
+
+def _with_descriptors(argv: Sequence[str], ports: Sequence[Port]) -> list[str]:
+    done = list(argv)
+    for port in ports:
+        mark = "{" + ("inputs" if port.direction == "in" else "outputs") + f".{port.name}.fd" + "}"
+        done = [word.replace(mark, str(port.fd)) for word in done]
+    return done
+
+
+def _limit(pid: int, program: Program) -> None:
+    # Set from outside, a moment after the start: posix_spawn knows no limits of its own.
+    limits = [(resource.RLIMIT_CORE, 0)]
+    if program.open_files:
+        limits.append((resource.RLIMIT_NOFILE, program.open_files))
+    if program.memory_bytes:
+        limits.append((resource.RLIMIT_DATA, program.memory_bytes))
+    for which, amount in limits:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, which, (amount, amount))

@@ -1,0 +1,208 @@
+"""What the keeper decides, without a clock, a process or a socket of its own."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from edge_agent.keeper.record import ProcessRecord
+
+TIMEOUT_GRACE_SECONDS: Final = 0.5
+"""A program that outlives its timeout gets no longer than this between SIGTERM and SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A program runs. `timeout_seconds` of 0 means without limit."""
+
+    record: ProcessRecord
+    timeout_seconds: float = 0.0
+    grace_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The leader of a process group has ended; exactly one of `exit_code` and `signal` is set."""
+
+    attempt: str
+    exit_code: int | None
+    signal: int | None
+    end_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """Somebody wants the program to end; None means the grace that it was started with."""
+
+    attempt: str
+    grace_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetAsked:
+    """Nobody needs the record any more; what still runs of it is killed."""
+
+    attempt: str
+
+
+Event = Started | Ended | StopAsked | ForgetAsked
+
+
+@dataclass(frozen=True, slots=True)
+class SignalGroup:
+    """Send a signal to the whole process group."""
+
+    attempt: str
+    pid: int
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell every watcher that a process has ended."""
+
+    record: ProcessRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Close the descriptors that are held for an attempt."""
+
+    attempt: str
+
+
+Effect = SignalGroup | Announce | Release
+
+
+class UnknownAttemptError(LookupError):
+    """The keeper has no process of that name."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    record: ProcessRecord
+    grace_seconds: float
+    timeout_at: float | None
+    kill_at: float | None = None
+    forgotten: bool = False
+
+
+class KeeperMachine:
+    """Remembers processes, ends those that are over their time, and forgets on demand.
+
+    States of a process: running → (stopping →) ended. A record only grows.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+
+    def records(self) -> Sequence[ProcessRecord]:
+        """Everything that has not been forgotten, in the order of starting."""
+        return [kept.record for kept in self._kept.values() if not kept.forgotten]
+
+    def record(self, attempt: str) -> ProcessRecord | None:
+        """The record of one attempt, or None."""
+        kept = self._kept.get(attempt)
+        return None if kept is None or kept.forgotten else kept.record
+
+    def handle(self, event: Event, now: float) -> Sequence[Effect]:
+        """Take one event.
+
+        Raises:
+            UnknownAttemptError: The attempt was never started, or is forgotten.
+            ValueError: An attempt is started twice, or ends twice.
+        """
+        match event:
+            case Started():
+                return self._started(event, now)
+            case Ended():
+                return self._ended(event)
+            case StopAsked():
+                return self._stop(self._get(event.attempt), event.grace_seconds, now)
+            case ForgetAsked():
+                return self._forget(event.attempt)
+
+    def tick(self, now: float) -> Sequence[Effect]:
+        """End what is over its time, and kill what did not end within its grace."""
+        effects: list[Effect] = []
+        for kept in self._kept.values():
+            if not kept.record.running:
+                continue
+            if kept.timeout_at is not None and now >= kept.timeout_at:
+                kept.timeout_at = None
+                kept.record = replace(kept.record, timed_out=True)
+                effects += self._stop(kept, min(kept.grace_seconds, TIMEOUT_GRACE_SECONDS), now)
+            if kept.kill_at is not None and now >= kept.kill_at:
+                kept.kill_at = None
+                effects.append(_signal(kept, signal.SIGKILL))
+        return effects
+
+    def deadline(self) -> float | None:
+        """When `tick` has something to do."""
+        times = [
+            at
+            for kept in self._kept.values()
+            for at in (kept.timeout_at, kept.kill_at)
+            if at is not None and kept.record.running
+        ]
+        return min(times, default=None)
+
+    def _get(self, attempt: str) -> _Kept:
+        kept = self._kept.get(attempt)
+        if kept is None or kept.forgotten:
+            raise UnknownAttemptError(f"the keeper has no attempt {attempt!r}: start it first")
+        return kept
+
+    def _started(self, event: Started, now: float) -> Sequence[Effect]:
+        attempt = event.record.attempt
+        if attempt in self._kept:
+            raise ValueError(f"attempt {attempt!r} was started already")
+        self._kept[attempt] = _Kept(
+            record=event.record,
+            grace_seconds=event.grace_seconds,
+            timeout_at=now + event.timeout_seconds if event.timeout_seconds > 0 else None,
+        )
+        return ()
+
+    def _ended(self, event: Ended) -> Sequence[Effect]:
+        kept = self._kept.get(event.attempt)
+        if kept is None or not kept.record.running:
+            raise ValueError(f"attempt {event.attempt!r} ended, but it did not run")
+        kept.record = replace(
+            kept.record,
+            running=False,
+            exit_code=event.exit_code,
+            signal=event.signal,
+            end_time=event.end_time,
+        )
+        if kept.forgotten:
+            del self._kept[event.attempt]
+            return ()
+        return (Announce(kept.record),)
+
+    def _stop(self, kept: _Kept, grace_seconds: float | None, now: float) -> Sequence[Effect]:
+        if not kept.record.running:
+            return ()
+        grace = kept.grace_seconds if grace_seconds is None else grace_seconds
+        if grace <= 0:
+            kept.kill_at = None
+            return (_signal(kept, signal.SIGKILL),)
+        first = kept.kill_at is None
+        # A second request may shorten the grace, never lengthen it.
+        kept.kill_at = now + grace if kept.kill_at is None else min(kept.kill_at, now + grace)
+        return (_signal(kept, signal.SIGTERM),) if first else ()
+
+    def _forget(self, attempt: str) -> Sequence[Effect]:
+        kept = self._get(attempt)
+        if not kept.record.running:
+            del self._kept[attempt]
+            return (Release(attempt),)
+        # The record goes when its end is seen, so that its process is still reaped by name.
+        kept.forgotten = True
+        return (_signal(kept, signal.SIGKILL), Release(attempt))
+
+
+def _signal(kept: _Kept, number: signal.Signals) -> SignalGroup:
+    return SignalGroup(kept.record.attempt, kept.record.pid, int(number))

@@ -1,0 +1,199 @@
+"""What an agent may ask of the keeper: one JSON object a packet, read strictly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar, cast
+
+from edge_agent.keeper.launch import Port, Program
+
+MAX_PACKET_BYTES: Final = 128 * 1024
+"""Longest packet in either direction; a sequenced-packet socket carries it whole."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start a job's program, or a helper process that must outlive the agent."""
+
+    id: int
+    program: Program
+    timeout_seconds: float
+    grace_seconds: float
+    helper: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Hand over the agent's ends of an attempt's ports."""
+
+    id: int
+    attempt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End an attempt's process group."""
+
+    id: int
+    attempt: str
+    grace_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Drop an attempt, killing what is left of it."""
+
+    id: int
+    attempt: str
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """Tell everything that is remembered."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Tell every end from now on."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """End everything, then the keeper itself."""
+
+    id: int
+
+
+Request = Start | Ports | Stop | Forget | List | Watch | Shutdown
+
+
+class BadRequestError(ValueError):
+    """A packet that is no request. `id` is that of the packet when it could be read, else 0."""
+
+    def __init__(self, message: str, request_id: int = 0) -> None:
+        super().__init__(message)
+        self.id = request_id
+
+
+def read_request(packet: bytes) -> Request:
+    """Read one packet.
+
+    Raises:
+        BadRequestError: It is not a JSON object, or a field is missing, unknown in type, or out of range.
+    """
+    try:
+        value: object = json.loads(packet)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(f"the packet is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BadRequestError("the packet is not a JSON object")
+    fields = cast("dict[str, object]", value)
+    request_id = fields.get("id")
+    if not isinstance(request_id, int):
+        raise BadRequestError("the packet has no integer `id`")
+    try:
+        return _read(fields, request_id)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise BadRequestError(f"{fields.get('op')!r}: {what}", request_id) from None
+
+
+def _read(fields: Mapping[str, object], request_id: int) -> Request:
+    match fields["op"]:
+        case "start" | "spawn" as op:
+            return _read_start(fields, request_id, helper=op == "spawn")
+        case "ports":
+            return Ports(request_id, _as(str, fields["attempt"]))
+        case "stop":
+            grace = fields.get("grace_seconds")
+            return Stop(
+                request_id,
+                _as(str, fields["attempt"]),
+                None if grace is None else _seconds(grace),
+            )
+        case "forget":
+            return Forget(request_id, _as(str, fields["attempt"]))
+        case "list":
+            return List(request_id)
+        case "watch":
+            return Watch(request_id)
+        case "shutdown":
+            return Shutdown(request_id)
+        case other:
+            raise ValueError(f"unknown operation {other!r}")
+
+
+def _read_start(fields: Mapping[str, object], request_id: int, *, helper: bool) -> Start:
+    argv = tuple(_as(str, word) for word in _list(fields["argv"]))
+    if not argv or not argv[0].startswith("/"):
+        raise ValueError(f"argv {list(argv)!r} does not begin with an absolute path")
+    if any("\0" in word for word in argv):
+        raise ValueError("argv holds a NUL")
+    ports = tuple(_port(port) for port in _list(fields.get("ports", [])))
+    if len({port.name for port in ports}) != len(ports) or len({p.fd for p in ports}) != len(ports):
+        raise ValueError("two ports share a name or a descriptor")
+    limits = _object(fields.get("limits", {}))
+    program = Program(
+        attempt=_as(str, fields["attempt"]),
+        argv=argv,
+        env=_environment(fields["env"]),
+        cwd=_as(str, fields["cwd"]),
+        stdin=_as(str, fields.get("stdin", "")),
+        stdout=_as(str, fields["stdout"]),
+        stderr=_as(str, fields["stderr"]),
+        ports=ports,
+        memory_bytes=_as(int, limits.get("memory_bytes", 0)),
+        open_files=_as(int, limits.get("open_files", 0)),
+    )
+    return Start(
+        request_id,
+        program,
+        _seconds(fields.get("timeout_seconds", 0.0)),
+        _seconds(fields.get("grace_seconds", 5.0)),
+        helper,
+    )
+
+
+def _environment(value: object) -> dict[str, str]:
+    env = {name: _as(str, text) for name, text in _object(value).items()}
+    for name, text in env.items():
+        if not name or "=" in name or "\0" in name or "\0" in text:
+            raise ValueError(f"the variable {name!r} cannot be set")
+    return env
+
+
+def _port(value: object) -> Port:
+    fields = _object(value)
+    port = Port(_as(str, fields["name"]), _as(str, fields["direction"]), _as(int, fields["fd"]))
+    highest = 500
+    if port.direction not in {"in", "out"} or not 0 <= port.fd < highest:
+        raise ValueError(f"port {port.name!r} needs direction in or out, and fd 0 to {highest - 1}")
+    return port
+
+
+def _as(kind: type[T], value: object) -> T:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(f"{value!r} is not a {kind.__name__}")
+    return value
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise TypeError(f"{value!r} is not a number of seconds")
+    return float(value)
+
+
+def _list(value: object) -> list[object]:
+    return cast("list[object]", _as(list, value))
+
+
+def _object(value: object) -> dict[str, object]:
+    return cast("dict[str, object]", _as(dict, value))
