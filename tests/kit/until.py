@@ -6,8 +6,8 @@ This file alone may sleep; tests/architecture looks for sleeps everywhere else.
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar, cast
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NoReturn, TypeVar, cast, overload
 
 T = TypeVar("T")
 
@@ -15,6 +15,12 @@ FIRST_POLL_SECONDS = 0.002
 SLOWEST_POLL_SECONDS = 0.05
 
 
+@overload
+async def until(
+    predicate: Callable[[], Coroutine[Any, Any, T]], deadline_seconds: float = 10, what: str = ""
+) -> T: ...
+@overload
+async def until(predicate: Callable[[], T], deadline_seconds: float = 10, what: str = "") -> T: ...
 async def until(
     predicate: Callable[[], T | Awaitable[T]], deadline_seconds: float = 10, what: str = ""
 ) -> T:
