@@ -1,0 +1,77 @@
+"""What should run on a node: assignments with their lanes."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from shoal.names import AttemptRef
+from shoal.spec import Distribute, Job
+
+
+class Goal(enum.IntEnum):
+    """What an agent should bring about for an attempt; the numbers are those of the contract."""
+
+    RUN = 1
+    STOP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LanePeer:
+    """Where the other end of a lane stands.
+
+    `address` (`host:port`) and `attempt` are empty while it is not placed. `done` means that its
+    job has succeeded: a producer need not keep anything for it, and a consumer will get nothing
+    more from it than it has released already.
+    """
+
+    address: str = ""
+    attempt: AttemptRef | None = None
+    epoch: int = 0
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One physical stream, seen from one of its ends; `peer_job` is the name in the spec."""
+
+    id: str
+    output: bool
+    port: str
+    peer_job: str
+    peer_port: str
+    peer_replica: int
+    peer_replicas: int
+    distribute: Distribute
+    peer: LanePeer
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """An attempt that should exist on a node; all but `goal` and `lanes` never changes.
+
+    `replacement` says that an earlier attempt of the job may have sent records.
+    """
+
+    ref: AttemptRef
+    job: Job
+    replica: int
+    replicas: int
+    bundle_digest: str
+    goal: Goal
+    lanes: tuple[Lane, ...]
+    replacement: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredUpdate:
+    """Desired state of a node by revision.
+
+    With `snapshot`, `assignments` is everything; else they are what changed, and `removed` are the
+    attempts that the agent must end, if they run, and forget.
+    """
+
+    revision: int
+    snapshot: bool
+    assignments: tuple[Assignment, ...] = ()
+    removed: tuple[AttemptRef, ...] = ()

@@ -1,0 +1,59 @@
+"""What agents say: who they are, and where their attempts stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from control.views import NO_STRINGS
+from shoal.model import Artifact, Capacity, JobState, Reason, StreamCounters
+from shoal.names import AttemptRef
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Where an attempt stands, as its agent sees it; idempotent.
+
+    `SUCCEEDED` means archived and ready to be committed, with `artifacts`.
+    """
+
+    ref: AttemptRef
+    state: JobState
+    reason: Reason = Reason()
+    artifacts: tuple[Artifact, ...] = ()
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentHello:
+    """Who an agent is, and every attempt that it knows and whose end was not acknowledged."""
+
+    node: str
+    agent_id: str
+    capacity: Capacity
+    stream_address: str = ""
+    agent_version: str = ""
+    labels: Mapping[str, str] = NO_STRINGS
+    architecture: str = ""
+    attempts: tuple[Observation, ...] = ()
+    bundles: frozenset[str] = frozenset()
+    member_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Counters of an attempt's ports and the job's own words; kept in memory only."""
+
+    ref: AttemptRef
+    streams: tuple[StreamCounters, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """An observation was about a stale attempt: its agent ends and forgets it."""
+
+    ref: AttemptRef
+    message: str

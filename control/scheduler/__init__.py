@@ -1,0 +1,1 @@
+"""The scheduler: a function from a snapshot and pending jobs to a plan that explains itself."""

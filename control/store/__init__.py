@@ -1,0 +1,1 @@
+"""What the control plane remembers: rows, the store's interface, SQLite."""

@@ -1,0 +1,157 @@
+"""What is written down: rows of the store, each an upsert by its key."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from control.views import NO_STRINGS
+from shoal.model import Artifact, Capacity, JobState, PipelineState, Reason
+from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.spec import Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineAdded:
+    """A submission; `position` orders submissions, and its jobs are queued without rows of theirs."""
+
+    ref: PipelineRef
+    position: int
+    request_id: str
+    spec: Pipeline
+    create_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineRow:
+    """What changes about a pipeline. `stop` is why its jobs have to end, once they have to."""
+
+    ref: PipelineRef
+    state: PipelineState
+    reason: Reason = Reason()
+    stop: Reason | None = None
+    end_time: datetime | None = None
+    final_event_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job: its last epoch and attempt, what it has survived, where it must or should not go."""
+
+    ref: JobRef
+    state: JobState
+    reason: Reason = Reason()
+    epoch: int = 0
+    number: int = 0
+    failures: int = 0
+    losses: int = 0
+    retry_time: datetime | None = None
+    pinned_node: str = ""
+    avoid: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One try of a job on one node."""
+
+    ref: AttemptRef
+    node: str
+    state: JobState
+    create_time: datetime
+    reason: Reason = Reason()
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """The one commit of a job."""
+
+    key: str
+    attempt: AttemptRef
+    artifacts: tuple[Artifact, ...]
+    commit_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A node as its agent last introduced itself, and whether it is drained."""
+
+    name: str
+    agent_id: str
+    capacity: Capacity
+    labels: Mapping[str, str] = NO_STRINGS
+    architecture: str = ""
+    stream_address: str = ""
+    agent_version: str = ""
+    member_name: str = ""
+    drained: bool = False
+    last_seen_time: datetime | None = None
+
+
+class OutboxKind(enum.StrEnum):
+    """What is to be done with an outbox row."""
+
+    MANIFEST = "manifest"
+    """Put `data` under `key` into the archive, if nothing is there yet."""
+    EVENT = "event"
+    """Publish `data` as a CloudEvent."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """Something that must leave, in the order of `sequence`; `data` is JSON.
+
+    `key` is empty for events; `type` is empty for manifests. `id` is stable.
+    """
+
+    sequence: int
+    kind: OutboxKind
+    namespace: str
+    subject: str
+    id: str
+    time: datetime
+    data: str
+    type: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """An ended pipeline that is no longer remembered; its outbox rows stay until they have left."""
+
+    ref: PipelineRef
+
+
+Row = (
+    PipelineAdded
+    | PipelineRow
+    | JobRow
+    | AttemptRow
+    | ManifestRow
+    | NodeRow
+    | OutboxRow
+    | Forgotten
+)
+"""Anything that one transaction may contain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Everything that the control machine starts from.
+
+    `generation` counts the starts, this one included; pipelines come in the order of their
+    positions, attempts by job and number. `next_sequence` and `next_position` are not taken yet.
+    """
+
+    generation: int = 1
+    next_sequence: int = 1
+    next_position: int = 1
+    added: tuple[PipelineAdded, ...] = ()
+    pipelines: tuple[PipelineRow, ...] = ()
+    jobs: tuple[JobRow, ...] = ()
+    attempts: tuple[AttemptRow, ...] = ()
+    manifests: tuple[ManifestRow, ...] = ()
+    nodes: tuple[NodeRow, ...] = ()

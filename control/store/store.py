@@ -1,0 +1,35 @@
+"""The store: what the control plane remembers across its own end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from control.store.rows import Loaded, OutboxRow, Row
+from shoal.view import Event
+
+
+class Store(Protocol):
+    """Rows in transactions. Every method raises StoreFailedError when the medium fails."""
+
+    async def load(self) -> Loaded:
+        """Read everything, and count this start durably."""
+        ...
+
+    async def commit(self, rows: Sequence[Row]) -> None:
+        """Write all rows in one transaction; they survive a power cut once this returns."""
+        ...
+
+    async def outbox(self, limit: int = 100, after: int = 0) -> Sequence[OutboxRow]:
+        """Return what has not left yet with a sequence above `after`, in order."""
+        ...
+
+    async def mark_published(self, sequences: Sequence[int]) -> None:
+        """Let go of rows that have left; events stay readable for a while."""
+        ...
+
+    async def events(
+        self, namespace: str, pipeline: str, after: int, limit: int
+    ) -> Sequence[Event]:
+        """Return events, kept and published, with a sequence above `after`, in order."""
+        ...

@@ -1,0 +1,72 @@
+"""What the control plane hands out beyond `shoal.view`: answers to submissions, pages, marks.
+
+Pipelines, jobs, nodes, events and verdicts are shown as `shoal.view` has them, so that `shoal.wire`
+translates them. Every picture was committed before it is shown, except for counters, free text and
+`last_seen_time`, which are hearsay.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Generic, TypeVar
+
+from shoal.spec import Pipeline
+from shoal.view import PipelineView
+
+ItemT = TypeVar("ItemT")
+
+NO_STRINGS: Mapping[str, str] = MappingProxyType({})
+"""An empty mapping that nobody can fill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[ItemT]):
+    """A part of a list; the token is empty on the last page."""
+
+    items: tuple[ItemT, ...]
+    next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEnd:
+    """In a watch: everything up to `revision` has been shown."""
+
+    revision: int
+
+
+class RefusalCode(enum.IntEnum):
+    """The few numbers of google.rpc.Code that the control plane refuses with."""
+
+    INVALID_ARGUMENT = 3
+    ALREADY_EXISTS = 6
+    RESOURCE_EXHAUSTED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A pipeline that somebody asks for; an empty `request_id` asks for a new one every time."""
+
+    namespace: str
+    request_id: str
+    spec: Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitResult:
+    """The pipeline as recorded, and whether an earlier submission with this key had made it."""
+
+    view: PipelineView
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a submission was not taken: code, upper-case reason, one sentence, details by name."""
+
+    code: RefusalCode
+    reason: str
+    message: str
+    metadata: Mapping[str, str] = NO_STRINGS
