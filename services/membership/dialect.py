@@ -13,7 +13,18 @@ from typing import Any, Protocol, cast
 
 from services.membership.refusal import Reason, RefusedError
 
-Value = None | bool | int | float | bytes | str | Sequence["Value"] | Mapping[str | bytes, "Value"]
+Value = (
+    None
+    | bool
+    | int
+    | float
+    | bytes
+    | str
+    | Sequence["Value"]
+    | Mapping[str, "Value"]
+    | Mapping[bytes, "Value"]
+    | Mapping[str | bytes, "Value"]
+)
 """What can be packed. Text is packed as raw bytes with surrogate escapes restored."""
 
 
@@ -93,6 +104,11 @@ class StreamUnpacker:
             return False, None
         except _UNPACK_ERRORS as error:
             raise RefusedError(Reason.MALFORMED, f"not msgpack: {type(error).__name__}") from error
+
+    @property
+    def position(self) -> int:
+        """Bytes consumed so far."""
+        return self._unpacker.tell()
 
     def raw(self, count: int) -> bytes | None:
         """Take `count` raw bytes, or None when they have not all arrived."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class MessageType(IntEnum):
@@ -60,6 +60,13 @@ class Versions(NamedTuple):
     delegate_min: int = 0
     delegate_max: int = 0
     delegate: int = 0
+
+
+MEMBERLIST_VERSIONS: Final = Versions()
+"""What a plain memberlist member announces."""
+
+SERF_VERSIONS: Final = Versions(delegate_min=2, delegate_max=5, delegate=4)
+"""What a member announces that Serf's agents accept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,408 @@
+"""What this member believes of the others: the state rules of SWIM and Lifeguard.
+
+Every rule takes one claim (alive, suspect, dead), changes the roster first and then appends the
+effects. Sources: SWIM section 4.2 (incarnations, precedence), Lifeguard section IV (suspicion,
+refutation), and memberlist's observed behaviour as noted in `docs/membership.md`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Final
+
+from services.membership.accuser import AccuserLimit
+from services.membership.awareness import Awareness
+from services.membership.broadcast import BroadcastQueue
+from services.membership.event import Changed, Dropped, Effect, NameConflict, SendPacket
+from services.membership.lost import LostBook
+from services.membership.member import NO_VERSIONS, ChangeKind, Member, MemberChange
+from services.membership.message import (
+    Address,
+    Alive,
+    Dead,
+    MemberState,
+    NodeState,
+    Rumour,
+    Suspect,
+)
+from services.membership.profile import Profile
+from services.membership.refusal import Reason
+from services.membership.roster import EMPTY_BASE, Base, Roster
+from services.membership.suspicion import Suspicion
+
+_INCARNATION_MAX: Final = 0xFFFFFFFF
+_TOLD_MAX: Final = 256
+
+
+class Belief:
+    """Records, running suspicions and queued rumours of one member.
+
+    Args:
+        profile: Identity and limits.
+        now: When the machine starts, in seconds.
+        base: Records to start from.
+    """
+
+    __slots__ = (
+        "_accusers",
+        "_claims",
+        "_codec",
+        "_expiries",
+        "_name",
+        "_order",
+        "_profile",
+        "_self_refuted",
+        "_suspicions",
+        "_told",
+        "awareness",
+        "leaving",
+        "lost",
+        "newcomers",
+        "queue",
+        "revision",
+        "roster",
+    )
+
+    def __init__(self, profile: Profile, now: float, base: Base = EMPTY_BASE) -> None:
+        self._profile = profile
+        self._name = profile.name
+        self._codec = profile.codec
+        self.roster = Roster(base)
+        self.queue: BroadcastQueue[Rumour] = BroadcastQueue()
+        self.awareness = Awareness(profile.preset.awareness_max)
+        self.lost = LostBook(profile.lost_max, profile.lost_seconds)
+        self.newcomers: list[str] = []
+        self.leaving = False
+        self.revision = 0
+        self._suspicions: dict[str, Suspicion] = {}
+        self._expiries: list[tuple[float, int, str, Suspicion]] = []
+        self._order = 0
+        self._accusers = AccuserLimit(profile.accuser_burst, profile.preset.probe_interval_seconds)
+        self._claims: dict[str, Alive] = {}
+        self._told: dict[str, float] = {}
+        self._self_refuted = float("-inf")
+        self.roster.put(
+            Member(
+                profile.name,
+                profile.address.host,
+                profile.address.port,
+                profile.meta,
+                profile.incarnation,
+                MemberState.ALIVE,
+                now,
+                profile.versions,
+            )
+        )
+        if base is EMPTY_BASE:
+            self.announce()
+
+    @property
+    def me(self) -> Member:
+        """This member's own record."""
+        member = self.roster.get(self._name)
+        if member is None:
+            raise LookupError(f"own record {self._name!r} is missing from the roster")
+        return member
+
+    @property
+    def suspected(self) -> int:
+        """Count the suspicions that run."""
+        return len(self._suspicions)
+
+    # ---- claims ---------------------------------------------------------------------------------
+
+    def alive(self, claim: Alive, now: float, out: list[Effect]) -> None:
+        """Take a claim that a member is alive."""
+        versions = claim.versions
+        if versions is not None and (
+            versions.protocol_max == 0 or versions.protocol_min > versions.protocol_max
+        ):
+            out.append(Dropped(Reason.INCOMPATIBLE, f"{claim.node} announces {versions}"))
+            return
+        name = claim.node
+        if name == self._name:
+            self._alive_self(claim, now, out)
+            return
+        old = self.roster.get(name)
+        moved = old is not None and (old.address != claim.host or old.port != claim.port)
+        if old is not None:
+            if moved and not self._may_move(old, claim, now):
+                self._conflict(old, claim, out)
+                return
+            if claim.incarnation <= old.incarnation and not (moved and not old.reachable):
+                if not old.reachable:
+                    self._tell(old, claim, now, out)
+                return
+        if not claim.host or not claim.port:
+            out.append(Dropped(Reason.MALFORMED, f"{name} claims to be alive without an address"))
+            return
+        self._suspicions.pop(name, None)
+        self._claims.pop(name, None)
+        state = MemberState.ALIVE
+        since = old.state_since if old is not None and old.state is state else now
+        member = Member(
+            name,
+            claim.host,
+            claim.port,
+            claim.meta,
+            # Moving to another address never lowers what is remembered of the name.
+            claim.incarnation if old is None else max(claim.incarnation, old.incarnation),
+            state,
+            since,
+            versions if versions is not None else old.versions if old else NO_VERSIONS,
+        )
+        self.roster.put(member)
+        self.lost.strike(name)
+        if old is None:
+            self.newcomers.append(name)
+        self._pass_on(claim)
+        if old is None or not old.reachable:
+            self._changed(ChangeKind.JOINED, member, out)
+        elif old.meta != member.meta:
+            self._changed(ChangeKind.UPDATED, member, out)
+        elif old.state is MemberState.SUSPECT:
+            self._changed(ChangeKind.RECOVERED, member, out)
+
+    def suspect(self, claim: Suspect, now: float, out: list[Effect]) -> None:
+        """Take a claim that a member does not answer."""
+        name = claim.node
+        old = self.roster.get(name)
+        if old is None or claim.incarnation < old.incarnation:
+            return
+        suspicion = self._suspicions.get(name)
+        if suspicion is None and old.state is not MemberState.ALIVE:
+            return
+        if name == self._name:
+            if not self.leaving:
+                self.refute(claim.incarnation)
+            return
+        if not self._admit(claim.accuser, now):
+            detail = f"{claim.accuser} accuses too many, now {name}"
+            out.append(Dropped(Reason.ACCUSER_LIMIT, detail))
+            return
+        if suspicion is not None:
+            if suspicion.confirm(claim.accuser):
+                self._schedule(name, suspicion)
+                self._pass_on(claim)
+            return
+        preset = self._profile.preset
+        members = len(self.roster)
+        least = preset.suspicion_min_seconds(members)
+        lifeguard = self._profile.lifeguard
+        suspicion = Suspicion(
+            claim.accuser,
+            claim.incarnation,
+            now,
+            wanted=preset.confirmations_wanted(members) if lifeguard else 0,
+            least_seconds=least,
+            most_seconds=preset.suspicion_max_seconds(members),
+        )
+        member = old.turned(MemberState.SUSPECT, claim.incarnation, now)
+        self.roster.put(member)
+        self._suspicions[name] = suspicion
+        self._schedule(name, suspicion)
+        self._pass_on(claim)
+        self._changed(ChangeKind.SUSPECTED, member, out)
+
+    def dead(self, claim: Dead, now: float, out: list[Effect]) -> None:
+        """Take a claim that a member has failed, or its own word that it leaves."""
+        name = claim.node
+        old = self.roster.get(name)
+        if old is None or claim.incarnation < old.incarnation:
+            return
+        if name == self._name and not self.leaving:
+            self.refute(claim.incarnation)
+            return
+        self._suspicions.pop(name, None)
+        if not old.reachable:
+            return
+        left = claim.accuser == name
+        state = MemberState.LEFT if left else MemberState.DEAD
+        member = old.turned(state, claim.incarnation, now)
+        self.roster.put(member)
+        self._pass_on(claim)
+        self._changed(ChangeKind.LEFT if left else ChangeKind.DIED, member, out)
+        waiting = self._claims.pop(name, None)
+        if waiting is not None:
+            self.alive(waiting, now, out)
+
+    def merge(self, nodes: Sequence[NodeState], now: float, out: list[Effect]) -> None:
+        """Take a remote's records; what it holds dead is only suspected, so it can refute."""
+        for node in nodes:
+            state = node.state
+            if state is MemberState.ALIVE:
+                old = self.roster.get(node.name)
+                if (
+                    old is not None
+                    and old.incarnation >= node.incarnation
+                    and old.state is MemberState.ALIVE
+                    and old.address == node.host
+                    and old.port == node.port
+                    and node.name != self._name
+                ):
+                    continue  # nothing new, the common case of an exchange
+                claim = Alive(
+                    node.incarnation, node.name, node.host, node.port, node.meta, node.versions
+                )
+                self.alive(claim, now, out)
+            elif state is MemberState.LEFT:
+                self.dead(Dead(node.incarnation, node.name, node.name), now, out)
+            else:
+                self.suspect(Suspect(node.incarnation, node.name, self._name), now, out)
+
+    # ---- about oneself --------------------------------------------------------------------------
+
+    def refute(self, accused: int) -> None:
+        """Outbid what is said of this member, and count it against its own health."""
+        me = self.me
+        incarnation = min(max(me.incarnation, accused) + 1, _INCARNATION_MAX)
+        self.roster.put(me.turned(MemberState.ALIVE, incarnation, me.state_since))
+        if self._profile.lifeguard:
+            self.awareness.apply(1)
+        self.announce()
+
+    def announce(self) -> None:
+        """Queue this member's own record."""
+        me = self.me
+        claim = Alive(me.incarnation, me.name, me.address, me.port, me.meta, me.versions)
+        self._pass_on(claim)
+
+    def set_meta(self, meta: bytes, now: float, out: list[Effect]) -> None:
+        """Announce new meta under the next incarnation."""
+        me = self.me
+        member = Member(
+            me.name,
+            me.address,
+            me.port,
+            meta,
+            min(me.incarnation + 1, _INCARNATION_MAX),
+            me.state,
+            me.state_since if me.state is MemberState.ALIVE else now,
+            me.versions,
+        )
+        self.roster.put(member)
+        self.announce()
+        self._changed(ChangeKind.UPDATED, member, out)
+
+    # ---- time -----------------------------------------------------------------------------------
+
+    def deadline(self) -> float:
+        """When a suspicion may end, infinity when none runs."""
+        return self._expiries[0][0] if self._expiries else float("inf")
+
+    def expire(self, now: float, out: list[Effect]) -> None:
+        """End the suspicions that are due."""
+        expiries = self._expiries
+        while expiries and expiries[0][0] <= now:
+            _, _, name, suspicion = heapq.heappop(expiries)
+            if self._suspicions.get(name) is not suspicion:
+                continue
+            if suspicion.deadline() > now:
+                self._schedule(name, suspicion)
+                continue
+            self.dead(Dead(suspicion.incarnation, name, self._name), now, out)
+
+    def postpone(self, seconds: float) -> None:
+        """Shift all suspicions: this process slept and could hear no refutation."""
+        for suspicion in self._suspicions.values():
+            suspicion.postpone(seconds)
+
+    def reap(self, now: float, out: list[Effect]) -> None:
+        """Forget whoever has been dead or gone for longer than gossip to the dead lasts."""
+        kept = self._profile.preset.gossip_to_the_dead_seconds
+        for member in self.roster.unreachable():
+            if now - member.state_since > kept and member.name != self._name:
+                self.forget(member, now, out)
+        self.lost.expire(now)
+
+    def forget(self, member: Member, now: float, out: list[Effect], *, prune: bool = False) -> None:
+        """Move a record from the roster to the book of the lost, or nowhere with `prune`."""
+        self.roster.drop(member.name)
+        self._claims.pop(member.name, None)
+        if not prune:
+            self.lost.write(member, now)
+        self._changed(ChangeKind.REAPED, member, out)
+
+    def declare_left(self, name: str, now: float, out: list[Effect], *, prune: bool) -> None:
+        """Turn a dead member into one that left, on the word of the layer above."""
+        member = self.roster.get(name)
+        if member is None:
+            if name in self.lost:
+                for lost in [lost for lost in self.lost if lost.name == name]:
+                    self.lost.strike(name)
+                    if not prune:
+                        gone = lost.turned(MemberState.LEFT, lost.incarnation, now)
+                        self.lost.write(gone, now)
+            return
+        if member.state is MemberState.DEAD:
+            member = member.turned(MemberState.LEFT, member.incarnation, now)
+            self.roster.put(member)
+            self._changed(ChangeKind.LEFT, member, out)
+        if prune and not member.reachable:
+            self.forget(member, now, out, prune=True)
+
+    # ---- inside ---------------------------------------------------------------------------------
+
+    def _alive_self(self, claim: Alive, now: float, out: list[Effect]) -> None:
+        me = self.me
+        if self.leaving or claim.incarnation < me.incarnation:
+            return
+        if claim.host != me.address or claim.port != me.port:
+            # A former life of this name, or a second owner of it: outbid the first, and do not
+            # let two owners outbid each other without end.
+            self._conflict(me, claim, out)
+            if now - self._self_refuted >= 5 * self._profile.preset.probe_interval_seconds:
+                self._self_refuted = now
+                self.refute(claim.incarnation)
+            return
+        same = claim.meta == me.meta and claim.versions in (None, me.versions)
+        if claim.incarnation > me.incarnation or not same:
+            self.refute(claim.incarnation)
+
+    def _may_move(self, old: Member, claim: Alive, now: float) -> bool:
+        """Whether a name may be taken over by another address."""
+        if old.state is MemberState.LEFT:
+            return True
+        long_enough = now - old.state_since >= self._profile.reclaim_seconds
+        newer = claim.incarnation >= old.incarnation
+        return old.state is MemberState.DEAD and long_enough and newer
+
+    def _conflict(self, old: Member, claim: Alive, out: list[Effect]) -> None:
+        """Report a second owner, and keep the claim for when the first turns out to be gone."""
+        newer = claim.incarnation > old.incarnation and old.name != self._name
+        if newer and len(self._claims) < _TOLD_MAX:
+            self._claims[old.name] = claim
+        claimed = Address(claim.host, claim.port)
+        out.append(Dropped(Reason.CONFLICT, f"{old.name} is {old.endpoint}, claimed by {claimed}"))
+        out.append(NameConflict(old, claimed))
+
+    def _tell(self, old: Member, claim: Alive, now: float, out: list[Effect]) -> None:
+        """Tell a restarted member what is remembered of it, so that it can outbid that.
+
+        Upstream stays silent here, and a mass restart at low incarnations is ignored for long
+        (memberlist's pull request 345).
+        """
+        recently = now - self._profile.preset.probe_interval_seconds
+        if self._told.get(claim.node, float("-inf")) > recently or not claim.port:
+            return
+        self._told.pop(claim.node, None)
+        self._told[claim.node] = now
+        if len(self._told) > _TOLD_MAX:
+            del self._told[next(iter(self._told))]
+        word = Suspect(old.incarnation, old.name, self._name)
+        out.append(SendPacket(Address(claim.host, claim.port), (word,)))
+
+    def _admit(self, accuser: str, now: float) -> bool:
+        return accuser == self._name or self._accusers.admit(accuser, now)
+
+    def _schedule(self, name: str, suspicion: Suspicion) -> None:
+        self._order += 1
+        heapq.heappush(self._expiries, (suspicion.deadline(), self._order, name, suspicion))
+
+    def _pass_on(self, rumour: Rumour) -> None:
+        self.queue.put(rumour.node, rumour, self._codec.size(rumour))
+
+    def _changed(self, kind: ChangeKind, member: Member, out: list[Effect]) -> None:
+        self.revision += 1
+        out.append(Changed(MemberChange(kind, member, self.revision)))

@@ -1,0 +1,583 @@
+"""The asyncio shell: one UDP socket, one TCP listener, one timer around the machine.
+
+It decides nothing about membership. It is not built on `services.runtime.driver`, because a
+datagram is handled where it is read: a task switch for each would double what a member costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Final, Self, assert_never
+
+from services.membership.codec import Codec
+from services.membership.config import GossipConfig
+from services.membership.endpoint import bind_both, outward_host, parse_address, resolve
+from services.membership.event import (
+    Changed,
+    Departed,
+    DialPing,
+    DialPushPull,
+    Dropped,
+    Event,
+    Leave,
+    Merge,
+    NameConflict,
+    Received,
+    RoundTripMeasured,
+    SendFailed,
+    SendPacket,
+    SetMeta,
+    StreamAnswered,
+    UserReceived,
+)
+from services.membership.keyring import Keyring
+from services.membership.member import Member, MemberChange
+from services.membership.message import (
+    MEMBERLIST_VERSIONS,
+    SERF_VERSIONS,
+    Ack,
+    Address,
+    ErrorReply,
+    Ping,
+    PushPull,
+    User,
+)
+from services.membership.packet import PacketFormat
+from services.membership.profile import Profile
+from services.membership.refusal import Reason, RefusedError
+from services.membership.serf.effect import EventHeard, SerfEffect
+from services.membership.serf.node import SerfNode
+from services.membership.stream import StreamFormat
+from services.membership.streams import Streams
+from services.membership.swim import Swim
+from services.membership.tags import encode_tags
+from services.membership.tally import Tally
+from services.membership.watch import Watch
+
+_DATAGRAM_BYTES: Final = 65536
+_DATAGRAMS_A_TURN: Final = 64
+_STREAMS_MAX: Final = 128
+_MERGE_SLICE: Final = 128
+_LEAVE_LINGER_SECONDS: Final = 1.0
+_SEEK_FIRST_SECONDS: Final = 1.0
+_EPOCH_2020: Final = 1_577_836_800
+
+
+class NotRunningError(RuntimeError):
+    """Something was asked of a gossip whose sockets are closed."""
+
+
+class Gossip:
+    """A member of a cluster, as long as `run` runs.
+
+    Args:
+        config: Identity, address, timing, keys.
+        clock: Monotonic seconds.
+        wall: Seconds since 1970, for the first incarnation only.
+        rng: The source of chance for timing and choice; nonces come from the system.
+        log: Where it speaks.
+    """
+
+    def __init__(
+        self,
+        config: GossipConfig,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+        log: logging.Logger | None = None,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._wall = wall
+        self._rng = rng or random.Random()  # noqa: S311 timing, not secrets
+        self._log = log or logging.getLogger("shoal.membership")
+        self._timing = config.timing()
+        self._meta = encode_tags(config.tags)
+        self._tally = Tally(self._log, config.name)
+        codec = Codec(compact=config.compact)
+        self._codec = codec
+        keyring = config.keyring
+        self._packets = PacketFormat(codec, keyring, config.label, nonce=os.urandom)
+        self._streams = Streams(StreamFormat(codec, keyring, config.label, nonce=os.urandom))
+        self._datagrams: socket.socket | None = None
+        self._listener: socket.socket | None = None
+        self._node: SerfNode | None = None
+        self._swim: Swim | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._open_streams = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._failed: asyncio.Future[None] | None = None
+        self._departed = asyncio.Event()
+        self._gossiped = asyncio.Event()
+        self._watches: set[Watch] = set()
+        self._joined = False
+
+    # ---- life -----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        config = self._config
+        self._datagrams, self._listener, port = bind_both(config.bind_host, config.bind_port)
+        try:
+            address = await self._advertised(port)
+            start = int(self._wall()) - _EPOCH_2020
+            profile = Profile(
+                name=config.name,
+                address=address,
+                meta=self._meta,
+                versions=SERF_VERSIONS if config.serf else MEMBERLIST_VERSIONS,
+                incarnation=max(1, start) if config.incarnation is None else config.incarnation,
+                preset=self._timing,
+                codec=self._codec,
+                packet_bytes=lambda: self._packets.budget,
+                heal_interval_seconds=config.heal_interval_seconds,
+            )
+            self._swim = Swim(profile, self._rng, self._clock())
+        except BaseException:
+            self._close()
+            raise
+        if config.serf:
+            self._node = SerfNode(self._swim)
+        self._failed = asyncio.get_running_loop().create_future()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    async def run(self) -> None:
+        """Be a member until cancelled.
+
+        Raises:
+            NotRunningError: It was not entered, or runs already.
+        """
+        loop = asyncio.get_running_loop()
+        if self._datagrams is None or self._failed is None:
+            raise NotRunningError("gossip is closed; enter it with `async with` before `run`")
+        if self._tasks is not None:
+            raise NotRunningError(f"gossip of {self._config.name!r} runs already")
+        descriptor = self._datagrams.fileno()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                loop.add_reader(descriptor, self._readable)
+                tasks.create_task(self._accept())
+                if self._config.seeds:
+                    tasks.create_task(self._seek())
+                self._arm()
+                await self._failed
+        finally:
+            loop.remove_reader(descriptor)
+            self._tasks = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer_at = float("inf")
+
+    # ---- what a user asks -----------------------------------------------------------------------
+
+    @property
+    def address(self) -> Address:
+        """Where it really listens."""
+        if self._datagrams is None:
+            raise NotRunningError("gossip is closed; enter it with `async with` first")
+        host, port = self._datagrams.getsockname()[:2]
+        return Address(str(host), int(port))
+
+    @property
+    def local(self) -> Member:
+        """This member's own record."""
+        return self._machine.me
+
+    @property
+    def awareness(self) -> int:
+        """This member's health score: 0 is well, 7 is as ill as can be."""
+        return self._machine.awareness
+
+    @property
+    def revision(self) -> int:
+        """Number of the last change."""
+        return self._machine.belief.revision
+
+    @property
+    def keyring(self) -> Keyring:
+        """The cluster's keys; installing, using and removing take effect at once."""
+        return self._config.keyring
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What was sent, received and dropped, the drops by reason."""
+        counts = dict(self._tally.counts)
+        counts["stream_rescues"] = self._machine.stream_rescues
+        counts["broadcasts_waiting"] = self._machine.queued
+        return counts
+
+    def members(self, *, all_states: bool = False) -> Sequence[Member]:
+        """List alive and suspect members by name; with `all_states` dead and left ones too."""
+        found = self._machine.members(all_states=all_states)
+        return sorted(found, key=lambda member: member.name)
+
+    @contextlib.asynccontextmanager
+    async def watch(self) -> AsyncIterator[Watch]:
+        """Iterate over the changes from here on; read `members` inside, for where they start."""
+        watch = Watch(self._config.watch_size)
+        self._watches.add(watch)
+        try:
+            yield watch
+        finally:
+            self._watches.discard(watch)
+
+    async def join(self, addresses: Sequence[str]) -> int:
+        """Exchange states with each of `host[:port]`; returns how many answered.
+
+        Raises:
+            ValueError: One of them is no address.
+        """
+        for address in addresses:
+            parse_address(address)
+        async with asyncio.TaskGroup() as tasks:
+            tries = [tasks.create_task(self._try_join(address)) for address in addresses]
+        return sum(attempt.result() for attempt in tries)
+
+    async def leave(self, deadline_seconds: float) -> None:
+        """Say goodbye, so that the others show this member as left; `run` has to run meanwhile."""
+        now = self._clock()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_seconds):
+                if self._node is not None and self._machine.belief.roster.reachable > 1:
+                    key, effects = self._node.announce_leave(now)
+                    self._perform(effects)
+                    await self._until_sent(key, deadline_seconds / 2)
+                self._handle(Leave())
+                await self._departed.wait()
+                # Answer for a moment, while the goodbye reaches the last ones.
+                await asyncio.sleep(min(_LEAVE_LINGER_SECONDS, deadline_seconds / 4))
+
+    async def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Announce new tags.
+
+        Raises:
+            ValueError: They need more than 512 bytes.
+        """
+        self._handle(SetMeta(encode_tags(tags)))
+
+    # ---- the machine ----------------------------------------------------------------------------
+
+    @property
+    def _machine(self) -> Swim:
+        if self._swim is None:
+            raise NotRunningError("gossip is closed; enter it with `async with` first")
+        return self._swim
+
+    def _handle(self, event: Event) -> None:
+        now = self._clock()
+        machine = self._node or self._machine
+        self._perform(machine.handle(event, now))
+        self._arm()
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._timer_at = float("inf")
+        try:
+            now = self._clock()
+            machine = self._node or self._machine
+            self._perform(machine.tick(now))
+            self._gossiped.set()
+            self._arm()
+        except Exception as error:  # noqa: BLE001 a callback has no caller: `run` raises it
+            if self._failed is not None and not self._failed.done():
+                self._failed.set_exception(error)
+
+    def _arm(self) -> None:
+        """Set the timer, unless it goes off early enough already."""
+        deadline = self._machine.deadline()
+        if deadline is None or deadline >= self._timer_at or self._tasks is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        delay = max(0.0, deadline - self._clock())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _perform(self, effects: Iterable[SerfEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case SendPacket():
+                    self._send(effect)
+                case Changed():
+                    self._changed(effect.change)
+                case DialPing():
+                    self._spawn(partial(self._ping, effect))
+                case DialPushPull():
+                    self._spawn(partial(self._push_pull, effect))
+                case Dropped():
+                    self._tally.drop(effect.reason, effect.detail, self._clock())
+                case Departed():
+                    self._departed.set()
+                case NameConflict():
+                    self._tally.add("name_conflicts")
+                case UserReceived():
+                    self._tally.add("user_messages")
+                case RoundTripMeasured() | EventHeard():
+                    pass
+                case _:
+                    assert_never(effect)
+
+    def _changed(self, change: MemberChange) -> None:
+        member = change.member
+        self._log.info(
+            "%s: member %s %s (%s, incarnation %d)",
+            self._config.name,
+            member.name,
+            change.kind,
+            member.endpoint,
+            member.incarnation,
+        )
+        for watch in self._watches:
+            watch.push(change)
+
+    # ---- datagrams ------------------------------------------------------------------------------
+
+    def _send(self, effect: SendPacket) -> None:
+        if self._datagrams is None:
+            return
+        data = self._packets.wrap(effect.messages, checksum=effect.checksum)
+        try:
+            self._datagrams.sendto(data, effect.address)
+        except BlockingIOError:
+            self._tally.add("send_buffer_full")
+        except (OSError, ValueError, OverflowError) as error:
+            detail = f"{effect.address}: {error}"
+            self._tally.drop("send_failed", detail, self._clock())
+            # Not from within the machine's own call.
+            asyncio.get_running_loop().call_soon(self._send_failed, effect.address)
+        else:
+            self._tally.add("packets_sent")
+            self._tally.add("bytes_sent", len(data))
+
+    def _send_failed(self, address: Address) -> None:
+        if self._datagrams is not None:
+            self._handle(SendFailed(address))
+
+    def _readable(self) -> None:
+        for _ in range(_DATAGRAMS_A_TURN):
+            if self._datagrams is None:
+                return
+            try:
+                data, source = self._datagrams.recvfrom(_DATAGRAM_BYTES)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._tally.drop("receive_failed", str(error), self._clock())
+                return
+            self._packet(data, Address(source[0], source[1]))
+
+    def _packet(self, data: bytes, source: Address) -> None:
+        self._tally.add("packets_received")
+        self._tally.add("bytes_received", len(data))
+        try:
+            messages, refused = self._packets.unwrap(data)
+            for reason in refused:
+                self._tally.drop(reason, f"part of a packet from {source}", self._clock())
+            if messages:
+                self._handle(Received(source, messages))
+        except RefusedError as error:
+            self._tally.drop(error.reason, f"{error.detail}, from {source}", self._clock())
+        except Exception:  # noqa: BLE001 one attempt; the trace is logged
+            # One packet must not end the process, whatever it uncovered.
+            self._tally.add("dropped_internal")
+            self._log.exception("packet from %s failed: %s", source, data[:64].hex())
+
+    # ---- streams --------------------------------------------------------------------------------
+
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run an exchange beside the others, if there are not too many."""
+        if self._tasks is None or self._open_streams >= _STREAMS_MAX:
+            self._tally.drop(Reason.OVERLOADED, f"{_STREAMS_MAX} streams are open", self._clock())
+            return
+        self._tasks.create_task(self._guard(work))
+
+    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run one exchange within its deadline; its failure is counted, and ends nothing else."""
+        self._open_streams += 1
+        try:
+            async with asyncio.timeout(self._timing.stream_timeout_seconds):
+                await work()
+        except RefusedError as error:
+            self._tally.drop(error.reason, error.detail, self._clock())
+        except (OSError, TimeoutError):
+            self._tally.add("stream_failures")
+        except Exception:  # noqa: BLE001 one attempt; the trace is logged
+            self._tally.add("dropped_internal")
+            self._log.exception("a stream failed")
+        finally:
+            self._open_streams -= 1
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._listener is not None:
+            try:
+                connection, source = await loop.sock_accept(self._listener)
+            except OSError as error:
+                # Out of descriptors, mostly: let others finish.
+                self._tally.drop("accept_failed", str(error), self._clock())
+                await asyncio.sleep(0.1)
+                continue
+            connection.setblocking(False)
+            if self._open_streams >= _STREAMS_MAX:
+                connection.close()
+            self._spawn(partial(self._serve, connection, Address(source[0], source[1])))
+
+    async def _serve(self, connection: socket.socket, source: Address) -> None:
+        with connection:
+            await self._answer(connection, source)
+
+    async def _answer(self, connection: socket.socket, source: Address) -> None:
+        """Answer one stream."""
+        streams = self._streams
+        try:
+            message = await streams.read(connection, dialled=False)
+        except RefusedError as error:
+            if error.reason is not Reason.WRONG_LABEL:
+                with contextlib.suppress(OSError):
+                    await streams.write(connection, ErrorReply(str(error)), dialled=False)
+            raise
+        match message:
+            case Ping():
+                if message.node and message.node != self._config.name:
+                    detail = f"stream ping for {message.node}"
+                    raise RefusedError(Reason.WRONG_NODE, detail)
+                await streams.write(connection, Ack(message.sequence), dialled=False)
+            case PushPull():
+                # First our state, then the merge: what the remote just said is no news to it.
+                await streams.write(connection, self._state(join=False), dialled=False)
+                await self._merge(message, source)
+            case User():
+                self._handle(Received(source, (message,)))
+            case ErrorReply():
+                raise RefusedError(Reason.PEER_ERROR, f"{source} says: {message.error}")
+            case Ack():
+                raise RefusedError(Reason.UNKNOWN_TYPE, "stream begins with an ack")
+            case _:
+                assert_never(message)
+
+    async def _ping(self, effect: DialPing) -> None:
+        """Ping over a stream, for a member that datagrams did not reach."""
+        async with (
+            asyncio.timeout(max(0.0, effect.deadline - self._clock())),
+            self._streams.dial(effect.address) as connection,
+        ):
+            ping = Ping(effect.sequence, effect.node)
+            await self._streams.write(connection, ping, dialled=True)
+            answer = await self._streams.read(connection, dialled=True)
+        if isinstance(answer, Ack) and answer.sequence == effect.sequence:
+            self._handle(StreamAnswered(effect.sequence))
+
+    async def _push_pull(self, effect: DialPushPull) -> None:
+        await self._exchange(effect.address, join=effect.join)
+        if effect.join and self._node is not None:
+            self._perform(self._node.announce_join(self._clock()))
+            self._arm()
+
+    async def _exchange(self, address: Address, *, join: bool) -> None:
+        """Exchange full states with a member that we dial."""
+        async with self._streams.dial(address) as connection:
+            await self._streams.write(connection, self._state(join=join), dialled=True)
+            answer = await self._streams.read(connection, dialled=True)
+        if isinstance(answer, ErrorReply):
+            raise RefusedError(Reason.PEER_ERROR, f"{address} says: {answer.error}")
+        if not isinstance(answer, PushPull):
+            detail = f"{address} answered with {type(answer).__name__}, not its state"
+            raise RefusedError(Reason.UNKNOWN_TYPE, detail)
+        await self._merge(answer, address)
+        self._joined = True
+
+    def _state(self, *, join: bool) -> PushPull:
+        user_state = self._node.user_state() if self._node is not None else b""
+        return PushPull(self._machine.local_state(), user_state, join)
+
+    async def _merge(self, state: PushPull, source: Address) -> None:
+        """Take a remote's state, a slice at a time."""
+        refusal = self._machine.refusal(state.nodes)
+        if refusal is not None:
+            raise RefusedError(Reason.INCOMPATIBLE, f"{source}: {refusal}")
+        for start in range(0, len(state.nodes), _MERGE_SLICE):
+            self._handle(Merge(state.nodes[start : start + _MERGE_SLICE]))
+            await asyncio.sleep(0)
+        if self._node is not None:
+            self._perform(self._node.merge_user_state(state.user_state, self._clock()))
+            self._arm()
+
+    # ---- joining and leaving --------------------------------------------------------------------
+
+    async def _try_join(self, text: str) -> bool:
+        try:
+            async with asyncio.timeout(self._timing.stream_timeout_seconds):
+                address = await resolve(text)
+                await self._exchange(address, join=True)
+        except (OSError, TimeoutError, RefusedError) as error:
+            reason = str(error) or type(error).__name__
+            self._log.warning("%s cannot join %s: %s", self._config.name, text, reason)
+            return False
+        if self._node is not None:
+            self._perform(self._node.announce_join(self._clock()))
+            self._arm()
+        return True
+
+    async def _seek(self) -> None:
+        """Join the seeds, and join those again that went missing, at a low rate."""
+        pause = _SEEK_FIRST_SECONDS
+        rest = max(self._config.heal_interval_seconds, _SEEK_FIRST_SECONDS)
+        while True:
+            missing = await self._missing_seeds()
+            if missing and not self._machine.belief.leaving:
+                few = self._rng.sample(missing, min(3, len(missing)))
+                await self.join(few)
+            pause = rest if self._joined else min(2 * pause, rest)
+            await asyncio.sleep(pause * (0.5 + self._rng.random()))
+
+    async def _missing_seeds(self) -> list[str]:
+        present = {member.endpoint for member in self._machine.members()}
+        missing: list[str] = []
+        for seed in self._config.seeds:
+            try:
+                known = await resolve(seed) in present
+            except OSError:
+                known = False
+            if not known:
+                missing.append(seed)
+        return missing
+
+    async def _until_sent(self, key: str, seconds: float) -> None:
+        """Wait until a broadcast was sent often enough."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._machine.waits(key):
+                    self._gossiped.clear()
+                    await self._gossiped.wait()
+
+    async def _advertised(self, port: int) -> Address:
+        if not self._config.advertise:
+            return Address(outward_host(self._config.bind_host), port)
+        return await resolve(self._config.advertise, port)
+
+    def _close(self) -> None:
+        for watch in self._watches:
+            watch.end()
+        for opened in (self._datagrams, self._listener):
+            if opened is not None:
+                opened.close()
+        self._datagrams = self._listener = None

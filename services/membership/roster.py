@@ -1,0 +1,153 @@
+"""All member records of one machine, over an optional base shared between machines.
+
+A simulation starts ten thousand machines that know each other. They share one base and keep only
+what they saw change, so a record costs them nothing until it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from services.membership.member import Member
+from services.membership.message import MemberState
+
+if TYPE_CHECKING:
+    from random import Random
+
+
+class Base:
+    """Records that many rosters start from; immutable once built."""
+
+    __slots__ = ("down", "names", "reachable", "records")
+
+    def __init__(self, members: Iterable[Member] = ()) -> None:
+        self.records = {member.name: member for member in members}
+        self.names = tuple(self.records)
+        self.down = {name: None for name, member in self.records.items() if not member.reachable}
+        self.reachable = len(self.records) - len(self.down)
+
+
+EMPTY_BASE = Base()
+
+
+class Roster:
+    """Members by name and by place, with their counts kept."""
+
+    __slots__ = ("_base", "_names", "_own", "_places", "_size", "down", "reachable")
+
+    def __init__(self, base: Base = EMPTY_BASE) -> None:
+        self._base = base
+        self._own: dict[str, Member | None] = {}
+        self._names: list[str] = []
+        self._places: dict[str, int] = {}
+        self._size = len(base.names)
+        self.reachable = base.reachable
+        self.down = dict(base.down)
+
+    def __len__(self) -> int:
+        """Count all records, dead ones included."""
+        return self._size
+
+    def __iter__(self) -> Iterator[Member]:
+        """Walk all records."""
+        for name in (*self._base.names, *self._names):
+            member = self.get(name)
+            if member is not None:
+                yield member
+
+    def unreachable(self) -> list[Member]:
+        """The dead and the left ones that have not been dropped."""
+        return [member for name in self.down if (member := self.get(name)) is not None]
+
+    @property
+    def places(self) -> int:
+        """Places to draw from; a few may be vacant."""
+        return len(self._base.names) + len(self._names)
+
+    def get(self, name: str) -> Member | None:
+        """The record under `name`, if any."""
+        own = self._own
+        if name in own:
+            return own[name]
+        return self._base.records.get(name)
+
+    def at(self, place: int) -> Member | None:
+        """The record at a place, None if it is vacant."""
+        base = self._base.names
+        if place < len(base):
+            return self.get(base[place])
+        place -= len(base)
+        return self._own[self._names[place]] if place < len(self._names) else None
+
+    def put(self, member: Member) -> None:
+        """Add or replace a record."""
+        name = member.name
+        old = self.get(name)
+        if old is None:
+            self._size += 1
+            if name not in self._base.records:
+                self._places[name] = len(self._names)
+                self._names.append(name)
+        elif old.reachable:
+            self.reachable -= 1
+        if member.reachable:
+            self.reachable += 1
+            self.down.pop(name, None)
+        else:
+            self.down[name] = None
+        self._own[name] = member
+
+    def drop(self, name: str) -> None:
+        """Forget a record; an unknown one is forgotten already."""
+        old = self.get(name)
+        if old is None:
+            return
+        self._size -= 1
+        if old.reachable:
+            self.reachable -= 1
+        self.down.pop(name, None)
+        place = self._places.pop(name, None)
+        if place is None:
+            self._own[name] = None
+            return
+        del self._own[name]
+        last = self._names.pop()
+        if last != name:
+            self._names[place] = last
+            self._places[last] = place
+
+    def draw(
+        self, rng: Random, count: int, exclude: tuple[str, ...], now: float, dead_within: float = 0
+    ) -> list[Member]:
+        """Draw up to `count` different members at random, without walking the roster.
+
+        Args:
+            rng: The source of chance.
+            count: How many are wanted.
+            exclude: Names never drawn.
+            now: Seconds.
+            dead_within: Also draw suspect members, and those dead for at most that many seconds;
+                with 0 only alive ones are drawn.
+        """
+        places = self.places
+        drawn: list[Member] = []
+        if self._size <= 1:
+            return drawn
+        for _ in range(3 * places):
+            member = self.at(int(rng.random() * places))
+            if member is None or member.name in exclude:
+                continue
+            state = member.state
+            if state is not MemberState.ALIVE and (
+                not dead_within
+                or state is MemberState.LEFT
+                or (state is MemberState.DEAD and now - member.state_since > dead_within)
+            ):
+                continue
+            if any(other is member for other in drawn):
+                continue
+            drawn.append(member)
+            if len(drawn) >= count:
+                break
+        return drawn

@@ -1,0 +1,358 @@
+"""Serf's messages inside memberlist's user messages: `type | msgpack map`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final, assert_never
+
+from services.membership.codec import fields, flag, number, octets, text
+from services.membership.dialect import StreamUnpacker, Value, pack, unpack
+from services.membership.refusal import Reason, RefusedError
+
+_U64: Final = 0xFFFFFFFFFFFFFFFF
+_U32: Final = 0xFFFFFFFF
+_MEMBERS_MAX: Final = 1024 * 1024
+_EVENT_SLOTS_MAX: Final = 4096
+_EVENT_BYTES_MAX: Final = 9 * 1024
+_QUERY_BYTES_MAX: Final = 64 * 1024
+_FILTERS_MAX: Final = 64
+
+
+class SerfType(IntEnum):
+    """First byte of a Serf message."""
+
+    LEAVE = 0
+    JOIN = 1
+    PUSH_PULL = 2
+    USER_EVENT = 3
+    QUERY = 4
+    QUERY_RESPONSE = 5
+    CONFLICT_RESPONSE = 6
+    KEY_REQUEST = 7
+    KEY_RESPONSE = 8
+    RELAY = 9
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveIntent:
+    """`node` leaves, or an operator declares a failed one gone."""
+
+    time: int
+    node: str
+    prune: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JoinIntent:
+    """`node` joined, or refutes a leave intent."""
+
+    time: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserEvent:
+    """A named payload for everybody; `coalesce` lets later ones of the name replace it."""
+
+    time: int
+    name: str
+    payload: bytes
+    coalesce: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question to all or some members, answered straight to `host:port`."""
+
+    time: int
+    identity: int
+    host: bytes
+    port: int
+    source: str
+    filters: tuple[bytes, ...]
+    flags: int
+    relay_factor: int
+    timeout_seconds: float
+    name: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResponse:
+    """An answer, or with flag 1 the mere acknowledgement of a query."""
+
+    time: int
+    identity: int
+    sender: str
+    flags: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """A message to be passed on to `host:port`, for answers that might get lost otherwise."""
+
+    host: bytes
+    port: int
+    name: str
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UserState:
+    """Serf's part of a push/pull exchange.
+
+    Attributes:
+        time: Member clock.
+        status_times: Status time of each member.
+        left: Names of members that left.
+        event_time: Event clock.
+        events: Recent events by their time.
+        query_time: Query clock.
+    """
+
+    time: int
+    status_times: Mapping[str, int] = field(default_factory=dict[str, int])
+    left: tuple[str, ...] = ()
+    event_time: int = 0
+    events: tuple[UserEvent, ...] = ()
+    query_time: int = 0
+
+
+SerfMessage = LeaveIntent | JoinIntent | UserEvent | Query | QueryResponse | Relayed
+"""What travels in user messages."""
+
+_LEAVE: Final = (b"LTime", b"Node", b"Prune")
+_EVENT: Final = (b"LTime", b"Name", b"Payload", b"CC")
+_QUERY: Final = (
+    b"LTime",
+    b"ID",
+    b"Addr",
+    b"Port",
+    b"SourceNode",
+    b"Filters",
+    b"Flags",
+    b"RelayFactor",
+    b"Timeout",
+    b"Name",
+    b"Payload",
+)
+_RESPONSE: Final = (b"LTime", b"ID", b"From", b"Flags", b"Payload")
+_STATE: Final = (b"LTime", b"StatusLTimes", b"LeftMembers", b"EventLTime", b"Events", b"QueryLTime")
+
+
+def _items(value: object, most: int, name: str) -> list[object]:
+    """Check an array field; nil is empty."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise RefusedError(Reason.MALFORMED, f"{name} is {type(value).__name__}, not an array")
+    items: list[object] = value  # pyright: ignore[reportUnknownVariableType]
+    if len(items) > most:
+        raise RefusedError(Reason.TOO_BIG, f"{name} has over {most} elements")
+    return items
+
+
+def _signed(value: object, name: str) -> int:
+    """Check a signed 64-bit field; nil is 0."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RefusedError(Reason.MALFORMED, f"{name} is {type(value).__name__}, not an integer")
+    return int(value)
+
+
+def decode_serf(payload: bytes) -> SerfMessage | None:
+    """Read a Serf message; None for types that only travel elsewhere or that we do not know.
+
+    Raises:
+        RefusedError: Empty or malformed.
+    """
+    if not payload:
+        raise RefusedError(Reason.EMPTY, "empty Serf message")
+    kind = payload[0]
+    body = memoryview(payload)[1:]
+    if kind == SerfType.LEAVE:
+        time, node, prune = fields(unpack(body), _LEAVE)
+        return LeaveIntent(number(time, _U64, "LTime"), text(node, "Node"), flag(prune, "Prune"))
+    if kind == SerfType.JOIN:
+        time, node = fields(unpack(body), _LEAVE[:2])
+        return JoinIntent(number(time, _U64, "LTime"), text(node, "Node"))
+    if kind == SerfType.USER_EVENT:
+        return _event(unpack(body))
+    if kind == SerfType.QUERY:
+        return _query(unpack(body))
+    if kind == SerfType.QUERY_RESPONSE:
+        time, identity, sender, flags, answer = fields(unpack(body), _RESPONSE)
+        return QueryResponse(
+            number(time, _U64, "LTime"),
+            number(identity, _U32, "ID"),
+            text(sender, "From"),
+            number(flags, _U32, "Flags"),
+            octets(answer, _QUERY_BYTES_MAX, "Payload"),
+        )
+    if kind == SerfType.RELAY:
+        return _relayed(body)
+    return None
+
+
+def _event(value: object) -> UserEvent:
+    time, name, payload, coalesce = fields(value, _EVENT)
+    return UserEvent(
+        number(time, _U64, "LTime"),
+        text(name, "Name"),
+        octets(payload, _EVENT_BYTES_MAX, "Payload"),
+        flag(coalesce, "CC"),
+    )
+
+
+def _query(value: object) -> Query:
+    row = fields(value, _QUERY)
+    time, identity, host, port, source, filters, flags, relays, timeout, name, payload = row
+    return Query(
+        number(time, _U64, "LTime"),
+        number(identity, _U32, "ID"),
+        octets(host, 16, "Addr"),
+        number(port, 0xFFFF, "Port"),
+        text(source, "SourceNode"),
+        tuple(octets(item, 4096, "Filters") for item in _items(filters, _FILTERS_MAX, "Filters")),
+        number(flags, _U32, "Flags"),
+        number(relays, 255, "RelayFactor"),
+        _signed(timeout, "Timeout") / 1e9,
+        text(name, "Name"),
+        octets(payload, _QUERY_BYTES_MAX, "Payload"),
+    )
+
+
+def _relayed(body: memoryview) -> Relayed:
+    # The header's own length is known only to its decoder: find where the value ends.
+    unpacker = StreamUnpacker()
+    unpacker.feed(bytes(body))
+    there, value = unpacker.value()
+    if not there:
+        raise RefusedError(Reason.TRUNCATED, "relay header is cut short")
+    address, name = fields(value, (b"DestAddr", b"DestName"))
+    host, port = fields(address, (b"IP", b"Port"))
+    return Relayed(
+        octets(host, 16, "IP"),
+        number(port, 0xFFFF, "Port"),
+        text(name, "DestName"),
+        bytes(body[unpacker.position :]),
+    )
+
+
+def encode_serf(message: SerfMessage) -> bytes:
+    """Write a Serf message."""
+    body: dict[str, Value]
+    match message:
+        case LeaveIntent():
+            kind = SerfType.LEAVE
+            body = {"LTime": message.time, "Node": message.node, "Prune": message.prune}
+        case JoinIntent():
+            kind = SerfType.JOIN
+            body = {"LTime": message.time, "Node": message.node}
+        case UserEvent():
+            kind = SerfType.USER_EVENT
+            body = {
+                "CC": message.coalesce,
+                "LTime": message.time,
+                "Name": message.name,
+                "Payload": message.payload,
+            }
+        case Query():
+            kind = SerfType.QUERY
+            body = {
+                "Addr": message.host,
+                "Filters": list(message.filters) or None,
+                "Flags": message.flags,
+                "ID": message.identity,
+                "LTime": message.time,
+                "Name": message.name,
+                "Payload": message.payload,
+                "Port": message.port,
+                "RelayFactor": message.relay_factor,
+                "SourceNode": message.source,
+                "Timeout": round(message.timeout_seconds * 1e9),
+            }
+        case QueryResponse():
+            kind = SerfType.QUERY_RESPONSE
+            body = {
+                "Flags": message.flags,
+                "From": message.sender,
+                "ID": message.identity,
+                "LTime": message.time,
+                "Payload": message.payload,
+            }
+        case Relayed():
+            kind = SerfType.RELAY
+            address: dict[str, Value] = {"IP": message.host, "Port": message.port, "Zone": ""}
+            body = {
+                "DestAddr": address,
+                "DestName": message.name,
+            }
+            return bytes((kind,)) + pack(body) + message.message
+        case _:
+            assert_never(message)
+    return bytes((kind,)) + pack(body)
+
+
+def encode_user_state(state: UserState) -> bytes:
+    """Write Serf's part of a push/pull exchange."""
+    events: dict[int, list[Value]] = {}
+    for event in state.events:
+        row: dict[str, Value] = {"Name": event.name, "Payload": event.payload}
+        events.setdefault(event.time, []).append(row)
+    body: dict[str, Value] = {
+        "EventLTime": state.event_time,
+        "Events": [{"Events": rows, "LTime": time} for time, rows in events.items()] or None,
+        "LTime": state.time,
+        "LeftMembers": list(state.left) or None,
+        "QueryLTime": state.query_time,
+        "StatusLTimes": dict(state.status_times),
+    }
+    return bytes((SerfType.PUSH_PULL,)) + pack(body)
+
+
+def decode_user_state(data: bytes) -> UserState | None:
+    """Read Serf's part of a push/pull exchange; None when there is none.
+
+    Raises:
+        RefusedError: Malformed.
+    """
+    if not data:
+        return None
+    if data[0] != SerfType.PUSH_PULL:
+        raise RefusedError(Reason.UNKNOWN_TYPE, f"user state of type {data[0]}")
+    row = fields(unpack(memoryview(data)[1:]), _STATE)
+    time, statuses, left, event_time, events, query_time = row
+    if statuses is None:
+        statuses = {}
+    if not isinstance(statuses, dict):
+        raise RefusedError(Reason.MALFORMED, "StatusLTimes is not a map")
+    pairs: dict[object, object] = statuses  # pyright: ignore[reportUnknownVariableType]
+    recent: list[UserEvent] = []
+    for slot in _items(events, _EVENT_SLOTS_MAX, "Events"):
+        if slot is None:
+            continue
+        at, rows = fields(slot, (b"LTime", b"Events"))
+        for event in _items(rows, _EVENT_SLOTS_MAX, "Events"):
+            name, payload = fields(event, (b"Name", b"Payload"))
+            recent.append(
+                UserEvent(
+                    number(at, _U64, "LTime"),
+                    text(name, "Name"),
+                    octets(payload, _EVENT_BYTES_MAX, "Payload"),
+                )
+            )
+            if len(recent) > _EVENT_SLOTS_MAX:
+                raise RefusedError(Reason.TOO_BIG, "Events holds over 4096 events")
+    return UserState(
+        number(time, _U64, "LTime"),
+        {text(key, "name"): number(value, _U64, "LTime") for key, value in pairs.items()},
+        tuple(text(name, "name") for name in _items(left, _MEMBERS_MAX, "LeftMembers")),
+        number(event_time, _U64, "EventLTime"),
+        tuple(recent),
+        number(query_time, _U64, "QueryLTime"),
+    )

@@ -1,0 +1,269 @@
+"""Streams: label, seal, compress and the messages inside; parsed piece by piece.
+
+`[label, from the dialer only] [10 | u32 n | sealed n bytes] [compress] type body`. Plain streams
+have no outer length, so bodies are parsed as they arrive. Work is done in slices: a push/pull
+exchange of ten thousand members must not hold the event loop.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Generator, Iterator
+from enum import Enum
+from typing import Final
+
+from services.membership.codec import (
+    Codec,
+    decode_body,
+    decode_node_state,
+    decode_push_pull_header,
+    decode_user_header,
+    fields,
+    number,
+    octets,
+    text,
+)
+from services.membership.dialect import StreamUnpacker
+from services.membership.keyring import NONCE_BYTES, Keyring
+from services.membership.label import check_label, label_header
+from services.membership.lzw import Decompressor
+from services.membership.message import (
+    Ack,
+    ErrorReply,
+    MessageType,
+    NodeState,
+    Ping,
+    PushPull,
+    StreamMessage,
+    User,
+)
+from services.membership.refusal import Reason, RefusedError
+
+SEALED_BYTES_MAX: Final = 20 * 1024 * 1024
+DECOMPRESSED_BYTES_MAX: Final = 40 * 1024 * 1024
+_FRAME: Final = struct.Struct(">BI")
+_LZW_SLICE_BYTES: Final = 4096
+_NODES_SLICE: Final = 128
+_ERROR_BYTES_MAX: Final = 4096
+
+
+class Pause(Enum):
+    """Why the parser stopped."""
+
+    DATA = "data"
+    TURN = "turn"
+
+
+_Steps = Generator[Pause, None, StreamMessage]
+
+
+class StreamParser:
+    """Reads one message from one stream.
+
+    Args:
+        keyring: Keys that may open it.
+        label: The cluster's label.
+        dialled: Whether we dialled; what is answered carries no label header.
+    """
+
+    def __init__(self, keyring: Keyring, label: str, *, dialled: bool) -> None:
+        self._keyring = keyring
+        self._label = label.encode()
+        self._dialled = dialled
+        self._buffer = bytearray()
+        self._ended = False
+        self._steps = self._parse()
+        self.message: StreamMessage | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes that arrived; none at all mean the end of the stream."""
+        if data:
+            self._buffer += data
+        else:
+            self._ended = True
+
+    def work(self) -> Pause | None:
+        """Do a slice of parsing; None when `message` is complete.
+
+        Raises:
+            RefusedError: The stream is malformed, foreign, or ended too early.
+        """
+        try:
+            return next(self._steps)
+        except StopIteration as stop:
+            self.message = stop.value
+            return None
+
+    def _take(self, count: int) -> Generator[Pause, None, bytes]:
+        """Wait for `count` bytes and take them."""
+        while len(self._buffer) < count:
+            if self._ended:
+                raise RefusedError(Reason.TRUNCATED, "stream ended too early")
+            yield Pause.DATA
+        taken = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return taken
+
+    def _parse(self) -> _Steps:
+        kind = (yield from self._take(1))[0]
+        found = b""
+        if kind == MessageType.HAS_LABEL and not self._dialled:
+            length = (yield from self._take(1))[0]
+            found = yield from self._take(length)
+            kind = (yield from self._take(1))[0]
+        if not self._dialled:
+            check_label(found, self._label)
+        if kind == MessageType.ENCRYPT:
+            kind = yield from self._open()
+        elif self._keyring.demands:
+            raise RefusedError(Reason.NOT_ENCRYPTED, "encryption is configured, stream is plain")
+        if kind == MessageType.COMPRESS:
+            kind = yield from self._decompress()
+        return (yield from self._body(kind))
+
+    def _open(self) -> Generator[Pause, None, int]:
+        """Replace the buffer by what was sealed; returns the next type byte."""
+        if not self._keyring.keys:
+            raise RefusedError(Reason.UNDECRYPTABLE, "stream is encrypted, no key is configured")
+        head = yield from self._take(4)
+        length = int.from_bytes(head, "big")
+        if length > SEALED_BYTES_MAX:
+            raise RefusedError(Reason.TOO_BIG, f"sealed frame of {length} bytes")
+        sealed = yield from self._take(length)
+        associated = bytes((MessageType.ENCRYPT,)) + head + self._label
+        self._buffer = bytearray(self._keyring.open(sealed, associated))
+        self._ended = True
+        return (yield from self._take(1))[0]
+
+    def _value(self, unpacker: StreamUnpacker) -> Generator[Pause, None, object]:
+        """Wait for one msgpack value."""
+        while True:
+            if self._buffer:
+                unpacker.feed(bytes(self._buffer))
+                self._buffer.clear()
+            there, value = unpacker.value()
+            if there:
+                return value
+            if self._ended:
+                raise RefusedError(Reason.TRUNCATED, "stream ended too early")
+            yield Pause.DATA
+
+    def _raw(self, unpacker: StreamUnpacker, count: int) -> Generator[Pause, None, bytes]:
+        """Wait for `count` raw bytes behind msgpack values."""
+        while True:
+            if self._buffer:
+                unpacker.feed(bytes(self._buffer))
+                self._buffer.clear()
+            raw = unpacker.raw(count)
+            if raw is not None:
+                return raw
+            if self._ended:
+                raise RefusedError(Reason.TRUNCATED, "stream ended too early")
+            yield Pause.DATA
+
+    def _decompress(self) -> Generator[Pause, None, int]:
+        """Replace the buffer by what was compressed; returns the next type byte."""
+        value = yield from self._value(StreamUnpacker())
+        algorithm, compressed = fields(value, (b"Algo", b"Buf"))
+        if number(algorithm, 255, "Algo") != 0:
+            raise RefusedError(Reason.BAD_COMPRESSION, f"unknown algorithm {algorithm!r}")
+        packed = octets(compressed, DECOMPRESSED_BYTES_MAX, "Buf")
+        stream = Decompressor(DECOMPRESSED_BYTES_MAX)
+        for start in range(0, len(packed), _LZW_SLICE_BYTES):
+            stream.feed(packed[start : start + _LZW_SLICE_BYTES])
+            yield Pause.TURN
+        if not stream.ended:
+            raise RefusedError(Reason.BAD_COMPRESSION, "LZW stream has no end mark")
+        self._buffer = bytearray(stream.output)
+        self._ended = True
+        return (yield from self._take(1))[0]
+
+    def _body(self, kind: int) -> _Steps:
+        unpacker = StreamUnpacker()
+        if kind == MessageType.PUSH_PULL:
+            return (yield from self._push_pull(unpacker))
+        if kind == MessageType.PING or kind == MessageType.ACK:  # noqa: PLR1714 mypy narrows so
+            message = decode_body(kind, (yield from self._value(unpacker)))
+            if isinstance(message, (Ping, Ack)):
+                return message
+        if kind == MessageType.USER:
+            size = decode_user_header((yield from self._value(unpacker)))
+            return User((yield from self._raw(unpacker, size)))
+        if kind == MessageType.ERROR:
+            value = yield from self._value(unpacker)
+            return ErrorReply(text(fields(value, (b"Error",))[0], "Error", _ERROR_BYTES_MAX))
+        raise RefusedError(Reason.UNKNOWN_TYPE, f"stream message type {kind}")
+
+    def _push_pull(self, unpacker: StreamUnpacker) -> _Steps:
+        header = yield from self._value(unpacker)
+        count, size, join = decode_push_pull_header(header)
+        nodes: list[NodeState] = []
+        while len(nodes) < count:
+            nodes.append(decode_node_state((yield from self._value(unpacker))))
+            if not len(nodes) % _NODES_SLICE:
+                yield Pause.TURN
+        state = yield from self._raw(unpacker, size)
+        return PushPull(tuple(nodes), state, join)
+
+
+class StreamFormat:
+    """How one cluster wraps its streams.
+
+    Args:
+        codec: Dialect of the messages.
+        keyring: Keys.
+        label: Cluster label, empty for none.
+        nonce: Gives that many random bytes.
+        encryption_version: 1, or 0 for peers whose PCur is 1.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        keyring: Keyring,
+        label: str = "",
+        *,
+        nonce: Callable[[int], bytes],
+        encryption_version: int = 1,
+    ) -> None:
+        self._codec = codec
+        self._keyring = keyring
+        self.label = label
+        self._label = label.encode()
+        self._header = label_header(self._label)
+        self._nonce = nonce
+        self._version = encryption_version
+
+    def parser(self, *, dialled: bool) -> StreamParser:
+        """Make a parser for one stream."""
+        return StreamParser(self._keyring, self.label, dialled=dialled)
+
+    def encode(self, message: StreamMessage) -> Iterator[bytes]:
+        """Encode a message in slices of bounded work."""
+        codec = self._codec
+        if isinstance(message, PushPull):
+            yield codec.encode_push_pull_header(
+                len(message.nodes), len(message.user_state), join=message.join
+            )
+            for start in range(0, len(message.nodes), _NODES_SLICE):
+                some = message.nodes[start : start + _NODES_SLICE]
+                yield b"".join(map(codec.encode_node_state, some))
+            yield message.user_state
+        elif isinstance(message, User):
+            yield codec.encode_user_stream(message.payload)
+        elif isinstance(message, ErrorReply):
+            yield codec.encode_error(message)
+        else:
+            yield codec.encode(message)
+
+    def wrap(self, plain: bytes, *, dialled: bool) -> bytes:
+        """Seal an encoded message and, if we dialled, put the label before it."""
+        data = plain
+        if self._keyring.seals:
+            # Nonce, tag, version and at most one block of padding come on top of the plain bytes.
+            pad = 0 if self._version else 16 - len(plain) % 16
+            length = 1 + NONCE_BYTES + len(plain) + pad + 16
+            frame = _FRAME.pack(MessageType.ENCRYPT, length)
+            nonce = self._nonce(NONCE_BYTES)
+            data = frame + self._keyring.seal(plain, nonce, frame + self._label, self._version)
+        return self._header + data if dialled else data

@@ -1,0 +1,449 @@
+"""The membership machine: SWIM with Lifeguard, sans-IO.
+
+It takes decoded messages with their source and the time, and returns what is to be sent, dialled
+or told. It owns no clock, no socket and no randomness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, assert_never
+
+from services.membership.belief import Belief
+from services.membership.broadcast import BroadcastQueue
+from services.membership.compatibility import incompatibility
+from services.membership.event import (
+    Broadcast,
+    DeclareLeft,
+    Departed,
+    DialPushPull,
+    Dropped,
+    Effect,
+    Event,
+    Leave,
+    LoopLag,
+    Merge,
+    Received,
+    SendFailed,
+    SendPacket,
+    SetMeta,
+    StreamAnswered,
+    UserReceived,
+)
+from services.membership.member import Member
+from services.membership.message import (
+    Ack,
+    Address,
+    Alive,
+    Dead,
+    IndirectPing,
+    MemberState,
+    Nack,
+    NodeState,
+    PacketMessage,
+    Ping,
+    Suspect,
+    User,
+)
+from services.membership.packet import (
+    COMPOUND_HEADER_BYTES,
+    COMPOUND_PART_BYTES,
+    COMPOUND_PARTS_MAX,
+)
+from services.membership.probe_order import ProbeOrder
+from services.membership.prober import Prober
+from services.membership.profile import Profile
+from services.membership.refusal import Reason
+from services.membership.roster import EMPTY_BASE, Base
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+_CRC_PROTOCOL: Final = 5
+_NEVER: Final = float("inf")
+_LEAD_BYTES: Final = 64
+"""Room kept for the message that leads a packet with piggybacked rumours, besides its name."""
+
+
+def _no_payload() -> bytes:
+    return b""
+
+
+class Swim:
+    """One member of a cluster.
+
+    Args:
+        profile: Identity, timing, limits.
+        rng: The source of chance.
+        now: When it starts, in seconds on the clock of all later calls.
+        base: Records it starts with, shared between simulated machines.
+        ack_payload: Gives what acknowledgements carry (Serf's coordinate).
+    """
+
+    __slots__ = (
+        "_ack_payload",
+        "_departing",
+        "_due",
+        "_gossip_due",
+        "_gossiped",
+        "_heal_due",
+        "_lag_seconds",
+        "_name",
+        "_order",
+        "_preset",
+        "_prober",
+        "_profile",
+        "_push_pull_due",
+        "_rng",
+        "_users",
+        "belief",
+    )
+
+    def __init__(
+        self,
+        profile: Profile,
+        rng: Random,
+        now: float,
+        *,
+        base: Base = EMPTY_BASE,
+        ack_payload: Callable[[], bytes] = _no_payload,
+    ) -> None:
+        self._profile = profile
+        self._preset = preset = profile.preset
+        self._name = profile.name
+        self._rng = rng
+        self._ack_payload = ack_payload
+        self.belief = Belief(profile, now, base)
+        self._prober = Prober(self.belief, preset, rng, lifeguard=profile.lifeguard)
+        self._order = ProbeOrder(rng)
+        self._users: BroadcastQueue[bytes] = BroadcastQueue(4096)
+        self._departing = False
+        self._lag_seconds = profile.lag_fraction * preset.probe_timeout_seconds
+        # Members that start together must not probe together.
+        self._prober.due = now + rng.random() * preset.probe_interval_seconds
+        self._push_pull_due = now + rng.random() * preset.push_pull_interval_seconds
+        heal = profile.heal_interval_seconds
+        self._heal_due = now + (0.5 + rng.random()) * heal if heal else _NEVER
+        self._gossiped = now
+        self._gossip_due = _NEVER
+        self._due = _NEVER
+        self._plan(now)
+
+    # ---- what the shell asks --------------------------------------------------------------------
+
+    @property
+    def me(self) -> Member:
+        """This member's own record."""
+        return self.belief.me
+
+    @property
+    def awareness(self) -> int:
+        """This member's health score, 0 when it is well."""
+        return self.belief.awareness.score
+
+    @property
+    def stream_rescues(self) -> int:
+        """Probes that failed by datagram and succeeded over a stream."""
+        return self._prober.stream_rescues
+
+    @property
+    def queued(self) -> int:
+        """Broadcasts that wait."""
+        return len(self.belief.queue) + len(self._users)
+
+    def waits(self, key: str) -> bool:
+        """Whether the user broadcast under `key` has still to be sent."""
+        return key in self._users
+
+    def members(self, *, all_states: bool = False) -> list[Member]:
+        """List alive and suspect members; with `all_states` also dead, left and remembered ones."""
+        if not all_states:
+            return [member for member in self.belief.roster if member.reachable]
+        known = list(self.belief.roster)
+        known.extend(m for m in self.belief.lost if self.belief.roster.get(m.name) is None)
+        return known
+
+    def find(self, name: str) -> Member | None:
+        """The record under `name`, remembered ones included."""
+        found = self.belief.roster.get(name)
+        return found or next((m for m in self.belief.lost if m.name == name), None)
+
+    def local_state(self) -> tuple[NodeState, ...]:
+        """All records, as a push/pull exchange carries them."""
+        return tuple(member.as_node_state() for member in self.belief.roster)
+
+    def refusal(self, nodes: Sequence[NodeState]) -> str | None:
+        """Say why a remote's records must not be merged, None if they may be."""
+        return incompatibility(nodes, self.belief.roster)
+
+    # ---- machine --------------------------------------------------------------------------------
+
+    def deadline(self) -> float | None:
+        """When `tick` is next wanted."""
+        return None if self._due == _NEVER else self._due
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Take one event."""
+        out: list[Effect] = []
+        match event:
+            case Received():
+                for message in event.messages:
+                    self._message(message, event.source, now, out)
+            case StreamAnswered():
+                self._prober.stream_ack(event.sequence, now)
+            case SendFailed():
+                self._prober.unreachable(event.address, now)
+            case Merge():
+                self.belief.merge(event.nodes, now, out)
+            case SetMeta():
+                self.belief.set_meta(event.meta, now, out)
+            case Broadcast():
+                self._users.put(event.key, event.payload, len(event.payload))
+            case Leave():
+                self._leave(now, out)
+            case DeclareLeft():
+                self.belief.declare_left(event.name, now, out, prune=event.prune)
+            case LoopLag():
+                self._overslept(event.seconds)
+            case _:
+                assert_never(event)
+        self._plan(now)
+        return out
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what fell due."""
+        out: list[Effect] = []
+        if now - self._due > self._lag_seconds:
+            self._overslept(now - self._due)
+        prober = self._prober
+        if prober.due <= now:
+            if prober.probing:
+                failed = prober.advance(now, out)
+                if failed is not None:
+                    claim = Suspect(failed.incarnation, failed.name, self._name)
+                    self.belief.suspect(claim, now, out)
+            if not prober.probing and prober.due <= now:
+                self._probe(now, out)
+        if prober.relay_due <= now:
+            prober.relays_due(now, out)
+        if self.belief.deadline() <= now:
+            self.belief.expire(now, out)
+        if self._gossip_due <= now:
+            self._gossip(now, out)
+        if self._push_pull_due <= now:
+            self._push_pull(now, out)
+        if self._heal_due <= now:
+            self._heal(now, out)
+        self._plan(now)
+        return out
+
+    # ---- messages -------------------------------------------------------------------------------
+
+    def _message(
+        self, message: PacketMessage, source: Address, now: float, out: list[Effect]
+    ) -> None:
+        match message:
+            case Ping():
+                self._ping(message, source, out)
+            case Ack():
+                self._prober.ack(message, now, out)
+            case Alive():
+                self.belief.alive(message, now, out)
+            case Suspect():
+                self.belief.suspect(message, now, out)
+            case Dead():
+                self.belief.dead(message, now, out)
+            case User():
+                out.append(UserReceived(message.payload))
+            case IndirectPing():
+                origin = _reply_address(message, source)
+                if not message.port or not message.host:
+                    out.append(Dropped(Reason.MALFORMED, "indirect ping without a target"))
+                elif not self._prober.relay(message, origin, now, out):
+                    out.append(Dropped(Reason.OVERLOADED, "1024 relays run already"))
+            case Nack():
+                self._prober.nack(message)
+            case _:
+                assert_never(message)
+
+    def _ping(self, ping: Ping, source: Address, out: list[Effect]) -> None:
+        if ping.node and ping.node != self._name:
+            detail = f"ping for {ping.node} reached {self._name}"
+            out.append(Dropped(Reason.WRONG_NODE, detail))
+            return
+        payload = self._ack_payload()
+        ack = Ack(ping.sequence, payload)
+        lead: tuple[PacketMessage, ...] = (ack,)
+        out.append(SendPacket(_reply_address(ping, source), self._piggyback(lead, len(payload))))
+
+    # ---- time -----------------------------------------------------------------------------------
+
+    def _plan(self, now: float) -> None:
+        """Work out when the next thing is due."""
+        belief = self.belief
+        newcomers = belief.newcomers
+        if newcomers:
+            for name in newcomers:
+                self._order.add(name)
+            newcomers.clear()
+        if self._gossip_due == _NEVER and (len(belief.queue) or len(self._users)):
+            # The first rumour after a silence leaves almost at once; those that follow within
+            # the interval share a packet.
+            pause = self._preset.gossip_interval_seconds
+            soon = now + self._rng.random() * 0.1 * pause
+            self._gossip_due = max(self._gossiped + pause, soon)
+        prober = self._prober
+        self._due = min(
+            prober.due,
+            prober.relay_due,
+            belief.deadline(),
+            self._gossip_due,
+            self._push_pull_due,
+            self._heal_due,
+        )
+
+    def _overslept(self, seconds: float) -> None:
+        """This process did not run for a while: judge nobody for it."""
+        if not self._profile.lifeguard:
+            return
+        self.belief.awareness.apply(1)
+        self._prober.postpone(seconds)
+        self.belief.postpone(seconds)
+
+    def _probe(self, now: float, out: list[Effect]) -> None:
+        target = self._next_target(now, out)
+        if target is None:
+            self._prober.due = now + self._preset.probe_interval_seconds
+            return
+        lead = self._prober.begin(target, now)
+        messages = lead if len(lead) > 1 else self._piggyback(lead, len(target.name))
+        out.append(SendPacket(target.endpoint, messages))
+
+    def _next_target(self, now: float, out: list[Effect]) -> Member | None:
+        roster = self.belief.roster
+        if roster.reachable <= 1 and len(roster) <= 1:
+            return None
+        for _ in range(2 * roster.places + 2):
+            place = self._order.next()
+            if place is None:
+                self.belief.reap(now, out)
+                self._order.restart(roster.places)
+                if roster.reachable <= 1:
+                    return None
+                continue
+            member = roster.get(place) if isinstance(place, str) else roster.at(place)
+            if member is not None and member.reachable and member.name != self._name:
+                return member
+        return None
+
+    def _gossip(self, now: float, out: list[Effect]) -> None:
+        preset = self._preset
+        self._gossiped = now
+        belief = self.belief
+        targets = belief.roster.draw(
+            self._rng,
+            preset.gossip_nodes,
+            (self._name,),
+            now,
+            preset.gossip_to_the_dead_seconds,
+        )
+        for target in targets:
+            messages = self._piggyback((), 0)
+            if not messages:
+                break
+            checksum = target.versions.protocol_max >= _CRC_PROTOCOL
+            out.append(SendPacket(target.endpoint, messages, checksum))
+        waiting = len(belief.queue) or len(self._users)
+        self._gossip_due = now + preset.gossip_interval_seconds if waiting else _NEVER
+        if self._departing and (self._name not in belief.queue or not targets):
+            self._departing = False
+            out.append(Departed())
+
+    def _push_pull(self, now: float, out: list[Effect]) -> None:
+        roster = self.belief.roster
+        # Spread by a tenth, so that exchanges do not fall into step.
+        period = self._preset.push_pull_seconds(len(roster))
+        self._push_pull_due = now + period * (0.9 + 0.2 * self._rng.random())
+        partner = roster.draw(self._rng, 1, (self._name,), now)
+        out.extend(DialPushPull(member.endpoint, join=False) for member in partner)
+
+    def _heal(self, now: float, out: list[Effect]) -> None:
+        """Try a lost member or an absent seed again, at a rate the whole cluster shares.
+
+        Everybody holds much the same book, so each tries with probability lost/alive (as Serf's
+        reconnect does): about `lost` tries an interval from the whole cluster, never more than
+        one from each member.
+        """
+        interval = self._profile.heal_interval_seconds
+        self._heal_due = now + interval * (0.5 + self._rng.random())
+        belief = self.belief
+        if belief.leaving:
+            return
+        candidates = self._missing()
+        if not candidates:
+            return
+        alive = max(1, belief.roster.reachable)
+        if self._rng.random() * alive < max(1, len(candidates)):
+            out.append(DialPushPull(self._rng.choice(candidates), join=True))
+
+    def _missing(self) -> list[Address]:
+        """Addresses that should be in the cluster and are not."""
+        belief = self.belief
+        missing = belief.lost.dead()
+        missing.extend(
+            member.endpoint
+            for member in belief.roster.unreachable()
+            if member.state is MemberState.DEAD
+        )
+        seeds = self._profile.seeds
+        if seeds:
+            present = {member.endpoint for member in belief.roster if member.reachable}
+            missing.extend(seed for seed in seeds if seed not in present)
+        return missing
+
+    def _leave(self, now: float, out: list[Effect]) -> None:
+        belief = self.belief
+        if belief.leaving:
+            return
+        belief.leaving = True
+        me = belief.me
+        belief.dead(Dead(me.incarnation, me.name, me.name), now, out)
+        self._departing = True
+        if belief.roster.reachable == 0:
+            self._departing = False
+            out.append(Departed())
+
+    # ---- packets --------------------------------------------------------------------------------
+
+    def _piggyback(
+        self, lead: tuple[PacketMessage, ...], lead_bytes: int
+    ) -> tuple[PacketMessage, ...]:
+        """Fill a packet behind `lead` with rumours, then with user broadcasts."""
+        rumours = self.belief.queue
+        users = self._users
+        if not len(rumours) and not len(users):
+            return lead
+        room = self._profile.packet_bytes
+        budget = (room if isinstance(room, int) else room()) - COMPOUND_HEADER_BYTES
+        if lead:
+            budget -= _LEAD_BYTES + lead_bytes + COMPOUND_PART_BYTES
+        members = len(self.belief.roster)
+        limit = self._preset.retransmit_limit(members)
+        most = COMPOUND_PARTS_MAX - len(lead)
+        parts: list[PacketMessage] = list(lead)
+        taken = rumours.take(budget, COMPOUND_PART_BYTES, limit, most)
+        parts.extend(taken)
+        if len(users) and len(taken) < most:
+            codec = self._profile.codec
+            budget -= sum(codec.size(rumour) + COMPOUND_PART_BYTES for rumour in taken)
+            payloads = users.take(budget, COMPOUND_PART_BYTES + 1, limit, most - len(taken))
+            parts.extend(map(User, payloads))
+        return tuple(parts)
+
+
+def _reply_address(message: Ping | IndirectPing, source: Address) -> Address:
+    """Where the answer goes: the address in the message if it is whole, else the source."""
+    if message.source_host and message.source_port:
+        return Address(message.source_host, message.source_port)
+    return source

@@ -1,0 +1,58 @@
+"""Watching members change: bounded, and a watcher that cannot keep up is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from services.membership.member import MemberChange
+
+
+class WatchCutOffError(Exception):
+    """The watcher fell too far behind; read the members again and watch anew."""
+
+
+class Watch(AsyncIterator[MemberChange]):
+    """The changes since this watch began.
+
+    Args:
+        size: Changes that may wait.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._queue: asyncio.Queue[MemberChange | None] = asyncio.Queue(size + 1)
+        self._cut = False
+        self._over = False
+
+    def push(self, change: MemberChange) -> None:
+        """Hand over a change, or cut the watcher off if too many wait."""
+        if self._cut or self._over:
+            return
+        if self._queue.qsize() >= self._size:
+            self._cut = True
+            self._queue.put_nowait(None)
+        else:
+            self._queue.put_nowait(change)
+
+    def end(self) -> None:
+        """No more changes will come."""
+        if not self._cut and not self._over:
+            self._over = True
+            self._queue.put_nowait(None)
+
+    async def __anext__(self) -> MemberChange:
+        """Wait for the next change.
+
+        Raises:
+            WatchCutOffError: Too many changes waited.
+            StopAsyncIteration: The gossip ended.
+        """
+        change = await self._queue.get()
+        if change is not None:
+            return change
+        if self._cut:
+            raise WatchCutOffError(
+                f"over {self._size} changes waited; read the members again and watch anew"
+            )
+        raise StopAsyncIteration
