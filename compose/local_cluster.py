@@ -1,0 +1,221 @@
+"""A whole cluster as processes of this machine: broker, controller, agents."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from compose import broker
+from compose.child import Child
+from edge_agent.keeper.client import KeeperClient, KeeperGoneError
+from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
+from shoal.client import Client
+
+_READY_SECONDS: Final = 60.0
+_NO_BROKER: Final = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalClusterConfig:
+    """What to start, and where its files go.
+
+    `mqtt` is a broker's address, "auto" (mosquitto, if the program is at hand) or "none".
+    `archive` is an object store's address; empty means a folder below `state`.
+    `cpus` is what each agent says it has, so that a pipeline fits a small machine.
+    """
+
+    state: Path
+    agents: int = 3
+    mqtt: str = "auto"
+    archive: str = ""
+    grpc_port: int = 0
+    cpus: float = 0.0
+    lease_seconds: float = 6.0
+    labels: Mapping[str, str] | None = None
+
+
+class LocalCluster:
+    """Starts everything on entry, waits until every agent has its session, ends everything on exit.
+
+    The agents' jobs end with it too, but what is archived and recorded stays in `state`.
+
+    Raises:
+        ChildEndedError: A process did not come up; holds the end of its log.
+    """
+
+    def __init__(self, config: LocalClusterConfig) -> None:
+        self.config = config
+        self.controller_address = ""
+        self.gossip_address = ""
+        self.broker_url = "" if config.mqtt in {"auto", _NO_BROKER} else config.mqtt
+        self.broker: Child | None = None
+        self.controller = Child("controller", self._controller_argv, self._path("controller.log"))
+        self.agents: dict[str, Child] = {
+            name: self._agent(name)
+            for name in (f"node-{number}" for number in range(1, config.agents + 1))
+        }
+        self._objects_address = ""
+
+    async def __aenter__(self) -> Self:
+        """Start everything."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End everything, jobs first."""
+        await asyncio.gather(*(agent.stop() for agent in self.agents.values()))
+        await asyncio.gather(*(self._end_jobs(name) for name in self.agents))
+        await self.controller.stop()
+        if self.broker is not None:
+            await self.broker.stop()
+
+    async def run(self) -> None:
+        """Start again whatever ends unexpectedly; until cancelled."""
+        children = [self.controller, *self.agents.values()]
+        if self.broker is not None:
+            children.append(self.broker)
+        async with asyncio.TaskGroup() as group:
+            for child in children:
+                group.create_task(child.supervise())
+
+    def state_of(self, name: str) -> Path:
+        """State folder of one agent."""
+        return self.config.state / name
+
+    async def kill_board(self, name: str) -> None:
+        """Do to one node what a power cut does: agent, keeper, stream worker and jobs die at once."""
+        agent = self.agents[name]
+        await agent.kill()
+        socket = str(self.state_of(name) / "keeper.sock")
+        for pid in _pids():
+            if _is_keeper(pid, socket):
+                _kill(pid)
+        # Twice, for what was being started by somebody who is dead now.
+        for _ in range(2):
+            for pid in _pids():
+                if environment(pid).get(KEEPER_VARIABLE) == socket:
+                    _kill(pid)
+
+    async def wait_for_agents(self, names: Sequence[str], deadline_seconds: float = 60.0) -> None:
+        """Return once all of `names` have a session.
+
+        Raises:
+            TimeoutError: They had none in time; names those that are missing.
+        """
+        missing = set(names)
+        try:
+            async with asyncio.timeout(deadline_seconds), Client(self.controller_address) as client:
+                while missing:
+                    nodes = await client.nodes()
+                    missing = set(names) - {node.name for node in nodes if node.connected}
+                    if missing:
+                        await asyncio.sleep(0.05)
+        except TimeoutError:
+            tails = "\n".join(f"{name}:\n{self.agents[name].tail()}" for name in sorted(missing))
+            raise TimeoutError(
+                f"no session within {deadline_seconds:g} s from {', '.join(sorted(missing))}\n{tails}"
+            ) from None
+
+    async def _start(self) -> None:
+        await asyncio.to_thread(self.config.state.mkdir, parents=True, exist_ok=True)
+        await self._start_broker()
+        ready = self._path("controller.ready")
+        await asyncio.to_thread(ready.unlink, missing_ok=True)
+        await self.controller.start()
+        await self.controller.ready(ready, _READY_SECONDS)
+        addresses = json.loads(await asyncio.to_thread(ready.read_text))
+        self.controller_address = addresses["grpc"]
+        self.gossip_address = addresses["gossip"]
+        self._objects_address = addresses.get("objects") or ""
+        for agent in self.agents.values():
+            await agent.start()
+        await self.wait_for_agents(list(self.agents), _READY_SECONDS)
+
+    async def _start_broker(self) -> None:
+        program = broker.find_mosquitto()
+        if self.config.mqtt != "auto" or program is None:
+            return
+        port = broker.free_port()
+        config = broker.write_config(self._path("mosquitto"), port)
+        self.broker = Child(
+            "mosquitto", lambda: broker.command(program, config), self._path("mosquitto.log")
+        )
+        await self.broker.start()
+        self.broker_url = f"mqtt://127.0.0.1:{port}"
+
+    async def _end_jobs(self, name: str) -> None:
+        with contextlib.suppress(KeeperGoneError):
+            async with KeeperClient(self.state_of(name) / "keeper.sock") as keeper:
+                await keeper.shutdown()
+                with contextlib.suppress(TimeoutError):
+                    await keeper.watch()
+                    async with asyncio.timeout(10):
+                        async for _ in keeper.exits():
+                            pass
+
+    def _agent(self, name: str) -> Child:
+        return Child(name, lambda: self._agent_argv(name), self._path(f"{name}.log"))
+
+    def _controller_argv(self) -> Sequence[str]:
+        archive = self.config.archive or f"file://{self._path('archive')}"
+        return (
+            *_shoal("controller"),
+            *("--state", str(self._path("controller"))),
+            *("--grpc", self.controller_address or f"127.0.0.1:{self.config.grpc_port}"),
+            *("--gossip", self.gossip_address or "127.0.0.1:0"),
+            *("--objects", self._objects_address or "127.0.0.1:0"),
+            *("--archive", archive),
+            *(("--mqtt", self.broker_url) if self.broker_url else ()),
+            *("--lease-seconds", f"{self.config.lease_seconds:g}"),
+            *("--ready-file", str(self._path("controller.ready"))),
+        )
+
+    def _agent_argv(self, name: str) -> Sequence[str]:
+        labels = {"local": "true", **(self.config.labels or {})}
+        return (
+            *_shoal("agent"),
+            *("--name", name),
+            *("--state", str(self.state_of(name))),
+            *("--controller", self.controller_address),
+            *("--join", self.gossip_address),
+            *("--gossip", "127.0.0.1:0"),
+            *("--streams", "127.0.0.1:0"),
+            *("--cpus", f"{self.config.cpus or max(2, os.cpu_count() or 1):g}"),
+            *(word for key, value in labels.items() for word in ("--label", f"{key}={value}")),
+        )
+
+    def _path(self, name: str) -> Path:
+        return self.config.state / name
+
+
+def _shoal(command: str) -> Sequence[str]:
+    return (sys.executable, "-m", "shoal.cli", command)
+
+
+def _pids() -> Sequence[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+
+
+def _is_keeper(pid: int, socket: str) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return b"edge_agent.keeper" in words and os.fsencode(socket) in words
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
