@@ -53,7 +53,7 @@ lock: $(STAMP) ## Resolve requirements/*.lock anew
 
 # Universal and hashed; no header and no annotations, so that no address of a registry gets in.
 LOCK = $(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-annotate \
-  --no-emit-index-url --no-emit-find-links --no-emit-package shoal
+  --no-emit-package shoal
 
 # ---- contracts ----------------------------------------------------------------------------------
 

@@ -1,0 +1,76 @@
+"""What may be committed: nothing that only holds on one machine or in one network."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from tests.kit.tree import ROOT, text, tracked
+
+# Put together from pieces, or this file would find itself.
+PLACES = re.compile(
+    "|".join(
+        [
+            "/" + r"work/(?:main|steering|shared|\.library)",
+            "/" + "farm/",
+            "/" + "tmp/studio",
+            "/" + r"root/\.",
+            "/" + "opt/(?:pypi|wheels)",
+        ]
+    )
+)
+REGISTRIES = re.compile(
+    "|".join(
+        [
+            r"pypi\." + "org",
+            r"files\.python" + "hosted",
+            r"registry\.npm" + "js",
+            "index" + "-url",
+            "--find" + "-links",
+            '"resolved"' + ': "http',
+            "registry" + ' *= *"?http',
+        ]
+    )
+)
+
+
+def _lines(pattern: re.Pattern[str]) -> list[str]:
+    return [
+        f"{path}:{number}: {line.strip()[:100]}"
+        for path in tracked()
+        for number, line in enumerate(text(path).splitlines(), 1)
+        if pattern.search(line)
+    ]
+
+
+def test_no_path_of_one_machine() -> None:
+    assert _lines(PLACES) == []
+
+
+def test_no_address_of_a_registry() -> None:
+    # Where packages come from is the business of whoever installs them.
+    assert _lines(REGISTRIES) == []
+
+
+def test_no_lock_that_embeds_addresses() -> None:
+    assert not tracked("uv.lock", "**/uv.lock", "**/package-lock.json")
+
+
+def test_every_dependency_is_locked() -> None:
+    server = tomllib.loads(text(Path("pyproject.toml")))
+    sdk = tomllib.loads(text(Path("sdk/pyproject.toml")))
+    shipped = server["project"]["dependencies"] + sdk["project"]["dependencies"]
+    assert _missing(shipped, "server.lock") == [], "run `make lock`"
+    assert _missing(shipped + server["dependency-groups"]["dev"], "dev.lock") == [], (
+        "run `make lock`"
+    )
+
+
+def _missing(requirements: list[str], lock: str) -> list[str]:
+    locked = set(re.findall(r"^([a-z0-9-]+)==", text(Path("requirements") / lock), re.MULTILINE))
+    names = {re.split(r"[^A-Za-z0-9_.-]", wanted, maxsplit=1)[0].lower() for wanted in requirements}
+    return sorted(names - locked - {"shoal"})
+
+
+def test_scripts_can_be_run() -> None:
+    for name in (".ci/run", ".ci/system"):
+        assert (ROOT / name).stat().st_mode & 0o100, f"{name} is not executable"
