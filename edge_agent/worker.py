@@ -1,0 +1,942 @@
+"""What happens to every attempt on this node, from its assignment to its end: decided, not done.
+
+The machine takes what the controller wants, what the keeper, the stream worker and the store say,
+and returns what is to be done. An outcome carries the turn of the effect that it answers, so that
+one which was overtaken is told from one that counts. docs/architecture.md §5 has the lifecycle.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import assert_never
+
+from edge_agent.assignment import (
+    Assignment,
+    Desired,
+    Goal,
+    Lane,
+    Observation,
+    UploadGrant,
+    UploadsGranted,
+)
+from shoal.model import NO_REASON, Artifact, JobState, Reason, ReasonCode
+from shoal.names import AttemptRef, JobRef
+
+
+class Phase(enum.StrEnum):
+    """Where an attempt stands inside the agent; finer than the state that the agent reports."""
+
+    BUNDLE = "bundle"
+    ENVIRONMENT = "environment"
+    FILES = "files"
+    READY = "ready"
+    """Prepared, and waiting for an older attempt of the same job to be gone from this node."""
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    DRAINING = "draining"
+    COLLECTING = "collecting"
+    GRANTING = "granting"
+    """Waiting for the controller's addresses to store artifacts under."""
+    UPLOADING = "uploading"
+    ENDED = "ended"
+    """Its end is known; it stays until the controller no longer wants it."""
+    FORGETTING = "forgetting"
+
+
+_OUT = frozenset({Phase.ENDED, Phase.FORGETTING})
+
+MOVES: Mapping[Phase, frozenset[Phase]] = MappingProxyType(
+    {
+        Phase.BUNDLE: _OUT | {Phase.ENVIRONMENT},
+        Phase.ENVIRONMENT: _OUT | {Phase.FILES},
+        Phase.FILES: _OUT | {Phase.READY},
+        Phase.READY: _OUT | {Phase.STARTING},
+        Phase.STARTING: _OUT | {Phase.RUNNING, Phase.STOPPING},
+        # Back to BUNDLE only after the machine itself went down and took the program with it.
+        Phase.RUNNING: _OUT | {Phase.STOPPING, Phase.DRAINING, Phase.COLLECTING, Phase.BUNDLE},
+        Phase.STOPPING: _OUT,
+        Phase.DRAINING: _OUT | {Phase.COLLECTING},
+        Phase.COLLECTING: _OUT | {Phase.GRANTING},
+        Phase.GRANTING: _OUT | {Phase.UPLOADING},
+        Phase.UPLOADING: _OUT | {Phase.GRANTING},
+        Phase.ENDED: frozenset({Phase.FORGETTING}),
+        Phase.FORGETTING: frozenset(),
+    }
+)
+"""Where an attempt may go from where it stands."""
+
+STATE_OF: Mapping[Phase, JobState] = MappingProxyType(
+    {
+        Phase.BUNDLE: JobState.PREPARING,
+        Phase.ENVIRONMENT: JobState.PREPARING,
+        Phase.FILES: JobState.PREPARING,
+        Phase.READY: JobState.PREPARING,
+        Phase.STARTING: JobState.PREPARING,
+        Phase.RUNNING: JobState.RUNNING,
+        Phase.STOPPING: JobState.RUNNING,
+        Phase.DRAINING: JobState.DRAINING,
+        Phase.COLLECTING: JobState.ARCHIVING,
+        Phase.GRANTING: JobState.ARCHIVING,
+        Phase.UPLOADING: JobState.ARCHIVING,
+    }
+)
+"""What a phase looks like from outside; an ended attempt says its own."""
+
+PREPARING = frozenset({Phase.BUNDLE, Phase.ENVIRONMENT, Phase.FILES, Phase.READY})
+ALIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
+"""Phases in which a program of the attempt may run on this node."""
+ARCHIVING = frozenset({Phase.COLLECTING, Phase.GRANTING, Phase.UPLOADING})
+
+
+class InvalidMoveError(RuntimeError):
+    """An attempt was to go where its table does not lead: a mistake in this program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How an attempt ends once its program is gone."""
+
+    state: JobState
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramExit:
+    """How a program ended; `stderr_tail` are its last words. The time is seconds since the epoch."""
+
+    exit_code: int
+    signal: int = 0
+    timed_out: bool = False
+    end_time: float = 0.0
+    stderr_tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramStatus:
+    """A program as the keeper lists it; `exit` is None while it runs."""
+
+    start_time: float
+    exit: ProgramExit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """Everything that the agent remembers of an attempt, in memory and in its journal."""
+
+    assignment: Assignment
+    phase: Phase = Phase.BUNDLE
+    turn: int = 0
+    state: JobState = JobState.PREPARING
+    reason: Reason = NO_REASON
+    artifacts: tuple[Artifact, ...] = ()
+    start_time: float = 0.0
+    end_time: float = 0.0
+    verdict: Verdict | None = None
+    forget: bool = False
+    """Whether it is to be forgotten as soon as its program is gone."""
+    acknowledged: bool = False
+    """Whether the controller has committed its end."""
+
+    @property
+    def ref(self) -> AttemptRef:
+        """Which attempt."""
+        return self.assignment.ref
+
+    @property
+    def observation(self) -> Observation:
+        """What the controller is told."""
+        return Observation(
+            self.ref, self.state, self.reason, self.artifacts, self.start_time, self.end_time
+        )
+
+
+# ---- events
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The agent has started and knows what its journal, the keeper and the stream worker know.
+
+    `rebooted` says that the machine itself went down since the journal was written;
+    `streams_survived` that the stream worker is the one that the journal knew.
+    """
+
+    records: tuple[AttemptRecord, ...]
+    programs: Mapping[AttemptRef, ProgramStatus]
+    rebooted: bool
+    streams_survived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredChanged:
+    """The controller said what it wants; `sequence` is that of its message."""
+
+    desired: Desired
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The bundle, the environment or the files of an attempt are there."""
+
+    ref: AttemptRef
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFailed:
+    """Preparing, starting or archiving failed for good."""
+
+    ref: AttemptRef
+    turn: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramStarted:
+    """The keeper has started the program."""
+
+    ref: AttemptRef
+    turn: int
+    start_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramEnded:
+    """The keeper has seen the end of the program."""
+
+    ref: AttemptRef
+    exit: ProgramExit
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperLost:
+    """The keeper is gone, and with it the programs that it kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamsBroken:
+    """The streams of an attempt cannot go on."""
+
+    ref: AttemptRef
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class StreamsDrained:
+    """Nobody needs a record of the attempt any more."""
+
+    ref: AttemptRef
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWorkerLost:
+    """The stream worker is gone, and with it what it retained."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactsCollected:
+    """The files that are archived are known, with sizes and SHA-256."""
+
+    ref: AttemptRef
+    turn: int
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GrantsReceived:
+    """The controller said where to store artifacts."""
+
+    granted: UploadsGranted
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """Every artifact is stored."""
+
+    ref: AttemptRef
+    turn: int
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GrantsExpired:
+    """The store no longer takes the addresses; new ones are needed."""
+
+    ref: AttemptRef
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The controller has committed what it was told of an attempt."""
+
+    ref: AttemptRef
+    state: JobState
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """The controller refuses the attempt: a newer one has its place."""
+
+    ref: AttemptRef
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """A session stands; what was asked in an earlier one is asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """Nothing is left of an attempt on this node."""
+
+    ref: AttemptRef
+
+
+WorkerEvent = (
+    Restored
+    | DesiredChanged
+    | Prepared
+    | WorkFailed
+    | ProgramStarted
+    | ProgramEnded
+    | KeeperLost
+    | StreamsBroken
+    | StreamsDrained
+    | StreamWorkerLost
+    | ArtifactsCollected
+    | GrantsReceived
+    | Uploaded
+    | GrantsExpired
+    | Acknowledged
+    | Fenced
+    | SessionOpened
+    | Forgotten
+)
+
+
+# ---- effects
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Record an attempt durably; later effects of the same attempt wait for it."""
+
+    record: AttemptRecord
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredRecorded:
+    """Tell the controller, once everything before is durable, that its message is recorded."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareBundle:
+    """Lay the bundle out in a fresh folder."""
+
+    assignment: Assignment
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareEnvironment:
+    """Build the environment, or find it built."""
+
+    assignment: Assignment
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareFiles:
+    """Fetch the file inputs and check them."""
+
+    assignment: Assignment
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartProgram:
+    """Let the keeper start the program; harmless when it runs already."""
+
+    assignment: Assignment
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopProgram:
+    """SIGTERM to the whole group, SIGKILL after the grace (seconds)."""
+
+    ref: AttemptRef
+    grace_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttachStreams:
+    """Let the stream worker take over the ports; harmless when it has them."""
+
+    assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateLanes:
+    """Tell the stream worker where the peers are now."""
+
+    ref: AttemptRef
+    lanes: tuple[Lane, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """Tell the stream worker how the program ended."""
+
+    ref: AttemptRef
+    succeeded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CollectArtifacts:
+    """Find the files that are archived."""
+
+    assignment: Assignment
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class WantUploads:
+    """Ask the controller where to store artifacts."""
+
+    ref: AttemptRef
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Store the artifacts, for as long as it takes."""
+
+    assignment: Assignment
+    turn: int
+    artifacts: tuple[Artifact, ...]
+    grants: tuple[UploadGrant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelWork:
+    """Give up what is being prepared, collected or uploaded for an attempt."""
+
+    ref: AttemptRef
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the controller where an attempt stands."""
+
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Leave nothing of an attempt: streams, keeper's record, folder, journal."""
+
+    ref: AttemptRef
+    has_ports: bool
+
+
+WorkerEffect = (
+    Journal
+    | DesiredRecorded
+    | PrepareBundle
+    | PrepareEnvironment
+    | PrepareFiles
+    | StartProgram
+    | StopProgram
+    | AttachStreams
+    | UpdateLanes
+    | Conclude
+    | CollectArtifacts
+    | WantUploads
+    | Upload
+    | CancelWork
+    | Report
+    | Forget
+)
+
+_STOPPED = Verdict(
+    JobState.CANCELLED, Reason(ReasonCode.CANCELLED, 0, "stopped, as the controller asked")
+)
+_WORKER_LOST = Verdict(
+    JobState.LOST,
+    Reason(ReasonCode.LOST, 0, "the stream worker of this node died with the attempt's records"),
+)
+_PROGRAM_LOST = Verdict(
+    JobState.LOST,
+    Reason(ReasonCode.LOST, 0, "the program is gone from this node with the keeper that kept it"),
+)
+
+
+@dataclass(slots=True)
+class WorkerCounts:
+    """What was dropped, by reason."""
+
+    stale_assignments: int = 0
+    overtaken_outcomes: int = 0
+    unknown_attempts: int = 0
+    unwanted_grants: int = 0
+
+
+@dataclass(slots=True)
+class Worker:
+    """Drives every attempt on this node; see the module for the rules."""
+
+    counts: WorkerCounts = field(default_factory=WorkerCounts)
+    _records: dict[AttemptRef, AttemptRecord] = field(
+        default_factory=dict[AttemptRef, AttemptRecord]
+    )
+    _by_job: dict[JobRef, set[AttemptRef]] = field(default_factory=dict[JobRef, set[AttemptRef]])
+
+    @property
+    def records(self) -> Mapping[AttemptRef, AttemptRecord]:
+        """Every attempt that the node knows."""
+        return self._records
+
+    def observations(self) -> tuple[Observation, ...]:
+        """What a new session begins with: every attempt whose end is not acknowledged."""
+        return tuple(
+            record.observation
+            for record in self._records.values()
+            if not record.acknowledged and record.phase is not Phase.FORGETTING
+        )
+
+    def deadline(self) -> float | None:
+        """Nothing here waits for a time: the keeper, the store and the session have deadlines."""
+        return None
+
+    def tick(self, now: float) -> Sequence[WorkerEffect]:
+        """Nothing falls due."""
+        del now
+        return ()
+
+    def handle(self, event: WorkerEvent, now: float) -> Sequence[WorkerEffect]:
+        """Take one event and return what is to be done, in order.
+
+        Raises:
+            InvalidMoveError: an outcome in turn led off the table.
+        """
+        del now
+        match event:
+            case Restored():
+                return self._restore(event)
+            case DesiredChanged(desired, sequence):
+                return [*self._desire(desired), DesiredRecorded(sequence)]
+            case Prepared(ref, turn):
+                record = self._in_turn(ref, turn)
+                return [] if record is None else self._prepared(record)
+            case WorkFailed(ref, turn, reason):
+                record = self._in_turn(ref, turn)
+                return [] if record is None else self._work_failed(record, reason)
+            case ProgramStarted(ref, turn, start_time):
+                record = self._in_turn(ref, turn)
+                return [] if record is None else self._started(record, start_time)
+            case ProgramEnded(ref, program_exit):
+                record = self._known(ref)
+                return [] if record is None else self._program_ended(record, program_exit)
+            case KeeperLost():
+                return self._for_each(ALIVE, lambda record: self._conclude(record, _PROGRAM_LOST))
+            case StreamsBroken(ref, reason):
+                record = self._known(ref)
+                return [] if record is None else self._streams_broken(record, reason)
+            case StreamsDrained(ref):
+                record = self._known(ref)
+                return [] if record is None else self._drained(record)
+            case StreamWorkerLost():
+                return self._for_each(ALIVE | {Phase.DRAINING}, self._streams_lost)
+            case ArtifactsCollected(ref, turn, artifacts):
+                record = self._in_turn(ref, turn)
+                return [] if record is None else self._collected(record, artifacts)
+            case GrantsReceived(granted):
+                return self._granted(granted)
+            case Uploaded(ref, turn, artifacts):
+                record = self._in_turn(ref, turn)
+                if record is None:
+                    return []
+                return self._end(
+                    replace(record, artifacts=artifacts), Verdict(JobState.SUCCEEDED, NO_REASON)
+                )
+            case GrantsExpired(ref, turn):
+                record = self._in_turn(ref, turn)
+                if record is None:
+                    return []
+                record = self._move(record, Phase.GRANTING)
+                return [WantUploads(ref, record.artifacts)]
+            case Acknowledged(ref, state):
+                record = self._records.get(ref)
+                if record is None or not state.terminal or record.state is not state:
+                    return []
+                return [Journal(self._keep(replace(record, acknowledged=True)))]
+            case Fenced(ref):
+                record = self._known(ref)
+                return [] if record is None else self._release(record)
+            case SessionOpened():
+                return [
+                    WantUploads(record.ref, record.artifacts)
+                    for record in self._records.values()
+                    if record.phase is Phase.GRANTING
+                ]
+            case Forgotten(ref):
+                return self._forgotten(ref)
+            case _:
+                assert_never(event)
+
+    # ---- what the controller wants
+
+    def _desire(self, desired: Desired) -> list[WorkerEffect]:
+        effects: list[WorkerEffect] = []
+        if desired.snapshot:
+            named = {assignment.ref for assignment in desired.assignments}
+            for record in tuple(self._records.values()):
+                if record.ref not in named:
+                    effects += self._release(record)
+        for ref in desired.removed:
+            known = self._records.get(ref)
+            if known is not None:
+                effects += self._release(known)
+        for assignment in desired.assignments:
+            effects += self._assign(assignment)
+        return effects
+
+    def _assign(self, assignment: Assignment) -> list[WorkerEffect]:
+        record = self._records.get(assignment.ref)
+        if record is not None:
+            return self._reassign(record, assignment)
+        effects: list[WorkerEffect] = []
+        siblings = [self._records[ref] for ref in self._by_job.get(assignment.ref.job_ref, ())]
+        if any(sibling.ref.epoch > assignment.ref.epoch for sibling in siblings):
+            self.counts.stale_assignments += 1
+            return effects
+        for sibling in siblings:
+            effects += self._release(sibling)
+        record = self._keep(AttemptRecord(assignment))
+        effects += [Journal(record)]
+        if assignment.goal is Goal.STOP:
+            return [*effects, *self._end(record, _STOPPED)]
+        return [*effects, Report(record.observation), PrepareBundle(assignment, record.turn)]
+
+    def _reassign(self, record: AttemptRecord, assignment: Assignment) -> list[WorkerEffect]:
+        """Take over what may change: the goal, the lanes and the addresses."""
+        before = record.assignment
+        if record.forget or record.phase is Phase.FORGETTING or assignment == before:
+            return []
+        record = self._keep(replace(record, assignment=assignment))
+        effects: list[WorkerEffect] = [Journal(record)]
+        if assignment.lanes != before.lanes and record.phase in {
+            Phase.RUNNING,
+            Phase.STOPPING,
+            Phase.DRAINING,
+        }:
+            effects.append(UpdateLanes(record.ref, assignment.lanes))
+        if assignment.goal is Goal.STOP and before.goal is not Goal.STOP:
+            effects += self._conclude(record, _STOPPED)
+        return effects
+
+    # ---- ends
+
+    def _conclude(self, record: AttemptRecord, verdict: Verdict) -> list[WorkerEffect]:
+        """Bring an attempt to an end; a program that runs is stopped first."""
+        match record.phase:
+            case Phase.ENDED | Phase.FORGETTING:
+                return []
+            case Phase.STARTING | Phase.RUNNING | Phase.STOPPING if verdict is _PROGRAM_LOST:
+                return self._program_gone(record, verdict)
+            case Phase.STARTING | Phase.STOPPING:
+                if record.verdict is not None or record.forget:
+                    return []
+                return [Journal(self._keep(replace(record, verdict=verdict)))]
+            case Phase.RUNNING:
+                return self._stop(replace(record, verdict=verdict))
+            case _:
+                return [CancelWork(record.ref), *self._end(record, verdict)]
+
+    def _release(self, record: AttemptRecord) -> list[WorkerEffect]:
+        """End an attempt and forget it; nobody wants to hear how it ended."""
+        match record.phase:
+            case Phase.FORGETTING:
+                return []
+            case Phase.STARTING | Phase.STOPPING:
+                if record.forget:
+                    return []
+                return [Journal(self._keep(replace(record, forget=True)))]
+            case Phase.RUNNING:
+                return self._stop(replace(record, forget=True))
+            case _:
+                return [CancelWork(record.ref), *self._forget(record)]
+
+    def _stop(self, record: AttemptRecord) -> list[WorkerEffect]:
+        record = self._move(record, Phase.STOPPING)
+        return [Journal(record), StopProgram(record.ref, record.assignment.job.grace_seconds)]
+
+    def _end(self, record: AttemptRecord, verdict: Verdict) -> list[WorkerEffect]:
+        record = self._move(
+            replace(record, state=verdict.state, reason=verdict.reason, verdict=None), Phase.ENDED
+        )
+        return [Journal(record), Report(record.observation), *self._start_ready(record)]
+
+    def _forget(self, record: AttemptRecord) -> list[WorkerEffect]:
+        record = self._move(record, Phase.FORGETTING)
+        return [
+            Journal(record),
+            Forget(record.ref, record.assignment.has_ports),
+            *self._start_ready(record),
+        ]
+
+    def _forgotten(self, ref: AttemptRef) -> list[WorkerEffect]:
+        if self._records.pop(ref, None) is None:
+            self.counts.unknown_attempts += 1
+            return []
+        siblings = self._by_job[ref.job_ref]
+        siblings.discard(ref)
+        if not siblings:
+            del self._by_job[ref.job_ref]
+        return []
+
+    # ---- preparing
+
+    def _prepared(self, record: AttemptRecord) -> list[WorkerEffect]:
+        match record.phase:
+            case Phase.BUNDLE:
+                record = self._move(record, Phase.ENVIRONMENT)
+                return [PrepareEnvironment(record.assignment, record.turn)]
+            case Phase.ENVIRONMENT:
+                record = self._move(record, Phase.FILES)
+                return [PrepareFiles(record.assignment, record.turn)]
+            case _:
+                return self._start(self._move(record, Phase.READY))
+
+    def _start(self, record: AttemptRecord) -> list[WorkerEffect]:
+        siblings = (self._records[ref] for ref in self._by_job[record.ref.job_ref])
+        if any(sibling.phase in ALIVE for sibling in siblings if sibling.ref != record.ref):
+            return []
+        record = self._move(record, Phase.STARTING)
+        return [Journal(record), StartProgram(record.assignment, record.turn)]
+
+    def _start_ready(self, gone: AttemptRecord) -> list[WorkerEffect]:
+        """Start what waited for `gone`; the newest attempt goes first, and the others are stale."""
+        siblings = [self._records[ref] for ref in self._by_job[gone.ref.job_ref]]
+        ready = [sibling for sibling in siblings if sibling.phase is Phase.READY]
+        return self._start(max(ready, key=lambda record: record.ref.epoch)) if ready else []
+
+    def _work_failed(self, record: AttemptRecord, reason: Reason) -> list[WorkerEffect]:
+        if record.phase is Phase.STARTING:
+            return self._program_gone(record, Verdict(JobState.FAILED, reason))
+        return self._end(record, Verdict(JobState.FAILED, reason))
+
+    # ---- the program
+
+    def _started(self, record: AttemptRecord, start_time: float) -> list[WorkerEffect]:
+        if record.phase is not Phase.STARTING:
+            raise InvalidMoveError(f"{record.ref.name} started while it was {record.phase}")
+        record = replace(record, start_time=start_time)
+        if record.verdict is not None or record.forget:
+            return self._stop(record)
+        record = self._move(record, Phase.RUNNING)
+        effects: list[WorkerEffect] = [Journal(record), Report(record.observation)]
+        if record.assignment.has_ports:
+            effects.append(AttachStreams(record.assignment))
+        return effects
+
+    def _program_ended(
+        self, record: AttemptRecord, program_exit: ProgramExit
+    ) -> list[WorkerEffect]:
+        if record.phase not in ALIVE:
+            # The keeper says it again to a new watcher.
+            return []
+        record = replace(record, end_time=program_exit.end_time)
+        effects: list[WorkerEffect] = []
+        if record.phase is Phase.STARTING and record.verdict is None and not record.forget:
+            # It ended before the keeper's answer was read.
+            effects += self._started(record, record.start_time or program_exit.end_time)
+            record = replace(self._records[record.ref], end_time=program_exit.end_time)
+        succeeded = program_exit.exit_code == 0 and not program_exit.timed_out
+        if record.assignment.has_ports:
+            effects.append(Conclude(record.ref, succeeded and record.phase is Phase.RUNNING))
+        if record.phase is not Phase.RUNNING or not succeeded:
+            return effects + self._program_gone(record, _verdict(record, program_exit))
+        if record.assignment.sends:
+            record = self._move(record, Phase.DRAINING)
+            return [*effects, Journal(record), Report(record.observation)]
+        return effects + self._archive(record)
+
+    def _program_gone(self, record: AttemptRecord, verdict: Verdict) -> list[WorkerEffect]:
+        if record.forget:
+            return self._forget(record)
+        return self._end(record, record.verdict or verdict)
+
+    # ---- streams
+
+    def _streams_broken(self, record: AttemptRecord, reason: Reason) -> list[WorkerEffect]:
+        if record.phase in ALIVE or record.phase is Phase.DRAINING:
+            return self._conclude(record, Verdict(JobState.FAILED, reason))
+        return []
+
+    def _streams_lost(self, record: AttemptRecord) -> list[WorkerEffect]:
+        if not record.assignment.has_ports:
+            return []
+        return self._conclude(record, _WORKER_LOST)
+
+    def _drained(self, record: AttemptRecord) -> list[WorkerEffect]:
+        return self._archive(record) if record.phase is Phase.DRAINING else []
+
+    # ---- archiving
+
+    def _archive(self, record: AttemptRecord) -> list[WorkerEffect]:
+        record = self._move(record, Phase.COLLECTING)
+        return [
+            Journal(record),
+            Report(record.observation),
+            CollectArtifacts(record.assignment, record.turn),
+            *self._start_ready(record),
+        ]
+
+    def _collected(
+        self, record: AttemptRecord, artifacts: tuple[Artifact, ...]
+    ) -> list[WorkerEffect]:
+        if not artifacts:
+            return self._end(record, Verdict(JobState.SUCCEEDED, NO_REASON))
+        record = self._move(replace(record, artifacts=artifacts), Phase.GRANTING)
+        return [Journal(record), WantUploads(record.ref, artifacts)]
+
+    def _granted(self, granted: UploadsGranted) -> list[WorkerEffect]:
+        record = self._records.get(granted.ref)
+        if record is None or record.phase is not Phase.GRANTING:
+            self.counts.unwanted_grants += 1
+            return []
+        record = self._move(record, Phase.UPLOADING)
+        return [Upload(record.assignment, record.turn, record.artifacts, granted.grants)]
+
+    # ---- after a start of the agent
+
+    def _restore(self, event: Restored) -> list[WorkerEffect]:
+        for record in event.records:
+            self._keep(record)
+        effects: list[WorkerEffect] = []
+        for record in event.records:
+            effects += self._resume(record, event)
+        return effects
+
+    def _resume(self, record: AttemptRecord, event: Restored) -> list[WorkerEffect]:
+        program = event.programs.get(record.ref)
+        if record.phase in PREPARING:
+            record = self._keep(replace(record, phase=Phase.BUNDLE, turn=record.turn + 1))
+            return [PrepareBundle(record.assignment, record.turn)]
+        if record.phase in ALIVE:
+            return self._resume_program(record, program, event)
+        match record.phase:
+            case Phase.DRAINING if not event.streams_survived:
+                return self._end(record, _WORKER_LOST)
+            case Phase.COLLECTING:
+                return [CollectArtifacts(record.assignment, record.turn)]
+            case Phase.UPLOADING:
+                self._move(record, Phase.GRANTING)
+                return []
+            case Phase.FORGETTING:
+                return [Forget(record.ref, record.assignment.has_ports)]
+            case _:
+                # Draining waits for the stream worker, granting for the session.
+                return []
+
+    def _resume_program(
+        self, record: AttemptRecord, program: ProgramStatus | None, event: Restored
+    ) -> list[WorkerEffect]:
+        wanted = record.verdict is None and not record.forget
+        if program is None:
+            if record.phase is Phase.STARTING and wanted:
+                return [StartProgram(record.assignment, record.turn)]
+            if wanted and event.rebooted and not record.assignment.has_ports:
+                # The program cannot run any more, and has stored nothing: it may run again here,
+                # without anybody's leave, since there may be no network to ask over.
+                record = self._move(record, Phase.BUNDLE)
+                return [Journal(record), PrepareBundle(record.assignment, record.turn)]
+            return self._program_gone(record, _PROGRAM_LOST)
+        effects: list[WorkerEffect] = []
+        if record.phase is Phase.STARTING:
+            effects += self._started(record, program.start_time)
+            record = self._records[record.ref]
+        elif record.phase is Phase.STOPPING:
+            effects.append(StopProgram(record.ref, record.assignment.job.grace_seconds))
+        elif record.assignment.has_ports and event.streams_survived:
+            # The stream worker has it, or has it now if the agent died just before it said so.
+            effects.append(AttachStreams(record.assignment))
+        if program.exit is not None:
+            return effects + self._program_ended(record, program.exit)
+        if record.assignment.has_ports and not event.streams_survived:
+            effects += self._conclude(record, _WORKER_LOST)
+        return effects
+
+    # ---- the table
+
+    def _move(self, record: AttemptRecord, phase: Phase) -> AttemptRecord:
+        if phase not in MOVES[record.phase]:
+            raise InvalidMoveError(
+                f"{record.ref.name} cannot go from {record.phase} to {phase}; "
+                f"it may go to {', '.join(sorted(MOVES[record.phase])) or 'nothing'}"
+            )
+        state = STATE_OF.get(phase, record.state)
+        return self._keep(
+            # The state only grows, also when a phase is gone through again.
+            replace(record, phase=phase, turn=record.turn + 1, state=max(state, record.state))
+        )
+
+    def _keep(self, record: AttemptRecord) -> AttemptRecord:
+        self._records[record.ref] = record
+        self._by_job.setdefault(record.ref.job_ref, set()).add(record.ref)
+        return record
+
+    def _known(self, ref: AttemptRef) -> AttemptRecord | None:
+        record = self._records.get(ref)
+        if record is None:
+            self.counts.unknown_attempts += 1
+        return record
+
+    def _in_turn(self, ref: AttemptRef, turn: int) -> AttemptRecord | None:
+        record = self._records.get(ref)
+        if record is None or record.turn != turn:
+            self.counts.overtaken_outcomes += 1
+            return None
+        return record
+
+    def _for_each(
+        self, phases: frozenset[Phase], decide: Callable[[AttemptRecord], Sequence[WorkerEffect]]
+    ) -> list[WorkerEffect]:
+        affected = [record for record in self._records.values() if record.phase in phases]
+        return [effect for record in affected for effect in decide(record)]
+
+
+def _verdict(record: AttemptRecord, program_exit: ProgramExit) -> Verdict:
+    """Why a program that did not end well failed."""
+    tail = f"; it said last:\n{program_exit.stderr_tail}" if program_exit.stderr_tail else ""
+    name = record.ref.job
+    if program_exit.timed_out:
+        limit = record.assignment.job.timeout_seconds
+        reason = Reason(
+            ReasonCode.TIMEOUT,
+            0,
+            f"{name} ran longer than its timeout of {limit:g} s and was ended{tail}",
+        )
+    elif program_exit.signal:
+        reason = Reason(
+            ReasonCode.SIGNAL,
+            program_exit.signal,
+            f"{name} was ended by signal {program_exit.signal}{tail}",
+        )
+    else:
+        reason = Reason(
+            ReasonCode.EXIT,
+            program_exit.exit_code,
+            f"{name} ended with exit status {program_exit.exit_code}{tail}",
+        )
+    return Verdict(JobState.FAILED, reason)
