@@ -1,0 +1,225 @@
+"""A folder as one deterministic archive, addressed by the SHA-256 of its bytes.
+
+PAX tar (POSIX.1-2001), sorted by path, owner 0, time 0, permission bits kept; symbolic links and
+folders stay what they are (docs/architecture.md, section 6). Equal folders give equal bytes.
+"""
+
+import hashlib
+import os
+import stat
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Protocol, cast
+
+from shoal.ignore import IgnoreRules
+
+IGNORE_FILE = ".shoalignore"
+"""A file at the root of a bundle with patterns of what is left out."""
+
+ALWAYS_IGNORED = (".git", "__pycache__")
+"""Left out at any depth unless a later pattern takes them back."""
+
+_PERMISSIONS = 0o777
+
+
+class BundleError(ValueError):
+    """A folder that cannot be a bundle; the message names every culprit."""
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFolder:
+    """A folder on this machine and the patterns of what is left out of it."""
+
+    path: Path
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing in a bundle: its path in it, where it is on this machine, what stat says of it."""
+
+    name: str
+    source: Path
+    mode: int
+    size_bytes: int
+    link: str = ""
+
+    @property
+    def folder(self) -> bool:
+        """Whether it is a folder."""
+        return stat.S_ISDIR(self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBundle:
+    """A packed bundle: the tar's path, SHA-256 (hex), size in bytes, and how many files it has."""
+
+    path: Path
+    digest: str
+    size_bytes: int
+    files: int
+
+
+def scan(folder: BundleFolder) -> tuple[Entry, ...]:
+    """List what a bundle of this folder would hold, sorted by path.
+
+    Raises:
+        BundleError: it is no folder, cannot be read, or holds links that point out of it, devices,
+            sockets or pipes; all of them are named.
+    """
+    root = folder.path.resolve()
+    if not root.is_dir():
+        raise BundleError(f"{folder.path} is not a folder; name the folder with the job's files")
+    rules = IgnoreRules.parse([*ALWAYS_IGNORED, *_ignore_file(root), *folder.exclude])
+    culprits: list[str] = []
+    entries = sorted(_walk(root, root, rules, culprits), key=lambda entry: entry.name)
+    if culprits:
+        raise BundleError(f"{folder.path} cannot be a bundle: {'; '.join(sorted(culprits))}")
+    return tuple(entries)
+
+
+def file_names(entries: Sequence[Entry]) -> frozenset[str]:
+    """Name the files and links among `entries`, for `shoal.check`."""
+    return frozenset(entry.name for entry in entries if not entry.folder)
+
+
+def pack(folder: BundleFolder, into: Path | None = None) -> PackedBundle:
+    """Write the bundle of a folder to a new file; the caller removes it.
+
+    Args:
+        folder: what to pack.
+        into: folder for the new file; the system's own for temporary files when None.
+
+    Raises:
+        BundleError: see `scan`; also when a file changes while it is packed.
+        OSError: the new file cannot be written.
+    """
+    entries = scan(folder)
+    descriptor, name = tempfile.mkstemp(prefix="shoal-bundle-", suffix=".tar", dir=into)
+    target = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            digest, size_bytes = write(entries, file)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    files = sum(not entry.folder for entry in entries)
+    return PackedBundle(target, digest, size_bytes, files)
+
+
+class _Writable(Protocol):
+    def write(self, data: bytes, /) -> int: ...
+
+
+def write(entries: Sequence[Entry], target: _Writable) -> tuple[str, int]:
+    """Write entries as a tar; return its SHA-256 (hex) and its size in bytes.
+
+    Raises:
+        BundleError: a file cannot be read, or is no longer as `scan` saw it.
+    """
+    counted = _Counted(target)
+    with tarfile.open(
+        mode="w|", fileobj=cast("IO[bytes]", counted), format=tarfile.PAX_FORMAT, encoding="utf-8"
+    ) as archive:
+        for entry in entries:
+            _add(archive, entry)
+    return counted.sha256.hexdigest(), counted.size_bytes
+
+
+class _Counted:
+    """Passes bytes on, and keeps their hash and number."""
+
+    def __init__(self, target: _Writable) -> None:
+        self._target = target
+        self.sha256 = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, data: bytes, /) -> int:
+        self.sha256.update(data)
+        self.size_bytes += len(data)
+        return self._target.write(data)
+
+
+def _add(archive: tarfile.TarFile, entry: Entry) -> None:
+    info = tarfile.TarInfo(entry.name)
+    info.mode = stat.S_IMODE(entry.mode) & _PERMISSIONS
+    if entry.folder:
+        info.type = tarfile.DIRTYPE
+        archive.addfile(info)
+    elif entry.link:
+        info.type = tarfile.SYMTYPE
+        info.linkname = entry.link
+        info.mode = _PERMISSIONS  # a link has none of its own; systems differ in what they say
+        archive.addfile(info)
+    else:
+        info.size = entry.size_bytes
+        try:
+            with entry.source.open("rb") as source:
+                archive.addfile(info, _exactly(source, entry))
+                if source.read(1):
+                    raise BundleError(f"{entry.name} grew while it was packed; try again")
+        except OSError as error:
+            raise BundleError(f"{entry.name} cannot be packed: {error}") from error
+
+
+def _exactly(source: IO[bytes], entry: Entry) -> IO[bytes]:
+    if os.fstat(source.fileno()).st_size != entry.size_bytes:
+        raise BundleError(f"{entry.name} changed while it was packed; try again")
+    return source
+
+
+def _ignore_file(root: Path) -> list[str]:
+    try:
+        return (root / IGNORE_FILE).read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{root / IGNORE_FILE} cannot be read: {error}") from error
+
+
+def _walk(root: Path, folder: Path, rules: IgnoreRules, culprits: list[str]) -> Iterator[Entry]:
+    try:
+        with os.scandir(folder) as found:
+            items = list(found)
+    except OSError as error:
+        culprits.append(f"{_name(root, folder)} cannot be read ({error.strerror})")
+        return
+    for item in items:
+        path = Path(item.path)
+        name = _name(root, path)
+        try:
+            facts = item.stat(follow_symlinks=False)
+        except OSError as error:
+            culprits.append(f"{name} cannot be read ({error.strerror})")
+            continue
+        if rules.ignores(name, folder=stat.S_ISDIR(facts.st_mode)):
+            continue
+        if stat.S_ISDIR(facts.st_mode):
+            yield Entry(name, path, facts.st_mode, 0)
+            yield from _walk(root, path, rules, culprits)
+        elif stat.S_ISREG(facts.st_mode):
+            yield Entry(name, path, facts.st_mode, facts.st_size)
+        elif stat.S_ISLNK(facts.st_mode):
+            link = str(path.readlink())
+            if _leaves(root, path, link):
+                culprits.append(f"the link {name} points out of it, to {link}")
+            else:
+                yield Entry(name, path, facts.st_mode, 0, link)
+        else:
+            culprits.append(f"{name} is a device, socket or pipe")
+
+
+def _leaves(root: Path, path: Path, link: str) -> bool:
+    """Say whether a link leads out, by its words or by way of other links."""
+    if PurePosixPath(link).is_absolute():
+        return True
+    by_words = Path(os.path.normpath(path.parent / link))
+    in_truth = Path(os.path.realpath(path))
+    return not (by_words.is_relative_to(root) and in_truth.is_relative_to(root))
+
+
+def _name(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()

@@ -1,0 +1,438 @@
+"""What has to hold between the parts of a specification: every violation at once, each with a remedy.
+
+Pure. The command uses it before it submits, the controller before it records.
+"""
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from shoal import names, spec
+from shoal.suggestion import did_you_mean
+from shoal.wire import RECORD_BYTES_MAX, relative_path_problem
+
+JOBS_MAX = 1_000
+"""Most jobs of a pipeline, replicas counted."""
+
+LANES_MAX = 20_000
+"""Most streams between single replicas of a pipeline."""
+
+Path = tuple[str, ...]
+"""Where something stands, as in the specification file: `("jobs", "camera", "timeout")`."""
+
+_PLACEHOLDER = re.compile(r"\{(inputs|outputs)\.([^{}.]*)\.fd\}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One violation: where it is, and what is wrong with it and what would be right."""
+
+    path: Path
+    message: str
+
+    def __str__(self) -> str:
+        """`jobs.camera.timeout: …`."""
+        return f"{'.'.join(self.path)}: {self.message}" if self.path else self.message
+
+
+def check_pipeline(
+    pipeline: spec.Pipeline, bundle_files: Collection[str] | None = None
+) -> tuple[Problem, ...]:
+    """Look for everything in a specification that cannot work.
+
+    Args:
+        pipeline: what was asked for.
+        bundle_files: paths of the files and links in the bundle, relative to it; None when nobody
+            knows them here, which leaves out the checks that need them.
+
+    Returns:
+        The problems in the order of the specification; none when it can be submitted.
+    """
+    return tuple(_problems(pipeline, bundle_files))
+
+
+def _problems(pipeline: spec.Pipeline, bundle_files: Collection[str] | None) -> Iterator[Problem]:
+    yield from _id(("name",), "pipeline", pipeline.name)
+    if not pipeline.jobs:
+        yield Problem(("jobs",), "there are none; a pipeline has at least one job")
+    yield from _names_of_jobs(pipeline)
+    for job in pipeline.jobs:
+        at = ("jobs", job.name)
+        yield from _program(job, at)
+        yield from _numbers(job, at)
+        yield from _ports(job, at)
+        yield from _files(job, at)
+        yield from _bundle(job, at, bundle_files)
+    yield from _streams(pipeline)
+    yield from _unread_outputs(pipeline)
+    yield from _cycles(pipeline)
+
+
+# ---- one job ------------------------------------------------------------------------------------
+
+
+def _id(path: Path, what: str, value: str) -> Iterator[Problem]:
+    try:
+        names.check_id(what, value)
+    except names.InvalidNameError as error:
+        yield Problem(path, str(error))
+
+
+def _names_of_jobs(pipeline: spec.Pipeline) -> Iterator[Problem]:
+    for name, count in Counter(job.name for job in pipeline.jobs).items():
+        if count > 1:
+            yield Problem(("jobs", name), f"{count} jobs have this name; give each its own")
+    total = sum(max(1, job.replicas) for job in pipeline.jobs)
+    if total > JOBS_MAX:
+        yield Problem(
+            ("jobs",),
+            f"there are {total} jobs with their replicas; a pipeline has at most {JOBS_MAX}",
+        )
+        return
+    owners: dict[str, str] = {}
+    for job in pipeline.jobs:
+        yield from _id(("jobs", job.name), "job", job.name)
+        for replica in range(max(1, job.replicas)):
+            replica_id = job.replica_id(replica)
+            owner = owners.setdefault(replica_id, job.name)
+            if owner != job.name:
+                yield Problem(
+                    ("jobs", job.name),
+                    f"its replica {replica_id!r} has the name of a job or replica of {owner!r}; "
+                    "rename one of the two",
+                )
+                break
+        last = job.replica_id(max(0, job.replicas - 1))
+        if names.ID_PATTERN.fullmatch(job.name) and not names.ID_PATTERN.fullmatch(last):
+            yield Problem(
+                ("jobs", job.name),
+                f"its replica {last!r} has {len(last)} characters, 63 at most; shorten the name",
+            )
+
+
+def _program(job: spec.Job, at: Path) -> Iterator[Problem]:
+    if not job.run or not job.run[0]:
+        yield Problem((*at, "run"), "there is no program; write for example: run: python main.py")
+    if any("\0" in word for word in job.run):
+        yield Problem((*at, "run"), "it holds a NUL character, which no program can be given")
+    ports = {
+        "inputs": [stream.name for stream in job.streams],
+        "outputs": [output.name for output in job.outputs],
+    }
+    for word in job.run:
+        for direction, port in _PLACEHOLDER.findall(word):
+            if port not in ports[direction]:
+                yield Problem(
+                    (*at, "run"),
+                    f"{{{direction}.{port}.fd}} names no port of the job's {direction}; "
+                    f"{did_you_mean(port, ports[direction])}",
+                )
+    for variable, value in job.variables.items():
+        if _VARIABLE.fullmatch(variable) is None:
+            yield Problem(
+                (*at, "variables", variable),
+                f"{variable!r} is not the name of a variable; use letters, digits and underscores",
+            )
+        elif variable.startswith("SHOAL_"):
+            yield Problem(
+                (*at, "variables", variable),
+                "names that begin with SHOAL_ are set by the system; choose another one",
+            )
+        if "\0" in value:
+            yield Problem((*at, "variables", variable), "its value holds a NUL character")
+    if job.recovery is spec.Recovery.RESUME:
+        for stream in job.streams:
+            if stream.merge is spec.Merge.ARRIVAL:
+                yield Problem(
+                    (*at, "inputs", stream.name, "merge"),
+                    "a job with `recovery: resume` goes on at a round, and records that are "
+                    "merged as they arrive have none; use `merge: ordered` or `recovery: restart`",
+                )
+
+
+def _numbers(job: spec.Job, at: Path) -> Iterator[Problem]:
+    yield from _number((*at, "replicas"), job.replicas, least=1)
+    yield from _number((*at, "timeout"), job.timeout_seconds)
+    yield from _number((*at, "grace"), job.grace_seconds, above=True)
+    yield from _number((*at, "resources", "cpus"), job.resources.cpus, above=True)
+    yield from _number((*at, "resources", "memory"), job.resources.memory_bytes)
+    yield from _number((*at, "retry", "attempts"), job.retry.attempts, least=1)
+    yield from _number((*at, "retry", "backoff"), job.retry.backoff_seconds, above=True)
+    yield from _number((*at, "retry", "backoff_limit"), job.retry.backoff_limit_seconds, above=True)
+    for stream in job.streams:
+        yield from _number((*at, "inputs", stream.name, "block_count"), stream.block_count, least=1)
+
+
+def _number(path: Path, value: float, *, least: int = 0, above: bool = False) -> Iterator[Problem]:
+    if not math.isfinite(value) or value < least or (above and value <= 0):
+        wanted = "more than 0" if above else f"{least} or more"
+        yield Problem(path, f"{value} is not allowed; it has to be {wanted}")
+
+
+def _ports(job: spec.Job, at: Path) -> Iterator[Problem]:
+    inputs = [*(item.name for item in job.streams), *(item.name for item in job.files)]
+    outputs = [item.name for item in job.outputs]
+    for kind, found in (("inputs", inputs), ("outputs", outputs)):
+        for name, count in Counter(found).items():
+            yield from _id((*at, kind, name), "port", name)
+            if count > 1:
+                yield Problem(
+                    (*at, kind, name), f"{count} {kind} have this name; give each its own"
+                )
+    bindings = [
+        *(((*at, "inputs", item.name), item.binding) for item in job.streams),
+        *(((*at, "outputs", item.name), item.binding) for item in job.outputs),
+    ]
+    for path, binding in bindings:
+        yield from _binding((*path, "format"), binding)
+    yield from _stdio(job, at)
+
+
+def _binding(path: Path, binding: spec.PortBinding) -> Iterator[Problem]:
+    if binding.format is spec.PortFormat.BYTES:
+        if not 1 <= binding.record_bytes <= RECORD_BYTES_MAX:
+            yield Problem(
+                path,
+                f"a record of bytes:{binding.record_bytes} is not possible; "
+                f"use 1 to {RECORD_BYTES_MAX} bytes",
+            )
+    elif binding.record_bytes:
+        yield Problem(path, f"{binding.format.value} has no record size; use bytes:N")
+
+
+def _stdio(job: spec.Job, at: Path) -> Iterator[Problem]:
+    stdio = spec.PortAttachment.STDIO
+    readers = [item.name for item in job.streams if item.binding.attachment is stdio]
+    writers = [item.name for item in job.outputs if item.binding.attachment is stdio]
+    if len(readers) > 1:
+        yield Problem(
+            (*at, "inputs", readers[1], "as"),
+            f"the inputs {_and(readers)} are all on stdin; leave one, and give the others `as: fd`",
+        )
+    if readers and job.stdin:
+        yield Problem(
+            (*at, "stdin"),
+            f"the input {readers[0]!r} is on stdin already; "
+            "leave `stdin` out, or give the input `as: fd`",
+        )
+    if len(writers) > 1:
+        yield Problem(
+            (*at, "outputs", writers[1], "as"),
+            f"the outputs {_and(writers)} are all on stdout; "
+            "leave one, and give the others `as: fd`",
+        )
+
+
+def _files(job: spec.Job, at: Path) -> Iterator[Problem]:
+    taken: dict[PurePosixPath, str] = {}
+    for file in job.files:
+        path = (*at, "inputs", file.name)
+        yield from _relative((*path, "path"), file.path)
+        yield from _hash((*path, "sha256"), file.sha256)
+        yield from _source((*path, "source"), file.source)
+        other = taken.setdefault(PurePosixPath(file.path), file.name)
+        if other != file.name:
+            yield Problem(
+                (*path, "path"),
+                f"the input {other!r} is fetched to {file.path!r} too; choose another path",
+            )
+    if not job.archive:
+        yield Problem(
+            (*at, "archive"),
+            "the list is empty; name what to keep, or leave it out to keep `results/**`",
+        )
+    for pattern in job.archive:
+        yield from _relative((*at, "archive"), pattern)
+
+
+def _source(path: Path, source: str) -> Iterator[Problem]:
+    if not source:
+        yield Problem(path, "it is empty; write s3://bucket/key, https://… or a key of the archive")
+        return
+    if _SCHEME.match(source) is None:
+        if problem := relative_path_problem(source):
+            yield Problem(path, f"{source!r} {problem}, s3://bucket/key or https://…")
+        return
+    try:
+        parts = urlsplit(source)
+    except ValueError as error:
+        yield Problem(path, f"{source!r} is not an address: {error}")
+        return
+    if parts.scheme not in {"s3", "http", "https"}:
+        yield Problem(
+            path,
+            f"{source!r} cannot be fetched; write s3://bucket/key, https://… "
+            "or a key of the archive",
+        )
+    elif not parts.netloc or not parts.path.strip("/"):
+        wanted = "s3://bucket/key" if parts.scheme == "s3" else f"{parts.scheme}://host/path"
+        yield Problem(path, f"{source!r} is incomplete; write {wanted}")
+
+
+def _relative(path: Path, value: str) -> Iterator[Problem]:
+    if problem := relative_path_problem(value):
+        yield Problem(path, f"{value!r} {problem}")
+
+
+def _hash(path: Path, value: str) -> Iterator[Problem]:
+    if value and _SHA256.fullmatch(value) is None:
+        yield Problem(path, f"{value!r} is not a SHA-256; write 64 lower-case hex digits")
+
+
+def _bundle(job: spec.Job, at: Path, files: Collection[str] | None) -> Iterator[Problem]:
+    wanted: list[tuple[Path, str]] = []
+    for step in job.environment.steps:
+        path = (*at, "environment")
+        match step:
+            case spec.RequirementsStep(name):
+                wanted.append(((*path, "requirements"), name))
+            case spec.WheelStep(name):
+                wanted.append(((*path, "wheel"), name))
+            case spec.ConstraintsStep(name):
+                wanted.append(((*path, "constraints"), name))
+            case spec.UrlStep(url, sha256):
+                if not url.startswith(("https://", "http://")):
+                    yield Problem((*path, "url"), f"{url!r} is not an http:// or https:// address")
+                yield from _hash((*path, "sha256"), sha256)
+            case spec.PipStep(arguments):
+                if not arguments:
+                    yield Problem((*path, "pip"), "the list is empty; give pip's arguments")
+    if job.stdin:
+        wanted.append(((*at, "stdin"), job.stdin))
+    for path, name in wanted:
+        if problem := relative_path_problem(name):
+            yield Problem(path, f"{name!r} {problem}")
+        elif files is not None and str(PurePosixPath(name)) not in files:
+            remedy = did_you_mean(name, files) if files else "set `bundle` to the folder it is in"
+            yield Problem(path, f"the bundle has no file {name!r}; {remedy}")
+    if job.layout is spec.Layout.FLAT and files is not None:
+        yield from _flat(at, files)
+
+
+def _flat(at: Path, files: Iterable[str]) -> Iterator[Problem]:
+    by_name: defaultdict[str, list[str]] = defaultdict(list)
+    for file in sorted(files):
+        by_name[PurePosixPath(file).name].append(file)
+    for same in by_name.values():
+        if len(same) > 1:
+            yield Problem(
+                (*at, "layout"),
+                f"{_and(same)} would be one file in a flat folder; rename or exclude all but one",
+            )
+
+
+# ---- between jobs -------------------------------------------------------------------------------
+
+
+def _streams(pipeline: spec.Pipeline) -> Iterator[Problem]:
+    jobs = {job.name: job for job in pipeline.jobs}
+    lanes = 0
+    for job in pipeline.jobs:
+        for stream in job.streams:
+            path = ("jobs", job.name, "inputs", stream.name)
+            producer = jobs.get(stream.job)
+            if producer is None:
+                yield Problem(
+                    (*path, "from"),
+                    f"there is no job {stream.job!r}; {did_you_mean(stream.job, jobs)}",
+                )
+                continue
+            outputs = {output.name: output for output in producer.outputs}
+            output = outputs.get(stream.port)
+            if output is None:
+                yield Problem(
+                    (*path, "from"),
+                    f"the job {producer.name!r} has no output {stream.port!r}; "
+                    f"{did_you_mean(stream.port, outputs)}",
+                )
+                continue
+            lanes += max(1, producer.replicas) * max(1, job.replicas)
+            yield from _formats((*path, "format"), producer, output, stream)
+    if lanes > LANES_MAX:
+        yield Problem(
+            ("jobs",),
+            f"its replicas need {lanes} streams, {LANES_MAX} at most; use fewer replicas",
+        )
+
+
+def _formats(
+    path: Path, producer: spec.Job, output: spec.Output, stream: spec.StreamInput
+) -> Iterator[Problem]:
+    written, read = format_name(output.binding), format_name(stream.binding)
+    blocks = spec.PortFormat.BLOCKS.value
+    if written != read and blocks not in {written, read}:
+        yield Problem(
+            path,
+            f"{producer.name}.{output.name} writes {written} and this input reads {read}; "
+            f"use one format at both ends, or {blocks} at one of them",
+        )
+
+
+def format_name(binding: spec.PortBinding) -> str:
+    """Write a format as specifications do: `lines`, `bytes:4`."""
+    if binding.format is spec.PortFormat.BYTES:
+        return f"bytes:{binding.record_bytes}"
+    return str(binding.format.value)
+
+
+def _unread_outputs(pipeline: spec.Pipeline) -> Iterator[Problem]:
+    read = {(stream.job, stream.port) for job in pipeline.jobs for stream in job.streams}
+    for job in pipeline.jobs:
+        for output in job.outputs:
+            if (job.name, output.name) not in read:
+                yield Problem(
+                    ("jobs", job.name, "outputs", output.name),
+                    "no job reads this output; "
+                    f"give one an input `from: {job.name}.{output.name}`, or remove it",
+                )
+
+
+def _cycles(pipeline: spec.Pipeline) -> Iterator[Problem]:
+    """Find one loop for each group of jobs that wait for each other."""
+    jobs = {job.name: job for job in pipeline.jobs}
+    readers: dict[str, list[str]] = {name: [] for name in jobs}
+    for job in jobs.values():
+        for stream in job.streams:
+            if stream.job in jobs:
+                readers[stream.job].append(job.name)
+    for loop in _loops(readers):
+        first = jobs[loop[0]]
+        stream = next(item for item in first.streams if item.job == loop[-1])
+        yield Problem(
+            ("jobs", first.name, "inputs", stream.name, "from"),
+            f"the jobs wait for each other: {' → '.join([*loop, loop[0]])}; remove one stream",
+        )
+
+
+def _loops(edges: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
+    done: set[str] = set()
+    for start in edges:
+        if start in done:
+            continue
+        trail: list[str] = [start]
+        on_trail = {start}
+        rest = [iter(edges[start])]
+        while trail:
+            following = next(rest[-1], None)
+            if following is None:
+                rest.pop()
+                last = trail.pop()
+                on_trail.discard(last)
+                done.add(last)
+            elif following in on_trail:
+                yield trail[trail.index(following) :]
+            elif following not in done:
+                trail.append(following)
+                on_trail.add(following)
+                rest.append(iter(edges[following]))
+
+
+def _and(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"
