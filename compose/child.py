@@ -97,7 +97,7 @@ class Child:
         """
         try:
             async with asyncio.timeout(deadline_seconds):
-                while not await asyncio.to_thread(path.exists):  # noqa: ASYNC110 - another process writes it
+                while not await asyncio.to_thread(path.exists):
                     if not self.running:
                         raise ChildEndedError(f"{self.name} ended at once:\n{self.tail()}")
                     await asyncio.sleep(0.05)
