@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 UV := $(BIN)/uv
 STAMP := $(VENV)/.stamp
+MINISTACK := .venv-ministack
 SAY := @printf '\033[1m%s\033[0m\n'
 
 .PHONY: help
@@ -42,6 +43,14 @@ $(STAMP): requirements/dev.lock pyproject.toml sdk/pyproject.toml
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e sdk -e .
 	@touch $@
 
+# An S3 server for the tests. It pins a botocore that ours cannot have, so it lives by itself.
+$(MINISTACK)/.stamp: $(STAMP) requirements/ministack.lock
+	$(SAY) "setting up $(MINISTACK)"
+	@$(PY) -m venv --clear $(MINISTACK)
+	@$(UV) pip install --python $(MINISTACK)/bin/python --quiet --require-hashes -r requirements/ministack.lock || \
+	  $(MINISTACK)/bin/python -m pip install --quiet --require-hashes -r requirements/ministack.lock
+	@touch $@
+
 .PHONY: system
 system: ## Install the Debian packages that tests and demo use (as root; else say how)
 	@.ci/system
@@ -50,6 +59,7 @@ system: ## Install the Debian packages that tests and demo use (as root; else sa
 lock: $(STAMP) ## Resolve requirements/*.lock anew
 	$(LOCK) --group dev pyproject.toml -o requirements/dev.lock
 	$(LOCK) pyproject.toml -o requirements/server.lock
+	$(LOCK) requirements/ministack.in -o requirements/ministack.lock
 
 # Universal and hashed; no header and no annotations, so that no address of a registry gets in.
 LOCK = $(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-header --no-annotate \
@@ -73,17 +83,30 @@ proto: $(STAMP) ## Generate sdk/shoal/v1 from proto/shoal/v1
 
 # ---- checks -------------------------------------------------------------------------------------
 
-.PHONY: lint
+LINTERS := lint-ruff lint-mypy lint-pyright lint-imports lint-buf
+
+.PHONY: lint $(LINTERS)
 lint: $(STAMP) ## Style, types, layers and contracts: ruff, mypy, pyright, import-linter, buf
+	@$(MAKE) --no-print-directory --keep-going $(LINTERS)
+
+lint-ruff:
 	$(SAY) "ruff"
-	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff check --quiet --output-format=concise .
 	@$(BIN)/ruff format --quiet --check .
+
+lint-mypy:
 	$(SAY) "mypy"
 	@$(BIN)/mypy
+
+lint-pyright:
 	$(SAY) "pyright"
 	@$(BIN)/pyright
+
+lint-imports:
 	$(SAY) "import-linter"
 	@$(BIN)/lint-imports --no-logo
+
+lint-buf:
 	$(SAY) "buf"
 	@if [ -n "$(PROTOS)" ]; then $(BIN)/buf lint && $(BIN)/buf format --diff --exit-code; fi
 	@# What main promises is kept; nothing to compare with before main has contracts.
@@ -98,7 +121,8 @@ format: $(STAMP) ## Let ruff and buf put the source in form
 	@if [ -n "$(PROTOS)" ]; then $(BIN)/buf format --write; fi
 
 .PHONY: test
-test: setup system lint ## Everything that CI runs
+test integration: export SHOAL_MINISTACK := $(abspath $(MINISTACK)/bin/ministack)
+test: setup system lint $(MINISTACK)/.stamp ## Everything that CI runs
 	$(SAY) "pytest"
 	@$(PY) -m pytest
 
@@ -107,7 +131,7 @@ unit: $(STAMP) ## Tests that need no server: unit, property, simulation, archite
 	@$(PY) -m pytest tests/unit tests/property tests/simulation tests/architecture
 
 .PHONY: integration
-integration: $(STAMP) system ## Tests on real servers and real processes
+integration: $(STAMP) system $(MINISTACK)/.stamp ## Tests on real servers and real processes
 	@$(PY) -m pytest tests/integration tests/lab
 
 # ---- seeing it work -----------------------------------------------------------------------------
@@ -121,5 +145,5 @@ bench-%: $(STAMP)
 
 .PHONY: clean
 clean: ## Remove everything that was made, the environment too
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(MINISTACK) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -25,6 +25,7 @@ class Mosquitto:
         self.host = "127.0.0.1"
         self.port = free_port()
         self.log = folder / "mosquitto.log"
+        self.saved = folder / "mosquitto.db"
         self._config = folder / "mosquitto.conf"
         self._process: subprocess.Popen[bytes] | None = None
         self._program = program("mosquitto")
@@ -35,7 +36,8 @@ class Mosquitto:
             f"user {getpass.getuser()}\n"
             "persistence true\n"
             f"persistence_location {folder}/\n"
-            # Every change is saved, so that a killed broker remembers what it acknowledged.
+            # Every change is saved, though only just after it was acknowledged: what is killed in
+            # between forgets, so a test that kills waits until the change is in `saved`.
             "autosave_on_changes true\n"
             "autosave_interval 1\n"
             "log_type all\n"

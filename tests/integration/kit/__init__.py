@@ -1,0 +1,1 @@
+"""Integration tests of the kit: the servers that other tests trust."""
