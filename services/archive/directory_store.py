@@ -1,0 +1,353 @@
+"""A folder as an archive: one file an object, under the object's key.
+
+An object appears by one rename or link of a file that is already on disk, so that neither a reader
+nor a power cut ever sees half of it. Everything that touches the disk runs in a thread.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import ParamSpec, Self, TypeVar
+
+from services.archive.key import InvalidKeyError, check_key, check_prefix
+from services.archive.object_store import (
+    ArchiveUnavailableError,
+    ObjectDigestError,
+    ObjectInfo,
+    ObjectMissingError,
+    PresignedPut,
+    PutOutcome,
+)
+from services.archive.signature import PathSigner, SignedPut
+
+INCOMING = ".incoming"
+"""Folder of the files that are being written; no key leads there."""
+
+CHUNK_BYTES = 256 * 1024
+LIST_BATCH = 1000
+_SHA256_ATTRIBUTE = "user.shoal.sha256"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class DirectoryStore:
+    """Objects as files under `root`; use it with `async with`.
+
+    Args:
+        root: the folder; made if it is not there.
+        signer: makes the addresses under which an `ObjectEndpoint` serves the folder.
+        wall: Unix time in seconds; addresses expire by it.
+        new_id: names of files that are being written; never the same twice.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        signer: PathSigner,
+        wall: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._root = root
+        self._signer = signer
+        self._wall = wall
+        self._new_id = new_id
+        self._conditional_put = False
+        # Where the file system has no hard links, one process at least does not race with itself.
+        self._placing = threading.Lock()
+
+    @property
+    def conditional_put(self) -> bool:
+        """Whether the file system can place a file only where there is none."""
+        return self._conditional_put
+
+    async def __aenter__(self) -> Self:
+        """Make the folder, clear what a killed process left behind, and probe the file system."""
+        await self._in_thread(self._open)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing stays open between calls."""
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> PutOutcome:
+        """Store `data`, on disk when this returns."""
+        return await self._in_thread(self._put, key, self.path(key), data, if_absent=if_absent)
+
+    async def put_stream(
+        self, key: str, chunks: AsyncIterator[bytes], *, sha256: str = ""
+    ) -> ObjectInfo:
+        """Store what `chunks` yields, on disk when this returns."""
+        path = self.path(key)
+        incoming = await self._in_thread(self._begin)
+        try:
+            async for chunk in chunks:
+                await self._in_thread(incoming.write, chunk)
+            received = incoming.sha256()
+            if sha256 and received != sha256:
+                raise ObjectDigestError(key, announced=sha256, received=received)
+            await self._in_thread(self._place, key, incoming, path, if_absent=False)
+        finally:
+            # A thread may still be writing when this task is cancelled; `discard` waits for it.
+            await asyncio.shield(asyncio.to_thread(incoming.discard))
+        return ObjectInfo(key, incoming.size_bytes, received)
+
+    async def get(self, key: str) -> bytes:
+        """Return the whole object."""
+        try:
+            return await self._in_thread(self.path(key).read_bytes)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise ObjectMissingError(key) from None
+
+    async def get_stream(self, key: str, *, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield the object from byte `offset` on."""
+        path = self.path(key)
+        try:
+            reader = await self._in_thread(_Reader, path, offset)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise ObjectMissingError(key) from None
+        try:
+            while chunk := await self._in_thread(reader.read):
+                yield chunk
+        finally:
+            await asyncio.shield(asyncio.to_thread(reader.close))
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """Return size and, where the file system keeps attributes, SHA-256."""
+        return await self._in_thread(_info, key, self.path(key))
+
+    async def list(self, prefix: str) -> AsyncGenerator[ObjectInfo, None]:
+        """Yield the objects whose keys begin with `prefix`, by key."""
+        found = self._walk(self._root, "", check_prefix(prefix))
+        while batch := await self._in_thread(_take, found):
+            for info in batch:
+                yield info
+
+    async def delete(self, key: str) -> None:
+        """Remove the file; folders stay, since somebody may be about to write there."""
+        await self._in_thread(_remove, self.path(key))
+
+    async def presign_put(
+        self, key: str, *, size_bytes: int, sha256: str, expires_seconds: int
+    ) -> PresignedPut:
+        """Return an address of the endpoint that takes exactly this object."""
+        self.path(key)
+        put = SignedPut(size_bytes, sha256)
+        url = self._signer.put_url(key, put, int(self._wall()) + expires_seconds)
+        return PresignedPut(url, {"Content-Length": str(size_bytes)})
+
+    async def presign_get(self, key: str, *, expires_seconds: int) -> str:
+        """Return an address of the endpoint."""
+        self.path(key)
+        return self._signer.get_url(key, int(self._wall()) + expires_seconds)
+
+    def path(self, key: str) -> Path:
+        """Return the file of `key`, which is always beneath the folder.
+
+        Raises:
+            InvalidKeyError: when the key would lead elsewhere.
+        """
+        segments = check_key(key).split("/")
+        if segments[0] == INCOMING:
+            raise InvalidKeyError(f"key {key!r}: {INCOMING} is where files are being written")
+        return self._root.joinpath(*segments)
+
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await asyncio.to_thread(function, *args, **kwargs)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise  # about one key; the caller knows what it means
+        except OSError as error:
+            raise ArchiveUnavailableError(
+                f"the archive {self._root} fails: {error}; check its disk and its permissions"
+            ) from error
+
+    def _open(self) -> None:
+        incoming = self._root / INCOMING
+        incoming.mkdir(parents=True, exist_ok=True)
+        for leftover in incoming.iterdir():
+            _clear(leftover)
+        first, second = self._begin(), self._begin()
+        try:
+            second.path.unlink()
+            os.link(first.path, second.path)
+            self._conditional_put = True
+        except OSError:
+            self._conditional_put = False
+        finally:
+            first.discard()
+            second.discard()
+
+    def _begin(self) -> "_Incoming":
+        return _Incoming(self._root / INCOMING / self._new_id())
+
+    def _put(self, key: str, path: Path, data: bytes, *, if_absent: bool) -> PutOutcome:
+        if if_absent and path.is_file():
+            return PutOutcome.EXISTS
+        incoming = self._begin()
+        try:
+            incoming.write(data)
+            return self._place(key, incoming, path, if_absent=if_absent)
+        finally:
+            incoming.discard()
+
+    def _place(self, key: str, incoming: "_Incoming", path: Path, *, if_absent: bool) -> PutOutcome:
+        incoming.finish()
+        try:
+            made = _make_folders(path.parent)
+            with self._placing:
+                if if_absent and self._conditional_put:
+                    os.link(incoming.path, path)
+                elif if_absent and path.is_file():
+                    return PutOutcome.EXISTS
+                else:
+                    incoming.path.replace(path)
+        except FileExistsError:
+            if path.is_file():
+                return PutOutcome.EXISTS
+            raise self._in_the_way(key) from None
+        except (NotADirectoryError, IsADirectoryError):
+            raise self._in_the_way(key) from None
+        for folder in made:
+            _sync_folder(folder)
+        return PutOutcome.STORED
+
+    @staticmethod
+    def _in_the_way(key: str) -> InvalidKeyError:
+        return InvalidKeyError(
+            f"key {key!r} cannot be stored in a folder: another key is the beginning of it, "
+            "or it is the beginning of another key"
+        )
+
+    def _walk(self, folder: Path, key: str, prefix: str) -> Iterator[ObjectInfo]:
+        try:
+            entries = list(os.scandir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        # By bytes and with the slash of folders, which is the order of whole keys in S3.
+        named = [
+            (f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name, entry)
+            for entry in entries
+        ]
+        for name, entry in sorted(named, key=lambda pair: pair[0].encode(errors="replace")):
+            found = f"{key}{name}"
+            if found == f"{INCOMING}/":
+                continue
+            if name.endswith("/"):
+                if found.startswith(prefix) or prefix.startswith(found):
+                    yield from self._walk(Path(entry.path), found, prefix)
+            elif found.startswith(prefix):
+                info = _info(found, Path(entry.path))
+                if info is not None:
+                    yield info
+
+
+class _Incoming:
+    """A file that is being written; locked, so that nobody takes it for a leftover."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size_bytes = 0
+        self._digest = hashlib.sha256()
+        self._lock = threading.Lock()
+        self._file = path.open("xb", buffering=0)
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def write(self, data: bytes) -> None:
+        with self._lock:
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+            self._digest.update(data)
+            self.size_bytes += len(data)
+
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def finish(self) -> None:
+        """Bring everything to the disk."""
+        with self._lock:
+            # Not every file system keeps attributes; then the digest is unknown, and no more.
+            with contextlib.suppress(OSError):
+                os.setxattr(self._file.fileno(), _SHA256_ATTRIBUTE, self.sha256().encode())
+            os.fsync(self._file.fileno())
+
+    def discard(self) -> None:
+        """Close the file and remove what of it is still here; harmless after a rename."""
+        with self._lock:
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+            self._file.close()
+
+
+class _Reader:
+    def __init__(self, path: Path, offset: int) -> None:
+        self._lock = threading.Lock()
+        self._file = path.open("rb", buffering=0)
+        self._file.seek(offset)
+
+    def read(self) -> bytes:
+        with self._lock:
+            return self._file.read(CHUNK_BYTES)
+
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()
+
+
+def _clear(leftover: Path) -> None:
+    """Remove a file that nobody is writing any more."""
+    try:
+        with leftover.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink()
+    except (BlockingIOError, FileNotFoundError):
+        return
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder with its parents and return those whose entries changed or will."""
+    changed = [folder]
+    missing = folder
+    while not missing.exists():
+        missing = missing.parent
+        changed.append(missing)
+    folder.mkdir(parents=True, exist_ok=True)
+    return changed
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _info(key: str, path: Path) -> ObjectInfo | None:
+    try:
+        if not path.is_file():
+            return None
+        size_bytes = path.stat().st_size
+    except FileNotFoundError:
+        return None
+    try:
+        sha256 = os.getxattr(path, _SHA256_ATTRIBUTE).decode()
+    except OSError:
+        sha256 = ""
+    return ObjectInfo(key, size_bytes, sha256)
+
+
+def _take(found: Iterator[ObjectInfo]) -> list[ObjectInfo]:
+    return list(islice(found, LIST_BATCH))
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        path.unlink()

@@ -1,0 +1,53 @@
+"""What a key of an object may look like."""
+
+KEY_BYTES_MAX = 1024
+"""Longest key in bytes of UTF-8 (Amazon S3 User Guide, "Naming Amazon S3 objects")."""
+
+SEGMENT_BYTES_MAX = 255
+"""Longest part between two slashes in bytes: the longest file name of common file systems."""
+
+
+class InvalidKeyError(ValueError):
+    """A key that no store takes, so that none can be led out of its folder."""
+
+
+def check_key(key: str) -> str:
+    """Return `key` if every store can keep an object under it.
+
+    Raises:
+        InvalidKeyError: when it is empty or too long, begins or ends with a slash, has an empty
+            part, `.` or `..`, or a control character.
+    """
+    if not key:
+        raise InvalidKeyError("the key is empty: name the object")
+    try:
+        encoded = key.encode()
+    except UnicodeEncodeError:
+        raise InvalidKeyError(f"key {key!r} is not valid Unicode: rename the file") from None
+    if len(encoded) > KEY_BYTES_MAX:
+        raise InvalidKeyError(
+            f"key {key[:80]!r}… has {len(encoded)} bytes; at most {KEY_BYTES_MAX} are allowed"
+        )
+    for segment in key.split("/"):
+        if segment in {"", ".", ".."}:
+            raise InvalidKeyError(
+                f"key {key!r} has the part {segment!r}: use relative paths without `.` and `..`"
+            )
+        if len(segment.encode()) > SEGMENT_BYTES_MAX:
+            raise InvalidKeyError(
+                f"key {key!r} has a part of more than {SEGMENT_BYTES_MAX} bytes: shorten the name"
+            )
+    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in key):
+        raise InvalidKeyError(f"key {key!r} has a control character: rename the file")
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return `prefix` if keys may begin with it; the empty one matches every key.
+
+    Raises:
+        InvalidKeyError: when no key can begin with it.
+    """
+    if prefix:
+        check_key(prefix.removesuffix("/") if prefix != "/" else prefix)
+    return prefix

@@ -1,0 +1,184 @@
+"""HTTP server of a `DirectoryStore`: signed addresses for reading and writing single objects.
+
+GET answers single ranges as RFC 9110, section 14 has it; everything else gets the whole object.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Self
+
+from aiohttp import web
+
+from services.archive.directory_store import DirectoryStore
+from services.archive.key import InvalidKeyError
+from services.archive.object_store import (
+    ArchiveUnavailableError,
+    ObjectDigestError,
+    ObjectMissingError,
+)
+from services.archive.signature import PATH_PREFIX, PathSigner, SignatureRefusedError
+from services.runtime.log import CountedLog
+
+LOG = logging.getLogger(__name__)
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+class _UploadSizeError(Exception):
+    """More or fewer bytes than announced."""
+
+
+class ObjectEndpoint:
+    """Serves the objects of `store` on an already listening socket; use it with `async with`.
+
+    Args:
+        store: where objects lie.
+        signer: the one that made the addresses.
+        listener: a bound and listening TCP socket; the endpoint closes it.
+        wall: Unix time in seconds.
+        clock: seconds on a monotonic clock.
+        idle_seconds: how long a sender may be silent in the middle of a PUT.
+    """
+
+    def __init__(
+        self,
+        store: DirectoryStore,
+        signer: PathSigner,
+        listener: socket.socket,
+        *,
+        wall: Callable[[], float],
+        clock: Callable[[], float],
+        idle_seconds: float = 60.0,
+    ) -> None:
+        self._store = store
+        self._signer = signer
+        self._wall = wall
+        self._idle_seconds = idle_seconds
+        self._refused = CountedLog(LOG, clock)
+        application = web.Application()
+        application.router.add_get(f"{PATH_PREFIX}{{key:.+}}", self._get)
+        application.router.add_put(f"{PATH_PREFIX}{{key:.+}}", self._put)
+        # Longer headers than any address of ours are refused by aiohttp itself (400).
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+        self._listener = listener
+
+    async def __aenter__(self) -> Self:
+        """Begin to serve."""
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._listener).start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop serving; requests that run get a second to end."""
+        await self._runner.cleanup()
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
+        key = request.match_info["key"]
+        try:
+            self._signer.check_get(key, _query(request), self._wall())
+            info = await self._store.head(key)
+        except (SignatureRefusedError, InvalidKeyError) as error:
+            return self._refuse(403, error)
+        except ArchiveUnavailableError as error:
+            return self._refuse(503, error)
+        if info is None:
+            return self._refuse(404, ObjectMissingError(key))
+        headers = {"Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
+        first, end = 0, info.size_bytes
+        status = 200
+        if (wanted := _RANGE.fullmatch(request.headers.get("Range", ""))) is not None:
+            found = _range(wanted[1], wanted[2], info.size_bytes)
+            if found is None:
+                return web.Response(
+                    status=416, headers={"Content-Range": f"bytes */{info.size_bytes}"}
+                )
+            first, end = found
+            status = 206
+            headers["Content-Range"] = f"bytes {first}-{end - 1}/{info.size_bytes}"
+        response = web.StreamResponse(status=status, headers=headers)
+        response.content_length = end - first
+        await response.prepare(request)
+        if request.method == "GET":
+            await self._send(response, key, first, end)
+        await response.write_eof()
+        return response
+
+    async def _send(self, response: web.StreamResponse, key: str, first: int, end: int) -> None:
+        left = end - first
+        async with contextlib.aclosing(self._store.get_stream(key, offset=first)) as chunks:
+            async for chunk in chunks:
+                async with asyncio.timeout(self._idle_seconds):
+                    await response.write(chunk[:left])
+                left -= len(chunk)
+                if left <= 0:
+                    return
+
+    async def _put(self, request: web.Request) -> web.StreamResponse:
+        key = request.match_info["key"]
+        try:
+            put = self._signer.check_put(key, _query(request), self._wall())
+            if request.content_length not in {None, put.size_bytes}:
+                raise _UploadSizeError(
+                    f"object {key!r} was announced with {put.size_bytes} bytes, and the request "
+                    f"has {request.content_length}; nothing was stored"
+                )
+            await self._store.put_stream(
+                key, self._receive(request, key, put.size_bytes), sha256=put.sha256
+            )
+        except (SignatureRefusedError, InvalidKeyError) as error:
+            return self._refuse(403, error)
+        except (_UploadSizeError, ObjectDigestError) as error:
+            return self._refuse(400, error)
+        except TimeoutError as error:
+            return self._refuse(408, error)
+        except ArchiveUnavailableError as error:
+            return self._refuse(503, error)
+        return web.Response(status=200)
+
+    async def _receive(
+        self, request: web.Request, key: str, size_bytes: int
+    ) -> AsyncIterator[bytes]:
+        received = 0
+        while True:
+            async with asyncio.timeout(self._idle_seconds):
+                chunk = await request.content.readany()
+            received += len(chunk)
+            if received > size_bytes or (not chunk and received < size_bytes):
+                raise _UploadSizeError(
+                    f"object {key!r} was announced with {size_bytes} bytes, and {received} "
+                    "arrived; nothing was stored"
+                )
+            if not chunk:
+                return
+            yield chunk
+
+    def _refuse(self, status: int, error: Exception) -> web.Response:
+        self._refused.warn(f"request refused with {status}", why=error)
+        # The rest of a refused body is not worth reading.
+        response = web.Response(status=status, text=f"{error}\n")
+        if status != 404:
+            response.force_close()
+        return response
+
+
+def _query(request: web.Request) -> dict[str, str]:
+    query = dict(request.query)
+    if len(query) != len(request.query):
+        raise SignatureRefusedError("the address has a parameter twice")
+    return query
+
+
+def _range(first: str, last: str, size_bytes: int) -> tuple[int, int] | None:
+    """Return first byte and the one after the last, or None when there are none."""
+    if not first and not last:
+        return None
+    if not first:  # the last so many bytes
+        begin, end = max(0, size_bytes - int(last)), size_bytes
+    else:
+        begin = int(first)
+        end = min(int(last) + 1, size_bytes) if last else size_bytes
+    return (begin, end) if begin < end else None

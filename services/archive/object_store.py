@@ -1,0 +1,129 @@
+"""What an archive can do, whatever it is made of."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+
+class PutOutcome(Enum):
+    """What became of a put."""
+
+    STORED = "stored"
+    EXISTS = "exists"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What is known of an object: its key, size in bytes, and SHA-256 in hex, empty if unknown."""
+
+    key: str
+    size_bytes: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PresignedPut:
+    """Where one object may be stored without credentials, and the headers that the PUT carries."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+class ArchiveError(Exception):
+    """The archive cannot do what it was asked to."""
+
+
+class ObjectMissingError(ArchiveError):
+    """There is no object under that key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the archive has no object {key!r}")
+        self.key = key
+
+
+class ObjectDigestError(ArchiveError):
+    """What arrived is not what was announced; nothing was stored."""
+
+    def __init__(self, key: str, *, announced: str, received: str) -> None:
+        super().__init__(
+            f"object {key!r} was announced with SHA-256 {announced}, and what arrived has "
+            f"{received}; nothing was stored: send it again"
+        )
+        self.key = key
+        self.announced = announced
+        self.received = received
+
+
+class ArchiveUnavailableError(ArchiveError):
+    """The archive does not answer or refuses; trying again later may help."""
+
+
+class ObjectStore(Protocol):
+    """Objects by key. A put is all or nothing: no reader ever sees half an object."""
+
+    @property
+    def conditional_put(self) -> bool:
+        """Whether `if_absent` holds against every other writer; probed when the store is opened."""
+        ...
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> PutOutcome:
+        """Store `data`; with `if_absent` only if nothing is stored under `key` yet.
+
+        Raises:
+            InvalidKeyError: when no store takes the key.
+            ArchiveUnavailableError: when the archive does not answer.
+        """
+        ...
+
+    async def put_stream(
+        self, key: str, chunks: AsyncIterator[bytes], *, sha256: str = ""
+    ) -> ObjectInfo:
+        """Store what `chunks` yields, however much that is; nothing when it raises.
+
+        Raises:
+            ObjectDigestError: when `sha256` (hex) is given and is not that of the data.
+            InvalidKeyError: when no store takes the key.
+            ArchiveUnavailableError: when the archive does not answer.
+        """
+        ...
+
+    async def get(self, key: str) -> bytes:
+        """Return the whole object.
+
+        Raises:
+            ObjectMissingError: when there is none.
+            ArchiveUnavailableError: when the archive does not answer.
+        """
+        ...
+
+    def get_stream(self, key: str, *, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield the object from byte `offset` on; nothing when it is not longer than that.
+
+        Raises:
+            ObjectMissingError: when there is none.
+            ArchiveUnavailableError: when the archive does not answer.
+        """
+        ...
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """Return what is known of an object, or None when there is none."""
+        ...
+
+    def list(self, prefix: str) -> AsyncGenerator[ObjectInfo, None]:
+        """Yield the objects whose keys begin with `prefix`, by key."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; harmless when there is none."""
+        ...
+
+    async def presign_put(
+        self, key: str, *, size_bytes: int, sha256: str, expires_seconds: int
+    ) -> PresignedPut:
+        """Return an address for one PUT of exactly this object."""
+        ...
+
+    async def presign_get(self, key: str, *, expires_seconds: int) -> str:
+        """Return an address for GETs, with ranges."""
+        ...

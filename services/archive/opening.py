@@ -1,0 +1,156 @@
+"""From an address to an open archive."""
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from services.archive.directory_store import DirectoryStore
+from services.archive.object_endpoint import ObjectEndpoint
+from services.archive.object_store import ObjectStore
+from services.archive.s3_store import S3Server, S3Store
+from services.archive.signature import PathSigner
+
+
+class ArchiveUrlError(ValueError):
+    """An address that is not one of an archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryAddress:
+    """`file:///path`: a folder."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class S3Address:
+    """`s3://bucket/prefix?endpoint=…&region=…`: a bucket."""
+
+    bucket: str
+    prefix: str
+    server: S3Server
+
+
+ArchiveAddress = DirectoryAddress | S3Address
+"""Where an archive is."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """How the endpoint of a folder is reached.
+
+    Args:
+        host: address to listen on.
+        port: port to listen on; 0 for a free one.
+        public_host: how others reach it; empty means `host`.
+        secret: key of the signatures; keep it over restarts, so that addresses stay good.
+    """
+
+    host: str
+    port: int
+    secret: bytes
+    public_host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenArchive:
+    """An open archive, and where its endpoint listens (`host:port`; empty for a bucket)."""
+
+    store: ObjectStore
+    address: ArchiveAddress
+    endpoint: str
+
+
+def parse_url(url: str) -> ArchiveAddress:
+    """Read the address of an archive.
+
+    Raises:
+        ArchiveUrlError: when it is none.
+    """
+    parts = urlsplit(url)
+    query = parse_qs(parts.query, keep_blank_values=True)
+    match parts.scheme:
+        case "file" if parts.netloc in {"", "localhost"} and parts.path.startswith("/"):
+            if query or parts.fragment:
+                raise ArchiveUrlError(f"archive {url!r}: a folder takes no options")
+            return DirectoryAddress(Path(unquote(parts.path)))
+        case "s3" if parts.netloc:
+            if unknown := sorted(set(query) - {"endpoint", "region"}):
+                raise ArchiveUrlError(
+                    f"archive {url!r}: option {unknown[0]!r} is not known; use endpoint and region"
+                )
+            endpoint = query.get("endpoint", [""])[-1]
+            if endpoint and urlsplit(endpoint).scheme not in {"http", "https"}:
+                raise ArchiveUrlError(
+                    f"archive {url!r}: endpoint {endpoint!r} has to begin with http:// or https://"
+                )
+            region = query.get("region", ["us-east-1"])[-1]
+            prefix = unquote(parts.path).strip("/")
+            return S3Address(parts.netloc, prefix, S3Server(endpoint, region))
+        case _:
+            raise ArchiveUrlError(
+                f"archive {url!r} is not an address of one: write file:///folder or "
+                "s3://bucket/prefix?endpoint=https://host"
+            )
+
+
+@asynccontextmanager
+async def open_store(
+    url: str,
+    endpoint: EndpointSettings,
+    *,
+    wall: Callable[[], float],
+    clock: Callable[[], float],
+    new_id: Callable[[], str],
+) -> AsyncIterator[OpenArchive]:
+    """Open the archive at `url`; a folder is served over HTTP while it is open.
+
+    Args:
+        url: `file:///path` or `s3://bucket/prefix?endpoint=…&region=…`.
+        endpoint: where a folder is served; a bucket has its own server.
+        wall: Unix time in seconds.
+        clock: seconds on a monotonic clock.
+        new_id: never the same twice.
+
+    Raises:
+        ArchiveUrlError: when `url` is not an address of an archive.
+        ArchiveUnavailableError: when the archive cannot be opened.
+        OSError: when the endpoint's address cannot be had.
+    """
+    match parse_url(url):
+        case S3Address() as address:
+            s3 = S3Store(address.server, address.bucket, address.prefix, new_id=new_id)
+            async with s3:
+                yield OpenArchive(s3, address, "")
+        case DirectoryAddress() as address:
+            listener = _listen(endpoint.host, endpoint.port)
+            port = int(listener.getsockname()[1])
+            signer = PathSigner(
+                f"http://{_bracketed(endpoint.public_host or endpoint.host)}:{port}",
+                endpoint.secret,
+            )
+            directory = DirectoryStore(address.path, signer=signer, wall=wall, new_id=new_id)
+            with listener:
+                async with (
+                    directory,
+                    ObjectEndpoint(directory, signer, listener, wall=wall, clock=clock),
+                ):
+                    yield OpenArchive(directory, address, f"{endpoint.host}:{port}")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise OSError(
+            f"the archive's endpoint cannot listen on {host}:{port}: {error}; "
+            "is the address in use?"
+        ) from error
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,408 @@
+"""A bucket as an archive, over any server that speaks S3."""
+
+import base64
+import hashlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import aioboto3
+from aiobotocore.config import AioConfig
+from botocore.exceptions import BotoCoreError, ClientError
+
+from services.archive.key import check_key, check_prefix
+from services.archive.object_store import (
+    ArchiveUnavailableError,
+    ObjectDigestError,
+    ObjectInfo,
+    ObjectMissingError,
+    PresignedPut,
+    PutOutcome,
+)
+from services.runtime.log import fields
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+
+LOG = logging.getLogger(__name__)
+
+PART_BYTES = 8 * 1024 * 1024
+"""Size of the first parts of a multipart upload; S3 takes 10,000 parts of 5 MiB to 5 GiB."""
+
+CHUNK_BYTES = 256 * 1024
+CONFLICT_TRIES = 5
+_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+_EXISTS = frozenset({"412", "PreconditionFailed"})
+_CONFLICT = frozenset({"409", "ConditionalRequestConflict"})
+_UNKNOWN_CONDITION = frozenset({"501", "NotImplemented"})
+_BEYOND_END = frozenset({"416", "InvalidRange"})
+_SHA256_METADATA = "sha256"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Server:
+    """Where a server stands; credentials come from the environment, as boto3 finds them.
+
+    `endpoint` is empty for Amazon's own.
+    """
+
+    endpoint: str = ""
+    region: str = "us-east-1"
+
+
+def s3_client(server: S3Server) -> AbstractAsyncContextManager["S3Client"]:
+    """Return a client that opens with `async with`."""
+    # Its overloads, one for each service of Amazon's, are more than a type checker can show.
+    session = cast("Any", aioboto3.Session())
+    client = session.client(
+        "s3",
+        endpoint_url=server.endpoint or None,
+        region_name=server.region,
+        config=AioConfig(
+            # Or presigned PUTs are refused by servers that check signatures.
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if server.endpoint else "auto"},
+            connect_timeout=5,
+            read_timeout=60,
+            retries={"max_attempts": 4, "mode": "standard"},
+            # Checksums that nobody asked for change the encoding of the body, which servers other
+            # than Amazon's do not always understand.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+    return cast("AbstractAsyncContextManager[S3Client]", client)
+
+
+class S3Store:
+    """Objects of one bucket under a prefix; use it with `async with`.
+
+    Args:
+        server: where the server stands.
+        bucket: the bucket, which has to exist.
+        prefix: put before every key, without slashes at its ends; may be empty.
+        new_id: name of the object that probes conditional PUT; never the same twice.
+        part_bytes: size of the first parts of a large object.
+    """
+
+    def __init__(
+        self,
+        server: S3Server,
+        bucket: str,
+        prefix: str = "",
+        *,
+        new_id: Callable[[], str],
+        part_bytes: int = PART_BYTES,
+    ) -> None:
+        self._server = server
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._new_id = new_id
+        self._part_bytes = part_bytes
+        self._conditional_put = False
+        self._stack = AsyncExitStack()
+        self._opened: S3Client | None = None
+
+    @property
+    def conditional_put(self) -> bool:
+        """Whether the server obeys `If-None-Match: *`; probed, since some ignore it silently."""
+        return self._conditional_put
+
+    async def __aenter__(self) -> Self:
+        """Connect and probe conditional PUT.
+
+        Raises:
+            ArchiveUnavailableError: when the bucket cannot be reached or written.
+        """
+        async with AsyncExitStack() as stack:
+            with self._errors():
+                self._opened = await stack.enter_async_context(s3_client(self._server))
+            self._conditional_put = await self._probe()
+            self._stack = stack.pop_all()
+        if not self._conditional_put:
+            LOG.warning(
+                "the archive does not obey If-None-Match; the store decides who was first",
+                extra=fields(bucket=self._bucket),
+            )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connections."""
+        self._opened = None
+        await self._stack.aclose()
+
+    async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> PutOutcome:
+        """Store `data` in one request."""
+        full = self._full(key)
+        if not if_absent:
+            await self._put_whole(full, data)
+            return PutOutcome.STORED
+        if not self._conditional_put:
+            if await self.head(key) is not None:
+                return PutOutcome.EXISTS
+            await self._put_whole(full, data)
+            return PutOutcome.STORED
+        return await self._put_if_absent(full, data)
+
+    async def put_stream(
+        self, key: str, chunks: AsyncIterator[bytes], *, sha256: str = ""
+    ) -> ObjectInfo:
+        """Store what `chunks` yields, in parts when there is more than one part of it."""
+        full = self._full(key)
+        digest = hashlib.sha256()
+        size_bytes = 0
+        waiting = bytearray()
+        upload: _Multipart | None = None
+        try:
+            async for chunk in chunks:
+                digest.update(chunk)
+                size_bytes += len(chunk)
+                waiting += chunk
+                if len(waiting) >= self._part_bytes * (upload.scale if upload else 1):
+                    if upload is None:
+                        upload = await self._begin(full, sha256)
+                    await self._part(upload, bytes(waiting))
+                    waiting.clear()
+            received = digest.hexdigest()
+            if sha256 and received != sha256:
+                raise ObjectDigestError(key, announced=sha256, received=received)
+            if upload is None:
+                await self._put_whole(full, bytes(waiting))
+            else:
+                if waiting:
+                    await self._part(upload, bytes(waiting))
+                await self._complete(upload)
+                upload = None
+        finally:
+            if upload is not None:
+                await self._abort(upload)
+        return ObjectInfo(key, size_bytes, received)
+
+    async def get(self, key: str) -> bytes:
+        """Return the whole object."""
+        return b"".join([chunk async for chunk in self.get_stream(key)])
+
+    async def get_stream(self, key: str, *, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield the object from byte `offset` on."""
+        full = self._full(key)
+        with self._errors(key):
+            try:
+                response = await (
+                    self._client.get_object(Bucket=self._bucket, Key=full, Range=f"bytes={offset}-")
+                    if offset
+                    else self._client.get_object(Bucket=self._bucket, Key=full)
+                )
+            except ClientError as error:
+                if _code(error) in _BEYOND_END:
+                    return
+                raise
+            body = response["Body"]
+            async with body:  # its own value is another object, with another `read`
+                while chunk := await body.read(CHUNK_BYTES):
+                    yield chunk
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """Return size and, for objects that were stored by Shoal, SHA-256."""
+        full = self._full(key)
+        try:
+            with self._errors(key):
+                response = await self._client.head_object(Bucket=self._bucket, Key=full)
+        except ObjectMissingError:
+            return None
+        sha256 = response.get("Metadata", {}).get(_SHA256_METADATA, "")
+        return ObjectInfo(key, response["ContentLength"], sha256)
+
+    async def list(self, prefix: str) -> AsyncGenerator[ObjectInfo, None]:
+        """Yield the objects whose keys begin with `prefix`, by key, page after page."""
+        full = f"{self._prefix}{check_prefix(prefix)}"
+        with self._errors():
+            pages = self._client.get_paginator("list_objects_v2")
+            async for page in pages.paginate(Bucket=self._bucket, Prefix=full):
+                for found in page.get("Contents", ()):
+                    key = found.get("Key", "").removeprefix(self._prefix)
+                    yield ObjectInfo(key, found.get("Size", 0))
+
+    async def delete(self, key: str) -> None:
+        """Remove an object."""
+        with self._errors():
+            await self._client.delete_object(Bucket=self._bucket, Key=self._full(key))
+
+    async def presign_put(
+        self, key: str, *, size_bytes: int, sha256: str, expires_seconds: int
+    ) -> PresignedPut:
+        """Return an address for a PUT whose size and SHA-256 are part of the signature."""
+        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
+        with self._errors():
+            url = await self._client.generate_presigned_url(
+                "put_object",
+                Params={
+                    "Bucket": self._bucket,
+                    "Key": self._full(key),
+                    "ContentLength": size_bytes,
+                    "ChecksumSHA256": checksum,
+                    "Metadata": {_SHA256_METADATA: sha256},
+                },
+                ExpiresIn=expires_seconds,
+                HttpMethod="PUT",
+            )
+        return PresignedPut(
+            url,
+            {
+                "Content-Length": str(size_bytes),
+                "x-amz-checksum-sha256": checksum,
+                f"x-amz-meta-{_SHA256_METADATA}": sha256,
+            },
+        )
+
+    async def presign_get(self, key: str, *, expires_seconds: int) -> str:
+        """Return an address for GETs."""
+        with self._errors():
+            return await self._client.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self._bucket, "Key": self._full(key)},
+                ExpiresIn=expires_seconds,
+                HttpMethod="GET",
+            )
+
+    @property
+    def _client(self) -> "S3Client":
+        if self._opened is None:
+            raise RuntimeError("this archive is not open: use it with `async with`")
+        return self._opened
+
+    def _full(self, key: str) -> str:
+        check_key(key)
+        return check_key(f"{self._prefix}{key}")
+
+    async def _probe(self) -> bool:
+        full = f"{self._prefix}.probe/{self._new_id()}"
+        with self._errors():
+            try:
+                for _ in range(2):
+                    await self._client.put_object(
+                        Bucket=self._bucket, Key=full, Body=b"probe", IfNoneMatch="*"
+                    )
+            except ClientError as error:
+                if _code(error) in _EXISTS:
+                    return True
+                if _code(error) in _UNKNOWN_CONDITION:
+                    return False
+                raise
+            else:
+                return False
+            finally:
+                await self._client.delete_object(Bucket=self._bucket, Key=full)
+
+    async def _put_whole(self, full: str, data: bytes) -> None:
+        with self._errors():
+            await self._client.put_object(
+                Bucket=self._bucket, Key=full, Body=data, **_integrity(data)
+            )
+
+    async def _put_if_absent(self, full: str, data: bytes) -> PutOutcome:
+        with self._errors():
+            for _ in range(CONFLICT_TRIES):
+                try:
+                    await self._client.put_object(
+                        Bucket=self._bucket,
+                        Key=full,
+                        Body=data,
+                        IfNoneMatch="*",
+                        **_integrity(data),
+                    )
+                except ClientError as error:
+                    if _code(error) in _EXISTS:
+                        return PutOutcome.EXISTS
+                    if _code(error) not in _CONFLICT:
+                        raise
+                else:
+                    return PutOutcome.STORED
+        raise ArchiveUnavailableError(
+            f"object {full!r}: {CONFLICT_TRIES} conditional PUTs met a conflict; try again later"
+        )
+
+    async def _begin(self, full: str, sha256: str) -> "_Multipart":
+        metadata = {_SHA256_METADATA: sha256} if sha256 else {}
+        with self._errors():
+            response = await self._client.create_multipart_upload(
+                Bucket=self._bucket, Key=full, Metadata=metadata
+            )
+        return _Multipart(full, response["UploadId"], [])
+
+    async def _part(self, upload: "_Multipart", data: bytes) -> None:
+        number = len(upload.parts) + 1
+        with self._errors():
+            response = await self._client.upload_part(
+                Bucket=self._bucket,
+                Key=upload.full,
+                UploadId=upload.id,
+                PartNumber=number,
+                Body=data,
+            )
+        upload.parts.append({"ETag": response["ETag"], "PartNumber": number})
+
+    async def _complete(self, upload: "_Multipart") -> None:
+        with self._errors():
+            await self._client.complete_multipart_upload(
+                Bucket=self._bucket,
+                Key=upload.full,
+                UploadId=upload.id,
+                MultipartUpload={"Parts": upload.parts},
+            )
+
+    async def _abort(self, upload: "_Multipart") -> None:
+        """Let the server forget the parts; what is left of them is garbage and not an object."""
+        try:
+            with self._errors():
+                await self._client.abort_multipart_upload(
+                    Bucket=self._bucket, Key=upload.full, UploadId=upload.id
+                )
+        except (ArchiveUnavailableError, ObjectMissingError) as error:
+            LOG.warning(
+                "parts of an unfinished upload stay in the archive",
+                extra=fields(key=upload.full, upload=upload.id, why=error),
+            )
+
+    @contextmanager
+    def _errors(self, key: str = "") -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            if key and _code(error) in _MISSING:
+                raise ObjectMissingError(key) from error
+            raise ArchiveUnavailableError(
+                f"the archive s3://{self._bucket} refuses: {error}"
+            ) from error
+        except (BotoCoreError, OSError) as error:
+            where = self._server.endpoint or "Amazon S3"
+            raise ArchiveUnavailableError(
+                f"the archive s3://{self._bucket} at {where} does not answer: {error}"
+            ) from error
+
+
+@dataclass(slots=True)
+class _Multipart:
+    full: str
+    id: str
+    parts: "list[CompletedPartTypeDef]"
+
+    @property
+    def scale(self) -> int:
+        """How many times larger the next part is: 10,000 parts have to be enough."""
+        return 1 + len(self.parts) // 500
+
+
+def _integrity(data: bytes) -> dict[str, Any]:
+    digest = hashlib.sha256(data)
+    return {
+        "ChecksumSHA256": base64.b64encode(digest.digest()).decode(),
+        "Metadata": {_SHA256_METADATA: digest.hexdigest()},
+    }
+
+
+def _code(error: ClientError) -> str:
+    response = cast("dict[str, Any]", error.response)
+    return str(response.get("Error", {}).get("Code", ""))

@@ -1,0 +1,210 @@
+"""What only a folder does: leftovers, its endpoint, and what it refuses."""
+
+import asyncio
+import hashlib
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from services.archive.directory_store import INCOMING, DirectoryStore
+from services.archive.key import InvalidKeyError
+from services.archive.object_store import ArchiveUnavailableError
+from services.archive.opening import EndpointSettings, OpenArchive, open_store
+from services.archive.signature import PathSigner
+from tests.kit.until import until
+
+WRITER = """
+import fcntl, signal, sys
+file = open(sys.argv[1], "xb")
+fcntl.flock(file, fcntl.LOCK_EX)
+file.write(b"x")
+file.flush()
+signal.pause()
+"""
+SECRET = b"0123456789abcdef"
+
+
+def directory_store(folder: Path) -> DirectoryStore:
+    return DirectoryStore(
+        folder,
+        signer=PathSigner("http://127.0.0.1:1", SECRET),
+        wall=time.time,
+        new_id=lambda: secrets.token_hex(8),
+    )
+
+
+@pytest.fixture
+async def opened(tmp_path: Path) -> AsyncIterator[OpenArchive]:
+    async with open_store(
+        f"file://{tmp_path}/archive",
+        EndpointSettings("127.0.0.1", 0, SECRET),
+        wall=time.time,
+        clock=time.monotonic,
+        new_id=lambda: secrets.token_hex(8),
+    ) as archive:
+        yield archive
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+async def test_leftovers_of_the_killed_go_and_files_of_the_living_stay(tmp_path: Path) -> None:
+    folder = tmp_path / "archive"
+    (folder / INCOMING).mkdir(parents=True)
+    (folder / INCOMING / "leftover").write_bytes(b"half an obj")
+    living = str(folder / INCOMING / "living")
+    writing = await asyncio.create_subprocess_exec(sys.executable, "-c", WRITER, living)
+    try:
+        await until(lambda: size(folder / INCOMING / "living") == 1, what="the other writer")
+        async with directory_store(folder):
+            assert [path.name for path in (folder / INCOMING).iterdir()] == ["living"]
+    finally:
+        writing.kill()
+        await writing.wait()
+    async with directory_store(folder):
+        assert list((folder / INCOMING).iterdir()) == []
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else -1
+
+
+async def test_a_cancelled_stream_leaves_nothing(tmp_path: Path) -> None:
+    entered = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield bytes(1000)
+        entered.set()
+        await asyncio.Event().wait()
+
+    async with directory_store(tmp_path) as store:
+        task = asyncio.create_task(store.put_stream("a/b", endless()))
+        await entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: not list((tmp_path / INCOMING).iterdir()), what="the file is gone")
+        assert await store.head("a/b") is None
+
+
+async def test_a_key_beneath_another_is_refused(tmp_path: Path) -> None:
+    async with directory_store(tmp_path) as store:
+        await store.put("a/b", b"1")
+        with pytest.raises(InvalidKeyError, match="beginning"):
+            await store.put("a/b/c", b"2")
+        with pytest.raises(InvalidKeyError, match="beginning"):
+            await store.put("a", b"3")
+        with pytest.raises(InvalidKeyError, match="being written"):
+            await store.put(f"{INCOMING}/x", b"4")
+
+
+async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises((ArchiveUnavailableError, OSError), match="file"):
+        async with directory_store(tmp_path / "file" / "archive"):
+            pass
+
+
+async def test_the_endpoint_refuses_what_was_not_announced(opened: OpenArchive) -> None:
+    data = b"hello"
+    put = await opened.store.presign_put(
+        "a/b", size_bytes=5, sha256=sha256(data), expires_seconds=60
+    )
+
+    async def sent(body: bytes) -> AsyncIterator[bytes]:
+        yield body
+
+    async with aiohttp.ClientSession() as http:
+        for body in (b"hell", b"hello!", b"HELLO"):
+            # With a Content-Length, and without one.
+            async with http.put(put.url, data=body) as response:
+                assert response.status == 400, body
+            async with http.put(put.url, data=sent(body)) as response:
+                assert response.status == 400, body
+        assert await opened.store.head("a/b") is None
+        async with http.put(put.url, data=sent(data)) as response:
+            assert response.status == 200
+        assert await opened.store.get("a/b") == data
+
+
+async def test_the_endpoint_refuses_addresses_that_it_did_not_make(opened: OpenArchive) -> None:
+    await opened.store.put("a/b", b"secret")
+    get = await opened.store.presign_get("a/b", expires_seconds=60)
+    expired = await opened.store.presign_get("a/b", expires_seconds=-1)
+    base, _, query = get.partition("/objects/a/b")
+    async with aiohttp.ClientSession() as http:
+        for url in (
+            f"{base}/objects/a/b",
+            f"{base}/objects/a/c{query}",
+            f"{get}&expires=9999999999",
+            expired,
+        ):
+            async with http.get(url) as response:
+                assert response.status == 403, url
+        async with http.put(get, data=b"other") as response:
+            assert response.status == 403
+        async with http.get(await opened.store.presign_get("a/c", expires_seconds=60)) as response:
+            assert response.status == 404
+        async with http.head(get) as response:
+            assert (response.status, response.headers["Content-Length"]) == (200, "6")
+    assert await opened.store.get("a/b") == b"secret"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/objects/../../etc/passwd", "/objects/%2e%2e/%2e%2e/etc/passwd", "/objects/a/..%2f..%2fx"],
+)
+async def test_traversal_is_refused(opened: OpenArchive, path: str) -> None:
+    host, _, port = opened.endpoint.rpartition(":")
+    signer = PathSigner("http://x", SECRET)
+    # Even with a good signature for such a key, which nobody gets.
+    query = signer.get_url(path.removeprefix("/objects/"), 9_999_999_999).partition("?")[2]
+    for asked in (path, f"{path}?{query}"):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            f"GET {asked} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode("latin-1")
+        )
+        answer = await reader.read()
+        writer.close()
+        assert answer.split(b" ")[1] in {b"403", b"404"}, answer[:200]
+
+
+async def test_random_bytes_do_not_stop_the_endpoint(opened: OpenArchive) -> None:
+    host, _, port = opened.endpoint.rpartition(":")
+    for _ in range(20):
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(secrets.token_bytes(2000))
+        writer.close()
+    await opened.store.put("a", b"x")
+    url = await opened.store.presign_get("a", expires_seconds=60)
+    async with aiohttp.ClientSession() as http, http.get(url) as response:
+        assert await response.read() == b"x"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "body"),
+    [
+        ("bytes=0-0", 206, b"0"),
+        ("bytes=2-", 206, b"23456789"),
+        ("bytes=-3", 206, b"789"),
+        ("bytes=5-99", 206, b"56789"),
+        ("bytes=10-", 416, b""),
+        ("bytes=5-2", 416, b""),
+        ("bytes=0-1,3-4", 200, b"0123456789"),
+        ("lines=1-2", 200, b"0123456789"),
+    ],
+)
+async def test_ranges(opened: OpenArchive, wanted: str, status: int, body: bytes) -> None:
+    await opened.store.put("a", b"0123456789")
+    url = await opened.store.presign_get("a", expires_seconds=60)
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(url, headers={"Range": wanted}) as response,
+    ):
+        assert (response.status, await response.read()) == (status, body)

@@ -1,0 +1,80 @@
+"""Real S3 servers: moto everywhere, ministack where somebody installed it."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from services.archive.s3_store import S3Server, s3_client
+from tests.kit.ports import accepts, free_port
+from tests.kit.programs import SEARCH_PATH
+from tests.kit.until import until_sync
+
+BUCKET = "shoal-archive"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a moto server; one for the whole run, each test takes a bucket of its own."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    yield from _serve(command, port, {}, tmp_path_factory.mktemp("moto"))
+
+
+@pytest.fixture(scope="session")
+def ministack_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a ministack server, which checks checksums and races of conditional PUTs.
+
+    It pins another botocore, so it lives in an environment of its own: SHOAL_MINISTACK names its
+    program. Without it the lane is skipped, and moto stands alone.
+    """
+    program = os.environ.get("SHOAL_MINISTACK") or shutil.which("ministack", path=SEARCH_PATH)
+    if program is None:
+        pytest.skip("ministack is not installed; SHOAL_MINISTACK names its program")
+    port = free_port()
+    folder = tmp_path_factory.mktemp("ministack")
+    settings = {
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "SERVICES": "s3",
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(folder / "data"),
+    }
+    yield from _serve([program], port, settings, folder)
+
+
+def _serve(
+    command: list[str], port: int, settings: Mapping[str, str], folder: Path
+) -> Iterator[str]:
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **CREDENTIALS, **settings},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        until_sync(
+            lambda: accepts(port) or process.poll() is not None, 60, f"{command[0]} on port {port}"
+        )
+        assert process.poll() is None, log.read_text()
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+async def make_bucket(server: S3Server) -> str:
+    """Make a bucket that nobody else uses and return its name."""
+    bucket = f"{BUCKET}-{secrets.token_hex(4)}"
+    async with s3_client(server) as client:
+        await client.create_bucket(Bucket=bucket)
+    return bucket

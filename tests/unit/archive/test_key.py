@@ -1,0 +1,27 @@
+"""Keys of objects."""
+
+import pytest
+
+from services.archive.key import InvalidKeyError, check_key, check_prefix
+
+
+@pytest.mark.parametrize("key", ["a", "a/b", "a b/ü", "..a", "a..", "." * 3, "x" * 255])
+def test_a_plain_key_is_taken(key: str) -> None:
+    assert check_key(key) == key
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "a\x7f", "\ud800", "x/" * 600 + "x"]
+)
+def test_a_key_that_leads_elsewhere_is_refused_with_a_reason(key: str) -> None:
+    with pytest.raises(InvalidKeyError):
+        check_key(key)
+
+
+def test_a_prefix_may_be_empty_or_end_with_a_slash() -> None:
+    assert check_prefix("") == ""
+    assert check_prefix("a/b/") == "a/b/"
+    with pytest.raises(InvalidKeyError):
+        check_prefix("/")
+    with pytest.raises(InvalidKeyError):
+        check_prefix("a/../")
