@@ -1,0 +1,177 @@
+"""The job's end of one port: a socket whose reads and writes never wait here."""
+
+import os
+import select
+import socket
+from collections import deque
+from typing import Any, Callable, Deque, Dict, Iterable
+
+from shoal.job.block import Buffer
+from shoal.job.error import PortError
+
+_PIECES_AT_ONCE = 64
+WOULD_BLOCK = -1
+
+
+class PortSocket:
+    """Reads into given memory, and writes what fits of a backlog; nobody waits but `wait`."""
+
+    def __init__(self, title: str, fd: int) -> None:
+        """Take the descriptor over.
+
+        Args:
+            title: Names the port in errors (`input port 'frames'`).
+            fd: Number of the descriptor; 0 and 1 are moved away, so that `input()` finds the end
+                of file, and `print()` goes to stderr and not among the records.
+
+        Raises:
+            PortError: The descriptor is no socket.
+        """
+        self.title = title
+        try:
+            if fd in (0, 1):
+                fd = _move_away(fd)
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)
+            self._socket.set_inheritable(False)
+            self._socket.getpeername()
+        except OSError as error:
+            raise PortError(
+                "{}: descriptor {} is no connected socket ({}); was it closed, or passed on by "
+                "another program?".format(title, fd, error)
+            ) from error
+        self._backlog: Deque[memoryview] = deque()
+        self._loop: Any = None
+        self._readable: Any = None
+        self._writable: Any = None
+
+    def fileno(self) -> int:
+        """Number of the descriptor."""
+        return self._socket.fileno()
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that are to be written."""
+        return sum(len(piece) for piece in self._backlog)
+
+    @property
+    def written(self) -> bool:
+        """Whether nothing is left to be written."""
+        return not self._backlog
+
+    def read(self, space: memoryview) -> int:
+        """Bytes that came into `space`; 0 at the end of the stream, `WOULD_BLOCK` if there are none.
+
+        Raises:
+            PortError: The other end went away in the middle.
+        """
+        try:
+            return self._socket.recv_into(space, 0, socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return WOULD_BLOCK
+        except OSError as error:
+            raise self._gone(error) from error
+
+    def queue(self, piece: Buffer) -> None:
+        """Put bytes behind the backlog; they are not copied."""
+        view = memoryview(piece)
+        if view:
+            self._backlog.append(view)
+
+    def write(self) -> bool:
+        """Write what fits; whether nothing is left.
+
+        Raises:
+            PortError: The other end went away.
+        """
+        backlog = self._backlog
+        while backlog:
+            pieces = [backlog[index] for index in range(min(len(backlog), _PIECES_AT_ONCE))]
+            try:
+                count = self._socket.sendmsg(pieces, [], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except (BlockingIOError, InterruptedError):
+                return False
+            except OSError as error:
+                raise self._gone(error) from error
+            while backlog and count >= len(backlog[0]):
+                count -= len(backlog.popleft())
+            if count:
+                backlog[0] = backlog[0][count:]
+        return True
+
+    def own(self) -> None:
+        """Copy what is still to be written, because its memory belongs to the caller."""
+        self._backlog = deque(memoryview(bytes(piece)) for piece in self._backlog)
+
+    def when_readable(self, loop: Any) -> Any:
+        """A future of that event loop; all who wait share it."""
+        future = self._readable
+        if future is None or future.done() or self._loop is not loop:
+            future = self._readable = loop.create_future()
+            self._loop = loop
+            loop.add_reader(self.fileno(), self._wake, future, loop.remove_reader)
+        return future
+
+    def when_writable(self, loop: Any) -> Any:
+        """A future of that event loop; all who wait share it."""
+        future = self._writable
+        if future is None or future.done() or self._loop is not loop:
+            future = self._writable = loop.create_future()
+            self._loop = loop
+            loop.add_writer(self.fileno(), self._wake, future, loop.remove_writer)
+        return future
+
+    def _wake(self, future: Any, forget: Callable[[int], Any]) -> None:
+        forget(self.fileno())
+        if not future.done():
+            future.set_result(None)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._socket.close()
+
+    def _gone(self, error: OSError) -> PortError:
+        return PortError(
+            "{}: the stream worker at the other end went away ({}); the attempt is over".format(
+                self.title, error.strerror or error
+            )
+        )
+
+
+def wait(
+    readable: Iterable[PortSocket], writable: Iterable[PortSocket], timeout: float = -1
+) -> None:
+    """Wait until one of them is ready, without a limit unless `timeout` (seconds) is given.
+
+    A job waits for its neighbours as long as they need; its own limit is `timeout:` of the job, and
+    the agent enforces that.
+    """
+    poll = select.poll()
+    masks: Dict[int, int] = {}
+    for one in readable:
+        masks[one.fileno()] = masks.get(one.fileno(), 0) | select.POLLIN
+    for one in writable:
+        masks[one.fileno()] = masks.get(one.fileno(), 0) | select.POLLOUT
+    for fd, mask in masks.items():
+        poll.register(fd, mask)
+    poll.poll(None if timeout < 0 else timeout * 1000)
+
+
+async def wait_in_loop(readable: Iterable[PortSocket], writable: Iterable[PortSocket]) -> None:
+    """`wait` for coroutines: other tasks go on, and may wait for the same sockets."""
+    import asyncio  # noqa: PLC0415 - slow to import, and most jobs do without
+
+    loop = asyncio.get_event_loop()
+    ready = [one.when_readable(loop) for one in readable]
+    ready += [one.when_writable(loop) for one in writable]
+    await asyncio.wait(ready, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _move_away(fd: int) -> int:
+    moved = os.dup(fd)
+    if fd == 0:
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+    else:
+        os.dup2(2, 1)
+    return moved

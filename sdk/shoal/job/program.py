@@ -1,0 +1,317 @@
+"""Runs job code: a function, a generator or a class, called once a round."""
+
+import inspect
+from typing import Any, Awaitable, Callable, Dict, Iterable, List, Mapping, Optional, cast
+
+from shoal.job.error import PortError, RoundError
+from shoal.job.outputs import Outputs
+from shoal.job.process import Process
+from shoal.job.streams import Codecs, Streams, match
+
+MAIN = "main"
+SOURCE = "source"
+STREAM = "stream"
+
+
+class Program:
+    """What `main`, `source` or `stream` were put around.
+
+    Attributes:
+        target: The function or class.
+        style: `main`, `source` or `stream`.
+        codecs: Codecs by port.
+    """
+
+    def __init__(self, target: Any, style: str, codecs: Optional[Codecs]) -> None:
+        self.target = target
+        self.style = style
+        self.codecs = dict(codecs or {})
+
+    def run(self, process: Process) -> None:
+        """Run it on the ports of that process, to the end of its streams.
+
+        Raises:
+            OutsideShoalError: The program was started by hand.
+            PortError: The function does not fit the ports, or the other end of one went away.
+            RoundError: A round returned what the outputs cannot take.
+            CodecError: A value cannot be sent, or a record cannot be read.
+            Exception: Whatever job code raises; then no stream ends.
+        """
+        streams = process.streams
+        streams.use_codecs(self.codecs)
+        _refuse_foreign(streams)
+        target = self.target
+        setup: Optional[Callable[[], Any]] = None
+        finish: Optional[Callable[[], Any]] = None
+        if inspect.isclass(target):
+            instance = target()
+            setup = getattr(instance, "setup", None)
+            finish = getattr(instance, "finish", None)
+            target = getattr(instance, "run", None)
+            if target is None:
+                raise PortError(
+                    "class {} has no method `run`: it is called once a round with the records of "
+                    "every input".format(self.target.__name__)
+                )
+        code = _Code(streams, target, setup, finish, self.style)
+        if code.is_async:
+            _run_in_loop(code.run_async())
+        else:
+            code.run()
+        streams.end()
+
+
+class _Code:
+    """One function with its ports."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        function: Callable[..., Any],
+        setup: Optional[Callable[[], Any]],
+        finish: Optional[Callable[[], Any]],
+        style: str,
+    ) -> None:
+        self.streams = streams
+        self.function = function
+        self.setup = setup
+        self.finish = finish
+        self.style = style
+        self.title = getattr(function, "__qualname__", repr(function))
+        self.wants_first_round = False
+        self.names = self._names()
+
+    @property
+    def is_async(self) -> bool:
+        """Whether any of it has to run in an event loop."""
+        return any(
+            inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one)
+            for one in (self.function, self.setup, self.finish)
+        )
+
+    def run(self) -> None:
+        """Setup, all rounds, finish."""
+        streams = self.streams
+        if self.setup is not None:
+            self.setup()
+        if self.style == STREAM:
+            self.function()
+        elif not streams.inputs:
+            self._run_source()
+        else:
+            function = self.function
+            names = self.names
+            several = inspect.isgeneratorfunction(function)
+            while True:
+                records = streams.take_round()
+                if records is None:
+                    break
+                result = function(**{names[port]: value for port, value in records.items()})
+                if several:
+                    for value in result:
+                        self._emit(value)
+                else:
+                    self._emit(result)
+                streams.finish_round()
+        if self.finish is not None:
+            self._emit(self.finish())
+
+    async def run_async(self) -> None:
+        """The same in an event loop."""
+        streams = self.streams
+        if self.setup is not None:
+            await _settle(self.setup())
+        if self.style == STREAM:
+            await _settle(self.function())
+        elif not streams.inputs:
+            await self._run_source_async()
+        else:
+            while True:
+                records = await streams.take_round_async()
+                if records is None:
+                    break
+                named = {self.names[port]: value for port, value in records.items()}
+                result = self.function(**named)
+                if inspect.isasyncgen(result):
+                    async for value in result:
+                        await self._emit_async(value)
+                elif inspect.isgenerator(result):
+                    for value in result:
+                        await self._emit_async(value)
+                else:
+                    await self._emit_async(await _settle(result))
+                streams.finish_round()
+        if self.finish is not None:
+            await self._emit_async(await _settle(self.finish()))
+
+    def _run_source(self) -> None:
+        skip = self._skip()
+        result = self._call_source()
+        if not inspect.isgenerator(result) and not _is_source(self.style, result):
+            self._emit(result)
+            return
+        for value in result:
+            if skip:
+                skip -= 1
+                continue
+            self._emit(value)
+            self.streams.finish_round()
+
+    async def _run_source_async(self) -> None:
+        skip = self._skip()
+        result = self._call_source()
+        if not inspect.isasyncgen(result):
+            await self._emit_async(await _settle(result))
+            return
+        async for value in result:
+            if skip:
+                skip -= 1
+                continue
+            await self._emit_async(value)
+            self.streams.finish_round()
+
+    def _call_source(self) -> Any:
+        if self.wants_first_round:
+            return self.function(first_round=self.streams.first_round)
+        return self.function()
+
+    def _skip(self) -> int:
+        """How many rounds of a source are not sent again, because its replacement begins later."""
+        if not self.streams.outputs or self.wants_first_round:
+            return 0
+        return self.streams.first_round
+
+    def _emit(self, result: Any) -> None:
+        for port, value in self._sorted(result).items():
+            self.streams.outputs[port].send(value)
+
+    async def _emit_async(self, result: Any) -> None:
+        for port, value in self._sorted(result).items():
+            await self.streams.outputs[port].send(value)
+
+    def _sorted(self, result: Any) -> Dict[str, Any]:
+        """What goes to which port.
+
+        Raises:
+            RoundError: The result does not fit the outputs.
+        """
+        outputs = self.streams.outputs
+        if result is None:
+            return {}
+        if isinstance(result, Outputs) or (len(outputs) > 1 and isinstance(result, dict)):
+            values: Dict[str, Any] = {}
+            given = cast(Dict[str, Any], result)
+            for name, value in given.items():
+                port = match(name, outputs)
+                if not port:
+                    raise RoundError(
+                        "{} returned a value for output {!r}, which this job does not have: "
+                        "{}".format(self.title, name, self.streams.describe())
+                    )
+                values[port] = value
+            return values
+        if len(outputs) == 1:
+            return {next(iter(outputs)): result}
+        if not outputs:
+            raise RoundError(
+                "{} returned a value of type {}, and the job has no outputs: return nothing, or "
+                "name an output in the specification".format(self.title, type(result).__name__)
+            )
+        raise RoundError(
+            "{} returned a value of type {}, and the job has {} outputs: return a dict "
+            "{{port: value}} with some of {}".format(
+                self.title, type(result).__name__, len(outputs), ", ".join(sorted(outputs))
+            )
+        )
+
+    def _names(self) -> Dict[str, str]:
+        """Parameter of the function for each input port.
+
+        Raises:
+            PortError: They do not fit.
+        """
+        ports = self.streams.inputs
+        parameters = dict(inspect.signature(self.function).parameters)
+        if self.style == STREAM:
+            _refuse_parameters(self.title, list(parameters.values()))
+            return {}
+        if self.style == SOURCE and ports:
+            raise PortError(
+                "{} is a source, and the job has inputs ({}): use @job.main".format(
+                    self.title, ", ".join(sorted(ports))
+                )
+            )
+        if not ports and "first_round" in parameters:
+            self.wants_first_round = True
+            del parameters["first_round"]
+        names: Dict[str, str] = {}
+        for name, parameter in list(parameters.items()):
+            port = match(name, ports)
+            if port and parameter.kind in (
+                parameter.POSITIONAL_OR_KEYWORD,
+                parameter.KEYWORD_ONLY,
+            ):
+                names[port] = name
+                del parameters[name]
+        rest = [one for one in parameters.values() if one.kind == one.VAR_KEYWORD]
+        missing = sorted(set(ports) - set(names))
+        if missing and not rest:
+            raise PortError(
+                "{} has no parameter for the input {}: records are handed over by name, so write "
+                "def {}({})".format(
+                    self.title,
+                    " and ".join(repr(name) for name in missing),
+                    self.title.rpartition(".")[2],
+                    ", ".join(sorted(name.replace("-", "_") for name in ports)),
+                )
+            )
+        names.update({port: port.replace("-", "_") for port in missing})
+        _refuse_parameters(self.title, list(parameters.values()), self.streams)
+        return names
+
+
+def _refuse_parameters(
+    title: str, parameters: List[inspect.Parameter], streams: Optional[Streams] = None
+) -> None:
+    for one in parameters:
+        if one.default is one.empty and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL):
+            if streams is None:
+                raise PortError(
+                    "{} has the parameter {!r}: a function under @job.stream has none and reads "
+                    "job.inputs; use @job.main to be called once a round".format(title, one.name)
+                )
+            raise PortError(
+                "{} has the parameter {!r}, and the job has no input of that name: {}".format(
+                    title, one.name, streams.describe()
+                )
+            )
+
+
+def _refuse_foreign(streams: Streams) -> None:
+    for message in streams.foreign.values():
+        raise PortError(message)
+
+
+def _is_source(style: str, result: Any) -> bool:
+    return (
+        style == SOURCE
+        and isinstance(result, Iterable)
+        and not isinstance(result, (str, bytes, Mapping))
+    )
+
+
+async def _settle(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+def _run_in_loop(coroutine: Awaitable[None]) -> None:
+    import asyncio  # noqa: PLC0415 - slow to import, and most jobs do without
+
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(coroutine)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()

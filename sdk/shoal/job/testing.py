@@ -1,0 +1,613 @@
+"""Call a job in a test: feed its ports, collect what comes out, without a cluster.
+
+```python
+from shoal.job import testing
+
+result = testing.call(detector.detect, inputs={"frames": [frame]}, outputs=["found"])
+assert result.outputs["found"] == [[(10, 20, 64, 128)]]
+
+result = testing.run_program(
+    ["sort", "-n"], inputs={"numbers": ["3", "1"]}, outputs=["sorted"],
+    formats={"numbers": "lines", "sorted": "lines"}, stdio=["numbers", "sorted"],
+)
+assert result.outputs["sorted"] == ["1", "3"]
+```
+
+The job talks over real sockets with the same bytes as on a board; only the other end is here.
+"""
+
+import json
+import os
+import selectors
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import (
+    IO,
+    Any,
+    Deque,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+    cast,
+)
+
+from shoal.job.block import (
+    ACK,
+    DATA,
+    END,
+    PROGRESS,
+    START,
+    BlockReader,
+    Buffer,
+    encode_data,
+    encode_mark,
+    encode_text,
+)
+from shoal.job.codec import AUTO, Codec, codec_for
+from shoal.job.entry import program_of
+from shoal.job.error import JobError
+from shoal.job.job_context import Context
+from shoal.job.process import Process, exchange
+from shoal.job.program import Program
+
+_READ_BYTES = 256 * 1024
+_POLL_SECONDS = 0.05
+
+
+class DeadlineError(JobError):
+    """The job did not end in time."""
+
+
+class Result(NamedTuple):
+    """What a job did.
+
+    Attributes:
+        outputs: Values by output port, in order.
+        ended: By output port, whether the job said that this was all.
+        acknowledged: By input port, how many records the job said are processed.
+        progress: What the job told of its progress, in order.
+        results: The job's `results/` folder.
+        exit_code: Of a program; 0 for `call`. Negative: the number of the signal that ended it.
+        stdout: Of a program, as text.
+        stderr: Of a program, as text.
+    """
+
+    outputs: Dict[str, List[Any]]
+    ended: Dict[str, bool]
+    acknowledged: Dict[str, int]
+    progress: List[str]
+    results: Path
+    exit_code: int = 0
+    stdout: str = ""
+    stderr: str = ""
+
+
+def call(
+    target: Any,
+    inputs: Optional[Mapping[str, Iterable[Any]]] = None,
+    outputs: Sequence[str] = (),
+    *,
+    codecs: Optional[Mapping[str, Union[str, Codec]]] = None,
+    block_count: Union[int, Mapping[str, int]] = 1,
+    recovery: str = "restart",
+    first_round: int = 0,
+    results: Union[str, "os.PathLike[str]", None] = None,
+    environment: Optional[Mapping[str, str]] = None,
+    deadline_seconds: float = 60,
+) -> Result:
+    """Run a function or class as a job in this process.
+
+    Args:
+        target: What `job.main`, `job.source` or `job.stream` was put around, or could be.
+        inputs: Values by input port; they may be endless if the job ends by itself.
+        outputs: Names of the output ports.
+        codecs: Codec by port; those that the job names itself are known.
+        block_count: How many records are handed over at a time.
+        recovery: `restart` or `resume`.
+        first_round: Where a resumed attempt begins; `inputs` holds what comes from there on.
+        results: Folder for the job's results; a temporary one by default.
+        environment: More variables, such as SHOAL_REPLICA.
+        deadline_seconds: After this long its streams break off.
+
+    Raises:
+        DeadlineError: The job did not end in time.
+        Exception: Whatever the job raised.
+    """
+    program = program_of(target)
+    named = dict(program.codecs)
+    named.update(codecs or {})
+    bench = _Bench(inputs or {}, outputs, {}, named, block_count, recovery, first_round)
+    folder = _results_folder(results)
+    process = Process(Context(bench.environment(folder, (), environment)))
+    fds = bench.hand_over()
+    serving = threading.Thread(
+        target=bench.serve, args=(time.monotonic() + deadline_seconds, None), daemon=True
+    )
+    serving.start()
+    before = exchange(process)
+    try:
+        Program(program.target, program.style, named).run(process)
+    except JobError as error:
+        if bench.late:
+            raise DeadlineError(bench.lateness(deadline_seconds)) from error
+        raise
+    finally:
+        exchange(before)
+        if process.opened:
+            process.streams.close()
+        else:
+            for fd in fds:
+                os.close(fd)
+        bench.stop()
+        serving.join(10)
+        bench.close()
+    bench.check()
+    return bench.result(folder)
+
+
+def run_program(
+    argv: Sequence[str],
+    inputs: Optional[Mapping[str, Iterable[Any]]] = None,
+    outputs: Sequence[str] = (),
+    *,
+    formats: Optional[Mapping[str, str]] = None,
+    stdio: Sequence[str] = (),
+    codecs: Optional[Mapping[str, Union[str, Codec]]] = None,
+    block_count: Union[int, Mapping[str, int]] = 1,
+    recovery: str = "restart",
+    first_round: int = 0,
+    results: Union[str, "os.PathLike[str]", None] = None,
+    environment: Optional[Mapping[str, str]] = None,
+    folder: Union[str, "os.PathLike[str]", None] = None,
+    deadline_seconds: float = 60,
+) -> Result:
+    """Run any program as a job in a process of its own.
+
+    Args:
+        argv: Program and arguments; `{inputs.NAME.fd}` and `{outputs.NAME.fd}` become numbers.
+        inputs: Values by input port: str or bytes for `lines`, JSON values for `jsonl`, int for
+            `u32`, bytes for `bytes:N`, anything that the codec takes for `blocks`.
+        outputs: Names of the output ports.
+        formats: Format by port name; `blocks` by default.
+        stdio: Ports that are the program's standard input or output.
+        codecs: Codec by port of format `blocks`.
+        block_count: How many records are handed over at a time.
+        recovery: `restart` or `resume`.
+        first_round: Where a resumed attempt begins.
+        results: Folder for the job's results; a temporary one by default.
+        environment: More variables.
+        folder: The program's working folder.
+        deadline_seconds: After this long it is killed.
+
+    Raises:
+        DeadlineError: It did not end in time.
+        JobError: It broke the format of a port.
+    """
+    bench = _Bench(
+        inputs or {}, outputs, formats or {}, codecs or {}, block_count, recovery, first_round
+    )
+    results_folder = _results_folder(results)
+    variables = dict(os.environ)
+    variables["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(__file__).resolve().parents[2])]
+        + [one for one in [os.environ.get("PYTHONPATH", "")] if one]
+    )
+    variables["PYTHONUNBUFFERED"] = "1"
+    variables.update(bench.environment(results_folder, stdio, environment))
+    stdin, stdout = bench.stdio(stdio)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with subprocess.Popen(
+            bench.expand(argv),
+            stdin=stdin if stdin is not None else subprocess.DEVNULL,
+            stdout=stdout if stdout is not None else out,
+            stderr=err,
+            env=variables,
+            cwd=None if folder is None else str(folder),
+            pass_fds=bench.fds(),
+        ) as process:
+            bench.release()
+            try:
+                bench.serve(time.monotonic() + deadline_seconds, process)
+                if bench.late:
+                    raise DeadlineError(bench.lateness(deadline_seconds) + "\n" + _text(err))
+            finally:
+                process.kill()
+                exit_code = process.wait()
+                bench.close()
+        bench.check()
+        return bench.result(results_folder)._replace(
+            exit_code=exit_code, stdout=_text(out), stderr=_text(err)
+        )
+
+
+class _Port:
+    """The worker's side of one port."""
+
+    def __init__(self, name: str, direction: str, port_format: str, codec: Codec) -> None:
+        self.name = name
+        self.direction = direction
+        self.format = port_format
+        self.codec = codec
+        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.ours.setblocking(False)
+        self.fd = self.theirs.fileno()
+        self.backlog: Deque[memoryview] = deque()
+        self.values: Optional[Iterator[Any]] = None
+        self.sequence = 0
+        self.reader = BlockReader()
+        self.raw = bytearray()
+        self.received: List[Any] = []
+        self.acknowledged = 0
+        self.ended = False
+        self.open = True
+
+    @property
+    def is_blocks(self) -> bool:
+        """Whether it speaks blocks, and not plain bytes."""
+        return self.format == "blocks"
+
+    def queue(self, piece: Buffer) -> None:
+        """Send this some time."""
+        self.backlog.append(memoryview(piece))
+
+    def next_piece(self) -> None:
+        """Queue the next record, or the end."""
+        if self.values is None:
+            return
+        for value in self.values:
+            if self.is_blocks:
+                record = b"".join(self.codec.encode(value))
+                self.queue(encode_data(self.sequence, [record]))
+            else:
+                self.queue(_to_raw(self.format, value))
+            self.sequence += 1
+            return
+        self.values = None
+        if self.is_blocks:
+            self.queue(encode_mark(END, self.sequence))
+
+    def write(self) -> None:
+        """Write what fits."""
+        while True:
+            if not self.backlog:
+                if self.values is None:
+                    break
+                self.next_piece()
+                if not self.backlog:
+                    continue
+            try:
+                count = self.ours.send(self.backlog[0])
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:  # the job has enough of this input
+                self.backlog.clear()
+                self.values = None
+                return
+            if count == len(self.backlog[0]):
+                self.backlog.popleft()
+            else:
+                self.backlog[0] = self.backlog[0][count:]
+        if self.direction == "in" and not self.is_blocks:
+            self.ours.shutdown(socket.SHUT_WR)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something is to be written."""
+        return bool(self.backlog) or self.values is not None
+
+    def read(self, progress: List[str]) -> None:
+        """Read what is there."""
+        while True:
+            try:
+                data = self.ours.recv(_READ_BYTES)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self.open = False
+                if self.is_blocks and self.reader.inside:
+                    raise JobError(
+                        "port {!r}: it broke off in the middle of the block at byte {}".format(
+                            self.name, self.reader.offset
+                        )
+                    )
+                return
+            if not self.is_blocks:
+                self.raw += data
+                continue
+            for block in self.reader.feed(data):
+                if block.kind == DATA and self.direction == "out" and not self.ended:
+                    if block.first != self.sequence:
+                        raise JobError(
+                            "port {!r}: record {} came where {} was due".format(
+                                self.name, block.first, self.sequence
+                            )
+                        )
+                    self.sequence += block.total
+                    self.received.extend(self.codec.decode(one) for one in block.records())
+                elif block.kind == END and self.direction == "out" and not self.ended:
+                    if block.first != self.sequence:
+                        raise JobError(
+                            "port {!r}: it ended at record {}, and {} have come".format(
+                                self.name, block.first, self.sequence
+                            )
+                        )
+                    self.ended = True
+                elif block.kind == ACK and self.direction == "in":
+                    self.acknowledged = block.first
+                elif block.kind == PROGRESS:
+                    progress.append(str(block.body, "utf-8"))
+                else:
+                    raise JobError(
+                        "port {!r}: a block of kind {} out of turn".format(self.name, block.kind)
+                    )
+
+    def values_received(self) -> List[Any]:
+        """What came out of an output port."""
+        return self.received if self.is_blocks else _from_raw(self.name, self.format, self.raw)
+
+
+class _Bench:
+    """All ports of one job, from the worker's side."""
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Iterable[Any]],
+        outputs: Sequence[str],
+        formats: Mapping[str, str],
+        codecs: Mapping[str, Union[str, Codec]],
+        block_count: Union[int, Mapping[str, int]],
+        recovery: str,
+        first_round: int,
+    ) -> None:
+        self.late = False
+        self._codecs = codecs
+        self._counts: Dict[str, int] = {}
+        self._recovery = recovery
+        self._progress: List[str] = []
+        self._error: Optional[Exception] = None
+        self._stopped = threading.Event()
+        self._inputs: Dict[str, _Port] = {}
+        self._outputs: Dict[str, _Port] = {}
+        for name, values in inputs.items():
+            count = block_count if isinstance(block_count, int) else block_count.get(name, 1)
+            port = _Port(name, "in", formats.get(name, "blocks"), self._codec("inputs", name))
+            port.sequence = first_round * count
+            self._begin(port, count)
+            port.values = iter(values)
+            self._inputs[name] = port
+            self._counts[name] = count
+        for name in outputs:
+            port = _Port(name, "out", formats.get(name, "blocks"), self._codec("outputs", name))
+            port.sequence = first_round
+            self._begin(port, 1)
+            self._outputs[name] = port
+
+    def _codec(self, direction: str, name: str) -> Codec:
+        wanted = self._codecs.get("{}.{}".format(direction, name), self._codecs.get(name, AUTO))
+        return codec_for(wanted)
+
+    def _begin(self, port: _Port, count: int) -> None:
+        if port.is_blocks:
+            said = {"recovery": self._recovery, "epoch": 1, "block_count": count}
+            port.queue(encode_text(START, port.sequence, json.dumps(said)))
+
+    def environment(
+        self, results: Path, stdio: Sequence[str], more: Optional[Mapping[str, str]]
+    ) -> Dict[str, str]:
+        """The variables that the agent would set."""
+        ports: Dict[str, Dict[str, Any]] = {"inputs": {}, "outputs": {}}
+        for name, port in self._inputs.items():
+            ports["inputs"][name] = {
+                "fd": 0 if name in stdio else port.fd,
+                "format": port.format,
+                "block_count": self._counts[name],
+            }
+        for name, port in self._outputs.items():
+            ports["outputs"][name] = {
+                "fd": 1 if name in stdio else port.fd,
+                "format": port.format,
+            }
+        variables = {
+            "SHOAL_NAMESPACE": "default",
+            "SHOAL_PIPELINE": "test",
+            "SHOAL_JOB": "job",
+            "SHOAL_REPLICA": "0",
+            "SHOAL_REPLICAS": "1",
+            "SHOAL_ATTEMPT": "1",
+            "SHOAL_EPOCH": "1",
+            "SHOAL_NAME": "pipelines/test/jobs/job/attempts/1",
+            "SHOAL_RECOVERY": self._recovery,
+            "SHOAL_RESULTS": str(results),
+        }
+        variables.update(more or {})
+        variables["SHOAL_PORTS"] = json.dumps(ports)
+        return variables
+
+    def expand(self, argv: Sequence[str]) -> List[str]:
+        """The argument vector with the numbers of the descriptors in it."""
+        expanded = list(argv)
+        for direction, ports in (("inputs", self._inputs), ("outputs", self._outputs)):
+            for name, port in ports.items():
+                mark = "{{{}.{}.fd}}".format(direction, name)
+                expanded = [word.replace(mark, str(port.fd)) for word in expanded]
+        return expanded
+
+    def stdio(self, names: Sequence[str]) -> Tuple[Optional[int], Optional[int]]:
+        """The descriptors that become the program's standard input and output."""
+        stdin = [port.fd for name, port in self._inputs.items() if name in names]
+        stdout = [port.fd for name, port in self._outputs.items() if name in names]
+        return (stdin[0] if stdin else None, stdout[0] if stdout else None)
+
+    def fds(self) -> List[int]:
+        """The job's ends."""
+        return [port.fd for port in self._ports()]
+
+    def hand_over(self) -> List[int]:
+        """The job's ends, which belong to the caller from now on."""
+        return [port.theirs.detach() for port in self._ports()]
+
+    def release(self) -> None:
+        """The job has its ends now; close ours of them."""
+        for port in self._ports():
+            port.theirs.close()
+
+    def stop(self) -> None:
+        """The job is over: read what is left, then end."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Give all descriptors back."""
+        for port in self._ports():
+            port.ours.close()
+            port.theirs.close()
+
+    def serve(self, give_up_at: float, process: Optional["subprocess.Popen[bytes]"]) -> None:
+        """Feed and read all ports until the job is over."""
+        try:
+            self._serve(give_up_at, process)
+        except Exception as error:  # noqa: BLE001 - told by check() in the thread that waits
+            self._error = error
+        if process is None and (self.late or self._error is not None):
+            for port in self._ports():
+                port.ours.close()  # so that the job finds out
+
+    def check(self) -> None:
+        """Say what went wrong.
+
+        Raises:
+            JobError: The job broke the format of a port.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def lateness(self, deadline_seconds: float) -> str:
+        """The message of a `DeadlineError`."""
+        return "the job did not end within {:g} s; not ended: {}".format(
+            deadline_seconds,
+            ", ".join(name for name, port in self._outputs.items() if not port.ended)
+            or "nothing but the job itself",
+        )
+
+    def result(self, folder: Path) -> Result:
+        """What the job did."""
+        return Result(
+            outputs={name: port.values_received() for name, port in self._outputs.items()},
+            ended={name: port.ended for name, port in self._outputs.items()},
+            acknowledged={name: port.acknowledged for name, port in self._inputs.items()},
+            progress=self._progress,
+            results=folder,
+        )
+
+    def _ports(self) -> List[_Port]:
+        return [*self._inputs.values(), *self._outputs.values()]
+
+    def _serve(self, give_up_at: float, process: Optional["subprocess.Popen[bytes]"]) -> None:
+        with selectors.DefaultSelector() as selector:
+            for port in self._ports():
+                selector.register(port.ours, selectors.EVENT_READ | selectors.EVENT_WRITE, port)
+            while True:
+                over = self._stopped.is_set() if process is None else process.poll() is not None
+                if time.monotonic() > give_up_at:
+                    self.late = True
+                    return
+                if not over and not selector.get_map():
+                    if process is None:
+                        self._stopped.wait(_POLL_SECONDS)
+                    else:
+                        _wait_for(process, _POLL_SECONDS)
+                    continue
+                for key, events in selector.select(0 if over else _POLL_SECONDS):
+                    port = cast(_Port, key.data)
+                    if events & selectors.EVENT_READ:
+                        port.read(self._progress)
+                    if port.open and events & selectors.EVENT_WRITE:
+                        port.write()
+                        if not port.has_more:
+                            selector.modify(port.ours, selectors.EVENT_READ, port)
+                    if not port.open:
+                        selector.unregister(port.ours)
+                if over:
+                    for port in self._ports():
+                        if port.open:
+                            port.read(self._progress)
+                    return
+
+
+def _wait_for(process: "subprocess.Popen[bytes]", seconds: float) -> None:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def _to_raw(port_format: str, value: Any) -> bytes:
+    if port_format == "lines":
+        return (value.encode("utf-8") if isinstance(value, str) else bytes(value)) + b"\n"
+    if port_format == "jsonl":
+        return json.dumps(value, separators=(",", ":")).encode("utf-8") + b"\n"
+    if port_format == "u32":
+        return struct.pack("<I", value)
+    size = _record_bytes(port_format)
+    if len(value) != size:
+        raise JobError(
+            "a record of {!r} has {} bytes, not {}".format(port_format, size, len(value))
+        )
+    return bytes(value)
+
+
+def _from_raw(name: str, port_format: str, raw: bytearray) -> List[Any]:
+    if port_format in ("lines", "jsonl"):
+        lines = bytes(raw).split(b"\n")
+        if lines[-1] == b"":
+            lines.pop()
+        if port_format == "jsonl":
+            return [json.loads(str(line, "utf-8")) for line in lines]
+        return [str(line, "utf-8", "surrogateescape") for line in lines]
+    size = 4 if port_format == "u32" else _record_bytes(port_format)
+    if len(raw) % size:
+        raise JobError(
+            "port {!r}: {} bytes are no whole records of {} bytes".format(name, len(raw), size)
+        )
+    if port_format == "u32":
+        return list(struct.unpack("<%dI" % (len(raw) // 4), raw))
+    return [bytes(raw[begin : begin + size]) for begin in range(0, len(raw), size)]
+
+
+def _record_bytes(port_format: str) -> int:
+    kind, _, size = port_format.partition(":")
+    if kind != "bytes" or not size.isdigit() or int(size) < 1:
+        raise JobError(
+            "there is no format {!r}: use blocks, lines, jsonl, u32 or bytes:N".format(port_format)
+        )
+    return int(size)
+
+
+def _results_folder(wanted: Union[str, "os.PathLike[str]", None]) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="shoal-results-") if wanted is None else str(wanted))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return str(file.read(), "utf-8", "replace")
+
+
+PYTHON = sys.executable
+"""The interpreter of the test, for `run_program([PYTHON, "counter.py"], …)`."""
