@@ -70,8 +70,12 @@ def scan(folder: BundleFolder) -> tuple[Entry, ...]:
         BundleError: it is no folder, cannot be read, or holds links that point out of it, devices,
             sockets or pipes; all of them are named.
     """
-    root = folder.path.resolve()
-    if not root.is_dir():
+    try:
+        root = folder.path.resolve()
+        found = root.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # loops of links, NUL, too long a name
+        raise BundleError(f"{str(folder.path)!r} cannot be a folder: {error}") from None
+    if not found:
         raise BundleError(f"{folder.path} is not a folder; name the folder with the job's files")
     rules = IgnoreRules.parse([*ALWAYS_IGNORED, *_ignore_file(root), *folder.exclude])
     culprits: list[str] = []

@@ -288,8 +288,8 @@ def _hash(path: Path, value: str) -> Iterator[Problem]:
 
 def _bundle(job: spec.Job, at: Path, files: Collection[str] | None) -> Iterator[Problem]:
     wanted: list[tuple[Path, str]] = []
-    for step in job.environment.steps:
-        path = (*at, "environment")
+    for index, step in enumerate(job.environment.steps):
+        path = (*at, "environment", "steps", str(index))
         match step:
             case spec.RequirementsStep(name):
                 wanted.append(((*path, "requirements"), name))

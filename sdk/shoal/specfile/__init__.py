@@ -1,0 +1,1 @@
+"""Specification files: YAML to `shoal.spec`, with every mistake at once."""

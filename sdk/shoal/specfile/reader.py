@@ -1,0 +1,544 @@
+"""A YAML tree to a specification: which keys there are, and what their short forms mean."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import TypeVar
+
+import yaml
+
+from shoal import spec
+from shoal.check import Path
+from shoal.specfile.scalars import Scalars, is_null
+from shoal.specfile.tree import mark_of
+from shoal.suggestion import did_you_mean
+
+T = TypeVar("T")
+
+_PIPELINE_KEYS = ("name", "bundle", "labels", "jobs")
+_JOB_KEYS = (
+    "run",
+    "environment",
+    "inputs",
+    "outputs",
+    "replicas",
+    "resources",
+    "place",
+    "archive",
+    "retry",
+    "timeout",
+    "grace",
+    "variables",
+    "recovery",
+    "placement",
+    "layout",
+    "stdin",
+)
+_STEP_KINDS = ("requirements", "url", "wheel", "pip", "constraints")
+_ENVIRONMENT_KEYS = ("python", "system_site_packages", "steps", *_STEP_KINDS, "sha256")
+_STREAM_KEYS = ("from", "format", "as", "block_count", "merge")
+_FILE_KEYS = ("source", "path", "sha256")
+_SHELL_WORDS = {"|", "||", "&&", "&", ";", ">", ">>", "<", "<<", "2>", "2>&1", "&>"}
+_ATTACHMENTS = {
+    "inputs": {"stdin": spec.PortAttachment.STDIO, "fd": spec.PortAttachment.FD},
+    "outputs": {"stdout": spec.PortAttachment.STDIO, "fd": spec.PortAttachment.FD},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What could be read; `complete` is false when jobs, inputs or outputs are missing from it.
+
+    `bundle` is the folder as it was written, None when there is none.
+    """
+
+    pipeline: spec.Pipeline
+    bundle: str | None
+    exclude: tuple[str, ...]
+    complete: bool
+
+
+class Reader:
+    """Reads a tree into a draft, and leaves what was wrong with `scalars`."""
+
+    def __init__(self, scalars: Scalars) -> None:
+        self._scalars = scalars
+        self._complete = True
+
+    def read(self, root: yaml.Node) -> Draft:
+        """Read the whole file."""
+        scalars = self._scalars
+        scalars.note((), mark_of(root.start_mark))
+        entries = scalars.entries(root, (), "a mapping with `name` and `jobs`")
+        found: dict[str, yaml.Node] = {}
+        for field in entries or ():
+            if field.key in _PIPELINE_KEYS:
+                found[field.key] = field.value
+            elif not field.key.startswith("x-"):  # room for anchors
+                scalars.complain(
+                    field.mark,
+                    (field.key,),
+                    f"there is no {field.key!r} here; {did_you_mean(field.key, _PIPELINE_KEYS)}",
+                )
+        name = ""
+        if "name" in found:
+            name = scalars.text(found["name"], ("name",)) or ""
+        elif entries is not None:
+            scalars.complain(
+                mark_of(root.start_mark),
+                ("name",),
+                "the pipeline has no name; write for example name: people-counter",
+            )
+        bundle, exclude = self._bundle(found.get("bundle"))
+        labels = self._map(found.get("labels"), ("labels",))
+        jobs: tuple[spec.Job, ...] = ()
+        if "jobs" in found:
+            jobs = self._jobs(found["jobs"])
+        return Draft(spec.Pipeline(name, jobs, labels=labels), bundle, exclude, self._complete)
+
+    # ---- the pipeline ---------------------------------------------------------------------------
+
+    def _bundle(self, node: yaml.Node | None) -> tuple[str | None, tuple[str, ...]]:
+        path = ("bundle",)
+        if node is None or is_null(node):
+            return None, ()
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalars.text(node, path), ()
+        fields = self._scalars.fields(
+            node, path, ("path", "exclude"), "a folder, or a mapping with `path` and `exclude`"
+        )
+        if fields is None:
+            return None, ()
+        folder = self._scalars.text(fields["path"], (*path, "path")) if "path" in fields else "."
+        return folder, self._texts(fields.get("exclude"), (*path, "exclude"), "a list of patterns")
+
+    def _jobs(self, node: yaml.Node) -> tuple[spec.Job, ...]:
+        path = ("jobs",)
+        entries = self._scalars.entries(node, path, "a mapping from the name of a job to the job")
+        if entries is None:
+            self._complete = False
+        jobs: list[spec.Job] = []
+        for field in entries or ():
+            fields = self._scalars.fields(
+                field.value, (*path, field.key), _JOB_KEYS, "a mapping with `run` at least"
+            )
+            if fields is None:
+                self._complete = False
+            else:
+                jobs.append(self._job(field.key, fields))
+        return tuple(jobs)
+
+    # ---- a job ----------------------------------------------------------------------------------
+
+    def _job(self, name: str, fields: Mapping[str, yaml.Node]) -> spec.Job:
+        at = ("jobs", name)
+        scalars = self._scalars
+        default = spec.Job(name, ())
+        streams: tuple[spec.StreamInput, ...] = ()
+        files: tuple[spec.FileInput, ...] = ()
+        if "inputs" in fields:
+            streams, files = self._inputs(fields["inputs"], (*at, "inputs"))
+        job = spec.Job(
+            name=name,
+            run=self._run(fields["run"], (*at, "run")) if "run" in fields else (),
+            streams=streams,
+            files=files,
+            variables=self._map(fields.get("variables"), (*at, "variables")),
+        )
+        for key, node in fields.items():
+            path = (*at, key)
+            match key:
+                case "environment":
+                    job = replace(job, environment=self._environment(node, path))
+                case "outputs":
+                    job = replace(job, outputs=self._outputs(node, path))
+                case "replicas":
+                    job = replace(job, replicas=_or(scalars.integer(node, path), default.replicas))
+                case "resources":
+                    job = replace(job, resources=self._resources(node, path))
+                case "place":
+                    job = replace(job, place=self._place(node, path))
+                case "archive":
+                    job = replace(job, archive=_or(self._patterns(node, path), default.archive))
+                case "retry":
+                    job = replace(job, retry=self._retry(node, path))
+                case "timeout":
+                    seconds = _or(scalars.duration(node, path), default.timeout_seconds)
+                    job = replace(job, timeout_seconds=seconds)
+                case "grace":
+                    seconds = _or(scalars.duration(node, path), default.grace_seconds)
+                    job = replace(job, grace_seconds=seconds)
+                case "recovery":
+                    recovery = scalars.choice(node, path, spec.Recovery)
+                    job = replace(job, recovery=_or(recovery, default.recovery))
+                case "placement":
+                    placement = scalars.choice(node, path, spec.Placement)
+                    job = replace(job, placement=_or(placement, default.placement))
+                case "layout":
+                    layout = scalars.choice(node, path, spec.Layout)
+                    job = replace(job, layout=_or(layout, default.layout))
+                case "stdin":
+                    job = replace(job, stdin=scalars.text(node, path) or "")
+                case _:
+                    pass  # run, inputs and variables are above
+        return job
+
+    def _run(self, node: yaml.Node, path: Path) -> tuple[str, ...]:
+        if not isinstance(node, yaml.ScalarNode):
+            return self._texts(node, path, "a command, or a list of its words")
+        words = self._scalars.converted(node, path, _split) or ()
+        for word in words:
+            if word in _SHELL_WORDS:
+                self._scalars.complain(
+                    mark_of(node.start_mark),
+                    path,
+                    f"no shell runs this, so the program would get {word!r} as a word; "
+                    "write [sh, -c, '…'] to use a shell, or a list of words if it is meant",
+                )
+                break
+        return words
+
+    def _patterns(self, node: yaml.Node, path: Path) -> tuple[str, ...] | None:
+        if is_null(node):
+            return None
+        return self._scalars.texts(node, path, "a list of patterns such as results/**")
+
+    def _environment(self, node: yaml.Node, path: Path) -> spec.Environment:
+        scalars = self._scalars
+        fields = scalars.fields(
+            node, path, _ENVIRONMENT_KEYS, "a mapping such as {requirements: requirements.txt}"
+        )
+        if not fields:
+            return spec.Environment()
+        python = scalars.text(fields["python"], (*path, "python")) if "python" in fields else ""
+        own = None
+        if "system_site_packages" in fields:
+            own = scalars.boolean(fields["system_site_packages"], (*path, "system_site_packages"))
+        short = {kind: fields[kind] for kind in fields if kind in {*_STEP_KINDS, "sha256"}}
+        steps: list[spec.EnvironmentStep] = []
+        if "steps" in fields:
+            for key in short:
+                scalars.complain(
+                    scalars.mark((*path, key)),
+                    (*path, key),
+                    "this cannot stand beside `steps`, since the order would not be clear; "
+                    "make it a step",
+                )
+            steps = self._steps(fields["steps"], (*path, "steps"))
+        elif short:
+            steps = self._short_steps(short, path)
+        return spec.Environment(python or "", tuple(steps), own or False)
+
+    def _short_steps(
+        self, short: Mapping[str, yaml.Node], path: Path
+    ) -> list[spec.EnvironmentStep]:
+        """Read steps that stand in the environment itself, in the order of the file."""
+        steps: list[spec.EnvironmentStep] = []
+        if "sha256" in short and "url" not in short:
+            self._scalars.complain(
+                self._scalars.mark((*path, "sha256")), (*path, "sha256"), "it belongs to a `url`"
+            )
+        for kind, node in short.items():
+            if kind == "sha256":
+                continue
+            values = [node]
+            if kind != "pip":
+                values = self._scalars.items(node, (*path, kind), "a path or a list of paths") or []
+            for value in values:
+                at = (*path, "steps", str(len(steps)), kind)
+                self._scalars.note(at, mark_of(value.start_mark))
+                self._scalars.note(at[:-1], mark_of(value.start_mark))
+                step = self._step(kind, value, short.get("sha256"), (*path, kind))
+                if step is not None:
+                    steps.append(step)
+        return steps
+
+    def _steps(self, node: yaml.Node, path: Path) -> list[spec.EnvironmentStep]:
+        steps: list[spec.EnvironmentStep] = []
+        for item in self._scalars.items(node, path, "a list of steps") or ():
+            at = (*path, str(len(steps)))
+            self._scalars.note(at, mark_of(item.start_mark))
+            fields = self._scalars.fields(
+                item, at, (*_STEP_KINDS, "sha256"), "a mapping such as {requirements: FILE}"
+            )
+            if fields is None:
+                continue
+            kinds = [kind for kind in fields if kind != "sha256"]
+            if len(kinds) != 1 or ("sha256" in fields and kinds != ["url"]):
+                self._scalars.complain(
+                    mark_of(item.start_mark),
+                    at,
+                    f"a step has one of {', '.join(_STEP_KINDS)} (and `sha256` beside `url`)",
+                )
+                continue
+            step = self._step(kinds[0], fields[kinds[0]], fields.get("sha256"), at)
+            if step is not None:
+                steps.append(step)
+        return steps
+
+    def _step(
+        self, kind: str, node: yaml.Node, sha256: yaml.Node | None, path: Path
+    ) -> spec.EnvironmentStep | None:
+        if kind == "pip":
+            if isinstance(node, yaml.ScalarNode):
+                words = self._scalars.converted(node, path, _split)
+            else:
+                words = self._scalars.texts(node, path, "a list of pip's arguments")
+            return None if words is None else spec.PipStep(words)
+        text = self._scalars.text(node, path)
+        if text is None:
+            return None
+        match kind:
+            case "requirements":
+                return spec.RequirementsStep(text)
+            case "wheel":
+                return spec.WheelStep(text)
+            case "constraints":
+                return spec.ConstraintsStep(text)
+            case _:
+                digest = self._scalars.text(sha256, path) if sha256 is not None else ""
+                return spec.UrlStep(text, digest or "")
+
+    def _resources(self, node: yaml.Node, path: Path) -> spec.Resources:
+        scalars = self._scalars
+        default = spec.Resources()
+        fields = scalars.fields(
+            node,
+            path,
+            ("cpus", "memory", "devices"),
+            "a mapping such as {cpus: 0.5, memory: 512MiB}",
+        )
+        if not fields:
+            return default
+        cpus = memory = None
+        if "cpus" in fields:
+            cpus = scalars.number(fields["cpus"], (*path, "cpus"))
+        if "memory" in fields:
+            memory = scalars.size(fields["memory"], (*path, "memory"))
+        devices = self._texts(
+            fields.get("devices"), (*path, "devices"), "a list of device classes such as [video]"
+        )
+        return spec.Resources(_or(cpus, default.cpus), _or(memory, default.memory_bytes), devices)
+
+    def _place(self, node: yaml.Node, path: Path) -> spec.Place:
+        fields = self._scalars.fields(
+            node,
+            path,
+            ("require", "prefer", "strategy"),
+            "a mapping such as {require: {role: camera}}",
+        )
+        if not fields:
+            return spec.Place()
+        strategy = None
+        if "strategy" in fields:
+            strategy = self._scalars.choice(fields["strategy"], (*path, "strategy"), spec.Strategy)
+        return spec.Place(
+            require=self._map(fields.get("require"), (*path, "require")),
+            prefer=self._texts(fields.get("prefer"), (*path, "prefer"), "a list of nodes"),
+            strategy=_or(strategy, spec.Strategy.SPREAD),
+        )
+
+    def _retry(self, node: yaml.Node, path: Path) -> spec.Retry:
+        scalars = self._scalars
+        default = spec.Retry()
+        if isinstance(node, yaml.ScalarNode) and not is_null(node):
+            return replace(default, attempts=_or(scalars.integer(node, path), default.attempts))
+        fields = scalars.fields(
+            node,
+            path,
+            ("attempts", "backoff", "backoff_limit"),
+            "a number of attempts, or a mapping such as {attempts: 3, backoff: 1s}",
+        )
+        if not fields:
+            return default
+        attempts = backoff = limit = None
+        if "attempts" in fields:
+            attempts = scalars.integer(fields["attempts"], (*path, "attempts"))
+        if "backoff" in fields:
+            backoff = scalars.duration(fields["backoff"], (*path, "backoff"))
+        if "backoff_limit" in fields:
+            limit = scalars.duration(fields["backoff_limit"], (*path, "backoff_limit"))
+        return spec.Retry(
+            _or(attempts, default.attempts),
+            _or(backoff, default.backoff_seconds),
+            _or(limit, default.backoff_limit_seconds),
+        )
+
+    # ---- ports ----------------------------------------------------------------------------------
+
+    def _inputs(
+        self, node: yaml.Node, path: Path
+    ) -> tuple[tuple[spec.StreamInput, ...], tuple[spec.FileInput, ...]]:
+        entries = self._scalars.entries(
+            node, path, "a mapping from the name of an input to its source"
+        )
+        if entries is None:
+            self._complete = False
+        streams: list[spec.StreamInput] = []
+        files: list[spec.FileInput] = []
+        for field in entries or ():
+            match self._input(field.key, field.value, (*path, field.key)):
+                case spec.StreamInput() as stream:
+                    streams.append(stream)
+                case spec.FileInput() as file:
+                    files.append(file)
+                case None:
+                    self._complete = False
+        return tuple(streams), tuple(files)
+
+    def _input(
+        self, name: str, node: yaml.Node, path: Path
+    ) -> spec.StreamInput | spec.FileInput | None:
+        scalars = self._scalars
+        if isinstance(node, yaml.ScalarNode) and not is_null(node):
+            ends = scalars.converted(node, path, _job_and_port)
+            return None if ends is None else spec.StreamInput(name, *ends)
+        wanted = "JOB.PORT, or a mapping with `from: JOB.PORT` or `source: ADDRESS`"
+        fields = scalars.fields(node, path, (*_STREAM_KEYS, *_FILE_KEYS), wanted)
+        if fields is None:
+            return None
+        if ("from" in fields) == ("source" in fields):
+            scalars.complain(scalars.mark(path), path, f"this has to be {wanted}, one of them")
+            return None
+        file = "source" in fields
+        for key in fields:
+            if key not in (_FILE_KEYS if file else _STREAM_KEYS):
+                scalars.complain(
+                    scalars.mark((*path, key)),
+                    (*path, key),
+                    f"an input with `{'source' if file else 'from'}` has no {key!r}; "
+                    f"{did_you_mean(key, _FILE_KEYS if file else _STREAM_KEYS)}",
+                )
+        return self._file(name, fields, path) if file else self._stream(name, fields, path)
+
+    def _stream(
+        self, name: str, fields: Mapping[str, yaml.Node], path: Path
+    ) -> spec.StreamInput | None:
+        scalars = self._scalars
+        ends = scalars.converted(fields["from"], (*path, "from"), _job_and_port)
+        block_count = merge = None
+        if "block_count" in fields:
+            block_count = scalars.integer(fields["block_count"], (*path, "block_count"))
+        if "merge" in fields:
+            merge = scalars.choice(fields["merge"], (*path, "merge"), spec.Merge)
+        binding = self._binding(fields, path, "inputs")
+        if ends is None:
+            return None
+        return spec.StreamInput(
+            name, *ends, binding, _or(block_count, 1), _or(merge, spec.Merge.ORDERED)
+        )
+
+    def _file(
+        self, name: str, fields: Mapping[str, yaml.Node], path: Path
+    ) -> spec.FileInput | None:
+        texts = {
+            key: self._scalars.text(fields[key], (*path, key))
+            for key in _FILE_KEYS
+            if key in fields
+        }
+        source = texts.get("source")
+        if source is None:
+            return None
+        target = texts.get("path") or PurePosixPath(source.split("?", 1)[0]).name
+        return spec.FileInput(name, source, target, texts.get("sha256") or "")
+
+    def _outputs(self, node: yaml.Node, path: Path) -> tuple[spec.Output, ...]:
+        scalars = self._scalars
+        if isinstance(node, yaml.SequenceNode) or (
+            isinstance(node, yaml.ScalarNode) and not is_null(node)
+        ):
+            names: list[spec.Output] = []
+            for item in scalars.items(node, path, "a list of names") or ():
+                name = scalars.text(item, path)
+                if name is None:
+                    self._complete = False
+                else:
+                    scalars.note((*path, name), mark_of(item.start_mark))
+                    names.append(spec.Output(name))
+            return tuple(names)
+        entries = scalars.entries(node, path, "a list of names, or a mapping from names to outputs")
+        if entries is None:
+            self._complete = False
+        outputs: list[spec.Output] = []
+        for field in entries or ():
+            at = (*path, field.key)
+            fields = scalars.fields(
+                field.value, at, ("format", "as", "distribute"), "a mapping such as {format: lines}"
+            )
+            distribute = None
+            if fields and "distribute" in fields:
+                distribute = scalars.choice(
+                    fields["distribute"], (*at, "distribute"), spec.Distribute
+                )
+            outputs.append(
+                spec.Output(
+                    field.key,
+                    self._binding(fields or {}, at, "outputs"),
+                    _or(distribute, spec.Distribute.ROUND_ROBIN),
+                )
+            )
+        return tuple(outputs)
+
+    def _binding(
+        self, fields: Mapping[str, yaml.Node], path: Path, direction: str
+    ) -> spec.PortBinding:
+        binding = spec.PortBinding()
+        if "format" in fields:
+            parsed = self._scalars.converted(fields["format"], (*path, "format"), _format)
+            binding = _or(parsed, binding)
+        if "as" in fields:
+            known = _ATTACHMENTS[direction]
+
+            def attachment(text: str) -> spec.PortAttachment:
+                if text not in known:
+                    raise ValueError(f"is not possible here; {did_you_mean(text, known)}")
+                return known[text]
+
+            found = self._scalars.converted(fields["as"], (*path, "as"), attachment)
+            binding = replace(binding, attachment=_or(found, binding.attachment))
+        return binding
+
+    # ---- small things ---------------------------------------------------------------------------
+
+    def _texts(self, node: yaml.Node | None, path: Path, wanted: str) -> tuple[str, ...]:
+        return () if node is None else self._scalars.texts(node, path, wanted) or ()
+
+    def _map(self, node: yaml.Node | None, path: Path) -> Mapping[str, str]:
+        found = None
+        if node is not None:
+            found = self._scalars.text_map(node, path, "a mapping from words to words")
+        return MappingProxyType(found or {})
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def _split(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(
+            f"cannot be split into words ({error}); close it, or write a list"
+        ) from None
+
+
+def _job_and_port(text: str) -> tuple[str, str]:
+    job, dot, port = text.partition(".")
+    if not job or not dot or not port or "." in port:
+        raise ValueError("does not name an output; write JOB.PORT such as camera.frames")
+    return job, port
+
+
+def _format(text: str) -> spec.PortBinding:
+    kind, colon, size = text.partition(":")
+    known = [item.value for item in spec.PortFormat if item is not spec.PortFormat.BYTES]
+    if kind == spec.PortFormat.BYTES.value:
+        if not (colon and size.isascii() and size.isdigit() and len(size) <= 10):
+            raise ValueError("has no size; write bytes:N with the bytes of a record, as in bytes:4")
+        return spec.PortBinding(spec.PortFormat.BYTES, record_bytes=int(size))
+    if text not in known:
+        raise ValueError(f"is not a format; {did_you_mean(text, [*known, 'bytes:N'])}")
+    return spec.PortBinding(spec.PortFormat(text))

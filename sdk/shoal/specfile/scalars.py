@@ -1,0 +1,242 @@
+"""Single values of a specification file: from a YAML node to text, numbers, choices and lists.
+
+A `Scalars` collects what is wrong instead of raising, so that one reading finds every mistake; what
+cannot be read comes back as None.
+"""
+
+import enum
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import yaml
+
+from shoal.check import Path
+from shoal.specfile.mark import Finding, Mark
+from shoal.specfile.tree import mark_of
+from shoal.specfile.units import parse_duration, parse_size
+from shoal.suggestion import did_you_mean
+
+E = TypeVar("E", bound=enum.Enum)
+T = TypeVar("T")
+
+_NULL = "tag:yaml.org,2002:null"
+_BOOL = "tag:yaml.org,2002:bool"
+_MERGE = "tag:yaml.org,2002:merge"
+_TRUE = {"true", "yes", "on"}
+_INTEGER_MAX = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One entry of a mapping: its key as written, where the key stands, and its value."""
+
+    key: str
+    mark: Mark
+    value: yaml.Node
+
+
+class Scalars:
+    """Reads values, and keeps where each stood and what was wrong with it."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self._marks: dict[Path, Mark] = {}
+
+    def complain(self, mark: Mark, path: Path, message: str) -> None:
+        """Note one mistake."""
+        self.findings.append(Finding(mark, path, message))
+
+    def note(self, path: Path, mark: Mark) -> None:
+        """Remember where a field stands, for mistakes that show only later."""
+        self._marks.setdefault(path, mark)
+
+    def mark(self, path: Path) -> Mark:
+        """Say where a field stands, or the nearest thing around it."""
+        for length in range(len(path), -1, -1):
+            if path[:length] in self._marks:
+                return self._marks[path[:length]]
+        return Mark(1, 1)
+
+    # ---- mappings and lists ---------------------------------------------------------------------
+
+    def entries(self, node: yaml.Node, path: Path, wanted: str) -> list[Field] | None:
+        """Read a mapping; nothing at all counts as an empty one.
+
+        Args:
+            node: the mapping.
+            path: what it is.
+            wanted: completes "this has to be …".
+        """
+        if is_null(node):
+            return []
+        if not isinstance(node, yaml.MappingNode):
+            self.complain(mark_of(node.start_mark), path, f"this has to be {wanted}")
+            return None
+        fields: dict[str, Field] = {}
+        merged: list[Field] = []
+        for key_node, value in node.value:
+            if key_node.tag == _MERGE:
+                merged.extend(self._merged(value, path))
+                continue
+            mark = mark_of(key_node.start_mark)
+            if not isinstance(key_node, yaml.ScalarNode) or is_null(key_node):
+                self.complain(mark, path, "a key has to be a word")
+                continue
+            first = fields.get(key_node.value)
+            if first is not None:
+                self.complain(
+                    mark,
+                    (*path, key_node.value),
+                    f"{key_node.value!r} stands here twice, first in line {first.mark.line}; "
+                    "remove one",
+                )
+                continue
+            fields[key_node.value] = Field(key_node.value, mark, value)
+        for field in merged:
+            fields.setdefault(field.key, field)
+        for field in fields.values():
+            scalar = isinstance(field.value, yaml.ScalarNode)
+            self.note((*path, field.key), mark_of(field.value.start_mark) if scalar else field.mark)
+        return list(fields.values())
+
+    def _merged(self, node: yaml.Node, path: Path) -> Iterator[Field]:
+        items: list[yaml.Node] = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        for item in items:
+            yield from self.entries(item, path, "a mapping, or a list of them, after `<<`") or ()
+
+    def fields(
+        self, node: yaml.Node, path: Path, known: Sequence[str], wanted: str
+    ) -> dict[str, yaml.Node] | None:
+        """Read a mapping of which every key is known; see `entries`."""
+        entries = self.entries(node, path, wanted)
+        if entries is None:
+            return None
+        found: dict[str, yaml.Node] = {}
+        for field in entries:
+            if field.key in known:
+                found[field.key] = field.value
+            else:
+                self.complain(
+                    field.mark,
+                    (*path, field.key),
+                    f"there is no {field.key!r} here; {did_you_mean(field.key, known)}",
+                )
+        return found
+
+    def items(self, node: yaml.Node, path: Path, wanted: str) -> list[yaml.Node] | None:
+        """Read a list; a single value counts as a list of one, and nothing as an empty one."""
+        if is_null(node):
+            return []
+        if isinstance(node, yaml.SequenceNode):
+            return list(node.value)
+        if isinstance(node, yaml.ScalarNode):
+            return [node]
+        self.complain(mark_of(node.start_mark), path, f"this has to be {wanted}")
+        return None
+
+    def texts(self, node: yaml.Node, path: Path, wanted: str) -> tuple[str, ...] | None:
+        """Read a list of words."""
+        items = self.items(node, path, wanted)
+        if items is None:
+            return None
+        words = [self.text(item, path) for item in items]
+        return tuple(word for word in words if word is not None)
+
+    def text_map(self, node: yaml.Node, path: Path, wanted: str) -> dict[str, str] | None:
+        """Read a mapping from words to words."""
+        entries = self.entries(node, path, wanted)
+        if entries is None:
+            return None
+        found: dict[str, str] = {}
+        for field in entries:
+            value = self.text(field.value, (*path, field.key))
+            if value is not None:
+                found[field.key] = value
+        return found
+
+    # ---- scalars --------------------------------------------------------------------------------
+
+    def text(self, node: yaml.Node, path: Path) -> str | None:
+        """Read a scalar as it was written."""
+        if isinstance(node, yaml.ScalarNode) and not is_null(node):
+            return str(node.value)
+        empty = is_null(node)
+        self.complain(
+            mark_of(node.start_mark),
+            path,
+            "there is no value; give one, or '' for an empty text, or remove the key"
+            if empty
+            else "this has to be a single value",
+        )
+        return None
+
+    def converted(self, node: yaml.Node, path: Path, convert: Callable[[str], T]) -> T | None:
+        """Read a scalar through a function whose ValueError completes a sentence about it."""
+        text = self.text(node, path)
+        if text is None:
+            return None
+        try:
+            return convert(text)
+        except ValueError as error:
+            self.complain(mark_of(node.start_mark), path, f"{text!r} {error}")
+            return None
+
+    def duration(self, node: yaml.Node, path: Path) -> float | None:
+        """Read a duration in seconds."""
+        return self.converted(node, path, parse_duration)
+
+    def size(self, node: yaml.Node, path: Path) -> int | None:
+        """Read a size in bytes."""
+        return self.converted(node, path, parse_size)
+
+    def integer(self, node: yaml.Node, path: Path) -> int | None:
+        """Read a whole number that the contract can carry."""
+        return self.converted(node, path, _integer)
+
+    def number(self, node: yaml.Node, path: Path) -> float | None:
+        """Read a number."""
+        return self.converted(node, path, _number)
+
+    def boolean(self, node: yaml.Node, path: Path) -> bool | None:
+        """Read true or false."""
+        text = self.text(node, path)
+        if text is None:
+            return None
+        if node.tag != _BOOL:
+            self.complain(mark_of(node.start_mark), path, f"{text!r} is not true or false")
+            return None
+        return text.lower() in _TRUE
+
+    def choice(self, node: yaml.Node, path: Path, choices: type[E]) -> E | None:
+        """Read the value of an enumeration."""
+
+        def chosen(text: str) -> E:
+            for choice in choices:
+                if choice.value == text:
+                    return choice
+            known = [str(choice.value) for choice in choices]
+            raise ValueError(f"is not possible here; {did_you_mean(text, known)}")
+
+        return self.converted(node, path, chosen)
+
+
+def is_null(node: yaml.Node) -> bool:
+    """Say whether a key has no value."""
+    return bool(node.tag == _NULL)
+
+
+def _integer(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > len(str(_INTEGER_MAX)):
+        raise ValueError(f"is not a whole number from 0 to {_INTEGER_MAX}")
+    value = int(text)
+    if value > _INTEGER_MAX:
+        raise ValueError(f"is not a whole number from 0 to {_INTEGER_MAX}")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("is not a number; write for example 2 or 0.5") from None

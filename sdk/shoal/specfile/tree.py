@@ -1,0 +1,162 @@
+"""Text to a YAML tree that is safe to walk: bounded in size, depth and aliases, with marks.
+
+Only the composer of PyYAML is used, never a constructor, so no tag can make an object. Scalars stay
+the text that was written: `python: 3.10` is not the number 3.1.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import yaml
+
+from shoal.specfile.mark import Finding, Mark
+
+BYTES_MAX = 512 * 1024
+"""Largest specification file."""
+
+NODES_MAX = 50_000
+"""Most values of a file once every alias is written out."""
+
+DEPTH_MAX = 32
+"""Deepest nesting of lists and mappings."""
+
+_TAGS = {
+    f"tag:yaml.org,2002:{name}"
+    for name in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq", "merge", "value")
+}
+
+
+class TreeError(ValueError):
+    """Text that is not the YAML we take."""
+
+    def __init__(self, mark: Mark, message: str) -> None:
+        super().__init__(message)
+        self.finding = Finding(mark, (), message)
+
+
+def read_tree(text: str) -> yaml.Node:
+    """Read one YAML document.
+
+    Raises:
+        TreeError: it is too large, too deep, refers to itself, has tags or is not YAML.
+    """
+    if len(text) > BYTES_MAX:
+        raise TreeError(
+            Mark(1, 1),
+            f"the file has {len(text)} characters, {BYTES_MAX} at most; "
+            "put data into the bundle instead",
+        )
+    try:
+        _bound(yaml.parse(text, Loader=yaml.SafeLoader))
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        place = error.problem_mark or error.context_mark
+        words = [word for word in (error.context, error.problem, error.note) if word]
+        raise TreeError(mark_of(place), f"this is not YAML: {', '.join(words)}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise TreeError(
+            Mark(line, error.position - text.rfind("\n", 0, error.position)),
+            f"the character {error.character!r} is not allowed in YAML; remove it",
+        ) from None
+    if root is None:
+        raise TreeError(Mark(1, 1), "the file is empty; begin with `name:` and `jobs:`")
+    _count(root)
+    return root
+
+
+class _Place(Protocol):
+    @property
+    def line(self) -> int: ...
+    @property
+    def column(self) -> int: ...
+
+
+def mark_of(place: _Place | None) -> Mark:
+    """Convert PyYAML's mark, which counts from 0."""
+    return Mark(1, 1) if place is None else Mark(place.line + 1, place.column + 1)
+
+
+def _bound(events: Iterator[yaml.Event]) -> None:
+    """Look at the flat events first: the composer recurses, so depth has to be known before."""
+    depth = nodes = 0
+    for event in events:
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEPTH_MAX:
+                raise TreeError(
+                    mark_of(event.start_mark), f"this is nested deeper than {DEPTH_MAX} levels"
+                )
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if isinstance(event, yaml.NodeEvent):
+            nodes += 1
+            if nodes > NODES_MAX:
+                raise TreeError(
+                    mark_of(event.start_mark),
+                    f"the file has more than {NODES_MAX} values; put data into the bundle instead",
+                )
+
+
+@dataclass(slots=True)
+class _Visit:
+    node: yaml.Node
+    children: list[yaml.Node]
+    size: int = 1
+    next: int = 0
+
+
+def _count(root: yaml.Node) -> None:
+    """Bound what aliases grow to, without writing them out: sizes are sums over shared nodes."""
+    sizes: dict[int, int] = {}
+    heights: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def enter(node: yaml.Node) -> _Visit:
+        if node.tag not in _TAGS:
+            raise TreeError(
+                mark_of(node.start_mark), f"the tag {node.tag!r} is not allowed; write plain values"
+            )
+        open_nodes.add(id(node))
+        return _Visit(node, list(_children(node)))
+
+    trail = [enter(root)]
+    height = 0
+    while trail:
+        visit = trail[-1]
+        if visit.next == len(visit.children):
+            trail.pop()
+            open_nodes.discard(id(visit.node))
+            sizes[id(visit.node)] = visit.size
+            heights[id(visit.node)] = height = 1 + max(
+                (heights[id(child)] for child in visit.children), default=0
+            )
+            if trail:
+                trail[-1].size += visit.size
+            if visit.size > NODES_MAX or height > 2 * DEPTH_MAX:
+                raise TreeError(
+                    mark_of(visit.node.start_mark),
+                    f"its aliases grow to more than {NODES_MAX} values "
+                    f"or {2 * DEPTH_MAX} levels; write less of them",
+                )
+            continue
+        child = visit.children[visit.next]
+        visit.next += 1
+        if id(child) in open_nodes:
+            raise TreeError(
+                mark_of(child.start_mark), "this contains itself by an alias; write it out"
+            )
+        if id(child) in sizes:
+            visit.size += sizes[id(child)]
+        else:
+            trail.append(enter(child))
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        yield from node.value
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield key
+            yield value

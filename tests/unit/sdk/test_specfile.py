@@ -1,0 +1,395 @@
+"""A specification file is read in full, and every mistake is named at once with line and remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from shoal import spec
+from shoal.specfile.load import SpecFile, load, parse
+from shoal.specfile.mark import Finding, SpecFileError
+
+FULL = """\
+name: people-counter
+bundle: .
+labels: {team: vision, version: 3.10}
+x-common: &common
+  environment: {requirements: requirements.txt}
+jobs:
+  camera:
+    run: python camera.py --title 'two words'
+    <<: *common
+    inputs:
+      video: {source: s3://bucket/videos/street.avi, path: data/video.avi}
+    outputs: {frames: {format: bytes:4, as: stdout, distribute: broadcast}}
+    resources: {cpus: 0.5, memory: 512MiB, devices: [video]}
+    place: {require: {role: camera}, prefer: [node-1], strategy: pack}
+    timeout: 90s
+    grace: 1500ms
+    placement: at_most_one_running
+  detector:
+    run: [python, detector.py, "{inputs.frames.fd}"]
+    environment:
+      python: 3.10
+      system_site_packages: yes
+      steps:
+        - constraints: requirements.txt
+        - requirements: requirements.txt
+        - {url: https://example.org/a.whl, sha256: HASH}
+        - wheel: lib/b.whl
+        - pip: [--pre, numpy]
+        - pip: --no-deps scipy
+    inputs:
+      frames: {from: camera.frames, format: bytes:4, as: stdin, block_count: 5, merge: ordered}
+    outputs: [found]
+    replicas: 2
+    retry: {attempts: 3, backoff: 250ms, backoff_limit: 1m}
+    recovery: resume
+    variables: {KEY: value, NUMBER: 007, FLAG: true}
+  counter:
+    run: ./count
+    inputs: {found: detector.found}
+    archive: ["results/**", people.csv]
+    retry: 2
+    layout: tree
+    stdin: lib/table.txt
+""".replace("HASH", "ab" * 32)
+
+EVERY_MISTAKE = """\
+1:7: name: pipeline 'People' is not a valid id: use a lower-case letter, then up to 62 \
+lower-case letters, digits or hyphens
+5:15: jobs.camera.outputs.frames: no job reads this output; give one an input `from: \
+camera.frames`, or remove it
+5:23: jobs.camera.outputs.spare: no job reads this output; give one an input `from: \
+camera.spare`, or remove it
+6:14: jobs.camera.timeout: '90x' is not a duration; write for example 90s, 2m, 1h30m or 250ms
+8:10: jobs.detector.run: no shell runs this, so the program would get '|' as a word; write [sh, \
+-c, '…'] to use a shell, or a list of words if it is meant
+9:22: jobs.detector.inputs.frames.from: the job 'camera' has no output 'frame'; did you mean \
+'frames'?
+10:15: jobs.detector.replicas: 'many' is not a whole number from 0 to 4294967295
+11:5: jobs.detector.ressources: there is no 'ressources' here; did you mean 'resources'?
+12:3: jobs.counter.run: there is no program; write for example: run: python main.py
+14:21: jobs.counter.inputs.found.from: there is no job 'detektor'; did you mean 'detector'?
+14:37: jobs.counter.inputs.found.block_cuont: there is no 'block_cuont' here; did you mean \
+'block_count'?
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "lib").mkdir()
+    for name in ("camera.py", "requirements.txt", "lib/b.whl", "lib/table.txt"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def read(text: str, folder: Path = Path("/nowhere")) -> SpecFile:
+    return parse(text, "test.yaml", folder)
+
+
+def findings(text: str, folder: Path = Path("/nowhere")) -> tuple[Finding, ...]:
+    with pytest.raises(SpecFileError) as caught:
+        read(text, folder)
+    return caught.value.findings
+
+
+def complaint(text: str, folder: Path = Path("/nowhere")) -> str:
+    (only,) = findings(text, folder)
+    return str(only)
+
+
+def job(rest: str) -> str:
+    return f"name: p\njobs:\n  a:\n    run: x\n    {rest}\n"
+
+
+def test_everything_that_can_be_said_is_read(folder: Path) -> None:
+    found = read(FULL, folder)
+    assert found.bundle is not None
+    assert found.bundle.path.resolve() == folder.resolve()
+    assert found.pipeline == spec.Pipeline(
+        "people-counter",
+        labels={"team": "vision", "version": "3.10"},
+        jobs=(
+            spec.Job(
+                "camera",
+                ("python", "camera.py", "--title", "two words"),
+                environment=spec.Environment(steps=(spec.RequirementsStep("requirements.txt"),)),
+                files=(spec.FileInput("video", "s3://bucket/videos/street.avi", "data/video.avi"),),
+                outputs=(
+                    spec.Output(
+                        "frames",
+                        spec.PortBinding(spec.PortFormat.BYTES, spec.PortAttachment.STDIO, 4),
+                        spec.Distribute.BROADCAST,
+                    ),
+                ),
+                resources=spec.Resources(0.5, 512 * 2**20, ("video",)),
+                place=spec.Place({"role": "camera"}, ("node-1",), spec.Strategy.PACK),
+                timeout_seconds=90,
+                grace_seconds=1.5,
+                placement=spec.Placement.AT_MOST_ONE_RUNNING,
+            ),
+            spec.Job(
+                "detector",
+                ("python", "detector.py", "{inputs.frames.fd}"),
+                environment=spec.Environment(
+                    "3.10",
+                    (
+                        spec.ConstraintsStep("requirements.txt"),
+                        spec.RequirementsStep("requirements.txt"),
+                        spec.UrlStep("https://example.org/a.whl", "ab" * 32),
+                        spec.WheelStep("lib/b.whl"),
+                        spec.PipStep(("--pre", "numpy")),
+                        spec.PipStep(("--no-deps", "scipy")),
+                    ),
+                    system_site_packages=True,
+                ),
+                streams=(
+                    spec.StreamInput(
+                        "frames",
+                        "camera",
+                        "frames",
+                        spec.PortBinding(spec.PortFormat.BYTES, spec.PortAttachment.STDIO, 4),
+                        5,
+                    ),
+                ),
+                outputs=(spec.Output("found"),),
+                replicas=2,
+                retry=spec.Retry(3, 0.25, 60),
+                recovery=spec.Recovery.RESUME,
+                variables={"KEY": "value", "NUMBER": "007", "FLAG": "true"},
+            ),
+            spec.Job(
+                "counter",
+                ("./count",),
+                streams=(spec.StreamInput("found", "detector", "found"),),
+                archive=("results/**", "people.csv"),
+                retry=spec.Retry(2),
+                stdin="lib/table.txt",
+            ),
+        ),
+    )
+
+
+def test_every_mistake_is_named_at_once_in_the_order_of_the_file() -> None:
+    text = """\
+name: People
+jobs:
+  camera:
+    run: python camera.py
+    outputs: [frames, spare]
+    timeout: 90x
+  detector:
+    run: detect | tee log
+    inputs: {frames: camera.frame}
+    replicas: many
+    ressources: {cpus: 1}
+  counter:
+    inputs:
+      found: {from: detektor.found, block_cuont: 2}
+"""
+    assert [str(finding) for finding in findings(text)] == EVERY_MISTAKE.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        ("run: y", "'run' stands here twice, first in line 4"),
+        ("replicas: 0", "0 is not allowed; it has to be 1 or more"),
+        ("replicas: 99999", "there are 99999 jobs with their replicas"),
+        ("replicas: 1.5", "'1.5' is not a whole number"),
+        ("resources: {cpus: 0}", "it has to be more than 0"),
+        ("resources: {cpus: .nan}", "'.nan' is not a number"),
+        ("resources: {cpus: nan}", "nan is not allowed"),
+        ("resources: {memory: 512MB5}", "'512MB5' is not a size"),
+        ("recovery: resum", "did you mean 'resume'?"),
+        ("placement: [pinned]", "this has to be a single value"),
+        ("outputs: {o: {format: line}}", "did you mean 'lines'?"),
+        ("outputs: {o: {format: bytes}}", "write bytes:N"),
+        ("outputs: {o: {format: bytes:0}}", "use 1 to 67108864 bytes"),
+        ("outputs: {o: {as: stdin}}", "known are fd, stdout"),
+        ("inputs: {i: {from: b.c, source: s3://b/k}}", "one of them"),
+        ("inputs: {i: {source: ftp://b/k}}", "cannot be fetched"),
+        ("inputs: {i: {source: s3://b}}", "write s3://bucket/key"),
+        ("inputs: {i: {source: s3://b/k, merge: ordered}}", "has no 'merge'"),
+        ("inputs: {i: {source: s3://b/k, path: ../x}}", "has '..' in it"),
+        ("inputs: {i: {source: s3://b/k, sha256: 12}}", "'12' is not a SHA-256"),
+        ("inputs: {i: camera}", "write JOB.PORT"),
+        ("archive: []", "the list is empty"),
+        ("archive: /etc/*", "is an absolute path"),
+        ("stdin: missing.txt", "set `bundle` to the folder it is in"),
+        ("variables: {SHOAL_JOB: x}", "are set by the system"),
+        ("variables: {A: }", "there is no value"),
+        ("environment: {requirements: r.txt, steps: []}", "cannot stand beside `steps`"),
+        ("environment: {steps: [{wheel: a, pip: b}]}", "a step has one of"),
+        ("environment: {url: file:///x}", "is not an http:// or https:// address"),
+        ("environment: {sha256: x}", "it belongs to a `url`"),
+        ("grace: 0", "it has to be more than 0"),
+        ("run: 'a \"b'", "No closing quotation"),
+        ("!!python/object:os.system {}", "is not allowed; write plain values"),
+    ],
+)
+def test_a_mistake_in_a_job_is_named(rest: str, said: str) -> None:
+    text = job(rest).replace("    run: x\n", "") if rest.startswith("run: '") else job(rest)
+    if rest.startswith("!!"):
+        text = f"name: p\njobs:\n  a: {rest}\n"
+    assert said in "\n".join(str(finding) for finding in findings(text))
+
+
+def pipeline(producer: str, consumer: str, more: str = "") -> str:
+    return (
+        f"name: p\njobs:\n  a:\n    run: x\n    outputs: {{o: {producer}}}\n"
+        f"  b:\n    run: y\n    inputs: {{i: {consumer}}}\n{more}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [("u32", "lines"), ("lines", "jsonl"), ("bytes:4", "bytes:8"), ("bytes:4", "u32")],
+)
+def test_different_raw_formats_do_not_meet(written: str, read_as: str) -> None:
+    text = pipeline(f"{{format: {written}}}", f"{{from: a.o, format: {read_as}}}")
+    assert complaint(text) == (
+        f"8:37: jobs.b.inputs.i.format: a.o writes {written} and this input reads {read_as}; "
+        "use one format at both ends, or blocks at one of them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [("u32", "blocks"), ("blocks", "jsonl"), ("bytes:4", "bytes:4"), ("blocks", "blocks")],
+)
+def test_blocks_meet_every_format(written: str, read_as: str) -> None:
+    read(pipeline(f"{{format: {written}}}", f"{{from: a.o, format: {read_as}}}"))
+
+
+def test_two_ports_on_one_descriptor_are_refused() -> None:
+    text = """\
+name: p
+jobs:
+  a:
+    run: x
+    outputs:
+      o: {as: stdout}
+      p: {as: stdout}
+  b:
+    run: y
+    inputs:
+      i: {from: a.o, as: stdin}
+      j: {from: a.p, as: stdin}
+"""
+    assert [(finding.mark.line, finding.path) for finding in findings(text)] == [
+        (7, ("jobs", "a", "outputs", "p", "as")),
+        (12, ("jobs", "b", "inputs", "j", "as")),
+    ]
+
+
+def test_a_cycle_is_named_in_full() -> None:
+    text = """\
+name: p
+jobs:
+  a: {run: x, inputs: {i: c.o}, outputs: [o]}
+  b: {run: x, inputs: {i: a.o}, outputs: [o]}
+  c: {run: x, inputs: {i: b.o}, outputs: [o]}
+"""
+    assert "the jobs wait for each other: a → b → c → a" in complaint(text)
+
+
+def test_a_job_that_reads_itself_is_a_cycle() -> None:
+    text = "name: p\njobs:\n  a: {run: x, inputs: {i: a.o}, outputs: [o]}\n"
+    assert "a → a" in complaint(text)
+
+
+def test_replicas_take_no_name_of_another_job() -> None:
+    text = "name: p\njobs:\n  a: {run: x, replicas: 2}\n  a-1: {run: x}\n"
+    assert complaint(text).startswith("4:3: jobs.a-1: its replica 'a-1' has the name")
+
+
+def test_a_resuming_job_needs_rounds() -> None:
+    text = pipeline("{}", "{from: a.o, merge: arrival}", "    recovery: resume\n")
+    assert "use `merge: ordered` or `recovery: restart`" in complaint(text)
+
+
+def test_ordered_merge_of_replicas_is_fine() -> None:
+    read(
+        "name: p\njobs:\n  a: {run: x, outputs: [o], replicas: 3}\n"
+        "  b: {run: y, inputs: {i: {from: a.o, merge: ordered}}, replicas: 2}\n"
+    )
+
+
+def test_stdin_is_a_port_or_a_file(folder: Path) -> None:
+    text = pipeline("{}", "{from: a.o, as: stdin}", "    stdin: camera.py\nbundle: .\n")
+    assert "leave `stdin` out" in complaint(text, folder)
+
+
+def test_a_placeholder_names_a_port() -> None:
+    text = pipeline("{}", "{from: a.o}").replace("run: y", "run: y {inputs.ii.fd}")
+    assert "did you mean 'i'?" in complaint(text)
+
+
+def test_files_of_the_environment_are_in_the_bundle(folder: Path) -> None:
+    text = job("environment: {requirements: requirement.txt}") + "bundle: .\n"
+    assert complaint(text, folder) == (
+        "5:33: jobs.a.environment.steps.0.requirements: the bundle has no file "
+        "'requirement.txt'; did you mean 'requirements.txt'?"
+    )
+
+
+def test_an_excluded_file_is_not_in_the_bundle(folder: Path) -> None:
+    text = job("stdin: lib/table.txt") + "bundle: {path: ., exclude: [lib/]}\n"
+    assert "the bundle has no file 'lib/table.txt'" in complaint(text, folder)
+
+
+def test_a_flat_folder_has_each_name_once(folder: Path) -> None:
+    (folder / "camera.py").rename(folder / "lib/camera.py")
+    (folder / "camera.py").touch()
+    text = job("layout: flat") + "bundle: .\n"
+    assert "camera.py and lib/camera.py would be one file" in complaint(text, folder)
+
+
+def test_a_bundle_that_is_not_there_is_named(folder: Path) -> None:
+    found = complaint("name: p\nbundle: gone\njobs:\n  a: {run: x, stdin: f}\n", folder)
+    assert found.startswith("2:9: bundle: ")
+    assert "is not a folder" in found
+
+
+def test_what_follows_from_another_mistake_is_not_said() -> None:
+    text = "name: p\njobs:\n  a: 5\n  b: {run: x, inputs: {i: a.o}, outputs: [o]}\n"
+    assert complaint(text) == "3:6: jobs.a: this has to be a mapping with `run` at least"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "1:1: the file is empty"),
+        ("- a", "1:1: this has to be a mapping with `name` and `jobs`"),
+        ("name: p", "1:1: jobs: there are none"),
+        ("jobs: {a: {run: x}}", "1:1: name: the pipeline has no name"),
+        ("name: p\njobs: {", "this is not YAML"),
+        ("name: p\njobs: {a: {run: x}}\n---\nname: q", "expected a single document"),
+        ("name: \x01", "1:7: the character"),
+        ("a: " + "[" * 5000, "nested deeper than 32 levels"),
+        ("a: &a [*a]", "contains itself"),
+        ("x: " + " " * 600_000, "the file has 600003 characters"),
+        ("a: !!python/name:os.system ''", "is not allowed; write plain values"),
+        ("? [a, b]\n: c", "a key has to be a word"),
+    ],
+)
+def test_what_is_no_specification_is_refused(text: str, said: str) -> None:
+    assert said in "\n".join(str(finding) for finding in findings(text))
+
+
+def test_aliases_do_not_grow_without_end() -> None:
+    lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"l{n}: &l{n} [" + ", ".join([f"*l{n - 1}"] * 9) + "]" for n in range(1, 12)]
+    assert "its aliases grow to more than" in complaint("\n".join(lines))
+
+
+def test_a_file_is_read_from_disk(folder: Path) -> None:
+    path = folder / "pipeline.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + FULL.encode())
+    assert load(path).pipeline.name == "people-counter"
+    path.write_bytes(b"name: p\nlabels: {a: \xff}\n")
+    with pytest.raises(SpecFileError, match=r"pipeline.yaml:2:13: the byte 0xff is not UTF-8"):
+        load(path)
+    with pytest.raises(SpecFileError, match="the file cannot be read: No such file"):
+        load(folder / "gone.yaml")
