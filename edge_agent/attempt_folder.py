@@ -1,0 +1,61 @@
+"""Where an attempt lives on a node, and its name at the keeper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from shoal.names import AttemptRef, InvalidNameError, check_id
+
+
+def keeper_id(ref: AttemptRef) -> str:
+    """`{namespace}.{pipeline}.{job}.{epoch}-{number}`; ids have no dots, so it can be read back."""
+    return f"{ref.namespace}.{ref.pipeline}.{ref.job}.{ref.epoch}-{ref.number}"
+
+
+def parse_keeper_id(value: str) -> AttemptRef | None:
+    """Read what `keeper_id` wrote; None for what somebody else called so."""
+    match value.split("."):
+        case [namespace, pipeline, job, last]:
+            epoch, _, number = last.partition("-")
+        case _:
+            return None
+    if not (epoch.isdecimal() and number.isdecimal()):
+        return None
+    try:
+        return AttemptRef(
+            check_id("namespace", namespace),
+            check_id("pipeline", pipeline),
+            check_id("job", job),
+            int(number),
+            int(epoch),
+        )
+    except InvalidNameError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFolder:
+    """The folder of one attempt: `work` is the job's own, the rest is the agent's."""
+
+    path: Path
+
+    @property
+    def work(self) -> Path:
+        """The job's folder: the bundle, the files, and what the program writes."""
+        return self.path / "work"
+
+    @property
+    def stdout(self) -> Path:
+        """What the program prints."""
+        return self.path / "stdout"
+
+    @property
+    def stderr(self) -> Path:
+        """What the program complains about."""
+        return self.path / "stderr"
+
+    @property
+    def spool(self) -> Path:
+        """Records that the stream worker keeps on disk."""
+        return self.path / "spool"

@@ -1,0 +1,217 @@
+"""Fetching one file over HTTP: resumed after a break, checked before anybody sees it.
+
+A resumed request carries `Range` and, where the server gave one, `If-Range` (RFC 9110 §13.1.5,
+§14.2), so that a file which changed meanwhile begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from services.runtime.backoff import Backoff
+from services.runtime.log import fields
+
+LOG = logging.getLogger(__name__)
+
+_CHUNK_BYTES: Final = 1 << 20
+_READ_SECONDS: Final = 30.0
+_CONNECT_SECONDS: Final = 10.0
+_TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class DownloadError(Exception):
+    """The file cannot be had; the message says why."""
+
+
+class ChecksumError(DownloadError):
+    """The file is not the one that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A file that is there: its size in bytes and its SHA-256 in hex."""
+
+    size_bytes: int
+    sha256: str
+
+
+class _TransientError(Exception):
+    """Worth another try."""
+
+
+class Downloader:
+    """Fetches files, trying again while the other side is away.
+
+    Args:
+        client: an open client session; its owner closes it.
+        chance: draws from [0, 1) for the jitter between tries.
+        patience_seconds: how long to go on without a single new byte.
+    """
+
+    def __init__(
+        self,
+        client: aiohttp.ClientSession,
+        *,
+        chance: Callable[[], float],
+        backoff: Backoff | None = None,
+        patience_seconds: float = 600.0,
+    ) -> None:
+        self._client = client
+        self._chance = chance
+        self._backoff = backoff or Backoff(0.2, 10.0)
+        self._patience_seconds = patience_seconds
+
+    async def fetch(self, url: str, path: Path, *, sha256: str = "") -> Fetched:
+        """Fetch `url` into `path`; what an earlier try left in `path`.part is used where it can be.
+
+        Raises:
+            ChecksumError: the bytes that came are not those of `sha256`.
+            DownloadError: the server refuses, or was away for too long.
+        """
+        part = path.with_name(path.name + ".part")
+        transfer = _Transfer(url, part, keep=bool(sha256))
+        await transfer.begin()
+        failures = 0
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self._patience_seconds
+        while True:
+            before = transfer.received
+            try:
+                await self._attempt(transfer)
+                break
+            except (_TransientError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                if transfer.received > before:
+                    failures = 0
+                    give_up_at = loop.time() + self._patience_seconds
+                failures += 1
+                if loop.time() >= give_up_at:
+                    raise DownloadError(
+                        f"{_plain(url)} was away for {self._patience_seconds:g} s: {_say(error)}"
+                    ) from error
+                LOG.info(
+                    "a download is tried again",
+                    extra=fields(url=_plain(url), received=transfer.received, error=_say(error)),
+                )
+            await asyncio.sleep(self._backoff.delay_seconds(failures, self._chance()))
+        fetched = await asyncio.to_thread(transfer.finish, path, sha256)
+        if fetched is None and transfer.resumed:
+            # What lay here from an earlier try may have been what was wrong.
+            return await self.fetch(url, path, sha256=sha256)
+        if fetched is None:
+            raise ChecksumError(
+                f"{_plain(url)} is not what was asked for: its SHA-256 is "
+                f"{transfer.digest.hexdigest()} and should be {sha256}; "
+                "it was changed or damaged since it was stored"
+            )
+        return fetched
+
+    async def _attempt(self, transfer: _Transfer) -> None:
+        headers: dict[str, str] = {}
+        if transfer.received:
+            headers["Range"] = f"bytes={transfer.received}-"
+            if transfer.etag:
+                headers["If-Range"] = transfer.etag
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS
+        )
+        async with self._client.get(
+            transfer.url,
+            headers={**headers, "Accept-Encoding": "identity"},
+            timeout=timeout,
+            auto_decompress=False,
+        ) as response:
+            if response.status == 416 and transfer.received:
+                # Nothing is left to send, or the file is shorter now: the hash will tell which.
+                if not transfer.is_whole(response.headers.get("Content-Range", "")):
+                    await asyncio.to_thread(transfer.restart)
+                    raise _TransientError("the file is shorter than what was fetched before")
+                return
+            if response.status in _TRANSIENT:
+                raise _TransientError(f"status {response.status}")
+            if response.status not in {200, 206}:
+                text = (await response.content.read(300)).decode("utf-8", "replace")
+                raise DownloadError(
+                    f"{_plain(transfer.url)} answers {response.status} {response.reason or ''}: "
+                    f"{' '.join(text.split())[:200]}"
+                )
+            if response.status == 200 and transfer.received:
+                await asyncio.to_thread(transfer.restart)
+            transfer.etag = response.headers.get("ETag", "")
+            async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                await asyncio.to_thread(transfer.append, chunk)
+
+
+class _Transfer:
+    """One file on its way: what has come, and its hash so far."""
+
+    def __init__(self, url: str, part: Path, *, keep: bool) -> None:
+        self.url = url
+        self.part = part
+        self.received = 0
+        self.etag = ""
+        self.resumed = False
+        self.digest = hashlib.sha256()
+        self._keep = keep
+
+    async def begin(self) -> None:
+        """Look at what an earlier try left; without a hash to check by it is worth nothing."""
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        if not self._keep:
+            self.part.unlink(missing_ok=True)
+        elif self.part.exists():
+            await asyncio.to_thread(self._read_part)
+            self.resumed = self.received > 0
+
+    def _read_part(self) -> None:
+        with self.part.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                self.digest.update(chunk)
+                self.received += len(chunk)
+
+    def append(self, chunk: bytes) -> None:
+        """Keep some more bytes."""
+        with self.part.open("ab") as file:
+            file.write(chunk)
+        self.digest.update(chunk)
+        self.received += len(chunk)
+
+    def restart(self) -> None:
+        """Begin anew."""
+        self.part.unlink(missing_ok=True)
+        self.received = 0
+        self.resumed = False
+        self.digest = hashlib.sha256()
+
+    def is_whole(self, content_range: str) -> bool:
+        """Whether a 416 says that the file ends exactly here (`bytes */SIZE`)."""
+        size = content_range.rpartition("/")[2]
+        return not size.isdecimal() or int(size) == self.received
+
+    def finish(self, path: Path, sha256: str) -> Fetched | None:
+        """Move the file to its place; None, and nothing is left, when it is the wrong one."""
+        self.part.touch()  # an empty file is a file
+        if sha256 and self.digest.hexdigest() != sha256:
+            self.part.unlink()
+            return None
+        with self.part.open("rb") as file:
+            os.fsync(file.fileno())
+        self.part.replace(path)
+        return Fetched(self.received, self.digest.hexdigest())
+
+
+def _plain(url: str) -> str:
+    """An address without its query, which may carry a signature that is nobody's business."""
+    return url.partition("?")[0]
+
+
+def _say(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,1 @@
+"""Environments: built from a recipe, kept by its key."""

@@ -1,0 +1,131 @@
+"""Environments on this node: built once by key, complete or not there at all.
+
+A build happens in a folder of its own, `KEY-BUILD`, at the place where it stays, since scripts of a
+virtual environment carry its path. A marker that is written last says that it is complete; what
+lacks one is the rest of a build that was interrupted, and goes when the agent starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edge_agent.bundles.layout import remove_folder
+from edge_agent.environments.installer import Installer
+from edge_agent.environments.interpreter import Interpreters
+from edge_agent.environments.recipe import environment_key
+from edge_agent.single_flight import SingleFlight
+from services.runtime.log import fields
+from shoal.spec import Environment
+
+LOG = logging.getLogger(__name__)
+
+_MARKER: Final = ".complete"
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltEnvironment:
+    """An environment that is ready: its key, and the folder whose `bin` holds its programs."""
+
+    key: str
+    path: Path
+
+
+class EnvironmentCache:
+    """Builds environments and remembers them.
+
+    Args:
+        folder: where they live.
+        interpreters: finds what they are built for.
+        installer: builds them.
+        build_id: draws a short id for the folder of a build.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        interpreters: Interpreters,
+        installer: Installer,
+        *,
+        build_id: Callable[[], str],
+    ) -> None:
+        self._folder = folder
+        self._interpreters = interpreters
+        self._installer = installer
+        self._build_id = build_id
+        self._flights: SingleFlight[str, BuiltEnvironment] = SingleFlight()
+        self._built: dict[str, Path] = {}
+
+    async def open(self) -> None:
+        """Find what is complete, and remove what is not."""
+        self._built = await asyncio.to_thread(self._scan)
+
+    async def get(
+        self,
+        environment: Environment,
+        folder: Path,
+        bundle_digest: str,
+        progress: Callable[[str], None],
+    ) -> BuiltEnvironment:
+        """Return the environment of a recipe, building it if nobody has.
+
+        Raises:
+            InterpreterMissingError, RecipeError, InstallError, ChecksumError, DownloadError:
+                it cannot be built; nothing is left of it.
+        """
+        interpreter = await self._interpreters.find(environment.python)
+        key = await asyncio.to_thread(
+            environment_key, environment, interpreter, folder, bundle_digest
+        )
+        built = self._here(key)
+        if built is not None:
+            return built
+
+        async def build() -> BuiltEnvironment:
+            built = self._here(key)
+            if built is not None:
+                return built
+            place = self._folder / f"{key}-{self._build_id()}"
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
+                await self._installer.build(environment, interpreter, place, folder, progress)
+                await asyncio.to_thread(_complete, place, key)
+            except BaseException:
+                await asyncio.shield(asyncio.to_thread(remove_folder, place))
+                raise
+            self._built[key] = place
+            LOG.info("environment built", extra=fields(key=key, path=place))
+            return BuiltEnvironment(key, place)
+
+        return await self._flights.do(key, build)
+
+    def _here(self, key: str) -> BuiltEnvironment | None:
+        place = self._built.get(key)
+        if place is None or not (place / _MARKER).exists():
+            return None
+        return BuiltEnvironment(key, place)
+
+    def _scan(self) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        if not self._folder.is_dir():
+            return found
+        for place in self._folder.iterdir():
+            key = place.name.partition("-")[0]
+            if (place / _MARKER).exists() and key not in found:
+                found[key] = place
+            else:
+                remove_folder(place)
+        return found
+
+
+def _complete(place: Path, key: str) -> None:
+    with (place / _MARKER).open("w", encoding="utf-8") as file:
+        json.dump({"key": key}, file)
+        file.flush()
+        os.fsync(file.fileno())

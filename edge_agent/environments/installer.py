@@ -1,0 +1,122 @@
+"""Building an environment: uv where the interpreter is one that uv knows, else its own venv and pip."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, assert_never
+from urllib.parse import unquote, urlsplit
+
+from edge_agent.download import Downloader
+from edge_agent.environments.command import Command, CommandFailedError
+from edge_agent.environments.interpreter import Interpreter
+from edge_agent.environments.recipe import inside, only_options
+from shoal.spec import (
+    ConstraintsStep,
+    Environment,
+    PipStep,
+    RequirementsStep,
+    UrlStep,
+    WheelStep,
+)
+
+_OLDEST_FOR_UV: Final = (3, 8, 0)
+
+
+class InstallError(Exception):
+    """The installer failed; the message carries its own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installer:
+    """Builds environments.
+
+    Args:
+        uv: path of the uv program.
+        environ: environment of the installer; jobs never see it.
+        downloader: fetches packages whose hash the recipe names.
+        timeout_seconds: how long one step may take.
+    """
+
+    uv: Path
+    environ: Mapping[str, str]
+    downloader: Downloader
+    timeout_seconds: float = 1800.0
+
+    async def build(
+        self,
+        environment: Environment,
+        interpreter: Interpreter,
+        place: Path,
+        folder: Path,
+        progress: Callable[[str], None],
+    ) -> None:
+        """Build the environment at `place`; files of the recipe lie in `folder`.
+
+        Raises:
+            InstallError: a step failed.
+            ChecksumError, DownloadError: a package with a hash could not be had as it should be.
+            RecipeError: a file of the recipe is not in the bundle.
+        """
+        by_uv = interpreter.version >= _OLDEST_FOR_UV
+        progress(f"making an environment for Python {'.'.join(map(str, interpreter.version))}")
+        await self._run(self._create(environment, interpreter, place, by_uv=by_uv), folder)
+        python = str(place / "bin" / "python")
+        install = (
+            [str(self.uv), "pip", "install", "--python", python]
+            if by_uv
+            else [python, "-m", "pip", "install", "--disable-pip-version-check"]
+        )
+        options: list[str] = []
+        for number, step in enumerate(environment.steps, 1):
+            what: list[str]
+            match step:
+                case ConstraintsStep(path):
+                    inside(folder, path)
+                    options += ["-c", path]
+                    continue
+                case PipStep(arguments) if only_options(arguments):
+                    options += arguments
+                    continue
+                case PipStep(arguments):
+                    what = list(arguments)
+                case RequirementsStep(path):
+                    inside(folder, path)
+                    what = ["-r", path]
+                case WheelStep(path):
+                    what = [str(inside(folder, path))]
+                case UrlStep(url, ""):
+                    what = [url]
+                case UrlStep(url, sha256):
+                    package = place / "packages" / _file_name(url)
+                    await self.downloader.fetch(url, package, sha256=sha256)
+                    what = [str(package)]
+                case _:
+                    assert_never(step)
+            progress(f"installing {' '.join(what)} ({number} of {len(environment.steps)})")
+            await self._run([*install, *options, *what], folder)
+
+    def _create(
+        self, environment: Environment, interpreter: Interpreter, place: Path, *, by_uv: bool
+    ) -> list[str]:
+        site = ["--system-site-packages"] if environment.system_site_packages else []
+        if by_uv:
+            return [
+                str(self.uv), "venv", "--quiet", "--no-project", "--no-python-downloads",
+                "--python", str(interpreter.path), *site, str(place),
+            ]  # fmt: skip
+        return [str(interpreter.path), "-m", "venv", *site, str(place)]
+
+    async def _run(self, argv: Sequence[str], folder: Path) -> None:
+        command = Command(argv, self.environ, self.timeout_seconds, folder)
+        try:
+            await command.run()
+        except CommandFailedError as error:
+            raise InstallError(str(error)) from error
+
+
+def _file_name(url: str) -> str:
+    name = posixpath.basename(unquote(urlsplit(url).path))
+    return name if name not in {"", ".", ".."} else "package"

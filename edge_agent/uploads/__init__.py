@@ -1,0 +1,1 @@
+"""Uploads: what an attempt leaves, found and stored."""
