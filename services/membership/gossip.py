@@ -99,7 +99,7 @@ class Gossip:
         self._config = config
         self._clock = clock
         self._wall = wall
-        self._rng = rng or random.Random()  # noqa: S311 timing, not secrets
+        self._rng = rng or random.Random()
         self._log = log or logging.getLogger("shoal.membership")
         self._timing = config.timing()
         self._meta = encode_tags(config.tags)
