@@ -1,1 +1,1 @@
-"""Streams: ordered records in blocks, with sequence, credit, retention and resume."""
+"""Streams between jobs: blocks, lanes, retention, recovery, and the process that carries them."""

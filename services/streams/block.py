@@ -1,0 +1,295 @@
+"""Blocks: consecutive records of one stream behind a header of 24 bytes.
+
+Layout, little-endian: kind u8, flags u8, reserved u16, count u32, first u64, length u32, crc u32; then `length` bytes
+of body. The body of a DATA block is `count` record lengths (u32 each), then the records without
+gaps (docs/architecture.md, section 3). The checksum is CRC-32C of the body (RFC 3720, appendix B.4).
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import google_crc32c
+
+HEADER = struct.Struct("<BBHIQII")
+HEADER_BYTES = 24
+FLAG_CRC = 1
+
+RECORD_BYTES_MAX = 64 * 1024 * 1024
+"""Largest record."""
+
+BLOCK_BYTES_MAX = 256 * 1024
+"""Largest body, unless it carries one record that is larger."""
+
+PROGRESS_BYTES_MAX = 64 * 1024
+"""Longest text about a job's own progress."""
+
+# The package is without annotations of its own.
+_checksum: Callable[[bytes], int] = cast("Any", google_crc32c).value
+
+_SCRATCH_BYTES = BLOCK_BYTES_MAX + 64 * 1024
+
+
+class Kind(enum.IntEnum):
+    """What a block is for."""
+
+    DATA = 1
+    END = 2
+    ACK = 3
+    START = 4
+    PROGRESS = 5
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+
+
+class BlockError(ValueError):
+    """Bytes that are no block; `offset` is where the offending block begins in its byte stream."""
+
+    def __init__(self, offset: int, reason: str) -> None:
+        super().__init__(f"at offset {offset}: {reason}")
+        self.offset = offset
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block without its checksum: `first` and `count` mean what the kind says."""
+
+    kind: Kind
+    first: int
+    count: int = 0
+    body: bytes = b""
+
+
+def header(block: Block, crc: int | None = None) -> bytes:
+    """Return the 24 bytes before the body; `crc` is CRC-32C of the body where it is to be checked."""
+    return HEADER.pack(
+        block.kind,
+        0 if crc is None else FLAG_CRC,
+        0,
+        block.count,
+        block.first,
+        len(block.body),
+        crc or 0,
+    )
+
+
+def encode(block: Block, *, checksum: bool = False) -> bytes:
+    """Return the block as bytes, with CRC-32C of its body where `checksum` says so."""
+    return header(block, crc32c(block.body) if checksum else None) + block.body
+
+
+def crc32c(body: bytes) -> int:
+    """Return CRC-32C of `body`."""
+    return _checksum(body)
+
+
+def decode(data: bytes) -> Block:
+    """Read one whole block with its checksum, as it travels between nodes.
+
+    Raises:
+        BlockError: It is cut short, has bytes left over, breaks a limit or fails its checksum.
+    """
+    if len(data) < HEADER_BYTES:
+        raise BlockError(0, f"a block of {len(data)} bytes is shorter than its header of 24")
+    kind, flags, _, count, first, length, crc = HEADER.unpack_from(data)
+    _check_header(0, kind, count, length)
+    if len(data) != HEADER_BYTES + length:
+        raise BlockError(
+            0, f"the header says {length} bytes of body, and {len(data) - HEADER_BYTES} came"
+        )
+    body = data[HEADER_BYTES:]
+    if not flags & FLAG_CRC:
+        raise BlockError(0, "a block between nodes has no checksum")
+    if crc32c(body) != crc:
+        raise BlockError(0, f"CRC-32C of the body is {crc32c(body):08x}, the header says {crc:08x}")
+    block = Block(_KINDS[kind], first, count, body)
+    if block.kind is Kind.DATA:
+        lengths(block)
+    return block
+
+
+def lengths(block: Block, offset: int = 0) -> tuple[int, ...]:
+    """Return the length of each record of a DATA block, in bytes.
+
+    Raises:
+        BlockError: The lengths do not add up to the body, or a record is above the limit.
+    """
+    table = struct.unpack_from(f"<{block.count}I", block.body)
+    total = sum(table)
+    have = len(block.body) - 4 * block.count
+    if total != have:
+        raise BlockError(
+            offset, f"the record lengths add up to {total} bytes, and the block has {have}"
+        )
+    return table
+
+
+def pack(records: Sequence[bytes]) -> bytes:
+    """Return the body of a DATA block."""
+    return b"".join([struct.pack(f"<{len(records)}I", *map(len, records)), *records])
+
+
+def unpack(block: Block) -> list[bytes]:
+    """Return the records of a DATA block.
+
+    Raises:
+        BlockError: As `lengths`.
+    """
+    records: list[bytes] = []
+    at = 4 * block.count
+    body = block.body
+    for length in lengths(block):
+        records.append(body[at : at + length])
+        at += length
+    return records
+
+
+def without_head(block: Block, skip: int) -> Block:
+    """Return a DATA block without its first `skip` records."""
+    if skip <= 0:
+        return block
+    table = lengths(block)
+    at = 4 * block.count + sum(table[:skip])
+    return Block(
+        Kind.DATA,
+        block.first + skip,
+        block.count - skip,
+        block.body[4 * skip : 4 * block.count] + block.body[at:],
+    )
+
+
+class BlockReader:
+    """Cuts what a job writes on a port into blocks, however the bytes arrive.
+
+    Ask `buffer` where to put bytes, tell `filled` how many came. A body that does not fit into the
+    scratch buffer gets one of its own, so that a large record is read in place.
+    """
+
+    def __init__(self) -> None:
+        self._scratch = bytearray(_SCRATCH_BYTES)
+        self._view = memoryview(self._scratch)
+        self._start = 0
+        self._end = 0
+        self._large: bytearray | None = None
+        self._large_header = (Kind.DATA, 0, 0)
+        self._large_filled = 0
+        self.offset = 0
+        """Where the block that is being read begins in the byte stream."""
+
+    def buffer(self) -> memoryview:
+        """Return where the next bytes go; never empty."""
+        if self._large is not None:
+            return memoryview(self._large)[self._large_filled :]
+        return self._view[self._end :]
+
+    def filled(self, count: int) -> list[Block]:
+        """Take note of `count` bytes in the buffer and return the blocks that are now whole.
+
+        Raises:
+            BlockError: What came is no block; the reader is of no use afterwards.
+        """
+        if self._large is not None:
+            return self._filled_large(count)
+        self._end += count
+        blocks: list[Block] = []
+        while self._end - self._start >= HEADER_BYTES:
+            kind, _, _, number, first, length, _ = HEADER.unpack_from(self._scratch, self._start)
+            _check_header(self.offset, kind, number, length)
+            body_at = self._start + HEADER_BYTES
+            if body_at + length > self._end:
+                if HEADER_BYTES + length > _SCRATCH_BYTES:
+                    self._begin_large(_KINDS[kind], first, number, length, body_at)
+                break
+            blocks.append(
+                self._whole(
+                    _KINDS[kind], first, number, bytes(self._view[body_at : body_at + length])
+                )
+            )
+            self._start = body_at + length
+        self._compact()
+        return blocks
+
+    def finish(self) -> list[Block]:
+        """Take note of the end of the byte stream.
+
+        Raises:
+            BlockError: It ended within a block.
+        """
+        have = self._end - self._start
+        if self._large is not None:
+            have = HEADER_BYTES + self._large_filled
+        if have:
+            raise BlockError(self.offset, f"the port ended {have} bytes into a block")
+        return []
+
+    def _whole(self, kind: Kind, first: int, count: int, body: bytes) -> Block:
+        block = Block(kind, first, count, body)
+        if kind is Kind.DATA:
+            lengths(block, self.offset)
+        self.offset += HEADER_BYTES + len(body)
+        return block
+
+    def _begin_large(self, kind: Kind, first: int, count: int, length: int, body_at: int) -> None:
+        have = self._end - body_at
+        self._large = bytearray(length)
+        self._large[:have] = self._view[body_at : self._end]
+        self._large_filled = have
+        self._large_header = (kind, first, count)
+        self._start = self._end
+
+    def _filled_large(self, count: int) -> list[Block]:
+        self._large_filled += count
+        if self._large is None or self._large_filled < len(self._large):
+            return []
+        kind, first, number = self._large_header
+        body = bytes(self._large)
+        self._large = None
+        self._large_filled = 0
+        return [self._whole(kind, first, number, body)]
+
+    def _compact(self) -> None:
+        if self._start == 0:
+            return
+        have = self._end - self._start
+        if have:
+            self._scratch[:have] = bytes(self._view[self._start : self._end])
+        self._start, self._end = 0, have
+
+
+def _check_header(offset: int, kind: int, count: int, length: int) -> None:
+    if kind not in _KINDS:
+        raise BlockError(offset, f"kind {kind} does not exist; DATA is 1, END is 2")
+    if kind == Kind.DATA:
+        _check_data(offset, count, length)
+    elif kind in {Kind.END, Kind.ACK}:
+        if length:
+            raise BlockError(
+                offset, f"{_KINDS[kind].name} has a body of {length} bytes; it has none"
+            )
+    elif length > PROGRESS_BYTES_MAX:
+        raise BlockError(
+            offset, f"{_KINDS[kind].name} has {length} bytes; at most {PROGRESS_BYTES_MAX}"
+        )
+
+
+def _check_data(offset: int, count: int, length: int) -> None:
+    if count == 0:
+        raise BlockError(offset, "DATA without a record")
+    if 4 * count > length:
+        raise BlockError(offset, f"{count} record lengths do not fit into {length} bytes of body")
+    if count == 1 and length - 4 > RECORD_BYTES_MAX:
+        raise BlockError(
+            offset, f"a record of {length - 4} bytes is above the limit of {RECORD_BYTES_MAX}"
+        )
+    if count > 1 and length > BLOCK_BYTES_MAX:
+        raise BlockError(
+            offset,
+            f"a block of {count} records has {length} bytes; at most {BLOCK_BYTES_MAX} "
+            "unless it carries a single record",
+        )

@@ -1,0 +1,160 @@
+"""What the streams of an attempt ask their shell to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.streams.retention import SpoolPlace
+from shoal.model import ReasonCode
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPort:
+    """Begin, or go on, reading what the job writes on a port."""
+
+    port: str
+    output: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PausePort:
+    """Leave what the job writes in its socket, so that it blocks."""
+
+    port: str
+    output: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WritePort:
+    """Write to the job; answer with PortWritten. There is one at a time on a port."""
+
+    port: str
+    output: bool
+    parts: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShutPort:
+    """Show the job the end of file on a port."""
+
+    port: str
+    output: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptCall:
+    """Open a lane to its consumer."""
+
+    call: int
+    producer_epoch: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendBlock:
+    """Send a block; answer with CallReady. There is one at a time on a call."""
+
+    call: int
+    lane: str
+    header: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendEnd:
+    """Say that a lane has ended after `total` records."""
+
+    call: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseCall:
+    """Refuse a lane and end the call."""
+
+    call: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCall:
+    """End a call whose lane another one has taken over, or that nobody serves any more."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Dial the producer of a lane."""
+
+    lane: str
+    dial: int
+    address: str
+    consumer_epoch: int
+    producer_epoch: int
+    want: int
+    credit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """Give up a call of ours; nothing more of it is wanted."""
+
+    lane: str
+    dial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Tell a producer how far we are; a newer one replaces one that has not left yet."""
+
+    lane: str
+    dial: int
+    consumed: int
+    released: int
+    consumed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSpool:
+    """Write a body to the spool."""
+
+    place: SpoolPlace
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSpool:
+    """Read a body from the spool; answer with SpoolLoaded."""
+
+    lane: str
+    call: int
+    place: SpoolPlace
+
+
+@dataclass(frozen=True, slots=True)
+class DropSegment:
+    """Remove a segment of the spool."""
+
+    segment: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportDrained:
+    """Nobody needs anything of the attempt any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFailed:
+    """The attempt cannot go on."""
+
+    code: ReasonCode
+    message: str
+
+
+PortEffect = ReadPort | PausePort | WritePort | ShutPort
+CallEffect = AcceptCall | SendBlock | SendEnd | RefuseCall | CloseCall
+DialEffect = Dial | HangUp | Acknowledge
+SpoolEffect = WriteSpool | ReadSpool | DropSegment
+Effect = PortEffect | CallEffect | DialEffect | SpoolEffect | ReportDrained | ReportFailed

@@ -1,0 +1,184 @@
+"""What can happen to the streams of an attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.streams.block import Block
+from services.streams.plan import Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """The ports are at hand. The first event."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortBlock:
+    """The job wrote a block on a port; on a raw port, its records as a block counted from 0."""
+
+    port: str
+    output: bool
+    block: Block
+
+
+@dataclass(frozen=True, slots=True)
+class PortViolation:
+    """The job wrote something that is no block, or a raw record that breaks a limit."""
+
+    port: str
+    output: bool
+    offset: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PortClosed:
+    """The job's end of a port will send nothing more.
+
+    What came last counts only if the program ends well: `rest` are records that the end of file
+    made whole, `cut` says what it left half done at `offset`.
+    """
+
+    port: str
+    output: bool
+    offset: int = 0
+    cut: str = ""
+    rest: tuple[Block, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PortWritten:
+    """What `WritePort` asked for is in the hands of the system, so the job can take it."""
+
+    port: str
+    output: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PortShut:
+    """The job takes nothing more from a port."""
+
+    port: str
+    output: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """The program has ended, with status 0 or not."""
+
+    succeeded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeersMoved:
+    """Where the other ends of the lanes are now, by lane id."""
+
+    peers: Mapping[str, Peer]
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """The attempt is over for everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallOpened:
+    """A consumer dialled a lane of ours; `call` is the shell's number for it."""
+
+    call: int
+    lane: str
+    consumer_epoch: int
+    producer_epoch: int
+    want: int
+    credit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallAcknowledged:
+    """A consumer told how far it is; the bytes count since the call was opened."""
+
+    call: int
+    lane: str
+    consumed: int
+    released: int
+    consumed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallReady:
+    """A block that was sent has left, and the next one may come."""
+
+    call: int
+    lane: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallClosed:
+    """A consumer's call is over."""
+
+    call: int
+    lane: str
+
+
+@dataclass(frozen=True, slots=True)
+class DialAccepted:
+    """The producer opened a lane that we dialled; `dial` is the machine's number for it."""
+
+    lane: str
+    dial: int
+    producer_epoch: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class DialBlock:
+    """A block came on a lane, checked against its checksum."""
+
+    lane: str
+    dial: int
+    block: Block
+
+
+@dataclass(frozen=True, slots=True)
+class DialEnded:
+    """The lane has ended after `total` records."""
+
+    lane: str
+    dial: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class DialBroken:
+    """A lane that we dialled is refused or broken."""
+
+    lane: str
+    dial: int
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolLoaded:
+    """A body came back from the spool."""
+
+    lane: str
+    call: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFailed:
+    """The spool cannot be written or read."""
+
+    reason: str
+
+
+PortEvent = PortBlock | PortViolation | PortClosed | PortWritten | PortShut
+CallEvent = CallOpened | CallAcknowledged | CallReady | CallClosed | SpoolLoaded
+DialEvent = DialAccepted | DialBlock | DialEnded | DialBroken
+Event = (
+    Attached | Concluded | PeersMoved | Detached | SpoolFailed | PortEvent | CallEvent | DialEvent
+)

@@ -1,0 +1,200 @@
+"""Raw formats: plain bytes of programs that know nothing of blocks, cut into records and back.
+
+`lines` and `jsonl`: a record is a line without its newline. `u32`: four bytes. `bytes`: a fixed size.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from services.streams.block import (
+    BLOCK_BYTES_MAX,
+    RECORD_BYTES_MAX,
+    Block,
+    BlockError,
+    Kind,
+    lengths,
+    pack,
+)
+from shoal.spec import PortFormat
+
+_READ_BYTES = 256 * 1024
+
+
+class RecordError(ValueError):
+    """A record that a raw format cannot carry."""
+
+
+class LineReader:
+    """Cuts lines out of plain bytes; the last one may lack its newline."""
+
+    def __init__(self) -> None:
+        self._scratch = bytearray(_READ_BYTES)
+        self._rest: list[bytes] = []
+        self._rest_bytes = 0
+        self._records = 0
+        self.offset = 0
+        """Where the line that is being read begins in the byte stream."""
+
+    def buffer(self) -> memoryview:
+        """Return where the next bytes go; never empty."""
+        return memoryview(self._scratch)
+
+    def filled(self, count: int) -> list[Block]:
+        """Take note of `count` bytes in the buffer and return whole lines as DATA blocks.
+
+        Raises:
+            BlockError: A line is above the limit of a record.
+        """
+        data = bytes(memoryview(self._scratch)[:count])
+        cut = data.rfind(b"\n")
+        if cut < 0:
+            self._keep(data)
+            return []
+        text = b"".join([*self._rest, data[:cut]])
+        self._rest.clear()
+        self._rest_bytes = 0
+        records = text.split(b"\n")
+        self.offset += len(text) + 1
+        self._keep(data[cut + 1 :])
+        return self._blocks(records)
+
+    def finish(self) -> list[Block]:
+        """Return what is left at the end of the byte stream: a line without newline is a record."""
+        if not self._rest_bytes:
+            return []
+        record = b"".join(self._rest)
+        self._rest.clear()
+        self._rest_bytes = 0
+        self.offset += len(record)
+        return self._blocks([record])
+
+    def _keep(self, data: bytes) -> None:
+        if data:
+            self._rest.append(data)
+            self._rest_bytes += len(data)
+        if self._rest_bytes > RECORD_BYTES_MAX:
+            raise BlockError(
+                self.offset,
+                f"a line of more than {RECORD_BYTES_MAX} bytes; is a newline missing?",
+            )
+
+    def _blocks(self, records: list[bytes]) -> list[Block]:
+        blocks: list[Block] = []
+        size = 0
+        group: list[bytes] = []
+        for record in records:
+            if group and size + len(record) + 4 > BLOCK_BYTES_MAX:
+                blocks.append(self._block(group))
+                group, size = [], 0
+            group.append(record)
+            size += len(record) + 4
+        blocks.append(self._block(group))
+        return blocks
+
+    def _block(self, records: list[bytes]) -> Block:
+        block = Block(Kind.DATA, self._records, len(records), pack(records))
+        self._records += len(records)
+        return block
+
+
+class FixedReader:
+    """Cuts records of one size, in bytes, out of plain bytes.
+
+    Raises:
+        ValueError: The size is not from 1 to the limit of a record.
+    """
+
+    def __init__(self, record_bytes: int) -> None:
+        if not 1 <= record_bytes <= RECORD_BYTES_MAX:
+            raise ValueError(
+                f"record_bytes is {record_bytes}; it has to be from 1 to {RECORD_BYTES_MAX}"
+            )
+        self._record_bytes = record_bytes
+        self._scratch = bytearray(max(record_bytes, _READ_BYTES))
+        self._have = 0
+        self._records = 0
+        # With its length table, a block of small records has to stay within its limit.
+        self._per_block = max(1, BLOCK_BYTES_MAX // (record_bytes + 4))
+        self.offset = 0
+        """Where the record that is being read begins in the byte stream."""
+
+    def buffer(self) -> memoryview:
+        """Return where the next bytes go; never empty."""
+        return memoryview(self._scratch)[self._have :]
+
+    def filled(self, count: int) -> list[Block]:
+        """Take note of `count` bytes in the buffer and return whole records as DATA blocks."""
+        size = self._record_bytes
+        self._have += count
+        whole = self._have // size
+        blocks: list[Block] = []
+        with memoryview(self._scratch) as view:
+            for at in range(0, whole, self._per_block):
+                number = min(self._per_block, whole - at)
+                data = bytes(view[at * size : (at + number) * size])
+                table = struct.pack("<I", size) * number
+                blocks.append(Block(Kind.DATA, self._records, number, table + data))
+                self._records += number
+            rest = bytes(view[whole * size : self._have])
+        self._scratch[: len(rest)] = rest
+        self._have = len(rest)
+        self.offset += whole * size
+        return blocks
+
+    def finish(self) -> list[Block]:
+        """Take note of the end of the byte stream.
+
+        Raises:
+            BlockError: It ended within a record.
+        """
+        if self._have:
+            raise BlockError(
+                self.offset,
+                f"the port ended {self._have} bytes into a record of {self._record_bytes}",
+            )
+        return []
+
+
+def render(port_format: PortFormat, record_bytes: int, block: Block) -> bytes:
+    """Return the records of a DATA block as a program with a raw format reads them.
+
+    Raises:
+        RecordError: A record does not fit the format.
+    """
+    match port_format:
+        case PortFormat.LINES | PortFormat.JSONL:
+            return _as_lines(port_format, block)
+        case PortFormat.U32:
+            return _as_fixed(4, block)
+        case PortFormat.BYTES:
+            return _as_fixed(record_bytes, block)
+        case PortFormat.BLOCKS:
+            raise ValueError("blocks are no raw format")
+
+
+def _as_lines(port_format: PortFormat, block: Block) -> bytes:
+    body = block.body
+    at = 4 * block.count
+    if body.find(b"\n", at) >= 0:
+        raise RecordError(
+            f"a record from {block.first} to {block.first + block.count - 1} holds a newline, "
+            f"which {port_format.value} cannot carry; use blocks"
+        )
+    parts: list[bytes] = []
+    for length in lengths(block):
+        parts.append(body[at : at + length])
+        at += length
+    parts.append(b"")
+    return b"\n".join(parts)
+
+
+def _as_fixed(size: int, block: Block) -> bytes:
+    table = 4 * block.count
+    if block.body[:table] != struct.pack("<I", size) * block.count:
+        for index, length in enumerate(lengths(block)):
+            if length != size:
+                raise RecordError(
+                    f"record {block.first + index} has {length} bytes, and the port takes {size}"
+                )
+    return block.body[table:]

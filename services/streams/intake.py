@@ -1,0 +1,337 @@
+"""An input port: lanes come in, and the job gets their records as one ordered stream."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+
+from services.streams.block import BLOCK_BYTES_MAX, Block, Kind, header, pack
+from services.streams.effect import Effect, ReadPort, ShutPort, WritePort
+from services.streams.framing import render
+from services.streams.plan import InputPlan
+from services.streams.receiver import Chunk, ReceiveLane
+from services.streams.rotation import Rotation
+from shoal.model import StreamCounters
+from shoal.spec import PortFormat
+
+_WRITE_BYTES = BLOCK_BYTES_MAX
+
+
+class JobError(Exception):
+    """The job on a port breaks the port's rules; the message says how."""
+
+
+class Intake:
+    """One input port of an attempt.
+
+    Before the job gets anything the port is *settled*: it has passed over what earlier attempts
+    dealt with. Positions count the records of the whole port, as the job sees them.
+
+    Args:
+        plan: the port.
+        lanes: its lanes, in the order of the producer's replicas.
+        consumer: replica of this attempt.
+        consumers: replicas of its job.
+    """
+
+    def __init__(
+        self, plan: InputPlan, lanes: list[ReceiveLane], consumer: int, consumers: int
+    ) -> None:
+        self.plan = plan
+        self.lanes = lanes
+        broadcast = any(lane.plan.broadcast for lane in lanes)
+        self._rotation = Rotation(max(1, len(lanes)), consumer, consumers, broadcast=broadcast)
+        self._releases = Rotation(max(1, len(lanes)), consumer, consumers, broadcast=broadcast)
+        self._visited = self._rotation.lanes
+        self._single = len(self._visited) == 1
+        self._ordered = plan.ordered or self._single
+        self._arrivals: deque[int] = deque()
+        self._raw = plan.binding.format is not PortFormat.BLOCKS
+        self._target: int | None = None
+        self._started = False
+        self._writing: list[tuple[ReceiveLane, Chunk]] = []
+        self._busy = False
+        self._closed = False
+        self._end_written = False
+        self._position = 0
+        self._bytes = 0
+        self._acknowledged = 0
+        self._moved_at = 0.0
+
+    @property
+    def replayable(self) -> bool:
+        """Whether a later attempt gets the same records in the same order."""
+        return self._ordered
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job was shown the end."""
+        return self._end_written
+
+    @property
+    def acknowledged_rounds(self) -> int:
+        """How many rounds the job has processed by its own word."""
+        return self._acknowledged // self.plan.block_count
+
+    def begin(self, position: int) -> None:
+        """Let the job begin at `position`, which is known."""
+        self._target = position
+        if position == 0:
+            return
+        for lane in self.lanes:
+            if self._single and lane.plan.peer_replica in self._visited:
+                lane.begin(position)
+                self._rotation.take_many(position)
+            else:
+                # How many records of each lane come before depends on which lanes end early, so
+                # ask for all that is kept, and pass over what is not needed.
+                lane.begin_kept()
+
+    def begin_kept(self) -> None:
+        """Let the job begin with what the producers still keep."""
+        for lane in self.lanes:
+            lane.begin_kept()
+
+    def aim(self, position: int) -> None:
+        """Pass over everything before `position`, where the job begins."""
+        self._target = position
+
+    def settle(self) -> int | None:
+        """Pass over what is not needed; return the position once the port is settled."""
+        if not self.lanes:
+            return self._target or 0
+        target = self._target
+        if target is None:
+            if not self._reach_bases():
+                return None
+        elif not self._rotation.advance(target, self._existing()) and not self._all_ended():
+            self._pass()
+            return None
+        self._pass()
+        return self._rotation.position
+
+    def start(self, position: int, recovery: str, epoch: int, now: float) -> list[Effect]:
+        """Show the job where it begins, and let records through."""
+        self._started = True
+        self._position = self._acknowledged = position
+        self._moved_at = now
+        effects: list[Effect] = [ReadPort(self.plan.name, output=False)]
+        if not self._raw:
+            body = json.dumps(
+                {"recovery": recovery, "epoch": epoch, "block_count": self.plan.block_count}
+            ).encode()
+            block = Block(Kind.START, position, 0, body)
+            self._busy = True
+            effects.append(WritePort(self.plan.name, False, (header(block) + body,)))
+        return [*effects, *self.pump(now)]
+
+    def arrived(self, lane: ReceiveLane) -> None:
+        """Take note that a block was queued on a lane."""
+        if not self._ordered:
+            self._arrivals.append(lane.plan.peer_replica)
+
+    def lane_ended(self, lane: ReceiveLane) -> None:
+        """Take note that the end of a lane is known."""
+        if lane.total is not None:
+            self._rotation.end(lane.plan.peer_replica, lane.total)
+            self._releases.end(lane.plan.peer_replica, lane.total)
+
+    def pump(self, now: float) -> list[Effect]:
+        """Write what is next, if the job takes it.
+
+        Raises:
+            RecordError: A record does not fit the raw format of the port.
+        """
+        if not self._started or self._busy or self._end_written:
+            return []
+        if self._closed:
+            return self._discard()
+        parts: list[bytes] = []
+        size = 0
+        while size < _WRITE_BYTES:
+            block = self._next()
+            if block is None:
+                break
+            part = self._render(block)
+            size += sum(map(len, part))
+            parts += part
+        if parts:
+            self._moved_at = now
+            self._busy = True
+            return [WritePort(self.plan.name, False, tuple(parts))]
+        if self._all_taken():
+            self._end_written = True
+            effects: list[Effect] = []
+            if not self._raw:
+                end = header(Block(Kind.END, self._position))
+                effects.append(WritePort(self.plan.name, False, (end,)))
+            return [*effects, ShutPort(self.plan.name, output=False)]
+        return []
+
+    def written(self, now: float) -> list[Effect]:
+        """Take note that the last write is done."""
+        self._busy = False
+        self._moved_at = now
+        self._taken()
+        return self.pump(now)
+
+    def shut(self, now: float) -> list[Effect]:
+        """Take note that the job takes nothing more; what comes is dropped, so that it passes."""
+        self._closed = True
+        self._busy = False
+        self._taken()
+        return self.pump(now)
+
+    def acknowledged(self, sequence: int) -> None:
+        """Take note that the job has processed every record below `sequence`.
+
+        Raises:
+            JobError: It never got so many, or takes back what it said.
+        """
+        if sequence > self._position:
+            raise JobError(
+                f"ACK {sequence} is above {self._position}, the number of records handed over"
+            )
+        if sequence < self._acknowledged:
+            raise JobError(f"ACK {sequence} is below the earlier ACK {self._acknowledged}")
+        self._acknowledged = sequence
+
+    def release(self, position: int) -> None:
+        """Let the producers let go of every record before `position`."""
+        if not self._ordered or not self.lanes:
+            return
+        self._releases.advance(min(position, self._position), self._existing())
+        for lane in self.lanes:
+            lane.released = max(lane.released, self._releases.taken[lane.plan.peer_replica])
+
+    def counters(self, now: float) -> StreamCounters:
+        """Return the counters of the port; see StreamProgress in the contract."""
+        blocked = self._busy and self._started
+        return StreamCounters(
+            port=self.plan.name,
+            output=False,
+            records=self._position,
+            bytes=self._bytes,
+            acknowledged=self._position if self._raw and not self._busy else self._acknowledged,
+            retained_bytes=sum(chunk.size for lane in self.lanes for chunk in lane.queue),
+            blocked_seconds=max(0.0, now - self._moved_at) if blocked else 0.0,
+            duplicates=sum(lane.duplicates for lane in self.lanes),
+            ended=self._end_written,
+        )
+
+    def _existing(self) -> list[int]:
+        return [lane.existing for lane in self.lanes]
+
+    def _all_ended(self) -> bool:
+        return self._rotation.lane() is None
+
+    def _all_taken(self) -> bool:
+        if not self.lanes:
+            return True
+        if self._ordered:
+            return self._all_ended()
+        visited = [self.lanes[index] for index in self._visited]
+        return all(lane.total is not None and lane.taken >= lane.total for lane in visited)
+
+    def _reach_bases(self) -> bool:
+        """Take what was released before, until every lane is where its producer begins."""
+        visited = [self.lanes[index] for index in self._visited]
+        bases = {lane.plan.peer_replica: lane.base for lane in visited}
+        if any(base is None for base in bases.values()):
+            return False
+        if self._single:
+            missing = (visited[0].base or 0) - self._rotation.position
+            self._rotation.take_many(max(0, missing))
+            return True
+        existing = self._existing()
+        rotation = self._rotation
+        rotation.advance(sum(base or 0 for base in bases.values()), existing)
+        while any(rotation.taken[index] < (base or 0) for index, base in bases.items()):
+            lane = rotation.lane()
+            if lane is None:
+                break
+            if rotation.taken[lane] >= existing[lane]:
+                self._pass()
+                return False
+            rotation.take()
+        return True
+
+    def _pass(self) -> None:
+        for lane in self.lanes:
+            lane.pass_to(self._rotation.taken[lane.plan.peer_replica])
+
+    def _next(self) -> Block | None:
+        """Take the next records out of the lanes, numbered as the job sees them."""
+        if not self.lanes:
+            return None
+        if self._single:
+            return self._next_whole(self._visited[0])
+        if self._ordered:
+            return self._next_merged()
+        return self._next_arrived()
+
+    def _next_whole(self, index: int) -> Block | None:
+        lane = self.lanes[index]
+        if not lane.queue:
+            return None
+        chunk = lane.queue.popleft()
+        block = chunk.block
+        lane.taken = block.first + block.count
+        if self._ordered:
+            self._rotation.take_many(block.count)
+        self._writing.append((lane, chunk))
+        return self._numbered(block.count, block.body)
+
+    def _next_arrived(self) -> Block | None:
+        while self._arrivals:
+            block = self._next_whole(self._arrivals.popleft())
+            if block is not None:
+                return block
+        return None
+
+    def _next_merged(self) -> Block | None:
+        rotation = self._rotation
+        records: list[bytes] = []
+        size = 0
+        while size < BLOCK_BYTES_MAX:
+            index = rotation.lane()
+            if index is None:
+                break
+            lane = self.lanes[index]
+            if not lane.queue:
+                break
+            chunk = lane.queue[0]
+            record = chunk.next_record()
+            size += len(record) + 4
+            if records and size > BLOCK_BYTES_MAX:
+                chunk.put_back()
+                break
+            records.append(record)
+            rotation.take()
+            lane.taken += 1
+            if chunk.index == chunk.block.count:
+                lane.queue.popleft()
+                self._writing.append((lane, chunk))
+        return self._numbered(len(records), pack(records)) if records else None
+
+    def _numbered(self, count: int, body: bytes) -> Block:
+        block = Block(Kind.DATA, self._position, count, body)
+        self._position += count
+        self._bytes += len(body) - 4 * count
+        return block
+
+    def _discard(self) -> list[Effect]:
+        while self._next() is not None:
+            self._taken()
+        self._end_written = self._all_taken()
+        return []
+
+    def _render(self, block: Block) -> list[bytes]:
+        if self._raw:
+            return [render(self.plan.binding.format, self.plan.binding.record_bytes, block)]
+        return [header(block), block.body]
+
+    def _taken(self) -> None:
+        for lane, chunk in self._writing:
+            lane.consumed_chunk(chunk)
+        self._writing.clear()

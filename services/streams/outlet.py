@@ -1,0 +1,261 @@
+"""An output port: what the job writes is kept, and goes out on the lanes of all its consumers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from services.streams.block import Block, Kind, header, lengths, pack
+from services.streams.effect import Effect, PausePort, ReadPort, WritePort
+from services.streams.event import PortClosed
+from services.streams.intake import JobError
+from services.streams.plan import WANT_KEPT, WANT_NOTHING, Budget, OutputPlan, Peer
+from services.streams.retention import SpoolPlace, Track
+from services.streams.rotation import Share, share
+from services.streams.sender import SendLane
+from shoal.model import StreamCounters
+from shoal.spec import PortFormat
+
+
+class Outlet:
+    """One output port of an attempt.
+
+    Args:
+        plan: the port with its lanes.
+        producer: replica of this attempt.
+        producers: replicas of its job.
+        peers: where the consumers stand, by lane.
+        budget: what the attempt may use.
+    """
+
+    def __init__(
+        self,
+        plan: OutputPlan,
+        *,
+        producer: int,
+        producers: int,
+        peers: Mapping[str, Peer],
+        budget: Budget,
+    ) -> None:
+        self.plan = plan
+        self.lanes: list[SendLane] = []
+        self.tracks: list[Track] = []
+        self._producer = producer
+        self._producers = producers
+        self._budget = budget
+        self._raw = plan.binding.format is not PortFormat.BLOCKS
+        whole: Track | None = None
+        self._whole: Track | None = None
+        self._split: list[tuple[Share, Track]] = []
+        for lane in plan.lanes:
+            part = share(
+                producer,
+                producers,
+                lane.peer_replica,
+                lane.peer_replicas,
+                broadcast=lane.broadcast,
+            )
+            if part.step == 1 and not part.empty:
+                whole = whole or self._track()
+                track = whole
+            else:
+                track = self._track()
+                if part.empty:
+                    track.end()
+                else:
+                    self._split.append((part, track))
+            self.lanes.append(SendLane(lane, track, part, peers.get(lane.id, Peer())))
+        self._whole = whole
+        self._first = 0
+        self._next = 0
+        self._bytes = 0
+        self._ended = False
+        self._closed: PortClosed | None = None
+        self._said_end = False
+        self._started = False
+        self._paused = False
+        self._moved_at = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing comes any more, and that is certain."""
+        return self._ended
+
+    @property
+    def drained(self) -> bool:
+        """Whether nobody will ask for anything of it."""
+        return self._ended and all(lane.done for lane in self.lanes)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that are kept in memory."""
+        return sum(track.memory_bytes for track in self.tracks)
+
+    def wants(self) -> list[int] | None:
+        """Return the first record that each consumer wants; None while one has not dialled in.
+
+        A consumer that has finished, or does not know, gives no number.
+        """
+        wants: list[int] = []
+        for lane in self.lanes:
+            if lane.done or lane.share.empty:
+                continue
+            if lane.held is None:
+                return None
+            if lane.held.want not in {WANT_NOTHING, WANT_KEPT}:
+                wants.append(lane.share.record(lane.held.want))
+        return wants
+
+    def start(self, first: int, recovery: str, epoch: int, now: float) -> list[Effect]:
+        """Let the job write, beginning with record `first`."""
+        self._started = True
+        self._first = self._next = first
+        self._moved_at = now
+        if first:
+            if self._whole is not None:
+                self._whole.begin(first)
+            for part, track in self._split:
+                track.begin(part.sequence(first))
+            for lane in self.lanes:
+                if not lane.share.empty:
+                    lane.begin(lane.share.sequence(first))
+        effects: list[Effect] = [ReadPort(self.plan.name, output=True)]
+        if not self._raw:
+            body = json.dumps({"recovery": recovery, "epoch": epoch, "block_count": 1}).encode()
+            block = Block(Kind.START, first, 0, body)
+            effects.append(WritePort(self.plan.name, True, (header(block) + body,)))
+        return effects
+
+    def wrote(self, block: Block, now: float) -> list[Effect]:
+        """Take records of the job.
+
+        Raises:
+            JobError: They do not follow on those before, or come after the end.
+        """
+        if self._said_end:
+            raise JobError(f"DATA from record {block.first} after END")
+        if not self._raw and block.first != self._next:
+            raise JobError(f"DATA begins with record {block.first}, the next one is {self._next}")
+        if self._whole is not None:
+            self._whole.append(block.count, block.body)
+        if self._split:
+            self._spread(block)
+        self._next += block.count
+        self._bytes += len(block.body) - 4 * block.count
+        self._moved_at = now
+        return self.pump()
+
+    def said_end(self, total: int) -> list[Effect]:
+        """Take note that the job ends the port.
+
+        Raises:
+            JobError: The total is not the number of records.
+        """
+        if self._said_end:
+            raise JobError("a second END")
+        if total != self._next:
+            raise JobError(f"END says {total} records in all, {self._next} came")
+        self._said_end = True
+        return self.end()
+
+    def closed(self, event: PortClosed) -> None:
+        """Take note of the end of file, which is an end only once the program has ended well."""
+        self._closed = event
+
+    def end_if_closed(self, now: float) -> list[Effect]:
+        """Take note that the program has ended well: its end of file, if it came, was the end.
+
+        Raises:
+            JobError: It left something half done.
+        """
+        event = self._closed
+        if event is None or self._ended:
+            return []
+        if event.cut:
+            raise JobError(f"port {self.plan.name} at offset {event.offset}: {event.cut}")
+        effects: list[Effect] = []
+        for block in event.rest:
+            effects += self.wrote(block, now)
+        return [*effects, *self.end()]
+
+    def end(self) -> list[Effect]:
+        """End all lanes."""
+        self._ended = True
+        for track in self.tracks:
+            track.end()
+        return self.pump()
+
+    def pump(self) -> list[Effect]:
+        """Send what may be sent on every lane, and block or free the job."""
+        effects: list[Effect] = []
+        for lane in self.lanes:
+            effects += lane.pump()
+        return [*effects, *self.throttle()]
+
+    def throttle(self) -> list[Effect]:
+        """Block the job while a lane has too much to send, and free it afterwards."""
+        if not self._started:
+            return []
+        full = any(lane.backlog >= self._budget.backlog_bytes for lane in self.lanes)
+        if full and not self._paused:
+            self._paused = True
+            return [PausePort(self.plan.name, output=True)]
+        if self._paused and not full:
+            self._paused = False
+            return [ReadPort(self.plan.name, output=True)]
+        return []
+
+    def release(self) -> list[SpoolPlace]:
+        """Let go of what no lane will ask for; return what this frees in the spool."""
+        places: list[SpoolPlace] = []
+        for track in self.tracks:
+            floors = [lane.floor for lane in self.lanes if lane.track is track]
+            kept = [floor for floor in floors if floor is not None]
+            places += track.release(min(kept) if kept else track.next)
+        return places
+
+    def released_records(self) -> int | None:
+        """Return below which record no consumer will ask again; None if none will ask at all."""
+        floors = [
+            lane.share.record(lane.floor)
+            for lane in self.lanes
+            if lane.floor is not None and not lane.share.empty
+        ]
+        return min(floors) if floors else None
+
+    def counters(self, now: float) -> StreamCounters:
+        """Return the counters of the port; see StreamProgress in the contract."""
+        live = [lane for lane in self.lanes if not (lane.done or lane.idle or lane.share.empty)]
+        consumed = [min(self._next, lane.share.record(lane.consumed)) for lane in live]
+        return StreamCounters(
+            port=self.plan.name,
+            output=True,
+            records=self._next,
+            bytes=self._bytes,
+            acknowledged=min(consumed) if consumed else self._next,
+            retained_bytes=sum(track.retained_bytes for track in self.tracks),
+            blocked_seconds=max(0.0, now - self._moved_at) if self._paused else 0.0,
+            duplicates=0,
+            ended=self._ended,
+        )
+
+    def _track(self) -> Track:
+        track = Track(self._budget.block_bytes)
+        self.tracks.append(track)
+        return track
+
+    def _spread(self, block: Block) -> None:
+        table = lengths(block)
+        offsets = [4 * block.count]
+        for length in table:
+            offsets.append(offsets[-1] + length)
+        body = block.body
+        first = self._next
+        for part, track in self._split:
+            start = part.record(part.sequence(first)) - first
+            records = [
+                body[offsets[index] : offsets[index + 1]]
+                for index in range(start, block.count, part.step)
+            ]
+            if records:
+                track.append(len(records), pack(records))

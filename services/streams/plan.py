@@ -1,0 +1,113 @@
+"""What an attempt's streams are to be, as plain values: ports, lanes, and where the peers stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.streams.block import BLOCK_BYTES_MAX
+from shoal.spec import PortBinding
+
+WANT_NOTHING = 2**64 - 1
+"""A consumer that has finished dials with this: it asks for no record, and releases none."""
+
+WANT_KEPT = 2**64 - 2
+"""A consumer that does not know where to go on dials with this: it wants all that is still kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where the other end of a lane stands; an empty address means that it is not placed."""
+
+    address: str = ""
+    epoch: int = 0
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LanePlan:
+    """One lane of a port: who is at the other end, and how records are spread."""
+
+    id: str
+    port: str
+    peer_port: str
+    peer_job: str
+    peer_replica: int
+    peer_replicas: int
+    broadcast: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InputPlan:
+    """An input port; a round takes `block_count` records of it."""
+
+    name: str
+    binding: PortBinding
+    lanes: tuple[LanePlan, ...]
+    block_count: int = 1
+    ordered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPlan:
+    """An output port with the lanes to all replicas of all its consumers."""
+
+    name: str
+    binding: PortBinding
+    lanes: tuple[LanePlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptPlan:
+    """The streams of one attempt.
+
+    `replacement` says that an earlier attempt may have sent records. With `resume` the attempt then
+    asks its consumers where to go on.
+    """
+
+    epoch: int
+    resume: bool
+    replacement: bool
+    replica: int
+    replicas: int
+    inputs: tuple[InputPlan, ...]
+    outputs: tuple[OutputPlan, ...]
+    peers: Mapping[str, Peer]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What streams may use: bytes and seconds.
+
+    Raises:
+        ValueError: A number is not above 0.
+    """
+
+    credit_bytes: int = 4 * 1024 * 1024
+    """In flight on one lane; a single larger record may pass when nothing else does."""
+    backlog_bytes: int = 1024 * 1024
+    """Received from a job and not yet sent on one lane; more than that blocks the job."""
+    memory_bytes: int = 64 * 1024 * 1024
+    """Retained in memory for one attempt; the rest goes to its spool."""
+    block_bytes: int = BLOCK_BYTES_MAX
+    """Records are joined up to this size while they wait."""
+    segment_bytes: int = 64 * 1024 * 1024
+    """A file of the spool is closed when it is as long."""
+    ack_seconds: float = 0.005
+    """An acknowledgement waits at most so long for others to go with it."""
+    redial_seconds: float = 0.05
+    redial_seconds_max: float = 1.0
+
+    def __post_init__(self) -> None:
+        sizes = (
+            self.credit_bytes,
+            self.backlog_bytes,
+            self.memory_bytes,
+            self.block_bytes,
+            self.segment_bytes,
+        )
+        if min(sizes) <= 0 or self.block_bytes > BLOCK_BYTES_MAX:
+            raise ValueError(
+                f"{self}: every number of bytes has to be above 0, "
+                f"and block_bytes at most {BLOCK_BYTES_MAX}"
+            )

@@ -1,0 +1,308 @@
+"""The consumer's end of one lane: what it has, what it wants, and when it dials again."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.runtime.backoff import Backoff
+from services.streams.block import HEADER_BYTES, Block, Kind, lengths, without_head
+from services.streams.effect import Acknowledge, Dial, Effect, HangUp
+from services.streams.event import DialAccepted
+from services.streams.plan import WANT_KEPT, WANT_NOTHING, LanePlan, Peer
+
+
+class LaneError(Exception):
+    """What came on a lane cannot follow on what came before; dialling again may mend it."""
+
+
+class NotRepeatedError(Exception):
+    """A producer's repeated run sends fewer records than the first; nothing mends that."""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Records that wait for the job; `size` is what they took of the lane's credit."""
+
+    block: Block
+    size: int
+    dial: int
+    lengths: tuple[int, ...] = ()
+    index: int = 0
+    at: int = 0
+
+    def next_record(self) -> bytes:
+        """Take one record out; `index` counts those that were taken."""
+        if not self.lengths:
+            self.lengths = lengths(self.block)
+            self.at = 4 * self.block.count
+        length = self.lengths[self.index]
+        record = self.block.body[self.at : self.at + length]
+        self.index += 1
+        self.at += length
+        return record
+
+    def put_back(self) -> None:
+        """Undo the last `next_record`."""
+        self.index -= 1
+        self.at -= self.lengths[self.index]
+
+
+class ReceiveLane:
+    """One lane into an attempt.
+
+    What waits for the job is dropped whenever the lane is dialled again, and asked for again: so a
+    lane never holds more than its credit.
+
+    Args:
+        plan: the lane.
+        peer: where the producer stands.
+        epoch: of this attempt.
+        credit_bytes: that may be in flight.
+        backoff: between dials.
+        chance: draws a number from [0, 1) for the backoff.
+    """
+
+    def __init__(
+        self,
+        plan: LanePlan,
+        peer: Peer,
+        *,
+        epoch: int,
+        credit_bytes: int,
+        backoff: Backoff,
+        chance: Callable[[], float],
+    ) -> None:
+        self.plan = plan
+        self.peer = peer
+        self.queue: deque[Chunk] = deque()
+        self.total: int | None = None
+        """How many records the lane has in all, once its end has come."""
+        self.taken = 0
+        """Below this sequence everything was taken for the job, or passed over."""
+        self.expected = 0
+        """Sequence of the record that has to come next."""
+        self.known = False
+        """Whether the producer has shown that it has everything below `expected`."""
+        self.base: int | None = None
+        """Where the producer began, when we asked for all that is kept."""
+        self.consumed = 0
+        self.released = 0
+        self.duplicates = 0
+        self.broken = 0
+        """How often the lane broke or was refused."""
+        self.retry_at: float | None = None
+        self._epoch = epoch
+        self._credit_bytes = credit_bytes
+        self._backoff = backoff
+        self._chance = chance
+        self._want_kept = False
+        self._finished = False
+        self._dial: int | None = None
+        self._dials = 0
+        self._open = False
+        self._failures = 0
+        self._received_bytes = 0
+        self._consumed_bytes = 0
+        self._acknowledged_bytes = 0
+        self._acknowledged = (0, 0)
+
+    @property
+    def existing(self) -> int:
+        """Below which sequence records are known to exist, whether they were sent to us or not."""
+        if self.total is not None:
+            return self.total
+        return self.expected if self.known else 0
+
+    @property
+    def unacknowledged(self) -> bool:
+        """Whether the producer could be told something new."""
+        return self._open and (
+            self._consumed_bytes > self._acknowledged_bytes
+            or (self.consumed, self.released) != self._acknowledged
+        )
+
+    @property
+    def urgent(self) -> bool:
+        """Whether the producer may run out of credit if it is not told soon."""
+        return self._open and (
+            self._consumed_bytes - self._acknowledged_bytes >= self._credit_bytes // 4
+        )
+
+    def begin(self, first: int) -> None:
+        """Want records from `first` on."""
+        self.taken = self.expected = self.consumed = first
+
+    def begin_kept(self) -> None:
+        """Want everything that the producer still keeps."""
+        self._want_kept = True
+
+    def finish(self, now: float) -> list[Effect]:
+        """Want nothing more: the job has ended well."""
+        self._finished = True
+        self.queue.clear()
+        return self.dial(now)
+
+    def dial(self, now: float) -> list[Effect]:
+        """Dial the producer, if it is placed; whatever call there is ends."""
+        effects = self.hang_up()
+        self.retry_at = None
+        if not self.peer.address:
+            return effects
+        self._drop_queue()
+        want = self.expected
+        if self._finished:
+            want = WANT_NOTHING
+        elif self._want_kept and self.base is None:
+            want = WANT_KEPT
+        self._dials += 1
+        self._dial = self._dials
+        self._received_bytes = self._consumed_bytes = self._acknowledged_bytes = 0
+        self._acknowledged = (0, 0)
+        return [
+            *effects,
+            Dial(
+                self.plan.id,
+                self._dial,
+                self.peer.address,
+                self._epoch,
+                self.peer.epoch,
+                want,
+                self._credit_bytes,
+            ),
+        ]
+
+    def hang_up(self) -> list[Effect]:
+        """End the call, if there is one."""
+        if self._dial is None:
+            return []
+        dial, self._dial, self._open = self._dial, None, False
+        return [HangUp(self.plan.id, dial)]
+
+    def current(self, dial: int) -> bool:
+        """Whether an event belongs to the present call."""
+        return dial == self._dial
+
+    def accepted(self, event: DialAccepted) -> None:
+        """Take note that the lane is open.
+
+        Raises:
+            LaneError: The producer is an older one, or begins above what we want.
+        """
+        if event.producer_epoch < self.peer.epoch:
+            raise LaneError(f"the producer has epoch {event.producer_epoch}, not {self.peer.epoch}")
+        if self._want_kept and self.base is None and not self._finished:
+            self.base = event.first
+            self.taken = self.expected = self.consumed = event.first
+        elif not self._finished and event.first > self.expected:
+            raise LaneError(f"the producer begins at {event.first}, {self.expected} is wanted")
+        self._open = True
+        self._failures = 0
+
+    def received(self, block: Block) -> bool:
+        """Take a block and say whether anything in it is new.
+
+        Raises:
+            LaneError: There is a gap before it, or it comes after the end, or beyond the credit.
+        """
+        if block.kind is not Kind.DATA:
+            raise LaneError(f"a block of kind {block.kind.name} between nodes")
+        if not self._open or self._finished:
+            raise LaneError("a block that was not asked for")
+        size = len(block.body) + HEADER_BYTES
+        end = block.first + block.count
+        if block.first > self.expected:
+            raise LaneError(f"record {self.expected} is missing, {block.first} came")
+        if self.total is not None and end > self.total:
+            raise LaneError(f"record {end - 1} came after the end at {self.total}")
+        in_flight = self._received_bytes - self._consumed_bytes
+        if in_flight and in_flight + size > self._credit_bytes:
+            raise LaneError(f"{in_flight + size} bytes in flight, {self._credit_bytes} are allowed")
+        self._received_bytes += size
+        self.known = True
+        skip = self.expected - block.first
+        if skip >= block.count:
+            self.duplicates += block.count
+            self._consumed_bytes += size
+            return False
+        if skip:
+            self.duplicates += skip
+            block = without_head(block, skip)
+        self.queue.append(Chunk(block, size, self._dials))
+        self.expected = end
+        return True
+
+    def ended(self, total: int) -> None:
+        """Take note of the end.
+
+        Raises:
+            LaneError: Some records did not come.
+            NotRepeatedError: There were more records before.
+        """
+        received = max(self.taken, self.expected if self.known else 0)
+        if total < received:
+            raise NotRepeatedError(
+                f"lane {self.plan.id} ended after {total} records, and {received} were received "
+                "from an earlier attempt: a producer that is run again has to send the same records"
+            )
+        if self.known and total > self.expected:
+            raise LaneError(f"the lane ended after {total} records, {self.expected} came")
+        self.total = total
+
+    def pass_to(self, sequence: int) -> None:
+        """Pass over every record below `sequence`: the job does not need them."""
+        self.taken = max(self.taken, sequence)
+        while self.queue:
+            chunk = self.queue[0]
+            skip = sequence - chunk.block.first
+            if skip <= 0:
+                break
+            if skip < chunk.block.count:
+                chunk.block = without_head(chunk.block, skip)
+                break
+            self.queue.popleft()
+            self.consumed_chunk(chunk)
+
+    def lost(self, now: float) -> list[Effect]:
+        """Give the call up and dial again after a while."""
+        effects = self.hang_up()
+        self.broken += 1
+        self._failures += 1
+        self.retry_at = now + self._backoff.delay_seconds(self._failures, self._chance())
+        return effects
+
+    def moved(self, peer: Peer, now: float, *, may_dial: bool) -> list[Effect]:
+        """Follow the producer to where it stands now."""
+        if peer.epoch < self.peer.epoch:
+            return []
+        same = (peer.address, peer.epoch) == (self.peer.address, self.peer.epoch)
+        self.peer = peer
+        if same or not may_dial:
+            return []
+        self._failures = 0
+        return self.dial(now)
+
+    def consumed_chunk(self, chunk: Chunk) -> None:
+        """Take note that the job has all of a chunk."""
+        self.consumed = max(self.consumed, chunk.block.first + chunk.block.count)
+        if chunk.dial == self._dial:
+            self._consumed_bytes += chunk.size
+
+    def acknowledge(self) -> list[Effect]:
+        """Tell the producer how far we are, if it is new."""
+        if not self.unacknowledged or self._dial is None:
+            return []
+        self._acknowledged_bytes = self._consumed_bytes
+        self._acknowledged = (self.consumed, self.released)
+        return [
+            Acknowledge(
+                self.plan.id, self._dial, self.consumed, self.released, self._consumed_bytes
+            )
+        ]
+
+    def _drop_queue(self) -> None:
+        if self.queue:
+            self.expected = self.queue[0].block.first
+            self.queue.clear()
+        self.expected = max(self.expected, self.taken)

@@ -1,0 +1,228 @@
+"""What is kept of an output until nobody will ask for it again.
+
+A track is one sequence of records that one or several lanes read: lanes that carry the whole output
+share one, each lane of a round-robin split has its own. Records collect in an open tail until
+somebody takes them, so that a fast producer's blocks grow while a lane is busy and a single record
+leaves at once while it is idle (group commit, as flush rules go: no timer is needed).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from services.streams.block import BLOCK_BYTES_MAX, HEADER_BYTES, crc32c
+
+@dataclass(frozen=True, slots=True)
+class SpoolPlace:
+    """Where a body lies on disk: segment, offset and length in bytes."""
+
+    segment: int
+    offset: int
+    length: int
+
+
+@dataclass(slots=True)
+class Kept:
+    """A sealed block: `body` is None once it lies in the spool; `mark` counts the bytes before it."""
+
+    first: int
+    count: int
+    size: int
+    mark: int
+    crc: int
+    body: bytes | None
+    place: SpoolPlace | None = None
+
+    @property
+    def end(self) -> int:
+        """Sequence after its last record."""
+        return self.first + self.count
+
+
+class Track:
+    """Kept records of one sequence. Blocks are numbered from 0 for good, released ones included.
+
+    Args:
+        block_bytes: records are joined up to this size; a quarter of it is not worth a copy.
+    """
+
+    def __init__(self, block_bytes: int = BLOCK_BYTES_MAX) -> None:
+        self._block_bytes = block_bytes
+        self._join_bytes = block_bytes // 4
+        self._kept: list[Kept] = []
+        self._gone = 0
+        self._spooled = 0
+        self._tables: list[bytes] = []
+        self._datas: list[bytes] = []
+        self._tail_size = 0
+        self._tail_count = 0
+        self.base = 0
+        """Lowest sequence that can still be sent."""
+        self.next = 0
+        """Sequence of the record that comes next."""
+        self.total: int | None = None
+        """How many records there are in all, once the end is known."""
+        self.mark = 0
+        """Bytes that were ever appended."""
+        self.memory_bytes = 0
+        self.spool_bytes = 0
+
+    @property
+    def retained_bytes(self) -> int:
+        """Bytes that are kept, in memory or in the spool."""
+        return self.memory_bytes + self.spool_bytes
+
+    @property
+    def spoolable(self) -> bool:
+        """Whether a sealed block is in memory."""
+        return self._spooled < len(self._kept)
+
+    def begin(self, first: int) -> None:
+        """Let the track begin at a sequence above 0; nothing may have been appended yet."""
+        self.base = self.next = first
+
+    def append(self, count: int, body: bytes) -> None:
+        """Append records, given as the body of a DATA block."""
+        size = len(body)
+        large = size >= self._join_bytes
+        if large or self._tail_size + size > self._block_bytes:
+            self._seal()
+        if large:
+            self._keep(self.next, count, body, self.mark)
+        else:
+            table = 4 * count
+            self._tables.append(body[:table])
+            self._datas.append(body[table:])
+            self._tail_size += size
+            self._tail_count += count
+        self.next += count
+        self.mark += size
+        self.memory_bytes += size
+
+    def end(self) -> None:
+        """Take note that nothing comes any more."""
+        self.total = self.next
+
+    def number_at(self, sequence: int) -> int:
+        """Return the number of the first block that has a record at or after `sequence`."""
+        index = bisect_right(self._kept, sequence, key=_end_of)
+        return self._gone + index
+
+    def mark_at(self, number: int) -> int:
+        """Return how many bytes were appended before the block with this number."""
+        index = number - self._gone
+        if index < len(self._kept):
+            return self._kept[max(index, 0)].mark
+        return self.mark - self._tail_size
+
+    def sealed_end(self, number: int) -> int | None:
+        """Return where block `number` ends, or None if that is not known because it is still open."""
+        index = number - self._gone
+        return self._kept[index].end if 0 <= index < len(self._kept) else None
+
+    def block(self, number: int) -> Kept | None:
+        """Return block `number`, closing the tail if it is the one; None when it is not there yet."""
+        index = number - self._gone
+        if index < 0:
+            raise IndexError(f"block {number} was released; the first kept is {self._gone}")
+        if index == len(self._kept):
+            self._seal()
+        return self._kept[index] if index < len(self._kept) else None
+
+    def peek_size(self, number: int) -> int:
+        """Return the size of block `number` on the wire, without closing the tail; 0 if empty."""
+        index = number - self._gone
+        if 0 <= index < len(self._kept):
+            return self._kept[index].size + HEADER_BYTES
+        return self._tail_size + HEADER_BYTES if self._tail_count else 0
+
+    def release(self, sequence: int) -> list[SpoolPlace]:
+        """Let go of whole blocks below `sequence`; return what this frees in the spool."""
+        if sequence >= self.next and self._tail_count:
+            self._seal()
+        drop = 0
+        places: list[SpoolPlace] = []
+        for kept in self._kept:
+            if kept.end > sequence:
+                break
+            drop += 1
+            if kept.place is not None:
+                places.append(kept.place)
+                self.spool_bytes -= kept.size
+            else:
+                self.memory_bytes -= kept.size
+            self.base = kept.end
+        if drop:
+            del self._kept[:drop]
+            self._gone += drop
+            self._spooled = max(0, self._spooled - drop)
+        return places
+
+    def oldest_in_memory(self) -> Kept | None:
+        """Return the block that goes to the spool next."""
+        return self._kept[self._spooled] if self.spoolable else None
+
+    def spooled(self, place: SpoolPlace) -> None:
+        """Take note that the oldest block in memory now lies at `place`."""
+        kept = self._kept[self._spooled]
+        kept.body, kept.place = None, place
+        self._spooled += 1
+        self.memory_bytes -= kept.size
+        self.spool_bytes += kept.size
+
+    def _seal(self) -> None:
+        if not self._tail_count:
+            return
+        body = b"".join([*self._tables, *self._datas])
+        count, size = self._tail_count, self._tail_size
+        self._tables, self._datas = [], []
+        self._tail_size = self._tail_count = 0
+        self._keep(self.next - count, count, body, self.mark - size)
+
+    def _keep(self, first: int, count: int, body: bytes, mark: int) -> None:
+        self._kept.append(Kept(first, count, len(body), mark, crc32c(body), body))
+
+
+class SpoolLedger:
+    """Where bodies lie in the segments of an attempt's spool, and which segments are free.
+
+    Args:
+        segment_bytes: a segment is closed once it is at least as long.
+    """
+
+    def __init__(self, segment_bytes: int) -> None:
+        self._segment_bytes = segment_bytes
+        self._segment = 0
+        self._offset = 0
+        self._live: dict[int, int] = {}
+
+    def place(self, length: int) -> SpoolPlace:
+        """Return where the next body of this length goes."""
+        if self._offset >= self._segment_bytes:
+            self._segment += 1
+            self._offset = 0
+        place = SpoolPlace(self._segment, self._offset, length)
+        self._offset += length
+        self._live[self._segment] = self._live.get(self._segment, 0) + 1
+        return place
+
+    def free(self, place: SpoolPlace) -> int | None:
+        """Let go of a place; return the segment if nothing is left in it."""
+        self._live[place.segment] -= 1
+        if self._live[place.segment]:
+            return None
+        del self._live[place.segment]
+        if place.segment == self._segment:
+            self._segment += 1
+            self._offset = 0
+        return place.segment
+
+    @property
+    def segments(self) -> tuple[int, ...]:
+        """The segments that hold something."""
+        return tuple(self._live)
+
+
+def _end_of(kept: Kept) -> int:
+    return kept.end

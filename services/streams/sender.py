@@ -1,0 +1,253 @@
+"""The producer's end of one lane: who may read it, where it is, and what may be in flight."""
+
+from __future__ import annotations
+
+from services.streams.block import HEADER_BYTES, Block, Kind, header
+from services.streams.effect import (
+    AcceptCall,
+    CloseCall,
+    Effect,
+    ReadSpool,
+    RefuseCall,
+    SendBlock,
+    SendEnd,
+)
+from services.streams.event import CallAcknowledged, CallOpened
+from services.streams.plan import WANT_KEPT, WANT_NOTHING, LanePlan, Peer
+from services.streams.retention import Kept, Track
+from services.streams.rotation import Share
+
+
+class RewindError(Exception):
+    """A consumer wants records that this attempt does not have."""
+
+
+class SendLane:
+    """One lane out of an attempt.
+
+    A call is held (opened and not answered) until the attempt knows where it begins. Of two calls
+    the one with the higher consumer epoch wins, and of two with the same the later one.
+
+    Args:
+        plan: the lane.
+        track: what it reads; other lanes may read it too.
+        share: which records of the producer these are.
+        peer: where the consumer stands.
+    """
+
+    def __init__(self, plan: LanePlan, track: Track, share: Share, peer: Peer) -> None:
+        self.plan = plan
+        self.track = track
+        self.share = share
+        self.peer = peer
+        self.released = 0
+        """Below this sequence nothing will be asked for again."""
+        self.consumed = 0
+        """Below this sequence everything was handed to the consumer's job."""
+        self.held: CallOpened | None = None
+        """The call, while it waits for an answer."""
+        self.refused = 0
+        """Calls that were refused."""
+        self._call: int | None = None
+        self._credit = 0
+        self._sent_bytes = 0
+        self._consumed_bytes = 0
+        self._want = 0
+        self._number = 0
+        self._mark = 0
+        self._idle = False
+        self._busy = False
+        self._end_sent = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the consumer has committed."""
+        return self.peer.done
+
+    @property
+    def idle(self) -> bool:
+        """Whether the consumer wants nothing, although it has not committed yet."""
+        return self._idle
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that are kept and not yet sent to the consumer; 0 if it wants none."""
+        if self.done or self._idle or self.track.next <= self._want:
+            return 0
+        return self.track.mark - self._mark
+
+    @property
+    def floor(self) -> int | None:
+        """Sequence below which this lane needs nothing; None when it needs nothing at all."""
+        return None if self.done else self.released
+
+    def begin(self, first: int) -> None:
+        """Let the lane begin at a sequence above 0, because its consumers have what is before."""
+        self.released = self.consumed = first
+
+    def opened(self, event: CallOpened, own_epoch: int) -> list[Effect]:
+        """Take a call, or refuse it; an answer to an accepted one comes from `answer`."""
+        if event.producer_epoch != own_epoch:
+            return self._refuse(
+                event.call,
+                "FENCED",
+                f"lane {self.plan.id} is at producer epoch {own_epoch}, "
+                f"the consumer asks for {event.producer_epoch}",
+            )
+        if event.consumer_epoch < self.peer.epoch:
+            return self._refuse(
+                event.call,
+                "FENCED",
+                f"lane {self.plan.id} belongs to consumer epoch {self.peer.epoch}, "
+                f"epoch {event.consumer_epoch} is over",
+            )
+        effects = self._drop_call()
+        if event.consumer_epoch > self.peer.epoch:
+            # The controller told the consumer first; we hear of it soon.
+            self.peer = Peer(self.peer.address, event.consumer_epoch, self.peer.done)
+        self.held = event
+        return effects
+
+    def answer(self, own_epoch: int) -> list[Effect]:
+        """Open the lane that is held, and send what may be sent.
+
+        Raises:
+            RewindError: The consumer wants what is not kept.
+        """
+        event = self.held
+        if event is None:
+            return []
+        want = self.released if event.want == WANT_KEPT else event.want
+        if want < self.track.base and not self.done:
+            raise RewindError(
+                f"lane {self.plan.id}: its consumer wants record {want}, "
+                f"and {self.track.base} is the first that is kept"
+            )
+        self.held = None
+        self._call = event.call
+        self._credit = event.credit_bytes
+        self._sent_bytes = self._consumed_bytes = 0
+        self._end_sent = False
+        self._idle = want == WANT_NOTHING or self.done
+        if not self._idle:
+            self._want = want
+            self._number = self.track.number_at(want)
+            self._mark = self.track.mark_at(self._number)
+            # A successor may want more than its predecessor let go of, and it is still there.
+            self.released = min(self.released, want)
+        return [AcceptCall(event.call, own_epoch, want), *self.pump()]
+
+    def refuse_held(self, reason: str, message: str) -> list[Effect]:
+        """Refuse the call that is held, if there is one."""
+        event, self.held = self.held, None
+        return [] if event is None else self._refuse(event.call, reason, message)
+
+    def pump(self) -> list[Effect]:
+        """Send the next block if the call is free and has credit, or the end."""
+        if self._call is None or self._busy or self._idle or self.done:
+            return []
+        self._skip()
+        size = self.track.peek_size(self._number)
+        if size and self.track.next > self._want:
+            in_flight = self._sent_bytes - self._consumed_bytes
+            if in_flight and in_flight + size > self._credit:
+                return []
+            kept = self.track.block(self._number)
+            if kept is not None:
+                return self._send(self._call, kept)
+        if self.track.total is not None and not self._end_sent:
+            self._end_sent = True
+            return [SendEnd(self._call, self.track.total)]
+        return []
+
+    def loaded(self, call: int, body: bytes) -> list[Effect]:
+        """Send a block whose body came back from the spool."""
+        if call != self._call or self.done:
+            return []
+        kept = self.track.block(self._number)
+        if kept is None:
+            return []
+        return [self._block(call, kept, body)]
+
+    def ready(self, call: int) -> list[Effect]:
+        """Take note that a block has left."""
+        if call != self._call:
+            return []
+        self._busy = False
+        return self.pump()
+
+    def acknowledged(self, event: CallAcknowledged) -> list[Effect]:
+        """Take note of how far the consumer is; nonsense breaks the call."""
+        if event.call != self._call:
+            return []
+        if (
+            event.consumed_bytes > self._sent_bytes
+            or event.consumed_bytes < self._consumed_bytes
+            or (not self._idle and event.released > self.track.next)
+        ):
+            self.refused += 1
+            return self._drop_call()
+        self._consumed_bytes = event.consumed_bytes
+        if not self._idle:
+            self.consumed = max(self.consumed, min(event.consumed, self.track.next))
+            self.released = max(self.released, event.released)
+        return self.pump()
+
+    def closed(self, call: int) -> None:
+        """Take note that a call is over."""
+        if self.held is not None and self.held.call == call:
+            self.held = None
+        if call == self._call:
+            self._call = None
+            self._busy = False
+
+    def moved(self, peer: Peer) -> list[Effect]:
+        """Take note of where the consumer stands now; a call of an older epoch is ended."""
+        if peer.epoch < self.peer.epoch:
+            peer = Peer(self.peer.address, self.peer.epoch, peer.done or self.peer.done)
+        older = peer.epoch > self.peer.epoch
+        self.peer = peer
+        effects: list[Effect] = []
+        if older:
+            effects += self._drop_call()
+        return effects
+
+    def stop(self) -> list[Effect]:
+        """End the call, whoever it belongs to."""
+        return self._drop_call()
+
+    def _skip(self) -> None:
+        """Pass over blocks that the consumer has; a repeated run of a producer makes them again."""
+        while (end := self.track.sealed_end(self._number)) is not None and end <= self._want:
+            self._number += 1
+            self._mark = self.track.mark_at(self._number)
+
+    def _send(self, call: int, kept: Kept) -> list[Effect]:
+        self._busy = True
+        if kept.place is not None:
+            return [ReadSpool(self.plan.id, call, kept.place)]
+        if kept.body is None:
+            raise AssertionError(f"block {kept.first} of {self.plan.id} is nowhere")
+        return [self._block(call, kept, kept.body)]
+
+    def _block(self, call: int, kept: Kept, body: bytes) -> SendBlock:
+        self._number += 1
+        self._mark = kept.mark + kept.size
+        self._sent_bytes += kept.size + HEADER_BYTES
+        head = header(Block(Kind.DATA, kept.first, kept.count, body), kept.crc)
+        return SendBlock(call, self.plan.id, head, body)
+
+    def _refuse(self, call: int, reason: str, message: str) -> list[Effect]:
+        self.refused += 1
+        return [RefuseCall(call, reason, message)]
+
+    def _drop_call(self) -> list[Effect]:
+        effects: list[Effect] = []
+        if self.held is not None:
+            effects.append(CloseCall(self.held.call))
+            self.held = None
+        if self._call is not None:
+            effects.append(CloseCall(self._call))
+            self._call = None
+        self._busy = False
+        return effects

@@ -1,0 +1,153 @@
+"""Order, no loss, no repeat, bounded memory, and everything drains: whatever dies on the way."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from services.streams.plan import Budget
+from tests.simulation.streams.world import Edge, JobShape, Shape, World
+
+SEEDS = range(int(os.environ.get("SHOAL_SEED", "0")), int(os.environ.get("SHOAL_SEED", "0")) + 12)
+
+SMALL = Budget(
+    credit_bytes=2000,
+    backlog_bytes=1500,
+    memory_bytes=4000,
+    block_bytes=800,
+    segment_bytes=3000,
+    ack_seconds=0.002,
+    redial_seconds=0.01,
+    redial_seconds_max=0.1,
+)
+
+CHAIN = Shape(
+    (JobShape("source", records=400), JobShape("map", resume=True), JobShape("sink")),
+    (Edge("source", "out", "map", "in"), Edge("map", "out", "sink", "in")),
+)
+STATEFUL = Shape(
+    (JobShape("source", records=300), JobShape("map"), JobShape("sink")),
+    (Edge("source", "out", "map", "in"), Edge("map", "out", "sink", "in")),
+)
+LONG = Shape(
+    (
+        JobShape("source", records=200),
+        JobShape("a", resume=True),
+        JobShape("b", resume=True),
+        JobShape("c", resume=True),
+        JobShape("sink", resume=True),
+    ),
+    (
+        Edge("source", "out", "a", "in"),
+        Edge("a", "out", "b", "in"),
+        Edge("b", "out", "c", "in"),
+        Edge("c", "out", "sink", "in"),
+    ),
+)
+DIAMOND = Shape(
+    (
+        JobShape("source", records=240),
+        JobShape("left", resume=True),
+        JobShape("right"),
+        JobShape("join", resume=True),
+        JobShape("sink"),
+        JobShape("other"),
+    ),
+    (
+        Edge("source", "out", "left", "in"),
+        Edge("source", "out", "right", "in", block_count=3),
+        Edge("left", "out", "join", "left", block_count=3),
+        Edge("right", "out", "join", "right"),
+        Edge("join", "out", "sink", "in"),
+        Edge("join", "out", "other", "in"),
+    ),
+)
+REPLICAS = Shape(
+    (
+        JobShape("source", records=301, replicas=2),
+        JobShape("worker", resume=True, replicas=3),
+        JobShape("gather", resume=True),
+        JobShape("sink"),
+    ),
+    (
+        Edge("source", "out", "worker", "in"),
+        Edge("worker", "out", "gather", "in"),
+        Edge("gather", "out", "sink", "in"),
+    ),
+)
+BROADCAST = Shape(
+    (
+        JobShape("source", records=150, replicas=2),
+        JobShape("worker", resume=True, replicas=2),
+        JobShape("sink", replicas=2, resume=True),
+    ),
+    (
+        Edge("source", "out", "worker", "in", broadcast=True),
+        Edge("worker", "out", "sink", "in"),
+    ),
+)
+SHAPES = {
+    "chain": CHAIN,
+    "stateful": STATEFUL,
+    "long": LONG,
+    "diamond": DIAMOND,
+    "replicas": REPLICAS,
+    "broadcast": BROADCAST,
+}
+
+
+def check_sinks(world: World) -> None:
+    """Every round reached every sink; once, where the sink starts anew, at least once elsewhere."""
+    for job in world.shape.jobs:
+        if world.shape.ports(job.name):
+            continue
+        for replica in range(job.replicas):
+            [edge] = world.shape.inputs(job.name)
+            feed = world.ins[job.name, replica, edge.into]
+            rounds = [number for number, _ in world.processed[job.name, replica]]
+            assert set(rounds) == set(range(len(feed))), f"seed {world.seed}: lost"
+            if not job.resume:
+                last_run = rounds[len(rounds) - len(feed) :]
+                assert last_run == list(range(len(feed))), f"seed {world.seed}: order"
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_without_faults_everything_arrives_once(name: str, seed: int) -> None:
+    world = World(SHAPES[name], seed, budget=SMALL)
+    try:
+        world.run(until_done=120)
+    except BaseException:
+        print(f"seed {seed}, shape {name}: {world.counts}")  # noqa: T201 - to run it again
+        raise
+    check_sinks(world)
+    for key, rounds in world.processed.items():
+        numbers = [number for number, _ in rounds]
+        assert numbers == sorted(set(numbers)), f"seed {seed}: {key} got a record twice"
+    assert not world.counts.get("REWIND"), "a rewind without a fault"
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whatever_dies_everything_arrives(name: str, seed: int) -> None:
+    world = World(SHAPES[name], seed, budget=SMALL)
+    keys = list(world.processed)
+    chance = world.random
+    for _ in range(chance.randint(2, 10)):
+        when = chance.uniform(0.0, 1.0)
+        match chance.randrange(4):
+            case 0 | 1:
+                world.at(when, lambda key=chance.choice(keys): world.kill(key))  # type: ignore[misc]
+            case 2:
+                world.at(when, lambda key=chance.choice(keys): world.zombie(key))  # type: ignore[misc]
+            case _:
+                world.at(when, lambda: world.cut(0.5))
+    if chance.random() < 0.3:
+        world.at(chance.uniform(0.0, 0.5), lambda: world.isolate(0.3))
+    try:
+        world.run(until_done=300)
+    except BaseException:
+        print(f"seed {seed}, shape {name}: {world.counts}")  # noqa: T201 - to run it again
+        raise
+    check_sinks(world)

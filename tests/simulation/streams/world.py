@@ -1,0 +1,696 @@
+"""A seeded world for the streams of one pipeline: jobs, workers, links and a controller, in virtual time."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from services.streams.attempt import AttemptMachine, Stage
+from services.streams.block import Block, BlockReader, Kind, decode, encode, pack, unpack
+from services.streams.effect import (
+    AcceptCall,
+    Acknowledge,
+    CloseCall,
+    Dial,
+    DropSegment,
+    Effect,
+    HangUp,
+    PausePort,
+    ReadPort,
+    ReadSpool,
+    RefuseCall,
+    ReportDrained,
+    ReportFailed,
+    SendBlock,
+    SendEnd,
+    ShutPort,
+    WritePort,
+    WriteSpool,
+)
+from services.streams.event import (
+    Attached,
+    CallAcknowledged,
+    CallClosed,
+    CallOpened,
+    CallReady,
+    Concluded,
+    Detached,
+    DialAccepted,
+    DialBlock,
+    DialBroken,
+    DialEnded,
+    Event,
+    PeersMoved,
+    PortBlock,
+    PortClosed,
+    PortWritten,
+    SpoolLoaded,
+)
+from services.streams.plan import AttemptPlan, Budget, InputPlan, LanePlan, OutputPlan, Peer
+from services.streams.retention import SpoolPlace
+from services.streams.rotation import share
+from shoal.model import ReasonCode
+from shoal.spec import PortBinding
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An output port of one job that feeds an input port of another."""
+
+    producer: str
+    port: str
+    consumer: str
+    into: str
+    broadcast: bool = False
+    block_count: int = 1
+
+
+@dataclass(frozen=True)
+class JobShape:
+    """One job of the pipeline; a source makes `records` records, others one a round."""
+
+    name: str
+    replicas: int = 1
+    resume: bool = False
+    records: int = 0
+    record_bytes: int = 20
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A pipeline."""
+
+    jobs: tuple[JobShape, ...]
+    edges: tuple[Edge, ...]
+
+    def job(self, name: str) -> JobShape:
+        return next(job for job in self.jobs if job.name == name)
+
+    def inputs(self, job: str) -> list[Edge]:
+        return [edge for edge in self.edges if edge.consumer == job]
+
+    def ports(self, job: str) -> list[str]:
+        return list(dict.fromkeys(edge.port for edge in self.edges if edge.producer == job))
+
+
+Canon = dict[tuple[str, int, str], list[bytes]]
+"""What every port carries when nothing goes wrong: (job, replica, port) -> records."""
+
+
+def canonical(shape: Shape) -> tuple[Canon, Canon]:
+    """Run the pipeline without streams and return what goes into and out of every port."""
+    ins: Canon = {}
+    outs: Canon = {}
+    for job in shape.jobs:  # producers come first
+        for replica in range(job.replicas):
+            columns: list[list[list[bytes]]] = []
+            for edge in shape.inputs(job.name):
+                feed = _merge(shape, outs, edge, replica)
+                ins[job.name, replica, edge.into] = feed
+                size = edge.block_count
+                columns.append([feed[at : at + size] for at in range(0, len(feed), size)])
+            count = min((len(column) for column in columns), default=job.records)
+            for port in shape.ports(job.name):
+                outs[job.name, replica, port] = [
+                    output(job, replica, port, number, [column[number] for column in columns])
+                    for number in range(count)
+                ]
+    return ins, outs
+
+
+def output(
+    job: JobShape, replica: int, port: str, number: int, inputs: list[list[bytes]]
+) -> bytes:
+    """Return what a job sends in one round: a function of what it gets."""
+    text = f"{job.name}{replica}.{port}#{number}:".encode()
+    digest = sum(sum(record) * (index + 1) for group in inputs for index, record in enumerate(group))
+    return (text + str(digest).encode()).ljust(job.record_bytes, b".")
+
+
+def _merge(shape: Shape, outs: Canon, edge: Edge, replica: int) -> list[bytes]:
+    producers = shape.job(edge.producer).replicas
+    consumers = shape.job(edge.consumer).replicas
+    feeds: list[deque[bytes]] = []
+    for producer in range(producers):
+        part = share(producer, producers, replica, consumers, broadcast=edge.broadcast)
+        records = outs[edge.producer, producer, edge.port]
+        feeds.append(deque([] if part.empty else records[part.first :: part.step]))
+    merged: list[bytes] = []
+    turn = 0
+    while any(feeds):
+        index = turn if edge.broadcast else turn * consumers + replica
+        feed = feeds[index % producers]
+        if feed:
+            merged.append(feed.popleft())
+        turn += 1
+    return merged
+
+
+class Call:
+    """One call between two attempts: messages arrive in order, or the call breaks."""
+
+    def __init__(self, number: int, lane: str, dial: int, consumer: Node, producer: Node | None):
+        self.number = number
+        self.lane = lane
+        self.dial = dial
+        self.consumer = consumer
+        self.producer = producer
+        self.open = True
+        self.last_down = 0.0
+        self.last_up = 0.0
+
+
+@dataclass
+class SimJob:
+    """The program of one attempt: takes rounds, sends records in blocks."""
+
+    shape: JobShape
+    replica: int
+    inputs: list[Edge]
+    ports: list[str]
+    queues: dict[str, deque[bytes]] = field(default_factory=dict)
+    readers: dict[str, BlockReader] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    started: set[str] = field(default_factory=set)
+    positions: dict[str, int] = field(default_factory=dict)
+    round: int | None = None
+    first_round: int = 0
+    pending: dict[str, list[bytes]] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
+    finished: bool = False
+
+
+class Node:
+    """One attempt with its machine and its program."""
+
+    def __init__(self, world: World, job: JobShape, replica: int, epoch: int, *, replacement: bool):
+        self.world = world
+        self.job = job
+        self.replica = replica
+        self.epoch = epoch
+        self.address = f"{job.name}-{replica}:{epoch}"
+        self.alive = True
+        self.committed = False
+        self.machine = AttemptMachine(
+            world.plan(job, replica, epoch, replacement=replacement), world.budget, world.random.random
+        )
+        self.program = SimJob(
+            job, replica, world.shape.inputs(job.name), world.shape.ports(job.name)
+        )
+        for edge in self.program.inputs:
+            self.program.queues[edge.into] = deque()
+            self.program.readers[edge.into] = BlockReader()
+        for port in self.program.ports:
+            self.program.pending[port] = []
+        self.reading: set[str] = set()
+        self.outbox: deque[PortBlock | PortClosed] = deque()
+        self.calls: dict[int, Call] = {}
+        self.dials: dict[tuple[str, int], Call] = {}
+        self.spool: dict[SpoolPlace, bytes] = {}
+        self.wake_at: float | None = None
+
+    # ---- the shell ------------------------------------------------------------------------------
+
+    def post(self, event: Event) -> None:
+        if not self.alive:
+            return
+        effects = self.machine.handle(event, self.world.now)
+        for effect in effects:
+            self.act(effect)
+        self.check()
+        self.schedule_tick()
+
+    def schedule_tick(self) -> None:
+        deadline = self.machine.deadline()
+        if deadline is not None and (self.wake_at is None or deadline < self.wake_at):
+            self.wake_at = deadline
+            self.world.at(deadline, self.tick)
+
+    def tick(self) -> None:
+        self.wake_at = None
+        if not self.alive:
+            return
+        for effect in self.machine.tick(self.world.now):
+            self.act(effect)
+        self.schedule_tick()
+
+    def act(self, effect: Effect) -> None:
+        world = self.world
+        match effect:
+            case ReadPort(port=port, output=True):
+                self.reading.add(port)
+                world.later(self.flush)
+            case PausePort(port=port, output=True):
+                self.reading.discard(port)
+            case ReadPort() | PausePort():
+                pass
+            case WritePort(port=port, output=True, parts=parts):
+                [block] = BlockReaderOnce(b"".join(parts))
+                assert block.kind is Kind.START
+                self.program.started.add(port)
+                self.program.sent[port] = block.first
+                self.program.first_round = block.first
+                world.later(self.run_program)
+            case WritePort(port=port, parts=parts):
+                data = b"".join(parts)
+                world.later(lambda: self.deliver(port, data))
+            case ShutPort():
+                pass
+            case Dial():
+                world.dial(self, effect)
+            case HangUp(lane=lane, dial=dial):
+                call = self.dials.pop((lane, dial), None)
+                if call is not None:
+                    world.close(call)
+            case Acknowledge(lane=lane, dial=dial):
+                call = self.dials.get((lane, dial))
+                if call is not None:
+                    world.up(
+                        call,
+                        CallAcknowledged(
+                            call.number, lane, effect.consumed, effect.released, effect.consumed_bytes
+                        ),
+                    )
+            case AcceptCall(call=number, producer_epoch=epoch, first=first):
+                call = self.calls[number]
+                world.down(call, DialAccepted(call.lane, call.dial, epoch, first))
+            case SendBlock(call=number, header=head, body=body):
+                call = self.calls[number]
+                world.down(call, DialBlock(call.lane, call.dial, decode(head + body)))
+                world.later(lambda: self.post(CallReady(number, call.lane)))
+            case SendEnd(call=number, total=total):
+                call = self.calls[number]
+                world.down(call, DialEnded(call.lane, call.dial, total))
+            case RefuseCall(call=number, reason=reason, message=message):
+                call = self.calls[number]
+                world.counts[reason] = world.counts.get(reason, 0) + 1
+                world.down(call, DialBroken(call.lane, call.dial, reason, message), last=True)
+            case CloseCall(call=number):
+                world.close(self.calls[number])
+            case WriteSpool(place=place, body=body):
+                self.spool[place] = body
+                world.counts["spooled"] = world.counts.get("spooled", 0) + 1
+            case ReadSpool(lane=lane, call=number, place=place):
+                body = self.spool[place]
+                world.later(lambda: self.post(SpoolLoaded(lane, number, body)))
+            case DropSegment(segment=segment):
+                for place in [place for place in self.spool if place.segment == segment]:
+                    del self.spool[place]
+            case ReportDrained():
+                world.drained(self)
+            case ReportFailed(code=code, message=message):
+                world.failed(self, code, message)
+
+    def check(self) -> None:
+        """Bounded memory, at every moment."""
+        budget = self.world.budget
+        block = 2 * self.world.block_bytes + 400
+        for lane, _ in self.machine._in_lanes.values():
+            queued = sum(chunk.size for chunk in lane.queue)
+            assert queued <= budget.credit_bytes + block, "more than the credit waits on a lane"
+        memory = sum(outlet.memory_bytes for outlet in self.machine._outlets.values())
+        tails = 2 * block * max(1, len(self.machine._out_lanes))
+        assert memory <= budget.memory_bytes + tails, f"{memory} bytes are kept in memory"
+
+    # ---- the program ----------------------------------------------------------------------------
+
+    def deliver(self, port: str, data: bytes) -> None:
+        if not self.alive:
+            return
+        program = self.program
+        for block in BlockReaderOnce(data):
+            if block.kind is Kind.START:
+                program.started.add(port)
+                program.positions[port] = block.first
+                edge = next(edge for edge in program.inputs if edge.into == port)
+                assert block.first % edge.block_count == 0
+                program.first_round = block.first // edge.block_count
+            elif block.kind is Kind.END:
+                feed = self.world.ins[self.job.name, self.replica, port]
+                assert block.first == len(feed) == program.positions[port], "the end came early"
+                program.ended.add(port)
+            else:
+                assert block.first == program.positions[port], "a gap on a port"
+                feed = self.world.ins[self.job.name, self.replica, port]
+                records = unpack(block)
+                at = program.positions[port]
+                assert records == feed[at : at + len(records)], "not the records that were sent"
+                program.positions[port] += len(records)
+                program.queues[port].extend(records)
+        self.post(PortWritten(port, output=False))
+        self.world.later(self.run_program)
+
+    def run_program(self) -> None:
+        program = self.program
+        ports = {edge.into for edge in program.inputs} | set(program.ports)
+        if not self.alive or program.finished or program.started != ports or len(self.outbox) > 2:
+            return
+        if program.round is None:
+            program.round = program.first_round
+        world = self.world
+        for _ in range(world.random.randint(1, world.burst)):
+            groups: list[list[bytes]] = []
+            if not program.inputs and program.round >= self.job.records:
+                return self.end_program()
+            for edge in program.inputs:
+                queue = program.queues[edge.into]
+                if len(queue) < edge.block_count and edge.into not in program.ended:
+                    break
+                if not queue:
+                    return self.end_program()
+                groups.append([queue[at] for at in range(min(edge.block_count, len(queue)))])
+            if len(groups) != len(program.inputs):
+                break
+            for edge, group in zip(program.inputs, groups, strict=True):
+                for _ in group:
+                    program.queues[edge.into].popleft()
+            for port in program.ports:
+                record = output(self.job, self.replica, port, program.round, groups)
+                program.pending[port].append(record)
+            if not program.ports:
+                world.processed[self.job.name, self.replica].append((program.round, groups))
+            program.round += 1
+        self.send_pending()
+        for edge in program.inputs:
+            done = program.positions[edge.into] - len(program.queues[edge.into])
+            self.post(PortBlock(edge.into, False, Block(Kind.ACK, done)))
+        if not program.inputs or any(program.queues.values()):
+            world.later(self.run_program)
+        return None
+
+    def send_pending(self) -> None:
+        program = self.program
+        for port, records in program.pending.items():
+            if not records:
+                continue
+            block = Block(Kind.DATA, program.sent[port], len(records), pack(records))
+            program.sent[port] += len(records)
+            self.outbox.append(PortBlock(port, True, block))
+            records.clear()
+        self.world.later(self.flush)
+
+    def end_program(self) -> None:
+        program = self.program
+        program.finished = True
+        self.send_pending()
+        for port in program.ports:
+            if self.world.random.random() < 0.5:
+                self.outbox.append(PortBlock(port, True, Block(Kind.END, program.sent[port])))
+            self.outbox.append(PortClosed(port, output=True))
+        self.world.later(lambda: self.post(Concluded(succeeded=True)))
+        self.world.later(self.flush)
+
+    def flush(self) -> None:
+        moved = False
+        while self.alive and self.outbox and self.outbox[0].port in self.reading:
+            self.post(self.outbox.popleft())
+            moved = True
+        if moved:
+            self.world.later(self.run_program)
+
+
+def BlockReaderOnce(data: bytes) -> list[Block]:  # noqa: N802 - stands for the reader on the job's side
+    reader = BlockReader()
+    blocks: list[Block] = []
+    view = memoryview(data)
+    while view:
+        room = reader.buffer()
+        count = min(len(room), len(view))
+        room[:count] = view[:count]
+        view = view[count:]
+        blocks += reader.filled(count)
+    reader.finish()
+    return blocks
+
+
+class World:
+    """Virtual time, links that break, attempts that die, and a controller that replaces them."""
+
+    def __init__(self, shape: Shape, seed: int, *, budget: Budget, burst: int = 8) -> None:
+        self.shape = shape
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.budget = budget
+        self.burst = burst
+        self.block_bytes = burst * (max(job.record_bytes for job in shape.jobs) + 40)
+        self.now = 0.0
+        self.ins, self.outs = canonical(shape)
+        self.processed: dict[tuple[str, int], list[tuple[int, list[list[bytes]]]]] = {
+            (job.name, replica): [] for job in shape.jobs for replica in range(job.replicas)
+        }
+        self.current: dict[tuple[str, int], Node] = {}
+        self.counts: dict[str, int] = {}
+        self.done: set[tuple[str, int]] = set()
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._numbers = itertools.count(1)
+        self._calls: list[Call] = []
+        self.cut_until = 0.0
+
+    # ---- time -----------------------------------------------------------------------------------
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (max(when, self.now), next(self._order), what))
+
+    def later(self, what: Callable[[], None]) -> None:
+        self.at(self.now + self.random.expovariate(2000), what)
+
+    def run(self, *, until_done: float) -> None:
+        for job in self.shape.jobs:
+            for replica in range(job.replicas):
+                self.place(job, replica)
+        while self._events and len(self.done) < len(self.processed):
+            self.now, _, what = heapq.heappop(self._events)
+            assert self.now < until_done, f"not drained: {self.describe()}"
+            what()
+        assert len(self.done) == len(self.processed), f"stuck: {self.describe()}"
+
+    def describe(self) -> str:
+        return "; ".join(
+            f"{node.address} {node.machine.stage.value} {node.machine.counters(self.now)}"
+            for node in self.current.values()
+        )
+
+    # ---- the controller -------------------------------------------------------------------------
+
+    def plan(self, job: JobShape, replica: int, epoch: int, *, replacement: bool) -> AttemptPlan:
+        inputs = tuple(
+            InputPlan(
+                edge.into,
+                PortBinding(),
+                tuple(
+                    self.lane(edge, producer, replica, output=False)
+                    for producer in range(self.shape.job(edge.producer).replicas)
+                ),
+                edge.block_count,
+            )
+            for edge in self.shape.inputs(job.name)
+        )
+        outputs = tuple(
+            OutputPlan(
+                port,
+                PortBinding(),
+                tuple(
+                    self.lane(edge, replica, consumer, output=True)
+                    for edge in self.shape.edges
+                    if (edge.producer, edge.port) == (job.name, port)
+                    for consumer in range(self.shape.job(edge.consumer).replicas)
+                ),
+            )
+            for port in self.shape.ports(job.name)
+        )
+        return AttemptPlan(
+            epoch, job.resume, replacement, replica, job.replicas, inputs, outputs,
+            self.peers(job.name, replica),
+        )  # fmt: skip
+
+    def lane(self, edge: Edge, producer: int, consumer: int, *, output: bool) -> LanePlan:
+        name = f"{edge.producer}-{producer}.{edge.port}/{edge.consumer}-{consumer}.{edge.into}"
+        if output:
+            return LanePlan(
+                name, edge.port, edge.into, edge.consumer, consumer,
+                self.shape.job(edge.consumer).replicas, edge.broadcast,
+            )  # fmt: skip
+        return LanePlan(
+            name, edge.into, edge.port, edge.producer, producer,
+            self.shape.job(edge.producer).replicas, edge.broadcast,
+        )  # fmt: skip
+
+    def peers(self, job: str, replica: int) -> Mapping[str, Peer]:
+        peers: dict[str, Peer] = {}
+        for edge in self.shape.edges:
+            if edge.producer == job:
+                for other in range(self.shape.job(edge.consumer).replicas):
+                    lane = self.lane(edge, replica, other, output=True).id
+                    peers[lane] = self.peer(edge.consumer, other)
+            if edge.consumer == job:
+                for other in range(self.shape.job(edge.producer).replicas):
+                    lane = self.lane(edge, other, replica, output=False).id
+                    peers[lane] = self.peer(edge.producer, other)
+        return peers
+
+    def peer(self, job: str, replica: int) -> Peer:
+        node = self.current.get((job, replica))
+        done = (job, replica) in self.done
+        if node is None:
+            return Peer(done=done)
+        return Peer(node.address if node.alive else "", node.epoch, done)
+
+    def place(self, job: JobShape, replica: int) -> None:
+        before = self.current.get((job.name, replica))
+        epoch = 1 if before is None else before.epoch + 1
+        node = Node(self, job, replica, epoch, replacement=before is not None)
+        self.current[job.name, replica] = node
+        self.later(lambda: node.post(Attached()))
+        self.tell_all()
+
+    def tell_all(self) -> None:
+        for (name, replica), node in self.current.items():
+            self.tell(node, name, replica)
+
+    def tell(self, node: Node, name: str, replica: int) -> None:
+        def say() -> None:
+            if node.machine.stage not in {Stage.NEW, Stage.GONE}:
+                node.post(PeersMoved(self.peers(name, replica)))
+            elif node.machine.stage is Stage.NEW:
+                self.at(self.now + 0.01, say)
+
+        self.at(self.now + self.random.uniform(0.001, 0.05), say)
+
+    def drained(self, node: Node) -> None:
+        key = (node.job.name, node.replica)
+
+        def commit() -> None:
+            if not node.alive or self.current[key] is not node:
+                return
+            self.done.add(key)
+            node.committed = True
+            self.tell_all()
+            # The agent lets go of the attempt once the controller has its end.
+            self.at(self.now + 0.2, lambda: self.remove(node))
+
+        self.at(self.now + self.random.uniform(0.001, 0.1), commit)
+
+    def failed(self, node: Node, code: ReasonCode, message: str) -> None:
+        self.counts[str(code)] = self.counts.get(str(code), 0) + 1
+        assert code is ReasonCode.REWIND, message
+        if self.current[node.job.name, node.replica] is node:
+            self.at(self.now + 0.01, lambda: self.replace(node))
+
+    # ---- faults ---------------------------------------------------------------------------------
+
+    def kill(self, key: tuple[str, int]) -> None:
+        """End an attempt without warning."""
+        node = self.current.get(key)
+        if node is None or not node.alive or key in self.done:
+            return
+        self.counts["killed"] = self.counts.get("killed", 0) + 1
+        self.crash(node)
+        self.at(self.now + self.random.uniform(0.01, 0.2), lambda: self.replace(node))
+
+    def zombie(self, key: tuple[str, int]) -> None:
+        """Replace an attempt that goes on working for a while."""
+        node = self.current.get(key)
+        if node is None or not node.alive or key in self.done:
+            return
+        self.counts["zombies"] = self.counts.get("zombies", 0) + 1
+        self.replace(node)
+        self.at(self.now + self.random.uniform(0.05, 0.5), lambda: self.crash(node))
+
+    def replace(self, node: Node) -> None:
+        key = (node.job.name, node.replica)
+        if self.current[key] is node and key not in self.done:
+            self.place(node.job, node.replica)
+
+    def crash(self, node: Node) -> None:
+        node.alive = False
+        for call in [*node.calls.values(), *node.dials.values()]:
+            self.close(call)
+
+    def remove(self, node: Node) -> None:
+        node.post(Detached())
+        assert not node.spool, "the spool outlives its attempt"
+        node.alive = False
+
+    def cut(self, share_of_calls: float) -> None:
+        """Break some of the calls."""
+        self.counts["cuts"] = self.counts.get("cuts", 0) + 1
+        for call in self._calls:
+            if call.open and self.random.random() < share_of_calls:
+                self.close(call)
+
+    def isolate(self, seconds: float) -> None:
+        """Let no call come through for a while, and break those that there are."""
+        self.cut_until = self.now + seconds
+        self.cut(1.0)
+
+    # ---- links ----------------------------------------------------------------------------------
+
+    def dial(self, consumer: Node, effect: Dial) -> None:
+        producer = next(
+            (node for node in self.current.values() if node.address == effect.address), None
+        )
+        call = Call(next(self._numbers), effect.lane, effect.dial, consumer, producer)
+        consumer.dials[effect.lane, effect.dial] = call
+        self._calls = [one for one in self._calls if one.open]
+        self._calls.append(call)
+        opened = CallOpened(
+            call.number, effect.lane, effect.consumer_epoch, effect.producer_epoch, effect.want,
+            effect.credit_bytes,
+        )  # fmt: skip
+
+        def arrive() -> None:
+            refused = (
+                producer is None
+                or not producer.alive
+                or producer.machine.stage in {Stage.NEW, Stage.GONE}
+                or self.now < self.cut_until
+            )
+            if not call.open:
+                return
+            if refused or producer is None:
+                call.producer = None
+                self.close(call)
+            else:
+                producer.calls[call.number] = call
+                producer.post(opened)
+
+        self.at(self.now + self.random.expovariate(1000), arrive)
+
+    def up(self, call: Call, event: Event) -> None:
+        producer = call.producer
+        if not call.open or producer is None:
+            return
+        call.last_up = max(call.last_up, self.now + self.random.expovariate(2000))
+        self.at(call.last_up, lambda: producer.post(event) if call.open else None)
+
+    def down(self, call: Call, event: Event, *, last: bool = False) -> None:
+        if not call.open:
+            return
+        call.last_down = max(call.last_down, self.now + self.random.expovariate(2000))
+
+        def arrive() -> None:
+            if call.open:
+                call.consumer.post(event)
+            if last:
+                self.close(call)
+
+        self.at(call.last_down, arrive)
+
+    def close(self, call: Call) -> None:
+        """End a call; both ends hear of it, each in its own time."""
+        if not call.open:
+            return
+        call.open = False
+        consumer, producer = call.consumer, call.producer
+        broken = DialBroken(call.lane, call.dial, "UNAVAILABLE")
+        self.later(lambda: consumer.post(broken))
+        if producer is not None:
+            self.later(lambda: producer.post(CallClosed(call.number, call.lane)))
+
+
+_ = encode
