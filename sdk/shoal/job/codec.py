@@ -17,6 +17,7 @@ from shoal.job.error import CodecError
 
 _type_of: Callable[[object], Any] = type
 _SCALARS = frozenset((type(None), bool, int, float, str))
+_DAMAGED = (ValueError, KeyError, IndexError, TypeError, struct.error, RecursionError)
 _COMPOSITE = struct.Struct("<II")  # bytes of the skeleton, number of parts
 
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
@@ -102,7 +103,7 @@ class Auto(Codec):
                 return ndarray.decode(body)[()]
             if tag == b"y":
                 return bytearray(body)
-        except (ValueError, KeyError, IndexError, TypeError, struct.error) as error:
+        except _DAMAGED as error:
             raise CodecError("a record with tag {!r} is damaged: {}".format(tag, error)) from error
         raise CodecError(
             "a record begins with {!r}, which codec 'auto' does not know: if the sender is a "
@@ -188,7 +189,7 @@ class Json(Codec):
         """See `Codec.decode`."""
         try:
             return json.loads(str(record, "utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CodecError("a record is no JSON: {}".format(error)) from error
 
 
@@ -225,7 +226,10 @@ class Ndarray(Codec):
 
     def decode(self, record: memoryview) -> Any:
         """See `Codec.decode`."""
-        return ndarray.decode(record)
+        try:
+            return ndarray.decode(record)
+        except _DAMAGED as error:
+            raise CodecError("a record is no numpy array: {}".format(error)) from error
 
 
 AUTO = Auto()

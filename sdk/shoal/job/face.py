@@ -87,6 +87,9 @@ class CurrentInputs(Mapping[str, InputPort]):
             return streams.inputs[found]
         raise PortError(_missing("input", name))
 
+    def __contains__(self, name: object) -> bool:
+        return bool(match(str(name), current().streams.inputs))
+
     def __iter__(self) -> Iterator[str]:
         return iter(current().streams.inputs)
 
@@ -103,6 +106,9 @@ class CurrentOutputs(Mapping[str, OutputPort]):
         if found:
             return streams.outputs[found]
         raise PortError(_missing("output", name))
+
+    def __contains__(self, name: object) -> bool:
+        return bool(match(str(name), current().streams.outputs))
 
     def __iter__(self) -> Iterator[str]:
         return iter(current().streams.outputs)

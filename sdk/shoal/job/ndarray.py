@@ -70,6 +70,7 @@ def decode(record: memoryview) -> Any:
     description = json.loads(str(record[_HEAD.size : begin], "ascii"))
     dtype = numpy.dtype(description["dtype"])
     if begin == len(record):
-        return numpy.empty(description["shape"], dtype)  # some versions refuse an empty buffer
+        # Some versions refuse an empty buffer.
+        return numpy.empty(0, dtype).reshape(description["shape"])
     array = numpy.frombuffer(record[begin:], "u1").view(dtype).reshape(description["shape"])
     return array if array.flags.aligned else array.copy()
