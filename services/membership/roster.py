@@ -6,11 +6,12 @@ what they saw change, so a record costs them nothing until it does.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from services.membership.member import Member
-from services.membership.message import MemberState
+from services.membership.message import MemberState, Versions
 
 if TYPE_CHECKING:
     from random import Random
@@ -19,22 +20,29 @@ if TYPE_CHECKING:
 class Base:
     """Records that many rosters start from; immutable once built."""
 
-    __slots__ = ("down", "names", "reachable", "records")
+    __slots__ = ("down", "names", "reachable", "records", "versions")
 
     def __init__(self, members: Iterable[Member] = ()) -> None:
         self.records = {member.name: member for member in members}
         self.names = tuple(self.records)
         self.down = {name: None for name, member in self.records.items() if not member.reachable}
         self.reachable = len(self.records) - len(self.down)
+        self.versions = Counter(m.versions for m in self.records.values() if m.reachable)
 
 
 EMPTY_BASE = Base()
 
 
 class Roster:
-    """Members by name and by place, with their counts kept."""
+    """Members by name and by place, with their counts kept.
 
-    __slots__ = ("_base", "_names", "_own", "_places", "_size", "down", "reachable")
+    Attributes:
+        reachable: How many are alive or suspect.
+        down: Names of those that are not.
+        versions: How many of the reachable announce which versions.
+    """
+
+    __slots__ = ("_base", "_names", "_own", "_places", "_size", "down", "reachable", "versions")
 
     def __init__(self, base: Base = EMPTY_BASE) -> None:
         self._base = base
@@ -44,6 +52,7 @@ class Roster:
         self._size = len(base.names)
         self.reachable = base.reachable
         self.down = dict(base.down)
+        self.versions = dict(base.versions)
 
     def __len__(self) -> int:
         """Count all records, dead ones included."""
@@ -55,6 +64,10 @@ class Roster:
             member = self.get(name)
             if member is not None:
                 yield member
+
+    def changed_names(self) -> Iterable[str]:
+        """Names whose records are not, or not any more, those of the base."""
+        return self._own.keys()
 
     def unreachable(self) -> list[Member]:
         """The dead and the left ones that have not been dropped."""
@@ -91,8 +104,10 @@ class Roster:
                 self._names.append(name)
         elif old.reachable:
             self.reachable -= 1
+            self._count(old.versions, -1)
         if member.reachable:
             self.reachable += 1
+            self._count(member.versions, 1)
             self.down.pop(name, None)
         else:
             self.down[name] = None
@@ -106,6 +121,7 @@ class Roster:
         self._size -= 1
         if old.reachable:
             self.reachable -= 1
+            self._count(old.versions, -1)
         self.down.pop(name, None)
         place = self._places.pop(name, None)
         if place is None:
@@ -151,3 +167,10 @@ class Roster:
             if len(drawn) >= count:
                 break
         return drawn
+
+    def _count(self, versions: Versions, delta: int) -> None:
+        count = self.versions.get(versions, 0) + delta
+        if count:
+            self.versions[versions] = count
+        else:
+            del self.versions[versions]

@@ -6,7 +6,7 @@ or told. It owns no clock, no socket and no randomness.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, assert_never
 
 from services.membership.belief import Belief
@@ -122,7 +122,7 @@ class Swim:
         self._lag_seconds = profile.lag_fraction * preset.probe_timeout_seconds
         # Members that start together must not probe together.
         self._prober.due = now + rng.random() * preset.probe_interval_seconds
-        self._push_pull_due = now + rng.random() * preset.push_pull_interval_seconds
+        self._push_pull_due = now + rng.random() * preset.push_pull_seconds(len(self.belief.roster))
         heal = profile.heal_interval_seconds
         self._heal_due = now + (0.5 + rng.random()) * heal if heal else _NEVER
         self._gossiped = now
@@ -169,13 +169,17 @@ class Swim:
         found = self.belief.roster.get(name)
         return found or next((m for m in self.belief.lost if m.name == name), None)
 
-    def local_state(self) -> tuple[NodeState, ...]:
-        """All records, as a push/pull exchange carries them."""
-        return tuple(member.as_node_state() for member in self.belief.roster)
+    def local_state(self, names: Iterable[str] | None = None) -> tuple[NodeState, ...]:
+        """All records, or those under `names`, as a push/pull exchange carries them."""
+        roster = self.belief.roster
+        if names is None:
+            return tuple(member.as_node_state() for member in roster)
+        found = map(roster.get, names)
+        return tuple(member.as_node_state() for member in found if member is not None)
 
     def refusal(self, nodes: Sequence[NodeState]) -> str | None:
         """Say why a remote's records must not be merged, None if they may be."""
-        return incompatibility(nodes, self.belief.roster)
+        return incompatibility(nodes, self.belief.roster.versions)
 
     # ---- machine --------------------------------------------------------------------------------
 

@@ -1,0 +1,34 @@
+"""Members of ours for tests, on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+from services.membership.config import GossipConfig
+from services.membership.gossip import Gossip
+from services.membership.message import MemberState
+
+
+@contextlib.asynccontextmanager
+async def running(name: str, **options: Any) -> AsyncIterator[Gossip]:
+    """Run a member on a free port of loopback."""
+    config = replace(GossipConfig(name=name, bind_host="127.0.0.1", bind_port=0), **options)
+    async with Gossip(config) as gossip:
+        task = asyncio.create_task(gossip.run())
+        try:
+            yield gossip
+        finally:
+            failed = task.done() and not task.cancelled()
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            assert not failed, "gossip ended by itself"
+
+
+def states(gossip: Gossip) -> dict[str, MemberState]:
+    """What a member believes of everybody."""
+    return {member.name: member.state for member in gossip.members(all_states=True)}
