@@ -35,3 +35,7 @@ class StoreFailedError(ControlError):
 
 class ClosingError(ControlError):
     """The control plane is shutting down."""
+
+
+class HelloRefusedError(ControlError, ValueError):
+    """An agent introduced itself in a way that cannot be recorded."""

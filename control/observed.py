@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from control.views import NO_STRINGS
-from shoal.model import Artifact, Capacity, JobState, Reason, StreamCounters
+from control.views import no_strings
+from shoal.model import NO_REASON, Artifact, Capacity, JobState, Reason, StreamCounters
 from shoal.names import AttemptRef
 
 
@@ -20,7 +20,7 @@ class Observation:
 
     ref: AttemptRef
     state: JobState
-    reason: Reason = Reason()
+    reason: Reason = NO_REASON
     artifacts: tuple[Artifact, ...] = ()
     start_time: datetime | None = None
     end_time: datetime | None = None
@@ -35,7 +35,7 @@ class AgentHello:
     capacity: Capacity
     stream_address: str = ""
     agent_version: str = ""
-    labels: Mapping[str, str] = NO_STRINGS
+    labels: Mapping[str, str] = field(default_factory=no_strings)
     architecture: str = ""
     attempts: tuple[Observation, ...] = ()
     bundles: frozenset[str] = frozenset()

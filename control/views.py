@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
@@ -18,8 +18,9 @@ from shoal.view import PipelineView
 
 ItemT = TypeVar("ItemT")
 
-NO_STRINGS: Mapping[str, str] = MappingProxyType({})
-"""An empty mapping that nobody can fill."""
+def no_strings() -> Mapping[str, str]:
+    """An empty mapping that nobody can fill."""
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +70,4 @@ class Refused:
     code: RefusalCode
     reason: str
     message: str
-    metadata: Mapping[str, str] = NO_STRINGS
+    metadata: Mapping[str, str] = field(default_factory=no_strings)

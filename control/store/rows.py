@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from control.views import NO_STRINGS
-from shoal.model import Artifact, Capacity, JobState, PipelineState, Reason
+from control.views import no_strings
+from shoal.model import NO_REASON, Artifact, Capacity, JobState, PipelineState, Reason
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.spec import Pipeline
 
@@ -30,7 +30,7 @@ class PipelineRow:
 
     ref: PipelineRef
     state: PipelineState
-    reason: Reason = Reason()
+    reason: Reason = NO_REASON
     stop: Reason | None = None
     end_time: datetime | None = None
     final_event_id: str = ""
@@ -42,7 +42,7 @@ class JobRow:
 
     ref: JobRef
     state: JobState
-    reason: Reason = Reason()
+    reason: Reason = NO_REASON
     epoch: int = 0
     number: int = 0
     failures: int = 0
@@ -60,7 +60,7 @@ class AttemptRow:
     node: str
     state: JobState
     create_time: datetime
-    reason: Reason = Reason()
+    reason: Reason = NO_REASON
     start_time: datetime | None = None
     end_time: datetime | None = None
 
@@ -82,7 +82,7 @@ class NodeRow:
     name: str
     agent_id: str
     capacity: Capacity
-    labels: Mapping[str, str] = NO_STRINGS
+    labels: Mapping[str, str] = field(default_factory=no_strings)
     architecture: str = ""
     stream_address: str = ""
     agent_version: str = ""

@@ -1,0 +1,69 @@
+"""What the control machine asks for, always in this order: record first, then act."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from control.errors import ControlError
+from control.observed import Fenced
+from control.store.rows import Row
+from control.views import Refused
+from shoal.names import PipelineRef
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write these rows in one transaction before anything that follows."""
+
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndSession:
+    """This session of a node is over; its stream is to be ended."""
+
+    node: str
+    session_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetDesired:
+    """What should run on a node has changed."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShowPipeline:
+    """People see a pipeline differently from now on; `gone` when it was forgotten."""
+
+    ref: PipelineRef
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShowNode:
+    """People see a node differently from now on."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A submission is recorded under this name, by this call or by an earlier one."""
+
+    ref: PipelineRef
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The caller `call` may know now."""
+
+    call: int
+    value: Taken | Refused | tuple[Fenced, ...] | ControlError | None
+
+
+Effect = Record | EndSession | SetDesired | ShowPipeline | ShowNode | Answer
+"""The closed union of effects."""

@@ -1,0 +1,106 @@
+"""Everything that can happen to the control machine.
+
+`call` names the caller that waits for an `Answer` with the same number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from control.observed import AgentHello, Observation, Progress
+from control.views import Submission
+from shoal.model import MemberState
+from shoal.names import PipelineRef
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Somebody asks for a pipeline."""
+
+    call: int
+    submission: Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Somebody asks for the end of a pipeline."""
+
+    call: int
+    ref: PipelineRef
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Somebody takes a node out of service, or back into it."""
+
+    call: int
+    node: str
+    drained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """An agent introduces itself."""
+
+    call: int
+    hello: AgentHello
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """An agent says where attempts stand."""
+
+    call: int
+    node: str
+    session_id: str
+    observations: tuple[Observation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """The stream of a session broke or ended; the lease goes on."""
+
+    call: int
+    node: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """An agent is alive; has no effects."""
+
+    node: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """An agent reports counters."""
+
+    node: str
+    session_id: str
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class MemberVerdict:
+    """Gossip changed its mind about a member."""
+
+    member: str
+    state: MemberState
+
+
+Event = (
+    Submit
+    | Cancel
+    | Drain
+    | SessionOpened
+    | Observed
+    | SessionClosed
+    | Heartbeat
+    | Progressed
+    | MemberVerdict
+)
+"""The closed union of what happens."""

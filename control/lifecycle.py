@@ -1,0 +1,131 @@
+"""The lifecycles of attempts and jobs as tables; whatever is off the table raises.
+
+    QUEUED -> ASSIGNED -> PREPARING -> RUNNING -> DRAINING -> ARCHIVING -> SUCCEEDED
+                                                                       | FAILED | CANCELLED
+
+An attempt begins ASSIGNED and may besides become LOST. Its agent may report only the latest of
+several steps, so an attempt moves forward by any number of them. A job begins QUEUED, follows its
+current attempt, and goes back to QUEUED or RETRY_WAIT when that attempt fails or is lost.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from shoal.model import JobState, ReasonCode
+
+_S = JobState
+
+STEPS = (_S.ASSIGNED, _S.PREPARING, _S.RUNNING, _S.DRAINING, _S.ARCHIVING)
+"""The states in which an attempt is on its node, in order."""
+
+_ENDS = frozenset({_S.SUCCEEDED, _S.FAILED, _S.CANCELLED})
+
+ATTEMPT: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
+    {step: frozenset(STEPS[index + 1 :]) | _ENDS | {_S.LOST} for index, step in enumerate(STEPS)}
+    | {end: frozenset[JobState]() for end in (*_ENDS, _S.LOST)}
+)
+"""From the state of an attempt to the states that may follow."""
+
+JOB: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
+    {
+        _S.QUEUED: frozenset({_S.ASSIGNED, _S.CANCELLED}),
+        _S.RETRY_WAIT: frozenset({_S.QUEUED, _S.CANCELLED}),
+    }
+    | {
+        step: frozenset(STEPS[index + 1 :]) | _ENDS | {_S.QUEUED, _S.RETRY_WAIT}
+        for index, step in enumerate(STEPS)
+    }
+    | {end: frozenset[JobState]() for end in _ENDS}
+)
+"""From the state of a job to the states that may follow; LOST is never the state of a job."""
+
+PLACED = frozenset(STEPS)
+"""States with a current attempt."""
+
+CLAIMING = frozenset({_S.ASSIGNED, _S.PREPARING, _S.RUNNING})
+"""States in which an attempt claims resources: afterwards its program has ended."""
+
+STARTED = frozenset({_S.RUNNING, _S.DRAINING, _S.ARCHIVING})
+"""States that say that the program was started."""
+
+ENDED = _ENDS
+"""States after which nothing happens to a job."""
+
+UNCOUNTED = frozenset({ReasonCode.LOST, ReasonCode.REWIND, ReasonCode.FENCED})
+"""Failures that are nobody's fault: they do not use up the attempts that the spec grants."""
+
+
+class IllegalTransitionError(Exception):
+    """A step that is not on the table: a mistake in the control plane itself."""
+
+
+class Owner(enum.Enum):
+    """Who has to act next, so that nothing waits for nobody."""
+
+    SCHEDULER = "scheduler"
+    AGENT = "agent"
+    TIMER = "timer"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Who a waiting state waits for, and what ends the wait if that one stays silent."""
+
+    owner: Owner
+    deadline: str
+
+
+WAITS: Mapping[JobState, Wait] = MappingProxyType(
+    {
+        _S.QUEUED: Wait(Owner.SCHEDULER, "the next plan, at once after whatever may have made room"),
+        _S.ASSIGNED: Wait(Owner.AGENT, "assigned_seconds ends the session; the node's lease"),
+        _S.PREPARING: Wait(Owner.AGENT, "the node's lease"),
+        _S.RUNNING: Wait(Owner.AGENT, "the spec's timeout at the keeper; the node's lease"),
+        _S.DRAINING: Wait(Owner.AGENT, "the node's lease"),
+        _S.ARCHIVING: Wait(Owner.AGENT, "the node's lease"),
+        _S.RETRY_WAIT: Wait(Owner.TIMER, "retry_time"),
+    }
+)
+"""For each state that is not the end: its owner and its deadline."""
+
+
+def check_attempt(name: str, before: JobState, after: JobState) -> JobState:
+    """Return `after` if the attempt may go there.
+
+    Raises:
+        IllegalTransitionError: It may not.
+    """
+    return _check("attempt", ATTEMPT, name, before, after)
+
+
+def check_job(name: str, before: JobState, after: JobState) -> JobState:
+    """Return `after` if the job may go there.
+
+    Raises:
+        IllegalTransitionError: It may not.
+    """
+    return _check("job", JOB, name, before, after)
+
+
+def grows(before: JobState, after: JobState) -> bool:
+    """Whether `after` is news about an attempt in `before`; what is not is a repetition."""
+    return after in ATTEMPT.get(before, frozenset())
+
+
+def _check(
+    what: str,
+    table: Mapping[JobState, frozenset[JobState]],
+    name: str,
+    before: JobState,
+    after: JobState,
+) -> JobState:
+    if after not in table.get(before, frozenset()):
+        allowed = ", ".join(sorted(state.name for state in table.get(before, ()))) or "nothing"
+        raise IllegalTransitionError(
+            f"{what} {name} cannot go from {before.name} to {after.name}; allowed: {allowed}"
+        )
+    return after

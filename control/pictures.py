@@ -1,0 +1,83 @@
+"""Pictures of the machine's records for people, as `shoal.view` has them."""
+
+from __future__ import annotations
+
+from control.state import AttemptRecord, Cluster, JobRecord, NodeRecord, PipelineRecord
+from shoal.view import AttemptView, JobView, Manifest, NodeView, PipelineView
+
+
+def pipeline_view(pipeline: PipelineRecord) -> PipelineView:
+    """A pipeline with its jobs; the picture of a job is kept until `job.view` is cleared."""
+    return PipelineView(
+        id=pipeline.ref.pipeline,
+        namespace=pipeline.ref.namespace,
+        state=pipeline.state,
+        spec=pipeline.spec,
+        reason=pipeline.reason,
+        create_time=pipeline.create_time,
+        end_time=pipeline.end_time,
+        jobs=tuple(job.view or _job_view(job) for job in pipeline.jobs.values()),
+        revision=pipeline.revision,
+        final_event_id=pipeline.final_event_id,
+    )
+
+
+def node_view(cluster: Cluster, node: NodeRecord) -> NodeView:
+    """A node with what is claimed of it."""
+    return NodeView(
+        name=node.name,
+        connected=bool(node.session_id),
+        drained=node.drained,
+        member_state=node.member_state,
+        capacity=node.capacity,
+        claimed=cluster.snapshot(node).claimed,
+        labels=node.labels,
+        attempts=tuple(sorted(ref.name for ref in node.attempts)),
+        agent_version=node.agent_version,
+        architecture=node.architecture,
+        stream_address=node.stream_address,
+        last_seen_time=node.last_seen_time,
+        revision=node.revision,
+    )
+
+
+def _job_view(job: JobRecord) -> JobView:
+    manifest = job.manifest
+    job.view = JobView(
+        name=job.ref.name,
+        spec_name=job.spec.name,
+        state=job.state,
+        replica=job.replica,
+        reason=job.reason,
+        # Of a job that has ended, people want to know where it was.
+        node=job.attempts[-1].node if job.attempts and (job.attempt or job.ended) else "",
+        epoch=job.epoch,
+        attempts=tuple(_attempt_view(attempt) for attempt in job.attempts),
+        streams=job.streams,
+        manifest=None
+        if manifest is None
+        else Manifest(
+            key=manifest.key,
+            attempt=manifest.attempt.name,
+            epoch=manifest.attempt.epoch,
+            artifacts=manifest.artifacts,
+            commit_time=manifest.commit_time,
+        ),
+        progress=job.progress,
+        waiting_for=job.waiting_for,
+    )
+    return job.view
+
+
+def _attempt_view(attempt: AttemptRecord) -> AttemptView:
+    return AttemptView(
+        name=attempt.ref.name,
+        number=attempt.ref.number,
+        epoch=attempt.ref.epoch,
+        state=attempt.state,
+        node=attempt.node,
+        reason=attempt.reason,
+        create_time=attempt.create_time,
+        start_time=attempt.start_time,
+        end_time=attempt.end_time,
+    )

@@ -1,0 +1,83 @@
+"""What the scheduler decides from: nodes as they are, jobs that wait, and where neighbours are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from control.views import no_strings
+from shoal.model import NO_CAPACITY, Capacity
+from shoal.names import JobRef, PipelineRef
+from shoal.spec import Place, Resources
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """One node: what it has, what is claimed of it, and what is held against it.
+
+    `suspected` means that gossip doubts it although its session lives.
+    """
+
+    name: str
+    connected: bool
+    drained: bool
+    capacity: Capacity
+    claimed: Capacity = NO_CAPACITY
+    labels: Mapping[str, str] = field(default_factory=no_strings)
+    bundles: frozenset[str] = frozenset()
+    suspected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """An attempt of some pipeline that is on a node."""
+
+    node: str
+    spec_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A job that waits for a node.
+
+    Jobs of a pipeline with the same `gang` stream to each other, so they are placed together or
+    not at all. `pinned_node` is where it has to go, if anywhere; nodes in `avoid` lost it before.
+    """
+
+    ref: JobRef
+    spec_name: str
+    gang: str
+    resources: Resources
+    place: Place
+    bundle_digest: str = ""
+    pinned_node: str = ""
+    avoid: frozenset[str] = frozenset()
+
+
+def _nobody() -> Mapping[PipelineRef, tuple[Resident, ...]]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Nodes by name, and the placed attempts of each pipeline that has pending jobs."""
+
+    nodes: tuple[NodeState, ...]
+    residents: Mapping[PipelineRef, tuple[Resident, ...]] = field(default_factory=_nobody)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A decision: this job goes to that node."""
+
+    job: JobRef
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Placements in the order of the pending jobs, and for every other job why it waits."""
+
+    placed: tuple[Placed, ...]
+    waiting: Mapping[JobRef, str]

@@ -1,0 +1,328 @@
+"""What the control machine holds in memory: pipelines, jobs, attempts and nodes.
+
+Mutable, and changed by the machine alone. Monotonic times end in `_at`, wall times in `_time`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from control import lifecycle
+from control.desired import Assignment, Goal, LanePeer
+from control.lanes import Topology
+from control.scheduler.snapshot import NodeState, Pending, Resident
+from control.store.rows import (
+    AttemptRow,
+    JobRow,
+    ManifestRow,
+    NodeRow,
+    PipelineAdded,
+    PipelineRow,
+)
+from control.views import no_strings
+from shoal.model import (
+    NO_CAPACITY,
+    NO_REASON,
+    Capacity,
+    JobState,
+    MemberState,
+    PipelineState,
+    Reason,
+    StreamCounters,
+)
+from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.spec import Job, Pipeline
+from shoal.view import JobView
+
+
+@dataclass(slots=True, eq=False)
+class AttemptRecord:
+    """One try of a job on one node; `assignment` is what its agent is told, until that changes."""
+
+    ref: AttemptRef
+    node: str
+    state: JobState
+    create_time: datetime
+    reason: Reason = NO_REASON
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    assignment: Assignment | None = None
+
+    def move(self, state: JobState) -> None:
+        """Go to another state of the table.
+
+        Raises:
+            IllegalTransitionError: It is not on the table.
+        """
+        self.state = lifecycle.check_attempt(self.ref.name, self.state, state)
+
+    def row(self) -> AttemptRow:
+        """What is written down."""
+        return AttemptRow(
+            ref=self.ref,
+            node=self.node,
+            state=self.state,
+            create_time=self.create_time,
+            reason=self.reason,
+            start_time=self.start_time,
+            end_time=self.end_time,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class JobRecord:
+    """One replica of a job: `attempt` is the current one, `attempts` all of them."""
+
+    ref: JobRef
+    spec: Job
+    replica: int
+    state: JobState = JobState.QUEUED
+    reason: Reason = NO_REASON
+    epoch: int = 0
+    number: int = 0
+    failures: int = 0
+    losses: int = 0
+    retry_time: datetime | None = None
+    pinned_node: str = ""
+    avoid: tuple[str, ...] = ()
+    attempts: list[AttemptRecord] = field(default_factory=list[AttemptRecord])
+    attempt: AttemptRecord | None = None
+    manifest: ManifestRow | None = None
+    streams: tuple[StreamCounters, ...] = ()
+    progress: str = ""
+    waiting_for: str = ""
+    pending: Pending | None = None
+    view: JobView | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to it."""
+        return self.state in lifecycle.ENDED
+
+    def move(self, state: JobState) -> None:
+        """Go to another state of the table.
+
+        Raises:
+            IllegalTransitionError: It is not on the table.
+        """
+        self.state = lifecycle.check_job(self.ref.name, self.state, state)
+
+    def row(self) -> JobRow:
+        """What is written down."""
+        return JobRow(
+            ref=self.ref,
+            state=self.state,
+            reason=self.reason,
+            epoch=self.epoch,
+            number=self.number,
+            failures=self.failures,
+            losses=self.losses,
+            retry_time=self.retry_time,
+            pinned_node=self.pinned_node,
+            avoid=self.avoid,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class PipelineRecord:
+    """A submitted pipeline; `stop` is why its jobs have to end, `open_jobs` how many have not."""
+
+    ref: PipelineRef
+    position: int
+    request_id: str
+    spec: Pipeline
+    create_time: datetime
+    topology: Topology
+    jobs: dict[str, JobRecord]
+    open_jobs: int
+    state: PipelineState = PipelineState.QUEUED
+    reason: Reason = NO_REASON
+    stop: Reason | None = None
+    end_time: datetime | None = None
+    final_event_id: str = ""
+    revision: int = 0
+
+    @classmethod
+    def begin(cls, added: PipelineAdded, topology: Topology) -> PipelineRecord:
+        """A pipeline as it is right after its submission: all its jobs are queued."""
+        jobs = {
+            replica.id: JobRecord(
+                ref=JobRef(added.ref.namespace, added.ref.pipeline, replica.id),
+                spec=replica.job,
+                replica=replica.number,
+            )
+            for replica in topology.replicas.values()
+        }
+        return cls(
+            ref=added.ref,
+            position=added.position,
+            request_id=added.request_id,
+            spec=added.spec,
+            create_time=added.create_time,
+            topology=topology,
+            jobs=jobs,
+            open_jobs=len(jobs),
+        )
+
+    def row(self) -> PipelineRow:
+        """What is written down."""
+        return PipelineRow(
+            ref=self.ref,
+            state=self.state,
+            reason=self.reason,
+            stop=self.stop,
+            end_time=self.end_time,
+            final_event_id=self.final_event_id,
+        )
+
+    def residents(self) -> tuple[Resident, ...]:
+        """Where its attempts are."""
+        return tuple(
+            Resident(job.attempt.node, job.spec.name)
+            for job in self.jobs.values()
+            if job.attempt is not None
+        )
+
+    def pending(self, job: JobRecord) -> Pending:
+        """What the scheduler has to know of one of its jobs."""
+        if job.pending is None:
+            job.pending = Pending(
+                ref=job.ref,
+                spec_name=job.spec.name,
+                gang=self.topology.gangs[job.ref.job],
+                resources=job.spec.resources,
+                place=job.spec.place,
+                bundle_digest=self.spec.bundle_digest,
+                pinned_node=job.pinned_node,
+                avoid=frozenset(job.avoid),
+            )
+        return job.pending
+
+
+@dataclass(slots=True, eq=False)
+class NodeRecord:
+    """A machine that can run attempts; `attempts` are the current ones on it, by reference."""
+
+    name: str
+    agent_id: str = ""
+    capacity: Capacity = NO_CAPACITY
+    labels: Mapping[str, str] = field(default_factory=no_strings)
+    architecture: str = ""
+    stream_address: str = ""
+    agent_version: str = ""
+    member_name: str = ""
+    drained: bool = False
+    last_seen_time: datetime | None = None
+    bundles: frozenset[str] = frozenset()
+    session_id: str = ""
+    member_state: MemberState = MemberState.UNKNOWN
+    attempts: dict[AttemptRef, AttemptRecord] = field(
+        default_factory=dict[AttemptRef, AttemptRecord]
+    )
+    revision: int = 0
+    snapshot: NodeState | None = None
+
+    def row(self) -> NodeRow:
+        """What is written down."""
+        return NodeRow(
+            name=self.name,
+            agent_id=self.agent_id,
+            capacity=self.capacity,
+            labels=self.labels,
+            architecture=self.architecture,
+            stream_address=self.stream_address,
+            agent_version=self.agent_version,
+            member_name=self.member_name,
+            drained=self.drained,
+            last_seen_time=self.last_seen_time,
+        )
+
+    @classmethod
+    def load(cls, row: NodeRow) -> NodeRecord:
+        """A node as it was written down: nobody is connected."""
+        return cls(
+            name=row.name,
+            agent_id=row.agent_id,
+            capacity=row.capacity,
+            labels=row.labels,
+            architecture=row.architecture,
+            stream_address=row.stream_address,
+            agent_version=row.agent_version,
+            member_name=row.member_name,
+            drained=row.drained,
+            last_seen_time=row.last_seen_time,
+        )
+
+
+class Cluster:
+    """All pipelines and nodes, with the questions that concern several of them."""
+
+    def __init__(self) -> None:
+        self.pipelines: dict[PipelineRef, PipelineRecord] = {}
+        self.nodes: dict[str, NodeRecord] = {}
+        self.requests: dict[tuple[str, str], PipelineRef] = {}
+
+    def job(self, ref: JobRef) -> JobRecord | None:
+        """The job of that name, if there is one."""
+        pipeline = self.pipelines.get(ref.pipeline_ref)
+        return None if pipeline is None else pipeline.jobs.get(ref.job)
+
+    def claimed(self, node: NodeRecord) -> Capacity:
+        """What attempts on a node have claimed: those whose programs have not ended."""
+        cpus, memory_bytes = 0.0, 0
+        devices: list[str] = []
+        for attempt in node.attempts.values():
+            job = self.job(attempt.ref.job_ref)
+            if job is not None and attempt.state in lifecycle.CLAIMING:
+                cpus += job.spec.resources.cpus
+                memory_bytes += job.spec.resources.memory_bytes
+                devices.extend(job.spec.resources.devices)
+        return Capacity(cpus, memory_bytes, tuple(sorted(devices)))
+
+    def snapshot(self, node: NodeRecord) -> NodeState:
+        """What the scheduler has to know of a node; kept until `node.snapshot` is cleared."""
+        if node.snapshot is None:
+            node.snapshot = NodeState(
+                name=node.name,
+                connected=bool(node.session_id),
+                drained=node.drained,
+                capacity=node.capacity,
+                claimed=self.claimed(node),
+                labels=node.labels,
+                bundles=node.bundles,
+                suspected=node.member_state in _DOUBTED,
+            )
+        return node.snapshot
+
+    def peer(self, pipeline: PipelineRecord, job_id: str) -> LanePeer:
+        """Where a job of a pipeline stands, for the other ends of its lanes."""
+        job = pipeline.jobs[job_id]
+        done = job.state is JobState.SUCCEEDED
+        attempt = job.attempt
+        if attempt is None:
+            return LanePeer(epoch=job.epoch, done=done)
+        return LanePeer(self.nodes[attempt.node].stream_address, attempt.ref, job.epoch, done)
+
+    def assignment(self, attempt: AttemptRecord) -> Assignment:
+        """What the agent of a current attempt is told; kept until `attempt.assignment` is cleared."""
+        if attempt.assignment is None:
+            pipeline = self.pipelines[attempt.ref.job_ref.pipeline_ref]
+            job = pipeline.jobs[attempt.ref.job]
+            attempt.assignment = Assignment(
+                ref=attempt.ref,
+                job=job.spec,
+                replica=job.replica,
+                replicas=job.spec.replicas,
+                bundle_digest=pipeline.spec.bundle_digest,
+                goal=Goal.RUN if pipeline.stop is None else Goal.STOP,
+                lanes=pipeline.topology.lanes(
+                    attempt.ref.job, lambda other: self.peer(pipeline, other)
+                ),
+                replacement=attempt.ref.number > 1,
+            )
+        return attempt.assignment
+
+
+_DOUBTED = frozenset({MemberState.SUSPECT, MemberState.DEAD, MemberState.LEFT})
