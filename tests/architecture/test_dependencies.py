@@ -1,0 +1,89 @@
+"""Whatever is imported is declared by the distribution that imports it, and locked."""
+
+import ast
+import re
+import sys
+import tomllib
+from functools import lru_cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from tests.kit.tree import parsed, sources, text
+
+OURS = {"bench", "compose", "control", "edge_agent", "services", "shoal", "tests"}
+
+
+def test_the_sdk_imports_what_it_declares() -> None:
+    assert _undeclared(_sdk(), "sdk") == []
+
+
+def test_the_server_imports_what_it_declares() -> None:
+    declared = _sdk() | _server()
+    assert _undeclared(declared, "compose", "control", "edge_agent", "services") == []
+
+
+def test_tests_and_benchmarks_import_what_is_locked() -> None:
+    declared = _sdk() | _server() | _dev()
+    assert _undeclared(declared, "bench", "tests") == []
+
+
+def test_every_dependency_is_locked() -> None:
+    assert sorted((_sdk() | _server()) - _locked("server.lock") - {"shoal"}) == [], "`make lock`"
+    assert sorted((_sdk() | _server() | _dev()) - _locked("dev.lock") - {"shoal"}) == [], (
+        "`make lock`"
+    )
+
+
+def _undeclared(declared: set[str], *folders: str) -> list[str]:
+    return [
+        f"{path}:{statement.lineno}: {name}"
+        for path in sources(*folders)
+        for statement in parsed(path).body
+        for name in _imported(statement)
+        if name not in OURS and name not in sys.stdlib_module_names
+        if not _providers(name) & declared
+    ]
+
+
+def _imported(statement: ast.stmt) -> list[str]:
+    match statement:
+        case ast.Import(names=names):
+            return [alias.name.split(".")[0] for alias in names]
+        case ast.ImportFrom(module=str(module), level=0):
+            return [module.split(".")[0]]
+        case _:
+            return []
+
+
+def _providers(module: str) -> set[str]:
+    return {_name(distribution) for distribution in _distributions().get(module, [])}
+
+
+@lru_cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(packages_distributions())
+
+
+def _sdk() -> set[str]:
+    project = tomllib.loads(text(Path("sdk/pyproject.toml")))["project"]
+    return {_name(wanted) for wanted in project["dependencies"]}
+
+
+def _server() -> set[str]:
+    project = tomllib.loads(text(Path("pyproject.toml")))["project"]
+    return {_name(wanted) for wanted in project["dependencies"]}
+
+
+def _dev() -> set[str]:
+    groups = tomllib.loads(text(Path("pyproject.toml")))["dependency-groups"]
+    return {_name(wanted) for wanted in groups["dev"]}
+
+
+def _locked(lock: str) -> set[str]:
+    return set(re.findall(r"^([a-z0-9-]+)==", text(Path("requirements") / lock), re.MULTILINE))
+
+
+def _name(requirement: str) -> str:
+    """Return the normalized name at the head of a requirement (PEP 503)."""
+    name = re.split(r"[^A-Za-z0-9_.-]", requirement, maxsplit=1)[0]
+    return re.sub(r"[-_.]+", "-", name).lower()
