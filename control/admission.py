@@ -32,13 +32,14 @@ def refusal(submission: Submission) -> Refused | None:
     except InvalidNameError as error:
         return Refused(RefusalCode.INVALID_ARGUMENT, "INVALID_NAMESPACE", str(error))
     problems = check_pipeline(submission.spec)
-    if not problems:
+    first = next(iter(problems), None)
+    if first is None:
         return None
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return Refused(
         RefusalCode.INVALID_ARGUMENT,
         "INVALID_SPEC",
-        f"pipeline {submission.spec.name!r} cannot run: {problems[0]}{more}",
+        f"pipeline {submission.spec.name!r} cannot run: {first}{more}",
         {".".join(problem.path): problem.message for problem in problems[:PROBLEMS_MAX]},
     )
 

@@ -81,7 +81,9 @@ class Wait:
 
 WAITS: Mapping[JobState, Wait] = MappingProxyType(
     {
-        _S.QUEUED: Wait(Owner.SCHEDULER, "the next plan, at once after whatever may have made room"),
+        _S.QUEUED: Wait(
+            Owner.SCHEDULER, "the next plan, at once after whatever may have made room"
+        ),
         _S.ASSIGNED: Wait(Owner.AGENT, "assigned_seconds ends the session; the node's lease"),
         _S.PREPARING: Wait(Owner.AGENT, "the node's lease"),
         _S.RUNNING: Wait(Owner.AGENT, "the spec's timeout at the keeper; the node's lease"),

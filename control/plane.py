@@ -1,36 +1,99 @@
-"""The asyncio shell around the control machine: inbox, group commit, then the acts."""
+"""The asyncio shell around the control machine: inbox, group commit, then the acts.
+
+`run` takes everything that waits, lets the machine decide, commits all its rows in one transaction
+and only then acts: tells agents, shows views, answers callers. So nobody sees what is not recorded.
+
+If the store fails, nothing of the batch has happened: its callers are told, sessions and watches
+end, and the machine is built anew from what the store does remember as soon as it can be written
+again. Until then every request is refused with the store's own reason.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
+from itertools import count
 from types import TracebackType
-from typing import Self
+from typing import Self, assert_never
 
-from control.desired import DesiredUpdate
+from control import inbox
+from control.desired import Assignment, DesiredUpdate
+from control.effects import (
+    Answer,
+    Effect,
+    EndSession,
+    Record,
+    SetDesired,
+    ShowNode,
+    ShowPipeline,
+    Taken,
+)
+from control.errors import (
+    ClosingError,
+    ControlError,
+    PageTokenError,
+    SessionEndedError,
+    StoreFailedError,
+    UnknownNodeError,
+    UnknownPipelineError,
+)
+from control.machine import ControlMachine, MachineConfig
 from control.observed import AgentHello, Fenced, Observation, Progress
+from control.pictures import node_view, pipeline_view
+from control.store.rows import OutboxRow, Row
 from control.store.store import Store
 from control.views import Page, Refused, SnapshotEnd, Submission, SubmitResult
+from control.watch import Watched
+from services.runtime.log import fields
 from shoal.model import MemberState, PipelineState
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.view import Event, NodeVerdict, NodeView, PipelineView
 
+LOG = logging.getLogger(__name__)
+
+PAGE_SIZE = 100
+PAGE_SIZE_MAX = 1000
+
+AnswerValue = Taken | Refused | tuple[Fenced, ...] | ControlError | None
+
 
 @dataclass(frozen=True, slots=True)
-class PlaneConfig:
-    """What an operator may set; times in seconds."""
+class PlaneConfig(MachineConfig):
+    """What an operator may set, besides what `MachineConfig` has.
 
-    lease_seconds: float = 6.0
-    heartbeat_seconds: float = 1.0
+    Attributes:
+        calls_max: how many requests may wait for the next commit.
+        batch_max: how many of them one commit takes.
+        changes_kept: how many changes a watcher may resume after.
+        watch_pending_max: how many changes may wait for a watcher before it is cut off.
+        store_retry_seconds: how long a failed store is left alone.
+    """
+
+    calls_max: int = 4096
+    batch_max: int = 1024
+    changes_kept: int = 10_000
+    watch_pending_max: int = 4096
+    store_retry_seconds: float = 1.0
 
 
 class ControlPlane:
-    """Everything that the API and the dispatcher ask for. `async with` it, and let `run()` run.
+    """Everything that the API and the dispatcher ask for. `async with` it, and let `run` run.
 
-    Raises (any awaiting method): StoreFailedError when it could not be recorded, ClosingError.
+    Every awaiting method raises StoreFailedError when it could not be recorded, and ClosingError
+    when the control plane ends.
+
+    Args:
+        store: Where everything is written down; it stays its owner's.
+        config: What may be set.
+        clock: Seconds on a monotonic clock.
+        wall: The wall clock, aware and in UTC.
+        ids: Makes a random id of so many characters, `[a-z0-9]`.
     """
 
     def __init__(
@@ -42,15 +105,33 @@ class ControlPlane:
         wall: Callable[[], datetime],
         ids: Callable[[int], str],
     ) -> None:
-        """`clock`: monotonic seconds; `wall`: aware UTC; `ids`: a random id of so many characters."""
-        raise NotImplementedError
-
-    outbox_grown: asyncio.Event
-    """Set after each commit that added outbox rows; whoever publishes clears it."""
+        self._store = store
+        self._config = config
+        self._clock = clock
+        self._wall = wall
+        self._ids = ids
+        self.outbox_grown = asyncio.Event()
+        """Set after each commit that added outbox rows; whoever publishes clears it."""
+        self._machine: ControlMachine | None = None
+        self._broken: StoreFailedError | None = None
+        self._closing = False
+        self._room = asyncio.Semaphore(config.calls_max)
+        self._wake = asyncio.Event()
+        self._inbox: deque[inbox.Event] = deque()
+        # These come without anybody waiting, so that only the latest of each is kept.
+        self._verdicts: dict[str, MemberState] = {}
+        self._members: dict[str, MemberState] = {}
+        self._progress: dict[AttemptRef, inbox.Progressed] = {}
+        self._numbers = count(1)
+        self._calls: dict[int, asyncio.Future[AnswerValue]] = {}
+        self._feeds: dict[str, _Feed] = {}
+        self._pipelines, self._nodes = _views(config, 0)
+        self._positions: dict[PipelineRef, int] = {}
 
     async def __aenter__(self) -> Self:
         """Load the store."""
-        raise NotImplementedError
+        await self._load()
+        return self
 
     async def __aexit__(
         self,
@@ -58,114 +139,513 @@ class ControlPlane:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let go of waiters; the store stays its owner's."""
-        raise NotImplementedError
+        """Let go of everybody who waits."""
+        self._close()
 
     async def run(self) -> None:
         """Drive until cancelled."""
-        raise NotImplementedError
+        try:
+            while True:
+                if self._machine is None:
+                    await self._recover()
+                else:
+                    await self._wait(self._machine)
+                    await self._step(self._machine)
+                # One turn for everybody else, even when the inbox is never empty.
+                await asyncio.sleep(0)
+        finally:
+            self._close()
 
     # --- people
+
     async def submit(self, submissions: Sequence[Submission]) -> Sequence[SubmitResult | Refused]:
         """Record pipelines; durable when it returns; one answer each, in order."""
-        raise NotImplementedError
+        answers = await self._call_all([partial(_submit, one) for one in submissions])
+        return [self._submitted(answer) for answer in answers]
 
     async def cancel(self, ref: PipelineRef, reason: str) -> PipelineView:
-        """Ask for the end of a pipeline. UnknownPipelineError."""
-        raise NotImplementedError
+        """Ask for the end of a pipeline; returns when that is recorded.
+
+        Raises:
+            UnknownPipelineError: There is none of that name.
+        """
+        await self._call(lambda call: inbox.Cancel(call, ref, reason))
+        return self.pipeline(ref)
 
     def pipeline(self, ref: PipelineRef) -> PipelineView:
-        """UnknownPipelineError."""
-        raise NotImplementedError
+        """Return one pipeline.
+
+        Raises:
+            UnknownPipelineError: There is none of that name.
+        """
+        view = self._pipelines.views.get(ref)
+        if view is None:
+            raise UnknownPipelineError(
+                f"namespace {ref.namespace!r} has no pipeline {ref.pipeline!r}: "
+                "it was never submitted there, or it ended long ago"
+            )
+        return view
 
     def pipelines(
         self,
         namespace: str,
         states: frozenset[PipelineState] = frozenset(),
-        page_size: int = 100,
+        page_size: int = PAGE_SIZE,
         page_token: str = "",
     ) -> Page[PipelineView]:
-        """Newest first. PageTokenError."""
-        raise NotImplementedError
+        """List pipelines, newest first; no states means all.
+
+        Raises:
+            PageTokenError: The token is from nowhere.
+        """
+        before = _token(page_token)
+        size = _size(page_size)
+        found: list[PipelineView] = []
+        last = 0
+        views = self._pipelines.views
+        for ref, position in reversed(self._positions.items()):
+            view = views[ref]
+            if ref.namespace != namespace or (before and position >= before):
+                continue
+            if states and view.state not in states:
+                continue
+            if len(found) == size:
+                return Page(tuple(found), str(last))
+            found.append(view)
+            last = position
+        return Page(tuple(found))
 
     def explain(self, ref: JobRef) -> Sequence[NodeVerdict]:
-        """One sentence a node. UnknownPipelineError, UnknownJobError."""
-        raise NotImplementedError
+        """Say for each node in one sentence why a job is or is not placed there.
+
+        Raises:
+            UnknownPipelineError: There is no such pipeline.
+            UnknownJobError: It has no such job.
+            StoreFailedError: The store is away.
+        """
+        return self._present().explain(ref)
 
     async def events(
         self,
         namespace: str,
         pipeline: str = "",
-        page_size: int = 100,
+        page_size: int = PAGE_SIZE,
         page_token: str = "",
     ) -> Page[Event]:
-        """Oldest first, kept and published ones; `pipeline` is an id. PageTokenError."""
-        raise NotImplementedError
+        """List events, kept and published ones, oldest first; `pipeline` is an id or empty.
 
-    def watch_pipelines(
-        self, namespace: str, pipeline: str = "", since_revision: int = 0
-    ) -> AbstractAsyncContextManager[AsyncIterator[PipelineView | SnapshotEnd]]:
-        """Snapshot, SnapshotEnd, changes; a known `since_revision` skips the snapshot.
-
-        The iterator raises WatcherTooSlowError or ClosingError. Every item has `.revision`.
+        Raises:
+            PageTokenError: The token is from nowhere.
         """
-        raise NotImplementedError
+        after = _token(page_token)
+        size = _size(page_size)
+        found = await self._store.events(namespace, pipeline, after, size + 1)
+        items = tuple(found[:size])
+        return Page(items, str(items[-1].sequence) if len(found) > size else "")
+
+    @asynccontextmanager
+    async def watch_pipelines(
+        self, namespace: str, pipeline: str = "", since_revision: int = 0
+    ) -> AsyncIterator[AsyncIterator[PipelineView | SnapshotEnd]]:
+        """Watch the pipelines of a namespace, or one: snapshot, SnapshotEnd, changes.
+
+        A `since_revision` that is still known leaves the snapshot and its mark out. The iterator
+        raises WatcherTooSlowError, StoreFailedError or ClosingError. Every item has a revision.
+        """
+        self._check_open()
+
+        def match(ref: PipelineRef) -> bool:
+            return ref.namespace == namespace and pipeline in {"", ref.pipeline}
+
+        with self._pipelines.watch(since_revision, match) as changes:
+            yield changes
 
     # --- nodes
+
     def node(self, name: str) -> NodeView:
-        """UnknownNodeError."""
-        raise NotImplementedError
+        """Return one node.
+
+        Raises:
+            UnknownNodeError: No agent of that name ever connected.
+        """
+        view = self._nodes.views.get(name)
+        if view is None:
+            known = ", ".join(sorted(self._nodes.views)) or "none yet"
+            raise UnknownNodeError(f"no node {name!r}: known nodes are {known}")
+        return self._seen(view)
 
     def nodes(self) -> Sequence[NodeView]:
-        """All, by name."""
-        raise NotImplementedError
+        """All nodes, by name."""
+        return [self._seen(view) for _, view in sorted(self._nodes.views.items())]
 
-    def watch_nodes(
+    @asynccontextmanager
+    async def watch_nodes(
         self, since_revision: int = 0
-    ) -> AbstractAsyncContextManager[AsyncIterator[NodeView | SnapshotEnd]]:
-        """Like `watch_pipelines`."""
-        raise NotImplementedError
+    ) -> AsyncIterator[AsyncIterator[NodeView | SnapshotEnd]]:
+        """Watch all nodes, as `watch_pipelines` does pipelines."""
+        self._check_open()
+        with self._nodes.watch(since_revision, lambda _: True) as changes:
+            yield changes
 
     async def drain(self, name: str, *, drained: bool) -> NodeView:
-        """Stop placing on a node, or take it back. UnknownNodeError."""
-        raise NotImplementedError
+        """Stop placing on a node, or take it back.
+
+        Raises:
+            UnknownNodeError: No agent of that name ever connected.
+        """
+        await self._call(lambda call: inbox.Drain(call, name, drained))
+        return self.node(name)
 
     # --- agents
+
     async def open_session(self, hello: AgentHello, session_id: str) -> Sequence[Fenced]:
-        """Commit the node's record and what it says of its attempts; replaces an older session."""
-        raise NotImplementedError
+        """Record a node and what it says of its attempts; replaces an older session of the node.
+
+        Raises:
+            HelloRefusedError: The node cannot be recorded.
+        """
+        value = await self._call(lambda call: inbox.SessionOpened(call, hello, session_id))
+        return value if isinstance(value, tuple) else ()
 
     async def observe(
         self, node: str, session_id: str, observations: Sequence[Observation]
     ) -> Sequence[Fenced]:
-        """Commit observations; returns those that are stale. SessionEndedError."""
-        raise NotImplementedError
+        """Record observations; returns those that were refused because they are stale.
+
+        Raises:
+            SessionEndedError: The session is over.
+        """
+        seen = tuple(observations)
+        value = await self._call(lambda call: inbox.Observed(call, node, session_id, seen))
+        return value if isinstance(value, tuple) else ()
 
     def heartbeat(self, node: str, session_id: str) -> None:
-        """Renew the lease; a session that has ended is ignored."""
-        raise NotImplementedError
+        """Renew a lease at once, even while a commit is under way; ignored if the session is over."""
+        if self._machine is not None:
+            self._machine.handle(inbox.Heartbeat(node, session_id), self._clock())
 
     def progress(self, node: str, session_id: str, progress: Progress) -> None:
-        """Take counters; stale ones are ignored."""
-        raise NotImplementedError
+        """Take counters of an attempt; ignored if they are stale."""
+        if self._machine is not None and self.is_current(node, progress.ref):
+            self._progress[progress.ref] = inbox.Progressed(node, session_id, progress)
+            self._wake.set()
 
     async def close_session(self, node: str, session_id: str) -> None:
-        """The stream broke or ended; the lease goes on."""
-        raise NotImplementedError
+        """Say that the stream broke or ended; the lease goes on."""
+        await self._call(lambda call: inbox.SessionClosed(call, node, session_id))
 
-    def desired(self, node: str, session_id: str) -> AsyncIterator[DesiredUpdate]:
-        """First a snapshot, then deltas, coalesced; raises SessionEndedError when it is over.
+    async def desired(self, node: str, session_id: str) -> AsyncGenerator[DesiredUpdate, None]:
+        """Follow what should run on a node: first a snapshot, then deltas, coalesced.
 
-        It ends that way when the session is replaced, its lease runs out, or the store failed;
-        the dispatcher then ends the stream, and the agent dials again.
+        Raises:
+            SessionEndedError: The session was replaced, its lease ran out, it was closed, or the
+                store failed: the stream is to be ended, and the agent dials again.
         """
-        raise NotImplementedError
+        feed = self._feeds.get(node)
+        if feed is None or feed.session_id != session_id:
+            raise SessionEndedError(f"this session of node {node} is over: dial again")
+        sent: Mapping[AttemptRef, Assignment] | None = None
+        while True:
+            if feed.over:
+                raise SessionEndedError(feed.over)
+            wanted, revision = feed.wanted, feed.revision
+            update = _update(sent, wanted, revision)
+            if update is not None:
+                yield update
+            sent = wanted
+            if feed.wanted is wanted and not feed.over:
+                # No deadline: nothing may change for days; the caller's cancellation ends it.
+                feed.changed.clear()
+                await feed.changed.wait()
 
     def is_current(self, node: str, ref: AttemptRef) -> bool:
-        """Whether this attempt is placed on this node and not ended: uploads and logs are taken."""
-        raise NotImplementedError
+        """Whether this attempt is the placed one of its job, and on this node."""
+        if self._machine is None:
+            return False
+        record = self._machine.cluster.nodes.get(node)
+        return record is not None and ref in record.attempts
 
     # --- membership
+
     def member_verdict(self, member: str, state: MemberState) -> None:
-        """What gossip believes of a member, by its member name (a node's Hello names it)."""
-        raise NotImplementedError
+        """Take what gossip believes of a member, by the member name that a node's Hello gave."""
+        self._members[member] = self._verdicts[member] = state
+        self._wake.set()
+
+    # --- the loop
+
+    async def _wait(self, machine: ControlMachine) -> None:
+        deadline = machine.deadline()
+        if self._inbox or self._verdicts or self._progress:
+            return
+        within = None if deadline is None else deadline - self._clock()
+        if within is not None and within <= 0:
+            return
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(within):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _step(self, machine: ControlMachine) -> None:
+        """Take what waits, decide, record, act."""
+        effects: list[Effect] = []
+        now = self._clock()
+        self._tick(machine, now, effects)  # first, or a busy inbox would starve the timers
+        for event in self._take():
+            effects += machine.handle(event, now)
+        self._tick(machine, now, effects)  # places what has just come
+        rows: list[Row] = []
+        for effect in effects:
+            if isinstance(effect, Record):
+                rows += effect.rows
+        if rows:
+            try:
+                await self._store.commit(rows)
+            except StoreFailedError as error:
+                self._fail(error)
+                return
+        self._act(machine, effects)
+        if any(isinstance(row, OutboxRow) for row in rows):
+            self.outbox_grown.set()
+
+    @staticmethod
+    def _tick(machine: ControlMachine, now: float, effects: list[Effect]) -> None:
+        deadline = machine.deadline()
+        if deadline is not None and deadline <= now:
+            effects += machine.tick(now)
+
+    def _take(self) -> Iterable[inbox.Event]:
+        for member, state in self._verdicts.items():
+            yield inbox.MemberVerdict(member, state)
+        self._verdicts.clear()
+        for _ in range(min(len(self._inbox), self._config.batch_max)):
+            yield self._inbox.popleft()
+        yield from self._progress.values()
+        self._progress.clear()
+
+    def _act(self, machine: ControlMachine, effects: Sequence[Effect]) -> None:
+        """Do everything but answering, then answer: who is answered finds it done."""
+        answers: list[Answer] = []
+        desired: dict[str, None] = {}
+        nodes: dict[str, None] = {}
+        pipelines: dict[PipelineRef, bool] = {}
+        for effect in effects:
+            match effect:
+                case Record():
+                    pass  # done already
+                case EndSession(node, session_id, why):
+                    LOG.warning("session ended", extra=fields(node=node, why=why))
+                    self._end_feed(node, session_id, why)
+                case SetDesired(node):
+                    desired[node] = None
+                case ShowNode(name):
+                    nodes[name] = None
+                case ShowPipeline(ref, gone):
+                    pipelines[ref] = gone
+                case Answer():
+                    answers.append(effect)
+                case _:
+                    assert_never(effect)
+        for name in desired:
+            self._set_desired(machine, name)
+        for name in nodes:
+            self._show_node(machine, name)
+        for ref, gone in pipelines.items():
+            self._show_pipeline(machine, ref, gone=gone)
+        for answer in answers:
+            future = self._calls.get(answer.call)
+            if future is not None and not future.done():
+                future.set_result(answer.value)
+
+    def _set_desired(self, machine: ControlMachine, name: str) -> None:
+        session_id = machine.session(name)
+        feed = self._feeds.get(name)
+        if not session_id:
+            return
+        if feed is None or feed.session_id != session_id:
+            feed = self._feeds[name] = _Feed(session_id)
+        feed.wanted = machine.desired(name)
+        feed.revision = machine.revision
+        feed.changed.set()
+
+    def _end_feed(self, name: str, session_id: str, why: str) -> None:
+        feed = self._feeds.get(name)
+        if feed is not None and feed.session_id == session_id:
+            del self._feeds[name]
+            feed.over = why
+            feed.changed.set()
+
+    def _show_node(self, machine: ControlMachine, name: str) -> None:
+        feed = self._feeds.get(name)
+        if feed is not None and machine.session(name) != feed.session_id:
+            self._end_feed(name, feed.session_id, f"the session of node {name} was closed")
+        self._nodes.show(name, node_view(machine.cluster, machine.cluster.nodes[name]))
+
+    def _show_pipeline(self, machine: ControlMachine, ref: PipelineRef, *, gone: bool) -> None:
+        if gone:
+            self._pipelines.forget(ref)
+            self._positions.pop(ref, None)
+            return
+        record = machine.cluster.pipelines[ref]
+        self._positions[ref] = record.position
+        self._pipelines.show(ref, pipeline_view(record))
+
+    # --- calls
+
+    async def _call(self, make: Callable[[int], inbox.Event]) -> AnswerValue:
+        (value,) = await self._call_all([make])
+        if isinstance(value, ControlError):
+            raise value
+        return value
+
+    async def _call_all(
+        self, makes: Sequence[Callable[[int], inbox.Event]]
+    ) -> Sequence[AnswerValue]:
+        async with self._room:
+            self._check_open()
+            calls = {next(self._numbers): make for make in makes}
+            loop = asyncio.get_running_loop()
+            futures: list[asyncio.Future[AnswerValue]] = [loop.create_future() for _ in calls]
+            self._calls.update(zip(calls, futures, strict=True))
+            self._inbox.extend(make(call) for call, make in calls.items())
+            self._wake.set()
+            try:
+                # No deadline: the loop answers after its next commit, or fails everybody.
+                return await asyncio.gather(*futures)
+            finally:
+                for call in calls:
+                    self._calls.pop(call, None)
+
+    def _submitted(self, answer: AnswerValue) -> SubmitResult | Refused:
+        match answer:
+            case Taken(ref, repeated):
+                return SubmitResult(self.pipeline(ref), repeated)
+            case Refused():
+                return answer
+            case _:
+                raise TypeError(f"a submission was answered with {answer!r}")
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise ClosingError("the control plane is shutting down: try again in a moment")
+        if self._broken is not None:
+            raise StoreFailedError(str(self._broken))
+
+    def _present(self) -> ControlMachine:
+        self._check_open()
+        if self._machine is None:
+            raise ClosingError("the control plane has not begun: enter it with `async with`")
+        return self._machine
+
+    # --- beginning, failing, ending
+
+    async def _load(self) -> None:
+        loaded = await self._store.load()
+        machine = ControlMachine(
+            self._config, loaded, self._clock(), wall=self._wall, ids=self._ids
+        )
+        self._pipelines, self._nodes = _views(self._config, machine.revision)
+        self._positions = {}
+        for ref, pipeline in machine.cluster.pipelines.items():
+            self._positions[ref] = pipeline.position
+            self._pipelines.begin(ref, pipeline_view(pipeline))
+        for name, node in machine.cluster.nodes.items():
+            self._nodes.begin(name, node_view(machine.cluster, node))
+        self._verdicts = dict(self._members)  # gossip says things only once
+        self._machine = machine
+        self._broken = None
+        self.outbox_grown.set()  # what an earlier process left behind has to leave too
+
+    def _fail(self, error: StoreFailedError) -> None:
+        """Nothing of this batch has happened: forget the machine that thinks it has."""
+        LOG.error("store failed", extra=fields(error=str(error)))
+        self._machine = None
+        self._broken = error
+        self._let_go(error)
+
+    def _let_go(self, error: ControlError) -> None:
+        self._inbox.clear()
+        self._progress.clear()
+        for future in self._calls.values():
+            if not future.done():
+                future.set_exception(type(error)(str(error)))
+        for name, feed in tuple(self._feeds.items()):
+            self._end_feed(name, feed.session_id, str(error))
+        self._pipelines.cut_off(error)
+        self._nodes.cut_off(error)
+
+    async def _recover(self) -> None:
+        await asyncio.sleep(self._config.store_retry_seconds)
+        try:
+            await self._load()
+        except StoreFailedError as error:
+            self._broken = error
+            LOG.error("store still fails", extra=fields(error=str(error)))  # noqa: TRY400 -- the message says it all
+        else:
+            LOG.info("store works again")
+
+    def _close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._let_go(ClosingError("the control plane is shutting down: try again in a moment"))
+
+    def _seen(self, view: NodeView) -> NodeView:
+        node = self._machine.cluster.nodes.get(view.name) if self._machine else None
+        return view if node is None else replace(view, last_seen_time=node.last_seen_time)
+
+
+class _Feed:
+    """What is to be sent in one session; `wanted` is replaced, never changed."""
+
+    __slots__ = ("changed", "over", "revision", "session_id", "wanted")
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        self.wanted: Mapping[AttemptRef, Assignment] = {}
+        self.revision = 0
+        self.changed = asyncio.Event()
+        self.over = ""
+
+
+def _views(
+    config: PlaneConfig, revision: int
+) -> tuple[Watched[PipelineRef, PipelineView], Watched[str, NodeView]]:
+    kept, pending = config.changes_kept, config.watch_pending_max
+    return (
+        Watched(revision, changes_kept=kept, pending_max=pending),
+        Watched(revision, changes_kept=kept, pending_max=pending),
+    )
+
+
+def _submit(submission: Submission, call: int) -> inbox.Submit:
+    return inbox.Submit(call, submission)
+
+
+def _update(
+    sent: Mapping[AttemptRef, Assignment] | None,
+    wanted: Mapping[AttemptRef, Assignment],
+    revision: int,
+) -> DesiredUpdate | None:
+    if sent is None:
+        return DesiredUpdate(revision, snapshot=True, assignments=tuple(wanted.values()))
+    changed = tuple(one for ref, one in wanted.items() if sent.get(ref) != one)
+    removed = tuple(ref for ref in sent if ref not in wanted)
+    if not changed and not removed:
+        return None
+    return DesiredUpdate(revision, snapshot=False, assignments=changed, removed=removed)
+
+
+def _size(page_size: int) -> int:
+    return PAGE_SIZE if page_size <= 0 else min(page_size, PAGE_SIZE_MAX)
+
+
+def _token(page_token: str) -> int:
+    if not page_token:
+        return 0
+    if not page_token.isdecimal() or len(page_token) > 18:
+        raise PageTokenError(
+            f"page token {page_token!r} is none of ours: use the one of the last answer, unchanged"
+        )
+    return int(page_token)

@@ -18,6 +18,7 @@ from shoal.view import PipelineView
 
 ItemT = TypeVar("ItemT")
 
+
 def no_strings() -> Mapping[str, str]:
     """An empty mapping that nobody can fill."""
     return MappingProxyType({})

@@ -1,0 +1,260 @@
+"""The embedded store: SQLite in WAL mode with `synchronous=FULL`.
+
+One thread writes: it drains a bounded queue into one transaction and resolves every waiter after
+the commit, so that many commits cost one fsync (https://www.sqlite.org/wal.html). Another thread
+reads on a connection of its own, which in WAL mode neither waits for the writer nor stops it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from control.errors import StoreFailedError
+from control.store import schema, statements
+from control.store.rows import Loaded, OutboxRow, Row
+from shoal.view import Event
+from shoal.wire import WireError
+
+ResultT = TypeVar("ResultT")
+
+Work = Callable[[sqlite3.Connection], None]
+
+_Item = tuple[Work, "Future[None]"]
+
+BUSY_SECONDS = 5.0
+"""How long another program with the file open (a backup, say) is waited for."""
+
+
+class SqliteStore:
+    """A `Store` in one file. `async with` it; it belongs to one process at a time.
+
+    Args:
+        path: The database file; its folder exists.
+        queue_size: How many transactions may wait.
+        batch_size: How many of them become one.
+        events_kept: About how many published events stay readable.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        queue_size: int = 1024,
+        batch_size: int = 512,
+        events_kept: int = 100_000,
+    ) -> None:
+        self._path = path
+        self._batch_size = batch_size
+        self._events_kept = events_kept
+        self._room = asyncio.Semaphore(queue_size)
+        # One more, for the end.
+        self._queue: queue.Queue[_Item | None] = queue.Queue(queue_size + 1)
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
+        self._writer: threading.Thread | None = None
+        self._lock: int | None = None
+        self._read_connection: sqlite3.Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the file, and make or check its tables.
+
+        Raises:
+            StoreFailedError: The file cannot be used, belongs to another controller, or was
+                written by a newer version.
+        """
+        try:
+            await asyncio.to_thread(self._open)
+        except (OSError, sqlite3.Error) as error:
+            self._unlock()
+            raise self._failed("open", error) from error
+        except StoreFailedError:
+            self._unlock()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Write what waits, then close."""
+        await asyncio.to_thread(self._close)
+
+    async def load(self) -> Loaded:
+        """Read everything, and count this start durably."""
+        await self._write(statements.count_start)
+        try:
+            return await self._read(statements.load)
+        except WireError as error:
+            raise self._failed("read", error) from error
+
+    async def commit(self, rows: Sequence[Row]) -> None:
+        """Write all rows in one transaction."""
+        await self._write(lambda connection: statements.write(connection, rows))
+
+    async def outbox(self, limit: int = 100, after: int = 0) -> Sequence[OutboxRow]:
+        """Return what has not left yet with a sequence above `after`, in order."""
+        return await self._read(lambda connection: statements.outbox(connection, after, limit))
+
+    async def mark_published(self, sequences: Sequence[int]) -> None:
+        """Let go of rows that have left."""
+        await self._write(
+            lambda connection: statements.mark_published(connection, sequences, self._events_kept)
+        )
+
+    async def events(
+        self, namespace: str, pipeline: str, after: int, limit: int
+    ) -> Sequence[Event]:
+        """Return events with a sequence above `after`, in order."""
+        return await self._read(
+            lambda connection: statements.events(connection, namespace, pipeline, after, limit)
+        )
+
+    # --- threads
+
+    async def _write(self, work: Work) -> None:
+        if self._writer is None:
+            raise StoreFailedError(f"store {self._path} is closed: open it with `async with`")
+        done: Future[None] = Future()
+        async with self._room:
+            self._queue.put_nowait((work, done))
+            await asyncio.wrap_future(done)
+
+    async def _read(self, work: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+        connection = self._read_connection
+        if connection is None:
+            raise StoreFailedError(f"store {self._path} is closed: open it with `async with`")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._reader, work, connection)
+        except sqlite3.Error as error:
+            raise self._failed("read", error) from error
+
+    def _open(self) -> None:
+        self._take_lock()
+        connection = self._connect()
+        try:
+            self._prepare(connection)
+            self._read_connection = self._connect()
+        except BaseException:
+            connection.close()
+            raise
+        self._writer = threading.Thread(
+            target=self._drain, args=(connection,), name="store-writer", daemon=True
+        )
+        self._writer.start()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > schema.VERSION:
+            raise StoreFailedError(
+                f"store {self._path} has schema version {version}, this program knows "
+                f"{schema.VERSION}: use the newer program, or another --state folder"
+            )
+        if version == 0:
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {schema.TABLES} PRAGMA user_version = {schema.VERSION}; COMMIT;"
+            )
+
+    def _take_lock(self) -> None:
+        lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise StoreFailedError(
+                f"store {self._path} belongs to a controller that is running: "
+                "end that one, or use another --state folder"
+            ) from error
+        self._lock = lock
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._queue.put(None)
+            self._writer.join()
+            self._writer = None
+        self._reader.shutdown()
+        if self._read_connection is not None:
+            self._read_connection.close()
+            self._read_connection = None
+        self._unlock()
+
+    def _drain(self, connection: sqlite3.Connection) -> None:
+        """Run the writer's thread until it finds the mark of the end."""
+        going = True
+        while going:
+            first = self._queue.get()
+            items: list[_Item] = []
+            while first is not None:
+                if first[1].set_running_or_notify_cancel():
+                    items.append(first)
+                if len(items) >= self._batch_size:
+                    break
+                try:
+                    first = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+            else:
+                going = False
+            self._settle(connection, items)
+        with suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+
+    def _settle(self, connection: sqlite3.Connection, items: Sequence[_Item]) -> None:
+        """Commit items together; if that fails, one by one, so that each gets its own answer."""
+        if not items:
+            return
+        error = self._transact(connection, [work for work, _ in items])
+        if error is not None and len(items) > 1:
+            for item in items:
+                self._settle(connection, [item])
+            return
+        for _, done in items:
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(self._failed("write", error))
+
+    @staticmethod
+    def _transact(connection: sqlite3.Connection, works: Sequence[Work]) -> Exception | None:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for work in works:
+                work(connection)
+            connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 -- whatever it was, the waiters have to know
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            return error
+        return None
+
+    def _failed(self, what: str, error: Exception) -> StoreFailedError:
+        return StoreFailedError(
+            f"store {self._path} could not {what}: {error}; "
+            "look at the disk's space, its health and the file's permissions"
+        )

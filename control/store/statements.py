@@ -1,0 +1,429 @@
+"""Rows to and from the tables of the SQLite store."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any, cast
+
+from control.store.rows import (
+    AttemptRow,
+    Forgotten,
+    JobRow,
+    Loaded,
+    ManifestRow,
+    NodeRow,
+    OutboxKind,
+    OutboxRow,
+    PipelineAdded,
+    PipelineRow,
+    Row,
+)
+from shoal.model import Artifact, Capacity, JobState, PipelineState, Reason, ReasonCode
+from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.v1 import spec_pb2
+from shoal.view import Event
+from shoal.wire import decode_pipeline_spec, encode_pipeline_spec
+
+Values = tuple[Any, ...]
+"""What is bound to the question marks of one statement, or one row of an answer."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def write(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    """Write rows, whatever their kinds, in the order in which they may depend on each other."""
+    kinds: dict[type[Row], list[Any]] = {}
+    for row in rows:
+        kinds.setdefault(type(row), []).append(row)
+    for kind, statements in _STATEMENTS.items():
+        found = kinds.get(kind)
+        if found:
+            for statement, values in statements:
+                connection.executemany(statement, values(found))
+
+
+def load(connection: sqlite3.Connection) -> Loaded:
+    """Read everything, in the order that `Loaded` promises."""
+    return Loaded(
+        generation=_one(connection, "SELECT value FROM meta WHERE name = 'generation'"),
+        next_sequence=_next(connection, "outbox"),
+        next_position=_next(connection, "pipelines"),
+        added=tuple(map(_added, connection.execute(_ADDED))),
+        pipelines=tuple(map(_pipeline, connection.execute(_PIPELINES))),
+        jobs=tuple(map(_job, connection.execute("SELECT * FROM jobs"))),
+        attempts=tuple(map(_attempt, connection.execute(_ATTEMPTS))),
+        manifests=tuple(map(_manifest, connection.execute("SELECT * FROM manifests"))),
+        nodes=tuple(map(_node, connection.execute("SELECT * FROM nodes ORDER BY name"))),
+    )
+
+
+def count_start(connection: sqlite3.Connection) -> None:
+    """Remember that the control plane started once more."""
+    connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'generation'")
+
+
+def outbox(connection: sqlite3.Connection, after: int, limit: int) -> tuple[OutboxRow, ...]:
+    """Read what has not left yet."""
+    found = connection.execute(
+        "SELECT sequence, kind, namespace, subject, id, time, data, type, key FROM outbox "
+        "WHERE published = 0 AND sequence > ? ORDER BY sequence LIMIT ?",
+        (after, limit),
+    )
+    return tuple(
+        OutboxRow(
+            sequence=sequence,
+            kind=OutboxKind(kind),
+            namespace=namespace,
+            subject=subject,
+            id=row_id,
+            time=_moment(time),
+            data=data,
+            type=row_type,
+            key=key,
+        )
+        for sequence, kind, namespace, subject, row_id, time, data, row_type, key in found
+    )
+
+
+def events(
+    connection: sqlite3.Connection, namespace: str, pipeline: str, after: int, limit: int
+) -> tuple[Event, ...]:
+    """Read events of a namespace, or of one pipeline in it."""
+    found = connection.execute(
+        "SELECT id, type, subject, time, data, sequence, published FROM outbox "
+        "WHERE kind = 'event' AND namespace = ? AND (? = '' OR pipeline = ?) AND sequence > ? "
+        "ORDER BY sequence LIMIT ?",
+        (namespace, pipeline, pipeline, after, limit),
+    )
+    return tuple(
+        Event(
+            id=row_id,
+            type=row_type,
+            subject=subject,
+            time=_moment(time),
+            data_json=data,
+            sequence=sequence,
+            published=bool(published),
+        )
+        for row_id, row_type, subject, time, data, sequence, published in found
+    )
+
+
+def mark_published(
+    connection: sqlite3.Connection, sequences: Sequence[int], events_kept: int
+) -> None:
+    """Manifests that have left are deleted, events stay readable until newer ones push them out."""
+    numbers = [(sequence,) for sequence in sequences]
+    connection.executemany("DELETE FROM outbox WHERE sequence = ? AND kind = 'manifest'", numbers)
+    connection.executemany("UPDATE outbox SET published = 1 WHERE sequence = ?", numbers)
+    connection.execute(
+        "DELETE FROM outbox WHERE published = 1 "
+        "AND sequence <= (SELECT seq FROM sqlite_sequence WHERE name = 'outbox') - ?",
+        (events_kept,),
+    )
+
+
+# --- writing
+
+_ADD_PIPELINE = (
+    "INSERT INTO pipelines (position, namespace, id, request_id, spec, create_time, state) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_ADD_REQUEST = "INSERT INTO requests VALUES (?, ?, ?)"
+_SET_PIPELINE = (
+    "UPDATE pipelines SET state = ?, reason_code = ?, reason_number = ?, reason_message = ?, "
+    "stopped = ?, stop_code = ?, stop_number = ?, stop_message = ?, end_time = ?, "
+    "final_event_id = ? WHERE namespace = ? AND id = ?"
+)
+_SET_JOB = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SET_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_MANIFEST = "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_SET_NODE = "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_OUTBOX = (
+    "INSERT INTO outbox (sequence, kind, namespace, pipeline, subject, id, type, time, key, data) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+def _added_values(rows: Sequence[PipelineAdded]) -> Iterator[Values]:
+    for row in rows:
+        spec = encode_pipeline_spec(row.spec).SerializeToString(deterministic=True)
+        yield (
+            row.position,
+            row.ref.namespace,
+            row.ref.pipeline,
+            row.request_id,
+            spec,
+            _micros(row.create_time),
+            int(PipelineState.QUEUED),
+        )
+
+
+def _request_values(rows: Sequence[PipelineAdded]) -> Iterator[Values]:
+    for row in rows:
+        if row.request_id:
+            yield (row.ref.namespace, row.request_id, row.ref.pipeline)
+
+
+def _pipeline_values(rows: Sequence[PipelineRow]) -> Iterator[Values]:
+    for row in rows:
+        stop = row.stop or Reason()
+        yield (
+            int(row.state),
+            *_reason_values(row.reason),
+            int(row.stop is not None),
+            *_reason_values(stop),
+            _micros(row.end_time),
+            row.final_event_id,
+            row.ref.namespace,
+            row.ref.pipeline,
+        )
+
+
+def _job_values(rows: Sequence[JobRow]) -> Iterator[Values]:
+    for row in rows:
+        yield (
+            row.ref.namespace,
+            row.ref.pipeline,
+            row.ref.job,
+            int(row.state),
+            *_reason_values(row.reason),
+            row.epoch,
+            row.number,
+            row.failures,
+            row.losses,
+            _micros(row.retry_time),
+            row.pinned_node,
+            _json(row.avoid),
+        )
+
+
+def _attempt_values(rows: Sequence[AttemptRow]) -> Iterator[Values]:
+    for row in rows:
+        yield (
+            row.ref.namespace,
+            row.ref.pipeline,
+            row.ref.job,
+            row.ref.number,
+            row.ref.epoch,
+            row.node,
+            int(row.state),
+            *_reason_values(row.reason),
+            _micros(row.create_time),
+            _micros(row.start_time),
+            _micros(row.end_time),
+        )
+
+
+def _manifest_values(rows: Sequence[ManifestRow]) -> Iterator[Values]:
+    for row in rows:
+        artifacts = [[one.path, one.size_bytes, one.sha256, one.key] for one in row.artifacts]
+        yield (
+            row.attempt.namespace,
+            row.attempt.pipeline,
+            row.attempt.job,
+            row.attempt.number,
+            row.attempt.epoch,
+            row.key,
+            _json(artifacts),
+            _micros(row.commit_time),
+        )
+
+
+def _node_values(rows: Sequence[NodeRow]) -> Iterator[Values]:
+    for row in rows:
+        yield (
+            row.name,
+            row.agent_id,
+            row.capacity.cpus,
+            row.capacity.memory_bytes,
+            _json(row.capacity.devices),
+            _json(dict(row.labels)),
+            row.architecture,
+            row.stream_address,
+            row.agent_version,
+            row.member_name,
+            int(row.drained),
+            _micros(row.last_seen_time),
+        )
+
+
+def _outbox_values(rows: Sequence[OutboxRow]) -> Iterator[Values]:
+    for row in rows:
+        yield (
+            row.sequence,
+            str(row.kind),
+            row.namespace,
+            row.subject.split("/")[1],
+            row.subject,
+            row.id,
+            row.type,
+            _micros(row.time),
+            row.key,
+            row.data,
+        )
+
+
+def _forgotten_values(rows: Sequence[Forgotten]) -> Iterator[Values]:
+    for row in rows:
+        yield (row.ref.namespace, row.ref.pipeline)
+
+
+_FORGET = (
+    ("DELETE FROM pipelines WHERE namespace = ? AND id = ?", _forgotten_values),
+    ("DELETE FROM requests WHERE namespace = ? AND pipeline = ?", _forgotten_values),
+    ("DELETE FROM jobs WHERE namespace = ? AND pipeline = ?", _forgotten_values),
+    ("DELETE FROM attempts WHERE namespace = ? AND pipeline = ?", _forgotten_values),
+    ("DELETE FROM manifests WHERE namespace = ? AND pipeline = ?", _forgotten_values),
+)
+
+_Statement = tuple[str, Callable[[Any], Iterator[Values]]]
+
+_STATEMENTS: Mapping[type[Row], tuple[_Statement, ...]] = MappingProxyType(
+    {
+        PipelineAdded: ((_ADD_PIPELINE, _added_values), (_ADD_REQUEST, _request_values)),
+        PipelineRow: ((_SET_PIPELINE, _pipeline_values),),
+        JobRow: ((_SET_JOB, _job_values),),
+        AttemptRow: ((_SET_ATTEMPT, _attempt_values),),
+        NodeRow: ((_SET_NODE, _node_values),),
+        ManifestRow: ((_ADD_MANIFEST, _manifest_values),),
+        OutboxRow: ((_ADD_OUTBOX, _outbox_values),),
+        Forgotten: _FORGET,
+    }
+)
+
+# --- reading
+
+_ADDED = (
+    "SELECT namespace, id, position, request_id, spec, create_time FROM pipelines ORDER BY position"
+)
+_PIPELINES = (
+    "SELECT namespace, id, state, reason_code, reason_number, reason_message, "
+    "stopped, stop_code, stop_number, stop_message, end_time, final_event_id "
+    "FROM pipelines ORDER BY position"
+)
+_ATTEMPTS = "SELECT * FROM attempts ORDER BY namespace, pipeline, job, number"
+
+
+def _one(connection: sqlite3.Connection, statement: str) -> int:
+    found = connection.execute(statement).fetchone()
+    return 0 if found is None else int(found[0])
+
+
+def _next(connection: sqlite3.Connection, table: str) -> int:
+    found = connection.execute(
+        "SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)
+    ).fetchone()
+    return 1 if found is None else int(found[0]) + 1
+
+
+def _added(values: Values) -> PipelineAdded:
+    namespace, pipeline, position, request_id, spec, create_time = values
+    return PipelineAdded(
+        ref=PipelineRef(namespace, pipeline),
+        position=position,
+        request_id=request_id,
+        spec=decode_pipeline_spec(spec_pb2.PipelineSpec.FromString(spec)),
+        create_time=_moment(create_time),
+    )
+
+
+def _pipeline(values: Values) -> PipelineRow:
+    namespace, pipeline, state, *rest = values
+    stopped, end_time, final_event_id = rest[3], rest[7], rest[8]
+    return PipelineRow(
+        ref=PipelineRef(namespace, pipeline),
+        state=PipelineState(state),
+        reason=_reason(rest[0:3]),
+        stop=_reason(rest[4:7]) if stopped else None,
+        end_time=_moment_or_none(end_time),
+        final_event_id=final_event_id,
+    )
+
+
+def _job(values: Values) -> JobRow:
+    namespace, pipeline, job, state, *rest = values
+    epoch, number, failures, losses, retry_time, pinned_node, avoid = rest[3:]
+    return JobRow(
+        ref=JobRef(namespace, pipeline, job),
+        state=JobState(state),
+        reason=_reason(rest[0:3]),
+        epoch=epoch,
+        number=number,
+        failures=failures,
+        losses=losses,
+        retry_time=_moment_or_none(retry_time),
+        pinned_node=pinned_node,
+        avoid=tuple(json.loads(avoid)),
+    )
+
+
+def _attempt(values: Values) -> AttemptRow:
+    namespace, pipeline, job, number, epoch, node, state, *rest = values
+    create_time, start_time, end_time = rest[3:]
+    return AttemptRow(
+        ref=AttemptRef(namespace, pipeline, job, number, epoch),
+        node=node,
+        state=JobState(state),
+        create_time=_moment(create_time),
+        reason=_reason(rest[0:3]),
+        start_time=_moment_or_none(start_time),
+        end_time=_moment_or_none(end_time),
+    )
+
+
+def _manifest(values: Values) -> ManifestRow:
+    namespace, pipeline, job, number, epoch, key, artifacts, commit_time = values
+    return ManifestRow(
+        key=key,
+        attempt=AttemptRef(namespace, pipeline, job, number, epoch),
+        artifacts=tuple(Artifact(*one) for one in json.loads(artifacts)),
+        commit_time=_moment(commit_time),
+    )
+
+
+def _node(values: Values) -> NodeRow:
+    name, agent_id, cpus, memory_bytes, devices, labels, *rest = values
+    architecture, stream_address, agent_version, member_name, drained, last_seen_time = rest
+    return NodeRow(
+        name=name,
+        agent_id=agent_id,
+        capacity=Capacity(cpus, memory_bytes, tuple(json.loads(devices))),
+        labels=MappingProxyType(json.loads(labels)),
+        architecture=architecture,
+        stream_address=stream_address,
+        agent_version=agent_version,
+        member_name=member_name,
+        drained=bool(drained),
+        last_seen_time=_moment_or_none(last_seen_time),
+    )
+
+
+def _reason(values: Sequence[Any]) -> Reason:
+    code, number, message = values
+    return Reason(ReasonCode(code), number, message)
+
+
+def _reason_values(reason: Reason) -> Values:
+    return (str(reason.code), reason.number, reason.message)
+
+
+def _micros(moment: datetime | None) -> int | None:
+    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
+
+
+def _moment(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def _moment_or_none(micros: int | None) -> datetime | None:
+    return None if micros is None else _moment(micros)
+
+
+def _json(value: object) -> str:
+    return json.dumps(cast("Any", value), separators=(",", ":"), ensure_ascii=False)

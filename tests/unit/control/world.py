@@ -1,0 +1,111 @@
+"""What tests of the control core are made of: specs, a clock, ids, a plane on a real store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+from control.observed import AgentHello, Observation
+from control.plane import ControlPlane, PlaneConfig
+from control.store.sqlite import SqliteStore
+from shoal.model import Artifact, Capacity, JobState
+from shoal.names import AttemptRef
+from shoal.spec import Job, Output, Pipeline, StreamInput
+
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+
+FOUR_CPUS = Capacity(cpus=4.0)
+
+
+class Clock:
+    """A clock that goes on when the test says so; its wall clock goes with it."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wall(self) -> datetime:
+        """The time of day."""
+        return BEGAN + timedelta(seconds=self.now)
+
+
+def numbered_ids() -> Callable[[int], str]:
+    """Ids in order: `000000`, `000001`, …"""
+    numbers = count()
+    return lambda width: f"{next(numbers):0{width}d}"
+
+
+def single(name: str = "single", **changes: object) -> Pipeline:
+    """A pipeline of one job."""
+    return Pipeline(name=name, jobs=(Job("main", ("true",), **changes),))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def counter(replicas: int = 2, **changes: object) -> Pipeline:
+    """Camera, detectors, counter: the shape of the people counter."""
+    return Pipeline(
+        name="counter",
+        jobs=(
+            Job("camera", ("camera",), outputs=(Output("frames"),), **changes),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            Job(
+                "detector",
+                ("detect",),
+                streams=(StreamInput("frames", "camera", "frames"),),
+                outputs=(Output("found"),),
+                replicas=replicas,
+                **changes,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            ),
+            Job("counter", ("count",), streams=(StreamInput("found", "detector", "found"),)),
+        ),
+    )
+
+
+def hello(node: str, *attempts: Observation, capacity: Capacity = FOUR_CPUS) -> AgentHello:
+    """How the agent of a node introduces itself."""
+    return AgentHello(
+        node=node,
+        agent_id=f"{node}-agent",
+        capacity=capacity,
+        stream_address=f"{node}:7000",
+        attempts=attempts,
+    )
+
+
+def artifact(ref: AttemptRef, path: str = "results/out.csv") -> Artifact:
+    """Something that an attempt stored."""
+    return Artifact(path, 3, "ab" * 32, f"{ref.prefix}/out/{path}")
+
+
+def seen(ref: AttemptRef, *states: JobState) -> Sequence[Observation]:
+    """Observations of one attempt, with an artifact at the end if it succeeds."""
+    return [
+        Observation(ref, state, artifacts=(artifact(ref),) if state is JobState.SUCCEEDED else ())
+        for state in states
+    ]
+
+
+@asynccontextmanager
+async def running_plane(
+    path: Path, config: PlaneConfig | None = None, clock: Clock | None = None
+) -> AsyncIterator[ControlPlane]:
+    """A plane with its loop running, on a real file."""
+    time = clock or Clock()
+    async with SqliteStore(path) as store:
+        plane = ControlPlane(
+            store=store,
+            config=config or PlaneConfig(),
+            clock=time,
+            wall=time.wall,
+            ids=numbered_ids(),
+        )
+        async with plane, asyncio.TaskGroup() as tasks:
+            loop = tasks.create_task(plane.run())
+            try:
+                yield plane
+            finally:
+                loop.cancel()
