@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -50,7 +50,7 @@ class LogShipper:
         say: hands a piece to the session.
     """
 
-    def __init__(self, say: Callable[[LogPiece], None]) -> None:
+    def __init__(self, say: Callable[[LogPiece], Awaitable[None]]) -> None:
         self._say = say
         self._followed: dict[tuple[AttemptRef, LogStream], _Followed] = {}
         self._in_flight = 0
@@ -104,6 +104,8 @@ class LogShipper:
                 if followed.ref == ref
             )
 
+        if not self._open:
+            return done()
         try:
             async with asyncio.timeout(deadline_seconds), self._confirmed:
                 await self._confirmed.wait_for(done)
@@ -117,7 +119,7 @@ class LogShipper:
             if not self._open or not self._followed:
                 self._news.clear()
                 await self._news.wait()
-            if not self._ship():
+            if not await self._ship():
                 self._news.clear()
                 try:
                     async with asyncio.timeout(_POLL_SECONDS):
@@ -127,7 +129,7 @@ class LogShipper:
             else:
                 await asyncio.sleep(0)
 
-    def _ship(self) -> bool:
+    async def _ship(self) -> bool:
         """Send what there is room for; say whether there was anything."""
         shipped = False
         for followed in tuple(self._followed.values()):
@@ -139,9 +141,10 @@ class LogShipper:
                 continue
             data = _read(followed.path, followed.sent, size)
             if data:
-                self._say(LogPiece(followed.ref, followed.stream, followed.sent, data))
+                piece = LogPiece(followed.ref, followed.stream, followed.sent, data)
                 followed.sent += len(data)
                 self._in_flight += len(data)
+                await self._say(piece)
                 shipped = True
         return shipped
 

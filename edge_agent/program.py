@@ -158,7 +158,7 @@ class ProgramPlan:
                     f"or run it by its interpreter, as in [python, {name}]"
                 )
             return str(program)
-        found: str | None = shutil.which(name, path=path)
+        found = shutil.which(name, path=path)
         if found is None:
             raise ProgramError(
                 f"the program {name!r} is neither in the job's environment nor on this node "
@@ -180,4 +180,4 @@ class ProgramPlan:
 def _format(binding: PortBinding) -> str:
     if binding.format is PortFormat.BYTES:
         return f"bytes:{binding.record_bytes}"
-    return binding.format.value
+    return str(binding.format.value)

@@ -66,8 +66,9 @@ class ControllersKnown:
 
 @dataclass(frozen=True, slots=True)
 class LinkOpened:
-    """The stream stands; `hello` says who the agent is and what it knows."""
+    """A stream was opened; `hello` says who the agent is and what it knows."""
 
+    link: int
     hello: Hello
 
 
@@ -75,6 +76,7 @@ class LinkOpened:
 class LinkClosed:
     """The stream has ended, or could not be had."""
 
+    link: int
     reason: str
 
 
@@ -82,6 +84,7 @@ class LinkClosed:
 class Received:
     """A batch of the controller has arrived."""
 
+    link: int
     sequence: int
     acknowledged: int
     messages: tuple[FromController, ...]
@@ -109,8 +112,9 @@ SessionEvent = ControllersKnown | LinkOpened | LinkClosed | Received | Say | Rec
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Open a stream to a controller; `LinkOpened` or `LinkClosed` is the outcome."""
+    """Open a stream to a controller; its events carry the number of the link."""
 
+    link: int
     address: str
 
 
@@ -181,6 +185,7 @@ class Session:
     _addresses: tuple[str, ...] = ()
     _next_address: int = 0
     _failures: int = 0
+    _link: int = 0
     _dial_at: float | None = None
     _open_until: float | None = None
     _heartbeat_seconds: float = 0.0
@@ -202,9 +207,11 @@ class Session:
         match event:
             case ControllersKnown(addresses):
                 return self._controllers(addresses, now)
-            case LinkOpened(hello):
+            case LinkOpened() | LinkClosed() | Received() if event.link != self._link:
+                return []  # from a stream that was hung up
+            case LinkOpened(hello=hello):
                 return self._link_opened(hello, now)
-            case LinkClosed(reason):
+            case LinkClosed(reason=reason):
                 return self._closed(reason, now)
             case Received():
                 return self._received(event, now)
@@ -276,11 +283,12 @@ class Session:
         self._next_address += 1
         self.state = SessionState.DIALLING
         self._open_until = now + self.config.open_seconds
-        return [Dial(address)]
+        self._link += 1
+        return [Dial(self._link, address)]
 
     def _link_opened(self, hello: Hello, now: float) -> list[SessionEffect]:
         if self.state is not SessionState.DIALLING:
-            return []  # it was given up meanwhile
+            return []
         self.state = SessionState.OPENING
         self._open_until = now + self.config.open_seconds
         self._queue.append(hello)
@@ -311,7 +319,7 @@ class Session:
 
     def _received(self, batch: Received, now: float) -> list[SessionEffect]:
         if self.state not in {SessionState.OPENING, SessionState.OPEN}:
-            return []  # from a stream that was hung up
+            return []
         if batch.sequence != self._heard + 1:
             self.counts.broken_rules += 1
             return self._break(f"message {batch.sequence} came instead of {self._heard + 1}", now)

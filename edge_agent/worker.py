@@ -214,8 +214,10 @@ class ProgramEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class KeeperLost:
-    """The keeper is gone, and with it the programs that it kept."""
+class ProgramsListed:
+    """A keeper was connected to anew: these are all the programs that it keeps."""
+
+    programs: Mapping[AttemptRef, ProgramStatus]
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +307,7 @@ WorkerEvent = (
     | WorkFailed
     | ProgramStarted
     | ProgramEnded
-    | KeeperLost
+    | ProgramsListed
     | StreamsBroken
     | StreamsDrained
     | StreamWorkerLost
@@ -546,8 +548,8 @@ class Worker:
             case ProgramEnded(ref, program_exit):
                 record = self._known(ref)
                 return [] if record is None else self._program_ended(record, program_exit)
-            case KeeperLost():
-                return self._for_each(ALIVE, lambda record: self._conclude(record, _PROGRAM_LOST))
+            case ProgramsListed(programs):
+                return self._listed(programs)
             case StreamsBroken(ref, reason):
                 record = self._known(ref)
                 return [] if record is None else self._streams_broken(record, reason)
@@ -651,8 +653,6 @@ class Worker:
         match record.phase:
             case Phase.ENDED | Phase.FORGETTING:
                 return []
-            case Phase.STARTING | Phase.RUNNING | Phase.STOPPING if verdict is _PROGRAM_LOST:
-                return self._program_gone(record, verdict)
             case Phase.STARTING | Phase.STOPPING:
                 if record.verdict is not None or record.forget:
                     return []
@@ -770,6 +770,18 @@ class Worker:
             record = self._move(record, Phase.DRAINING)
             return [*effects, Journal(record), Report(record.observation)]
         return effects + self._archive(record)
+
+    def _listed(self, programs: Mapping[AttemptRef, ProgramStatus]) -> list[WorkerEffect]:
+        effects: list[WorkerEffect] = []
+        for record in tuple(self._records.values()):
+            # One that is starting hears from its own start.
+            if record.phase is Phase.RUNNING or record.phase is Phase.STOPPING:
+                program = programs.get(record.ref)
+                if program is None:
+                    effects += self._program_gone(record, _PROGRAM_LOST)
+                elif program.exit is not None:
+                    effects += self._program_ended(record, program.exit)
+        return effects
 
     def _program_gone(self, record: AttemptRecord, verdict: Verdict) -> list[WorkerEffect]:
         if record.forget:

@@ -1,0 +1,595 @@
+"""The agent: the shells around its machines, and what runs beside them.
+
+It carries no stream data and runs no user code, so that a busy job never looks like a dead node.
+What must outlive it (jobs, streams) lives in the keeper and the stream worker; what it must know
+afterwards lives in its journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Final, assert_never
+
+import aiohttp
+
+import shoal
+from edge_agent.assignment import (
+    Desired,
+    FromAgent,
+    Hello,
+    LogPiece,
+    Observation,
+    Refused,
+    UploadsGranted,
+)
+from edge_agent.attempt_folder import AttemptFolder, keeper_id, parse_keeper_id
+from edge_agent.attempt_shell import AttemptShell, Durable
+from edge_agent.bundles.cache import BundleCache
+from edge_agent.bundles.layout import remove_folder
+from edge_agent.config import AgentConfig, host_port
+from edge_agent.download import Downloader
+from edge_agent.environments.cache import EnvironmentCache
+from edge_agent.environments.installer import Installer
+from edge_agent.environments.interpreter import Interpreters
+from edge_agent.environments.package_index import installer_environ, pip_files
+from edge_agent.fingerprint import boot_id
+from edge_agent.journal import Journal
+from edge_agent.keeper.client import KeeperClient, KeeperError
+from edge_agent.keeper.record import ProcessRecord
+from edge_agent.keeper_link import KeeperLink, program_exit, programs
+from edge_agent.logs import LogShipper
+from edge_agent.node import Node
+from edge_agent.sdk_copy import copy_sdk
+from edge_agent.session import (
+    Closed,
+    Confirmed,
+    ControllersKnown,
+    Deliver,
+    Dial,
+    HangUp,
+    Opened,
+    Recorded,
+    Say,
+    Session,
+    SessionConfig,
+    SessionEffect,
+    SessionEvent,
+    Write,
+)
+from edge_agent.session_link import SessionLink
+from edge_agent.stream_link import (
+    HELPER,
+    STREAM_ADDRESS,
+    STREAM_WORKER,
+    StreamLink,
+    StreamWorkerPlan,
+    process_identity,
+)
+from edge_agent.uploads.uploader import Uploader
+from edge_agent.worker import (
+    PREPARING,
+    Acknowledged,
+    AttachStreams,
+    CancelWork,
+    CollectArtifacts,
+    Conclude,
+    DesiredChanged,
+    DesiredRecorded,
+    Fenced,
+    Forget,
+    Forgotten,
+    GrantsReceived,
+    Phase,
+    PrepareBundle,
+    PrepareEnvironment,
+    PrepareFiles,
+    ProgramEnded,
+    ProgramsListed,
+    Report,
+    Restored,
+    SessionOpened,
+    StartProgram,
+    StopProgram,
+    UpdateLanes,
+    Upload,
+    WantUploads,
+    Worker,
+    WorkerEffect,
+    WorkerEvent,
+)
+from edge_agent.worker import Journal as JournalEffect
+from services.membership.config import GossipConfig
+from services.membership.endpoint import outward_host
+from services.membership.gossip import Gossip
+from services.runtime.driver import Driver
+from services.runtime.log import fields
+from services.runtime.process import StartRefusedError
+from shoal.model import ReasonCode
+from shoal.names import AttemptRef
+
+LOG = logging.getLogger(__name__)
+
+_INBOX_SIZE: Final = 8192
+_KEEPER_SECONDS: Final = 30.0
+_STREAMS_READY_SECONDS: Final = 10.0
+_LEAVE_SECONDS: Final = 3.0
+_SHUTDOWN_SECONDS: Final = 30.0
+_SOCKET_PATH_MAX: Final = 107
+LOCK_NAME: Final = "agent.lock"
+"""File in the state folder that a running agent holds locked, with its process id."""
+_ANY_HOSTS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - recognised, not bound
+
+
+@dataclass(frozen=True, slots=True)
+class AgentProcess:
+    """What the process gives its agent: variables, version, programs, clocks and chance.
+
+    `python` is the agent's own interpreter, outside of any virtual environment. `clock` is
+    monotonic, `wall` since the epoch, both in seconds; `token` draws a short random word.
+    """
+
+    environ: Mapping[str, str]
+    version: str
+    python: Path
+    uv: Path
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    rng: Random
+    token: Callable[[], str]
+
+
+class Agent:
+    """One node's agent; `run` runs it.
+
+    Args:
+        config: what the operator set.
+        process: what the process gives.
+    """
+
+    def __init__(self, config: AgentConfig, process: AgentProcess) -> None:
+        self._config = config
+        self._process = process
+        self._agent_id = process.token()
+        self._worker = Worker()
+        self._session = Session(SessionConfig(), process.rng.random)
+        self._worker_driver: Driver[WorkerEvent, WorkerEffect] = Driver(
+            self._worker, self._act_on_attempt, process.clock, inbox_size=_INBOX_SIZE
+        )
+        self._session_driver: Driver[SessionEvent, SessionEffect] = Driver(
+            self._session, self._act_on_session, process.clock, inbox_size=_INBOX_SIZE
+        )
+        self._link = SessionLink(self._session_driver.post, self._hello, process.clock)
+        self._logs = LogShipper(self._say)
+        self._journal = Journal(config.state / "agent.db")
+        self._keeper = KeeperLink(config.state / "keeper.sock", config.state / "keeper.log")
+        self._first_list: asyncio.Future[list[ProcessRecord]] | None = None
+        self._shells: dict[AttemptRef, AttemptShell] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._node: Node | None = None
+
+    async def run(self) -> None:
+        """Be an agent until cancelled.
+
+        Raises:
+            StartRefusedError: the state folder cannot be used, or no keeper can be had.
+            JournalError: the journal failed; nothing is safe without it.
+        """
+        state = self._config.state
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(hold_state(state))
+            self._first_list = asyncio.get_running_loop().create_future()
+            await stack.enter_async_context(self._journal)
+            client = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))
+            gossip = await stack.enter_async_context(_gossip(self._config, self._process.rng))
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                keeper = group.create_task(self._keeper.run(self._listed, self._exited))
+                facts = await self._journal.facts()
+                node = self._node = await self._assemble(client, facts)
+                await node.environments.open()
+                await self._restore(node, facts)
+                streams = group.create_task(node.streams.run())
+                for running in (
+                    self._logs.run(),
+                    self._worker_driver.run(),
+                    self._session_driver.run(),
+                    self._link.run(),
+                    self._find_controllers(gossip),
+                ):
+                    group.create_task(running)
+                if gossip is not None:
+                    group.create_task(gossip.run())
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    # Or whoever keeps them alive would start them again.
+                    await self._wind_down(gossip, (streams, keeper))
+
+    # ---- beginning
+
+    async def _assemble(self, client: aiohttp.ClientSession, facts: Mapping[str, str]) -> Node:
+        config, process = self._config, self._process
+        state = config.state
+        installer_variables = installer_environ(
+            process.environ, pip_files(process.environ, Path(sys.prefix))
+        )
+        downloader = Downloader(client, chance=process.rng.random)
+        package = Path(str(shoal.__file__)).parent
+        sdk = await asyncio.to_thread(copy_sdk, package, state / "sdk", process.token())
+        return Node(
+            attempts=state / "attempts",
+            sdk=sdk,
+            environ=process.environ,
+            journal=self._journal,
+            keeper=self._keeper,
+            streams=StreamLink(
+                self._keeper,
+                StreamWorkerPlan(state / "worker.sock", config.streams, state, process.environ),
+                self._journal,
+                self._worker_driver.post,
+                self._say,
+                last_address=facts.get(STREAM_ADDRESS, ""),
+            ),
+            bundles=BundleCache(state / "bundles", downloader, bytes_max=config.bundle_bytes_max),
+            environments=EnvironmentCache(
+                state / "environments",
+                Interpreters(process.uv, process.python, installer_variables),
+                Installer(process.uv, installer_variables, downloader),
+                build_id=process.token,
+            ),
+            downloader=downloader,
+            uploader=Uploader(client, chance=process.rng.random),
+            logs=self._logs,
+            wall=process.wall,
+            post=self._worker_driver.post,
+            say=self._say,
+        )
+
+    async def _restore(self, node: Node, facts: Mapping[str, str]) -> None:
+        """Take over what an earlier agent left, before anything else happens."""
+        if self._first_list is None:
+            raise AssertionError("the future is made before the keeper is asked")
+        try:
+            async with asyncio.timeout(_KEEPER_SECONDS):
+                processes = await self._first_list
+        except TimeoutError:
+            raise StartRefusedError(
+                f"no keeper answered at {self._keeper.socket_path} within {_KEEPER_SECONDS:g} s: "
+                f"see {self._config.state / 'keeper.log'}"
+            ) from None
+        records = await self._journal.load()
+        booted = boot_id()
+        rebooted = facts.get("boot_id", booted) != booted
+        worker = next((record for record in processes if record.attempt == HELPER), None)
+        survived = (
+            worker is not None
+            and worker.running
+            and facts.get(STREAM_WORKER) == process_identity(worker)
+        )
+        known = {record.ref for record in records}
+        for process in processes:
+            ref = parse_keeper_id(process.attempt)
+            if not process.helper and ref not in known:
+                await self._keeper.forget(process.attempt)
+        await asyncio.to_thread(_sweep, node.attempts, {keeper_id(ref) for ref in known})
+        for record in records:
+            if record.phase not in PREPARING and record.phase is not Phase.FORGETTING:
+                node.logs.follow(record.ref, node.folder(record.ref).path)
+        restored = Restored(records, programs(processes, node.folder), rebooted, survived)
+        for effect in self._worker.handle(restored, self._process.clock()):
+            await self._act_on_attempt(effect)
+        await self._journal.note("boot_id", booted)
+        LOG.info(
+            "agent started",
+            extra=fields(
+                node=self._config.name,
+                attempts=len(records),
+                processes=len(processes),
+                rebooted=rebooted,
+                streams_survived=survived,
+            ),
+        )
+
+    # ---- the machine that drives attempts
+
+    async def _act_on_attempt(self, effect: WorkerEffect) -> None:
+        match effect:
+            case JournalEffect(record):
+                # Asked for here and now, so that entries become durable in this order.
+                done = self._journal.put(record)
+                await self._shell(record.ref).put(Durable(done))
+            case DesiredRecorded(delivery):
+                self._spawn(self._recorded(delivery, self._journal.barrier()))
+            case (
+                PrepareBundle(assignment)
+                | PrepareEnvironment(assignment)
+                | PrepareFiles(assignment)
+                | StartProgram(assignment)
+                | AttachStreams(assignment)
+                | CollectArtifacts(assignment)
+                | Upload(assignment)
+            ):
+                await self._shell(assignment.ref).put(effect)
+            case Report(observation):
+                await self._shell(observation.ref).put(effect)
+            case (
+                StopProgram(ref)
+                | UpdateLanes(ref)
+                | Conclude(ref)
+                | WantUploads(ref)
+                | CancelWork(ref)
+                | Forget(ref)
+            ):
+                await self._shell(ref).put(effect)
+            case _:
+                assert_never(effect)
+
+    def _shell(self, ref: AttemptRef) -> AttemptShell:
+        shell = self._shells.get(ref)
+        if shell is None:
+            if self._node is None:
+                raise AssertionError("attempts exist only once the node is assembled")
+            shell = self._shells[ref] = AttemptShell(ref, self._node)
+            self._spawn(self._run_shell(ref, shell))
+        return shell
+
+    async def _run_shell(self, ref: AttemptRef, shell: AttemptShell) -> None:
+        await shell.run()
+        # Gone before the machine knows, so that a new life of this name gets a shell of its own.
+        del self._shells[ref]
+        await self._worker_driver.post(Forgotten(ref))
+
+    async def _recorded(self, delivery: int, durable: asyncio.Future[None]) -> None:
+        await durable
+        await self._session_driver.post(Recorded(delivery))
+
+    async def _listed(self, processes: list[ProcessRecord]) -> None:
+        if self._first_list is not None and not self._first_list.done():
+            self._first_list.set_result(processes)
+        elif self._node is not None:
+            found = programs(processes, self._node.folder)
+            await self._worker_driver.post(ProgramsListed(found))
+
+    async def _exited(self, process: ProcessRecord) -> None:
+        ref = None if process.helper else parse_keeper_id(process.attempt)
+        if ref is not None:
+            folder = AttemptFolder(self._config.state / "attempts" / process.attempt)
+            await self._worker_driver.post(ProgramEnded(ref, program_exit(process, folder)))
+
+    # ---- the session
+
+    async def _act_on_session(self, effect: SessionEffect) -> None:
+        match effect:
+            case Dial(link, address):
+                LOG.debug("dialling", extra=fields(controller=address))
+                self._link.dial(link, address)
+            case HangUp(reason):
+                LOG.warning("the session is given up", extra=fields(reason=reason))
+                self._link.hang_up()
+            case Write():
+                self._link.write(effect)
+            case Opened(welcome):
+                LOG.info(
+                    "session opened",
+                    extra=fields(
+                        controller=welcome.controller_id, lease_seconds=welcome.lease_seconds
+                    ),
+                )
+                self._logs.session_opened()
+                await self._worker_driver.post(SessionOpened())
+            case Closed(reason):
+                LOG.warning("session closed", extra=fields(reason=reason))
+                self._logs.session_closed()
+            case Confirmed(messages):
+                for message in messages:
+                    await self._confirmed(message)
+            case Deliver(message, delivery):
+                await self._deliver(message, delivery)
+            case _:
+                assert_never(effect)
+
+    async def _confirmed(self, message: FromAgent) -> None:
+        match message:
+            case LogPiece():
+                await self._logs.confirm(message)
+            case Observation():
+                await self._acknowledged(message)
+            case Hello():
+                for observation in message.attempts:
+                    await self._acknowledged(observation)
+            case _:
+                pass  # nobody waits for it
+
+    async def _acknowledged(self, observation: Observation) -> None:
+        if observation.state.terminal:
+            await self._worker_driver.post(Acknowledged(observation.ref, observation.state))
+
+    async def _deliver(self, message: Desired | UploadsGranted | Refused, delivery: int) -> None:
+        match message:
+            case Desired():
+                await self._worker_driver.post(DesiredChanged(message, delivery))
+            case UploadsGranted():
+                await self._worker_driver.post(GrantsReceived(message))
+            case Refused(ref, reason, text):
+                LOG.warning(
+                    "the controller refused", extra=fields(reason=reason, message=text, ref=ref)
+                )
+                if ref is not None and reason == ReasonCode.FENCED:
+                    await self._worker_driver.post(Fenced(ref))
+            case _:
+                assert_never(message)
+
+    async def _say(self, message: FromAgent) -> None:
+        await self._session_driver.post(Say(message))
+
+    def _hello(self) -> Hello:
+        config = self._config
+        node = self._node
+        if node is None:
+            raise AssertionError("nobody is dialled before the node is assembled")
+        return Hello(
+            node=config.name,
+            agent_id=self._agent_id,
+            agent_version=self._process.version,
+            capacity=config.capacity,
+            labels=config.labels,
+            architecture=config.architecture,
+            stream_address=_reachable(node.streams.address, config.advertise),
+            member_name=config.name if config.gossip else "",
+            attempts=self._worker.observations(),
+            bundles=node.bundles.digests(),
+        )
+
+    async def _find_controllers(self, gossip: Gossip | None) -> None:
+        """Tell the session whom it may dial: those that are configured, and those that gossip."""
+        configured = self._config.controllers
+        node = self._node
+        if node is not None and not await node.streams.wait_ready(_STREAMS_READY_SECONDS):
+            LOG.warning("the stream worker is not there; jobs without streams can run")
+        while True:
+            await self._session_driver.post(ControllersKnown(_controllers(configured, gossip)))
+            if gossip is None:
+                return
+            async with gossip.watch() as changes:
+                await self._session_driver.post(ControllersKnown(_controllers(configured, gossip)))
+                async for _ in changes:
+                    await self._session_driver.post(
+                        ControllersKnown(_controllers(configured, gossip))
+                    )
+
+    # ---- the end
+
+    async def _wind_down(
+        self, gossip: Gossip | None, keeping: tuple[asyncio.Task[None], ...]
+    ) -> None:
+        """Say goodbye; jobs and streams go on, unless they were to stop with the agent."""
+        if gossip is not None:
+            await gossip.leave(_LEAVE_SECONDS)
+        if self._config.stop_jobs:
+            for task in keeping:
+                task.cancel()
+            await asyncio.wait(keeping)
+            await end_keeper(self._keeper.socket_path, _SHUTDOWN_SECONDS)
+
+    def _spawn(self, running: Coroutine[Any, Any, None]) -> None:
+        if self._group is None:
+            running.close()
+            raise AssertionError("nothing happens before the agent runs")
+        self._group.create_task(running)
+
+
+@contextlib.contextmanager
+def hold_state(state: Path) -> Iterator[None]:
+    """Hold a state folder: one agent at a time.
+
+    Raises:
+        StartRefusedError: another agent has it, or it cannot be used.
+    """
+    socket_path = str((state / "keeper.sock").absolute())
+    if len(os.fsencode(socket_path)) > _SOCKET_PATH_MAX:
+        raise StartRefusedError(
+            f"{socket_path} is too long for a Unix socket ({_SOCKET_PATH_MAX} bytes): "
+            "choose a shorter --state"
+        )
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        lock = (state / LOCK_NAME).open("a+")
+    except OSError as error:
+        raise StartRefusedError(
+            f"the state folder {state} cannot be used: {error.strerror}; choose another --state"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartRefusedError(
+                f"another agent runs with --state {state}; end it with: "
+                f"shoal agent --down --state {state}"
+            ) from None
+        lock.seek(0)
+        lock.truncate()
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+async def end_keeper(socket_path: Path, deadline_seconds: float) -> bool:
+    """End a keeper with everything that it keeps; say whether there was one.
+
+    Raises:
+        TimeoutError: it did not end in time.
+    """
+    try:
+        async with KeeperClient(socket_path) as client:
+            await client.watch()
+            await client.shutdown()
+            async with asyncio.timeout(deadline_seconds):
+                async for _ in client.exits():
+                    pass
+    except KeeperError:
+        return False
+    return True
+
+
+@contextlib.asynccontextmanager
+async def _gossip(config: AgentConfig, rng: Random) -> AsyncIterator[Gossip | None]:
+    if not config.gossip:
+        yield None
+        return
+    host, port = host_port(config.gossip)
+    try:
+        async with Gossip(
+            GossipConfig(
+                name=config.name,
+                bind_host=host or "0.0.0.0",  # noqa: S104 - members have to be reachable
+                bind_port=port,
+                advertise=config.advertise,
+                tags={"role": "agent"},
+                preset=config.gossip_preset,
+                seeds=config.seeds,
+            ),
+            rng=rng,
+        ) as gossip:
+            yield gossip
+    except OSError as error:
+        raise StartRefusedError(
+            f"cannot gossip on {config.gossip}: {error}; choose another --gossip"
+        ) from error
+
+
+def _controllers(configured: tuple[str, ...], gossip: Gossip | None) -> tuple[str, ...]:
+    """Addresses of controllers, each once: those that are configured come first."""
+    found = list(configured)
+    for member in gossip.members() if gossip is not None else ():
+        try:
+            tags = member.tags
+        except ValueError:
+            continue  # somebody else's meta
+        if tags.get("role") == "controller" and tags.get("grpc"):
+            found.append(tags["grpc"])
+    return tuple(dict.fromkeys(found))
+
+
+def _reachable(address: str, advertise: str) -> str:
+    """A stream worker's address as others know it."""
+    host, _, port = address.rpartition(":")
+    if address and host.strip("[]") in _ANY_HOSTS:
+        return f"{advertise.partition(':')[0] or outward_host('0.0.0.0')}:{port}"  # noqa: S104
+    return address
+
+
+def _sweep(attempts: Path, known: set[str]) -> None:
+    """Remove folders of attempts that nobody knows any more."""
+    attempts.mkdir(parents=True, exist_ok=True)
+    for folder in attempts.iterdir():
+        if folder.name not in known:
+            remove_folder(folder)

@@ -1,0 +1,388 @@
+"""Performs what the machine decides about one attempt, one effect after the other.
+
+Each attempt has a queue of its own, so that one which waits for its journal entry or its keeper
+holds up nobody else, and the entries of many become durable with one fsync. What takes long
+(preparing, collecting, uploading) runs beside the queue and can be given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, assert_never, cast
+
+from edge_agent.assignment import Assignment, Observation, Progress, UploadsWanted
+from edge_agent.attempt_folder import AttemptFolder, keeper_id
+from edge_agent.bundles.layout import BundleRefusedError, lay_out, remove_folder
+from edge_agent.download import ChecksumError, DownloadError
+from edge_agent.environments.installer import InstallError
+from edge_agent.environments.interpreter import InterpreterMissingError
+from edge_agent.environments.recipe import RecipeError
+from edge_agent.keeper.client import KeeperError, KeeperGoneError
+from edge_agent.node import Node
+from edge_agent.program import ProgramError, ProgramPlan
+from edge_agent.stream_link import StreamsError
+from edge_agent.uploads.collect import CollectError, collect, locate
+from edge_agent.uploads.uploader import GrantRefusedError
+from edge_agent.worker import (
+    ArtifactsCollected,
+    AttachStreams,
+    CancelWork,
+    CollectArtifacts,
+    Conclude,
+    Forget,
+    GrantsExpired,
+    PrepareBundle,
+    Prepared,
+    PrepareEnvironment,
+    PrepareFiles,
+    ProgramStarted,
+    Report,
+    StartProgram,
+    StopProgram,
+    StreamsBroken,
+    UpdateLanes,
+    Upload,
+    Uploaded,
+    WantUploads,
+    WorkerEvent,
+    WorkFailed,
+)
+from services.runtime.log import fields
+from shoal.model import Artifact, Reason, ReasonCode
+from shoal.names import AttemptRef
+from shoal.spec import Layout
+
+LOG = logging.getLogger(__name__)
+
+_QUEUE_SIZE: Final = 1024
+_LAST_LOGS_SECONDS: Final = 5.0
+_REGRANT_PAUSE_SECONDS: Final = 1.0
+_REGRANTS_MAX: Final = 10
+_WORDS_MAX: Final = 8_000
+
+AttemptEffect = (
+    PrepareBundle
+    | PrepareEnvironment
+    | PrepareFiles
+    | StartProgram
+    | StopProgram
+    | AttachStreams
+    | UpdateLanes
+    | Conclude
+    | CollectArtifacts
+    | WantUploads
+    | Upload
+    | CancelWork
+    | Report
+    | Forget
+)
+"""Effects that are about one attempt, besides its journal entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """A journal entry on its way; what comes after it waits for it."""
+
+    done: asyncio.Future[None]
+
+
+class AttemptShell:
+    """The shell of one attempt.
+
+    Args:
+        ref: which attempt.
+        node: what it shares with the others.
+    """
+
+    def __init__(self, ref: AttemptRef, node: Node) -> None:
+        self._ref = ref
+        self._node = node
+        self._folder = node.folder(ref)
+        self._queue: asyncio.Queue[AttemptEffect | Durable] = asyncio.Queue(_QUEUE_SIZE)
+        self._work: asyncio.Task[None] | None = None
+        self._environment = Path()
+        self._stored: dict[str, Artifact] = {}
+        self._regrants = 0
+
+    async def put(self, effect: AttemptEffect | Durable) -> None:
+        """Perform an effect after those before it."""
+        await self._queue.put(effect)
+
+    async def run(self) -> None:
+        """Perform effects until the attempt is forgotten, or until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                effect = await self._queue.get()
+                await self._perform(effect, group)
+                if isinstance(effect, Forget):
+                    return
+
+    async def _perform(self, effect: AttemptEffect | Durable, group: asyncio.TaskGroup) -> None:
+        match effect:
+            case Durable(done):
+                await done
+            case PrepareBundle(assignment, turn):
+                await self._begin(
+                    group, turn, self._prepare_bundle(assignment, turn), ReasonCode.BUNDLE
+                )
+            case PrepareEnvironment(assignment, turn):
+                await self._begin(
+                    group, turn, self._prepare_environment(assignment, turn), ReasonCode.INSTALL
+                )
+            case PrepareFiles(assignment, turn):
+                await self._begin(
+                    group, turn, self._prepare_files(assignment, turn), ReasonCode.FETCH
+                )
+            case StartProgram(assignment, turn):
+                await self._begin(group, turn, self._start(assignment, turn), ReasonCode.START)
+            case StopProgram(ref, grace_seconds):
+                # A keeper that is gone has taken the program with it.
+                with contextlib.suppress(KeeperError):
+                    await self._node.keeper.stop(keeper_id(ref), grace_seconds)
+            case AttachStreams(assignment):
+                await self._attach(assignment)
+            case UpdateLanes(ref, lanes):
+                await self._tell_streams(self._node.streams.update_lanes(ref, lanes))
+            case Conclude(ref, succeeded):
+                await self._tell_streams(self._node.streams.conclude(ref, succeeded=succeeded))
+            case CollectArtifacts(assignment, turn):
+                await self._begin(group, turn, self._collect(assignment, turn), ReasonCode.ARCHIVE)
+            case WantUploads(ref, artifacts):
+                await self._node.say(UploadsWanted(ref, artifacts))
+            case Upload():
+                await self._begin(group, effect.turn, self._upload(effect), ReasonCode.ARCHIVE)
+            case CancelWork():
+                await self._give_up()
+            case Report(observation):
+                await self._report(observation)
+            case Forget(_, has_ports):
+                await self._forget(has_ports=has_ports)
+            case _:
+                assert_never(effect)
+
+    # ---- work beside the queue
+
+    async def _begin(
+        self,
+        group: asyncio.TaskGroup,
+        turn: int,
+        work: Coroutine[Any, Any, WorkerEvent],
+        code: ReasonCode,
+    ) -> None:
+        await self._give_up()
+        self._work = group.create_task(self._finish(turn, work, code))
+
+    async def _finish(
+        self, turn: int, work: Coroutine[Any, Any, WorkerEvent], code: ReasonCode
+    ) -> None:
+        try:
+            outcome = await work
+        except Exception as raised:  # the root of one attempt's work: its failure is its own
+            error = _first(raised)
+            known = _code(error, code)
+            if known is None:
+                LOG.exception("work failed unexpectedly", extra=fields(name=self._ref.name))
+            words = str(error) or type(error).__name__
+            outcome = WorkFailed(self._ref, turn, Reason(known or code, 0, _clip(words)))
+        await self._node.post(outcome)
+
+    async def _give_up(self) -> None:
+        if self._work is not None and not self._work.done():
+            self._work.cancel()
+            await asyncio.wait({self._work})
+        self._work = None
+
+    async def _prepare_bundle(self, assignment: Assignment, turn: int) -> WorkerEvent:
+        await asyncio.to_thread(self._fresh_folder)
+        if assignment.bundle_digest:
+            flat = assignment.job.layout is Layout.FLAT
+            async with self._node.bundles.borrow(
+                assignment.bundle_digest, assignment.bundle_url
+            ) as archive:
+                await asyncio.to_thread(lay_out, archive, self._folder.work, flat=flat)
+        await asyncio.to_thread(_make_results, self._folder)
+        return Prepared(self._ref, turn)
+
+    async def _prepare_environment(self, assignment: Assignment, turn: int) -> WorkerEvent:
+        loop = asyncio.get_running_loop()
+        told: set[asyncio.Task[None]] = set()
+
+        def progress(text: str) -> None:
+            # Kept until it is done: the loop itself holds tasks only weakly.
+            task = loop.create_task(self._say_progress(text))
+            told.add(task)
+            task.add_done_callback(told.discard)
+
+        built = await self._node.environments.get(
+            assignment.job.environment, self._folder.work, assignment.bundle_digest, progress
+        )
+        self._environment = built.path
+        return Prepared(self._ref, turn)
+
+    async def _say_progress(self, text: str) -> None:
+        await self._node.say(Progress(self._ref, (), text))
+
+    async def _prepare_files(self, assignment: Assignment, turn: int) -> WorkerEvent:
+        for file in assignment.job.files:
+            url = assignment.file_urls.get(file.name, "")
+            if not url:
+                raise DownloadError(f"there is no address for the file input {file.name!r}")
+            target = _place(self._folder.work, file.path)
+            await self._node.downloader.fetch(url, target, sha256=file.sha256)
+        return Prepared(self._ref, turn)
+
+    async def _start(self, assignment: Assignment, turn: int) -> WorkerEvent:
+        if self._environment == Path():
+            # An agent of before has prepared it.
+            built = await self._node.environments.get(
+                assignment.job.environment,
+                self._folder.work,
+                assignment.bundle_digest,
+                lambda _: None,
+            )
+            self._environment = built.path
+        node = self._node
+        plan = ProgramPlan(assignment, self._folder, self._environment, node.sdk, node.environ)
+        await node.keeper.start(plan.request())
+        node.logs.follow(self._ref, self._folder.path)
+        return ProgramStarted(self._ref, turn, node.wall())
+
+    async def _collect(self, assignment: Assignment, turn: int) -> WorkerEvent:
+        artifacts = await asyncio.to_thread(
+            collect, self._folder.work, assignment.job.archive, self._folder.path
+        )
+        return ArtifactsCollected(self._ref, turn, artifacts)
+
+    async def _upload(self, effect: Upload) -> WorkerEvent:
+        grants = {grant.path: grant for grant in effect.grants}
+        try:
+            async with asyncio.TaskGroup() as group:
+                for artifact in effect.artifacts:
+                    grant = grants.get(artifact.path)
+                    if grant is None:
+                        raise CollectError(f"the controller granted no place for {artifact.path!r}")
+                    if artifact.path not in self._stored:
+                        group.create_task(self._store(artifact, effect))
+        except* GrantRefusedError as errors:
+            self._regrants += 1
+            words = str(_first(errors))
+            if self._regrants > _REGRANTS_MAX:
+                raise CollectError(
+                    f"the store refused {self._regrants} times, last {words}"
+                ) from errors
+            LOG.warning("new addresses are needed", extra=fields(name=self._ref.name, error=words))
+            await asyncio.sleep(_REGRANT_PAUSE_SECONDS)
+        if any(artifact.path not in self._stored for artifact in effect.artifacts):
+            return GrantsExpired(self._ref, effect.turn)
+        stored = tuple(self._stored[artifact.path] for artifact in effect.artifacts)
+        return Uploaded(self._ref, effect.turn, stored)
+
+    async def _store(self, artifact: Artifact, effect: Upload) -> None:
+        grant = next(grant for grant in effect.grants if grant.path == artifact.path)
+        path = locate(self._folder.work, self._folder.path, artifact)
+        self._stored[artifact.path] = await self._node.uploader.store(path, artifact, grant)
+
+    # ---- in the queue
+
+    async def _attach(self, assignment: Assignment) -> None:
+        try:
+            await self._node.streams.attach(assignment, self._folder)
+        except StreamsError as error:
+            words = f"the stream worker does not take the ports: {error}"
+            await self._node.post(StreamsBroken(self._ref, Reason(ReasonCode.STREAM, 0, words)))
+
+    async def _tell_streams(self, telling: Coroutine[Any, Any, None]) -> None:
+        try:
+            await telling
+        except StreamsError as error:
+            # A worker that died is reported by itself, with all its attempts.
+            LOG.warning(
+                "the stream worker does not listen", extra=fields(name=self._ref.name, error=error)
+            )
+
+    async def _report(self, observation: Observation) -> None:
+        if observation.state.terminal:
+            # What a program said last should be there when somebody reads that it has ended.
+            await self._node.logs.finish(self._ref, _LAST_LOGS_SECONDS)
+        LOG.info(
+            "attempt",
+            extra=fields(
+                name=self._ref.name,
+                epoch=self._ref.epoch,
+                state=observation.state.name,
+                reason=observation.reason.short,
+                message=observation.reason.message,
+            ),
+        )
+        await self._node.say(observation)
+
+    async def _forget(self, *, has_ports: bool) -> None:
+        await self._give_up()
+        node = self._node
+        if has_ports:
+            await self._tell_streams(node.streams.detach(self._ref))
+        with contextlib.suppress(KeeperError):
+            await node.keeper.forget(keeper_id(self._ref))
+        await node.logs.finish(self._ref, _LAST_LOGS_SECONDS)
+        node.logs.unfollow(self._ref)
+        await asyncio.to_thread(remove_folder, self._folder.path)
+        await node.journal.forget(self._ref)
+
+    def _fresh_folder(self) -> None:
+        remove_folder(self._folder.path)
+        self._folder.work.mkdir(parents=True)
+        self._folder.spool.mkdir()
+
+
+def _make_results(folder: AttemptFolder) -> None:
+    try:
+        (folder.work / "results").mkdir(exist_ok=True)
+    except OSError as error:
+        raise BundleRefusedError(
+            f"the folder results/ cannot be made: {error.strerror}; is it a file of the bundle?"
+        ) from error
+
+
+def _place(work: Path, path: str) -> Path:
+    """Where a file input lies: inside the job's folder, also behind the bundle's own links."""
+    target = work / path
+    parent = os.path.realpath(target.parent)
+    root = os.path.realpath(work)
+    if parent != root and not parent.startswith(root + os.sep):
+        raise DownloadError(f"{path!r} leads out of the job's folder: correct the path")
+    return target
+
+
+def _code(error: BaseException, expected: ReasonCode) -> ReasonCode | None:
+    """The reason that an error stands for in work that `expected` one; None for a surprise."""
+    match error:
+        case ChecksumError():
+            return ReasonCode.ARTIFACT_CHECKSUM
+        case DownloadError():
+            return ReasonCode.FETCH
+        case InstallError() | InterpreterMissingError() | RecipeError():
+            return ReasonCode.INSTALL
+        case KeeperGoneError():
+            return ReasonCode.LOST
+        case BundleRefusedError() | KeeperError() | ProgramError() | CollectError() | OSError():
+            return expected
+        case _:
+            return None
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first of the errors of parallel work."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
+
+
+def _clip(words: str) -> str:
+    """At most so much of an installer's words: their end says what was wrong."""
+    return words if len(words) <= _WORDS_MAX else "… " + words[-_WORDS_MAX:]

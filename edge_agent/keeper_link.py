@@ -1,0 +1,131 @@
+"""The agent's hold on its keeper: connected again when it broke, started again when it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from edge_agent.attempt_folder import AttemptFolder, parse_keeper_id
+from edge_agent.keeper.client import (
+    KeeperClient,
+    KeeperError,
+    KeeperGoneError,
+    StartRequest,
+    ensure_keeper,
+)
+from edge_agent.keeper.record import ProcessRecord
+from edge_agent.logs import tail
+from edge_agent.worker import ProgramExit, ProgramStatus
+from services.runtime.log import fields
+from shoal.names import AttemptRef
+
+LOG = logging.getLogger(__name__)
+
+_PAUSE_SECONDS: Final = 0.5
+
+
+class KeeperLink:
+    """One keeper, whichever process it is at the moment.
+
+    Args:
+        socket_path: where the keeper listens.
+        log_path: where one that is started here writes its log.
+    """
+
+    def __init__(self, socket_path: Path, log_path: Path) -> None:
+        self.socket_path = socket_path
+        self._log_path = log_path
+        self._client: KeeperClient | None = None
+        self._ready = asyncio.Event()
+
+    async def run(
+        self,
+        listed: Callable[[list[ProcessRecord]], Awaitable[None]],
+        exited: Callable[[ProcessRecord], Awaitable[None]],
+    ) -> None:
+        """Stay connected until cancelled.
+
+        Args:
+            listed: hears everything that the keeper remembers, after each connect, before anybody
+                else may use the connection.
+            exited: hears each end.
+        """
+        while True:
+            try:
+                await ensure_keeper(self.socket_path, self._log_path)
+                async with self._connect() as client:
+                    await client.watch()
+                    await listed(list(await client.list()))
+                    self._client = client
+                    self._ready.set()
+                    async for record in client.exits():
+                        await exited(record)
+                LOG.warning("the keeper hung up", extra=fields(socket=self.socket_path))
+            except KeeperError as error:
+                LOG.warning("the keeper is away", extra=fields(error=error))
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def _connect(self) -> AsyncIterator[KeeperClient]:
+        async with KeeperClient(self.socket_path) as client:
+            try:
+                yield client
+            finally:
+                self._ready.clear()
+                self._client = None
+
+    async def client(self, deadline_seconds: float = 15.0) -> KeeperClient:
+        """The connection, once there is one.
+
+        Raises:
+            KeeperGoneError: there was none within the deadline.
+        """
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                while self._client is None:
+                    await self._ready.wait()
+        except TimeoutError:
+            raise KeeperGoneError(
+                f"no keeper answered at {self.socket_path} for {deadline_seconds:g} s"
+            ) from None
+        return self._client
+
+    async def start(self, request: StartRequest) -> None:
+        """Start a program, or find it started."""
+        await (await self.client()).start(request)
+
+    async def stop(self, attempt: str, grace_seconds: float) -> None:
+        """Ask for the end of a program."""
+        await (await self.client()).stop(attempt, grace_seconds)
+
+    async def forget(self, attempt: str) -> None:
+        """Leave nothing of a program."""
+        await (await self.client()).forget(attempt)
+
+
+def program_exit(record: ProcessRecord, folder: AttemptFolder) -> ProgramExit:
+    """How a program ended, with its last words from its folder."""
+    return ProgramExit(
+        exit_code=-1 if record.exit_code is None else record.exit_code,
+        signal=record.signal or 0,
+        timed_out=record.timed_out,
+        end_time=record.end_time,
+        stderr_tail=tail(folder.stderr),
+    )
+
+
+def programs(
+    records: list[ProcessRecord], folder: Callable[[AttemptRef], AttemptFolder]
+) -> Mapping[AttemptRef, ProgramStatus]:
+    """The programs of attempts in a keeper's list."""
+    found: dict[AttemptRef, ProgramStatus] = {}
+    for record in records:
+        ref = None if record.helper else parse_keeper_id(record.attempt)
+        if ref is not None:
+            ended = None if record.running else program_exit(record, folder(ref))
+            found[ref] = ProgramStatus(record.start_time, ended)
+    return found

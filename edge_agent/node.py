@@ -1,0 +1,48 @@
+"""What the attempts of a node have in common: everything that an effect needs to be performed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_agent.assignment import FromAgent
+from edge_agent.attempt_folder import AttemptFolder, keeper_id
+from edge_agent.bundles.cache import BundleCache
+from edge_agent.download import Downloader
+from edge_agent.environments.cache import EnvironmentCache
+from edge_agent.journal import Journal
+from edge_agent.keeper_link import KeeperLink
+from edge_agent.logs import LogShipper
+from edge_agent.stream_link import StreamLink
+from edge_agent.uploads.uploader import Uploader
+from edge_agent.worker import WorkerEvent
+from shoal.names import AttemptRef
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The parts that attempts share, and the two ways out: to the machine and to the controller.
+
+    `sdk` is the folder with the job library, `environ` the agent's own variables, `wall` seconds
+    since the epoch.
+    """
+
+    attempts: Path
+    sdk: Path
+    environ: Mapping[str, str]
+    journal: Journal
+    keeper: KeeperLink
+    streams: StreamLink
+    bundles: BundleCache
+    environments: EnvironmentCache
+    downloader: Downloader
+    uploader: Uploader
+    logs: LogShipper
+    wall: Callable[[], float]
+    post: Callable[[WorkerEvent], Awaitable[None]]
+    say: Callable[[FromAgent], Awaitable[None]]
+
+    def folder(self, ref: AttemptRef) -> AttemptFolder:
+        """Where an attempt lives."""
+        return AttemptFolder(self.attempts / keeper_id(ref))

@@ -1,0 +1,167 @@
+"""The gRPC stream of a session: one reader, one writer, and nothing decided here.
+
+The reader is one long-lived task without a timeout, since a timeout around `read()` cancels the
+whole call; a dead link is found by keepalive instead. `write()` returning is not delivery: only an
+acknowledgement is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, cast
+
+import grpc.aio
+
+from edge_agent.assignment import FromController, Hello
+from edge_agent.messages import decode_message, encode_request
+from edge_agent.session import LinkClosed, LinkOpened, Received, SessionEvent, Write
+from services.runtime.log import CountedLog
+from services.runtime.rpc import SESSION, channel_options
+from shoal.v1 import session_service_pb2, session_service_pb2_grpc
+from shoal.wire import WireError
+
+LOG = logging.getLogger(__name__)
+
+_WRITES_MAX: Final = 1024
+_GOODBYE_SECONDS: Final = 1.0
+
+
+class _Call(Protocol):
+    """What is used of a bidirectional call."""
+
+    async def read(self) -> session_service_pb2.ConnectResponse: ...
+
+    async def write(self, request: session_service_pb2.ConnectRequest) -> None: ...
+
+    async def done_writing(self) -> None: ...
+
+    async def code(self) -> grpc.StatusCode: ...
+
+    async def details(self) -> str: ...
+
+    def cancel(self) -> bool: ...
+
+
+class SessionLink:
+    """Opens streams to controllers, one at a time.
+
+    Args:
+        post: hands an event to the session.
+        hello: says who the agent is and what it knows, at this moment.
+        clock: monotonic seconds, for the log.
+    """
+
+    def __init__(
+        self,
+        post: Callable[[SessionEvent], Awaitable[None]],
+        hello: Callable[[], Hello],
+        clock: Callable[[], float],
+    ) -> None:
+        self._post = post
+        self._hello = hello
+        self._refused = CountedLog(LOG, clock)
+        self._dials: asyncio.Queue[tuple[int, str]] = asyncio.Queue(4)
+        self._writes: asyncio.Queue[Write] = asyncio.Queue(_WRITES_MAX)
+        self._connection: asyncio.Task[None] | None = None
+
+    def dial(self, link: int, address: str) -> None:
+        """Open the stream with this number, in place of the one before."""
+        self.hang_up()
+        self._dials.put_nowait((link, address))
+
+    def hang_up(self) -> None:
+        """Close the stream, if there is one."""
+        while not self._dials.empty():
+            self._dials.get_nowait()
+        if self._connection is not None:
+            self._connection.cancel()
+
+    def write(self, batch: Write) -> None:
+        """Send a batch on the stream; on one that is gone, nothing is."""
+        self._writes.put_nowait(batch)
+
+    async def run(self) -> None:
+        """Serve dials until cancelled."""
+        while True:
+            link, address = await self._dials.get()
+            while not self._writes.empty():
+                self._writes.get_nowait()
+            self._connection = asyncio.create_task(self._connect(link, address))
+            try:
+                await asyncio.wait({self._connection})
+                if not self._connection.cancelled():
+                    self._connection.result()
+            finally:
+                # Cancelled ourselves, the connection says goodbye before it goes.
+                self._connection.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._connection
+                self._connection = None
+
+    async def _connect(self, link: int, address: str) -> None:
+        reason = "the controller closed it"
+        async with grpc.aio.insecure_channel(address, options=channel_options(SESSION)) as channel:
+            stub = session_service_pb2_grpc.SessionServiceStub(channel)
+            call = cast("_Call", stub.Connect())
+            try:
+                await self._post(LinkOpened(link, self._hello()))
+                async with asyncio.TaskGroup() as group:
+                    writer = group.create_task(self._write_all(call))
+                    try:
+                        await self._read_all(link, call)
+                    finally:
+                        writer.cancel()
+                reason = f"{address}: {(await call.code()).name} {await call.details()}".strip()
+            except* (grpc.aio.AioRpcError, asyncio.InvalidStateError) as errors:
+                reason = f"{address}: {_say(errors)}"
+            except* asyncio.CancelledError:
+                await _goodbye(call)
+                raise
+            finally:
+                call.cancel()
+        await self._post(LinkClosed(link, reason))
+
+    async def _read_all(self, link: int, call: _Call) -> None:
+        while True:
+            response = await call.read()
+            if response is cast("Any", grpc.aio.EOF):
+                return
+            messages: list[FromController] = []
+            for message in response.messages:
+                try:
+                    decoded = decode_message(message)
+                except WireError as error:
+                    self._refused.warn(
+                        "a message of the controller is refused", error=error.problem, at=error.path
+                    )
+                    continue
+                if decoded is not None:
+                    messages.append(decoded)
+            await self._post(
+                Received(link, response.sequence, response.acknowledged, tuple(messages))
+            )
+
+    async def _write_all(self, call: _Call) -> None:
+        while True:
+            batch = await self._writes.get()
+            await call.write(encode_request(batch.sequence, batch.acknowledged, batch.messages))
+
+
+async def _goodbye(call: _Call) -> None:
+    """Half-close, so that the controller sees an end and not a break."""
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+        async with asyncio.timeout(_GOODBYE_SECONDS):
+            await call.done_writing()
+            await call.code()
+
+
+def _say(errors: BaseExceptionGroup[BaseException]) -> str:
+    first: BaseException = errors
+    while isinstance(first, BaseExceptionGroup):
+        first = cast("BaseExceptionGroup[BaseException]", first).exceptions[0]
+    if isinstance(first, grpc.aio.AioRpcError):
+        return f"{first.code().name} {first.details() or ''}".strip()
+    return str(first) or type(first).__name__

@@ -1,0 +1,117 @@
+"""Ending an agent from outside: first new work, then its process, then everything that it left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import grpc.aio
+
+from edge_agent.agent import LOCK_NAME, end_keeper
+from edge_agent.attempt_folder import parse_keeper_id
+from edge_agent.keeper.client import KeeperClient, KeeperError
+from services.runtime.process import StartRefusedError
+from services.runtime.rpc import USER, channel_options
+from shoal.v1 import nodes_service_pb2, nodes_service_pb2_grpc
+
+_AGENT_SECONDS: Final = 20.0
+_KEEPER_SECONDS: Final = 60.0
+_CALL_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.2
+
+
+async def shut_down(state: Path, say: Callable[[str], None]) -> None:
+    """End the agent of a state folder, its keeper, its stream worker and all its jobs.
+
+    Raises:
+        StartRefusedError: something did not end in time; names it.
+    """
+    pid = agent_pid(state)
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(_AGENT_SECONDS):
+                while agent_pid(state):  # noqa: ASYNC110 - another process: there is no event
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            raise StartRefusedError(
+                f"the agent (process {pid}) did not end within {_AGENT_SECONDS:g} s of SIGTERM; "
+                f"end it with: kill -9 {pid}"
+            ) from None
+        say(f"the agent (process {pid}) has ended")
+    try:
+        had_keeper = await end_keeper(state / "keeper.sock", _KEEPER_SECONDS)
+    except TimeoutError:
+        raise StartRefusedError(
+            f"the keeper of {state} did not end within {_KEEPER_SECONDS:g} s; see "
+            f"{state / 'keeper.log'}"
+        ) from None
+    if had_keeper:
+        say("the keeper, the stream worker and all jobs have ended")
+    if not pid and not had_keeper:
+        say(f"nothing of {state} was running")
+
+
+async def drain(
+    state: Path, name: str, controllers: tuple[str, ...], say: Callable[[str], None]
+) -> None:
+    """Ask for no new work, and wait until the programs that run on the node have ended.
+
+    Raises:
+        StartRefusedError: no controller could be asked.
+    """
+    for address in controllers:
+        try:
+            async with grpc.aio.insecure_channel(address, options=channel_options(USER)) as channel:
+                stub = nodes_service_pb2_grpc.NodesServiceStub(channel)
+                request = nodes_service_pb2.DrainNodeRequest(name=name, drained=True)
+                await stub.DrainNode(request, timeout=_CALL_SECONDS)
+            break
+        except grpc.aio.AioRpcError as error:
+            say(f"{address} does not drain {name}: {error.code().name} {error.details() or ''}")
+    else:
+        raise StartRefusedError(
+            f"no controller could be asked to drain {name}: name one with --controller HOST:PORT, "
+            "or leave --drain out"
+        )
+    say(f"{name} gets no new work")
+    last = -1
+    while running := await _running(state):
+        if running != last:
+            say(f"waiting for {running} running jobs")
+            last = running
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def agent_pid(state: Path) -> int:
+    """Process id of the agent that holds a state folder; 0 when none does."""
+    try:
+        with (state / LOCK_NAME).open("r+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = lock.read().strip()
+                return int(text) if text.isdecimal() else 0
+    except OSError:
+        pass
+    return 0
+
+
+async def _running(state: Path) -> int:
+    try:
+        async with KeeperClient(state / "keeper.sock") as client:
+            records = await client.list()
+    except KeeperError:
+        return 0
+    return sum(
+        1
+        for record in records
+        if record.running and not record.helper and parse_keeper_id(record.attempt)
+    )

@@ -1,0 +1,283 @@
+"""The agent's hold on its stream worker, which the keeper keeps so that it outlives the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+import grpc.aio
+
+from edge_agent.assignment import Assignment, Lane, Progress
+from edge_agent.attempt_folder import AttemptFolder, keeper_id
+from edge_agent.journal import Journal
+from edge_agent.keeper.client import KeeperError, StartRequest
+from edge_agent.keeper.record import ProcessRecord
+from edge_agent.keeper_link import KeeperLink
+from edge_agent.messages import encode_assignment, encode_lane
+from edge_agent.worker import StreamsBroken, StreamsDrained, StreamWorkerLost, WorkerEvent
+from services.runtime.log import fields
+from services.runtime.rpc import USER, channel_options
+from shoal import wire
+from shoal.names import AttemptRef
+from shoal.v1 import streams_service_pb2, streams_service_pb2_grpc
+
+LOG = logging.getLogger(__name__)
+
+HELPER: Final = "stream-worker"
+"""Name of the process at the keeper."""
+
+STREAM_WORKER: Final = "stream_worker"
+"""Name of the fact that tells one worker's process from the next."""
+STREAM_ADDRESS: Final = "stream_address"
+"""Name of the fact that says where the last worker listened, so that the next one does too."""
+
+_CALL_SECONDS: Final = 10.0
+_READY_SECONDS: Final = 20.0
+_PAUSE_SECONDS: Final = 0.2
+
+
+class StreamsError(Exception):
+    """The stream worker refused, or does not answer."""
+
+
+class _Watch(Protocol):
+    """What is used of the watching call."""
+
+    async def read(self) -> streams_service_pb2.WatchAttemptsResponse: ...
+
+    def cancel(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWorkerPlan:
+    """How the stream worker is started: where it listens, and the agent's own variables."""
+
+    socket_path: Path
+    listen: str
+    folder: Path
+    environ: Mapping[str, str]
+
+    def request(self, last_address: str) -> StartRequest:
+        """What the keeper is asked for; a free port that was found before is taken again."""
+        listen = self.listen
+        if listen.endswith(":0") and last_address:
+            listen = last_address
+        return StartRequest(
+            attempt=HELPER,
+            argv=[
+                sys.executable,
+                "-m",
+                "services.streams.worker",
+                "--socket",
+                str(self.socket_path),
+                "--listen",
+                listen,
+            ],
+            env=dict(self.environ),
+            cwd=self.folder,
+            stdout=self.folder / "stream-worker.log",
+            stderr=self.folder / "stream-worker.log",
+        )
+
+
+class StreamLink:
+    """One stream worker, whichever process it is at the moment.
+
+    Args:
+        keeper: keeps the worker's process.
+        plan: starts one.
+        journal: remembers which process it is and where it listens.
+        post: hands an event to the machine that drives attempts.
+        say: hands counters to the session.
+        last_address: where the last worker of this node listened.
+    """
+
+    def __init__(
+        self,
+        keeper: KeeperLink,
+        plan: StreamWorkerPlan,
+        journal: Journal,
+        post: Callable[[WorkerEvent], Awaitable[None]],
+        say: Callable[[Progress], Awaitable[None]],
+        *,
+        last_address: str = "",
+    ) -> None:
+        self._keeper = keeper
+        self._plan = plan
+        self._journal = journal
+        self._last_address = last_address
+        self._post = post
+        self._say = say
+        self._channel: grpc.aio.Channel | None = None
+        self._ready = asyncio.Event()
+        self.address = ""
+        """Where the worker listens for other nodes, `host:port`; empty until it has said so."""
+
+    async def wait_ready(self, deadline_seconds: float) -> bool:
+        """Wait until the worker answers; say whether it does."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_seconds):
+                await self._ready.wait()
+        return self._ready.is_set()
+
+    async def run(self) -> None:
+        """Keep a worker running, and listen to it, until cancelled."""
+        while True:
+            try:
+                fresh = await self._ensure()
+                if fresh:
+                    await self._post(StreamWorkerLost())
+                await self._listen()
+            except (KeeperError, grpc.aio.AioRpcError, OSError, TimeoutError) as error:
+                LOG.info("the stream worker is away", extra=fields(error=_say(error)))
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def attach(self, assignment: Assignment, folder: AttemptFolder) -> None:
+        """Let the worker take the ports of an attempt.
+
+        Raises:
+            StreamsError: it did not.
+        """
+        async with self._calling() as stub:
+            await stub.Attach(
+                streams_service_pb2.AttachRequest(
+                    assignment=encode_assignment(assignment),
+                    spool_path=str(folder.spool),
+                    keeper_path=str(self._keeper.socket_path),
+                    keeper_id=keeper_id(assignment.ref),
+                ),
+                timeout=_CALL_SECONDS,
+            )
+
+    async def update_lanes(self, ref: AttemptRef, lanes: tuple[Lane, ...]) -> None:
+        """Tell the worker where the peers of an attempt are now.
+
+        Raises:
+            StreamsError: it did not listen.
+        """
+        async with self._calling() as stub:
+            await stub.UpdateLanes(
+                streams_service_pb2.UpdateLanesRequest(
+                    ref=wire.encode_attempt_ref(ref), lanes=[encode_lane(lane) for lane in lanes]
+                ),
+                timeout=_CALL_SECONDS,
+            )
+
+    async def conclude(self, ref: AttemptRef, *, succeeded: bool) -> None:
+        """Tell the worker how a program ended.
+
+        Raises:
+            StreamsError: it did not listen.
+        """
+        async with self._calling() as stub:
+            await stub.Conclude(
+                streams_service_pb2.ConcludeRequest(
+                    ref=wire.encode_attempt_ref(ref), succeeded=succeeded
+                ),
+                timeout=_CALL_SECONDS,
+            )
+
+    async def detach(self, ref: AttemptRef) -> None:
+        """Let the worker drop an attempt.
+
+        Raises:
+            StreamsError: it did not listen.
+        """
+        async with self._calling() as stub:
+            await stub.Detach(
+                streams_service_pb2.DetachRequest(ref=wire.encode_attempt_ref(ref)),
+                timeout=_CALL_SECONDS,
+            )
+
+    @contextlib.asynccontextmanager
+    async def _calling(
+        self,
+    ) -> AsyncIterator[streams_service_pb2_grpc.StreamWorkerServiceStub]:
+        if not await self.wait_ready(_READY_SECONDS) or self._channel is None:
+            raise StreamsError(
+                f"the stream worker did not answer for {_READY_SECONDS:g} s: see its log in "
+                f"{self._plan.folder}"
+            )
+        try:
+            yield streams_service_pb2_grpc.StreamWorkerServiceStub(self._channel)
+        except grpc.aio.AioRpcError as error:
+            raise StreamsError(_say(error)) from error
+
+    async def _ensure(self) -> bool:
+        """Start a worker if none runs; say whether it is a new one."""
+        client = await self._keeper.client()
+        known = [record for record in await client.list() if record.attempt == HELPER]
+        if any(record.running for record in known):
+            return False
+        if known:
+            LOG.warning("the stream worker has ended", extra=fields(record=known[0]))
+            await client.forget(HELPER)
+        with contextlib.suppress(FileNotFoundError):
+            self._plan.socket_path.unlink()
+        await client.spawn(self._plan.request(self._last_address))
+        records = await client.list()
+        worker = next(record for record in records if record.attempt == HELPER)
+        await self._journal.note(STREAM_WORKER, process_identity(worker))
+        return True
+
+    async def _listen(self) -> None:
+        options = channel_options(USER)
+        target = f"unix:{self._plan.socket_path.absolute()}"
+        async with grpc.aio.insecure_channel(target, options=options) as channel:
+            stub = streams_service_pb2_grpc.StreamWorkerServiceStub(channel)
+            watch = cast(
+                "_Watch",
+                stub.WatchAttempts(streams_service_pb2.WatchAttemptsRequest(), wait_for_ready=True),
+            )
+            self._channel = channel
+            try:
+                # Only the first answer has a deadline, since missing it ends the call.
+                async with asyncio.timeout(_READY_SECONDS):
+                    response = await watch.read()
+                while response is not cast("Any", grpc.aio.EOF):
+                    await self._listens_at(response.stream_address)
+                    self._ready.set()
+                    for attempt in response.attempts:
+                        await self._heard(attempt)
+                    response = await watch.read()
+            finally:
+                self._ready.clear()
+                self._channel = None
+                watch.cancel()
+
+    async def _listens_at(self, address: str) -> None:
+        if address:
+            self.address = address
+        if address and address != self._last_address:
+            self._last_address = address
+            await self._journal.note(STREAM_ADDRESS, address)
+
+    async def _heard(self, message: streams_service_pb2.AttemptStreams) -> None:
+        try:
+            ref = wire.decode_attempt_ref(message.ref)
+            counters = tuple(wire.decode_stream_counters(stream) for stream in message.streams)
+            if message.HasField("failure"):
+                await self._post(StreamsBroken(ref, wire.decode_reason(message.failure)))
+        except wire.WireError as error:
+            LOG.warning("the stream worker said something odd", extra=fields(error=error))
+            return
+        await self._say(Progress(ref, counters, message.progress))
+        if message.drained:
+            await self._post(StreamsDrained(ref))
+
+
+def process_identity(record: ProcessRecord) -> str:
+    """What tells one process of the keeper from a later one of the same name."""
+    return f"{record.pid}@{record.start_time}"
+
+
+def _say(error: BaseException) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name} {error.details() or ''}".strip()
+    return str(error) or type(error).__name__
