@@ -1,0 +1,508 @@
+"""The asynchronous client of a controller: everything that the `shoal` command does, for programs.
+
+async with Client("127.0.0.1:7470") as client:
+    submitted = await client.submit(pipeline)
+    ended = await client.wait(submitted.pipeline.name)
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import uuid
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from shoal import spec, view, wire
+from shoal.address import check_address
+from shoal.bundle import PackedBundle
+from shoal.connection import Connection, Pause, decoded
+from shoal.download import download
+from shoal.errors import ShoalError, TooLateError
+from shoal.model import Artifact, PipelineState
+from shoal.submitter import Submitter
+from shoal.v1 import (
+    nodes_service_pb2,
+    nodes_service_pb2_grpc,
+    pipelines_service_pb2,
+    pipelines_service_pb2_grpc,
+)
+
+_CHUNK_BYTES = 1024 * 1024
+_SLOWEST_UPLOAD_BYTES_PER_SECOND = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The pipeline as recorded, and whether an earlier submission with the same key made it."""
+
+    pipeline: view.PipelineView
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEnd:
+    """In a watch: everything up to `revision` has been shown; changes follow."""
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some events, oldest first, and how the controller stands with its broker."""
+
+    events: tuple[view.Event, ...]
+    publisher_state: str
+    next_page_token: str = ""
+
+
+class Client:
+    """A connection to one controller; use it with `async with`.
+
+    Args:
+        address: `host:port` of the controller.
+        namespace: whose pipelines are meant.
+        deadline_seconds: how long a request may take, with retries after a cut.
+        patience_seconds: how long a watch may stay cut before it is given up.
+        new_id: makes request ids; unique ones.
+
+    Raises:
+        ShoalError: the address is malformed.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        namespace: str = "default",
+        deadline_seconds: float = 30.0,
+        patience_seconds: float = 120.0,
+        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> None:
+        self.address = check_address(address)
+        self.namespace = namespace
+        self._deadline_seconds = deadline_seconds
+        self._patience_seconds = patience_seconds
+        self._new_id = new_id
+        self._group = asyncio.TaskGroup()
+        self._open: _Open | None = None
+
+    async def __aenter__(self) -> Self:
+        connection = Connection(
+            self.address,
+            deadline_seconds=self._deadline_seconds,
+            patience_seconds=self._patience_seconds,
+        )
+        submitter = Submitter(connection)
+        await self._group.__aenter__()
+        self._open = _Open(
+            connection,
+            submitter,
+            pipelines_service_pb2_grpc.PipelinesServiceStub(connection.channel),
+            nodes_service_pb2_grpc.NodesServiceStub(connection.channel),
+            self._group.create_task(submitter.run()),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        held = self._held
+        self._open = None
+        held.submitting.cancel()
+        # The caller's own errors go by the group, which would wrap them; cancellation it must see.
+        try:
+            if isinstance(error, asyncio.CancelledError):
+                await self._group.__aexit__(kind, error, trace)
+            else:
+                await self._group.__aexit__(None, None, None)
+        finally:
+            await held.connection.close()
+
+    @property
+    def _held(self) -> "_Open":
+        if self._open is None:
+            raise RuntimeError("the client is not open; use `async with Client(…) as client`")
+        return self._open
+
+    # ---- pipelines ------------------------------------------------------------------------------
+
+    async def submit(self, pipeline: spec.Pipeline, *, request_id: str = "") -> Submitted:
+        """Record a pipeline; concurrent calls travel in batches.
+
+        Args:
+            pipeline: what to run; its bundle has to be there already, see `ensure_bundle`.
+            request_id: idempotency key; without one, only retries of this call are told apart.
+
+        Raises:
+            ShoalError: it was refused, or the same key was used for another specification.
+        """
+        response = await self._held.submitter.submit(
+            pipelines_service_pb2.SubmitPipelineRequest(
+                namespace=self.namespace,
+                request_id=request_id or self._new_id(),
+                spec=wire.encode_pipeline_spec(pipeline),
+            )
+        )
+        return Submitted(
+            decoded(wire.decode_pipeline, response.pipeline), response.repeated_request
+        )
+
+    async def ensure_bundle(self, bundle: PackedBundle) -> bool:
+        """Upload a bundle unless the archive has it.
+
+        Returns:
+            Whether it was uploaded.
+
+        Raises:
+            ShoalError: the upload failed.
+        """
+        held = self._held
+        answer: pipelines_service_pb2.FindMissingBundlesResponse = await held.connection.call(
+            held.pipelines.FindMissingBundles,
+            pipelines_service_pb2.FindMissingBundlesRequest(digests=[bundle.digest]),
+        )
+        if bundle.digest not in answer.digests:
+            return False
+        await self._upload(bundle)
+        return True
+
+    async def _upload(self, bundle: PackedBundle) -> None:
+        held = self._held
+        allowed = self._deadline_seconds + bundle.size_bytes / _SLOWEST_UPLOAD_BYTES_PER_SECOND
+
+        async def upload(
+            _request: None,
+            *,
+            timeout: float | None = None,  # noqa: ASYNC109  # as the methods of a stub call it
+        ) -> None:
+            call = held.pipelines.UploadBundle(timeout=timeout)
+            try:
+                await _write_bundle(call, bundle)
+                await call
+            finally:
+                call.cancel()
+
+        await held.connection.call(upload, None, deadline_seconds=allowed)
+
+    async def get(self, name: str) -> view.PipelineView:
+        """Return one pipeline by name or id.
+
+        Raises:
+            ShoalError: there is none.
+        """
+        held = self._held
+        answer: pipelines_service_pb2.GetPipelineResponse = await held.connection.call(
+            held.pipelines.GetPipeline,
+            pipelines_service_pb2.GetPipelineRequest(name=name, namespace=self.namespace),
+        )
+        return decoded(wire.decode_pipeline, answer.pipeline)
+
+    async def list(
+        self, states: Sequence[PipelineState] = (), *, page_size: int = 100
+    ) -> AsyncGenerator[view.PipelineView, None]:
+        """List pipelines, newest first, page by page.
+
+        Raises:
+            ShoalError: a page could not be read.
+        """
+        held = self._held
+        token = ""
+        while True:
+            answer: pipelines_service_pb2.ListPipelinesResponse = await held.connection.call(
+                held.pipelines.ListPipelines,
+                pipelines_service_pb2.ListPipelinesRequest(
+                    namespace=self.namespace,
+                    page_size=page_size,
+                    page_token=token,
+                    states=[wire.encode_pipeline_state(state) for state in states],
+                ),
+            )
+            for pipeline in answer.pipelines:
+                yield decoded(wire.decode_pipeline, pipeline)
+            token = answer.next_page_token
+            if not token:
+                return
+
+    async def cancel(self, name: str, reason: str = "") -> view.PipelineView:
+        """Ask for the end of a pipeline, and return how it stands right after.
+
+        Raises:
+            ShoalError: there is none.
+        """
+        held = self._held
+        answer: pipelines_service_pb2.CancelPipelineResponse = await held.connection.call(
+            held.pipelines.CancelPipeline,
+            pipelines_service_pb2.CancelPipelineRequest(
+                name=name, namespace=self.namespace, reason=reason
+            ),
+        )
+        return decoded(wire.decode_pipeline, answer.pipeline)
+
+    async def watch(self, name: str = "") -> AsyncGenerator[view.PipelineView | SnapshotEnd, None]:
+        """Show one pipeline, or all, as they are and then as they change.
+
+        After a cut it goes on behind the last revision that was shown; a picture may come twice.
+        Close it with `contextlib.aclosing` when you stop early.
+
+        Raises:
+            ShoalError: the pipeline is unknown, or the controller stayed away for too long.
+        """
+        held = self._held
+        revision = 0
+
+        def request() -> pipelines_service_pb2.WatchPipelinesRequest:
+            return pipelines_service_pb2.WatchPipelinesRequest(
+                namespace=self.namespace, name=name, since_revision=revision
+            )
+
+        stream = held.connection.stream(held.pipelines.WatchPipelines, request, endless=True)
+        async with contextlib.aclosing(stream) as responses:
+            async for response in responses:
+                match response.WhichOneof("change"):
+                    case "pipeline":
+                        yield decoded(wire.decode_pipeline, response.pipeline)
+                    case "snapshot_end":
+                        yield SnapshotEnd(response.revision)
+                    case _:
+                        pass  # something that a newer controller says
+                revision = max(revision, response.revision)
+
+    async def wait(self, name: str, *, deadline_seconds: float | None = None) -> view.PipelineView:
+        """Wait until a pipeline has ended.
+
+        Raises:
+            ShoalError: it is unknown, did not end in time, or the controller stayed away.
+        """
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                async with contextlib.aclosing(self.watch(name)) as changes:
+                    async for change in changes:
+                        if isinstance(change, view.PipelineView) and change.state.terminal:
+                            return change
+        except TimeoutError:
+            raise TooLateError(f"{name} did not end", deadline_seconds or 0.0) from None
+        raise ShoalError("WATCH_ENDED", f"the watch of {name} ended early; try again")
+
+    async def logs(
+        self, name: str, *, follow: bool = False, tail_bytes: int = 0
+    ) -> AsyncGenerator[view.LogChunk, None]:
+        """Read what the attempts of a pipeline, or of one of its jobs, print.
+
+        After a cut it goes on where it was: nothing comes twice.
+
+        Args:
+            name: `pipelines/{p}`, `pipelines/{p}/jobs/{j}`, or an id.
+            follow: whether to go on until the pipeline has ended.
+            tail_bytes: only the last of each log; 0 means all.
+
+        Raises:
+            ShoalError: there is no such pipeline or job, or the controller stayed away.
+        """
+        held = self._held
+        seen: dict[tuple[str, int, view.LogStream], int] = {}
+
+        def request() -> pipelines_service_pb2.ReadLogsRequest:
+            return pipelines_service_pb2.ReadLogsRequest(
+                name=name,
+                namespace=self.namespace,
+                follow=follow,
+                # Once something was seen, all is asked for: what is known is dropped below.
+                tail_bytes=0 if seen else tail_bytes,
+            )
+
+        stream = held.connection.stream(held.pipelines.ReadLogs, request, endless=False)
+        async with contextlib.aclosing(stream) as responses:
+            async for response in responses:
+                chunk = decoded(wire.decode_log_chunk, response.chunk)
+                key = (chunk.attempt, chunk.epoch, chunk.stream)
+                end = chunk.offset + len(chunk.data)
+                known = seen.get(key, 0)
+                if end <= known:
+                    continue
+                seen[key] = end
+                if chunk.offset < known:
+                    data = chunk.data[known - chunk.offset :]
+                    chunk = view.LogChunk(chunk.attempt, chunk.stream, known, data, chunk.epoch)
+                yield chunk
+
+    async def explain(self, name: str) -> tuple[view.NodeVerdict, ...]:
+        """Say for each node why a job (`pipelines/{p}/jobs/{j}`) is or is not placed there.
+
+        Raises:
+            ShoalError: there is no such job.
+        """
+        held = self._held
+        answer: pipelines_service_pb2.ExplainJobResponse = await held.connection.call(
+            held.pipelines.ExplainJob,
+            pipelines_service_pb2.ExplainJobRequest(name=name, namespace=self.namespace),
+        )
+        return tuple(wire.decode_verdict(verdict) for verdict in answer.verdicts)
+
+    async def events(
+        self, name: str = "", *, page_token: str = "", page_size: int = 100
+    ) -> EventPage:
+        """Return one page of events, oldest first, of one pipeline or of all.
+
+        Raises:
+            ShoalError: they could not be read.
+        """
+        held = self._held
+        answer: pipelines_service_pb2.ListEventsResponse = await held.connection.call(
+            held.pipelines.ListEvents,
+            pipelines_service_pb2.ListEventsRequest(
+                namespace=self.namespace, name=name, page_size=page_size, page_token=page_token
+            ),
+        )
+        return EventPage(
+            tuple(decoded(wire.decode_event, event) for event in answer.events),
+            answer.publisher_state,
+            answer.next_page_token,
+        )
+
+    async def artifact_url(self, artifact: Artifact) -> str:
+        """Return an address under which an artifact can be read for a while.
+
+        Raises:
+            ShoalError: the archive does not have it.
+        """
+        held = self._held
+        answer: pipelines_service_pb2.GetArtifactUrlResponse = await held.connection.call(
+            held.pipelines.GetArtifactUrl,
+            pipelines_service_pb2.GetArtifactUrlRequest(key=artifact.key, namespace=self.namespace),
+        )
+        return answer.url
+
+    async def fetch(self, artifact: Artifact, target: Path) -> None:
+        """Download an artifact to a file, checked against its size and SHA-256.
+
+        Raises:
+            ShoalError: it cannot be fetched, or is not what its manifest says.
+        """
+        pause = Pause()
+        for last in (False, False, True):
+            url = await self.artifact_url(artifact)
+            try:
+                await asyncio.to_thread(download, url, target, sha256=artifact.sha256)
+            except ShoalError:
+                if last:
+                    raise
+                await pause.wait()
+            else:
+                return
+
+    # ---- nodes ----------------------------------------------------------------------------------
+
+    async def nodes(self) -> tuple[view.NodeView, ...]:
+        """List all nodes by name.
+
+        Raises:
+            ShoalError: they could not be read.
+        """
+        held = self._held
+        found: list[view.NodeView] = []
+        token = ""
+        while True:
+            answer: nodes_service_pb2.ListNodesResponse = await held.connection.call(
+                held.nodes.ListNodes, nodes_service_pb2.ListNodesRequest(page_token=token)
+            )
+            found.extend(decoded(wire.decode_node, node) for node in answer.nodes)
+            token = answer.next_page_token
+            if not token:
+                return tuple(found)
+
+    async def node(self, name: str) -> view.NodeView:
+        """Return one node.
+
+        Raises:
+            ShoalError: there is none.
+        """
+        held = self._held
+        answer: nodes_service_pb2.GetNodeResponse = await held.connection.call(
+            held.nodes.GetNode, nodes_service_pb2.GetNodeRequest(name=name)
+        )
+        return decoded(wire.decode_node, answer.node)
+
+    async def drain(self, name: str, *, drained: bool = True) -> view.NodeView:
+        """Stop placing on a node, or take it back.
+
+        Raises:
+            ShoalError: there is none.
+        """
+        held = self._held
+        answer: nodes_service_pb2.DrainNodeResponse = await held.connection.call(
+            held.nodes.DrainNode, nodes_service_pb2.DrainNodeRequest(name=name, drained=drained)
+        )
+        return decoded(wire.decode_node, answer.node)
+
+    async def watch_nodes(self) -> AsyncGenerator[view.NodeView | SnapshotEnd, None]:
+        """Show all nodes as they are and then as they change; see `watch`.
+
+        Raises:
+            ShoalError: the controller stayed away for too long.
+        """
+        held = self._held
+        revision = 0
+
+        def request() -> nodes_service_pb2.WatchNodesRequest:
+            return nodes_service_pb2.WatchNodesRequest(since_revision=revision)
+
+        stream = held.connection.stream(held.nodes.WatchNodes, request, endless=True)
+        async with contextlib.aclosing(stream) as responses:
+            async for response in responses:
+                match response.WhichOneof("change"):
+                    case "node":
+                        yield decoded(wire.decode_node, response.node)
+                    case "snapshot_end":
+                        yield SnapshotEnd(response.revision)
+                    case _:
+                        pass  # something that a newer controller says
+                revision = max(revision, response.revision)
+
+    async def members(self, *, everyone: bool = False) -> tuple[view.MemberView, ...]:
+        """List the members of the gossip cluster; with `everyone`, dead and left ones too.
+
+        Raises:
+            ShoalError: they could not be read.
+        """
+        held = self._held
+        answer: nodes_service_pb2.ListMembersResponse = await held.connection.call(
+            held.nodes.ListMembers, nodes_service_pb2.ListMembersRequest(all=everyone)
+        )
+        return tuple(decoded(wire.decode_member, member) for member in answer.members)
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    connection: Connection
+    submitter: Submitter
+    pipelines: "pipelines_service_pb2_grpc.PipelinesServiceStub"
+    nodes: "nodes_service_pb2_grpc.NodesServiceStub"
+    submitting: "asyncio.Task[None]"
+
+
+async def _write_bundle(call: Any, bundle: PackedBundle) -> None:
+    """Send a bundle; when the call has ended early, its own status says why."""
+    digest, size_bytes = bundle.digest, bundle.size_bytes
+    with (
+        await asyncio.to_thread(bundle.path.open, "rb") as file,
+        contextlib.suppress(asyncio.InvalidStateError),
+    ):
+        while (data := await asyncio.to_thread(file.read, _CHUNK_BYTES)) or digest:
+            await call.write(
+                pipelines_service_pb2.UploadBundleRequest(
+                    digest=digest, size_bytes=size_bytes, data=data
+                )
+            )
+            digest, size_bytes = "", 0
+        await call.done_writing()
+
+
+def request_key(*parts: str) -> str:
+    """Make an idempotency key out of what makes a submission the same."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

@@ -1,0 +1,224 @@
+"""One channel to a controller: calls with deadlines, retries after a cut, errors of ours.
+
+Sources: grpc/doc/keepalive.md, grpc/doc/wait-for-ready.md; the rules for grpc.aio are those of
+docs/architecture.md: `read()` and `write()` only, and never a timeout around `read()`.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Protocol, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+from shoal.errors import ControllerUnreachableError, ShoalError, TooLateError, from_status
+from shoal.wire import WireError
+
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+ValueT = TypeVar("ValueT")
+
+_STATUS_DETAILS = "grpc-status-details-bin"
+_MESSAGE_BYTES_MAX = 65 * 1024 * 1024
+_FIRST_RETRY_SECONDS = 0.05
+_SLOWEST_RETRY_SECONDS = 1.0
+_CONNECTED_SECONDS = 5.0  # longer than an attempt to connect may last
+_OPTIONS: list[tuple[str, Any]] = [
+    # A dead link is noticed after half a minute at most; people notice sooner and press Ctrl-C.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
+    ("grpc.use_local_subchannel_pool", 1),
+    # A controller is on this machine or in this network, where no proxy leads.
+    ("grpc.enable_http_proxy", 0),
+]
+
+# Codes after which a stream may be dialled again: the controller went away, or cut a slow watcher.
+_STREAM_MAY_RETURN = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.CANCELLED,
+}
+
+
+class _Unary(Protocol):
+    def __call__(self, request: Any, /, *, timeout: float | None = None) -> Any: ...
+
+
+class _Streaming(Protocol):
+    def __call__(self, request: Any, /) -> Any: ...
+
+
+class Pause:
+    """Waits a little longer after each failure in a row."""
+
+    def __init__(self) -> None:
+        self._seconds = _FIRST_RETRY_SECONDS
+
+    @property
+    def seconds(self) -> float:
+        """How long the next pause is."""
+        return self._seconds
+
+    def reset(self) -> None:
+        """Begin again with the shortest pause."""
+        self._seconds = _FIRST_RETRY_SECONDS
+
+    async def wait(self) -> None:
+        """Pause, and double the next pause."""
+        await asyncio.sleep(self._seconds)
+        self._seconds = min(2 * self._seconds, _SLOWEST_RETRY_SECONDS)
+
+
+class Connection:
+    """A channel to the controller at `address` and how failures on it are met.
+
+    A call fails at once while nobody ever answered at the address (it is likely wrong); after the
+    first answer, a controller that is away for a moment is waited for.
+
+    Args:
+        address: `host:port`.
+        deadline_seconds: how long a call may take with all its retries.
+        patience_seconds: how long a stream may stay cut before it is given up.
+    """
+
+    def __init__(
+        self, address: str, *, deadline_seconds: float = 30.0, patience_seconds: float = 120.0
+    ) -> None:
+        self.address = address
+        self.deadline_seconds = deadline_seconds
+        self.patience_seconds = patience_seconds
+        self.channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self.answered = False
+
+    async def close(self) -> None:
+        """Close the channel and every call on it."""
+        await self.channel.close()
+
+    async def call(
+        self, method: _Unary, request: Any, *, deadline_seconds: float | None = None
+    ) -> Any:
+        """Make one idempotent call.
+
+        Raises:
+            ShoalError: the controller refused, did not answer in time or cannot be reached.
+        """
+        clock = asyncio.get_running_loop().time
+        allowed = self.deadline_seconds if deadline_seconds is None else deadline_seconds
+        give_up = clock() + allowed
+        pause = Pause()
+        while True:
+            try:
+                response = await method(request, timeout=max(0.001, give_up - clock()))
+            except grpc.aio.AioRpcError as error:
+                unavailable = error.code() is grpc.StatusCode.UNAVAILABLE
+                if not (self.answered and unavailable and clock() + pause.seconds < give_up):
+                    raise self.error(error, allowed) from error
+                await pause.wait()
+            else:
+                self.answered = True
+                return response
+
+    async def stream(
+        self,
+        method: _Streaming,
+        request: Callable[[], object],
+        *,
+        endless: bool,
+    ) -> AsyncGenerator[Any, None]:
+        """Read a stream of answers, dialling again after a cut.
+
+        Args:
+            method: the method of a stub.
+            request: makes the request anew for each dialling, so that it says where to go on.
+            endless: whether the end of the stream is a cut too.
+
+        Raises:
+            ShoalError: the controller refused, or stayed away for longer than the patience.
+        """
+        clock = asyncio.get_running_loop().time
+        cut_at: float | None = None
+        pause = Pause()
+        while True:
+            dialled_at = clock()
+            call = method(request())
+            try:
+                while True:
+                    response = await call.read()
+                    if response is grpc.aio.EOF:
+                        break
+                    self.answered = True
+                    yield response
+                    cut_at = None
+                    pause.reset()
+                code = await call.code()
+                if code is grpc.StatusCode.OK and not endless:
+                    return
+            except grpc.aio.AioRpcError as error:
+                if clock() - dialled_at > _CONNECTED_SECONDS:  # it stood, and nothing happened
+                    cut_at = None
+                cut_at = clock() if cut_at is None else cut_at
+                waited = clock() - cut_at
+                if (
+                    error.code() not in _STREAM_MAY_RETURN
+                    or not self.answered
+                    or waited > self.patience_seconds
+                ):
+                    raise self.error(error, waited) from error
+            finally:
+                call.cancel()
+            await pause.wait()
+
+    def error(self, error: grpc.aio.AioRpcError, seconds: float) -> ShoalError:
+        """Translate gRPC's error; `seconds` is how long was waited."""
+        code = error.code()
+        status = _status(error)
+        details = error.details() or ""
+        if code is grpc.StatusCode.UNAVAILABLE and status is None:
+            return ControllerUnreachableError(self.address, _plain(details))
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED and status is None:
+            return TooLateError(f"the controller at {self.address} did not answer", seconds)
+        if code is grpc.StatusCode.UNIMPLEMENTED and status is None:
+            return ShoalError(
+                "UNIMPLEMENTED",
+                f"the controller at {self.address} does not know this request "
+                f"({details}); is its version as new as this one?",
+                code=code.name,
+            )
+        return from_status(code.name, details, status)
+
+
+def decoded(decode: Callable[[ResponseT], ValueT], message: ResponseT) -> ValueT:
+    """Read what the controller sent.
+
+    Raises:
+        ShoalError: it breaks the contract; versions that differ are the likely cause.
+    """
+    try:
+        return decode(message)
+    except WireError as error:
+        raise ShoalError(
+            "WIRE",
+            f"the controller's answer cannot be read ({error}); is its version the same as this?",
+            code="INTERNAL",
+        ) from error
+
+
+def _status(error: grpc.aio.AioRpcError) -> bytes | None:
+    trailers = cast("Any", error.trailing_metadata()) or ()
+    for key, value in trailers:
+        if key == _STATUS_DETAILS and isinstance(value, bytes):
+            return value
+    return None
+
+
+def _plain(details: str) -> str:
+    """Shorten gRPC's text to what went wrong."""
+    return details.rsplit(": ", 1)[-1].lower() or "no answer"
