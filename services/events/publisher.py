@@ -1,0 +1,195 @@
+"""The asyncio shell around the outbox: reads rows, holds the link, publishes, lets go."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
+from typing import Protocol, assert_never
+
+from services.events.broker_link import BrokerLink, LinkLostError
+from services.events.broker_url import BrokerAddress, check_client_id
+from services.events.entry import Entry
+from services.events.outbox import (
+    Acknowledged,
+    Connect,
+    Grown,
+    Link,
+    LinkLost,
+    LinkUp,
+    Mark,
+    Marked,
+    Outbox,
+    OutboxConfig,
+    OutboxEffect,
+    OutboxEvent,
+    Publish,
+    Read,
+    RowsRead,
+    StoreFailed,
+)
+from services.runtime.driver import Driver
+from services.runtime.log import fields
+
+LOG = logging.getLogger(__name__)
+
+NO_BROKER = "no broker configured: events are kept in the outbox"
+
+
+class RowsUnavailableError(Exception):
+    """The rows cannot be read or let go of now; trying again may help."""
+
+
+class Rows(Protocol):
+    """Where the rows of the outbox are kept. Both methods may raise `RowsUnavailableError`."""
+
+    async def read(self, after: int, limit: int) -> RowsRead:
+        """Return events with a sequence above `after`, in order, at most `limit`."""
+        ...
+
+    async def mark(self, sequences: Sequence[int]) -> None:
+        """Durably let go of rows that have arrived."""
+        ...
+
+
+class Publisher:
+    """Brings the events of an outbox to a broker for as long as `run` runs.
+
+    Args:
+        rows: where the events are kept.
+        address: where the broker is.
+        client_id: who we are to the broker; the same after a restart.
+        clock: seconds on a monotonic clock.
+        wall: now, for people.
+        chance: a number from [0, 1) for each backoff.
+        config: window and times.
+        timeout_seconds: how long the broker may take to answer anything.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        address: BrokerAddress,
+        client_id: str,
+        *,
+        clock: Callable[[], float],
+        wall: Callable[[], datetime],
+        chance: Callable[[], float],
+        config: OutboxConfig | None = None,
+        timeout_seconds: float = 10.0,
+    ) -> None:
+        self._rows = rows
+        self._address = address
+        self._client_id = check_client_id(client_id)
+        self._wall = wall
+        self._chance = chance
+        self._timeout_seconds = timeout_seconds
+        self._outbox = Outbox(config or OutboxConfig(), clock())
+        self._driver = Driver[OutboxEvent, OutboxEffect](self._outbox, self._act, clock)
+        self._tasks: asyncio.TaskGroup | None = None
+        self._current: BrokerLink | None = None
+        self._down_since: datetime | None = None
+        self.published = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted us."""
+        return self._outbox.link is Link.UP
+
+    def sentence(self, waiting: str) -> str:
+        """Return the state of the connection for people; `waiting` says how many events wait."""
+        if self.connected:
+            return f"connected to {self._address.shown}"
+        if self._down_since is None:
+            return f"connecting to {self._address.shown}"
+        since = self._down_since.isoformat(timespec="seconds").replace("+00:00", "Z")
+        return (
+            f"broker {self._address.shown} unreachable since {since}: {waiting} "
+            f"({self._outbox.reason})"
+        )
+
+    def grown(self) -> None:
+        """Say that rows were added; costs nothing when many say so."""
+        self._driver.offer(Grown())
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            await self._driver.run()
+
+    def _act(self, effect: OutboxEffect) -> None:
+        # Everything that waits does so in a task of its own: the broker must not hold up the store.
+        match effect:
+            case Connect():
+                self._start(self._hold())
+            case Publish(entry):
+                self._start(self._publish(entry, self._current))
+            case Read(after, limit):
+                self._start(self._read(after, limit))
+            case Mark(sequences):
+                self._start(self._mark(sequences))
+            case _:
+                assert_never(effect)
+
+    def _start(self, doing: Coroutine[object, object, None]) -> None:
+        if self._tasks is None:
+            raise RuntimeError("this publisher does not run")
+        self._tasks.create_task(doing)
+
+    async def _hold(self) -> None:
+        link = BrokerLink(self._address, self._client_id, timeout_seconds=self._timeout_seconds)
+        connected = asyncio.Event()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                saying = tasks.create_task(self._say_connected(link, connected))
+                try:
+                    await link.hold(connected)
+                finally:
+                    saying.cancel()
+        except* LinkLostError as group:
+            reason = str(group.exceptions[0])
+        else:
+            reason = "the connection ended"
+        self._current = None
+        if self._down_since is None:
+            self._down_since = self._wall()
+            LOG.warning(
+                "broker unreachable; events are kept in the outbox",
+                extra=fields(broker=self._address.shown, why=reason),
+            )
+        await self._driver.post(LinkLost(reason, self._chance()))
+
+    async def _say_connected(self, link: BrokerLink, connected: asyncio.Event) -> None:
+        await connected.wait()
+        self._current = link
+        self._down_since = None
+        LOG.info("connected to the broker", extra=fields(broker=self._address.shown))
+        await self._driver.post(LinkUp())
+
+    async def _publish(self, entry: Entry, link: BrokerLink | None) -> None:
+        if link is None:
+            return  # the link was lost a moment ago, and the outbox will hear of it
+        try:
+            await link.publish(entry)
+        except LinkLostError:
+            return  # whoever holds the link says so
+        self.published += 1
+        await self._driver.post(Acknowledged(entry.sequence))
+
+    async def _read(self, after: int, limit: int) -> None:
+        try:
+            found = await self._rows.read(after, limit)
+        except RowsUnavailableError as error:
+            LOG.warning("outbox unreadable; trying again", extra=fields(why=error))
+            await self._driver.post(StoreFailed(reading=True))
+        else:
+            await self._driver.post(found)
+
+    async def _mark(self, sequences: Sequence[int]) -> None:
+        try:
+            await self._rows.mark(sequences)
+        except RowsUnavailableError as error:
+            LOG.warning("published events not let go of; trying again", extra=fields(why=error))
+            await self._driver.post(StoreFailed(reading=False))
+        else:
+            await self._driver.post(Marked())

@@ -1,0 +1,282 @@
+"""The publisher on a real broker, and on things that only look like one."""
+
+import asyncio
+import contextlib
+import json
+import random
+import subprocess
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiomqtt
+import pytest
+
+from services.events.broker_url import BrokerAddress
+from services.events.entry import Entry
+from services.events.outbox import OutboxConfig, RowsRead
+from services.events.publisher import Publisher, RowsUnavailableError
+from services.runtime.backoff import Backoff
+from tests.kit.mosquitto import Mosquitto
+from tests.kit.ports import free_port
+from tests.kit.programs import program
+from tests.kit.until import until
+
+CONFIG = OutboxConfig(backoff=Backoff(initial_seconds=0.05, maximum_seconds=0.2))
+
+
+class MemoryRows:
+    """An outbox in memory that can be made to fail."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Entry] = {}
+        self.failures = 0
+        self._last = 0
+
+    def add(self, subject: str) -> Entry:
+        self._last += 1
+        number = self._last
+        entry = Entry(number, f"id-{number}", "shoal.test", "ns", subject, datetime.now(UTC))
+        self.rows[number] = entry
+        return entry
+
+    async def read(self, after: int, limit: int) -> RowsRead:
+        self._fail()
+        found = [row for number, row in self.rows.items() if number > after][:limit]
+        through = found[-1].sequence if found else after
+        return RowsRead(tuple(found), through, more=len(found) == limit)
+
+    async def mark(self, sequences: Sequence[int]) -> None:
+        self._fail()
+        for sequence in sequences:
+            del self.rows[sequence]
+
+    def _fail(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise RowsUnavailableError("the disk is full")
+
+
+def publisher(rows: MemoryRows, port: int, user: str = "", password: str = "") -> Publisher:
+    return Publisher(
+        rows,
+        BrokerAddress("127.0.0.1", port, user, password),
+        "shoal-test",
+        clock=time.monotonic,
+        wall=lambda: datetime.now(UTC),
+        chance=random.Random(1).random,
+        config=CONFIG,
+        timeout_seconds=1.0,
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(publishing: Publisher) -> AsyncIterator[Publisher]:
+    task = asyncio.create_task(publishing.run())
+    try:
+        yield publishing
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@contextlib.asynccontextmanager
+async def subscribed(port: int, topic: str) -> AsyncIterator[list[aiomqtt.Message]]:
+    """Collect what arrives under `topic`, over the end of the broker, with a session of its own."""
+    found: list[aiomqtt.Message] = []
+    ready = asyncio.Event()
+
+    async def listen() -> None:
+        while True:
+            with contextlib.suppress(aiomqtt.MqttError):
+                async with aiomqtt.Client(
+                    "127.0.0.1", port, identifier="listener", clean_session=False
+                ) as client:
+                    await client.subscribe(topic, qos=1)
+                    ready.set()
+                    async for message in client.messages:
+                        found.append(message)  # noqa: PERF401 - each as it arrives
+            await until(lambda: reachable(port), 30, "the broker is back")
+
+    async with asyncio.TaskGroup() as tasks:
+        listening = tasks.create_task(listen())
+        await ready.wait()
+        yield found
+        listening.cancel()
+
+
+async def reachable(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def bodies(messages: Sequence[aiomqtt.Message]) -> list[dict[str, object]]:
+    return [json.loads(bytes(message.payload)) for message in messages]
+
+
+async def test_events_arrive_with_their_envelope_and_leave_the_outbox(
+    mosquitto: Mosquitto,
+) -> None:
+    rows = MemoryRows()
+    rows.add("pipelines/p")
+    async with (
+        subscribed(mosquitto.port, "shoal/ns/pipelines/p/events") as found,
+        running(publisher(rows, mosquitto.port)) as publishing,
+    ):
+        await until(lambda: len(found) == 1, what="the first event")
+        rows.add("pipelines/p")
+        publishing.grown()
+        await until(lambda: not rows.rows, what="an empty outbox")
+        await until(lambda: len(found) == 2, what="the second event")
+        assert (
+            publishing.sentence("0 events wait")
+            == f"connected to mqtt://127.0.0.1:{mosquitto.port}"
+        )
+    assert [body["id"] for body in bodies(found)] == ["id-1", "id-2"]
+    # The state is retained: whoever comes later sees the last.
+    async with subscribed(mosquitto.port, "shoal/ns/pipelines/p/state") as state:
+        await until(lambda: len(state) == 1, what="the retained state")
+        assert state[0].retain
+        assert bodies(state)[0]["id"] == "id-2"
+
+
+async def test_a_killed_broker_loses_nothing_and_order_stays(mosquitto: Mosquitto) -> None:
+    rows = MemoryRows()
+    subjects = [f"pipelines/p{number}" for number in range(5)]
+    async with (
+        subscribed(mosquitto.port, "shoal/ns/pipelines/+/events") as found,
+        running(publisher(rows, mosquitto.port)) as publishing,
+    ):
+        for _ in range(10):
+            for subject in subjects:
+                rows.add(subject)
+        publishing.grown()
+        await until(lambda: len(found) > 10, what="some events")
+        mosquitto.kill()
+        await until(lambda: not publishing.connected, what="the loss is noticed")
+        for _ in range(10):
+            for subject in subjects:
+                rows.add(subject)
+            publishing.grown()
+        assert "unreachable since" in publishing.sentence("n events wait")
+        await asyncio.to_thread(mosquitto.start)
+        await until(lambda: not rows.rows, 30, "an empty outbox")
+        await until(lambda: len(ids(found)) == 100, 30, "every event")
+    for subject in subjects:
+        seen = list(dict.fromkeys(sequences(found, subject)))
+        assert seen == sorted(seen)
+        assert len(seen) == 20
+
+
+def ids(found: Sequence[aiomqtt.Message]) -> set[object]:
+    return {body["id"] for body in bodies(found)}
+
+
+def sequences(found: Sequence[aiomqtt.Message], subject: str) -> list[int]:
+    return [int(str(body["sequence"])) for body in bodies(found) if body["subject"] == subject]
+
+
+async def test_a_store_that_fails_for_a_while_loses_nothing(mosquitto: Mosquitto) -> None:
+    rows = MemoryRows()
+    rows.add("pipelines/p")
+    rows.failures = 2
+    async with (
+        subscribed(mosquitto.port, "shoal/ns/#") as found,
+        running(publisher(rows, mosquitto.port)),
+    ):
+        await until(lambda: not rows.rows, 20, "an empty outbox")
+        await until(lambda: ids(found) == {"id-1"}, what="the event")
+
+
+async def test_presence_says_online_and_the_will_says_offline(mosquitto: Mosquitto) -> None:
+    topic = "shoal/controllers/shoal-test/state"
+    async with subscribed(mosquitto.port, topic) as found:
+        async with running(publisher(MemoryRows(), mosquitto.port)):
+            await until(lambda: states(found)[-1:] == ["online"], what="online")
+        await until(lambda: states(found)[-1:] == ["offline"], what="offline, said in good order")
+
+
+def states(found: Sequence[aiomqtt.Message]) -> list[object]:
+    return [body["state"] for body in bodies(found)]
+
+
+async def test_user_and_password_and_a_refused_topic(tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords"
+    subprocess.run(  # noqa: ASYNC221 - it takes milliseconds
+        [program("mosquitto_passwd"), "-b", "-c", str(passwords), "me", "secret"], check=True
+    )
+    access = tmp_path / "access"
+    access.write_text("user me\ntopic write shoal/controllers/#\n")
+    broker = Mosquitto(
+        tmp_path / "mosquitto",
+        f"allow_anonymous false\npassword_file {passwords}\nacl_file {access}",
+    )
+    await asyncio.to_thread(broker.start)
+    try:
+        rows = MemoryRows()
+        rows.add("pipelines/p")
+        async with running(publisher(rows, broker.port, "me", "wrong")) as refused:
+            await until(lambda: "Not authorized" in refused.sentence(""), what="the refusal")
+        async with running(publisher(rows, broker.port, "me", "secret")) as denied:
+            # A refusal is no acknowledgement: the event stays, and the state says why.
+            await until(lambda: "refuses a message" in denied.sentence(""), what="the refusal")
+        assert len(rows.rows) == 1
+        assert "secret" not in denied.sentence("")
+    finally:
+        broker.stop()
+
+
+async def test_without_a_broker_events_stay() -> None:
+    rows = MemoryRows()
+    rows.add("pipelines/p")
+    async with running(publisher(rows, free_port())) as publishing:
+        await until(lambda: "unreachable since" in publishing.sentence("1 event waits"))
+        assert "1 event waits (" in publishing.sentence("1 event waits")
+    assert len(rows.rows) == 1
+
+
+MALFORMED: dict[str, bytes] = {
+    "nothing": b"",
+    "random": random.Random(7).randbytes(300),
+    "a refusal": bytes([0x20, 3, 0, 0x87, 0]),
+    "an endless length": bytes([0x20, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]),
+    "http": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "accepted, then random": bytes([0x20, 3, 0, 0, 0]) + random.Random(8).randbytes(300),
+    "accepted, then an unknown acknowledgement": bytes([0x20, 3, 0, 0, 0, 0x40, 2, 0x12, 0x34]),
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+async def test_a_malformed_answer_stops_nothing(what: str) -> None:
+    calls: list[asyncio.StreamWriter] = []
+    ended: list[asyncio.StreamWriter] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        calls.append(writer)
+        with contextlib.suppress(OSError):
+            await reader.read(10)
+            writer.write(MALFORMED[what])
+            while await reader.read(1000):
+                pass
+        ended.append(writer)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = int(server.sockets[0].getsockname()[1])
+    rows = MemoryRows()
+    rows.add("pipelines/p")
+    try:
+        async with running(publisher(rows, port)) as publishing:
+            await until(lambda: len(calls) >= 3, 30, "it dials again and again")
+            # None of the earlier connections is left behind.
+            await until(lambda: {*calls[:2]} <= {*ended}, 30, "no leak")
+            assert "unreachable" in publishing.sentence("")
+        assert len(rows.rows) == 1
+    finally:
+        server.close()

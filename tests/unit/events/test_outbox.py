@@ -1,0 +1,138 @@
+"""The outbox, step by step."""
+
+from datetime import UTC, datetime
+
+from services.events.entry import Entry
+from services.events.outbox import (
+    Acknowledged,
+    Connect,
+    Grown,
+    Link,
+    LinkLost,
+    LinkUp,
+    Mark,
+    Marked,
+    Outbox,
+    OutboxConfig,
+    Publish,
+    Read,
+    RowsRead,
+    StoreFailed,
+)
+from services.runtime.backoff import Backoff
+
+WHEN = datetime(2026, 1, 2, tzinfo=UTC)
+CONFIG = OutboxConfig(
+    window=3,
+    store_retry_seconds=1.0,
+    backoff=Backoff(initial_seconds=1.0, maximum_seconds=4.0, jitter=0.0),
+)
+
+
+def entry(sequence: int, subject: str = "") -> Entry:
+    return Entry(sequence, f"e{sequence}", "t", "ns", subject or f"pipelines/p{sequence}", WHEN)
+
+
+def linked() -> Outbox:
+    outbox = Outbox(CONFIG, 0.0)
+    assert outbox.deadline() == 0.0
+    assert outbox.tick(0.0) == [Connect()]
+    assert outbox.deadline() is None
+    assert outbox.handle(LinkUp(), 0.0) == [Read(0, 3)]
+    assert outbox.link is Link.UP
+    return outbox
+
+
+def test_a_row_is_let_go_of_only_after_the_acknowledgement() -> None:
+    outbox = linked()
+    one, two = entry(1), entry(2)
+    assert outbox.handle(RowsRead((one, two), 2, more=False), 0) == [Publish(one), Publish(two)]
+    assert outbox.handle(Acknowledged(2), 0) == [Mark((2,))]
+    # One transaction at a time; what is acknowledged meanwhile goes with the next.
+    assert outbox.handle(Acknowledged(1), 0) == []
+    assert outbox.handle(Marked(), 0) == [Mark((1,))]
+    assert outbox.held == 1
+    assert outbox.handle(Marked(), 0) == []
+    assert outbox.held == 0
+
+
+def test_rows_of_one_subject_leave_one_after_the_other() -> None:
+    outbox = linked()
+    one, two, other = entry(1, "s"), entry(2, "s"), entry(3, "o")
+    effects = outbox.handle(RowsRead((one, two, other), 3, more=False), 0)
+    assert effects == [Publish(one), Publish(other)]
+    assert outbox.handle(Acknowledged(1), 0) == [Mark((1,)), Publish(two)]
+
+
+def test_what_was_not_acknowledged_is_sent_again_in_order() -> None:
+    outbox = linked()
+    rows = (entry(1, "s"), entry(2, "s"), entry(3))
+    outbox.handle(RowsRead(rows, 3, more=False), 0)
+    outbox.handle(Acknowledged(3), 0)
+    assert outbox.handle(LinkLost("gone", 0.5), 10.0) == []
+    assert outbox.reason == "gone"
+    assert outbox.deadline() == 11.0
+    assert outbox.tick(10.9) == []
+    assert outbox.tick(11.0) == [Connect()]
+    assert outbox.handle(LinkUp(), 11.1) == [Publish(rows[0])]
+
+
+def test_the_backoff_grows_until_a_connection_stands() -> None:
+    outbox = linked()
+    now = 0.0
+    for wait in (1.0, 2.0, 4.0, 4.0):
+        outbox.handle(LinkLost("gone", 0.5), now)
+        assert outbox.deadline() == now + wait
+        now += wait
+        assert outbox.tick(now) == [Connect()]
+    outbox.handle(LinkUp(), now)
+    outbox.handle(LinkLost("gone", 0.5), now)
+    assert outbox.deadline() == now + 1.0
+
+
+def test_no_more_rows_than_the_window_are_in_memory() -> None:
+    outbox = linked()
+    rows = tuple(entry(number) for number in range(1, 4))
+    effects = outbox.handle(RowsRead(rows, 3, more=True), 0)
+    assert [type(effect) for effect in effects] == [Publish] * 3
+    assert outbox.handle(Acknowledged(1), 0) == [Mark((1,))]
+    assert outbox.handle(Marked(), 0) == [Read(3, 1)]
+
+
+def test_rows_added_while_reading_are_not_forgotten() -> None:
+    outbox = linked()
+    assert outbox.handle(Grown(), 0) == []
+    assert outbox.handle(RowsRead((), 0, more=False), 0) == [Read(0, 3)]
+    assert outbox.handle(RowsRead((), 0, more=False), 0) == []
+    assert outbox.handle(Grown(), 0) == [Read(0, 3)]
+
+
+def test_nothing_is_read_without_a_link() -> None:
+    outbox = Outbox(CONFIG, 0.0)
+    assert outbox.handle(Grown(), 0) == []
+    outbox.tick(0)
+    assert outbox.handle(LinkLost("refused", 0.0), 0) == []
+
+
+def test_a_store_that_fails_is_asked_again_later() -> None:
+    outbox = linked()
+    assert outbox.handle(StoreFailed(reading=True), 5.0) == []
+    assert outbox.handle(Grown(), 5.5) == []
+    assert outbox.deadline() == 6.0
+    assert outbox.tick(6.0) == [Read(0, 3)]
+    outbox.handle(RowsRead((entry(1),), 1, more=False), 6.0)
+    assert outbox.handle(Acknowledged(1), 6.0) == [Mark((1,))]
+    assert outbox.handle(StoreFailed(reading=False), 6.0) == []
+    assert outbox.tick(7.0) == [Mark((1,))]
+
+
+def test_a_late_acknowledgement_of_a_row_that_is_gone_is_harmless() -> None:
+    outbox = linked()
+    assert outbox.handle(Acknowledged(9), 0) == []
+
+
+def test_an_acknowledgement_from_an_earlier_link_counts() -> None:
+    outbox = linked()
+    outbox.handle(RowsRead((entry(1),), 1, more=False), 0)
+    outbox.handle(LinkLost("gone", 0.0), 0)
+    assert outbox.handle(Acknowledged(1), 0) == [Mark((1,))]
