@@ -186,7 +186,7 @@ class AttemptMachine:
         effects: list[Effect] = []
         for lane, _ in self._in_lanes.values():
             if lane.retry_at is not None and lane.retry_at <= now:
-                effects += lane.dial(now)
+                effects += lane.dial()
         if self._ack_at is not None and self._ack_at <= now:
             self._ack_at = None
             for lane, _ in self._in_lanes.values():
@@ -212,7 +212,7 @@ class AttemptMachine:
     def _take(self, event: Event, now: float) -> Iterator[Effect]:
         match event:
             case Attached():
-                yield from self._attached(now)
+                yield from self._attached()
             case PortBlock():
                 yield from self._port_block(event, now)
             case PortViolation(port=port, offset=offset, reason=reason):
@@ -230,7 +230,7 @@ class AttemptMachine:
             case Concluded(succeeded=succeeded):
                 yield from self._conclude(now, succeeded=succeeded)
             case PeersMoved():
-                yield from self._peers_moved(event, now)
+                yield from self._peers_moved(event)
             case Detached():
                 yield from self._leave(Stage.GONE)
             case SpoolFailed(reason=reason):
@@ -255,14 +255,14 @@ class AttemptMachine:
 
     # ---- beginning ------------------------------------------------------------------------------
 
-    def _attached(self, now: float) -> Iterator[Effect]:
+    def _attached(self) -> Iterator[Effect]:
         if self._plan.replacement and self._resume:
             self._to(Stage.ASKING_CONSUMERS)
             return
         self._to(Stage.SETTLING)
-        yield from self._begin(0, now)
+        yield from self._begin(0)
 
-    def _begin(self, start: int | None, now: float) -> Iterator[Effect]:
+    def _begin(self, start: int | None) -> Iterator[Effect]:
         """Begin with round `start`, or with what the producers still keep."""
         for intake in self._intakes.values():
             if start is None:
@@ -271,9 +271,9 @@ class AttemptMachine:
                 intake.begin(start * intake.plan.block_count)
         self._start = start
         for lane, _ in self._in_lanes.values():
-            yield from lane.dial(now)
+            yield from lane.dial()
 
-    def _ask_consumers(self, now: float) -> Iterator[Effect]:
+    def _ask_consumers(self) -> Iterator[Effect]:
         wants: list[int] = []
         for outlet in self._outlets.values():
             some = outlet.wants()
@@ -282,7 +282,7 @@ class AttemptMachine:
             wants += some
         self._to(Stage.SETTLING)
         start = min(wants, default=0 if not self._intakes else None)
-        yield from self._begin(start, now)
+        yield from self._begin(start)
 
     def _settle(self, now: float) -> Iterator[Effect]:
         positions: dict[str, int] = {}
@@ -352,7 +352,7 @@ class AttemptMachine:
             return
         self._to(Stage.CONCLUDED)
         for lane, _ in self._in_lanes.values():
-            yield from lane.finish(now)
+            yield from lane.finish()
         for outlet in self._outlets.values():
             yield from outlet.end_if_closed(now)
 
@@ -401,7 +401,7 @@ class AttemptMachine:
             yield from lane.lost(now)
         yield from intake.pump(now)
 
-    def _peers_moved(self, event: PeersMoved, now: float) -> Iterator[Effect]:
+    def _peers_moved(self, event: PeersMoved) -> Iterator[Effect]:
         may_dial = self._stage not in {Stage.NEW, Stage.ASKING_CONSUMERS}
         for name, peer in event.peers.items():
             if name in self._out_lanes:
@@ -409,13 +409,13 @@ class AttemptMachine:
                 yield from lane.moved(peer)
                 yield from outlet.pump()
             elif name in self._in_lanes:
-                yield from self._in_lanes[name][0].moved(peer, now, may_dial=may_dial)
+                yield from self._in_lanes[name][0].moved(peer, may_dial=may_dial)
 
     # ---- what follows from anything -------------------------------------------------------------
 
     def _afterwards(self, now: float) -> Iterator[Effect]:
         if self._stage is Stage.ASKING_CONSUMERS:
-            yield from self._ask_consumers(now)
+            yield from self._ask_consumers()
         if self._stage is Stage.SETTLING:
             yield from self._settle(now)
         for outlet in self._outlets.values():

@@ -89,21 +89,20 @@ def crc32c(body: bytes) -> int:
     return _checksum(body)
 
 
-def decode(data: bytes) -> Block:
-    """Read one whole block with its checksum, as it travels between nodes.
+def decode(data: bytes, at: int = 0) -> Block:
+    """Read one whole block with its checksum, as it travels between nodes, from `at` to the end.
 
     Raises:
         BlockError: It is cut short, has bytes left over, breaks a limit or fails its checksum.
     """
-    if len(data) < HEADER_BYTES:
-        raise BlockError(0, f"a block of {len(data)} bytes is shorter than its header of 24")
-    kind, flags, _, count, first, length, crc = HEADER.unpack_from(data)
+    have = len(data) - at - HEADER_BYTES
+    if have < 0:
+        raise BlockError(0, f"a block of {len(data) - at} bytes is shorter than its header of 24")
+    kind, flags, _, count, first, length, crc = HEADER.unpack_from(data, at)
     _check_header(0, kind, count, length)
-    if len(data) != HEADER_BYTES + length:
-        raise BlockError(
-            0, f"the header says {length} bytes of body, and {len(data) - HEADER_BYTES} came"
-        )
-    body = data[HEADER_BYTES:]
+    if have != length:
+        raise BlockError(0, f"the header says {length} bytes of body, and {have} came")
+    body = data[at + HEADER_BYTES :]
     if not flags & FLAG_CRC:
         raise BlockError(0, "a block between nodes has no checksum")
     if crc32c(body) != crc:

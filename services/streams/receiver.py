@@ -138,13 +138,13 @@ class ReceiveLane:
         """Want everything that the producer still keeps."""
         self._want_kept = True
 
-    def finish(self, now: float) -> list[Effect]:
+    def finish(self) -> list[Effect]:
         """Want nothing more: the job has ended well."""
         self._finished = True
         self.queue.clear()
-        return self.dial(now)
+        return self.dial()
 
-    def dial(self, now: float) -> list[Effect]:
+    def dial(self) -> list[Effect]:
         """Dial the producer, if it is placed; whatever call there is ends."""
         effects = self.hang_up()
         self.retry_at = None
@@ -272,7 +272,7 @@ class ReceiveLane:
         self.retry_at = now + self._backoff.delay_seconds(self._failures, self._chance())
         return effects
 
-    def moved(self, peer: Peer, now: float, *, may_dial: bool) -> list[Effect]:
+    def moved(self, peer: Peer, *, may_dial: bool) -> list[Effect]:
         """Follow the producer to where it stands now."""
         if peer.epoch < self.peer.epoch:
             return []
@@ -281,7 +281,7 @@ class ReceiveLane:
         if same or not may_dial:
             return []
         self._failures = 0
-        return self.dial(now)
+        return self.dial()
 
     def consumed_chunk(self, chunk: Chunk) -> None:
         """Take note that the job has all of a chunk."""

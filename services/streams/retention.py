@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from services.streams.block import BLOCK_BYTES_MAX, HEADER_BYTES, crc32c
 
+
 @dataclass(frozen=True, slots=True)
 class SpoolPlace:
     """Where a body lies on disk: segment, offset and length in bytes."""

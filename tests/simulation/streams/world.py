@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from services.streams.attempt import AttemptMachine, Stage
-from services.streams.block import Block, BlockReader, Kind, decode, encode, pack, unpack
+from services.streams.block import Block, BlockReader, Kind, decode, pack, unpack
 from services.streams.effect import (
     AcceptCall,
     Acknowledge,
@@ -122,12 +122,12 @@ def canonical(shape: Shape) -> tuple[Canon, Canon]:
     return ins, outs
 
 
-def output(
-    job: JobShape, replica: int, port: str, number: int, inputs: list[list[bytes]]
-) -> bytes:
+def output(job: JobShape, replica: int, port: str, number: int, inputs: list[list[bytes]]) -> bytes:
     """Return what a job sends in one round: a function of what it gets."""
     text = f"{job.name}{replica}.{port}#{number}:".encode()
-    digest = sum(sum(record) * (index + 1) for group in inputs for index, record in enumerate(group))
+    digest = sum(
+        sum(record) * (index + 1) for group in inputs for index, record in enumerate(group)
+    )
     return (text + str(digest).encode()).ljust(job.record_bytes, b".")
 
 
@@ -153,7 +153,9 @@ def _merge(shape: Shape, outs: Canon, edge: Edge, replica: int) -> list[bytes]:
 class Call:
     """One call between two attempts: messages arrive in order, or the call breaks."""
 
-    def __init__(self, number: int, lane: str, dial: int, consumer: Node, producer: Node | None):
+    def __init__(
+        self, number: int, lane: str, dial: int, consumer: Node, producer: Node | None
+    ) -> None:
         self.number = number
         self.lane = lane
         self.dial = dial
@@ -187,7 +189,9 @@ class SimJob:
 class Node:
     """One attempt with its machine and its program."""
 
-    def __init__(self, world: World, job: JobShape, replica: int, epoch: int, *, replacement: bool):
+    def __init__(
+        self, world: World, job: JobShape, replica: int, epoch: int, *, replacement: bool
+    ) -> None:
         self.world = world
         self.job = job
         self.replica = replica
@@ -196,7 +200,9 @@ class Node:
         self.alive = True
         self.committed = False
         self.machine = AttemptMachine(
-            world.plan(job, replica, epoch, replacement=replacement), world.budget, world.random.random
+            world.plan(job, replica, epoch, replacement=replacement),
+            world.budget,
+            world.random.random,
         )
         self.program = SimJob(
             job, replica, world.shape.inputs(job.name), world.shape.ports(job.name)
@@ -263,16 +269,20 @@ class Node:
             case Dial():
                 world.dial(self, effect)
             case HangUp(lane=lane, dial=dial):
-                call = self.dials.pop((lane, dial), None)
-                if call is not None:
-                    world.close(call)
+                hung_up = self.dials.pop((lane, dial), None)
+                if hung_up is not None:
+                    world.close(hung_up)
             case Acknowledge(lane=lane, dial=dial):
-                call = self.dials.get((lane, dial))
-                if call is not None:
+                dialled = self.dials.get((lane, dial))
+                if dialled is not None:
                     world.up(
-                        call,
+                        dialled,
                         CallAcknowledged(
-                            call.number, lane, effect.consumed, effect.released, effect.consumed_bytes
+                            dialled.number,
+                            lane,
+                            effect.consumed,
+                            effect.released,
+                            effect.consumed_bytes,
                         ),
                     )
             case AcceptCall(call=number, producer_epoch=epoch, first=first):
@@ -348,7 +358,7 @@ class Node:
         program = self.program
         ports = {edge.into for edge in program.inputs} | set(program.ports)
         if not self.alive or program.finished or program.started != ports or len(self.outbox) > 2:
-            return
+            return None
         if program.round is None:
             program.round = program.first_round
         world = self.world
@@ -372,7 +382,7 @@ class Node:
                 record = output(self.job, self.replica, port, program.round, groups)
                 program.pending[port].append(record)
             if not program.ports:
-                world.processed[self.job.name, self.replica].append((program.round, groups))
+                world.processed[self.job.name, self.replica].append((program.round, self.epoch))
             program.round += 1
         self.send_pending()
         for edge in program.inputs:
@@ -439,10 +449,11 @@ class World:
         self.block_bytes = burst * (max(job.record_bytes for job in shape.jobs) + 40)
         self.now = 0.0
         self.ins, self.outs = canonical(shape)
-        self.processed: dict[tuple[str, int], list[tuple[int, list[list[bytes]]]]] = {
+        self.processed: dict[tuple[str, int], list[tuple[int, int]]] = {
             (job.name, replica): [] for job in shape.jobs for replica in range(job.replicas)
         }
         self.current: dict[tuple[str, int], Node] = {}
+        """What sinks were given: round and epoch of the attempt."""
         self.counts: dict[str, int] = {}
         self.done: set[tuple[str, int]] = set()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -691,6 +702,3 @@ class World:
         self.later(lambda: consumer.post(broken))
         if producer is not None:
             self.later(lambda: producer.post(CallClosed(call.number, call.lane)))
-
-
-_ = encode

@@ -1,0 +1,1 @@
+"""The stream worker: the process that carries the records of a node, and its parts."""

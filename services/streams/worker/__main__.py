@@ -1,0 +1,162 @@
+"""`python -m services.streams.worker`: carries the records of the jobs on this node."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+
+from services.runtime import log, process
+from services.runtime.log import fields
+from services.runtime.rpc import SESSION, STREAM, ErrorInterceptor, bind, server_options
+from services.streams.plan import Budget
+from services.streams.worker.server import Worker, WorkerService
+from shoal.v1.streams_service_pb2_grpc import add_StreamWorkerServiceServicer_to_server
+
+LOG = logging.getLogger(__name__)
+
+_EVERYWHERE = frozenset({"", "0.0.0.0", "[::]", "::"})  # noqa: S104 - refused without --advertise
+_SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its final zero
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the worker listens."""
+
+    socket: Path
+    listen: str
+    advertise: str
+    budget: Budget
+
+
+def settings_from(arguments: list[str]) -> Settings:
+    """Read the command line.
+
+    Raises:
+        StartRefusedError: It cannot work as asked.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m services.streams.worker",
+        description=(
+            "Carries the records of the jobs on this node. The agent gives orders over --socket; "
+            "workers of other nodes fetch records at --listen. It outlives its agent."
+        ),
+        epilog="example: python -m services.streams.worker --socket /run/w.sock --listen 10.0.0.7:0",
+    )
+    budget = Budget()
+    parser.add_argument("--socket", required=True, type=Path, help="Unix socket for the agent")
+    parser.add_argument(
+        "--listen", required=True, metavar="HOST:PORT", help="for other nodes; port 0 takes any"
+    )
+    parser.add_argument(
+        "--advertise",
+        default="",
+        metavar="HOST",
+        help="host under which other nodes reach --listen (default: its host)",
+    )
+    parser.add_argument(
+        "--memory-bytes",
+        type=int,
+        default=budget.memory_bytes,
+        help="retained in memory for one attempt before its spool is used (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--credit-bytes",
+        type=int,
+        default=budget.credit_bytes,
+        help="in flight on one lane (default: %(default)s)",
+    )
+    parser.add_argument("--log-level", default="INFO", help="DEBUG, INFO, WARNING or ERROR")
+    given = parser.parse_args(arguments)
+    log.setup("stream-worker", level=given.log_level)
+    host, _, port = str(given.listen).rpartition(":")
+    if not port.isdecimal():
+        raise process.StartRefusedError(
+            f"--listen {given.listen!r} is not HOST:PORT: write for example 10.0.0.7:0"
+        )
+    if host in _EVERYWHERE and not given.advertise:
+        raise process.StartRefusedError(
+            f"--listen {given.listen!r} does not say how other nodes reach it: add --advertise HOST"
+        )
+    if len(bytes(given.socket.absolute())) > _SOCKET_PATH_BYTES:
+        raise process.StartRefusedError(
+            f"--socket {given.socket} is longer than {_SOCKET_PATH_BYTES} bytes: use a shorter path"
+        )
+    try:
+        budget = Budget(memory_bytes=given.memory_bytes, credit_bytes=given.credit_bytes)
+    except ValueError as error:
+        raise process.StartRefusedError(str(error)) from error
+    return Settings(
+        given.socket.absolute(),
+        given.listen if host else f"0.0.0.0:{port}",
+        given.advertise or host,
+        budget,
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until cancelled.
+
+    Raises:
+        StartRefusedError: Another worker answers on the socket, or an address cannot be had.
+    """
+    _claim(settings.socket)
+    async with contextlib.AsyncExitStack() as stack:
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        lanes = grpc.aio.server(options=server_options(STREAM))
+        orders = grpc.aio.server(options=server_options(SESSION), interceptors=[ErrorInterceptor()])
+        try:
+            port = bind(lanes, settings.listen)
+            bind(orders, f"unix:{settings.socket}")
+        except OSError as error:
+            raise process.StartRefusedError(str(error)) from error
+        worker = Worker(f"{settings.advertise}:{port}", settings.budget, tasks)
+        lanes.add_generic_rpc_handlers((worker.handlers(),))
+        add_StreamWorkerServiceServicer_to_server(WorkerService(worker), orders)
+        await lanes.start()
+        await orders.start()
+        LOG.info(
+            "serving", extra=fields(address=worker.stream_address, socket=str(settings.socket))
+        )
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            worker.close()
+            await orders.stop(grace=0)
+            await lanes.stop(grace=0)
+            settings.socket.unlink(missing_ok=True)
+
+
+def _claim(path: Path) -> None:
+    """Make room for the socket, unless a worker lives there."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise process.StartRefusedError(f"a stream worker already answers at {path}")
+
+
+def main() -> int:
+    """Run the worker and return its exit code."""
+    try:
+        settings = settings_from(sys.argv[1:])
+    except process.StartRefusedError as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        return process.ExitCode.REFUSED
+    return process.run(lambda: serve(settings), uvloop=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,281 @@
+"""The shell of one attempt's streams: sockets, calls and spool around its machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import assert_never
+
+from services.runtime.log import fields
+from services.streams.attempt import AttemptMachine
+from services.streams.effect import (
+    AcceptCall,
+    Acknowledge,
+    CloseCall,
+    Dial,
+    DropSegment,
+    Effect,
+    HangUp,
+    PausePort,
+    ReadPort,
+    ReadSpool,
+    RefuseCall,
+    ReportDrained,
+    ReportFailed,
+    SendBlock,
+    SendEnd,
+    ShutPort,
+    WritePort,
+    WriteSpool,
+)
+from services.streams.event import (
+    Attached,
+    CallClosed,
+    CallOpened,
+    Detached,
+    DialBroken,
+    Event,
+    SpoolFailed,
+    SpoolLoaded,
+)
+from services.streams.plan import AttemptPlan
+from services.streams.worker.port import PortLink, reader_of
+from services.streams.worker.pull import Channels, DialledCall, ServedCall, ServerContext
+from services.streams.worker.spool import Spool
+from services.streams.worker.wire import write_block
+from shoal.names import AttemptRef
+from shoal.v1.streams_service_pb2 import PullAccept, PullEnd, PullOpen, PullRefusal, PullResponse
+
+LOG = logging.getLogger(__name__)
+
+
+class Carrier:
+    """Carries the records of one attempt.
+
+    Events are dispatched where they happen; what performing an effect brings about waits until the
+    effects before it are performed.
+
+    Args:
+        ref: which attempt.
+        plan: its streams.
+        machine: decides.
+        spool: for what does not fit into memory.
+        channels: to the workers of other nodes.
+        tasks: owns the calls that are dialled.
+        turned: called at turning points: drained, failed.
+    """
+
+    def __init__(
+        self,
+        ref: AttemptRef,
+        plan: AttemptPlan,
+        machine: AttemptMachine,
+        *,
+        spool: Spool,
+        channels: Channels,
+        tasks: asyncio.TaskGroup,
+        turned: Callable[[], None],
+    ) -> None:
+        self.ref = ref
+        self.machine = machine
+        self._plan = plan
+        self._spool = spool
+        self._channels = channels
+        self._tasks = tasks
+        self._turned = turned
+        self._loop = asyncio.get_running_loop()
+        self._ports: dict[tuple[str, bool], PortLink] = {}
+        self._calls: dict[int, ServedCall] = {}
+        self._dials: dict[tuple[str, int], tuple[DialledCall, asyncio.Task[None]]] = {}
+        self._numbers = itertools.count(1)
+        # Bounded by the machine: one write a port, one block a call, one load a lane.
+        self._events: deque[Event] = deque()
+        self._turning = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+
+    async def attach(self, sockets: Mapping[str, socket.socket]) -> None:
+        """Take the ports over and begin.
+
+        Raises:
+            LookupError: The keeper has not got a port of the plan.
+        """
+        wanted = [
+            *((port.name, False, port.binding) for port in self._plan.inputs),
+            *((port.name, True, port.binding) for port in self._plan.outputs),
+        ]
+        for name, output, binding in wanted:
+            if name not in sockets:
+                raise LookupError(
+                    f"the keeper has no port {name!r} of {self.ref.name}; "
+                    f"it has {', '.join(sorted(sockets)) or 'none'}"
+                )
+            link = PortLink(
+                name, output=output, reader=reader_of(binding, output=output), post=self.post
+            )
+            await self._connect(link, sockets[name])
+            self._ports[name, output] = link
+        self.post(Attached())
+
+    async def _connect(self, link: PortLink, end: socket.socket) -> None:
+        await self._loop.create_unix_connection(lambda: link, sock=end)
+
+    def post(self, event: Event) -> None:
+        """Let the machine take an event, and do what it decides."""
+        self._events.append(event)
+        if self._turning:
+            return
+        self._turning = True
+        try:
+            while self._events:
+                now = self._loop.time()
+                for effect in self.machine.handle(self._events.popleft(), now):
+                    self._act(effect)
+        finally:
+            self._turning = False
+        self._schedule()
+
+    async def serve(self, opened: PullOpen, context: ServerContext) -> None:
+        """Carry a consumer's call."""
+        number = next(self._numbers)
+        call = ServedCall(number, opened.lane, self.post)
+        self._calls[number] = call
+        try:
+            self.post(
+                CallOpened(
+                    number,
+                    opened.lane,
+                    opened.consumer_epoch,
+                    opened.producer_epoch,
+                    opened.want,
+                    opened.credit_bytes,
+                )
+            )
+            await call.run(context)
+        finally:
+            del self._calls[number]
+            self.post(CallClosed(number, opened.lane))
+
+    def detach(self) -> None:
+        """Let go of everything."""
+        self.post(Detached())
+        if self._timer is not None:
+            self._timer.cancel()
+        for call in self._calls.values():
+            call.close()
+        for link in self._ports.values():
+            link.close()
+        self._spool.close()
+
+    def _schedule(self) -> None:
+        deadline = self.machine.deadline()
+        if deadline == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = None if deadline is None else self._loop.call_at(deadline, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = self._timer_at = None
+        self._turning = True
+        try:
+            # The loop's timers may be early by its resolution; the machine then says so again.
+            for effect in self.machine.tick(self._loop.time()):
+                self._act(effect)
+        finally:
+            self._turning = False
+        if self._events:
+            self.post(self._events.popleft())
+        self._schedule()
+
+    def _act(self, effect: Effect) -> None:
+        match effect:
+            case ReadPort(port=port, output=output):
+                self._ports[port, output].read()
+            case PausePort(port=port, output=output):
+                self._ports[port, output].pause()
+            case WritePort(port=port, output=output, parts=parts):
+                self._ports[port, output].write(parts)
+            case ShutPort(port=port, output=output):
+                self._ports[port, output].shut()
+            case SendBlock(call=call, header=header, body=body):
+                self._send(call, write_block(header, body), block=True)
+            case AcceptCall(call=call, producer_epoch=epoch, first=first):
+                accept = PullAccept(producer_epoch=epoch, first=first)
+                self._send(call, PullResponse(accept=accept).SerializeToString())
+            case SendEnd(call=call, total=total):
+                self._send(call, PullResponse(end=PullEnd(total=total)).SerializeToString())
+            case RefuseCall(call=call, reason=reason, message=message):
+                refusal = PullRefusal(reason=reason, message=message)
+                self._send(call, PullResponse(refusal=refusal).SerializeToString())
+                self._close(call)
+            case CloseCall(call=call):
+                self._close(call)
+            case Dial():
+                self._dial(effect)
+            case HangUp(lane=lane, dial=dial):
+                entry = self._dials.pop((lane, dial), None)
+                if entry is not None:
+                    entry[1].cancel()
+            case Acknowledge(lane=lane, dial=dial):
+                entry = self._dials.get((lane, dial))
+                if entry is not None:
+                    entry[0].acknowledge(effect)
+            case WriteSpool(place=place, body=body):
+                try:
+                    self._spool.write(place, body)
+                except OSError as error:
+                    self._events.append(SpoolFailed(str(error)))
+            case ReadSpool(lane=lane, call=call, place=place):
+                try:
+                    self._events.append(SpoolLoaded(lane, call, self._spool.read(place)))
+                except OSError as error:
+                    self._events.append(SpoolFailed(str(error)))
+            case DropSegment(segment=segment):
+                self._spool.drop(segment)
+            case ReportDrained():
+                LOG.info("drained", extra=fields(attempt=self.ref.name, epoch=self.ref.epoch))
+                self._turned()
+            case ReportFailed(code=code, message=message):
+                LOG.warning(
+                    "streams failed",
+                    extra=fields(
+                        attempt=self.ref.name, epoch=self.ref.epoch, code=str(code), why=message
+                    ),
+                )
+                self._turned()
+            case _:
+                assert_never(effect)
+
+    def _send(self, number: int, message: bytes, *, block: bool = False) -> None:
+        call = self._calls.get(number)
+        if call is not None:
+            call.send(message, block=block)
+
+    def _close(self, number: int) -> None:
+        call = self._calls.get(number)
+        if call is not None:
+            call.close()
+
+    def _dial(self, effect: Dial) -> None:
+        call = DialledCall(effect, self.ref.namespace, self.ref.pipeline, self.post)
+        key = (effect.lane, effect.dial)
+        self._dials[key] = (call, self._tasks.create_task(self._carry(key, call, effect)))
+
+    async def _carry(self, key: tuple[str, int], call: DialledCall, effect: Dial) -> None:
+        channel = self._channels.take(effect.address)
+        try:
+            await call.run(channel)
+        except Exception as error:  # one attempt at one lane: it is dialled again
+            LOG.exception("a lane broke", extra=fields(lane=effect.lane))
+            self.post(DialBroken(effect.lane, effect.dial, "BROKEN", repr(error)))
+        finally:
+            self._dials.pop(key, None)
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._channels.leave(effect.address)

@@ -1,0 +1,58 @@
+"""Fetches the ends of a job's ports from the keeper (docs/architecture.md, section 2)."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any, cast
+
+_PACKET_BYTES = 64 * 1024
+_DESCRIPTORS_MAX = 253  # what the kernel passes at once, SCM_MAX_FD
+_DEADLINE_SECONDS = 5.0
+
+
+class KeeperRefusedError(Exception):
+    """The keeper does not answer, or does not know the attempt."""
+
+
+def fetch_ports(path: str, attempt: str) -> dict[str, socket.socket]:
+    """Return the stream worker's ends of an attempt's ports by name; blocks up to 5 s.
+
+    Raises:
+        KeeperRefusedError: Nobody answers at `path`, or the attempt is not known there.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
+        link.settimeout(_DEADLINE_SECONDS)
+        try:
+            link.connect(path)
+            link.send(json.dumps({"id": 1, "op": "ports", "attempt": attempt}).encode())
+            data, descriptors, _, _ = socket.recv_fds(link, _PACKET_BYTES, _DESCRIPTORS_MAX)
+        except OSError as error:
+            raise KeeperRefusedError(
+                f"the keeper at {path} does not hand over the ports of {attempt}: {error}"
+            ) from error
+    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    try:
+        names = _names(data, path, attempt)
+        if len(names) != len(sockets):
+            raise KeeperRefusedError(
+                f"the keeper at {path} names {len(names)} ports of {attempt} "
+                f"and sent {len(sockets)} descriptors"
+            )
+    except KeeperRefusedError:
+        for end in sockets:
+            end.close()
+        raise
+    for end in sockets:
+        end.setblocking(False)
+    return dict(zip(names, sockets, strict=True))
+
+
+def _names(data: bytes, path: str, attempt: str) -> list[str]:
+    try:
+        reply = cast("dict[str, Any]", json.loads(data))
+    except ValueError as error:
+        raise KeeperRefusedError(f"the keeper at {path} answers {data[:80]!r}") from error
+    if "error" in reply:
+        raise KeeperRefusedError(f"the keeper at {path} refuses {attempt}: {reply['error']}")
+    return [str(name) for name in cast("list[object]", reply.get("ports", []))]

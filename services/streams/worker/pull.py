@@ -1,0 +1,244 @@
+"""Both ends of a Pull call: one lane between two workers.
+
+Rules for grpc.aio that are kept here: one long-lived task reads, and never under a timeout, which
+would cancel the call; `read` and `write` only; what `write` returns is no delivery, which is why
+the machines count acknowledgements. A dead peer is found by keepalive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+
+from services.runtime.rpc import STREAM, channel_options
+from services.streams.block import Block
+from services.streams.effect import Acknowledge, Dial
+from services.streams.event import (
+    CallAcknowledged,
+    CallReady,
+    DialAccepted,
+    DialBlock,
+    DialBroken,
+    DialEnded,
+    Event,
+)
+from services.streams.worker.wire import PULL, BadBlock, read_message
+from shoal.v1.streams_service_pb2 import PullAck, PullOpen, PullRequest, PullResponse
+
+Post = Callable[[Event], None]
+ServerContext = grpc.aio.ServicerContext[Any, Any]
+
+BROKEN_CALL = (
+    grpc.RpcError,
+    grpc.aio.UsageError,
+    grpc.aio.InternalError,
+    asyncio.InvalidStateError,
+)
+"""What grpc.aio raises from `read` and `write` of a call that is over."""
+
+
+class ServedCall:
+    """A consumer's call as the producer's worker holds it.
+
+    Args:
+        number: the machine's name for it.
+        lane: id of the lane.
+        post: takes events.
+    """
+
+    def __init__(self, number: int, lane: str, post: Post) -> None:
+        self.number = number
+        self._lane = lane
+        self._post = post
+        # At most an answer, a block, an end and a close: the machine waits for each block to leave.
+        self._outgoing: deque[tuple[bytes, bool]] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+
+    def send(self, message: bytes, *, block: bool = False) -> None:
+        """Send a message after those before; a block is confirmed with CallReady."""
+        self._outgoing.append((message, block))
+        self._wake.set()
+
+    def close(self) -> None:
+        """End the call after what is still to be sent."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self, context: ServerContext) -> None:
+        """Carry the call until one of both sides ends it."""
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(self._read(context))
+            try:
+                await self._write(context)
+            except BROKEN_CALL:
+                return  # the consumer dials again
+            finally:
+                reading.cancel()
+
+    async def _write(self, context: ServerContext) -> None:
+        while True:
+            while self._outgoing:
+                message, block = self._outgoing.popleft()
+                await context.write(message)
+                if block:
+                    self._post(CallReady(self.number, self._lane))
+            if self._closing:
+                return
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _read(self, context: ServerContext) -> None:
+        try:
+            while True:
+                request = await context.read()
+                if request is grpc.aio.EOF:
+                    break
+                ack = cast("PullRequest", request).ack
+                self._post(
+                    CallAcknowledged(
+                        self.number, self._lane, ack.consumed, ack.released, ack.consumed_bytes
+                    )
+                )
+        except BROKEN_CALL:
+            pass
+        self.close()
+
+
+class DialledCall:
+    """A call of ours to the producer's worker.
+
+    Args:
+        effect: what to say.
+        namespace: namespace of the pipeline.
+        pipeline: its id.
+        post: takes events.
+    """
+
+    def __init__(self, effect: Dial, namespace: str, pipeline: str, post: Post) -> None:
+        self._effect = effect
+        self._namespace = namespace
+        self._pipeline = pipeline
+        self._post = post
+        self._ack: Acknowledge | None = None
+        self._wake = asyncio.Event()
+
+    def acknowledge(self, effect: Acknowledge) -> None:
+        """Send an acknowledgement; it replaces one that has not left."""
+        self._ack = effect
+        self._wake.set()
+
+    async def run(self, channel: grpc.aio.Channel) -> None:
+        """Carry the call until it breaks, which is posted, or until this is cancelled."""
+        pull = cast(
+            "Callable[[], grpc.aio.StreamStreamCall[PullRequest, Any]]",
+            channel.stream_stream(
+                PULL,
+                request_serializer=PullRequest.SerializeToString,
+                response_deserializer=read_message,
+            ),
+        )
+        call = pull()
+        try:
+            reason, message = await self._carry(call)
+        except* BROKEN_CALL as group:
+            reason, message = "UNAVAILABLE", _words(group.exceptions[0])
+        finally:
+            call.cancel()
+        self._post(DialBroken(self._effect.lane, self._effect.dial, reason, message))
+
+    async def _carry(self, call: grpc.aio.StreamStreamCall[PullRequest, Any]) -> tuple[str, str]:
+        effect = self._effect
+        async with asyncio.TaskGroup() as tasks:
+            await call.write(
+                PullRequest(
+                    open=PullOpen(
+                        namespace=self._namespace,
+                        pipeline=self._pipeline,
+                        lane=effect.lane,
+                        consumer_epoch=effect.consumer_epoch,
+                        producer_epoch=effect.producer_epoch,
+                        want=effect.want,
+                        credit_bytes=effect.credit_bytes,
+                    )
+                )
+            )
+            writing = tasks.create_task(self._write(call))
+            try:
+                return await self._read(call)
+            finally:
+                writing.cancel()
+
+    async def _read(self, call: grpc.aio.StreamStreamCall[PullRequest, Any]) -> tuple[str, str]:
+        lane, dial = self._effect.lane, self._effect.dial
+        while True:
+            response = await call.read()
+            if response is grpc.aio.EOF:
+                return "UNAVAILABLE", "the producer's worker ended the call"
+            if isinstance(response, Block):
+                self._post(DialBlock(lane, dial, response))
+                continue
+            if isinstance(response, BadBlock):
+                return "BROKEN", response.reason
+            message = cast("PullResponse", response)
+            match message.WhichOneof("message"):
+                case "accept":
+                    accept = message.accept
+                    self._post(DialAccepted(lane, dial, accept.producer_epoch, accept.first))
+                case "end":
+                    self._post(DialEnded(lane, dial, message.end.total))
+                case "refusal":
+                    return message.refusal.reason, message.refusal.message
+                case other:
+                    return "BROKEN", f"a response of kind {other}"
+
+    async def _write(self, call: grpc.aio.StreamStreamCall[PullRequest, Any]) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            ack, self._ack = self._ack, None
+            if ack is not None:
+                await call.write(
+                    PullRequest(
+                        ack=PullAck(
+                            consumed=ack.consumed,
+                            released=ack.released,
+                            consumed_bytes=ack.consumed_bytes,
+                        )
+                    )
+                )
+
+
+class Channels:
+    """One channel for each peer that lanes are open to; it closes with its last lane."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, tuple[grpc.aio.Channel, int]] = {}
+
+    def take(self, address: str) -> grpc.aio.Channel:
+        """Return the channel to an address; give it back with `leave`."""
+        channel, users = self._channels.get(address, (None, 0))
+        if channel is None:
+            channel = grpc.aio.insecure_channel(address, options=channel_options(STREAM))
+        self._channels[address] = (channel, users + 1)
+        return channel
+
+    async def leave(self, address: str) -> None:
+        """Give a channel back."""
+        channel, users = self._channels[address]
+        if users > 1:
+            self._channels[address] = (channel, users - 1)
+            return
+        del self._channels[address]
+        await channel.close()
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return repr(error)

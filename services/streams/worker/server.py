@@ -1,0 +1,334 @@
+"""What the worker serves: lanes for other nodes, and orders and news for the agent beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+
+from services.runtime.log import CountedLog, fields
+from services.runtime.rpc import abort, rpc_error
+from services.streams.attempt import AttemptMachine
+from services.streams.event import Concluded, PeersMoved
+from services.streams.plan import Budget
+from services.streams.worker.assignment import peers_from, plan_from, ref_from
+from services.streams.worker.carrier import Carrier
+from services.streams.worker.keeper import KeeperRefusedError, fetch_ports
+from services.streams.worker.pull import Channels, ServerContext
+from services.streams.worker.spool import Spool
+from services.streams.worker.wire import SERVICE, write_message
+from shoal.model import StreamCounters
+from shoal.names import AttemptRef
+from shoal.v1 import session_service_pb2
+from shoal.v1.pipeline_pb2 import Reason, StreamProgress
+from shoal.v1.streams_service_pb2 import (
+    AttachRequest,
+    AttachResponse,
+    AttemptStreams,
+    ConcludeRequest,
+    ConcludeResponse,
+    DetachRequest,
+    DetachResponse,
+    PullRefusal,
+    PullRequest,
+    PullResponse,
+    UpdateLanesRequest,
+    UpdateLanesResponse,
+    WatchAttemptsRequest,
+    WatchAttemptsResponse,
+)
+from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceServicer
+
+LOG = logging.getLogger(__name__)
+
+NEWS_SECONDS = 0.25
+"""Counters are told at most so often; turning points at once."""
+
+
+class Worker:
+    """The attempts that this process carries.
+
+    Args:
+        stream_address: `host:port` where other nodes reach it.
+        budget: what each attempt may use.
+        tasks: owns the calls that are dialled.
+        chance: draws a number from [0, 1).
+    """
+
+    def __init__(
+        self,
+        stream_address: str,
+        budget: Budget,
+        tasks: asyncio.TaskGroup,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.stream_address = stream_address
+        self._budget = budget
+        self._tasks = tasks
+        self._chance = chance
+        self._channels = Channels()
+        self._carriers: dict[AttemptRef, Carrier] = {}
+        self._lanes: dict[tuple[str, str, str], dict[int, Carrier]] = {}
+        self._attaching: dict[AttemptRef, asyncio.Lock] = {}
+        self._watchers: set[asyncio.Event] = set()
+        self._loop = asyncio.get_running_loop()
+        self._refused = CountedLog(LOG, self._loop.time)
+
+    async def attach(
+        self,
+        assignment: session_service_pb2.Assignment,
+        *,
+        spool_path: str,
+        keeper_path: str,
+        keeper_id: str,
+    ) -> None:
+        """Take an attempt over; one that is here already only learns where its peers are.
+
+        Raises:
+            KeeperRefusedError: The keeper does not hand over the ports.
+            LookupError: It lacks one of them.
+            ValueError: The assignment makes no sense.
+        """
+        ref = ref_from(assignment.ref)
+        lock = self._attaching.setdefault(ref, asyncio.Lock())
+        try:
+            async with lock:
+                if ref in self._carriers:
+                    self._carriers[ref].post(PeersMoved(peers_from(assignment.lanes)))
+                    return
+                plan = plan_from(assignment)
+                sockets = await asyncio.to_thread(fetch_ports, keeper_path, keeper_id)
+                carrier = Carrier(
+                    ref,
+                    plan,
+                    AttemptMachine(plan, self._budget, self._chance),
+                    spool=Spool(Path(spool_path)),
+                    channels=self._channels,
+                    tasks=self._tasks,
+                    turned=self._turned,
+                )
+                self._carriers[ref] = carrier
+                for lane in carrier.machine.output_lanes:
+                    self._lanes.setdefault((ref.namespace, ref.pipeline, lane), {})[ref.epoch] = (
+                        carrier
+                    )
+                try:
+                    await carrier.attach(sockets)
+                except BaseException:
+                    self.detach(ref)
+                    for end in sockets.values():
+                        end.close()
+                    raise
+                LOG.info("attached", extra=fields(attempt=ref.name, epoch=ref.epoch))
+        finally:
+            self._attaching.pop(ref, None)
+
+    def carrier(self, ref: AttemptRef) -> Carrier | None:
+        """Return who carries an attempt."""
+        return self._carriers.get(ref)
+
+    def detach(self, ref: AttemptRef) -> None:
+        """Let go of an attempt; harmless when it is not here."""
+        carrier = self._carriers.pop(ref, None)
+        if carrier is None:
+            return
+        for lane in carrier.machine.output_lanes:
+            key = (ref.namespace, ref.pipeline, lane)
+            epochs = self._lanes.get(key, {})
+            if epochs.get(ref.epoch) is carrier:
+                del epochs[ref.epoch]
+            if not epochs:
+                self._lanes.pop(key, None)
+        carrier.detach()
+        LOG.info("detached", extra=fields(attempt=ref.name, epoch=ref.epoch))
+
+    async def pull(self, _requests: object, context: ServerContext) -> None:
+        """Serve one lane to its consumer; see StreamsService.Pull."""
+        first = await context.read()
+        if first is grpc.aio.EOF or cast("PullRequest", first).WhichOneof("message") != "open":
+            await abort(
+                context,
+                rpc_error(
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    "OPEN_MISSING",
+                    "the first message on Pull has to be PullOpen",
+                ),
+            )
+        opened = cast("PullRequest", first).open
+        epochs = self._lanes.get((opened.namespace, opened.pipeline, opened.lane), {})
+        carrier = epochs.get(opened.producer_epoch)
+        if carrier is not None:
+            await carrier.serve(opened, context)
+            return
+        reason = "FENCED" if epochs else "UNKNOWN_LANE"
+        here = f"epochs {sorted(epochs)} of it are" if epochs else "it is not"
+        self._refused.warn(reason, lane=opened.lane, producer_epoch=opened.producer_epoch)
+        refusal = PullRefusal(
+            reason=reason,
+            message=f"lane {opened.lane} at producer epoch {opened.producer_epoch}: {here} here",
+        )
+        await context.write(PullResponse(refusal=refusal).SerializeToString())
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Return the service for other nodes, with blocks that pass without being parsed."""
+        method: Any = grpc.stream_stream_rpc_method_handler(
+            cast("Any", self.pull),
+            request_deserializer=PullRequest.FromString,
+            response_serializer=write_message,
+        )
+        handler = cast("Any", grpc).method_handlers_generic_handler(SERVICE, {"Pull": method})
+        return cast("grpc.GenericRpcHandler", handler)
+
+    async def news(self) -> AsyncIterator[list[AttemptStreams]]:
+        """Yield what changed, first everything, counters coalesced."""
+        wake = asyncio.Event()
+        self._watchers.add(wake)
+        told: dict[AttemptRef, bytes] = {}
+        try:
+            first = True
+            while True:
+                wake.clear()
+                changed: list[AttemptStreams] = []
+                for ref, carrier in self._carriers.items():
+                    streams = _streams_of(carrier, self._loop.time())
+                    text = streams.SerializeToString(deterministic=True)
+                    if told.get(ref) != text:
+                        told[ref] = text
+                        changed.append(streams)
+                for ref in told.keys() - self._carriers.keys():
+                    del told[ref]
+                if changed or first:
+                    first = False
+                    yield changed
+                try:
+                    async with asyncio.timeout(NEWS_SECONDS):
+                        await wake.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            self._watchers.discard(wake)
+
+    def close(self) -> None:
+        """Let go of all attempts; their programs and their keeper go on."""
+        for ref in list(self._carriers):
+            self.detach(ref)
+
+    def _turned(self) -> None:
+        for wake in self._watchers:
+            wake.set()
+
+
+class WorkerService(StreamWorkerServiceServicer):
+    """The worker's face towards its agent."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def Attach(  # noqa: N802 - the contract's name
+        self, request: AttachRequest, _context: Any
+    ) -> AttachResponse:
+        """See the contract."""
+        try:
+            await self._worker.attach(
+                request.assignment,
+                spool_path=request.spool_path,
+                keeper_path=request.keeper_path,
+                keeper_id=request.keeper_id,
+            )
+        except (KeeperRefusedError, LookupError) as error:
+            raise rpc_error(
+                grpc.StatusCode.FAILED_PRECONDITION, "PORTS_MISSING", _words(error)
+            ) from error
+        except ValueError as error:
+            raise rpc_error(
+                grpc.StatusCode.INVALID_ARGUMENT, "ASSIGNMENT", _words(error)
+            ) from error
+        return AttachResponse()
+
+    async def UpdateLanes(  # noqa: N802 - the contract's name
+        self, request: UpdateLanesRequest, _context: Any
+    ) -> UpdateLanesResponse:
+        """See the contract."""
+        self._carrier(request.ref).post(PeersMoved(peers_from(request.lanes)))
+        return UpdateLanesResponse()
+
+    async def Conclude(  # noqa: N802 - the contract's name
+        self, request: ConcludeRequest, _context: Any
+    ) -> ConcludeResponse:
+        """See the contract."""
+        self._carrier(request.ref).post(Concluded(request.succeeded))
+        return ConcludeResponse()
+
+    async def Detach(  # noqa: N802 - the contract's name
+        self, request: DetachRequest, _context: Any
+    ) -> DetachResponse:
+        """See the contract."""
+        self._worker.detach(_ref(request.ref))
+        return DetachResponse()
+
+    async def WatchAttempts(  # noqa: N802 - the contract's name
+        self, _request: WatchAttemptsRequest, _context: Any
+    ) -> AsyncIterator[WatchAttemptsResponse]:
+        """See the contract."""
+        async for changed in self._worker.news():
+            yield WatchAttemptsResponse(
+                attempts=changed, stream_address=self._worker.stream_address
+            )
+
+    def _carrier(self, message: session_service_pb2.AttemptRef) -> Carrier:
+        carrier = self._worker.carrier(_ref(message))
+        if carrier is None:
+            raise rpc_error(
+                grpc.StatusCode.NOT_FOUND,
+                "ATTEMPT_UNKNOWN",
+                f"{message.attempt} at epoch {message.epoch} is not attached; attach it first",
+            )
+        return carrier
+
+
+def _ref(message: session_service_pb2.AttemptRef) -> AttemptRef:
+    try:
+        return ref_from(message)
+    except ValueError as error:
+        raise rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "ATTEMPT", _words(error)) from error
+
+
+def _words(error: Exception) -> str:
+    return str(error.args[0]) if error.args else repr(error)
+
+
+def _streams_of(carrier: Carrier, now: float) -> AttemptStreams:
+    machine = carrier.machine
+    ref = carrier.ref
+    failure = machine.failure
+    return AttemptStreams(
+        ref=session_service_pb2.AttemptRef(
+            attempt=ref.name, namespace=ref.namespace, epoch=ref.epoch
+        ),
+        streams=[_progress(counters) for counters in machine.counters(now)],
+        drained=machine.drained,
+        failure=(
+            None if failure is None else Reason(code=str(failure.code), message=failure.message)
+        ),
+        progress=machine.progress,
+    )
+
+
+def _progress(counters: StreamCounters) -> StreamProgress:
+    return StreamProgress(
+        port=counters.port,
+        output=counters.output,
+        records=counters.records,
+        bytes=counters.bytes,
+        acknowledged=counters.acknowledged,
+        retained_bytes=counters.retained_bytes,
+        blocked_seconds=counters.blocked_seconds,
+        duplicates=counters.duplicates,
+        ended=counters.ended,
+    )

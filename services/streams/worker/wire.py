@@ -1,0 +1,68 @@
+"""Messages of Pull as bytes: blocks pass without being copied into a message and out of it again.
+
+On the wire they are the messages of the contract; only the code that writes and reads them is ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.streams.block import Block, BlockError, decode
+from shoal.v1.streams_service_pb2 import PullResponse
+
+PULL = "/shoal.v1.StreamsService/Pull"
+SERVICE = "shoal.v1.StreamsService"
+
+# Field 2 of PullResponse, length-delimited (protobuf encoding, "Message Structure").
+_BLOCK_TAG = PullResponse.BLOCK_FIELD_NUMBER << 3 | 2
+
+
+@dataclass(frozen=True, slots=True)
+class BadBlock:
+    """A message with a block that is none; the lane has to be dialled again."""
+
+    reason: str
+
+
+def write_block(header: bytes, body: bytes) -> bytes:
+    """Return PullResponse{block} as bytes."""
+    return b"".join((bytes((_BLOCK_TAG,)), _varint(len(header) + len(body)), header, body))
+
+
+def write_message(message: bytes) -> bytes:
+    """Serializer of responses, which are bytes already."""
+    return message
+
+
+def read_message(data: bytes) -> PullResponse | Block | BadBlock:
+    """Read a response; a block is checked."""
+    if not data or data[0] != _BLOCK_TAG:
+        return PullResponse.FromString(data)
+    length, at = _read_varint(data, 1)
+    if at + length != len(data):
+        return BadBlock(f"a message of {len(data)} bytes carries a block of {length}")
+    try:
+        return decode(data, at)
+    except BlockError as error:
+        return BadBlock(error.reason)
+
+
+def _varint(value: int) -> bytes:
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(data) and shift < 64:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    return -1, at

@@ -1,0 +1,71 @@
+"""A small keeper of the tests' own: it hands out socketpairs that a test made, as SCM_RIGHTS."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import selectors
+import socket
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class PortKeeper:
+    """Serves `ports` on a SOCK_SEQPACKET socket, from a thread, while it is entered as a context."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ends: dict[str, Mapping[str, socket.socket]] = {}
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._stop_reader, self._stop_writer = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> PortKeeper:
+        self._listener.bind(str(self.path))
+        self._listener.listen()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop_writer.send(b"x")
+        self._thread.join()
+        for one in (self._listener, self._stop_reader, self._stop_writer):
+            one.close()
+        for attempt in list(self._ends):
+            self.forget(attempt)
+
+    def make(self, attempt: str, ports: list[str]) -> dict[str, socket.socket]:
+        """Make a socketpair for each port of an attempt and return the job's ends."""
+        pairs = {name: socket.socketpair() for name in ports}
+        self._ends[attempt] = {name: pair[0] for name, pair in pairs.items()}
+        return {name: pair[1] for name, pair in pairs.items()}
+
+    def forget(self, attempt: str) -> None:
+        """Close the keeper's copies of an attempt's ports."""
+        for end in self._ends.pop(attempt, {}).values():
+            end.close()
+
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._stop_reader, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fileobj is self._stop_reader:
+                        return
+                    with contextlib.suppress(OSError):
+                        link, _ = self._listener.accept()
+                        with link:
+                            self._answer(link)
+
+    def _answer(self, link: socket.socket) -> None:
+        request: dict[str, Any] = json.loads(link.recv(65536))
+        ends = self._ends.get(request["attempt"])
+        if request["op"] != "ports" or ends is None:
+            refusal = {"id": request["id"], "error": f"unknown attempt {request['attempt']}"}
+            link.send(json.dumps(refusal).encode())
+            return
+        reply = json.dumps({"id": request["id"], "ports": list(ends)}).encode()
+        socket.send_fds(link, [reply], [end.fileno() for end in ends.values()])
