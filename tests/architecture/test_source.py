@@ -85,5 +85,7 @@ def _public(node: ast.Module | ast.ClassDef) -> Iterator[Definition]:
 
 def _explained_elsewhere(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Say whether a function's docstring stands where it is first declared."""
+    if function.name[0].isupper():  # a method of a gRPC service: its .proto says what it does
+        return True
     names = {ast.unparse(decorator).rpartition(".")[2] for decorator in function.decorator_list}
     return bool(names & {"override", "overload", "setter", "deleter"})
