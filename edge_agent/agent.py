@@ -233,7 +233,13 @@ class Agent:
             keeper=self._keeper,
             streams=StreamLink(
                 self._keeper,
-                StreamWorkerPlan(state / "worker.sock", config.streams, state, process.environ),
+                StreamWorkerPlan(
+                    state / "worker.sock",
+                    config.streams,
+                    _advertised(config),
+                    state,
+                    process.environ,
+                ),
                 self._journal,
                 self._worker_driver.post,
                 self._say,
@@ -443,7 +449,7 @@ class Agent:
             capacity=config.capacity,
             labels=config.labels,
             architecture=config.architecture,
-            stream_address=_reachable(node.streams.address, config.advertise),
+            stream_address=node.streams.address,
             member_name=config.name if config.gossip else "",
             attempts=self._worker.observations(),
             bundles=node.bundles.digests(),
@@ -579,12 +585,11 @@ def _controllers(configured: tuple[str, ...], gossip: Gossip | None) -> tuple[st
     return tuple(dict.fromkeys(found))
 
 
-def _reachable(address: str, advertise: str) -> str:
-    """A stream worker's address as others know it."""
-    host, _, port = address.rpartition(":")
-    if address and host.strip("[]") in _ANY_HOSTS:
-        return f"{advertise.partition(':')[0] or outward_host('0.0.0.0')}:{port}"  # noqa: S104
-    return address
+def _advertised(config: AgentConfig) -> str:
+    """Host under which other nodes reach the stream worker; empty for the one it listens on."""
+    host = config.advertise.partition(":")[0]
+    listen = host_port(config.streams)[0]
+    return host or (outward_host("0.0.0.0") if listen in _ANY_HOSTS else "")  # noqa: S104
 
 
 def _sweep(attempts: Path, known: set[str]) -> None:

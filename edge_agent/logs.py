@@ -106,6 +106,7 @@ class LogShipper:
 
         if not self._open:
             return done()
+        self._news.set()
         try:
             async with asyncio.timeout(deadline_seconds), self._confirmed:
                 await self._confirmed.wait_for(done)

@@ -56,18 +56,23 @@ class _Watch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StreamWorkerPlan:
-    """How the stream worker is started: where it listens, and the agent's own variables."""
+    """How the stream worker is started: where it listens, and the agent's own variables.
+
+    `advertise` is the host under which other nodes reach it; empty for the one it listens on.
+    """
 
     socket_path: Path
     listen: str
+    advertise: str
     folder: Path
     environ: Mapping[str, str]
 
     def request(self, last_address: str) -> StartRequest:
         """What the keeper is asked for; a free port that was found before is taken again."""
         listen = self.listen
-        if listen.endswith(":0") and last_address:
-            listen = last_address
+        host, _, port = listen.rpartition(":")
+        if port == "0" and last_address:
+            listen = f"{host}:{last_address.rpartition(':')[2]}"
         return StartRequest(
             attempt=HELPER,
             argv=[
@@ -78,6 +83,7 @@ class StreamWorkerPlan:
                 str(self.socket_path),
                 "--listen",
                 listen,
+                *(("--advertise", self.advertise) if self.advertise else ()),
             ],
             env=dict(self.environ),
             cwd=self.folder,

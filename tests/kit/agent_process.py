@@ -1,0 +1,107 @@
+"""An agent as a real process, with whatever it left behind ended at the end."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from edge_agent.agent import end_keeper
+from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
+
+
+class AgentProcess:
+    """One agent with a state folder of its own, whose path is short enough for Unix sockets.
+
+    Args:
+        controller: address of its controller.
+        extra: further words of its command line.
+    """
+
+    def __init__(self, controller: str, *extra: str, name: str = "node-1") -> None:
+        self.state = Path(tempfile.mkdtemp(prefix="shoal-agent-"))
+        self.name = name
+        self.process: subprocess.Popen[bytes] | None = None
+        self._controller = controller
+        self._extra = extra
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        self.kill()
+        await end_keeper(self.state / "keeper.sock", 20)
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def start(self, *extra: str) -> None:
+        """Start it, again with the same state if it ran before."""
+        with (self.state / "agent.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.argv(), *self._extra, *extra],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def argv(self) -> list[str]:
+        """The command without the words of one test."""
+        return [
+            sys.executable, "-c", "from edge_agent.main import agent; agent()",
+            "--name", self.name, "--state", str(self.state), "--controller", self._controller,
+            "--gossip", "off", "--streams", "127.0.0.1:0", "--cpus", "4", "--log-level", "DEBUG",
+        ]  # fmt: skip
+
+    def kill(self) -> None:
+        """End it without warning; keeper, stream worker and jobs go on."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> int:
+        """Ask it to end, and return its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def log(self) -> str:
+        """What it logged."""
+        return (self.state / "agent.log").read_text()
+
+    def processes(self) -> list[int]:
+        """Every process of this node: its keeper's, and its own."""
+        socket = str(self.state / "keeper.sock")
+        return [pid for pid in _pids() if environment(pid).get(KEEPER_VARIABLE) == socket] + [
+            pid for pid in _pids() if str(self.state) in _command(pid)
+        ]
+
+    def attempts(self) -> list[str]:
+        """Folders of attempts that are left."""
+        folder = self.state / "attempts"
+        return sorted(os.listdir(folder)) if folder.exists() else []
+
+    def _end(self, how: signal.Signals) -> int:
+        if self.process is None:
+            return 0
+        self.process.send_signal(how)
+        code = self.process.wait(timeout=20)
+        self.process = None
+        return code
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+async def ended(pid: int) -> bool:
+    """Say whether a process is gone, a zombie counting as gone."""
+    await asyncio.to_thread(lambda: None)
+    return not environment(pid) and not _command(pid)

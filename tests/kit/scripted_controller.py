@@ -1,0 +1,266 @@
+"""A controller's end of the session over real gRPC, played by a test: it commits in memory."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+import grpc.aio
+
+from edge_agent.assignment import Assignment, Goal
+from edge_agent.messages import encode_assignment
+from services.runtime import rpc
+from shoal import wire
+from shoal.model import JobState
+from shoal.names import AttemptRef
+from shoal.v1 import session_service_pb2, session_service_pb2_grpc
+from tests.kit.object_server import ObjectServer
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Messages = list[session_service_pb2.ControllerMessage]
+
+
+class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
+    """Serves one agent at a time. What it was told survives `stop` and `start`, as in a store.
+
+    Args:
+        objects: where it lets artifacts be put.
+        heartbeat_seconds: what it asks of agents.
+    """
+
+    def __init__(self, objects: ObjectServer, heartbeat_seconds: float = 1.0) -> None:
+        self.objects = objects
+        self.port = 0
+        self.hellos: list[session_service_pb2.Hello] = []
+        self.observed: dict[AttemptRef, list[session_service_pb2.AttemptObserved]] = {}
+        self.logs: dict[tuple[str, int], bytearray] = {}
+        self.progress: list[session_service_pb2.AttemptProgress] = []
+        self.heartbeats = 0
+        self.sessions = 0
+        self.acknowledged = 0
+        self.wanted: dict[AttemptRef, Assignment] = {}
+        self.commit_ends = True
+        self.fence: set[AttemptRef] = set()
+        self._heartbeat_seconds = heartbeat_seconds
+        self._server: grpc.aio.Server | None = None
+        self._outbox: asyncio.Queue[Messages] | None = None
+        self._revision = 0
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen, on the same port as before if there was one."""
+        server = grpc.aio.server(options=rpc.server_options(rpc.SESSION))
+        session_service_pb2_grpc.add_SessionServiceServicer_to_server(self, server)
+        self.port = rpc.bind(server, f"127.0.0.1:{self.port}")
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """Break every session and stop listening."""
+        if self._server is not None:
+            await self._server.stop(0)
+            self._server = None
+
+    # ---- what a test wants
+
+    def assign(self, assignment: Assignment) -> None:
+        """Want an attempt, or want it otherwise than before."""
+        self.wanted[assignment.ref] = assignment
+        self._send_desired(assignments=[assignment])
+
+    def stop_attempt(self, ref: AttemptRef) -> None:
+        """Want an attempt to end."""
+        old = self.wanted[ref]
+        self.assign(
+            Assignment(
+                old.ref,
+                old.job,
+                old.replica,
+                old.replicas,
+                old.bundle_digest,
+                old.bundle_url,
+                old.file_urls,
+                Goal.STOP,
+                old.lanes,
+            )
+        )
+
+    def remove(self, ref: AttemptRef) -> None:
+        """Want an attempt no more."""
+        self.wanted.pop(ref, None)
+        self._send_desired(removed=[ref])
+
+    # ---- what it was told
+
+    def state(self, ref: AttemptRef) -> JobState | None:
+        """The last state of an attempt."""
+        told = self.observed.get(ref)
+        return wire.decode_job_state(told[-1].state) if told else None
+
+    def states(self, ref: AttemptRef) -> list[JobState]:
+        """Every state of an attempt, repetitions left out."""
+        told = [wire.decode_job_state(message.state) for message in self.observed.get(ref, [])]
+        return [state for index, state in enumerate(told) if index == 0 or told[index - 1] != state]
+
+    def reason(self, ref: AttemptRef) -> tuple[str, int, str]:
+        """Code, number and message of the last reason."""
+        reason = self.observed[ref][-1].reason
+        return reason.code, reason.number, reason.message
+
+    def log(self, ref: AttemptRef, stream: int = 1) -> str:
+        """What was shipped of an output."""
+        return self.logs.get((ref.name, stream), bytearray()).decode()
+
+    # ---- the service
+
+    async def Connect(  # noqa: N802 - the contract's name
+        self, request_iterator: AsyncIterator[Any], context: Context
+    ) -> AsyncIterator[session_service_pb2.ConnectResponse]:
+        """Serve one session."""
+        outbox: asyncio.Queue[Messages] = asyncio.Queue(1000)
+        heard = [0]
+        reader = asyncio.create_task(self._hear(request_iterator, outbox, heard))
+        sequence = 0
+        try:
+            while not reader.done() or not outbox.empty():
+                getter = asyncio.create_task(outbox.get())
+                await asyncio.wait({getter, reader}, return_when=asyncio.FIRST_COMPLETED)
+                if not getter.done():
+                    getter.cancel()
+                    continue
+                sequence += 1
+                yield session_service_pb2.ConnectResponse(
+                    sequence=sequence, acknowledged=heard[0], messages=getter.result()
+                )
+        finally:
+            reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reader
+            if self._outbox is outbox:
+                self._outbox = None
+
+    async def _hear(
+        self,
+        requests: AsyncIterator[session_service_pb2.ConnectRequest],
+        outbox: asyncio.Queue[Messages],
+        heard: list[int],
+    ) -> None:
+        async for request in requests:
+            assert request.sequence == heard[0] + 1, "the agent numbers its messages from 1"
+            heard[0] = request.sequence
+            self.acknowledged = request.acknowledged
+            answers: Messages = []
+            for message in request.messages:
+                answers += self._take(message, outbox)
+            # Everything that is in memory counts as committed.
+            await outbox.put(answers)
+
+    def _take(
+        self, message: session_service_pb2.AgentMessage, outbox: asyncio.Queue[Messages]
+    ) -> Messages:
+        match message.WhichOneof("message"):
+            case "hello":
+                return self._welcome(message.hello, outbox)
+            case "heartbeat":
+                self.heartbeats += 1
+            case "observed":
+                return self._observe(message.observed)
+            case "log":
+                self._take_log(message.log)
+            case "progress":
+                self.progress.append(message.progress)
+            case "uploads_wanted":
+                return [self._grant(message.uploads_wanted)]
+            case None:
+                raise AssertionError("an empty message")
+        return []
+
+    def _welcome(
+        self, hello: session_service_pb2.Hello, outbox: asyncio.Queue[Messages]
+    ) -> Messages:
+        self.hellos.append(hello)
+        self.sessions += 1
+        for observed in hello.attempts:
+            self._observe(observed)
+        self._outbox = outbox
+        self._revision += 1
+        return [
+            session_service_pb2.ControllerMessage(
+                welcome=session_service_pb2.Welcome(
+                    controller_id="scripted",
+                    lease_seconds=6,
+                    heartbeat_seconds=self._heartbeat_seconds,
+                )
+            ),
+            session_service_pb2.ControllerMessage(
+                desired=session_service_pb2.Desired(
+                    revision=self._revision,
+                    snapshot=True,
+                    assignments=[encode_assignment(wanted) for wanted in self.wanted.values()],
+                )
+            ),
+        ]
+
+    def _observe(self, observed: session_service_pb2.AttemptObserved) -> Messages:
+        ref = wire.decode_attempt_name(observed.attempt, observed.namespace, observed.epoch)
+        if ref in self.fence:
+            refused = session_service_pb2.MessageRefused(
+                ref=wire.encode_attempt_ref(ref), reason="FENCED", message="a newer one runs"
+            )
+            return [session_service_pb2.ControllerMessage(refused=refused)]
+        self.observed.setdefault(ref, []).append(observed)
+        if wire.decode_job_state(observed.state).terminal and self.commit_ends:
+            self.wanted.pop(ref, None)
+            return [self._desired(removed=[ref])]
+        return []
+
+    def _take_log(self, chunk: Any) -> None:
+        log = self.logs.setdefault((chunk.attempt, chunk.stream), bytearray())
+        assert chunk.offset <= len(log), "a log has no holes"
+        log[chunk.offset :] = chunk.data
+
+    def _grant(
+        self, wanted: session_service_pb2.UploadsWanted
+    ) -> session_service_pb2.ControllerMessage:
+        ref = wire.decode_attempt_ref(wanted.ref)
+        grants = [
+            session_service_pb2.UploadGrant(
+                path=artifact.path,
+                key=f"{ref.prefix}/out/{artifact.path}",
+                url=self.objects.url(f"{ref.prefix}/out/{artifact.path}"),
+                headers={"x-amz-checksum-sha256": artifact.sha256},
+            )
+            for artifact in wanted.artifacts
+        ]
+        return session_service_pb2.ControllerMessage(
+            uploads_granted=session_service_pb2.UploadsGranted(ref=wanted.ref, grants=grants)
+        )
+
+    def _desired(
+        self, assignments: list[Assignment] | None = None, removed: list[AttemptRef] | None = None
+    ) -> session_service_pb2.ControllerMessage:
+        self._revision += 1
+        return session_service_pb2.ControllerMessage(
+            desired=session_service_pb2.Desired(
+                revision=self._revision,
+                assignments=[encode_assignment(assignment) for assignment in assignments or []],
+                removed=[wire.encode_attempt_ref(ref) for ref in removed or []],
+            )
+        )
+
+    def _send_desired(
+        self, assignments: list[Assignment] | None = None, removed: list[AttemptRef] | None = None
+    ) -> None:
+        if self._outbox is not None:
+            self._outbox.put_nowait([self._desired(assignments, removed)])
