@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 
 class PortKeeper:
@@ -22,7 +22,7 @@ class PortKeeper:
         self._stop_reader, self._stop_writer = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
-    def __enter__(self) -> PortKeeper:
+    def __enter__(self) -> Self:
         self._listener.bind(str(self.path))
         self._listener.listen()
         self._thread.start()

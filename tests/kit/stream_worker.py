@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import grpc.aio
 
@@ -26,6 +27,7 @@ from shoal.v1.streams_service_pb2 import (
     DetachRequest,
     UpdateLanesRequest,
     WatchAttemptsRequest,
+    WatchAttemptsResponse,
 )
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceStub
 from tests.kit.port_keeper import PortKeeper
@@ -51,16 +53,7 @@ class StreamWorker:
 
     async def start(self) -> None:
         """Start the process and wait until it answers."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable, "-m", "services.streams.worker",
-                    "--socket", str(self._socket), "--listen", "127.0.0.1:0", *self._arguments,
-                ],
-                stdout=log,
-                stderr=log,
-            )  # fmt: skip
-        process = self._process
+        process = self._process = self._spawn()
         await until(
             lambda: self._socket.exists() or process.poll() is not None, 30, "worker listening"
         )
@@ -111,7 +104,8 @@ class StreamWorker:
 
     async def attach(self, assignment: session.Assignment) -> Job:
         """Make the ports of an attempt, attach it, and return the job's side."""
-        ports = [port.name for port in (*assignment.job.inputs, *assignment.job.outputs)]
+        job = assignment.job
+        ports = [*(port.name for port in job.inputs), *(port.name for port in job.outputs)]
         keeper_id = f"{assignment.ref.attempt}/{assignment.ref.epoch}"
         ends = self.keeper.make(keeper_id, ports)
         self._ends += ends.values()
@@ -129,13 +123,25 @@ class StreamWorker:
         for end in self._ends:
             end.close()
 
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [
+                    sys.executable, "-m", "services.streams.worker",
+                    "--socket", str(self._socket), "--listen", "127.0.0.1:0", *self._arguments,
+                ],
+                stdout=log,
+                stderr=log,
+            )  # fmt: skip
+
     async def _watch(self, stub: StreamWorkerServiceStub) -> None:
         call = stub.WatchAttempts(WatchAttemptsRequest(), wait_for_ready=True)
         with contextlib.suppress(grpc.aio.AioRpcError):
             while True:
-                news = await call.read()
-                if news is grpc.aio.EOF:
+                answer = await call.read()
+                if answer is grpc.aio.EOF:
                     return
+                news = cast("WatchAttemptsResponse", answer)
                 self.address = news.stream_address
                 for attempt in news.attempts:
                     self.attempts[attempt.ref.attempt, attempt.ref.epoch] = attempt
@@ -149,8 +155,8 @@ class Job:
     assignment: session.Assignment
     ends: dict[str, socket.socket]
     request: AttachRequest
-    _readers: dict[str, BlockReader] = field(default_factory=dict)
-    _sent: dict[str, int] = field(default_factory=dict)
+    _readers: dict[str, BlockReader] = field(default_factory=dict[str, BlockReader])
+    _sent: dict[str, int] = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:
         for end in self.ends.values():

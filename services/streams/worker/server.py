@@ -231,7 +231,9 @@ class WorkerService(StreamWorkerServiceServicer):
         self._worker = worker
 
     async def Attach(  # noqa: N802 - the contract's name
-        self, request: AttachRequest, _context: Any
+        self,
+        request: AttachRequest,
+        context: Any,  # noqa: ARG002 - the contract's shape
     ) -> AttachResponse:
         """See the contract."""
         try:
@@ -252,28 +254,36 @@ class WorkerService(StreamWorkerServiceServicer):
         return AttachResponse()
 
     async def UpdateLanes(  # noqa: N802 - the contract's name
-        self, request: UpdateLanesRequest, _context: Any
+        self,
+        request: UpdateLanesRequest,
+        context: Any,  # noqa: ARG002 - the contract's shape
     ) -> UpdateLanesResponse:
         """See the contract."""
         self._carrier(request.ref).post(PeersMoved(peers_from(request.lanes)))
         return UpdateLanesResponse()
 
     async def Conclude(  # noqa: N802 - the contract's name
-        self, request: ConcludeRequest, _context: Any
+        self,
+        request: ConcludeRequest,
+        context: Any,  # noqa: ARG002 - the contract's shape
     ) -> ConcludeResponse:
         """See the contract."""
         self._carrier(request.ref).post(Concluded(request.succeeded))
         return ConcludeResponse()
 
     async def Detach(  # noqa: N802 - the contract's name
-        self, request: DetachRequest, _context: Any
+        self,
+        request: DetachRequest,
+        context: Any,  # noqa: ARG002 - the contract's shape
     ) -> DetachResponse:
         """See the contract."""
         self._worker.detach(_ref(request.ref))
         return DetachResponse()
 
     async def WatchAttempts(  # noqa: N802 - the contract's name
-        self, _request: WatchAttemptsRequest, _context: Any
+        self,
+        request: WatchAttemptsRequest,  # noqa: ARG002
+        context: Any,  # noqa: ARG002 - the contract's shape
     ) -> AsyncIterator[WatchAttemptsResponse]:
         """See the contract."""
         async for changed in self._worker.news():

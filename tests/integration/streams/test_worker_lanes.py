@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from shoal.v1 import session_service_pb2 as session
@@ -43,6 +44,16 @@ def sink(address: str, *, epoch: int = 1, producer_epoch: int = 1) -> session.As
 
 def record(number: int) -> bytes:
     return b"record %d" % number
+
+
+async def collect(job: Job, found: list[tuple[int, bytes]]) -> None:
+    """Append what comes on `in` while it comes."""
+    async for one in job.records("in"):
+        found.append(one)  # noqa: PERF401 - the test looks at it in between
+
+
+def longer(found: list[tuple[int, bytes]], count: int) -> bool:
+    return len(found) > count
 
 
 async def finish(job: Job) -> None:
@@ -94,12 +105,8 @@ async def test_a_killed_worker_and_its_replacement_lose_and_repeat_nothing(tmp_p
         await producer.send("out", (record(k) for k in range(1000)), together=9)
         found: list[tuple[int, bytes]] = []
 
-        async def read() -> None:
-            async for one in consumer.records("in"):
-                found.append(one)
-
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(read())
+            tasks.create_task(collect(consumer, found))
             await until(lambda: len(found) > 300, 20, "some records")
             await first.kill()
             replacement = await second.attach(source(epoch=2))
@@ -146,15 +153,16 @@ async def test_a_slow_consumer_blocks_its_producer(tmp_path: Path) -> None:
         consumer = await right.attach(sink(left.address))
         await producer.start("out")
         body = b"y" * 10_000
-        sending = asyncio.create_task(producer.send("out", (body for _ in range(2000))))
-        await until(lambda: producer.port("out").blocked_seconds > 0.5, 20, "blocked")
-        stream = producer.port("out")
-        assert stream.bytes < 5_000_000, "more than credit, backlog and sockets is on the way"
-        assert not sending.done()
-        received = asyncio.create_task(consumer.all_records("in"))
-        await sending
-        await producer.end("out")
-        assert await received == [body] * 2000
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(producer.send("out", (body for _ in range(2000))))
+            await until(lambda: producer.port("out").blocked_seconds > 0.5, 20, "blocked")
+            stream = producer.port("out")
+            assert stream.bytes < 5_000_000, "more than credit, backlog and sockets is on the way"
+            assert not sending.done()
+            received = tasks.create_task(consumer.all_records("in"))
+            await sending
+            await producer.end("out")
+        assert received.result() == [body] * 2000
 
 
 async def test_a_cut_link_resumes(tmp_path: Path) -> None:
@@ -167,16 +175,12 @@ async def test_a_cut_link_resumes(tmp_path: Path) -> None:
         await producer.start("out")
         found: list[tuple[int, bytes]] = []
 
-        async def read() -> None:
-            async for one in consumer.records("in"):
-                found.append(one)
-
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(read())
+            tasks.create_task(collect(consumer, found))
             for part in range(6):
                 numbers = range(part * 500, part * 500 + 500)
                 await producer.send("out", (record(k) for k in numbers), together=3)
-                await until(lambda part=part: len(found) > part * 500, 20, "records")
+                await until(partial(longer, found, part * 500), 20, "records")
                 proxy.cut()
             await producer.end("out")
         assert found == [(k, record(k)) for k in range(3000)]

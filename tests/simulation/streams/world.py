@@ -174,15 +174,15 @@ class SimJob:
     replica: int
     inputs: list[Edge]
     ports: list[str]
-    queues: dict[str, deque[bytes]] = field(default_factory=dict)
-    readers: dict[str, BlockReader] = field(default_factory=dict)
-    ended: set[str] = field(default_factory=set)
-    started: set[str] = field(default_factory=set)
-    positions: dict[str, int] = field(default_factory=dict)
+    queues: dict[str, deque[bytes]] = field(default_factory=dict[str, deque[bytes]])
+    readers: dict[str, BlockReader] = field(default_factory=dict[str, BlockReader])
+    ended: set[str] = field(default_factory=set[str])
+    started: set[str] = field(default_factory=set[str])
+    positions: dict[str, int] = field(default_factory=dict[str, int])
     round: int | None = None
     first_round: int = 0
-    pending: dict[str, list[bytes]] = field(default_factory=dict)
-    sent: dict[str, int] = field(default_factory=dict)
+    pending: dict[str, list[bytes]] = field(default_factory=dict[str, list[bytes]])
+    sent: dict[str, int] = field(default_factory=dict[str, int])
     finished: bool = False
 
 
