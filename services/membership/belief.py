@@ -14,7 +14,7 @@ from typing import Final
 from services.membership.accuser import AccuserLimit
 from services.membership.awareness import Awareness
 from services.membership.broadcast import BroadcastQueue
-from services.membership.event import Changed, Dropped, Effect, NameConflict, SendPacket
+from services.membership.event import Changed, DialPing, Dropped, Effect, NameConflict, SendPacket
 from services.membership.lost import LostBook
 from services.membership.member import NO_VERSIONS, ChangeKind, Member, MemberChange
 from services.membership.message import (
@@ -33,6 +33,8 @@ from services.membership.suspicion import Suspicion
 
 _INCARNATION_MAX: Final = 0xFFFFFFFF
 _TOLD_MAX: Final = 256
+VOUCH_SEQUENCE: Final = 0
+"""Sequence number of the last question to a suspect; probes start at 1."""
 
 
 class Belief:
@@ -164,11 +166,21 @@ class Belief:
         elif old.state is MemberState.SUSPECT:
             self._changed(ChangeKind.RECOVERED, member, out)
 
-    def suspect(self, claim: Suspect, now: float, out: list[Effect]) -> None:
-        """Take a claim that a member does not answer."""
+    def suspect(
+        self, claim: Suspect, now: float, out: list[Effect], source: Address | None = None
+    ) -> None:
+        """Take a claim that a member does not answer; `source` is who sent it, if anybody did."""
         name = claim.node
         old = self.roster.get(name)
-        if old is None or claim.incarnation < old.incarnation:
+        if old is None:
+            return
+        if name == self._name and source is not None and not self.leaving:
+            # Whoever suspects us hears it from ourselves, not only by rumour.
+            if claim.incarnation >= old.incarnation:
+                self.refute(claim.incarnation)
+            out.append(SendPacket(source, (self._own_claim(),)))
+            return
+        if claim.incarnation < old.incarnation:
             return
         suspicion = self._suspicions.get(name)
         if suspicion is None and old.state is not MemberState.ALIVE:
@@ -227,6 +239,16 @@ class Belief:
         if waiting is not None:
             self.alive(waiting, now, out)
 
+    def vouch(self, name: str, now: float, out: list[Effect]) -> None:
+        """A suspect answered us ourselves: that outweighs hearsay, for us alone."""
+        if self._suspicions.pop(name, None) is None:
+            return
+        old = self.roster.get(name)
+        if old is not None and old.state is MemberState.SUSPECT:
+            member = old.turned(MemberState.ALIVE, old.incarnation, now)
+            self.roster.put(member)
+            self._changed(ChangeKind.RECOVERED, member, out)
+
     def merge(self, nodes: Sequence[NodeState], now: float, out: list[Effect]) -> None:
         """Take a remote's records; what it holds dead is only suspected, so it can refute."""
         for node in nodes:
@@ -264,9 +286,7 @@ class Belief:
 
     def announce(self) -> None:
         """Queue this member's own record."""
-        me = self.me
-        claim = Alive(me.incarnation, me.name, me.address, me.port, me.meta, me.versions)
-        self._pass_on(claim)
+        self._pass_on(self._own_claim())
 
     def set_meta(self, meta: bytes, now: float, out: list[Effect]) -> None:
         """Announce new meta under the next incarnation."""
@@ -299,6 +319,9 @@ class Belief:
             if self._suspicions.get(name) is not suspicion:
                 continue
             if suspicion.deadline() > now:
+                if suspicion.due() <= now:
+                    suspicion.warned += 1
+                    self._warn(name, suspicion, now, out)
                 self._schedule(name, suspicion)
                 continue
             self.dead(Dead(suspicion.incarnation, name, self._name), now, out)
@@ -341,6 +364,10 @@ class Belief:
             self._changed(ChangeKind.LEFT, member, out)
         if prune and not member.reachable:
             self.forget(member, now, out, prune=True)
+
+    def _own_claim(self) -> Alive:
+        me = self.me
+        return Alive(me.incarnation, me.name, me.address, me.port, me.meta, me.versions)
 
     # ---- inside ---------------------------------------------------------------------------------
 
@@ -396,9 +423,21 @@ class Belief:
     def _admit(self, accuser: str, now: float) -> bool:
         return accuser == self._name or self._accusers.admit(accuser, now)
 
+    def _warn(self, name: str, suspicion: Suspicion, now: float, out: list[Effect]) -> None:
+        """Tell the accused itself, so that it can refute; the last time by stream."""
+        member = self.roster.get(name)
+        if member is None or not self._profile.lifeguard:
+            return
+        if suspicion.last_warning:
+            deadline = max(suspicion.deadline(), now)
+            out.append(DialPing(member.endpoint, name, VOUCH_SEQUENCE, deadline))
+        else:
+            word = Suspect(suspicion.incarnation, name, self._name)
+            out.append(SendPacket(member.endpoint, (word,)))
+
     def _schedule(self, name: str, suspicion: Suspicion) -> None:
         self._order += 1
-        heapq.heappush(self._expiries, (suspicion.deadline(), self._order, name, suspicion))
+        heapq.heappush(self._expiries, (suspicion.due(), self._order, name, suspicion))
 
     def _pass_on(self, rumour: Rumour) -> None:
         self.queue.put(rumour.node, rumour, self._codec.size(rumour))

@@ -29,9 +29,10 @@ class SendFailed:
 
 @dataclass(frozen=True, slots=True)
 class StreamAnswered:
-    """A ping over a stream was acknowledged."""
+    """A ping to `node` over a stream was acknowledged."""
 
     sequence: int
+    node: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -484,7 +484,7 @@ class Gossip:
             await self._streams.write(connection, ping, dialled=True)
             answer = await self._streams.read(connection, dialled=True)
         if isinstance(answer, Ack) and answer.sequence == effect.sequence:
-            self._handle(StreamAnswered(effect.sequence))
+            self._handle(StreamAnswered(effect.sequence, effect.node))
 
     async def _push_pull(self, effect: DialPushPull) -> None:
         await self._exchange(effect.address, join=effect.join)

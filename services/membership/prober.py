@@ -2,7 +2,9 @@
 
 Sources: SWIM section 3.1 (probe, indirect probe), Lifeguard section IV-A (NACKs, awareness).
 Unlike upstream, a relay sends its NACK at 80 % of its probe timeout, so that it arrives while the
-prober still listens, and it forwards an acknowledgement that comes after the NACK.
+prober still listens, and it forwards an acknowledgement that comes after the NACK. And a ping that is
+not answered within half of the timeout is sent once more: it costs nothing while nothing is lost,
+and halves the failures when a third of the packets are.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _STREAM_PING_PROTOCOL: Final = 3
 _NACK_PROTOCOL: Final = 4
+_REPEAT_AT: Final = 0.5
 _RELAYS_MAX: Final = 1024
 _NEVER: Final = float("inf")
 
@@ -44,6 +47,7 @@ class _Probe:
     target: Member
     started: float
     deadline: float
+    repeated: bool = False
     indirect: bool = False
     nacks_wanted: int = 0
     nacks: int = 0
@@ -113,7 +117,7 @@ class Prober:
         if self._lifeguard:
             interval = self._belief.awareness.scale(interval)
         self._probe = _Probe(self._sequence, target, now, now + interval)
-        self.due = now + self._preset.probe_timeout_seconds
+        self.due = now + self._preset.probe_timeout_seconds * _REPEAT_AT
         # No source address: we send from the port we listen on, so the answer finds its way.
         ping = Ping(self._sequence, target.name)
         if target.state is MemberState.SUSPECT:
@@ -126,6 +130,12 @@ class Prober:
         """Do what is due of the probe; a member that comes back has failed it."""
         probe = self._probe
         if probe is None:
+            return None
+        if not probe.repeated:
+            probe.repeated = True
+            self.due = max(now, probe.started + self._preset.probe_timeout_seconds)
+            again = Ping(probe.sequence, probe.target.name)
+            out.append(SendPacket(probe.target.endpoint, (again,)))
             return None
         if not probe.indirect:
             self._ask_others(probe, now, out)
@@ -142,13 +152,14 @@ class Prober:
         """The direct ping could not even be sent: go on to the others at once."""
         probe = self._probe
         if probe is not None and not probe.indirect and probe.target.endpoint == address:
+            probe.repeated = True
             self.due = now
 
     def ack(self, ack: Ack, now: float, out: list[Effect]) -> None:
         """Take an acknowledgement, for an own probe or a relayed one."""
         probe = self._probe
         if probe is not None and probe.sequence == ack.sequence:
-            if not probe.indirect:
+            if not probe.repeated:
                 seconds = now - probe.started
                 out.append(RoundTripMeasured(probe.target, seconds, ack.payload))
             self._succeed(now)

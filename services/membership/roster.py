@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from services.membership.member import Member
 from services.membership.message import MemberState, Versions
 
 if TYPE_CHECKING:
     from random import Random
+
+_WALKED_PLACES_MAX: Final = 16
 
 
 class Base:
@@ -150,8 +152,14 @@ class Roster:
         drawn: list[Member] = []
         if self._size <= 1:
             return drawn
-        for _ in range(3 * places):
-            member = self.at(int(rng.random() * places))
+        # Few places are walked in random order, so that nobody is missed by bad luck.
+        tries: Iterable[int] = (
+            rng.sample(range(places), places)
+            if places <= _WALKED_PLACES_MAX
+            else (int(rng.random() * places) for _ in range(3 * places))
+        )
+        for place in tries:
+            member = self.at(place)
             if member is None or member.name in exclude:
                 continue
             state = member.state

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Final
+
+_WARNINGS: Final = (0.4, 0.65, 0.85)
+"""Shares of the timeout after which the accused is asked once more, by whoever suspects it.
+
+Who has refuted already answers with its record. The last time it is asked over a stream, which
+loses nothing. Upstream does not ask, and under heavy loss whoever missed the refutation buries the
+living.
+"""
 
 
 class Suspicion:
@@ -17,7 +26,16 @@ class Suspicion:
         most_seconds: Timeout with none.
     """
 
-    __slots__ = ("_accusers", "_least", "_most", "_wanted", "confirmed", "incarnation", "started")
+    __slots__ = (
+        "_accusers",
+        "_least",
+        "_most",
+        "_wanted",
+        "confirmed",
+        "incarnation",
+        "started",
+        "warned",
+    )
 
     def __init__(
         self,
@@ -36,6 +54,7 @@ class Suspicion:
         self._least = least_seconds
         self._most = most_seconds
         self.confirmed = 0
+        self.warned = 0
 
     def confirm(self, accuser: str) -> bool:
         """Count a further accuser; False if it is known or no more are wanted."""
@@ -55,6 +74,18 @@ class Suspicion:
         share = math.log(self.confirmed + 1) / math.log(self._wanted + 1)
         timeout = self._most - share * (self._most - self._least)
         return self.started + max(self._least, math.floor(timeout * 1000) / 1000)
+
+    def due(self) -> float:
+        """When something is to be done: a warning to the accused, or at last the verdict."""
+        deadline = self.deadline()
+        if self.warned >= len(_WARNINGS):
+            return deadline
+        return self.started + _WARNINGS[self.warned] * (deadline - self.started)
+
+    @property
+    def last_warning(self) -> bool:
+        """Whether the warning that was just counted is the last one."""
+        return self.warned >= len(_WARNINGS)
 
     def postpone(self, seconds: float) -> None:
         """Shift it, because this process did not run for that long and could hear no refutation."""

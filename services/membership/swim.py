@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, assert_never
 
-from services.membership.belief import Belief
+from services.membership.belief import VOUCH_SEQUENCE, Belief
 from services.membership.broadcast import BroadcastQueue
 from services.membership.compatibility import incompatibility
 from services.membership.event import (
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
 _CRC_PROTOCOL: Final = 5
 _NEVER: Final = float("inf")
+_EAGER_SHARE: Final = 1 / 32
 _LEAD_BYTES: Final = 64
 """Room kept for the message that leads a packet with piggybacked rumours, besides its name."""
 
@@ -95,6 +96,7 @@ class Swim:
         "_prober",
         "_profile",
         "_push_pull_due",
+        "_push_pull_share",
         "_rng",
         "_users",
         "belief",
@@ -122,9 +124,14 @@ class Swim:
         self._lag_seconds = profile.lag_fraction * preset.probe_timeout_seconds
         # Members that start together must not probe together.
         self._prober.due = now + rng.random() * preset.probe_interval_seconds
-        self._push_pull_due = now + rng.random() * preset.push_pull_seconds(len(self.belief.roster))
+        period = preset.push_pull_seconds(len(self.belief.roster))
+        # A new member exchanges states soon and then ever less often, so that what it missed of
+        # the rumours while it joined is made up for; between acquainted ones there is no hurry.
+        self._push_pull_share = _EAGER_SHARE if base is EMPTY_BASE else 1.0
+        self._push_pull_due = now + (rng.random() or 1.0) * period * self._push_pull_share
         heal = profile.heal_interval_seconds
-        self._heal_due = now + (0.5 + rng.random()) * heal if heal else _NEVER
+        first = min(heal, 2 * preset.probe_interval_seconds)
+        self._heal_due = now + (0.5 + rng.random()) * first if heal else _NEVER
         self._gossiped = now
         self._gossip_due = _NEVER
         self._due = _NEVER
@@ -195,7 +202,10 @@ class Swim:
                 for message in event.messages:
                     self._message(message, event.source, now, out)
             case StreamAnswered():
-                self._prober.stream_ack(event.sequence, now)
+                if event.sequence == VOUCH_SEQUENCE:
+                    self.belief.vouch(event.node, now, out)
+                else:
+                    self._prober.stream_ack(event.sequence, now)
             case SendFailed():
                 self._prober.unreachable(event.address, now)
             case Merge():
@@ -227,6 +237,8 @@ class Swim:
                 if failed is not None:
                     claim = Suspect(failed.incarnation, failed.name, self._name)
                     self.belief.suspect(claim, now, out)
+                    # The rumour may take a while to reach the accused; this does not.
+                    out.append(SendPacket(failed.endpoint, (claim,)))
             if not prober.probing and prober.due <= now:
                 self._probe(now, out)
         if prober.relay_due <= now:
@@ -255,7 +267,7 @@ class Swim:
             case Alive():
                 self.belief.alive(message, now, out)
             case Suspect():
-                self.belief.suspect(message, now, out)
+                self.belief.suspect(message, now, out, source)
             case Dead():
                 self.belief.dead(message, now, out)
             case User():
@@ -367,7 +379,9 @@ class Swim:
     def _push_pull(self, now: float, out: list[Effect]) -> None:
         roster = self.belief.roster
         # Spread by a tenth, so that exchanges do not fall into step.
-        period = self._preset.push_pull_seconds(len(roster))
+        period = self._preset.push_pull_seconds(len(roster)) * self._push_pull_share
+        if roster.reachable > 1:
+            self._push_pull_share = min(1.0, 2 * self._push_pull_share)
         self._push_pull_due = now + period * (0.9 + 0.2 * self._rng.random())
         partner = roster.draw(self._rng, 1, (self._name,), now)
         out.extend(DialPushPull(member.endpoint, join=False) for member in partner)
@@ -380,8 +394,10 @@ class Swim:
         one from each member.
         """
         interval = self._profile.heal_interval_seconds
-        self._heal_due = now + interval * (0.5 + self._rng.random())
         belief = self.belief
+        if belief.roster.reachable <= 1:
+            interval = min(interval, 2 * self._preset.probe_interval_seconds)
+        self._heal_due = now + interval * (0.5 + self._rng.random())
         if belief.leaving:
             return
         candidates = self._missing()

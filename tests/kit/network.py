@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from services.membership.event import (
     Changed,
@@ -53,10 +53,15 @@ class Life(IntEnum):
     CRASHED = 2
 
 
-class _Kind(IntEnum):
-    TIMER = 0
-    PACKET = 1
-    STREAM = 2
+class _Parcel(NamedTuple):
+    """A packet under way."""
+
+    source: int
+    messages: tuple[PacketMessage, ...]
+
+
+_Payload = float | _Parcel | Callable[[], None]
+"""What happens at a time: a member's timer, a packet's arrival, the end of a stream."""
 
 
 @dataclass(slots=True)
@@ -96,12 +101,9 @@ class Seat:
     life: Life = Life.RUNNING
     drift: float = 0.0
     scheduled: float = _NEVER
-    held: list[tuple[int, tuple[PacketMessage, ...]]] = field(
-        default_factory=list[tuple[int, tuple[PacketMessage, ...]]]
-    )
+    held: list[_Parcel] = field(default_factory=list[_Parcel])
     departed: bool = False
     packets_sent: int = 0
-    probes_sent: int = 0
     drops: int = 0
 
     @property
@@ -134,7 +136,7 @@ class Network:
         self._rng = random.Random(seed)
         self._places: dict[Address, int] = {}
         self._names: dict[str, int] = {}
-        self._heap: list[tuple[float, int, int, _Kind, object]] = []
+        self._heap: list[tuple[float, int, int, _Payload]] = []
         self._order = 0
         self._cuts: list[Cut] = []
         self._clogged: list[tuple[int, int, tuple[PacketMessage, ...]]] = []
@@ -228,8 +230,9 @@ class Network:
         seat.life = Life.RUNNING
         held = seat.held[:]
         seat.held.clear()
-        for source, messages in held:
-            self._handle(seat, Received(self.seats[source].profile.address, messages))
+        for parcel in held:
+            where = self.seats[parcel.source].profile.address
+            self._handle(seat, Received(where, parcel.messages))
         seat.scheduled = _NEVER
         self._schedule(seat)
 
@@ -279,7 +282,6 @@ class Network:
     def run(self, seconds: float) -> None:
         """Let time pass."""
         self.run_until(None, seconds)
-        self.now = max(self.now, self.now)
 
     def run_until(self, predicate: Callable[[], bool] | None, seconds: float) -> float | None:
         """Let time pass until `predicate` holds; None if it never did within `seconds`.
@@ -301,10 +303,10 @@ class Network:
             if when > end:
                 self.now = end
                 return self.now if predicate is not None and predicate() else None
-            when, _, index, kind, payload = heapq.heappop(heap)
+            when, _, index, payload = heapq.heappop(heap)
             self.now = when
             self.steps += 1
-            self._step(self.seats[index], kind, payload)
+            self._step(self.seats[index], payload)
 
     # ---- asking ---------------------------------------------------------------------------------
 
@@ -328,6 +330,10 @@ class Network:
                 if member is None or member.state is not MemberState.ALIVE:
                     return False
         return True
+
+    def acquainted(self, seats: Sequence[Seat]) -> bool:
+        """Whether each of `seats` holds as many as they are for alive or suspect."""
+        return all(seat.swim.belief.roster.reachable == len(seats) for seat in seats)
 
     def all_hold(self, seats: Iterable[Seat], name: str, *states: MemberState) -> bool:
         """Whether each of `seats` holds `name` in one of the states, or has reaped it."""
@@ -359,9 +365,9 @@ class Network:
     def _local(self, drift: float) -> float:
         return self.now * (1.0 + drift)
 
-    def _push(self, when: float, index: int, kind: _Kind, payload: object) -> None:
+    def _push(self, when: float, index: int, payload: _Payload) -> None:
         self._order += 1
-        heapq.heappush(self._heap, (when, self._order, index, kind, payload))
+        heapq.heappush(self._heap, (when, self._order, index, payload))
 
     def _schedule(self, seat: Seat) -> None:
         deadline = seat.swim.deadline()
@@ -371,10 +377,10 @@ class Network:
             deadline /= 1.0 + seat.drift
         if deadline < seat.scheduled:
             seat.scheduled = deadline
-            self._push(max(deadline, self.now), seat.index, _Kind.TIMER, deadline)
+            self._push(max(deadline, self.now), seat.index, deadline)
 
-    def _step(self, seat: Seat, kind: _Kind, payload: object) -> None:
-        if kind is _Kind.TIMER:
+    def _step(self, seat: Seat, payload: _Payload) -> None:
+        if isinstance(payload, (float, int)):
             if payload != seat.scheduled or seat.life is not Life.RUNNING:
                 return
             seat.scheduled = _NEVER
@@ -383,15 +389,14 @@ class Network:
             if deadline is not None and deadline <= local + 1e-9:
                 self._perform(seat, seat.swim.tick(max(local, deadline)))
             self._schedule(seat)
-        elif kind is _Kind.PACKET:
-            source, messages = payload  # type: ignore[misc]  # pyright: ignore
+        elif isinstance(payload, _Parcel):
             if seat.life is Life.RUNNING:
-                where = self.seats[source].profile.address
-                self._handle(seat, Received(where, messages))
+                where = self.seats[payload.source].profile.address
+                self._handle(seat, Received(where, payload.messages))
             elif seat.life is Life.FROZEN and len(seat.held) < _FROZEN_PACKETS_MAX:
-                seat.held.append((source, messages))
+                seat.held.append(payload)
         else:
-            payload()  # type: ignore[operator]  # pyright: ignore
+            payload()
 
     def _handle(self, seat: Seat, event: Event) -> None:
         local = self.now * (1.0 + seat.drift) if seat.drift else self.now
@@ -459,7 +464,7 @@ class Network:
         copies = 2 if weather.duplication and rng.random() < weather.duplication else 1
         for _ in range(copies):
             when = self.now + weather.delay_seconds + rng.random() * weather.jitter_seconds
-            self._push(when, target, _Kind.PACKET, (source, messages))
+            self._push(when, target, _Parcel(source, messages))
 
     def _severed(self, source: int, target: int, *, stream: bool = False) -> Cut | None:
         for cut in self._cuts:
@@ -491,7 +496,7 @@ class Network:
         return total
 
     def _later(self, seconds: float, seat: Seat, action: Callable[[], None]) -> None:
-        self._push(self.now + seconds, seat.index, _Kind.STREAM, action)
+        self._push(self.now + seconds, seat.index, action)
 
     def _dial_ping(self, seat: Seat, effect: DialPing) -> None:
         place = self._places.get(effect.address)
@@ -507,7 +512,7 @@ class Network:
             other = self.seats[place]
             answers = other.life is Life.RUNNING and other.name == effect.node
             if answers and seat.life is Life.RUNNING and seat.swim is machine:
-                self._handle(seat, StreamAnswered(effect.sequence))
+                self._handle(seat, StreamAnswered(effect.sequence, effect.node))
 
         self._later(taken, seat, answer)
 

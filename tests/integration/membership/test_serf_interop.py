@@ -57,7 +57,8 @@ async def test_m1_both_see_each_other(tmp_path: Path, key: bytes, *, we_join: bo
         await ours.set_tags({"role": "edge", "zone": "b"})
 
         async def tagged() -> bool:
-            return (await agent.rows())["ours"]["tags"] == {"role": "edge", "zone": "b"}
+            tags = (await agent.rows())["ours"]["tags"]
+            return bool(tags == {"role": "edge", "zone": "b"})
 
         await until(tagged, 5, "serf sees our new tags")
         code, said = await agent.command("tags", "-set", "board=nano")
@@ -113,8 +114,7 @@ async def test_m1_a_stopped_member_refutes(tmp_path: Path) -> None:
             for i in (1, 2)
         ]
         ours = [await enter(running(f"ours{i}", seeds=(agents[0].address,))) for i in range(3)]
-        for gossip in ours:
-            await until(lambda g=gossip: len(states(g)) == 6, 10, "all six are known")  # type: ignore[misc]
+        await until(lambda: all(len(states(gossip)) == 6 for gossip in ours), 10, "six are known")
         async with ours[0].watch() as watch:
             agents[1].signal(signal.SIGSTOP)
             suspected = False
@@ -129,7 +129,9 @@ async def test_m1_a_stopped_member_refutes(tmp_path: Path) -> None:
                     if change.kind == "recovered":
                         break
 
-        assert all(states(gossip)["serf1"] is ALIVE for gossip in ours)
+        await until(
+            lambda: all(states(gossip)["serf1"] is ALIVE for gossip in ours), 5, "all see it well"
+        )
         await serf_sees(agents[0], serf1="alive")
 
 

@@ -232,7 +232,8 @@ def test_lzw_equals_go(plain: bytes, packed: str) -> None:
 
 
 def test_lzw_equals_go_across_clears_and_widths() -> None:
-    x, parts = 1, []
+    x = 1
+    parts: list[bytes] = []
     for count, shift in ((200_000, 29), (9_000, 24)):
         part = bytearray()
         for _ in range(count):
