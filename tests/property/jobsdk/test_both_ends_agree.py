@@ -1,0 +1,81 @@
+"""Job code and stream worker have a block codec each; they agree byte for byte."""
+
+import contextlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.streams import block as worker
+from shoal.job import block as job
+
+RECORDS = st.lists(st.binary(max_size=60), min_size=1, max_size=10)
+SEQUENCE = st.integers(min_value=0, max_value=2**64 - 1)
+
+
+def read_by_worker(data: bytes) -> list[worker.Block]:
+    reader = worker.BlockReader()
+    blocks: list[worker.Block] = []
+    while data:
+        buffer = reader.buffer()
+        size = min(len(buffer), len(data))
+        buffer[:size] = data[:size]
+        data = data[size:]
+        blocks += reader.filled(size)
+    return [*blocks, *reader.finish()]
+
+
+@given(first=SEQUENCE, records=RECORDS)
+def test_data_is_the_same_bytes(first: int, records: list[bytes]) -> None:
+    ours = job.encode_data(first, records)
+    theirs = worker.Block(worker.Kind.DATA, first, len(records), worker.pack(records))
+    assert ours == worker.encode(theirs)
+    assert read_by_worker(ours) == [theirs]
+    (came,) = job.BlockReader().feed(worker.encode(theirs))
+    assert [bytes(record) for record in came.records()] == worker.unpack(theirs) == records
+
+
+@given(first=SEQUENCE, kind=st.sampled_from([job.END, job.ACK]))
+def test_marks_are_the_same_bytes(first: int, kind: int) -> None:
+    theirs = worker.Block(worker.Kind(kind), first)
+    assert job.encode_mark(kind, first) == worker.encode(theirs)
+    assert read_by_worker(job.encode_mark(kind, first)) == [theirs]
+
+
+@given(first=SEQUENCE, text=st.text(max_size=50), kind=st.sampled_from([job.START, job.PROGRESS]))
+def test_texts_are_the_same_bytes(first: int, text: str, kind: int) -> None:
+    body = text.encode("utf-8", "replace")
+    theirs = worker.Block(worker.Kind(kind), first, 0, body)
+    assert job.encode_text(kind, first, text) == worker.encode(theirs)
+    (came,) = job.BlockReader().feed(worker.encode(theirs))
+    assert (came.kind, came.first, bytes(came.body)) == (kind, first, body)
+
+
+@given(
+    kind=st.integers(0, 6),
+    count=st.one_of(st.integers(0, 3), st.integers(0, 2**32 - 1)),
+    length=st.one_of(
+        st.integers(0, 16),
+        st.integers(-2, 2).map(lambda more: job.MAX_BLOCK_BYTES + more),
+        st.integers(-2, 6).map(lambda more: job.MAX_RECORD_BYTES + more),
+        st.integers(0, 2**32 - 1),
+    ),
+)
+def test_no_block_of_data_is_refused_by_one_end_alone(kind: int, count: int, length: int) -> None:
+    header = job.HEADER.pack(kind, 0, 0, count, 0, length, 0)
+    refused = [True, True]
+    with contextlib.suppress(worker.BlockError):
+        reader = worker.BlockReader()
+        reader.buffer()[: len(header)] = header
+        with contextlib.suppress(MemoryError):
+            reader.filled(len(header))
+        refused[0] = False
+    with contextlib.suppress(job.BlockError):
+        job.BlockReader().feed(header)
+        refused[1] = False
+    if kind == job.DATA:
+        assert refused[0] == refused[1]
+
+
+def test_the_limits_are_the_same() -> None:
+    assert job.MAX_RECORD_BYTES == worker.RECORD_BYTES_MAX
+    assert job.MAX_BLOCK_BYTES == worker.BLOCK_BYTES_MAX
