@@ -478,6 +478,7 @@ class Agent:
         self, gossip: Gossip | None, keeping: tuple[asyncio.Task[None], ...]
     ) -> None:
         """Say goodbye; jobs and streams go on, unless they were to stop with the agent."""
+        await self._link.leave()
         if gossip is not None:
             await gossip.leave(_LEAVE_SECONDS)
         if self._config.stop_jobs:

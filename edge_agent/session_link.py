@@ -8,7 +8,6 @@ acknowledgement is.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, cast
@@ -64,12 +63,15 @@ class SessionLink:
         self._hello = hello
         self._refused = CountedLog(LOG, clock)
         self._dials: asyncio.Queue[tuple[int, str]] = asyncio.Queue(4)
-        self._writes: asyncio.Queue[Write] = asyncio.Queue(_WRITES_MAX)
+        self._writes: asyncio.Queue[Write | None] = asyncio.Queue(_WRITES_MAX)
         self._connection: asyncio.Task[None] | None = None
+        self._leaving = False
 
     def dial(self, link: int, address: str) -> None:
         """Open the stream with this number, in place of the one before."""
         self.hang_up()
+        if self._leaving:
+            return
         self._dials.put_nowait((link, address))
 
     def hang_up(self) -> None:
@@ -83,23 +85,22 @@ class SessionLink:
         """Send a batch on the stream; on one that is gone, nothing is."""
         self._writes.put_nowait(batch)
 
+    async def leave(self) -> None:
+        """Half-close, so that the controller sees an end and not a break; nothing is dialled again."""
+        self._leaving = True
+        if self._connection is not None:
+            self._writes.put_nowait(None)
+            await asyncio.wait({self._connection}, timeout=_GOODBYE_SECONDS)
+
     async def run(self) -> None:
         """Serve dials until cancelled."""
         while True:
             link, address = await self._dials.get()
             while not self._writes.empty():
                 self._writes.get_nowait()
-            self._connection = asyncio.create_task(self._connect(link, address))
-            try:
-                await asyncio.wait({self._connection})
-                if not self._connection.cancelled():
-                    self._connection.result()
-            finally:
-                # Cancelled ourselves, the connection says goodbye before it goes.
-                self._connection.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._connection
-                self._connection = None
+            async with asyncio.TaskGroup() as group:
+                self._connection = group.create_task(self._connect(link, address))
+            self._connection = None
 
     async def _connect(self, link: int, address: str) -> None:
         reason = "the controller closed it"
@@ -117,9 +118,6 @@ class SessionLink:
                 reason = f"{address}: {(await call.code()).name} {await call.details()}".strip()
             except* (grpc.aio.AioRpcError, asyncio.InvalidStateError) as errors:
                 reason = f"{address}: {_say(errors)}"
-            except* asyncio.CancelledError:
-                await _goodbye(call)
-                raise
             finally:
                 call.cancel()
         await self._post(LinkClosed(link, reason))
@@ -147,15 +145,10 @@ class SessionLink:
     async def _write_all(self, call: _Call) -> None:
         while True:
             batch = await self._writes.get()
+            if batch is None:
+                await call.done_writing()
+                return
             await call.write(encode_request(batch.sequence, batch.acknowledged, batch.messages))
-
-
-async def _goodbye(call: _Call) -> None:
-    """Half-close, so that the controller sees an end and not a break."""
-    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
-        async with asyncio.timeout(_GOODBYE_SECONDS):
-            await call.done_writing()
-            await call.code()
 
 
 def _say(errors: BaseExceptionGroup[BaseException]) -> str:

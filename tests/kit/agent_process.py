@@ -1,18 +1,22 @@
 """An agent as a real process, with whatever it left behind ended at the end."""
 
 import asyncio
+import contextlib
+import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from edge_agent.agent import end_keeper
 from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
+from shoal.names import AttemptRef
 
 
 class AgentProcess:
@@ -65,6 +69,20 @@ class AgentProcess:
         """Ask it to end, and return its exit code."""
         return self._end(signal.SIGTERM)
 
+    def call(self, *extra: str) -> tuple[int, str]:
+        """Run the command beside the agent to its end; returns its exit code and what it said."""
+        done = subprocess.run(
+            [*self.argv(), *extra], capture_output=True, text=True, timeout=60, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def journal(self, ref: AttemptRef) -> dict[str, Any]:
+        """What the agent has recorded of an attempt; empty when nothing."""
+        with contextlib.closing(sqlite3.connect(self.state / "agent.db", timeout=5)) as database:
+            row = database.execute("SELECT record FROM attempt WHERE key = ?", (ref.prefix,))
+            found = row.fetchone()
+        return json.loads(found[0]) if found else {}
+
     def log(self) -> str:
         """What it logged."""
         return (self.state / "agent.log").read_text()
@@ -79,7 +97,7 @@ class AgentProcess:
     def attempts(self) -> list[str]:
         """Folders of attempts that are left."""
         folder = self.state / "attempts"
-        return sorted(os.listdir(folder)) if folder.exists() else []
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
     def _end(self, how: signal.Signals) -> int:
         if self.process is None:
