@@ -106,7 +106,7 @@ class Track:
         self.total = self.next
 
     def number_at(self, sequence: int) -> int:
-        """Return the number of the first block that has a record at or after `sequence`."""
+        """Return the number of the first block with a record at or after `sequence`, or of the tail."""
         index = bisect_right(self._kept, sequence, key=_end_of)
         return self._gone + index
 

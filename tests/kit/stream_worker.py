@@ -321,7 +321,7 @@ def assignment(
         ref=session.AttemptRef(
             attempt=f"pipelines/p/jobs/{name}/attempts/{epoch}", namespace="default", epoch=epoch
         ),
-        job=spec.JobSpec(name=job, inputs=inputs, outputs=outputs, recovery=recovery),
+        job=spec.JobSpec(name=job, run=[job], inputs=inputs, outputs=outputs, recovery=recovery),
         lanes=lanes,
         replacement=replacement,
         replica=replica,

@@ -19,6 +19,8 @@ class TcpProxy:
         self.open = True
         """Whether new connections are passed on; a closed proxy hangs up on them."""
         self.accepted = 0
+        self._flowing = asyncio.Event()
+        self._flowing.set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -41,6 +43,12 @@ class TcpProxy:
             raise RuntimeError("enter the proxy first")
         return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
+    def stall(self) -> None:
+        """Let nothing pass on the connections there are, as a cable does that is pulled."""
+        self._flowing.clear()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
     def cut(self) -> None:
         """Cut every connection there is, without a word."""
         for link in self._links:
@@ -58,8 +66,8 @@ class TcpProxy:
             back, onward = await asyncio.open_connection(*self._target)
             async with asyncio.TaskGroup() as group:
                 ways = [
-                    group.create_task(self._pass(reader, onward)),
-                    group.create_task(self._pass(back, writer)),
+                    group.create_task(self._pass(reader, onward, self._flowing)),
+                    group.create_task(self._pass(back, writer, self._flowing)),
                 ]
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
                 for way in ways:
@@ -73,8 +81,11 @@ class TcpProxy:
                     end.transport.abort()
 
     @staticmethod
-    async def _pass(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pass(
+        source: asyncio.StreamReader, sink: asyncio.StreamWriter, flowing: asyncio.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
+                await flowing.wait()
                 sink.write(data)
                 await sink.drain()

@@ -17,16 +17,16 @@ from services.runtime.rpc import abort, rpc_error
 from services.streams.attempt import AttemptMachine
 from services.streams.event import Concluded, PeersMoved
 from services.streams.plan import Budget
-from services.streams.worker.assignment import peers_from, plan_from, ref_from
+from services.streams.worker.assignment import peers_from, plan_from
 from services.streams.worker.carrier import Carrier
 from services.streams.worker.keeper import KeeperRefusedError, fetch_ports
 from services.streams.worker.pull import Channels, ServerContext
 from services.streams.worker.spool import Spool
 from services.streams.worker.wire import SERVICE, write_message
-from shoal.model import StreamCounters
+from shoal import wire
+from shoal.model import Reason
 from shoal.names import AttemptRef
 from shoal.v1 import session_service_pb2
-from shoal.v1.pipeline_pb2 import Reason, StreamProgress
 from shoal.v1.streams_service_pb2 import (
     AttachRequest,
     AttachResponse,
@@ -93,9 +93,9 @@ class Worker:
         Raises:
             KeeperRefusedError: The keeper does not hand over the ports.
             LookupError: It lacks one of them.
-            ValueError: The assignment makes no sense.
+            ValueError: The assignment breaks the contract.
         """
-        ref = ref_from(assignment.ref)
+        ref = wire.decode_attempt_ref(assignment.ref)
         lock = self._attaching.setdefault(ref, asyncio.Lock())
         try:
             async with lock:
@@ -304,41 +304,27 @@ class WorkerService(StreamWorkerServiceServicer):
 
 def _ref(message: session_service_pb2.AttemptRef) -> AttemptRef:
     try:
-        return ref_from(message)
+        return wire.decode_attempt_ref(message)
     except ValueError as error:
         raise rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "ATTEMPT", _words(error)) from error
 
 
 def _words(error: Exception) -> str:
-    return str(error.args[0]) if error.args else repr(error)
+    # LookupError puts its message into quotes.
+    return str(error.args[0]) if isinstance(error, LookupError) else str(error)
 
 
 def _streams_of(carrier: Carrier, now: float) -> AttemptStreams:
     machine = carrier.machine
-    ref = carrier.ref
     failure = machine.failure
     return AttemptStreams(
-        ref=session_service_pb2.AttemptRef(
-            attempt=ref.name, namespace=ref.namespace, epoch=ref.epoch
-        ),
-        streams=[_progress(counters) for counters in machine.counters(now)],
+        ref=wire.encode_attempt_ref(carrier.ref),
+        streams=[wire.encode_stream_counters(counters) for counters in machine.counters(now)],
         drained=machine.drained,
         failure=(
-            None if failure is None else Reason(code=str(failure.code), message=failure.message)
+            None
+            if failure is None
+            else wire.encode_reason(Reason(failure.code, message=failure.message))
         ),
         progress=machine.progress,
-    )
-
-
-def _progress(counters: StreamCounters) -> StreamProgress:
-    return StreamProgress(
-        port=counters.port,
-        output=counters.output,
-        records=counters.records,
-        bytes=counters.bytes,
-        acknowledged=counters.acknowledged,
-        retained_bytes=counters.retained_bytes,
-        blocked_seconds=counters.blocked_seconds,
-        duplicates=counters.duplicates,
-        ended=counters.ended,
     )

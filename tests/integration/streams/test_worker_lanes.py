@@ -187,6 +187,27 @@ async def test_a_cut_link_resumes(tmp_path: Path) -> None:
         assert proxy.accepted > 3
 
 
+async def test_a_link_that_falls_silent_is_found_and_resumes(tmp_path: Path) -> None:
+    async with (
+        stream_workers(tmp_path, 2) as (left, right),
+        TcpProxy(left.address) as proxy,
+    ):
+        producer = await left.attach(source())
+        consumer = await right.attach(sink(proxy.address))
+        await producer.start("out")
+        found: list[tuple[int, bytes]] = []
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(collect(consumer, found))
+            await producer.send("out", [record(0)])
+            await until(partial(longer, found, 0), 20, "a record")
+            proxy.stall()
+            await producer.send("out", [record(1)])
+            await until(partial(longer, found, 1), 20, "a record over a new connection")
+            await producer.end("out")
+        assert found == [(0, record(0)), (1, record(1))]
+        assert proxy.accepted == 2
+
+
 async def test_a_malformed_block_fails_the_attempt_and_leaves_the_neighbour_consistent(
     tmp_path: Path,
 ) -> None:

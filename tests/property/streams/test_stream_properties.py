@@ -1,0 +1,213 @@
+"""What holds of blocks, raw formats and distribution for every input."""
+
+from __future__ import annotations
+
+import contextlib
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.streams.block import (
+    Block,
+    BlockError,
+    BlockReader,
+    Kind,
+    decode,
+    encode,
+    pack,
+    unpack,
+    without_head,
+)
+from services.streams.framing import FixedReader, LineReader, render
+from services.streams.retention import Track
+from services.streams.rotation import Rotation, share
+from services.streams.worker.wire import BadBlock, read_message, write_block
+from shoal.spec import PortFormat
+from shoal.v1.streams_service_pb2 import PullResponse
+
+RECORDS = st.lists(st.binary(max_size=60), min_size=1, max_size=20)
+CUTS = st.lists(st.integers(1, 200), min_size=1, max_size=50)
+
+
+def data(records: list[bytes], first: int = 0) -> Block:
+    return Block(Kind.DATA, first, len(records), pack(records))
+
+
+def feed(
+    reader: BlockReader | LineReader | FixedReader, stream: bytes, cuts: list[int]
+) -> list[Block]:
+    blocks: list[Block] = []
+    view = memoryview(stream)
+    turn = 0
+    while view:
+        room = reader.buffer()
+        count = min(len(room), len(view), cuts[turn % len(cuts)])
+        turn += 1
+        room[:count] = view[:count]
+        view = view[count:]
+        blocks += reader.filled(count)
+    return blocks
+
+
+@given(st.lists(RECORDS, max_size=8), CUTS)
+def test_blocks_come_out_as_they_went_in_however_they_are_cut(
+    groups: list[list[bytes]], cuts: list[int]
+) -> None:
+    blocks = [data(group, number) for number, group in enumerate(groups)]
+    reader = BlockReader()
+    assert feed(reader, b"".join(map(encode, blocks)), cuts) == blocks
+    assert reader.finish() == []
+
+
+@given(st.binary(max_size=400), CUTS)
+def test_no_bytes_do_more_than_be_refused(stream: bytes, cuts: list[int]) -> None:
+    with contextlib.suppress(BlockError):
+        feed(BlockReader(), stream, cuts)
+    with contextlib.suppress(BlockError):
+        decode(stream)
+
+
+@given(RECORDS, st.integers(0, 10_000), st.integers(0, 255))
+def test_a_flipped_byte_between_nodes_is_found(records: list[bytes], where: int, flip: int) -> None:
+    good = encode(data(records), checksum=True)
+    bad = bytearray(good)
+    bad[24 + where % (len(good) - 24)] ^= flip
+    if bytes(bad) == good:
+        assert decode(good) == data(records)
+        return
+    try:
+        decode(bytes(bad))
+    except BlockError:
+        return
+    raise AssertionError("a flipped byte passed")
+
+
+@given(RECORDS, st.integers(0, 30))
+def test_a_block_without_its_head(records: list[bytes], skip: int) -> None:
+    skip = min(skip, len(records) - 1)
+    assert unpack(without_head(data(records, 9), skip)) == records[skip:]
+
+
+@given(RECORDS)
+def test_a_block_passes_a_call_as_the_message_of_the_contract(records: list[bytes]) -> None:
+    block = data(records, 3)
+    whole = encode(block, checksum=True)
+    message = write_block(whole[:24], whole[24:])
+    assert PullResponse.FromString(message).block == whole
+    assert read_message(PullResponse(block=whole).SerializeToString()) == block
+
+
+@given(st.binary(max_size=200))
+def test_a_bad_message_does_not_pass_as_a_block(noise: bytes) -> None:
+    assert isinstance(read_message(b"\x12" + noise), BadBlock)
+
+
+@given(st.lists(st.binary(max_size=30).filter(lambda line: b"\n" not in line)), CUTS)
+def test_lines_survive(lines: list[bytes], cuts: list[int]) -> None:
+    reader = LineReader()
+    blocks = feed(reader, b"".join(line + b"\n" for line in lines), cuts) + reader.finish()
+    assert [record for block in blocks for record in unpack(block)] == lines
+    text = b"".join(render(PortFormat.LINES, 0, block) for block in blocks)
+    assert text == b"".join(line + b"\n" for line in lines)
+    assert all(one.first + one.count == two.first for one, two in pairwise(blocks))
+
+
+@given(st.integers(1, 9), st.binary(max_size=200), CUTS)
+def test_fixed_records_survive(size: int, stream: bytes, cuts: list[int]) -> None:
+    stream = stream[: len(stream) // size * size]
+    blocks = feed(FixedReader(size), stream, cuts)
+    text = b"".join(render(PortFormat.BYTES, size, block) for block in blocks)
+    assert text == stream
+
+
+@given(
+    producers=st.integers(1, 6),
+    consumers=st.integers(1, 6),
+    totals=st.lists(st.integers(0, 25), min_size=6, max_size=6),
+    broadcast=st.booleans(),
+)
+def test_consumers_take_what_the_producers_sent_in_the_order_of_the_contract(
+    producers: int, consumers: int, totals: list[int], *, broadcast: bool
+) -> None:
+    sent = {
+        (producer, record): record * producers + producer
+        for producer in range(producers)
+        for record in range(totals[producer])
+    }
+    seen: list[tuple[int, int]] = []
+    for consumer in range(consumers):
+        rotation = Rotation(producers, consumer, consumers, broadcast=broadcast)
+        shares = [
+            share(producer, producers, consumer, consumers, broadcast=broadcast)
+            for producer in range(producers)
+        ]
+        for producer, part in enumerate(shares):
+            assert part.empty == (producer not in rotation.lanes)
+            rotation.end(producer, part.sequence(totals[producer]))
+        taken: list[tuple[int, int]] = []
+        while (lane := rotation.lane()) is not None:
+            sequence = rotation.taken[lane]
+            record = shares[lane].record(sequence)
+            assert shares[lane].sequence(record) == sequence
+            assert broadcast or sent[lane, record] % consumers == consumer
+            taken.append((lane, record))
+            rotation.take()
+        if len(set(totals[:producers])) == 1:
+            order = [sent[one] for one in taken]
+            assert order == sorted(order)
+        seen += taken
+        skipped = Rotation(producers, consumer, consumers, broadcast=broadcast)
+        known = [part.sequence(totals[producer]) for producer, part in enumerate(shares)]
+        for producer, total in enumerate(known):
+            skipped.end(producer, total)
+        half = len(taken) // 2
+        assert skipped.advance(half, known)
+        assert [skipped.taken[lane] for lane in range(producers)] == [
+            sum(1 for one, _ in taken[:half] if one == lane) for lane in range(producers)
+        ]
+    assert sorted(seen) == sorted([*sent] * (consumers if broadcast else 1))
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("add"), RECORDS),
+            st.tuples(st.just("take"), st.integers(0, 60)),
+            st.tuples(st.just("release"), st.integers(0, 60)),
+        ),
+        max_size=40,
+    )
+)
+def test_a_track_gives_what_was_appended_until_it_is_released(
+    steps: list[tuple[str, list[bytes] | int]],
+) -> None:
+    track = Track(block_bytes=200)
+    everything: list[bytes] = []
+    released = 0
+    for step, value in steps:
+        match step, value:
+            case "add", list(records):
+                track.append(len(records), pack(records))
+                everything += records
+            case "take", int(number):
+                sequence = track.base + number % (track.next - track.base + 1)
+                kept = track.block(track.number_at(sequence))
+                if kept is None or kept.body is None:
+                    assert sequence == track.next
+                    continue
+                assert kept.first <= sequence
+                assert sequence < kept.end or sequence == track.next
+                block = Block(Kind.DATA, kept.first, kept.count, kept.body)
+                assert unpack(block) == everything[kept.first : kept.end]
+                size = sum(len(record) + 4 for record in everything[: kept.first])
+                assert kept.mark == size
+            case "release", int(number):
+                released = max(released, min(number, track.next))
+                track.release(released)
+            case _:
+                raise AssertionError(step)
+        assert track.next == len(everything)
+        assert track.base <= max(released, 0)
+        assert track.mark == sum(len(record) + 4 for record in everything)
+        assert track.memory_bytes == sum(len(record) + 4 for record in everything[track.base :])

@@ -1,0 +1,70 @@
+"""What is kept, what is joined, what goes to the spool, what is let go."""
+
+from __future__ import annotations
+
+from services.streams.block import pack
+from services.streams.retention import SpoolLedger, SpoolPlace, Track
+
+
+def add(track: Track, *records: bytes) -> None:
+    track.append(len(records), pack(records))
+
+
+def test_small_blocks_join_until_somebody_takes_them() -> None:
+    track = Track()
+    for letter in (b"a", b"b", b"c"):
+        add(track, letter)
+    kept = track.block(0)
+    assert kept is not None
+    assert (kept.first, kept.count, kept.body) == (0, 3, pack([b"a", b"b", b"c"]))
+    assert track.block(1) is None
+    add(track, b"d")
+    later = track.block(1)
+    assert later is not None
+    assert (later.first, later.count, later.mark) == (3, 1, kept.size)
+
+
+def test_a_large_block_stays_as_it_is() -> None:
+    track = Track(block_bytes=400)
+    add(track, b"small")
+    body = pack([b"x" * 200])
+    track.append(1, body)
+    large = track.block(1)
+    assert large is not None
+    assert large.body is body
+    assert [track.number_at(sequence) for sequence in (0, 1, 2)] == [0, 1, 2]
+
+
+def test_only_whole_blocks_are_let_go_and_numbers_stay() -> None:
+    track = Track(block_bytes=40)
+    for number in range(10):
+        add(track, b"%010d" % number)
+    assert track.block(0) is not None
+    track.release(3)
+    assert track.base == 3
+    assert track.number_at(3) == 3
+    track.release(5)
+    later = track.block(track.number_at(7))
+    assert later is not None
+    assert later.first == 7
+    track.release(10)
+    assert (track.base, track.memory_bytes) == (10, 0)
+
+
+def test_the_oldest_goes_to_the_spool_first_and_frees_its_segment() -> None:
+    track = Track(block_bytes=40)
+    ledger = SpoolLedger(30)
+    for number in range(6):
+        add(track, b"%010d" % number)
+    places: list[SpoolPlace] = []
+    for _ in range(4):
+        kept = track.oldest_in_memory()
+        assert kept is not None
+        places.append(ledger.place(kept.size))
+        track.spooled(places[-1])
+    assert [place.segment for place in places] == [0, 0, 0, 1]
+    assert (track.memory_bytes, track.spool_bytes) == (28, 56)
+    freed = [ledger.free(place) for place in track.release(4)]
+    assert freed == [None, None, 0, 1]
+    assert ledger.segments == ()
+    assert track.retained_bytes == 28
