@@ -366,6 +366,8 @@ class Agent:
             await self._worker_driver.post(ProgramsListed(found))
 
     async def _exited(self, process: ProcessRecord) -> None:
+        if process.attempt == HELPER and self._node is not None:
+            await self._node.streams.ended()
         ref = None if process.helper else parse_keeper_id(process.attempt)
         if ref is not None:
             folder = AttemptFolder(self._config.state / "attempts" / process.attempt)

@@ -122,6 +122,8 @@ class StreamLink:
         self._say = say
         self._channel: grpc.aio.Channel | None = None
         self._ready = asyncio.Event()
+        # What was lost before this agent began, it has heard of with its journal.
+        self._loss_told = True
         self.address = ""
         """Where the worker listens for other nodes, `host:port`; empty until it has said so."""
 
@@ -137,12 +139,19 @@ class StreamLink:
         while True:
             try:
                 fresh = await self._ensure()
-                if fresh:
+                if fresh and not self._loss_told:
                     await self._post(StreamWorkerLost())
+                if fresh:
+                    self._loss_told = False
                 await self._listen()
             except (KeeperError, grpc.aio.AioRpcError, OSError, TimeoutError) as error:
                 LOG.info("the stream worker is away", extra=fields(error=_say(error)))
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def ended(self) -> None:
+        """The keeper has seen the end of the worker: told before the ends that follow from it."""
+        self._loss_told = True
+        await self._post(StreamWorkerLost())
 
     async def attach(self, assignment: Assignment, folder: AttemptFolder) -> None:
         """Let the worker take the ports of an attempt.
