@@ -14,13 +14,14 @@ class Leases:
 
     Args:
         lease_seconds: How long a silence may last.
-        pause_seconds: A longer time between two calls of `advance` is a pause of our own.
+        pause_seconds: A longer time between two calls is a pause of our own.
+        now: When this begins.
 
     Raises:
         ValueError: A time is not positive.
     """
 
-    def __init__(self, lease_seconds: float, pause_seconds: float) -> None:
+    def __init__(self, lease_seconds: float, pause_seconds: float, now: float) -> None:
         if lease_seconds <= 0 or pause_seconds <= 0:
             raise ValueError(
                 f"lease_seconds is {lease_seconds} and pause_seconds {pause_seconds}: "
@@ -31,11 +32,12 @@ class Leases:
         self._heard: dict[str, float] = {}
         # Lazy: an entry says when to look at the node again, not when its lease runs out.
         self._looks: list[tuple[float, str]] = []
-        self._advanced_at: float | None = None
+        self._called_at = now
         self._forgiven = 0.0
 
     def renew(self, node: str, now: float) -> None:
         """Hear from a node; its first time begins its lease."""
+        self._listen(now)
         known = node in self._heard
         self._heard[node] = now - self._forgiven
         if not known:
@@ -64,11 +66,7 @@ class Leases:
 
         A node may hold no lease twice: call `renew` when it is heard again.
         """
-        if self._advanced_at is not None:
-            gap = now - self._advanced_at
-            if gap > self._pause_seconds:
-                self._forgiven += gap
-        self._advanced_at = now
+        self._listen(now)
         own = now - self._forgiven
         expired: list[str] = []
         while self._looks and self._looks[0][0] <= own:
@@ -82,6 +80,13 @@ class Leases:
             else:
                 heapq.heappush(self._looks, (heard + self.lease_seconds, node))
         return tuple(sorted(expired))
+
+    def _listen(self, now: float) -> None:
+        """Leave out the time in which we did not look at anything, if anybody was waited for."""
+        gap = now - self._called_at
+        self._called_at = now
+        if gap > self._pause_seconds and self._heard:
+            self._forgiven += gap
 
     def deadline(self) -> float | None:
         """When `advance` is next wanted, or None while no lease is held."""

@@ -122,7 +122,7 @@ class ControlMachine:
         self._now = now
         self._at = wall()
         self._cluster = Cluster()
-        self._leases = Leases(config.lease_seconds, config.pause_seconds)
+        self._leases = Leases(config.lease_seconds, config.pause_seconds, now)
         self._change = Change(revision=loaded.generation << 32, next_sequence=loaded.next_sequence)
         self._next_position = loaded.next_position
         self._members: dict[str, MemberState] = {}
@@ -343,6 +343,7 @@ class ControlMachine:
                 node, f"agent {hello.agent_id} opened another session for node {node.name}"
             )
         moved = node.stream_address != hello.stream_address
+        same_agent = node.agent_id == hello.agent_id
         node.agent_id = hello.agent_id
         node.capacity = hello.capacity
         node.labels = hello.labels
@@ -358,7 +359,7 @@ class ControlMachine:
         self._change.set_desired(node.name)
         self._room_grew = True
         known = {ref: attempt.state for ref, attempt in node.attempts.items()}
-        outcome = reconcile(known, [one.ref for one in hello.attempts])
+        outcome = reconcile(known, [one.ref for one in hello.attempts], same_agent=same_agent)
         fenced = self._observe_all(node, hello.attempts)
         for ref in outcome.missing:
             self._lose(
