@@ -101,7 +101,32 @@ def pack(folder: BundleFolder, into: Path | None = None) -> PackedBundle:
         BundleError: see `scan`; also when a file changes while it is packed.
         OSError: the new file cannot be written.
     """
-    entries = scan(folder)
+    return pack_entries(scan(folder), into)
+
+
+def file_entry(name: str, source: Path) -> Entry:
+    """Take a single file into a bundle under `name`.
+
+    Raises:
+        BundleError: it is not a file, or cannot be read.
+    """
+    try:
+        facts = source.stat()
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{source} cannot be read: {error}") from None
+    if not stat.S_ISREG(facts.st_mode):
+        raise BundleError(f"{source} is not a file; name a file")
+    return Entry(name, source, facts.st_mode, facts.st_size)
+
+
+def pack_entries(entries: Sequence[Entry], into: Path | None = None) -> PackedBundle:
+    """Write a bundle of these entries, whatever their order; see `pack`.
+
+    Raises:
+        BundleError: a file cannot be read, or changes while it is packed.
+        OSError: the new file cannot be written.
+    """
+    entries = sorted(entries, key=lambda entry: entry.name)
     descriptor, name = tempfile.mkstemp(prefix="shoal-bundle-", suffix=".tar", dir=into)
     target = Path(name)
     try:

@@ -1,0 +1,103 @@
+"""Which controller a command talks to, and in which namespace: the options that they all share."""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+if TYPE_CHECKING:
+    from shoal.client import Client
+
+T = TypeVar("T")
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+DEFAULT_ADDRESS = "127.0.0.1:7470"
+"""Where a controller listens unless it is told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A controller's address, and the namespace that is meant."""
+
+    address: str
+    namespace: str
+
+    def client(self) -> "Client":
+        """Make a client of it, to be used with `async with`."""
+        from shoal.client import Client
+
+        return Client(self.address, namespace=self.namespace)
+
+
+def controller_options(command: CommandT) -> CommandT:
+    """Give a command --controller and --namespace, and pass it a `target`."""
+
+    def targeted(**values: Any) -> Any:
+        address = values.pop("controller") or default_address()
+        return command(target=Target(address, values.pop("namespace")), **values)
+
+    targeted.__doc__ = command.__doc__
+    targeted.__name__ = command.__name__
+    # The decorators of click above and below keep their parameters on the function.
+    targeted.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
+    for option in (
+        click.option(
+            "--namespace",
+            envvar="SHOAL_NAMESPACE",
+            default="default",
+            show_default=True,
+            help="Whose pipelines are meant.",
+        ),
+        click.option(
+            "--controller",
+            envvar="SHOAL_CONTROLLER",
+            metavar="HOST:PORT",
+            help="Where the controller listens.  [default: the cluster of `shoal up`, or "
+            f"{DEFAULT_ADDRESS}]",
+        ),
+    ):
+        targeted = option(targeted)
+    return cast("CommandT", targeted)
+
+
+def pointer_path() -> Path:
+    """Where `shoal up` says how its cluster is reached; see the XDG Base Directory Specification."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "shoal" / "up.json"
+
+
+def default_address() -> str:
+    """Read the address that `shoal up` left, or fall back to the usual one."""
+    try:
+        found = json.loads(pointer_path().read_text("utf-8"))
+    except (OSError, ValueError):
+        return DEFAULT_ADDRESS
+    address = (
+        cast("dict[str, object]", found).get("controller") if isinstance(found, dict) else None
+    )
+    return address if isinstance(address, str) else DEFAULT_ADDRESS
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end; one error of ours comes out of a group as itself."""
+    from shoal.errors import ShoalError
+
+    try:
+        return asyncio.run(main)
+    except BaseExceptionGroup as group:
+        ours = group.subgroup(ShoalError)
+        if ours is None or len(_leaves(ours)) != len(_leaves(group)):
+            raise
+        raise _leaves(ours)[0] from group
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    inner = cast("BaseExceptionGroup[BaseException]", error)
+    return [leaf for item in inner.exceptions for leaf in _leaves(item)]

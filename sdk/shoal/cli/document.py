@@ -1,0 +1,44 @@
+"""Our values as JSON documents, for scripts."""
+
+import dataclasses
+import enum
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeGuard, cast
+
+import click
+
+
+def to_document(value: Any) -> Any:
+    """Turn a value into what JSON knows: states by name, times in ISO 8601, empty fields kept."""
+    if isinstance(value, enum.IntEnum):
+        return value.name
+    if isinstance(value, enum.Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        document = {
+            field.name: to_document(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+        }
+        name = getattr(value, "name", None)
+        return {"name": name, **document} if isinstance(name, str) else document
+    if _is_mapping(value):
+        return {str(key): to_document(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_document(item) for item in cast("tuple[Any, ...]", value)]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def _is_mapping(value: Any) -> TypeGuard[Mapping[object, object]]:
+    return isinstance(value, Mapping)
+
+
+def print_document(value: Any) -> None:
+    """Write a value to stdout as one line of JSON."""
+    click.echo(json.dumps(to_document(value), ensure_ascii=False))

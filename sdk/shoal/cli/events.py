@@ -1,0 +1,47 @@
+"""`shoal events`: the facts that leave over MQTT."""
+
+import click
+
+from shoal.cli.controller_option import Target, controller_options, run_async
+
+
+@click.command()
+@click.argument("pipeline", required=False, default="")
+@click.option("--limit", default=100, show_default=True, help="At most the last so many.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each event.")
+@controller_options
+def events(target: Target, pipeline: str, *, limit: int, as_json: bool) -> None:
+    r"""List events, oldest first, and say whether the broker has acknowledged them.
+
+    \b
+        shoal events
+        shoal events people-counter-4f2a --json
+
+    Without a broker events are kept, and published once there is one.
+    """
+    run_async(_events(target, pipeline, limit, as_json=as_json))
+
+
+async def _events(target: Target, pipeline: str, limit: int, *, as_json: bool) -> None:
+    from collections import deque
+
+    from shoal.cli.document import print_document
+    from shoal.cli.tables import console, events_table
+    from shoal.view import Event
+
+    last: deque[Event] = deque(maxlen=max(1, limit))
+    async with target.client() as client:
+        token = ""
+        while True:
+            page = await client.events(pipeline, page_token=token, page_size=1_000)
+            last.extend(page.events)
+            token = page.next_page_token
+            if not token:
+                break
+    if as_json:
+        for event in last:
+            print_document(event)
+        return
+    if last:
+        console().print(events_table(last))
+    click.echo(f"broker: {page.publisher_state}", err=True)

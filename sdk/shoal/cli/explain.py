@@ -1,0 +1,35 @@
+"""`shoal explain`: why a job is where it is, or waits."""
+
+import click
+
+from shoal.cli.controller_option import Target, controller_options, run_async
+
+
+@click.command()
+@click.argument("name", metavar="PIPELINE/JOB")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each node.")
+@controller_options
+def explain(target: Target, name: str, *, as_json: bool) -> None:
+    r"""Say for each node, in one sentence, why a job can or cannot be placed there.
+
+    \b
+        shoal explain people-counter-4f2a/camera
+    """
+    run_async(_explain(target, name, as_json=as_json))
+
+
+async def _explain(target: Target, name: str, *, as_json: bool) -> None:
+    from shoal.cli.document import print_document
+    from shoal.cli.naming import job
+    from shoal.cli.tables import console, verdicts_table
+
+    ref = job(name, target.namespace)
+    async with target.client() as client:
+        verdicts = await client.explain(ref.name)
+    if as_json:
+        for verdict in verdicts:
+            print_document(verdict)
+    elif verdicts:
+        console().print(verdicts_table(verdicts))
+    else:
+        click.echo("no agent has connected yet; start one with: shoal agent", err=True)

@@ -1,0 +1,60 @@
+"""Numbers, times and states as people like to read them."""
+
+from datetime import datetime, timedelta
+
+from shoal.model import JobState, MemberState, PipelineState
+
+# By name, since the numbers of the enumerations overlap and mean different things.
+_STYLES = {
+    "RUNNING": "cyan",
+    "DRAINING": "cyan",
+    "ARCHIVING": "cyan",
+    "SUCCEEDED": "green",
+    "ALIVE": "green",
+    "FAILED": "red",
+    "LOST": "red",
+    "DEAD": "red",
+    "CANCELLED": "yellow",
+    "RETRY_WAIT": "yellow",
+    "SUSPECT": "yellow",
+}
+
+
+def state_word(state: JobState | PipelineState | MemberState) -> str:
+    """`retry wait`."""
+    return state.name.lower().replace("_", " ")
+
+
+def state_style(state: JobState | PipelineState | MemberState) -> str:
+    """Name the colour of a state; empty for none."""
+    return _STYLES.get(state.name, "")
+
+
+def bytes_text(size: float) -> str:
+    """`1.5 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def count_text(number: float) -> str:
+    """`1,234`, `1.2 M`."""
+    if abs(number) < 100_000:
+        return f"{number:,.0f}" if number >= 10 or number == int(number) else f"{number:.1f}"
+    return f"{number / 1e6:,.1f} M"
+
+
+def duration_text(passed: timedelta) -> str:
+    """`12 s`, `3 min`, `5 h`, `2 d`."""
+    seconds = max(0.0, passed.total_seconds())
+    for unit, length, limit in (("s", 1, 100), ("min", 60, 100), ("h", 3_600, 48)):
+        if seconds < limit * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
+
+
+def age_text(since: datetime | None, now: datetime) -> str:
+    """Say how long ago something was; empty if it was not."""
+    return "" if since is None else duration_text(now - since)

@@ -1,0 +1,53 @@
+"""`shoal get`: download artifacts."""
+
+import fnmatch
+from pathlib import Path
+
+import click
+
+from shoal.cli.controller_option import Target, controller_options, run_async
+
+
+@click.command()
+@click.argument("name", metavar="PIPELINE[/JOB]")
+@click.argument("patterns", metavar="[PATTERN…]", nargs=-1)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to put them in.  [default: the pipeline's id]",
+)
+@controller_options
+def get(target: Target, name: str, patterns: tuple[str, ...], output: Path | None) -> None:
+    r"""Download artifacts, each checked against its SHA-256, to FOLDER/JOB/PATH.
+
+    \b
+        shoal get people-counter-4f2a
+        shoal get people-counter-4f2a/counter '*.csv' -o results
+    """
+    run_async(_get(target, name, patterns, output))
+
+
+async def _get(target: Target, name: str, patterns: tuple[str, ...], output: Path | None) -> None:
+    from shoal.cli.naming import pipeline_or_job
+    from shoal.names import JobRef
+
+    ref = pipeline_or_job(name, target.namespace)
+    count = 0
+    async with target.client() as client:
+        pipeline = await client.get(ref.pipeline)
+        folder = output or Path(pipeline.id)
+        for job in pipeline.jobs:
+            if job.manifest is None or (isinstance(ref, JobRef) and job.name != ref.name):
+                continue
+            for artifact in job.manifest.artifacts:
+                if patterns and not any(fnmatch.fnmatch(artifact.path, one) for one in patterns):
+                    continue
+                path = folder / job.id / artifact.path
+                await client.fetch(artifact, path)
+                click.echo(str(path))
+                count += 1
+    if not count:
+        raise click.ClickException(
+            f"{name} has no such artifacts; `shoal artifacts {name}` lists what there is"
+        )

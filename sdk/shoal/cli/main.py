@@ -1,0 +1,148 @@
+"""The `shoal` command: its own commands, those that other distributions add, and how errors look."""
+
+import os
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import Any
+
+import click
+
+from shoal.errors import ShoalError
+
+PLUGIN_GROUP = "shoal.commands"
+"""Entry-point group in which a distribution adds commands."""
+
+# Loaded when needed, so that `shoal --help` does not wait for gRPC.
+_COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({
+    "artifacts": ("shoal.cli.artifacts", "List the artifacts of a pipeline."),
+    "cancel": ("shoal.cli.cancel", "End pipelines early."),
+    "drain": ("shoal.cli.drain", "Place nothing more on a node."),
+    "events": ("shoal.cli.events", "List the events of pipelines."),
+    "explain": ("shoal.cli.explain", "Say why a job is where it is, or waits."),
+    "get": ("shoal.cli.get", "Download the artifacts of a pipeline."),
+    "logs": ("shoal.cli.logs", "Show what jobs print."),
+    "members": ("shoal.cli.members", "List the members of the gossip cluster."),
+    "nodes": ("shoal.cli.nodes", "List the nodes."),
+    "run": ("shoal.cli.run", "Run a pipeline or a command, and wait for its end."),
+    "status": ("shoal.cli.status", "Show how pipelines stand."),
+    "submit": ("shoal.cli.submit", "Submit pipelines, and return at once."),
+    "validate": ("shoal.cli.validate", "Check specification files."),
+})  # fmt: skip
+
+
+class Commands(click.Group):
+    """Finds commands by name: ours by module, others by entry point."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name all commands."""
+        return sorted({*super().list_commands(ctx), *_COMMANDS, *_plugins()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load one command; one of a plugin that does not load says so when it is used."""
+        if cmd_name in _COMMANDS:
+            module, _short = _COMMANDS[cmd_name]
+            return _keeping_lines(getattr(import_module(module), cmd_name))
+        plugin = _plugins().get(cmd_name)
+        if plugin is None:
+            return super().get_command(ctx, cmd_name)
+        try:
+            return _keeping_lines(_command(plugin))
+        except Exception as error:  # noqa: BLE001  # somebody else's code; the rest goes on
+            return _broken(plugin, error)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with one line each."""
+        rows: list[tuple[str, str]] = []
+        for name in self.list_commands(ctx):
+            if name in _COMMANDS:
+                rows.append((name, _COMMANDS[name][1]))
+            elif command := self.get_command(ctx, name):
+                rows.append((name, command.get_short_help_str(formatter.width - 20)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or suggest the one that may have been meant."""
+        from shoal.suggestion import did_you_mean
+
+        name = args[0] if args else ""
+        known = self.list_commands(ctx)
+        if name and not name.startswith("-") and name not in known:
+            ctx.fail(f"there is no command {name!r}; {did_you_mean(name, known)}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error of ours is one sentence, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except ShoalError as error:
+            raise click.ClickException(error.message) from error
+
+
+def _keeping_lines(command: click.Command) -> click.Command:
+    """Turn the two characters that a raw docstring has for backspace into click's mark."""
+    if command.help:
+        command.help = command.help.replace("\\b\n", "\b\n")
+    return command
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=PLUGIN_GROUP)}
+
+
+def _command(plugin: EntryPoint) -> click.Command:
+    loaded = plugin.load()
+    if not isinstance(loaded, click.Command):
+        raise TypeError(f"{plugin.value} is not a command of click")
+    return loaded
+
+
+def _broken(plugin: EntryPoint, error: Exception) -> click.Command:
+    said = f"{plugin.value} cannot be loaded: {type(error).__name__}: {error}"
+
+    def refuse() -> None:
+        raise click.ClickException(f"{said}; is shoal-server installed completely?")
+
+    return click.Command(plugin.name, callback=refuse, short_help=f"({said})")
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`shoal COMMAND --help` explains each command with examples.",
+)
+@click.version_option(package_name="shoal", prog_name="shoal")
+def cli() -> None:
+    r"""Run pipelines of programs on a mesh of edge devices.
+
+    A pipeline is a set of jobs and the streams between them; a single command is a pipeline of one.
+    Start a cluster on this machine in one terminal, and use it from another:
+
+    \b
+        shoal up
+        shoal run -- sh -c 'echo hello > results/x'
+        shoal run pipeline.yaml
+        shoal status
+
+    Commands find the controller by --controller, the variable SHOAL_CONTROLLER, or the cluster
+    that `shoal up` started, in this order.
+    """
+
+
+_keeping_lines(cli)
+
+
+def main() -> None:
+    """Run the command; the entry point."""
+    # gRPC's core writes lines of its own to stderr when a connection ends; ours say more.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        cli.main(prog_name="shoal")
+    except BrokenPipeError:  # the reader of our output has gone, as in `shoal status | head -1`
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,32 @@
+"""Names as users type them."""
+
+import click
+
+from shoal.names import InvalidNameError, JobRef, PipelineRef, parse_job, parse_pipeline
+
+
+def pipeline_or_job(name: str, namespace: str) -> PipelineRef | JobRef:
+    """Read `P`, `P/J`, `pipelines/P` or `pipelines/P/jobs/J`.
+
+    Raises:
+        click.ClickException: it is none of these.
+    """
+    whole = "/" not in name or (name.count("/") == 1 and name.startswith("pipelines/"))
+    try:
+        return parse_pipeline(name, namespace) if whole else parse_job(name, namespace)
+    except InvalidNameError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def job(name: str, namespace: str) -> JobRef:
+    """Read `P/J` or `pipelines/P/jobs/J`.
+
+    Raises:
+        click.ClickException: it is neither.
+    """
+    found = pipeline_or_job(name, namespace)
+    if isinstance(found, JobRef):
+        return found
+    raise click.ClickException(
+        f"{name!r} names a whole pipeline; add the job, as in {found.pipeline}/JOB"
+    )

@@ -1,0 +1,73 @@
+"""How a pipeline ended: the words for people, and the status for the shell."""
+
+import contextlib
+from collections.abc import Iterable
+
+import click
+
+from shoal.cli.figures import state_word
+from shoal.cli.tables import artifacts_table, console
+from shoal.client import Client
+from shoal.model import JobState, PipelineState
+from shoal.view import JobView, LogStream, PipelineView
+
+DETACHED_STATUS = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+_TAIL_BYTES = 2_000
+
+
+def exit_status(pipeline: PipelineView) -> int:
+    """0 when everything succeeded, else 1."""
+    return 0 if pipeline.state is PipelineState.SUCCEEDED else 1
+
+
+async def show_outcome(client: Client, pipeline: PipelineView, *, logs_shown: bool) -> None:
+    """Write how a pipeline ended, why, and what it left.
+
+    With `logs_shown` the logs went to stdout and stderr already: everything goes to stderr then,
+    and the end of a failed job's stderr is not repeated.
+    """
+    for job in failed(pipeline.jobs):
+        alone = len(pipeline.jobs) == 1
+        click.echo(failure(job, alone=alone), err=True)
+        rest = job.reason.message.strip().splitlines()[1:]
+        if not logs_shown:
+            tail = "\n".join(rest) or await _stderr_tail(client, job)
+            if tail:
+                click.echo(click.style(tail, dim=True), err=True)
+    if pipeline.state is PipelineState.CANCELLED:
+        why = pipeline.reason.message.strip()
+        click.echo(f"cancelled: {why}" if why else "cancelled", err=True)
+    if any(job.manifest and job.manifest.artifacts for job in pipeline.jobs):
+        console(stderr=logs_shown).print(artifacts_table(pipeline.jobs))
+    last = f"{pipeline.name} {state_word(pipeline.state)}"
+    if pipeline.final_event_id:
+        last += f", event {pipeline.final_event_id}"
+    click.echo(last, err=True)
+
+
+def failed(jobs: Iterable[JobView]) -> tuple[JobView, ...]:
+    """Pick the jobs that failed by themselves."""
+    return tuple(job for job in jobs if job.state is JobState.FAILED)
+
+
+def failure(job: JobView, *, alone: bool) -> str:
+    """`failed: EXIT 3: …`, with the job's name unless it is alone."""
+    words = ["failed"] if alone else ["failed", job.id]
+    words.append(job.reason.short or "no reason given")
+    sentence = job.reason.message.strip().splitlines()
+    if sentence:
+        words.append(sentence[0])
+    return ": ".join(words)
+
+
+async def _stderr_tail(client: Client, job: JobView) -> str:
+    """Read the end of what the last attempt of a job said on stderr."""
+    last = job.attempts[-1].name if job.attempts else ""
+    data = b""
+    async with contextlib.aclosing(client.logs(job.name, tail_bytes=_TAIL_BYTES)) as chunks:
+        async for chunk in chunks:
+            if chunk.stream is LogStream.STDERR and chunk.attempt == last:
+                data = (data + chunk.data)[-_TAIL_BYTES:]
+    return data.decode("utf-8", "replace").rstrip()

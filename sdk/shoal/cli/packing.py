@@ -1,0 +1,82 @@
+"""From what the user named to a specification with its packed bundle."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from shoal import bundle, spec
+from shoal.specfile.load import SpecFile, load
+from shoal.specfile.mark import SpecFileError
+
+
+class BadSpecError(click.ClickException):
+    """Specification files with mistakes; ends the command with status 2 and every mistake."""
+
+    exit_code = 2
+
+    def __init__(self, errors: Sequence[SpecFileError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(str(error) for error in errors))
+
+    def show(self, file: object = None) -> None:
+        """Write one line for each mistake, as compilers do, so that editors find the place."""
+        del file
+        click.echo(self.format_message(), err=True)
+        count = sum(len(error.findings) for error in self.errors)
+        word = "mistake" if count == 1 else "mistakes"
+        click.echo(f"{count} {word}; nothing was submitted", err=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A specification that names its bundle, and the bundle if it has one."""
+
+    pipeline: spec.Pipeline
+    packed: bundle.PackedBundle | None
+
+
+def load_all(paths: Sequence[Path]) -> list[SpecFile]:
+    """Read specification files.
+
+    Raises:
+        BadSpecError: with the mistakes of all of them.
+    """
+    found: list[SpecFile] = []
+    errors: list[SpecFileError] = []
+    for path in paths:
+        try:
+            found.append(load(path))
+        except SpecFileError as error:
+            errors.append(error)
+    if errors:
+        raise BadSpecError(errors)
+    return found
+
+
+@contextlib.contextmanager
+def packed_file(spec_file: SpecFile) -> Iterator[Prepared]:
+    """Pack the bundle of a specification file for as long as it is needed."""
+    if spec_file.bundle is None:
+        yield Prepared(spec_file.pipeline, None)
+        return
+    with packed_entries(spec_file.pipeline, bundle.scan(spec_file.bundle)) as prepared:
+        yield prepared
+
+
+@contextlib.contextmanager
+def packed_entries(pipeline: spec.Pipeline, entries: Sequence[bundle.Entry]) -> Iterator[Prepared]:
+    """Pack entries as the bundle of a pipeline for as long as it is needed."""
+    if not entries:
+        yield Prepared(pipeline, None)
+        return
+    try:
+        packed = bundle.pack_entries(entries)
+    except bundle.BundleError as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        yield Prepared(replace(pipeline, bundle_digest=packed.digest), packed)
+    finally:
+        packed.path.unlink(missing_ok=True)

@@ -1,0 +1,133 @@
+"""How a pipeline stands, as rows of a table and as lines for where there is no terminal.
+
+Pure: it is fed pictures of a pipeline and moments, and returns text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shoal.cli.figures import bytes_text, count_text, state_word
+from shoal.model import JobState, StreamCounters
+from shoal.view import JobView, PipelineView
+
+_SMOOTHING_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One job: how it stands and how fast it is; rates are per second."""
+
+    job: str
+    state: JobState
+    node: str
+    attempt: int
+    records: int
+    records_rate: float
+    bytes_rate: float
+    text: str
+
+    @property
+    def flow(self) -> str:
+        """`1,200 records, 24/s, 5.1 MiB/s`; empty while nothing has moved."""
+        if not self.records:
+            return ""
+        said = f"{count_text(self.records)} records"
+        if self.records_rate > 0.05:
+            said += f", {count_text(self.records_rate)}/s, {bytes_text(self.bytes_rate)}/s"
+        return said
+
+
+@dataclass(slots=True)
+class _Seen:
+    moment: float
+    records: int
+    size: int
+    records_rate: float = 0.0
+    bytes_rate: float = 0.0
+
+
+class Progress:
+    """Follows one pipeline and works out rates."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Seen] = {}
+        self._lines: dict[str, str] = {}
+
+    def rows(self, pipeline: PipelineView, now: float) -> tuple[Row, ...]:
+        """Show every job.
+
+        Args:
+            pipeline: how it stands.
+            now: seconds on a monotonic clock.
+        """
+        for job in pipeline.jobs:
+            self._measure(job, now)
+        return self.last_rows(pipeline)
+
+    def last_rows(self, pipeline: PipelineView) -> tuple[Row, ...]:
+        """Show every job with the rates that were last worked out."""
+        return tuple(self._row(job) for job in pipeline.jobs)
+
+    def lines(self, pipeline: PipelineView) -> tuple[str, ...]:
+        """Say what has changed since the last call, one line for each job that did."""
+        said: list[str] = []
+        for job in pipeline.jobs:
+            line = _line(job)
+            if self._lines.get(job.id) != line:
+                self._lines[job.id] = line
+                said.append(f"{job.id}: {line}")
+        return tuple(said)
+
+    def _measure(self, job: JobView, now: float) -> None:
+        records, size = moved(job)
+        seen = self._seen.get(job.name)
+        if seen is None or records < seen.records:  # a new attempt counts from 0 again
+            self._seen[job.name] = _Seen(now, records, size)
+        elif now - seen.moment >= _SMOOTHING_SECONDS / 4:
+            passed = now - seen.moment
+            share = min(1.0, passed / _SMOOTHING_SECONDS)
+            seen.records_rate += share * ((records - seen.records) / passed - seen.records_rate)
+            seen.bytes_rate += share * ((size - seen.size) / passed - seen.bytes_rate)
+            seen.moment, seen.records, seen.size = now, records, size
+
+    def _row(self, job: JobView) -> Row:
+        records, size = moved(job)
+        seen = self._seen.get(job.name) or _Seen(0.0, records, size)
+        moving = job.state in {JobState.RUNNING, JobState.DRAINING}
+        return Row(
+            job.id,
+            job.state,
+            job.node,
+            len(job.attempts),
+            records,
+            seen.records_rate if moving else 0.0,
+            seen.bytes_rate if moving else 0.0,
+            note(job),
+        )
+
+
+def moved(job: JobView) -> tuple[int, int]:
+    """Count the records and bytes that a job sent, or that it took when it sends none."""
+    outputs: Sequence[StreamCounters] = [item for item in job.streams if item.output]
+    counted = outputs or job.streams
+    return sum(item.records for item in counted), sum(item.bytes for item in counted)
+
+
+def note(job: JobView) -> str:
+    """Say the one thing about a job that matters now: why it ended, waits, or what it says."""
+    if job.state in {JobState.FAILED, JobState.RETRY_WAIT, JobState.CANCELLED} and job.reason.code:
+        sentence = job.reason.message.strip().splitlines()
+        return f"{job.reason.short}: {sentence[0]}" if sentence else job.reason.short
+    if job.state is JobState.QUEUED and job.waiting_for:
+        return job.waiting_for
+    return job.progress
+
+
+def _line(job: JobView) -> str:
+    words = [state_word(job.state)]
+    if job.node and not job.state.terminal:
+        words.append(f"on {job.node}")
+    if len(job.attempts) > 1:
+        words.append(f"(attempt {len(job.attempts)})")
+    text = note(job)
+    return f"{' '.join(words)}: {text}" if text else " ".join(words)

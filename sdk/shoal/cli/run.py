@@ -1,0 +1,256 @@
+"""`shoal run`: submit, wait, and end as the pipeline ended."""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from shoal import spec
+from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.specfile.units import parse_duration, parse_size
+
+
+class RunCommand(click.Command):
+    """Keeps what follows `--` apart: it is a command to run, whatever it looks like."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Cut the arguments at the first `--`."""
+        if "--" in args:
+            cut = args.index("--")
+            ctx.meta["shoal.command"] = tuple(args[cut + 1 :])
+            args = args[:cut]
+        return super().parse_args(ctx, args)
+
+
+def duration(text: str) -> float:
+    """Read `90s` in seconds.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} {error}") from None
+
+
+def size(text: str) -> int:
+    """Read `512MiB` in bytes.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} {error}") from None
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Cut `KEY=VALUE` at the first equals sign.
+
+    Raises:
+        click.BadParameter: there is none.
+    """
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command(cls=RunCommand)
+@click.argument(
+    "spec_path", metavar="[SPEC | -- COMMAND…]", required=False, type=click.Path(path_type=Path)
+)
+@click.option("--detach", "-d", is_flag=True, help="Do not wait; print the pipeline's name.")
+@click.option("--json", "as_json", is_flag=True, help="Print how it ended as JSON on stdout.")
+@click.option(
+    "--logs/--no-logs",
+    "logs",
+    default=None,
+    help="Show what jobs print.  [default: if there is just one job]",
+)
+@click.option("--request-id", default="", help="Idempotency key; the same key runs once.")
+@click.option("--name", default="", help="Name of the pipeline.  [default: that of the program]")
+@click.option(
+    "--bundle",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder that the command gets a copy of and runs in.",
+)
+@click.option(
+    "--stdin",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="File that the command reads as its standard input; - for our own.",
+)
+@click.option("--requirements", type=_FILE, help="Python packages that the command needs.")
+@click.option("--python", default="", help="Version of its Python, such as 3.11.")
+@click.option(
+    "--env",
+    "variables",
+    multiple=True,
+    type=pair,
+    metavar="KEY=VALUE",
+    help="Variable of the command.",
+)
+@click.option("--timeout", type=duration, default="0", help="How long it may run: 90s, 2m.")
+@click.option("--retries", type=click.IntRange(0, 1000), default=0, help="How often it may fail.")
+@click.option("--cpus", type=float, default=1.0, show_default=True, help="Cores it needs.")
+@click.option("--memory", type=size, default="0", help="Memory it needs: 512MiB.")
+@click.option("--device", "devices", multiple=True, help="Class of device it needs: video.")
+@click.option(
+    "--require", multiple=True, type=pair, metavar="KEY=VALUE", help="Label of the node it needs."
+)
+@click.option("--archive", multiple=True, help="Pattern of files to keep.  [default: results/**]")
+@controller_options
+@click.pass_context
+def run(ctx: click.Context, /, target: Target, spec_path: Path | None, **wishes: Any) -> None:
+    r"""Run a pipeline or a single command, and wait for its end.
+
+    \b
+        shoal run pipeline.yaml
+        shoal run -- sh -c 'echo hello > results/x'
+        shoal run --stdin README.md -- wc -l
+        shoal run --bundle . --requirements requirements.txt -- python main.py
+
+    A command runs in a folder of its own on some node. What it writes below results/ is archived,
+    and listed at the end with sizes and SHA-256. What it prints is shown as it comes: its stdout on
+    stdout, everything else on stderr.
+
+    The exit status is 0 if all jobs succeeded, 1 if not, 2 if the specification is wrong. Ctrl-C
+    leaves the pipeline to run on its own; pressed twice, it cancels it.
+    """
+    command: tuple[str, ...] | None = ctx.meta.get("shoal.command")
+    if (spec_path is None) == (command is None):
+        raise click.UsageError(
+            "name a specification file, or write a command after --, as in: shoal run -- ls -l"
+        )
+    if command == ():
+        raise click.UsageError("there is no command after --; write for example: shoal run -- ls")
+    with _prepared(spec_path, command, wishes) as prepared:
+        status = run_async(
+            _run(
+                target,
+                prepared,
+                detach=wishes["detach"],
+                as_json=wishes["as_json"],
+                logs=wishes["logs"],
+                request_id=wishes["request_id"],
+            )
+        )
+    ctx.exit(status)
+
+
+@contextlib.contextmanager
+def _prepared(
+    spec_path: Path | None, command: Sequence[str] | None, wishes: Mapping[str, Any]
+) -> "Iterator[Any]":
+    from shoal import bundle
+    from shoal.cli.packing import load_all, packed_entries, packed_file
+
+    if spec_path is not None:
+        ignored = [key for key in ("folder", "stdin", "requirements", "archive") if wishes[key]]
+        if ignored:
+            option = ignored[0].replace("folder", "bundle")
+            raise click.UsageError(
+                f"--{option} belongs to a command after --; write it into {spec_path} instead"
+            )
+        (spec_file,) = load_all([spec_path])
+        with packed_file(spec_file) as prepared:
+            yield prepared
+        return
+    with _own_stdin(wishes["stdin"]) as stdin:
+        try:
+            pipeline, entries = _single(command or (), {**wishes, "stdin": stdin})
+        except bundle.BundleError as error:
+            raise click.ClickException(str(error)) from None
+        with packed_entries(pipeline, entries) as prepared:
+            yield prepared
+
+
+@contextlib.contextmanager
+def _own_stdin(path: Path | None) -> Iterator[Path | None]:
+    from shoal.cli.single_command import spool_stdin
+
+    if path is None or str(path) != "-":
+        yield path
+        return
+    spooled = spool_stdin()
+    try:
+        yield spooled
+    finally:
+        spooled.unlink(missing_ok=True)
+
+
+def _single(command: Sequence[str], wishes: Mapping[str, Any]) -> Any:
+    from shoal.cli.single_command import Wishes, single_command
+
+    return single_command(
+        command,
+        Wishes(
+            name=wishes["name"],
+            folder=wishes["folder"],
+            stdin=wishes["stdin"],
+            requirements=wishes["requirements"],
+            python=wishes["python"],
+            variables=dict(wishes["variables"]),
+            timeout_seconds=wishes["timeout"],
+            retries=wishes["retries"],
+            archive=wishes["archive"],
+            resources=spec.Resources(wishes["cpus"], wishes["memory"], wishes["devices"]),
+            require=dict(wishes["require"]),
+        ),
+    )
+
+
+async def _run(
+    target: Target,
+    prepared: Any,
+    *,
+    detach: bool,
+    as_json: bool,
+    logs: bool | None,
+    request_id: str,
+) -> int:
+    from shoal.cli.display import display_for
+    from shoal.cli.document import print_document
+    from shoal.cli.log_printer import standard_printer
+    from shoal.cli.outcome import DETACHED_STATUS, exit_status, show_outcome
+    from shoal.cli.tables import console
+    from shoal.cli.waiting import Parting, wait_for_end
+
+    async with target.client() as client:
+        if prepared.packed is not None:
+            await client.ensure_bundle(prepared.packed)
+        submitted = (await client.submit(prepared.pipeline, request_id=request_id)).pipeline
+        if detach:
+            if as_json:
+                print_document(submitted)
+            else:
+                click.echo(submitted.name)
+            return 0
+        alone = len(submitted.jobs) == 1
+        shown = (alone if logs is None else logs) and not as_json
+        printer = standard_printer(prefixed=not alone) if shown else None
+        if sys.stderr.isatty() or not alone:
+            click.echo(f"{submitted.name} on {target.address}", err=True)
+        with display_for(console(stderr=True), live=printer is None) as display:
+            ended = await wait_for_end(client, submitted, display, printer)
+        if isinstance(ended, Parting):
+            click.echo(
+                f"{submitted.name} goes on; see: shoal status {submitted.id}   "
+                f"end it: shoal cancel {submitted.id}",
+                err=True,
+            )
+            return DETACHED_STATUS
+        if as_json:
+            print_document(ended)
+        else:
+            await show_outcome(client, ended, logs_shown=shown)
+        return exit_status(ended)

@@ -1,0 +1,103 @@
+"""One command as a pipeline of one job."""
+
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from shoal import bundle, spec
+from shoal.check import check_pipeline
+from shoal.errors import ShoalError
+
+_ID_LENGTH = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What `shoal run -- COMMAND` was asked for besides the command."""
+
+    name: str = ""
+    folder: Path | None = None
+    stdin: Path | None = None
+    requirements: Path | None = None
+    python: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    timeout_seconds: float = 0.0
+    retries: int = 0
+    archive: tuple[str, ...] = ()
+    resources: spec.Resources = field(default_factory=spec.Resources)
+    require: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def single_command(
+    command: Sequence[str], wishes: Wishes
+) -> tuple[spec.Pipeline, tuple[bundle.Entry, ...]]:
+    """Make a pipeline of one job out of a command.
+
+    Returns:
+        The specification without its bundle's digest, and what goes into the bundle.
+
+    Raises:
+        ShoalError: the command cannot be run like this; names every reason.
+    """
+    entries: dict[str, bundle.Entry] = {}
+    if wishes.folder is not None:
+        found = bundle.scan(bundle.BundleFolder(wishes.folder))
+        entries = {entry.name: entry for entry in found}
+    stdin = _take(entries, wishes.stdin, wishes.folder)
+    requirements = _take(entries, wishes.requirements, wishes.folder)
+    name = wishes.name or id_of(command[0])
+    steps = (spec.RequirementsStep(requirements),) if requirements else ()
+    job = spec.Job(
+        name=name,
+        run=tuple(command),
+        environment=spec.Environment(wishes.python, steps),
+        resources=wishes.resources,
+        place=spec.Place(require=wishes.require),
+        archive=wishes.archive or ("results/**",),
+        retry=spec.Retry(attempts=wishes.retries + 1),
+        timeout_seconds=wishes.timeout_seconds,
+        variables=wishes.variables,
+        stdin=stdin,
+    )
+    pipeline = spec.Pipeline(name, (job,))
+    problems = check_pipeline(pipeline, bundle.file_names(tuple(entries.values())))
+    if problems:
+        said = "\n".join(
+            f"{'.'.join(problem.path[2:]) or 'name'}: {problem.message}" for problem in problems
+        )
+        raise ShoalError("BAD_SPEC", said, code="INVALID_ARGUMENT")
+    return pipeline, tuple(entries.values())
+
+
+def id_of(program: str) -> str:
+    """Make an id out of a program's name: `./My_Tool.py` becomes `my-tool`."""
+    stem = PurePosixPath(program).name.split(".")[0].lower()
+    text = re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:_ID_LENGTH].strip("-")
+    return text if text[:1].isalpha() and text[:1].isascii() else f"job-{text}".rstrip("-")
+
+
+def spool_stdin() -> Path:
+    """Write our own standard input to a file, which the caller removes."""
+    with tempfile.NamedTemporaryFile(prefix="shoal-stdin-", delete=False) as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return Path(file.name)
+
+
+def _take(entries: dict[str, bundle.Entry], file: Path | None, folder: Path | None) -> str:
+    """Find a file in the bundle, or take it into it, and return its path there."""
+    if file is None:
+        return ""
+    resolved = file.resolve()
+    if folder is not None and resolved.is_relative_to(folder.resolve()):
+        name = resolved.relative_to(folder.resolve()).as_posix()
+        if name in entries:
+            return name
+    name = file.name
+    while name in entries and entries[name].source.resolve() != resolved:
+        name = f"_{name}"
+    entries.setdefault(name, bundle.file_entry(name, resolved))
+    return name

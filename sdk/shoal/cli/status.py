@@ -1,0 +1,99 @@
+"""`shoal status`: how pipelines stand."""
+
+import contextlib
+from datetime import UTC, datetime
+
+import click
+
+from shoal.cli.controller_option import Target, controller_options, run_async
+
+
+@click.command()
+@click.argument("pipeline", required=False)
+@click.option("--watch", "-w", is_flag=True, help="Go on until it has ended.")
+@click.option("--limit", default=20, show_default=True, help="How many pipelines to list.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each pipeline.")
+@controller_options
+def status(target: Target, pipeline: str | None, *, watch: bool, limit: int, as_json: bool) -> None:
+    r"""Show the latest pipelines, or one pipeline with its jobs.
+
+    \b
+        shoal status                        the latest pipelines
+        shoal status people-counter-4f2a    its jobs, streams and artifacts
+        shoal status --watch people-counter-4f2a
+
+    With --watch and --json, every change is a line.
+    """
+    if pipeline is None:
+        if watch:
+            raise click.UsageError("--watch needs the id of a pipeline; `shoal status` lists them")
+        run_async(_list(target, limit, as_json=as_json))
+    elif watch:
+        run_async(_watch(target, pipeline, as_json=as_json))
+    else:
+        run_async(_show(target, pipeline, as_json=as_json))
+
+
+async def _list(target: Target, limit: int, *, as_json: bool) -> None:
+    from shoal.cli.document import print_document
+    from shoal.cli.tables import console, pipelines_table
+    from shoal.view import PipelineView
+
+    found: list[PipelineView] = []
+    async with (
+        target.client() as client,
+        contextlib.aclosing(client.list(page_size=min(100, max(1, limit)))) as pipelines,
+    ):
+        async for pipeline in pipelines:
+            if len(found) == limit:
+                break
+            found.append(pipeline)
+    if as_json:
+        for pipeline in found:
+            print_document(pipeline)
+    elif found:
+        console().print(pipelines_table(found, datetime.now(UTC)))
+    else:
+        click.echo("there are no pipelines yet; try: shoal run -- echo hello", err=True)
+
+
+async def _show(target: Target, name: str, *, as_json: bool) -> None:
+    from shoal.cli.document import print_document
+    from shoal.cli.progress import Progress
+    from shoal.cli.tables import artifacts_table, console, pipeline_group
+
+    async with target.client() as client:
+        pipeline = await client.get(name)
+    if as_json:
+        print_document(pipeline)
+        return
+    screen = console()
+    rows = Progress().rows(pipeline, 0.0)
+    screen.print(pipeline_group(pipeline, rows, datetime.now(UTC)))
+    if pipeline.reason.message:
+        click.echo(f"{pipeline.reason.short}: {pipeline.reason.message}")
+    if any(job.manifest and job.manifest.artifacts for job in pipeline.jobs):
+        click.echo()
+        screen.print(artifacts_table(pipeline.jobs))
+    if pipeline.final_event_id:
+        click.echo(f"event {pipeline.final_event_id}")
+
+
+async def _watch(target: Target, name: str, *, as_json: bool) -> None:
+    from shoal.cli.display import display_for
+    from shoal.cli.document import print_document
+    from shoal.cli.tables import console
+    from shoal.view import PipelineView
+
+    async with target.client() as client:
+        with display_for(console(stderr=as_json), live=not as_json) as display:
+            async with contextlib.aclosing(client.watch(name)) as changes:
+                async for change in changes:
+                    if not isinstance(change, PipelineView):
+                        continue
+                    if as_json:
+                        print_document(change)
+                    else:
+                        display.show(change)
+                    if change.state.terminal:
+                        return

@@ -1,0 +1,142 @@
+"""`shoal submit`: record pipelines, and return."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from shoal.cli.controller_option import Target, controller_options, run_async
+
+if TYPE_CHECKING:
+    from shoal.client import Client, Submitted
+    from shoal.specfile.load import SpecFile
+
+
+@click.command()
+@click.argument(
+    "paths", metavar="SPEC…", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
+)
+@click.option("--force", is_flag=True, help="Submit again what was submitted before.")
+@click.option("--request-id", default="", help="Idempotency key of a single specification.")
+@click.option(
+    "--save",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that keeps what was sent, as JSON.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each pipeline.")
+@controller_options
+def submit(
+    target: Target,
+    paths: tuple[Path, ...],
+    *,
+    force: bool,
+    request_id: str,
+    save: Path | None,
+    as_json: bool,
+) -> None:
+    r"""Submit pipelines, and return once they are recorded.
+
+    \b
+        shoal submit pipeline.yaml
+        shoal submit tasks/                 every *.yaml and *.yml in the folder
+
+    What is the same, specification and bundle, is submitted once however often the command is
+    repeated; --force submits it again. All specifications are checked before the first is sent.
+    Prints the name of each pipeline, for `shoal status` and `shoal logs`.
+    """
+    from shoal.cli.packing import load_all
+
+    files = _expand(paths)
+    if request_id and len(files) != 1:
+        raise click.UsageError("--request-id goes with one specification; leave it out for several")
+    run_async(_submit(target, load_all(files), force, request_id, save, as_json))
+
+
+def _expand(paths: Sequence[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(item for item in path.iterdir() if item.suffix in {".yaml", ".yml"})
+            if not inside:
+                raise click.UsageError(f"the folder {path} holds no *.yaml; name another one")
+            found.extend(inside)
+        else:
+            found.append(path)
+    return found
+
+
+async def _submit(
+    target: Target,
+    files: "Sequence[SpecFile]",
+    force: bool,  # noqa: FBT001
+    request_id: str,
+    save: Path | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    from shoal.cli.document import print_document
+    from shoal.errors import ShoalError
+
+    errors = 0
+    async with target.client() as client:
+        limit = asyncio.Semaphore(4)
+
+        async def one(spec_file: "SpecFile") -> "Submitted | ShoalError":
+            async with limit:
+                try:
+                    return await _one(client, spec_file, force=force, request_id=request_id)
+                except ShoalError as error:
+                    return error
+
+        for spec_file, answer in zip(
+            files, await asyncio.gather(*(one(spec_file) for spec_file in files)), strict=True
+        ):
+            if isinstance(answer, ShoalError):
+                errors += 1
+                click.echo(f"{spec_file.path}: {answer.message}", err=True)
+                continue
+            if save is not None:
+                await asyncio.to_thread(_save, save, answer)
+            if as_json:
+                print_document(answer)
+            else:
+                click.echo(answer.pipeline.name)
+            if answer.repeated:
+                click.echo(
+                    f"{spec_file.path}: was submitted before and is the same; "
+                    "--force submits it again",
+                    err=True,
+                )
+    if errors:
+        raise click.ClickException(f"{errors} of {len(files)} specifications were refused")
+
+
+async def _one(
+    client: "Client", spec_file: "SpecFile", *, force: bool, request_id: str
+) -> "Submitted":
+    from shoal import wire
+    from shoal.cli.packing import packed_file
+    from shoal.client import request_key
+
+    with contextlib.ExitStack() as stack:
+        prepared = await asyncio.to_thread(stack.enter_context, packed_file(spec_file))
+        if prepared.packed is not None:
+            await client.ensure_bundle(prepared.packed)
+        key = request_id
+        if not key and not force:
+            message = wire.encode_pipeline_spec(prepared.pipeline)
+            content = message.SerializeToString(deterministic=True)
+            key = request_key(client.namespace, content.hex())
+        return await client.submit(prepared.pipeline, request_id=key)
+
+
+def _save(folder: Path, submitted: "Submitted") -> None:
+    from shoal.cli.document import to_document
+
+    folder.mkdir(parents=True, exist_ok=True)
+    document = to_document(submitted.pipeline.spec)
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    (folder / f"{submitted.pipeline.id}.json").write_text(text + "\n", "utf-8")

@@ -1,0 +1,170 @@
+"""Tables of what the controller knows, drawn with rich."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from shoal.cli.figures import age_text, bytes_text, count_text, state_style, state_word
+from shoal.cli.progress import Row
+from shoal.model import Artifact, Capacity, JobState, MemberState
+
+if TYPE_CHECKING:
+    from shoal.view import Event, JobView, MemberView, NodeVerdict, NodeView, PipelineView
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Make a console that shows words as they are, and every column in full when piped."""
+    made = Console(stderr=stderr, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    if not made.is_terminal:
+        made.width = 1_000
+    return made
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        right = column.startswith(">")
+        table.add_column(
+            column.removeprefix(">"), justify="right" if right else "left", overflow="fold"
+        )
+    return table
+
+
+def _state(state: "JobState | MemberState") -> Text:
+    return Text(state_word(state), style=state_style(state))
+
+
+def jobs_table(rows: Iterable[Row]) -> Table:
+    """Show the jobs of a pipeline."""
+    table = _table("job", "state", "node", ">attempt", "records", "")
+    for row in rows:
+        table.add_row(
+            row.job,
+            _state(row.state),
+            row.node,
+            str(row.attempt) if row.attempt else "",
+            row.flow,
+            Text(row.text, style="dim"),
+        )
+    return table
+
+
+def headline(pipeline: "PipelineView", now: datetime) -> Text:
+    """Say how a pipeline stands in one line."""
+    line = Text(pipeline.id, style="bold")
+    line.append("  ")
+    line.append(state_word(pipeline.state), style=state_style(pipeline.state))
+    if pipeline.create_time is not None:
+        end = pipeline.end_time or now
+        verb = "took" if pipeline.end_time else "for"
+        line.append(f"  {verb} {age_text(pipeline.create_time, end)}", style="dim")
+    if pipeline.reason.code:
+        line.append(f"  {pipeline.reason.short}", style="red")
+    return line
+
+
+def pipeline_group(pipeline: "PipelineView", rows: Iterable[Row], now: datetime) -> Group:
+    """Show a pipeline with its jobs."""
+    return Group(headline(pipeline, now), jobs_table(rows))
+
+
+def pipelines_table(pipelines: Iterable["PipelineView"], now: datetime) -> Table:
+    """Show many pipelines, one a line."""
+    table = _table("pipeline", "state", ">jobs", ">age", ">took", "reason")
+    for pipeline in pipelines:
+        ended = sum(job.state is JobState.SUCCEEDED for job in pipeline.jobs)
+        took = ""
+        if pipeline.create_time and pipeline.end_time:
+            took = age_text(pipeline.create_time, pipeline.end_time)
+        table.add_row(
+            pipeline.id,
+            Text(state_word(pipeline.state), style=state_style(pipeline.state)),
+            f"{ended}/{len(pipeline.jobs)}",
+            age_text(pipeline.create_time, now),
+            took,
+            pipeline.reason.short,
+        )
+    return table
+
+
+def artifacts_table(jobs: Iterable["JobView"]) -> Table:
+    """Show the manifests of jobs: each artifact's path, bytes and SHA-256."""
+    table = _table("job", "artifact", ">bytes", "SHA-256")
+    for job in jobs:
+        for artifact in _artifacts(job):
+            table.add_row(job.id, artifact.path, f"{artifact.size_bytes:,}", artifact.sha256)
+    return table
+
+
+def _artifacts(job: "JobView") -> tuple[Artifact, ...]:
+    return job.manifest.artifacts if job.manifest is not None else ()
+
+
+def nodes_table(nodes: Iterable["NodeView"], now: datetime) -> Table:
+    """Show nodes: how they stand, what they have, and what of it is claimed."""
+    table = _table(
+        "node", "state", "member", ">cores", ">memory", "devices", ">attempts", "labels", "seen"
+    )
+    for node in nodes:
+        state = "drained" if node.drained else "ready" if node.connected else "away"
+        style = {"ready": "green", "drained": "yellow", "away": "red"}[state]
+        table.add_row(
+            node.name,
+            Text(state if node.connected or not node.drained else "drained, away", style=style),
+            _state(node.member_state),
+            f"{node.claimed.cpus:g}/{node.capacity.cpus:g}",
+            _memory(node.claimed, node.capacity),
+            " ".join(node.capacity.devices),
+            str(len(node.attempts)),
+            _pairs(node.labels.items()),
+            f"{age_text(node.last_seen_time, now)} ago" if node.last_seen_time else "",
+        )
+    return table
+
+
+def _memory(claimed: Capacity, capacity: Capacity) -> str:
+    return f"{bytes_text(claimed.memory_bytes)}/{bytes_text(capacity.memory_bytes)}"
+
+
+def _pairs(items: Iterable[tuple[str, str]]) -> str:
+    return " ".join(f"{key}={value}" for key, value in sorted(items))
+
+
+def members_table(members: Iterable["MemberView"], now: datetime) -> Table:
+    """Show the members of the gossip cluster."""
+    table = _table("member", "state", "address", ">incarnation", ">since", "tags")
+    for member in members:
+        host = f"[{member.address}]" if ":" in member.address else member.address
+        table.add_row(
+            member.name,
+            _state(member.state),
+            f"{host}:{member.port}",
+            count_text(member.incarnation),
+            age_text(member.state_time, now),
+            _pairs(member.tags.items()),
+        )
+    return table
+
+
+def events_table(events: Iterable["Event"]) -> Table:
+    """Show events, oldest first."""
+    table = _table("time", "type", "id", "published")
+    for event in events:
+        moment = event.time.astimezone().strftime("%Y-%m-%d %H:%M:%S") if event.time else ""
+        published = Text("yes", style="green") if event.published else Text("not yet")
+        table.add_row(moment, event.type, event.id, published)
+    return table
+
+
+def verdicts_table(verdicts: Iterable["NodeVerdict"]) -> Table:
+    """Show what the scheduler thinks of each node, the best first."""
+    table = _table("node", "", ">score", "because")
+    for verdict in sorted(verdicts, key=lambda item: (not item.feasible, -item.score, item.node)):
+        possible = Text("possible", style="green") if verdict.feasible else Text("no", style="red")
+        score = f"{verdict.score:.2f}" if verdict.feasible else ""
+        table.add_row(verdict.node, possible, score, verdict.sentence)
+    return table

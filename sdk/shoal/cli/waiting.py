@@ -1,0 +1,118 @@
+"""Waiting for the end of a pipeline: its progress, its logs, and what Ctrl-C means meanwhile."""
+
+import asyncio
+import contextlib
+import enum
+import signal
+from collections.abc import Iterator
+
+from shoal.cli.display import Display
+from shoal.cli.log_printer import LogPrinter
+from shoal.client import Client
+from shoal.errors import ShoalError
+from shoal.view import PipelineView
+
+DECIDE_SECONDS = 5.0
+"""How long the user has to press Ctrl-C again."""
+
+_LAST_LOGS_SECONDS = 20.0
+
+
+class Parting(enum.Enum):
+    """How the user left before the end."""
+
+    DETACHED = "detached"
+
+
+async def wait_for_end(
+    client: Client, pipeline: PipelineView, display: Display, printer: LogPrinter | None
+) -> PipelineView | Parting:
+    """Show a pipeline until it has ended, or until the user leaves.
+
+    Args:
+        client: an open client.
+        pipeline: how it stands at first.
+        display: where its progress is shown.
+        printer: where its logs go; None leaves them out.
+
+    Raises:
+        ShoalError: the controller stayed away.
+    """
+    with _interrupts() as pressed:
+        async with asyncio.TaskGroup() as group:
+            logs = None
+            if printer is not None:
+                logs = group.create_task(_print_logs(client, pipeline.id, printer))
+            watching = group.create_task(_watch(client, pipeline, display))
+            leaving = group.create_task(_leave(client, pipeline.id, display, pressed))
+            await asyncio.wait({watching, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            left = not watching.done()
+            leaving.cancel()
+            if left:
+                watching.cancel()
+            if logs is not None:
+                if not left:
+                    await asyncio.wait({logs}, timeout=_LAST_LOGS_SECONDS)
+                logs.cancel()
+    return Parting.DETACHED if watching.cancelled() else watching.result()
+
+
+async def _watch(client: Client, pipeline: PipelineView, display: Display) -> PipelineView:
+    display.show(pipeline)
+    async with contextlib.aclosing(client.watch(pipeline.id)) as changes:
+        async for change in changes:
+            if not isinstance(change, PipelineView):
+                continue
+            display.show(change)
+            if change.state.terminal:
+                return change
+    raise ShoalError("WATCH_ENDED", f"the watch of {pipeline.id} ended early; try again")
+
+
+async def _print_logs(client: Client, name: str, printer: LogPrinter) -> None:
+    try:
+        async with contextlib.aclosing(client.logs(name, follow=True)) as chunks:
+            async for chunk in chunks:
+                printer.write(chunk)
+    finally:
+        printer.close()
+
+
+async def _leave(
+    client: Client, name: str, display: Display, pressed: "asyncio.Queue[None]"
+) -> None:
+    """Return when the user has left; the first Ctrl-C detaches, a second one cancels instead."""
+    await pressed.get()
+    display.say(
+        f"leaving {name} to run on its own; press Ctrl-C again within {DECIDE_SECONDS:g} s "
+        "to cancel it"
+    )
+    try:
+        async with asyncio.timeout(DECIDE_SECONDS):
+            await pressed.get()
+    except TimeoutError:
+        return
+    display.say(f"cancelling {name}")
+    await client.cancel(name, "Ctrl-C in the terminal that started it")
+    await pressed.get()
+
+
+@contextlib.contextmanager
+def _interrupts() -> "Iterator[asyncio.Queue[None]]":
+    """Turn SIGINT into entries of a queue, where signals can be had at all."""
+    pressed: asyncio.Queue[None] = asyncio.Queue(8)
+    loop = asyncio.get_running_loop()
+
+    def press() -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            pressed.put_nowait(None)
+
+    try:
+        loop.add_signal_handler(signal.SIGINT, press)
+    except (ValueError, RuntimeError, NotImplementedError):  # not in the main thread
+        yield pressed
+        return
+    try:
+        yield pressed
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)

@@ -1,0 +1,142 @@
+"""The command teaches, refuses with remedies, and checks files without a controller."""
+
+import json
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from shoal.cli import main
+from shoal.cli.controller_option import DEFAULT_ADDRESS, default_address
+
+GOOD = """\
+name: demo
+jobs:
+  a: {run: x, outputs: [o]}
+  b: {run: y, inputs: {i: a.o}, replicas: 2}
+"""
+BAD = "name: Demo\njobs:\n  a: {run: x, outptus: [o]}\n"
+
+
+def shoal(*words: str) -> Result:
+    return CliRunner().invoke(main.cli, words)
+
+
+def command_names() -> list[str]:
+    return main.cli.list_commands(click.Context(main.cli))
+
+
+def test_help_lists_every_command() -> None:
+    said = shoal("--help").output
+    for name in command_names():
+        assert f"\n  {name}" in said
+    assert "\n      shoal run pipeline.yaml\n" in said
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "artifacts", "cancel", "drain", "events", "explain", "get", "logs", "members", "nodes",
+        "run", "status", "submit", "validate",
+    ],
+)  # fmt: skip
+def test_every_command_teaches_by_example(name: str) -> None:
+    result = shoal(name, "--help")
+    assert result.exit_code == 0
+    assert f"\n      shoal {name}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("stauts",), 2, "there is no command 'stauts'; did you mean 'status'?"),
+        (("run",), 2, "shoal run -- ls -l"),
+        (("run", "--"), 2, "there is no command after --"),
+        (("run", "--timeout", "soon", "--", "ls"), 2, "'soon' is not a duration"),
+        (("run", "--memory", "big", "--", "ls"), 2, "'big' is not a size"),
+        (("run", "--env", "KEY", "--", "ls"), 2, "'KEY' is not KEY=VALUE"),
+        (("run", "--bundle", "/none", "--", "ls"), 2, "does not exist"),
+        (("run", "--env", "SHOAL_JOB=x", "--", "ls"), 1, "are set by the system"),
+        (("run", "--archive", "/etc/*", "--", "ls"), 1, "is an absolute path"),
+        (("run", "--name", "Bad", "--", "ls"), 1, "'Bad' is not a valid id"),
+        (("status", "--watch"), 2, "needs the id of a pipeline"),
+        (("status", "--controller", "nowhere"), 1, "write HOST:PORT, as in 127.0.0.1:7470"),
+        (("status", "--controller", "127.0.0.1:1"), 1, "no controller answers at 127.0.0.1:1"),
+        (("explain", "p", "--controller", "127.0.0.1:1"), 1, "add the job, as in p/JOB"),
+        (("logs", "A/b", "--controller", "127.0.0.1:1"), 1, "'A' is not a valid id"),
+    ],
+)
+def test_a_mistake_is_met_with_a_remedy(words: tuple[str, ...], status: int, said: str) -> None:
+    result = shoal(*words)
+    assert said in result.output
+    assert result.exit_code == status
+
+
+def test_validate_says_that_a_file_is_good(tmp_path: Path) -> None:
+    path = tmp_path / "good.yaml"
+    path.write_text(GOOD)
+    result = shoal("validate", str(path))
+    assert result.output == f"{path}: demo is valid: 3 jobs, 1 streams, no bundle\n"
+    assert result.exit_code == 0
+    document = json.loads(shoal("validate", "--json", str(path)).output)
+    assert document["valid"] is True
+    assert [job["name"] for job in document["pipeline"]["jobs"]] == ["a", "b"]
+
+
+def test_validate_names_every_mistake_of_every_file(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(GOOD)
+    bad.write_text(BAD)
+    result = shoal("validate", str(bad), str(good), str(tmp_path / "gone.yaml"))
+    assert result.exit_code == 2
+    assert f"{bad}:1:7: name: pipeline 'Demo' is not a valid id" in result.stderr
+    assert f"{bad}:3:15: jobs.a.outptus: there is no 'outptus' here; did you mean" in result.stderr
+    assert "gone.yaml:1:1: the file cannot be read: No such file or directory" in result.stderr
+    assert f"{good}: demo is valid" in result.stdout
+    document = json.loads(shoal("validate", "--json", str(bad)).output)
+    assert [finding["mark"]["line"] for finding in document["findings"]] == [1, 3]
+
+
+def test_a_bad_file_is_not_sent(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(BAD)
+    for command in ("run", "submit"):
+        result = shoal(command, str(bad), "--controller", "127.0.0.1:1")
+        assert result.exit_code == 2
+        assert "2 mistakes; nothing was submitted" in result.stderr
+
+
+def test_options_of_a_command_do_not_go_with_a_file(tmp_path: Path) -> None:
+    good = tmp_path / "good.yaml"
+    good.write_text(GOOD)
+    result = shoal("run", "--archive", "*.csv", str(good))
+    assert result.exit_code == 2
+    assert "--archive belongs to a command after --" in result.output
+
+
+def test_the_controller_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert default_address() == DEFAULT_ADDRESS
+    pointer = tmp_path / "shoal/up.json"
+    pointer.parent.mkdir()
+    for broken in ("", "[]", '{"controller": 5}', "{}", "nonsense"):
+        pointer.write_text(broken)
+        assert default_address() == DEFAULT_ADDRESS
+    pointer.write_text('{"controller": "127.0.0.1:2"}')
+    assert "answers at 127.0.0.1:2" in shoal("nodes").output
+    monkeypatch.setenv("SHOAL_CONTROLLER", "127.0.0.1:3")
+    assert "answers at 127.0.0.1:3" in shoal("nodes").output
+    assert "answers at 127.0.0.1:4" in shoal("nodes", "--controller", "127.0.0.1:4").output
+
+
+def test_a_plugin_that_does_not_load_says_so_and_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = EntryPoint("broken", "shoal.no_such_module:command", main.PLUGIN_GROUP)
+    monkeypatch.setattr(main, "_plugins", lambda: {"broken": broken})
+    assert "broken" in shoal("--help").output
+    result = shoal("broken")
+    assert result.exit_code == 1
+    assert "shoal.no_such_module:command cannot be loaded: ModuleNotFoundError" in result.output

@@ -1,0 +1,173 @@
+"""Progress, prefixes, figures and names: the text that the command is made of."""
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+import pytest
+
+from shoal import spec, view
+from shoal.cli.document import to_document
+from shoal.cli.figures import bytes_text, count_text, duration_text, state_style, state_word
+from shoal.cli.log_printer import LogPrinter
+from shoal.cli.naming import job, pipeline_or_job
+from shoal.cli.progress import Progress
+from shoal.cli.single_command import Wishes, id_of, single_command
+from shoal.errors import ShoalError
+from shoal.model import JobState, PipelineState, Reason, ReasonCode, StreamCounters
+from shoal.names import JobRef, PipelineRef
+
+JOB = view.JobView("pipelines/p/jobs/a", "a", JobState.RUNNING, node="node-1")
+PIPELINE = view.PipelineView(
+    "p", "default", PipelineState.RUNNING, spec.Pipeline("p", ()), jobs=(JOB,)
+)
+
+
+def moving(records: int, size: int) -> view.PipelineView:
+    counters = (
+        StreamCounters("in", output=False, records=7, bytes=7),
+        StreamCounters("out", output=True, records=records, bytes=size),
+    )
+    return replace(PIPELINE, jobs=(replace(JOB, streams=counters),))
+
+
+def test_rates_follow_the_counters() -> None:
+    progress = Progress()
+    assert progress.rows(moving(0, 0), 0.0)[0].flow == ""
+    for second in range(1, 30):
+        progress.rows(moving(100 * second, 1536 * 1024 * second), float(second))
+    (row,) = progress.rows(moving(3000, 30 * 1536 * 1024), 30.0)
+    assert row.records_rate == pytest.approx(100, rel=0.01)
+    assert row.flow == "3,000 records, 100/s, 1.5 MiB/s"
+
+
+def test_a_new_attempt_counts_from_nothing() -> None:
+    progress = Progress()
+    progress.rows(moving(1000, 1000), 0.0)
+    (row,) = progress.rows(moving(3, 3), 1.0)
+    assert (row.records, row.records_rate) == (3, 0.0)
+
+
+def test_a_line_is_said_once_a_change() -> None:
+    progress = Progress()
+    assert progress.lines(PIPELINE) == ("a: running on node-1",)
+    assert progress.lines(moving(5, 5)) == ()
+    failed = replace(
+        JOB, state=JobState.FAILED, reason=Reason(ReasonCode.EXIT, 3, "it ended with 3\nTraceback")
+    )
+    assert progress.lines(replace(PIPELINE, jobs=(failed,))) == (
+        "a: failed: EXIT 3: it ended with 3",
+    )
+    waits = replace(JOB, state=JobState.QUEUED, node="", waiting_for="no node has a camera")
+    assert progress.lines(replace(PIPELINE, jobs=(waits,))) == ("a: queued: no node has a camera",)
+
+
+def chunk(job_name: str, data: bytes, number: int = 1, stream: int = 1) -> view.LogChunk:
+    attempt = f"pipelines/p/jobs/{job_name}/attempts/{number}"
+    return view.LogChunk(attempt, view.LogStream(stream), 0, data)
+
+
+def test_lines_of_several_jobs_are_kept_apart() -> None:
+    out, err = io.BytesIO(), io.BytesIO()
+    printer = LogPrinter(out, err, prefixed=True)
+    printer.write(chunk("a", b"one\ntw"))
+    printer.write(chunk("b", b"from b\n"))
+    printer.write(chunk("a", b"o\nrest"))
+    printer.write(chunk("a", b"trouble\n", number=2, stream=2))
+    printer.close()
+    assert out.getvalue() == b"a | one\nb | from b\na | two\na | rest\n"
+    assert err.getvalue() == b"a#2 | trouble\n"
+
+
+def test_a_single_job_is_passed_on_byte_for_byte() -> None:
+    out, err = io.BytesIO(), io.BytesIO()
+    printer = LogPrinter(out, err, prefixed=False)
+    printer.write(chunk("a", b"\x00\xff no newline"))
+    printer.close()
+    assert out.getvalue() == b"\x00\xff no newline"
+
+
+def test_a_line_without_end_is_shown_all_the_same() -> None:
+    out = io.BytesIO()
+    printer = LogPrinter(out, out, prefixed=True)
+    printer.write(chunk("a", b"x" * 100_000))
+    assert len(out.getvalue()) == 100_005
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (bytes_text(0), "0 B"),
+        (bytes_text(1536), "1.5 KiB"),
+        (bytes_text(2**50), "1024.0 TiB"),
+        (count_text(0.5), "0.5"),
+        (count_text(12_345), "12,345"),
+        (count_text(2_500_000), "2.5 M"),
+        (duration_text(timedelta(seconds=61)), "61 s"),
+        (duration_text(timedelta(minutes=5)), "5 min"),
+        (duration_text(timedelta(days=3)), "3 d"),
+        (duration_text(timedelta(seconds=-5)), "0 s"),
+        (state_word(JobState.RETRY_WAIT), "retry wait"),
+        (state_style(PipelineState.FAILED), "red"),
+        (state_style(JobState.RUNNING), "cyan"),
+        (state_style(JobState.QUEUED), ""),
+    ],
+)
+def test_figures(text: str, wanted: str) -> None:
+    assert text == wanted
+
+
+def test_documents_have_names_and_times() -> None:
+    document = to_document(replace(PIPELINE, create_time=datetime(2026, 1, 2, 3, tzinfo=UTC)))
+    assert document["name"] == "pipelines/p"
+    assert document["create_time"] == "2026-01-02T03:00:00Z"
+    assert document["jobs"][0]["state"] == "RUNNING"
+    assert document["spec"]["labels"] == {}
+
+
+def test_names_are_read_in_every_form() -> None:
+    whole = PipelineRef("default", "p")
+    one = JobRef("default", "p", "j")
+    for text, wanted in (("p", whole), ("pipelines/p", whole), ("p/j", one), (one.name, one)):
+        assert pipeline_or_job(text, "default") == wanted
+    with pytest.raises(click.ClickException, match="p/JOB"):
+        job("p", "default")
+
+
+@pytest.mark.parametrize(
+    ("program", "wanted"),
+    [
+        ("wc", "wc"),
+        ("./My_Tool.py", "my-tool"),
+        ("/usr/bin/python3.11", "python3"),
+        ("7z", "job-7z"),
+        ("", "job"),
+        ("ü", "job"),
+        ("x" * 100, "x" * 40),
+    ],
+)
+def test_a_program_gives_its_name(program: str, wanted: str) -> None:
+    assert id_of(program) == wanted
+
+
+def test_a_command_takes_its_files_along(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "main.py").touch()
+    (folder / "in.txt").touch()
+    (tmp_path / "in.txt").touch()
+    pipeline, entries = single_command(
+        ["wc"], Wishes(folder=folder, stdin=folder / "in.txt", retries=2)
+    )
+    assert pipeline.jobs[0].stdin == "in.txt"
+    assert pipeline.jobs[0].retry.attempts == 3
+    assert [entry.name for entry in entries] == ["in.txt", "main.py"]
+    pipeline, entries = single_command(["wc"], Wishes(folder=folder, stdin=tmp_path / "in.txt"))
+    assert pipeline.jobs[0].stdin == "_in.txt"
+    assert {entry.name for entry in entries} == {"_in.txt", "in.txt", "main.py"}
+    pipeline, entries = single_command(["wc"], Wishes(stdin=tmp_path / "in.txt"))
+    assert [entry.name for entry in entries] == ["in.txt"]
+    with pytest.raises(ShoalError, match="timeout: -1 is not allowed"):
+        single_command(["wc"], Wishes(timeout_seconds=-1))
