@@ -1,0 +1,67 @@
+"""Ours: program, worker, gRPC, worker, program; every record acknowledged and retained."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.kit.board import Board, boards
+from tests.kit.stream_worker import assignment, lane, stream_input, stream_output
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What came through: records, seconds from the first sending to the last arrival, milliseconds."""
+
+    records: int
+    seconds: float
+    wrong: int
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+
+    @property
+    def per_second(self) -> float:
+        """Records a second."""
+        return self.records / self.seconds
+
+
+async def pass_records(
+    count: int, size: int, *, rate: float = 0.0, program: str = "send.py"
+) -> Passed:
+    """Pass records between two boards on this machine."""
+    # A short folder, since Unix sockets lie in it.
+    with tempfile.TemporaryDirectory(prefix="sb", dir="/tmp") as folder:
+        async with boards(Path(folder), 2) as (left, right):
+            return await _between(left, right, count, size, rate, program)
+
+
+async def _between(
+    left: Board, right: Board, count: int, size: int, rate: float, program: str
+) -> Passed:
+    sender = assignment(
+        "send",
+        outputs=[stream_output("out")],
+        lanes=[lane("send.out", "take.in", output=True, epoch=1)],
+    )
+    taker = assignment(
+        "take",
+        inputs=[stream_input("in", "send", "out")],
+        lanes=[lane("send.out", "take.in", output=False, address=left.address, epoch=1)],
+    )
+    timed = ["timed"] if rate else []
+    await right.run(taker, [sys.executable, str(PROGRAMS / "take.py"), *timed])
+    await left.run(
+        sender, [sys.executable, str(PROGRAMS / program), str(count), str(size), str(rate)]
+    )
+    if not await left.conclude(sender.ref) or not await right.conclude(taker.ref):
+        raise RuntimeError(f"a program failed: {left.folder} {right.folder}")
+    start = float(left.printed("send"))
+    told = json.loads(right.printed("take"))
+    if told["records"] != count:
+        raise RuntimeError(f"{told['records']} of {count} records came")
+    return Passed(count, told["end"] - start, told["wrong"], told["p50_ms"], told["p99_ms"])

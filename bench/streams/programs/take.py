@@ -1,0 +1,36 @@
+"""Takes records, checks their order, and prints when the last came and how long each was on its way."""
+
+import json
+import sys
+import time
+
+from shoal import job
+
+TIMED = sys.argv[1:] == ["timed"]
+
+
+@job.stream(codecs={"in": job.RAW})
+def take() -> None:
+    """Take all records; print one JSON object."""
+    expected = 0
+    wrong = 0
+    late = []
+    for record in job.inputs["in"]:
+        if int.from_bytes(record[:8], "little") != expected:
+            wrong += 1
+        if TIMED:
+            late.append(time.monotonic_ns() - int.from_bytes(record[8:16], "little"))
+        expected += 1
+    late.sort()
+    print(
+        json.dumps(
+            {
+                "end": time.monotonic(),
+                "records": expected,
+                "wrong": wrong,
+                "p50_ms": late[len(late) // 2] / 1e6 if late else 0,
+                "p99_ms": late[len(late) * 99 // 100] / 1e6 if late else 0,
+            }
+        ),
+        flush=True,
+    )

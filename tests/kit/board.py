@@ -1,0 +1,237 @@
+"""A board without its agent: a real keeper, a real stream worker, and real programs between them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+import grpc.aio
+
+import shoal.job
+from edge_agent.keeper.client import KeeperClient, StartRequest, ensure_keeper
+from edge_agent.keeper.launch import Port
+from edge_agent.keeper.record import ProcessRecord
+from shoal import wire
+from shoal.spec import Job, PortAttachment, PortBinding
+from shoal.v1 import session_service_pb2 as session
+from shoal.v1.streams_service_pb2 import (
+    AttachRequest,
+    AttemptStreams,
+    ConcludeRequest,
+    DetachRequest,
+    UpdateLanesRequest,
+    WatchAttemptsRequest,
+    WatchAttemptsResponse,
+)
+from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceStub
+
+SDK_PATH = str(Path(cast("str", shoal.job.__file__)).parents[2])
+WORKER = "stream-worker"
+
+
+class Board:
+    """One node's keeper and stream worker, while it is entered as a context.
+
+    Args:
+        folder: of the node; short, since Unix sockets lie in it.
+        arguments: further ones of the stream worker.
+    """
+
+    def __init__(self, folder: Path, *, arguments: Sequence[str] = ()) -> None:
+        self.folder = folder
+        self.address = ""
+        self.attempts: dict[str, AttemptStreams] = {}
+        self.ended: dict[str, ProcessRecord] = {}
+        self.changed = asyncio.Condition()
+        self._arguments = arguments
+        self._keeper_path = folder / "k.sock"
+        self._worker_path = folder / "w.sock"
+        self._stack = contextlib.AsyncExitStack()
+        self._keeper: KeeperClient | None = None
+        self._stub: StreamWorkerServiceStub | None = None
+
+    async def __aenter__(self) -> Board:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        await ensure_keeper(self._keeper_path, self.folder / "keeper.log")
+        self._keeper = await self._stack.enter_async_context(KeeperClient(self._keeper_path))
+        await self._keeper.watch()
+        await self.start_worker()
+        tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
+        for watching in (tasks.create_task(self._exits()), tasks.create_task(self._news())):
+            self._stack.callback(watching.cancel)
+        async with asyncio.timeout(30), self.changed:
+            await self.changed.wait_for(lambda: self.address)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        with contextlib.suppress(Exception):
+            await self.keeper.shutdown()
+        await self._stack.aclose()
+
+    @property
+    def keeper(self) -> KeeperClient:
+        """The keeper, as the agent talks to it."""
+        assert self._keeper is not None
+        return self._keeper
+
+    @property
+    def stub(self) -> StreamWorkerServiceStub:
+        """The stream worker, as the agent talks to it."""
+        assert self._stub is not None
+        return self._stub
+
+    async def start_worker(self) -> int:
+        """Start the stream worker and return its process id."""
+        log = self.folder / "worker.log"
+        return await self.keeper.spawn(
+            StartRequest(
+                attempt=WORKER,
+                argv=[
+                    sys.executable, "-m", "services.streams.worker",
+                    "--socket", str(self._worker_path), "--listen", "127.0.0.1:0",
+                    *self._arguments,
+                ],
+                env=dict(os.environ),
+                cwd=Path.cwd(),
+                stdout=log,
+                stderr=log,
+            )
+        )  # fmt: skip
+
+    async def run(
+        self,
+        assignment: session.Assignment,
+        argv: Sequence[str],
+        variables: Mapping[str, str] | None = None,
+    ) -> int:
+        """Start the program of an attempt, attach its ports, and return its process id."""
+        job = wire.decode_job_spec(assignment.job)
+        name = assignment.ref.attempt
+        folder = self.folder / f"{job.name}.{assignment.ref.epoch}"
+        (folder / "results").mkdir(parents=True, exist_ok=True)
+        ports, described = _ports(job)
+        pid = await self.keeper.start(
+            StartRequest(
+                attempt=name,
+                argv=argv,
+                env={
+                    "PATH": os.environ["PATH"],
+                    "PYTHONPATH": SDK_PATH,
+                    "PYTHONUNBUFFERED": "1",
+                    "SHOAL_NAMESPACE": assignment.ref.namespace,
+                    "SHOAL_PIPELINE": "p",
+                    "SHOAL_JOB": job.name,
+                    "SHOAL_REPLICA": str(assignment.replica),
+                    "SHOAL_REPLICAS": str(assignment.replicas),
+                    "SHOAL_ATTEMPT": str(assignment.ref.epoch),
+                    "SHOAL_EPOCH": str(assignment.ref.epoch),
+                    "SHOAL_NAME": name,
+                    "SHOAL_RECOVERY": job.recovery.value,
+                    "SHOAL_RESULTS": str(folder / "results"),
+                    "SHOAL_PORTS": json.dumps(described),
+                    **(variables or {}),
+                },
+                cwd=folder,
+                stdout=folder / "stdout",
+                stderr=folder / "stderr",
+                ports=ports,
+            )
+        )
+        await self.stub.Attach(
+            AttachRequest(
+                assignment=assignment,
+                spool_path=str(folder / "spool"),
+                keeper_path=str(self._keeper_path),
+                keeper_id=name,
+            ),
+            timeout=20,
+        )
+        return pid
+
+    async def conclude(self, ref: session.AttemptRef, *, succeeded: bool | None = None) -> bool:
+        """Wait for the end of a program, tell the worker, and return whether it ended well."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: ref.attempt in self.ended)
+        well = self.ended[ref.attempt].exit_code == 0 if succeeded is None else succeeded
+        await self.stub.Conclude(ConcludeRequest(ref=ref, succeeded=well), timeout=20)
+        return well
+
+    async def update(self, ref: session.AttemptRef, lanes: Sequence[session.Lane]) -> None:
+        """Tell the worker where the peers of an attempt are now."""
+        await self.stub.UpdateLanes(UpdateLanesRequest(ref=ref, lanes=lanes), timeout=20)
+
+    async def forget(self, ref: session.AttemptRef) -> None:
+        """Let go of an attempt."""
+        await self.stub.Detach(DetachRequest(ref=ref), timeout=20)
+        await self.keeper.forget(ref.attempt)
+
+    def printed(self, job: str, epoch: int = 1) -> str:
+        """What a program printed; what it complained of raises."""
+        folder = self.folder / f"{job}.{epoch}"
+        complaints = (folder / "stderr").read_text()
+        assert not complaints, complaints
+        return (folder / "stdout").read_text()
+
+    async def _exits(self) -> None:
+        async for record in self.keeper.exits():
+            async with self.changed:
+                self.ended[record.attempt] = record
+                self.changed.notify_all()
+
+    async def _news(self) -> None:
+        while True:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                async with grpc.aio.insecure_channel(f"unix:{self._worker_path}") as channel:
+                    self._stub = StreamWorkerServiceStub(channel)
+                    call = self._stub.WatchAttempts(WatchAttemptsRequest(), wait_for_ready=True)
+                    while (answer := await call.read()) is not grpc.aio.EOF:
+                        await self._hear(cast("WatchAttemptsResponse", answer))
+            self.address = ""
+            # The next worker on the same socket is waited for by gRPC itself.
+
+    async def _hear(self, news: WatchAttemptsResponse) -> None:
+        async with self.changed:
+            self.address = news.stream_address
+            for attempt in news.attempts:
+                self.attempts[attempt.ref.attempt] = attempt
+            self.changed.notify_all()
+
+
+@contextlib.asynccontextmanager
+async def boards(
+    folder: Path, count: int, *, arguments: Sequence[str] = ()
+) -> AsyncIterator[list[Board]]:
+    """Start boards, and end them with everything on them."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(Board(folder / str(number), arguments=arguments))
+            for number in range(count)
+        ]
+
+
+def _ports(job: Job) -> tuple[list[Port], dict[str, dict[str, dict[str, object]]]]:
+    ports: list[Port] = []
+    described: dict[str, dict[str, dict[str, object]]] = {"inputs": {}, "outputs": {}}
+
+    def add(name: str, direction: str, binding: PortBinding) -> dict[str, object]:
+        fd = 3 + len(ports)
+        if binding.attachment is PortAttachment.STDIO:
+            fd = 0 if direction == "in" else 1
+        ports.append(Port(name, direction, fd))
+        size = f":{binding.record_bytes}" if binding.record_bytes else ""
+        return {"fd": fd, "format": binding.format.value + size}
+
+    for stream in job.streams:
+        described["inputs"][stream.name] = {
+            **add(stream.name, "in", stream.binding),
+            "block_count": stream.block_count,
+        }
+    for output in job.outputs:
+        described["outputs"][output.name] = add(output.name, "out", output.binding)
+    return ports, described
