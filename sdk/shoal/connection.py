@@ -27,6 +27,8 @@ _OPTIONS: list[tuple[str, Any]] = [
     # A dead link is noticed after half a minute at most; people notice sooner and press Ctrl-C.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Since gRPC core 1.60 (grpc/grpc#34647) the wait for an answer is this one, 60 s unless set.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),

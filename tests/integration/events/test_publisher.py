@@ -208,7 +208,7 @@ def states(found: Sequence[aiomqtt.Message]) -> list[object]:
 
 async def test_user_and_password_and_a_refused_topic(tmp_path: Path) -> None:
     passwords = tmp_path / "passwords"
-    subprocess.run(  # noqa: ASYNC221 - it takes milliseconds
+    subprocess.run(
         [program("mosquitto_passwd"), "-b", "-c", str(passwords), "me", "secret"], check=True
     )
     access = tmp_path / "access"
