@@ -1,0 +1,1 @@
+"""API: pipelines and nodes over gRPC, for people and dashboards."""

@@ -1,0 +1,82 @@
+"""Submissions: read one by one, recorded together, answered in order."""
+
+from collections.abc import Sequence
+
+import grpc
+
+from control.api.request import DEFAULT_NAMESPACE
+from control.errors import ControlError
+from control.plane import ControlPlane
+from control.refusal import refusal
+from control.views import Refused, Submission, SubmitResult
+from services.runtime.rpc import RpcError, rpc_error
+from shoal import wire
+from shoal.v1 import pipelines_service_pb2 as v1
+
+Outcome = v1.SubmitPipelineResponse | RpcError
+"""What becomes of one submission."""
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+async def submit(
+    plane: ControlPlane, requests: Sequence[v1.SubmitPipelineRequest]
+) -> Sequence[Outcome]:
+    """Record submissions in one go; one that is refused does not touch the others.
+
+    Raises:
+        ControlError: nothing of it could be recorded.
+    """
+    read = [_read(request) for request in requests]
+    answers = iter(
+        await plane.submit(
+            [submission for submission in read if isinstance(submission, Submission)]
+        )
+    )
+    return [one if isinstance(one, RpcError) else _answer(next(answers)) for one in read]
+
+
+def encode(outcome: Outcome) -> v1.SubmitOutcome:
+    """Write an outcome as one of a batch."""
+    if isinstance(outcome, RpcError):
+        return v1.SubmitOutcome(
+            refusal=v1.Refusal(
+                code=outcome.code.value[0],
+                reason=outcome.reason,
+                message=outcome.message,
+                metadata=outcome.metadata,
+            )
+        )
+    return v1.SubmitOutcome(response=outcome)
+
+
+def refused_all(error: ControlError, count: int) -> Sequence[Outcome]:
+    """Return the outcomes of a batch that could not be recorded."""
+    told = refusal(error)
+    return [told or rpc_error(grpc.StatusCode.INTERNAL, "CONTROL", str(error))] * count
+
+
+def _read(request: v1.SubmitPipelineRequest) -> Submission | RpcError:
+    try:
+        return Submission(
+            request.namespace or DEFAULT_NAMESPACE,
+            request.request_id,
+            wire.decode_pipeline_spec(request.spec, "spec"),
+        )
+    except wire.WireError as error:
+        return rpc_error(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "INVALID_SPEC",
+            str(error),
+            {error.path: error.problem},
+        )
+
+
+def _answer(answer: SubmitResult | Refused) -> Outcome:
+    match answer:
+        case SubmitResult(view, repeated):
+            return v1.SubmitPipelineResponse(
+                pipeline=wire.encode_pipeline(view), repeated_request=repeated
+            )
+        case Refused(code, reason, message, metadata):
+            return rpc_error(_CODES[int(code)], reason, message, metadata)

@@ -1,0 +1,112 @@
+"""What an operator may set for a controller, read once at the root."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.archive.opening import ArchiveAddress, ArchiveUrlError
+from services.archive.opening import parse_url as parse_archive
+from services.archive.s3_store import S3Server
+from services.events.broker_url import BrokerUrlError
+from services.events.broker_url import parse_url as parse_broker
+from shoal.names import InvalidNameError, check_id
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be; the message names it and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerConfig:
+    """Configuration of one controller.
+
+    Attributes:
+        name: name of its gossip member and its client id at the broker, unique in the cluster.
+        state: folder for everything that the controller keeps.
+        grpc: `host:port` of the API.
+        gossip: `host:port` to gossip on; empty for a controller that does not gossip.
+        objects: `host:port` where an archive in a folder is served.
+        advertise: address that others reach this machine under; empty for what is bound, or, for
+            a wildcard, the address that the default route uses.
+        seeds: `host:port` of gossip members to join.
+        gossip_preset: `lan`, `wan` or `local`.
+        archive: address of the archive; empty means the folder `archive` of the state.
+        broker: address of the MQTT broker; empty keeps events in the outbox.
+        sources: S3 server of `s3://` file inputs.
+        lease_seconds: how long an agent's silence is tolerated.
+        heartbeat_seconds: how often an agent speaks at least.
+        url_expires_seconds: how long presigned addresses are good.
+
+    Raises:
+        ConfigError: a setting cannot be.
+    """
+
+    state: Path
+    name: str = "controller"
+    grpc: str = "127.0.0.1:7470"
+    gossip: str = "127.0.0.1:7946"
+    objects: str = "127.0.0.1:7471"
+    advertise: str = ""
+    seeds: tuple[str, ...] = ()
+    gossip_preset: str = "lan"
+    archive: str = ""
+    broker: str = ""
+    sources: S3Server | None = None
+    lease_seconds: float = 6.0
+    heartbeat_seconds: float = 1.0
+    url_expires_seconds: int = 6 * 3600
+
+    def __post_init__(self) -> None:
+        try:
+            check_id("controller", self.name)
+            parse_archive(self.archive_url)
+            if self.broker:
+                parse_broker(self.broker)
+        except InvalidNameError as error:
+            raise ConfigError(f"{error}; set it with --name") from None
+        except (ArchiveUrlError, BrokerUrlError) as error:
+            raise ConfigError(str(error)) from None
+        for option, address in (
+            ("--grpc", self.grpc),
+            ("--gossip", self.gossip),
+            ("--objects", self.objects),
+        ):
+            if address:
+                host_port(option, address)
+        for seed in self.seeds:
+            host_port("--join", seed)
+        if not 0 < self.heartbeat_seconds < self.lease_seconds:
+            raise ConfigError(
+                f"--heartbeat-seconds is {self.heartbeat_seconds:g} and --lease-seconds is "
+                f"{self.lease_seconds:g}: the heartbeat has to be more than 0 and well below the "
+                "lease, a sixth of it is usual"
+            )
+        if not 60 <= self.url_expires_seconds <= 7 * 24 * 3600:
+            raise ConfigError(
+                f"--url-expires-seconds is {self.url_expires_seconds}: choose from a minute to a "
+                "week, which is the most that S3 allows"
+            )
+
+    @property
+    def archive_url(self) -> str:
+        """Address of the archive."""
+        return self.archive or f"file://{self.state.absolute()}/archive"
+
+    @property
+    def archive_address(self) -> ArchiveAddress:
+        """Where the archive is."""
+        return parse_archive(self.archive_url)
+
+
+def host_port(option: str, address: str) -> tuple[str, int]:
+    """Read `host:port` or `[v6]:port`.
+
+    Raises:
+        ConfigError: it is something else; the message names the option.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(
+            f"{option} is {address!r}, which is not an address: write HOST:PORT, as in "
+            "10.0.0.1:7470; port 0 takes any"
+        )
+    return host.removeprefix("[").removesuffix("]"), int(port)

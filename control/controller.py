@@ -1,0 +1,313 @@
+"""A controller: store, archive, control plane, API, gossip and outbox in one process."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+
+from control.api.nodes_service import NodesService
+from control.api.pipelines_service import PipelinesService
+from control.api.server import ApiServer
+from control.config import ControllerConfig, host_port
+from control.dispatcher.addresses import Addresses
+from control.dispatcher.service import SessionService
+from control.dispatcher.session import SessionSettings
+from control.errors import StoreFailedError, UnknownPipelineError
+from control.log_folder import LogFolder
+from control.members import GossipMembers
+from control.plane import ControlPlane, PlaneConfig
+from control.publishing import Publishing
+from control.store.sqlite import SqliteStore
+from services.archive.object_store import ArchiveError
+from services.archive.opening import EndpointSettings, OpenArchive, S3Address, open_store
+from services.archive.s3_store import S3Server
+from services.archive.source import S3Sources
+from services.events.broker_url import parse_url as parse_broker
+from services.membership.config import GossipConfig
+from services.membership.endpoint import outward_host
+from services.membership.gossip import Gossip
+from services.runtime.log import fields
+from services.runtime.process import StartRefusedError
+from shoal.names import PipelineRef
+
+LOG = logging.getLogger(__name__)
+
+STOP_GRACE_SECONDS = 0.5
+LEAVE_SECONDS = 1.0
+LOG_CLEANING_SECONDS = 3600.0
+_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerProcess:
+    """What a controller takes from the world around it.
+
+    Attributes:
+        clock: seconds on a monotonic clock.
+        wall: seconds since 1970.
+        rng: chance for backoffs and gossip.
+        token: a random string of so many hex digits.
+    """
+
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    rng: Random
+    token: Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerAddresses:
+    """Where a controller listens, each `host:port`; empty for what it does not serve."""
+
+    grpc: str
+    gossip: str
+    objects: str
+    archive: str
+
+    def as_json(self) -> Mapping[str, str]:
+        """The addresses for the ready file."""
+        return {
+            "grpc": self.grpc,
+            "gossip": self.gossip,
+            "objects": self.objects,
+            "archive": self.archive,
+        }
+
+
+class Controller:
+    """Everything that a controller is, for as long as `run` runs.
+
+    Args:
+        config: what the operator set.
+        process: the world around it.
+        ready: is told the addresses once they are served.
+    """
+
+    def __init__(
+        self,
+        config: ControllerConfig,
+        process: ControllerProcess,
+        ready: Callable[[ControllerAddresses], None],
+    ) -> None:
+        self._config = config
+        self._process = process
+        self._ready = ready
+
+    async def run(self) -> None:
+        """Serve until cancelled.
+
+        Raises:
+            StartRefusedError: an address cannot be had, or the store or the archive not opened.
+        """
+        config, process = self._config, self._process
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                await asyncio.to_thread(config.state.mkdir, parents=True, exist_ok=True)
+                store = await stack.enter_async_context(SqliteStore(config.state / "controller.db"))
+                archive = await stack.enter_async_context(self._open_archive())
+                sources = await stack.enter_async_context(S3Sources(self._source_server()))
+                plane = await stack.enter_async_context(self._plane(store))
+                server = ApiServer(config.grpc)
+                stack.push_async_callback(server.stop, 0)
+                gossip = await stack.enter_async_context(self._gossip(server))
+            except (OSError, StoreFailedError, ArchiveError) as error:
+                raise StartRefusedError(f"the controller cannot start: {error}") from error
+            logs = LogFolder(config.state / "logs", clock=process.clock)
+            publishing = self._publishing(store, archive, plane)
+            members = GossipMembers(gossip, clock=process.clock, wall=self._now)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(plane.run())
+                tasks.create_task(publishing.run())
+                tasks.create_task(_clean_logs(logs, plane))
+                if gossip is not None:
+                    tasks.create_task(gossip.run())
+                    tasks.create_task(members.tell(plane))
+                await server.start(
+                    PipelinesService(
+                        plane,
+                        archive.store,
+                        logs,
+                        publishing,
+                        url_expires_seconds=config.url_expires_seconds,
+                    ),
+                    NodesService(plane, members),
+                    self._session_service(plane, archive, sources, logs),
+                )
+                self._announce(server, archive, gossip)
+                try:
+                    await asyncio.Event().wait()  # until somebody stops us, or a task fails
+                finally:
+                    await server.stop(STOP_GRACE_SECONDS)
+                    if gossip is not None:
+                        await gossip.leave(LEAVE_SECONDS)
+
+    def _open_archive(self) -> contextlib.AbstractAsyncContextManager[OpenArchive]:
+        config, process = self._config, self._process
+        host, port = host_port("--objects", config.objects)
+        settings = EndpointSettings(
+            host,
+            port,
+            _secret(config.state / "objects.key", process.token),
+            self._public_host(host),
+        )
+        return open_store(
+            config.archive_url,
+            settings,
+            wall=process.wall,
+            clock=process.clock,
+            new_id=lambda: process.token(16),
+        )
+
+    def _source_server(self) -> S3Server:
+        """Where `s3://` inputs are: what was configured, else where the archive is."""
+        if self._config.sources is not None:
+            return self._config.sources
+        address = self._config.archive_address
+        return address.server if isinstance(address, S3Address) else S3Server()
+
+    def _plane(self, store: SqliteStore) -> ControlPlane:
+        return ControlPlane(
+            store=store,
+            config=PlaneConfig(
+                lease_seconds=self._config.lease_seconds,
+                heartbeat_seconds=self._config.heartbeat_seconds,
+            ),
+            clock=self._process.clock,
+            wall=self._now,
+            ids=self._process.token,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _gossip(self, server: ApiServer) -> AsyncIterator[Gossip | None]:
+        config = self._config
+        if not config.gossip:
+            yield None
+            return
+        host, port = host_port("--gossip", config.gossip)
+        async with Gossip(
+            GossipConfig(
+                name=config.name,
+                bind_host=host,
+                bind_port=port,
+                advertise=config.advertise,
+                tags={"role": "controller", "grpc": self._public_address(server.address)},
+                preset=config.gossip_preset,
+                seeds=config.seeds,
+            ),
+            clock=self._process.clock,
+            wall=self._process.wall,
+            rng=self._process.rng,
+        ) as gossip:
+            yield gossip
+
+    def _publishing(
+        self, store: SqliteStore, archive: OpenArchive, plane: ControlPlane
+    ) -> Publishing:
+        config = self._config
+        return Publishing(
+            store,
+            archive.store,
+            plane.outbox_grown,
+            broker=parse_broker(config.broker) if config.broker else None,
+            client_id=f"shoal-{config.name}",
+            clock=self._process.clock,
+            wall=self._now,
+            chance=self._process.rng.random,
+        )
+
+    def _session_service(
+        self, plane: ControlPlane, archive: OpenArchive, sources: S3Sources, logs: LogFolder
+    ) -> SessionService:
+        config, process = self._config, self._process
+        return SessionService(
+            plane=plane,
+            logs=logs,
+            addresses=Addresses(archive.store, sources, expires_seconds=config.url_expires_seconds),
+            settings=SessionSettings(
+                controller_id=f"{config.name}-{process.token(8)}",
+                lease_seconds=config.lease_seconds,
+                heartbeat_seconds=config.heartbeat_seconds,
+            ),
+            clock=process.clock,
+            new_id=lambda: process.token(16),
+        )
+
+    def _announce(self, server: ApiServer, archive: OpenArchive, gossip: Gossip | None) -> None:
+        found = ControllerAddresses(
+            grpc=server.address,
+            gossip="{}:{}".format(*gossip.address) if gossip is not None else "",
+            objects=archive.endpoint,
+            archive=self._config.archive_url.partition("?")[0],
+        )
+        LOG.info("controller ready", extra=fields(**found.as_json()))
+        self._ready(found)
+
+    def _public_host(self, host: str) -> str:
+        if self._config.advertise:
+            return self._config.advertise
+        try:
+            return outward_host(host)
+        except ValueError:  # a name, and no address: others resolve it themselves
+            return host
+
+    def _public_address(self, address: str) -> str:
+        host, port = host_port("--grpc", address)
+        public = self._public_host(host)
+        return f"[{public}]:{port}" if ":" in public else f"{public}:{port}"
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._process.wall(), UTC)
+
+
+async def _clean_logs(logs: LogFolder, plane: ControlPlane) -> None:
+    """Remove the logs of pipelines that are not remembered any more, now and every hour."""
+
+    def known(ref: PipelineRef) -> bool:
+        try:
+            plane.pipeline(ref)
+        except UnknownPipelineError:
+            return False
+        return True
+
+    while True:
+        try:
+            if count := await logs.keep_only(known):
+                LOG.info("logs of forgotten pipelines removed", extra=fields(pipelines=count))
+        except OSError as error:
+            LOG.warning("logs not cleaned", extra=fields(why=error))
+        await asyncio.sleep(LOG_CLEANING_SECONDS)
+
+
+def _secret(path: Path, token: Callable[[int], str]) -> bytes:
+    """Return the key of presigned addresses; made once, so that they outlive a restart."""
+    try:
+        if path.stat().st_size >= _SECRET_BYTES:
+            return path.read_bytes()
+    except FileNotFoundError:
+        pass
+    secret = token(2 * _SECRET_BYTES).encode()
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR
+    )
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secret)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return secret
+
+
+def write_ready_file(path: Path, addresses: ControllerAddresses) -> None:
+    """Write the addresses as JSON, all at once: whoever finds the file finds it whole."""
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.write_text(json.dumps(addresses.as_json()) + "\n", encoding="utf-8")
+    temporary.replace(path)

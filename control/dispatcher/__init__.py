@@ -1,0 +1,1 @@
+"""Dispatcher: one bidirectional session for each agent."""

@@ -1,0 +1,182 @@
+"""The messages of a session between our values and the contract; nothing of an agent is trusted."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from control.desired import Assignment, Goal, Lane
+from control.observed import AgentHello, Observation, Progress
+from services.archive.object_store import PresignedPut
+from shoal import wire
+from shoal.names import AttemptRef, check_id
+from shoal.v1 import session_service_pb2 as v1
+
+ATTEMPTS_MAX = 10_000
+BUNDLES_MAX = 100_000
+
+_GOALS: Mapping[Goal, v1.Goal.ValueType] = {
+    Goal.RUN: v1.GOAL_RUN,
+    Goal.STOP: v1.GOAL_STOP,
+}
+
+
+def decode_hello(message: v1.Hello) -> AgentHello:
+    """Read who an agent is.
+
+    Raises:
+        WireError: a field breaks the contract.
+    """
+    if len(message.attempts) > ATTEMPTS_MAX or len(message.bundles) > BUNDLES_MAX:
+        raise wire.WireError(
+            "hello",
+            f"{len(message.attempts)} attempts and {len(message.bundles)} bundles are more than "
+            f"any node has; at most {ATTEMPTS_MAX} and {BUNDLES_MAX} are taken",
+        )
+    try:
+        node = check_id("node", message.node)
+    except ValueError as error:
+        raise wire.WireError("hello.node", str(error)) from None
+    return AgentHello(
+        node=node,
+        agent_id=message.agent_id,
+        capacity=wire.decode_capacity(message.capacity, "hello.capacity"),
+        stream_address=message.stream_address,
+        agent_version=message.agent_version,
+        labels=dict(message.labels),
+        architecture=message.architecture,
+        attempts=tuple(
+            decode_observation(observed, f"hello.attempts[{index}]")
+            for index, observed in enumerate(message.attempts)
+        ),
+        bundles=frozenset(message.bundles),
+        # An agent that does not say otherwise gossips under the name of its node.
+        member_name=message.member_name or node,
+    )
+
+
+def decode_observation(message: v1.AttemptObserved, path: str = "observed") -> Observation:
+    """Read where an attempt stands.
+
+    Raises:
+        WireError: a field breaks the contract.
+    """
+    return Observation(
+        ref=wire.decode_attempt_name(message.attempt, message.namespace, message.epoch, path),
+        state=wire.decode_job_state(message.state, f"{path}.state"),
+        reason=wire.decode_reason(message.reason, f"{path}.reason"),
+        artifacts=tuple(
+            wire.decode_artifact(artifact, f"{path}.artifacts[{index}]")
+            for index, artifact in enumerate(message.artifacts)
+        ),
+        start_time=_time(message, "start_time", path),
+        end_time=_time(message, "end_time", path),
+    )
+
+
+def decode_progress(message: v1.AttemptProgress, path: str = "progress") -> Progress:
+    """Read the counters of an attempt.
+
+    Raises:
+        WireError: a field breaks the contract.
+    """
+    return Progress(
+        ref=wire.decode_attempt_name(message.attempt, message.namespace, message.epoch, path),
+        streams=tuple(
+            wire.decode_stream_counters(counters, f"{path}.streams[{index}]")
+            for index, counters in enumerate(message.streams)
+        ),
+        text=message.progress,
+    )
+
+
+def encode_assignment(
+    assignment: Assignment, bundle_url: str, file_urls: Mapping[str, str]
+) -> v1.Assignment:
+    """Write an attempt that should exist, with the addresses of what it needs."""
+    return v1.Assignment(
+        ref=wire.encode_attempt_ref(assignment.ref),
+        job=wire.encode_job_spec(assignment.job),
+        replica=assignment.replica,
+        replicas=assignment.replicas,
+        bundle_digest=assignment.bundle_digest,
+        bundle_url=bundle_url,
+        file_urls=dict(file_urls),
+        goal=_GOALS[assignment.goal],
+        lanes=[_encode_lane(lane) for lane in assignment.lanes],
+        replacement=assignment.replacement,
+    )
+
+
+def encode_desired(
+    revision: int,
+    assignments: Sequence[v1.Assignment],
+    removed: Sequence[AttemptRef],
+    *,
+    snapshot: bool,
+) -> v1.ControllerMessage:
+    """Write what should run on a node."""
+    return v1.ControllerMessage(
+        desired=v1.Desired(
+            revision=revision,
+            snapshot=snapshot,
+            assignments=assignments,
+            removed=[wire.encode_attempt_ref(ref) for ref in removed],
+        )
+    )
+
+
+def encode_welcome(
+    controller_id: str, lease_seconds: float, heartbeat_seconds: float
+) -> v1.ControllerMessage:
+    """Write that a session is open."""
+    return v1.ControllerMessage(
+        welcome=v1.Welcome(
+            controller_id=controller_id,
+            lease_seconds=lease_seconds,
+            heartbeat_seconds=heartbeat_seconds,
+        )
+    )
+
+
+def encode_grants(
+    ref: AttemptRef, grants: Sequence[tuple[str, str, PresignedPut]]
+) -> v1.ControllerMessage:
+    """Write where artifacts may be stored: path, key and address each."""
+    return v1.ControllerMessage(
+        uploads_granted=v1.UploadsGranted(
+            ref=wire.encode_attempt_ref(ref),
+            grants=[
+                v1.UploadGrant(path=path, key=key, url=put.url, headers=dict(put.headers))
+                for path, key, put in grants
+            ],
+        )
+    )
+
+
+def encode_refused(ref: v1.AttemptRef | None, reason: str, message: str) -> v1.ControllerMessage:
+    """Write that a message of the agent was refused."""
+    return v1.ControllerMessage(refused=v1.MessageRefused(ref=ref, reason=reason, message=message))
+
+
+def _encode_lane(lane: Lane) -> v1.Lane:
+    return v1.Lane(
+        id=lane.id,
+        output=lane.output,
+        port=lane.port,
+        peer_job=lane.peer_job,
+        peer_port=lane.peer_port,
+        peer_replica=lane.peer_replica,
+        peer_replicas=lane.peer_replicas,
+        distribute=wire.encode_distribute(lane.distribute),
+        peer=v1.LanePeer(
+            address=lane.peer.address,
+            attempt=lane.peer.attempt.name if lane.peer.attempt else "",
+            epoch=lane.peer.epoch,
+            done=lane.peer.done,
+        ),
+    )
+
+
+def _time(message: v1.AttemptObserved, field: str, path: str) -> datetime | None:
+    stamp = message.start_time if field == "start_time" else message.end_time
+    has = message.HasField("start_time" if field == "start_time" else "end_time")
+    return wire.decode_time(stamp, f"{path}.{field}") if has else None

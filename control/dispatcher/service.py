@@ -1,0 +1,59 @@
+"""Takes agents' streams and gives each a session of its own."""
+# ruff: noqa: N802, ARG002 - names and arguments are the contract's
+
+from collections.abc import AsyncIterator, Callable
+
+from control.dispatcher.addresses import Addresses
+from control.dispatcher.session import Context, Session, SessionSettings
+from control.log_folder import LogFolder
+from control.plane import ControlPlane
+from control.refusal import refusing
+from shoal.v1 import session_service_pb2 as v1
+from shoal.v1 import session_service_pb2_grpc as v1_grpc
+
+
+class SessionService(v1_grpc.SessionServiceServicer):
+    """Serves agents.
+
+    Args:
+        plane: records what agents say, and knows what should run.
+        logs: where logs go.
+        addresses: presigns.
+        settings: what agents are told.
+        clock: seconds on a monotonic clock.
+        new_id: tells sessions apart.
+    """
+
+    def __init__(
+        self,
+        *,
+        plane: ControlPlane,
+        logs: LogFolder,
+        addresses: Addresses,
+        settings: SessionSettings,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._plane = plane
+        self._logs = logs
+        self._addresses = addresses
+        self._settings = settings
+        self._clock = clock
+        self._new_id = new_id
+
+    # gRPC takes a coroutine that writes as well as a generator; the stubs know the generator only.
+    async def Connect(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, request_iterator: AsyncIterator[v1.ConnectRequest], context: Context
+    ) -> None:
+        """Serve one agent until its stream ends."""
+        session = Session(
+            context,
+            self._new_id(),
+            plane=self._plane,
+            logs=self._logs,
+            addresses=self._addresses,
+            settings=self._settings,
+            clock=self._clock,
+        )
+        with refusing():
+            await session.run()

@@ -1,0 +1,371 @@
+"""One session: the stream of one agent, from its Hello to its end."""
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from control.desired import DesiredUpdate
+from control.dispatcher import messages
+from control.dispatcher.addresses import Addresses
+from control.errors import ControlError
+from control.log_folder import LogFolder, LogPiece
+from control.object_key import wrong_key
+from control.observed import AgentHello, Fenced, Observation
+from control.plane import ControlPlane
+from control.refusal import invalid
+from services.archive.key import InvalidKeyError
+from services.archive.object_store import ArchiveError
+from services.runtime.log import CountedLog, fields
+from services.runtime.rpc import rpc_error
+from shoal import wire
+from shoal.model import JobState
+from shoal.names import AttemptRef
+from shoal.v1 import session_service_pb2 as v1
+
+LOG = logging.getLogger(__name__)
+
+REQUESTS_WAITING = 64
+MESSAGES_WAITING = 256
+MESSAGES_TOGETHER = 64
+ATTEMPTS_REMEMBERED = 10_000
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """What agents are told, and how long they may take to introduce themselves; in seconds."""
+
+    controller_id: str
+    lease_seconds: float
+    heartbeat_seconds: float
+    hello_seconds: float = 10.0
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What several requests say, sorted by what is to be done about it."""
+
+    through: int
+    observations: list[Observation]
+    pieces: list[LogPiece]
+    uploads: list[v1.UploadsWanted]
+    refused: list[v1.ControllerMessage]
+
+
+class Session:
+    """The stream of one agent; `run` it once.
+
+    One task reads for as long as the stream lives, one writes, one follows the desired state, and
+    this one takes what was read, in batches: it is acknowledged when it is committed.
+
+    Args:
+        context: the stream.
+        session_id: tells sessions of one node apart.
+        plane: records what the agent says, and knows what should run.
+        logs: where logs go.
+        addresses: presigns.
+        settings: what agents are told.
+        clock: seconds on a monotonic clock.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        session_id: str,
+        *,
+        plane: ControlPlane,
+        logs: LogFolder,
+        addresses: Addresses,
+        settings: SessionSettings,
+        clock: Callable[[], float],
+    ) -> None:
+        self._context = context
+        self._id = session_id
+        self._plane = plane
+        self._logs = logs
+        self._addresses = addresses
+        self._settings = settings
+        self._refused = CountedLog(LOG, clock)
+        self._node = ""
+        self._incoming: asyncio.Queue[v1.ConnectRequest | None] = asyncio.Queue(REQUESTS_WAITING)
+        # None only says that there is something new to acknowledge.
+        self._outgoing: asyncio.Queue[v1.ControllerMessage | None] = asyncio.Queue(MESSAGES_WAITING)
+        self._acknowledged = 0
+        # Logs name their attempt without its namespace; this finds it.
+        self._attempts: OrderedDict[tuple[str, int], AttemptRef] = OrderedDict()
+
+    async def run(self) -> None:
+        """Serve the agent until it ends the stream.
+
+        Raises:
+            RpcError: the agent breaks the contract.
+            ControlError: the session is over, or could not be recorded.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                reading = tasks.create_task(self._read_all())
+                request, hello = await self._hello(reading)
+                fenced = await self._open(hello)
+                desired = self._plane.desired(self._node, self._id)
+                async with contextlib.aclosing(desired) as updates:
+                    await self._say(
+                        messages.encode_welcome(
+                            self._settings.controller_id,
+                            self._settings.lease_seconds,
+                            self._settings.heartbeat_seconds,
+                        )
+                    )
+                    await self._say_desired(await anext(updates))
+                    writing = tasks.create_task(self._write_all())
+                    following = tasks.create_task(self._follow(updates))
+                    for one in fenced:
+                        await self._say_fenced(one)
+                    await self._take(self._sorted([request]))
+                    await self._process_all()
+                    following.cancel()
+                    writing.cancel()
+        finally:
+            if self._node:
+                LOG.info("session over", extra=fields(node=self._node, session=self._id))
+                with contextlib.suppress(ControlError):
+                    await self._plane.close_session(self._node, self._id)
+
+    # ---- reading --------------------------------------------------------------------------------
+
+    async def _read_all(self) -> None:
+        expected = 1
+        while (request := await self._context.read()) is not grpc.aio.EOF:
+            if request.sequence != expected:
+                raise invalid(
+                    "SEQUENCE",
+                    f"message {request.sequence} came where {expected} was expected: dial again",
+                    field="sequence",
+                )
+            expected += 1
+            if self._node:
+                # At once: a lease must not wait for a commit.
+                self._plane.heartbeat(self._node, self._id)
+            await self._incoming.put(request)
+        await self._incoming.put(None)
+
+    async def _hello(self, reading: asyncio.Task[None]) -> tuple[v1.ConnectRequest, AgentHello]:
+        """Wait for the first message; a deadline around the read itself would end the stream."""
+        getting = asyncio.ensure_future(self._incoming.get())
+        try:
+            await asyncio.wait(
+                (getting, reading),
+                timeout=self._settings.hello_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not getting.done():
+                raise rpc_error(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    "NO_HELLO",
+                    f"no Hello within {self._settings.hello_seconds:g} s",
+                )
+            request = await getting
+        finally:
+            getting.cancel()
+        if request is None:
+            raise invalid("NO_HELLO", "the stream ended without a Hello")
+        if not request.messages or request.messages[0].WhichOneof("message") != "hello":
+            raise invalid("NO_HELLO", "the first message has to be Hello", field="messages[0]")
+        return request, messages.decode_hello(request.messages[0].hello)
+
+    async def _open(self, hello: AgentHello) -> Sequence[Fenced]:
+        self._remember(observation.ref for observation in hello.attempts)
+        attempts: list[Observation] = []
+        for observation in hello.attempts:
+            if wrong := _wrong_artifacts(observation):
+                self._refused.warn("artifact refused", node=hello.node, why=wrong)
+            else:
+                attempts.append(observation)
+        fenced = await self._plane.open_session(
+            replace(hello, attempts=tuple(attempts)),
+            self._id,
+        )
+        self._node = hello.node
+        LOG.info(
+            "session open",
+            extra=fields(
+                node=hello.node,
+                session=self._id,
+                agent=hello.agent_id,
+                version=hello.agent_version,
+                attempts=len(hello.attempts),
+            ),
+        )
+        return fenced
+
+    # ---- what the agent says --------------------------------------------------------------------
+
+    async def _process_all(self) -> None:
+        ended = False
+        while not ended:
+            requests: list[v1.ConnectRequest] = []
+            while not requests or (
+                len(requests) < MESSAGES_TOGETHER and not self._incoming.empty()
+            ):
+                request = await self._incoming.get()
+                if request is None:
+                    ended = True
+                    break
+                requests.append(request)
+            if requests:
+                await self._take(self._sorted(requests))
+
+    def _sorted(self, requests: Sequence[v1.ConnectRequest]) -> _Batch:
+        batch = _Batch(requests[-1].sequence, [], [], [], [])
+        for request in requests:
+            for index, message in enumerate(request.messages):
+                try:
+                    self._sort(message, batch, first=request.sequence == 1 and index == 0)
+                except wire.WireError as error:
+                    self._refused.warn("message of an agent refused", node=self._node, why=error)
+                    batch.refused.append(
+                        messages.encode_refused(_ref_of(message), "INVALID_FIELD", str(error))
+                    )
+        return batch
+
+    def _sort(self, message: v1.AgentMessage, batch: _Batch, *, first: bool) -> None:
+        match message.WhichOneof("message"):
+            case "hello":
+                if not first:
+                    raise wire.WireError("hello", "only the first message introduces the agent")
+            case "observed":
+                observation = messages.decode_observation(message.observed)
+                if wrong := _wrong_artifacts(observation):
+                    raise wire.WireError("observed.artifacts", wrong)
+                batch.observations.append(observation)
+            case "log":
+                if (piece := self._piece(message)) is not None:
+                    batch.pieces.append(piece)
+            case "progress":
+                progress = messages.decode_progress(message.progress)
+                self._plane.progress(self._node, self._id, progress)
+            case "uploads_wanted":
+                batch.uploads.append(message.uploads_wanted)
+            case "heartbeat" | None:
+                pass  # was one as it was read; None is what a newer agent may say
+
+    def _piece(self, message: v1.AgentMessage) -> LogPiece | None:
+        chunk = wire.decode_log_chunk(message.log, "log")
+        ref = self._attempts.get((chunk.attempt, chunk.epoch))
+        if ref is None:
+            self._refused.warn(
+                "log of an attempt that is not this node's", node=self._node, name=chunk.attempt
+            )
+            return None
+        return LogPiece(ref, chunk.stream, chunk.offset, chunk.data)
+
+    async def _take(self, batch: _Batch) -> None:
+        """Keep logs, then commit observations: who sees an end finds the last words."""
+        await self._logs.append(batch.pieces)
+        fenced: Sequence[Fenced] = ()
+        if batch.observations:
+            fenced = await self._plane.observe(self._node, self._id, batch.observations)
+        self._acknowledged = batch.through
+        for refused in batch.refused:
+            await self._say(refused)
+        for one in fenced:
+            await self._say_fenced(one)
+        for wanted in batch.uploads:
+            await self._grant(wanted)
+        if self._outgoing.empty():
+            await self._outgoing.put(None)
+
+    async def _grant(self, wanted: v1.UploadsWanted) -> None:
+        try:
+            ref = wire.decode_attempt_ref(wanted.ref, "uploads_wanted.ref")
+            artifacts = [
+                wire.decode_artifact(artifact, f"uploads_wanted.artifacts[{index}]")
+                for index, artifact in enumerate(wanted.artifacts)
+            ]
+            if not self._plane.is_current(self._node, ref):
+                await self._say_fenced(
+                    Fenced(ref, f"{ref.name} of epoch {ref.epoch} does not run on this node")
+                )
+                return
+            grants = [await self._addresses.grant(ref, artifact) for artifact in artifacts]
+        except (wire.WireError, InvalidKeyError) as error:
+            await self._say(messages.encode_refused(wanted.ref, "INVALID_FIELD", str(error)))
+        except ArchiveError as error:
+            await self._say(messages.encode_refused(wanted.ref, "ARCHIVE_UNAVAILABLE", str(error)))
+        else:
+            await self._say(messages.encode_grants(ref, grants))
+
+    # ---- what the agent is told -----------------------------------------------------------------
+
+    async def _follow(self, updates: AsyncIterator[DesiredUpdate]) -> None:
+        async for update in updates:
+            await self._say_desired(update)
+
+    async def _say_desired(self, update: DesiredUpdate) -> None:
+        self._remember(assignment.ref for assignment in update.assignments)
+        assignments = [
+            messages.encode_assignment(
+                assignment,
+                await self._addresses.bundle_url(assignment.bundle_digest),
+                await self._addresses.file_urls(assignment),
+            )
+            for assignment in update.assignments
+        ]
+        await self._say(
+            messages.encode_desired(
+                update.revision, assignments, update.removed, snapshot=update.snapshot
+            )
+        )
+
+    async def _say_fenced(self, fenced: Fenced) -> None:
+        ref = wire.encode_attempt_ref(fenced.ref)
+        await self._say(messages.encode_refused(ref, "FENCED", fenced.message))
+
+    async def _say(self, message: v1.ControllerMessage) -> None:
+        await self._outgoing.put(message)
+
+    async def _write_all(self) -> None:
+        sequence = 0
+        while True:
+            said = [await self._outgoing.get()]
+            while len(said) < MESSAGES_TOGETHER and not self._outgoing.empty():
+                said.append(self._outgoing.get_nowait())
+            sequence += 1
+            await self._context.write(
+                v1.ConnectResponse(
+                    sequence=sequence,
+                    acknowledged=self._acknowledged,
+                    messages=[message for message in said if message is not None],
+                )
+            )
+
+    def _remember(self, refs: Iterable[AttemptRef]) -> None:
+        for ref in refs:
+            self._attempts[ref.name, ref.epoch] = ref
+        while len(self._attempts) > ATTEMPTS_REMEMBERED:
+            self._attempts.popitem(last=False)
+
+
+def _wrong_artifacts(observation: Observation) -> str:
+    """Say what is wrong with the keys of what is about to be committed; empty when nothing is."""
+    if observation.state is not JobState.SUCCEEDED:
+        return ""
+    return wrong_key(observation.ref, observation.artifacts)
+
+
+def _ref_of(message: v1.AgentMessage) -> v1.AttemptRef | None:
+    match message.WhichOneof("message"):
+        case "observed":
+            seen = message.observed
+            return v1.AttemptRef(attempt=seen.attempt, namespace=seen.namespace, epoch=seen.epoch)
+        case "uploads_wanted":
+            return message.uploads_wanted.ref
+        case _:
+            return None

@@ -1,0 +1,221 @@
+"""`shoal controller`: the root of a controller's process; configuration is read here, once."""
+
+import random
+import secrets
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Final
+
+import click
+
+from services.runtime import log
+from services.runtime.process import run
+
+_DEFAULT_STATE: Final = "~/.local/state/shoal/controller"
+
+
+def _read_file(context: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Let a TOML file say what neither a flag nor a variable says."""
+    if path is None:
+        return
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
+        raise click.BadParameter(f"{path} cannot be read: {error}") from error
+    known = {parameter.name for parameter in context.command.params if parameter.name} - {"config"}
+    if unknown := sorted(set(values) - known):
+        raise click.BadParameter(
+            f"{path} sets {', '.join(unknown)}, which is no setting; "
+            f"there are: {', '.join(sorted(known))}"
+        )
+    context.default_map = {**(context.default_map or {}), **values}
+
+
+@click.command(context_settings={"auto_envvar_prefix": "SHOAL_CONTROLLER", "show_default": True})
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    is_eager=True,
+    expose_value=False,
+    callback=_read_file,
+    help="TOML file with the long names below as keys, written with underscores.",
+)
+@click.option(
+    "--name", default="controller", help="Name in gossip and at the broker, unique in the cluster."
+)
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=_DEFAULT_STATE,
+    help="Folder for everything that the controller keeps.",
+)
+@click.option(
+    "--grpc",
+    default="127.0.0.1:7470",
+    metavar="HOST:PORT",
+    help="Where people and agents dial. Nobody is asked who they are yet: keep it in your network.",
+)
+@click.option(
+    "--gossip",
+    default="127.0.0.1:7946",
+    metavar="HOST:PORT",
+    help="Where to gossip, over UDP and TCP; 'off' for not at all.",
+)
+@click.option(
+    "--gossip-preset",
+    type=click.Choice(["lan", "wan", "local"]),
+    default="lan",
+    help="Timing of gossip.",
+)
+@click.option(
+    "--join", multiple=True, metavar="HOST:PORT", help="A gossip member to join; may be repeated."
+)
+@click.option(
+    "--advertise",
+    default="",
+    show_default=False,
+    metavar="HOST",
+    help="Address that others reach this machine under.  [default: that of the default route]",
+)
+@click.option(
+    "--archive",
+    default="",
+    show_default=False,
+    metavar="URL",
+    help="file:///folder or s3://bucket/prefix?endpoint=https://host&region=…; credentials in "
+    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.  [default: the folder archive of --state]",
+)
+@click.option(
+    "--objects",
+    default="127.0.0.1:7471",
+    metavar="HOST:PORT",
+    help="Where agents and people read and write an archive that is a folder.",
+)
+@click.option(
+    "--mqtt",
+    default="",
+    show_default=False,
+    metavar="URL",
+    help="Broker: mqtt://user:password@host:1883 or mqtts://host:8883?ca=/path.  "
+    "[default: none; events are kept]",
+)
+@click.option(
+    "--source-endpoint",
+    default="",
+    show_default=False,
+    metavar="URL",
+    help="S3 server of s3:// file inputs.  [default: that of --archive, else Amazon's]",
+)
+@click.option("--source-region", default="us-east-1", help="Region of --source-endpoint.")
+@click.option(
+    "--lease-seconds",
+    type=float,
+    default=6.0,
+    help="How long an agent may be silent before its jobs run elsewhere.",
+)
+@click.option(
+    "--heartbeat-seconds",
+    type=float,
+    default=None,
+    help="How often an agent speaks at least.  [default: a sixth of the lease]",
+)
+@click.option(
+    "--url-expires-seconds",
+    type=int,
+    default=6 * 3600,
+    help="How long presigned addresses are good.",
+)
+@click.option(
+    "--ready-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="File to write the addresses to as JSON, once they are served.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    default="INFO",
+    help="Lowest level that is logged.",
+)
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", help="Form of log lines."
+)
+def controller(
+    name: str,
+    state: Path,
+    grpc: str,
+    gossip: str,
+    gossip_preset: str,
+    join: tuple[str, ...],
+    advertise: str,
+    archive: str,
+    objects: str,
+    mqtt: str,
+    source_endpoint: str,
+    source_region: str,
+    lease_seconds: float,
+    heartbeat_seconds: float | None,
+    url_expires_seconds: int,
+    ready_file: Path | None,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Run a controller: it takes pipelines, places their jobs on nodes, and remembers.
+
+    Everything that it has acknowledged survives its end, however sudden; agents and their jobs go
+    on meanwhile. SIGTERM ends it in good order.
+
+    Every option can also be set by a variable (SHOAL_CONTROLLER_GRPC, SHOAL_CONTROLLER_JOIN,
+    several values between blanks) or in the file of --config. Flags win over variables, and those
+    over the file.
+
+    \b
+    Examples:
+      shoal controller --grpc 10.0.0.1:7470 --gossip 10.0.0.1:7946 --objects 10.0.0.1:7471
+      shoal controller --archive 's3://shoal/main?endpoint=http://10.0.0.9:9000' --mqtt mqtt://10.0.0.9
+    """  # noqa: D301 - click wants the control character
+    from control.config import ConfigError, ControllerConfig  # noqa: PLC0415 - for a quick --help
+    from services.archive.s3_store import S3Server  # noqa: PLC0415
+
+    log.setup("controller", level=log_level, log_format=log.LogFormat(log_format))
+    try:
+        config = ControllerConfig(
+            name=name,
+            state=state.expanduser().absolute(),
+            grpc=grpc,
+            gossip="" if gossip == "off" else gossip,
+            gossip_preset=gossip_preset,
+            seeds=join,
+            advertise=advertise,
+            archive=archive,
+            objects=objects,
+            broker=mqtt,
+            sources=S3Server(source_endpoint, source_region) if source_endpoint else None,
+            lease_seconds=lease_seconds,
+            heartbeat_seconds=lease_seconds / 6 if heartbeat_seconds is None else heartbeat_seconds,
+            url_expires_seconds=url_expires_seconds,
+        )
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    from control.controller import (  # noqa: PLC0415
+        Controller,
+        ControllerAddresses,
+        ControllerProcess,
+        write_ready_file,
+    )
+
+    def ready(addresses: ControllerAddresses) -> None:
+        words = (f"{key}={value}" for key, value in addresses.as_json().items() if value)
+        click.echo(f"controller ready {' '.join(words)}")
+        if ready_file is not None:
+            write_ready_file(ready_file, addresses)
+
+    process = ControllerProcess(
+        clock=time.monotonic,
+        wall=time.time,
+        rng=random.Random(),
+        token=lambda characters: secrets.token_hex((characters + 1) // 2)[:characters],
+    )
+    sys.exit(run(Controller(config, process, ready).run))

@@ -1,0 +1,37 @@
+"""Where things lie in the archive (docs/architecture.md, sections 5 and 6)."""
+
+from collections.abc import Sequence
+
+from services.archive.key import InvalidKeyError, check_key
+from shoal.model import Artifact
+from shoal.names import AttemptRef
+
+LOG_PATHS = frozenset({"stdout", "stderr"})
+"""Paths of the two outputs of a program among its artifacts."""
+
+
+def bundle_key(digest: str) -> str:
+    """Return the key of a bundle."""
+    return f"bundles/sha256/{digest}"
+
+
+def artifact_key(ref: AttemptRef, path: str) -> str:
+    """Return the key of an artifact: under the prefix that its attempt alone writes.
+
+    Raises:
+        InvalidKeyError: when the path leads elsewhere.
+    """
+    key = f"{ref.prefix}/{path}" if path in LOG_PATHS else f"{ref.prefix}/out/{path}"
+    return check_key(key)
+
+
+def wrong_key(ref: AttemptRef, artifacts: Sequence[Artifact]) -> str:
+    """Say which artifact does not lie where its attempt may write; empty when all do."""
+    for artifact in artifacts:
+        try:
+            expected = artifact_key(ref, artifact.path)
+        except InvalidKeyError as error:
+            return str(error)
+        if artifact.key != expected:
+            return f"artifact {artifact.path!r} is said to lie under {artifact.key!r}"
+    return ""
