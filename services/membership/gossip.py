@@ -54,8 +54,16 @@ from services.membership.message import (
 from services.membership.packet import PacketFormat
 from services.membership.profile import Profile
 from services.membership.refusal import Reason, RefusedError
-from services.membership.serf.effect import EventHeard, SerfEffect
+from services.membership.serf.effect import (
+    EventHeard,
+    KeyringChanged,
+    QueryAnswered,
+    QueryHeard,
+    QueryOver,
+    SerfEffect,
+)
 from services.membership.serf.node import SerfNode
+from services.membership.serf.shell import SerfShell
 from services.membership.stream import StreamFormat
 from services.membership.streams import Streams
 from services.membership.swim import Swim
@@ -112,6 +120,7 @@ class Gossip:
         self._datagrams: socket.socket | None = None
         self._listener: socket.socket | None = None
         self._node: SerfNode | None = None
+        self._serf: SerfShell | None = None
         self._swim: Swim | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._open_streams = 0
@@ -120,7 +129,7 @@ class Gossip:
         self._failed: asyncio.Future[None] | None = None
         self._departed = asyncio.Event()
         self._gossiped = asyncio.Event()
-        self._watches: set[Watch] = set()
+        self._watches: set[Watch[MemberChange]] = set()
         self._joined = False
 
     # ---- life -----------------------------------------------------------------------------------
@@ -147,7 +156,8 @@ class Gossip:
             self._close()
             raise
         if config.serf:
-            self._node = SerfNode(self._swim)
+            self._node = SerfNode(self._swim, config.keyring, self._timing, self._rng)
+            self._serf = SerfShell(self._node, self._clock, self._perform_and_arm)
         self._failed = asyncio.get_running_loop().create_future()
         return self
 
@@ -225,15 +235,26 @@ class Gossip:
         counts["broadcasts_waiting"] = self._machine.queued
         return counts
 
+    @property
+    def serf(self) -> SerfShell:
+        """Serf's layer: events, queries, keys, distances.
+
+        Raises:
+            NotRunningError: It was not entered, or speaks plain memberlist.
+        """
+        if self._serf is None:
+            raise NotRunningError("no Serf layer; enter the gossip, configured with serf=True")
+        return self._serf
+
     def members(self, *, all_states: bool = False) -> Sequence[Member]:
         """List alive and suspect members by name; with `all_states` dead and left ones too."""
         found = self._machine.members(all_states=all_states)
         return sorted(found, key=lambda member: member.name)
 
     @contextlib.asynccontextmanager
-    async def watch(self) -> AsyncIterator[Watch]:
+    async def watch(self) -> AsyncIterator[Watch[MemberChange]]:
         """Iterate over the changes from here on; read `members` inside, for where they start."""
-        watch = Watch(self._config.watch_size)
+        watch: Watch[MemberChange] = Watch(self._config.watch_size)
         self._watches.add(watch)
         try:
             yield watch
@@ -288,6 +309,10 @@ class Gossip:
         self._perform(machine.handle(event, now))
         self._arm()
 
+    def _perform_and_arm(self, effects: Iterable[SerfEffect]) -> None:
+        self._perform(effects)
+        self._arm()
+
     def _tick(self) -> None:
         self._timer = None
         self._timer_at = float("inf")
@@ -303,7 +328,7 @@ class Gossip:
 
     def _arm(self) -> None:
         """Set the timer, unless it goes off early enough already."""
-        deadline = self._machine.deadline()
+        deadline = (self._node or self._machine).deadline()
         if deadline is None or deadline >= self._timer_at or self._tasks is None:
             return
         if self._timer is not None:
@@ -331,8 +356,11 @@ class Gossip:
                     self._tally.add("name_conflicts")
                 case UserReceived():
                     self._tally.add("user_messages")
-                case RoundTripMeasured() | EventHeard():
+                case RoundTripMeasured():
                     pass
+                case EventHeard() | QueryHeard() | QueryAnswered() | QueryOver() | KeyringChanged():
+                    if self._serf is not None:
+                        self._serf.take(effect)
                 case _:
                     assert_never(effect)
 
@@ -348,6 +376,8 @@ class Gossip:
         )
         for watch in self._watches:
             watch.push(change)
+        if self._serf is not None:
+            self._serf.take(change)
 
     # ---- datagrams ------------------------------------------------------------------------------
 
@@ -577,6 +607,8 @@ class Gossip:
     def _close(self) -> None:
         for watch in self._watches:
             watch.end()
+        if self._serf is not None:
+            self._serf.close()
         for opened in (self._datagrams, self._listener):
             if opened is not None:
                 opened.close()

@@ -79,7 +79,6 @@ class Swim:
         rng: The source of chance.
         now: When it starts, in seconds on the clock of all later calls.
         base: Records it starts with, shared between simulated machines.
-        ack_payload: Gives what acknowledgements carry (Serf's coordinate).
     """
 
     __slots__ = (
@@ -109,13 +108,12 @@ class Swim:
         now: float,
         *,
         base: Base = EMPTY_BASE,
-        ack_payload: Callable[[], bytes] = _no_payload,
     ) -> None:
         self._profile = profile
         self._preset = preset = profile.preset
         self._name = profile.name
         self._rng = rng
-        self._ack_payload = ack_payload
+        self._ack_payload: Callable[[], bytes] = _no_payload
         self.belief = Belief(profile, now, base)
         self._prober = Prober(self.belief, preset, rng, lifeguard=profile.lifeguard)
         self._order = ProbeOrder(rng)
@@ -136,6 +134,10 @@ class Swim:
         self._gossip_due = _NEVER
         self._due = _NEVER
         self._plan(now)
+
+    def carry(self, ack_payload: Callable[[], bytes]) -> None:
+        """Let acknowledgements carry what `ack_payload` gives (Serf's coordinate)."""
+        self._ack_payload = ack_payload
 
     # ---- what the shell asks --------------------------------------------------------------------
 

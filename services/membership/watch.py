@@ -1,19 +1,20 @@
-"""Watching members change: bounded, and a watcher that cannot keep up is cut off."""
+"""Watching what happens: bounded, and a watcher that cannot keep up is cut off."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Generic, TypeVar
 
-from services.membership.member import MemberChange
+T = TypeVar("T")
 
 
 class WatchCutOffError(Exception):
     """The watcher fell too far behind; read the members again and watch anew."""
 
 
-class Watch(AsyncIterator[MemberChange]):
-    """The changes since this watch began.
+class Watch(AsyncIterator[T], Generic[T]):
+    """What has happened since this watch began.
 
     Args:
         size: Changes that may wait.
@@ -21,11 +22,11 @@ class Watch(AsyncIterator[MemberChange]):
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._queue: asyncio.Queue[MemberChange | None] = asyncio.Queue(size + 1)
+        self._queue: asyncio.Queue[T | None] = asyncio.Queue(size + 1)
         self._cut = False
         self._over = False
 
-    def push(self, change: MemberChange) -> None:
+    def push(self, change: T) -> None:
         """Hand over a change, or cut the watcher off if too many wait."""
         if self._cut or self._over:
             return
@@ -41,7 +42,7 @@ class Watch(AsyncIterator[MemberChange]):
             self._over = True
             self._queue.put_nowait(None)
 
-    async def __anext__(self) -> MemberChange:
+    async def __anext__(self) -> T:
         """Wait for the next change.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.membership import event as core
-from services.membership.serf.message import UserEvent
+from services.membership.serf.message import Query, UserEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,4 +15,34 @@ class EventHeard:
     event: UserEvent
 
 
-SerfEffect = core.Effect | EventHeard
+@dataclass(frozen=True, slots=True)
+class QueryHeard:
+    """A query asks this member; answer it with `SerfNode.respond` until `until`."""
+
+    query: Query
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueryAnswered:
+    """A member answered a query of ours, or merely acknowledged it."""
+
+    identity: int
+    sender: str
+    payload: bytes
+    ack: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueryOver:
+    """The time of a query of ours is up."""
+
+    identity: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyringChanged:
+    """Another member changed our keys, on an operator's word; keep them for the next start."""
+
+
+SerfEffect = core.Effect | EventHeard | QueryHeard | QueryAnswered | QueryOver | KeyringChanged

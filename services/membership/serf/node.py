@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from services.membership.codec import host_to_octets, octets_to_host
 from services.membership.event import (
     Broadcast,
     Changed,
@@ -17,13 +18,26 @@ from services.membership.event import (
     Dropped,
     Effect,
     Event,
+    RoundTripMeasured,
+    SendPacket,
     UserReceived,
 )
 from services.membership.member import ChangeKind, MemberChange
-from services.membership.message import MemberState
+from services.membership.message import Address, MemberState, User
 from services.membership.refusal import Reason, RefusedError
-from services.membership.serf.effect import EventHeard, SerfEffect
+from services.membership.serf import keys
+from services.membership.serf.coordinate import CoordinateClient, encode_coordinate
+from services.membership.serf.effect import (
+    EventHeard,
+    KeyringChanged,
+    QueryAnswered,
+    QueryHeard,
+    QueryOver,
+    SerfEffect,
+)
 from services.membership.serf.events import EventLog
+from services.membership.serf.filter import encode_filters, passes
+from services.membership.serf.inquiry import OpenQueries, QueryLog
 from services.membership.serf.intents import IntentBook
 from services.membership.serf.lamport import LamportClock
 from services.membership.serf.message import (
@@ -42,8 +56,19 @@ from services.membership.serf.message import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from random import Random
+
+    from services.membership.keyring import Keyring
+    from services.membership.preset import Preset
     from services.membership.swim import Swim
 
+QUERY_BYTES_MAX: Final = 1024
+"""Most bytes of a query, and of an answer."""
+_FLAG_ACK: Final = 1
+_FLAG_NO_BROADCAST: Final = 2
+_ACKS_EAGER: Final = 8
+_ACKS_A_COORDINATE: Final = 4
 EVENT_BYTES_MAX: Final = 512
 """Most bytes of a user event's name and payload together."""
 
@@ -53,12 +78,37 @@ class SerfNode:
 
     Args:
         swim: The membership machine; from here on it is driven through this one.
+        keyring: The cluster's keys, which key queries change.
+        preset: Timing, for how long queries wait.
+        rng: The source of chance.
     """
 
-    __slots__ = ("_clock", "_event_clock", "_events", "_intents", "_query_clock", "swim")
+    __slots__ = (
+        "_acks",
+        "_clock",
+        "_event_clock",
+        "_events",
+        "_intents",
+        "_keyring",
+        "_open",
+        "_preset",
+        "_queries",
+        "_query_clock",
+        "_rng",
+        "coordinates",
+        "swim",
+    )
 
-    def __init__(self, swim: Swim) -> None:
+    def __init__(self, swim: Swim, keyring: Keyring, preset: Preset, rng: Random) -> None:
         self.swim = swim
+        swim.carry(self._ack_payload)
+        self._keyring = keyring
+        self._preset = preset
+        self._rng = rng
+        self.coordinates = CoordinateClient(rng)
+        self._acks = 0
+        self._queries = QueryLog()
+        self._open = OpenQueries()
         self._clock = LamportClock()
         self._event_clock = LamportClock()
         self._query_clock = LamportClock()
@@ -70,7 +120,11 @@ class SerfNode:
 
     def deadline(self) -> float | None:
         """When `tick` is next wanted."""
-        return self.swim.deadline()
+        deadline = self.swim.deadline()
+        over = self._open.deadline()
+        if over is None or deadline is None:
+            return deadline if over is None else over
+        return min(deadline, over)
 
     def handle(self, event: Event, now: float) -> list[SerfEffect]:
         """Take one event."""
@@ -78,7 +132,9 @@ class SerfNode:
 
     def tick(self, now: float) -> list[SerfEffect]:
         """Do what fell due."""
-        return self._absorb(self.swim.tick(now), now)
+        out = self._absorb(self.swim.tick(now), now)
+        out.extend(QueryOver(query.identity) for query in self._open.expire(now))
+        return out
 
     # ---- what the shell asks --------------------------------------------------------------------
 
@@ -119,6 +175,74 @@ class SerfNode:
         self._event_clock.increment()
         self._events.note(event, self._event_clock.time)
         return [EventHeard(event), *self._broadcast(event, now)]
+
+    def send_query(
+        self,
+        name: str,
+        payload: bytes,
+        now: float,
+        *,
+        nodes: Sequence[str] = (),
+        tags: Mapping[str, str] | None = None,
+        request_ack: bool = False,
+        relay_factor: int = 0,
+        timeout_seconds: float = 0.0,
+    ) -> tuple[Query, list[SerfEffect]]:
+        """Ask members; answers come as effects until `QueryOver`.
+
+        Args:
+            name: Of the query.
+            payload: Of the query.
+            now: Seconds.
+            nodes: Ask only these.
+            tags: Ask only members whose tags match these regular expressions.
+            request_ack: Have each member acknowledge at once.
+            relay_factor: Also have answers sent through that many other members.
+            timeout_seconds: How long to collect; by default what gossip needs to reach all.
+
+        Raises:
+            ValueError: It exceeds 1024 bytes, or too many queries are open.
+        """
+        me = self.swim.me
+        timeout = timeout_seconds or self._preset.query_timeout_seconds(
+            len(self.swim.belief.roster)
+        )
+        query = Query(
+            self._query_clock.time,
+            self._rng.randrange(1 << 32),
+            host_to_octets(me.address),
+            me.port,
+            me.name,
+            encode_filters(nodes, tags or {}),
+            _FLAG_ACK if request_ack else 0,
+            relay_factor,
+            timeout,
+            name,
+            payload,
+        )
+        size = len(encode_serf(query))
+        if size > QUERY_BYTES_MAX:
+            raise ValueError(f"query {name!r} needs {size} bytes; use at most {QUERY_BYTES_MAX}")
+        self._open.add(query, now + timeout)
+        self._query_clock.increment()
+        out = self._broadcast(query, now)
+        self._asked(query, now, out)
+        return query, out
+
+    def respond(self, query: Query, payload: bytes) -> list[SerfEffect]:
+        """Answer a query that was heard.
+
+        Raises:
+            ValueError: The answer exceeds 1024 bytes.
+        """
+        me = self.swim.me
+        response = QueryResponse(query.time, query.identity, me.name, 0, payload)
+        size = len(encode_serf(response))
+        if size > QUERY_BYTES_MAX:
+            raise ValueError(
+                f"answer to query {query.name!r} needs {size} bytes; use at most {QUERY_BYTES_MAX}"
+            )
+        return self._answer(query, response)
 
     def user_state(self) -> bytes:
         """Serf's part of a push/pull exchange."""
@@ -176,6 +300,9 @@ class SerfNode:
             elif isinstance(effect, Changed):
                 out.append(effect)
                 self._changed(effect.change, now, out)
+            elif isinstance(effect, RoundTripMeasured):
+                self.coordinates.observe(effect.member.name, effect.payload, effect.seconds)
+                out.append(effect)
             else:
                 out.append(effect)
         return out
@@ -186,6 +313,7 @@ class SerfNode:
             self._intents.known(name)
         elif change.kind is ChangeKind.REAPED:
             self._intents.forget(name)
+            self.coordinates.forget(name)
         elif change.kind is ChangeKind.DIED and name in self._intents.leaving:
             # It had said that it would go; only its last word was lost.
             out.extend(self.handle(DeclareLeft(name), now))
@@ -208,8 +336,13 @@ class SerfNode:
             case UserEvent():
                 if self._event(message, out):
                     out.extend(self._broadcast(message, now))
-            case Query() | QueryResponse() | Relayed():
-                pass
+            case Query():
+                self._query_clock.witness(message.time)
+                self._asked(message, now, out)
+            case QueryResponse():
+                self._answered(message, out)
+            case Relayed():
+                self._relay(message, out)
             case None:
                 detail = f"Serf message type {payload[0]}"
                 out.append(Dropped(Reason.UNKNOWN_TYPE, detail))
@@ -237,6 +370,83 @@ class SerfNode:
             return False
         out.append(EventHeard(event))
         return True
+
+    def _asked(self, query: Query, now: float, out: list[SerfEffect]) -> None:
+        """Take a query: pass it on, and answer it if it asks us."""
+        if not self._queries.note(query, self._query_clock.time):
+            return
+        me = self.swim.me
+        if query.source != me.name and not query.flags & _FLAG_NO_BROADCAST:
+            out.extend(self._broadcast(query, now))
+        try:
+            if not passes(query.filters, me.name, me.tags):
+                return
+        except RefusedError as error:
+            out.append(Dropped(error.reason, error.detail))
+            return
+        if query.flags & _FLAG_ACK:
+            ack = QueryResponse(query.time, query.identity, me.name, _FLAG_ACK, b"")
+            out.extend(self._answer(query, ack))
+        if not query.name.startswith(keys.PREFIX):
+            out.append(QueryHeard(query, now + query.timeout_seconds))
+            return
+        answer = keys.answer_key_query(self._keyring, query.name, query.payload)
+        if answer is not None:
+            out.extend(self.respond(query, keys.encode_key_answer(answer)))
+            if answer.ok and query.name != keys.LIST:
+                out.append(KeyringChanged())
+
+    def _answer(self, query: Query, response: QueryResponse) -> list[SerfEffect]:
+        """Send a response straight to who asked, and through others if it wants that."""
+        me = self.swim.me
+        if query.source == me.name:
+            out: list[SerfEffect] = []
+            self._answered(response, out)
+            return out
+        payload = encode_serf(response)
+        host = octets_to_host(query.host)
+        if not host or not query.port:
+            return [Dropped(Reason.MALFORMED, f"query {query.name!r} has no address to answer")]
+        sent: list[SerfEffect] = [SendPacket(Address(host, query.port), (User(payload),))]
+        if query.relay_factor:
+            relayed = encode_serf(Relayed(query.host, query.port, query.source, payload))
+            helpers = self.swim.belief.roster.draw(
+                self._rng, query.relay_factor, (me.name, query.source), 0.0
+            )
+            sent.extend(SendPacket(helper.endpoint, (User(relayed),)) for helper in helpers)
+        return sent
+
+    def _answered(self, response: QueryResponse, out: list[SerfEffect]) -> None:
+        opened = self._open.find(response.time, response.identity)
+        if opened is None:
+            return
+        ack = bool(response.flags & _FLAG_ACK)
+        # Relayed answers come more than once.
+        seen = opened.acked if ack else opened.answered
+        if response.sender in seen:
+            return
+        seen.add(response.sender)
+        out.append(QueryAnswered(response.identity, response.sender, response.payload, ack))
+
+    def _relay(self, message: Relayed, out: list[SerfEffect]) -> None:
+        try:
+            host = octets_to_host(message.host)
+        except RefusedError as error:
+            out.append(Dropped(error.reason, error.detail))
+            return
+        if host and message.port:
+            out.append(SendPacket(Address(host, message.port), (User(message.message),)))
+
+    def _ack_payload(self) -> bytes:
+        """Our coordinate, on every fourth acknowledgement.
+
+        130 bytes on each would be most of what an idle member sends. The first few all carry it,
+        so that newcomers find their place.
+        """
+        self._acks += 1
+        if self._acks > _ACKS_EAGER and self._acks % _ACKS_A_COORDINATE:
+            return b""
+        return encode_coordinate(self.coordinates.own)
 
     def _broadcast(self, message: SerfMessage, now: float) -> list[SerfEffect]:
         return self.handle(Broadcast(_key(message), encode_serf(message)), now)

@@ -1,0 +1,78 @@
+"""Queries: each heard once, ours collected until their time is up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.membership.serf.message import Query
+
+_OPEN_MAX: Final = 256
+
+
+class QueryLog:
+    """The queries of the recent past, by Lamport time and id.
+
+    Args:
+        slots: Lamport times remembered; older queries are not accepted any more.
+    """
+
+    __slots__ = ("_seen", "_slots")
+
+    def __init__(self, slots: int = 512) -> None:
+        self._slots = slots
+        self._seen: dict[int, set[int]] = {}
+
+    def note(self, query: Query, clock: int) -> bool:
+        """Remember a query; False if it is known or too old for `clock`."""
+        if query.time + self._slots < clock:
+            return False
+        at = self._seen.setdefault(query.time, set())
+        if query.identity in at or len(at) >= self._slots:
+            return False
+        at.add(query.identity)
+        if len(self._seen) > self._slots:
+            del self._seen[min(self._seen)]
+        return True
+
+
+@dataclass(slots=True)
+class OpenQuery:
+    """A query of ours that still collects."""
+
+    query: Query
+    until: float
+    acked: set[str] = field(default_factory=set[str])
+    answered: set[str] = field(default_factory=set[str])
+
+
+class OpenQueries:
+    """Our own queries that still collect answers, a bounded number."""
+
+    __slots__ = ("_open",)
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[int, int], OpenQuery] = {}
+
+    def add(self, query: Query, until: float) -> None:
+        """Start to collect.
+
+        Raises:
+            ValueError: 256 queries collect already.
+        """
+        if len(self._open) >= _OPEN_MAX:
+            raise ValueError(f"{_OPEN_MAX} queries are open; wait for some to end")
+        self._open[query.time, query.identity] = OpenQuery(query, until)
+
+    def find(self, time: int, identity: int) -> OpenQuery | None:
+        """The open query that an answer belongs to."""
+        return self._open.get((time, identity))
+
+    def deadline(self) -> float | None:
+        """When the next one is over."""
+        return min((opened.until for opened in self._open.values()), default=None)
+
+    def expire(self, now: float) -> list[Query]:
+        """End those whose time is up."""
+        over = [key for key, opened in self._open.items() if opened.until <= now]
+        return [self._open.pop(key).query for key in over]

@@ -1,0 +1,95 @@
+"""Key rotation through the cluster: install, use, remove and list, as internal queries."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from services.membership.codec import fields, flag, octets, text
+from services.membership.dialect import pack, unpack
+from services.membership.keyring import Keyring
+from services.membership.refusal import Reason, RefusedError
+from services.membership.serf.message import SerfType
+
+PREFIX: Final = "_serf_"
+PING: Final = "_serf_ping"
+INSTALL: Final = "_serf_install-key"
+USE: Final = "_serf_use-key"
+REMOVE: Final = "_serf_remove-key"
+LIST: Final = "_serf_list-keys"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAnswer:
+    """What one member says about its keys; keys are base64."""
+
+    ok: bool
+    message: str = ""
+    keys: tuple[str, ...] = ()
+    primary: str = ""
+
+
+def encode_key_request(key: bytes) -> bytes:
+    """Write the payload of an install, use or remove query."""
+    return bytes((SerfType.KEY_REQUEST,)) + pack({"Key": key})
+
+
+def encode_key_answer(answer: KeyAnswer) -> bytes:
+    """Write a member's answer."""
+    body = {
+        "Keys": list(answer.keys) or None,
+        "Message": answer.message,
+        "PrimaryKey": answer.primary,
+        "Result": answer.ok,
+    }
+    return bytes((SerfType.KEY_RESPONSE,)) + pack(body)
+
+
+def decode_key_answer(payload: bytes) -> KeyAnswer:
+    """Read a member's answer.
+
+    Raises:
+        RefusedError: Malformed.
+    """
+    if not payload or payload[0] != SerfType.KEY_RESPONSE:
+        raise RefusedError(Reason.MALFORMED, "answer is no key response")
+    names = (b"Result", b"Message", b"Keys", b"PrimaryKey")
+    result, message, keys, primary = fields(unpack(memoryview(payload)[1:]), names)
+    if keys is not None and not isinstance(keys, list):
+        raise RefusedError(Reason.MALFORMED, "Keys is not an array")
+    listed: list[object] = keys or []  # pyright: ignore[reportUnknownVariableType]
+    return KeyAnswer(
+        flag(result, "Result"),
+        text(message, "Message", 4096),
+        tuple(text(key, "key") for key in listed),
+        text(primary, "PrimaryKey"),
+    )
+
+
+def answer_key_query(keyring: Keyring, name: str, payload: bytes) -> KeyAnswer | None:
+    """Do what a key query asks; None if it is no key query."""
+    if name == LIST:
+        if not keyring.keys:
+            return KeyAnswer(ok=False, message="No keys to list (encryption not enabled)")
+        keys = tuple(base64.b64encode(key).decode() for key in keyring.keys)
+        return KeyAnswer(ok=True, keys=keys, primary=keys[0])
+    actions: Mapping[str, Callable[[bytes], None]] = {
+        INSTALL: keyring.install,
+        USE: keyring.use,
+        REMOVE: keyring.remove,
+    }
+    action = actions.get(name)
+    if action is None:
+        return None
+    if not keyring.keys:
+        return KeyAnswer(ok=False, message="No keyring to modify (encryption not enabled)")
+    try:
+        if not payload or payload[0] != SerfType.KEY_REQUEST:
+            raise RefusedError(Reason.MALFORMED, "payload is no key request")
+        (key,) = fields(unpack(memoryview(payload)[1:]), (b"Key",))
+        action(octets(key, 64, "Key"))
+    except (RefusedError, ValueError) as error:
+        return KeyAnswer(ok=False, message=str(error))
+    return KeyAnswer(ok=True)

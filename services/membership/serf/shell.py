@@ -1,0 +1,253 @@
+"""Serf's layer as a program uses it: events, queries, keys and distances."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.membership.member import MemberChange
+from services.membership.refusal import RefusedError
+from services.membership.serf import keys
+from services.membership.serf.coordinate import Coordinate
+from services.membership.serf.effect import (
+    EventHeard,
+    KeyringChanged,
+    QueryAnswered,
+    QueryHeard,
+    QueryOver,
+    SerfEffect,
+)
+from services.membership.serf.message import Query
+from services.membership.serf.node import SerfNode
+from services.membership.watch import Watch
+
+Happening = MemberChange | EventHeard | QueryHeard
+"""What a watcher of the cluster sees."""
+
+_ANSWERS_MAX: Final = 65536
+_WATCH_SIZE: Final = 1024
+
+
+@dataclass(slots=True)
+class KeyReport:
+    """What the members said to a key query.
+
+    Attributes:
+        members: How many were asked.
+        answered: How many answered.
+        failed: How many answered with an error.
+        messages: Those errors, by member.
+        keys: How many members hold each key, in base64.
+        primaries: How many members seal with each key.
+    """
+
+    members: int
+    answered: int = 0
+    failed: int = 0
+    messages: dict[str, str] = field(default_factory=dict[str, str])
+    keys: dict[str, int] = field(default_factory=dict[str, int])
+    primaries: dict[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def complete(self) -> bool:
+        """Whether every member did it."""
+        return self.answered == self.members and not self.failed
+
+
+class SerfShell:
+    """Serf's layer around one node.
+
+    Args:
+        node: The machine.
+        clock: Monotonic seconds.
+        perform: Carries effects out.
+    """
+
+    def __init__(
+        self,
+        node: SerfNode,
+        clock: Callable[[], float],
+        perform: Callable[[Iterable[SerfEffect]], None],
+    ) -> None:
+        self._node = node
+        self._clock = clock
+        self._perform = perform
+        self._answers: dict[int, asyncio.Queue[QueryAnswered | None]] = {}
+        self._watches: set[Watch[Happening]] = set()
+        self.on_keys: Callable[[], None] = _nothing
+
+    # ---- asking and telling ---------------------------------------------------------------------
+
+    def send_event(self, name: str, payload: bytes, *, coalesce: bool = False) -> None:
+        """Send a user event to everybody, this member included.
+
+        Raises:
+            ValueError: Name and payload exceed 512 bytes together.
+        """
+        self._perform(self._node.send_event(name, payload, self._clock(), coalesce=coalesce))
+
+    @contextlib.asynccontextmanager
+    async def query(
+        self,
+        name: str,
+        payload: bytes = b"",
+        *,
+        nodes: Sequence[str] = (),
+        tags: Mapping[str, str] | None = None,
+        request_ack: bool = False,
+        relay_factor: int = 0,
+        timeout_seconds: float = 0.0,
+    ) -> AsyncIterator[AsyncIterator[QueryAnswered]]:
+        """Ask members, and iterate over acknowledgements and answers until the time is up.
+
+        Args:
+            name: Of the query.
+            payload: Of the query.
+            nodes: Ask only these.
+            tags: Ask only members whose tags match these regular expressions.
+            request_ack: Have each member acknowledge at once.
+            relay_factor: Also have answers sent through that many other members.
+            timeout_seconds: How long to collect; by default what gossip needs to reach all.
+
+        Raises:
+            ValueError: It exceeds 1024 bytes, or too many queries are open.
+        """
+        query, effects = self._node.send_query(
+            name,
+            payload,
+            self._clock(),
+            nodes=nodes,
+            tags=tags,
+            request_ack=request_ack,
+            relay_factor=relay_factor,
+            timeout_seconds=timeout_seconds,
+        )
+        queue: asyncio.Queue[QueryAnswered | None] = asyncio.Queue(_ANSWERS_MAX)
+        self._answers[query.identity] = queue
+        try:
+            self._perform(effects)
+            yield _until_over(queue)
+        finally:
+            del self._answers[query.identity]
+
+    def respond(self, query: Query, payload: bytes) -> None:
+        """Answer a query that was heard.
+
+        Raises:
+            ValueError: The answer exceeds 1024 bytes.
+        """
+        self._perform(self._node.respond(query, payload))
+
+    def force_leave(self, name: str, *, prune: bool = False) -> None:
+        """Declare a failed member gone; with `prune` forget it at once."""
+        self._perform(self._node.force_leave(name, self._clock(), prune=prune))
+
+    @contextlib.asynccontextmanager
+    async def watch(self) -> AsyncIterator[Watch[Happening]]:
+        """Iterate over member changes, user events and queries from here on."""
+        watch: Watch[Happening] = Watch(_WATCH_SIZE)
+        self._watches.add(watch)
+        try:
+            yield watch
+        finally:
+            self._watches.discard(watch)
+
+    # ---- keys -----------------------------------------------------------------------------------
+
+    async def install_key(self, key: bytes) -> KeyReport:
+        """Have every member install a key, as the last of its ring."""
+        return await self._key_query(keys.INSTALL, keys.encode_key_request(key))
+
+    async def use_key(self, key: bytes) -> KeyReport:
+        """Have every member seal with a key that all have installed."""
+        return await self._key_query(keys.USE, keys.encode_key_request(key))
+
+    async def remove_key(self, key: bytes) -> KeyReport:
+        """Have every member drop a key that none seals with."""
+        return await self._key_query(keys.REMOVE, keys.encode_key_request(key))
+
+    async def list_keys(self) -> KeyReport:
+        """Ask every member for its keys."""
+        return await self._key_query(keys.LIST, b"")
+
+    async def _key_query(self, name: str, payload: bytes) -> KeyReport:
+        report = KeyReport(self._node.swim.belief.roster.reachable)
+        async with self.query(name, payload) as answers:
+            async for answer in answers:
+                if answer.ack:
+                    continue
+                report.answered += 1
+                try:
+                    said = keys.decode_key_answer(answer.payload)
+                except RefusedError as error:
+                    said = keys.KeyAnswer(ok=False, message=str(error))
+                if not said.ok:
+                    report.failed += 1
+                if said.message:
+                    report.messages[answer.sender] = said.message
+                for key in said.keys:
+                    report.keys[key] = report.keys.get(key, 0) + 1
+                if said.primary:
+                    report.primaries[said.primary] = report.primaries.get(said.primary, 0) + 1
+                if report.answered >= report.members:
+                    break
+        return report
+
+    # ---- distances ------------------------------------------------------------------------------
+
+    def coordinate(self, name: str) -> Coordinate | None:
+        """A member's place in the network, None if it is not known yet."""
+        if name == self._node.swim.me.name:
+            return self._node.coordinates.own
+        return self._node.coordinates.peers.get(name)
+
+    def distance_seconds(self, name: str, other: str) -> float | None:
+        """Estimate the round trip between two members, None if one's place is not known."""
+        here, there = self.coordinate(name), self.coordinate(other)
+        return None if here is None or there is None else here.distance(there)
+
+    # ---- from the gossip ------------------------------------------------------------------------
+
+    def take(
+        self,
+        happened: MemberChange
+        | EventHeard
+        | QueryHeard
+        | QueryAnswered
+        | QueryOver
+        | KeyringChanged,
+    ) -> None:
+        """Pass on what the machine reported."""
+        if isinstance(happened, QueryAnswered | QueryOver):
+            queue = self._answers.get(happened.identity)
+            if queue is not None and not queue.full():
+                queue.put_nowait(happened if isinstance(happened, QueryAnswered) else None)
+        elif isinstance(happened, KeyringChanged):
+            self.on_keys()
+        else:
+            for watch in self._watches:
+                watch.push(happened)
+
+    def close(self) -> None:
+        """End all watches and queries."""
+        for watch in self._watches:
+            watch.end()
+        for queue in self._answers.values():
+            if not queue.full():
+                queue.put_nowait(None)
+
+
+async def _until_over(queue: asyncio.Queue[QueryAnswered | None]) -> AsyncIterator[QueryAnswered]:
+    """Iterate until the mark of the end."""
+    while True:
+        answer = await queue.get()
+        if answer is None:
+            return
+        yield answer
+
+
+def _nothing() -> None:
+    return
