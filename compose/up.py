@@ -41,7 +41,7 @@ from services.runtime.process import StartRefusedError, run
     "--cpus", default=0.0, help="Cores that each agent says it has. [default: at least 2]"
 )
 def up(agents: int, state: Path | None, port: int, archive: str, mqtt: str, cpus: float) -> None:
-    r"""Start a controller, agents and, where mosquitto is installed, a broker, and keep them running.
+    """Start a controller, agents and, where mosquitto is installed, a broker, and keep them running.
 
     Leave it in a terminal of its own; other terminals find it by themselves:
 
@@ -51,7 +51,7 @@ def up(agents: int, state: Path | None, port: int, archive: str, mqtt: str, cpus
 
     Ctrl-C ends everything. What was recorded and archived stays in the state folder, and the next
     `shoal up` goes on from there.
-    """
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     setup("up", level="WARNING")
     config = LocalClusterConfig(
         state=(state or state_home() / "up").absolute(),
