@@ -219,21 +219,20 @@ async def test_monitor_and_auth() -> None:
             "-rpc-auth=secret",
             stdout=asyncio.subprocess.PIPE,
         )
-        try:
+        heard = bytearray()
+
+        async def read() -> None:
             assert process.stdout is not None
-            heard = bytearray()
+            while data := await process.stdout.read(1000):
+                heard.extend(data)
 
-            def event() -> bool:
-                ours.serf.send_event("hello", b"x")
-                return b"hello" in heard
+        def event_shown() -> bool:
+            ours.serf.send_event("hello", b"x")
+            return b"hello" in heard
 
-            async def read() -> None:
-                assert process.stdout is not None
-                while data := await process.stdout.read(1000):
-                    heard.extend(data)
-
-            task = asyncio.create_task(read())
-            await until(event, 10, "serf monitor shows our event")
+        task = asyncio.create_task(read())
+        try:
+            await until(event_shown, 10, "serf monitor shows our event")
         finally:
             process.kill()
             await process.wait()

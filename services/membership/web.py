@@ -1,0 +1,94 @@
+"""`GET /members` and `GET /info`, in the JSON that the original cluster program served.
+
+`/members` lists the alive: `{"Active": [{"Name", "IP", "Port"}]}`. With `?all=true` it adds
+`Suspect`, `Dead` and `Left`, each with `Incarnation` and `SinceSeconds`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Self
+
+from aiohttp import web
+
+from services.membership.member import Member
+from services.membership.message import MemberState
+
+if TYPE_CHECKING:
+    from services.membership.gossip import Gossip
+
+_STATES: Final = {
+    "Active": MemberState.ALIVE,
+    "Suspect": MemberState.SUSPECT,
+    "Dead": MemberState.DEAD,
+    "Left": MemberState.LEFT,
+}
+_YES: Final = {"", "1", "true", "yes"}
+
+
+class MembersPage:
+    """Serves what one gossip believes.
+
+    Args:
+        gossip: The member that is asked.
+        clock: The clock of the gossip.
+        host: Where to listen.
+        port: Port, 0 for any free one.
+    """
+
+    def __init__(
+        self, gossip: Gossip, *, clock: Callable[[], float], host: str = "127.0.0.1", port: int = 0
+    ) -> None:
+        self._gossip = gossip
+        self._clock = clock
+        self._host = host
+        self._port = port
+        application = web.Application()
+        application.router.add_get("/members", self._members)
+        application.router.add_get("/info", self._info)
+        self._runner = web.AppRunner(application, access_log=None)
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port).start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        async with asyncio.timeout(5):
+            await self._runner.cleanup()
+
+    @property
+    def port(self) -> int:
+        """Where it really listens."""
+        return int(self._runner.addresses[0][1])
+
+    async def _info(self, _: web.Request) -> web.Response:
+        return web.json_response(_place(self._gossip.local))
+
+    async def _members(self, request: web.Request) -> web.Response:
+        asked = request.query.get("all")
+        if asked is None or asked.lower() not in _YES:
+            # The original knew no suspicion: who is not given up yet, is active.
+            active = [_place(member) for member in self._gossip.members()]
+            return web.json_response({"Active": active})
+        now = self._clock()
+        members = self._gossip.members(all_states=True)
+        return web.json_response(
+            {
+                title: [
+                    {
+                        **_place(member),
+                        "Incarnation": member.incarnation,
+                        "SinceSeconds": round(now - member.state_since, 3),
+                    }
+                    for member in members
+                    if member.state is state
+                ]
+                for title, state in _STATES.items()
+            }
+        )
+
+
+def _place(member: Member) -> dict[str, str | int]:
+    return {"Name": member.name, "IP": member.address, "Port": member.port}
