@@ -43,13 +43,14 @@ from services.streams.event import (
     PortWritten,
     SpoolFailed,
     SpoolLoaded,
+    SpoolWritten,
 )
 from services.streams.framing import RecordError
 from services.streams.intake import Intake, JobError
 from services.streams.outlet import Outlet
 from services.streams.plan import AttemptPlan, Budget, Peer
 from services.streams.receiver import LaneError, NotRepeatedError, ReceiveLane
-from services.streams.retention import SpoolLedger, SpoolPlace
+from services.streams.retention import Kept, SpoolLedger, SpoolPlace, Track
 from services.streams.sender import RewindError, SendLane
 from shoal.model import ReasonCode, StreamCounters
 
@@ -142,6 +143,7 @@ class AttemptMachine:
         # cannot be asked for again.
         self._resume = plan.resume and all(intake.replayable for intake in self._intakes.values())
         self._ledger = SpoolLedger(budget.segment_bytes)
+        self._leaving: dict[SpoolPlace, tuple[Track, Kept]] = {}
         self._stage = Stage.NEW
         self._start: int | None = None
         self._concluded: bool | None = None
@@ -233,6 +235,8 @@ class AttemptMachine:
                 yield from self._peers_moved(event)
             case Detached():
                 yield from self._leave(Stage.GONE)
+            case SpoolWritten(place=place):
+                yield from self._spooled(place)
             case SpoolFailed(reason=reason):
                 yield from self._fail(ReasonCode.STREAM, f"the spool: {reason}")
             case CallOpened():
@@ -420,6 +424,8 @@ class AttemptMachine:
             yield from self._settle(now)
         for outlet in self._outlets.values():
             yield from self._free(outlet.release())
+            if outlet.spool_behind:
+                yield from self._watch_spool()
         self._release_inputs()
         yield from self._acknowledge(now)
         if (
@@ -455,24 +461,37 @@ class AttemptMachine:
 
     def _spool(self) -> Iterator[Effect]:
         """Move the oldest bodies to disk until memory is within its limit."""
-        excess = (
-            sum(outlet.memory_bytes for outlet in self._outlets.values())
-            - self._budget.memory_bytes
-        )
+        outlets = self._outlets.values()
+        excess = sum(outlet.staying_bytes for outlet in outlets) - self._budget.memory_bytes
         while excess > 0:
-            tracks = [track for outlet in self._outlets.values() for track in outlet.tracks]
+            tracks = [track for outlet in outlets for track in outlet.tracks if track.spoolable]
             track = max(
-                (track for track in tracks if track.spoolable),
-                key=lambda track: track.memory_bytes,
-                default=None,
+                tracks, key=lambda track: track.memory_bytes - track.leaving_bytes, default=None
             )
             kept = None if track is None else track.oldest_in_memory()
             if track is None or kept is None or kept.body is None:
-                return
+                break
             place = self._ledger.place(kept.size)
+            track.spooling(place)
+            self._leaving[place] = (track, kept)
             yield WriteSpool(place, kept.body)
-            track.spooled(place)
             excess -= kept.size
+        yield from self._watch_spool()
+
+    def _spooled(self, place: SpoolPlace) -> Iterator[Effect]:
+        track, kept = self._leaving.pop(place)
+        track.spooled(kept)
+        yield from self._watch_spool()
+
+    def _watch_spool(self) -> Iterator[Effect]:
+        """Block the job while the disk is slower than it is."""
+        outlets = self._outlets.values()
+        memory = sum(outlet.memory_bytes for outlet in outlets)
+        behind = memory > self._budget.memory_bytes + self._budget.spooling_bytes
+        for outlet in outlets:
+            if outlet.spool_behind != behind:
+                outlet.spool_behind = behind
+                yield from outlet.throttle()
 
     def _free(self, places: Sequence[SpoolPlace]) -> Iterator[Effect]:
         for place in places:

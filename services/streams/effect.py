@@ -118,7 +118,7 @@ class Acknowledge:
 
 @dataclass(frozen=True, slots=True)
 class WriteSpool:
-    """Write a body to the spool."""
+    """Write a body to the spool; answer with SpoolWritten. The spool is worked on in order."""
 
     place: SpoolPlace
     body: bytes

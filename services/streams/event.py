@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from services.streams.block import Block
 from services.streams.plan import Peer
+from services.streams.retention import SpoolPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,13 @@ class DialBroken:
 
 
 @dataclass(frozen=True, slots=True)
+class SpoolWritten:
+    """A body lies in the spool."""
+
+    place: SpoolPlace
+
+
+@dataclass(frozen=True, slots=True)
 class SpoolLoaded:
     """A body came back from the spool."""
 
@@ -180,5 +188,13 @@ PortEvent = PortBlock | PortViolation | PortClosed | PortWritten | PortShut
 CallEvent = CallOpened | CallAcknowledged | CallReady | CallClosed | SpoolLoaded
 DialEvent = DialAccepted | DialBlock | DialEnded | DialBroken
 Event = (
-    Attached | Concluded | PeersMoved | Detached | SpoolFailed | PortEvent | CallEvent | DialEvent
+    Attached
+    | Concluded
+    | PeersMoved
+    | Detached
+    | SpoolWritten
+    | SpoolFailed
+    | PortEvent
+    | CallEvent
+    | DialEvent
 )

@@ -66,6 +66,8 @@ class Outlet:
                     self._split.append((part, track))
             self.lanes.append(SendLane(lane, track, part, peers.get(lane.id, Peer())))
         self._whole = whole
+        self.spool_behind = False
+        """Whether the spool does not keep up with the job, which is blocked meanwhile."""
         self._first = 0
         self._next = 0
         self._bytes = 0
@@ -90,6 +92,11 @@ class Outlet:
     def memory_bytes(self) -> int:
         """Bytes that are kept in memory."""
         return sum(track.memory_bytes for track in self.tracks)
+
+    @property
+    def staying_bytes(self) -> int:
+        """Of those, the bytes that are not being written to the spool."""
+        return sum(track.memory_bytes - track.leaving_bytes for track in self.tracks)
 
     def wants(self) -> list[int] | None:
         """Return the first record that each consumer wants; None while one has not dialled in.
@@ -196,7 +203,9 @@ class Outlet:
         """Block the job while a lane has too much to send, and free it afterwards."""
         if not self._started:
             return []
-        full = any(lane.backlog >= self._budget.backlog_bytes for lane in self.lanes)
+        full = self.spool_behind or any(
+            lane.backlog >= self._budget.backlog_bytes for lane in self.lanes
+        )
         if full and not self._paused:
             self._paused = True
             return [PausePort(self.plan.name, output=True)]

@@ -89,6 +89,8 @@ class Budget:
     """Received from a job and not yet sent on one lane; more than that blocks the job."""
     memory_bytes: int = 64 * 1024 * 1024
     """Retained in memory for one attempt; the rest goes to its spool."""
+    spooling_bytes: int = 8 * 1024 * 1024
+    """On its way to the spool; more than that blocks the job until the disk has caught up."""
     block_bytes: int = BLOCK_BYTES_MAX
     """Records are joined up to this size while they wait."""
     segment_bytes: int = 64 * 1024 * 1024
@@ -103,6 +105,7 @@ class Budget:
             self.credit_bytes,
             self.backlog_bytes,
             self.memory_bytes,
+            self.spooling_bytes,
             self.block_bytes,
             self.segment_bytes,
         )

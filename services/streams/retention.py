@@ -25,7 +25,10 @@ class SpoolPlace:
 
 @dataclass(slots=True)
 class Kept:
-    """A sealed block: `body` is None once it lies in the spool; `mark` counts the bytes before it."""
+    """A sealed block; `mark` counts the bytes before it.
+
+    `place` is where it goes in the spool, and `body` is None once it lies there.
+    """
 
     first: int
     count: int
@@ -67,6 +70,8 @@ class Track:
         self.mark = 0
         """Bytes that were ever appended."""
         self.memory_bytes = 0
+        self.leaving_bytes = 0
+        """Of the bytes in memory, those that are being written to the spool."""
         self.spool_bytes = 0
 
     @property
@@ -76,7 +81,7 @@ class Track:
 
     @property
     def spoolable(self) -> bool:
-        """Whether a sealed block is in memory."""
+        """Whether a sealed block is in memory and not on its way to the spool."""
         return self._spooled < len(self._kept)
 
     def begin(self, first: int) -> None:
@@ -150,9 +155,11 @@ class Track:
             drop += 1
             if kept.place is not None:
                 places.append(kept.place)
+            if kept.body is None:
                 self.spool_bytes -= kept.size
             else:
                 self.memory_bytes -= kept.size
+                self.leaving_bytes -= kept.size if kept.place is not None else 0
             self.base = kept.end
         if drop:
             del self._kept[:drop]
@@ -164,12 +171,20 @@ class Track:
         """Return the block that goes to the spool next."""
         return self._kept[self._spooled] if self.spoolable else None
 
-    def spooled(self, place: SpoolPlace) -> None:
-        """Take note that the oldest block in memory now lies at `place`."""
+    def spooling(self, place: SpoolPlace) -> None:
+        """Take note that the oldest block in memory is being written to `place`."""
         kept = self._kept[self._spooled]
-        kept.body, kept.place = None, place
+        kept.place = place
         self._spooled += 1
+        self.leaving_bytes += kept.size
+
+    def spooled(self, kept: Kept) -> None:
+        """Take note that a block lies in the spool; it may have been released meanwhile."""
+        if kept.body is None or kept.first < self.base:
+            return
+        kept.body = None
         self.memory_bytes -= kept.size
+        self.leaving_bytes -= kept.size
         self.spool_bytes += kept.size
 
     def _seal(self) -> None:

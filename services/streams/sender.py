@@ -224,11 +224,11 @@ class SendLane:
 
     def _send(self, call: int, kept: Kept) -> list[Effect]:
         self._busy = True
-        if kept.place is not None:
-            return [ReadSpool(self.plan.id, call, kept.place)]
-        if kept.body is None:
+        if kept.body is not None:
+            return [self._block(call, kept, kept.body)]
+        if kept.place is None:
             raise AssertionError(f"block {kept.first} of {self.plan.id} is nowhere")
-        return [self._block(call, kept, kept.body)]
+        return [ReadSpool(self.plan.id, call, kept.place)]
 
     def _block(self, call: int, kept: Kept, body: bytes) -> SendBlock:
         self._number += 1

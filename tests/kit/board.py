@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import grpc.aio
 
@@ -31,7 +31,7 @@ from shoal.v1.streams_service_pb2 import (
 )
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceStub
 
-SDK_PATH = str(Path(cast("str", shoal.job.__file__)).parents[2])
+SDK_PATH = str(Path(shoal.job.__file__).parents[2])
 WORKER = "stream-worker"
 
 
@@ -56,7 +56,7 @@ class Board:
         self._keeper: KeeperClient | None = None
         self._stub: StreamWorkerServiceStub | None = None
 
-    async def __aenter__(self) -> Board:
+    async def __aenter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         await ensure_keeper(self._keeper_path, self.folder / "keeper.log")
         self._keeper = await self._stack.enter_async_context(KeeperClient(self._keeper_path))

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,6 +157,7 @@ class Job:
     ends: dict[str, socket.socket]
     request: AttachRequest
     _readers: dict[str, BlockReader] = field(default_factory=dict[str, BlockReader])
+    _whole: dict[str, deque[Block]] = field(default_factory=dict[str, deque[Block]])
     _sent: dict[str, int] = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:
@@ -197,7 +199,10 @@ class Job:
     async def blocks(self, port: str) -> AsyncIterator[Block]:
         """Yield the blocks that come on a port, until the end of file."""
         reader = self._readers.setdefault(port, BlockReader())
+        whole = self._whole.setdefault(port, deque[Block]())
         while True:
+            while whole:
+                yield whole.popleft()
             data = memoryview(await self.raw_read(port))
             if not data:
                 reader.finish()
@@ -207,8 +212,7 @@ class Job:
                 count = min(len(room), len(data))
                 room[:count] = data[:count]
                 data = data[count:]
-                for block in reader.filled(count):
-                    yield block
+                whole.extend(reader.filled(count))
 
     async def start(self, port: str) -> tuple[int, dict[str, object]]:
         """Read START and return the first sequence and what it says."""

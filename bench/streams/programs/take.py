@@ -14,7 +14,7 @@ def take() -> None:
     """Take all records; print one JSON object."""
     expected = 0
     wrong = 0
-    late = []
+    late: list[int] = []
     for record in job.inputs["in"]:
         if int.from_bytes(record[:8], "little") != expected:
             wrong += 1

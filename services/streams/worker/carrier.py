@@ -40,13 +40,11 @@ from services.streams.event import (
     Detached,
     DialBroken,
     Event,
-    SpoolFailed,
-    SpoolLoaded,
 )
 from services.streams.plan import AttemptPlan
 from services.streams.worker.port import PortLink, reader_of
 from services.streams.worker.pull import Channels, DialledCall, ServedCall, ServerContext
-from services.streams.worker.spool import Spool
+from services.streams.worker.spool import Spool, Spooler
 from services.streams.worker.wire import write_block
 from shoal.names import AttemptRef
 from shoal.v1.streams_service_pb2 import PullAccept, PullEnd, PullOpen, PullRefusal, PullResponse
@@ -84,7 +82,8 @@ class Carrier:
         self.ref = ref
         self.machine = machine
         self._plan = plan
-        self._spool = spool
+        self._spooler = Spooler(spool, self.post)
+        tasks.create_task(self._spooler.run())
         self._channels = channels
         self._tasks = tasks
         self._turned = turned
@@ -170,7 +169,7 @@ class Carrier:
             call.close()
         for link in self._ports.values():
             link.close()
-        self._spool.close()
+        self._spooler.close()
 
     def _schedule(self) -> None:
         deadline = self.machine.deadline()
@@ -227,18 +226,8 @@ class Carrier:
                 entry = self._dials.get((lane, dial))
                 if entry is not None:
                     entry[0].acknowledge(effect)
-            case WriteSpool(place=place, body=body):
-                try:
-                    self._spool.write(place, body)
-                except OSError as error:
-                    self._events.append(SpoolFailed(str(error)))
-            case ReadSpool(lane=lane, call=call, place=place):
-                try:
-                    self._events.append(SpoolLoaded(lane, call, self._spool.read(place)))
-                except OSError as error:
-                    self._events.append(SpoolFailed(str(error)))
-            case DropSegment(segment=segment):
-                self._spool.drop(segment)
+            case WriteSpool() | ReadSpool() | DropSegment():
+                self._spooler.do(effect)
             case ReportDrained():
                 LOG.info("drained", extra=fields(attempt=self.ref.name, epoch=self.ref.epoch))
                 self._turned()

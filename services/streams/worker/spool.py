@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import assert_never
 
+from services.streams.effect import DropSegment, ReadSpool, SpoolEffect, WriteSpool
+from services.streams.event import Event, SpoolFailed, SpoolLoaded, SpoolWritten
 from services.streams.retention import SpoolPlace
 
 
@@ -54,9 +61,11 @@ class Spool:
             self._path(segment).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Remove every segment that is left."""
+        """Remove every segment that is left, and the folder."""
         for segment in list(self._files):
             self.drop(segment)
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
 
     def _open(self, segment: int) -> int:
         descriptor = self._files.get(segment)
@@ -68,3 +77,61 @@ class Spool:
 
     def _path(self, segment: int) -> Path:
         return self._folder / f"{segment}.spool"
+
+
+class Spooler:
+    """Works on a spool in a thread, one thing after the other, so that a slow disk stalls no lane.
+
+    Args:
+        spool: the files.
+        post: takes what came of it.
+    """
+
+    def __init__(self, spool: Spool, post: Callable[[Event], None]) -> None:
+        self._spool = spool
+        self._post = post
+        # Bounded by the machine: what may be on its way to the spool, and one read a lane.
+        self._waiting: deque[SpoolEffect] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+
+    def do(self, effect: SpoolEffect) -> None:
+        """Do something after everything before it."""
+        self._waiting.append(effect)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Remove the spool after everything before, and end `run`."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until closed."""
+        try:
+            while True:
+                while self._waiting:
+                    event = await asyncio.to_thread(self._work, self._waiting.popleft())
+                    if event is not None:
+                        self._post(event)
+                if self._closing:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+        finally:
+            self._spool.close()
+
+    def _work(self, effect: SpoolEffect) -> Event | None:
+        try:
+            match effect:
+                case WriteSpool(place=place, body=body):
+                    self._spool.write(place, body)
+                    return SpoolWritten(place)
+                case ReadSpool(lane=lane, call=call, place=place):
+                    return SpoolLoaded(lane, call, self._spool.read(place))
+                case DropSegment(segment=segment):
+                    self._spool.drop(segment)
+                    return None
+                case _:
+                    assert_never(effect)
+        except OSError as error:
+            return SpoolFailed(str(error))

@@ -6,8 +6,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from shoal.v1 import session_service_pb2 as session
 from shoal.v1 import spec_pb2 as spec
-from tests.kit.board import boards
+from tests.kit.board import Board, boards
 from tests.kit.stream_worker import assignment, lane, stream_input, stream_output
 
 SOURCE = """
@@ -83,10 +84,6 @@ async def test_shell_tools_stand_in_one_pipeline(tmp_path: Path) -> None:
 
     lines = spec.PORT_FORMAT_LINES
 
-    def on_stdio(port: spec.InputSpec | spec.OutputSpec) -> None:
-        binding = port.stream.binding if isinstance(port, spec.InputSpec) else port.binding
-        binding.attachment = spec.PORT_ATTACHMENT_STDIO
-
     async with boards(tmp_path, 2) as (left, right):
         names = ["seq", "awk", "sort", "tail"]
         tools = [
@@ -96,15 +93,17 @@ async def test_shell_tools_stand_in_one_pipeline(tmp_path: Path) -> None:
             tool("tail", "-1"),
         ]
         where = [left, right, left, right]
-        made = []
+        made: list[tuple[session.Assignment, Board]] = []
         for index, (name, argv, board) in enumerate(zip(names, tools, where, strict=True)):
             inputs = (
                 [stream_input("in", names[index - 1], "out", port_format=lines)] if index else []
             )
             outputs = [stream_output("out", port_format=lines)] if index < 3 else []
-            for port in (*inputs, *outputs):
-                on_stdio(port)
-            ends = []
+            for port in inputs:
+                port.stream.binding.attachment = spec.PORT_ATTACHMENT_STDIO
+            for out in outputs:
+                out.binding.attachment = spec.PORT_ATTACHMENT_STDIO
+            ends: list[session.Lane] = []
             if inputs:
                 before = where[index - 1].address
                 into = f"{names[index - 1]}.out"

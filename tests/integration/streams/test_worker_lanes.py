@@ -359,6 +359,10 @@ async def test_a_resuming_job_goes_on_where_its_consumer_is(tmp_path: Path) -> N
         assert found == [record(k).upper() for k in range(100)]
 
 
+def spooled_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.spool"))
+
+
 async def test_retention_beyond_memory_goes_to_the_spool_and_comes_back(tmp_path: Path) -> None:
     arguments = ["--memory-bytes", "1000000"]
     async with stream_workers(tmp_path, 3, arguments=arguments) as (left, first, second):
@@ -371,7 +375,7 @@ async def test_retention_beyond_memory_goes_to_the_spool_and_comes_back(tmp_path
             await producer.send("out", records, together=5)
             await producer.end("out")
         assert received.result() == records
-        assert sum(path.stat().st_size for path in left.folder.rglob("*.spool")) > 8_000_000
+        await until(lambda: spooled_bytes(left.folder) > 8_000_000, 10, "the rest in the spool")
         await first.kill()
         again = await second.attach(sink(left.address, epoch=2))
         assert await again.all_records("in") == records

@@ -16,6 +16,7 @@ SMALL = Budget(
     credit_bytes=2000,
     backlog_bytes=1500,
     memory_bytes=4000,
+    spooling_bytes=1000,
     block_bytes=800,
     segment_bytes=3000,
     ack_seconds=0.002,

@@ -49,6 +49,7 @@ from services.streams.event import (
     PortClosed,
     PortWritten,
     SpoolLoaded,
+    SpoolWritten,
 )
 from services.streams.plan import AttemptPlan, Budget, InputPlan, LanePlan, OutputPlan, Peer
 from services.streams.retention import SpoolPlace
@@ -303,6 +304,7 @@ class Node:
                 world.close(self.calls[number])
             case WriteSpool(place=place, body=body):
                 self.spool[place] = body
+                world.later(lambda: self.post(SpoolWritten(place)))
                 world.counts["spooled"] = world.counts.get("spooled", 0) + 1
             case ReadSpool(lane=lane, call=number, place=place):
                 body = self.spool[place]
@@ -324,7 +326,9 @@ class Node:
             assert queued <= budget.credit_bytes + block, "more than the credit waits on a lane"
         memory = sum(outlet.memory_bytes for outlet in self.machine._outlets.values())
         tails = 2 * block * max(1, len(self.machine._out_lanes))
-        assert memory <= budget.memory_bytes + tails, f"{memory} bytes are kept in memory"
+        assert memory <= budget.memory_bytes + budget.spooling_bytes + tails, (
+            f"{memory} bytes are kept in memory"
+        )
 
     # ---- the program ----------------------------------------------------------------------------
 

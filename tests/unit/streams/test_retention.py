@@ -61,7 +61,9 @@ def test_the_oldest_goes_to_the_spool_first_and_frees_its_segment() -> None:
         kept = track.oldest_in_memory()
         assert kept is not None
         places.append(ledger.place(kept.size))
-        track.spooled(places[-1])
+        track.spooling(places[-1])
+        assert track.retained_bytes == 84
+        track.spooled(kept)
     assert [place.segment for place in places] == [0, 0, 0, 1]
     assert (track.memory_bytes, track.spool_bytes) == (28, 56)
     freed = [ledger.free(place) for place in track.release(4)]
