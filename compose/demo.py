@@ -78,8 +78,8 @@ async def _demo(kill: str | None, state: Path) -> int:
 
 async def _shoal_run(cluster: LocalCluster) -> int:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "shoal.cli", "--controller", cluster.controller_address),
-        *("run", str(_EXAMPLE)),
+        *(sys.executable, "-m", "shoal.cli", "run", str(_EXAMPLE)),
+        *("--controller", cluster.controller_address),
     )
     try:
         return await process.wait()
@@ -128,21 +128,18 @@ async def _show(
     async with Client(cluster.controller_address) as client:
         async with contextlib.aclosing(client.list()) as newest_first:
             pipeline = await anext(newest_first)
-        _say("")
-        _say("Manifest")
         for job in pipeline.jobs:
             for artifact in () if job.manifest is None else job.manifest.artifacts:
-                _say(f"  {artifact.sha256}  {artifact.size_bytes:>9}  {job.id}/{artifact.path}")
                 if artifact.path.startswith("results/"):
                     target = _OUTPUT / Path(artifact.path).name
                     await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
                     await client.fetch(artifact, target)
         moved = [job.id for job in pipeline.jobs if len(job.attempts) > 1]
         if moved:
-            _say(f"  placed more than once: {', '.join(moved)}")
+            _say(f"placed more than once: {', '.join(moved)}")
         _say("")
-        _say(f"Event     {pipeline.final_event_id}")
-        _say(f"          {await _received(events, pipeline, cluster.broker_url)}")
+        _say(f"Event {pipeline.final_event_id}")
+        _say(f"      {await _received(events, pipeline, cluster.broker_url)}")
         _say("")
         _say("People")
         table = [
