@@ -75,6 +75,7 @@ class Prober:
 
     __slots__ = (
         "_belief",
+        "_late",
         "_lifeguard",
         "_preset",
         "_probe",
@@ -94,6 +95,7 @@ class Prober:
         self._sequence = 0
         self._probe: _Probe | None = None
         self._relays: dict[int, _Relay] = {}
+        self._late = (0, 0.0, 0)
         self._timers: list[tuple[float, int]] = []
         self.due = _NEVER
         self.stream_rescues = 0
@@ -143,7 +145,9 @@ class Prober:
         self._finish(now)
         if probe.nacks_wanted:
             # Helpers that neither reached the target nor said so: it may be us.
-            self._aware(probe.nacks_wanted - probe.nacks)
+            missing = probe.nacks_wanted - probe.nacks
+            self._aware(missing)
+            self._late = (probe.sequence, now + self._preset.probe_timeout_seconds, missing)
         else:
             self._aware(1)
         return probe.target
@@ -175,11 +179,20 @@ class Prober:
             self.stream_rescues += 1
             self._succeed(now)
 
-    def nack(self, nack: Nack) -> None:
-        """Take a helper's word that it is well, but had no answer."""
+    def nack(self, nack: Nack, now: float) -> None:
+        """Take a helper's word that it is well, but had no answer.
+
+        Upstream's helpers say so when the probe is just over: what was held against our own
+        health for that is taken back.
+        """
         probe = self._probe
         if probe is not None and probe.sequence == nack.sequence:
             probe.nacks = min(probe.nacks + 1, probe.nacks_wanted)
+            return
+        sequence, until, missing = self._late
+        if sequence == nack.sequence and now <= until and missing:
+            self._late = (sequence, until, missing - 1)
+            self._aware(-1)
 
     def postpone(self, seconds: float) -> None:
         """Shift the probe: this process slept while the answer may have come."""

@@ -281,7 +281,7 @@ class Swim:
                 elif not self._prober.relay(message, origin, now, out):
                     out.append(Dropped(Reason.OVERLOADED, "1024 relays run already"))
             case Nack():
-                self._prober.nack(message)
+                self._prober.nack(message, now)
             case _:
                 assert_never(message)
 

@@ -322,6 +322,14 @@ class TestProbe:
         bench.until(Changed)
         assert bench.swim.awareness == 3
 
+    def test_a_late_nack_is_taken_back(self) -> None:
+        bench = Bench("b", "c", "d", "e")
+        _, ping = bench.probe()
+        bench.until(Changed)
+        bench.now += 0.01
+        bench.hear(*[Nack(ping.sequence)] * 5)
+        assert bench.swim.awareness == 0
+
     def test_a_late_or_indirect_ack_ends_it(self) -> None:
         bench = Bench("b", "c")
         _, ping = bench.probe()
