@@ -15,10 +15,12 @@ from shoal.job import ndarray
 from shoal.job.block import Buffer
 from shoal.job.error import CodecError
 
+_raw_decode = json.JSONDecoder().raw_decode
 _type_of: Callable[[object], Any] = type
 _SCALARS = frozenset((type(None), bool, int, float, str))
 _DAMAGED = (ValueError, KeyError, IndexError, TypeError, struct.error, RecursionError)
-_COMPOSITE = struct.Struct("<II")  # bytes of the skeleton, number of parts
+_BYTES, _BYTEARRAY, _STR, _JSON, _ARRAY, _SCALAR, _COMPOSITE = b"bysjngc"
+_PARTS = struct.Struct("<II")  # bytes of the skeleton, number of parts
 
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
 _dumps_strictly = json.JSONEncoder(
@@ -65,6 +67,10 @@ class Auto(Codec):
             return [b"b", value]
         if kind is str:
             return [b"s" + value.encode("utf-8", "surrogatepass")]
+        if kind is int:  # what json writes, in a tenth of its time
+            return [b"j%d" % value]
+        if kind is float and value - value == 0:  # neither infinite nor no number
+            return [b"j" + repr(value).encode("ascii")]
         if kind in _SCALARS:
             return [b"j" + _dumps(value).encode("ascii")]
         if kind is bytearray:
@@ -86,36 +92,42 @@ class Auto(Codec):
 
     def decode(self, record: memoryview) -> Any:
         """See `Codec.decode`."""
-        tag = bytes(record[:1])
+        tag = record[0] if record else -1
         body = record[1:]
         try:
-            if tag == b"b":
+            if tag == _BYTES:
                 return body.tobytes()
-            if tag == b"j":
-                return json.loads(str(body, "ascii"))
-            if tag == b"s":
+            if tag == _JSON:
+                text = str(body, "ascii")
+                value, end = _raw_decode(text)
+                if end != len(text):
+                    raise ValueError("more follows at character {}".format(end))
+                return value
+            if tag == _STR:
                 return str(body, "utf-8", "surrogatepass")
-            if tag == b"n":
+            if tag == _ARRAY:
                 return ndarray.decode(body)
-            if tag == b"c":
+            if tag == _COMPOSITE:
                 return self._decode_composite(body)
-            if tag == b"g":
+            if tag == _SCALAR:
                 return ndarray.decode(body)[()]
-            if tag == b"y":
+            if tag == _BYTEARRAY:
                 return bytearray(body)
         except _DAMAGED as error:
-            raise CodecError("a record with tag {!r} is damaged: {}".format(tag, error)) from error
+            raise CodecError(
+                "a record with tag {!r} is damaged: {}".format(chr(tag), error)
+            ) from error
         raise CodecError(
             "a record begins with {!r}, which codec 'auto' does not know: if the sender is a "
             "program without shoal.job, or names a codec, name the same one here (for raw bytes: "
-            "codecs={{'PORT': 'raw'}})".format(tag)
+            "codecs={{'PORT': 'raw'}})".format(bytes(record[:1]))
         )
 
     def _composite(self, value: Any) -> List[Buffer]:
         parts: List[List[Buffer]] = []
         skeleton = _dumps(self._skeleton(value, parts)).encode("ascii")
         lengths = [sum(len(piece) for piece in part) for part in parts]
-        head = b"c" + _COMPOSITE.pack(len(skeleton), len(parts))
+        head = b"c" + _PARTS.pack(len(skeleton), len(parts))
         head += struct.pack("<%dI" % len(parts), *lengths) + skeleton
         pieces: List[Buffer] = [head]
         for part in parts:
@@ -140,9 +152,9 @@ class Auto(Codec):
         return {"p": len(parts) - 1}
 
     def _decode_composite(self, body: memoryview) -> Any:
-        size, count = _COMPOSITE.unpack_from(body)
-        lengths = struct.unpack_from("<%dI" % count, body, _COMPOSITE.size)
-        position = _COMPOSITE.size + 4 * count
+        size, count = _PARTS.unpack_from(body)
+        lengths = struct.unpack_from("<%dI" % count, body, _PARTS.size)
+        position = _PARTS.size + 4 * count
         skeleton = json.loads(str(body[position : position + size], "ascii"))
         position += size
         parts: List[Any] = []

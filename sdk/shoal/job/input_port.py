@@ -64,7 +64,7 @@ class InputPort:
     def ready(self) -> bool:
         """Whether a round can be handed over: enough records, or the last few."""
         count = len(self._records)
-        return count >= self.block_count or (self.ended and count > 0)
+        return count >= self.block_count or (count > 0 and self.ended)
 
     @property
     def exhausted(self) -> bool:

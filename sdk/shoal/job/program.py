@@ -80,6 +80,8 @@ class _Code:
         self.title = getattr(function, "__qualname__", repr(function))
         self.wants_first_round = False
         self.names = self._names()
+        outputs = list(streams.outputs.values())
+        self.only = outputs[0] if len(outputs) == 1 else None
 
     @property
     def is_async(self) -> bool:
@@ -182,6 +184,9 @@ class _Code:
         return self.streams.first_round
 
     def _emit(self, result: Any) -> None:
+        if self.only is not None and result is not None and type(result) is not Outputs:
+            self.only.send(result)
+            return
         for port, value in self._sorted(result).items():
             self.streams.outputs[port].send(value)
 

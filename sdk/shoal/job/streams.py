@@ -114,11 +114,16 @@ class Streams:
             PortError: The other end broke the format or went away.
             CodecError: A record cannot be read.
         """
-        self.start()
         while True:
+            for port in self.inputs.values():
+                if not port.ready:
+                    break
+            else:
+                return {name: port.take() for name, port in self.inputs.items()}
+            self.start()
             missing = self._missing()
             if not missing:
-                return self._hand_over()
+                continue
             if any(port.exhausted for port in missing):
                 self._leave_the_rest(missing)
                 return None
@@ -131,7 +136,7 @@ class Streams:
         while True:
             missing = self._missing()
             if not missing:
-                return self._hand_over()
+                return {name: port.take() for name, port in self.inputs.items()}
             if any(port.exhausted for port in missing):
                 self._leave_the_rest(missing)
                 return None
@@ -228,9 +233,6 @@ class Streams:
     def _missing(self) -> List[InputPort]:
         return [port for port in self.inputs.values() if not port.fill() or port.exhausted]
 
-    def _hand_over(self) -> Dict[str, Any]:
-        return {name: port.take() for name, port in self.inputs.items()}
-
     def _leave_the_rest(self, missing: List[InputPort]) -> None:
         over = [port for port in missing if port.exhausted]
         for port in self.inputs.values():
@@ -295,8 +297,9 @@ class Streams:
         done = True
         for out in self.outputs.values():
             done = out.write() and done
+        sent = done
         for port, below in processed:
-            if done:
+            if sent and port.socket.write():
                 port.queue_ack(below)
             done = port.socket.write() and done
         return done and told
