@@ -24,7 +24,7 @@ def artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> None:
 async def _artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> None:
     from shoal.cli.document import print_document
     from shoal.cli.naming import pipeline_or_job
-    from shoal.cli.tables import artifacts_table, console
+    from shoal.cli.tables import artifacts_table, show
     from shoal.names import JobRef
 
     ref = pipeline_or_job(name, target.namespace)
@@ -44,6 +44,6 @@ async def _artifacts(target: Target, name: str, *, urls: bool, as_json: bool) ->
                 for artifact in job.manifest.artifacts if job.manifest else ():
                     click.echo(f"{job.id}/{artifact.path} {await client.artifact_url(artifact)}")
         elif any(job.manifest for job in jobs):
-            console().print(artifacts_table(jobs))
+            show(artifacts_table(jobs))
         else:
             click.echo(f"{ref.name} has no artifacts yet; see: shoal status", err=True)

@@ -26,7 +26,7 @@ async def _events(target: Target, pipeline: str, limit: int, *, as_json: bool) -
     from collections import deque
 
     from shoal.cli.document import print_document
-    from shoal.cli.tables import console, events_table
+    from shoal.cli.tables import events_table, show
     from shoal.view import Event
 
     last: deque[Event] = deque(maxlen=max(1, limit))
@@ -43,5 +43,5 @@ async def _events(target: Target, pipeline: str, limit: int, *, as_json: bool) -
             print_document(event)
         return
     if last:
-        console().print(events_table(last))
+        show(events_table(last))
     click.echo(f"broker: {page.publisher_state}", err=True)

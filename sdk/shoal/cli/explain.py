@@ -21,7 +21,7 @@ def explain(target: Target, name: str, *, as_json: bool) -> None:
 async def _explain(target: Target, name: str, *, as_json: bool) -> None:
     from shoal.cli.document import print_document
     from shoal.cli.naming import job
-    from shoal.cli.tables import console, verdicts_table
+    from shoal.cli.tables import show, verdicts_table
 
     ref = job(name, target.namespace)
     async with target.client() as client:
@@ -30,6 +30,6 @@ async def _explain(target: Target, name: str, *, as_json: bool) -> None:
         for verdict in verdicts:
             print_document(verdict)
     elif verdicts:
-        console().print(verdicts_table(verdicts))
+        show(verdicts_table(verdicts))
     else:
         click.echo("no agent has connected yet; start one with: shoal agent", err=True)

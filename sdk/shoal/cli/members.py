@@ -28,7 +28,7 @@ def members(target: Target, *, everyone: bool, watch: bool, as_json: bool) -> No
 async def _members(target: Target, *, everyone: bool, watch: bool, as_json: bool) -> None:
     from shoal.cli.document import print_document
     from shoal.cli.figures import state_word
-    from shoal.cli.tables import console, members_table
+    from shoal.cli.tables import members_table, show
     from shoal.view import MemberView
 
     async with target.client() as client:
@@ -37,7 +37,7 @@ async def _members(target: Target, *, everyone: bool, watch: bool, as_json: bool
             for member in found:
                 print_document(member)
         else:
-            console().print(members_table(found, datetime.now(UTC)))
+            show(members_table(found, datetime.now(UTC)))
         known: dict[str, MemberView] = {member.name: member for member in found}
         while watch:
             await asyncio.sleep(_PERIOD_SECONDS)

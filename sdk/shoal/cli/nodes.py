@@ -25,7 +25,7 @@ def nodes(target: Target, *, as_json: bool) -> None:
 
 async def _nodes(target: Target, *, as_json: bool) -> None:
     from shoal.cli.document import print_document
-    from shoal.cli.tables import console, nodes_table
+    from shoal.cli.tables import nodes_table, show
 
     async with target.client() as client:
         found = await client.nodes()
@@ -33,6 +33,6 @@ async def _nodes(target: Target, *, as_json: bool) -> None:
         for node in found:
             print_document(node)
     elif found:
-        console().print(nodes_table(found, datetime.now(UTC)))
+        show(nodes_table(found, datetime.now(UTC)))
     else:
         click.echo("no agent has connected yet; start one with: shoal agent", err=True)

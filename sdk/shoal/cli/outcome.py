@@ -6,15 +6,19 @@ from collections.abc import Iterable
 import click
 
 from shoal.cli.figures import state_word
-from shoal.cli.tables import artifacts_table, console
+from shoal.cli.progress import first_sentence
+from shoal.cli.tables import artifacts_table, show
 from shoal.client import Client
-from shoal.model import JobState, PipelineState
+from shoal.model import JobState, PipelineState, ReasonCode
 from shoal.view import JobView, LogStream, PipelineView
 
 DETACHED_STATUS = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 _TAIL_BYTES = 2_000
+
+# The program ran, so that its stderr says more than we can.
+_OWN_END = {ReasonCode.EXIT, ReasonCode.SIGNAL, ReasonCode.TIMEOUT}
 
 
 def exit_status(pipeline: PipelineView) -> int:
@@ -31,16 +35,16 @@ async def show_outcome(client: Client, pipeline: PipelineView, *, logs_shown: bo
     for job in failed(pipeline.jobs):
         alone = len(pipeline.jobs) == 1
         click.echo(failure(job, alone=alone), err=True)
-        rest = job.reason.message.strip().splitlines()[1:]
-        if not logs_shown:
-            tail = "\n".join(rest) or await _stderr_tail(client, job)
-            if tail:
-                click.echo(click.style(tail, dim=True), err=True)
+        more = job.reason.message.strip().partition("\n")[2]
+        if job.reason.code in _OWN_END:
+            more = "" if logs_shown else more or await _stderr_tail(client, job)
+        if more:
+            click.echo(click.style(more, dim=True), err=True)
     if pipeline.state is PipelineState.CANCELLED:
         why = pipeline.reason.message.strip()
         click.echo(f"cancelled: {why}" if why else "cancelled", err=True)
     if any(job.manifest and job.manifest.artifacts for job in pipeline.jobs):
-        console(stderr=logs_shown).print(artifacts_table(pipeline.jobs))
+        show(artifacts_table(pipeline.jobs), stderr=logs_shown)
     last = f"{pipeline.name} {state_word(pipeline.state)}"
     if pipeline.final_event_id:
         last += f", event {pipeline.final_event_id}"
@@ -56,9 +60,9 @@ def failure(job: JobView, *, alone: bool) -> str:
     """`failed: EXIT 3: …`, with the job's name unless it is alone."""
     words = ["failed"] if alone else ["failed", job.id]
     words.append(job.reason.short or "no reason given")
-    sentence = job.reason.message.strip().splitlines()
+    sentence = first_sentence(job.reason.message)
     if sentence:
-        words.append(sentence[0])
+        words.append(sentence)
     return ": ".join(words)
 
 

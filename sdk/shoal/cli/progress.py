@@ -116,11 +116,17 @@ def moved(job: JobView) -> tuple[int, int]:
 def note(job: JobView) -> str:
     """Say the one thing about a job that matters now: why it ended, waits, or what it says."""
     if job.state in {JobState.FAILED, JobState.RETRY_WAIT, JobState.CANCELLED} and job.reason.code:
-        sentence = job.reason.message.strip().splitlines()
-        return f"{job.reason.short}: {sentence[0]}" if sentence else job.reason.short
+        sentence = first_sentence(job.reason.message)
+        return f"{job.reason.short}: {sentence}" if sentence else job.reason.short
     if job.state is JobState.QUEUED and job.waiting_for:
         return job.waiting_for
-    return job.progress
+    return "" if job.state.terminal else job.progress
+
+
+def first_sentence(message: str) -> str:
+    """Take the first line of a reason, without the words that announce the next ones."""
+    line = message.strip().partition("\n")[0]
+    return line.rpartition(";")[0] or line.rstrip(":") if line.endswith(":") else line
 
 
 def _line(job: JobView) -> str:

@@ -36,7 +36,7 @@ def status(target: Target, pipeline: str | None, *, watch: bool, limit: int, as_
 
 async def _list(target: Target, limit: int, *, as_json: bool) -> None:
     from shoal.cli.document import print_document
-    from shoal.cli.tables import console, pipelines_table
+    from shoal.cli.tables import pipelines_table, show
     from shoal.view import PipelineView
 
     found: list[PipelineView] = []
@@ -52,7 +52,7 @@ async def _list(target: Target, limit: int, *, as_json: bool) -> None:
         for pipeline in found:
             print_document(pipeline)
     elif found:
-        console().print(pipelines_table(found, datetime.now(UTC)))
+        show(pipelines_table(found, datetime.now(UTC)))
     else:
         click.echo("there are no pipelines yet; try: shoal run -- echo hello", err=True)
 
@@ -60,21 +60,20 @@ async def _list(target: Target, limit: int, *, as_json: bool) -> None:
 async def _show(target: Target, name: str, *, as_json: bool) -> None:
     from shoal.cli.document import print_document
     from shoal.cli.progress import Progress
-    from shoal.cli.tables import artifacts_table, console, pipeline_group
+    from shoal.cli.tables import artifacts_table, pipeline_group, show
 
     async with target.client() as client:
         pipeline = await client.get(name)
     if as_json:
         print_document(pipeline)
         return
-    screen = console()
     rows = Progress().rows(pipeline, 0.0)
-    screen.print(pipeline_group(pipeline, rows, datetime.now(UTC)))
+    show(pipeline_group(pipeline, rows, datetime.now(UTC)))
     if pipeline.reason.message:
         click.echo(f"{pipeline.reason.short}: {pipeline.reason.message}")
     if any(job.manifest and job.manifest.artifacts for job in pipeline.jobs):
         click.echo()
-        screen.print(artifacts_table(pipeline.jobs))
+        show(artifacts_table(pipeline.jobs))
     if pipeline.final_event_id:
         click.echo(f"event {pipeline.final_event_id}")
 

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
+import click
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from shoal.cli.figures import age_text, bytes_text, count_text, state_style, state_word
+from shoal.cli.figures import age_text, bytes_text, state_style, state_word
 from shoal.cli.progress import Row
 from shoal.model import Artifact, Capacity, JobState, MemberState
 
@@ -22,6 +23,18 @@ def console(*, stderr: bool = False) -> Console:
     if not made.is_terminal:
         made.width = 1_000
     return made
+
+
+def show(renderable: RenderableType, *, stderr: bool = False) -> None:
+    """Print a table; into a pipe or file without the blanks that fill its last column."""
+    screen = console(stderr=stderr)
+    if screen.is_terminal:
+        screen.print(renderable)
+        return
+    with screen.capture() as captured:
+        screen.print(renderable)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip(), err=stderr)
 
 
 def _table(*columns: str) -> Table:
@@ -143,7 +156,7 @@ def members_table(members: Iterable["MemberView"], now: datetime) -> Table:
             member.name,
             _state(member.state),
             f"{host}:{member.port}",
-            count_text(member.incarnation),
+            str(member.incarnation),
             age_text(member.state_time, now),
             _pairs(member.tags.items()),
         )

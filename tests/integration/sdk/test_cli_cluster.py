@@ -1,0 +1,170 @@
+"""`shoal up` in one terminal, everything else in another: real controller, agents and programs."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHOAL = str(Path(sys.executable).parent / "shoal")
+TWO_JOBS = """\
+name: lines
+jobs:
+  source:
+    run: [sh, -c, "seq 1 1000; echo done >&2"]
+    outputs: {numbers: {format: lines, as: stdout}}
+  sum:
+    run: [sh, -c, "awk '{s += $1} END {print s}' | tee results/sum"]
+    inputs: {numbers: {from: source.numbers, format: lines, as: stdin}}
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The state folder of a user whose `shoal up` runs."""
+    home = tmp_path_factory.mktemp("home")
+    with (
+        (home / "up.log").open("w") as log,
+        subprocess.Popen(
+            [SHOAL, "up", "--agents", "2", "--port", "0", "--mqtt", "none"],
+            env=environment(home),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as up,
+    ):
+        try:
+            assert up.stdout is not None
+            said = ""
+            while "ready" not in said:
+                line = up.stdout.readline()
+                assert line, f"{said}\n{(home / 'up.log').read_text()}"
+                said += line
+            yield home
+        finally:
+            up.send_signal(signal.SIGINT)
+            up.wait(timeout=60)
+
+
+def environment(home: Path) -> dict[str, str]:
+    found = {key: value for key, value in os.environ.items() if key != "SHOAL_CONTROLLER"}
+    return {**found, "XDG_STATE_HOME": str(home)}
+
+
+def shoal(home: Path, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SHOAL, *words],
+        env=environment(home),
+        cwd=home,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def latest(home: Path) -> str:
+    return shoal(home, "status").stdout.splitlines()[1].split()[0]
+
+
+def test_a_file_that_a_command_writes_ends_in_a_manifest(home: Path) -> None:
+    ended = shoal(home, "run", "--", "sh", "-c", "echo hello > results/x")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == ""
+    # sha256 of "hello\n"
+    digest = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+    assert f"sh   results/x      6  {digest}" in ended.stderr
+    name = latest(home)
+    fetched = shoal(home, "get", name, "results/*", "-o", str(home / "got"))
+    assert fetched.returncode == 0, fetched.stderr
+    assert (home / "got/sh/results/x").read_text() == "hello\n"
+
+
+def test_a_command_counts_the_lines_of_a_file(home: Path) -> None:
+    (home / "README.md").write_text("line\n" * 321)
+    ended = shoal(home, "run", "--stdin", "README.md", "--", "wc", "-l")
+    assert ended.stdout.strip() == "321", ended.stderr
+    piped = shoal(home, "run", "--stdin", "-", "--", "tr", "a-z", "A-Z", stdin="through\n")
+    assert piped.stdout == "THROUGH\n"
+
+
+def test_a_bundle_is_where_the_command_runs(home: Path) -> None:
+    project = home / "project"
+    (project / "deep").mkdir(parents=True)
+    (project / "deep/data.txt").write_text("from the bundle")
+    (project / "main.py").write_text(
+        "import os, pathlib\nprint(pathlib.Path('deep/data.txt').read_text(), os.environ['WHO'])\n"
+    )
+    ended = shoal(home, "run", "--bundle", "project", "--env", "WHO=me", "--", "python", "main.py")
+    assert ended.stdout == "from the bundle me\n", ended.stderr
+
+
+def test_a_failing_command_fails_us_with_its_reason(home: Path) -> None:
+    ended = shoal(home, "run", "--", "sh", "-c", "echo out; echo trouble >&2; exit 3")
+    assert ended.returncode == 1
+    assert ended.stdout == "out\n"
+    assert "failed: EXIT 3: sh ended with exit status 3\n" in ended.stderr
+    assert ended.stderr.count("trouble") == 1
+
+
+def test_a_command_that_takes_too_long_is_ended(home: Path) -> None:
+    ended = shoal(home, "run", "--timeout", "1s", "--", "sleep", "1000")
+    assert ended.returncode == 1
+    assert "failed: TIMEOUT" in ended.stderr
+
+
+def test_a_pipeline_streams_between_jobs(home: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "lines.yaml"
+    spec.write_text(TWO_JOBS)
+    assert "2 jobs, 1 streams" in shoal(home, "validate", str(spec)).stdout
+    ended = shoal(home, "run", str(spec))
+    assert ended.returncode == 0, ended.stderr
+    assert "sum     results/sum" in ended.stdout
+    name = latest(home)
+    assert shoal(home, "logs", name).stdout == "sum | 500500\n"
+    assert shoal(home, "logs", f"{name}/source").stderr == "done\n"
+    shown = shoal(home, "status", name).stdout
+    assert shown.count("1,000 records") == 2
+    assert f"default/pipelines/{name}/succeeded" in shown
+    assert f"{name}/succeeded" in shoal(home, "events", name).stdout
+    assert shoal(home, "cancel", name).stdout == f"pipelines/{name} succeeded\n"
+
+
+def test_a_job_that_fits_nowhere_is_explained(home: Path) -> None:
+    name = shoal(home, "run", "-d", "--cpus", "1000", "--", "true").stdout.strip()
+    name = name.removeprefix("pipelines/")
+    explained = shoal(home, "explain", f"{name}/true").stdout
+    assert "node-1" in explained
+    assert "1000 cpus" in explained
+    ended = shoal(home, "cancel", "--wait", "--reason", "no such node", name)
+    assert ended.stdout == f"pipelines/{name} cancelled\n"
+    assert "no such node" in shoal(home, "status", name).stdout
+
+
+def test_nodes_and_members_are_listed(home: Path) -> None:
+    nodes = shoal(home, "nodes").stdout
+    assert "node-1  ready" in nodes
+    assert "node-2  ready" in nodes
+    members = shoal(home, "members").stdout
+    assert "role=controller" in members
+    assert members.count("role=agent") == 2
+
+
+def test_a_drained_node_gets_nothing(home: Path) -> None:
+    shoal(home, "drain", "node-1")
+    assert "node-1  drained" in shoal(home, "nodes").stdout
+    ended = shoal(home, "run", "--", "true")
+    assert "on node-2" in ended.stderr
+    assert shoal(home, "drain", "--undo", "node-1").stdout == "node-1 is in use again\n"
+
+
+def test_errors_of_the_controller_are_one_sentence(home: Path) -> None:
+    for words in (("status", "nothing"), ("logs", "nothing"), ("get", "nothing"), ("cancel", "no")):
+        ended = shoal(home, *words)
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("Error: ")
+        assert len(ended.stderr.splitlines()) == 1
