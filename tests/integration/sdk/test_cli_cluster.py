@@ -128,7 +128,6 @@ def test_a_pipeline_streams_between_jobs(home: Path, tmp_path: Path) -> None:
     assert shoal(home, "logs", name).stdout == "sum | 500500\n"
     assert shoal(home, "logs", f"{name}/source").stderr == "done\n"
     shown = shoal(home, "status", name).stdout
-    assert shown.count("1,000 records") == 2
     assert f"default/pipelines/{name}/succeeded" in shown
     assert f"{name}/succeeded" in shoal(home, "events", name).stdout
     assert shoal(home, "cancel", name).stdout == f"pipelines/{name} succeeded\n"
