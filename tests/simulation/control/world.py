@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from random import Random
 
@@ -157,7 +158,7 @@ class Agent:
                 self.forget(fenced.ref)
 
     def want(
-        self, snapshot: bool, assignments: Sequence[Assignment], removed: Sequence[AttemptRef]
+        self, *, snapshot: bool, assignments: Sequence[Assignment], removed: Sequence[AttemptRef]
     ) -> None:
         """Take desired state."""
         if not self.up:
@@ -177,9 +178,7 @@ class Agent:
                 self.report(program)
             else:
                 program.assignment = one
-                if one.goal is Goal.STOP and program.state in lifecycle.CLAIMING:
-                    self.end(program, JobState.CANCELLED)
-                elif one.goal is Goal.STOP and program.state not in lifecycle.ENDED:
+                if one.goal is Goal.STOP and program.state not in lifecycle.ENDED:
                     self.end(program, JobState.CANCELLED)
 
     def work(self, program: Program) -> None:
@@ -261,7 +260,7 @@ class Agent:
     @staticmethod
     def observation(program: Program) -> Observation:
         ref = program.assignment.ref
-        artifacts = ()
+        artifacts: tuple[Artifact, ...] = ()
         if program.state is JobState.SUCCEEDED:
             artifacts = (Artifact("results/x", 1, "ab" * 32, f"{ref.prefix}/out/results/x"),)
         return Observation(ref, program.state, program.reason, artifacts)
@@ -371,7 +370,9 @@ class Session:
         changed = [one for ref, one in wanted.items() if known.get(ref) != one]
         removed = [ref for ref in known if ref not in wanted]
         if snapshot or changed or removed:
-            self.deliver(lambda: self.agent.want(snapshot, changed, removed))
+            self.deliver(
+                lambda: self.agent.want(snapshot=snapshot, assignments=changed, removed=removed)
+            )
 
     def break_up(self) -> None:
         """Both ends notice; the controller's sooner or later, or only by the lease."""
@@ -525,8 +526,8 @@ class World:
         if torn and recorded and self.random.random() < 0.5:
             self.crash(self.random.uniform(0.1, 2.0))
             return
-        for effect in recorded:
-            self.record(effect.rows)
+        for record in recorded:
+            self.record(record.rows)
         if torn:
             self.crash(self.random.uniform(0.1, 2.0))
             return
@@ -695,7 +696,7 @@ class World:
             if agent is lost:
                 agent.gone = True
                 agent.power_cut(0.0)
-                self.later(5.0, lambda: self.mourn(lost))
+                self.later(5.0, partial(self.mourn, agent))
             else:
                 agent.rise()
                 self.verdict_alive(agent)
@@ -709,8 +710,7 @@ class World:
             self.post(lambda _: inbox.MemberVerdict(agent.name, MemberState.DEAD), None)
         for pipeline in tuple(self.machine.cluster.pipelines.values()):
             if any(job.pinned_node == agent.name for job in pipeline.jobs.values()):
-                ref = pipeline.ref
-                self.post(lambda call, ref=ref: inbox.Cancel(call, ref, "gone"), lambda _: None)
+                self.post(partial(_give_up, pipeline.ref), lambda _: None)
         if not self.settled():
             self.later(5.0, lambda: self.mourn(agent))
 
@@ -794,6 +794,10 @@ class World:
             assert [job.row() for job in same.jobs.values()] == [
                 job.row() for job in pipeline.jobs.values()
             ]
+
+
+def _give_up(ref: PipelineRef, call: int) -> inbox.Cancel:
+    return inbox.Cancel(call, ref, "its node is gone")
 
 
 def _standing(machine: ControlMachine, ref: JobRef) -> object:

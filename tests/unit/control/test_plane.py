@@ -1,19 +1,44 @@
-"""The plane on a real store: submit, desired, observed, succeeded, events."""
+"""The plane on a real store: submit, desired, observed, succeeded, events; and what may fail."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from control.errors import ClosingError, PageTokenError, SessionEndedError, UnknownPipelineError
-from control.plane import ControlPlane
-from control.store.rows import OutboxKind
+from control.desired import DesiredUpdate, Goal
+from control.errors import (
+    ClosingError,
+    PageTokenError,
+    SessionEndedError,
+    StoreFailedError,
+    UnknownJobError,
+    UnknownNodeError,
+    UnknownPipelineError,
+    WatcherTooSlowError,
+)
+from control.observed import Observation, Progress
+from control.plane import ControlPlane, PlaneConfig
+from control.store.rows import Loaded, OutboxKind, OutboxRow, Row
+from control.store.sqlite import SqliteStore
 from control.views import Refused, SnapshotEnd, Submission, SubmitResult
-from shoal.model import JobState, PipelineState
-from shoal.names import PipelineRef
-from shoal.view import PipelineView
-from tests.unit.control.world import counter, hello, running_plane, seen, single
+from shoal.model import JobState, MemberState, PipelineState, StreamCounters
+from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.spec import Pipeline
+from shoal.view import Event, NodeView, PipelineView
+from tests.kit.until import until
+from tests.unit.control.world import (
+    Clock,
+    counter,
+    hello,
+    numbered_ids,
+    running_plane,
+    seen,
+    single,
+)
 
 STEPS = (
     JobState.PREPARING,
@@ -24,33 +49,348 @@ STEPS = (
 )
 
 
-async def submit(plane: ControlPlane, submission: Submission) -> PipelineRef:
-    (result,) = await plane.submit([submission])
+async def submit(plane: ControlPlane, spec: Pipeline, request_id: str = "") -> PipelineRef:
+    (result,) = await plane.submit([Submission("default", request_id, spec)])
     assert isinstance(result, SubmitResult), result
     return PipelineRef(result.view.namespace, result.view.id)
+
+
+async def assigned(
+    updates: AsyncGenerator[DesiredUpdate, None], wanted: int
+) -> dict[AttemptRef, DesiredUpdate]:
+    """Follow desired state until so many attempts were named."""
+    found: dict[AttemptRef, DesiredUpdate] = {}
+    while len(found) < wanted:
+        update = await anext(updates)
+        found |= {one.ref: update for one in update.assignments}
+    return found
 
 
 async def test_a_pipeline_goes_from_submission_to_its_final_event(tmp_path: Path) -> None:
     async with running_plane(tmp_path / "control.db") as plane:
         assert await plane.open_session(hello("n1"), "s1") == ()
-        ref = await submit(plane, Submission("default", "key", counter()))
+        ref = await submit(plane, counter())
         updates = plane.desired("n1", "s1")
-        first = await anext(updates)
-        assert first.snapshot
-        while len(first.assignments) < 4:
-            first = await anext(updates)
-        assert {lane.peer.address for one in first.assignments for lane in one.lanes} == {"n1:7000"}
-        for one in first.assignments:
-            assert await plane.observe("n1", "s1", seen(one.ref, *STEPS)) == ()
+        attempts = await assigned(updates, 4)
+        for attempt in attempts:
+            assert await plane.observe("n1", "s1", seen(attempt, *STEPS)) == ()
         view = plane.pipeline(ref)
         assert view.state is PipelineState.SUCCEEDED
         assert view.final_event_id == f"default/{ref.name}/succeeded/1"
+        assert plane.outbox_grown.is_set()
         rows = await plane._store.outbox()
-        manifests = [row for row in rows if row.kind is OutboxKind.MANIFEST]
-        assert len(manifests) == 4
+        assert sum(row.kind is OutboxKind.MANIFEST for row in rows) == 4
         assert rows[-1].id == view.final_event_id
         page = await plane.events("default", ref.pipeline, 3)
         rest = await plane.events("default", ref.pipeline, 1000, page.next_page_token)
         ids = [event.id for event in (*page.items, *rest.items)]
         assert len(ids) == len(set(ids)) == 10
+        update = await anext(updates)
+        while len(update.removed) < 4:
+            assert not update.snapshot
+            update = replace(update, removed=(*update.removed, *(await anext(updates)).removed))
+        assert set(update.removed) == set(attempts)
         await updates.aclose()
+
+
+async def test_desired_state_is_a_snapshot_then_deltas_with_rising_revisions(
+    tmp_path: Path,
+) -> None:
+    async with running_plane(tmp_path / "control.db") as plane:
+        await plane.open_session(hello("n1"), "s1")
+        updates = plane.desired("n1", "s1")
+        first = await anext(updates)
+        assert (first.snapshot, first.assignments) == (True, ())
+        ref = await submit(plane, single())
+        placed = await anext(updates)
+        assert (placed.snapshot, len(placed.assignments)) == (False, 1)
+        await plane.cancel(ref, "enough")
+        stopped = await anext(updates)
+        assert [one.goal for one in stopped.assignments] == [Goal.STOP]
+        assert first.revision < placed.revision < stopped.revision
+        await updates.aclose()
+
+
+async def test_repeated_and_refused_submissions_are_answered_in_order(tmp_path: Path) -> None:
+    async with running_plane(tmp_path / "control.db") as plane:
+        one = Submission("default", "key", single())
+        other = Submission("default", "key", single("other"))
+        first, again, refused = await plane.submit([one, one, other])
+        assert isinstance(first, SubmitResult)
+        assert isinstance(again, SubmitResult)
+        assert isinstance(refused, Refused)
+        assert (first.repeated, again.repeated) == (False, True)
+        assert first.view.id == again.view.id
+        assert await plane.submit([]) == []
+
+
+async def test_an_older_session_ends_when_a_newer_one_opens(tmp_path: Path) -> None:
+    async with running_plane(tmp_path / "control.db") as plane:
+        await plane.open_session(hello("n1"), "s1")
+        updates = plane.desired("n1", "s1")
+        await anext(updates)
+        await plane.open_session(hello("n1"), "s2")
+        with pytest.raises(SessionEndedError, match="another session"):
+            await anext(updates)
+        with pytest.raises(SessionEndedError):
+            await plane.observe("n1", "s1", [])
+        with pytest.raises(SessionEndedError):
+            await anext(plane.desired("n1", "s1"))
+        await plane.close_session("n1", "s1")
+        assert plane.node("n1").connected
+        await plane.close_session("n1", "s2")
+        assert not plane.node("n1").connected
+
+
+async def test_a_lease_that_runs_out_ends_the_session_and_replaces(tmp_path: Path) -> None:
+    clock = Clock()
+    config = PlaneConfig(sweep_seconds=0.01)
+    async with running_plane(tmp_path / "control.db", config, clock) as plane:
+        await plane.open_session(hello("n1"), "s1")
+        ref = await submit(plane, single())
+        await plane.open_session(hello("n2"), "s2")
+        lost = plane.desired("n1", "s1")
+        (attempt,) = await assigned(lost, 1)
+        await plane.observe("n1", "s1", seen(attempt, JobState.RUNNING))
+
+        async def over() -> bool:
+            clock.now += 0.5
+            plane.heartbeat("n2", "s2")
+            await asyncio.wait_for(_nothing(), 1)
+            return plane.pipeline(ref).jobs[0].node == "n2"
+
+        await until(over, 10, "the job runs on n2")
+        with pytest.raises(SessionEndedError, match="silent"):
+            await anext(lost)
+        assert not plane.is_current("n1", attempt)
+        await plane.open_session(hello("n1", Observation(attempt, JobState.RUNNING)), "s3")
+        (fenced,) = await plane.observe("n1", "s3", seen(attempt, JobState.SUCCEEDED))
+        assert fenced.ref == attempt
+        assert plane.node("n2").last_seen_time == clock.wall()
+
+
+async def _nothing() -> None:
+    """Give the loop a turn."""
+
+
+async def test_gossip_and_drain_are_shown(tmp_path: Path) -> None:
+    async with running_plane(tmp_path / "control.db") as plane:
+        await plane.open_session(hello("n1"), "s1")
+        async with plane.watch_nodes() as changes:
+            first = await anext(changes)
+            assert isinstance(first, NodeView)
+            assert isinstance(await anext(changes), SnapshotEnd)
+            plane.member_verdict("n1", MemberState.SUSPECT)
+            suspected = await anext(changes)
+            assert isinstance(suspected, NodeView)
+            assert suspected.member_state is MemberState.SUSPECT
+            assert (await plane.drain("n1", drained=True)).drained
+            drained = await anext(changes)
+            assert drained.revision > suspected.revision > first.revision
+        with pytest.raises(UnknownNodeError, match="known nodes are n1"):
+            await plane.drain("n2", drained=True)
+        with pytest.raises(UnknownNodeError):
+            plane.node("n2")
+        assert [node.name for node in plane.nodes()] == ["n1"]
+
+
+async def test_a_watch_resumes_where_it_was(tmp_path: Path) -> None:
+    async with running_plane(tmp_path / "control.db") as plane:
+        first = await submit(plane, single("first"))
+        async with plane.watch_pipelines("default") as changes:
+            seen_first = await anext(changes)
+            assert isinstance(seen_first, PipelineView)
+            assert seen_first.id == first.pipeline
+            end = await anext(changes)
+            assert isinstance(end, SnapshotEnd)
+        second = await submit(plane, single("second"))
+        await submit(plane, single("third"))
+        async with plane.watch_pipelines("default", since_revision=end.revision) as changes:
+            resumed = await anext(changes)
+            assert isinstance(resumed, PipelineView)
+            assert resumed.id == second.pipeline
+        async with plane.watch_pipelines(
+            "default", second.pipeline, since_revision=end.revision
+        ) as changes:
+            await anext(changes)
+            await plane.cancel(second, "enough")
+            last = await anext(changes)
+            assert isinstance(last, PipelineView)
+            assert last.state is PipelineState.CANCELLED
+        async with plane.watch_pipelines("other") as changes:
+            assert isinstance(await anext(changes), SnapshotEnd)
+        async with plane.watch_pipelines("default", since_revision=1) as changes:
+            shown = [await anext(changes) for _ in range(4)]
+            assert isinstance(shown[-1], SnapshotEnd), "an unknown revision begins anew"
+
+
+async def test_a_slow_watcher_is_cut_off(tmp_path: Path) -> None:
+    config = PlaneConfig(watch_pending_max=3)
+    async with (
+        running_plane(tmp_path / "control.db", config) as plane,
+        plane.watch_pipelines("default") as changes,
+    ):
+        assert isinstance(await anext(changes), SnapshotEnd)
+        for _ in range(4):
+            await submit(plane, single())
+        with pytest.raises(WatcherTooSlowError, match="watch again"):
+            await anext(changes)
+
+
+async def test_progress_is_shown_while_it_is_current(tmp_path: Path) -> None:
+    async with running_plane(tmp_path / "control.db") as plane:
+        await plane.open_session(hello("n1"), "s1")
+        ref = await submit(plane, single())
+        (attempt,) = await assigned(plane.desired("n1", "s1"), 1)
+        counters = (StreamCounters("frames", output=True, records=9),)
+        plane.progress("n1", "s1", Progress(replace(attempt, epoch=9), (), "lies"))
+        plane.progress("n1", "s1", Progress(attempt, counters, "half way"))
+        await until(lambda: plane.pipeline(ref).jobs[0].progress == "half way")
+        assert plane.pipeline(ref).jobs[0].streams == counters
+
+
+async def test_pipelines_are_listed_newest_first_in_pages(tmp_path: Path) -> None:
+    async with running_plane(tmp_path / "control.db") as plane:
+        refs = [await submit(plane, single(f"p{number}")) for number in range(5)]
+        await plane.cancel(refs[3], "enough")
+        first = plane.pipelines("default", page_size=2)
+        assert [view.id for view in first.items] == [refs[4].pipeline, refs[3].pipeline]
+        rest = plane.pipelines("default", page_size=100, page_token=first.next_page_token)
+        assert [view.id for view in rest.items] == [ref.pipeline for ref in refs[2::-1]]
+        assert rest.next_page_token == ""
+        cancelled = plane.pipelines("default", frozenset({PipelineState.CANCELLED}))
+        assert [view.id for view in cancelled.items] == [refs[3].pipeline]
+        assert plane.pipelines("other").items == ()
+        for token in ("x", "-1", "9" * 40):
+            with pytest.raises(PageTokenError, match="none of ours"):
+                plane.pipelines("default", page_token=token)
+
+
+async def test_unknown_things_are_said_to_be_unknown(tmp_path: Path) -> None:
+    async with running_plane(tmp_path / "control.db") as plane:
+        nobody = PipelineRef("default", "nobody")
+        with pytest.raises(UnknownPipelineError):
+            plane.pipeline(nobody)
+        with pytest.raises(UnknownPipelineError):
+            await plane.cancel(nobody, "")
+        ref = await submit(plane, single())
+        with pytest.raises(UnknownJobError):
+            plane.explain(JobRef("default", ref.pipeline, "other"))
+        assert plane.explain(JobRef("default", ref.pipeline, "main")) == ()
+
+
+async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    async with running_plane(path) as plane:
+        await plane.open_session(hello("n1"), "s1")
+        ref = await submit(plane, single(), "key")
+        (attempt,) = await assigned(plane.desired("n1", "s1"), 1)
+        await plane.observe("n1", "s1", seen(attempt, JobState.RUNNING))
+        before = plane.pipeline(ref)
+    async with running_plane(path) as plane:
+        after = plane.pipeline(ref)
+        assert after.revision > before.revision
+        assert replace(after, revision=0) == replace(before, revision=0)
+        assert not plane.node("n1").connected
+        assert plane.outbox_grown.is_set(), "what did not leave still has to"
+        (again,) = await plane.submit([Submission("default", "key", single())])
+        assert isinstance(again, SubmitResult)
+        assert again.repeated
+        said = Observation(attempt, JobState.RUNNING)
+        assert await plane.open_session(hello("n1", said), "s2") == ()
+        snapshot = await anext(plane.desired("n1", "s2"))
+        assert [one.ref for one in snapshot.assignments] == [attempt]
+
+
+class BreakableStore:
+    """A store whose disk is full whenever `broken` says so."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self.broken = False
+
+    def _check(self) -> None:
+        if self.broken:
+            raise StoreFailedError("store could not write: the disk is full")
+
+    async def load(self) -> Loaded:
+        self._check()
+        return await self._store.load()
+
+    async def commit(self, rows: Sequence[Row]) -> None:
+        self._check()
+        await self._store.commit(rows)
+
+    async def outbox(self, limit: int = 100, after: int = 0) -> Sequence[OutboxRow]:
+        return await self._store.outbox(limit, after)
+
+    async def mark_published(self, sequences: Sequence[int]) -> None:
+        self._check()
+        await self._store.mark_published(sequences)
+
+    async def events(
+        self, namespace: str, pipeline: str, after: int, limit: int
+    ) -> Sequence[Event]:
+        return await self._store.events(namespace, pipeline, after, limit)
+
+
+async def test_a_failing_store_refuses_with_its_reason_and_recovers(tmp_path: Path) -> None:
+    clock = Clock()
+    config = PlaneConfig(store_retry_seconds=0.01)
+    async with SqliteStore(tmp_path / "control.db") as sqlite:
+        store = BreakableStore(sqlite)
+        plane = ControlPlane(
+            store=store, config=config, clock=clock, wall=clock.wall, ids=numbered_ids()
+        )
+        async with plane, asyncio.TaskGroup() as tasks:
+            loop = tasks.create_task(plane.run())
+            plane.member_verdict("n1", MemberState.ALIVE)
+            await plane.open_session(hello("n1"), "s1")
+            updates = plane.desired("n1", "s1")
+            await anext(updates)
+            kept = await submit(plane, single())
+            async with plane.watch_pipelines("default") as changes:
+                await anext(changes)
+                await anext(changes)
+                store.broken = True
+                with pytest.raises(StoreFailedError, match="disk is full"):
+                    await submit(plane, single())
+                with pytest.raises(StoreFailedError):
+                    await anext(changes)
+            with pytest.raises(StoreFailedError, match="disk is full"):
+                await submit(plane, single())
+            assert plane.pipeline(kept).state is PipelineState.QUEUED, "reading goes on"
+            with pytest.raises(SessionEndedError):
+                async for _ in updates:
+                    pass
+            store.broken = False
+
+            async def works() -> bool:
+                try:
+                    await plane.open_session(hello("n1"), "s2")
+                except StoreFailedError:
+                    return False
+                return True
+
+            await until(works, 10, "the store works again")
+            await submit(plane, single())
+            assert len(plane.pipelines("default").items) == 2, "nothing of the failed one happened"
+            assert plane.node("n1").member_state is MemberState.ALIVE, "gossip is not forgotten"
+            loop.cancel()
+
+
+async def test_whoever_waits_is_let_go_at_the_end(tmp_path: Path) -> None:
+    async with running_plane(tmp_path / "control.db") as plane:
+        await plane.open_session(hello("n1"), "s1")
+        updates = plane.desired("n1", "s1")
+        await anext(updates)
+    with pytest.raises(SessionEndedError, match="shutting down"):
+        await anext(updates)
+    with pytest.raises(ClosingError):
+        await submit(plane, single())
+
+
+async def test_a_thousand_submissions_share_commits(tmp_path: Path) -> None:
+    async with running_plane(tmp_path / "control.db") as plane:
+        await asyncio.gather(*(submit(plane, single(f"p{n}"), f"k{n}") for n in range(1000)))
+        assert len(plane.pipelines("default", page_size=1000).items) == 1000

@@ -36,7 +36,7 @@ class Clock:
 
 
 def numbered_ids() -> Callable[[int], str]:
-    """Ids in order: `000000`, `000001`, …"""
+    """Ids in order, from `000000`."""
     numbers = count()
     return lambda width: f"{next(numbers):0{width}d}"
 

@@ -1,0 +1,195 @@
+"""A control machine on a table: events in, effects sorted, rows in a real (in-memory) database."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from itertools import count
+from typing import cast
+
+from control import inbox
+from control.desired import Assignment
+from control.effects import Answer, Effect, EndSession, Record, Taken
+from control.machine import ControlMachine, MachineConfig
+from control.observed import AgentHello, Fenced, Observation
+from control.state import JobRecord, PipelineRecord
+from control.store import schema, statements
+from control.store.rows import OutboxRow
+from control.views import Refused, Submission
+from shoal.model import JobState, MemberState, Reason, ReasonCode
+from shoal.names import AttemptRef, PipelineRef
+from shoal.spec import Pipeline
+from tests.unit.control.world import BEGAN, artifact, hello, numbered_ids
+
+
+class Desk:
+    """Drives the machine by hand; `pass_time` ticks it as a shell would."""
+
+    def __init__(self, config: MachineConfig | None = None) -> None:
+        self.config = config or MachineConfig()
+        self.now = 0.0
+        self.ids = numbered_ids()
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection.executescript(schema.TABLES)
+        self.calls = count(1)
+        self.sessions: dict[str, str] = {}
+        self.silent: set[str] = set()
+        self.ended: list[str] = []
+        self.machine = self.start()
+
+    def start(self) -> ControlMachine:
+        """Start the machine from what was recorded; all sessions are over."""
+        statements.count_start(self.connection)
+        self.sessions = {}
+        self.machine = ControlMachine(
+            self.config,
+            statements.load(self.connection),
+            self.now,
+            wall=lambda: BEGAN + timedelta(seconds=self.now),
+            ids=self.ids,
+        )
+        return self.machine
+
+    def post(self, make: Callable[[int], inbox.Event]) -> object:
+        """Let something happen, and return its answer."""
+        event = make(next(self.calls))
+        answers = self._perform(self.machine.handle(event, self.now))
+        self._tick()
+        return answers[0] if answers else None
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass in small steps; agents with a session speak, unless they are silent."""
+        until = self.now + seconds
+        while self.now < until:
+            self.now = min(self.now + 0.25, until)
+            for node, session in self.sessions.items():
+                if node not in self.silent:
+                    self.machine.handle(inbox.Heartbeat(node, session), self.now)
+            self._tick()
+
+    def _tick(self) -> None:
+        while (deadline := self.machine.deadline()) is not None and deadline <= self.now:
+            self._perform(self.machine.tick(self.now))
+
+    def _perform(self, effects: Sequence[Effect]) -> list[object]:
+        answers: list[object] = []
+        for effect in effects:
+            match effect:
+                case Record(rows):
+                    self.connection.execute("BEGIN")
+                    statements.write(self.connection, rows)
+                    self.connection.execute("COMMIT")
+                case EndSession(node, session_id, why):
+                    self.ended.append(why)
+                    if self.sessions.get(node) == session_id:
+                        del self.sessions[node]
+                case Answer(_, value):
+                    answers.append(value)
+                case _:
+                    pass
+        return answers
+
+    # --- people
+
+    def submit(
+        self, spec: Pipeline, request_id: str = "", namespace: str = "default"
+    ) -> PipelineRef:
+        answer = self.try_submit(spec, request_id, namespace)
+        assert isinstance(answer, Taken), answer
+        return answer.ref
+
+    def try_submit(
+        self, spec: Pipeline, request_id: str = "", namespace: str = "default"
+    ) -> Taken | Refused:
+        answer = self.post(lambda call: inbox.Submit(call, Submission(namespace, request_id, spec)))
+        assert isinstance(answer, Taken | Refused)
+        return answer
+
+    def cancel(self, ref: PipelineRef, reason: str = "enough") -> object:
+        return self.post(lambda call: inbox.Cancel(call, ref, reason))
+
+    def drain(self, node: str, *, drained: bool = True) -> object:
+        return self.post(lambda call: inbox.Drain(call, node, drained))
+
+    def pipeline(self, ref: PipelineRef) -> PipelineRecord:
+        return self.machine.cluster.pipelines[ref]
+
+    def job(self, ref: PipelineRef, job: str) -> JobRecord:
+        return self.pipeline(ref).jobs[job]
+
+    def states(self, ref: PipelineRef) -> dict[str, str]:
+        return {name: job.state.name for name, job in self.pipeline(ref).jobs.items()}
+
+    def nodes(self, ref: PipelineRef) -> dict[str, str]:
+        """Where each placed job is."""
+        jobs = self.pipeline(ref).jobs.items()
+        return {name: job.attempt.node for name, job in jobs if job.attempt is not None}
+
+    def events(self) -> list[OutboxRow]:
+        return list(statements.outbox(self.connection, 0, 10_000))
+
+    # --- agents
+
+    def dial(self, said: AgentHello) -> tuple[Fenced, ...]:
+        session = f"session-{next(self.calls)}"
+        self.sessions[said.node] = session
+        answer = self.post(lambda call: inbox.SessionOpened(call, said, session))
+        return _fenced(answer)
+
+    def dial_all(self, *names: str) -> None:
+        for name in names:
+            self.dial(hello(name))
+
+    def hang_up(self, node: str) -> None:
+        session = self.sessions.pop(node)
+        self.post(lambda call: inbox.SessionClosed(call, node, session))
+
+    def verdict(self, member: str, state: MemberState) -> None:
+        self.post(lambda _: inbox.MemberVerdict(member, state))
+
+    def current(self, ref: PipelineRef, job: str) -> AttemptRef:
+        attempt = self.job(ref, job).attempt
+        assert attempt is not None, f"{job} is not placed: {self.job(ref, job).waiting_for}"
+        return attempt.ref
+
+    def assignment(self, ref: PipelineRef, job: str) -> Assignment:
+        attempt = self.job(ref, job).attempt
+        assert attempt is not None
+        return self.machine.desired(attempt.node)[attempt.ref]
+
+    def observe(
+        self, ref: PipelineRef, job: str, *states: JobState, reason: Reason | None = None
+    ) -> tuple[Fenced, ...]:
+        """Let the agent of a job's current attempt report states."""
+        attempt = self.job(ref, job).attempt
+        assert attempt is not None, f"{job} is not placed: {self.job(ref, job).waiting_for}"
+        fenced: tuple[Fenced, ...] = ()
+        for state in states:
+            fenced += self.report(attempt.node, attempt.ref, state, reason=reason)
+        return fenced
+
+    def report(
+        self, node: str, ref: AttemptRef, state: JobState, *, reason: Reason | None = None
+    ) -> tuple[Fenced, ...]:
+        artifacts = (artifact(ref),) if state is JobState.SUCCEEDED else ()
+        seen = Observation(ref, state, reason or Reason(), artifacts)
+        return self.say(node, seen)
+
+    def say(self, node: str, seen: Observation) -> tuple[Fenced, ...]:
+        session = self.sessions[node]
+        answer = self.post(lambda call: inbox.Observed(call, node, session, (seen,)))
+        return _fenced(answer)
+
+    def succeed(self, ref: PipelineRef, *jobs: str) -> None:
+        for job in jobs:
+            self.observe(ref, job, JobState.RUNNING, JobState.SUCCEEDED)
+
+    def fail(self, ref: PipelineRef, job: str, code: ReasonCode = ReasonCode.EXIT) -> None:
+        reason = Reason(code, 3 if code is ReasonCode.EXIT else 0, "it said so")
+        self.observe(ref, job, JobState.RUNNING, JobState.FAILED, reason=reason)
+
+
+def _fenced(answer: object) -> tuple[Fenced, ...]:
+    assert isinstance(answer, tuple), answer
+    return cast("tuple[Fenced, ...]", answer)

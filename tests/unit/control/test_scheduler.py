@@ -1,0 +1,203 @@
+"""The scheduler: filters that explain themselves, ranking, gangs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from control.scheduler.explain import explain
+from control.scheduler.plan import plan
+from control.scheduler.snapshot import NodeState, Pending, Resident, Snapshot
+from shoal.model import Capacity
+from shoal.names import JobRef, PipelineRef
+from shoal.spec import Place, Resources, Strategy
+
+
+def node(name: str, cpus: float = 4.0, **changes: object) -> NodeState:
+    made = NodeState(name, connected=True, drained=False, capacity=Capacity(cpus))
+    return replace(made, **changes)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def job(name: str = "main", pipeline: str = "p", cpus: float = 1.0, **changes: object) -> Pending:
+    made = Pending(
+        ref=JobRef("default", pipeline, name),
+        spec_name=name.rstrip("-0123456789"),
+        gang=name,
+        resources=Resources(cpus=cpus),
+        place=Place(),
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def where(nodes: list[NodeState], *jobs: Pending, **residents: list[Resident]) -> dict[str, str]:
+    """Plan, and return job name to node name."""
+    there = {PipelineRef("default", name): tuple(found) for name, found in residents.items()}
+    made = plan(Snapshot(tuple(nodes), there), jobs)
+    assert {one.job for one in made.placed} | set(made.waiting) == {one.ref for one in jobs}
+    return {placed.job.job: placed.node for placed in made.placed}
+
+
+def why(nodes: list[NodeState], *jobs: Pending) -> str:
+    made = plan(Snapshot(tuple(nodes)), jobs)
+    assert not made.placed
+    (sentence,) = set(made.waiting.values())
+    return sentence
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted", "words"),
+    [
+        (node("n1", connected=False), job(), "not connected"),
+        (node("n1", drained=True), job(), "drained"),
+        (node("n1"), job(pinned_node="n2"), "pinned to n2"),
+        (node("n1"), job(place=Place(require={"role": "camera"})), "it has no role"),
+        (
+            node("n1", labels={"role": "x"}),
+            job(place=Place(require={"role": "camera"})),
+            "label role=camera is required, and it has role=x",
+        ),
+        (node("n1", claimed=Capacity(3.5)), job(), "1 cpus are needed, 0.5 of 4 free"),
+        (node("n1", 1.0), job(cpus=2.0), "add a node or ask for less"),
+        (
+            node("n1", capacity=Capacity(4.0, 100), claimed=Capacity(0.0, 60)),
+            job(resources=Resources(1.0, 50)),
+            "50 bytes of memory are needed, 40 of 100 free",
+        ),
+        (
+            node("n1", capacity=Capacity(4.0, 0, ("video",)), claimed=Capacity(1.0, 0, ("video",))),
+            job(resources=Resources(1.0, 0, ("video",))),
+            "no free device of class video",
+        ),
+    ],
+)
+def test_every_filter_explains_itself(state: NodeState, wanted: Pending, words: str) -> None:
+    assert words in why([state], wanted)
+    (verdict,) = explain(Snapshot((state,)), wanted)
+    assert not verdict.feasible
+    assert verdict.sentence.startswith("Node n1 is unfit: ")
+
+
+def test_devices_are_counted_by_class() -> None:
+    two = Capacity(4.0, 0, ("video", "video", "gpu"))
+    eye = Resources(1.0, 0, ("video",))
+    both = Resources(1.0, 0, ("video", "video"))
+    assert where([node("n1", capacity=two)], job("a", resources=both)) == {"a": "n1"}
+    placed = where([node("n1", capacity=two)], *(job(f"a{n}", resources=eye) for n in range(3)))
+    assert len(placed) == 2
+
+
+def test_nobody_at_all_is_said() -> None:
+    assert "start an agent" in why([], job())
+
+
+def test_many_reasons_are_counted_in_one_sentence() -> None:
+    nodes = [node(f"n{n}", connected=False) for n in range(5)] + [node("z", drained=True)]
+    assert why(nodes, job()) == (
+        "on n0, n1, n2 and 2 more: its agent is not connected; on z: it is drained"
+    )
+
+
+def test_the_least_claimed_node_is_taken() -> None:
+    nodes = [node("n1", claimed=Capacity(2.0)), node("n2"), node("n3", claimed=Capacity(1.0))]
+    assert where(nodes, job()) == {"main": "n2"}
+
+
+def test_equal_nodes_are_taken_by_name() -> None:
+    assert where([node("b"), node("a"), node("c")], job()) == {"main": "a"}
+
+
+def test_fractions_of_cores_add_up() -> None:
+    nodes = [node("n1", 1.0)]
+    placed = where(nodes, *(job(f"a{n}", f"p{n}", cpus=0.1) for n in range(11)))
+    assert len(placed) == 10
+
+
+def test_spread_keeps_replicas_then_neighbours_apart() -> None:
+    nodes = [node("n1"), node("n2"), node("n3")]
+    placed = where(nodes, job("d-0"), job("d-1"), job("d-2"), job("c"))
+    assert sorted(placed[name] for name in ("d-0", "d-1", "d-2")) == ["n1", "n2", "n3"]
+    beside = where(nodes[:2], job("d-1"), p=[Resident("n1", "d"), Resident("n2", "c")])
+    assert beside == {"d-1": "n2"}, "a neighbour is better than a replica of the same job"
+
+
+def test_pack_puts_them_together() -> None:
+    tight = Place(strategy=Strategy.PACK)
+    nodes = [node("n1"), node("n2", claimed=Capacity(1.0)), node("n3")]
+    placed = where(nodes, *(job(f"d-{n}", place=tight) for n in range(4)))
+    assert [placed[f"d-{n}"] for n in range(4)] == ["n2", "n2", "n2", "n1"]
+
+
+def test_preferred_nodes_come_first_in_their_order() -> None:
+    nodes = [node("n1"), node("n2", claimed=Capacity(2.0)), node("n3", drained=True)]
+    assert where(nodes, job(place=Place(prefer=("n3", "n2", "n1")))) == {"main": "n2"}
+    assert where(nodes, job(place=Place(prefer=("nobody",)))) == {"main": "n1"}
+
+
+def test_a_node_with_the_bundle_is_better_than_an_idle_one() -> None:
+    nodes = [node("n1"), node("n2", claimed=Capacity(3.0), bundles=frozenset({"abc"}))]
+    assert where(nodes, job(bundle_digest="abc")) == {"main": "n2"}
+    assert where(nodes, job(bundle_digest="xyz")) == {"main": "n1"}
+
+
+def test_a_suspected_node_is_the_last_choice_but_one_that_lost_the_job() -> None:
+    nodes = [node("n1"), node("n2", suspected=True), node("n3")]
+    assert where(nodes, job(avoid=frozenset({"n1", "n3"}))) == {"main": "n2"}
+    assert where(nodes[:1], job(avoid=frozenset({"n1"}))) == {"main": "n1"}, "there is no other"
+
+
+def test_a_gang_is_placed_as_a_whole_or_not_at_all() -> None:
+    gang = [job(f"d-{n}", gang="d") for n in range(3)]
+    assert where([node("n1", 2.0)], *gang) == {}
+    assert "3 jobs that stream to each other" in why([node("n1", 2.0)], *gang)
+    assert where([node("n1", 2.0), node("n2", 1.0)], *gang).keys() == {"d-0", "d-1", "d-2"}
+
+
+def test_a_gang_that_does_not_fit_leaves_no_claims_behind() -> None:
+    nodes = [node("n1", 2.0)]
+    gang = [job(f"d-{n}", "big", gang="d") for n in range(3)]
+    assert where(nodes, *gang, job("x", "p1"), job("y", "p2")).keys() == {"x", "y"}
+
+
+def test_a_gang_is_packed_if_apart_does_not_work() -> None:
+    nodes = [node("n1", 2.0), node("n2", 2.0)]
+    gang = [job("a", gang="g"), job("b", gang="g"), job("c", gang="g", cpus=2.0)]
+    placed = where(nodes, *gang)
+    assert placed["a"] == placed["b"] != placed["c"]
+
+
+def test_a_gang_that_could_fit_but_not_now_is_told_so() -> None:
+    gang = [job(f"d-{n}", gang="d") for n in range(4)]
+    sentence = why([node("n1", claimed=Capacity(2.0))], *gang)
+    assert "0 of 4 free" in sentence or "not for all" in sentence
+    assert "could not take" not in sentence
+
+
+def test_what_does_not_fit_does_not_stop_what_does() -> None:
+    nodes = [node("n1", 2.0)]
+    placed = where(nodes, job("big", "p1", cpus=3.0), job("small", "p2"))
+    assert placed == {"small": "n1"}
+
+
+def test_explain_ranks_the_feasible_and_counts_their_merits() -> None:
+    nodes = (
+        node("n1", suspected=True),
+        node("n2", bundles=frozenset({"abc"})),
+        node("n3", drained=True, connected=False),
+        node("n4"),
+    )
+    there = {PipelineRef("default", "p"): (Resident("n4", "other"),)}
+    wanted = job(bundle_digest="abc", avoid=frozenset({"n1"}), place=Place(prefer=("n2",)))
+    verdicts = explain(Snapshot(nodes, there), wanted)
+    assert [verdict.node for verdict in verdicts] == ["n2", "n4", "n1", "n3"]
+    assert "preferred as number 1, has the bundle" in verdicts[0].sentence
+    assert "1 jobs of the pipeline are there" in verdicts[1].sentence
+    assert "lost there" in verdicts[2].sentence
+    assert verdicts[3].sentence == ("Node n3 is unfit: its agent is not connected; it is drained.")
+
+
+def test_the_plan_follows_the_ranking_that_explain_shows() -> None:
+    nodes = [node(f"n{n}", claimed=Capacity(float(n % 3))) for n in range(9)]
+    wanted = job(place=Place(prefer=("n7",)))
+    best = explain(Snapshot(tuple(nodes)), wanted)[0]
+    assert where(nodes, wanted) == {"main": best.node}

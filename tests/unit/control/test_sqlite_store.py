@@ -1,0 +1,224 @@
+"""The SQLite store on real files: what was written comes back, failures surface, nobody shares."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from control.errors import StoreFailedError
+from control.store.rows import (
+    AttemptRow,
+    Forgotten,
+    JobRow,
+    ManifestRow,
+    NodeRow,
+    OutboxKind,
+    OutboxRow,
+    PipelineAdded,
+    PipelineRow,
+)
+from control.store.sqlite import SqliteStore
+from shoal.model import Capacity, JobState, PipelineState, Reason, ReasonCode
+from shoal.names import AttemptRef, PipelineRef
+from tests.unit.control.world import BEGAN, artifact, counter
+
+REF = PipelineRef("default", "counter-1")
+ATTEMPT = AttemptRef("default", "counter-1", "camera", 1, 1)
+LATER = BEGAN + timedelta(seconds=1.000001)
+
+ADDED = PipelineAdded(REF, 1, "key", counter(), BEGAN)
+PIPELINE = PipelineRow(
+    REF,
+    PipelineState.FAILED,
+    Reason(ReasonCode.EXIT, 3, "it broke"),
+    Reason(ReasonCode.NEIGHBOUR, 0, "camera broke"),
+    LATER,
+    "an/id",
+)
+JOB = JobRow(
+    ATTEMPT.job_ref,
+    JobState.RETRY_WAIT,
+    Reason(ReasonCode.SIGNAL, 9, "é\x00💥"),
+    epoch=3,
+    number=3,
+    failures=1,
+    losses=1,
+    retry_time=LATER,
+    pinned_node="n1",
+    avoid=("n2", "n3"),
+)
+TRIED = AttemptRow(ATTEMPT, "n1", JobState.FAILED, BEGAN, Reason(ReasonCode.EXIT, 1), LATER, LATER)
+MANIFEST = ManifestRow("a/key", ATTEMPT, (artifact(ATTEMPT),), LATER)
+NODE = NodeRow(
+    "n1",
+    "agent-1",
+    Capacity(2.5, 1 << 40, ("gpu", "video", "video")),
+    {"role": "camera"},
+    "aarch64",
+    "host:1",
+    "0.1",
+    "member-1",
+    drained=True,
+    last_seen_time=LATER,
+)
+
+
+def fact(sequence: int, kind: OutboxKind = OutboxKind.EVENT) -> OutboxRow:
+    return OutboxRow(
+        sequence, kind, "default", REF.name, f"id-{sequence}", LATER, "{}", "shoal.x", "k"
+    )
+
+
+async def test_everything_comes_back_after_reopening(tmp_path: Path) -> None:
+    rows = (ADDED, PIPELINE, JOB, TRIED, MANIFEST, NODE, fact(7))
+    async with SqliteStore(tmp_path / "c.db") as store:
+        assert (await store.load()).generation == 1
+        await store.commit(rows)
+    async with SqliteStore(tmp_path / "c.db") as store:
+        loaded = await store.load()
+        assert loaded.generation == 2
+        assert (loaded.next_position, loaded.next_sequence) == (2, 8)
+        assert loaded.added == (ADDED,)
+        assert loaded.pipelines == (PIPELINE,)
+        assert loaded.jobs == (JOB,)
+        assert loaded.attempts == (TRIED,)
+        assert loaded.manifests == (MANIFEST,)
+        assert loaded.nodes == (NODE,)
+        assert await store.outbox() == (fact(7),)
+
+
+async def test_a_later_row_replaces_an_earlier_one(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "c.db") as store:
+        await store.commit([ADDED, JOB, replace(JOB, epoch=4), NODE])
+        await store.commit([replace(JOB, epoch=5), replace(NODE, drained=False)])
+        loaded = await store.load()
+        assert [row.epoch for row in loaded.jobs] == [5]
+        assert [row.drained for row in loaded.nodes] == [False]
+
+
+async def test_published_events_stay_for_a_while_and_manifests_do_not(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "c.db", events_kept=5) as store:
+        await store.commit([fact(1, OutboxKind.MANIFEST), *(fact(n) for n in range(2, 5))])
+        await store.mark_published([1, 2])
+        assert [row.sequence for row in await store.outbox()] == [3, 4]
+        assert [row.sequence for row in await store.outbox(limit=1, after=3)] == [4]
+        events = await store.events("default", "counter-1", 0, 10)
+        assert [(event.sequence, event.published) for event in events] == [
+            (2, True),
+            (3, False),
+            (4, False),
+        ]
+        assert await store.events("default", "other", 0, 10) == ()
+        assert await store.events("other", "", 0, 10) == ()
+        await store.commit([fact(n) for n in range(5, 12)])
+        await store.mark_published([3, 11])
+        events = await store.events("default", "", 0, 100)
+        assert [event.sequence for event in events] == [4, 5, 6, 7, 8, 9, 10, 11]
+    async with SqliteStore(tmp_path / "c.db") as store:
+        assert (await store.load()).next_sequence == 12, "numbers are never taken again"
+
+
+async def test_a_forgotten_pipeline_leaves_nothing_but_its_facts(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "c.db") as store:
+        await store.commit([ADDED, PIPELINE, JOB, TRIED, MANIFEST, NODE, fact(1)])
+        await store.commit([Forgotten(REF)])
+        loaded = await store.load()
+        left = (*loaded.added, *loaded.pipelines, *loaded.jobs, *loaded.attempts)
+        assert (*left, *loaded.manifests) == ()
+        assert len(await store.outbox()) == 1
+        await store.commit([replace(ADDED, position=2)])
+
+
+async def test_one_bad_transaction_does_not_spoil_those_that_share_its_commit(
+    tmp_path: Path,
+) -> None:
+    async with SqliteStore(tmp_path / "c.db") as store:
+        outcomes = await asyncio.gather(
+            *(store.commit([fact(number)]) for number in (1, 2, 2, 3)), return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes].count(StoreFailedError) == 1
+        assert [row.sequence for row in await store.outbox()] == [1, 2, 3]
+
+
+async def test_a_transaction_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "c.db") as store:
+        with pytest.raises(StoreFailedError, match="could not write"):
+            await store.commit([ADDED, fact(1), fact(1)])
+        assert (await store.load()).added == ()
+
+
+async def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "c.db") as store:
+        await store.commit([fact(1)])
+        big = replace(fact(2), data="x" * 4_000_000)
+        # SQLite's own way to run out of room: no more pages than there are.
+        await store._write(lambda connection: _limit(connection, 0))
+        with pytest.raises(StoreFailedError, match=r"full.*look at the disk's space"):
+            await store.commit([big])
+        await store._write(lambda connection: _limit(connection, 1_000_000))
+        await store.commit([big])
+        assert len(await store.outbox()) == 2
+
+
+def _limit(connection: sqlite3.Connection, pages: int) -> None:
+    connection.execute(f"PRAGMA max_page_count = {pages or 1}")
+
+
+async def test_a_store_belongs_to_one_controller(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "c.db"):
+        with pytest.raises(StoreFailedError, match="belongs to a controller that is running"):
+            async with SqliteStore(tmp_path / "c.db"):
+                pass
+    async with SqliteStore(tmp_path / "c.db") as store:
+        await store.load()
+
+
+async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.db"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StoreFailedError, match="schema version 99"):
+        async with SqliteStore(path):
+            pass
+
+
+async def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.db"
+    path.write_bytes(b"this is a letter to my aunt" * 100)
+    with pytest.raises(StoreFailedError, match="not a database"):
+        async with SqliteStore(path):
+            pass
+    with pytest.raises(StoreFailedError, match="could not open"):
+        async with SqliteStore(tmp_path / "no" / "such" / "folder" / "c.db"):
+            pass
+
+
+async def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "c.db")
+    with pytest.raises(StoreFailedError, match="closed"):
+        await store.commit([])
+    with pytest.raises(StoreFailedError, match="closed"):
+        await store.outbox()
+
+
+async def test_many_commits_share_few_transactions(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "c.db") as store:
+        await asyncio.gather(*(store.commit([fact(number)]) for number in range(1, 2001)))
+        assert len(await store.outbox(limit=10_000)) == 2000
+
+
+async def test_whoever_stops_waiting_harms_nobody(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "c.db") as store:
+        impatient = [asyncio.ensure_future(store.commit([fact(n)])) for n in range(1, 50)]
+        for task in impatient[::2]:
+            task.cancel()
+        await asyncio.gather(*impatient, return_exceptions=True)
+        await store.commit([fact(100)])
+        sequences = {row.sequence for row in await store.outbox()}
+        assert {2, 4, 48, 100} <= sequences
