@@ -14,11 +14,12 @@ import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, assert_never, cast
+from typing import Any, Final, assert_never
 
 from edge_agent.assignment import Assignment, Observation, Progress, UploadsWanted
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.bundles.layout import BundleRefusedError, lay_out, remove_folder
+from edge_agent.cause import first_cause
 from edge_agent.download import ChecksumError, DownloadError
 from edge_agent.environments.installer import InstallError
 from edge_agent.environments.interpreter import InterpreterMissingError
@@ -184,7 +185,7 @@ class AttemptShell:
         try:
             outcome = await work
         except Exception as raised:  # the root of one attempt's work: its failure is its own
-            error = _first(raised)
+            error = first_cause(raised)
             known = _code(error, code)
             if known is None:
                 LOG.exception("work failed unexpectedly", extra=fields(name=self._ref.name))
@@ -271,7 +272,7 @@ class AttemptShell:
                         group.create_task(self._store(artifact, effect))
         except* GrantRefusedError as errors:
             self._regrants += 1
-            words = str(_first(errors))
+            words = str(first_cause(errors))
             if self._regrants > _REGRANTS_MAX:
                 raise CollectError(
                     f"the store refused {self._regrants} times, last {words}"
@@ -374,13 +375,6 @@ def _code(error: BaseException, expected: ReasonCode) -> ReasonCode | None:
             return expected
         case _:
             return None
-
-
-def _first(error: BaseException) -> BaseException:
-    """The first of the errors of parallel work."""
-    while isinstance(error, BaseExceptionGroup):
-        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
-    return error
 
 
 def _clip(words: str) -> str:

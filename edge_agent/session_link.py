@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, cast
 import grpc.aio
 
 from edge_agent.assignment import FromController, Hello
+from edge_agent.cause import first_cause
 from edge_agent.messages import decode_message, encode_request
 from edge_agent.session import LinkClosed, LinkOpened, Received, SessionEvent, Write
 from services.runtime.log import CountedLog
@@ -152,9 +153,7 @@ class SessionLink:
 
 
 def _say(errors: BaseExceptionGroup[BaseException]) -> str:
-    first: BaseException = errors
-    while isinstance(first, BaseExceptionGroup):
-        first = cast("BaseExceptionGroup[BaseException]", first).exceptions[0]
+    first = first_cause(errors)
     if isinstance(first, grpc.aio.AioRpcError):
         return f"{first.code().name} {first.details() or ''}".strip()
     return str(first) or type(first).__name__

@@ -7,6 +7,7 @@ a tar may carry (devices, pipes, sparse files, absolute names, `..`) is refused 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -17,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
 _CHUNK_BYTES: Final = 1 << 20
+_NAME_ERRORS: Final = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP})
 _MODE_BITS: Final = 0o777  # a bundle grants nobody's rights
 
 
@@ -64,6 +66,13 @@ def lay_out(
     except (tarfile.TarError, EOFError, UnicodeError, ValueError, OverflowError) as error:
         remove_folder(folder)
         raise BundleRefusedError(f"the bundle is not a readable tar: {error}") from error
+    except OSError as error:
+        remove_folder(folder)
+        if error.errno in _NAME_ERRORS:
+            raise BundleRefusedError(
+                f"{error.filename!r} is no name for this file system: {error.strerror}"
+            ) from error
+        raise
     except BaseException:
         remove_folder(folder)
         raise
@@ -142,6 +151,10 @@ class _Layout:
         base = PurePosixPath(name).name
         if member.issym():
             target = PurePosixPath(member.linkname).name
+            if target in {"", ".."}:
+                raise BundleRefusedError(
+                    f"{member.name!r} is a link to a folder, which a flat layout does not have"
+                )
             if target != base:
                 self._claim(base, member.name)
                 self.links.append((self.folder / base, target, member.name))

@@ -223,7 +223,7 @@ async def test_conflicting_versions_run_side_by_side_and_a_recipe_is_built_once(
     board: Board,
 ) -> None:
     """E5."""
-    bundle = {}
+    bundle: dict[str, bytes] = {}
     for version in ("1.0", "2.0"):
         name, data = wheel_of("shoalprobe", version, f"version = '{version}'\n")
         bundle[name] = data

@@ -17,7 +17,7 @@ from tests.kit.until import until
 COUNT = 2_000
 
 PRODUCER = f"""
-import os, time
+import os, threading
 from shoal import job
 
 @job.source
@@ -26,7 +26,7 @@ def numbers():
         if number == {COUNT} // 2:
             open("half", "w").close()
             while not os.path.exists(os.environ["GATE"]):
-                time.sleep(0.01)
+                threading.Event().wait(0.01)
         yield number
 """
 
@@ -159,8 +159,8 @@ async def test_a_program_that_breaks_the_format_fails_with_stream(board: Board) 
     bundle = tar_of({"a": "1"})
     digest, url = board.objects.add(bundle)
     ref = AttemptRef("default", "p", "noise", 1, 1)
-    job = Job("noise", ("sh", "-c", "echo this is no block and says so at some length >&3; sleep 600"), outputs=(Output("out"),),
-              grace_seconds=0.2)  # fmt: skip
+    script = "echo this is no block and says so at some length >&3; sleep 600"
+    job = Job("noise", ("sh", "-c", script), outputs=(Output("out"),), grace_seconds=0.2)
     board.controller.assign(Assignment(ref, job, bundle_digest=digest, bundle_url=url))
     assert await board.end(ref) is JobState.FAILED
     assert board.controller.reason(ref)[0] == "STREAM"

@@ -1,0 +1,236 @@
+"""Random histories of the machine: its table is never left, states only grow, records come first."""
+
+from dataclasses import replace
+from typing import TypeVar
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_agent.assignment import (
+    Assignment,
+    Desired,
+    Goal,
+    Lane,
+    UploadGrant,
+    UploadsGranted,
+)
+from edge_agent.worker import (
+    ALIVE,
+    Acknowledged,
+    ArtifactsCollected,
+    AttemptRecord,
+    CollectArtifacts,
+    DesiredChanged,
+    Fenced,
+    Forget,
+    Forgotten,
+    GrantsExpired,
+    GrantsReceived,
+    Journal,
+    Phase,
+    PrepareBundle,
+    Prepared,
+    PrepareEnvironment,
+    PrepareFiles,
+    ProgramEnded,
+    ProgramExit,
+    ProgramsListed,
+    ProgramStarted,
+    ProgramStatus,
+    Report,
+    Restored,
+    SessionOpened,
+    StartProgram,
+    StopProgram,
+    StreamsBroken,
+    StreamsDrained,
+    StreamWorkerLost,
+    Upload,
+    Uploaded,
+    WantUploads,
+    Worker,
+    WorkerEffect,
+    WorkerEvent,
+    WorkFailed,
+)
+from shoal.model import Artifact, JobState, Reason, ReasonCode
+from shoal.names import AttemptRef
+from shoal.spec import Job, Output
+
+ARTIFACT = Artifact("results/x", 1, "0" * 64)
+JOBS = (
+    Job("plain", ("true",)),
+    Job("sender", ("true",), outputs=(Output("out"),)),
+)
+LANE = Lane("sender.out/next.in", output=True, port="out")
+T = TypeVar("T")
+REASON = Reason(ReasonCode.STREAM, 0, "it broke")
+
+
+class Node:
+    """A node around the machine: it performs effects at random moments, or dies before it does."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self.data = data
+        self.worker = Worker()
+        self.journal: dict[AttemptRef, AttemptRecord] = {}
+        self.running: set[AttemptRef] = set()
+        self.exits: dict[AttemptRef, ProgramExit] = {}
+        self.started: dict[AttemptRef, int] = {}
+        self.pending: list[WorkerEffect] = []
+        self.reported: dict[AttemptRef, JobState] = {}
+        self.desired: dict[AttemptRef, Assignment] = {}
+        self.epoch = 0
+
+    def tell(self, event: WorkerEvent) -> None:
+        for effect in self.worker.handle(event, 0.0):
+            match effect:
+                case Journal(record):
+                    self.journal[record.ref] = record
+                case Report(observation):
+                    self.report(observation.ref, observation.state)
+                case StartProgram(assignment):
+                    assert self.journal[assignment.ref].phase is Phase.STARTING, "record, then act"
+                    self.pending.append(effect)
+                case _:
+                    self.pending.append(effect)
+
+    def report(self, ref: AttemptRef, state: JobState) -> None:
+        before = self.reported.get(ref)
+        assert before is None or state >= before or before is JobState.LOST, (before, state)
+        self.reported[ref] = state
+
+    def step(self) -> None:
+        choices = ["assign", "goal", "perform", "exit", "streams", "session", "die", "remove"]
+        match self.data.draw(st.sampled_from(choices)):
+            case "assign":
+                self.epoch += 1
+                job = self.data.draw(st.sampled_from(JOBS))
+                ref = AttemptRef("default", "p", job.name, self.epoch, self.epoch)
+                lanes = (LANE,) if job.outputs else ()
+                self.desired = {
+                    old: wanted for old, wanted in self.desired.items() if old.job != job.name
+                }
+                self.want(Assignment(ref, job, lanes=lanes))
+            case "goal" if self.desired:
+                wanted = self.pick(list(self.desired.values()))
+                self.want(replace(wanted, goal=Goal.STOP))
+            case "remove" if self.desired:
+                ref = self.pick(list(self.desired))
+                del self.desired[ref]
+                if self.data.draw(st.booleans()):
+                    self.tell(Fenced(ref))
+                self.tell(DesiredChanged(Desired(1, False, removed=(ref,)), 1))
+            case "perform" if self.pending:
+                effect = self.pick(self.pending)
+                self.pending.remove(effect)
+                self.perform(effect)
+            case "exit" if self.running:
+                self.exit(self.pick(sorted(self.running)))
+            case "streams" if self.worker.records:
+                ref = self.pick(sorted(self.worker.records))
+                events: list[WorkerEvent] = [
+                    StreamsDrained(ref),
+                    StreamsBroken(ref, REASON),
+                    StreamWorkerLost(),
+                ]
+                self.tell(self.pick(events))
+            case "session":
+                self.tell(SessionOpened())
+                self.tell(DesiredChanged(Desired(1, True, tuple(self.desired.values())), 1))
+                for ref, state in self.reported.items():
+                    self.tell(Acknowledged(ref, state))
+            case "die":
+                self.die()
+            case _:
+                pass
+
+    def want(self, assignment: Assignment) -> None:
+        self.desired[assignment.ref] = assignment
+        self.tell(DesiredChanged(Desired(1, False, (assignment,)), 1))
+
+    def exit(self, ref: AttemptRef) -> None:
+        self.running.discard(ref)
+        self.exits[ref] = ProgramExit(self.data.draw(st.sampled_from([0, 0, 1])))
+        self.tell(ProgramEnded(ref, self.exits[ref]))
+
+    def perform(self, effect: WorkerEffect) -> None:
+        ok = self.data.draw(st.integers(0, 4)) > 0
+        match effect:
+            case PrepareBundle(a, turn) | PrepareEnvironment(a, turn) | PrepareFiles(a, turn):
+                self.tell(Prepared(a.ref, turn) if ok else WorkFailed(a.ref, turn, REASON))
+            case StartProgram(assignment, turn):
+                ref = assignment.ref
+                if ok and ref not in self.running and ref not in self.exits:
+                    # What the keeper starts once it starts once, whoever asks again.
+                    self.started[ref] = self.started.get(ref, 0) + 1
+                    self.running.add(ref)
+                if ok:
+                    self.tell(ProgramStarted(ref, turn, 1.0))
+                else:
+                    self.tell(WorkFailed(ref, turn, REASON))
+            case StopProgram(ref) if ref in self.running:
+                self.exit(ref)
+            case CollectArtifacts(assignment, turn):
+                found = (ARTIFACT,) if ok else ()
+                self.tell(ArtifactsCollected(assignment.ref, turn, found))
+            case WantUploads(ref):
+                grant = UploadGrant("results/x", "k", "u")
+                self.tell(GrantsReceived(UploadsGranted(ref, (grant,))))
+            case Upload(assignment, turn):
+                event = Uploaded(assignment.ref, turn, (ARTIFACT,))
+                self.tell(event if ok else GrantsExpired(assignment.ref, turn))
+            case Forget(ref):
+                self.running.discard(ref)
+                self.exits.pop(ref, None)
+                self.journal.pop(ref, None)
+                self.tell(Forgotten(ref))
+            case _:
+                pass
+
+    def die(self) -> None:
+        """The agent is killed: what it did not do is lost, what it recorded is not."""
+        self.pending.clear()
+        self.worker = Worker()
+        self.tell(Restored(tuple(self.journal.values()), self.listed(), False, True))
+
+    def listed(self) -> dict[AttemptRef, ProgramStatus]:
+        running = {ref: ProgramStatus(1.0) for ref in self.running}
+        return running | {ref: ProgramStatus(1.0, ended) for ref, ended in self.exits.items()}
+
+    def pick(self, items: list[T]) -> T:
+        return items[self.data.draw(st.integers(0, len(items) - 1))]
+
+    def check(self) -> None:
+        alive: dict[str, int] = {}
+        for record in self.worker.records.values():
+            alive[record.ref.job] = alive.get(record.ref.job, 0) + (record.phase in ALIVE)
+        assert all(count <= 1 for count in alive.values()), "one program of a job on a node"
+        assert all(count == 1 for count in self.started.values()), "one start an attempt"
+        for ref in self.running:
+            assert ref in self.journal, "nothing runs that a restarted agent would not know"
+
+    def settle(self) -> None:
+        """Let everything that is under way come to its end."""
+        self.tell(DesiredChanged(Desired(1, True), 1))
+        for _ in range(2000):
+            if self.pending:
+                self.perform(self.pending.pop(0))
+            elif self.running:
+                self.exit(min(self.running))
+            elif self.worker.records:
+                self.tell(ProgramsListed(self.listed()))
+                if not self.pending:
+                    break
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_random_histories_keep_the_promises(data: st.DataObject) -> None:
+    node = Node(data)
+    for _ in range(data.draw(st.integers(1, 40))):
+        node.step()
+        node.check()
+    node.settle()
+    assert not node.worker.records, "what nobody wants is forgotten in the end"
+    assert not node.running

@@ -1,0 +1,109 @@
+"""What is written is there after the process that wrote it."""
+
+import asyncio
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edge_agent.assignment import Assignment, Goal, Lane, LanePeer
+from edge_agent.journal import Journal, JournalError
+from edge_agent.worker import AttemptRecord, Phase, Verdict
+from shoal.model import Artifact, JobState, Reason, ReasonCode
+from shoal.names import AttemptRef
+from shoal.spec import (
+    Distribute,
+    Environment,
+    FileInput,
+    Job,
+    Output,
+    PipStep,
+    StreamInput,
+)
+
+RECORD = AttemptRecord(
+    Assignment(
+        AttemptRef("default", "p", "work", 2, 3),
+        Job(
+            "work",
+            ("python", "x.py"),
+            environment=Environment("3.11", (PipStep(("six",)),)),
+            streams=(StreamInput("in", "other", "out", block_count=3),),
+            files=(FileInput("m", "s3://b/k", "m.bin", "0" * 64),),
+            outputs=(Output("out"),),
+            variables={"A": "é"},
+            timeout_seconds=2.5,
+        ),
+        replica=1,
+        replicas=2,
+        bundle_digest="a" * 64,
+        bundle_url="http://x/y?z",
+        file_urls={"m": "http://x/m"},
+        goal=Goal.STOP,
+        lanes=(
+            Lane("i", True, "out", 1, 2, LanePeer("h:1", "a", 4, done=True),
+                 Distribute.BROADCAST, "in", "next"),
+        ),
+        replacement=True,
+    ),
+    phase=Phase.STOPPING,
+    turn=9,
+    state=JobState.RUNNING,
+    reason=Reason(ReasonCode.EXIT, 3, "wörds"),
+    artifacts=(Artifact("results/x", 7, "b" * 64, "k"),),
+    start_time=1.5,
+    end_time=2.5,
+    verdict=Verdict(JobState.CANCELLED, Reason(ReasonCode.CANCELLED, 0, "asked")),
+    forget=True,
+    acknowledged=True,
+)  # fmt: skip
+
+
+async def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "agent.db") as journal:
+        await journal.put(replace(RECORD, phase=Phase.BUNDLE))
+        await journal.put(RECORD)
+        await journal.note("boot_id", "x")
+    async with Journal(tmp_path / "agent.db") as journal:
+        assert await journal.load() == (RECORD,)
+        assert await journal.facts() == {"boot_id": "x"}
+        await journal.forget(RECORD.ref)
+        assert await journal.load() == ()
+
+
+async def test_writes_become_durable_in_their_order(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "agent.db") as journal:
+        writes = [journal.note("last", str(number)) for number in range(2000)]
+        await journal.barrier()
+        assert all(write.done() for write in writes)
+        assert (await journal.facts())["last"] == "1999"
+        await asyncio.gather(*writes)
+
+
+async def test_a_row_that_cannot_be_read_costs_one_attempt(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Journal(tmp_path / "agent.db") as journal:
+        await journal.put(RECORD)
+        with sqlite3.connect(tmp_path / "agent.db") as database:
+            database.execute("INSERT INTO attempt VALUES ('bad', x'ff', '{}')")
+        database.close()
+        assert await journal.load() == (RECORD,)
+    assert "cannot be read" in caplog.text
+
+
+async def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "agent.db").write_bytes(b"this is no database, and it says so at length" * 99)
+    with pytest.raises(JournalError, match=r"agent\.db"):
+        async with Journal(tmp_path / "agent.db"):
+            pass
+
+
+async def test_the_journal_of_a_newer_agent_is_refused(tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / "agent.db")
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(JournalError, match="99"):
+        async with Journal(tmp_path / "agent.db"):
+            pass

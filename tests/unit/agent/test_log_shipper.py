@@ -1,0 +1,105 @@
+"""Logs are shipped from where the controller has them, bounded in flight."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from edge_agent.assignment import LogPiece
+from edge_agent.logs import SHIPPED_BYTES_MAX, LogShipper, tail
+from shoal.names import AttemptRef
+from shoal.view import LogStream
+from tests.kit.until import until
+
+REF = AttemptRef("default", "p", "work", 1, 1)
+
+
+class Listener:
+    """Takes pieces and confirms them when asked to."""
+
+    def __init__(self) -> None:
+        self.pieces: list[LogPiece] = []
+        self.shipper = LogShipper(self.say)
+
+    async def say(self, piece: LogPiece) -> None:
+        self.pieces.append(piece)
+
+    async def confirm_all(self) -> None:
+        pieces, self.pieces = self.pieces, []
+        for piece in pieces:
+            await self.shipper.confirm(piece)
+
+
+@asynccontextmanager
+async def running(listener: Listener) -> AsyncIterator[None]:
+    task = asyncio.create_task(listener.shipper.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_what_is_not_confirmed_is_sent_again_in_the_next_session(tmp_path: Path) -> None:
+    (tmp_path / "stdout").write_bytes(b"hello")
+    listener = Listener()
+    listener.shipper.follow(REF, tmp_path)
+    async with running(listener):
+        listener.shipper.session_opened()
+        await until(lambda: listener.pieces, 5, "a piece")
+        listener.shipper.session_closed()
+        listener.pieces.clear()
+        listener.shipper.session_opened()
+        await until(lambda: listener.pieces, 5, "the piece again")
+        assert listener.pieces == [LogPiece(REF, LogStream.STDOUT, 0, b"hello")]
+        await listener.confirm_all()
+        with (tmp_path / "stdout").open("ab") as log:
+            log.write(b" world")
+        await until(lambda: listener.pieces, 5, "the rest")
+        assert listener.pieces == [LogPiece(REF, LogStream.STDOUT, 5, b" world")]
+
+
+async def test_what_is_in_flight_and_what_is_shipped_is_bounded(tmp_path: Path) -> None:
+    (tmp_path / "stderr").write_bytes(b"x" * (SHIPPED_BYTES_MAX + 1000))
+    listener = Listener()
+    listener.shipper.follow(REF, tmp_path)
+    async with running(listener):
+        listener.shipper.session_opened()
+        await until(
+            lambda: sum(len(piece.data) for piece in listener.pieces) == 4 << 20, 5, "4 MiB"
+        )
+        total = 0
+        while total < SHIPPED_BYTES_MAX:
+            await until(lambda: listener.pieces, 5, "pieces")
+            assert sum(len(piece.data) for piece in listener.pieces) <= 4 << 20
+            total += sum(len(piece.data) for piece in listener.pieces)
+            await listener.confirm_all()
+        assert total == SHIPPED_BYTES_MAX
+        assert await listener.shipper.finish(REF, 5)
+
+
+async def test_an_end_waits_for_the_last_words_but_not_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "stdout").write_bytes(b"bye")
+    listener = Listener()
+    listener.shipper.follow(REF, tmp_path)
+    assert not await listener.shipper.finish(REF, 60)
+    async with running(listener):
+        listener.shipper.session_opened()
+        assert not await listener.shipper.finish(REF, 0.01)
+        finishing = asyncio.create_task(listener.shipper.finish(REF, 30))
+        await until(lambda: listener.pieces, 5, "a piece")
+        await listener.confirm_all()
+        assert await finishing
+        listener.shipper.unfollow(REF)
+        assert await listener.shipper.finish(REF, 1)
+
+
+def test_last_words_begin_with_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "stderr"
+    path.write_text("first line\nsecond line\nlast\n")
+    assert tail(path) == "first line\nsecond line\nlast"
+    assert tail(path, 15) == "last"
+    path.write_bytes(b"\xff" * 100)
+    assert len(tail(path, 10)) == 10
+    assert tail(tmp_path / "absent") == ""

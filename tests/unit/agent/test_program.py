@@ -1,0 +1,128 @@
+"""How a program is started: arguments, environment, descriptors."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge_agent.assignment import Assignment
+from edge_agent.attempt_folder import AttemptFolder, keeper_id, parse_keeper_id
+from edge_agent.keeper.launch import Port
+from edge_agent.program import ProgramError, ProgramPlan
+from shoal.names import AttemptRef
+from shoal.spec import (
+    Job,
+    Output,
+    PortAttachment,
+    PortBinding,
+    PortFormat,
+    Recovery,
+    StreamInput,
+)
+
+REF = AttemptRef("default", "p", "work-1", 2, 7)
+
+
+def plan(folder: Path, job: Job, **environ: str) -> ProgramPlan:
+    attempt = AttemptFolder(folder / "attempt")
+    attempt.work.mkdir(parents=True, exist_ok=True)
+    return ProgramPlan(
+        Assignment(REF, job, replica=1, replicas=2),
+        attempt,
+        folder / "environment",
+        folder / "sdk",
+        {"PATH": "/usr/bin:/bin", "HOME": "/h", "SECRET": "s", **environ},
+    )
+
+
+def test_a_job_gets_its_variables_and_none_of_the_agents_own(tmp_path: Path) -> None:
+    job = Job(
+        "work",
+        ("/bin/true",),
+        variables={"MODE": "fast", "PATH": "/own", "PYTHONPATH": "/lib", "SHOAL_NAME": "forged"},
+        recovery=Recovery.RESUME,
+    )
+    request = plan(tmp_path, job).request()
+    env = dict(request.env)
+    assert "SECRET" not in env
+    assert env["HOME"] == "/h"
+    assert env["MODE"] == "fast"
+    assert env["PATH"] == f"{tmp_path}/environment/bin:/own"
+    assert env["PYTHONPATH"] == f"{tmp_path}/sdk:/lib"
+    assert env["SHOAL_NAME"] == "pipelines/p/jobs/work-1/attempts/2"
+    assert (env["SHOAL_JOB"], env["SHOAL_REPLICA"], env["SHOAL_REPLICAS"]) == ("work", "1", "2")
+    assert (env["SHOAL_ATTEMPT"], env["SHOAL_EPOCH"], env["SHOAL_RECOVERY"]) == ("2", "7", "resume")
+    assert env["SHOAL_RESULTS"] == f"{tmp_path}/attempt/work/results"
+    assert request.attempt == "default.p.work-1.7-2"
+
+
+def test_ports_are_numbered_from_3_or_are_standard_input_and_output(tmp_path: Path) -> None:
+    stdio = PortBinding(PortFormat.LINES, PortAttachment.STDIO)
+    job = Job(
+        "work",
+        ("/bin/true",),
+        streams=(
+            StreamInput("text", "a", "out", stdio),
+            StreamInput("frames", "b", "out", block_count=4),
+        ),
+        outputs=(
+            Output("found", PortBinding(PortFormat.BYTES, record_bytes=8)),
+            Output("said", stdio),
+        ),
+    )
+    request = plan(tmp_path, job).request()
+    assert list(request.ports) == [
+        Port("text", "in", 0),
+        Port("frames", "in", 3),
+        Port("found", "out", 4),
+        Port("said", "out", 1),
+    ]
+    assert json.loads(request.env["SHOAL_PORTS"]) == {
+        "inputs": {
+            "text": {"fd": 0, "format": "lines", "block_count": 1},
+            "frames": {"fd": 3, "format": "blocks", "block_count": 4},
+        },
+        "outputs": {
+            "found": {"fd": 4, "format": "bytes:8"},
+            "said": {"fd": 1, "format": "lines"},
+        },
+    }
+
+
+def test_a_program_that_is_nowhere_is_named_with_where_it_was_sought(tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match=r"'no-such-program'.*PATH="):
+        plan(tmp_path, Job("work", ("no-such-program",))).request()
+
+
+def test_the_environment_comes_before_the_node(tmp_path: Path) -> None:
+    program = tmp_path / "environment/bin/true"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    assert plan(tmp_path, Job("work", ("true", "-x"))).request().argv == [str(program), "-x"]
+
+
+def test_a_program_of_the_bundle_is_named_with_a_slash(tmp_path: Path) -> None:
+    made = plan(tmp_path, Job("work", ("./go",)))
+    with pytest.raises(ProgramError, match="not a file of the bundle"):
+        made.request()
+    (made.folder.work / "go").write_text("#!/bin/sh\n")
+    with pytest.raises(ProgramError, match=r"chmod \+x"):
+        made.request()
+    (made.folder.work / "go").chmod(0o755)
+    assert made.request().argv == [str(made.folder.work / "go")]
+
+
+@pytest.mark.parametrize("stdin", ["absent", "../out", "link"])
+def test_standard_input_is_a_file_of_the_bundle(tmp_path: Path, stdin: str) -> None:
+    made = plan(tmp_path, Job("work", ("/bin/true",), stdin=stdin))
+    (made.folder.path / "out").write_text("secret")
+    (made.folder.work / "link").symlink_to("../out")
+    with pytest.raises(ProgramError, match="not a file of the bundle"):
+        made.request()
+
+
+def test_a_name_at_the_keeper_can_be_read_back() -> None:
+    assert parse_keeper_id(keeper_id(REF)) == REF
+    for other in ("stream-worker", "a.b.c", "a.b.c.d", "a.b.c.1-x", "A.b.c.1-1", ""):
+        assert parse_keeper_id(other) is None

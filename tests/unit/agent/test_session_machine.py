@@ -1,0 +1,284 @@
+"""When an agent dials, speaks and gives up."""
+
+import pytest
+
+from edge_agent.assignment import (
+    Desired,
+    FromController,
+    Heartbeat,
+    Hello,
+    LogPiece,
+    Observation,
+    Progress,
+    Welcome,
+)
+from edge_agent.session import (
+    Closed,
+    Confirmed,
+    ControllersKnown,
+    Deliver,
+    Dial,
+    HangUp,
+    LinkClosed,
+    LinkOpened,
+    Opened,
+    Received,
+    Recorded,
+    Say,
+    Session,
+    SessionConfig,
+    SessionEffect,
+    SessionState,
+    Write,
+)
+from services.runtime.backoff import Backoff
+from shoal.model import Capacity, JobState
+from shoal.names import AttemptRef
+from shoal.view import LogStream
+
+REF = AttemptRef("default", "p", "work", 1, 1)
+HELLO = Hello("node-1", "id", "0", Capacity(), {}, "x", "h:1", "node-1")
+WELCOME = Welcome("c", 6.0, 1.0)
+OBSERVED = Observation(REF, JobState.RUNNING)
+CONFIG = SessionConfig(backoff=Backoff(1.0, 8.0))
+
+
+def session() -> Session:
+    return Session(CONFIG, lambda: 0.5)
+
+
+def opened(now: float = 0.0) -> Session:
+    """A session that stands."""
+    machine = session()
+    machine.handle(ControllersKnown(("a:1", "b:1")), now)
+    machine.handle(LinkOpened(1, HELLO), now)
+    machine.handle(Received(1, 1, 1, (WELCOME,)), now)
+    assert machine.state is SessionState.OPEN
+    return machine
+
+
+def writes(effects: list[SessionEffect] | tuple[SessionEffect, ...]) -> list[Write]:
+    return [effect for effect in effects if isinstance(effect, Write)]
+
+
+def say(machine: Session, message: Observation | LogPiece | Progress, now: float) -> list[Write]:
+    return writes(list(machine.handle(Say(message), now)))
+
+
+def test_it_dials_as_soon_as_it_knows_whom() -> None:
+    machine = session()
+    assert machine.deadline() is None
+    assert list(machine.handle(ControllersKnown(()), 0.0)) == []
+    assert list(machine.handle(ControllersKnown(("a:1",)), 0.0)) == [Dial(1, "a:1")]
+    assert list(machine.handle(ControllersKnown(("a:1", "b:1")), 0.0)) == []
+
+
+def test_hello_is_the_first_message_and_welcome_opens() -> None:
+    machine = session()
+    machine.handle(ControllersKnown(("a:1",)), 0.0)
+    assert list(machine.handle(LinkOpened(1, HELLO), 0.0)) == [Write(1, 0, (HELLO,))]
+    effects = list(machine.handle(Received(1, 1, 1, (WELCOME,)), 0.0))
+    assert effects == [Opened(WELCOME), Confirmed((HELLO,))]
+
+
+def test_what_is_said_while_it_opens_follows_the_hello() -> None:
+    machine = session()
+    machine.handle(ControllersKnown(("a:1",)), 0.0)
+    machine.handle(LinkOpened(1, HELLO), 0.0)
+    assert say(machine, OBSERVED, 0.0) == []
+    effects = list(machine.handle(Received(1, 1, 1, (WELCOME,)), 0.1))
+    assert writes(effects) == [Write(2, 1, (OBSERVED,))]
+
+
+def test_what_is_said_without_a_session_is_left_to_the_next_hello() -> None:
+    machine = session()
+    assert list(machine.handle(Say(OBSERVED), 0.0)) == []
+    machine.handle(ControllersKnown(("a:1",)), 0.0)
+    assert list(machine.handle(LinkOpened(1, HELLO), 0.0)) == [Write(1, 0, (HELLO,))]
+
+
+def test_messages_wait_a_millisecond_for_company() -> None:
+    machine = opened()
+    assert say(machine, OBSERVED, 0.5) == []
+    assert machine.deadline() == pytest.approx(0.501)
+    assert writes(list(machine.tick(0.5))) == []
+    assert writes(list(machine.tick(0.501))) == [Write(2, 1, (OBSERVED,))]
+
+
+def test_64_messages_go_at_once() -> None:
+    machine = opened()
+    written: list[Write] = []
+    for _ in range(64):
+        written += say(machine, OBSERVED, 0.5)
+    assert [len(write.messages) for write in written] == [64]
+    assert machine.deadline() == pytest.approx(1.5)
+
+
+def test_only_the_latest_counters_travel() -> None:
+    machine = opened()
+    say(machine, Progress(REF, (), "one"), 0.5)
+    say(machine, Progress(REF, (), "two"), 0.5)
+    [write] = writes(list(machine.tick(0.501)))
+    assert write.messages == (Progress(REF, (), "two"),)
+
+
+def test_it_shows_a_sign_of_life_when_it_has_been_silent() -> None:
+    machine = opened()
+    assert machine.deadline() == 1.0
+    assert writes(list(machine.tick(1.0))) == [Write(2, 1, (Heartbeat(),))]
+    assert machine.deadline() == 2.0
+    say(machine, OBSERVED, 1.5)
+    machine.tick(1.501)
+    assert machine.deadline() == pytest.approx(2.501)
+
+
+def test_what_is_acknowledged_is_confirmed_in_order() -> None:
+    machine = opened()
+    piece = LogPiece(REF, LogStream.STDOUT, 0, b"x")
+    say(machine, OBSERVED, 0.1)
+    machine.tick(0.2)
+    say(machine, piece, 0.3)
+    machine.tick(0.4)
+    assert list(machine.handle(Received(1, 2, 1, ()), 0.5)) == []
+    assert list(machine.handle(Received(1, 3, 3, ()), 0.5)) == [Confirmed((OBSERVED, piece))]
+
+
+def test_desired_state_is_acknowledged_once_it_is_recorded() -> None:
+    machine = opened()
+    desired = Desired(1, snapshot=True)
+    [delivered] = machine.handle(Received(1, 2, 1, (desired,)), 0.1)
+    assert delivered == Deliver(desired, 1)
+    [before] = writes(list(machine.tick(0.2)))
+    assert before.acknowledged == 1
+    machine.handle(Recorded(1), 0.3)
+    [after] = writes(list(machine.tick(0.4)))
+    assert after.acknowledged == 2
+    assert after.messages == ()
+
+
+def test_a_pure_acknowledgement_is_not_answered() -> None:
+    machine = opened()
+    assert list(machine.handle(Received(1, 2, 1, ()), 0.1)) == []
+    assert machine.deadline() == 1.0
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        Received(1, 3, 1, ()),
+        Received(1, 1, 1, ()),
+        Received(1, 2, 9, ()),
+        Received(1, 2, 0, ()),
+    ],
+)
+def test_a_controller_that_breaks_the_numbering_is_hung_up_on(batch: Received) -> None:
+    machine = opened()
+    effects = list(machine.handle(batch, 0.1))
+    assert [type(effect) for effect in effects] == [HangUp, Closed]
+    assert machine.counts.broken_rules == 1
+    assert machine.state is SessionState.IDLE
+
+
+def test_a_controller_that_speaks_before_its_welcome_is_hung_up_on() -> None:
+    machine = session()
+    machine.handle(ControllersKnown(("a:1",)), 0.0)
+    machine.handle(LinkOpened(1, HELLO), 0.0)
+    effects = list(machine.handle(Received(1, 1, 0, (Desired(1, snapshot=True),)), 0.0))
+    assert any(isinstance(effect, HangUp) for effect in effects)
+
+
+def test_the_first_retry_is_quick_and_goes_to_the_same_controller() -> None:
+    machine = opened()
+    assert list(machine.handle(LinkClosed(1, "cut"), 10.0)) == [Closed("cut")]
+    assert machine.deadline() == pytest.approx(10.5)
+    assert list(machine.tick(10.5)) == [Dial(2, "a:1")]
+
+
+def test_retries_slow_down_and_go_around() -> None:
+    machine = opened()
+    machine.handle(LinkClosed(1, "cut"), 0.0)
+    dialled: list[str] = []
+    waits: list[float] = []
+    now = 0.0
+    for link in range(2, 8):
+        deadline = machine.deadline()
+        assert deadline is not None
+        waits.append(deadline - now)
+        now = deadline
+        [dial] = machine.tick(now)
+        assert isinstance(dial, Dial)
+        dialled.append(dial.address)
+        assert list(machine.handle(LinkClosed(link, "refused"), now)) == []
+    assert dialled == ["a:1", "b:1"] * 3
+    assert waits == pytest.approx([0.5, 1.0, 2.0, 4.0, 4.0, 4.0])
+
+
+def test_news_of_controllers_cuts_the_wait_short() -> None:
+    machine = opened()
+    machine.handle(LinkClosed(1, "cut"), 0.0)
+    assert list(machine.handle(ControllersKnown(("c:1",)), 0.1)) == [Dial(2, "c:1")]
+
+
+@pytest.mark.parametrize("open_link", [False, True])
+def test_dialling_and_opening_have_a_deadline(open_link: bool) -> None:  # noqa: FBT001
+    machine = session()
+    machine.handle(ControllersKnown(("a:1",)), 0.0)
+    if open_link:
+        machine.handle(LinkOpened(1, HELLO), 0.0)
+    assert machine.deadline() == 5.0
+    [effect] = machine.tick(5.0)
+    assert isinstance(effect, HangUp)
+    assert machine.state is SessionState.IDLE
+
+
+def test_events_of_a_stream_that_was_hung_up_change_nothing() -> None:
+    machine = opened()
+    machine.handle(LinkClosed(1, "cut"), 0.0)
+    machine.tick(0.5)
+    assert list(machine.handle(LinkClosed(1, "late"), 0.6)) == []
+    assert list(machine.handle(LinkOpened(1, HELLO), 0.6)) == []
+    assert list(machine.handle(Received(1, 2, 1, ()), 0.6)) == []
+    assert machine.state is SessionState.DIALLING
+
+
+def test_a_new_session_forgets_what_was_not_recorded_in_the_old_one() -> None:
+    machine = opened()
+    machine.handle(Received(1, 2, 1, (Desired(1, snapshot=True),)), 0.0)
+    machine.handle(LinkClosed(1, "cut"), 0.0)
+    machine.tick(0.5)
+    machine.handle(LinkOpened(2, HELLO), 0.5)
+    machine.handle(Received(2, 1, 1, (WELCOME,)), 0.5)
+    assert list(machine.handle(Recorded(1), 0.6)) == []
+
+
+def test_unacknowledged_batches_are_bounded() -> None:
+    machine = opened()
+    now = 0.1
+    for _ in range(CONFIG.in_flight_batches + 5):
+        say(machine, OBSERVED, now)
+        machine.tick(now + 0.001)
+        now += 0.002
+    effects = list(machine.handle(Received(1, 2, CONFIG.in_flight_batches + 1, ()), now))
+    [write] = writes(effects)
+    assert len(write.messages) == 5
+
+
+def test_a_controller_that_acknowledges_nothing_is_given_up() -> None:
+    machine = opened()
+    now = 0.0
+    effects: list[SessionEffect] = []
+    while machine.state is SessionState.OPEN:
+        now += 1.0
+        effects = list(machine.tick(now))
+    assert isinstance(effects[0], HangUp)
+    assert now < 1000
+
+
+def test_several_messages_of_a_batch_are_delivered_in_order() -> None:
+    machine = opened()
+    messages: tuple[FromController, ...] = (
+        Desired(1, snapshot=True),
+        Desired(2, snapshot=False),
+    )
+    effects = list(machine.handle(Received(1, 2, 1, messages), 0.1))
+    assert effects == [Deliver(messages[0], 1), Deliver(messages[1], 2)]  # type: ignore[arg-type]

@@ -1,0 +1,545 @@
+"""The table of an attempt's life, and what the machine decides at each step."""
+
+from dataclasses import replace
+
+import pytest
+
+from edge_agent.assignment import (
+    Assignment,
+    Desired,
+    Goal,
+    Lane,
+    LanePeer,
+    UploadGrant,
+    UploadsGranted,
+)
+from edge_agent.worker import (
+    ALIVE,
+    MOVES,
+    PREPARING,
+    STATE_OF,
+    Acknowledged,
+    ArtifactsCollected,
+    AttachStreams,
+    AttemptRecord,
+    CancelWork,
+    CollectArtifacts,
+    Conclude,
+    DesiredChanged,
+    DesiredRecorded,
+    Fenced,
+    Forget,
+    Forgotten,
+    GrantsExpired,
+    GrantsReceived,
+    InvalidMoveError,
+    Journal,
+    Phase,
+    PrepareBundle,
+    Prepared,
+    PrepareEnvironment,
+    PrepareFiles,
+    ProgramEnded,
+    ProgramExit,
+    ProgramsListed,
+    ProgramStarted,
+    ProgramStatus,
+    Report,
+    Restored,
+    SessionOpened,
+    StartProgram,
+    StopProgram,
+    StreamsBroken,
+    StreamsDrained,
+    StreamWorkerLost,
+    UpdateLanes,
+    Upload,
+    Uploaded,
+    WantUploads,
+    Worker,
+    WorkerEffect,
+    WorkerEvent,
+    WorkFailed,
+)
+from shoal.model import Artifact, JobState, Reason, ReasonCode
+from shoal.names import AttemptRef
+from shoal.spec import Job, Output, StreamInput
+
+REF = AttemptRef("default", "p", "work", 1, 1)
+PLAIN = Assignment(REF, Job("work", ("true",)))
+LANE = Lane("work.out/next.in", output=True, port="out", peer=LanePeer("h:1", "a", 1))
+SENDER = Assignment(REF, Job("work", ("true",), outputs=(Output("out"),)), lanes=(LANE,))
+TAKER = Assignment(REF, Job("work", ("true",), streams=(StreamInput("in", "a", "out"),)))
+ARTIFACT = Artifact("results/x", 1, "0" * 64)
+STORED = replace(ARTIFACT, key="k")
+GRANT = UploadGrant("results/x", "k", "http://s/k")
+WELL = ProgramExit(0, end_time=9.0)
+
+
+class Play:
+    """A machine and everything that it asked for."""
+
+    def __init__(self) -> None:
+        self.worker = Worker()
+        self.effects: list[WorkerEffect] = []
+
+    def tell(self, *events: WorkerEvent) -> list[WorkerEffect]:
+        new = [effect for event in events for effect in self.worker.handle(event, 0.0)]
+        self.effects += new
+        return new
+
+    def want(self, *assignments: Assignment, snapshot: bool = False) -> list[WorkerEffect]:
+        return self.tell(DesiredChanged(Desired(1, snapshot, assignments), 1))
+
+    @property
+    def record(self) -> AttemptRecord:
+        return self.worker.records[REF]
+
+    @property
+    def turn(self) -> int:
+        return self.record.turn
+
+    def prepare(self, assignment: Assignment = PLAIN) -> None:
+        self.want(assignment)
+        for _ in range(3):
+            self.tell(Prepared(assignment.ref, self.worker.records[assignment.ref].turn))
+
+    def start(self, assignment: Assignment = PLAIN) -> list[WorkerEffect]:
+        self.prepare(assignment)
+        turn = self.worker.records[assignment.ref].turn
+        return self.tell(ProgramStarted(assignment.ref, turn, 5.0))
+
+    def state(self) -> JobState:
+        return self.worker.records[REF].state
+
+    def reported(self) -> list[JobState]:
+        return [effect.observation.state for effect in self.effects if isinstance(effect, Report)]
+
+
+def kinds(effects: list[WorkerEffect]) -> list[type]:
+    return [type(effect) for effect in effects]
+
+
+def test_every_phase_stands_in_the_table_and_can_be_forgotten() -> None:
+    assert set(MOVES) == set(Phase)
+    direct = {phase for phase, after in MOVES.items() if Phase.FORGETTING in after}
+    assert direct == set(Phase) - {Phase.FORGETTING}
+    assert set(STATE_OF) == set(Phase) - {Phase.ENDED, Phase.FORGETTING}
+
+
+def test_an_attempt_goes_all_the_way() -> None:
+    play = Play()
+    first = play.want(PLAIN)
+    assert kinds(first) == [Journal, Report, PrepareBundle, DesiredRecorded]
+    assert kinds(play.tell(Prepared(REF, play.turn))) == [PrepareEnvironment]
+    assert kinds(play.tell(Prepared(REF, play.turn))) == [PrepareFiles]
+    assert kinds(play.tell(Prepared(REF, play.turn))) == [Journal, StartProgram]
+    assert kinds(play.tell(ProgramStarted(REF, play.turn, 5.0))) == [Journal, Report]
+    assert kinds(play.tell(ProgramEnded(REF, WELL))) == [Journal, Report, CollectArtifacts]
+    assert kinds(play.tell(ArtifactsCollected(REF, play.turn, (ARTIFACT,)))) == [
+        Journal,
+        WantUploads,
+    ]
+    granted = GrantsReceived(UploadsGranted(REF, (GRANT,)))
+    assert kinds(play.tell(granted)) == [Upload]
+    last = play.tell(Uploaded(REF, play.turn, (STORED,)))
+    assert kinds(last) == [Journal, Report]
+    assert play.record.observation.artifacts == (STORED,)
+    assert (play.record.start_time, play.record.end_time) == (5.0, 9.0)
+    assert play.reported() == [
+        JobState.PREPARING,
+        JobState.RUNNING,
+        JobState.ARCHIVING,
+        JobState.SUCCEEDED,
+    ]
+    assert kinds(play.tell(Acknowledged(REF, JobState.SUCCEEDED))) == [Journal]
+    assert play.worker.observations() == ()
+    assert kinds(play.tell(DesiredChanged(Desired(2, False, removed=(REF,)), 2))) == [
+        CancelWork,
+        Journal,
+        Forget,
+        DesiredRecorded,
+    ]
+    assert play.tell(Forgotten(REF)) == []
+    assert not play.worker.records
+
+
+def test_a_job_that_leaves_nothing_needs_no_uploads() -> None:
+    play = Play()
+    play.start()
+    play.tell(ProgramEnded(REF, WELL))
+    assert kinds(play.tell(ArtifactsCollected(REF, play.turn, ()))) == [Journal, Report]
+    assert play.state() is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("steps", range(3))
+def test_a_failure_while_preparing_is_the_end(steps: int) -> None:
+    play = Play()
+    play.want(PLAIN)
+    for _ in range(steps):
+        play.tell(Prepared(REF, play.turn))
+    reason = Reason(ReasonCode.INSTALL, 0, "no such package")
+    assert kinds(play.tell(WorkFailed(REF, play.turn, reason))) == [Journal, Report]
+    assert (play.record.state, play.record.reason) == (JobState.FAILED, reason)
+
+
+@pytest.mark.parametrize(
+    ("ended", "code", "number"),
+    [
+        (ProgramExit(3, stderr_tail="oh"), ReasonCode.EXIT, 3),
+        (ProgramExit(-1, signal=11), ReasonCode.SIGNAL, 11),
+        (ProgramExit(-1, signal=15, timed_out=True), ReasonCode.TIMEOUT, 0),
+        (ProgramExit(0, timed_out=True), ReasonCode.TIMEOUT, 0),
+    ],
+)
+def test_how_a_program_ended_is_the_reason(
+    ended: ProgramExit, code: ReasonCode, number: int
+) -> None:
+    play = Play()
+    play.start()
+    assert kinds(play.tell(ProgramEnded(REF, ended))) == [Journal, Report]
+    assert play.state() is JobState.FAILED
+    assert (play.record.reason.code, play.record.reason.number) == (code, number)
+    assert ended.stderr_tail in play.record.reason.message
+
+
+def test_an_outcome_that_was_overtaken_is_dropped_and_counted() -> None:
+    play = Play()
+    play.want(PLAIN)
+    old = play.turn
+    play.tell(Prepared(REF, old))
+    assert play.tell(Prepared(REF, old)) == []
+    assert play.tell(WorkFailed(REF, old, Reason(ReasonCode.BUNDLE))) == []
+    assert play.worker.counts.overtaken_outcomes == 2
+
+
+def test_an_outcome_in_turn_but_off_the_table_raises() -> None:
+    play = Play()
+    play.want(PLAIN)
+    with pytest.raises(InvalidMoveError, match="while it was bundle"):
+        play.tell(ProgramStarted(REF, play.turn, 1.0))
+
+
+def stop(assignment: Assignment) -> Assignment:
+    return replace(assignment, goal=Goal.STOP)
+
+
+def test_a_stop_while_preparing_cancels_the_work() -> None:
+    play = Play()
+    play.want(PLAIN)
+    effects = play.want(stop(PLAIN))
+    assert kinds(effects) == [Journal, CancelWork, Journal, Report, DesiredRecorded]
+    assert play.state() is JobState.CANCELLED
+
+
+def test_a_stop_while_running_waits_for_the_end_of_the_program() -> None:
+    play = Play()
+    play.start()
+    effects = play.want(stop(PLAIN))
+    assert kinds(effects) == [Journal, Journal, StopProgram, DesiredRecorded]
+    assert play.state() is JobState.RUNNING
+    play.tell(ProgramEnded(REF, ProgramExit(-1, signal=15)))
+    assert play.state() is JobState.CANCELLED
+    assert play.record.reason.code is ReasonCode.CANCELLED
+
+
+def test_a_stop_while_starting_stops_what_has_started() -> None:
+    play = Play()
+    play.prepare()
+    assert StopProgram not in kinds(play.want(stop(PLAIN)))
+    assert kinds(play.tell(ProgramStarted(REF, play.turn, 1.0))) == [Journal, StopProgram]
+    play.tell(ProgramEnded(REF, ProgramExit(-1, signal=15)))
+    assert play.state() is JobState.CANCELLED
+
+
+def test_a_stop_while_archiving_cancels_and_after_the_end_changes_nothing() -> None:
+    play = Play()
+    play.start()
+    play.tell(ProgramEnded(REF, WELL))
+    assert CancelWork in kinds(play.want(stop(PLAIN)))
+    assert play.state() is JobState.CANCELLED
+    other = Play()
+    other.start()
+    other.tell(ProgramEnded(REF, ProgramExit(1)))
+    other.want(stop(PLAIN))
+    assert other.state() is JobState.FAILED
+
+
+def test_an_attempt_that_comes_stopped_never_begins() -> None:
+    play = Play()
+    effects = play.want(stop(PLAIN))
+    assert PrepareBundle not in kinds(effects)
+    assert play.state() is JobState.CANCELLED
+
+
+def test_what_a_snapshot_leaves_out_is_ended_and_forgotten() -> None:
+    play = Play()
+    play.start()
+    assert StopProgram in kinds(play.want(snapshot=True))
+    effects = play.tell(ProgramEnded(REF, ProgramExit(-1, signal=9)))
+    assert kinds(effects) == [Journal, Forget]
+    assert play.reported() == [JobState.PREPARING, JobState.RUNNING]
+
+
+def test_without_a_snapshot_others_are_left_alone() -> None:
+    play = Play()
+    play.start()
+    assert play.want() == [DesiredRecorded(1)]
+
+
+def test_a_fenced_attempt_is_stopped_and_nothing_is_said() -> None:
+    play = Play()
+    play.start()
+    assert kinds(play.tell(Fenced(REF))) == [Journal, StopProgram]
+    assert play.tell(Fenced(REF)) == []
+
+
+def test_a_newer_epoch_ends_the_older_and_starts_after_it() -> None:
+    play = Play()
+    play.start()
+    newer = replace(PLAIN, ref=replace(REF, number=2, epoch=2))
+    assert StopProgram in kinds(play.want(newer))
+    for _ in range(3):
+        play.tell(Prepared(newer.ref, play.worker.records[newer.ref].turn))
+    assert play.worker.records[newer.ref].phase is Phase.READY
+    effects = play.tell(ProgramEnded(REF, ProgramExit(-1, signal=15)))
+    assert kinds(effects) == [Journal, Forget, Journal, StartProgram]
+
+
+def test_an_older_epoch_is_dropped_and_counted() -> None:
+    play = Play()
+    play.want(replace(PLAIN, ref=replace(REF, number=2, epoch=2)))
+    assert play.want(PLAIN) == [DesiredRecorded(1)]
+    assert play.worker.counts.stale_assignments == 1
+
+
+def test_ports_are_handed_over_after_the_start_and_concluded_at_the_end() -> None:
+    play = Play()
+    assert kinds(play.start(TAKER)) == [Journal, Report, AttachStreams]
+    effects = play.tell(ProgramEnded(REF, WELL))
+    assert effects[0] == Conclude(REF, succeeded=True)
+    assert play.state() is JobState.ARCHIVING
+
+
+def test_a_sender_drains_before_it_archives() -> None:
+    play = Play()
+    play.start(SENDER)
+    assert kinds(play.tell(ProgramEnded(REF, WELL))) == [Conclude, Journal, Report]
+    assert play.state() is JobState.DRAINING
+    assert CollectArtifacts in kinds(play.tell(StreamsDrained(REF)))
+    assert play.tell(StreamsDrained(REF)) == []
+
+
+def test_a_failed_program_ends_its_streams_as_failed() -> None:
+    play = Play()
+    play.start(SENDER)
+    effects = play.tell(ProgramEnded(REF, ProgramExit(2)))
+    assert effects[0] == Conclude(REF, succeeded=False)
+    assert play.state() is JobState.FAILED
+
+
+def test_lanes_that_change_are_passed_on_while_they_are_carried() -> None:
+    play = Play()
+    moved = replace(SENDER, lanes=(replace(LANE, peer=replace(LANE.peer, address="h:2")),))
+    play.want(SENDER)
+    assert UpdateLanes not in kinds(play.want(moved))
+    play = Play()
+    play.start(SENDER)
+    assert UpdateLanes(REF, moved.lanes) in play.want(moved)
+    assert UpdateLanes not in kinds(play.want(moved))
+    play.tell(ProgramEnded(REF, WELL))
+    assert UpdateLanes in kinds(play.want(SENDER))
+
+
+@pytest.mark.parametrize("code", [ReasonCode.STREAM, ReasonCode.REWIND])
+def test_broken_streams_stop_the_program_and_are_the_reason(code: ReasonCode) -> None:
+    play = Play()
+    play.start(SENDER)
+    reason = Reason(code, 0, "out: bad header")
+    assert StopProgram in kinds(play.tell(StreamsBroken(REF, reason)))
+    play.tell(ProgramEnded(REF, ProgramExit(1)))
+    assert (play.record.state, play.record.reason) == (JobState.FAILED, reason)
+
+
+def test_broken_streams_while_draining_are_the_end() -> None:
+    play = Play()
+    play.start(SENDER)
+    play.tell(ProgramEnded(REF, WELL))
+    play.tell(StreamsBroken(REF, Reason(ReasonCode.REWIND)))
+    assert play.state() is JobState.FAILED
+    assert play.tell(StreamsBroken(REF, Reason(ReasonCode.STREAM))) == []
+
+
+def test_a_dead_stream_worker_loses_attempts_with_ports_alone() -> None:
+    play = Play()
+    play.start(SENDER)
+    other = replace(PLAIN, ref=replace(REF, job="other"), job=Job("other", ("true",)))
+    play.start(other)
+    assert [
+        effect.ref for effect in play.tell(StreamWorkerLost()) if isinstance(effect, StopProgram)
+    ] == [REF]
+    play.tell(ProgramEnded(REF, ProgramExit(1)))
+    assert play.state() is JobState.LOST
+    assert play.worker.records[other.ref].state is JobState.RUNNING
+
+
+def test_addresses_that_expired_are_wanted_again_and_in_each_session() -> None:
+    play = Play()
+    play.start()
+    play.tell(ProgramEnded(REF, WELL), ArtifactsCollected(REF, play.turn + 1, (ARTIFACT,)))
+    assert play.tell(SessionOpened()) == [WantUploads(REF, (ARTIFACT,))]
+    granted = GrantsReceived(UploadsGranted(REF, (GRANT,)))
+    play.tell(granted)
+    assert play.tell(granted) == []
+    assert play.worker.counts.unwanted_grants == 1
+    assert play.tell(SessionOpened()) == []
+    assert kinds(play.tell(GrantsExpired(REF, play.turn))) == [WantUploads]
+    play.tell(granted)
+    play.tell(WorkFailed(REF, play.turn, Reason(ReasonCode.ARCHIVE)))
+    assert play.record.reason.code is ReasonCode.ARCHIVE
+
+
+def test_an_end_before_the_answer_to_the_start_counts() -> None:
+    play = Play()
+    play.prepare()
+    turn = play.turn
+    effects = play.tell(ProgramEnded(REF, WELL))
+    assert play.reported()[-2:] == [JobState.RUNNING, JobState.ARCHIVING]
+    assert CollectArtifacts in kinds(effects)
+    assert play.tell(ProgramStarted(REF, turn, 1.0)) == []
+
+
+def test_an_end_that_is_told_twice_counts_once() -> None:
+    play = Play()
+    play.start()
+    play.tell(ProgramEnded(REF, ProgramExit(1)))
+    assert play.tell(ProgramEnded(REF, ProgramExit(1))) == []
+
+
+def test_a_keeper_that_came_back_empty_has_lost_its_programs() -> None:
+    play = Play()
+    play.start()
+    play.tell(ProgramsListed({REF: ProgramStatus(5.0)}))
+    assert play.state() is JobState.RUNNING
+    play.tell(ProgramsListed({}))
+    assert play.state() is JobState.LOST
+
+
+def test_a_keeper_that_came_back_tells_of_ends() -> None:
+    play = Play()
+    play.start()
+    play.tell(ProgramsListed({REF: ProgramStatus(5.0, ProgramExit(4))}))
+    assert play.record.reason.number == 4
+
+
+# ---- restarts
+
+
+def restore(
+    record: AttemptRecord,
+    program: ProgramStatus | None = None,
+    *,
+    rebooted: bool = False,
+    streams_survived: bool = True,
+) -> tuple[Play, list[WorkerEffect]]:
+    play = Play()
+    programs = {} if program is None else {REF: program}
+    effects = play.tell(Restored((record,), programs, rebooted, streams_survived))
+    return play, effects
+
+
+def at(phase: Phase, assignment: Assignment = PLAIN) -> AttemptRecord:
+    state = STATE_OF.get(phase, JobState.FAILED)
+    return AttemptRecord(assignment, phase=phase, turn=7, state=state)
+
+
+@pytest.mark.parametrize("phase", sorted(PREPARING))
+def test_preparing_begins_anew(phase: Phase) -> None:
+    play, effects = restore(at(phase))
+    assert effects == [PrepareBundle(PLAIN, play.turn)]
+
+
+def test_a_running_program_is_adopted_and_never_started_again() -> None:
+    play, effects = restore(at(Phase.RUNNING), ProgramStatus(5.0))
+    assert effects == []
+    assert play.record.phase is Phase.RUNNING
+    play, effects = restore(at(Phase.RUNNING, SENDER), ProgramStatus(5.0))
+    assert effects == [AttachStreams(SENDER)]
+
+
+def test_a_program_whose_start_was_recorded_is_asked_for_again_or_adopted() -> None:
+    _, effects = restore(at(Phase.STARTING))
+    assert kinds(effects) == [StartProgram]
+    play, effects = restore(at(Phase.STARTING), ProgramStatus(5.0))
+    assert StartProgram not in kinds(effects)
+    assert play.record.phase is Phase.RUNNING
+
+
+def test_an_end_that_came_meanwhile_counts() -> None:
+    play, effects = restore(at(Phase.RUNNING), ProgramStatus(5.0, WELL))
+    assert CollectArtifacts in kinds(effects)
+    play, _ = restore(at(Phase.RUNNING), ProgramStatus(5.0, ProgramExit(2)))
+    assert play.record.reason.number == 2
+
+
+def test_a_program_that_nobody_keeps_any_more_is_lost() -> None:
+    play, _ = restore(at(Phase.RUNNING))
+    assert (play.record.state, play.record.reason.code) == (JobState.LOST, ReasonCode.LOST)
+
+
+def test_after_a_reboot_a_program_without_ports_runs_again_where_it_was() -> None:
+    play, effects = restore(at(Phase.RUNNING), rebooted=True)
+    assert kinds(effects) == [Journal, PrepareBundle]
+    assert play.state() is JobState.RUNNING
+    play, _ = restore(at(Phase.RUNNING, SENDER), rebooted=True, streams_survived=False)
+    assert play.state() is JobState.LOST
+
+
+def test_draining_goes_on_if_its_records_are_still_there() -> None:
+    play, effects = restore(at(Phase.DRAINING, SENDER))
+    assert effects == []
+    assert play.state() is JobState.DRAINING
+    play, _ = restore(at(Phase.DRAINING, SENDER), streams_survived=False)
+    assert play.state() is JobState.LOST
+
+
+def test_a_running_sender_without_its_stream_worker_is_stopped() -> None:
+    play, effects = restore(at(Phase.RUNNING, SENDER), ProgramStatus(5.0), streams_survived=False)
+    assert StopProgram in kinds(effects)
+    play.tell(ProgramEnded(REF, ProgramExit(1)))
+    assert play.state() is JobState.LOST
+
+
+@pytest.mark.parametrize(
+    ("phase", "expected"),
+    [
+        (Phase.COLLECTING, [CollectArtifacts]),
+        (Phase.GRANTING, []),
+        (Phase.UPLOADING, []),
+        (Phase.ENDED, []),
+        (Phase.FORGETTING, [Forget]),
+        (Phase.STOPPING, [StopProgram]),
+    ],
+)
+def test_other_phases_go_on_where_they_stood(phase: Phase, expected: list[type]) -> None:
+    program = ProgramStatus(5.0) if phase in ALIVE else None
+    play, effects = restore(at(phase), program)
+    assert kinds(effects) == expected
+    wanted = kinds(play.tell(SessionOpened()))
+    archiving = phase in {Phase.GRANTING, Phase.UPLOADING}
+    assert wanted == ([WantUploads] if archiving else [])
+
+
+def test_what_was_to_be_forgotten_is_forgotten() -> None:
+    record = replace(at(Phase.STOPPING), forget=True)
+    _, effects = restore(record)
+    assert Forget in kinds(effects)
+
+
+def test_a_session_begins_with_every_end_that_is_not_acknowledged() -> None:
+    play, _ = restore(at(Phase.ENDED))
+    assert [observation.state for observation in play.worker.observations()] == [JobState.FAILED]
+    play.tell(Acknowledged(REF, JobState.RUNNING))
+    assert play.worker.observations()
+    play.tell(Acknowledged(REF, JobState.FAILED))
+    assert play.worker.observations() == ()
