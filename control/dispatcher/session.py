@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,6 +99,7 @@ class Session:
         # None only says that there is something new to acknowledge.
         self._outgoing: asyncio.Queue[v1.ControllerMessage | None] = asyncio.Queue(MESSAGES_WAITING)
         self._acknowledged = 0
+        self._snapshot_said = asyncio.Event()
         # Logs name their attempt without its namespace; this finds it.
         self._attempts: OrderedDict[tuple[str, int], AttemptRef] = OrderedDict()
 
@@ -114,24 +115,22 @@ class Session:
                 reading = tasks.create_task(self._read_all())
                 request, hello = await self._hello(reading)
                 fenced = await self._open(hello)
-                desired = self._plane.desired(self._node, self._id)
-                async with contextlib.aclosing(desired) as updates:
-                    await self._say(
-                        messages.encode_welcome(
-                            self._settings.controller_id,
-                            self._settings.lease_seconds,
-                            self._settings.heartbeat_seconds,
-                        )
+                await self._say(
+                    messages.encode_welcome(
+                        self._settings.controller_id,
+                        self._settings.lease_seconds,
+                        self._settings.heartbeat_seconds,
                     )
-                    await self._say_desired(await anext(updates))
-                    writing = tasks.create_task(self._write_all())
-                    following = tasks.create_task(self._follow(updates))
-                    for one in fenced:
-                        await self._say_fenced(one)
-                    await self._take(self._sorted([request]))
-                    await self._process_all()
-                    following.cancel()
-                    writing.cancel()
+                )
+                following = tasks.create_task(self._follow())
+                await self._snapshot_said.wait()  # nothing else comes before it
+                writing = tasks.create_task(self._write_all())
+                for one in fenced:
+                    await self._say_fenced(one)
+                await self._take(self._sorted([request]))
+                await self._process_all()
+                following.cancel()
+                writing.cancel()
         finally:
             if self._node:
                 LOG.info("session over", extra=fields(node=self._node, session=self._id))
@@ -304,9 +303,11 @@ class Session:
 
     # ---- what the agent is told -----------------------------------------------------------------
 
-    async def _follow(self, updates: AsyncIterator[DesiredUpdate]) -> None:
-        async for update in updates:
-            await self._say_desired(update)
+    async def _follow(self) -> None:
+        async with contextlib.aclosing(self._plane.desired(self._node, self._id)) as updates:
+            async for update in updates:
+                await self._say_desired(update)
+                self._snapshot_said.set()
 
     async def _say_desired(self, update: DesiredUpdate) -> None:
         self._remember(assignment.ref for assignment in update.assignments)

@@ -1,0 +1,255 @@
+"""Sessions of agents: what is acknowledged is committed, and what is stale or broken is refused."""
+
+import asyncio
+
+import grpc
+import pytest
+
+from control.controller import ControllerAddresses
+from shoal.client import Client
+from shoal.model import JobState, PipelineState
+from shoal.names import parse_attempt
+from shoal.spec import FileInput, Job, Pipeline, Place
+from shoal.v1 import pipeline_pb2, session_service_pb2
+from tests.kit.scripted_agent import ScriptedAgent, connected_agent, observed
+from tests.kit.until import until
+
+ONE = Pipeline("one", (Job("a", ("true",)),))
+Message = session_service_pb2.AgentMessage
+Request = session_service_pb2.ConnectRequest
+
+
+async def test_welcome_comes_first_and_the_snapshot_second(
+    controller: ControllerAddresses,
+) -> None:
+    async with connected_agent(controller.grpc) as agent:
+        welcome, snapshot = agent.messages[:2]
+        assert welcome.welcome.lease_seconds == 6
+        assert welcome.welcome.heartbeat_seconds == 1
+        assert welcome.welcome.controller_id.startswith("controller-")
+        assert snapshot.desired.snapshot
+        assert not snapshot.desired.assignments
+
+
+async def test_a_reconnect_begins_with_everything_that_should_run(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    async with connected_agent(controller.grpc) as agent:
+        await client.submit(ONE)
+        ref = (await agent.assignment("a")).ref
+        await agent.observe(ref, JobState.RUNNING)
+    async with ScriptedAgent(controller.grpc) as again:
+        await again.hello(observed(ref, JobState.RUNNING))
+        assert [one.ref for one in again.messages[1].desired.assignments] == [ref]
+        assert again.messages[1].desired.snapshot
+
+
+async def test_an_observation_may_come_twice(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    submitted = await client.submit(ONE)
+    async with connected_agent(controller.grpc) as agent:
+        ref = (await agent.assignment("a")).ref
+        for _ in range(3):
+            await agent.observe(ref, JobState.RUNNING)
+        await agent.observe(ref, JobState.SUCCEEDED)
+        await agent.observe(ref, JobState.SUCCEEDED)
+    ended = await client.wait(submitted.pipeline.name, deadline_seconds=10)
+    assert len(ended.jobs[0].attempts) == 1
+    assert ended.state is PipelineState.SUCCEEDED
+
+
+async def test_a_stale_epoch_is_fenced(controller: ControllerAddresses, client: Client) -> None:
+    await client.submit(ONE)
+    async with connected_agent(controller.grpc) as agent:
+        ref = (await agent.assignment("a")).ref
+        stale = session_service_pb2.AttemptRef(
+            attempt=ref.attempt, namespace=ref.namespace, epoch=ref.epoch + 7
+        )
+        await agent.observe(stale, JobState.SUCCEEDED)
+        refused = await until(agent.refused, what="the refusal")
+        assert (refused[0].reason, refused[0].ref) == ("FENCED", stale)
+        wanted = session_service_pb2.UploadsWanted(
+            ref=stale, artifacts=[pipeline_pb2.Artifact(path="x", size_bytes=1, sha256="ab" * 32)]
+        )
+        await agent.send(Message(uploads_wanted=wanted))
+        await until(lambda: len(agent.refused()) == 2, what="the second refusal")
+        assert agent.granted() is None
+        await agent.observe(ref, JobState.RUNNING)  # the session goes on
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "", "a\0b"])
+async def test_no_grant_leads_out_of_the_attempts_own_prefix(
+    controller: ControllerAddresses, client: Client, path: str
+) -> None:
+    await client.submit(ONE)
+    async with connected_agent(controller.grpc) as agent:
+        ref = (await agent.assignment("a")).ref
+        artifact = pipeline_pb2.Artifact(path=path, size_bytes=1, sha256="ab" * 32)
+        wanted = session_service_pb2.UploadsWanted(ref=ref, artifacts=[artifact])
+        await agent.send(Message(uploads_wanted=wanted))
+        refused = await until(agent.refused, what="the refusal")
+        assert refused[0].reason == "INVALID_FIELD"
+        assert refused[0].ref == ref
+        assert agent.granted() is None
+
+
+async def test_a_success_with_somebody_elses_objects_is_not_committed(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    submitted = await client.submit(ONE)
+    async with connected_agent(controller.grpc) as agent:
+        ref = (await agent.assignment("a")).ref
+        theirs = pipeline_pb2.Artifact(
+            path="results/x", size_bytes=1, sha256="ab" * 32, key="other/pipelines/p/x"
+        )
+        await agent.observe(ref, JobState.SUCCEEDED, artifacts=[theirs])
+        refused = await until(agent.refused, what="the refusal")
+        assert "other/pipelines/p/x" in refused[0].message
+    assert not (await client.get(submitted.pipeline.name)).state.terminal
+
+
+async def test_keys_are_the_attempts_prefix_and_path(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    await client.submit(ONE)
+    async with connected_agent(controller.grpc) as agent:
+        ref = (await agent.assignment("a")).ref
+        prefix = parse_attempt(ref.attempt, ref.namespace, ref.epoch).prefix
+        artifacts = await agent.upload(ref, {"stdout": b"1", "results/stdout": b"2", "ü +%": b""})
+        assert [artifact.key for artifact in artifacts] == [
+            f"{prefix}/stdout",
+            f"{prefix}/out/results/stdout",
+            f"{prefix}/out/ü +%",
+        ]
+
+
+async def test_file_inputs_come_with_addresses(
+    controller: ControllerAddresses, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    files = {
+        "web": "https://example.org/model.bin",
+        "kept": "default/pipelines/p/jobs/j/attempts/1-1/out/x",
+        "bucket": "s3://models/a b.bin",
+        "foreign": "other/pipelines/p/x",
+    }
+    job = Job(
+        "a",
+        ("true",),
+        files=tuple(FileInput(name, source, f"in/{name}") for name, source in files.items()),
+    )
+    await client.submit(Pipeline("files", (job,)))
+    async with connected_agent(controller.grpc) as agent:
+        urls = dict((await agent.assignment("a")).file_urls)
+    assert urls.keys() == {"web", "kept", "bucket"}
+    assert urls["web"] == files["web"]
+    assert urls["kept"].startswith(f"http://{controller.objects}/objects/default/pipelines/")
+    assert "a%20b.bin" in urls["bucket"]
+    assert "X-Amz-Signature=" in urls["bucket"]
+
+
+async def test_a_newer_session_of_a_node_ends_the_older(controller: ControllerAddresses) -> None:
+    beat = Message(heartbeat=session_service_pb2.Heartbeat())
+    async with connected_agent(controller.grpc) as older, connected_agent(controller.grpc) as newer:
+        await until(lambda: older.ended, what="the end of the older session")
+        assert older.error is not None
+        assert older.error.code() is grpc.StatusCode.ABORTED
+        await newer.committed(await newer.send(beat))
+        assert not newer.ended
+
+
+async def test_an_agent_that_leaves_in_good_order_is_gone_at_once(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    async with connected_agent(controller.grpc) as agent:
+        await agent.end()
+        assert agent.error is None
+    await until(lambda: gone(client), what="the node is not connected")
+
+
+async def gone(client: Client) -> bool:
+    return not (await client.node("node-1")).connected
+
+
+@pytest.mark.parametrize(
+    ("requests", "code", "words"),
+    [
+        ([Request(sequence=1)], grpc.StatusCode.INVALID_ARGUMENT, "Hello"),
+        (
+            [Request(sequence=1, messages=[Message(heartbeat=session_service_pb2.Heartbeat())])],
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "Hello",
+        ),
+        (
+            [Request(sequence=1, messages=[Message(hello=session_service_pb2.Hello(node="X Y"))])],
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "hello.node",
+        ),
+        (
+            [Request(sequence=5, messages=[Message(hello=session_service_pb2.Hello(node="n"))])],
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "expected",
+        ),
+        (
+            [
+                Request(sequence=1, messages=[Message(hello=session_service_pb2.Hello(node="n"))]),
+                Request(sequence=3),
+            ],
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "expected",
+        ),
+    ],
+)
+async def test_a_stream_that_breaks_the_contract_is_ended_with_the_reason(
+    controller: ControllerAddresses, requests: list[Request], code: grpc.StatusCode, words: str
+) -> None:
+    async with ScriptedAgent(controller.grpc) as agent:
+        for request in requests:
+            await agent.send_request(request)
+        await until(lambda: agent.ended, what="the end of the stream")
+        assert agent.error is not None
+        assert agent.error.code() is code
+        assert words in (agent.error.details() or "")
+
+
+async def test_messages_that_break_the_contract_are_refused_one_by_one(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    await client.submit(ONE)
+    async with connected_agent(controller.grpc) as agent:
+        ref = (await agent.assignment("a")).ref
+        bad_name = session_service_pb2.AttemptRef(attempt="../..", namespace="x", epoch=1)
+        sequence = await agent.send(
+            Message(observed=observed(bad_name, JobState.RUNNING)),
+            Message(hello=session_service_pb2.Hello(node="node-1")),
+            Message(),
+            Message(observed=observed(ref, JobState.RUNNING)),
+        )
+        await agent.committed(sequence)
+        await until(lambda: len(agent.refused()) == 2, what="two refusals")
+        assert {refused.reason for refused in agent.refused()} == {"INVALID_FIELD"}
+        (view,) = (await client.get(ref.attempt.split("/")[1])).jobs
+        assert view.state is JobState.RUNNING
+
+
+async def test_many_agents_at_once(controller: ControllerAddresses, client: Client) -> None:
+    count = 20
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(count):
+            place = Place(require={"number": str(number)})
+            await client.submit(Pipeline(f"p{number}", (Job("a", ("true",), place=place),)))
+            tasks.create_task(one_agent(controller, number))
+        await until(lambda: all_succeeded(client, count), 30, "every pipeline succeeded")
+
+
+async def one_agent(controller: ControllerAddresses, number: int) -> None:
+    labels = {"number": str(number)}
+    async with connected_agent(controller.grpc, f"node-{number}", labels=labels) as agent:
+        await agent.run_to_success("a", {"results/x": b"%d" % number})
+
+
+async def all_succeeded(client: Client, count: int) -> bool:
+    found = [view async for view in client.list([PipelineState.SUCCEEDED])]
+    return len(found) == count

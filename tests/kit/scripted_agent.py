@@ -1,0 +1,260 @@
+"""An agent whose every message a test writes: what a real one could say, and what none should."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Self, cast
+
+import aiohttp
+import grpc
+import grpc.aio
+
+from services.runtime.rpc import SESSION, channel_options
+from shoal.model import JobState
+from shoal.v1 import (
+    nodes_service_pb2,
+    pipeline_pb2,
+    pipelines_service_pb2,
+    session_service_pb2,
+    session_service_pb2_grpc,
+)
+from tests.kit.until import until
+
+
+class ScriptedAgent:
+    """One session of one agent; use it with `async with`.
+
+    Args:
+        address: `host:port` of the controller.
+        node: name of the node.
+    """
+
+    def __init__(self, address: str, node: str = "node-1", *, cpus: float = 4) -> None:
+        self.node = node
+        self._cpus = cpus
+        self._channel = grpc.aio.insecure_channel(address, options=channel_options(SESSION))
+        stub = session_service_pb2_grpc.SessionServiceStub(self._channel)
+        self._call = cast("Any", stub.Connect())
+        self._reading: asyncio.Task[None] | None = None
+        self._sequence = 0
+        self.acknowledged = 0
+        self.messages: list[session_service_pb2.ControllerMessage] = []
+        self.assignments: dict[str, session_service_pb2.Assignment] = {}
+        self.error: grpc.aio.AioRpcError | None = None
+        self.ended = False
+
+    async def __aenter__(self) -> Self:
+        self._reading = asyncio.create_task(self._read_all())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.break_off()
+
+    async def break_off(self) -> None:
+        """End the session as a broken cable would."""
+        self._call.cancel()
+        if self._reading is not None:
+            await self._reading
+        await self._channel.close()
+
+    async def end(self) -> None:
+        """End the session in good order and wait until the controller has agreed."""
+        await self._call.done_writing()
+        await until(lambda: self.ended, what="the end of the stream")
+
+    async def hello(
+        self,
+        *attempts: session_service_pb2.AttemptObserved,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Introduce the agent and wait for Welcome and the snapshot."""
+        await self.send(
+            session_service_pb2.AgentMessage(
+                hello=session_service_pb2.Hello(
+                    node=self.node,
+                    agent_id="scripted",
+                    agent_version="0",
+                    capacity=nodes_service_pb2.NodeCapacity(cpus=self._cpus, memory_bytes=1 << 30),
+                    labels=dict(labels or {}),
+                    stream_address="127.0.0.1:1",
+                    member_name=self.node,
+                    attempts=attempts,
+                )
+            )
+        )
+        await until(
+            lambda: len(self.messages) >= 2 or self.ended, what=f"the snapshot for {self.node}"
+        )
+
+    async def send(self, *messages: session_service_pb2.AgentMessage) -> int:
+        """Send messages in one request and return its sequence."""
+        self._sequence += 1
+        await self.send_request(
+            session_service_pb2.ConnectRequest(sequence=self._sequence, messages=messages)
+        )
+        return self._sequence
+
+    async def send_request(self, request: session_service_pb2.ConnectRequest) -> None:
+        """Send a request as it is."""
+        await self._call.write(request)
+
+    async def committed(self, sequence: int) -> None:
+        """Wait until everything up to `sequence` is acknowledged."""
+        await until(
+            lambda: self.acknowledged >= sequence or self.ended, what=f"acknowledgement {sequence}"
+        )
+        assert self.acknowledged >= sequence, self.error
+
+    async def assignment(self, job: str) -> session_service_pb2.Assignment:
+        """Wait until a job is assigned to this node."""
+
+        def found() -> session_service_pb2.Assignment | None:
+            for name, assignment in self.assignments.items():
+                if f"/jobs/{job}/attempts/" in name:
+                    return assignment
+            return None
+
+        assignment = await until(found, what=f"job {job} on {self.node}")
+        assert assignment is not None
+        return assignment
+
+    async def observe(
+        self,
+        ref: session_service_pb2.AttemptRef,
+        state: JobState,
+        *,
+        artifacts: Sequence[pipeline_pb2.Artifact] = (),
+        reason: pipeline_pb2.Reason | None = None,
+    ) -> None:
+        """Report where an attempt stands and wait until it is committed."""
+        await self.committed(
+            await self.send(
+                session_service_pb2.AgentMessage(
+                    observed=observed(ref, state, artifacts=artifacts, reason=reason)
+                )
+            )
+        )
+
+    async def log(
+        self, ref: session_service_pb2.AttemptRef, data: bytes, offset: int = 0, stream: int = 1
+    ) -> None:
+        """Ship a piece of what an attempt printed and wait until it is kept."""
+        await self.committed(
+            await self.send(
+                session_service_pb2.AgentMessage(
+                    log=pipelines_service_pb2.LogChunk(
+                        attempt=ref.attempt,
+                        epoch=ref.epoch,
+                        stream=cast("Any", stream),
+                        offset=offset,
+                        data=data,
+                    )
+                )
+            )
+        )
+
+    async def upload(
+        self, ref: session_service_pb2.AttemptRef, files: Mapping[str, bytes]
+    ) -> list[pipeline_pb2.Artifact]:
+        """Ask for addresses, PUT each file, and return the artifacts as they are to be reported."""
+        wanted = [
+            pipeline_pb2.Artifact(
+                path=path, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest()
+            )
+            for path, data in files.items()
+        ]
+        await self.send(
+            session_service_pb2.AgentMessage(
+                uploads_wanted=session_service_pb2.UploadsWanted(ref=ref, artifacts=wanted)
+            )
+        )
+        granted = await until(self.granted, what="grants")
+        assert granted is not None
+        keys: dict[str, str] = {}
+        async with aiohttp.ClientSession() as http:
+            for grant in granted.grants:
+                async with http.put(
+                    grant.url, data=files[grant.path], headers=dict(grant.headers)
+                ) as response:
+                    assert response.status == 200, await response.text()
+                keys[grant.path] = grant.key
+        for artifact in wanted:
+            artifact.key = keys[artifact.path]
+        return wanted
+
+    def granted(self) -> session_service_pb2.UploadsGranted | None:
+        """The last grants."""
+        found = [m.uploads_granted for m in self.messages if m.HasField("uploads_granted")]
+        return found[-1] if found else None
+
+    def refused(self) -> list[session_service_pb2.MessageRefused]:
+        """Everything that was refused."""
+        return [message.refused for message in self.messages if message.HasField("refused")]
+
+    async def run_to_success(
+        self, job: str, files: Mapping[str, bytes] | None = None
+    ) -> session_service_pb2.AttemptRef:
+        """Take a job, run it, archive its files and report success, as a good agent does."""
+        ref = (await self.assignment(job)).ref
+        for state in (JobState.PREPARING, JobState.RUNNING, JobState.ARCHIVING):
+            await self.observe(ref, state)
+        artifacts = await self.upload(ref, files) if files else []
+        await self.observe(ref, JobState.SUCCEEDED, artifacts=artifacts)
+        return ref
+
+    async def _read_all(self) -> None:
+        try:
+            while (response := await self._call.read()) is not grpc.aio.EOF:
+                self.acknowledged = response.acknowledged
+                for message in response.messages:
+                    self.messages.append(message)
+                    if message.HasField("desired"):
+                        self._apply(message.desired)
+        except grpc.aio.AioRpcError as error:
+            self.error = error
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self.ended = True
+
+    def _apply(self, desired: session_service_pb2.Desired) -> None:
+        if desired.snapshot:
+            self.assignments.clear()
+        for assignment in desired.assignments:
+            self.assignments[assignment.ref.attempt] = assignment
+        for ref in desired.removed:
+            self.assignments.pop(ref.attempt, None)
+
+
+def observed(
+    ref: session_service_pb2.AttemptRef,
+    state: JobState,
+    *,
+    artifacts: Sequence[pipeline_pb2.Artifact] = (),
+    reason: pipeline_pb2.Reason | None = None,
+) -> session_service_pb2.AttemptObserved:
+    """Write where an attempt stands."""
+    return session_service_pb2.AttemptObserved(
+        attempt=ref.attempt,
+        namespace=ref.namespace,
+        epoch=ref.epoch,
+        state=cast("Any", int(state)),
+        artifacts=artifacts,
+        reason=reason,
+    )
+
+
+@contextlib.asynccontextmanager
+async def connected_agent(
+    address: str,
+    node: str = "node-1",
+    *,
+    labels: Mapping[str, str] | None = None,
+    cpus: float = 4,
+) -> AsyncIterator[ScriptedAgent]:
+    """Give an agent whose session stands."""
+    async with ScriptedAgent(address, node, cpus=cpus) as agent:
+        await agent.hello(labels=labels)
+        assert not agent.ended, agent.error
+        yield agent
