@@ -1,7 +1,6 @@
 """The command teaches, refuses with remedies, and checks files without a controller."""
 
 import json
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import click
@@ -132,10 +131,15 @@ def test_the_controller_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_plugin_that_does_not_load_says_so_and_harms_nobody(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = EntryPoint("broken", "shoal.no_such_module:command", main.PLUGIN_GROUP)
-    monkeypatch.setattr(main, "_plugins", lambda: {"broken": broken})
+    installed = tmp_path / "broken-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text(
+        f"[{main.PLUGIN_GROUP}]\nbroken = shoal.no_such_module:command\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
     assert "broken" in shoal("--help").output
     result = shoal("broken")
     assert result.exit_code == 1
