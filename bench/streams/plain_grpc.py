@@ -1,0 +1,84 @@
+"""Peer: one grpc.aio stream between two processes, one record a message, nothing acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+
+METHOD = "/bench.Records/Pull"
+LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+async def pass_records(count: int, size: int) -> float:
+    """Pass records from a server to a client process and return how many passed a second."""
+    server = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bench.streams.plain_grpc",
+        str(count),
+        str(size),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    if server.stdout is None:
+        raise RuntimeError("the server has no output")
+    port = int(await server.stdout.readline())
+    client = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bench.streams.plain_grpc",
+        str(count),
+        str(port),
+        "take",
+        stdout=asyncio.subprocess.PIPE,
+    )
+    seconds, _ = await client.communicate()
+    server.terminate()
+    await server.wait()
+    return count / float(seconds)
+
+
+async def serve(count: int, size: int) -> None:
+    """Serve the records to whoever asks."""
+    record = b"x" * size
+
+    async def pull(_request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        for _ in range(count):
+            await context.write(record)
+
+    handler = cast("Any", grpc).unary_stream_rpc_method_handler(pull)
+    server = grpc.aio.server(options=LIMIT)
+    generic = cast("Any", grpc).method_handlers_generic_handler("bench.Records", {"Pull": handler})
+    server.add_generic_rpc_handlers((generic,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
+    await server.wait_for_termination()
+
+
+async def take(count: int, port: int) -> None:
+    """Read all records and print how many seconds it took."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=LIMIT) as channel:
+        pull = cast("Any", channel.unary_stream(METHOD))
+        await channel.channel_ready()
+        start = time.monotonic()
+        call = pull(b"")
+        taken = 0
+        while await call.read() is not grpc.aio.EOF:
+            taken += 1
+        seconds = time.monotonic() - start
+    if taken != count:
+        raise SystemExit(f"{taken} of {count} records came")
+    sys.stdout.write(f"{seconds}\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[3:] == ["take"]:
+        asyncio.run(take(int(sys.argv[1]), int(sys.argv[2])))
+    else:
+        asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2])))
