@@ -5,7 +5,7 @@ from pathlib import Path
 
 from services.archive.opening import ArchiveAddress, ArchiveUrlError
 from services.archive.opening import parse_url as parse_archive
-from services.archive.s3_store import S3Server
+from services.archive.s3_server import S3Server
 from services.events.broker_url import BrokerUrlError
 from services.events.broker_url import parse_url as parse_broker
 from shoal.names import InvalidNameError, check_id

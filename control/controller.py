@@ -27,7 +27,7 @@ from control.publishing import Publishing
 from control.store.sqlite import SqliteStore
 from services.archive.object_store import ArchiveError
 from services.archive.opening import EndpointSettings, OpenArchive, S3Address, open_store
-from services.archive.s3_store import S3Server
+from services.archive.s3_server import S3Server
 from services.archive.source import S3Sources
 from services.events.broker_url import parse_url as parse_broker
 from services.membership.config import GossipConfig

@@ -177,7 +177,7 @@ def controller(
       shoal controller --archive 's3://shoal/main?endpoint=http://10.0.0.9:9000' --mqtt mqtt://10.0.0.9
     """  # noqa: D301 - click wants the control character
     from control.config import ConfigError, ControllerConfig  # noqa: PLC0415 - for a quick --help
-    from services.archive.s3_store import S3Server  # noqa: PLC0415
+    from services.archive.s3_server import S3Server  # noqa: PLC0415
 
     log.setup("controller", level=log_level, log_format=log.LogFormat(log_format))
     try:

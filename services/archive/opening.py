@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from services.archive.directory_store import DirectoryStore
 from services.archive.object_endpoint import ObjectEndpoint
 from services.archive.object_store import ObjectStore
-from services.archive.s3_store import S3Server, S3Store
+from services.archive.s3_server import S3Server
 from services.archive.signature import PathSigner
 
 
@@ -122,6 +122,9 @@ async def open_store(
     """
     match parse_url(url):
         case S3Address() as address:
+            # Amazon's libraries are as large as everything else together.
+            from services.archive.s3_store import S3Store  # noqa: PLC0415
+
             s3 = S3Store(address.server, address.bucket, address.prefix, new_id=new_id)
             async with s3:
                 yield OpenArchive(s3, address, "")

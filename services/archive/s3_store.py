@@ -21,6 +21,7 @@ from services.archive.object_store import (
     PresignedPut,
     PutOutcome,
 )
+from services.archive.s3_server import S3Server
 from services.runtime.log import fields
 
 if TYPE_CHECKING:
@@ -40,17 +41,6 @@ _CONFLICT = frozenset({"409", "ConditionalRequestConflict"})
 _UNKNOWN_CONDITION = frozenset({"501", "NotImplemented"})
 _BEYOND_END = frozenset({"416", "InvalidRange"})
 _SHA256_METADATA = "sha256"
-
-
-@dataclass(frozen=True, slots=True)
-class S3Server:
-    """Where a server stands; credentials come from the environment, as boto3 finds them.
-
-    `endpoint` is empty for Amazon's own.
-    """
-
-    endpoint: str = ""
-    region: str = "us-east-1"
 
 
 def s3_client(server: S3Server) -> AbstractAsyncContextManager["S3Client"]:

@@ -4,10 +4,8 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote, urlsplit
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from services.archive.object_store import ArchiveUnavailableError
-from services.archive.s3_store import S3Server, s3_client
+from services.archive.s3_server import S3Server
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
@@ -45,6 +43,11 @@ class S3Sources:
         key = unquote(parts.path).lstrip("/")
         if parts.scheme != "s3" or not parts.netloc or not key:
             raise SourceError(f"source {source!r} does not name an object: write s3://bucket/key")
+        # Amazon's libraries are as large as everything else together, and few specs need them.
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+        from services.archive.s3_store import s3_client  # noqa: PLC0415
+
         try:
             client = self._client
             if client is None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from services.archive.s3_store import S3Server, s3_client
+from services.archive.s3_server import S3Server
+from services.archive.s3_store import s3_client
 from tests.kit.ports import accepts, free_port
 from tests.kit.programs import SEARCH_PATH
 from tests.kit.until import until_sync

@@ -20,7 +20,7 @@ from services.archive.object_store import (
     PutOutcome,
 )
 from services.archive.opening import EndpointSettings, open_store
-from services.archive.s3_store import S3Server
+from services.archive.s3_server import S3Server
 from tests.kit.s3_servers import CREDENTIALS, make_bucket
 
 KINDS = ("directory", "moto", "ministack")

@@ -10,7 +10,7 @@ from services.archive.opening import (
     S3Address,
     parse_url,
 )
-from services.archive.s3_store import S3Server
+from services.archive.s3_server import S3Server
 
 
 def test_a_folder() -> None:
