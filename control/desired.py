@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from shoal.names import AttemptRef
-from shoal.spec import Distribute, Job
+from shoal.spec import Distribute, Job, PortFormat
 
 
 class Goal(enum.IntEnum):
@@ -33,7 +33,10 @@ class LanePeer:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One physical stream, seen from one of its ends; `peer_job` is the name in the spec."""
+    """One physical stream, seen from one of its ends.
+
+    `peer_job` is the name in the spec; `peer_format` what the program at the other end sees.
+    """
 
     id: str
     output: bool
@@ -42,6 +45,7 @@ class Lane:
     peer_port: str
     peer_replica: int
     peer_replicas: int
+    peer_format: PortFormat
     distribute: Distribute
     peer: LanePeer
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from control.desired import Lane, LanePeer
-from shoal.spec import Distribute, Job, Pipeline
+from shoal.spec import Distribute, Job, Pipeline, PortFormat
 
 NOWHERE = LanePeer()
 """A peer that is not placed."""
@@ -38,6 +38,7 @@ class LaneEnd:
     peer_port: str
     peer_replica: int
     peer_replicas: int
+    peer_format: PortFormat
     distribute: Distribute
 
 
@@ -68,6 +69,7 @@ class Topology:
                 peer_port=end.peer_port,
                 peer_replica=end.peer_replica,
                 peer_replicas=end.peer_replicas,
+                peer_format=end.peer_format,
                 distribute=end.distribute,
                 peer=peer(end.peer),
             )
@@ -98,15 +100,23 @@ def topology(spec: Pipeline) -> Topology:
     for consumer_job in spec.jobs:
         for stream in consumer_job.streams:
             outputs = {output.name: output for output in spec.job(stream.job).outputs}
-            distribute = outputs[stream.port].distribute
+            output = outputs[stream.port]
             for producer in of[stream.job]:
                 for consumer in of[consumer_job.name]:
                     lane = f"{producer.id}.{stream.port}/{consumer.id}.{stream.name}"
                     ends[producer.id].append(
-                        _end(lane, stream.port, consumer, stream.name, distribute, output=True)
+                        _end(
+                            *(lane, stream.port, consumer, stream.name),
+                            *(stream.binding.format, output.distribute),
+                            output=True,
+                        )
                     )
                     ends[consumer.id].append(
-                        _end(lane, stream.name, producer, stream.port, distribute, output=False)
+                        _end(
+                            *(lane, stream.name, producer, stream.port),
+                            *(output.binding.format, output.distribute),
+                            output=False,
+                        )
                     )
     neighbours = {
         job: tuple(dict.fromkeys(end.peer for end in found)) for job, found in ends.items()
@@ -120,7 +130,14 @@ def topology(spec: Pipeline) -> Topology:
 
 
 def _end(
-    lane: str, port: str, peer: Replica, peer_port: str, distribute: Distribute, *, output: bool
+    lane: str,
+    port: str,
+    peer: Replica,
+    peer_port: str,
+    peer_format: PortFormat,
+    distribute: Distribute,
+    *,
+    output: bool,
 ) -> LaneEnd:
     return LaneEnd(
         id=lane,
@@ -131,6 +148,7 @@ def _end(
         peer_port=peer_port,
         peer_replica=peer.number,
         peer_replicas=peer.job.replicas,
+        peer_format=peer_format,
         distribute=distribute,
     )
 
