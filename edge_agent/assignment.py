@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from shoal.model import NO_REASON, Artifact, Capacity, JobState, Reason, StreamCounters
 from shoal.names import AttemptRef
-from shoal.spec import Distribute, Job
+from shoal.spec import Distribute, Job, PortFormat
 from shoal.view import LogStream
 
 
@@ -43,6 +43,7 @@ class Lane:
     distribute: Distribute = Distribute.ROUND_ROBIN
     peer_port: str = ""
     peer_job: str = ""
+    peer_format: PortFormat = PortFormat.BLOCKS
 
 
 def _no_strings() -> Mapping[str, str]:

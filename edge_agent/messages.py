@@ -238,6 +238,7 @@ def encode_lane(lane: Lane) -> session_service_pb2.Lane:
         distribute=wire.encode_distribute(lane.distribute),
         peer_port=lane.peer_port,
         peer_job=lane.peer_job,
+        peer_format=wire.encode_port_format(lane.peer_format),
     )
 
 
@@ -256,4 +257,5 @@ def _decode_lane(message: session_service_pb2.Lane, path: str) -> Lane:
         distribute=wire.decode_distribute(message.distribute, f"{path}.distribute"),
         peer_port=message.peer_port,
         peer_job=message.peer_job,
+        peer_format=wire.decode_port_format(message.peer_format, f"{path}.peer_format"),
     )

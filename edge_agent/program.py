@@ -107,6 +107,7 @@ class ProgramPlan:
                     "fd": descriptors["in", stream.name],
                     "format": _format(stream.binding),
                     "block_count": stream.block_count,
+                    **self._codec(stream.name, output=False),
                 }
                 for stream in job.streams
             },
@@ -114,6 +115,7 @@ class ProgramPlan:
                 output.name: {
                     "fd": descriptors["out", output.name],
                     "format": _format(output.binding),
+                    **self._codec(output.name, output=True),
                 }
                 for output in job.outputs
             },
@@ -142,6 +144,15 @@ class ProgramPlan:
             "SHOAL_RESULTS": str(self.folder.work / "results"),
             "SHOAL_PORTS": json.dumps(ports, separators=(",", ":")),
         }
+
+    def _codec(self, port: str, *, output: bool) -> dict[str, str]:
+        """Tell the SDK that records are plain bytes where the other end knows no codec."""
+        peers = {
+            lane.peer_format
+            for lane in self.assignment.lanes
+            if lane.output is output and lane.port == port
+        }
+        return {"codec": "raw"} if peers and PortFormat.BLOCKS not in peers else {}
 
     def _program(self, path: str) -> str:
         run = self.assignment.job.run

@@ -166,6 +166,7 @@ def _encode_lane(lane: Lane) -> v1.Lane:
         peer_port=lane.peer_port,
         peer_replica=lane.peer_replica,
         peer_replicas=lane.peer_replicas,
+        peer_format=wire.encode_port_format(lane.peer_format),
         distribute=wire.encode_distribute(lane.distribute),
         peer=v1.LanePeer(
             address=lane.peer.address,

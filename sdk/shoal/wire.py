@@ -600,6 +600,20 @@ def encode_distribute(distribute: spec.Distribute) -> spec_pb2.Distribute.ValueT
     return _DISTRIBUTE.encode(distribute)
 
 
+def encode_port_format(port_format: spec.PortFormat) -> spec_pb2.PortFormat.ValueType:
+    """Write what bytes a program sees on a port."""
+    return _FORMAT.encode(port_format)
+
+
+def decode_port_format(number: int, path: str = "format") -> spec.PortFormat:
+    """Read what bytes a program sees on a port; unset is blocks.
+
+    Raises:
+        WireError: it is unknown.
+    """
+    return _FORMAT.decode(number, path)
+
+
 def decode_distribute(number: int, path: str = "distribute") -> spec.Distribute:
     """Read how records are spread over replicas; unset is round-robin.
 

@@ -612,6 +612,7 @@ class Lane(_message.Message):
     DISTRIBUTE_FIELD_NUMBER: _builtins.int
     PEER_PORT_FIELD_NUMBER: _builtins.int
     PEER_JOB_FIELD_NUMBER: _builtins.int
+    PEER_FORMAT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`{producer job}.{port}/{consumer job}.{port}`, unique in the pipeline."""
     output: _builtins.bool
@@ -628,6 +629,8 @@ class Lane(_message.Message):
     """Name of the port at the other end."""
     peer_job: _builtins.str
     """Name in the specification of the job at the other end."""
+    peer_format: _spec_pb2.PortFormat.ValueType
+    """What bytes the program at the other end sees; unset is blocks."""
     @_builtins.property
     def peer(self) -> Global___LanePeer:
         """Where the other end stands now."""
@@ -644,10 +647,11 @@ class Lane(_message.Message):
         distribute: _spec_pb2.Distribute.ValueType = ...,
         peer_port: _builtins.str = ...,
         peer_job: _builtins.str = ...,
+        peer_format: _spec_pb2.PortFormat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["distribute", b"distribute", "id", b"id", "output", b"output", "peer", b"peer", "peer_job", b"peer_job", "peer_port", b"peer_port", "peer_replica", b"peer_replica", "peer_replicas", b"peer_replicas", "port", b"port"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distribute", b"distribute", "id", b"id", "output", b"output", "peer", b"peer", "peer_format", b"peer_format", "peer_job", b"peer_job", "peer_port", b"peer_port", "peer_replica", b"peer_replica", "peer_replicas", b"peer_replicas", "port", b"port"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
