@@ -22,6 +22,7 @@ _STATUS_DETAILS = "grpc-status-details-bin"
 _MESSAGE_BYTES_MAX = 65 * 1024 * 1024
 _FIRST_RETRY_SECONDS = 0.05
 _SLOWEST_RETRY_SECONDS = 1.0
+_NAMELESS_SECONDS = 10.0
 _CONNECTED_SECONDS = 5.0  # longer than an attempt to connect may last
 _OPTIONS: list[tuple[str, Any]] = [
     # A dead link is noticed after half a minute at most; people notice sooner and press Ctrl-C.
@@ -40,6 +41,9 @@ _OPTIONS: list[tuple[str, Any]] = [
     # A controller is on this machine or in this network, where no proxy leads.
     ("grpc.enable_http_proxy", 0),
 ]
+
+# Codes after which a call may be made again: nobody was there, or a server ended under it.
+_CALL_MAY_RETURN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 
 # Codes after which a stream may be dialled again: the controller went away, or cut a slow watcher.
 _STREAM_MAY_RETURN = {
@@ -120,8 +124,8 @@ class Connection:
             try:
                 response = await method(request, timeout=max(0.001, give_up - clock()))
             except grpc.aio.AioRpcError as error:
-                unavailable = error.code() is grpc.StatusCode.UNAVAILABLE
-                if not (self.answered and unavailable and clock() + pause.seconds < give_up):
+                away = error.code() in _CALL_MAY_RETURN
+                if not (self.answered and away and clock() + pause.seconds < give_up):
                     raise self.error(error, allowed) from error
                 await pause.wait()
             else:
@@ -168,15 +172,19 @@ class Connection:
                     cut_at = None
                 cut_at = clock() if cut_at is None else cut_at
                 waited = clock() - cut_at
-                if (
-                    error.code() not in _STREAM_MAY_RETURN
-                    or not self.answered
-                    or waited > self.patience_seconds
-                ):
+                if not self.answered or waited >= self._patience(error):
                     raise self.error(error, waited) from error
             finally:
                 call.cancel()
             await pause.wait()
+
+    def _patience(self, error: grpc.aio.AioRpcError) -> float:
+        """Say how long a stream that broke like this may stay away, in seconds."""
+        if error.code() in _STREAM_MAY_RETURN:
+            return self.patience_seconds
+        # A server that is shutting down may break its streams without a reason of its own.
+        nameless = error.code() is grpc.StatusCode.UNKNOWN and _status(error) is None
+        return min(self.patience_seconds, _NAMELESS_SECONDS) if nameless else 0.0
 
     def error(self, error: grpc.aio.AioRpcError, seconds: float) -> ShoalError:
         """Translate gRPC's error; `seconds` is how long was waited."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
+INTERRUPTED_STATUS = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
 DEFAULT_ADDRESS = "127.0.0.1:7470"
 """Where a controller listens unless it is told otherwise."""
 
@@ -89,11 +92,14 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
 
     try:
         return asyncio.run(main)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED_STATUS) from None
     except BaseExceptionGroup as group:
-        ours = group.subgroup(ShoalError)
-        if ours is None or len(_leaves(ours)) != len(_leaves(group)):
-            raise
-        raise _leaves(ours)[0] from group
+        leaves = _leaves(group)
+        # A pipe that nobody reads any more is for click, which ends quietly then.
+        if all(isinstance(leaf, ShoalError | BrokenPipeError) for leaf in leaves):
+            raise leaves[0] from group
+        raise
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

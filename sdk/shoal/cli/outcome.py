@@ -12,9 +12,6 @@ from shoal.client import Client
 from shoal.model import JobState, PipelineState, ReasonCode
 from shoal.view import JobView, LogStream, PipelineView
 
-DETACHED_STATUS = 130
-"""Exit status after Ctrl-C, as shells have it."""
-
 _TAIL_BYTES = 2_000
 
 # The program ran, so that its stderr says more than we can.

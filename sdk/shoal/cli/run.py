@@ -9,7 +9,12 @@ from typing import Any
 import click
 
 from shoal import spec
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import (
+    INTERRUPTED_STATUS,
+    Target,
+    controller_options,
+    run_async,
+)
 from shoal.specfile.units import parse_duration, parse_size
 
 
@@ -221,7 +226,7 @@ async def _run(
     from shoal.cli.display import display_for
     from shoal.cli.document import print_document
     from shoal.cli.log_printer import standard_printer
-    from shoal.cli.outcome import DETACHED_STATUS, exit_status, show_outcome
+    from shoal.cli.outcome import exit_status, show_outcome
     from shoal.cli.tables import console
     from shoal.cli.waiting import Parting, wait_for_end
 
@@ -248,7 +253,7 @@ async def _run(
                 f"end it: shoal cancel {submitted.id}",
                 err=True,
             )
-            return DETACHED_STATUS
+            return INTERRUPTED_STATUS
         if as_json:
             print_document(ended)
         else:

@@ -288,13 +288,28 @@ async def test_artifacts_are_downloaded_and_checked(
             thread.join()
 
 
-async def test_a_reader_that_goes_away_is_no_accident(controller: MemoryController) -> None:
-    await shoal(controller, "run", "--detach", "--", "true")
+async def test_ctrl_c_ends_what_only_looks(controller: MemoryController) -> None:
+    await shoal(controller, "run", "--detach", "--", "sleep", "1000")
+    process = await start(controller, "status", "--watch", "sleep-1")
+    await until(lambda: controller.watches == 1, 20, "the watch")
+    process.send_signal(signal.SIGINT)
+    ended = await end(process)
+    assert ended.status == 130
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("words", ["status", "run -- seq 100000", "logs seq-1"])
+async def test_a_reader_that_goes_away_is_no_accident(
+    controller: MemoryController, words: str
+) -> None:
+    carry_out(controller, b"".join(b"%d\n" % number for number in range(100_000)))
+    await shoal(controller, "run", "--no-logs", "--", "seq", "100000")
     process = await asyncio.create_subprocess_shell(
-        f"{SHOAL} status | true; exit ${{PIPESTATUS[0]}}",
+        f"{SHOAL} {words} | head -1",
         env={**os.environ, "SHOAL_CONTROLLER": controller.address},
-        executable="/bin/bash",
+        stdout=PIPE,
         stderr=PIPE,
     )
-    ended = await asyncio.wait_for(process.communicate(), 30)
-    assert b"Traceback" not in (ended[1] or b"")
+    ended = await end(process)
+    assert len(ended.stdout.splitlines()) == 1
+    assert "Traceback" not in ended.stderr
