@@ -1,0 +1,145 @@
+"""From a commit to the archive and the broker, while either is away."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import pytest
+
+from control.controller import ControllerAddresses
+from services.archive.manifest import decode, manifest_key
+from services.archive.s3_server import S3Server
+from services.archive.s3_store import s3_client
+from shoal.client import Client
+from shoal.model import JobState, PipelineState
+from shoal.names import JobRef
+from shoal.spec import Job, Pipeline
+from shoal.view import PipelineView
+from tests.integration.events.test_publisher import bodies, subscribed
+from tests.kit.mosquitto import Mosquitto
+from tests.kit.running_controller import running_controller
+from tests.kit.s3_servers import CREDENTIALS, make_bucket, moto_endpoint
+from tests.kit.scripted_agent import connected_agent
+from tests.kit.tcp_proxy import TcpProxy
+from tests.kit.until import until
+
+__all__ = ["moto_endpoint"]
+
+ONE = Pipeline("one", (Job("a", ("true",)),))
+
+
+async def succeed(addresses: ControllerAddresses, client: Client) -> PipelineView:
+    """Run one pipeline to its end, as far as the controller's own store is concerned."""
+    name = (await client.submit(ONE)).pipeline.name
+    async with connected_agent(addresses.grpc) as agent:
+        await agent.run_to_success("a", {"results/x": b"hello"})
+    ended = await client.wait(name, deadline_seconds=20)
+    assert ended.state is PipelineState.SUCCEEDED
+    return ended
+
+
+def ids(messages: Sequence[aiomqtt.Message]) -> list[str]:
+    return [str(body["id"]) for body in bodies(messages)]
+
+
+async def test_every_event_arrives_though_the_broker_was_away(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    url = f"mqtt://127.0.0.1:{mosquitto.port}"
+    topic = "shoal/default/pipelines/#"
+    async with (
+        subscribed(mosquitto.port, topic) as found,
+        running_controller(tmp_path / "controller", broker=url) as addresses,
+        Client(addresses.grpc) as client,
+    ):
+        first = await succeed(addresses, client)
+        await until(lambda: first.final_event_id in ids(found), what="the first final event")
+        await until(lambda: state_is(client, f"connected to {url}"), what="the state")
+        mosquitto.kill()
+        second = await succeed(addresses, client)
+        await until(lambda: says_waiting(client), what="the state says that events wait")
+        await asyncio.to_thread(mosquitto.start)
+        await until(lambda: second.final_event_id in ids(found), 30, "the second final event")
+        await until(lambda: all_published(client), what="an empty outbox")
+        # In order for each subject, with an envelope of its own, and one final event id.
+        own = f"pipelines/{second.id}"
+        said = [body for body in bodies(found) if body["subject"] == own]
+        numbers = [int(str(body["sequence"])) for body in said]
+        assert list(dict.fromkeys(numbers)) == sorted(set(numbers))
+        finals = {body["id"] for body in said if body["type"] == "shoal.pipeline.succeeded"}
+        assert finals == {second.final_event_id}
+        data: Any = said[-1]["data"]
+        assert data["artifacts"][0]["path"] == "results/x"
+
+
+async def state_is(client: Client, sentence: str) -> bool:
+    return (await client.events()).publisher_state == sentence
+
+
+async def says_waiting(client: Client) -> bool:
+    state = (await client.events()).publisher_state
+    return "unreachable since" in state and "events wait (" in state
+
+
+async def all_published(client: Client) -> bool:
+    return all(event.published for event in (await client.events(page_size=1000)).events)
+
+
+async def test_events_of_a_dead_controller_leave_with_the_next(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    async with (
+        running_controller(tmp_path / "controller") as addresses,
+        Client(addresses.grpc) as client,
+    ):
+        ended = await succeed(addresses, client)
+        assert "kept in the outbox" in (await client.events()).publisher_state
+    async with (
+        subscribed(mosquitto.port, "shoal/default/pipelines/+/events") as found,
+        running_controller(tmp_path / "controller", broker=f"mqtt://127.0.0.1:{mosquitto.port}"),
+    ):
+        await until(lambda: ended.final_event_id in ids(found), 20, "the final event")
+
+
+async def test_an_archive_in_a_bucket_and_an_event_that_waits_for_it(
+    mosquitto: Mosquitto,
+    moto_endpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    bucket = await make_bucket(S3Server(moto_endpoint))
+    async with (
+        TcpProxy(moto_endpoint.removeprefix("http://")) as proxy,
+        running_controller(
+            tmp_path / "controller",
+            archive=f"s3://{bucket}/cluster?endpoint=http://{proxy.address}",
+            broker=f"mqtt://127.0.0.1:{mosquitto.port}",
+        ) as addresses,
+        Client(addresses.grpc) as client,
+        subscribed(mosquitto.port, "shoal/default/pipelines/#") as found,
+    ):
+        assert addresses.objects == ""
+        name = (await client.submit(ONE)).pipeline.name
+        async with connected_agent(addresses.grpc) as agent:
+            ref = (await agent.assignment("a")).ref
+            artifacts = await agent.upload(ref, {"results/x": b"hello", "stdout": b"said"})
+            proxy.open = False
+            proxy.cut()
+            await agent.observe(ref, JobState.SUCCEEDED, artifacts=artifacts)
+            ended = await client.wait(name, deadline_seconds=20)
+            # Committed, and nobody is told before the manifest can be read.
+            assert ended.state is PipelineState.SUCCEEDED
+            key = f"cluster/{manifest_key(JobRef('default', ended.id, 'a'))}"
+            assert not any("succeeded" in identity for identity in ids(found))
+            proxy.open = True
+            await until(lambda: ended.final_event_id in ids(found), 60, "the final event")
+        async with s3_client(S3Server(moto_endpoint)) as s3:
+            response = await s3.get_object(Bucket=bucket, Key=key)
+            stored = await response["Body"].read()
+        assert [artifact.path for artifact in decode(stored).artifacts] == ["results/x", "stdout"]
+        assert json.loads(stored)["attempt"] == ref.attempt

@@ -1,0 +1,52 @@
+"""Every error of ours has a status and a reason."""
+
+import grpc
+import pytest
+
+from control import errors
+from control.refusal import invalid, refusal, refusing
+from services.archive.key import InvalidKeyError
+from services.archive.object_store import ArchiveUnavailableError, ObjectMissingError
+from services.runtime.rpc import RpcError
+from shoal.names import InvalidNameError
+from shoal.wire import WireError
+
+
+@pytest.mark.parametrize("kind", errors.ControlError.__subclasses__())
+def test_no_error_of_the_control_plane_is_forgotten(kind: type[errors.ControlError]) -> None:
+    told = refusal(kind("the thing"))
+    assert told is not None
+    assert told.code is not grpc.StatusCode.INTERNAL
+    assert told.message == "the thing"
+    assert told.reason == told.reason.upper()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (WireError("spec.name", "no"), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+        (InvalidNameError("no"), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_NAME"),
+        (InvalidKeyError("no"), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_KEY"),
+        (ObjectMissingError("k"), grpc.StatusCode.NOT_FOUND, "UNKNOWN_OBJECT"),
+        (ArchiveUnavailableError("no"), grpc.StatusCode.UNAVAILABLE, "ARCHIVE_UNAVAILABLE"),
+    ],
+)
+def test_errors_from_beneath(error: Exception, code: grpc.StatusCode, reason: str) -> None:
+    with pytest.raises(RpcError) as told, refusing():
+        raise error
+    assert (told.value.code, told.value.reason) == (code, reason)
+    assert told.value.__cause__ is error
+
+
+def test_of_several_errors_at_once_ours_is_told() -> None:
+    ours = invalid("SEQUENCE", "out of order")
+    group = ExceptionGroup("tasks", [OSError("pipe"), ExceptionGroup("inner", [ours])])
+    with pytest.raises(RpcError) as told, refusing():
+        raise group
+    assert told.value is ours
+
+
+def test_anything_else_goes_on_as_it_is() -> None:
+    with pytest.raises(ZeroDivisionError), refusing():
+        raise ZeroDivisionError
+    assert refusal(OSError("x")) is None
