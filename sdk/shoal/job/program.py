@@ -79,7 +79,9 @@ class _Code:
         self.style = style
         self.title = getattr(function, "__qualname__", repr(function))
         self.wants_first_round = False
-        self.names = self._names()
+        names = self._names()
+        if style != STREAM:
+            streams.name_inputs(names)
         outputs = list(streams.outputs.values())
         self.only = outputs[0] if len(outputs) == 1 else None
 
@@ -102,13 +104,12 @@ class _Code:
             self._run_source()
         else:
             function = self.function
-            names = self.names
             several = inspect.isgeneratorfunction(function)
             while True:
                 records = streams.take_round()
                 if records is None:
                     break
-                result = function(**{names[port]: value for port, value in records.items()})
+                result = function(**records)
                 if several:
                     for value in result:
                         self._emit(value)
@@ -132,8 +133,7 @@ class _Code:
                 records = await streams.take_round_async()
                 if records is None:
                     break
-                named = {self.names[port]: value for port, value in records.items()}
-                result = self.function(**named)
+                result = self.function(**records)
                 if inspect.isasyncgen(result):
                     async for value in result:
                         await self._emit_async(value)

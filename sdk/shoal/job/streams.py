@@ -32,6 +32,7 @@ class Streams:
         self.inputs: Dict[str, InputPort] = {}
         self.outputs: Dict[str, OutputPort] = {}
         self.ended = False
+        self._resumes = context.resumes
         self._log = Log()
         self._lock = threading.Lock()
         self._start_lock = threading.Lock()
@@ -54,6 +55,7 @@ class Streams:
                 out = OutputPort(name, socket, _codec(said), self._lock)
                 out.follow(self.start, self._flusher.arm)
                 self.outputs[name] = out
+        self._named = list(self.inputs.items())
 
     def use_codecs(self, codecs: Codecs) -> None:
         """Set the codecs of ports by name; `inputs.NAME` or `outputs.NAME` where both have one.
@@ -107,19 +109,23 @@ class Streams:
         self.start()
         return self._first_round
 
+    def name_inputs(self, names: Mapping[str, str]) -> None:
+        """Hand records over under these names, by port."""
+        self._named = [(names[port.name], port) for port in self.inputs.values()]
+
     def take_round(self) -> Optional[Dict[str, Any]]:
-        """The next records of all inputs together, by port; None when one of the inputs is over.
+        """The next records of all inputs together, by name; None when one of the inputs is over.
 
         Raises:
             PortError: The other end broke the format or went away.
             CodecError: A record cannot be read.
         """
         while True:
-            for port in self.inputs.values():
+            for _, port in self._named:
                 if not port.ready:
                     break
             else:
-                return {name: port.take() for name, port in self.inputs.items()}
+                return {name: port.take() for name, port in self._named}
             self.start()
             missing = self._missing()
             if not missing:
@@ -136,7 +142,7 @@ class Streams:
         while True:
             missing = self._missing()
             if not missing:
-                return {name: port.take() for name, port in self.inputs.items()}
+                return {name: port.take() for name, port in self._named}
             if any(port.exhausted for port in missing):
                 self._leave_the_rest(missing)
                 return None
@@ -150,11 +156,11 @@ class Streams:
             RoundError: With `recovery: resume`, an output has more or fewer records than rounds.
         """
         self._rounds += 1
-        if self.context.resumes:
+        if self._resumes:
             self._check_outputs(self._rounds)
-        for port in self.inputs.values():
+        for _, port in self._named:
             port.processed = port.position
-        if self.inputs:
+        if self._named:
             self._flusher.arm()
 
     def flush(self) -> bool:
@@ -185,7 +191,7 @@ class Streams:
         self._flusher.stop()
         if self._error is not None:
             raise self._error
-        if self.context.resumes:
+        if self._resumes:
             rounds = [port.rounds_begun for port in self.inputs.values()] or [self._rounds]
             self._check_outputs(max(rounds))
         for port in self.inputs.values():
@@ -224,7 +230,7 @@ class Streams:
 
     def _next_of(self, port: InputPort) -> None:
         """The last record of this port was processed; in stream style its rounds are counted here."""
-        if self.context.resumes:
+        if self._resumes:
             self._check_outputs(port.rounds_begun)
         if port.processed < port.position:
             port.processed = port.position
