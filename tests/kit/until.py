@@ -11,6 +11,12 @@ from typing import Any, NoReturn, TypeVar, cast, overload
 
 T = TypeVar("T")
 
+PATIENCE = 4
+"""A deadline is what a quiet machine may need; one that is shared may need this many times that.
+
+It costs nothing but a later report of what never comes.
+"""
+
 FIRST_POLL_SECONDS = 0.002
 SLOWEST_POLL_SECONDS = 0.05
 
@@ -32,7 +38,7 @@ async def until(
     Raises:
         AssertionError: when the condition did not come true; names it and the last value seen.
     """
-    give_up_at = time.monotonic() + deadline_seconds
+    give_up_at = time.monotonic() + PATIENCE * deadline_seconds
     poll_seconds = FIRST_POLL_SECONDS
     while True:
         said = predicate()
@@ -40,7 +46,7 @@ async def until(
         if value:
             return value
         if time.monotonic() >= give_up_at:
-            _never(predicate, deadline_seconds, what, value)
+            _never(predicate, PATIENCE * deadline_seconds, what, value)
         await asyncio.sleep(poll_seconds)
         poll_seconds = min(poll_seconds * 1.5, SLOWEST_POLL_SECONDS)
 
@@ -51,14 +57,14 @@ def until_sync(predicate: Callable[[], T], deadline_seconds: float = 10, what: s
     Raises:
         AssertionError: when the condition did not come true; names it and the last value seen.
     """
-    give_up_at = time.monotonic() + deadline_seconds
+    give_up_at = time.monotonic() + PATIENCE * deadline_seconds
     poll_seconds = FIRST_POLL_SECONDS
     while True:
         value = predicate()
         if value:
             return value
         if time.monotonic() >= give_up_at:
-            _never(predicate, deadline_seconds, what, value)
+            _never(predicate, PATIENCE * deadline_seconds, what, value)
         time.sleep(poll_seconds)
         poll_seconds = min(poll_seconds * 1.5, SLOWEST_POLL_SECONDS)
 
