@@ -171,11 +171,16 @@ class Board:
         await self.stub.Detach(DetachRequest(ref=ref), timeout=20)
         await self.keeper.forget(ref.attempt)
 
+    def told(self, ref: session.AttemptRef) -> AttemptStreams:
+        """What the worker last told of an attempt; empty if nothing."""
+        return self.attempts.get(ref.attempt, AttemptStreams())
+
     def printed(self, job: str, epoch: int = 1) -> str:
         """What a program printed; what it complained of raises."""
         folder = self.folder / f"{job}.{epoch}"
         complaints = (folder / "stderr").read_text()
-        assert not complaints, complaints
+        if complaints:
+            raise AssertionError(complaints)
         return (folder / "stdout").read_text()
 
     async def _exits(self) -> None:

@@ -12,8 +12,7 @@ class TcpProxy:
     """Passes bytes from a free port on 127.0.0.1 to `host:port`, while it is entered as a context."""
 
     def __init__(self, target: str) -> None:
-        host, _, port = target.rpartition(":")
-        self._target = (host, int(port))
+        self._target = _address(target)
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
         self.open = True
@@ -42,6 +41,10 @@ class TcpProxy:
         if self._server is None:
             raise RuntimeError("enter the proxy first")
         return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def turn(self, target: str) -> None:
+        """Pass further connections on to another `host:port`."""
+        self._target = _address(target)
 
     def stall(self) -> None:
         """Let nothing pass on the connections there are, as a cable does that is pulled."""
@@ -89,3 +92,8 @@ class TcpProxy:
                 await flowing.wait()
                 sink.write(data)
                 await sink.drain()
+
+
+def _address(target: str) -> tuple[str, int]:
+    host, _, port = target.rpartition(":")
+    return host, int(port)
