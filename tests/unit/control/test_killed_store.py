@@ -41,5 +41,4 @@ def _write_until_killed(path: Path, lines: int) -> dict[str, str]:
         process.kill()
         said += process.stdout.readlines()
         assert process.wait(30) == -9
-    whole = (line.split() for line in said if line.endswith("\n"))
-    return {words[0]: words[1] for words in whole}
+    return dict(line.split() for line in said if line.endswith("\n"))

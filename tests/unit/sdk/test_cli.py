@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import click
 import pytest
@@ -139,7 +140,7 @@ def test_a_plugin_that_does_not_load_says_so_and_harms_nobody(
     (installed / "entry_points.txt").write_text(
         f"[{main.PLUGIN_GROUP}]\nbroken = shoal.no_such_module:command\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
+    cast("Any", monkeypatch).syspath_prepend(tmp_path)  # it has no types
     assert "broken" in shoal("--help").output
     result = shoal("broken")
     assert result.exit_code == 1
