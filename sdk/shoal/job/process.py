@@ -10,9 +10,14 @@ from shoal.job.streams import Streams
 
 
 class Process:
-    """Holds what exists once in a process; shoal.job.testing puts another one in its place."""
+    """Holds what exists once in a process; shoal.job.testing puts another one in its place.
+
+    Attributes:
+        managed: Whether a program of `main`, `source`, `stream` or `run` ends the streams.
+    """
 
     def __init__(self, context: Optional[Context] = None) -> None:
+        self.managed = False
         self._context = context
         self._streams: Optional[Streams] = None
 
@@ -48,7 +53,9 @@ class Process:
     def forgotten(self) -> bool:
         """Whether outputs were used and nobody has ended them."""
         streams = self._streams
-        return streams is not None and not streams.ended and bool(streams.outputs)
+        if streams is None or self.managed:
+            return False
+        return bool(streams.outputs) and not streams.ended
 
 
 class _Holder:

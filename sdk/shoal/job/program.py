@@ -37,6 +37,7 @@ class Program:
             CodecError: A value cannot be sent, or a record cannot be read.
             Exception: Whatever job code raises; then no stream ends.
         """
+        process.managed = True
         streams = process.streams
         streams.use_codecs(self.codecs)
         _refuse_foreign(streams)

@@ -12,7 +12,17 @@ import pytest
 
 import shoal.job
 from shoal.job import JobError, testing
-from shoal.job.block import ACK, DATA, START, Block, BlockReader, encode_data, encode_text
+from shoal.job.block import (
+    ACK,
+    DATA,
+    END,
+    START,
+    Block,
+    BlockReader,
+    encode_data,
+    encode_mark,
+    encode_text,
+)
 from tests.kit.until import until_sync
 
 SDK = Path(shoal.job.__file__).parents[2]
@@ -58,7 +68,7 @@ def test_a_round_that_raises_ends_nothing_well(tmp_path: Path) -> None:
 def test_a_status_of_its_own_is_kept(tmp_path: Path) -> None:
     text = "import sys\nfrom shoal import job\n@job.main\ndef end(number):\n    sys.exit(3)\n"
     result = testing.run_program(script(tmp_path, text), {"number": [1]}, ["out"])
-    assert (result.exit_code, result.ended["out"]) == (3, False)
+    assert (result.exit_code, result.ended["out"], result.stderr) == (3, False, "")
 
 
 def test_ports_may_be_stdin_and_stdout(tmp_path: Path) -> None:
@@ -124,6 +134,63 @@ def test_a_worker_that_goes_away_is_named(tmp_path: Path) -> None:
         board.ports["number"].close()
         assert board.process.wait(30) == 1
     assert "input port 'number': the stream broke off at byte 26" in board.stderr()
+
+
+BEGIN = encode_text(START, 0, "{}")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (encode_data(0, [b"j1"]), "the first block is of kind 1, not START"),
+        (BEGIN + encode_data(1, [b"j1"]), "record 1 came where 0 was due"),
+        (
+            BEGIN + encode_data(0, [b"j1"]) + encode_mark(END, 2),
+            "ended at record 2, and 1 have come",
+        ),
+        (BEGIN + BEGIN, "a block of kind 4 out of turn"),
+        (BEGIN + b"\x09" + bytes(23), "no block begins with kind 9 at byte 26"),
+        (encode_text(START, 0, "[1]"), "START says b'[1]'"),
+    ],
+)
+def test_a_worker_that_breaks_the_format_is_named(data: bytes, words: str, tmp_path: Path) -> None:
+    with Board(script(tmp_path, DOUBLE), ["number"], ["doubled"]) as board:
+        board.send("doubled", BEGIN)
+        board.send("number", data)
+        assert board.process.wait(30) == 1
+    assert "input port 'number': " in board.stderr()
+    assert words in board.stderr()
+
+
+def test_inputs_that_begin_at_different_rounds_are_refused(tmp_path: Path) -> None:
+    text = "from shoal import job\n@job.main\ndef add(a, b):\n    return a + b\n"
+    with Board(script(tmp_path, text), ["a", "b"], ["out"]) as board:
+        for name, first in (("a", 3), ("b", 4), ("out", 3)):
+            board.send(name, encode_text(START, first, "{}"))
+        assert board.process.wait(30) == 1
+    assert "the inputs begin at different rounds: {'a': 3, 'b': 4}" in board.stderr()
+
+
+@pytest.mark.parametrize(
+    ("ports", "words"),
+    [
+        ("no json", "which is no description of ports"),
+        ('{"inputs": {"a": {}}}', "KeyError('fd')"),
+        ('{"outputs": {"a": {"fd": 77}}}', "output port 'a': descriptor 77 is no connected socket"),
+        ('{"outputs": {"a": {"fd": 2}}}', "output port 'a': descriptor 2 is no connected socket"),
+    ],
+)
+def test_ports_that_are_none_are_named(ports: str, words: str, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        script(tmp_path, "from shoal import job\njob.inputs['a']\n"),
+        env={"PYTHONPATH": str(SDK), "SHOAL_PORTS": ports},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert words in ended.stderr
 
 
 # ---- programs in any language -------------------------------------------------------------------
