@@ -38,6 +38,7 @@ class ScriptedAgent:
         self._call = cast("Any", stub.Connect())
         self._reading: asyncio.Task[None] | None = None
         self._sequence = 0
+        self._writing = asyncio.Lock()
         self.acknowledged = 0
         self.messages: list[session_service_pb2.ControllerMessage] = []
         self.assignments: dict[str, session_service_pb2.Assignment] = {}
@@ -89,11 +90,13 @@ class ScriptedAgent:
 
     async def send(self, *messages: session_service_pb2.AgentMessage) -> int:
         """Send messages in one request and return its sequence."""
-        self._sequence += 1
-        await self.send_request(
-            session_service_pb2.ConnectRequest(sequence=self._sequence, messages=messages)
-        )
-        return self._sequence
+        async with self._writing:  # gRPC takes one write at a time
+            self._sequence += 1
+            sequence = self._sequence
+            await self.send_request(
+                session_service_pb2.ConnectRequest(sequence=sequence, messages=messages)
+            )
+        return sequence
 
     async def send_request(self, request: session_service_pb2.ConnectRequest) -> None:
         """Send a request as it is."""

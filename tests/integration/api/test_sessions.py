@@ -1,6 +1,7 @@
 """Sessions of agents: what is acknowledged is committed, and what is stale or broken is refused."""
 
 import asyncio
+from pathlib import Path
 
 import grpc
 import pytest
@@ -11,7 +12,9 @@ from shoal.model import JobState, PipelineState
 from shoal.names import parse_attempt
 from shoal.spec import FileInput, Job, Pipeline, Place
 from shoal.v1 import pipeline_pb2, session_service_pb2
+from tests.kit.running_controller import running_controller
 from tests.kit.scripted_agent import ScriptedAgent, connected_agent, observed
+from tests.kit.tcp_proxy import TcpProxy
 from tests.kit.until import until
 
 ONE = Pipeline("one", (Job("a", ("true",)),))
@@ -253,3 +256,50 @@ async def one_agent(controller: ControllerAddresses, number: int) -> None:
 async def all_succeeded(client: Client, count: int) -> bool:
     found = [view async for view in client.list([PipelineState.SUCCEEDED])]
     return len(found) == count
+
+
+async def test_a_cut_cable_ends_the_session_and_nothing_else(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    await client.submit(ONE)
+    async with TcpProxy(controller.grpc) as proxy:
+        agent = ScriptedAgent(proxy.address)
+        async with agent:
+            await agent.hello()
+            ref = (await agent.assignment("a")).ref
+            await agent.observe(ref, JobState.RUNNING)
+            # No goodbye, no reset: the other end is simply not there any more.
+            proxy.stall()
+            await until(lambda: gone(client), 15, "the controller notices")
+            async with ScriptedAgent(controller.grpc) as again:
+                await again.hello(observed(ref, JobState.RUNNING))
+                assert [one.ref for one in again.messages[1].desired.assignments] == [ref]
+            proxy.cut()
+
+
+async def test_a_frozen_agent_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    async with (
+        running_controller(
+            tmp_path / "controller", lease_seconds=1.0, heartbeat_seconds=0.2
+        ) as controller,
+        Client(controller.grpc) as client,
+        connected_agent(controller.grpc, "frozen") as frozen,
+        connected_agent(controller.grpc, "lively", cpus=64) as lively,
+    ):
+        # It keeps its connection and says nothing: only the lease tells.
+        beat = asyncio.create_task(beating(lively))
+        await until(lambda: frozen.ended, 15, "the end of the frozen session")
+        assert frozen.error is not None
+        assert frozen.error.code() is grpc.StatusCode.ABORTED
+        name = (await client.submit(ONE)).pipeline.name
+        await lively.run_to_success("a")
+        assert (await client.wait(name, deadline_seconds=10)).state is PipelineState.SUCCEEDED
+        assert not lively.ended
+        beat.cancel()
+
+
+async def beating(agent: ScriptedAgent) -> None:
+    """Speak as often as the controller answers."""
+    while True:
+        beat = Message(heartbeat=session_service_pb2.Heartbeat())
+        await agent.committed(await agent.send(beat))
