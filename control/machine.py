@@ -18,6 +18,7 @@ from typing import assert_never
 
 from control import facts, inbox, lifecycle
 from control.admission import refusal, reused
+from control.backlog import Backlog
 from control.change import Change
 from control.desired import Assignment
 from control.effects import Effect, Taken
@@ -76,6 +77,7 @@ class MachineConfig:
         assigned_seconds: how long an agent may leave an assignment untouched.
         losses_max: how many attempts of a job may be lost or rewound before it fails.
         loss_backoff: how a job slows down that is lost again and again.
+        plan_width: how many jobs that ask for the same are looked at in one plan.
         suspect_suffices: whether a broken session and a mere suspicion replace a node's attempts;
             quicker, but an agent that is being restarted then loses its jobs.
         pipelines_open_max: most pipelines that have not ended.
@@ -90,6 +92,7 @@ class MachineConfig:
     assigned_seconds: float = 30.0
     losses_max: int = 100
     loss_backoff: Backoff = LOSS_BACKOFF
+    plan_width: int = 256
     suspect_suffices: bool = False
     pipelines_open_max: int = 200_000
     pipelines_ended_max: int = 10_000
@@ -128,9 +131,7 @@ class ControlMachine:
         self._members: dict[str, MemberState] = {}
         self._by_member: dict[str, str] = {}
         self._doubted: set[str] = set()
-        # Jobs that were placed before go first: their neighbours hold resources and wait for them.
-        self._queued_again: dict[JobRef, JobRecord] = {}
-        self._queued: dict[JobRef, JobRecord] = {}
+        self._backlog = Backlog()
         self._fresh: dict[JobRef, JobRecord] = {}
         self._room_grew = True
         self._ties = count()
@@ -270,7 +271,8 @@ class ControlMachine:
         pipeline = PipelineRecord.begin(added, topology(added.spec))
         self._remember(pipeline)
         for job in pipeline.jobs.values():
-            self._queued[job.ref] = self._fresh[job.ref] = job
+            self._backlog.add(job, pipeline.kind(job))
+            self._fresh[job.ref] = job
         self._change.added(added, pipeline)
         return Taken(added.ref, repeated=False)
 
@@ -637,13 +639,13 @@ class ControlMachine:
             job.waiting_for = f"the next attempt begins in {delay:g} s"
             self._retry_at(job, self._now + delay)
         else:
-            self._queue_again(job)
+            self._queue_again(pipeline, job)
         self._change.job(pipeline, job)
         self._job_event(job, "retry")
 
-    def _queue_again(self, job: JobRecord) -> None:
+    def _queue_again(self, pipeline: PipelineRecord, job: JobRecord) -> None:
         job.move(JobState.QUEUED)
-        self._queued_again[job.ref] = job
+        self._backlog.add(job, pipeline.kind(job))
         self._room_grew = True  # those of its gang that wait already have to be looked at too
 
     def _retry_at(self, job: JobRecord, at: float) -> None:
@@ -681,8 +683,8 @@ class ControlMachine:
         job.reason = pipeline.stop or Reason(ReasonCode.CANCELLED)
         job.waiting_for = ""
         job.retry_time = None
-        for queue in (self._queued, self._queued_again, self._fresh):
-            queue.pop(job.ref, None)
+        self._backlog.remove(job.ref)
+        self._fresh.pop(job.ref, None)
         self._change.job(pipeline, job)
         self._job_event(job, "cancelled")
         self._job_ended(pipeline)
@@ -719,8 +721,9 @@ class ControlMachine:
             if job.state is JobState.RETRY_WAIT and job.epoch == epoch:
                 job.retry_time = None
                 job.waiting_for = ""
-                self._queue_again(job)
-                self._change.job(self._cluster.pipelines[job.ref.pipeline_ref], job)
+                pipeline = self._pipeline_of(job.ref)
+                self._queue_again(pipeline, job)
+                self._change.job(pipeline, job)
 
     def _chase_untouched(self) -> None:
         """End the session of an agent that leaves an assignment alone, so that both compare."""
@@ -745,9 +748,7 @@ class ControlMachine:
         return tuple(cluster.snapshot(cluster.nodes[name]) for name in sorted(cluster.nodes))
 
     def _place_all(self) -> None:
-        jobs = [*self._queued_again.values(), *self._queued.values()]
-        if not self._room_grew:  # what waited before cannot have found room
-            jobs = list(self._fresh.values())
+        jobs = self._candidates()
         self._room_grew = False
         self._fresh = {}
         if not jobs:
@@ -758,17 +759,35 @@ class ControlMachine:
         made = plan(Snapshot(self._nodes(), residents), pending)
         for placed in made.placed:
             self._place(placed.job, placed.node)
+        if made.placed and len(jobs) < len(self._backlog) + len(made.placed):
+            self._room_grew = True  # there may be room for those that were not looked at
         for ref, why in made.waiting.items():
             job = pipelines[ref.pipeline_ref].jobs[ref.job]
             if job.waiting_for != why:
                 job.waiting_for = why
                 self._change.show_job(pipelines[ref.pipeline_ref], job)
 
+    def _candidates(self) -> list[JobRecord]:
+        """Jobs that may find room now, with the rest of their gangs, in the order of the queue."""
+        found = dict(self._fresh)
+        if self._room_grew:  # else what waited before cannot have found any
+            found |= {job.ref: job for job in self._backlog.heads(self._config.plan_width)}
+        for job in tuple(found.values()):
+            pipeline = self._pipeline_of(job.ref)
+            if len(pipeline.jobs) > 1:
+                gang = pipeline.topology.gangs[job.ref.job]
+                for other in pipeline.jobs.values():
+                    if (
+                        other.ref in self._backlog
+                        and pipeline.topology.gangs[other.ref.job] == gang
+                    ):
+                        found[other.ref] = other
+        return sorted(found.values(), key=lambda job: self._backlog.ticket(job.ref))
+
     def _place(self, ref: JobRef, name: str) -> None:
         pipeline, node = self._pipeline_of(ref), self._cluster.nodes[name]
         job = pipeline.jobs[ref.job]
-        for queue in (self._queued, self._queued_again):
-            queue.pop(ref, None)
+        self._backlog.remove(ref)
         job.move(JobState.ASSIGNED)
         job.epoch += 1
         job.number += 1
@@ -864,7 +883,7 @@ class ControlMachine:
             pipeline.open_jobs = sum(not job.ended for job in pipeline.jobs.values())
             for job in pipeline.jobs.values():
                 if job.state is JobState.QUEUED:
-                    (self._queued_again if job.number else self._queued)[job.ref] = job
+                    self._backlog.add(job, pipeline.kind(job))
 
     def _load_jobs(self, loaded: Loaded) -> None:
         cluster = self._cluster

@@ -5,13 +5,15 @@ Mutable, and changed by the machine alone. Monotonic times end in `_at`, wall ti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from control import lifecycle
 from control.desired import Assignment, Goal, LanePeer
 from control.lanes import Topology
+from control.scheduler.plan import feasibility
 from control.scheduler.snapshot import NodeState, Pending, Resident
 from control.store.rows import (
     AttemptRow,
@@ -143,6 +145,7 @@ class PipelineRecord:
     end_time: datetime | None = None
     final_event_id: str = ""
     revision: int = 0
+    gang_kinds: dict[str, frozenset[object]] = field(default_factory=dict[str, frozenset[object]])
 
     @classmethod
     def begin(cls, added: PipelineAdded, topology: Topology) -> PipelineRecord:
@@ -199,6 +202,18 @@ class PipelineRecord:
                 avoid=frozenset(job.avoid),
             )
         return job.pending
+
+    def kind(self, job: JobRecord) -> Hashable:
+        """What decides whether a job finds room: what it asks for, and what its gang does."""
+        gang = self.topology.gangs[job.ref.job]
+        if gang not in self.gang_kinds:
+            asked = Counter(
+                feasibility(self.pending(other))
+                for other in self.jobs.values()
+                if self.topology.gangs[other.ref.job] == gang
+            )
+            self.gang_kinds[gang] = frozenset(asked.items())
+        return (feasibility(self.pending(job)), self.gang_kinds[gang])
 
 
 @dataclass(slots=True, eq=False)

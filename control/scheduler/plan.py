@@ -38,7 +38,7 @@ def plan(snapshot: Snapshot, pending: Sequence[Pending]) -> Plan:
     waiting: dict[JobRef, str] = {}
     failed: dict[tuple[Shape, ...], str] = {}
     for gang in gangs.values():
-        signature = tuple(_shape(job) for job in gang)
+        signature = tuple(feasibility(job) for job in gang)
         # Room only shrinks while a plan is made: what did not fit before does not fit now.
         why = failed.get(signature)
         if why is None:
@@ -52,14 +52,14 @@ def plan(snapshot: Snapshot, pending: Sequence[Pending]) -> Plan:
     return Plan(tuple(order), waiting)
 
 
+def feasibility(job: Pending) -> Shape:
+    """Return everything that the filters look at: equal jobs fit in the same places."""
+    return (job.resources, tuple(sorted(job.place.require.items())), job.pinned_node)
+
+
 def _shape(job: Pending) -> Shape:
-    return (
-        job.resources,
-        tuple(sorted(job.place.require.items())),
-        job.place.strategy,
-        job.bundle_digest,
-        job.pinned_node,
-    )
+    """Everything that filters and the common part of the ranking look at."""
+    return (*feasibility(job), job.place.strategy, job.bundle_digest)
 
 
 def _size(job: Pending) -> tuple[int, float, int]:

@@ -595,6 +595,27 @@ def test_jobs_that_stream_to_each_other_are_placed_together_or_not_at_all() -> N
     assert desk.job(ref, "camera").waiting_for == ""
 
 
+def test_gangs_that_wait_do_not_stop_single_jobs_that_ask_for_the_same() -> None:
+    desk = Desk(MachineConfig(plan_width=2))
+    desk.dial(hello("n1", capacity=Capacity(2.0)))
+    gangs = [desk.submit(counter()) for _ in range(5)]
+    singles = [desk.submit(single()) for _ in range(2)]
+    assert all(set(desk.states(ref).values()) == {"QUEUED"} for ref in gangs)
+    assert [desk.nodes(ref) for ref in singles] == [{"main": "n1"}] * 2
+
+
+def test_a_long_queue_is_worked_off_in_its_order() -> None:
+    desk = Desk(MachineConfig(plan_width=2))
+    refs = [desk.submit(single()) for _ in range(9)]
+    desk.dial(hello("n1", capacity=Capacity(5.0)))
+    placed = [bool(desk.nodes(ref)) for ref in refs]
+    assert placed == [True] * 5 + [False] * 4
+    desk.cancel(refs[5])
+    desk.succeed(refs[2], "main")
+    assert [bool(desk.nodes(ref)) for ref in refs[5:]] == [False, True, False, False]
+    assert all(desk.job(ref, "main").waiting_for for ref in refs[7:])
+
+
 def test_a_finished_program_frees_its_cores_while_it_drains() -> None:
     desk = Desk()
     desk.dial(hello("n1", capacity=Capacity(1.0)))
