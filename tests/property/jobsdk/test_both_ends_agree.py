@@ -2,7 +2,7 @@
 
 import contextlib
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.streams import block as worker
@@ -50,6 +50,7 @@ def test_texts_are_the_same_bytes(first: int, text: str, kind: int) -> None:
     assert (came.kind, came.first, bytes(came.body)) == (kind, first, body)
 
 
+@settings(max_examples=50)  # some of them ask for 64 MiB
 @given(
     kind=st.integers(0, 6),
     count=st.one_of(st.integers(0, 3), st.integers(0, 2**32 - 1)),
