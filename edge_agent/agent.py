@@ -408,7 +408,7 @@ class Agent:
     async def _confirmed(self, message: FromAgent) -> None:
         match message:
             case LogPiece():
-                await self._logs.confirm(message)
+                self._logs.confirm(message)
             case Observation():
                 await self._acknowledged(message)
             case Hello():
@@ -510,7 +510,7 @@ def hold_state(state: Path) -> Iterator[None]:
             "choose a shorter --state"
         )
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (state / LOCK_NAME).open("a+")
     except OSError as error:
         raise StartRefusedError(

@@ -212,18 +212,20 @@ class AttemptShell:
 
     async def _prepare_environment(self, assignment: Assignment, turn: int) -> WorkerEvent:
         loop = asyncio.get_running_loop()
-        told: set[asyncio.Task[None]] = set()
+        said: list[asyncio.Task[None]] = []
 
         def progress(text: str) -> None:
-            # Kept until it is done: the loop itself holds tasks only weakly.
-            task = loop.create_task(self._say_progress(text))
-            told.add(task)
-            task.add_done_callback(told.discard)
+            # Kept, since the loop itself holds tasks only weakly.
+            said.append(loop.create_task(self._say_progress(text)))
 
         built = await self._node.environments.get(
             assignment.job.environment, self._folder.work, assignment.bundle_digest, progress
         )
         self._environment = built.path
+        if said:
+            # Or its text would stand beside the running program.
+            await asyncio.wait(said)
+            await self._say_progress("")
         return Prepared(self._ref, turn)
 
     async def _say_progress(self, text: str) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
+from edge_agent.assignment import Assignment
 from edge_agent.messages import decode_assignment, encode_assignment
 from edge_agent.worker import AttemptRecord, Phase, Verdict
 from services.runtime.log import fields
@@ -65,6 +66,8 @@ class Journal:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: BaseException | None = None
+        # An assignment is written at each step and hardly ever changes.
+        self._encoded: dict[AttemptRef, tuple[Assignment, bytes]] = {}
 
     async def __aenter__(self) -> Self:
         """Open the file and start the writer.
@@ -99,13 +102,14 @@ class Journal:
             "assignment = excluded.assignment, record = excluded.record",
             (
                 record.ref.prefix,
-                encode_assignment(record.assignment).SerializeToString(),
+                self._encode(record.assignment),
                 json.dumps(_to_json(record), separators=(",", ":")),
             ),
         )
 
     def forget(self, ref: AttemptRef) -> asyncio.Future[None]:
         """Remember an attempt no more."""
+        self._encoded.pop(ref, None)
         return self._ask("DELETE FROM attempt WHERE key = ?", (ref.prefix,))
 
     def note(self, name: str, value: str) -> asyncio.Future[None]:
@@ -161,6 +165,13 @@ class Journal:
             return dict(connection.execute("SELECT name, value FROM fact").fetchall())
         finally:
             connection.close()
+
+    def _encode(self, assignment: Assignment) -> bytes:
+        known = self._encoded.get(assignment.ref)
+        if known is None or known[0] is not assignment:
+            known = (assignment, encode_assignment(assignment).SerializeToString())
+            self._encoded[assignment.ref] = known
+        return known[1]
 
     def _ask(self, statement: str, parameters: tuple[object, ...]) -> asyncio.Future[None]:
         if self._loop is None:

@@ -28,9 +28,11 @@ _NAMES: Final = {LogStream.STDOUT: "stdout", LogStream.STDERR: "stderr"}
 
 @dataclass(slots=True)
 class _Followed:
+    """One output of one attempt."""
+
     ref: AttemptRef
     stream: LogStream
-    path: Path
+    path: str
     sent: int = 0
     confirmed: int = 0
 
@@ -46,108 +48,127 @@ class _Followed:
 class LogShipper:
     """Ships the outputs of attempts while a session stands.
 
+    Everything is looked at a few times a second; what has more to ship, or is about to end, is
+    looked at in between, so that the cost of an attempt does not grow with the number of others.
+
     Args:
         say: hands a piece to the session.
     """
 
     def __init__(self, say: Callable[[LogPiece], Awaitable[None]]) -> None:
         self._say = say
-        self._followed: dict[tuple[AttemptRef, LogStream], _Followed] = {}
+        self._followed: dict[AttemptRef, tuple[_Followed, ...]] = {}
+        self._urgent: dict[AttemptRef, None] = {}
+        self._finishing: dict[AttemptRef, asyncio.Event] = {}
         self._in_flight = 0
         self._open = False
         self._news = asyncio.Event()
-        self._confirmed = asyncio.Condition()
 
     def follow(self, ref: AttemptRef, folder: Path) -> None:
         """Ship what is in `folder`/stdout and stderr, now and later."""
-        for stream, name in _NAMES.items():
-            self._followed.setdefault((ref, stream), _Followed(ref, stream, folder / name))
-        self._news.set()
+        if ref not in self._followed:
+            self._followed[ref] = tuple(
+                _Followed(ref, stream, str(folder / name)) for stream, name in _NAMES.items()
+            )
+            self._news.set()
 
     def unfollow(self, ref: AttemptRef) -> None:
         """Ship nothing more of an attempt."""
-        for stream in _NAMES:
-            followed = self._followed.pop((ref, stream), None)
-            if followed is not None:
-                self._in_flight -= followed.sent - followed.confirmed
+        for followed in self._followed.pop(ref, ()):
+            self._in_flight -= followed.sent - followed.confirmed
+        self._urgent.pop(ref, None)
 
     def session_opened(self) -> None:
         """A session stands."""
         self._open = True
+        self._urgent.update(dict.fromkeys(self._followed))
         self._news.set()
 
     def session_closed(self) -> None:
         """The session is over; what was not confirmed is sent again later."""
         self._open = False
         self._in_flight = 0
-        for followed in self._followed.values():
-            followed.sent = followed.confirmed
+        for outputs in self._followed.values():
+            for followed in outputs:
+                followed.sent = followed.confirmed
 
-    async def confirm(self, piece: LogPiece) -> None:
+    def confirm(self, piece: LogPiece) -> None:
         """The controller has committed a piece."""
-        followed = self._followed.get((piece.ref, piece.stream))
         end = piece.offset + len(piece.data)
-        if followed is not None and end > followed.confirmed:
-            self._in_flight -= end - followed.confirmed
-            followed.confirmed = end
+        for followed in self._followed.get(piece.ref, ()):
+            if followed.stream is piece.stream and end > followed.confirmed:
+                self._in_flight -= end - followed.confirmed
+                followed.confirmed = end
+        if self._urgent:
             self._news.set()
-            async with self._confirmed:
-                self._confirmed.notify_all()
+        finishing = self._finishing.get(piece.ref)
+        if finishing is not None and self._done(piece.ref):
+            finishing.set()
 
     async def finish(self, ref: AttemptRef, deadline_seconds: float) -> bool:
         """Wait until all of an attempt that has ended is with the controller; say whether it is."""
-
-        def done() -> bool:
-            return all(
-                followed.confirmed >= followed.size
-                for followed in self._followed.values()
-                if followed.ref == ref
-            )
-
+        if self._done(ref):
+            self.unfollow(ref)
+            return True
         if not self._open:
-            return done()
+            return False
+        self._urgent[ref] = None
         self._news.set()
+        finishing = self._finishing.setdefault(ref, asyncio.Event())
         try:
-            async with asyncio.timeout(deadline_seconds), self._confirmed:
-                await self._confirmed.wait_for(done)
+            async with asyncio.timeout(deadline_seconds):
+                await finishing.wait()
         except TimeoutError:
             return False
+        finally:
+            self._finishing.pop(ref, None)
+        self.unfollow(ref)
         return True
 
     async def run(self) -> None:
         """Ship until cancelled."""
+        loop = asyncio.get_running_loop()
+        scan_at = 0.0
         while True:
+            self._news.clear()
             if not self._open or not self._followed:
-                self._news.clear()
                 await self._news.wait()
-            if not await self._ship():
-                self._news.clear()
-                try:
-                    async with asyncio.timeout(_POLL_SECONDS):
-                        await self._news.wait()
-                except TimeoutError:
-                    pass
-            else:
-                await asyncio.sleep(0)
+            if loop.time() >= scan_at:
+                self._urgent.update(dict.fromkeys(self._followed))
+                scan_at = loop.time() + _POLL_SECONDS
+            await self._ship()
+            try:
+                async with asyncio.timeout_at(scan_at):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
 
-    async def _ship(self) -> bool:
-        """Send what there is room for; say whether there was anything."""
-        shipped = False
-        for followed in tuple(self._followed.values()):
+    async def _ship(self) -> None:
+        """Send what there is room for; what is left stays urgent."""
+        for ref in tuple(self._urgent):
+            del self._urgent[ref]
+            for followed in self._followed.get(ref, ()):
+                if not await self._ship_output(followed):
+                    self._urgent[ref] = None
+                    return
+
+    async def _ship_output(self, followed: _Followed) -> bool:
+        """Send one output as far as there is room; say whether all of it is sent."""
+        while (left := followed.size - followed.sent) > 0:
             room = _IN_FLIGHT_BYTES_MAX - self._in_flight
             if not self._open or room <= 0:
                 return False
-            size = min(followed.size - followed.sent, _PIECE_BYTES, room)
-            if size <= 0:
-                continue
-            data = _read(followed.path, followed.sent, size)
-            if data:
-                piece = LogPiece(followed.ref, followed.stream, followed.sent, data)
-                followed.sent += len(data)
-                self._in_flight += len(data)
-                await self._say(piece)
-                shipped = True
-        return shipped
+            data = _read(followed.path, followed.sent, min(left, _PIECE_BYTES, room))
+            if not data:
+                break
+            piece = LogPiece(followed.ref, followed.stream, followed.sent, data)
+            followed.sent += len(data)
+            self._in_flight += len(data)
+            await self._say(piece)
+        return True
+
+    def _done(self, ref: AttemptRef) -> bool:
+        return all(followed.confirmed >= followed.size for followed in self._followed.get(ref, ()))
 
 
 def tail(path: Path, bytes_max: int = 2048) -> str:
@@ -164,9 +185,9 @@ def tail(path: Path, bytes_max: int = 2048) -> str:
     return data.decode("utf-8", "replace").strip()
 
 
-def _read(path: Path, offset: int, size: int) -> bytes:
+def _read(path: str, offset: int, size: int) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:  # noqa: PTH123 - often
             return os.pread(file.fileno(), size, offset)
     except OSError:
         return b""

@@ -24,10 +24,10 @@ class Listener:
     async def say(self, piece: LogPiece) -> None:
         self.pieces.append(piece)
 
-    async def confirm_all(self) -> None:
+    def confirm_all(self) -> None:
         pieces, self.pieces = self.pieces, []
         for piece in pieces:
-            await self.shipper.confirm(piece)
+            self.shipper.confirm(piece)
 
 
 @asynccontextmanager
@@ -53,7 +53,7 @@ async def test_what_is_not_confirmed_is_sent_again_in_the_next_session(tmp_path:
         listener.shipper.session_opened()
         await until(lambda: listener.pieces, 5, "the piece again")
         assert listener.pieces == [LogPiece(REF, LogStream.STDOUT, 0, b"hello")]
-        await listener.confirm_all()
+        listener.confirm_all()
         with (tmp_path / "stdout").open("ab") as log:
             log.write(b" world")
         await until(lambda: listener.pieces, 5, "the rest")
@@ -74,7 +74,7 @@ async def test_what_is_in_flight_and_what_is_shipped_is_bounded(tmp_path: Path) 
             await until(lambda: listener.pieces, 5, "pieces")
             assert sum(len(piece.data) for piece in listener.pieces) <= 4 << 20
             total += sum(len(piece.data) for piece in listener.pieces)
-            await listener.confirm_all()
+            listener.confirm_all()
         assert total == SHIPPED_BYTES_MAX
         assert await listener.shipper.finish(REF, 5)
 
@@ -89,7 +89,7 @@ async def test_an_end_waits_for_the_last_words_but_not_for_ever(tmp_path: Path) 
         assert not await listener.shipper.finish(REF, 0.01)
         finishing = asyncio.create_task(listener.shipper.finish(REF, 30))
         await until(lambda: listener.pieces, 5, "a piece")
-        await listener.confirm_all()
+        listener.confirm_all()
         assert await finishing
         listener.shipper.unfollow(REF)
         assert await listener.shipper.finish(REF, 1)
