@@ -4,18 +4,9 @@ import re
 
 from tests.kit.tree import ROOT, text, tracked
 
+# Folders that are somebody's own.
+PLACES = re.compile(r"(?<![\w.~}\])-])/(?:home|root|Users|work|workspace)/\w")
 # Put together from pieces, or this file would find itself.
-PLACES = re.compile(
-    "|".join(
-        [
-            "/" + r"work/(?:main|steering|shared|\.library)",
-            "/" + "farm/",
-            "/" + "tmp/studio",
-            "/" + r"root/\.",
-            "/" + "opt/(?:pypi|wheels)",
-        ]
-    )
-)
 REGISTRIES = re.compile(
     "|".join(
         [
