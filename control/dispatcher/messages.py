@@ -1,6 +1,6 @@
 """The messages of a session between our values and the contract; nothing of an agent is trusted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from control.desired import Assignment, Goal, Lane
@@ -19,8 +19,8 @@ _GOALS: Mapping[Goal, v1.Goal.ValueType] = {
 }
 
 
-def decode_hello(message: v1.Hello) -> AgentHello:
-    """Read who an agent is.
+def decode_hello(message: v1.Hello, refuse: Callable[[wire.WireError], None]) -> AgentHello:
+    """Read who an agent is; attempts that cannot be read are left out, and `refuse` is told.
 
     Raises:
         WireError: a field breaks the contract.
@@ -43,14 +43,21 @@ def decode_hello(message: v1.Hello) -> AgentHello:
         agent_version=message.agent_version,
         labels=dict(message.labels),
         architecture=message.architecture,
-        attempts=tuple(
-            decode_observation(observed, f"hello.attempts[{index}]")
-            for index, observed in enumerate(message.attempts)
-        ),
+        attempts=tuple(_readable(message.attempts, refuse)),
         bundles=frozenset(message.bundles),
         # An agent that does not say otherwise gossips under the name of its node.
         member_name=message.member_name or node,
     )
+
+
+def _readable(
+    attempts: Iterable[v1.AttemptObserved], refuse: Callable[[wire.WireError], None]
+) -> Iterator[Observation]:
+    for index, observed in enumerate(attempts):
+        try:
+            yield decode_observation(observed, f"hello.attempts[{index}]")
+        except wire.WireError as error:
+            refuse(error)
 
 
 def decode_observation(message: v1.AttemptObserved, path: str = "observed") -> Observation:

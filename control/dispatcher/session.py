@@ -21,11 +21,11 @@ from control.observed import AgentHello, Fenced, Observation
 from control.plane import ControlPlane
 from control.refusal import invalid
 from services.archive.key import InvalidKeyError
-from services.archive.object_store import ArchiveError
+from services.archive.object_store import PresignedPut
 from services.runtime.log import CountedLog, fields
 from services.runtime.rpc import rpc_error
 from shoal import wire
-from shoal.model import JobState
+from shoal.model import JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.v1 import session_service_pb2 as v1
 
@@ -177,20 +177,15 @@ class Session:
             raise invalid("NO_HELLO", "the stream ended without a Hello")
         if not request.messages or request.messages[0].WhichOneof("message") != "hello":
             raise invalid("NO_HELLO", "the first message has to be Hello", field="messages[0]")
-        return request, messages.decode_hello(request.messages[0].hello)
+        return request, messages.decode_hello(
+            request.messages[0].hello,
+            lambda error: self._refused.warn("attempt of a hello left out", why=error),
+        )
 
     async def _open(self, hello: AgentHello) -> Sequence[Fenced]:
         self._remember(observation.ref for observation in hello.attempts)
-        attempts: list[Observation] = []
-        for observation in hello.attempts:
-            if wrong := _wrong_artifacts(observation):
-                self._refused.warn("artifact refused", node=hello.node, why=wrong)
-            else:
-                attempts.append(observation)
-        fenced = await self._plane.open_session(
-            replace(hello, attempts=tuple(attempts)),
-            self._id,
-        )
+        attempts = tuple(self._checked(observation) for observation in hello.attempts)
+        fenced = await self._plane.open_session(replace(hello, attempts=attempts), self._id)
         self._node = hello.node
         LOG.info(
             "session open",
@@ -241,9 +236,7 @@ class Session:
                     raise wire.WireError("hello", "only the first message introduces the agent")
             case "observed":
                 observation = messages.decode_observation(message.observed)
-                if wrong := _wrong_artifacts(observation):
-                    raise wire.WireError("observed.artifacts", wrong)
-                batch.observations.append(observation)
+                batch.observations.append(self._checked(observation))
             case "log":
                 if (piece := self._piece(message)) is not None:
                     batch.pieces.append(piece)
@@ -281,25 +274,40 @@ class Session:
         if self._outgoing.empty():
             await self._outgoing.put(None)
 
+    def _checked(self, observation: Observation) -> Observation:
+        """Let nothing be committed that lies where the attempt may not write: that is a failure."""
+        if observation.state is not JobState.SUCCEEDED:
+            return observation
+        wrong = wrong_key(observation.ref, observation.artifacts)
+        if not wrong:
+            return observation
+        self._refused.warn("artifact refused", name=observation.ref.name, why=wrong)
+        reason = Reason(ReasonCode.ARCHIVE, 0, f"{wrong}; nothing was committed")
+        return replace(observation, state=JobState.FAILED, reason=reason, artifacts=())
+
     async def _grant(self, wanted: v1.UploadsWanted) -> None:
+        """Grant what can be; an artifact without a grant fails its attempt, whose agent says so.
+
+        An archive that cannot be asked ends the session: the agent dials again and asks again.
+        """
         try:
             ref = wire.decode_attempt_ref(wanted.ref, "uploads_wanted.ref")
-            artifacts = [
-                wire.decode_artifact(artifact, f"uploads_wanted.artifacts[{index}]")
-                for index, artifact in enumerate(wanted.artifacts)
-            ]
-            if not self._plane.is_current(self._node, ref):
-                await self._say_fenced(
-                    Fenced(ref, f"{ref.name} of epoch {ref.epoch} does not run on this node")
-                )
-                return
-            grants = [await self._addresses.grant(ref, artifact) for artifact in artifacts]
-        except (wire.WireError, InvalidKeyError) as error:
+        except wire.WireError as error:
             await self._say(messages.encode_refused(wanted.ref, "INVALID_FIELD", str(error)))
-        except ArchiveError as error:
-            await self._say(messages.encode_refused(wanted.ref, "ARCHIVE_UNAVAILABLE", str(error)))
-        else:
-            await self._say(messages.encode_grants(ref, grants))
+            return
+        if not self._plane.is_current(self._node, ref):
+            why = f"{ref.name} of epoch {ref.epoch} does not run on this node"
+            await self._say_fenced(Fenced(ref, why))
+            return
+        grants: list[tuple[str, str, PresignedPut]] = []
+        for index, message in enumerate(wanted.artifacts):
+            try:
+                artifact = wire.decode_artifact(message, f"uploads_wanted.artifacts[{index}]")
+                grants.append(await self._addresses.grant(ref, artifact))
+            except (wire.WireError, InvalidKeyError) as error:
+                self._refused.warn("artifact refused", name=ref.name, why=error)
+                await self._say(messages.encode_refused(wanted.ref, "INVALID_FIELD", str(error)))
+        await self._say(messages.encode_grants(ref, grants))
 
     # ---- what the agent is told -----------------------------------------------------------------
 
@@ -352,13 +360,6 @@ class Session:
             self._attempts[ref.name, ref.epoch] = ref
         while len(self._attempts) > ATTEMPTS_REMEMBERED:
             self._attempts.popitem(last=False)
-
-
-def _wrong_artifacts(observation: Observation) -> str:
-    """Say what is wrong with the keys of what is about to be committed; empty when nothing is."""
-    if observation.state is not JobState.SUCCEEDED:
-        return ""
-    return wrong_key(observation.ref, observation.artifacts)
 
 
 def _ref_of(message: v1.AgentMessage) -> v1.AttemptRef | None:

@@ -94,7 +94,9 @@ async def test_no_grant_leads_out_of_the_attempts_own_prefix(
         refused = await until(agent.refused, what="the refusal")
         assert refused[0].reason == "INVALID_FIELD"
         assert refused[0].ref == ref
-        assert agent.granted() is None
+        granted = await until(agent.granted, what="the grants that there are")
+        assert granted is not None
+        assert not granted.grants
 
 
 async def test_a_success_with_somebody_elses_objects_is_not_committed(
@@ -107,9 +109,11 @@ async def test_a_success_with_somebody_elses_objects_is_not_committed(
             path="results/x", size_bytes=1, sha256="ab" * 32, key="other/pipelines/p/x"
         )
         await agent.observe(ref, JobState.SUCCEEDED, artifacts=[theirs])
-        refused = await until(agent.refused, what="the refusal")
-        assert "other/pipelines/p/x" in refused[0].message
-    assert not (await client.get(submitted.pipeline.name)).state.terminal
+    ended = await client.wait(submitted.pipeline.name, deadline_seconds=10)
+    assert ended.state is PipelineState.FAILED
+    assert ended.jobs[0].reason.short == "ARCHIVE"
+    assert "other/pipelines/p/x" in ended.jobs[0].reason.message
+    assert ended.jobs[0].manifest is None
 
 
 async def test_keys_are_the_attempts_prefix_and_path(
@@ -235,6 +239,19 @@ async def test_messages_that_break_the_contract_are_refused_one_by_one(
         assert {refused.reason for refused in agent.refused()} == {"INVALID_FIELD"}
         (view,) = (await client.get(ref.attempt.split("/")[1])).jobs
         assert view.state is JobState.RUNNING
+
+
+async def test_an_attempt_that_cannot_be_read_does_not_lock_its_agent_out(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    await client.submit(ONE)
+    async with connected_agent(controller.grpc) as agent:
+        ref = (await agent.assignment("a")).ref
+        await agent.observe(ref, JobState.RUNNING)
+    bad = session_service_pb2.AttemptObserved(attempt="what?", epoch=1)
+    async with ScriptedAgent(controller.grpc) as again:
+        await again.hello(bad, observed(ref, JobState.RUNNING))
+        assert [one.ref for one in again.messages[1].desired.assignments] == [ref]
 
 
 async def test_many_agents_at_once(controller: ControllerAddresses, client: Client) -> None:
