@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from services.runtime.log import fields
@@ -29,6 +29,7 @@ class Child:
         argv: Asked for at each start, so that a restart may use ports that the first start found.
         log: File that its stdout and stderr are appended to.
         backoff_seconds: Wait before a start that follows an unexpected end.
+        environ: Its environment variables; None means those of this process.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class Child:
         log: Path,
         *,
         backoff_seconds: float = 0.5,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.log = log
         self._argv = argv
         self._backoff_seconds = backoff_seconds
+        self._environ = environ
         self._process: asyncio.subprocess.Process | None = None
         self._wanted = True
 
@@ -68,6 +71,7 @@ class Child:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._argv(),
+                env=self._environ,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

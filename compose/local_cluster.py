@@ -166,7 +166,10 @@ class LocalCluster:
                             pass
 
     def _agent(self, name: str) -> Child:
-        return Child(name, lambda: self._agent_argv(name), self._path(f"{name}.log"))
+        # Boards hold no keys of the object store; only the controller signs.
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+        log = self._path(f"{name}.log")
+        return Child(name, lambda: self._agent_argv(name), log, environ=environ)
 
     def _controller_argv(self) -> Sequence[str]:
         archive = self.config.archive or f"file://{self._path('archive')}"

@@ -15,10 +15,17 @@ from shoal.view import Event, JobView, LogStream, PipelineView
 
 @contextlib.asynccontextmanager
 async def running_cluster(
-    state: Path, *, agents: int = 3, mqtt: str = "none", lease_seconds: float = 4.0
+    state: Path,
+    *,
+    agents: int = 3,
+    mqtt: str = "none",
+    archive: str = "",
+    lease_seconds: float = 4.0,
 ) -> AsyncIterator[tuple[LocalCluster, Client]]:
     """Start a cluster whose files go to `state`, and connect to it."""
-    config = LocalClusterConfig(state=state, agents=agents, mqtt=mqtt, lease_seconds=lease_seconds)
+    config = LocalClusterConfig(
+        state=state, agents=agents, mqtt=mqtt, archive=archive, lease_seconds=lease_seconds
+    )
     async with LocalCluster(config) as cluster, Client(cluster.controller_address) as client:
         yield cluster, client
 
