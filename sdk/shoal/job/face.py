@@ -4,8 +4,7 @@ Python 3.6 has no `__getattr__` of modules, so these are objects that look at th
 when they are used.
 """
 
-from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Iterator, Mapping
 
 from shoal.job.error import PortError
 from shoal.job.input_port import InputPort
@@ -13,6 +12,9 @@ from shoal.job.output_port import OutputPort
 from shoal.job.process import current
 from shoal.job.stderr_log import Log
 from shoal.job.streams import match
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class CurrentContext:
@@ -59,7 +61,7 @@ class CurrentContext:
         return current().context.epoch
 
     @property
-    def results(self) -> Path:
+    def results(self) -> "Path":
         """Folder whose files are archived; exists."""
         return current().context.results
 

@@ -1,10 +1,12 @@
 """Who this job is: what the agent says about it in the environment of the process."""
 
 import json
-from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import TYPE_CHECKING, Any, Dict, Mapping
 
 from shoal.job.error import OutsideShoalError, PortError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OUTSIDE = (
     "{} is not set: this program is a job and gets its ports from Shoal; run it with `shoal run`, "
@@ -25,7 +27,6 @@ class Context:
         attempt: Number of the attempt, from 1.
         epoch: Epoch of the placement; grows with each replacement.
         recovery: `restart` or `resume`.
-        results: Folder whose files are archived; exists.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -40,8 +41,15 @@ class Context:
         self.attempt = _number(environ, "SHOAL_ATTEMPT", 1)
         self.epoch = _number(environ, "SHOAL_EPOCH", 1)
         self.recovery = environ.get("SHOAL_RECOVERY", "restart")
-        self.results = Path(environ.get("SHOAL_RESULTS", "results"))
+        self._results = environ.get("SHOAL_RESULTS", "results")
         self._ports = _ports(environ["SHOAL_PORTS"])
+
+    @property
+    def results(self) -> "Path":
+        """Folder whose files are archived; exists."""
+        from pathlib import Path  # noqa: PLC0415 - slow to import, and most jobs do without
+
+        return Path(self._results)
 
     @property
     def resumes(self) -> bool:
