@@ -225,9 +225,13 @@ class Network:
         """Stop a member as SIGSTOP does: its socket buffers, nobody reads."""
         seat.life = Life.FROZEN
 
-    def thaw(self, seat: Seat) -> None:
-        """Let a frozen member go on, packets first, as an event loop does."""
+    def thaw(self, seat: Seat, *, timers_first: bool = False) -> None:
+        """Let a frozen member go on; by default packets first, as an event loop does."""
         seat.life = Life.RUNNING
+        local = self.now * (1.0 + seat.drift)
+        deadline = seat.swim.deadline()
+        if timers_first and deadline is not None and deadline <= local:
+            self._perform(seat, seat.swim.tick(local))
         held = seat.held[:]
         seat.held.clear()
         for parcel in held:
