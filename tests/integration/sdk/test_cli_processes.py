@@ -234,7 +234,7 @@ async def test_tables_and_documents(controller: MemoryController) -> None:
         ended = await shoal(controller, *words)
         assert ended.status == 0, ended.stderr
         assert wanted in ended.stdout
-    for words in (("status",), ("status", "wc-1"), ("nodes",), ("members",), ("events",)):
+    for words in (("status",), ("nodes",)):
         ended = await shoal(controller, *words, "--json")
         for line in ended.stdout.splitlines():
             json.loads(line)

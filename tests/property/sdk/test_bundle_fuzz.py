@@ -49,7 +49,7 @@ def looks(root: Path) -> dict[str, object]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(THINGS)
 def test_a_bundle_unpacks_to_what_it_was(things: list[tuple[str, bytes | str | None]]) -> None:
     with tempfile.TemporaryDirectory() as temporary:

@@ -85,25 +85,25 @@ def read(text: str) -> None:
         parse(text, "fuzz.yaml", Path("/nonexistent"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=200))
 def test_random_text(text: str) -> None:
     read(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(list("&*!|>%@`{}[],:?-#'\"\\ \n\tab1~<"))).map("".join))
 def test_random_punctuation(text: str) -> None:
     read(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TREES | st.fixed_dictionaries({"name": TREES, "jobs": st.dictionaries(WORDS, JOB_LIKE)}))
 def test_random_trees(tree: object) -> None:
     read(yaml.safe_dump(tree, allow_unicode=True))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(specs.PIPELINES)
 def test_any_specification_can_be_checked(pipeline: object) -> None:
     decoded = wire.decode_pipeline_spec(wire.encode_pipeline_spec(pipeline))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

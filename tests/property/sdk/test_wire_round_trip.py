@@ -41,7 +41,7 @@ CASES: dict[str, tuple[st.SearchStrategy[Any], Pair]] = {
 
 
 @pytest.mark.parametrize("what", CASES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_what_is_encoded_decodes_to_the_same(what: str, data: st.DataObject) -> None:
     values, (encode, decode) = CASES[what]
@@ -66,7 +66,7 @@ def test_random_bytes_are_a_value_or_a_wire_error(data: bytes, kind: type[Messag
             wire.decode_pipeline(message)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(specs.PIPELINES, st.data())
 def test_damaged_messages_are_a_value_or_a_wire_error(value: Any, data: st.DataObject) -> None:
     good = bytearray(wire.encode_pipeline_spec(value).SerializeToString())
