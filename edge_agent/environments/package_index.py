@@ -62,13 +62,24 @@ def installer_environ(environ: Mapping[str, str], files: Iterable[Path]) -> Mapp
     for option, variable in _VARIABLES.items():
         names = (variable, *_OLDER_NAMES.get(variable, ()))
         if option in told and not any(name in environ for name in names):
+            values = told[option].split()
+            if option == "find-links":
+                # pip passes over a folder that is not there; uv fails.
+                values = [value for value in values if _is_there(value)]
             # uv separates paths by commas where pip separates them by blanks.
-            separator = "," if option == "find-links" else " "
-            result[variable] = separator.join(told[option].split())
+            if values:
+                result[variable] = ("," if option == "find-links" else " ").join(values)
     if "extra-index-url" in told:
         # pip takes the best version of all its indexes, uv by itself the first index that has any.
         result.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
     return MappingProxyType(result)
+
+
+def _is_there(place: str) -> bool:
+    scheme, separator, path = place.partition("://")
+    if separator and scheme != "file":
+        return True  # in the network, where only the installer looks
+    return Path(path if separator else place).expanduser().exists()
 
 
 def _read(path: Path) -> dict[str, str]:

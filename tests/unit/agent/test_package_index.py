@@ -7,7 +7,7 @@ from edge_agent.environments.package_index import installer_environ, pip_files
 
 def test_files_and_variables_are_translated_and_variables_win(tmp_path: Path) -> None:
     (tmp_path / "pip.conf").write_text(
-        "[global]\nindex-url = http://a/simple\nfind-links = /w1 /w2\n"
+        f"[global]\nindex-url = http://a/simple\nfind-links = {tmp_path} http://w\n"
         "[install]\ntrusted_host = a b\n"
     )
     environ = {"PIP_INDEX_URL": "http://b/simple", "HOME": "/h"}
@@ -15,9 +15,16 @@ def test_files_and_variables_are_translated_and_variables_win(tmp_path: Path) ->
     assert result == {
         **environ,
         "UV_DEFAULT_INDEX": "http://b/simple",
-        "UV_FIND_LINKS": "/w1,/w2",
+        "UV_FIND_LINKS": f"{tmp_path},http://w",
         "UV_INSECURE_HOST": "a b",
     }
+
+
+def test_folders_that_are_not_there_are_passed_over_as_pip_does(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    environ = {"PIP_FIND_LINKS": f"{absent} file://{tmp_path} file://{absent}"}
+    assert installer_environ(environ, [])["UV_FIND_LINKS"] == f"file://{tmp_path}"
+    assert "UV_FIND_LINKS" not in installer_environ({"PIP_FIND_LINKS": str(absent)}, [])
 
 
 def test_what_uv_was_told_itself_stays() -> None:
