@@ -23,6 +23,8 @@ from services.runtime.log import fields
 LOG = logging.getLogger(__name__)
 
 _CHUNK_BYTES: Final = 1 << 20
+# What the client library has read ahead is lost when a link breaks, and it reads ahead a few of these.
+_PIECE_BYTES: Final = 128 << 10
 _READ_SECONDS: Final = 30.0
 _CONNECT_SECONDS: Final = 10.0
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -146,7 +148,7 @@ class Downloader:
             if response.status == 200 and transfer.received:
                 await asyncio.to_thread(transfer.restart)
             transfer.etag = response.headers.get("ETag", "")
-            async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            async for chunk in response.content.iter_chunked(_PIECE_BYTES):
                 await asyncio.to_thread(transfer.append, chunk)
 
 
