@@ -32,6 +32,8 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "validate": ("shoal.cli.validate", "Check specification files."),
 })  # fmt: skip
 
+_OF_THE_SERVER = ("agent", "controller", "up")
+
 
 class Commands(click.Group):
     """Finds commands by name: ours by module, others by entry point."""
@@ -72,6 +74,8 @@ class Commands(click.Group):
 
         name = args[0] if args else ""
         known = self.list_commands(ctx)
+        if name in _OF_THE_SERVER and name not in known:
+            ctx.fail(f"the command {name!r} comes with the distribution shoal-server; install it")
         if name and not name.startswith("-") and name not in known:
             ctx.fail(f"there is no command {name!r}; {did_you_mean(name, known)}")
         return super().resolve_command(ctx, args)
