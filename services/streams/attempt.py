@@ -41,7 +41,7 @@ from services.streams.event import (
     PortShut,
     PortViolation,
     PortWritten,
-    SpoolFailed,
+    ShellFailed,
     SpoolLoaded,
     SpoolWritten,
 )
@@ -237,8 +237,8 @@ class AttemptMachine:
                 yield from self._leave(Stage.GONE)
             case SpoolWritten(place=place):
                 yield from self._spooled(place)
-            case SpoolFailed(reason=reason):
-                yield from self._fail(ReasonCode.STREAM, f"the spool: {reason}")
+            case ShellFailed(reason=reason):
+                yield from self._fail(ReasonCode.STREAM, reason)
             case CallOpened():
                 yield from self._call_opened(event)
             case CallAcknowledged(lane=lane):

@@ -178,8 +178,8 @@ class SpoolLoaded:
 
 
 @dataclass(frozen=True, slots=True)
-class SpoolFailed:
-    """The spool cannot be written or read."""
+class ShellFailed:
+    """The shell could not do what it was asked to."""
 
     reason: str
 
@@ -193,7 +193,7 @@ Event = (
     | PeersMoved
     | Detached
     | SpoolWritten
-    | SpoolFailed
+    | ShellFailed
     | PortEvent
     | CallEvent
     | DialEvent

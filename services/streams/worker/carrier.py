@@ -40,6 +40,7 @@ from services.streams.event import (
     Detached,
     DialBroken,
     Event,
+    ShellFailed,
 )
 from services.streams.plan import AttemptPlan
 from services.streams.worker.port import PortLink, reader_of
@@ -132,9 +133,7 @@ class Carrier:
         self._turning = True
         try:
             while self._events:
-                now = self._loop.time()
-                for effect in self.machine.handle(self._events.popleft(), now):
-                    self._act(effect)
+                self._turn(self._events.popleft())
         finally:
             self._turning = False
         self._schedule()
@@ -170,6 +169,18 @@ class Carrier:
         for link in self._ports.values():
             link.close()
         self._spooler.close()
+
+    def _turn(self, event: Event) -> None:
+        try:
+            for effect in self.machine.handle(event, self._loop.time()):
+                self._act(effect)
+        except Exception as error:
+            # One attempt is broken by a mistake of ours; the others and their lanes go on.
+            LOG.exception(
+                "streams broke", extra=fields(attempt=self.ref.name, event=repr(event)[:200])
+            )
+            if not isinstance(event, ShellFailed | Detached):
+                self._events.append(ShellFailed(f"the stream worker broke: {error!r}"))
 
     def _schedule(self) -> None:
         deadline = self.machine.deadline()

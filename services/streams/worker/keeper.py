@@ -26,7 +26,9 @@ def fetch_ports(path: str, attempt: str) -> dict[str, socket.socket]:
         try:
             link.connect(path)
             link.send(json.dumps({"id": 1, "op": "ports", "attempt": attempt}).encode())
-            data, descriptors, _, _ = socket.recv_fds(link, _PACKET_BYTES, _DESCRIPTORS_MAX)
+            data, descriptors, _, _ = socket.recv_fds(
+                link, _PACKET_BYTES, _DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC
+            )
         except OSError as error:
             raise KeeperRefusedError(
                 f"the keeper at {path} does not hand over the ports of {attempt}: {error}"

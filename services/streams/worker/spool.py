@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import assert_never
 
 from services.streams.effect import DropSegment, ReadSpool, SpoolEffect, WriteSpool
-from services.streams.event import Event, SpoolFailed, SpoolLoaded, SpoolWritten
+from services.streams.event import Event, ShellFailed, SpoolLoaded, SpoolWritten
 from services.streams.retention import SpoolPlace
 
 
@@ -134,4 +134,4 @@ class Spooler:
                 case _:
                     assert_never(effect)
         except OSError as error:
-            return SpoolFailed(str(error))
+            return ShellFailed(f"the spool: {error}")
