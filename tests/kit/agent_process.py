@@ -22,7 +22,7 @@ class AgentProcess:
     """One agent with a state folder of its own, whose path is short enough for Unix sockets.
 
     Args:
-        controller: address of its controller.
+        controller: address of its controller; empty for one that it has to find.
         extra: further words of its command line.
     """
 
@@ -56,7 +56,8 @@ class AgentProcess:
         """The command without the words of one test."""
         return [
             sys.executable, "-c", "from edge_agent.main import agent; agent()",
-            "--name", self.name, "--state", str(self.state), "--controller", self._controller,
+            "--name", self.name, "--state", str(self.state),
+            *(("--controller", self._controller) if self._controller else ()),
             "--gossip", "off", "--streams", "127.0.0.1:0", "--cpus", "4", "--log-level", "DEBUG",
         ]  # fmt: skip
 
@@ -64,14 +65,15 @@ class AgentProcess:
         """End it without warning; keeper, stream worker and jobs go on."""
         self._end(signal.SIGKILL)
 
-    def terminate(self) -> int:
+    async def terminate(self) -> int:
         """Ask it to end, and return its exit code."""
-        return self._end(signal.SIGTERM)
+        return await asyncio.to_thread(self._end, signal.SIGTERM)
 
-    def call(self, *extra: str) -> tuple[int, str]:
+    async def call(self, *extra: str) -> tuple[int, str]:
         """Run the command beside the agent to its end; returns its exit code and what it said."""
-        done = subprocess.run(
-            [*self.argv(), *extra], capture_output=True, text=True, timeout=60, check=False
+        words = [*self.argv(), *extra]
+        done = await asyncio.to_thread(
+            subprocess.run, words, capture_output=True, text=True, timeout=60, check=False
         )
         return done.returncode, done.stdout + done.stderr
 

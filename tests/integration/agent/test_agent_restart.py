@@ -136,7 +136,7 @@ async def test_sigterm_ends_the_agent_alone(board: Board) -> None:
     ref = board.run(waiting("kept", gate))
     await board.state(ref, JobState.RUNNING)
     pid = await pid_of(board, ref)
-    assert board.agent.terminate() == 0, board.agent.log()
+    assert await board.agent.terminate() == 0, board.agent.log()
     assert not await ended(pid)
     board.agent.start()
     gate.touch()
@@ -145,12 +145,12 @@ async def test_sigterm_ends_the_agent_alone(board: Board) -> None:
 
 async def test_with_stop_jobs_nothing_is_left(board: Board) -> None:
     """E12."""
-    board.agent.terminate()
+    await board.agent.terminate()
     board.agent.start("--stop-jobs")
     await board.connected(2)
     ref = board.run(waiting("brief", board.agent.state / "never"))
     await board.state(ref, JobState.RUNNING)
-    assert board.agent.terminate() == 0, board.agent.log()
+    assert await board.agent.terminate() == 0, board.agent.log()
     assert board.agent.processes() == []
 
 
@@ -158,14 +158,14 @@ async def test_down_leaves_no_process(board: Board) -> None:
     """E12."""
     ref = board.run(waiting("doomed", board.agent.state / "never"))
     await board.state(ref, JobState.RUNNING)
-    code, said = board.agent.call("--down")
+    code, said = await board.agent.call("--down")
     assert code == 0, said
     assert "all jobs have ended" in said
     assert board.agent.processes() == []
 
 
 async def test_a_second_agent_on_the_same_state_is_refused(board: Board) -> None:
-    code, said = board.agent.call()
+    code, said = await board.agent.call()
     assert code == 2
     assert "another agent runs" in said
     assert "--down" in said
