@@ -13,18 +13,15 @@ from __future__ import annotations
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 
 from control.scheduler.filters import EVER, FILTERS, Filter, objection
 from control.scheduler.ranking import base_score, own_score
 from control.scheduler.room import Room
+from control.scheduler.search import constrained_first, fit
 from control.scheduler.snapshot import NodeState, Pending, Placed, Plan, Snapshot
 from shoal.names import JobRef, PipelineRef
-from shoal.spec import Strategy
 
 Shape = tuple[object, ...]
-
-_PACK = Strategy.PACK
 
 
 def plan(snapshot: Snapshot, pending: Sequence[Pending]) -> Plan:
@@ -62,10 +59,6 @@ def _shape(job: Pending) -> Shape:
     return (*feasibility(job), job.place.strategy, job.bundle_digest)
 
 
-def _size(job: Pending) -> tuple[int, float, int]:
-    return (len(job.resources.devices), job.resources.cpus, job.resources.memory_bytes)
-
-
 class _Board:
     """Rooms of all nodes, and heaps over them."""
 
@@ -81,18 +74,21 @@ class _Board:
     def place(self, gang: Sequence[Pending], placed: dict[JobRef, str]) -> Pending | None:
         """Place all jobs of a gang, or none: then return the one that did not fit.
 
-        The spec's order and wishes first. If that leaves somebody out, the largest go first, and
-        then as tightly as possible: apart is a wish, running is the point.
+        The spec's order and wishes first. If that leaves somebody out, the most constrained go
+        first, and then any way is looked for: apart is a wish, running is the point.
         """
         missed = self._place(gang, placed)
         if missed is None or len(gang) == 1:
             return missed
-        largest_first = sorted(gang, key=_size, reverse=True)
-        tightly = [replace(job, place=replace(job.place, strategy=_PACK)) for job in largest_first]
-        for order in (largest_first, tightly):
-            if self._place(order, placed) is None:
-                return None
-        return missed
+        order = constrained_first(gang, self.rooms, self._filters)
+        if self._place(order, placed) is None:
+            return None
+        nodes = fit(order, self.rooms, self._filters)
+        if nodes is None:
+            return missed
+        for job, node in zip(order, nodes, strict=True):
+            self._put(job, node, placed)
+        return None
 
     def _place(self, gang: Sequence[Pending], placed: dict[JobRef, str]) -> Pending | None:
         done: list[tuple[Pending, str]] = []
@@ -106,11 +102,14 @@ class _Board:
                 if done:  # nodes that seemed full have room again
                     self._heaps.clear()
                 return job
-            self.rooms[node].take(job.resources)
-            self._nodes_near(job)[node][job.spec_name] += 1
-            placed[job.ref] = node
+            self._put(job, node, placed)
             done.append((job, node))
         return None
+
+    def _put(self, job: Pending, node: str, placed: dict[JobRef, str]) -> None:
+        self.rooms[node].take(job.resources)
+        self._nodes_near(job)[node][job.spec_name] += 1
+        placed[job.ref] = node
 
     def _nodes_near(self, job: Pending) -> dict[str, Counter[str]]:
         pipeline = job.ref.pipeline_ref

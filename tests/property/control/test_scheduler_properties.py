@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 from random import Random
 
 from hypothesis import given, settings
@@ -141,3 +143,30 @@ def test_a_single_job_waits_only_if_no_node_is_feasible(
             assert made.placed[0].node == verdicts[0].node, "the plan takes the best"
         else:
             assert not any(verdict.feasible for verdict in verdicts)
+
+
+@given(nodes(), pendings())
+@settings(max_examples=150)
+def test_a_gang_waits_only_if_there_is_no_way_to_place_it(
+    found: tuple[NodeState, ...], jobs: tuple[Pending, ...]
+) -> None:
+    gang = [
+        replace(job, ref=JobRef("default", "p", job.ref.job), gang="g")
+        for job in jobs[:4]
+        if job.resources.cpus < 3
+    ]
+    made = plan(Snapshot(found[:3]), gang)
+    assert bool(made.placed) == (bool(gang) and _fits_somehow(found[:3], gang))
+
+
+def _fits_somehow(found: Sequence[NodeState], gang: Sequence[Pending]) -> bool:
+    """Try everything."""
+    for ways in product(range(len(found)), repeat=len(gang)):
+        rooms = [Room(node) for node in found]
+        for job, index in zip(gang, ways, strict=True):
+            if objection(job, rooms[index]):
+                break
+            rooms[index].take(job.resources)
+        else:
+            return True
+    return False

@@ -166,6 +166,40 @@ def test_a_gang_is_packed_if_apart_does_not_work() -> None:
     assert placed["a"] == placed["b"] != placed["c"]
 
 
+def test_the_constrained_jobs_of_a_gang_go_first() -> None:
+    nodes = [node("n1", 2.0), node("n2", 2.0)]
+    gang = [
+        job("a", gang="g"),
+        job("b-0", gang="g", pinned_node="n1"),
+        job("b-1", gang="g", pinned_node="n1"),
+        job("c", gang="g", cpus=0.5),
+    ]
+    assert where(nodes, *gang) == {"a": "n2", "b-0": "n1", "b-1": "n1", "c": "n2"}
+
+
+def test_a_gang_is_placed_if_there_is_any_way_at_all() -> None:
+    # Neither the order of the spec nor the largest first fills 6 and 5 with 3, 3, 2, 2, 1.
+    nodes = [node("n1", 6.0), node("n2", 5.0)]
+    gang = [job(f"{n}-{c:g}", gang="g", cpus=c) for n, c in enumerate((2.0, 3.0, 1.0, 2.0, 3.0))]
+    placed = where(nodes, *gang)
+    assert len(placed) == 5
+    video = Capacity(2.0, 0, ("video",))
+    nodes = [node("n1", 2.0), node("n2", capacity=video), node("n3", 1.0, labels={"a": "b"})]
+    gang = [
+        job("x", gang="g", cpus=2.0),
+        job("y", gang="g", resources=Resources(1.0, 0, ("video",))),
+        job("z", gang="g", place=Place(require={"a": "b"})),
+        job("w", gang="g"),
+    ]
+    assert where(nodes, *gang) == {"x": "n1", "y": "n2", "z": "n3", "w": "n2"}
+
+
+def test_a_hopeless_gang_on_many_nodes_is_given_up() -> None:
+    nodes = [node(f"n{n:03}", 1.5 + n / 1000) for n in range(200)]
+    gang = [job(f"d-{n}", gang="g") for n in range(201)]
+    assert where(nodes, *gang) == {}
+
+
 def test_a_gang_that_could_fit_but_not_now_is_told_so() -> None:
     gang = [job(f"d-{n}", gang="d") for n in range(4)]
     sentence = why([node("n1", claimed=Capacity(2.0))], *gang)
