@@ -37,7 +37,7 @@ class Display(Protocol):
 
 
 class PlainDisplay:
-    """One line a change."""
+    """One line a change of state, and one every few seconds while records move."""
 
     def __init__(self) -> None:
         self._progress = Progress()
@@ -55,7 +55,7 @@ class PlainDisplay:
 
     def show(self, pipeline: PipelineView) -> None:
         """Write a line for each job that changed."""
-        for line in self._progress.lines(pipeline):
+        for line in self._progress.lines(pipeline, asyncio.get_running_loop().time()):
             click.echo(click.style(line, dim=True), err=True)
 
     def say(self, text: str) -> None:

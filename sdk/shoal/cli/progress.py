@@ -11,6 +11,8 @@ from shoal.model import JobState, StreamCounters
 from shoal.view import JobView, PipelineView
 
 _SMOOTHING_SECONDS = 2.0
+_CHATTER_SECONDS = 5.0
+_MOVING = frozenset({JobState.RUNNING, JobState.DRAINING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,19 @@ class _Seen:
     bytes_rate: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    head: str
+    text: str
+    moment: float
+
+
 class Progress:
     """Follows one pipeline and works out rates."""
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
-        self._lines: dict[str, str] = {}
+        self._said: dict[str, _Said] = {}
 
     def rows(self, pipeline: PipelineView, now: float) -> tuple[Row, ...]:
         """Show every job.
@@ -68,14 +77,24 @@ class Progress:
         """Show every job with the rates that were last worked out."""
         return tuple(self._row(job) for job in pipeline.jobs)
 
-    def lines(self, pipeline: PipelineView) -> tuple[str, ...]:
-        """Say what has changed since the last call, one line for each job that did."""
+    def lines(self, pipeline: PipelineView, now: float) -> tuple[str, ...]:
+        """Say what has changed since the last call, one line for each job that did.
+
+        A change of state is said at once; mere progress only every few seconds, because lines stay.
+        """
         said: list[str] = []
-        for job in pipeline.jobs:
-            line = _line(job)
-            if self._lines.get(job.id) != line:
-                self._lines[job.id] = line
-                said.append(f"{job.id}: {line}")
+        for row, job in zip(self.rows(pipeline, now), pipeline.jobs, strict=True):
+            flow = row.flow if job.state in _MOVING else ""
+            head, text = _head(job), "; ".join(filter(None, (note(job), flow)))
+            before = self._said.get(job.id)
+            if (
+                before is not None
+                and before.head == head
+                and (before.text == text or now - before.moment < _CHATTER_SECONDS)
+            ):
+                continue
+            self._said[job.id] = _Said(head, text, now)
+            said.append(f"{job.id}: {head}: {text}" if text else f"{job.id}: {head}")
         return tuple(said)
 
     def _measure(self, job: JobView, now: float) -> None:
@@ -93,7 +112,7 @@ class Progress:
     def _row(self, job: JobView) -> Row:
         records, size = moved(job)
         seen = self._seen.get(job.name) or _Seen(0.0, records, size)
-        moving = job.state in {JobState.RUNNING, JobState.DRAINING}
+        moving = job.state in _MOVING
         return Row(
             job.id,
             job.state,
@@ -129,11 +148,10 @@ def first_sentence(message: str) -> str:
     return line.rpartition(";")[0] or line.rstrip(":") if line.endswith(":") else line
 
 
-def _line(job: JobView) -> str:
+def _head(job: JobView) -> str:
     words = [state_word(job.state)]
     if job.node and not job.state.terminal:
         words.append(f"on {job.node}")
     if len(job.attempts) > 1:
         words.append(f"(attempt {len(job.attempts)})")
-    text = note(job)
-    return f"{' '.join(words)}: {text}" if text else " ".join(words)
+    return " ".join(words)

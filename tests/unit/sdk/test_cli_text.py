@@ -50,18 +50,22 @@ def test_a_new_attempt_counts_from_nothing() -> None:
     assert (row.records, row.records_rate) == (3, 0.0)
 
 
-def test_a_line_is_said_once_a_change() -> None:
+def test_a_line_is_said_once_a_change_of_state_and_now_and_then_in_between() -> None:
     progress = Progress()
-    assert progress.lines(PIPELINE) == ("a: running on node-1",)
-    assert progress.lines(moving(5, 5)) == ()
+    assert progress.lines(PIPELINE, 0.0) == ("a: running on node-1",)
+    assert progress.lines(moving(5, 5), 1.0) == ()
+    (line,) = progress.lines(moving(5, 5), 6.0)
+    assert line.startswith("a: running on node-1: 5 records")
+    assert progress.lines(moving(9, 9), 7.0) == ()
     failed = replace(
         JOB, state=JobState.FAILED, reason=Reason(ReasonCode.EXIT, 3, "it ended with 3\nTraceback")
     )
-    assert progress.lines(replace(PIPELINE, jobs=(failed,))) == (
+    assert progress.lines(replace(PIPELINE, jobs=(failed,)), 8.0) == (
         "a: failed: EXIT 3: it ended with 3",
     )
     waits = replace(JOB, state=JobState.QUEUED, node="", waiting_for="no node has a camera")
-    assert progress.lines(replace(PIPELINE, jobs=(waits,))) == ("a: queued: no node has a camera",)
+    (line,) = progress.lines(replace(PIPELINE, jobs=(waits,)), 8.0)
+    assert line == "a: queued: no node has a camera"
 
 
 def chunk(job_name: str, data: bytes, number: int = 1, stream: int = 1) -> view.LogChunk:
