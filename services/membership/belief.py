@@ -209,6 +209,7 @@ class Belief:
             wanted=preset.confirmations_wanted(members) if lifeguard else 0,
             least_seconds=least,
             most_seconds=preset.suspicion_max_seconds(members),
+            members=members,
         )
         member = old.turned(MemberState.SUSPECT, claim.incarnation, now)
         self.roster.put(member)

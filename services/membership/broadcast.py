@@ -47,18 +47,21 @@ class _Tier(Generic[T]):
             del self.buckets[entry.size]
             self.sizes.remove(entry.size)
 
-    def take(self, most: int) -> _Entry[T] | None:
-        """Take the newest of the largest that fit into `most` bytes."""
-        place = bisect_right(self.sizes, most)
-        if not place:
-            return None
-        size = self.sizes[place - 1]
-        bucket = self.buckets[size]
-        _, entry = bucket.popitem()
-        if not bucket:
-            del self.buckets[size]
-            del self.sizes[place - 1]
-        return entry
+    def take(self, budget: int, overhead: int, most: int, taken: list[_Entry[T]]) -> int:
+        """Move the largest that fit, the newest first, to `taken`; returns the budget left."""
+        sizes = self.sizes
+        while sizes and len(taken) < most:
+            place = bisect_right(sizes, budget - overhead)
+            if not place:
+                break
+            size = sizes[place - 1]
+            bucket = self.buckets[size]
+            taken.append(bucket.popitem()[1])
+            budget -= size + overhead
+            if not bucket:
+                del self.buckets[size]
+                del sizes[place - 1]
+        return budget
 
 
 class BroadcastQueue(Generic[T]):
@@ -110,12 +113,8 @@ class BroadcastQueue(Generic[T]):
             return []
         taken: list[_Entry[T]] = []
         for tier in self._tiers:
-            while len(taken) < most:
-                entry = tier.take(budget - overhead)
-                if entry is None:
-                    break
-                taken.append(entry)
-                budget -= entry.size + overhead
+            if tier.sizes:
+                budget = tier.take(budget, overhead, most, taken)
         # Oldest first, so that a bucket's newest entry stays its last.
         for entry in reversed(taken):
             entry.transmits += 1

@@ -12,6 +12,8 @@ Who has refuted already answers with its record. The last time it is asked over 
 loses nothing. Upstream does not ask, and under heavy loss whoever missed the refutation buries the
 living.
 """
+_ENOUGH_MEMBERS: Final = 1000
+"""From here on a refutation is sent so often that hardly anybody misses it; nobody asks again."""
 
 
 class Suspicion:
@@ -24,6 +26,7 @@ class Suspicion:
         wanted: Confirmations `k` that bring it to `least_seconds`.
         least_seconds: Timeout with all confirmations, or at once if `k` is 0.
         most_seconds: Timeout with none.
+        members: How many there are.
     """
 
     __slots__ = (
@@ -46,6 +49,7 @@ class Suspicion:
         wanted: int,
         least_seconds: float,
         most_seconds: float,
+        members: int = 0,
     ) -> None:
         self._accusers = {accuser}
         self.incarnation = incarnation
@@ -54,7 +58,7 @@ class Suspicion:
         self._least = least_seconds
         self._most = most_seconds
         self.confirmed = 0
-        self.warned = 0
+        self.warned = 0 if members < _ENOUGH_MEMBERS else len(_WARNINGS)
 
     def confirm(self, accuser: str) -> bool:
         """Count a further accuser; False if it is known or no more are wanted."""

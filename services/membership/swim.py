@@ -262,16 +262,16 @@ class Swim:
         self, message: PacketMessage, source: Address, now: float, out: list[Effect]
     ) -> None:
         match message:
-            case Ping():
-                self._ping(message, source, out)
-            case Ack():
-                self._prober.ack(message, now, out)
-            case Alive():
-                self.belief.alive(message, now, out)
             case Suspect():
                 self.belief.suspect(message, now, out, source)
             case Dead():
                 self.belief.dead(message, now, out)
+            case Alive():
+                self.belief.alive(message, now, out)
+            case Ping():
+                self._ping(message, source, out)
+            case Ack():
+                self._prober.ack(message, now, out)
             case User():
                 out.append(UserReceived(message.payload))
             case IndirectPing():
