@@ -1,8 +1,7 @@
-"""Real S3 servers: moto everywhere, ministack where somebody installed it."""
+"""Real S3 servers: moto, which is quick, and ministack, which is strict."""
 
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ import pytest
 from services.archive.s3_server import S3Server
 from services.archive.s3_store import s3_client
 from tests.kit.ports import accepts, free_port
-from tests.kit.programs import SEARCH_PATH
+from tests.kit.programs import program
 from tests.kit.until import until_sync
 
 BUCKET = "shoal-archive"
@@ -32,12 +31,10 @@ def moto_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def ministack_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a ministack server, which checks checksums and races of conditional PUTs.
 
-    It pins another botocore, so it lives in an environment of its own: SHOAL_MINISTACK names its
-    program. Without it the lane is skipped, and moto stands alone.
+    It pins another botocore, so it lives in an environment of its own: `make test` makes it, and
+    SHOAL_MINISTACK names its program.
     """
-    program = os.environ.get("SHOAL_MINISTACK") or shutil.which("ministack", path=SEARCH_PATH)
-    if program is None:
-        pytest.skip("ministack is not installed; SHOAL_MINISTACK names its program")
+    command = program(os.environ.get("SHOAL_MINISTACK") or "ministack")
     port = free_port()
     folder = tmp_path_factory.mktemp("ministack")
     settings = {
@@ -47,7 +44,7 @@ def ministack_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         "S3_PERSIST": "1",
         "S3_DATA_DIR": str(folder / "data"),
     }
-    yield from _serve([program], port, settings, folder)
+    yield from _serve([command], port, settings, folder)
 
 
 def _serve(
