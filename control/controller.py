@@ -242,7 +242,7 @@ class Controller:
     def _announce(self, server: ApiServer, archive: OpenArchive, gossip: Gossip | None) -> None:
         found = ControllerAddresses(
             grpc=server.address,
-            gossip="{}:{}".format(*gossip.address) if gossip is not None else "",
+            gossip=_joined(*gossip.address) if gossip is not None else "",
             objects=archive.endpoint,
             archive=self._config.archive_url.partition("?")[0],
         )
@@ -260,7 +260,7 @@ class Controller:
     def _public_address(self, address: str) -> str:
         host, port = host_port("--grpc", address)
         public = self._public_host(host)
-        return f"[{public}]:{port}" if ":" in public else f"{public}:{port}"
+        return _joined(public, port)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._process.wall(), UTC)
@@ -283,6 +283,10 @@ async def _clean_logs(logs: LogFolder, plane: ControlPlane) -> None:
         except OSError as error:
             LOG.warning("logs not cleaned", extra=fields(why=error))
         await asyncio.sleep(LOG_CLEANING_SECONDS)
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _secret(path: Path, token: Callable[[int], str]) -> bytes:

@@ -35,6 +35,8 @@ REQUESTS_WAITING = 64
 MESSAGES_WAITING = 256
 MESSAGES_TOGETHER = 64
 ATTEMPTS_REMEMBERED = 10_000
+SILENT_REQUESTS = 16
+"""So many requests that only say that the agent lives may go without an acknowledgement."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -58,6 +60,8 @@ class _Batch:
     pieces: list[LogPiece]
     uploads: list[v1.UploadsWanted]
     refused: list[v1.ControllerMessage]
+    waited_for: bool
+    """Whether the agent waits for the acknowledgement: nobody does for a heartbeat."""
 
 
 class Session:
@@ -99,6 +103,7 @@ class Session:
         # None only says that there is something new to acknowledge.
         self._outgoing: asyncio.Queue[v1.ControllerMessage | None] = asyncio.Queue(MESSAGES_WAITING)
         self._acknowledged = 0
+        self._acknowledged_aloud = 0
         self._snapshot_said = asyncio.Event()
         # Logs name their attempt without its namespace; this finds it.
         self._attempts: OrderedDict[tuple[str, int], AttemptRef] = OrderedDict()
@@ -217,9 +222,10 @@ class Session:
                 await self._take(self._sorted(requests))
 
     def _sorted(self, requests: Sequence[v1.ConnectRequest]) -> _Batch:
-        batch = _Batch(requests[-1].sequence, [], [], [], [])
+        batch = _Batch(requests[-1].sequence, [], [], [], [], waited_for=False)
         for request in requests:
             for index, message in enumerate(request.messages):
+                batch.waited_for |= message.WhichOneof("message") != "heartbeat"
                 try:
                     self._sort(message, batch, first=request.sequence == 1 and index == 0)
                 except wire.WireError as error:
@@ -271,7 +277,8 @@ class Session:
             await self._say_fenced(one)
         for wanted in batch.uploads:
             await self._grant(wanted)
-        if self._outgoing.empty():
+        unsaid = self._acknowledged - self._acknowledged_aloud
+        if self._outgoing.empty() and (batch.waited_for or unsaid >= SILENT_REQUESTS):
             await self._outgoing.put(None)
 
     def _checked(self, observation: Observation) -> Observation:
@@ -347,10 +354,11 @@ class Session:
             while len(said) < MESSAGES_TOGETHER and not self._outgoing.empty():
                 said.append(self._outgoing.get_nowait())
             sequence += 1
+            self._acknowledged_aloud = self._acknowledged
             await self._context.write(
                 v1.ConnectResponse(
                     sequence=sequence,
-                    acknowledged=self._acknowledged,
+                    acknowledged=self._acknowledged_aloud,
                     messages=[message for message in said if message is not None],
                 )
             )

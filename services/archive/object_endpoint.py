@@ -102,9 +102,18 @@ class ObjectEndpoint:
         response = web.StreamResponse(status=status, headers=headers)
         response.content_length = end - first
         await response.prepare(request)
-        if request.method == "GET":
-            await self._send(response, key, first, end)
-        await response.write_eof()
+        try:
+            if request.method == "GET":
+                await self._send(response, key, first, end)
+            await response.write_eof()
+        except (ConnectionError, TimeoutError) as error:
+            self._refused.warn("reader gone before the end", why=error)
+            response.force_close()
+        except (ArchiveUnavailableError, ObjectMissingError) as error:
+            # The size is out already: only a broken connection says that this is not all.
+            self._refused.warn("object broke off", why=error)
+            if request.transport is not None:
+                request.transport.abort()
         return response
 
     async def _send(self, response: web.StreamResponse, key: str, first: int, end: int) -> None:
@@ -133,6 +142,8 @@ class ObjectEndpoint:
             return self._refuse(403, error)
         except (_UploadSizeError, ObjectDigestError) as error:
             return self._refuse(400, error)
+        except (ConnectionError, web.RequestPayloadError) as error:
+            return self._refuse(400, error)  # nobody may be there to read it
         except TimeoutError as error:
             return self._refuse(408, error)
         except ArchiveUnavailableError as error:

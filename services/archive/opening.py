@@ -141,7 +141,7 @@ async def open_store(
                     directory,
                     ObjectEndpoint(directory, signer, listener, wall=wall, clock=clock),
                 ):
-                    yield OpenArchive(directory, address, f"{endpoint.host}:{port}")
+                    yield OpenArchive(directory, address, f"{_bracketed(endpoint.host)}:{port}")
 
 
 def _listen(host: str, port: int) -> socket.socket:

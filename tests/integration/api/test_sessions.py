@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from control.controller import ControllerAddresses
+from control.dispatcher.session import SILENT_REQUESTS
 from shoal.client import Client
 from shoal.model import JobState, PipelineState
 from shoal.names import parse_attempt
@@ -158,12 +159,11 @@ async def test_file_inputs_come_with_addresses(
 
 
 async def test_a_newer_session_of_a_node_ends_the_older(controller: ControllerAddresses) -> None:
-    beat = Message(heartbeat=session_service_pb2.Heartbeat())
     async with connected_agent(controller.grpc) as older, connected_agent(controller.grpc) as newer:
         await until(lambda: older.ended, what="the end of the older session")
         assert older.error is not None
         assert older.error.code() is grpc.StatusCode.ABORTED
-        await newer.committed(await newer.send(beat))
+        await newer.committed(await newer.send(Message()))
         assert not newer.ended
 
 
@@ -318,5 +318,15 @@ async def test_a_frozen_agent_does_not_hold_up_the_others(tmp_path: Path) -> Non
 async def beating(agent: ScriptedAgent) -> None:
     """Speak as often as the controller answers."""
     while True:
-        beat = Message(heartbeat=session_service_pb2.Heartbeat())
-        await agent.committed(await agent.send(beat))
+        await agent.committed(await agent.send(Message()))
+
+
+async def test_heartbeats_are_acknowledged_now_and_then(controller: ControllerAddresses) -> None:
+    beat = Message(heartbeat=session_service_pb2.Heartbeat())
+    async with connected_agent(controller.grpc) as agent:
+        responses = len(agent.messages)
+        last = 0
+        for _ in range(SILENT_REQUESTS):
+            last = await agent.send(beat)
+        await agent.committed(last)
+        assert len(agent.messages) == responses

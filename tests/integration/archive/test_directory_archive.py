@@ -208,3 +208,36 @@ async def test_ranges(opened: OpenArchive, wanted: str, status: int, body: bytes
         http.get(url, headers={"Range": wanted}) as response,
     ):
         assert (response.status, await response.read()) == (status, body)
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(
+    opened: OpenArchive, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put = await opened.store.presign_put(
+        "a/b", size_bytes=1_000_000, sha256=sha256(b"x"), expires_seconds=60
+    )
+    host, _, port = opened.endpoint.rpartition(":")
+    target = put.url.removeprefix(f"http://{opened.endpoint}")
+    incoming = tmp_path / "archive" / INCOMING
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = f"PUT {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+    writer.write(head.encode() + bytes(100_000))
+    await until(lambda: any(size(path) > 0 for path in incoming.iterdir()), what="some bytes")
+    writer.transport.abort()
+    await until(lambda: not list(incoming.iterdir()), what="nothing is left")
+    assert await opened.store.head("a/b") is None
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_reader_that_goes_away_is_nobodys_error(
+    opened: OpenArchive, caplog: pytest.LogCaptureFixture
+) -> None:
+    await opened.store.put("a/b", bytes(20_000_000))
+    url = await opened.store.presign_get("a/b", expires_seconds=60)
+    async with aiohttp.ClientSession() as http:
+        async with http.get(url) as response:
+            await response.content.readany()
+            response.close()
+        async with http.get(url, headers={"Range": "bytes=0-9"}) as response:
+            assert await response.read() == bytes(10)
+    assert "Traceback" not in caplog.text
