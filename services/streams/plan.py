@@ -98,7 +98,7 @@ class Budget:
     ack_seconds: float = 0.005
     """An acknowledgement waits at most so long for others to go with it."""
     redial_seconds: float = 0.05
-    redial_seconds_max: float = 1.0
+    redial_seconds_max: float = 0.5
 
     def __post_init__(self) -> None:
         sizes = (

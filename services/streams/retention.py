@@ -34,18 +34,35 @@ class Kept:
     count: int
     size: int
     mark: int
-    crc: int
     body: bytes | None
     place: SpoolPlace | None = None
+    crc: int | None = None
 
     @property
     def end(self) -> int:
         """Sequence after its last record."""
         return self.first + self.count
 
+    def checksum(self, body: bytes) -> int:
+        """Return CRC-32C of its body, which is at hand; reckoned when it is first sent."""
+        if self.crc is None:
+            self.crc = crc32c(body)
+        return self.crc
+
+
+@dataclass(slots=True)
+class Cursor:
+    """Where one reader of a track is: the number of the block that it takes next, if it reads."""
+
+    number: int | None = None
+
 
 class Track:
-    """Kept records of one sequence. Blocks are numbered from 0 for good, released ones included.
+    """Kept records of one sequence, in numbered blocks.
+
+    Numbers count released blocks too. Small blocks that every reader has passed are folded into
+    larger ones, two of about a size at a time: otherwise a trickle of records, kept for days, would
+    cost more in headers than in bytes. Cursors are moved along, and no reader sees it.
 
     Args:
         block_bytes: records are joined up to this size; a quarter of it is not worth a copy.
@@ -55,6 +72,7 @@ class Track:
         self._block_bytes = block_bytes
         self._join_bytes = block_bytes // 4
         self._kept: list[Kept] = []
+        self._cursors: list[Cursor] = []
         self._gone = 0
         self._spooled = 0
         self._tables: list[bytes] = []
@@ -83,6 +101,12 @@ class Track:
     def spoolable(self) -> bool:
         """Whether a sealed block is in memory and not on its way to the spool."""
         return self._spooled < len(self._kept)
+
+    def cursor(self) -> Cursor:
+        """Return a cursor for one reader."""
+        cursor = Cursor()
+        self._cursors.append(cursor)
+        return cursor
 
     def begin(self, first: int) -> None:
         """Let the track begin at a sequence above 0; nothing may have been appended yet."""
@@ -132,9 +156,10 @@ class Track:
         index = number - self._gone
         if index < 0:
             raise IndexError(f"block {number} was released; the first kept is {self._gone}")
-        if index == len(self._kept):
-            self._seal()
-        return self._kept[index] if index < len(self._kept) else None
+        if index < len(self._kept):
+            return self._kept[index]
+        # Closing the tail may fold blocks before it, and move the cursor that points at it.
+        return self._kept[-1] if self._seal() else None
 
     def peek_size(self, number: int) -> int:
         """Return the size of block `number` on the wire, without closing the tail; 0 if empty."""
@@ -187,17 +212,38 @@ class Track:
         self.leaving_bytes -= kept.size
         self.spool_bytes += kept.size
 
-    def _seal(self) -> None:
+    def _seal(self) -> bool:
         if not self._tail_count:
-            return
+            return False
         body = b"".join([*self._tables, *self._datas])
         count, size = self._tail_count, self._tail_size
         self._tables, self._datas = [], []
         self._tail_size = self._tail_count = 0
         self._keep(self.next - count, count, body, self.mark - size)
+        return True
 
     def _keep(self, first: int, count: int, body: bytes, mark: int) -> None:
-        self._kept.append(Kept(first, count, len(body), mark, crc32c(body), body))
+        self._fold()
+        self._kept.append(Kept(first, count, len(body), mark, body))
+
+    def _fold(self) -> None:
+        """Join the last blocks, while the one before is no larger than the last."""
+        kept = self._kept
+        while len(kept) >= self._spooled + 2:
+            one, two = kept[-2:]
+            if one.size > two.size or two.size >= self._join_bytes:
+                return
+            if one.body is None or two.body is None:
+                return
+            end = self._gone + len(kept)
+            reading = [cursor for cursor in self._cursors if cursor.number is not None]
+            if any(cursor.number != end for cursor in reading):
+                return
+            at, cut = 4 * one.count, 4 * two.count
+            body = b"".join((one.body[:at], two.body[:cut], one.body[at:], two.body[cut:]))
+            kept[-2:] = [Kept(one.first, one.count + two.count, len(body), one.mark, body)]
+            for cursor in reading:
+                cursor.number = end - 1
 
 
 class SpoolLedger:

@@ -53,7 +53,7 @@ class SendLane:
         self._sent_bytes = 0
         self._consumed_bytes = 0
         self._want = 0
-        self._number = 0
+        self._cursor = track.cursor()
         self._mark = 0
         self._idle = False
         self._busy = False
@@ -131,8 +131,8 @@ class SendLane:
         self._idle = want == WANT_NOTHING or self.done
         if not self._idle:
             self._want = want
-            self._number = self.track.number_at(want)
-            self._mark = self.track.mark_at(self._number)
+            self._cursor.number = self.track.number_at(want)
+            self._mark = self.track.mark_at(self._cursor.number)
             # A successor may want more than its predecessor let go of, and it is still there.
             self.released = min(self.released, want)
         return [AcceptCall(event.call, own_epoch, want), *self.pump()]
@@ -146,13 +146,13 @@ class SendLane:
         """Send the next block if the call is free and has credit, or the end."""
         if self._call is None or self._busy or self._idle or self.done:
             return []
-        self._skip()
-        size = self.track.peek_size(self._number)
+        number = self._skip()
+        size = self.track.peek_size(number)
         if size and self.track.next > self._want:
             in_flight = self._sent_bytes - self._consumed_bytes
             if in_flight and in_flight + size > self._credit:
                 return []
-            kept = self.track.block(self._number)
+            kept = self.track.block(number)
             if kept is not None:
                 return self._send(self._call, kept)
         if self.track.total is not None and not self._end_sent:
@@ -162,9 +162,9 @@ class SendLane:
 
     def loaded(self, call: int, body: bytes) -> list[Effect]:
         """Send a block whose body came back from the spool."""
-        if call != self._call or self.done:
+        if call != self._call or self.done or self._cursor.number is None:
             return []
-        kept = self.track.block(self._number)
+        kept = self.track.block(self._cursor.number)
         if kept is None:
             return []
         return [self._block(call, kept, body)]
@@ -198,8 +198,7 @@ class SendLane:
         if self.held is not None and self.held.call == call:
             self.held = None
         if call == self._call:
-            self._call = None
-            self._busy = False
+            self._leave()
 
     def moved(self, peer: Peer) -> list[Effect]:
         """Take note of where the consumer stands now; a call of an older epoch is ended."""
@@ -207,6 +206,8 @@ class SendLane:
             peer = Peer(self.peer.address, self.peer.epoch, peer.done or self.peer.done)
         older = peer.epoch > self.peer.epoch
         self.peer = peer
+        if peer.done:
+            self._cursor.number = None
         effects: list[Effect] = []
         if older:
             effects += self._drop_call()
@@ -216,11 +217,16 @@ class SendLane:
         """End the call, whoever it belongs to."""
         return self._drop_call()
 
-    def _skip(self) -> None:
+    def _skip(self) -> int:
         """Pass over blocks that the consumer has; a repeated run of a producer makes them again."""
-        while (end := self.track.sealed_end(self._number)) is not None and end <= self._want:
-            self._number += 1
-            self._mark = self.track.mark_at(self._number)
+        number = self._cursor.number
+        if number is None:
+            raise AssertionError(f"lane {self.plan.id} is read and has no cursor")
+        while (end := self.track.sealed_end(number)) is not None and end <= self._want:
+            number += 1
+            self._mark = self.track.mark_at(number)
+        self._cursor.number = number
+        return number
 
     def _send(self, call: int, kept: Kept) -> list[Effect]:
         self._busy = True
@@ -231,10 +237,10 @@ class SendLane:
         return [ReadSpool(self.plan.id, call, kept.place)]
 
     def _block(self, call: int, kept: Kept, body: bytes) -> SendBlock:
-        self._number += 1
+        self._cursor.number = (self._cursor.number or 0) + 1
         self._mark = kept.mark + kept.size
         self._sent_bytes += kept.size + HEADER_BYTES
-        head = header(Block(Kind.DATA, kept.first, kept.count, body), kept.crc)
+        head = header(Block(Kind.DATA, kept.first, kept.count, body), kept.checksum(body))
         return SendBlock(call, self.plan.id, head, body)
 
     def _refuse(self, call: int, reason: str, message: str) -> list[Effect]:
@@ -248,6 +254,9 @@ class SendLane:
             self.held = None
         if self._call is not None:
             effects.append(CloseCall(self._call))
-            self._call = None
-        self._busy = False
+            self._leave()
         return effects
+
+    def _leave(self) -> None:
+        self._call = self._cursor.number = None
+        self._busy = False

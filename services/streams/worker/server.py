@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator, Callable
@@ -47,6 +48,9 @@ from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceServicer
 
 LOG = logging.getLogger(__name__)
 
+PARK_SECONDS = 10.0
+"""A call for an attempt that is not here yet waits so long for it."""
+
 NEWS_SECONDS = 0.25
 """Counters are told at most so often; turning points at once."""
 
@@ -76,6 +80,7 @@ class Worker:
         self._carriers: dict[AttemptRef, Carrier] = {}
         self._lanes: dict[tuple[str, str, str], dict[int, Carrier]] = {}
         self._attaching: dict[AttemptRef, asyncio.Lock] = {}
+        self._arrival = asyncio.Condition()
         self._watchers: set[asyncio.Event] = set()
         self._loop = asyncio.get_running_loop()
         self._refused = CountedLog(LOG, self._loop.time)
@@ -125,6 +130,8 @@ class Worker:
                     for end in sockets.values():
                         end.close()
                     raise
+                async with self._arrival:
+                    self._arrival.notify_all()
                 LOG.info("attached", extra=fields(attempt=ref.name, epoch=ref.epoch))
         finally:
             self._attaching.pop(ref, None)
@@ -161,19 +168,34 @@ class Worker:
                 ),
             )
         opened = cast("PullRequest", first).open
-        epochs = self._lanes.get((opened.namespace, opened.pipeline, opened.lane), {})
-        carrier = epochs.get(opened.producer_epoch)
+        key = (opened.namespace, opened.pipeline, opened.lane)
+        carrier = await self._awaited(key, opened.producer_epoch)
         if carrier is not None:
             await carrier.serve(opened, context)
             return
+        epochs = sorted(self._lanes.get(key, {}))
         reason = "FENCED" if epochs else "UNKNOWN_LANE"
-        here = f"epochs {sorted(epochs)} of it are" if epochs else "it is not"
-        self._refused.warn(reason, lane=opened.lane, producer_epoch=opened.producer_epoch)
-        refusal = PullRefusal(
-            reason=reason,
-            message=f"lane {opened.lane} at producer epoch {opened.producer_epoch}: {here} here",
-        )
+        here = f"epochs {epochs} of it are here" if epochs else "it is not here"
+        message = f"lane {opened.lane} at producer epoch {opened.producer_epoch}: {here}"
+        self._refused.warn(reason, why=message)
+        refusal = PullRefusal(reason=reason, message=message)
         await context.write(PullResponse(refusal=refusal).SerializeToString())
+
+    async def _awaited(self, key: tuple[str, str, str], epoch: int) -> Carrier | None:
+        """Return who carries a lane, waiting a while for it to be attached.
+
+        A consumer is often told of its producer before the producer's program is started; so it
+        goes on at once, and need not ask again and again.
+        """
+
+        def settled() -> bool:
+            epochs = self._lanes.get(key, {})
+            return epoch in epochs or any(other > epoch for other in epochs)
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARK_SECONDS), self._arrival:
+                await self._arrival.wait_for(settled)
+        return self._lanes.get(key, {}).get(epoch)
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Return the service for other nodes, with blocks that pass without being parsed."""

@@ -230,6 +230,18 @@ async def test_a_malformed_block_fails_the_attempt_and_leaves_the_neighbour_cons
         assert await consumer.all_records("in") == [record(0), record(1)]
 
 
+async def test_a_consumer_that_is_early_waits_for_its_producer(tmp_path: Path) -> None:
+    async with stream_workers(tmp_path, 2) as (left, right):
+        consumer = await right.attach(sink(left.address))
+        await consumer.start("in")
+        producer = await left.attach(source())
+        await producer.start("out")
+        await producer.send("out", [record(0)])
+        await producer.end("out")
+        assert await consumer.all_records("in") == [record(0)]
+        assert "UNKNOWN_LANE" not in left.log.read_text()
+
+
 async def test_attach_may_be_repeated_by_a_new_agent(tmp_path: Path) -> None:
     async with stream_workers(tmp_path, 2) as (left, right):
         producer = await left.attach(source())

@@ -173,6 +173,7 @@ def test_consumers_take_what_the_producers_sent_in_the_order_of_the_contract(
     st.lists(
         st.one_of(
             st.tuples(st.just("add"), RECORDS),
+            st.tuples(st.just("read"), st.integers(0, 60)),
             st.tuples(st.just("take"), st.integers(0, 60)),
             st.tuples(st.just("release"), st.integers(0, 60)),
         ),
@@ -183,13 +184,25 @@ def test_a_track_gives_what_was_appended_until_it_is_released(
     steps: list[tuple[str, list[bytes] | int]],
 ) -> None:
     track = Track(block_bytes=200)
+    reader = track.cursor()
     everything: list[bytes] = []
-    released = 0
+    released = read = 0
     for step, value in steps:
         match step, value:
             case "add", list(records):
                 track.append(len(records), pack(records))
                 everything += records
+                if reader.number is None:
+                    reader.number = track.number_at(track.base)
+            case "read", int(count):
+                for _ in range(count % 5):
+                    number = reader.number
+                    kept = None if number is None else track.block(number)
+                    if kept is None or kept.end <= read:
+                        break
+                    assert kept.first <= read
+                    read = kept.end
+                    reader.number = None if reader.number is None else reader.number + 1
             case "take", int(number):
                 sequence = track.base + number % (track.next - track.base + 1)
                 kept = track.block(track.number_at(sequence))
@@ -203,7 +216,7 @@ def test_a_track_gives_what_was_appended_until_it_is_released(
                 size = sum(len(record) + 4 for record in everything[: kept.first])
                 assert kept.mark == size
             case "release", int(number):
-                released = max(released, min(number, track.next))
+                released = max(released, min(number, read))
                 track.release(released)
             case _:
                 raise AssertionError(step)

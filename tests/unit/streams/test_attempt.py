@@ -434,7 +434,7 @@ def test_a_refused_lane_is_dialled_again_more_and_more_slowly() -> None:
         bench.now = deadline
         bench.machine.tick(bench.now)
     assert waits[0] == pytest.approx(0.025)
-    assert waits[-1] == pytest.approx(0.5)
+    assert waits[-1] == pytest.approx(0.25)
     assert waits == sorted(waits)
 
 

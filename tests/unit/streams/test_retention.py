@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.streams.block import pack
+from services.streams.block import Block, Kind, pack, unpack
 from services.streams.retention import SpoolLedger, SpoolPlace, Track
 
 
@@ -70,3 +70,40 @@ def test_the_oldest_goes_to_the_spool_first_and_frees_its_segment() -> None:
     assert freed == [None, None, 0, 1]
     assert ledger.segments == ()
     assert track.retained_bytes == 28
+
+
+def test_a_trickle_of_records_does_not_cost_a_header_each() -> None:
+    track = Track(block_bytes=10_000)
+    cursor = track.cursor()
+    cursor.number = 0
+    for number in range(5000):
+        add(track, b"%08d" % number)
+        kept = track.block(cursor.number)
+        assert kept is not None
+        assert (kept.first, kept.count) == (number, 1)
+        cursor.number += 1
+    assert len(track._kept) < 20
+    cursor.number = track.number_at(1234)
+    again: list[bytes] = []
+    while (kept := track.block(cursor.number)) is not None:
+        assert kept.body is not None
+        again += unpack(Block(Kind.DATA, kept.first, kept.count, kept.body))
+        cursor.number += 1
+    first = track._kept[track.number_at(1234)].first
+    assert again == [b"%08d" % number for number in range(first, 5000)]
+
+
+def test_nothing_is_folded_that_somebody_has_still_to_read() -> None:
+    track = Track()
+    fast, slow = track.cursor(), track.cursor()
+    fast.number = slow.number = 0
+    for number in range(8):
+        add(track, b"%d" % number)
+        track.block(fast.number)
+        fast.number += 1
+    assert len(track._kept) == 8
+    slow.number = 8
+    add(track, b"8")
+    track.block(fast.number)
+    assert len(track._kept) == 2
+    assert (fast.number, slow.number) == (1, 1)
