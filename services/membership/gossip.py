@@ -47,6 +47,7 @@ from services.membership.message import (
     Ack,
     Address,
     ErrorReply,
+    NodeState,
     Ping,
     PushPull,
     User,
@@ -62,6 +63,7 @@ from services.membership.serf.effect import (
     QueryOver,
     SerfEffect,
 )
+from services.membership.serf.message import decode_user_state, slices
 from services.membership.serf.node import SerfNode
 from services.membership.serf.shell import SerfShell
 from services.membership.stream import StreamFormat
@@ -74,7 +76,7 @@ from services.membership.watch import Watch
 _DATAGRAM_BYTES: Final = 65536
 _DATAGRAMS_A_TURN: Final = 64
 _STREAMS_MAX: Final = 128
-_MERGE_SLICE: Final = 128
+_SLICE: Final = 128
 _LEAVE_LINGER_SECONDS: Final = 1.0
 _SEEK_FIRST_SECONDS: Final = 1.0
 _EPOCH_2020: Final = 1_577_836_800
@@ -181,21 +183,22 @@ class Gossip:
         if self._tasks is not None:
             raise NotRunningError(f"gossip of {self._config.name!r} runs already")
         descriptor = self._datagrams.fileno()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
                 loop.add_reader(descriptor, self._readable)
                 tasks.create_task(self._accept())
                 if self._config.seeds:
                     tasks.create_task(self._seek())
                 self._arm()
                 await self._failed
-        finally:
-            loop.remove_reader(descriptor)
-            self._tasks = None
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer_at = float("inf")
+            finally:
+                # Before the group ends: nothing may start in it any more.
+                self._tasks = None
+                loop.remove_reader(descriptor)
+                if self._timer is not None:
+                    self._timer.cancel()
+                    self._timer_at = float("inf")
 
     # ---- what a user asks -----------------------------------------------------------------------
 
@@ -493,7 +496,7 @@ class Gossip:
                 await streams.write(connection, Ack(message.sequence), dialled=False)
             case PushPull():
                 # First our state, then the merge: what the remote just said is no news to it.
-                await streams.write(connection, self._state(join=False), dialled=False)
+                await streams.write(connection, await self._state(join=False), dialled=False)
                 await self._merge(message, source)
             case User():
                 self._handle(Received(source, (message,)))
@@ -525,7 +528,7 @@ class Gossip:
     async def _exchange(self, address: Address, *, join: bool) -> None:
         """Exchange full states with a member that we dial."""
         async with self._streams.dial(address) as connection:
-            await self._streams.write(connection, self._state(join=join), dialled=True)
+            await self._streams.write(connection, await self._state(join=join), dialled=True)
             answer = await self._streams.read(connection, dialled=True)
         if isinstance(answer, ErrorReply):
             raise RefusedError(Reason.PEER_ERROR, f"{address} says: {answer.error}")
@@ -535,21 +538,31 @@ class Gossip:
         await self._merge(answer, address)
         self._joined = True
 
-    def _state(self, *, join: bool) -> PushPull:
+    async def _state(self, *, join: bool) -> PushPull:
+        """Collect our records, a slice at a time."""
+        machine = self._machine
+        names = machine.names()
+        nodes: list[NodeState] = []
+        for start in range(0, len(names), _SLICE):
+            nodes += machine.local_state(names[start : start + _SLICE])
+            await asyncio.sleep(0)
         user_state = self._node.user_state() if self._node is not None else b""
-        return PushPull(self._machine.local_state(), user_state, join)
+        return PushPull(tuple(nodes), user_state, join)
 
     async def _merge(self, state: PushPull, source: Address) -> None:
         """Take a remote's state, a slice at a time."""
         refusal = self._machine.refusal(state.nodes)
         if refusal is not None:
             raise RefusedError(Reason.INCOMPATIBLE, f"{source}: {refusal}")
-        for start in range(0, len(state.nodes), _MERGE_SLICE):
-            self._handle(Merge(state.nodes[start : start + _MERGE_SLICE]))
+        for start in range(0, len(state.nodes), _SLICE):
+            self._handle(Merge(state.nodes[start : start + _SLICE]))
             await asyncio.sleep(0)
-        if self._node is not None:
-            self._perform(self._node.merge_user_state(state.user_state, self._clock()))
-            self._arm()
+        user_state = decode_user_state(state.user_state) if self._node is not None else None
+        if self._node is None or user_state is None:
+            return
+        for part in slices(user_state, 8 * _SLICE):
+            self._perform_and_arm(self._node.merge_user_state(part, self._clock()))
+            await asyncio.sleep(0)
 
     # ---- joining and leaving --------------------------------------------------------------------
 

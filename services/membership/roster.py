@@ -67,6 +67,11 @@ class Roster:
             if member is not None:
                 yield member
 
+    def names(self) -> list[str]:
+        """Names of all records."""
+        base = [name for name in self._base.names if self.get(name) is not None]
+        return base + self._names
+
     def changed_names(self) -> Iterable[str]:
         """Names whose records are not, or not any more, those of the base."""
         return self._own.keys()

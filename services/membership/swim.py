@@ -178,6 +178,10 @@ class Swim:
         found = self.belief.roster.get(name)
         return found or next((m for m in self.belief.lost if m.name == name), None)
 
+    def names(self) -> list[str]:
+        """Names of all records."""
+        return self.belief.roster.names()
+
     def local_state(self, names: Iterable[str] | None = None) -> tuple[NodeState, ...]:
         """All records, or those under `names`, as a push/pull exchange carries them."""
         roster = self.belief.roster

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import islice
 from typing import Final, assert_never
 
 from services.membership.codec import fields, flag, number, octets, text
@@ -356,3 +357,16 @@ def decode_user_state(data: bytes) -> UserState | None:
         tuple(recent),
         number(query_time, _U64, "QueryLTime"),
     )
+
+
+def slices(state: UserState, size: int) -> Iterator[UserState]:
+    """Cut a user state into parts that can be merged one after another.
+
+    The first holds the clocks, the events and the members that left; the others up to `size`
+    status times each.
+    """
+    left = {name: state.status_times.get(name, 0) for name in state.left}
+    yield UserState(state.time, left, state.left, state.event_time, state.events, state.query_time)
+    rest = iter(state.status_times.items())
+    while part := dict(islice(rest, size)):
+        yield UserState(0, {name: time for name, time in part.items() if name not in left})

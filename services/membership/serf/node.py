@@ -50,7 +50,6 @@ from services.membership.serf.message import (
     UserEvent,
     UserState,
     decode_serf,
-    decode_user_state,
     encode_serf,
     encode_user_state,
 )
@@ -260,16 +259,10 @@ class SerfNode:
         )
 
     def merge_user_state(
-        self, data: bytes, now: float, *, ignore_events: bool = False
+        self, state: UserState, now: float, *, ignore_events: bool = False
     ) -> list[SerfEffect]:
-        """Take a remote's part of a push/pull exchange."""
+        """Take a remote's part of a push/pull exchange, or a slice of it."""
         out: list[SerfEffect] = []
-        try:
-            state = decode_user_state(data)
-        except RefusedError as error:
-            return [Dropped(error.reason, error.detail)]
-        if state is None:
-            return out
         if state.time:
             self._clock.witness(state.time - 1)
         if state.event_time:
