@@ -94,6 +94,7 @@ class Spooler:
         self._waiting: deque[SpoolEffect] = deque()
         self._wake = asyncio.Event()
         self._closing = False
+        self._working = False
 
     def do(self, effect: SpoolEffect) -> None:
         """Do something after everything before it."""
@@ -110,7 +111,9 @@ class Spooler:
         try:
             while True:
                 while self._waiting:
+                    self._working = True
                     event = await asyncio.to_thread(self._work, self._waiting.popleft())
+                    self._working = False
                     if event is not None:
                         self._post(event)
                 if self._closing:
@@ -118,7 +121,9 @@ class Spooler:
                 self._wake.clear()
                 await self._wake.wait()
         finally:
-            self._spool.close()
+            # Not while the thread writes: the process ends then, and its files close with it.
+            if not self._working:
+                self._spool.close()
 
     def _work(self, effect: SpoolEffect) -> Event | None:
         try:
