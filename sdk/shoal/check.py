@@ -186,6 +186,13 @@ def _ports(job: spec.Job, at: Path) -> Iterator[Problem]:
                 yield Problem(
                     (*at, kind, name), f"{count} {kind} have this name; give each its own"
                 )
+    for name in sorted({item.name for item in job.streams} & set(outputs)):
+        # Agent and stream worker know a port by its name alone.
+        yield Problem(
+            (*at, "outputs", name),
+            f"an input of the job is called {name!r}, too; give the output another name, "
+            f"such as {f'{name}-out'!r}",
+        )
     bindings = [
         *(((*at, "inputs", item.name), item.binding) for item in job.streams),
         *(((*at, "outputs", item.name), item.binding) for item in job.outputs),

@@ -1,0 +1,241 @@
+"""The example networks on a real cluster: what they end with, and that a dead board changes nothing."""
+
+import asyncio
+import dataclasses
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from compose.local_cluster import LocalCluster
+from shoal import spec
+from shoal.bundle import BundleFolder, pack
+from shoal.client import Client
+from shoal.model import JobState, PipelineState
+from shoal.specfile.load import load
+from shoal.view import PipelineView
+from tests.kit.cluster import contents, describe, job_of, running_cluster, submit_file, when
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+_EXAMPLES = Path(__file__).parents[3] / "examples"
+_DEADLINE = 90.0
+_COUNT = 25
+_HALF = 12
+_SUMS = "225\n2800\n11375\n29700\n61525\n"
+
+# Runs a program of the bundle whose sources stand still in the middle until the gate is open.
+_GATED = """
+import os, runpy, sys
+from shoal import job
+
+source, gate, half = job.source, os.environ["GATE"], int(os.environ["HALF"])
+
+def gated(function):
+    def records():
+        for number, record in enumerate(function()):
+            if number == half and not os.path.exists(gate + ".open"):
+                open(gate).read()
+            yield record
+    records.__module__ = function.__module__
+    return source(records)
+
+job.source = gated
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@dataclass(frozen=True)
+class Network:
+    """An example, what it ends with, and which job's board dies in the middle.
+
+    `files` says what artifacts hold, by the job's name and the path; `sources` are held up after
+    `half` of their records, which have to arrive at `sink`.
+    """
+
+    example: str
+    files: dict[tuple[str, str], str]
+    sources: tuple[str, ...]
+    victim: str
+    sink: str
+    half: int = _HALF
+    held: int = _HALF
+    gated: Callable[[spec.Job], tuple[str, ...]] = field(
+        default=lambda job: ("python", "gated.py", *job.run[1:])
+    )
+
+
+_NETWORKS = (
+    Network(
+        "fission_sums",
+        {("sums", "results/sums.txt"): _SUMS},
+        sources=("first", "second", "third"),
+        victim="product",
+        sink="sums",
+    ),
+    Network(
+        "fission_join",
+        {
+            ("joined", "results/join.csv"): "".join(
+                f"{k},{k},{k},{k**3}\n" for k in range(1, _COUNT + 1)
+            ),
+            ("reduced", "results/reduce.csv"): _SUMS,
+        },
+        sources=("first", "second", "third"),
+        victim="reduce",
+        sink="joined",
+    ),
+    Network(
+        "fission_line",
+        {("table", "results/numbers.csv"): "".join(f"{k}\n" for k in range(_COUNT))},
+        sources=("count",),
+        victim="table",
+        sink="table",
+    ),
+    Network(
+        "fission_ints",
+        {
+            ("reader", "results/numbers.txt"): "".join(f"{k}\n" for k in range(_COUNT))
+            + f"sum {sum(range(_COUNT))}\n"
+        },
+        sources=("count",),
+        victim="reader",
+        sink="reader",
+    ),
+    Network(
+        "fission_flag",
+        {
+            ("table", "results/sums.csv"): "".join(
+                f"{k},{total},{int(total >= 10)}\n"
+                for k, total in enumerate(accumulate(range(_COUNT)))
+            )
+        },
+        sources=("count",),
+        victim="total",
+        sink="table",
+    ),
+    Network(
+        "sort",
+        {("largest", "results/largest"): "1000002\n"},
+        sources=("numbers",),
+        victim="shuffle",
+        sink="largest",
+        half=500_000,
+        # sort reads to the end before it writes, and awk writes when its buffer is full.
+        held=400_000,
+        gated=lambda _: (
+            *("sh", "-c"),
+            'seq 1 $HALF; test -e "$GATE.open" || cat "$GATE"; seq $((HALF + 1)) 1000000',
+        ),
+    ),
+)
+_BY_NAME = pytest.mark.parametrize("network", _NETWORKS, ids=lambda network: network.example)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cluster(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[LocalCluster, Client]]:
+    """A board for each network to lose, and two more."""
+    folder = tmp_path_factory.mktemp("cluster")
+    async with running_cluster(folder, agents=len(_NETWORKS) + 2) as running:
+        yield running
+
+
+async def test_a_million_lines_are_sorted_over_three_boards(
+    cluster: tuple[LocalCluster, Client],
+) -> None:
+    """Issue: the `seq | awk | sort | tail` of its Shows."""
+    _, client = cluster
+    submitted = await submit_file(client, _EXAMPLES / "sort" / "pipeline.yaml")
+    ended = await client.wait(submitted.pipeline.id, deadline_seconds=_DEADLINE)
+    assert len({job.node for job in ended.jobs}) == 3, describe(ended)
+
+
+@_BY_NAME
+async def test_a_network_ends_with_what_its_readme_says(
+    cluster: tuple[LocalCluster, Client], network: Network, tmp_path: Path
+) -> None:
+    """Cases F4 to F10 on several boards."""
+    _, client = cluster
+    submitted = await submit_file(client, _EXAMPLES / network.example / "pipeline.yaml")
+    ended = await client.wait(submitted.pipeline.id, deadline_seconds=_DEADLINE)
+    await _check(client, ended, network, tmp_path)
+    assert all(len(job.attempts) == 1 for job in ended.jobs), describe(ended)
+
+
+@_BY_NAME
+async def test_a_network_that_loses_a_board_in_the_middle_ends_the_same(
+    cluster: tuple[LocalCluster, Client], network: Network, tmp_path: Path
+) -> None:
+    """Case F16: no record lost, none made up."""
+    boards, client = cluster
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    pipeline = await _with_a_gate(client, network, tmp_path / "bundle", gate)
+    name = (await client.submit(pipeline)).pipeline.id
+    middle = await when(client, name, lambda now: _arrived(now, network) >= network.held)
+    victim = job_of(middle, network.victim).node
+    await boards.kill_board(victim)
+    moved = {job.id for job in middle.jobs if job.node == victim}
+    await when(client, name, lambda now: all(_elsewhere(now, job, victim) for job in moved))
+    gate.with_name("gate.open").touch()
+    await asyncio.to_thread(_wake, gate)
+    ended = await client.wait(name, deadline_seconds=_DEADLINE)
+    await _check(client, ended, network, tmp_path)
+    attempts = job_of(ended, network.victim).attempts
+    assert [attempt.state for attempt in attempts] == [JobState.LOST, JobState.SUCCEEDED]
+    assert attempts[0].node == victim != attempts[1].node
+
+
+async def _check(client: Client, ended: PipelineView, network: Network, folder: Path) -> None:
+    assert ended.state is PipelineState.SUCCEEDED, describe(ended)
+    for (job, path), expected in network.files.items():
+        alone = dataclasses.replace(ended, jobs=(job_of(ended, job),))
+        assert (await contents(client, alone, path, folder / "artifact")).decode() == expected
+
+
+async def _with_a_gate(client: Client, network: Network, folder: Path, gate: Path) -> spec.Pipeline:
+    """Read an example and let its sources stand still in the middle; nothing else is changed."""
+    example = load(_EXAMPLES / network.example / "pipeline.yaml")
+    shutil.copytree(_EXAMPLES / network.example, folder)
+    (folder / "gated.py").write_text(_GATED)
+    packed = pack(BundleFolder(folder))
+    await client.ensure_bundle(packed)
+    packed.path.unlink()
+    jobs = tuple(
+        dataclasses.replace(
+            job,
+            run=network.gated(job),
+            variables={**job.variables, "GATE": str(gate), "HALF": str(network.half)},
+        )
+        if job.name in network.sources
+        else job
+        for job in example.pipeline.jobs
+    )
+    return dataclasses.replace(example.pipeline, jobs=jobs, bundle_digest=packed.digest)
+
+
+def _arrived(pipeline: PipelineView, network: Network) -> int:
+    """How many records have arrived at the sink."""
+    return min(
+        (stream.records for stream in job_of(pipeline, network.sink).streams if not stream.output),
+        default=0,
+    )
+
+
+def _elsewhere(pipeline: PipelineView, job: str, lost: str) -> bool:
+    view = job_of(pipeline, job)
+    return view.state in {JobState.RUNNING, JobState.DRAINING} and view.node not in {"", lost}
+
+
+def _wake(gate: Path) -> None:
+    """Wake every source that waits; one that comes later finds the gate open."""
+    descriptor = os.open(gate, os.O_RDWR | os.O_NONBLOCK)
+    os.close(descriptor)
