@@ -46,6 +46,7 @@ from edge_agent.journal import Journal
 from edge_agent.keeper.client import KeeperClient, KeeperError
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper_link import KeeperLink, program_exit, programs
+from edge_agent.lease import NodeLease
 from edge_agent.logs import LogShipper
 from edge_agent.node import Node
 from edge_agent.sdk_copy import copy_sdk
@@ -56,6 +57,7 @@ from edge_agent.session import (
     Deliver,
     Dial,
     HangUp,
+    LeaseRenewed,
     Opened,
     Recorded,
     Say,
@@ -115,6 +117,7 @@ from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
 from shoal.model import ReasonCode
 from shoal.names import AttemptRef
+from shoal.spec import Placement
 
 LOG = logging.getLogger(__name__)
 
@@ -169,6 +172,7 @@ class Agent:
         )
         self._link = SessionLink(self._session_driver.post, self._hello, process.clock)
         self._logs = LogShipper(self._say)
+        self._lease = NodeLease(process.clock)
         self._journal = Journal(config.state / "agent.db")
         self._keeper = KeeperLink(config.state / "keeper.sock", config.state / "keeper.log")
         self._first_list: asyncio.Future[list[ProcessRecord]] | None = None
@@ -255,6 +259,7 @@ class Agent:
             downloader=downloader,
             uploader=Uploader(client, chance=process.rng.random),
             logs=self._logs,
+            lease=self._lease,
             wall=process.wall,
             post=self._worker_driver.post,
             say=self._say,
@@ -400,10 +405,27 @@ class Agent:
             case Confirmed(messages):
                 for message in messages:
                     await self._confirmed(message)
+            case LeaseRenewed(until):
+                if self._lease.renew(until):
+                    self._renew_leases()
             case Deliver(message, delivery):
                 await self._deliver(message, delivery)
             case _:
                 assert_never(effect)
+
+    def _renew_leases(self) -> None:
+        """Let what may not run twice run on, for as long as it is not replaced."""
+        for record in self._worker.records.values():
+            leased = record.assignment.job.placement is Placement.AT_MOST_ONE_RUNNING
+            if leased and record.phase is Phase.RUNNING:
+                self._spawn(self._renew_lease(record.ref))
+
+    async def _renew_lease(self, ref: AttemptRef) -> None:
+        # A keeper that is gone has taken the program with it; one that ended needs no lease.
+        with contextlib.suppress(KeeperError):
+            seconds = self._lease.program_seconds
+            if seconds > 0:
+                await self._keeper.renew_lease(keeper_id(ref), seconds)
 
     async def _confirmed(self, message: FromAgent) -> None:
         match message:

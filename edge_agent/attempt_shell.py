@@ -57,7 +57,7 @@ from edge_agent.worker import (
 from services.runtime.log import fields
 from shoal.model import Artifact, Reason, ReasonCode
 from shoal.names import AttemptRef
-from shoal.spec import Layout
+from shoal.spec import Layout, Placement
 
 LOG = logging.getLogger(__name__)
 
@@ -252,7 +252,8 @@ class AttemptShell:
             self._environment = built.path
         node = self._node
         plan = ProgramPlan(assignment, self._folder, self._environment, node.sdk, node.environ)
-        await node.keeper.start(plan.request())
+        leased = assignment.job.placement is Placement.AT_MOST_ONE_RUNNING
+        await node.keeper.start(plan.request(await node.lease.wait() if leased else 0.0))
         node.logs.follow(self._ref, self._folder.path)
         return ProgramStarted(self._ref, turn, node.wall())
 

@@ -98,6 +98,10 @@ class KeeperLink:
         """Start a program, or find it started."""
         await (await self.client()).start(request)
 
+    async def renew_lease(self, attempt: str, lease_seconds: float) -> None:
+        """Let a program run so much longer."""
+        await (await self.client()).renew_lease(attempt, lease_seconds)
+
     async def stop(self, attempt: str, grace_seconds: float) -> None:
         """Ask for the end of a program."""
         await (await self.client()).stop(attempt, grace_seconds)
@@ -113,6 +117,7 @@ def program_exit(record: ProcessRecord, folder: AttemptFolder) -> ProgramExit:
         exit_code=-1 if record.exit_code is None else record.exit_code,
         signal=record.signal or 0,
         timed_out=record.timed_out,
+        lease_ended=record.lease_ended,
         end_time=record.end_time,
         stderr_tail="" if record.exit_code == 0 else tail(folder.stderr),
     )

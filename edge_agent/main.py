@@ -19,6 +19,7 @@ import click
 from edge_agent import fingerprint
 from edge_agent.config import AgentConfig, ConfigError, parse_labels, parse_size
 from services.runtime import log
+from services.runtime.keyring_file import parse_key
 from services.runtime.process import ExitCode, run
 from shoal.model import Capacity
 
@@ -45,6 +46,14 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
         pairs = cast("dict[str, object]", labels)
         values["label"] = [f"{key}={value}" for key, value in pairs.items()]
     context.default_map = {**(context.default_map or {}), **values}
+
+
+def _read_keys(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Read keys; what is refused is not repeated."""
+    try:
+        return tuple(parse_key(word) for word in words)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command(context_settings={"auto_envvar_prefix": "SHOAL_AGENT", "show_default": True})
@@ -89,6 +98,52 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     type=click.Choice(["lan", "wan", "local"]),
     default="lan",
     help="Timing of gossip.",
+)
+@click.option(
+    "--gossip-key",
+    multiple=True,
+    callback=_read_keys,
+    show_default=False,
+    metavar="KEY",
+    help="AES key that seals gossip, base64 or hexadecimal; the first of several seals. Everybody "
+    "on the machine reads a command line: rather set SHOAL_AGENT_GOSSIP_KEY, or use "
+    "--gossip-keyring.  [default: gossip is not encrypted]",
+)
+@click.option(
+    "--gossip-keyring",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    show_default=False,
+    help="File of such keys (chmod 600), as Serf's: read again when it changes, written when "
+    "`shoal keys` or `serf keys` rotate them. Made of --gossip-key if it is missing.",
+)
+@click.option(
+    "--gossip-label",
+    default="",
+    show_default=False,
+    metavar="WORD",
+    help="Hears only members of the same label; Serf up to 0.9 has none.",
+)
+@click.option(
+    "--serf-rpc",
+    default="",
+    show_default=False,
+    metavar="HOST:PORT",
+    help="Where the stock `serf` command may ask and command this member.  [default: nowhere]",
+)
+@click.option(
+    "--serf-rpc-auth",
+    default="",
+    show_default=False,
+    metavar="WORD",
+    help="What `serf -rpc-auth` has to give; rather set SHOAL_AGENT_SERF_RPC_AUTH.",
+)
+@click.option(
+    "--members-http",
+    default="",
+    show_default=False,
+    metavar="HOST:PORT",
+    help="Where to serve GET /members and GET /info as JSON.  [default: nowhere]",
 )
 @click.option(
     "--streams",
@@ -150,6 +205,12 @@ def agent(
     join: tuple[str, ...],
     gossip: str,
     gossip_preset: str,
+    gossip_key: tuple[bytes, ...],
+    gossip_keyring: Path | None,
+    gossip_label: str,
+    serf_rpc: str,
+    serf_rpc_auth: str,
+    members_http: str,
     streams: str,
     advertise: str,
     label: tuple[str, ...],
@@ -195,6 +256,12 @@ def agent(
             seeds=join,
             gossip="" if gossip == "off" else gossip,
             gossip_preset=gossip_preset,
+            gossip_keys=gossip_key,
+            gossip_keyring=gossip_keyring and gossip_keyring.expanduser().absolute(),
+            gossip_label=gossip_label,
+            serf_rpc=serf_rpc,
+            serf_rpc_auth=serf_rpc_auth,
+            members_http=members_http,
             advertise=advertise,
             streams=streams,
             labels=parse_labels(label),

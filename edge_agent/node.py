@@ -13,6 +13,7 @@ from edge_agent.download import Downloader
 from edge_agent.environments.cache import EnvironmentCache
 from edge_agent.journal import Journal
 from edge_agent.keeper_link import KeeperLink
+from edge_agent.lease import NodeLease
 from edge_agent.logs import LogShipper
 from edge_agent.stream_link import StreamLink
 from edge_agent.uploads.uploader import Uploader
@@ -39,6 +40,7 @@ class Node:
     downloader: Downloader
     uploader: Uploader
     logs: LogShipper
+    lease: NodeLease
     wall: Callable[[], float]
     post: Callable[[WorkerEvent], Awaitable[None]]
     say: Callable[[FromAgent], Awaitable[None]]

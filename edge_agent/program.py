@@ -59,8 +59,11 @@ class ProgramPlan:
     environ: Mapping[str, str]
     passed_on: Iterable[str] = PASSED_ON
 
-    def request(self) -> StartRequest:
+    def request(self, lease_seconds: float = 0.0) -> StartRequest:
         """Return what the keeper is asked for.
+
+        Args:
+            lease_seconds: how long it may run without a renewal; 0 means without limit.
 
         Raises:
             ProgramError: the program or its standard input is not there.
@@ -78,6 +81,7 @@ class ProgramPlan:
             ports=self._ports(),
             timeout_seconds=job.timeout_seconds,
             grace_seconds=job.grace_seconds,
+            lease_seconds=lease_seconds,
         )
 
     def _ports(self) -> tuple[Port, ...]:

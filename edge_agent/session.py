@@ -156,6 +156,17 @@ class Confirmed:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseRenewed:
+    """The controller heard the agent, so the node is not replaced before `until` (on our clock).
+
+    It is said only once the agent knows all that is wanted of it: before, an attempt of an earlier
+    session may have been replaced already.
+    """
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Deliver:
     """Hand over what the controller said; `Recorded` with the number answers a `Desired`."""
 
@@ -163,7 +174,7 @@ class Deliver:
     delivery: int
 
 
-SessionEffect = Dial | HangUp | Write | Opened | Closed | Confirmed | Deliver
+SessionEffect = Dial | HangUp | Write | Opened | Closed | Confirmed | LeaseRenewed | Deliver
 
 
 @dataclass(slots=True)
@@ -196,9 +207,12 @@ class Session:
     _queue: deque[FromAgent] = field(default_factory=deque[FromAgent])
     _progress: dict[AttemptRef, Progress] = field(default_factory=dict[AttemptRef, Progress])
     _queued_at: float | None = None
-    _in_flight: deque[tuple[int, tuple[FromAgent, ...]]] = field(
-        default_factory=deque[tuple[int, tuple[FromAgent, ...]]]
+    _in_flight: deque[tuple[int, float, tuple[FromAgent, ...]]] = field(
+        default_factory=deque[tuple[int, float, tuple[FromAgent, ...]]]
     )
+    _lease_seconds: float = 0.0
+    _snapshot: int | None = None
+    _knows_all: bool = False
     _deliveries: int = 0
     _unrecorded: dict[int, int] = field(default_factory=dict[int, int])
 
@@ -220,6 +234,7 @@ class Session:
             case Recorded(delivery):
                 if self._unrecorded.pop(delivery, None) is None:
                     return []  # it came in an earlier session
+                self._knows_all = self._knows_all or delivery == self._snapshot
                 self._queued_at = now if self._queued_at is None else self._queued_at
                 return self._flush(now)
             case _:
@@ -313,6 +328,8 @@ class Session:
         self._progress.clear()
         self._in_flight.clear()
         self._unrecorded.clear()
+        self._snapshot = None
+        self._knows_all = False
         return [Closed(reason)] if was_open else []
 
     # ---- hearing
@@ -336,8 +353,13 @@ class Session:
         for message in batch.messages:
             effects += self._take(message, now)
         confirmed: list[FromAgent] = []
+        heard_at: float | None = None
         while self._in_flight and self._in_flight[0][0] <= batch.acknowledged:
-            confirmed += self._in_flight.popleft()[1]
+            _, heard_at, messages = self._in_flight.popleft()
+            confirmed += messages
+        if heard_at is not None and self._knows_all:
+            # Counted from when it was sent: the controller counts from when it arrived.
+            effects.append(LeaseRenewed(heard_at + self._lease_seconds))
         if confirmed:
             effects.append(Confirmed(tuple(confirmed)))
         if self.state is SessionState.OPENING:
@@ -356,6 +378,7 @@ class Session:
                     return []
                 self.state = SessionState.OPEN
                 self.counts.opened += 1
+                self._lease_seconds = message.lease_seconds
                 self._open_until = None
                 self._heartbeat_seconds = (
                     message.heartbeat_seconds
@@ -368,6 +391,8 @@ class Session:
                 self._deliveries += 1
                 if isinstance(message, Desired):
                     self._unrecorded[self._deliveries] = self._heard
+                    if message.snapshot and self._snapshot is None:
+                        self._snapshot = self._deliveries
                 return [Deliver(message, self._deliveries)]
             case _:
                 assert_never(message)
@@ -405,7 +430,7 @@ class Session:
         self._spoken_at = now
         self._queued_at = now if self._queue or self._progress else None
         batch = tuple(messages)
-        self._in_flight.append((self._sequence, batch))
+        self._in_flight.append((self._sequence, now, batch))
         recorded = min(self._unrecorded.values(), default=self._heard + 1) - 1
         return [Write(self._sequence, recorded, batch)]
 

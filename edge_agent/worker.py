@@ -111,6 +111,7 @@ class ProgramExit:
     exit_code: int
     signal: int = 0
     timed_out: bool = False
+    lease_ended: bool = False
     end_time: float = 0.0
     stderr_tail: str = ""
 
@@ -476,6 +477,14 @@ _WORKER_LOST = Verdict(
     JobState.LOST,
     Reason(ReasonCode.LOST, 0, "the stream worker of this node died with the attempt's records"),
 )
+_LEASE_ENDED = Verdict(
+    JobState.LOST,
+    Reason(
+        ReasonCode.LOST,
+        0,
+        "the node's lease ran out, and the job may not run twice: it was ended here",
+    ),
+)
 _PROGRAM_LOST = Verdict(
     JobState.LOST,
     Reason(ReasonCode.LOST, 0, "the program is gone from this node with the keeper that kept it"),
@@ -761,7 +770,8 @@ class Worker:
             # It ended before the keeper's answer was read.
             effects += self._started(record, record.start_time or program_exit.end_time)
             record = replace(self._records[record.ref], end_time=program_exit.end_time)
-        succeeded = program_exit.exit_code == 0 and not program_exit.timed_out
+        ended = program_exit.timed_out or program_exit.lease_ended
+        succeeded = program_exit.exit_code == 0 and not ended
         if record.assignment.has_ports:
             effects.append(Conclude(record.ref, succeeded and record.phase is Phase.RUNNING))
         if record.phase is not Phase.RUNNING or not succeeded:
@@ -932,6 +942,8 @@ def _verdict(record: AttemptRecord, program_exit: ProgramExit) -> Verdict:
     """Why a program that did not end well failed."""
     tail = f"; it said last:\n{program_exit.stderr_tail}" if program_exit.stderr_tail else ""
     name = record.ref.job
+    if program_exit.lease_ended:
+        return _LEASE_ENDED
     if program_exit.timed_out:
         limit = record.assignment.job.timeout_seconds
         reason = Reason(

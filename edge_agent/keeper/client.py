@@ -32,7 +32,7 @@ class KeeperGoneError(KeeperError):
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """A program to start; see `edge_agent.keeper.launch.Program`. Seconds; 0 means no timeout."""
+    """A program to start; see `edge_agent.keeper.launch.Program`. Seconds; 0 means no timeout, no lease."""
 
     attempt: str
     argv: Sequence[str]
@@ -44,6 +44,7 @@ class StartRequest:
     ports: Sequence[Port] = ()
     timeout_seconds: float = 0.0
     grace_seconds: float = 5.0
+    lease_seconds: float = 0.0
     memory_bytes: int = 0
     open_files: int = 0
 
@@ -108,6 +109,10 @@ class KeeperClient:
         """Ask for the end of a process group: SIGTERM, then SIGKILL after the grace; returns at once."""
         await self._ask({"op": "stop", "attempt": attempt, "grace_seconds": grace_seconds})
 
+    async def renew_lease(self, attempt: str, lease_seconds: float) -> None:
+        """Let a program run so much longer; without another renewal the keeper ends it then."""
+        await self._ask({"op": "lease", "attempt": attempt, "lease_seconds": lease_seconds})
+
     async def forget(self, attempt: str) -> None:
         """Drop an attempt and kill what is left of it."""
         await self._ask({"op": "forget", "attempt": attempt})
@@ -148,6 +153,7 @@ class KeeperClient:
                 ],
                 "timeout_seconds": request.timeout_seconds,
                 "grace_seconds": request.grace_seconds,
+                "lease_seconds": request.lease_seconds,
                 "limits": {
                     "memory_bytes": request.memory_bytes,
                     "open_files": request.open_files,

@@ -10,16 +10,17 @@ from typing import Final
 from edge_agent.keeper.record import ProcessRecord
 
 TIMEOUT_GRACE_SECONDS: Final = 0.5
-"""A program that outlives its timeout gets no longer than this between SIGTERM and SIGKILL."""
+"""A program that outlives its timeout or its lease gets no longer than this between SIGTERM and SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A program runs. `timeout_seconds` of 0 means without limit."""
+    """A program runs. `timeout_seconds` and `lease_seconds` of 0 mean without limit."""
 
     record: ProcessRecord
     timeout_seconds: float = 0.0
     grace_seconds: float = 5.0
+    lease_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,15 @@ class ForgetAsked:
     attempt: str
 
 
-Event = Started | Ended | StopAsked | ForgetAsked
+@dataclass(frozen=True, slots=True)
+class LeaseRenewed:
+    """The program may run this much longer; without another renewal it is ended then."""
+
+    attempt: str
+    lease_seconds: float
+
+
+Event = Started | Ended | StopAsked | ForgetAsked | LeaseRenewed
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,7 @@ class _Kept:
     record: ProcessRecord
     grace_seconds: float
     timeout_at: float | None
+    lease_at: float | None = None
     kill_at: float | None = None
     forgotten: bool = False
 
@@ -123,6 +133,9 @@ class KeeperMachine:
                 return self._stop(self._get(event.attempt), event.grace_seconds, now)
             case ForgetAsked():
                 return self._forget(event.attempt)
+            case LeaseRenewed():
+                self._get(event.attempt).lease_at = now + event.lease_seconds
+                return ()
 
     def tick(self, now: float) -> Sequence[Effect]:
         """End what is over its time, and kill what did not end within its grace."""
@@ -134,6 +147,10 @@ class KeeperMachine:
                 kept.timeout_at = None
                 kept.record = replace(kept.record, timed_out=True)
                 effects += self._stop(kept, min(kept.grace_seconds, TIMEOUT_GRACE_SECONDS), now)
+            if kept.lease_at is not None and now >= kept.lease_at:
+                kept.lease_at = None
+                kept.record = replace(kept.record, lease_ended=True)
+                effects += self._stop(kept, min(kept.grace_seconds, TIMEOUT_GRACE_SECONDS), now)
             if kept.kill_at is not None and now >= kept.kill_at:
                 kept.kill_at = None
                 effects.append(_signal(kept, signal.SIGKILL))
@@ -144,7 +161,7 @@ class KeeperMachine:
         times = [
             at
             for kept in self._kept.values()
-            for at in (kept.timeout_at, kept.kill_at)
+            for at in (kept.timeout_at, kept.lease_at, kept.kill_at)
             if at is not None and kept.record.running
         ]
         return min(times, default=None)
@@ -163,6 +180,7 @@ class KeeperMachine:
             record=event.record,
             grace_seconds=event.grace_seconds,
             timeout_at=now + event.timeout_seconds if event.timeout_seconds > 0 else None,
+            lease_at=now + event.lease_seconds if event.lease_seconds > 0 else None,
         )
         return ()
 

@@ -14,7 +14,8 @@ class ProcessRecord:
     """One process that the keeper started: a job's program, or a helper that must outlive the agent.
 
     Times are seconds since the epoch, for people; deadlines inside the keeper are monotonic.
-    `exit_code` is None while it runs or when a signal ended it.
+    `exit_code` is None while it runs or when a signal ended it. `lease_ended` says that it was ended
+    because nobody renewed its lease.
     """
 
     attempt: str
@@ -26,6 +27,7 @@ class ProcessRecord:
     timed_out: bool = False
     start_time: float = 0.0
     end_time: float = 0.0
+    lease_ended: bool = False
 
     def to_json(self) -> dict[str, object]:
         """Return the object that travels on the socket."""
@@ -47,6 +49,8 @@ class ProcessRecord:
                 exit_code=_optional(value["exit_code"]),
                 signal=_optional(value["signal"]),
                 timed_out=_as(bool, value["timed_out"]),
+                # A keeper that an older agent started knows no leases.
+                lease_ended=_as(bool, value.get("lease_ended", False)),
                 start_time=_as(float, value["start_time"]),
                 end_time=_as(float, value["end_time"]),
             )

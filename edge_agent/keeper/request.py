@@ -23,6 +23,7 @@ class Start:
     program: Program
     timeout_seconds: float
     grace_seconds: float
+    lease_seconds: float
     helper: bool
 
 
@@ -41,6 +42,15 @@ class Stop:
     id: int
     attempt: str
     grace_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Let an attempt run so much longer."""
+
+    id: int
+    attempt: str
+    lease_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ class Shutdown:
     id: int
 
 
-Request = Start | Ports | Stop | Forget | List | Watch | Shutdown
+Request = Start | Ports | Stop | Lease | Forget | List | Watch | Shutdown
 
 
 class BadRequestError(ValueError):
@@ -119,6 +129,8 @@ def _read(fields: Mapping[str, object], request_id: int) -> Request:
                 _as(str, fields["attempt"]),
                 None if grace is None else _seconds(grace),
             )
+        case "lease":
+            return Lease(request_id, _as(str, fields["attempt"]), _seconds(fields["lease_seconds"]))
         case "forget":
             return Forget(request_id, _as(str, fields["attempt"]))
         case "list":
@@ -158,6 +170,7 @@ def _read_start(fields: Mapping[str, object], request_id: int, *, helper: bool) 
         program,
         _seconds(fields.get("timeout_seconds", 0.0)),
         _seconds(fields.get("grace_seconds", 5.0)),
+        _seconds(fields.get("lease_seconds", 0.0)),
         helper,
     )
 

@@ -22,6 +22,7 @@ from edge_agent.keeper.machine import (
     Ended,
     ForgetAsked,
     KeeperMachine,
+    LeaseRenewed,
     Release,
     SignalGroup,
     Started,
@@ -33,6 +34,7 @@ from edge_agent.keeper.request import (
     MAX_PACKET_BYTES,
     BadRequestError,
     Forget,
+    Lease,
     List,
     Ports,
     Request,
@@ -193,6 +195,10 @@ class Keeper:
                     self._machine.handle(StopAsked(request.attempt, request.grace_seconds), now)
                 )
                 self._send(client, {"id": request.id})
+            case Lease():
+                renewed = LeaseRenewed(request.attempt, request.lease_seconds)
+                self._act(self._machine.handle(renewed, now))
+                self._send(client, {"id": request.id})
             case Forget():
                 self._act(self._machine.handle(ForgetAsked(request.attempt), now))
                 self._send(client, {"id": request.id})
@@ -221,7 +227,9 @@ class Keeper:
         )
         self._by_pid[launched.pid] = attempt
         self._ports[attempt] = launched.ports
-        started = Started(record, request.timeout_seconds, request.grace_seconds)
+        started = Started(
+            record, request.timeout_seconds, request.grace_seconds, request.lease_seconds
+        )
         self._act(self._machine.handle(started, now))
         return launched.pid
 

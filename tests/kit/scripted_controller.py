@@ -26,9 +26,12 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
     Args:
         objects: where it lets artifacts be put.
         heartbeat_seconds: what it asks of agents.
+        lease_seconds: how long it would tolerate their silence.
     """
 
-    def __init__(self, objects: ObjectServer, heartbeat_seconds: float = 1.0) -> None:
+    def __init__(
+        self, objects: ObjectServer, heartbeat_seconds: float = 1.0, lease_seconds: float = 6.0
+    ) -> None:
         self.objects = objects
         self.port = 0
         self.hellos: list[session_service_pb2.Hello] = []
@@ -42,6 +45,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
         self.commit_ends = True
         self.fence: set[AttemptRef] = set()
         self._heartbeat_seconds = heartbeat_seconds
+        self._lease_seconds = lease_seconds
         self._server: grpc.aio.Server | None = None
         self._outbox: asyncio.Queue[Messages] | None = None
         self._revision = 0
@@ -199,7 +203,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
             session_service_pb2.ControllerMessage(
                 welcome=session_service_pb2.Welcome(
                     controller_id="scripted",
-                    lease_seconds=6,
+                    lease_seconds=self._lease_seconds,
                     heartbeat_seconds=self._heartbeat_seconds,
                 )
             ),

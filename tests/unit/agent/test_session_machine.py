@@ -19,6 +19,7 @@ from edge_agent.session import (
     Deliver,
     Dial,
     HangUp,
+    LeaseRenewed,
     LinkClosed,
     LinkOpened,
     Opened,
@@ -282,3 +283,21 @@ def test_several_messages_of_a_batch_are_delivered_in_order() -> None:
     )
     effects = list(machine.handle(Received(1, 2, 1, messages), 0.1))
     assert effects == [Deliver(messages[0], 1), Deliver(messages[1], 2)]  # type: ignore[arg-type]
+
+
+def test_the_lease_counts_from_what_was_sent_and_only_once_all_is_known() -> None:
+    machine = opened()
+    say(machine, OBSERVED, 1.0)
+    machine.tick(1.001)
+    assert list(machine.handle(Received(1, 2, 2, (Desired(1, snapshot=True),)), 1.5)) == [
+        Deliver(Desired(1, snapshot=True), 1),
+        Confirmed((OBSERVED,)),
+    ]
+    machine.handle(Recorded(1), 1.6)
+    machine.tick(1.7)
+    assert list(machine.handle(Received(1, 3, 3, ()), 2.5)) == [LeaseRenewed(7.6)]
+    machine.handle(LinkClosed(1, "cut"), 3.0)
+    machine.tick(3.5)
+    machine.handle(LinkOpened(2, HELLO), 3.5)
+    effects = machine.handle(Received(2, 1, 1, (WELCOME,)), 3.6)
+    assert not any(isinstance(effect, LeaseRenewed) for effect in effects)
