@@ -25,6 +25,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "get": ("shoal.cli.get", "Download the artifacts of a pipeline."),
     "logs": ("shoal.cli.logs", "Show what jobs print."),
     "members": ("shoal.cli.members", "List the members of the gossip cluster."),
+    "new": ("shoal.cli.new", "Make a folder with a pipeline that runs as it is."),
     "nodes": ("shoal.cli.nodes", "List the nodes."),
     "run": ("shoal.cli.run", "Run a pipeline or a command, and wait for its end."),
     "status": ("shoal.cli.status", "Show how pipelines stand."),

@@ -1,0 +1,1 @@
+"""What `shoal new` writes, run."""
