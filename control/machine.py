@@ -76,6 +76,7 @@ class MachineConfig:
         pause_seconds: a longer time between two looks is a pause of the controller's own.
         assigned_seconds: how long an agent may leave an assignment untouched.
         losses_max: how many attempts of a job may be lost or rewound before it fails.
+        stable_seconds: an attempt that lived longer makes earlier losses forgotten.
         loss_backoff: how a job slows down that is lost again and again.
         plan_width: how many jobs that ask for the same are looked at in one plan.
         suspect_suffices: whether a broken session and a mere suspicion replace a node's attempts;
@@ -91,6 +92,7 @@ class MachineConfig:
     pause_seconds: float = 1.0
     assigned_seconds: float = 30.0
     losses_max: int = 100
+    stable_seconds: float = 600.0
     loss_backoff: Backoff = LOSS_BACKOFF
     plan_width: int = 256
     suspect_suffices: bool = False
@@ -238,7 +240,8 @@ class ControlMachine:
                 f"its jobs are {', '.join(pipeline.jobs)}"
             )
         snapshot = Snapshot(self._nodes(), {pipeline.ref: pipeline.residents()})
-        return explain(snapshot, pipeline.pending(job))
+        verdicts = explain(snapshot, pipeline.pending(job))
+        return tuple(_as_it_stands(job, verdict) for verdict in verdicts)
 
     # --- people
 
@@ -622,7 +625,9 @@ class ControlMachine:
         job.pending = None
         job.waiting_for = ""
         if reason.code in lifecycle.UNCOUNTED:
-            job.losses += 1
+            lived = (self._at - job.attempts[-1].create_time).total_seconds()
+            # Losses that lie far apart say nothing about the job.
+            job.losses = 1 if lived > self._config.stable_seconds else job.losses + 1
             last = job.losses > self._config.losses_max
             # The first loss costs nothing; a job that is lost again and again slows down.
             delay = self._config.loss_backoff.delay_seconds(job.losses - 1, 0.0)
@@ -930,6 +935,29 @@ class ControlMachine:
         )
         job.waiting_for = "the next attempt begins in a while"
         self._retry_at(job, self._now + min(max(left, 0.0), longest))
+
+
+def _as_it_stands(job: JobRecord, verdict: NodeVerdict) -> NodeVerdict:
+    """Say what matters more than room: the job has ended, or is somewhere already."""
+    attempt = job.attempt
+    if job.ended:
+        sentence = f"Node {verdict.node} is not asked: the job is {job.state.name} already."
+        return NodeVerdict(verdict.node, feasible=False, sentence=sentence)
+    if attempt is None:
+        return verdict
+    if attempt.node == verdict.node:
+        waits = f", {job.waiting_for}" if job.waiting_for else ""
+        sentence = (
+            f"Node {verdict.node} has it: attempt {attempt.ref.number} is {attempt.state.name}"
+            f"{waits}."
+        )
+        return NodeVerdict(verdict.node, feasible=True, sentence=sentence, score=verdict.score)
+    return NodeVerdict(
+        verdict.node,
+        feasible=verdict.feasible,
+        sentence=f"{verdict.sentence} The job is on node {attempt.node}.",
+        score=verdict.score,
+    )
 
 
 def _present(node: NodeRecord) -> Iterator[AttemptRecord]:

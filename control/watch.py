@@ -37,15 +37,24 @@ class Watched(Generic[KeyT, ViewT]):
         revision: The revision at which this begins: earlier changes are not known.
         changes_kept: How many changes a watcher may resume after.
         pending_max: How many things may wait for a watcher before it is cut off.
+        in_snapshot: Whether a thing is shown to who begins to watch; what is gone may not be.
     """
 
-    def __init__(self, revision: int, *, changes_kept: int, pending_max: int) -> None:
+    def __init__(
+        self,
+        revision: int,
+        *,
+        changes_kept: int,
+        pending_max: int,
+        in_snapshot: Callable[[ViewT], bool] = lambda _: True,
+    ) -> None:
         self._views: dict[KeyT, ViewT] = {}
         self._revision = revision
         self._known_from = revision
         self._changes_kept = changes_kept
         self._changes: deque[tuple[int, KeyT]] = deque()
         self._pending_max = pending_max
+        self._in_snapshot = in_snapshot
         self._watchers: set[_Watcher[KeyT, ViewT]] = set()
 
     @property
@@ -89,7 +98,8 @@ class Watched(Generic[KeyT, ViewT]):
                 if revision > since_revision and view is not None:
                     watcher.offer(key, view)
         else:
-            snapshot = [view for key, view in self._views.items() if match(key)]
+            shown = self._in_snapshot
+            snapshot = [view for key, view in self._views.items() if match(key) and shown(view)]
         self._watchers.add(watcher)
         try:
             yield watcher.follow(snapshot, self._revision)

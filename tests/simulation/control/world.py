@@ -393,8 +393,16 @@ class Session:
 class World:
     """The controller, its store, the agents, and what is known to have been promised."""
 
-    def __init__(self, seed: int, faults: Faults, *, nodes: int = 3) -> None:
+    def __init__(
+        self,
+        seed: int,
+        faults: Faults,
+        *,
+        nodes: int = 3,
+        machine: type[ControlMachine] = ControlMachine,
+    ) -> None:
         self.seed = seed
+        self.machine_class = machine
         self.random = Random(seed)
         self.faults = faults
         self.config = MachineConfig()
@@ -443,7 +451,7 @@ class World:
             return
         statements.count_start(self.connection)
         digits = "0123456789abcdefghijklmnopqrstuvwxyz"
-        self.machine = ControlMachine(
+        self.machine = self.machine_class(
             self.config,
             statements.load(self.connection),
             self.now,
@@ -808,9 +816,14 @@ def _standing(machine: ControlMachine, ref: JobRef) -> object:
 _FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
-def history(seed: int, faults: Faults, seconds: float = 15.0) -> World:
+def history(
+    seed: int,
+    faults: Faults,
+    seconds: float = 15.0,
+    machine: type[ControlMachine] = ControlMachine,
+) -> World:
     """Live through one history: faults for a while, then healing; checks everything."""
-    world = World(seed, faults)
+    world = World(seed, faults, machine=machine)
     world.start()
     for agent in world.agents:
         agent.dial()

@@ -256,6 +256,17 @@ def test_rewinds_and_losses_do_not_count_but_slow_down_and_end(code: ReasonCode)
     assert (job.state, job.failures, job.reason.code) == (S.FAILED, 0, code)
 
 
+def test_losses_that_lie_far_apart_are_forgotten() -> None:
+    desk = Desk(MachineConfig(losses_max=2, stable_seconds=10.0))
+    desk.dial_all("n1")
+    ref = desk.submit(single())
+    for _ in range(5):
+        desk.observe(ref, "main", S.RUNNING)
+        desk.pass_time(10.25)
+        desk.fail(ref, "main", ReasonCode.REWIND)
+        assert (desk.states(ref), desk.job(ref, "main").losses) == ({"main": "ASSIGNED"}, 1)
+
+
 def test_an_agent_that_cancels_on_its_own_has_lost_the_attempt() -> None:
     desk = Desk()
     desk.dial_all("n1")
@@ -646,9 +657,18 @@ def test_explain_has_a_sentence_for_every_node() -> None:
     desk.dial_all("n2")
     ref = desk.submit(single(place=Place(require={"role": "camera"})))
     first, second = desk.machine.explain(JobRef("default", ref.pipeline, "main"))
-    assert (first.node, first.feasible) == ("n1", True)
+    assert first.sentence == "Node n1 has it: attempt 1 is ASSIGNED."
     assert (second.node, second.feasible) == ("n2", False)
     assert "role=camera" in second.sentence
+    assert second.sentence.endswith("The job is on node n1.")
+    desk.drain("n1")
+    waiting = desk.submit(single(place=Place(require={"role": "camera"})))
+    verdicts = desk.machine.explain(JobRef("default", waiting.pipeline, "main"))
+    assert [verdict.feasible for verdict in verdicts] == [False, False]
+    desk.succeed(ref, "main")
+    for verdict in desk.machine.explain(JobRef("default", ref.pipeline, "main")):
+        assert not verdict.feasible
+        assert "SUCCEEDED already" in verdict.sentence
     with pytest.raises(UnknownJobError, match="its jobs are main"):
         desk.machine.explain(JobRef("default", ref.pipeline, "other"))
     with pytest.raises(UnknownPipelineError):
