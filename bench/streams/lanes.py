@@ -31,17 +31,22 @@ class Passed:
 
 
 async def pass_records(
-    count: int, size: int, *, rate: float = 0.0, program: str = "send.py"
+    count: int,
+    size: int,
+    *,
+    rate: float = 0.0,
+    program: str = "send.py",
+    consumer: str = "take.py",
 ) -> Passed:
     """Pass records between two boards on this machine."""
     # A short folder, since Unix sockets lie in it.
     with tempfile.TemporaryDirectory(prefix="sb", dir="/tmp") as folder:
         async with boards(Path(folder), 2) as (left, right):
-            return await _between(left, right, count, size, rate, program)
+            return await _between(left, right, count, size, rate, (program, consumer))
 
 
 async def _between(
-    left: Board, right: Board, count: int, size: int, rate: float, program: str
+    left: Board, right: Board, count: int, size: int, rate: float, programs: tuple[str, str]
 ) -> Passed:
     sender = assignment(
         "send",
@@ -57,9 +62,9 @@ async def _between(
     )
     how = "timed" if rate else "counted"
     repeats = str(8 if size >= 64 * 1024 else count)
-    await right.run(taker, [sys.executable, str(PROGRAMS / "take.py"), how, repeats])
+    await right.run(taker, [sys.executable, str(PROGRAMS / programs[1]), how, repeats])
     await left.run(
-        sender, [sys.executable, str(PROGRAMS / program), str(count), str(size), str(rate)]
+        sender, [sys.executable, str(PROGRAMS / programs[0]), str(count), str(size), str(rate)]
     )
     if not await left.conclude(sender.ref) or not await right.conclude(taker.ref):
         raise RuntimeError(f"a program failed: {left.folder} {right.folder}")

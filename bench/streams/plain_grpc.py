@@ -1,4 +1,7 @@
-"""Peer: one grpc.aio stream between two processes, one record a message, nothing acknowledged."""
+"""Peer: one grpc.aio stream between two processes, one record a message, nothing acknowledged.
+
+The messages are protobuf messages, read and written by generated code, as in a service of anybody's.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import Any, cast
 
 import grpc
 import grpc.aio
+
+from shoal.v1.streams_service_pb2 import PullResponse
 
 METHOD = "/bench.Records/Pull"
 LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -48,9 +53,11 @@ async def serve(count: int, size: int) -> None:
 
     async def pull(_request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         for _ in range(count):
-            await context.write(record)
+            await context.write(PullResponse(block=record))
 
-    handler = cast("Any", grpc).unary_stream_rpc_method_handler(pull)
+    handler = cast("Any", grpc).unary_stream_rpc_method_handler(
+        pull, response_serializer=PullResponse.SerializeToString
+    )
     server = grpc.aio.server(options=LIMIT)
     generic = cast("Any", grpc).method_handlers_generic_handler("bench.Records", {"Pull": handler})
     server.add_generic_rpc_handlers((generic,))
@@ -64,13 +71,16 @@ async def serve(count: int, size: int) -> None:
 async def take(count: int, port: int) -> None:
     """Read all records and print how many seconds it took."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=LIMIT) as channel:
-        pull = cast("Any", channel.unary_stream(METHOD))
+        pull = cast(
+            "Any", channel.unary_stream(METHOD, response_deserializer=PullResponse.FromString)
+        )
         await channel.channel_ready()
         start = time.monotonic()
         call = pull(b"")
-        taken = 0
-        while await call.read() is not grpc.aio.EOF:
+        taken = size = 0
+        while (response := await call.read()) is not grpc.aio.EOF:
             taken += 1
+            size += len(response.block)
         seconds = time.monotonic() - start
     if taken != count:
         raise SystemExit(f"{taken} of {count} records came")

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 _PACKET_BYTES = 64 * 1024
 _DESCRIPTORS_MAX = 253  # what the kernel passes at once, SCM_MAX_FD
+_SEND_BUFFER_BYTES = 1024 * 1024
 _DEADLINE_SECONDS = 5.0
 
 
@@ -47,6 +48,8 @@ def fetch_ports(path: str, attempt: str) -> dict[str, socket.socket]:
         raise
     for end in sockets:
         end.setblocking(False)
+        # Fewer turns between worker and job for large records; the kernel takes what it allows.
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     return dict(zip(names, sockets, strict=True))
 
 
