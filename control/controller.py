@@ -6,20 +6,22 @@ import json
 import logging
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
+from control.api.keys_service import KeysService
 from control.api.nodes_service import NodesService
 from control.api.pipelines_service import PipelinesService
 from control.api.server import ApiServer
-from control.config import ControllerConfig, host_port
+from control.config import ControllerConfig, host_port, joined
 from control.dispatcher.addresses import Addresses
 from control.dispatcher.service import SessionService
 from control.dispatcher.session import SessionSettings
 from control.errors import StoreFailedError, UnknownPipelineError
+from control.gossip_member import GossipMember, open_member
 from control.log_folder import LogFolder
 from control.members import GossipMembers
 from control.plane import ControlPlane, PlaneConfig
@@ -30,9 +32,7 @@ from services.archive.opening import EndpointSettings, OpenArchive, S3Address, o
 from services.archive.s3_server import S3Server
 from services.archive.source import S3Sources
 from services.events.broker_url import parse_url as parse_broker
-from services.membership.config import GossipConfig
 from services.membership.endpoint import outward_host
-from services.membership.gossip import Gossip
 from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
 from shoal.names import PipelineRef
@@ -70,6 +70,8 @@ class ControllerAddresses:
     gossip: str
     objects: str
     archive: str
+    serf_rpc: str = ""
+    members_http: str = ""
 
     def as_json(self) -> Mapping[str, str]:
         """The addresses for the ready file."""
@@ -78,6 +80,8 @@ class ControllerAddresses:
             "gossip": self.gossip,
             "objects": self.objects,
             "archive": self.archive,
+            "serf_rpc": self.serf_rpc,
+            "members_http": self.members_http,
         }
 
 
@@ -116,18 +120,27 @@ class Controller:
                 plane = await stack.enter_async_context(self._plane(store))
                 server = ApiServer(config.grpc)
                 stack.push_async_callback(server.stop, 0)
-                gossip = await stack.enter_async_context(self._gossip(server))
+                member = await stack.enter_async_context(
+                    open_member(
+                        config,
+                        self._public_address(server.address),
+                        clock=process.clock,
+                        wall=process.wall,
+                        rng=process.rng,
+                    )
+                )
             except (OSError, StoreFailedError, ArchiveError) as error:
                 raise StartRefusedError(f"the controller cannot start: {error}") from error
             logs = LogFolder(config.state / "logs", clock=process.clock)
             publishing = self._publishing(store, archive, plane)
+            gossip = None if member is None else member.gossip
             members = GossipMembers(gossip, clock=process.clock, wall=self._now)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(plane.run())
                 tasks.create_task(publishing.run())
                 tasks.create_task(_clean_logs(logs, plane))
-                if gossip is not None:
-                    tasks.create_task(gossip.run())
+                if member is not None:
+                    tasks.create_task(member.run())
                     tasks.create_task(members.tell(plane))
                 await server.start(
                     PipelinesService(
@@ -138,9 +151,10 @@ class Controller:
                         url_expires_seconds=config.url_expires_seconds,
                     ),
                     NodesService(plane, members),
+                    KeysService(gossip),
                     self._session_service(plane, archive, sources, logs),
                 )
-                self._announce(server, archive, gossip)
+                self._announce(server, archive, member)
                 try:
                     await asyncio.Event().wait()  # until somebody stops us, or a task fails
                 finally:
@@ -184,29 +198,6 @@ class Controller:
             ids=self._process.token,
         )
 
-    @contextlib.asynccontextmanager
-    async def _gossip(self, server: ApiServer) -> AsyncIterator[Gossip | None]:
-        config = self._config
-        if not config.gossip:
-            yield None
-            return
-        host, port = host_port("--gossip", config.gossip)
-        async with Gossip(
-            GossipConfig(
-                name=config.name,
-                bind_host=host,
-                bind_port=port,
-                advertise=config.advertise,
-                tags={"role": "controller", "grpc": self._public_address(server.address)},
-                preset=config.gossip_preset,
-                seeds=config.seeds,
-            ),
-            clock=self._process.clock,
-            wall=self._process.wall,
-            rng=self._process.rng,
-        ) as gossip:
-            yield gossip
-
     def _publishing(
         self, store: SqliteStore, archive: OpenArchive, plane: ControlPlane
     ) -> Publishing:
@@ -239,12 +230,16 @@ class Controller:
             new_id=lambda: process.token(16),
         )
 
-    def _announce(self, server: ApiServer, archive: OpenArchive, gossip: Gossip | None) -> None:
+    def _announce(
+        self, server: ApiServer, archive: OpenArchive, member: GossipMember | None
+    ) -> None:
         found = ControllerAddresses(
             grpc=server.address,
-            gossip=_joined(*gossip.address) if gossip is not None else "",
+            gossip=joined(*member.gossip.address) if member is not None else "",
             objects=archive.endpoint,
             archive=self._config.archive_url.partition("?")[0],
+            serf_rpc=member.serf_rpc if member is not None else "",
+            members_http=member.members_http if member is not None else "",
         )
         LOG.info("controller ready", extra=fields(**found.as_json()))
         self._ready(found)
@@ -260,7 +255,7 @@ class Controller:
     def _public_address(self, address: str) -> str:
         host, port = host_port("--grpc", address)
         public = self._public_host(host)
-        return _joined(public, port)
+        return joined(public, port)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._process.wall(), UTC)
@@ -283,10 +278,6 @@ async def _clean_logs(logs: LogFolder, plane: ControlPlane) -> None:
         except OSError as error:
             LOG.warning("logs not cleaned", extra=fields(why=error))
         await asyncio.sleep(LOG_CLEANING_SECONDS)
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _secret(path: Path, token: Callable[[int], str]) -> bytes:

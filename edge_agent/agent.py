@@ -13,7 +13,7 @@ import fcntl
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -42,6 +42,7 @@ from edge_agent.environments.installer import Installer
 from edge_agent.environments.interpreter import Interpreters
 from edge_agent.environments.package_index import installer_environ, pip_files
 from edge_agent.fingerprint import boot_id
+from edge_agent.gossip_member import open_member
 from edge_agent.journal import Journal
 from edge_agent.keeper.client import KeeperClient, KeeperError
 from edge_agent.keeper.record import ProcessRecord
@@ -109,9 +110,10 @@ from edge_agent.worker import (
     WorkerEvent,
 )
 from edge_agent.worker import Journal as JournalEffect
-from services.membership.config import GossipConfig
 from services.membership.endpoint import outward_host
 from services.membership.gossip import Gossip
+from services.membership.member import Member
+from services.membership.watch import WatchCutOffError
 from services.runtime.driver import Driver
 from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
@@ -193,7 +195,15 @@ class Agent:
             self._first_list = asyncio.get_running_loop().create_future()
             await stack.enter_async_context(self._journal)
             client = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))
-            gossip = await stack.enter_async_context(_gossip(self._config, self._process.rng))
+            member = await stack.enter_async_context(
+                open_member(
+                    self._config,
+                    clock=self._process.clock,
+                    wall=self._process.wall,
+                    rng=self._process.rng,
+                )
+            )
+            gossip = None if member is None else member.gossip
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 keeper = group.create_task(self._keeper.run(self._listed, self._exited))
@@ -210,8 +220,8 @@ class Agent:
                     self._find_controllers(gossip),
                 ):
                     group.create_task(running)
-                if gossip is not None:
-                    group.create_task(gossip.run())
+                if member is not None:
+                    group.create_task(member.run())
                 try:
                     await asyncio.Event().wait()
                 finally:
@@ -485,16 +495,26 @@ class Agent:
         node = self._node
         if node is not None and not await node.streams.wait_ready(_STREAMS_READY_SECONDS):
             LOG.warning("the stream worker is not there; jobs without streams can run")
-        while True:
-            await self._session_driver.post(ControllersKnown(_controllers(configured, gossip)))
-            if gossip is None:
-                return
+        await self._session_driver.post(ControllersKnown(configured))
+        while gossip is not None:
             async with gossip.watch() as changes:
-                await self._session_driver.post(ControllersKnown(_controllers(configured, gossip)))
-                async for _ in changes:
-                    await self._session_driver.post(
-                        ControllersKnown(_controllers(configured, gossip))
-                    )
+                found = {member.name: _grpc(member) for member in gossip.members()}
+                found = {name: address for name, address in found.items() if address}
+                await self._session_driver.post(ControllersKnown(_each_once(configured, found)))
+                try:
+                    async for change in changes:
+                        member = change.member
+                        address = _grpc(member) if member.reachable else ""
+                        if address == found.get(member.name, ""):
+                            continue
+                        found.pop(member.name, None)
+                        if address:
+                            found[member.name] = address
+                        known = _each_once(configured, found)
+                        await self._session_driver.post(ControllersKnown(known))
+                except WatchCutOffError:
+                    continue  # so many changes at once: read them all again
+                return
 
     # ---- the end
 
@@ -571,43 +591,18 @@ async def end_keeper(socket_path: Path, deadline_seconds: float) -> bool:
     return True
 
 
-@contextlib.asynccontextmanager
-async def _gossip(config: AgentConfig, rng: Random) -> AsyncIterator[Gossip | None]:
-    if not config.gossip:
-        yield None
-        return
-    host, port = host_port(config.gossip)
+def _grpc(member: Member) -> str:
+    """Where a controller is dialled; empty for a member that is none."""
     try:
-        async with Gossip(
-            GossipConfig(
-                name=config.name,
-                bind_host=host or "0.0.0.0",  # noqa: S104 - members have to be reachable
-                bind_port=port,
-                advertise=config.advertise,
-                tags={"role": "agent"},
-                preset=config.gossip_preset,
-                seeds=config.seeds,
-            ),
-            rng=rng,
-        ) as gossip:
-            yield gossip
-    except OSError as error:
-        raise StartRefusedError(
-            f"cannot gossip on {config.gossip}: {error}; choose another --gossip"
-        ) from error
+        tags = member.tags
+    except ValueError:
+        return ""  # somebody else's meta
+    return tags.get("grpc", "") if tags.get("role") == "controller" else ""
 
 
-def _controllers(configured: tuple[str, ...], gossip: Gossip | None) -> tuple[str, ...]:
-    """Addresses of controllers, each once: those that are configured come first."""
-    found = list(configured)
-    for member in gossip.members() if gossip is not None else ():
-        try:
-            tags = member.tags
-        except ValueError:
-            continue  # somebody else's meta
-        if tags.get("role") == "controller" and tags.get("grpc"):
-            found.append(tags["grpc"])
-    return tuple(dict.fromkeys(found))
+def _each_once(configured: tuple[str, ...], found: Mapping[str, str]) -> tuple[str, ...]:
+    """Addresses of controllers: those that are configured come first."""
+    return tuple(dict.fromkeys((*configured, *found.values())))
 
 
 def _advertised(config: AgentConfig) -> str:

@@ -2,11 +2,13 @@
 # ruff: noqa: N802, ARG002 - names and arguments are the contract's
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import grpc.aio
 
 from control.api.request import page_size_of, page_token_of
+from control.members import MemberShown
 from control.plane import ControlPlane
 from control.refusal import refusing
 from control.views import SnapshotEnd
@@ -24,6 +26,12 @@ class Members(Protocol):
 
     def members(self, *, everyone: bool) -> Sequence[MemberView]:
         """List members by name; with `everyone`, dead and left ones too."""
+        ...
+
+    def watch(
+        self, since_revision: int
+    ) -> AbstractContextManager[AsyncIterator[MemberShown | SnapshotEnd]]:
+        """Watch all members: snapshot, SnapshotEnd, changes."""
         ...
 
 
@@ -97,3 +105,19 @@ class NodesService(v1_grpc.NodesServiceServicer):
                     for member in self._members.members(everyone=request.all)
                 ]
             )
+
+    async def WatchMembers(
+        self, request: v1.WatchMembersRequest, context: Context
+    ) -> AsyncIterator[v1.WatchMembersResponse]:
+        """Show members as they are, a mark, and then what changes."""
+        with refusing(), self._members.watch(request.since_revision) as changes:
+            async for change in changes:
+                yield (
+                    v1.WatchMembersResponse(
+                        snapshot_end=v1.MembersSnapshotEnd(), revision=change.revision
+                    )
+                    if isinstance(change, SnapshotEnd)
+                    else v1.WatchMembersResponse(
+                        member=wire.encode_member(change.view), revision=change.revision
+                    )
+                )

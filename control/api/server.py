@@ -6,11 +6,14 @@ from typing import Any, Final, cast
 
 import grpc.aio
 
+from control.api.keys_service import KeysService
 from control.api.nodes_service import NodesService
 from control.api.pipelines_service import PipelinesService
 from control.dispatcher.service import SessionService
 from services.runtime.rpc import SESSION, ErrorInterceptor, bind, server_options
 from shoal.v1 import (
+    keys_service_pb2,
+    keys_service_pb2_grpc,
     nodes_service_pb2,
     nodes_service_pb2_grpc,
     pipelines_service_pb2,
@@ -31,6 +34,7 @@ OVERALL = ""
 SERVICES: Sequence[str] = (
     pipelines_service_pb2.DESCRIPTOR.services_by_name["PipelinesService"].full_name,
     nodes_service_pb2.DESCRIPTOR.services_by_name["NodesService"].full_name,
+    keys_service_pb2.DESCRIPTOR.services_by_name["KeysService"].full_name,
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
 )
 
@@ -54,11 +58,16 @@ class ApiServer:
         self.address = f"{host}:{bind(self._server, address)}"
 
     async def start(
-        self, pipelines: PipelinesService, nodes: NodesService, sessions: SessionService
+        self,
+        pipelines: PipelinesService,
+        nodes: NodesService,
+        keys: KeysService,
+        sessions: SessionService,
     ) -> None:
         """Serve, and say so."""
         pipelines_service_pb2_grpc.add_PipelinesServiceServicer_to_server(pipelines, self._server)
         nodes_service_pb2_grpc.add_NodesServiceServicer_to_server(nodes, self._server)
+        keys_service_pb2_grpc.add_KeysServiceServicer_to_server(keys, self._server)
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, self._server)
         _HEALTH_GRPC.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, _HEALTH_PB2.DESCRIPTOR.services_by_name["Health"].full_name)

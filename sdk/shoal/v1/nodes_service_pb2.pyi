@@ -524,3 +524,80 @@ class ListMembersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListMembersResponse: _TypeAlias = ListMembersResponse  # noqa: Y015
+
+@_typing.final
+class WatchMembersRequest(_message.Message):
+    """See WatchMembers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINCE_REVISION_FIELD_NUMBER: _builtins.int
+    since_revision: _builtins.int
+    """Resume after this revision."""
+    def __init__(
+        self,
+        *,
+        since_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["since_revision", b"since_revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchMembersRequest: _TypeAlias = WatchMembersRequest  # noqa: Y015
+
+@_typing.final
+class WatchMembersResponse(_message.Message):
+    """See WatchMembers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_END_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Revision to resume from."""
+    @_builtins.property
+    def member(self) -> Global___Member:
+        """A member as it is now, dead and left ones too. After the snapshot, the state
+        MEMBER_STATE_UNSPECIFIED says that it was forgotten.
+        """
+
+    @_builtins.property
+    def snapshot_end(self) -> Global___MembersSnapshotEnd:
+        """The snapshot is complete: who is not in it, is not remembered."""
+
+    def __init__(
+        self,
+        *,
+        member: Global___Member | None = ...,
+        snapshot_end: Global___MembersSnapshotEnd | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "member", b"member", "snapshot_end", b"snapshot_end"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "member", b"member", "revision", b"revision", "snapshot_end", b"snapshot_end"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["member", "snapshot_end"]  # noqa: Y015
+    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
+
+Global___WatchMembersResponse: _TypeAlias = WatchMembersResponse  # noqa: Y015
+
+@_typing.final
+class MembersSnapshotEnd(_message.Message):
+    """Marks the end of a snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MembersSnapshotEnd: _TypeAlias = MembersSnapshotEnd  # noqa: Y015

@@ -60,6 +60,11 @@ class NodesServiceStub:
                 request_serializer=shoal_dot_v1_dot_nodes__service__pb2.ListMembersRequest.SerializeToString,
                 response_deserializer=shoal_dot_v1_dot_nodes__service__pb2.ListMembersResponse.FromString,
                 _registered_method=True)
+        self.WatchMembers = channel.unary_stream(
+                '/shoal.v1.NodesService/WatchMembers',
+                request_serializer=shoal_dot_v1_dot_nodes__service__pb2.WatchMembersRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_nodes__service__pb2.WatchMembersResponse.FromString,
+                _registered_method=True)
 
 
 class NodesServiceServicer:
@@ -101,6 +106,13 @@ class NodesServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchMembers(self, request, context):
+        """Snapshot, a mark at its end, then changes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodesServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +140,11 @@ def add_NodesServiceServicer_to_server(servicer, server):
                     servicer.ListMembers,
                     request_deserializer=shoal_dot_v1_dot_nodes__service__pb2.ListMembersRequest.FromString,
                     response_serializer=shoal_dot_v1_dot_nodes__service__pb2.ListMembersResponse.SerializeToString,
+            ),
+            'WatchMembers': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchMembers,
+                    request_deserializer=shoal_dot_v1_dot_nodes__service__pb2.WatchMembersRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_nodes__service__pb2.WatchMembersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +283,33 @@ class NodesService:
             '/shoal.v1.NodesService/ListMembers',
             shoal_dot_v1_dot_nodes__service__pb2.ListMembersRequest.SerializeToString,
             shoal_dot_v1_dot_nodes__service__pb2.ListMembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/shoal.v1.NodesService/WatchMembers',
+            shoal_dot_v1_dot_nodes__service__pb2.WatchMembersRequest.SerializeToString,
+            shoal_dot_v1_dot_nodes__service__pb2.WatchMembersResponse.FromString,
             options,
             channel_credentials,
             insecure,

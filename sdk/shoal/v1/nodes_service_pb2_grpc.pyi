@@ -26,6 +26,8 @@ class NodesServiceStub:
     """Snapshot, a mark at its end, then changes."""
     ListMembers: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.ListMembersRequest, _nodes_service_pb2.ListMembersResponse]
     """Lists the members of the gossip cluster."""
+    WatchMembers: _aio.UnaryStreamMultiCallable[_nodes_service_pb2.WatchMembersRequest, _nodes_service_pb2.WatchMembersResponse]
+    """Snapshot, a mark at its end, then changes."""
 
 class NodesServiceServicer(metaclass=_abc_1.ABCMeta):
     """Nodes as the controller records them, and members as gossip sees them."""
@@ -69,5 +71,13 @@ class NodesServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_nodes_service_pb2.ListMembersRequest, _abc.Awaitable[_nodes_service_pb2.ListMembersResponse]],
     ) -> _abc.Awaitable[_nodes_service_pb2.ListMembersResponse]:
         """Lists the members of the gossip cluster."""
+
+    @_abc_1.abstractmethod
+    def WatchMembers(
+        self,
+        request: _nodes_service_pb2.WatchMembersRequest,
+        context: _aio.ServicerContext[_nodes_service_pb2.WatchMembersRequest, _abc.AsyncIterator[_nodes_service_pb2.WatchMembersResponse]],
+    ) -> _abc.AsyncIterator[_nodes_service_pb2.WatchMembersResponse]:
+        """Snapshot, a mark at its end, then changes."""
 
 def add_NodesServiceServicer_to_server(servicer: NodesServiceServicer, server: _aio.Server) -> None: ...

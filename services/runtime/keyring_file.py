@@ -1,0 +1,232 @@
+"""A ring of AES keys in a file: read at the start and when it changes, rewritten when the ring does.
+
+The file is what Serf calls a keyring file: a JSON array of keys in base64, the first of them the
+one that seals. One key a line, in base64 or hexadecimal, is understood too.
+"""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+from services.runtime.log import fields
+
+LOG = logging.getLogger(__name__)
+
+KEY_BYTES: Final = (16, 24, 32)
+_POLL_SECONDS: Final = 1.0
+_HEXADECIMAL: Final = re.compile(r"(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{48}|[0-9a-fA-F]{64})")
+_ID_DIGITS: Final = 12
+_FILE_BYTES_MAX: Final = 64 * 1024
+
+Stamp = tuple[int, int, int]
+
+
+class KeyringFileError(Exception):
+    """The file cannot be used; the message names it and the remedy, and never a key."""
+
+
+class Ring(Protocol):
+    """The keys that a process uses, the one that seals first."""
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """All keys."""
+        ...
+
+    def install(self, key: bytes, /) -> None:
+        """Add a key as the last one."""
+        ...
+
+    def use(self, key: bytes, /) -> None:
+        """Make an installed key the first."""
+        ...
+
+    def remove(self, key: bytes, /) -> None:
+        """Drop a key that is not the first."""
+        ...
+
+
+def parse_key(text: str) -> bytes:
+    """Read an AES key of 16, 24 or 32 bytes in hexadecimal or base64.
+
+    Raises:
+        ValueError: it is neither, or of another length; the message does not hold the key.
+    """
+    text = text.strip()
+    if _HEXADECIMAL.fullmatch(text):
+        return bytes.fromhex(text)
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) not in KEY_BYTES:
+        raise ValueError(
+            f"a key of {len(text)} characters is not 16, 24 or 32 bytes in base64 or hexadecimal; "
+            "make one with: shoal keys generate"
+        )
+    return key
+
+
+def key_id(key: bytes) -> str:
+    """Name a key without telling it: the first 12 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(key).hexdigest()[:_ID_DIGITS]
+
+
+class KeyringFile:
+    """The file at `path`.
+
+    Args:
+        path: where it is, or will be; the folder has to be there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: Stamp | None = None
+
+    def open(self, first: Sequence[bytes]) -> tuple[bytes, ...]:
+        """Read the file; if there is none, make it with the keys of `first`.
+
+        Raises:
+            KeyringFileError: it cannot be read, or neither it nor a key exists.
+        """
+        if self._path.exists():
+            return self.read()
+        if not first:
+            raise KeyringFileError(
+                f"the keyring {self._path} does not exist; make it with: "
+                f"shoal keys generate > {self._path}"
+            )
+        self.write(first)
+        return tuple(first)
+
+    def read(self) -> tuple[bytes, ...]:
+        """Read the keys; at least one.
+
+        Raises:
+            KeyringFileError: it cannot be read, or holds no keys.
+        """
+        try:
+            with self._path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                text = file.read(_FILE_BYTES_MAX).decode("ascii")
+        except (OSError, UnicodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise KeyringFileError(f"the keyring {self._path} cannot be read: {why}") from None
+        self._seen = _stamp(status)
+        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            LOG.warning(
+                "others may read the keyring; chmod 600 keeps them out",
+                extra=fields(path=str(self._path)),
+            )
+        try:
+            keys = tuple(dict.fromkeys(parse_key(word) for word in _words(text)))
+        except ValueError as error:
+            raise KeyringFileError(f"the keyring {self._path}: {error}") from None
+        if not keys:
+            raise KeyringFileError(f"the keyring {self._path} is empty; put a key into it")
+        return keys
+
+    def write(self, keys: Sequence[bytes]) -> None:
+        """Replace the file, all at once; only its owner may read it.
+
+        Raises:
+            KeyringFileError: it cannot be written.
+        """
+        text = json.dumps([base64.b64encode(key).decode() for key in keys], indent=2) + "\n"
+        temporary = self._path.with_name(f"{self._path.name}.new")
+        try:
+            temporary.unlink(missing_ok=True)
+            descriptor = os.open(
+                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR
+            )
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(descriptor)
+                self._seen = _stamp(os.fstat(descriptor))
+            temporary.replace(self._path)
+        except OSError as error:
+            raise KeyringFileError(
+                f"the keyring {self._path} cannot be written: {error.strerror}"
+            ) from None
+
+    async def follow(self, ring: Ring, rotated: asyncio.Event) -> None:
+        """Keep ring and file the same, until cancelled.
+
+        What the whole cluster was told (`rotated`) wins over what stands in the file. A file that
+        cannot be read changes nothing, and one that cannot be written is tried again.
+        """
+        complained: Stamp | None = None
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await rotated.wait()
+            try:
+                if rotated.is_set():
+                    keys = ring.keys
+                    await asyncio.to_thread(self.write, keys)
+                    if ring.keys == keys:
+                        rotated.clear()
+                    LOG.info("keyring written", extra=_told(self._path, keys))
+                elif (now := await asyncio.to_thread(self._changed)) and now != complained:
+                    complained = now
+                    keys = await asyncio.to_thread(self.read)
+                    _take(ring, keys)
+                    LOG.info("keyring read again", extra=_told(self._path, keys))
+            except KeyringFileError as error:
+                LOG.error("keyring not kept", extra=fields(why=error))  # noqa: TRY400 it says all
+                if rotated.is_set():
+                    await asyncio.sleep(_POLL_SECONDS)
+
+    def _changed(self) -> Stamp | None:
+        """Say what the file looks like, if it is there and not as it was last seen."""
+        try:
+            now = _stamp(self._path.stat())
+        except OSError:
+            return None
+        return None if now == self._seen else now
+
+
+def _take(ring: Ring, keys: Sequence[bytes]) -> None:
+    """Make a ring what the file says, without a moment in which it has no key."""
+    for key in keys:
+        ring.install(key)
+    ring.use(keys[0])
+    for key in ring.keys:
+        if key not in keys:
+            ring.remove(key)
+
+
+def _words(text: str) -> Sequence[str]:
+    """Split a file into keys.
+
+    Raises:
+        ValueError: it begins like JSON, and is no array of strings.
+    """
+    if not text.lstrip().startswith("["):
+        return text.split()
+    try:
+        found = cast("list[object]", json.loads(text))
+    except ValueError:
+        raise ValueError('it is no JSON; write ["key", …], or one key a line') from None
+    if not all(isinstance(word, str) for word in found):
+        raise ValueError('it is no array of strings; write ["key", …], or one key a line')
+    return cast("list[str]", found)
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _told(path: Path, keys: Sequence[bytes]) -> dict[str, dict[str, object]]:
+    return fields(path=str(path), keys=" ".join(key_id(key) for key in keys))
