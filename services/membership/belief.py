@@ -189,6 +189,8 @@ class Belief:
             if not self.leaving:
                 self.refute(claim.incarnation)
             return
+        if suspicion is not None and not suspicion.wants(claim.accuser):
+            return  # heard before, as rumours are
         if not self._admit(claim.accuser, now):
             detail = f"{claim.accuser} accuses too many, now {name}"
             out.append(Dropped(Reason.ACCUSER_LIMIT, detail))

@@ -60,9 +60,13 @@ class Suspicion:
         self.confirmed = 0
         self.warned = 0 if members < _ENOUGH_MEMBERS else len(_WARNINGS)
 
+    def wants(self, accuser: str) -> bool:
+        """Whether this accuser's word would count."""
+        return self.confirmed < self._wanted and accuser not in self._accusers
+
     def confirm(self, accuser: str) -> bool:
         """Count a further accuser; False if it is known or no more are wanted."""
-        if self.confirmed >= self._wanted or accuser in self._accusers:
+        if not self.wants(accuser):
             return False
         self._accusers.add(accuser)
         self.confirmed += 1
