@@ -1,0 +1,66 @@
+"""`shoal graph`: a pipeline as a drawing."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from shoal.cli.controller_option import Target, controller_options, run_async
+
+if TYPE_CHECKING:
+    from shoal.graph import Graph
+
+
+@click.command()
+@click.argument("what", metavar="SPEC|PIPELINE")
+@click.option(
+    "--svg",
+    "svg_path",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    metavar="FILE",
+    help="Write an SVG there (- for stdout) instead of Mermaid to stdout.",
+)
+@controller_options
+def graph(target: Target, what: str, svg_path: Path | None) -> None:
+    r"""Draw the jobs and streams of a specification, or of a pipeline with its states.
+
+    \b
+        shoal graph pipeline.yaml                       Mermaid, for documents
+        shoal graph --svg graph.svg pipeline.yaml
+        shoal graph --svg graph.svg people-counter-4f2a
+
+    A file is read without a controller; anything that is no file is the name of a pipeline.
+    """
+    from shoal.graph import mermaid, svg
+
+    found = _of_file(Path(what)) if _is_file(what) else run_async(_of_pipeline(target, what))
+    if svg_path is None:
+        click.echo(mermaid(found), nl=False)
+    elif str(svg_path) == "-":
+        click.echo(svg(found), nl=False)
+    else:
+        try:
+            svg_path.write_text(svg(found), "utf-8")
+        except OSError as error:
+            raise click.ClickException(f"{svg_path}: {error.strerror}") from None
+
+
+def _is_file(what: str) -> bool:
+    # A file that was mistyped is better missed by its name than looked up as a pipeline.
+    return Path(what).is_file() or what.endswith((".yaml", ".yml"))
+
+
+def _of_file(path: Path) -> "Graph":
+    from shoal.cli.packing import load_all
+    from shoal.graph import graph_of
+
+    (found,) = load_all([path])
+    return graph_of(found.pipeline)
+
+
+async def _of_pipeline(target: Target, name: str) -> "Graph":
+    from shoal.graph import graph_of
+
+    async with target.client() as client:
+        pipeline = await client.get(name)
+    return graph_of(pipeline.spec, pipeline.jobs)
