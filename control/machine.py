@@ -29,7 +29,7 @@ from control.errors import (
     UnknownNodeError,
     UnknownPipelineError,
 )
-from control.lanes import topology
+from control.lanes import Topology, topology
 from control.leases import Leases
 from control.observed import Fenced, Observation
 from control.reconcile import reconcile
@@ -869,8 +869,12 @@ class ControlMachine:
             self._by_member[node.member_name] = node.name
             self._leases.renew(node.name, self._now)
         rows = {row.ref: row for row in loaded.pipelines}
+        topologies: dict[int, Topology] = {}
         for added in loaded.added:
-            pipeline = PipelineRecord.begin(added, topology(added.spec))
+            shared = topologies.get(id(added.spec))  # equal specs are one object
+            if shared is None:
+                shared = topologies[id(added.spec)] = topology(added.spec)
+            pipeline = PipelineRecord.begin(added, shared)
             row = rows.get(added.ref)
             if row is not None:
                 pipeline.state = row.state

@@ -205,6 +205,8 @@ class PipelineRecord:
 
     def kind(self, job: JobRecord) -> Hashable:
         """What decides whether a job finds room: what it asks for, and what its gang does."""
+        if len(self.jobs) == 1:
+            return feasibility(self.pending(job))
         gang = self.topology.gangs[job.ref.job]
         if gang not in self.gang_kinds:
             asked = Counter(

@@ -24,6 +24,7 @@ from control.store.rows import (
 )
 from shoal.model import Artifact, Capacity, JobState, PipelineState, Reason, ReasonCode
 from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.spec import Pipeline
 from shoal.v1 import spec_pb2
 from shoal.view import Event
 from shoal.wire import decode_pipeline_spec, encode_pipeline_spec
@@ -53,7 +54,7 @@ def load(connection: sqlite3.Connection) -> Loaded:
         generation=_one(connection, "SELECT value FROM meta WHERE name = 'generation'"),
         next_sequence=_next(connection, "outbox"),
         next_position=_next(connection, "pipelines"),
-        added=tuple(map(_added, connection.execute(_ADDED))),
+        added=_all_added(connection),
         pipelines=tuple(map(_pipeline, connection.execute(_PIPELINES))),
         jobs=tuple(map(_job, connection.execute("SELECT * FROM jobs"))),
         attempts=tuple(map(_attempt, connection.execute(_ATTEMPTS))),
@@ -322,15 +323,17 @@ def _next(connection: sqlite3.Connection, table: str) -> int:
     return 1 if found is None else int(found[0]) + 1
 
 
-def _added(values: Values) -> PipelineAdded:
-    namespace, pipeline, position, request_id, spec, create_time = values
-    return PipelineAdded(
-        ref=PipelineRef(namespace, pipeline),
-        position=position,
-        request_id=request_id,
-        spec=decode_pipeline_spec(spec_pb2.PipelineSpec.FromString(spec)),
-        create_time=_moment(create_time),
-    )
+def _all_added(connection: sqlite3.Connection) -> tuple[PipelineAdded, ...]:
+    # Most of a long queue asks for the same: equal specs are read once and shared.
+    specs: dict[bytes, Pipeline] = {}
+    found: list[PipelineAdded] = []
+    for namespace, pipeline, position, request_id, data, create_time in connection.execute(_ADDED):
+        spec = specs.get(data)
+        if spec is None:
+            spec = specs[data] = decode_pipeline_spec(spec_pb2.PipelineSpec.FromString(data))
+        ref = PipelineRef(namespace, pipeline)
+        found.append(PipelineAdded(ref, position, request_id, spec, _moment(create_time)))
+    return tuple(found)
 
 
 def _pipeline(values: Values) -> PipelineRow:
