@@ -1,0 +1,10 @@
+"""A small round of what `python -m bench.streams.chaos` does at length."""
+
+from __future__ import annotations
+
+from bench.streams.chaos import chaos
+
+
+async def test_programs_workers_and_links_die_and_nothing_is_lost() -> None:
+    outcome = await chaos(200_000, faults=6, seed=3)
+    assert (outcome.records, outcome.wrong) == (200_000, 0)
