@@ -5,7 +5,6 @@ Sources: MQTT 5.0 (OASIS), section 3.4 (PUBACK) and 3.1.3.2 (will); aiomqtt 2.5 
 
 import asyncio
 import json
-import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,6 +36,9 @@ class BrokerLink:
         client_id: who we are; a second connection with the same id ends the first.
         timeout_seconds: how long the broker may take to answer anything.
         keepalive_seconds: how long the connection may be silent before it is asked.
+
+    Raises:
+        LinkLostError: when the CA file cannot be used.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class BrokerLink:
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._client = _Client(
             self._fail,
+            _tls(address) if address.tls else None,
             hostname=address.host,
             port=address.port,
             username=address.username or None,
@@ -63,7 +66,6 @@ class BrokerLink:
             timeout=timeout_seconds,
             keepalive=keepalive_seconds,
             will=Will(self._state_topic, _presence("offline"), AT_LEAST_ONCE, retain=True),
-            tls_context=_tls(address) if address.tls else None,
         )
         # Our window says how many are on their way; aiomqtt only warns.
         self._client.pending_calls_threshold = 1_000_000
@@ -152,9 +154,10 @@ class BrokerLink:
 class _Client(Client):
     """aiomqtt's client, but a refusal is no acknowledgement, and no connection is left behind."""
 
-    def __init__(self, refused: Callable[[str], None], **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(self, refused: Callable[[str], None], tls: "_Tls | None", **settings: Any) -> None:
+        super().__init__(tls_context=tls, **settings)
         self._refused = refused
+        self._tls = tls
 
     async def __aenter__(self) -> Self:
         disconnected = self._disconnected
@@ -196,12 +199,11 @@ class _Client(Client):
             super()._on_publish(client, userdata, mid, reason_code, properties)
 
     def _abandon(self) -> None:
-        self._client.disconnect()
-        connection = self._client.socket()
-        if isinstance(connection, socket.socket):
-            # Its reader then finds the end and lets go of everything.
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        # paho closes after its DISCONNECT, which may never leave; and when reading raises, as it
+        # does with TLS, aiomqtt goes on being woken by a socket that nobody closes.
+        self._client._sock_close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        if self._tls is not None:
+            self._tls.close_socket()
         if self._disconnected.done() and not self._disconnected.cancelled():
             self._disconnected.exception()  # somebody has looked, so asyncio does not complain
 
@@ -210,5 +212,28 @@ def _presence(state: str) -> bytes:
     return json.dumps({"state": state}).encode()
 
 
-def _tls(address: BrokerAddress) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=address.ca_file or None)
+class _Tls(ssl.SSLContext):
+    """Verifies the broker, and remembers its socket: paho forgets one whose handshake failed."""
+
+    _socket: ssl.SSLSocket | None = None
+
+    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        self._socket = super().wrap_socket(*args, **kwargs)
+        return self._socket
+
+    def close_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _tls(address: BrokerAddress) -> _Tls:
+    context = _Tls(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if address.ca_file:
+            context.load_verify_locations(address.ca_file)
+        else:
+            context.load_default_certs()
+    except OSError as error:
+        raise LinkLostError(f"the CA file {address.ca_file} cannot be used: {error}") from error
+    return context

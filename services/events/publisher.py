@@ -137,9 +137,10 @@ class Publisher:
         self._tasks.create_task(doing)
 
     async def _hold(self) -> None:
-        link = BrokerLink(self._address, self._client_id, timeout_seconds=self._timeout_seconds)
         connected = asyncio.Event()
+        reason = "the connection ended"
         try:
+            link = BrokerLink(self._address, self._client_id, timeout_seconds=self._timeout_seconds)
             async with asyncio.TaskGroup() as tasks:
                 saying = tasks.create_task(self._say_connected(link, connected))
                 try:
@@ -148,8 +149,10 @@ class Publisher:
                     saying.cancel()
         except* LinkLostError as group:
             reason = str(group.exceptions[0])
-        else:
-            reason = "the connection ended"
+        except* Exception as group:
+            # One attempt of many: whatever a broker makes the library do, the next may go well.
+            LOG.exception("connection to the broker failed")
+            reason = repr(group.exceptions[0])
         self._current = None
         if self._down_since is None:
             self._down_since = self._wall()

@@ -59,9 +59,13 @@ class MemoryRows:
 
 
 def publisher(rows: MemoryRows, port: int, user: str = "", password: str = "") -> Publisher:
+    return publisher_at(rows, BrokerAddress("127.0.0.1", port, user, password))
+
+
+def publisher_at(rows: MemoryRows, address: BrokerAddress) -> Publisher:
     return Publisher(
         rows,
-        BrokerAddress("127.0.0.1", port, user, password),
+        address,
         "shoal-test",
         clock=time.monotonic,
         wall=lambda: datetime.now(UTC),
