@@ -273,6 +273,7 @@ class Agent:
             wall=process.wall,
             post=self._worker_driver.post,
             say=self._say,
+            hint=lambda message: self._session_driver.offer(Say(message)),
         )
 
     async def _restore(self, node: Node, facts: Mapping[str, str]) -> None:

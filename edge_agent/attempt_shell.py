@@ -211,25 +211,17 @@ class AttemptShell:
         return Prepared(self._ref, turn)
 
     async def _prepare_environment(self, assignment: Assignment, turn: int) -> WorkerEvent:
-        loop = asyncio.get_running_loop()
-        said: list[asyncio.Task[None]] = []
-
         def progress(text: str) -> None:
-            # Kept, since the loop itself holds tasks only weakly.
-            said.append(loop.create_task(self._say_progress(text)))
+            # Only the latest text is of interest, so one that finds no room is no loss.
+            self._node.hint(Progress(self._ref, (), text))
 
         built = await self._node.environments.get(
             assignment.job.environment, self._folder.work, assignment.bundle_digest, progress
         )
         self._environment = built.path
-        if said:
-            # Or its text would stand beside the running program.
-            await asyncio.wait(said)
-            await self._say_progress("")
+        # Or the text of the build would stand beside the running program.
+        progress("")
         return Prepared(self._ref, turn)
-
-    async def _say_progress(self, text: str) -> None:
-        await self._node.say(Progress(self._ref, (), text))
 
     async def _prepare_files(self, assignment: Assignment, turn: int) -> WorkerEvent:
         for file in assignment.job.files:

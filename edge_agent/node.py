@@ -26,7 +26,7 @@ class Node:
     """The parts that attempts share, and the two ways out: to the machine and to the controller.
 
     `sdk` is the folder with the job library, `environ` the agent's own variables, `wall` seconds
-    since the epoch.
+    since the epoch. `say` waits for room on its way to the controller, `hint` drops what finds none.
     """
 
     attempts: Path
@@ -44,6 +44,7 @@ class Node:
     wall: Callable[[], float]
     post: Callable[[WorkerEvent], Awaitable[None]]
     say: Callable[[FromAgent], Awaitable[None]]
+    hint: Callable[[FromAgent], bool]
 
     def folder(self, ref: AttemptRef) -> AttemptFolder:
         """Where an attempt lives."""
