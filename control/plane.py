@@ -630,7 +630,11 @@ def _update(
 ) -> DesiredUpdate | None:
     if sent is None:
         return DesiredUpdate(revision, snapshot=True, assignments=tuple(wanted.values()))
-    changed = tuple(one for ref, one in wanted.items() if sent.get(ref) != one)
+    changed = tuple(
+        one
+        for ref, one in wanted.items()
+        if (known := sent.get(ref)) is not one and known != one  # most are the same object
+    )
     removed = tuple(ref for ref in sent if ref not in wanted)
     if not changed and not removed:
         return None

@@ -85,13 +85,17 @@ class Watched(Generic[KeyT, ViewT]):
         for watcher in self._watchers:
             watcher.end(error)
 
+    def resumes(self, since_revision: int) -> bool:
+        """Say whether a watch from there on shows changes alone, and no snapshot."""
+        return self._known_from <= since_revision <= self._revision
+
     @contextmanager
     def watch(
         self, since_revision: int, match: Callable[[KeyT], bool]
     ) -> Iterator[AsyncIterator[ViewT | SnapshotEnd]]:
         """Watch everything whose key matches."""
         watcher: _Watcher[KeyT, ViewT] = _Watcher(match, self._pending_max)
-        if self._known_from <= since_revision <= self._revision:
+        if self.resumes(since_revision):
             snapshot = None
             for revision, key in self._changes:
                 view = self._views.get(key)

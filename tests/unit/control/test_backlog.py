@@ -1,0 +1,50 @@
+"""The queue: order, heads, removal."""
+
+from __future__ import annotations
+
+from control.backlog import Backlog
+from control.state import JobRecord
+from shoal.names import JobRef
+from shoal.spec import Job
+
+
+def job(name: str, number: int = 0) -> JobRecord:
+    return JobRecord(JobRef("default", name, "main"), Job("main", ("true",)), 0, number=number)
+
+
+def heads(backlog: Backlog, width: int) -> list[str]:
+    found = sorted(backlog.heads(width), key=lambda one: backlog.ticket(one.ref))
+    return [one.ref.pipeline for one in found]
+
+
+def test_jobs_stand_in_their_order_and_those_that_were_placed_before_go_first() -> None:
+    backlog = Backlog()
+    for one in (job("a"), job("b"), job("c", number=1), job("d", number=2)):
+        backlog.add(one, "kind")
+    assert heads(backlog, 10) == ["c", "d", "a", "b"]
+    assert heads(backlog, 3) == ["c", "d", "a"]
+    assert heads(backlog, 1) == ["c"]
+
+
+def test_each_kind_has_a_queue_of_its_own() -> None:
+    backlog = Backlog()
+    for number in range(6):
+        backlog.add(job(f"p{number}"), number % 2)
+    assert heads(backlog, 2) == ["p0", "p1", "p2", "p3"]
+
+
+def test_what_is_removed_is_gone_and_may_come_back_at_the_end() -> None:
+    backlog = Backlog()
+    first, second = job("a"), job("b")
+    backlog.add(first, "kind")
+    backlog.add(second, "kind")
+    backlog.remove(first.ref)
+    backlog.remove(first.ref)
+    assert first.ref not in backlog
+    assert len(backlog) == 1
+    backlog.add(first, "kind")
+    assert heads(backlog, 10) == ["b", "a"]
+    backlog.remove(first.ref)
+    backlog.remove(second.ref)
+    assert heads(backlog, 10) == []
+    assert len(backlog) == 0
