@@ -1,0 +1,1 @@
+"""Membership over a network that fails."""
