@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 
-from bench.membership import hostile, lag, real, simulated
+from bench.membership import hostile, interop, lag, real, simulated
 from bench.membership.figure import Figure
 
 
@@ -32,6 +32,7 @@ def _parts(*, full: bool) -> dict[str, Callable[[], list[Figure]]]:
     packets, streams = (10_000_000, 100_000) if full else (500_000, 50_000)
     members, crashes = (10_000, 100) if full else (10_000, 10)
     return {
+        "m1": lambda: asyncio.run(_collect(interop.m1())),
         "m3": lambda: _plain(simulated.m3(members, crashes)),
         "m4": lambda: asyncio.run(_collect(real.m4())),
         "m5": lambda: asyncio.run(_collect(real.m5())),
