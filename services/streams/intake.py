@@ -74,14 +74,13 @@ class Intake:
         return self._acknowledged // self.plan.block_count
 
     def begin(self, position: int) -> None:
-        """Let the job begin at `position`, which is known."""
+        """Let the job begin at `position`, or at the end of a last round that was a short one."""
         self._target = position
         if position == 0:
             return
         for lane in self.lanes:
             if self._single and lane.plan.peer_replica in self._visited:
-                lane.begin(position)
-                self._rotation.take_many(position)
+                lane.begin(position, slack=self.plan.block_count - 1)
             else:
                 # How many records of each lane come before depends on which lanes end early, so
                 # ask for all that is kept, and pass over what is not needed.
@@ -101,6 +100,8 @@ class Intake:
         if not self.lanes:
             return self._target or 0
         target = self._target
+        if target and self._single and self.lanes[self._visited[0]].base is None:
+            return self._settle_at(target)
         if target is None:
             if not self._reach_bases():
                 return None
@@ -255,6 +256,15 @@ class Intake:
                 return False
             rotation.take()
         return True
+
+    def _settle_at(self, target: int) -> int | None:
+        """Begin at a known round on a single lane; whether its last one was short may not be known."""
+        lane = self.lanes[self._visited[0]]
+        if self.plan.block_count > 1 and lane.total is None and not lane.known:
+            return None
+        if self._rotation.position == 0:
+            self._rotation.take_many(min(target, lane.taken))
+        return self._rotation.position
 
     def _pass(self) -> None:
         for lane in self.lanes:

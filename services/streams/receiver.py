@@ -97,6 +97,7 @@ class ReceiveLane:
         self._credit_bytes = credit_bytes
         self._backoff = backoff
         self._chance = chance
+        self._slack = 0
         self._want_kept = False
         self._finished = False
         self._dial: int | None = None
@@ -130,9 +131,10 @@ class ReceiveLane:
             self._consumed_bytes - self._acknowledged_bytes >= self._credit_bytes // 4
         )
 
-    def begin(self, first: int) -> None:
-        """Want records from `first` on."""
+    def begin(self, first: int, *, slack: int = 0) -> None:
+        """Want records from `first` on; the lane may have ended up to `slack` records before."""
         self.taken = self.expected = self.consumed = first
+        self._slack = slack
 
     def begin_kept(self) -> None:
         """Want everything that the producer still keeps."""
@@ -240,7 +242,7 @@ class ReceiveLane:
             LaneError: Some records did not come.
             NotRepeatedError: There were more records before.
         """
-        received = max(self.taken, self.expected if self.known else 0)
+        received = self.expected if self.known else self.taken - self._slack
         if total < received:
             raise NotRepeatedError(
                 f"lane {self.plan.id} ended after {total} records, and {received} were received "
@@ -248,6 +250,8 @@ class ReceiveLane:
             )
         if self.known and total > self.expected:
             raise LaneError(f"the lane ended after {total} records, {self.expected} came")
+        if total < self.taken:
+            self.taken = self.expected = self.consumed = total
         self.total = total
 
     def pass_to(self, sequence: int) -> None:

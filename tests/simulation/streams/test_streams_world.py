@@ -49,7 +49,7 @@ LONG = Shape(
 )
 DIAMOND = Shape(
     (
-        JobShape("source", records=240),
+        JobShape("source", records=241),
         JobShape("left", resume=True),
         JobShape("right"),
         JobShape("join", resume=True),
@@ -64,6 +64,10 @@ DIAMOND = Shape(
         Edge("join", "out", "sink", "in"),
         Edge("join", "out", "other", "in"),
     ),
+)
+SHORT_ROUNDS = Shape(
+    (JobShape("source", records=100), JobShape("map", resume=True), JobShape("sink")),
+    (Edge("source", "out", "map", "in", block_count=7), Edge("map", "out", "sink", "in")),
 )
 REPLICAS = Shape(
     (
@@ -94,6 +98,7 @@ SHAPES = {
     "stateful": STATEFUL,
     "long": LONG,
     "diamond": DIAMOND,
+    "short rounds": SHORT_ROUNDS,
     "replicas": REPLICAS,
     "broadcast": BROADCAST,
 }

@@ -341,8 +341,9 @@ class Node:
                 program.started.add(port)
                 program.positions[port] = block.first
                 edge = next(edge for edge in program.inputs if edge.into == port)
-                assert block.first % edge.block_count == 0
-                program.first_round = block.first // edge.block_count
+                feed = self.world.ins[self.job.name, self.replica, port]
+                assert block.first % edge.block_count == 0 or block.first == len(feed)
+                program.first_round = -(-block.first // edge.block_count)
             elif block.kind is Kind.END:
                 feed = self.world.ins[self.job.name, self.replica, port]
                 assert block.first == len(feed) == program.positions[port], "the end came early"

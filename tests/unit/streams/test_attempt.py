@@ -551,6 +551,8 @@ def test_a_resuming_replacement_begins_where_the_last_of_its_consumers_is() -> N
     assert list(bench.last) == [], "the other consumer has not said what it wants"
     bench.post(CallOpened(2, "a.out/c.in", 1, 7, 25, 1 << 20))
     assert bench.only(Dial).want == 75
+    bench.post(DialAccepted(IN, 1, 3, 75))
+    bench.post(DialBlock(IN, 1, data([b"a"], 75)))
     starts = [effect for effect in bench.last if isinstance(effect, WritePort)]
     assert [int.from_bytes(one.parts[0][8:16], "little") for one in starts] == [25, 75]
     accepts = {one.call: one.first for one in bench.last if isinstance(one, AcceptCall)}
@@ -629,3 +631,36 @@ def test_what_comes_after_the_end_of_an_attempt_is_off_the_table() -> None:
     bench.post(Detached())
     with pytest.raises(ValueError, match="cannot go from gone to gone"):
         bench.post(Detached())
+
+
+@pytest.mark.parametrize("total", [10, 11, 12])
+def test_a_last_round_that_was_short_does_not_look_like_a_loss(total: int) -> None:
+    bench = Bench(middle(replacement=True, block_count=3))
+    bench.post(Attached())
+    bench.post(opened(1, want=4))
+    bench.post(CallOpened(2, "a.out/c.in", 1, 7, 4, 1 << 20))
+    assert bench.only(Dial).want == 12
+    bench.post(DialAccepted(IN, 1, 3, 12))
+    assert bench.none(WritePort), "whether round 3 was a whole one is not known yet"
+    bench.post(DialEnded(IN, 1, total))
+    assert bench.machine.failure is None
+    firsts = {
+        one.port: int.from_bytes(one.parts[0][8:16], "little")
+        for one in bench.last
+        if isinstance(one, WritePort)
+    }
+    assert firsts == {"out": 4, "in": total}
+    bench.post(PortWritten("in", output=False))
+    assert bench.only(WritePort).parts[0] == encode(Block(Kind.END, total))
+    bench.post(wrote(Block(Kind.END, 4)))
+    assert {one.total for one in bench.last if isinstance(one, SendEnd)} == {4}
+
+
+def test_a_whole_round_that_is_missing_is_a_loss() -> None:
+    bench = Bench(middle(replacement=True, block_count=3))
+    bench.post(Attached())
+    bench.post(opened(1, want=4))
+    bench.post(CallOpened(2, "a.out/c.in", 1, 7, 4, 1 << 20))
+    bench.post(DialAccepted(IN, 1, 3, 12))
+    bench.post(DialEnded(IN, 1, 9))
+    assert "ended after 9 records" in bench.failure().message
