@@ -153,6 +153,7 @@ def test_whatever_dies_everything_arrives(name: str, seed: int) -> None:
                 world.at(when, partial(world.zombie, chance.choice(keys)))
             case _:
                 world.at(when, lambda: world.cut(0.5))
+    world.late_kills = chance.randint(0, 4)
     if chance.random() < 0.3:
         world.at(chance.uniform(0.0, 0.5), lambda: world.isolate(0.3))
     try:

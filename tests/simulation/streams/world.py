@@ -411,6 +411,11 @@ class Node:
     def end_program(self) -> None:
         program = self.program
         program.finished = True
+        world = self.world
+        if world.late_kills and world.random.random() < 0.5:
+            world.late_kills -= 1
+            key = (self.job.name, self.replica)
+            world.at(world.now + world.random.uniform(0.0, 0.01), lambda: world.kill(key))
         self.send_pending()
         for port in program.ports:
             if self.world.random.random() < 0.5:
@@ -466,6 +471,8 @@ class World:
         self._numbers = itertools.count(1)
         self._calls: list[Call] = []
         self.cut_until = 0.0
+        self.late_kills = 0
+        """How many attempts are still to be killed soon after their programs have ended."""
 
     # ---- time -----------------------------------------------------------------------------------
 
