@@ -14,7 +14,7 @@ jobs:
   numbers:
     run: python numbers_source.py
     resources: {{cpus: 0.25}}
-    variables: {{COUNT: "30"}}
+    variables: {{COUNT: "30", PAUSE: "0.1"}}
     outputs: [numbers]
 
   square:
@@ -32,9 +32,10 @@ jobs:
 """
 
 _SOURCE = '''\
-"""Counts from 1 to COUNT."""
+"""Counts from 1 to COUNT, with PAUSE seconds after each number, as a sensor would."""
 
 import os
+import time
 
 from shoal import job
 
@@ -44,6 +45,7 @@ def numbers():
     """Yield what is to be worked on; each yield is a record of the output "numbers"."""
     for number in range(1, int(os.environ.get("COUNT", "30")) + 1):
         yield number
+        time.sleep(float(os.environ.get("PAUSE", "0")))
 '''
 
 _SQUARE = '''\

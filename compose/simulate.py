@@ -1,0 +1,238 @@
+"""`shoal simulate`: a pipeline on a private cluster, with faults where they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from compose.child import ChildEndedError
+from compose.local_cluster import LocalCluster, LocalClusterConfig
+from compose.simulate_fault import Fault, FaultError, check_boards, check_fault, parse_fault
+from compose.simulate_injector import Injector
+from compose.simulate_output import OutputFolder, OutputTakenError
+from services.runtime.log import setup
+from services.runtime.process import StartRefusedError, run
+from shoal import spec
+from shoal.cli.display import Display, display_for
+from shoal.cli.log_printer import standard_printer
+from shoal.cli.outcome import exit_status, show_outcome
+from shoal.cli.packing import Prepared, load_all, packed_file
+from shoal.cli.tables import console
+from shoal.client import Client
+from shoal.errors import ShoalError
+from shoal.specfile.load import SpecFile
+from shoal.view import PipelineView
+
+_LEASE_SECONDS = 4.0
+_LAST_LOGS_SECONDS = 20.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Simulation:
+    """What to run, on how many boards, what goes wrong, and where the files go."""
+
+    prepared: Prepared
+    agents: int
+    faults: tuple[Fault, ...]
+    output: OutputFolder
+    state: Path
+    logs: bool
+
+
+def _fault(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> object:
+    try:
+        return tuple(parse_fault(sentence) for sentence in value)
+    except FaultError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command("simulate", short_help="Run a pipeline on a private cluster, with faults.")
+@click.argument("spec_path", metavar="SPEC", type=click.Path(path_type=Path))
+@click.option(
+    "--agents", default=3, show_default=True, type=click.IntRange(1, 64), help="How many boards."
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    callback=_fault,
+    metavar="FAULT",
+    help="What goes wrong: 'kill JOB@3s', 'kill-agent JOB@100 records', 'stop JOB@2s+1s'.",
+)
+@click.option(
+    "--out",
+    "-o",
+    default="simulated",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the files of each job; one of an earlier simulation is replaced.",
+)
+@click.option(
+    "--logs/--no-logs",
+    "logs",
+    default=None,
+    help="Show what jobs print.  [default: if there is just one job]",
+)
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the cluster's own files here.  [default: a temporary folder]",
+)
+def simulate(
+    spec_path: Path,
+    agents: int,
+    faults: tuple[Fault, ...],
+    out: Path,
+    logs: bool | None,  # noqa: FBT001  # click passes it by name
+    state: Path | None,
+) -> None:
+    """Run a specification on this machine, on a cluster of its own that ends with the pipeline.
+
+    \b
+        shoal simulate pipeline.yaml
+        shoal simulate --fault 'kill detector@3s' --agents 4 pipeline.yaml
+        shoal simulate --fault 'stop camera@200 records+1s' pipeline.yaml
+
+    Every board is a set of processes, and jobs run, stream and fail over as on a real mesh. Labels,
+    memory and devices that jobs ask for are taken to be there. What each job printed and archived is
+    in OUT/JOB afterwards: results/, stdout, stderr.
+
+    \b
+        kill JOB@WHEN           the board that runs JOB loses its power, and stays away
+        kill-agent JOB@WHEN     its agent is killed and comes back; jobs and streams go on
+        stop JOB@WHEN+LONG      its streams stand still for LONG, as on a dead link
+        WHEN                    3s: after the submission; 100 records: once JOB has sent or taken them
+
+    JOB is a job of the specification or one of its replicas, such as detector-1. The exit status is
+    that of `shoal run`; Ctrl-C ends everything.
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
+    setup("simulate", level="WARNING")
+    (spec_file,) = load_all([spec_path])
+    try:
+        for fault in faults:
+            check_fault(fault, spec_file.pipeline)
+        check_boards(faults, agents)
+    except FaultError as error:
+        raise click.UsageError(str(error)) from None
+    output = OutputFolder(out.absolute())
+    with contextlib.ExitStack() as stack:
+        prepared = stack.enter_context(packed_file(without_output(spec_file, output.path)))
+        try:
+            output.clear()
+        except OutputTakenError as error:
+            raise click.ClickException(str(error)) from None
+        folder = state or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="shoal-simulate-"))
+        )
+        simulation = Simulation(
+            prepared=dataclasses.replace(prepared, pipeline=anywhere(prepared.pipeline)),
+            agents=agents,
+            faults=faults,
+            output=output,
+            state=folder.absolute(),
+            logs=len(jobs_of(prepared.pipeline)) == 1 if logs is None else logs,
+        )
+        code = run(lambda: _simulate(simulation))
+    sys.exit(code)
+
+
+def without_output(spec_file: SpecFile, output: Path) -> SpecFile:
+    """Leave the files of simulations out of the bundle, when they lie in its folder."""
+    folder = spec_file.bundle
+    if folder is None or not output.resolve().is_relative_to(folder.path.resolve()):
+        return spec_file
+    inside = output.resolve().relative_to(folder.path.resolve()).as_posix()
+    exclude = (*folder.exclude, f"/{inside}/")
+    return dataclasses.replace(spec_file, bundle=dataclasses.replace(folder, exclude=exclude))
+
+
+def anywhere(pipeline: spec.Pipeline) -> spec.Pipeline:
+    """Return the pipeline without what only real boards have: labels, memory, devices."""
+    return dataclasses.replace(
+        pipeline,
+        jobs=tuple(
+            dataclasses.replace(
+                job,
+                place=dataclasses.replace(job.place, require={}),
+                resources=spec.Resources(job.resources.cpus),
+            )
+            for job in pipeline.jobs
+        ),
+    )
+
+
+def jobs_of(pipeline: spec.Pipeline) -> tuple[spec.Job, ...]:
+    """Return every job as often as it has replicas."""
+    return tuple(job for job in pipeline.jobs for _ in range(job.replicas))
+
+
+async def _simulate(simulation: Simulation) -> int:
+    pipeline = simulation.prepared.pipeline
+    config = LocalClusterConfig(
+        state=simulation.state,
+        agents=simulation.agents,
+        mqtt="none",
+        # One board could run everything: what is left after a fault always has room.
+        cpus=max(1.0, sum(job.resources.cpus for job in jobs_of(pipeline))),
+        lease_seconds=_LEASE_SECONDS,
+    )
+    word = "board" if simulation.agents == 1 else "boards"
+    click.echo(f"starting {simulation.agents} {word} for {pipeline.name}", err=True)
+    try:
+        async with LocalCluster(config) as cluster, Client(cluster.controller_address) as client:
+            return await _run(simulation, cluster, client)
+    except ChildEndedError as error:
+        raise StartRefusedError(str(error)) from error
+    except ShoalError as error:
+        click.echo(f"Error: {error.message}", err=True)
+        return 1
+
+
+async def _run(simulation: Simulation, cluster: LocalCluster, client: Client) -> int:
+    if simulation.prepared.packed is not None:
+        await client.ensure_bundle(simulation.prepared.packed)
+    submitted = (await client.submit(simulation.prepared.pipeline)).pipeline
+    with display_for(console(stderr=True), live=not simulation.logs) as display:
+        injector = Injector(cluster, client, display.say)
+        async with asyncio.TaskGroup() as group:
+            injecting = group.create_task(injector.run(simulation.faults, submitted.id))
+            printing = group.create_task(_print(client, submitted, shown=simulation.logs))
+            ended = await _watch(client, submitted, display)
+            injecting.cancel()
+            await asyncio.wait({printing}, timeout=_LAST_LOGS_SECONDS)
+            printing.cancel()
+    await simulation.output.fill(client, ended)
+    await show_outcome(client, ended, logs_shown=simulation.logs)
+    for fault in injector.waiting:
+        click.echo(f"{fault.sentence!r} never happened: the pipeline ended before", err=True)
+    click.echo(f"files: {simulation.output.path}", err=True)
+    return exit_status(ended)
+
+
+async def _watch(client: Client, pipeline: PipelineView, display: Display) -> PipelineView:
+    display.show(pipeline)
+    async with contextlib.aclosing(client.watch(pipeline.id)) as changes:
+        async for change in changes:
+            if isinstance(change, PipelineView):
+                display.show(change)
+                if change.state.terminal:
+                    return change
+    raise ShoalError("WATCH_ENDED", f"the watch of {pipeline.id} ended early; try again")
+
+
+async def _print(client: Client, pipeline: PipelineView, *, shown: bool) -> None:
+    if not shown:
+        return
+    printer = standard_printer(prefixed=len(pipeline.jobs) > 1)
+    try:
+        async with contextlib.aclosing(client.logs(pipeline.name, follow=True)) as chunks:
+            async for chunk in chunks:
+                printer.write(chunk)
+    finally:
+        printer.close()

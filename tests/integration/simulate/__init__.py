@@ -1,0 +1,1 @@
+"""Whole simulations as a user starts them."""

@@ -1,0 +1,181 @@
+"""`shoal simulate` from its first line to its exit status, faults included."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.kit.until import until
+
+_DEADLINE = 200.0
+_SHOAL = (sys.executable, "-m", "shoal.cli")
+
+# Half of the records, then a wait until every fault has happened.
+_GATED = """
+    name: gated
+    bundle: .
+    jobs:
+      numbers:
+        run: python count.py
+        variables: {{GATE: "{gate}"}}
+        outputs: [numbers]
+      double:
+        run: python double.py
+        recovery: resume
+        inputs: {{numbers: numbers.numbers}}
+        outputs: [doubles]
+      table:
+        run: python table.py
+        inputs: {{doubles: double.doubles}}
+"""
+_FILES = {
+    "count.py": (
+        "import os\n"
+        "from shoal import job\n"
+        "@job.source\n"
+        "def numbers():\n"
+        "    for k in range(100):\n"
+        "        if k == 50 and not os.path.exists(os.environ['GATE'] + '.open'):\n"
+        "            open(os.environ['GATE']).read()\n"
+        "        yield k\n"
+    ),
+    "double.py": "from shoal import job\n@job.main\ndef double(numbers):\n    return 2 * numbers\n",
+    "table.py": (
+        "from shoal import job\n"
+        "@job.stream\n"
+        "def table():\n"
+        "    with open('results/table', 'w') as file:\n"
+        "        for number in job.inputs['doubles']:\n"
+        "            file.write('%d\\n' % number)\n"
+        "    print('written')\n"
+    ),
+}
+
+
+async def test_faults_happen_and_the_result_is_as_if_they_had_not(tmp_path: Path) -> None:
+    """Case F2: the same spec, one folder a job, and it ends by itself."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    for name, text in _FILES.items():
+        (bundle / name).write_text(text)
+    (bundle / "pipeline.yaml").write_text(_GATED.format(gate=gate))
+    faults = (
+        ("kill double@50 records", "pulling the plug of node-"),
+        ("kill-agent table@20 records", "killing the agent of node-"),
+        ("stop numbers@0s+200ms", "stand still for 0.2 s"),
+    )
+    words = [word for fault, _ in faults for word in ("--fault", fault)]
+    process = await _start(bundle, "simulate", "--agents", "4", *words, "pipeline.yaml")
+    said: list[str] = []
+    reading = asyncio.create_task(_read(process, said))
+    await until(
+        lambda: (
+            all(any(words in line for line in said) for _, words in faults)
+            and any("go on" in line for line in said)
+        ),
+        60,
+        "all three faults have happened",
+    )
+    await until(lambda: any("double: running" in line and "attempt 2" in line for line in said), 60)
+    (tmp_path / "gate.open").touch()
+    os.close(os.open(gate, os.O_RDWR | os.O_NONBLOCK))
+    assert await asyncio.wait_for(process.wait(), _DEADLINE) == 0, "".join(said)
+    await reading
+    out = bundle / "simulated"
+    assert (out / "table" / "results" / "table").read_text() == "".join(
+        f"{2 * k}\n" for k in range(100)
+    )
+    assert (out / "table" / "stdout").read_text() == "written\n"
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"numbers", "double", "table"}
+
+
+async def test_a_new_pipeline_is_simulated_as_it_is_and_once_more(tmp_path: Path) -> None:
+    """Case F1: the scaffold runs; the files of the first simulation are replaced by the second's."""
+    assert (await _ended(tmp_path, "new", "hello"))[0] == 0
+    folder = tmp_path / "hello"
+    for _ in range(2):
+        status, said = await _ended(folder, "simulate", "--agents", "1", "pipeline.yaml")
+        assert status == 0, said
+        table = (folder / "simulated" / "table" / "results" / "squares.csv").read_text()
+        assert table.splitlines()[-1] == "30,900"
+        assert (folder / "simulated" / "table" / "stdout").read_text() == "30 rows\n"
+
+
+async def test_a_failure_is_the_exit_status_and_a_fault_that_came_too_late_is_told(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "p.yaml").write_text(
+        "{name: p, jobs: {bad: {run: sh -c 'echo here; echo broken >&2; exit 3',"
+        " place: {require: {role: camera}}, resources: {devices: [video]}}}}"
+    )
+    status, said = await _ended(
+        tmp_path, "simulate", "--agents", "2", "--fault", "kill bad@1h", "-o", "out", "p.yaml"
+    )
+    assert status == 1, said
+    assert "EXIT 3" in said
+    assert "'kill bad@1h' never happened" in said
+    assert (tmp_path / "out" / "bad" / "stdout").read_text() == "here\n"
+    assert (tmp_path / "out" / "bad" / "stderr").read_text() == "broken\n"
+
+
+async def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
+    """Nothing of the cluster is left, jobs included."""
+    (tmp_path / "p.yaml").write_text(
+        "{name: p, jobs: {endless: {run: sh -c 'echo begun; exec sleep 600'}}}"
+    )
+    state = tmp_path / "state"
+    process = await _start(
+        tmp_path, "simulate", "--agents", "1", "--state", str(state), "--logs", "p.yaml"
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(_DEADLINE):
+        assert await process.stdout.readline() == b"begun\n"
+    process.send_signal(signal.SIGINT)
+    said: list[str] = []
+    await _read(process, said)
+    assert await asyncio.wait_for(process.wait(), _DEADLINE) == 130, "".join(said)
+    await until(lambda: not _processes_of(state), what="every process of the cluster has ended")
+
+
+async def _start(folder: Path, *words: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *_SHOAL,
+        *words,
+        cwd=folder,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def _ended(folder: Path, *words: str) -> tuple[int, str]:
+    process = await _start(folder, *words)
+    async with asyncio.timeout(_DEADLINE):
+        stdout, stderr = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, (stdout + stderr).decode()
+
+
+async def _read(process: asyncio.subprocess.Process, said: list[str]) -> None:
+    assert process.stderr is not None
+    while line := await process.stderr.readline():
+        said.append(line.decode())
+
+
+def _processes_of(state: Path) -> Sequence[str]:
+    """Whoever names the cluster's folder in its arguments or its environment."""
+    found: list[str] = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        try:
+            known = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(state) in known:
+            found.append(entry.name)
+    return found

@@ -1,0 +1,1 @@
+"""Faults of simulations, and the folders that they leave."""
