@@ -313,8 +313,10 @@ class AttemptMachine:
             yield from self._answer(lane)
         if self._stage is not Stage.FLOWING:
             return
-        for name, intake in self._intakes.items():
-            yield from intake.start(positions[name], recovery, self._epoch, now)
+        for intake in self._intakes.values():
+            # Always a whole round, also after a last one that was short: then the end is all there is.
+            position = self._start * intake.plan.block_count
+            yield from intake.start(position, recovery, self._epoch, now)
         if self._concluded:
             yield from self._conclude(now, succeeded=True)
 
