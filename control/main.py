@@ -11,8 +11,8 @@ from typing import Final
 import click
 
 from services.runtime import log
-from services.runtime.keyring_file import parse_key
 from services.runtime.process import run
+from shoal.gossip_key import parse_key
 
 _DEFAULT_STATE: Final = "~/.local/state/shoal/controller"
 

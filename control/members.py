@@ -86,11 +86,13 @@ class GossipMembers:
     def watch(self, since_revision: int) -> Iterator[AsyncIterator[MemberShown | SnapshotEnd]]:
         """Watch all members: snapshot, SnapshotEnd, changes.
 
-        A `since_revision` that is still known leaves the snapshot and its mark out. The iterator
-        raises WatcherTooSlowError.
+        A `since_revision` that is still known leaves the snapshot and its mark out. Within a
+        snapshot revisions are 0: who is cut off there, begins again. The iterator raises
+        WatcherTooSlowError.
         """
+        whole = not self._watched.resumes(since_revision)
         with self._watched.watch(since_revision, lambda _: True) as changes:
-            yield changes
+            yield _unresumable(changes) if whole else changes
 
     async def tell(self, plane: ControlPlane) -> None:
         """Tell watchers and the control plane of every member, now and as it changes."""
@@ -152,6 +154,19 @@ class GossipMembers:
             tags=_tags(member),
             state_time=self._wall() - timedelta(seconds=age),
         )
+
+
+async def _unresumable(
+    changes: AsyncIterator[MemberShown | SnapshotEnd],
+) -> AsyncIterator[MemberShown | SnapshotEnd]:
+    """Take the revisions off a snapshot."""
+    within = True
+    async for change in changes:
+        if isinstance(change, SnapshotEnd):
+            within = False
+            yield change
+        else:
+            yield replace(change, revision=0) if within else change
 
 
 def _tags(member: Member) -> Mapping[str, str]:

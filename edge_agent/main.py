@@ -19,8 +19,8 @@ import click
 from edge_agent import fingerprint
 from edge_agent.config import AgentConfig, ConfigError, parse_labels, parse_size
 from services.runtime import log
-from services.runtime.keyring_file import parse_key
 from services.runtime.process import ExitCode, run
+from shoal.gossip_key import parse_key
 from shoal.model import Capacity
 
 _DEFAULT_STATE: Final = "~/.local/state/shoal/agent"

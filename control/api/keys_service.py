@@ -4,9 +4,9 @@
 import base64
 import binascii
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -14,13 +14,15 @@ import grpc.aio
 from control.refusal import invalid, refusing
 from services.membership.gossip import Gossip
 from services.membership.serf.shell import KeyReport
-from services.runtime.keyring_file import KEY_BYTES, key_id
 from services.runtime.log import fields
 from services.runtime.rpc import rpc_error
+from shoal.gossip_key import KEY_BYTES, key_id
 from shoal.v1 import keys_service_pb2 as v1
 from shoal.v1 import keys_service_pb2_grpc as v1_grpc
 
 LOG = logging.getLogger(__name__)
+
+_TRIES: Final = 3
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -38,10 +40,13 @@ class KeysService(v1_grpc.KeysServiceServicer):
     async def ListKeys(self, request: v1.ListKeysRequest, context: Context) -> v1.ListKeysResponse:
         """Ask every member for its keys."""
         with refusing(), _asking():
-            report = await self._encrypted().serf.list_keys()
+            report = await _insisting(self._encrypted().serf.list_keys)
             holders = [
-                v1.KeyHolders(id=_id_of(key), installed=count, primary=report.primaries.get(key, 0))
-                for key, count in report.keys.items()
+                v1.KeyHolders(
+                    id=key_id(key), installed=count, primary=report.primaries.get(word, 0)
+                )
+                for word, count in report.keys.items()
+                if (key := _decoded(word))
             ]
             holders.sort(key=lambda key: (-key.primary, -key.installed, key.id))
             return v1.ListKeysResponse(keys=holders, report=_report(report))
@@ -58,7 +63,7 @@ class KeysService(v1_grpc.KeysServiceServicer):
                     f"the key has {len(request.key)} bytes and needs 16, 24 or 32; "
                     "make one with: shoal keys generate",
                 )
-            report = await gossip.serf.install_key(request.key)
+            report = await _insisting(lambda: gossip.serf.install_key(request.key))
             _log("install", request.key, report)
             return v1.InstallKeyResponse(id=key_id(request.key), report=_report(report))
 
@@ -66,8 +71,8 @@ class KeysService(v1_grpc.KeysServiceServicer):
         """Have every member seal with a key."""
         with refusing(), _asking():
             gossip = self._encrypted()
-            key = _known(gossip, request.id)
-            report = await gossip.serf.use_key(key)
+            key = await _find(gossip, request.id)
+            report = await _insisting(lambda: gossip.serf.use_key(key))
             _log("use", key, report)
             return v1.UseKeyResponse(report=_report(report))
 
@@ -77,14 +82,14 @@ class KeysService(v1_grpc.KeysServiceServicer):
         """Have every member drop a key."""
         with refusing(), _asking():
             gossip = self._encrypted()
-            key = _known(gossip, request.id)
+            key = await _find(gossip, request.id)
             if key == gossip.keyring.primary:
                 raise rpc_error(
                     grpc.StatusCode.FAILED_PRECONDITION,
                     "KEY_IN_USE",
                     f"the key {request.id} seals gossip; first let another: shoal keys use ID",
                 )
-            report = await gossip.serf.remove_key(key)
+            report = await _insisting(lambda: gossip.serf.remove_key(key))
             _log("remove", key, report)
             return v1.RemoveKeyResponse(report=_report(report))
 
@@ -121,29 +126,49 @@ def _asking() -> Iterator[None]:
         ) from error
 
 
-def _known(gossip: Gossip, identity: str) -> bytes:
-    """Find a key of the controller's own ring by the beginning of its name.
+async def _insisting(ask: Callable[[], Awaitable[KeyReport]]) -> KeyReport:
+    """Ask again where answers are missing: a query is a few packets, and all of them may be lost.
+
+    Each of the four questions may be asked again without harm.
+    """
+    report = await ask()
+    for _ in range(_TRIES - 1):
+        if report.failed or report.answered >= report.members:
+            break
+        report = await ask()
+    return report
+
+
+async def _find(gossip: Gossip, identity: str) -> bytes:
+    """Find a key by the beginning of its name: in the controller's ring, else at any member.
 
     Raises:
         RpcError: there is none, or several.
     """
-    keys = [key for key in gossip.keyring.keys if identity and key_id(key).startswith(identity)]
+    keys = _called(gossip.keyring.keys, identity)
+    if not keys:  # the controller may have dropped it already, and another member not
+        encoded = (await gossip.serf.list_keys()).keys
+        keys = _called([key for word in encoded if (key := _decoded(word))], identity)
     if len(keys) == 1:
         return keys[0]
     have = ", ".join(key_id(key) for key in gossip.keyring.keys)
     raise rpc_error(
         grpc.StatusCode.NOT_FOUND,
         "UNKNOWN_KEY",
-        f"{len(keys) or 'no'} keys of the controller are called {identity!r}; it has {have}",
+        f"{len(keys) or 'no'} keys are called {identity!r}; the controller has {have}",
     )
 
 
-def _id_of(encoded: str) -> str:
-    """Name a key that a member told; what is no base64 is named by its text."""
+def _called(keys: Iterable[bytes], identity: str) -> Sequence[bytes]:
+    return [key for key in keys if identity and key_id(key).startswith(identity)]
+
+
+def _decoded(encoded: str) -> bytes:
+    """Read a key that a member told; empty if it is none."""
     try:
-        return key_id(base64.b64decode(encoded, validate=True))
+        return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        return key_id(encoded.encode())
+        return b""
 
 
 def _report(report: KeyReport) -> v1.KeysReport:

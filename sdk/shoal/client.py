@@ -7,6 +7,7 @@ async with Client("127.0.0.1:7470") as client:
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -21,9 +22,11 @@ from shoal.bundle import PackedBundle
 from shoal.connection import Connection, Pause, decoded
 from shoal.download import download
 from shoal.errors import ShoalError, TooLateError
-from shoal.model import Artifact, PipelineState
+from shoal.model import Artifact, MemberState, PipelineState
 from shoal.submitter import Submitter
 from shoal.v1 import (
+    keys_service_pb2,
+    keys_service_pb2_grpc,
     nodes_service_pb2,
     nodes_service_pb2_grpc,
     pipelines_service_pb2,
@@ -31,6 +34,7 @@ from shoal.v1 import (
 )
 
 _CHUNK_BYTES = 1024 * 1024
+_KEYS_SECONDS = 120.0  # every member is waited for, and asked again where it is silent
 _SLOWEST_UPLOAD_BYTES_PER_SECOND = 50_000
 
 
@@ -102,6 +106,7 @@ class Client:
             submitter,
             pipelines_service_pb2_grpc.PipelinesServiceStub(connection.channel),
             nodes_service_pb2_grpc.NodesServiceStub(connection.channel),
+            keys_service_pb2_grpc.KeysServiceStub(connection.channel),
             self._group.create_task(submitter.run()),
         )
         return self
@@ -476,6 +481,101 @@ class Client:
         )
         return tuple(decoded(wire.decode_member, member) for member in answer.members)
 
+    async def watch_members(self) -> AsyncGenerator[view.MemberView | SnapshotEnd, None]:
+        """Show all members as they are, dead and left ones too, and then as they change.
+
+        One that was forgotten, be it during a cut, comes with the state UNKNOWN; see `watch`.
+
+        Raises:
+            ShoalError: the controller stayed away for too long.
+        """
+        held = self._held
+        revision = 0
+        known: dict[str, view.MemberView] = {}
+        shown: set[str] = set()
+
+        def request() -> nodes_service_pb2.WatchMembersRequest:
+            shown.clear()  # a snapshot, if there is one, begins now
+            return nodes_service_pb2.WatchMembersRequest(since_revision=revision)
+
+        stream = held.connection.stream(held.nodes.WatchMembers, request, endless=True)
+        async with contextlib.aclosing(stream) as responses:
+            async for response in responses:
+                match response.WhichOneof("change"):
+                    case "member":
+                        member = decoded(wire.decode_member, response.member)
+                        shown.add(member.name)
+                        if member.state is MemberState.UNKNOWN:
+                            known.pop(member.name, None)
+                        else:
+                            known[member.name] = member
+                        yield member
+                    case "snapshot_end":
+                        for name in sorted(known.keys() - shown):
+                            yield dataclasses.replace(known.pop(name), state=MemberState.UNKNOWN)
+                        yield SnapshotEnd(response.revision)
+                    case _:
+                        pass  # something that a newer controller says
+                revision = max(revision, response.revision)
+
+    # ---- keys of gossip -------------------------------------------------------------------------
+
+    async def gossip_keys(self) -> view.KeysReport:
+        """Ask every member for its keys.
+
+        Raises:
+            ShoalError: gossip is not encrypted.
+        """
+        held = self._held
+        answer: keys_service_pb2.ListKeysResponse = await held.connection.call(
+            held.keys.ListKeys,
+            keys_service_pb2.ListKeysRequest(),
+            deadline_seconds=_KEYS_SECONDS,
+        )
+        return wire.decode_keys_report(answer.report, answer.keys)
+
+    async def install_gossip_key(self, key: bytes) -> view.KeysReport:
+        """Have every member install a key that opens, but does not seal yet.
+
+        Raises:
+            ShoalError: gossip is not encrypted, or the key has a wrong length.
+        """
+        held = self._held
+        answer: keys_service_pb2.InstallKeyResponse = await held.connection.call(
+            held.keys.InstallKey,
+            keys_service_pb2.InstallKeyRequest(key=key),
+            deadline_seconds=_KEYS_SECONDS,
+        )
+        return wire.decode_keys_report(answer.report)
+
+    async def use_gossip_key(self, identity: str) -> view.KeysReport:
+        """Have every member seal with an installed key, named by the digits of its name.
+
+        Raises:
+            ShoalError: gossip is not encrypted, or the controller has no such key.
+        """
+        held = self._held
+        answer: keys_service_pb2.UseKeyResponse = await held.connection.call(
+            held.keys.UseKey,
+            keys_service_pb2.UseKeyRequest(id=identity),
+            deadline_seconds=_KEYS_SECONDS,
+        )
+        return wire.decode_keys_report(answer.report)
+
+    async def remove_gossip_key(self, identity: str) -> view.KeysReport:
+        """Have every member drop a key that none seals with.
+
+        Raises:
+            ShoalError: gossip is not encrypted, the key is in use, or there is none.
+        """
+        held = self._held
+        answer: keys_service_pb2.RemoveKeyResponse = await held.connection.call(
+            held.keys.RemoveKey,
+            keys_service_pb2.RemoveKeyRequest(id=identity),
+            deadline_seconds=_KEYS_SECONDS,
+        )
+        return wire.decode_keys_report(answer.report)
+
 
 @dataclass(frozen=True, slots=True)
 class _Open:
@@ -483,6 +583,7 @@ class _Open:
     submitter: Submitter
     pipelines: "pipelines_service_pb2_grpc.PipelinesServiceStub"
     nodes: "nodes_service_pb2_grpc.NodesServiceStub"
+    keys: "keys_service_pb2_grpc.KeysServiceStub"
     submitting: "asyncio.Task[None]"
 
 

@@ -128,7 +128,10 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class MemberView:
-    """A participant in gossip, as the controller's own member sees it."""
+    """A participant in gossip, as the controller's own member sees it.
+
+    In a watch, the state UNKNOWN says that it was forgotten.
+    """
 
     name: str
     address: str
@@ -137,6 +140,34 @@ class MemberView:
     incarnation: int = 0
     tags: Mapping[str, str] = field(default_factory=_no_strings)
     state_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolders:
+    """A key that seals gossip, by its name: how many members have it, and how many seal with it."""
+
+    id: str
+    installed: int
+    primary: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeysReport:
+    """What the members said about their keys: how many were asked, answered, and refused.
+
+    `messages` says by member why; `keys` is filled when keys were asked for, the one in use first.
+    """
+
+    members: int
+    answered: int
+    failed: int
+    messages: Mapping[str, str] = field(default_factory=_no_strings)
+    keys: tuple[KeyHolders, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every member did as it was told."""
+        return self.answered >= self.members and not self.failed
 
 
 @dataclass(frozen=True, slots=True)

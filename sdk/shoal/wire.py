@@ -31,6 +31,7 @@ from shoal.model import (
     StreamCounters,
 )
 from shoal.v1 import (
+    keys_service_pb2,
     nodes_service_pb2,
     pipeline_pb2,
     pipelines_service_pb2,
@@ -1003,6 +1004,19 @@ def decode_member(message: nodes_service_pb2.Member, path: str = "member") -> vi
         state=_MEMBER_STATE.decode(message.state, _at(path, "state")),
         incarnation=message.incarnation,
         state_time=_time(message, "state_time", path),
+    )
+
+
+def decode_keys_report(
+    report: keys_service_pb2.KeysReport, keys: Iterable[keys_service_pb2.KeyHolders] = ()
+) -> view.KeysReport:
+    """Read what the members said about their keys."""
+    return view.KeysReport(
+        members=report.members,
+        answered=report.answered,
+        failed=report.failed,
+        messages=_strings(report.messages),
+        keys=tuple(view.KeyHolders(key.id, key.installed, key.primary) for key in keys),
     )
 
 

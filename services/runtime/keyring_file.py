@@ -5,27 +5,21 @@ one that seals. One key a line, in base64 or hexadecimal, is understood too.
 """
 
 import asyncio
-import base64
-import binascii
 import contextlib
-import hashlib
 import json
 import logging
 import os
-import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol, cast
 
 from services.runtime.log import fields
+from shoal.gossip_key import key_id, parse_key, write_key
 
 LOG = logging.getLogger(__name__)
 
-KEY_BYTES: Final = (16, 24, 32)
 _POLL_SECONDS: Final = 1.0
-_HEXADECIMAL: Final = re.compile(r"(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{48}|[0-9a-fA-F]{64})")
-_ID_DIGITS: Final = 12
 _FILE_BYTES_MAX: Final = 64 * 1024
 
 Stamp = tuple[int, int, int]
@@ -54,32 +48,6 @@ class Ring(Protocol):
     def remove(self, key: bytes, /) -> None:
         """Drop a key that is not the first."""
         ...
-
-
-def parse_key(text: str) -> bytes:
-    """Read an AES key of 16, 24 or 32 bytes in hexadecimal or base64.
-
-    Raises:
-        ValueError: it is neither, or of another length; the message does not hold the key.
-    """
-    text = text.strip()
-    if _HEXADECIMAL.fullmatch(text):
-        return bytes.fromhex(text)
-    try:
-        key = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) not in KEY_BYTES:
-        raise ValueError(
-            f"a key of {len(text)} characters is not 16, 24 or 32 bytes in base64 or hexadecimal; "
-            "make one with: shoal keys generate"
-        )
-    return key
-
-
-def key_id(key: bytes) -> str:
-    """Name a key without telling it: the first 12 hexadecimal digits of its SHA-256."""
-    return hashlib.sha256(key).hexdigest()[:_ID_DIGITS]
 
 
 class KeyringFile:
@@ -142,7 +110,7 @@ class KeyringFile:
         Raises:
             KeyringFileError: it cannot be written.
         """
-        text = json.dumps([base64.b64encode(key).decode() for key in keys], indent=2) + "\n"
+        text = json.dumps([write_key(key) for key in keys], indent=2) + "\n"
         temporary = self._path.with_name(f"{self._path.name}.new")
         try:
             temporary.unlink(missing_ok=True)

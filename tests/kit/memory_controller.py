@@ -376,3 +376,16 @@ class MemoryController(
                 for name in self.nodes
             ]
         )
+
+    async def WatchMembers(  # noqa: N802
+        self, request: nodes_service_pb2.WatchMembersRequest, context: Context
+    ) -> AsyncIterator[nodes_service_pb2.WatchMembersResponse]:
+        cut = self._cut
+        for name in self.nodes:
+            member = view.MemberView(name, "127.0.0.1", 7946, MemberState.ALIVE, 1)
+            yield nodes_service_pb2.WatchMembersResponse(member=wire.encode_member(member))
+        yield nodes_service_pb2.WatchMembersResponse(
+            snapshot_end=nodes_service_pb2.MembersSnapshotEnd(), revision=1
+        )
+        while True:
+            await self._next(cut, self._changed)

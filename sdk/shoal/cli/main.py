@@ -24,6 +24,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "explain": ("shoal.cli.explain", "Say why a job is where it is, or waits."),
     "get": ("shoal.cli.get", "Download the artifacts of a pipeline."),
     "graph": ("shoal.cli.graph", "Draw a pipeline as Mermaid or SVG."),
+    "keys": ("shoal.cli.keys", "Rotate the keys that seal gossip."),
     "logs": ("shoal.cli.logs", "Show what jobs print."),
     "members": ("shoal.cli.members", "List the members of the gossip cluster."),
     "new": ("shoal.cli.new", "Make a folder with a pipeline that runs as it is."),

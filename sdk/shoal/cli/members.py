@@ -1,13 +1,14 @@
 """`shoal members`: the gossip cluster."""
 
-import asyncio
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 
 from shoal.cli.controller_option import Target, controller_options, run_async
 
-_PERIOD_SECONDS = 1.0
+if TYPE_CHECKING:
+    from shoal.view import MemberView
 
 
 @click.command()
@@ -21,40 +22,96 @@ def members(target: Target, *, everyone: bool, watch: bool, as_json: bool) -> No
     \b
         shoal members
         shoal members --all --watch
+
+    A member is `alive`; `suspect` while it does not answer and may still refute; `dead` when it did
+    not; `left` when it said goodbye. The incarnation rises with each refutation, and `since` says
+    for how long it has been in its state.
     """
-    run_async(_members(target, everyone=everyone, watch=watch, as_json=as_json))
+    run_async(
+        _watch(target, everyone=everyone, as_json=as_json)
+        if watch
+        else _list(target, everyone=everyone, as_json=as_json)
+    )
 
 
-async def _members(target: Target, *, everyone: bool, watch: bool, as_json: bool) -> None:
+async def _list(target: Target, *, everyone: bool, as_json: bool) -> None:
+    async with target.client() as client:
+        _print(list(await client.members(everyone=everyone)), as_json=as_json)
+
+
+async def _watch(target: Target, *, everyone: bool, as_json: bool) -> None:
+    """Print the members once they are all known, and then what changes."""
+    from contextlib import aclosing
+
+    from shoal.client import SnapshotEnd
+    from shoal.model import MemberState
+
+    known: dict[str, MemberView] = {}
+    begun = False
+    async with target.client() as client, aclosing(client.watch_members()) as changes:
+        async for change in changes:
+            if isinstance(change, SnapshotEnd):
+                if not begun:
+                    ended = {MemberState.DEAD, MemberState.LEFT}
+                    found = [known[name] for name in sorted(known)]
+                    shown = [one for one in found if everyone or one.state not in ended]
+                    _print(shown, as_json=as_json)
+                begun = True
+                continue
+            before = known.get(change.name)
+            known[change.name] = change
+            if begun:
+                _print_change(before, change, as_json=as_json)
+            if change.state is MemberState.UNKNOWN:
+                del known[change.name]
+
+
+def _print(found: "list[MemberView]", *, as_json: bool) -> None:
+    from shoal.cli.document import print_document
+    from shoal.cli.tables import members_table, show
+
+    if as_json:
+        for member in found:
+            print_document(member)
+    else:
+        show(members_table(found, datetime.now(UTC)))
+
+
+def _print_change(before: "MemberView | None", after: "MemberView", *, as_json: bool) -> None:
+    """Say in a line what is new; what a cut repeats is not."""
     from shoal.cli.document import print_document
     from shoal.cli.figures import state_word
-    from shoal.cli.tables import members_table, show
-    from shoal.view import MemberView
+    from shoal.model import MemberState
 
-    async with target.client() as client:
-        found = await client.members(everyone=everyone or watch)
-        if as_json:
-            for member in found:
-                print_document(member)
-        else:
-            show(members_table(found, datetime.now(UTC)))
-        known: dict[str, MemberView] = {member.name: member for member in found}
-        while watch:
-            await asyncio.sleep(_PERIOD_SECONDS)
-            now = {member.name: member for member in await client.members(everyone=True)}
-            for name in sorted({*known, *now}):
-                before, after = known.get(name), now.get(name)
-                if before == after:
-                    continue
-                if as_json:
-                    print_document(after or {"name": name, "state": "GONE"})
-                elif after is None:
-                    click.echo(f"{_clock()}  {name}  forgotten")
-                elif before is None or before.state is not after.state:
-                    was = f"was {state_word(before.state)}, " if before else "new, "
-                    click.echo(f"{_clock()}  {name}  {was}is {state_word(after.state)}")
-            known = now
+    if _looks(before) == _looks(after):
+        return
+    if as_json:
+        print_document(after)
+        return
+    if after.state is MemberState.UNKNOWN:
+        news = "forgotten"
+    elif before is None:
+        news = f"new, is {state_word(after.state)}"
+    elif before.state is not after.state:
+        news = f"was {state_word(before.state)}, is {state_word(after.state)}"
+    elif (before.address, before.port) != (after.address, after.port):
+        news = f"moved to {after.address}:{after.port}"
+    elif before.tags != after.tags:
+        news = "says " + " ".join(f"{key}={value}" for key, value in sorted(after.tags.items()))
+    else:
+        news = f"has incarnation {after.incarnation}"
+    moment = datetime.now(UTC).astimezone().strftime("%H:%M:%S")
+    click.echo(f"{moment}  {after.name}  {news}")
 
 
-def _clock() -> str:
-    return datetime.now(UTC).astimezone().strftime("%H:%M:%S")
+def _looks(member: "MemberView | None") -> object:
+    """All of a member but its time, which is computed anew and differs by microseconds."""
+    if member is None:
+        return None
+    return (
+        member.state,
+        member.incarnation,
+        member.address,
+        member.port,
+        dict(member.tags),
+    )

@@ -14,7 +14,15 @@ from shoal.cli.progress import Row
 from shoal.model import Artifact, Capacity, JobState, MemberState
 
 if TYPE_CHECKING:
-    from shoal.view import Event, JobView, MemberView, NodeVerdict, NodeView, PipelineView
+    from shoal.view import (
+        Event,
+        JobView,
+        KeysReport,
+        MemberView,
+        NodeVerdict,
+        NodeView,
+        PipelineView,
+    )
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -159,6 +167,17 @@ def members_table(members: Iterable["MemberView"], now: datetime) -> Table:
             str(member.incarnation),
             age_text(member.state_time, now),
             _pairs(member.tags.items()),
+        )
+    return table
+
+
+def keys_table(report: "KeysReport") -> Table:
+    """Show the keys that seal gossip, and how many members have them."""
+    table = _table("key", "", ">installed on", ">seals on")
+    for number, key in enumerate(report.keys):
+        use = Text("in use", style="green") if number == 0 and key.primary else Text("")
+        table.add_row(
+            key.id, use, f"{key.installed}/{report.members}", f"{key.primary}/{report.members}"
         )
     return table
 

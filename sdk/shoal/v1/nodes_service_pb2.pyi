@@ -557,7 +557,7 @@ class WatchMembersResponse(_message.Message):
     SNAPSHOT_END_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """Revision to resume from."""
+    """Revision to resume from; 0 within the snapshot."""
     @_builtins.property
     def member(self) -> Global___Member:
         """A member as it is now, dead and left ones too. After the snapshot, the state

@@ -193,6 +193,25 @@ async def test_nodes_members_and_verdicts(client: Client) -> None:
     assert [verdict.sentence for verdict in verdicts] == ["node-1 has room", "node-2 has room"]
 
 
+async def test_a_member_that_was_forgotten_during_a_cut_is_said_to_be_gone(
+    controller: MemoryController, client: Client
+) -> None:
+    seen: list[str] = []
+    async with contextlib.aclosing(client.watch_members()) as changes:
+        async for change in changes:
+            if isinstance(change, SnapshotEnd):
+                seen.append("end")
+                if seen.count("end") == 2:
+                    break
+                del controller.nodes["node-2"]
+                controller.cut()
+            else:
+                seen.append(f"{change.name} {change.state.name}")
+    assert seen == [
+        "node-1 ALIVE", "node-2 ALIVE", "end", "node-1 ALIVE", "node-2 UNKNOWN", "end",
+    ]  # fmt: skip
+
+
 async def test_an_unknown_pipeline_is_an_error_with_a_reason(client: Client) -> None:
     with pytest.raises(ShoalError) as caught:
         await client.get("nobody")

@@ -1,0 +1,137 @@
+"""`shoal keys`: the keys that seal gossip, changed on all members at once."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from shoal.cli.controller_option import Target, controller_options, run_async
+
+if TYPE_CHECKING:
+    from shoal.view import KeysReport
+
+
+@click.group()
+def keys() -> None:
+    r"""Rotate the keys that seal gossip, on all members at once, Serf's agents included.
+
+    \b
+        shoal keys generate > new.key       make a key; it goes to every new member, too
+        shoal keys install new.key          all members can open with it
+        shoal keys use 5f3a                 all members seal with it
+        shoal keys remove 91bc              nobody opens with the old one any more
+        shoal keys list                     which keys there are, and who has them
+
+    Keys are named by the first digits of their SHA-256, and never shown. A new key travels to the
+    controller in the clear, and from there sealed: install it on the controller's machine.
+    Members that were started with --gossip-keyring keep what was rotated; others are told anew
+    when they start.
+    """
+
+
+@keys.command()
+@click.option(
+    "--bits",
+    type=click.Choice(["128", "192", "256"]),
+    default="256",
+    show_default=True,
+    help="AES-128, AES-192 or AES-256.",
+)
+def generate(bits: str) -> None:
+    """Print a new random key in base64, as a file for --gossip-keyring or `shoal keys install`."""
+    import secrets
+
+    from shoal.gossip_key import write_key
+
+    click.echo(write_key(secrets.token_bytes(int(bits) // 8)))
+
+
+@keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each key.")
+@controller_options
+def list_keys(target: Target, *, as_json: bool) -> None:
+    """List the keys by name, the one in use first, with how many members have them."""
+    run_async(_list(target, as_json=as_json))
+
+
+@keys.command()
+@click.argument("file", type=click.File("r"), metavar="FILE")
+@controller_options
+def install(target: Target, file: TextIO) -> None:
+    """Have every member install the key in FILE (- for stdin), in base64 or hexadecimal."""
+    from shoal.gossip_key import key_id, parse_key
+
+    try:
+        key = parse_key(file.read())
+    except ValueError as error:
+        raise click.ClickException(f"{Path(file.name)}: {error}") from None
+    run_async(_install(target, key, key_id(key)))
+
+
+@keys.command()
+@click.argument("key", metavar="ID")
+@controller_options
+def use(target: Target, key: str) -> None:
+    """Have every member seal with an installed key, named by its first digits."""
+    run_async(_use(target, key))
+
+
+@keys.command()
+@click.argument("key", metavar="ID")
+@controller_options
+def remove(target: Target, key: str) -> None:
+    """Have every member drop a key that none seals with, named by its first digits."""
+    run_async(_remove(target, key))
+
+
+async def _list(target: Target, *, as_json: bool) -> None:
+    from shoal.cli.document import print_document
+    from shoal.cli.tables import keys_table, show
+
+    async with target.client() as client:
+        report = await client.gossip_keys()
+    if as_json:
+        for key in report.keys:
+            print_document(key)
+    else:
+        show(keys_table(report))
+    _check(report)
+
+
+async def _install(target: Target, key: bytes, identity: str) -> None:
+    async with target.client() as client:
+        report = await client.install_gossip_key(key)
+    _check(report)
+    click.echo(
+        f"{identity} is installed on {report.members} members; next: shoal keys use {identity}"
+    )
+
+
+async def _use(target: Target, key: str) -> None:
+    async with target.client() as client:
+        report = await client.use_gossip_key(key)
+    _check(report)
+    click.echo(f"{key} seals on {report.members} members")
+
+
+async def _remove(target: Target, key: str) -> None:
+    async with target.client() as client:
+        report = await client.remove_gossip_key(key)
+    _check(report)
+    click.echo(f"{key} is removed from {report.members} members")
+
+
+def _check(report: "KeysReport") -> None:
+    """Fail unless every member did as it was told.
+
+    Raises:
+        click.ClickException: some did not; says which, or how many.
+    """
+    for name, said in sorted(report.messages.items()):
+        click.echo(f"{name}: {said}", err=True)
+    if not report.complete:
+        silent = max(0, report.members - report.answered)
+        raise click.ClickException(
+            f"of {report.members} members {report.failed} refused and {silent} did not answer; "
+            "try again, what is done stays done"
+        )
