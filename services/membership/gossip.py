@@ -263,6 +263,7 @@ class Gossip:
             yield watch
         finally:
             self._watches.discard(watch)
+            watch.end()
 
     async def join(self, addresses: Sequence[str]) -> int:
         """Exchange states with each of `host[:port]`; returns how many answered.

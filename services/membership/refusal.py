@@ -27,6 +27,7 @@ class Reason(StrEnum):
     ACCUSER_LIMIT = "accuser_limit"
     NOT_ADMITTED = "not_admitted"
     PEER_ERROR = "peer_error"
+    UNPROBED = "unprobed"
 
 
 class RefusedError(Exception):

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
 _CRC_PROTOCOL: Final = 5
 _NEVER: Final = float("inf")
+_UNPROBED_INTERVALS: Final = 20
 _EAGER_SHARE: Final = 1 / 32
 _LEAD_BYTES: Final = 64
 """Room kept for the message that leads a packet with piggybacked rumours, besides its name."""
@@ -91,6 +92,7 @@ class Swim:
         "_lag_seconds",
         "_name",
         "_order",
+        "_pinged",
         "_preset",
         "_prober",
         "_profile",
@@ -131,6 +133,7 @@ class Swim:
         first = min(heal, 2 * preset.probe_interval_seconds)
         self._heal_due = now + (0.5 + rng.random()) * first if heal else _NEVER
         self._gossiped = now
+        self._pinged = now
         self._gossip_due = _NEVER
         self._due = _NEVER
         self._plan(now)
@@ -273,7 +276,7 @@ class Swim:
             case Alive():
                 self.belief.alive(message, now, out)
             case Ping():
-                self._ping(message, source, out)
+                self._ping(message, source, now, out)
             case Ack():
                 self._prober.ack(message, now, out)
             case User():
@@ -289,11 +292,12 @@ class Swim:
             case _:
                 assert_never(message)
 
-    def _ping(self, ping: Ping, source: Address, out: list[Effect]) -> None:
+    def _ping(self, ping: Ping, source: Address, now: float, out: list[Effect]) -> None:
         if ping.node and ping.node != self._name:
             detail = f"ping for {ping.node} reached {self._name}"
             out.append(Dropped(Reason.WRONG_NODE, detail))
             return
+        self._pinged = now
         payload = self._ack_payload()
         ack = Ack(ping.sequence, payload)
         lead: tuple[PacketMessage, ...] = (ack,)
@@ -389,6 +393,13 @@ class Swim:
         if roster.reachable > 1:
             self._push_pull_share = min(1.0, 2 * self._push_pull_share)
         self._push_pull_due = now + period * (0.9 + 0.2 * self._rng.random())
+        if roster.reachable <= 1:
+            self._pinged = now
+        elif now - self._pinged > _UNPROBED_INTERVALS * self._preset.probe_interval_seconds:
+            # Whatever the size, a member is probed about once an interval. A responder of another
+            # delegate protocol lets us join and then ignores us.
+            detail = f"nobody has probed us for {now - self._pinged:.0f} s; do versions agree?"
+            out.append(Dropped(Reason.UNPROBED, detail))
         partner = roster.draw(self._rng, 1, (self._name,), now)
         out.extend(DialPushPull(member.endpoint, join=False) for member in partner)
 

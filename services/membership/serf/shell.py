@@ -154,6 +154,7 @@ class SerfShell:
             yield watch
         finally:
             self._watches.discard(watch)
+            watch.end()
 
     # ---- keys -----------------------------------------------------------------------------------
 

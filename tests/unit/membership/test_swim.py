@@ -504,6 +504,21 @@ def test_exchanges_states_now_and_then() -> None:
     assert all(27 <= gap <= 33 for gap in gaps[-3:])
 
 
+def test_a_member_that_nobody_probes_says_so() -> None:
+    bench = Bench("b")
+    dropped: list[str] = []
+    while bench.now < 120:
+        for effect in bench.until(SendPacket, DialPushPull):
+            if isinstance(effect, SendPacket) and isinstance(effect.messages[0], Ping):
+                bench.hear(Ack(effect.messages[0].sequence))
+            if isinstance(effect, Dropped):
+                dropped.append(effect.reason)
+        if bench.now < 30:
+            bench.hear(Ping(1, "me"))
+            assert dropped == []
+    assert set(dropped) == {"unprobed"}
+
+
 def test_user_messages_pass_through() -> None:
     bench = Bench("b")
     assert bench.hear(User(b"abc")) == [UserReceived(b"abc")]
