@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from compose import broker
 from compose.child import Child
 from edge_agent.keeper.client import KeeperClient, KeeperGoneError
 from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
+from services.runtime.process import StartRefusedError
 from shoal.client import Client
 
 _READY_SECONDS: Final = 60.0
@@ -48,6 +50,7 @@ class LocalCluster:
     The agents' jobs end with it too, but what is archived and recorded stays in `state`.
 
     Raises:
+        StartRefusedError: Another cluster runs in the same state folder.
         ChildEndedError: A process did not come up; holds the end of its log.
     """
 
@@ -63,9 +66,12 @@ class LocalCluster:
             for name in (f"node-{number}" for number in range(1, config.agents + 1))
         }
         self._objects_address = ""
+        self._lock: int | None = None
 
     async def __aenter__(self) -> Self:
         """Start everything."""
+        # Before anything else: what is cleaned up below would be the other cluster's.
+        self._lock = await asyncio.to_thread(_lock, self.config.state)
         try:
             await self._start()
         except BaseException:
@@ -80,6 +86,9 @@ class LocalCluster:
         await self.controller.stop()
         if self.broker is not None:
             await self.broker.stop()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     async def run(self) -> None:
         """Start again whatever ends unexpectedly; until cancelled."""
@@ -129,7 +138,6 @@ class LocalCluster:
             ) from None
 
     async def _start(self) -> None:
-        await asyncio.to_thread(self.config.state.mkdir, parents=True, exist_ok=True)
         await self._start_broker()
         ready = self._path("controller.ready")
         await asyncio.to_thread(ready.unlink, missing_ok=True)
@@ -201,6 +209,21 @@ class LocalCluster:
 
     def _path(self, name: str) -> Path:
         return self.config.state / name
+
+
+def _lock(state: Path) -> int:
+    """Take the state folder, for as long as the descriptor that is returned is open."""
+    state.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(state / "cluster.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StartRefusedError(
+            f"a cluster runs already with its files in {state}: use that one, end it, or name "
+            "another folder with --state"
+        ) from None
+    return descriptor
 
 
 def _shoal(command: str) -> Sequence[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -25,7 +26,13 @@ from services.runtime.process import StartRefusedError, run
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the cluster's files. [default: shoal/up in the user's state folder]",
 )
-@click.option("--port", default=7470, show_default=True, help="Port of the gRPC API; 0 takes any.")
+@click.option(
+    "--port",
+    default=7470,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port of the gRPC API; 0 takes any.",
+)
 @click.option(
     "--archive",
     default="",
@@ -86,16 +93,28 @@ async def _serve(config: LocalClusterConfig) -> None:
             _say(
                 "ready: try  shoal run -- sh -c 'echo hello > results/x'   (Ctrl-C ends everything)"
             )
-            await cluster.run()
+            try:
+                await cluster.run()
+            finally:
+                await asyncio.to_thread(_drop_pointer, pointer, cluster.controller_address)
     except ChildEndedError as error:
         raise StartRefusedError(str(error)) from error
-    finally:
-        await asyncio.to_thread(pointer.unlink, missing_ok=True)
+
+
+def _pointer_text(address: str) -> str:
+    return json.dumps({"controller": address}) + "\n"
 
 
 def _write_pointer(pointer: Path, address: str) -> None:
     pointer.parent.mkdir(parents=True, exist_ok=True)
-    pointer.write_text(json.dumps({"controller": address}) + "\n")
+    pointer.write_text(_pointer_text(address))
+
+
+def _drop_pointer(pointer: Path, address: str) -> None:
+    """Remove the pointer, unless another cluster of this user has set its own meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        if pointer.read_text() == _pointer_text(address):
+            pointer.unlink()
 
 
 def _say(line: str) -> None:
