@@ -163,6 +163,8 @@ class ControlMachine:
                 self._take_observations(event)
             case inbox.SessionClosed():
                 self._close_session(event)
+            case inbox.StreamWorkerGone():
+                self._lose_streams(event)
             case inbox.Heartbeat():
                 self._heard(event.node, event.session_id)
             case inbox.Progressed():
@@ -402,6 +404,17 @@ class ControlMachine:
             self._settle_doubt(node)
         self._change.answer(event.call, None)
 
+    def _lose_streams(self, event: inbox.StreamWorkerGone) -> None:
+        """Replace at once what streamed through a dead worker, unless its agent is back."""
+        node = self._cluster.nodes.get(event.node)
+        if node is not None and not node.session_id:
+            for attempt in _present(node):
+                pipeline, job = self._pipeline(attempt), self._job(attempt)
+                streams = bool(pipeline.topology.ends[attempt.ref.job])
+                if streams and job.spec.placement is Placement.AT_LEAST_ONCE:
+                    self._lose(attempt, f"the stream worker of node {node.name} died")
+        self._change.answer(event.call, None)
+
     def _end_session(self, node: NodeRecord, why: str) -> None:
         if node.session_id:
             self._change.end_session(node, why)
@@ -524,6 +537,7 @@ class ControlMachine:
         else:
             attempt.move(seen.state)
             job.move(seen.state)
+            job.progress = ""  # it was about the state before
             self._change.attempt(attempt)
             self._change.job(self._pipeline(attempt), job)
             node = self._cluster.nodes[attempt.node]
@@ -610,6 +624,7 @@ class ControlMachine:
         attempt.move(state)
         attempt.reason = reason
         attempt.end_time = end_time or self._at
+        job.progress = ""
         job.attempt = None
         del node.attempts[attempt.ref]
         self._room_grew = True

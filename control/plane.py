@@ -334,6 +334,10 @@ class ControlPlane:
         """Say that the stream broke or ended; the lease goes on."""
         await self._call(lambda call: inbox.SessionClosed(call, node, session_id))
 
+    async def stream_worker_gone(self, node: str) -> None:
+        """Say that a node's stream worker is dead; ignored while the node has a session."""
+        await self._call(lambda call: inbox.StreamWorkerGone(call, node))
+
     async def desired(self, node: str, session_id: str) -> AsyncGenerator[DesiredUpdate, None]:
         """Follow what should run on a node: first a snapshot, then deltas, coalesced.
 
@@ -420,10 +424,11 @@ class ControlPlane:
         for member, state in self._verdicts.items():
             yield inbox.MemberVerdict(member, state)
         self._verdicts.clear()
-        for _ in range(min(len(self._inbox), self._config.batch_max)):
-            yield self._inbox.popleft()
+        # Before the inbox, which may hold the end of the attempt whose last counters these are.
         yield from self._progress.values()
         self._progress.clear()
+        for _ in range(min(len(self._inbox), self._config.batch_max)):
+            yield self._inbox.popleft()
 
     def _act(self, machine: ControlMachine, effects: Sequence[Effect]) -> None:
         """Do everything but answering, then answer: who is answered finds it done."""

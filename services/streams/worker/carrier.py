@@ -37,6 +37,7 @@ from services.streams.event import (
     Attached,
     CallClosed,
     CallOpened,
+    Concluded,
     Detached,
     DialBroken,
     Event,
@@ -66,7 +67,7 @@ class Carrier:
         spool: for what does not fit into memory.
         channels: to the workers of other nodes.
         tasks: owns the calls that are dialled.
-        turned: called at turning points: drained, failed.
+        turned: called at turning points: its program has ended, drained, failed.
     """
 
     def __init__(
@@ -181,6 +182,9 @@ class Carrier:
             )
             if not isinstance(event, ShellFailed | Detached):
                 self._events.append(ShellFailed(f"the stream worker broke: {error!r}"))
+        if isinstance(event, Concluded):
+            # An attempt may be let go of soon after: its last counters are told before.
+            self._turned()
 
     def _schedule(self) -> None:
         deadline = self.machine.deadline()
@@ -269,13 +273,13 @@ class Carrier:
         self._dials[key] = (call, self._tasks.create_task(self._carry(key, call, effect)))
 
     async def _carry(self, key: tuple[str, int], call: DialledCall, effect: Dial) -> None:
-        channel = self._channels.take(effect.address)
+        shared = self._channels.take(effect.address)
         try:
-            await call.run(channel)
+            await call.run(shared.channel)
         except Exception as error:  # one attempt at one lane: it is dialled again
             LOG.exception("a lane broke", extra=fields(lane=effect.lane))
             self.post(DialBroken(effect.lane, effect.dial, "BROKEN", repr(error)))
         finally:
             self._dials.pop(key, None)
             with contextlib.suppress(asyncio.CancelledError):
-                await self._channels.leave(effect.address)
+                await self._channels.leave(shared, broken=call.broken)

@@ -493,6 +493,33 @@ def test_a_newer_session_replaces_the_older_one() -> None:
     assert desk.machine.session("n1") == desk.sessions["n1"], "an old stream closes no new session"
 
 
+def test_a_dead_stream_worker_loses_what_streams_once_the_session_is_over() -> None:
+    desk = Desk()
+    desk.dial_all("n1")
+    spec = Pipeline(
+        "p",
+        (
+            Job("a", ("a",), outputs=(Output("o"),)),
+            Job(
+                "b",
+                ("b",),
+                streams=(StreamInput("i", "a", "o"),),
+                placement=Placement.AT_MOST_ONE_RUNNING,
+            ),
+            Job("alone", ("c",)),
+        ),
+    )
+    ref = desk.submit(spec)
+    desk.post(lambda call: inbox.StreamWorkerGone(call, "n1"))
+    assert desk.nodes(ref) == {"a": "n1", "b": "n1", "alone": "n1"}, "its agent will say so itself"
+    desk.hang_up("n1")
+    desk.post(lambda call: inbox.StreamWorkerGone(call, "n1"))
+    desk.post(lambda call: inbox.StreamWorkerGone(call, "nobody"))
+    assert desk.nodes(ref) == {"b": "n1", "alone": "n1"}
+    [lost] = desk.job(ref, "a").attempts
+    assert (lost.state, lost.reason.code) == (S.LOST, ReasonCode.LOST)
+
+
 def test_a_node_with_a_bad_name_is_refused() -> None:
     desk = Desk(MachineConfig(nodes_max=1))
     for name in ("No Node", ""):
@@ -521,6 +548,8 @@ def test_progress_is_shown_and_stale_progress_is_not() -> None:
     desk.post(lambda _: inbox.Progressed("n1", session, Progress(stale, (), "lies")))
     desk.post(lambda _: inbox.Progressed("n1", "old", Progress(attempt, (), "lies")))
     assert job.progress == "half way"
+    desk.observe(ref, "main", JobState.RUNNING)
+    assert (job.streams, job.progress) == (counters, "")
 
 
 # --- lanes

@@ -249,6 +249,22 @@ async def test_progress_is_shown_while_it_is_current(tmp_path: Path) -> None:
         assert plane.pipeline(ref).jobs[0].streams == counters
 
 
+async def test_the_last_counters_count_even_if_the_end_comes_with_them(tmp_path: Path) -> None:
+    async with running_plane(tmp_path / "control.db") as plane:
+        await plane.open_session(hello("n1"), "s1")
+        ref = await submit(plane, single())
+        (attempt,) = await assigned(plane.desired("n1", "s1"), 1)
+        counters = (StreamCounters("frames", output=True, records=9),)
+        ending = asyncio.create_task(
+            plane.observe("n1", "s1", [Observation(attempt, JobState.SUCCEEDED)])
+        )
+        # Both wait now, and the plane takes them in one step.
+        plane.progress("n1", "s1", Progress(attempt, counters, ""))
+        await ending
+        job = plane.pipeline(ref).jobs[0]
+        assert (job.state, job.streams) == (JobState.SUCCEEDED, counters)
+
+
 async def test_pipelines_are_listed_newest_first_in_pages(tmp_path: Path) -> None:
     async with running_plane(tmp_path / "control.db") as plane:
         refs = [await submit(plane, single(f"p{number}")) for number in range(5)]
