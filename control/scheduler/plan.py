@@ -201,8 +201,8 @@ class _Verdicts:
         cpus = sum(job.resources.cpus for job in gang)
         return (
             f"; even if nothing else ran, the known nodes could not take "
-            f"{'it' if len(gang) == 1 else 'them'} ({cpus:g} cpus in all): "
-            "add a node or ask for less"
+            f"{'it' if len(gang) == 1 else f'them ({cpus:g} cpus in all)'}: "
+            "add a node that can, or ask for less"
         )
 
     def _counted(self, job: Pending, rooms: dict[str, Room]) -> str:

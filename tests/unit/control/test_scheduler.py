@@ -58,7 +58,7 @@ def why(nodes: list[NodeState], *jobs: Pending) -> str:
             "label role=camera is required, and it has role=x",
         ),
         (node("n1", claimed=Capacity(3.5)), job(), "1 cpus are needed, 0.5 of 4 free"),
-        (node("n1", 1.0), job(cpus=2.0), "add a node or ask for less"),
+        (node("n1", 1.0), job(cpus=2.0), "add a node that can, or ask for less"),
         (
             node("n1", capacity=Capacity(4.0, 100), claimed=Capacity(0.0, 60)),
             job(resources=Resources(1.0, 50)),
