@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -42,6 +43,8 @@ def run(main: Main, *, uvloop: bool = False) -> int:
         main: makes the root coroutine; its result is the exit code, and None is 0.
         uvloop: use uvloop, which carries data faster. Not where processes are spawned: it forks.
     """
+    # gRPC's core writes lines of its own to stderr when a connection ends; our log says it in words.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         with asyncio.Runner(loop_factory=_uvloop if uvloop else None) as runner:
             return runner.run(_until_signalled(main))

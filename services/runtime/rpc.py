@@ -59,6 +59,8 @@ def channel_options(keepalive: Keepalive, *, message_bytes_max: int = MESSAGE_BY
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 1_000),
         ("grpc.max_reconnect_backoff_ms", 2_000),
+        # Boards are reached as they are, whatever proxy the environment names for the web.
+        ("grpc.enable_http_proxy", 0),
         # Two channels to one address are two connections, so that one that hangs is one that hangs.
         ("grpc.use_local_subchannel_pool", 1),
     ]
