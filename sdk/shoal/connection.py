@@ -231,4 +231,4 @@ def _status(error: grpc.aio.AioRpcError) -> bytes | None:
 
 def _plain(details: str) -> str:
     """Shorten gRPC's text to what went wrong."""
-    return details.rsplit(": ", 1)[-1].lower() or "no answer"
+    return details.rsplit(": ", 1)[-1].lower().rstrip("]} ") or "no answer"

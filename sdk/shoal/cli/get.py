@@ -38,7 +38,9 @@ async def _get(target: Target, name: str, patterns: tuple[str, ...], output: Pat
         pipeline = await client.get(ref.pipeline)
         folder = output or Path(pipeline.id)
         for job in pipeline.jobs:
-            if job.manifest is None or (isinstance(ref, JobRef) and job.name != ref.name):
+            if job.manifest is None:
+                continue
+            if isinstance(ref, JobRef) and ref.job not in {job.id, job.spec_name}:
                 continue
             for artifact in job.manifest.artifacts:
                 if patterns and not any(fnmatch.fnmatch(artifact.path, one) for one in patterns):

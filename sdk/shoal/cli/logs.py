@@ -20,6 +20,7 @@ def logs(target: Target, name: str, *, follow: bool, tail: int) -> None:
     \b
         shoal logs people-counter-4f2a
         shoal logs -f people-counter-4f2a/detector-1
+        shoal logs people-counter-4f2a/detector         all of its replicas
 
     A job's stdout goes to stdout, its stderr to stderr. If there are several jobs, each line begins
     with the job it came from, and with #2 from its second attempt on.
@@ -34,10 +35,10 @@ async def _logs(target: Target, name: str, follow: bool, tail: int) -> None:  # 
 
     ref = pipeline_or_job(name, target.namespace)
     async with target.client() as client:
-        several = False
-        if not isinstance(ref, JobRef):
-            several = len((await client.get(ref.pipeline)).jobs) > 1
-        printer = standard_printer(prefixed=several)
+        jobs = (await client.get(ref.pipeline)).jobs
+        if isinstance(ref, JobRef):  # a job, or all replicas of one of the spec
+            jobs = tuple(job for job in jobs if ref.job in {job.id, job.spec_name})
+        printer = standard_printer(prefixed=len(jobs) > 1)
         stream = client.logs(ref.name, follow=follow, tail_bytes=tail)
         try:
             async with contextlib.aclosing(stream) as chunks:

@@ -21,6 +21,14 @@ jobs:
     inputs: {numbers: {from: source.numbers, format: lines, as: stdin}}
 """
 
+TWICE = """\
+name: twice
+jobs:
+  speaker:
+    run: [sh, -c, "echo I am $SHOAL_REPLICA"]
+    replicas: 2
+"""
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -167,3 +175,22 @@ def test_errors_of_the_controller_are_one_sentence(home: Path) -> None:
         assert ended.returncode == 1
         assert ended.stderr.startswith("Error: ")
         assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_second_cluster_in_the_same_folder_is_refused_and_the_first_goes_on(home: Path) -> None:
+    second = shoal(home, "up", "--port", "0", "--mqtt", "none")
+    assert second.returncode == 2
+    assert "a cluster runs already" in second.stderr
+    assert "--state" in second.stderr
+    ended = shoal(home, "run", "--", "true")
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_the_name_of_a_spec_gives_the_logs_and_files_of_all_its_replicas(home: Path) -> None:
+    (home / "twice.yaml").write_text(TWICE)
+    assert shoal(home, "run", "twice.yaml").returncode == 0
+    name = latest(home)
+    said = shoal(home, "logs", f"{name}/speaker")
+    assert sorted(said.stdout.splitlines()) == ["speaker-0 | I am 0", "speaker-1 | I am 1"]
+    fetched = shoal(home, "get", f"{name}/speaker", "stdout", "-o", "fetched")
+    assert (home / "fetched" / "speaker-1" / "stdout").read_text() == "I am 1\n", fetched.stderr
