@@ -20,6 +20,7 @@ from control.config import ControllerConfig, host_port, joined
 from control.dispatcher.addresses import Addresses
 from control.dispatcher.service import SessionService
 from control.dispatcher.session import SessionSettings
+from control.dispatcher.worker_watch import WorkerWatch
 from control.errors import StoreFailedError, UnknownPipelineError
 from control.gossip_member import GossipMember, open_member
 from control.log_folder import LogFolder
@@ -135,8 +136,10 @@ class Controller:
             publishing = self._publishing(store, archive, plane)
             gossip = None if member is None else member.gossip
             members = GossipMembers(gossip, clock=process.clock, wall=self._now)
+            workers = WorkerWatch(plane, patience_seconds=config.lease_seconds, clock=process.clock)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(plane.run())
+                tasks.create_task(workers.run())
                 tasks.create_task(publishing.run())
                 tasks.create_task(_clean_logs(logs, plane))
                 if member is not None:
@@ -152,7 +155,7 @@ class Controller:
                     ),
                     NodesService(plane, members),
                     KeysService(gossip),
-                    self._session_service(plane, archive, sources, logs),
+                    self._session_service(plane, archive, sources, logs, workers),
                 )
                 self._announce(server, archive, member)
                 try:
@@ -214,7 +217,12 @@ class Controller:
         )
 
     def _session_service(
-        self, plane: ControlPlane, archive: OpenArchive, sources: S3Sources, logs: LogFolder
+        self,
+        plane: ControlPlane,
+        archive: OpenArchive,
+        sources: S3Sources,
+        logs: LogFolder,
+        workers: WorkerWatch,
     ) -> SessionService:
         config, process = self._config, self._process
         return SessionService(
@@ -226,6 +234,7 @@ class Controller:
                 lease_seconds=config.lease_seconds,
                 heartbeat_seconds=config.heartbeat_seconds,
             ),
+            workers=workers,
             clock=process.clock,
             new_id=lambda: process.token(16),
         )

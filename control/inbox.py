@@ -68,6 +68,14 @@ class SessionClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamWorkerGone:
+    """Nobody listens at the address of a node's stream worker any more."""
+
+    call: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """An agent is alive; has no effects."""
 
@@ -99,6 +107,7 @@ Event = (
     | SessionOpened
     | Observed
     | SessionClosed
+    | StreamWorkerGone
     | Heartbeat
     | Progressed
     | MemberVerdict

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 from control.dispatcher.addresses import Addresses
 from control.dispatcher.session import Context, Session, SessionSettings
+from control.dispatcher.worker_watch import WorkerWatch
 from control.log_folder import LogFolder
 from control.plane import ControlPlane
 from control.refusal import refusing
@@ -20,6 +21,7 @@ class SessionService(v1_grpc.SessionServiceServicer):
         logs: where logs go.
         addresses: presigns.
         settings: what agents are told.
+        workers: looks after stream workers whose session broke.
         clock: seconds on a monotonic clock.
         new_id: tells sessions apart.
     """
@@ -31,6 +33,7 @@ class SessionService(v1_grpc.SessionServiceServicer):
         logs: LogFolder,
         addresses: Addresses,
         settings: SessionSettings,
+        workers: WorkerWatch,
         clock: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:
@@ -38,6 +41,7 @@ class SessionService(v1_grpc.SessionServiceServicer):
         self._logs = logs
         self._addresses = addresses
         self._settings = settings
+        self._workers = workers
         self._clock = clock
         self._new_id = new_id
 
@@ -53,6 +57,7 @@ class SessionService(v1_grpc.SessionServiceServicer):
             logs=self._logs,
             addresses=self._addresses,
             settings=self._settings,
+            workers=self._workers,
             clock=self._clock,
         )
         with refusing():

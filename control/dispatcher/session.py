@@ -14,6 +14,7 @@ import grpc.aio
 from control.desired import DesiredUpdate
 from control.dispatcher import messages
 from control.dispatcher.addresses import Addresses
+from control.dispatcher.worker_watch import WorkerWatch
 from control.errors import ControlError
 from control.log_folder import LogFolder, LogPiece
 from control.object_key import wrong_key
@@ -77,6 +78,7 @@ class Session:
         logs: where logs go.
         addresses: presigns.
         settings: what agents are told.
+        workers: looks after stream workers whose session broke.
         clock: seconds on a monotonic clock.
     """
 
@@ -89,6 +91,7 @@ class Session:
         logs: LogFolder,
         addresses: Addresses,
         settings: SessionSettings,
+        workers: WorkerWatch,
         clock: Callable[[], float],
     ) -> None:
         self._context = context
@@ -97,6 +100,7 @@ class Session:
         self._logs = logs
         self._addresses = addresses
         self._settings = settings
+        self._workers = workers
         self._refused = CountedLog(LOG, clock)
         self._node = ""
         self._incoming: asyncio.Queue[v1.ConnectRequest | None] = asyncio.Queue(REQUESTS_WAITING)
@@ -120,6 +124,7 @@ class Session:
                 reading = tasks.create_task(self._read_all())
                 request, hello = await self._hello(reading)
                 fenced = await self._open(hello)
+                self._workers.opened(self._node, self._id, hello.stream_address)
                 await self._say(
                     messages.encode_welcome(
                         self._settings.controller_id,
@@ -139,8 +144,11 @@ class Session:
         finally:
             if self._node:
                 LOG.info("session over", extra=fields(node=self._node, session=self._id))
-                with contextlib.suppress(ControlError):
-                    await self._plane.close_session(self._node, self._id)
+                try:
+                    with contextlib.suppress(ControlError):
+                        await self._plane.close_session(self._node, self._id)
+                finally:  # gRPC cancels the handler of a stream that broke, here too
+                    self._workers.closed(self._node, self._id)
 
     # ---- reading --------------------------------------------------------------------------------
 

@@ -142,6 +142,8 @@ async def test_a_board_with_a_replica_dies_and_its_work_goes_on_elsewhere(half: 
         attempts = job_of(ended, job).attempts
         assert [attempt.state for attempt in attempts] == [JobState.LOST, JobState.SUCCEEDED]
         assert attempts[0].epoch < attempts[1].epoch
+        # Faster than the lease: a port that refuses says that everything behind it is dead.
+        assert "stream worker" in attempts[0].reason.message
     for other in ended.jobs:
         if other.id not in moved:
             assert len(other.attempts) == 1, describe(ended)
