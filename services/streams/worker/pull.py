@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import grpc
@@ -127,6 +128,8 @@ class DialledCall:
         self._post = post
         self._ack: Acknowledge | None = None
         self._wake = asyncio.Event()
+        self.broken = False
+        """Whether the connection failed, and not only this lane."""
 
     def acknowledge(self, effect: Acknowledge) -> None:
         """Send an acknowledgement; it replaces one that has not left."""
@@ -147,6 +150,7 @@ class DialledCall:
         try:
             reason, message = await self._carry(call)
         except* BROKEN_CALL as group:
+            self.broken = True
             reason, message = "UNAVAILABLE", _words(group.exceptions[0])
         finally:
             call.cancel()
@@ -214,28 +218,41 @@ class DialledCall:
                 )
 
 
+@dataclass(slots=True)
+class Shared:
+    """A channel and how many lanes are open on it."""
+
+    address: str
+    channel: grpc.aio.Channel
+    users: int = 0
+
+
 class Channels:
     """One channel for each peer that lanes are open to; it closes with its last lane."""
 
     def __init__(self) -> None:
-        self._channels: dict[str, tuple[grpc.aio.Channel, int]] = {}
+        self._channels: dict[str, Shared] = {}
 
-    def take(self, address: str) -> grpc.aio.Channel:
+    def take(self, address: str) -> Shared:
         """Return the channel to an address; give it back with `leave`."""
-        channel, users = self._channels.get(address, (None, 0))
-        if channel is None:
+        shared = self._channels.get(address)
+        if shared is None:
             channel = grpc.aio.insecure_channel(address, options=channel_options(STREAM))
-        self._channels[address] = (channel, users + 1)
-        return channel
+            shared = self._channels[address] = Shared(address, channel)
+        shared.users += 1
+        return shared
 
-    async def leave(self, address: str) -> None:
-        """Give a channel back."""
-        channel, users = self._channels[address]
-        if users > 1:
-            self._channels[address] = (channel, users - 1)
-            return
-        del self._channels[address]
-        await channel.close()
+    async def leave(self, shared: Shared, *, broken: bool) -> None:
+        """Give a channel back.
+
+        A broken one is not used again: gRPC would wait up to two seconds before it connects anew,
+        and how often we try is for our own backoff to say.
+        """
+        shared.users -= 1
+        if (broken or not shared.users) and self._channels.get(shared.address) is shared:
+            del self._channels[shared.address]
+        if not shared.users:
+            await shared.channel.close()
 
 
 def _words(error: BaseException) -> str:
