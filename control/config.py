@@ -35,6 +35,8 @@ class ControllerConfig:
         gossip_preset: `lan`, `wan` or `local`.
         gossip_keys: AES keys that seal gossip, the first of them first; none for plain gossip.
         gossip_keyring: file of the keys, which wins over `gossip_keys` once it exists.
+        gossip_encryption: with keys, `hear` opens sealed traffic and sends plain, `speak` seals and
+            still takes plain, `require` refuses plain.
         gossip_label: what keeps neighbouring clusters apart.
         serf_rpc: `host:port` that the stock `serf` command may dial; empty for none.
         serf_rpc_auth: what it has to know; empty for nothing.
@@ -60,6 +62,7 @@ class ControllerConfig:
     gossip_preset: str = "lan"
     gossip_keys: tuple[bytes, ...] = field(default=(), repr=False)
     gossip_keyring: Path | None = None
+    gossip_encryption: str = "require"
     gossip_label: str = ""
     serf_rpc: str = ""
     serf_rpc_auth: str = field(default="", repr=False)

@@ -87,7 +87,11 @@ async def open_member(
                     advertise=config.advertise,
                     tags={"role": "controller", "grpc": grpc},
                     preset=config.gossip_preset,
-                    keyring=Keyring(keys),
+                    keyring=Keyring(
+                        keys,
+                        verify_incoming=config.gossip_encryption == "require",
+                        verify_outgoing=config.gossip_encryption != "hear",
+                    ),
                     label=config.gossip_label,
                     seeds=config.seeds,
                 ),

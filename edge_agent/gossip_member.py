@@ -86,7 +86,11 @@ async def _open(
                 advertise=config.advertise,
                 tags={"role": "agent"},
                 preset=config.gossip_preset,
-                keyring=Keyring(keys),
+                keyring=Keyring(
+                    keys,
+                    verify_incoming=config.gossip_encryption == "require",
+                    verify_outgoing=config.gossip_encryption != "hear",
+                ),
                 label=config.gossip_label,
                 seeds=config.seeds,
             ),

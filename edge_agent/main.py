@@ -118,6 +118,13 @@ def _read_keys(_: click.Context, __: click.Parameter, words: tuple[str, ...]) ->
     "`shoal keys` or `serf keys` rotate them. Made of --gossip-key if it is missing.",
 )
 @click.option(
+    "--gossip-encryption",
+    type=click.Choice(["hear", "speak", "require"]),
+    default="require",
+    help="With keys: require sealed traffic; to move a plain cluster, first have every member "
+    "hear it, then speak it, then require it.",
+)
+@click.option(
     "--gossip-label",
     default="",
     show_default=False,
@@ -207,6 +214,7 @@ def agent(
     gossip_preset: str,
     gossip_key: tuple[bytes, ...],
     gossip_keyring: Path | None,
+    gossip_encryption: str,
     gossip_label: str,
     serf_rpc: str,
     serf_rpc_auth: str,
@@ -258,6 +266,7 @@ def agent(
             gossip_preset=gossip_preset,
             gossip_keys=gossip_key,
             gossip_keyring=gossip_keyring and gossip_keyring.expanduser().absolute(),
+            gossip_encryption=gossip_encryption,
             gossip_label=gossip_label,
             serf_rpc=serf_rpc,
             serf_rpc_auth=serf_rpc_auth,

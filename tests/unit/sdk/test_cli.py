@@ -38,8 +38,8 @@ def test_help_lists_every_command() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "artifacts", "cancel", "drain", "events", "explain", "get", "logs", "members", "nodes",
-        "run", "status", "submit", "validate",
+        "artifacts", "cancel", "drain", "events", "explain", "get", "keys", "logs", "members",
+        "nodes", "run", "status", "submit", "validate",
     ],
 )  # fmt: skip
 def test_every_command_teaches_by_example(name: str) -> None:
