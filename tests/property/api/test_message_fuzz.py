@@ -120,6 +120,7 @@ def test_no_request_of_an_agent_gets_further_than_a_refusal(
         logs=anything,
         addresses=anything,
         settings=SessionSettings("c", 6, 1),
+        workers=anything,
         clock=lambda: 0.0,
     )
     batch = session._sorted([request])
