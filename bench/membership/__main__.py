@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 
-from bench.membership import hostile, interop, lag, real, simulated
+from bench.membership import hostile, interop, lag, real, simulated, starved
 from bench.membership.figure import Figure
 
 
@@ -38,6 +38,7 @@ def _parts(*, full: bool) -> dict[str, Callable[[], list[Figure]]]:
         "m5": lambda: asyncio.run(_collect(real.m5())),
         "m6": lambda: _plain(simulated.m6()),
         "m7": lambda: _plain(simulated.m7()),
+        "m7real": lambda: asyncio.run(_collect(starved.m7_real())),
         "m8": lambda: _plain(simulated.m8()),
         "m9": lambda: _plain(simulated.m9()),
         "m10": lambda: _plain(hostile.m10(packets, streams)),

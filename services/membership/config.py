@@ -31,6 +31,7 @@ class GossipConfig:
         compact: Send the short dialect; everybody reads it.
         incarnation: First incarnation; by default the seconds since 2020, so that a restarted
             member outbids its former life.
+        lifeguard: Off, this is plain SWIM: the control group of the benchmarks.
         watch_size: Changes that a watcher may lag behind before it is cut off.
     """
 
@@ -47,6 +48,7 @@ class GossipConfig:
     serf: bool = True
     compact: bool = False
     incarnation: int | None = None
+    lifeguard: bool = True
     watch_size: int = 1024
 
     def timing(self) -> Preset:

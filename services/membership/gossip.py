@@ -152,6 +152,7 @@ class Gossip:
                 codec=self._codec,
                 packet_bytes=lambda: self._packets.budget,
                 heal_interval_seconds=config.heal_interval_seconds,
+                lifeguard=config.lifeguard,
             )
             self._swim = Swim(profile, self._rng, self._clock())
         except BaseException:

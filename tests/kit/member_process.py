@@ -84,6 +84,7 @@ async def _main() -> None:
     parser.add_argument("--seed", default="", help="host of a member to join")
     parser.add_argument("--reap-seconds", type=float, default=30.0, help="dead are kept so long")
     parser.add_argument("--heal-seconds", type=float, default=10.0, help="lost are tried so often")
+    parser.add_argument("--plain-swim", action="store_true", help="without Lifeguard")
     arguments = parser.parse_args()
     config = GossipConfig(
         name=arguments.name,
@@ -92,6 +93,7 @@ async def _main() -> None:
         serf=False,
         preset=replace(LAN, gossip_to_the_dead_seconds=arguments.reap_seconds),
         heal_interval_seconds=arguments.heal_seconds,
+        lifeguard=not arguments.plain_swim,
         seeds=(arguments.seed,) if arguments.seed else (),
     )
 
