@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +92,8 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
     from shoal.errors import ShoalError
 
     try:
-        return asyncio.run(main)
-    except KeyboardInterrupt:
+        return asyncio.run(_until_interrupted(main))
+    except (KeyboardInterrupt, asyncio.CancelledError):
         raise SystemExit(INTERRUPTED_STATUS) from None
     except BaseExceptionGroup as group:
         leaves = _leaves(group)
@@ -100,6 +101,30 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
         if all(isinstance(leaf, ShoalError | BrokenPipeError) for leaf in leaves):
             raise leaves[0] from group
         raise
+
+
+async def _until_interrupted(main: Coroutine[Any, Any, T]) -> T:
+    """Run it, and let Ctrl-C cancel it.
+
+    asyncio.run's own handler does not wake the event loop: a signal that comes just before the loop
+    begins to wait is not seen until something else happens, and while watching nothing may. One
+    that is added to the loop wakes it (https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd).
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(main)
+
+    def interrupt() -> None:
+        loop.remove_signal_handler(signal.SIGINT)  # whoever presses it twice does not wait
+        task.cancel()
+
+    try:
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+    except (ValueError, RuntimeError, NotImplementedError):  # not in the main thread
+        return await task
+    try:
+        return await task
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

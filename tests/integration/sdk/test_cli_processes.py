@@ -57,8 +57,13 @@ async def start(controller: MemoryController, *words: str, stdin: int | None = N
 
 
 async def end(process: Process, stdin: bytes | None = None) -> Ended:
-    async with asyncio.timeout(30):
-        stdout, stderr = await process.communicate(stdin)
+    try:
+        async with asyncio.timeout(60):
+            stdout, stderr = await process.communicate(stdin)
+    finally:
+        if process.returncode is None:  # a failure of this test is no other test's
+            process.kill()
+            await process.communicate()
     assert process.returncode is not None
     return Ended(process.returncode, stdout.decode(), stderr.decode())
 
