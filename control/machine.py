@@ -851,7 +851,8 @@ class ControlMachine:
             return
         if job.attempt.ref != said.ref or job.attempt.node != node.name:
             return
-        job.streams = said.streams
+        # Who has nothing but words to say does not know the streams.
+        job.streams = said.streams or job.streams
         job.progress = said.text
         self._change.show_job(self._pipeline_of(job.ref), job)
 

@@ -211,17 +211,20 @@ class AttemptShell:
         return Prepared(self._ref, turn)
 
     async def _prepare_environment(self, assignment: Assignment, turn: int) -> WorkerEvent:
-        def progress(text: str) -> None:
-            # Only the latest text is of interest, so one that finds no room is no loss.
-            self._node.hint(Progress(self._ref, (), text))
-
         built = await self._node.environments.get(
-            assignment.job.environment, self._folder.work, assignment.bundle_digest, progress
+            assignment.job.environment,
+            self._folder.work,
+            assignment.bundle_digest,
+            self._say_progress,
         )
         self._environment = built.path
-        # Or the text of the build would stand beside the running program.
-        progress("")
+        # Or the text of the build would stand beside what comes next.
+        self._say_progress("")
         return Prepared(self._ref, turn)
+
+    def _say_progress(self, text: str) -> None:
+        # Only the latest text is of interest, so one that finds no room is no loss.
+        self._node.hint(Progress(self._ref, (), text))
 
     async def _prepare_files(self, assignment: Assignment, turn: int) -> WorkerEvent:
         for file in assignment.job.files:
@@ -282,7 +285,9 @@ class AttemptShell:
     async def _store(self, artifact: Artifact, effect: Upload) -> None:
         grant = next(grant for grant in effect.grants if grant.path == artifact.path)
         path = locate(self._folder.work, self._folder.path, artifact)
-        self._stored[artifact.path] = await self._node.uploader.store(path, artifact, grant)
+        self._stored[artifact.path] = await self._node.uploader.store(
+            path, artifact, grant, self._say_progress
+        )
 
     # ---- in the queue
 

@@ -18,7 +18,7 @@ from edge_agent.assignment import Assignment
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.keeper.client import StartRequest
 from edge_agent.keeper.launch import Port
-from shoal.spec import PortAttachment, PortBinding, PortFormat
+from shoal.spec import PortAttachment, PortBinding, PortFormat, StandIn
 
 PASSED_ON: Final = (
     "HOME",
@@ -111,6 +111,7 @@ class ProgramPlan:
                     "fd": descriptors["in", stream.name],
                     "format": _format(stream.binding),
                     "block_count": stream.block_count,
+                    **_stand_in(stream.optional),
                     **self._codec(stream.name, output=False),
                 }
                 for stream in job.streams
@@ -190,6 +191,18 @@ class ProgramPlan:
         if not path.is_file() or not real.startswith(os.path.realpath(self.folder.work) + os.sep):
             raise ProgramError(f"stdin {name!r} is not a file of the bundle: correct or add it")
         return path
+
+
+def _stand_in(optional: StandIn | None) -> dict[str, object]:
+    if optional is None:
+        return {}
+    said = {
+        "default": json.loads(optional.default_json),
+        "repeat": optional.repeat,
+        "buffer": optional.buffer,
+        "drop": optional.drop.value,
+    }
+    return {"optional": said}
 
 
 def _format(binding: PortBinding) -> str:

@@ -52,8 +52,20 @@ class Uploader:
         self._slots = asyncio.Semaphore(parallel)
         self._stall_seconds = stall_seconds
 
-    async def store(self, path: Path, artifact: Artifact, grant: UploadGrant) -> Artifact:
+    async def store(
+        self,
+        path: Path,
+        artifact: Artifact,
+        grant: UploadGrant,
+        waiting: Callable[[str], None] = lambda _: None,
+    ) -> Artifact:
         """Store one file and return the artifact with its key.
+
+        Args:
+            path: the file.
+            artifact: what it is called, its size and its hash.
+            grant: where it may be put.
+            waiting: is told why it has to be tried again.
 
         Raises:
             GrantRefusedError: the store answered, and not with success.
@@ -70,6 +82,7 @@ class Uploader:
                 "the store is away, the upload is tried again",
                 extra=fields(key=grant.key, failures=failures, error=trouble),
             )
+            waiting(f"{artifact.path} waits for the archive: {trouble}")
             await asyncio.sleep(self._backoff.delay_seconds(failures, self._chance()))
 
     async def _put(self, path: Path, artifact: Artifact, grant: UploadGrant) -> str:

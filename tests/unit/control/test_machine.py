@@ -550,6 +550,9 @@ def test_progress_is_shown_and_stale_progress_is_not() -> None:
     assert job.progress == "half way"
     desk.observe(ref, "main", JobState.RUNNING)
     assert (job.streams, job.progress) == (counters, "")
+    words = Progress(attempt, (), "x waits for the archive")
+    desk.post(lambda _: inbox.Progressed("n1", session, words))
+    assert (job.streams, job.progress) == (counters, words.text)
 
 
 # --- lanes
