@@ -147,6 +147,7 @@ def _program(job: spec.Job, at: Path) -> Iterator[Problem]:
             )
         if "\0" in value:
             yield Problem((*at, "variables", variable), "its value holds a NUL character")
+    yield from _optional(job, at)
     if job.recovery is spec.Recovery.RESUME:
         for stream in job.streams:
             if stream.merge is spec.Merge.ARRIVAL:
@@ -155,6 +156,35 @@ def _program(job: spec.Job, at: Path) -> Iterator[Problem]:
                     "a job with `recovery: resume` goes on at a round, and records that are "
                     "merged as they arrive have none; use `merge: ordered` or `recovery: restart`",
                 )
+
+
+def _optional(job: spec.Job, at: Path) -> Iterator[Problem]:
+    optional = [stream for stream in job.streams if stream.optional is not None]
+    if optional and len(optional) == len(job.streams):
+        yield Problem(
+            (*at, "inputs"),
+            "rounds follow the inputs that are not optional, and there is none; leave out "
+            "`optional: true` at one of them",
+        )
+    for stream in optional:
+        path = (*at, "inputs", stream.name)
+        if stream.binding != spec.PortBinding():
+            yield Problem(
+                (*path, "format"),
+                "rounds are made by shoal.job, so an optional input has no other format and is "
+                "not stdin; leave out `format` and `as`, or `optional: true`",
+            )
+        if stream.block_count > 1:
+            yield Problem(
+                (*path, "block_count"),
+                "an optional input gives one record a round; leave out `block_count`",
+            )
+        if job.recovery is spec.Recovery.RESUME:
+            yield Problem(
+                (*path, "optional"),
+                "which round an optional record came to is not known to a replacement; use "
+                "`recovery: restart`",
+            )
 
 
 def _numbers(job: spec.Job, at: Path) -> Iterator[Problem]:

@@ -49,6 +49,7 @@ _ARROW_HEAD: Final = (
     '<defs><marker id="head" markerWidth="9" markerHeight="8" refX="8" refY="4" orient="auto">'
     '<path d="M0,0 L9,4 L0,8 z" fill="#57606a"/></marker></defs>'
 )
+_DASHES: Final = 'stroke-dasharray="5 3" '
 _PLAIN: Final = ("#f6f8fa", "#57606a")
 _COLOURS: Final[Mapping[JobState, tuple[str, str]]] = MappingProxyType({
     JobState.FAILED: ("#ffebe9", "#cf222e"),
@@ -74,11 +75,15 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """A stream from an output of `source` to an input of `target`, which are numbers of boxes."""
+    """A stream from an output of `source` to an input of `target`, which are numbers of boxes.
+
+    Dashed when rounds of the target do not wait for it.
+    """
 
     source: int
     target: int
     label: str
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,9 @@ def graph_of(pipeline: spec.Pipeline, jobs: Sequence[JobView] = ()) -> Graph:
         pipeline.name,
         tuple(_box(job, views[job.name]) for job in pipeline.jobs),
         tuple(
-            Arrow(numbers[stream.job], numbers[job.name], _label(stream))
+            Arrow(
+                numbers[stream.job], numbers[job.name], _label(stream), stream.optional is not None
+            )
             for job in pipeline.jobs
             for stream in job.streams
             if stream.job in numbers
@@ -116,7 +123,8 @@ def mermaid(graph: Graph) -> str:
         # Numbers as ids, because a job may be called `end`, which is a word of Mermaid's.
         lines.append(f'    j{number}["{text}"]')
     lines.extend(
-        f'    j{arrow.source} -->|"{_mermaid_text(arrow.label)}"| j{arrow.target}'
+        f"    j{arrow.source} {'-.->' if arrow.optional else '-->'}"
+        f'|"{_mermaid_text(arrow.label)}"| j{arrow.target}'
         for arrow in graph.arrows
     )
     for number, box in enumerate(graph.boxes):
@@ -331,7 +339,7 @@ class _Drawing:
             ]
             yield (
                 f'<path d="{_curve(points)}" fill="none" stroke="#57606a" stroke-width="1.3" '
-                'marker-end="url(#head)"/>'
+                f'{_DASHES if arrow.optional else ""}marker-end="url(#head)"/>'
             )
             (x1, y1), (x2, y2) = points[0], points[1]
             yield (

@@ -50,6 +50,13 @@ class Merge(enum.Enum):
     ARRIVAL = "arrival"
 
 
+class Drop(enum.Enum):
+    """Which record is dropped when more wait at an optional input than may."""
+
+    OLDEST = "oldest"
+    NEWEST = "newest"
+
+
 class Distribute(enum.Enum):
     """How records are spread over a consumer's replicas."""
 
@@ -88,8 +95,22 @@ class PortBinding:
 
 
 @dataclass(frozen=True, slots=True)
+class StandIn:
+    """What an optional input gives to a round that none of its records has arrived for.
+
+    The default (JSON), or with `repeat` the last record once there was one. With `buffer` above 0,
+    at most so many records wait; with 0 the producer waits, and none is dropped.
+    """
+
+    default_json: str = "null"
+    repeat: bool = False
+    buffer: int = 0
+    drop: Drop = Drop.OLDEST
+
+
+@dataclass(frozen=True, slots=True)
 class StreamInput:
-    """A port that is fed by another job's output port."""
+    """A port that is fed by another job's output port; rounds wait for it unless it is `optional`."""
 
     name: str
     job: str
@@ -97,6 +118,7 @@ class StreamInput:
     binding: PortBinding = PortBinding()
     block_count: int = 1
     merge: Merge = Merge.ORDERED
+    optional: StandIn | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ at a time; what holds between values (unknown ports, cycles) is the business of 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -126,6 +127,11 @@ _MERGE = _Table(
         spec.Merge.ARRIVAL: spec_pb2.MERGE_ARRIVAL,
     },
     spec.Merge.ORDERED,
+)
+_DROP = _Table(
+    "way to drop",
+    {spec.Drop.OLDEST: spec_pb2.DROP_OLDEST, spec.Drop.NEWEST: spec_pb2.DROP_NEWEST},
+    spec.Drop.OLDEST,
 )
 _DISTRIBUTE = _Table(
     "way to distribute",
@@ -359,7 +365,31 @@ def _encode_stream_input(stream: spec.StreamInput) -> spec_pb2.InputSpec:
             binding=encode_binding(stream.binding),
             block_count=stream.block_count,
             merge=_MERGE.encode(stream.merge),
+            optional=None if stream.optional is None else _encode_stand_in(stream.optional),
         ),
+    )
+
+
+def _encode_stand_in(stand_in: spec.StandIn) -> spec_pb2.StandIn:
+    return spec_pb2.StandIn(
+        default_json=stand_in.default_json,
+        repeat=stand_in.repeat,
+        buffer=stand_in.buffer,
+        drop=_DROP.encode(stand_in.drop),
+    )
+
+
+def _decode_stand_in(message: spec_pb2.StandIn, path: str) -> spec.StandIn:
+    default_json = _text(message.default_json, f"{path}.default_json") or "null"
+    try:
+        json.loads(default_json)
+    except (ValueError, RecursionError):
+        raise WireError(f"{path}.default_json", f"{default_json[:40]!r} is no JSON") from None
+    return spec.StandIn(
+        default_json=default_json,
+        repeat=message.repeat,
+        buffer=message.buffer,
+        drop=_DROP.decode(message.drop, f"{path}.drop"),
     )
 
 
@@ -396,6 +426,9 @@ def decode_input(message: spec_pb2.InputSpec, path: str = "") -> spec.StreamInpu
                 binding=decode_binding(message.stream.binding, f"{at}.binding"),
                 block_count=message.stream.block_count or 1,
                 merge=_MERGE.decode(message.stream.merge, f"{at}.merge"),
+                optional=_decode_stand_in(message.stream.optional, f"{at}.optional")
+                if message.stream.HasField("optional")
+                else None,
             )
         case "file":
             at = _at(path, "file")

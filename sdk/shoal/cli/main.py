@@ -35,7 +35,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "validate": ("shoal.cli.validate", "Check specification files."),
 })  # fmt: skip
 
-_OF_THE_SERVER = ("agent", "controller", "up")
+_OF_THE_SERVER = ("agent", "controller", "simulate", "up")
 
 
 class Commands(click.Group):

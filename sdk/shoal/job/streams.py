@@ -9,6 +9,7 @@ from shoal.job.error import PortError, RoundError
 from shoal.job.flusher import Flusher
 from shoal.job.input_port import InputPort
 from shoal.job.job_context import Context
+from shoal.job.optional_port import OptionalPort
 from shoal.job.output_port import OutputPort
 from shoal.job.port_socket import PortSocket, wait, wait_in_loop
 from shoal.job.stderr_log import Log
@@ -46,7 +47,7 @@ class Streams:
         for name, said in context.ports("inputs").items():
             if self._ours("input", name, said):
                 socket = PortSocket("input port {!r}".format(name), int(said["fd"]))
-                port = InputPort(name, socket, _codec(said), int(said.get("block_count") or 1))
+                port = _input_port(name, socket, said)
                 port.follow(self._take_one, self._take_one_async)
                 self.inputs[name] = port
         for name, said in context.ports("outputs").items():
@@ -56,6 +57,9 @@ class Streams:
                 out.follow(self.start, self._flusher.arm)
                 self.outputs[name] = out
         self._named = list(self.inputs.items())
+        self._required: List[Tuple[str, InputPort]] = []
+        self._optional: List[Tuple[str, OptionalPort]] = []
+        self._sort()
 
     def use_codecs(self, codecs: Codecs) -> None:
         """Set the codecs of ports by name; `inputs.NAME` or `outputs.NAME` where both have one.
@@ -112,6 +116,7 @@ class Streams:
     def name_inputs(self, names: Mapping[str, str]) -> None:
         """Hand records over under these names, by port."""
         self._named = [(names[port.name], port) for port in self.inputs.values()]
+        self._sort()
 
     def take_round(self) -> Optional[Dict[str, Any]]:
         """The next records of all inputs together, by name; None when one of the inputs is over.
@@ -121,11 +126,11 @@ class Streams:
             CodecError: A record cannot be read.
         """
         while True:
-            for _, port in self._named:
+            for _, port in self._required:
                 if not port.ready:
                     break
             else:
-                return {name: port.take() for name, port in self._named}
+                return self._take()
             self.start()
             missing = self._missing()
             if not missing:
@@ -134,7 +139,7 @@ class Streams:
                 self._leave_the_rest(missing)
                 return None
             self.flush()
-            wait([port.socket for port in missing], self._unwritten())
+            wait([port.socket for port in missing + self._watched()], self._unwritten())
 
     async def take_round_async(self) -> Optional[Dict[str, Any]]:
         """`take_round` for coroutines: other tasks run meanwhile."""
@@ -142,12 +147,14 @@ class Streams:
         while True:
             missing = self._missing()
             if not missing:
-                return {name: port.take() for name, port in self._named}
+                return self._take()
             if any(port.exhausted for port in missing):
                 self._leave_the_rest(missing)
                 return None
             self.flush()
-            await wait_in_loop([port.socket for port in missing], self._unwritten())
+            await wait_in_loop(
+                [port.socket for port in missing + self._watched()], self._unwritten()
+            )
 
     def finish_round(self) -> None:
         """The round was processed and its outputs were sent.
@@ -236,12 +243,43 @@ class Streams:
             port.processed = port.position
             self._flusher.arm()
 
+    def _sort(self) -> None:
+        """Tell the inputs that rounds wait for from those that they do not wait for."""
+        self._optional = [
+            (name, port) for name, port in self._named if isinstance(port, OptionalPort)
+        ]
+        self._required = [
+            (name, port) for name, port in self._named if not isinstance(port, OptionalPort)
+        ]
+
+    def _take(self) -> Dict[str, Any]:
+        """One round: every input that is not optional is ready."""
+        if not self._optional:
+            return {name: port.take() for name, port in self._required}
+        if not self._required:
+            raise PortError(
+                "job {!r} has optional inputs alone, and nothing says when a round is".format(
+                    self.context.job
+                )
+            )
+        records = {name: port.take() for name, port in self._required}
+        for name, port in self._optional:
+            records[name] = port.take_now()
+        return records
+
+    def _watched(self) -> List[InputPort]:
+        """Optional inputs that are read while the job waits for others, and have been read now."""
+        for _, port in self._optional:
+            if port.watched:
+                port.collect()
+        return [port for _, port in self._optional if port.watched]
+
     def _missing(self) -> List[InputPort]:
-        return [port for port in self.inputs.values() if not port.fill() or port.exhausted]
+        return [port for _, port in self._required if not port.fill() or port.exhausted]
 
     def _leave_the_rest(self, missing: List[InputPort]) -> None:
         over = [port for port in missing if port.exhausted]
-        for port in self.inputs.values():
+        for _, port in self._required:
             if port.waiting:
                 self._log.warning(
                     "inputs end at different rounds; the rest is left",
@@ -343,6 +381,13 @@ def match(name: str, ports: Mapping[str, Any]) -> str:
         return name
     hyphenated = name.replace("_", "-")
     return hyphenated if hyphenated in ports else ""
+
+
+def _input_port(name: str, socket: PortSocket, said: Mapping[str, Any]) -> InputPort:
+    optional = said.get("optional")
+    if optional:
+        return OptionalPort(name, socket, _codec(said), optional)
+    return InputPort(name, socket, _codec(said), int(said.get("block_count") or 1))
 
 
 def _codec(said: Mapping[str, Any]) -> Codec:

@@ -103,6 +103,7 @@ def call(
     *,
     codecs: Optional[Mapping[str, Union[str, Codec]]] = None,
     block_count: Union[int, Mapping[str, int]] = 1,
+    optional: Optional[Mapping[str, Mapping[str, Any]]] = None,
     recovery: str = "restart",
     first_round: int = 0,
     results: Union[str, "os.PathLike[str]", None] = None,
@@ -117,6 +118,8 @@ def call(
         outputs: Names of the output ports.
         codecs: Codec by port; those that the job names itself are known.
         block_count: How many records are handed over at a time.
+        optional: Input ports that rounds do not wait for, with what the specification says of them:
+            `{"speed": {"default": 0, "repeat": True}}`.
         recovery: `restart` or `resume`.
         first_round: Where a resumed attempt begins; `inputs` holds what comes from there on.
         results: Folder for the job's results; a temporary one by default.
@@ -131,6 +134,7 @@ def call(
     named = dict(program.codecs)
     named.update(codecs or {})
     bench = _Bench(inputs or {}, outputs, {}, named, block_count, recovery, first_round)
+    bench.optional = optional or {}
     folder = _results_folder(results)
     process = Process(Context(bench.environment(folder, (), environment)))
     fds = bench.hand_over()
@@ -168,6 +172,7 @@ def run_program(
     stdio: Sequence[str] = (),
     codecs: Optional[Mapping[str, Union[str, Codec]]] = None,
     block_count: Union[int, Mapping[str, int]] = 1,
+    optional: Optional[Mapping[str, Mapping[str, Any]]] = None,
     recovery: str = "restart",
     first_round: int = 0,
     results: Union[str, "os.PathLike[str]", None] = None,
@@ -186,6 +191,8 @@ def run_program(
         stdio: Ports that are the program's standard input or output.
         codecs: Codec by port of format `blocks`.
         block_count: How many records are handed over at a time.
+        optional: Input ports that rounds do not wait for, with what the specification says of them:
+            `{"speed": {"default": 0, "repeat": True}}`.
         recovery: `restart` or `resume`.
         first_round: Where a resumed attempt begins.
         results: Folder for the job's results; a temporary one by default.
@@ -200,6 +207,7 @@ def run_program(
     bench = _Bench(
         inputs or {}, outputs, formats or {}, codecs or {}, block_count, recovery, first_round
     )
+    bench.optional = optional or {}
     results_folder = _results_folder(results)
     variables = dict(os.environ)
     variables["PYTHONPATH"] = os.pathsep.join(
@@ -376,6 +384,7 @@ class _Bench:
         first_round: int,
     ) -> None:
         self.late = False
+        self.optional: Mapping[str, Mapping[str, Any]] = {}
         self._codecs = codecs
         self._counts: Dict[str, int] = {}
         self._recovery = recovery
@@ -418,6 +427,10 @@ class _Bench:
                 "format": port.format,
                 "block_count": self._counts[name],
             }
+            if name in self.optional:
+                said = {"default": None, "repeat": False, "buffer": 0, "drop": "oldest"}
+                said.update(self.optional[name])
+                ports["inputs"][name]["optional"] = said
         for name, port in self._outputs.items():
             ports["outputs"][name] = {
                 "fd": 1 if name in stdio else port.fd,

@@ -38,7 +38,9 @@ _JOB_KEYS = (
 )
 _STEP_KINDS = ("requirements", "url", "wheel", "pip", "constraints")
 _ENVIRONMENT_KEYS = ("python", "system_site_packages", "steps", *_STEP_KINDS, "sha256")
-_STREAM_KEYS = ("from", "format", "as", "block_count", "merge")
+_STAND_IN_KEYS = ("default", "repeat", "buffer", "drop")
+_STREAM_KEYS = ("from", "format", "as", "block_count", "merge", "optional", *_STAND_IN_KEYS)
+_BUFFER_MAX = 1_000_000
 _FILE_KEYS = ("source", "path", "sha256")
 _SHELL_WORDS = {"|", "||", "&&", "&", ";", ">", ">>", "<", "<<", "2>", "2>&1", "&>"}
 _ATTACHMENTS = {
@@ -424,11 +426,56 @@ class Reader:
         if "merge" in fields:
             merge = scalars.choice(fields["merge"], (*path, "merge"), spec.Merge)
         binding = self._binding(fields, path, "inputs")
+        stand_in = self._stand_in(fields, path)
         if ends is None:
             return None
         return spec.StreamInput(
-            name, *ends, binding, _or(block_count, 1), _or(merge, spec.Merge.ORDERED)
+            name, *ends, binding, _or(block_count, 1), _or(merge, spec.Merge.ORDERED), stand_in
         )
+
+    def _stand_in(self, fields: Mapping[str, yaml.Node], path: Path) -> spec.StandIn | None:
+        scalars = self._scalars
+        optional = None
+        if "optional" in fields:
+            optional = scalars.boolean(fields["optional"], (*path, "optional"))
+        default = repeat = buffer = drop = None
+        if "default" in fields:
+            default = scalars.json(fields["default"], (*path, "default"))
+        if "repeat" in fields:
+            repeat = scalars.boolean(fields["repeat"], (*path, "repeat"))
+        if "buffer" in fields:
+            buffer = scalars.integer(fields["buffer"], (*path, "buffer"))
+            if buffer is not None and not 1 <= buffer <= _BUFFER_MAX:
+                scalars.complain(
+                    scalars.mark((*path, "buffer")),
+                    (*path, "buffer"),
+                    f"{buffer} records cannot wait; write 1 to {_BUFFER_MAX}, or leave it out, "
+                    "and the producer waits",
+                )
+                buffer = None
+        if "drop" in fields:
+            drop = scalars.choice(fields["drop"], (*path, "drop"), spec.Drop)
+            if "buffer" not in fields:
+                scalars.complain(
+                    scalars.mark((*path, "drop")),
+                    (*path, "drop"),
+                    "nothing is dropped without a limit; add for example `buffer: 10`",
+                )
+        if optional:
+            return spec.StandIn(
+                _or(default, "null"),
+                repeat=bool(repeat),
+                buffer=_or(buffer, 0),
+                drop=_or(drop, spec.Drop.OLDEST),
+            )
+        for key in _STAND_IN_KEYS:
+            if key in fields and ("optional" not in fields or optional is False):
+                scalars.complain(
+                    scalars.mark((*path, key)),
+                    (*path, key),
+                    f"{key!r} belongs to an optional input; add `optional: true`",
+                )
+        return None
 
     def _file(
         self, name: str, fields: Mapping[str, yaml.Node], path: Path

@@ -5,9 +5,12 @@ cannot be read comes back as None.
 """
 
 import enum
+import json
+import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
@@ -22,9 +25,12 @@ T = TypeVar("T")
 
 _NULL = "tag:yaml.org,2002:null"
 _BOOL = "tag:yaml.org,2002:bool"
+_INT = "tag:yaml.org,2002:int"
+_FLOAT = "tag:yaml.org,2002:float"
 _MERGE = "tag:yaml.org,2002:merge"
 _TRUE = {"true", "yes", "on"}
 _INTEGER_MAX = 2**32 - 1
+_JSON_INTEGER = re.compile(r"-?\d{1,300}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +214,14 @@ class Scalars:
             return None
         return text.lower() in _TRUE
 
+    def json(self, node: yaml.Node, path: Path) -> str | None:
+        """Read whatever JSON has too, and return it as JSON."""
+        try:
+            return json.dumps(_plain(node))
+        except ValueError as error:
+            self.complain(mark_of(node.start_mark), path, str(error))
+            return None
+
     def choice(self, node: yaml.Node, path: Path, choices: type[E]) -> E | None:
         """Read the value of an enumeration."""
 
@@ -219,6 +233,42 @@ class Scalars:
             raise ValueError(f"is not possible here; {did_you_mean(text, known)}")
 
         return self.converted(node, path, chosen)
+
+
+def _plain(node: yaml.Node) -> Any:
+    match node:
+        case yaml.SequenceNode():
+            return [_plain(item) for item in node.value]
+        case yaml.MappingNode():
+            return {_key(key): _plain(value) for key, value in node.value}
+        case _:
+            return _single(str(node.value), node.tag)
+
+
+def _key(node: yaml.Node) -> str:
+    if not isinstance(node, yaml.ScalarNode) or node.tag == _MERGE:
+        raise ValueError("a key has to be a single word")
+    return str(node.value)
+
+
+def _single(text: str, tag: str) -> Any:
+    if tag == _NULL:
+        return None
+    if tag == _BOOL:
+        return text.lower() in _TRUE
+    if tag == _INT:
+        if not _JSON_INTEGER.fullmatch(text):
+            raise ValueError(f"{text!r} is no number as JSON has it; put a text in quotes")
+        return int(text)
+    if tag == _FLOAT:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError(f"{text!r} is no number as JSON has it; put a text in quotes")
+        return number
+    return text
 
 
 def is_null(node: yaml.Node) -> bool:

@@ -95,6 +95,30 @@ PLACEMENT_PINNED: Placement.ValueType  # 3
 """The job waits for its node to come back."""
 Global___Placement: _TypeAlias = Placement  # noqa: Y015
 
+class _Drop:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DropEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Drop.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DROP_UNSPECIFIED: _Drop.ValueType  # 0
+    """The default, which is DROP_OLDEST."""
+    DROP_OLDEST: _Drop.ValueType  # 1
+    """The one that has waited longest."""
+    DROP_NEWEST: _Drop.ValueType  # 2
+    """The one that came last."""
+
+class Drop(_Drop, metaclass=_DropEnumTypeWrapper):
+    """Which of the records that wait is dropped."""
+
+DROP_UNSPECIFIED: Drop.ValueType  # 0
+"""The default, which is DROP_OLDEST."""
+DROP_OLDEST: Drop.ValueType  # 1
+"""The one that has waited longest."""
+DROP_NEWEST: Drop.ValueType  # 2
+"""The one that came last."""
+Global___Drop: _TypeAlias = Drop  # noqa: Y015
+
 class _Merge:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -582,6 +606,7 @@ class StreamSource(_message.Message):
     BINDING_FIELD_NUMBER: _builtins.int
     BLOCK_COUNT_FIELD_NUMBER: _builtins.int
     MERGE_FIELD_NUMBER: _builtins.int
+    OPTIONAL_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """The job that sends."""
     port: _builtins.str
@@ -594,6 +619,10 @@ class StreamSource(_message.Message):
     def binding(self) -> Global___PortBinding:
         """How the program reads the port."""
 
+    @_builtins.property
+    def optional(self) -> Global___StandIn:
+        """Rounds do not wait for this input; unset: they do."""
+
     def __init__(
         self,
         *,
@@ -602,14 +631,49 @@ class StreamSource(_message.Message):
         binding: Global___PortBinding | None = ...,
         block_count: _builtins.int = ...,
         merge: Global___Merge.ValueType = ...,
+        optional: Global___StandIn | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "optional", b"optional"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "block_count", b"block_count", "job", b"job", "merge", b"merge", "port", b"port"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "block_count", b"block_count", "job", b"job", "merge", b"merge", "optional", b"optional", "port", b"port"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamSource: _TypeAlias = StreamSource  # noqa: Y015
+
+@_typing.final
+class StandIn(_message.Message):
+    """What an optional input gives to a round that none of its records has arrived for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEFAULT_JSON_FIELD_NUMBER: _builtins.int
+    REPEAT_FIELD_NUMBER: _builtins.int
+    BUFFER_FIELD_NUMBER: _builtins.int
+    DROP_FIELD_NUMBER: _builtins.int
+    default_json: _builtins.str
+    """A value as JSON; empty means null."""
+    repeat: _builtins.bool
+    """The last record again, once there was one, instead of the default."""
+    buffer: _builtins.int
+    """How many records may wait; 0 means that the producer waits, and none is dropped."""
+    drop: Global___Drop.ValueType
+    """Which record is dropped when more are waiting."""
+    def __init__(
+        self,
+        *,
+        default_json: _builtins.str = ...,
+        repeat: _builtins.bool = ...,
+        buffer: _builtins.int = ...,
+        drop: Global___Drop.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffer", b"buffer", "default_json", b"default_json", "drop", b"drop", "repeat", b"repeat"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StandIn: _TypeAlias = StandIn  # noqa: Y015
 
 @_typing.final
 class FileSource(_message.Message):

@@ -16,10 +16,19 @@ from compose.local_cluster import LocalCluster
 from shoal import spec
 from shoal.bundle import BundleFolder, pack
 from shoal.client import Client
+from shoal.graph import graph_of
 from shoal.model import JobState, PipelineState
 from shoal.specfile.load import load
 from shoal.view import PipelineView
-from tests.kit.cluster import contents, describe, job_of, running_cluster, submit_file, when
+from tests.kit.cluster import (
+    contents,
+    describe,
+    job_of,
+    running_cluster,
+    submit,
+    submit_file,
+    when,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -167,7 +176,93 @@ async def test_a_network_ends_with_what_its_readme_says(
     submitted = await submit_file(client, _EXAMPLES / network.example / "pipeline.yaml")
     ended = await client.wait(submitted.pipeline.id, deadline_seconds=_DEADLINE)
     await _check(client, ended, network, tmp_path)
+    drawn = graph_of(ended.spec, ended.jobs)
+    assert {box.state for box in drawn.boxes} == {JobState.SUCCEEDED}
     assert all(len(job.attempts) == 1 for job in ended.jobs), describe(ended)
+
+
+_OPTIONAL = """
+    name: optional
+    bundle: .
+    jobs:
+      frames:
+        run: python frames.py
+        variables: {{SEEN: "{seen}"}}
+        resources: {{cpus: 0.25}}
+        outputs: [frames]
+      speeds:
+        run: python speeds.py
+        variables: {{GATE: "{gate}"}}
+        resources: {{cpus: 0.25}}
+        outputs: [speed]
+      fuse:
+        run: python fuse.py
+        variables: {{SEEN: "{seen}"}}
+        resources: {{cpus: 0.25}}
+        inputs:
+          frames: frames.frames
+          speed: {{from: speeds.speed, optional: true, default: [0, km/h], repeat: true}}
+"""
+_OPTIONAL_FILES = {
+    # Ten frames, then as many as it takes until a speed was seen, and five more.
+    "frames.py": (
+        "import os\n"
+        "from shoal import job\n"
+        "@job.source\n"
+        "def frames():\n"
+        "    yield from ['early'] * 10\n"
+        "    while not os.path.exists(os.environ['SEEN']):\n"
+        "        yield 'between'\n"
+        "    yield from ['late'] * 5\n"
+    ),
+    "speeds.py": (
+        "import os\n"
+        "from shoal import job\n"
+        "@job.source\n"
+        "def speeds():\n"
+        "    open(os.environ['GATE']).read()\n"
+        "    yield [50, 'km/h']\n"
+    ),
+    "fuse.py": (
+        "import os\n"
+        "from shoal import job\n"
+        "class Fuse:\n"
+        "    def setup(self): self.out = open('results/fused', 'w')\n"
+        "    def run(self, frames, speed):\n"
+        "        self.out.write('%s %d %s\\n' % (frames, *speed))\n"
+        "        if speed[0]: open(os.environ['SEEN'], 'w').close()\n"
+        "    def finish(self): self.out.close()\n"
+        "job.run(Fuse)\n"
+    ),
+}
+
+
+async def test_rounds_do_not_wait_for_an_optional_input(
+    cluster: tuple[LocalCluster, Client], tmp_path: Path
+) -> None:
+    """Case F11: the default before its first record, then the last one again."""
+    _, client = cluster
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    text = _OPTIONAL.format(gate=gate, seen=tmp_path / "seen")
+    submitted = await submit(client, tmp_path / "bundle", text, _OPTIONAL_FILES)
+    name = submitted.pipeline.id
+    await when(
+        client,
+        name,
+        lambda now: any(
+            stream.port == "frames" and stream.records >= 10
+            for stream in job_of(now, "fuse").streams
+        ),
+    )
+    with gate.open("wb") as opened:
+        opened.write(b"open")
+    ended = await client.wait(name, deadline_seconds=_DEADLINE)
+    assert ended.state is PipelineState.SUCCEEDED, describe(ended)
+    fused = (await contents(client, ended, "results/fused", tmp_path / "fused")).decode()
+    lines = fused.splitlines()
+    assert lines[:10] == ["early 0 km/h"] * 10
+    assert lines[-5:] == ["late 50 km/h"] * 5
 
 
 @_BY_NAME

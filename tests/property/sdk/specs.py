@@ -65,13 +65,30 @@ STEPS = st.one_of(
     st.builds(spec.PipStep, tuples(TEXT, min_size=1)),
     st.builds(spec.ConstraintsStep, PATHS),
 )
+STAND_INS = st.builds(
+    spec.StandIn,
+    st.sampled_from(["null", "0", '[1, "x"]', '{"a": 1.5}']),
+    st.booleans(),
+    COUNTS,
+    st.sampled_from(spec.Drop),
+)
+
 JOBS = st.builds(
     spec.Job,
     name=IDS,
     run=st.builds(_command, WORDS, tuples(TEXT)),
     environment=st.builds(spec.Environment, TEXT, tuples(STEPS), st.booleans()),
     streams=tuples(
-        st.builds(spec.StreamInput, IDS, IDS, IDS, BINDINGS, COUNTS, st.sampled_from(spec.Merge))
+        st.builds(
+            spec.StreamInput,
+            IDS,
+            IDS,
+            IDS,
+            BINDINGS,
+            COUNTS,
+            st.sampled_from(spec.Merge),
+            st.none() | STAND_INS,
+        )
     ),
     files=tuples(st.builds(spec.FileInput, IDS, WORDS, PATHS, MAYBE_HASHES)),
     outputs=tuples(st.builds(spec.Output, IDS, BINDINGS, st.sampled_from(spec.Distribute))),

@@ -17,6 +17,7 @@ from shoal.spec import (
     PortBinding,
     PortFormat,
     Recovery,
+    StandIn,
     StreamInput,
 )
 
@@ -86,6 +87,17 @@ def test_ports_are_numbered_from_3_or_are_standard_input_and_output(tmp_path: Pa
             "found": {"fd": 4, "format": "bytes:8"},
             "said": {"fd": 1, "format": "lines"},
         },
+    }
+
+
+def test_a_job_is_told_what_stands_in_for_an_optional_input(tmp_path: Path) -> None:
+    speed = StreamInput("speed", "a", "out", optional=StandIn("[0]", repeat=True, buffer=3))
+    request = plan(tmp_path, Job("work", ("/bin/true",), streams=(speed,))).request()
+    assert json.loads(request.env["SHOAL_PORTS"])["inputs"]["speed"]["optional"] == {
+        "default": [0],
+        "repeat": True,
+        "buffer": 3,
+        "drop": "oldest",
     }
 
 

@@ -57,6 +57,13 @@ def test_ports_of_two_names_and_blocks_are_told() -> None:
     }
 
 
+def test_a_stream_that_rounds_do_not_wait_for_is_dashed() -> None:
+    job = spec.Job("b", ("b",), streams=(spec.StreamInput("i", "a", "o", optional=spec.StandIn()),))
+    graph = graph_of(spec.Pipeline("p", (spec.Job("a", ("a",)), job)))
+    assert '    j0 -.->|"o → i"| j1\n' in mermaid(graph)
+    assert svg(graph).count("stroke-dasharray") == 1
+
+
 def test_a_submitted_pipeline_shows_states_and_nodes() -> None:
     job = spec.Job("detector", ("a",), replicas=2)
     views = [
