@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from shoal.spec import (
     WheelStep,
 )
 
+_GREETING: Final = re.compile(r"Using Python \S+ environment at: .*\n")
 _OLDEST_FOR_UV: Final = (3, 8, 0)
 
 
@@ -114,7 +116,8 @@ class Installer:
         try:
             await command.run()
         except CommandFailedError as error:
-            raise InstallError(str(error)) from error
+            # uv's greeting would stand where the reason belongs.
+            raise InstallError(_GREETING.sub("", str(error), count=1)) from error
 
 
 def _file_name(url: str) -> str:

@@ -10,6 +10,7 @@ from shoal.view import LogChunk, LogStream
 
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_red", "bright_cyan")
 _LINE_MAX = 64 * 1024
+_LAST_BYTES = 8 * 1024
 
 
 @dataclass(slots=True)
@@ -31,9 +32,12 @@ class LogPrinter:
         default_factory=dict[tuple[str, LogStream], bytes]
     )
     _colours: dict[str, str] = field(default_factory=dict[str, str])
+    _last: bytes = b""
 
     def write(self, chunk: LogChunk) -> None:
         """Write one chunk, or its complete lines."""
+        if chunk.stream is LogStream.STDERR:
+            self._last = (self._last + chunk.data)[-_LAST_BYTES:]
         if not self.prefixed:
             self._out(chunk.stream, chunk.data)
             return
@@ -48,6 +52,11 @@ class LogPrinter:
             self._rest[key] = rest
         prefix = self._prefix(chunk.attempt)
         self._out(chunk.stream, b"".join(prefix + line + b"\n" for line in lines))
+
+    def said_last(self, words: str) -> bool:
+        """Whether the end of `words` is among the last that was written to stderr."""
+        line = words.strip().rpartition("\n")[2]
+        return line in self._last.decode("utf-8", "replace")
 
     def close(self) -> None:
         """Write what is left of lines that were never ended."""

@@ -1,7 +1,7 @@
 """How a pipeline ended: the words for people, and the status for the shell."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import click
 
@@ -23,18 +23,28 @@ def exit_status(pipeline: PipelineView) -> int:
     return 0 if pipeline.state is PipelineState.SUCCEEDED else 1
 
 
-async def show_outcome(client: Client, pipeline: PipelineView, *, logs_shown: bool) -> None:
+async def show_outcome(
+    client: Client,
+    pipeline: PipelineView,
+    *,
+    logs_shown: bool,
+    said_last: Callable[[str], bool] = lambda _: True,
+) -> None:
     """Write how a pipeline ended, why, and what it left.
 
     With `logs_shown` the logs went to stdout and stderr already: everything goes to stderr then,
-    and the end of a failed job's stderr is not repeated.
+    and the end of a failed job's stderr is not repeated, if `said_last` knows it: of a very long
+    log only the beginning is shown live.
     """
     for job in failed(pipeline.jobs):
         alone = len(pipeline.jobs) == 1
         click.echo(failure(job, alone=alone), err=True)
         more = job.reason.message.strip().partition("\n")[2]
         if job.reason.code in _OWN_END:
-            more = "" if logs_shown else more or await _stderr_tail(client, job)
+            if logs_shown:
+                more = "" if said_last(more) else f"(its log is longer; the end is)\n{more}"
+            else:
+                more = more or await _stderr_tail(client, job)
         if more:
             click.echo(click.style(more, dim=True), err=True)
     if pipeline.state is PipelineState.CANCELLED:

@@ -257,5 +257,6 @@ async def _run(
         if as_json:
             print_document(ended)
         else:
-            await show_outcome(client, ended, logs_shown=shown)
+            said_last = (lambda _: True) if printer is None else printer.said_last
+            await show_outcome(client, ended, logs_shown=shown, said_last=said_last)
         return exit_status(ended)

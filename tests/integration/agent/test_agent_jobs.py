@@ -216,6 +216,7 @@ async def test_a_bad_requirement_fails_with_the_installers_words(board: Board) -
     code, _, message = board.controller.reason(ref)
     assert code == "INSTALL"
     assert "no-such-package-here" in message
+    assert "Using Python" not in message
     assert JobState.RUNNING not in board.controller.states(ref)
 
 

@@ -93,6 +93,16 @@ def test_a_single_job_is_passed_on_byte_for_byte() -> None:
     assert out.getvalue() == b"\x00\xff no newline"
 
 
+def test_the_end_of_a_log_that_was_cut_is_known_to_be_missing() -> None:
+    printer = LogPrinter(io.BytesIO(), io.BytesIO(), prefixed=False)
+    printer.write(chunk("a", b"noise\n" * 10_000, stream=2))
+    assert printer.said_last("noise\nnoise\n")
+    assert not printer.said_last("noise\nlast words")
+    printer.write(chunk("a", b"last wo", stream=2))
+    printer.write(chunk("a", b"rds\n", stream=2))
+    assert printer.said_last("noise\nlast words")
+
+
 def test_a_line_without_end_is_shown_all_the_same() -> None:
     out = io.BytesIO()
     printer = LogPrinter(out, out, prefixed=True)
