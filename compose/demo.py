@@ -70,7 +70,10 @@ async def _demo(kill: str | None, state: Path) -> int:
                 async with asyncio.TaskGroup() as group:
                     killing = group.create_task(_kill(cluster, kill))
                     code = await _shoal_run(cluster)
-                    killing.cancel()
+                    if not killing.done():
+                        killing.cancel()
+                        _say(f"the pipeline ended before its {kill} could be killed")
+                        code = code or 1
                 return code or await _show(cluster, events, begin)
     except ChildEndedError as error:
         raise StartRefusedError(str(error)) from error
