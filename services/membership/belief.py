@@ -139,6 +139,10 @@ class Belief:
         if not claim.host or not claim.port:
             out.append(Dropped(Reason.MALFORMED, f"{name} claims to be alive without an address"))
             return
+        if old is None and len(self.roster) >= self._profile.members_max:
+            detail = f"{name} would be one more than {self._profile.members_max} members"
+            out.append(Dropped(Reason.OVERLOADED, detail))
+            return
         self._suspicions.pop(name, None)
         self._claims.pop(name, None)
         state = MemberState.ALIVE

@@ -31,6 +31,7 @@ class Profile:
         lost_seconds: How long they are remembered.
         accuser_burst: Accusations that one member may have outstanding at once; they refill at
             one a probe interval, which is as many as a well member can make.
+        members_max: Records kept; further names are refused.
         seeds: Addresses that should be in this cluster.
         lag_fraction: A wake-up later than this share of the probe timeout counts as ill health.
     """
@@ -48,6 +49,7 @@ class Profile:
     lost_max: int = 4096
     lost_seconds: float = 24 * 3600.0
     accuser_burst: int = 16
+    members_max: int = 65536
     seeds: tuple[Address, ...] = ()
     lag_fraction: float = 0.5
     lifeguard: bool = True

@@ -129,6 +129,13 @@ class TestAlive:
         assert [c.change.kind for c in pick(effects, Changed)] == [ChangeKind.RECOVERED]
         assert bench.swim.belief.suspected == 0
 
+    def test_members_are_bounded(self) -> None:
+        bench = Bench("b", "c", members_max=3)
+        assert len(pick(bench.hear(alive("d")), Dropped)) == 1
+        assert bench.state("d") is None
+        bench.hear(alive("c", 2))
+        assert bench.state("c") is MemberState.ALIVE
+
     def test_incompatible_versions_are_refused(self) -> None:
         for versions in (Versions(0, 0, 0), Versions(5, 1, 2)):
             bench = Bench()

@@ -1,0 +1,95 @@
+"""The options about gossip that `shoal controller` and `shoal agent` share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from shoal.gossip_key import parse_key
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+
+def gossip_options(prefix: str) -> Callable[[CommandT], CommandT]:
+    """Give a command the options of `GossipSettings`, from `--gossip-preset` to `--members-http`.
+
+    Args:
+        prefix: what the command's environment variables begin with, such as `SHOAL_AGENT`.
+    """
+    options = (
+        click.option(
+            "--gossip-preset",
+            type=click.Choice(["lan", "wan", "local"]),
+            default="lan",
+            help="Timing of gossip.",
+        ),
+        click.option(
+            "--gossip-key",
+            multiple=True,
+            callback=_read_keys,
+            show_default=False,
+            metavar="KEY",
+            help="AES key that seals gossip, base64 or hexadecimal; the first of several seals. Everybody "
+            f"on the machine reads a command line: rather set {prefix}_GOSSIP_KEY, or use "
+            "--gossip-keyring.  [default: gossip is not encrypted]",
+        ),
+        click.option(
+            "--gossip-keyring",
+            type=click.Path(dir_okay=False, path_type=Path),
+            default=None,
+            show_default=False,
+            help="File of such keys (chmod 600), as Serf's: read again when it changes, written when "
+            "`shoal keys` or `serf keys` rotate them. Made of --gossip-key if it is missing.",
+        ),
+        click.option(
+            "--gossip-encryption",
+            type=click.Choice(["hear", "speak", "require"]),
+            default="require",
+            help="With keys: require sealed traffic; to move a plain cluster, first have every member "
+            "hear it, then speak it, then require it.",
+        ),
+        click.option(
+            "--gossip-label",
+            default="",
+            show_default=False,
+            metavar="WORD",
+            help="Hears only members of the same label; Serf up to 0.9 has none.",
+        ),
+        click.option(
+            "--serf-rpc",
+            default="",
+            show_default=False,
+            metavar="HOST:PORT",
+            help="Where the stock `serf` command may ask and command this member.  [default: nowhere]",
+        ),
+        click.option(
+            "--serf-rpc-auth",
+            default="",
+            show_default=False,
+            metavar="WORD",
+            help=f"What `serf -rpc-auth` has to give; rather set {prefix}_SERF_RPC_AUTH.",
+        ),
+        click.option(
+            "--members-http",
+            default="",
+            show_default=False,
+            metavar="HOST:PORT",
+            help="Where to serve GET /members and GET /info as JSON.  [default: nowhere]",
+        ),
+    )
+
+    def with_options(command: CommandT) -> CommandT:
+        for option in reversed(options):  # as decorators, of which the last comes first
+            command = option(command)
+        return command
+
+    return with_options
+
+
+def _read_keys(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Read keys; what is refused is not repeated."""
+    try:
+        return tuple(parse_key(word) for word in words)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
