@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -281,6 +282,27 @@ async def test_a_stranger_without_the_key_or_with_another_label_stays_out(tmp_pa
             assert set(await members(client)) == {"controller", "right"}
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("plain", "hear"), ("hear", "speak"), ("speak", "require")]
+)
+async def test_a_plain_cluster_moves_to_encryption_a_step_at_a_time(
+    tmp_path: Path, before: str, after: str
+) -> None:
+    def stage(name: str) -> tuple[str, ...]:
+        key = ("--gossip-key", "5a" * 32, "--gossip-encryption", name)
+        return key if name != "plain" else ()
+
+    async with (
+        ControllerProcess(tmp_path, *stage(before)) as controller,
+        Client(controller.grpc) as client,
+        _Agent("", "--gossip", "127.0.0.1:0", "--join", controller.gossip, *stage(after)) as agent,
+    ):
+        # The session shows that the agent hears the controller, the list that it hears the agent.
+        await until(lambda: _connected(controller.grpc), 30, f"a session\n{agent.log()}")
+        both = dict.fromkeys(("controller", "node-1"), MemberState.ALIVE)
+        assert await members(client) == both
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 async def test_a_controller_that_comes_back_elsewhere_is_found_again(
     tmp_path: Path, how: signal.Signals
@@ -339,6 +361,14 @@ async def test_e10_who_stops_has_left_and_who_is_killed_is_suspect_and_then_dead
 
             following = asyncio.create_task(follow())
             await begun.wait()
+            watching = (tmp_path / "watch.log").open("wb")
+            people = subprocess.Popen(
+                [sys.executable, "-m", "shoal.cli", "members", "--watch"],
+                env={**os.environ, "SHOAL_CONTROLLER": client.address, "PYTHONUNBUFFERED": "1"},
+                stdout=watching,
+            )
+            log = tmp_path / "watch.log"
+            await until(lambda: "killed" in log.read_text(), 20, "the table")
             assert await stopped.terminate() == 0, stopped.log()
             await until(lambda: ("stopped", "LEFT") in story, 20, "the goodbye")
             killed.kill()
@@ -353,7 +383,17 @@ async def test_e10_who_stops_has_left_and_who_is_killed_is_suspect_and_then_dead
             assert mine == ["SUSPECT", "DEAD"]
             assert [state for name, state in story if name == "stopped"] == ["LEFT"]
 
-            # The same is told by a peer, and to people.
+            lines = (
+                "  stopped  was alive, is left",
+                "  killed  was alive, is suspect",
+                "  killed  was suspect, is dead",
+            )
+            await until(lambda: all(line in log.read_text() for line in lines), 20, "the lines")
+            people.send_signal(signal.SIGINT)
+            assert people.wait(20) == 130
+            watching.close()
+
+            # The same is told by a peer, and to people who ask now.
             async def peer_knows() -> bool:
                 said = await page(http, "/members?all=true")
                 names = {title: {one["Name"] for one in said[title]} for title in said}
