@@ -1,18 +1,15 @@
 """What an operator may set for a controller, read once at the root."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from services.archive.opening import ArchiveAddress, ArchiveUrlError
 from services.archive.opening import parse_url as parse_archive
 from services.archive.s3_server import S3Server
 from services.events.broker_url import BrokerUrlError
 from services.events.broker_url import parse_url as parse_broker
-from services.membership.label import LABEL_BYTES_MAX
+from services.membership.settings import GossipSettings
 from shoal.names import InvalidNameError, check_id
-
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class ConfigError(ValueError):
@@ -20,7 +17,7 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ControllerConfig:
+class ControllerConfig(GossipSettings):
     """Configuration of one controller.
 
     Attributes:
@@ -32,15 +29,6 @@ class ControllerConfig:
         advertise: address that others reach this machine under; empty for what is bound, or, for
             a wildcard, the address that the default route uses.
         seeds: `host:port` of gossip members to join.
-        gossip_preset: `lan`, `wan` or `local`.
-        gossip_keys: AES keys that seal gossip, the first of them first; none for plain gossip.
-        gossip_keyring: file of the keys, which wins over `gossip_keys` once it exists.
-        gossip_encryption: with keys, `hear` opens sealed traffic and sends plain, `speak` seals and
-            still takes plain, `require` refuses plain.
-        gossip_label: what keeps neighbouring clusters apart.
-        serf_rpc: `host:port` that the stock `serf` command may dial; empty for none.
-        serf_rpc_auth: what it has to know; empty for nothing.
-        members_http: `host:port` of `GET /members` and `GET /info`; empty for none.
         archive: address of the archive; empty means the folder `archive` of the state.
         broker: address of the MQTT broker; empty keeps events in the outbox.
         sources: S3 server of `s3://` file inputs.
@@ -57,16 +45,6 @@ class ControllerConfig:
     grpc: str = "127.0.0.1:7470"
     gossip: str = "127.0.0.1:7946"
     objects: str = "127.0.0.1:7471"
-    advertise: str = ""
-    seeds: tuple[str, ...] = ()
-    gossip_preset: str = "lan"
-    gossip_keys: tuple[bytes, ...] = field(default=(), repr=False)
-    gossip_keyring: Path | None = None
-    gossip_encryption: str = "require"
-    gossip_label: str = ""
-    serf_rpc: str = ""
-    serf_rpc_auth: str = field(default="", repr=False)
-    members_http: str = ""
     archive: str = ""
     broker: str = ""
     sources: S3Server | None = None
@@ -95,7 +73,8 @@ class ControllerConfig:
                 host_port(option, address)
         for seed in self.seeds:
             host_port("--join", seed)
-        self._check_gossip()
+        if refusal := self.gossip_refusal():
+            raise ConfigError(refusal)
         if not 0 < self.heartbeat_seconds < self.lease_seconds:
             raise ConfigError(
                 f"--heartbeat-seconds is {self.heartbeat_seconds:g} and --lease-seconds is "
@@ -107,28 +86,6 @@ class ControllerConfig:
                 f"--url-expires-seconds is {self.url_expires_seconds}: choose from a minute to a "
                 "week, which is the most that S3 allows"
             )
-
-    def _check_gossip(self) -> None:
-        for option, given in (
-            ("--serf-rpc", self.serf_rpc),
-            ("--members-http", self.members_http),
-            ("--gossip-key", self.gossip_keys),
-            ("--gossip-keyring", self.gossip_keyring),
-        ):
-            if given and not self.gossip:
-                raise ConfigError(f"{option} is about gossip, which is off; set --gossip")
-        if len(self.gossip_label.encode()) > LABEL_BYTES_MAX:
-            raise ConfigError(
-                f"--gossip-label has {len(self.gossip_label.encode())} bytes: "
-                f"use at most {LABEL_BYTES_MAX}"
-            )
-        if self.serf_rpc and not self.serf_rpc_auth:
-            host, _ = host_port("--serf-rpc", self.serf_rpc)
-            if host not in _LOOPBACK:
-                raise ConfigError(
-                    f"--serf-rpc is {self.serf_rpc}, where others could command this member: "
-                    "listen on 127.0.0.1, or set --serf-rpc-auth"
-                )
 
     @property
     def archive_url(self) -> str:

@@ -22,7 +22,6 @@ from control.dispatcher.service import SessionService
 from control.dispatcher.session import SessionSettings
 from control.dispatcher.worker_watch import WorkerWatch
 from control.errors import StoreFailedError, UnknownPipelineError
-from control.gossip_member import GossipMember, open_member
 from control.log_folder import LogFolder
 from control.members import GossipMembers
 from control.plane import ControlPlane, PlaneConfig
@@ -34,6 +33,7 @@ from services.archive.s3_server import S3Server
 from services.archive.source import S3Sources
 from services.events.broker_url import parse_url as parse_broker
 from services.membership.endpoint import outward_host
+from services.membership.gossip_member import GossipMember, open_member
 from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
 from shoal.names import PipelineRef
@@ -124,7 +124,7 @@ class Controller:
                 member = await stack.enter_async_context(
                     open_member(
                         config,
-                        self._public_address(server.address),
+                        {"role": "controller", "grpc": self._public_address(server.address)},
                         clock=process.clock,
                         wall=process.wall,
                         rng=process.rng,

@@ -10,9 +10,9 @@ from typing import Final
 
 import click
 
+from services.membership.options import gossip_options
 from services.runtime import log
 from services.runtime.process import run
-from shoal.gossip_key import parse_key
 
 _DEFAULT_STATE: Final = "~/.local/state/shoal/controller"
 
@@ -32,14 +32,6 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
             f"there are: {', '.join(sorted(known))}"
         )
     context.default_map = {**(context.default_map or {}), **values}
-
-
-def _read_keys(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[bytes, ...]:
-    """Read keys; what is refused is not repeated."""
-    try:
-        return tuple(parse_key(word) for word in words)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @click.command(context_settings={"auto_envvar_prefix": "SHOAL_CONTROLLER", "show_default": True})
@@ -72,65 +64,7 @@ def _read_keys(_: click.Context, __: click.Parameter, words: tuple[str, ...]) ->
     metavar="HOST:PORT",
     help="Where to gossip, over UDP and TCP; 'off' for not at all.",
 )
-@click.option(
-    "--gossip-preset",
-    type=click.Choice(["lan", "wan", "local"]),
-    default="lan",
-    help="Timing of gossip.",
-)
-@click.option(
-    "--gossip-key",
-    multiple=True,
-    callback=_read_keys,
-    show_default=False,
-    metavar="KEY",
-    help="AES key that seals gossip, base64 or hexadecimal; the first of several seals. Everybody "
-    "on the machine reads a command line: rather set SHOAL_CONTROLLER_GOSSIP_KEY, or use "
-    "--gossip-keyring.  [default: gossip is not encrypted]",
-)
-@click.option(
-    "--gossip-keyring",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=None,
-    show_default=False,
-    help="File of such keys (chmod 600), as Serf's: read again when it changes, written when "
-    "`shoal keys` or `serf keys` rotate them. Made of --gossip-key if it is missing.",
-)
-@click.option(
-    "--gossip-encryption",
-    type=click.Choice(["hear", "speak", "require"]),
-    default="require",
-    help="With keys: require sealed traffic; to move a plain cluster, first have every member "
-    "hear it, then speak it, then require it.",
-)
-@click.option(
-    "--gossip-label",
-    default="",
-    show_default=False,
-    metavar="WORD",
-    help="Hears only members of the same label; Serf up to 0.9 has none.",
-)
-@click.option(
-    "--serf-rpc",
-    default="",
-    show_default=False,
-    metavar="HOST:PORT",
-    help="Where the stock `serf` command may ask and command this member.  [default: nowhere]",
-)
-@click.option(
-    "--serf-rpc-auth",
-    default="",
-    show_default=False,
-    metavar="WORD",
-    help="What `serf -rpc-auth` has to give; rather set SHOAL_CONTROLLER_SERF_RPC_AUTH.",
-)
-@click.option(
-    "--members-http",
-    default="",
-    show_default=False,
-    metavar="HOST:PORT",
-    help="Where to serve GET /members and GET /info as JSON.  [default: nowhere]",
-)
+@gossip_options("SHOAL_CONTROLLER")
 @click.option(
     "--join", multiple=True, metavar="HOST:PORT", help="A gossip member to join; may be repeated."
 )

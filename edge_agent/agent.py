@@ -42,7 +42,6 @@ from edge_agent.environments.installer import Installer
 from edge_agent.environments.interpreter import Interpreters
 from edge_agent.environments.package_index import installer_environ, pip_files
 from edge_agent.fingerprint import boot_id
-from edge_agent.gossip_member import open_member
 from edge_agent.journal import Journal
 from edge_agent.keeper.client import KeeperClient, KeeperError
 from edge_agent.keeper.record import ProcessRecord
@@ -112,6 +111,7 @@ from edge_agent.worker import (
 from edge_agent.worker import Journal as JournalEffect
 from services.membership.endpoint import outward_host
 from services.membership.gossip import Gossip
+from services.membership.gossip_member import GossipMember, open_member
 from services.membership.member import Member
 from services.membership.watch import WatchCutOffError
 from services.runtime.driver import Driver
@@ -195,14 +195,7 @@ class Agent:
             self._first_list = asyncio.get_running_loop().create_future()
             await stack.enter_async_context(self._journal)
             client = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))
-            member = await stack.enter_async_context(
-                open_member(
-                    self._config,
-                    clock=self._process.clock,
-                    wall=self._process.wall,
-                    rng=self._process.rng,
-                )
-            )
+            member = await self._open_member(stack)
             gossip = None if member is None else member.gossip
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -229,6 +222,27 @@ class Agent:
                     await self._wind_down(gossip, (streams, keeper))
 
     # ---- beginning
+
+    async def _open_member(self, stack: contextlib.AsyncExitStack) -> GossipMember | None:
+        config = self._config
+        opening = open_member(
+            config,
+            {"role": "agent"},
+            clock=self._process.clock,
+            wall=self._process.wall,
+            rng=self._process.rng,
+        )
+        try:
+            member = await stack.enter_async_context(opening)
+        except OSError as error:
+            raise StartRefusedError(
+                f"cannot gossip on {config.gossip}: {error}; choose other addresses for --gossip, "
+                "--serf-rpc and --members-http"
+            ) from error
+        if member is not None and (member.serf_rpc or member.members_http):
+            beside = fields(serf_rpc=member.serf_rpc, members_http=member.members_http)
+            LOG.info("members are served", extra=beside)
+        return member
 
     async def _assemble(self, client: aiohttp.ClientSession, facts: Mapping[str, str]) -> Node:
         config, process = self._config, self._process

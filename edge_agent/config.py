@@ -9,12 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from services.membership.label import LABEL_BYTES_MAX
+from services.membership.settings import GossipSettings
 from shoal.model import Capacity
 from shoal.names import InvalidNameError, check_id
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", re.IGNORECASE)
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _UNITS: Final = MappingProxyType(
     {
         "": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
@@ -32,7 +31,7 @@ def _no_strings() -> Mapping[str, str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgentConfig:
+class AgentConfig(GossipSettings):
     """Configuration of one agent.
 
     Attributes:
@@ -48,15 +47,6 @@ class AgentConfig:
         labels: what the operator calls the node by.
         bundle_bytes_max: how much the bundle cache may hold.
         stop_jobs: end all jobs when the agent ends, instead of leaving them to the keeper.
-        gossip_preset: `lan`, `wan` or `local`.
-        gossip_keys: AES keys that seal gossip, the first of them first; none for plain gossip.
-        gossip_keyring: file of the keys, which wins over `gossip_keys` once it exists.
-        gossip_encryption: with keys, `hear` opens sealed traffic and sends plain, `speak` seals and
-            still takes plain, `require` refuses plain.
-        gossip_label: what keeps neighbouring clusters apart.
-        serf_rpc: `host:port` that the stock `serf` command may dial; empty for none.
-        serf_rpc_auth: what it has to know; empty for nothing.
-        members_http: `host:port` of `GET /members` and `GET /info`; empty for none.
     """
 
     name: str
@@ -64,21 +54,11 @@ class AgentConfig:
     capacity: Capacity
     architecture: str
     controllers: tuple[str, ...] = ()
-    seeds: tuple[str, ...] = ()
     gossip: str = "0.0.0.0:7946"
-    advertise: str = ""
     streams: str = "0.0.0.0:7947"
     labels: Mapping[str, str] = field(default_factory=_no_strings)
     bundle_bytes_max: int = 10 << 30
     stop_jobs: bool = False
-    gossip_preset: str = "lan"
-    gossip_keys: tuple[bytes, ...] = field(default=(), repr=False)
-    gossip_keyring: Path | None = None
-    gossip_encryption: str = "require"
-    gossip_label: str = ""
-    serf_rpc: str = ""
-    serf_rpc_auth: str = field(default="", repr=False)
-    members_http: str = ""
 
     def __post_init__(self) -> None:
         try:
@@ -95,28 +75,8 @@ class AgentConfig:
         ):
             if address:
                 host_port(address)
-        self._check_gossip()
-
-    def _check_gossip(self) -> None:
-        for option, given in (
-            ("--serf-rpc", self.serf_rpc),
-            ("--members-http", self.members_http),
-            ("--gossip-key", self.gossip_keys),
-            ("--gossip-keyring", self.gossip_keyring),
-        ):
-            if given and not self.gossip:
-                raise ConfigError(f"{option} is about gossip, which is off; set --gossip")
-        if len(self.gossip_label.encode()) > LABEL_BYTES_MAX:
-            raise ConfigError(
-                f"--gossip-label has {len(self.gossip_label.encode())} bytes: "
-                f"use at most {LABEL_BYTES_MAX}"
-            )
-        open_to_others = bool(self.serf_rpc) and host_port(self.serf_rpc)[0] not in _LOOPBACK
-        if open_to_others and not self.serf_rpc_auth:
-            raise ConfigError(
-                f"--serf-rpc is {self.serf_rpc}, where others could command this member: "
-                "listen on 127.0.0.1, or set --serf-rpc-auth"
-            )
+        if refusal := self.gossip_refusal():
+            raise ConfigError(refusal)
 
 
 def host_port(address: str) -> tuple[str, int]:

@@ -18,9 +18,9 @@ import click
 
 from edge_agent import fingerprint
 from edge_agent.config import AgentConfig, ConfigError, parse_labels, parse_size
+from services.membership.options import gossip_options
 from services.runtime import log
 from services.runtime.process import ExitCode, run
-from shoal.gossip_key import parse_key
 from shoal.model import Capacity
 
 _DEFAULT_STATE: Final = "~/.local/state/shoal/agent"
@@ -46,14 +46,6 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
         pairs = cast("dict[str, object]", labels)
         values["label"] = [f"{key}={value}" for key, value in pairs.items()]
     context.default_map = {**(context.default_map or {}), **values}
-
-
-def _read_keys(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[bytes, ...]:
-    """Read keys; what is refused is not repeated."""
-    try:
-        return tuple(parse_key(word) for word in words)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @click.command(context_settings={"auto_envvar_prefix": "SHOAL_AGENT", "show_default": True})
@@ -93,65 +85,7 @@ def _read_keys(_: click.Context, __: click.Parameter, words: tuple[str, ...]) ->
     metavar="HOST:PORT",
     help="Where to gossip, over UDP and TCP; 'off' for not at all.",
 )
-@click.option(
-    "--gossip-preset",
-    type=click.Choice(["lan", "wan", "local"]),
-    default="lan",
-    help="Timing of gossip.",
-)
-@click.option(
-    "--gossip-key",
-    multiple=True,
-    callback=_read_keys,
-    show_default=False,
-    metavar="KEY",
-    help="AES key that seals gossip, base64 or hexadecimal; the first of several seals. Everybody "
-    "on the machine reads a command line: rather set SHOAL_AGENT_GOSSIP_KEY, or use "
-    "--gossip-keyring.  [default: gossip is not encrypted]",
-)
-@click.option(
-    "--gossip-keyring",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=None,
-    show_default=False,
-    help="File of such keys (chmod 600), as Serf's: read again when it changes, written when "
-    "`shoal keys` or `serf keys` rotate them. Made of --gossip-key if it is missing.",
-)
-@click.option(
-    "--gossip-encryption",
-    type=click.Choice(["hear", "speak", "require"]),
-    default="require",
-    help="With keys: require sealed traffic; to move a plain cluster, first have every member "
-    "hear it, then speak it, then require it.",
-)
-@click.option(
-    "--gossip-label",
-    default="",
-    show_default=False,
-    metavar="WORD",
-    help="Hears only members of the same label; Serf up to 0.9 has none.",
-)
-@click.option(
-    "--serf-rpc",
-    default="",
-    show_default=False,
-    metavar="HOST:PORT",
-    help="Where the stock `serf` command may ask and command this member.  [default: nowhere]",
-)
-@click.option(
-    "--serf-rpc-auth",
-    default="",
-    show_default=False,
-    metavar="WORD",
-    help="What `serf -rpc-auth` has to give; rather set SHOAL_AGENT_SERF_RPC_AUTH.",
-)
-@click.option(
-    "--members-http",
-    default="",
-    show_default=False,
-    metavar="HOST:PORT",
-    help="Where to serve GET /members and GET /info as JSON.  [default: nowhere]",
-)
+@gossip_options("SHOAL_AGENT")
 @click.option(
     "--streams",
     default="0.0.0.0:7947",
