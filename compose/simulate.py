@@ -8,6 +8,7 @@ import dataclasses
 import sys
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -17,7 +18,7 @@ from compose.simulate_fault import Fault, FaultError, check_boards, check_fault,
 from compose.simulate_injector import Injector
 from compose.simulate_output import OutputFolder, OutputTakenError
 from services.runtime.log import setup
-from services.runtime.process import StartRefusedError, run
+from services.runtime.process import run
 from shoal import spec
 from shoal.cli.display import Display, display_for
 from shoal.cli.log_printer import standard_printer
@@ -184,14 +185,27 @@ async def _simulate(simulation: Simulation) -> int:
     )
     word = "board" if simulation.agents == 1 else "boards"
     click.echo(f"starting {simulation.agents} {word} for {pipeline.name}", err=True)
-    try:
-        async with LocalCluster(config) as cluster, Client(cluster.controller_address) as client:
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            cluster = await stack.enter_async_context(LocalCluster(config))
+        except (ChildEndedError, TimeoutError) as error:
+            click.echo(f"Error: the cluster did not start: {error}", err=True)
+            return 1
+        try:
+            client = await stack.enter_async_context(Client(cluster.controller_address))
             return await _run(simulation, cluster, client)
-    except ChildEndedError as error:
-        raise StartRefusedError(str(error)) from error
-    except ShoalError as error:
-        click.echo(f"Error: {error.message}", err=True)
-        return 1
+        except* ShoalError as group:
+            for leaf in _leaves(group):
+                click.echo(f"Error: {leaf}", err=True)
+    return 1
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """Every error of a group, however deep."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    inner = cast("BaseExceptionGroup[BaseException]", error)
+    return [leaf for one in inner.exceptions for leaf in _leaves(one)]
 
 
 async def _run(simulation: Simulation, cluster: LocalCluster, client: Client) -> int:
