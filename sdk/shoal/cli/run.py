@@ -256,7 +256,8 @@ async def _run(
             return INTERRUPTED_STATUS
         if as_json:
             print_document(ended)
+        elif printer is None:
+            await show_outcome(client, ended, logs_shown=False)
         else:
-            said_last = (lambda _: True) if printer is None else printer.said_last
-            await show_outcome(client, ended, logs_shown=shown, said_last=said_last)
+            await show_outcome(client, ended, logs_shown=True, said_last=printer.said_last)
         return exit_status(ended)
