@@ -7,7 +7,7 @@ import base64
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,11 @@ async def mixed(
         yield agents, ours
 
 
+async def all_reached(reachability: Awaitable[tuple[int, str]]) -> bool:
+    code, said = await reachability
+    return code == 0 and "Successfully contacted all live nodes" in said
+
+
 async def test_m2_members_info_and_reachability_on_our_port(tmp_path: Path) -> None:
     async with mixed(tmp_path) as (_, ours), IpcServer(ours[0], port=0) as ipc:
         code, said = await serf_command(ipc.port, "members", "-format=json")
@@ -79,16 +84,13 @@ async def test_m2_members_info_and_reachability_on_our_port(tmp_path: Path) -> N
         assert code == 0, said
         assert "ours0" in said
 
-        code, said = await serf_command(ipc.port, "reachability")
-        assert code == 0, said
-        assert "Successfully contacted all live nodes" in said
+        # It counts what comes within a few seconds, over UDP: on a busy machine it may ask again.
+        await until(lambda: all_reached(serf_command(ipc.port, "reachability")), 15, "all answer")
 
 
 async def test_m2_their_reachability_counts_us(tmp_path: Path) -> None:
     async with mixed(tmp_path) as (agents, _):
-        code, said = await agents[0].command("reachability", "-verbose")
-        assert code == 0, said
-        assert "Successfully contacted all live nodes" in said
+        await until(lambda: all_reached(agents[0].command("reachability")), 15, "all answer")
 
 
 async def test_m2_events_pass_both_ways(tmp_path: Path) -> None:
