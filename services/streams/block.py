@@ -1,8 +1,10 @@
 """Blocks: consecutive records of one stream behind a header of 24 bytes.
 
 Layout, little-endian: kind u8, flags u8, reserved u16, count u32, first u64, length u32, crc u32; then `length` bytes
-of body. The body of a DATA block is `count` record lengths (u32 each), then the records without
-gaps (docs/architecture.md, section 3). The checksum is CRC-32C of the body (RFC 3720, appendix B.4).
+of body. The body of a DATA block is a table of `count` entries (u32 each), then the records without
+gaps (docs/architecture.md, section 3). An entry is the length of its record; bit 31 says that the
+record begins with headers: u16 n, then n bytes of JSON. The checksum is CRC-32C of the body (RFC
+3720, appendix B.4).
 """
 
 from __future__ import annotations
@@ -24,6 +26,15 @@ RECORD_BYTES_MAX = 64 * 1024 * 1024
 
 BLOCK_BYTES_MAX = 256 * 1024
 """Largest body, unless it carries one record that is larger."""
+
+HEADED = 0x8000_0000
+"""Bit of an entry of the table: the record begins with headers."""
+
+LENGTH_MASK = HEADED - 1
+"""Bits of an entry that are the record's length, headers included."""
+
+HEADERS_BYTES_MAX = 16 * 1024
+"""Most bytes of JSON in the headers of a record."""
 
 PROGRESS_BYTES_MAX = 64 * 1024
 """Longest text about a job's own progress."""
@@ -113,29 +124,70 @@ def decode(data: bytes, at: int = 0) -> Block:
     return block
 
 
+def entries(block: Block) -> tuple[int, ...]:
+    """Return the table of a DATA block as it stands: lengths in bytes, `HEADED` where it is set."""
+    return struct.unpack_from(f"<{block.count}I", block.body)
+
+
 def lengths(block: Block, offset: int = 0) -> tuple[int, ...]:
-    """Return the length of each record of a DATA block, in bytes.
+    """Return the length of each record of a DATA block, in bytes, headers included.
 
     Raises:
-        BlockError: The lengths do not add up to the body, or a record is above the limit.
+        BlockError: The lengths do not add up to the body, or headers do not fit their record.
     """
-    table = struct.unpack_from(f"<{block.count}I", block.body)
-    total = sum(table)
+    table = entries(block)
     have = len(block.body) - 4 * block.count
+    # Less than HEADED, so a sum that is right says that no record has headers.
+    if sum(table) == have:
+        return table
+    plain = tuple([entry & LENGTH_MASK for entry in table])
+    total = sum(plain)
     if total != have:
         raise BlockError(
             offset, f"the record lengths add up to {total} bytes, and the block has {have}"
         )
-    return table
+    at = 4 * block.count
+    for index, length in enumerate(plain):
+        if table[index] & HEADED:
+            _check_headers(block, index, at, length, offset)
+        at += length
+    return plain
 
 
-def pack(records: Sequence[bytes]) -> bytes:
-    """Return the body of a DATA block."""
-    return b"".join([struct.pack(f"<{len(records)}I", *map(len, records)), *records])
+def headers_of(record: bytes) -> bytes:
+    """Return the JSON that a record with headers begins with, as bytes."""
+    return record[2 : 2 + int.from_bytes(record[:2], "little")]
+
+
+def payload_of(record: bytes) -> bytes:
+    """Return a record with headers without them."""
+    return record[2 + int.from_bytes(record[:2], "little") :]
+
+
+def without_headers(block: Block) -> Block:
+    """Return a DATA block with the payloads alone; the same one if no record has headers."""
+    if not headed(block):
+        return block
+    records = [
+        payload_of(record) if entry & HEADED else record
+        for entry, record in zip(entries(block), unpack(block), strict=True)
+    ]
+    return Block(Kind.DATA, block.first, block.count, pack(records))
+
+
+def headed(block: Block) -> bool:
+    """Whether a record of a DATA block has headers."""
+    return max(block.body[3 : 4 * block.count : 4]) >= HEADED >> 24
+
+
+def pack(records: Sequence[bytes], table: Sequence[int] | None = None) -> bytes:
+    """Return the body of a DATA block; `table` has its entries, if some records have headers."""
+    marks = map(len, records) if table is None else table
+    return b"".join([struct.pack(f"<{len(records)}I", *marks), *records])
 
 
 def unpack(block: Block) -> list[bytes]:
-    """Return the records of a DATA block.
+    """Return the records of a DATA block, headers included; `entries` says where there are some.
 
     Raises:
         BlockError: As `lengths`.
@@ -153,8 +205,7 @@ def without_head(block: Block, skip: int) -> Block:
     """Return a DATA block without its first `skip` records."""
     if skip <= 0:
         return block
-    table = lengths(block)
-    at = 4 * block.count + sum(table[:skip])
+    at = 4 * block.count + sum(lengths(block)[:skip])
     return Block(
         Kind.DATA,
         block.first + skip,
@@ -291,4 +342,25 @@ def _check_data(offset: int, count: int, length: int) -> None:
             offset,
             f"a block of {count} records has {length} bytes; at most {BLOCK_BYTES_MAX} "
             "unless it carries a single record",
+        )
+
+
+def _check_headers(block: Block, index: int, at: int, length: int, offset: int) -> None:
+    number = block.first + index
+    if length < 2:
+        raise BlockError(
+            offset,
+            f"record {number} is said to begin with headers, and its {length} bytes cannot hold "
+            "their length, a u16",
+        )
+    size = int.from_bytes(block.body[at : at + 2], "little")
+    if size > HEADERS_BYTES_MAX:
+        raise BlockError(
+            offset, f"record {number} has headers of {size} bytes; at most {HEADERS_BYTES_MAX}"
+        )
+    if 2 + size > length:
+        raise BlockError(
+            offset,
+            f"record {number} has {length} bytes and says that {size} of them, after the first 2, "
+            "are headers",
         )

@@ -15,6 +15,7 @@ from services.streams.block import (
     Kind,
     lengths,
     pack,
+    without_headers,
 )
 from shoal.spec import PortFormat
 
@@ -157,7 +158,7 @@ class FixedReader:
 
 
 def render(port_format: PortFormat, record_bytes: int, block: Block) -> bytes:
-    """Return the records of a DATA block as a program with a raw format reads them.
+    """Return the records of a DATA block as a program with a raw format reads them: no headers.
 
     Raises:
         RecordError: A record does not fit the format.
@@ -174,6 +175,7 @@ def render(port_format: PortFormat, record_bytes: int, block: Block) -> bytes:
 
 
 def _as_lines(port_format: PortFormat, block: Block) -> bytes:
+    block = without_headers(block)
     body = block.body
     at = 4 * block.count
     if body.find(b"\n", at) >= 0:
@@ -192,6 +194,7 @@ def _as_lines(port_format: PortFormat, block: Block) -> bytes:
 def _as_fixed(size: int, block: Block) -> bytes:
     table = 4 * block.count
     if block.body[:table] != struct.pack("<I", size) * block.count:
+        block = without_headers(block)
         for index, length in enumerate(lengths(block)):
             if length != size:
                 raise RecordError(

@@ -302,6 +302,7 @@ class Intake:
     def _next_merged(self) -> Block | None:
         rotation = self._rotation
         records: list[bytes] = []
+        table: list[int] = []
         size = 0
         while size < BLOCK_BYTES_MAX:
             index = rotation.lane()
@@ -311,18 +312,19 @@ class Intake:
             if not lane.queue:
                 break
             chunk = lane.queue[0]
-            record = chunk.next_record()
+            entry, record = chunk.next_record()
             size += len(record) + 4
             if records and size > BLOCK_BYTES_MAX:
                 chunk.put_back()
                 break
             records.append(record)
+            table.append(entry)
             rotation.take()
             lane.taken += 1
             if chunk.index == chunk.block.count:
                 lane.queue.popleft()
                 self._writing.append((lane, chunk))
-        return self._numbered(len(records), pack(records)) if records else None
+        return self._numbered(len(records), pack(records, table)) if records else None
 
     def _numbered(self, count: int, body: bytes) -> Block:
         block = Block(Kind.DATA, self._position, count, body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from services.streams.block import Block, Kind, header, lengths, pack
+from services.streams.block import LENGTH_MASK, Block, Kind, entries, header, pack
 from services.streams.effect import Effect, PausePort, ReadPort, WritePort
 from services.streams.event import PortClosed
 from services.streams.intake import JobError
@@ -254,10 +254,10 @@ class Outlet:
         return track
 
     def _spread(self, block: Block) -> None:
-        table = lengths(block)
+        table = entries(block)
         offsets = [4 * block.count]
-        for length in table:
-            offsets.append(offsets[-1] + length)
+        for entry in table:
+            offsets.append(offsets[-1] + (entry & LENGTH_MASK))
         body = block.body
         first = self._next
         for part, track in self._split:
@@ -267,4 +267,4 @@ class Outlet:
                 for index in range(start, block.count, part.step)
             ]
             if records:
-                track.append(len(records), pack(records))
+                track.append(len(records), pack(records, table[start :: part.step]))

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.runtime.backoff import Backoff
-from services.streams.block import HEADER_BYTES, Block, Kind, lengths, without_head
+from services.streams.block import (
+    HEADER_BYTES,
+    LENGTH_MASK,
+    Block,
+    Kind,
+    entries,
+    without_head,
+)
 from services.streams.effect import Acknowledge, Dial, Effect, HangUp
 from services.streams.event import DialAccepted
 from services.streams.plan import WANT_KEPT, WANT_NOTHING, LanePlan, Peer
@@ -28,25 +35,26 @@ class Chunk:
     block: Block
     size: int
     dial: int
-    lengths: tuple[int, ...] = ()
+    table: tuple[int, ...] = ()
     index: int = 0
     at: int = 0
 
-    def next_record(self) -> bytes:
-        """Take one record out; `index` counts those that were taken."""
-        if not self.lengths:
-            self.lengths = lengths(self.block)
+    def next_record(self) -> tuple[int, bytes]:
+        """Take one record out, with its entry of the table; `index` counts those that were taken."""
+        if not self.table:
+            self.table = entries(self.block)
             self.at = 4 * self.block.count
-        length = self.lengths[self.index]
+        entry = self.table[self.index]
+        length = entry & LENGTH_MASK
         record = self.block.body[self.at : self.at + length]
         self.index += 1
         self.at += length
-        return record
+        return entry, record
 
     def put_back(self) -> None:
         """Undo the last `next_record`."""
         self.index -= 1
-        self.at -= self.lengths[self.index]
+        self.at -= self.table[self.index] & LENGTH_MASK
 
 
 class ReceiveLane:

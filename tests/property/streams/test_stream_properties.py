@@ -8,30 +8,62 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.runtime.backoff import Backoff
 from services.streams.block import (
+    HEADED,
     Block,
     BlockError,
     BlockReader,
     Kind,
     decode,
     encode,
+    entries,
     pack,
+    payload_of,
     unpack,
     without_head,
 )
+from services.streams.effect import WritePort
+from services.streams.event import DialAccepted
 from services.streams.framing import FixedReader, LineReader, render
+from services.streams.intake import Intake
+from services.streams.outlet import Outlet
+from services.streams.plan import Budget, InputPlan, LanePlan, OutputPlan, Peer
+from services.streams.receiver import ReceiveLane
 from services.streams.retention import Track
 from services.streams.rotation import Rotation, share
 from services.streams.worker.wire import BadBlock, read_message, write_block
-from shoal.spec import PortFormat
+from shoal.spec import PortBinding, PortFormat
 from shoal.v1.streams_service_pb2 import PullResponse
 
 RECORDS = st.lists(st.binary(max_size=60), min_size=1, max_size=20)
 CUTS = st.lists(st.integers(1, 200), min_size=1, max_size=50)
 
+RECORD = st.one_of(
+    st.builds(lambda payload: (False, payload), st.binary(max_size=30)),
+    st.builds(
+        lambda headers, payload: (True, len(headers).to_bytes(2, "little") + headers + payload),
+        st.sampled_from([b"{}", b'{"key":"a"}', b'{"k": 1}']),
+        st.binary(max_size=30),
+    ),
+)
+"""Whether a record has headers, and its bytes."""
+
+Mixed = list[tuple[bool, bytes]]
+
 
 def data(records: list[bytes], first: int = 0) -> Block:
     return Block(Kind.DATA, first, len(records), pack(records))
+
+
+def mixed(records: Mixed, first: int = 0) -> Block:
+    table = [len(record) | (HEADED if has else 0) for has, record in records]
+    return Block(Kind.DATA, first, len(records), pack([record for _, record in records], table))
+
+
+def unmixed(block: Block) -> Mixed:
+    marks = [bool(entry & HEADED) for entry in entries(block)]
+    return list(zip(marks, unpack(block), strict=True))
 
 
 def feed(
@@ -224,3 +256,113 @@ def test_a_track_gives_what_was_appended_until_it_is_released(
         assert track.base <= max(released, 0)
         assert track.mark == sum(len(record) + 4 for record in everything)
         assert track.memory_bytes == sum(len(record) + 4 for record in everything[track.base :])
+
+
+@given(st.lists(st.lists(RECORD, min_size=1, max_size=6), max_size=6), CUTS, st.integers(0, 5))
+def test_f12_blocks_with_headers_come_out_as_they_went_in(
+    groups: list[Mixed], cuts: list[int], skip: int
+) -> None:
+    blocks = [mixed(group, number) for number, group in enumerate(groups)]
+    assert feed(BlockReader(), b"".join(map(encode, blocks)), cuts) == blocks
+    for block, group in zip(blocks, groups, strict=True):
+        assert unmixed(block) == group
+        assert decode(encode(block, checksum=True)) == block
+        rest = min(skip, len(group) - 1)
+        assert unmixed(without_head(block, rest)) == group[rest:]
+
+
+@given(
+    groups=st.lists(st.lists(RECORD, min_size=1, max_size=6), max_size=6),
+    replicas=st.integers(1, 4),
+    middle=st.integers(1, 4),
+)
+def test_f12_headers_pass_through_split_join_and_merge(
+    groups: list[Mixed], replicas: int, middle: int
+) -> None:
+    """Producer replicas split over consumers; each consumer's lanes are merged; all stays marked."""
+    budget = Budget(block_bytes=100)
+    lanes: dict[tuple[int, int], list[Block]] = {}
+    for producer in range(replicas):
+        plan = OutputPlan("out", PortBinding(), tuple(lane_of(n, middle) for n in range(middle)))
+        outlet = Outlet(plan, producer=producer, producers=replicas, peers={}, budget=budget)
+        outlet.start(0, "restart", 1, 0.0)
+        first = 0
+        for group in groups:
+            outlet.wrote(mixed(group, first), 0.0)
+            first += len(group)
+        outlet.end()
+        for number, lane in enumerate(outlet.lanes):
+            lanes[producer, number] = drain(lane.track)
+    everything = [record for group in groups for record in group]
+    for consumer in range(middle):
+        got = taken(
+            {n: lanes[n, consumer] for n in range(replicas)}, consumer, middle, PortFormat.BLOCKS
+        )
+        # Every producer sends the same records here, so its record k has the index k * m + i.
+        order = [record for record in everything for _ in range(replicas)]
+        assert [one for block in got for one in unmixed(block)] == order[consumer::middle]
+
+
+@given(st.lists(st.lists(RECORD, min_size=1, max_size=6), max_size=6))
+def test_f12_raw_programs_see_no_headers(groups: list[Mixed]) -> None:
+    payloads = [payload_of(record) if has else record for group in groups for has, record in group]
+    for block, group in zip(map(mixed, groups), groups, strict=True):
+        if any(b"\n" in (payload_of(one) if has else one) for has, one in group):
+            continue
+        text = render(PortFormat.LINES, 0, block)
+        assert text == b"".join((payload_of(one) if has else one) + b"\n" for has, one in group)
+    size = 5
+    cut = [payload[:size].ljust(size, b".") for payload in payloads]
+    records = [
+        (has, record[: len(record) - len(payload_of(record))] + fixed if has else fixed)
+        for (has, record), fixed in zip(
+            (one for group in groups for one in group), cut, strict=True
+        )
+    ]
+    if records:
+        assert render(PortFormat.BYTES, size, mixed(records)) == b"".join(cut)
+
+
+def lane_of(replica: int, replicas: int) -> LanePlan:
+    return LanePlan(f"lane-{replica}", "out", "in", "peer", replica, replicas, broadcast=False)
+
+
+def drain(track: Track) -> list[Block]:
+    blocks: list[Block] = []
+    number = 0
+    while (kept := track.block(number)) is not None:
+        assert kept.body is not None
+        blocks.append(Block(Kind.DATA, kept.first, kept.count, kept.body))
+        number += 1
+    return blocks
+
+
+def taken(
+    lanes: dict[int, list[Block]], consumer: int, consumers: int, port_format: PortFormat
+) -> list[Block]:
+    """What the job of one consumer reads when these blocks come on its lanes."""
+    plans = tuple(lane_of(producer, len(lanes)) for producer in lanes)
+    ends = [
+        ReceiveLane(
+            plan, Peer("here", 1), epoch=1, credit_bytes=10**9, backoff=Backoff(1, 1),
+            chance=lambda: 0.5,
+        )
+        for plan in plans
+    ]  # fmt: skip
+    intake = Intake(InputPlan("in", PortBinding(port_format), plans), ends, consumer, consumers)
+    intake.begin(0)
+    assert intake.settle() == 0
+    intake.start(0, "restart", 1, 0.0)
+    written: list[bytes] = []
+    for producer, end in enumerate(ends):
+        end.dial()
+        end.accepted(DialAccepted("", 1, 1, 0))
+        for block in lanes[producer]:
+            end.received(block)
+            intake.arrived(end)
+        end.ended(end.expected)
+        intake.lane_ended(end)
+    while effects := intake.written(0.0):
+        written += [part for one in effects if isinstance(one, WritePort) for part in one.parts]
+    blocks = feed(BlockReader(), b"".join(written), [1 << 20])
+    return [block for block in blocks if block.kind is Kind.DATA]

@@ -71,8 +71,8 @@ SHORT_ROUNDS = Shape(
 )
 REPLICAS = Shape(
     (
-        JobShape("source", records=301, replicas=2),
-        JobShape("worker", resume=True, replicas=3),
+        JobShape("source", records=301, replicas=2, headers=True),
+        JobShape("worker", resume=True, replicas=3, headers=True),
         JobShape("gather", resume=True),
         JobShape("sink"),
     ),

@@ -10,7 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from services.streams.attempt import AttemptMachine, Stage
-from services.streams.block import Block, BlockReader, Kind, decode, pack, unpack
+from services.streams.block import (
+    HEADED,
+    Block,
+    BlockReader,
+    Kind,
+    decode,
+    entries,
+    pack,
+    unpack,
+)
 from services.streams.effect import (
     AcceptCall,
     Acknowledge,
@@ -79,6 +88,8 @@ class JobShape:
     resume: bool = False
     records: int = 0
     record_bytes: int = 20
+    headers: bool = False
+    """Every third record has headers."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +140,17 @@ def output(job: JobShape, replica: int, port: str, number: int, inputs: list[lis
     digest = sum(
         sum(record) * (index + 1) for group in inputs for index, record in enumerate(group)
     )
-    return (text + str(digest).encode()).ljust(job.record_bytes, b".")
+    record = (text + str(digest).encode()).ljust(job.record_bytes, b".")
+    return HEADERS + record if job.headers and number % 3 == 0 else record
+
+
+HEADERS = b"\x02\x00{}"
+"""What a record with headers begins with, here, and no other record."""
+
+
+def entry_of(record: bytes) -> int:
+    """Return what the table of a block has to say of a record."""
+    return len(record) | (HEADED if record.startswith(HEADERS) else 0)
 
 
 def _merge(shape: Shape, outs: Canon, edge: Edge, replica: int) -> list[bytes]:
@@ -358,6 +379,8 @@ class Node:
                 records = unpack(block)
                 at = program.positions[port]
                 assert records == feed[at : at + len(records)], "not the records that were sent"
+                marks = tuple(map(entry_of, records))
+                assert entries(block) == marks, "headers are not marked as they were"
                 program.positions[port] += len(records)
                 program.queues[port].extend(records)
         self.post(PortWritten(port, output=False))
@@ -406,7 +429,12 @@ class Node:
         for port, records in program.pending.items():
             if not records:
                 continue
-            block = Block(Kind.DATA, program.sent[port], len(records), pack(records))
+            block = Block(
+                Kind.DATA,
+                program.sent[port],
+                len(records),
+                pack(records, [*map(entry_of, records)]),
+            )
             program.sent[port] += len(records)
             self.outbox.append(PortBlock(port, True, block))
             records.clear()

@@ -6,6 +6,7 @@ import pytest
 
 from services.streams.block import (
     BLOCK_BYTES_MAX,
+    HEADED,
     HEADER,
     Block,
     BlockError,
@@ -14,9 +15,15 @@ from services.streams.block import (
     crc32c,
     decode,
     encode,
+    entries,
+    headed,
+    headers_of,
+    lengths,
     pack,
+    payload_of,
     unpack,
     without_head,
+    without_headers,
 )
 
 
@@ -104,6 +111,54 @@ def test_what_is_no_block_is_refused_with_its_offset(
 def test_what_is_no_block_between_nodes_is_refused(message: bytes, reason: str) -> None:
     with pytest.raises(BlockError, match=reason):
         decode(message)
+
+
+def with_headers(headers: bytes, payload: bytes) -> bytes:
+    return len(headers).to_bytes(2, "little") + headers + payload
+
+
+def test_f12_a_record_with_headers_has_bit_31_of_its_entry() -> None:
+    record = with_headers(b'{"key":"a"}', b"payload")
+    block = Block(Kind.DATA, 4, 3, pack([b"x", record, b"y"], [1, len(record) | HEADED, 1]))
+    assert entries(block) == (1, 20 | HEADED, 1)
+    assert lengths(block) == (1, 20, 1)
+    assert unpack(block) == [b"x", record, b"y"]
+    assert read(encode(block)) == [block]
+    assert decode(encode(block, checksum=True)) == block
+    assert headers_of(record) == b'{"key":"a"}'
+    assert payload_of(record) == b"payload"
+    assert headed(block)
+    assert not headed(data([b"x"]))
+    assert without_headers(block) == data([b"x", b"payload", b"y"], 4)
+    assert without_head(block, 1) == Block(
+        Kind.DATA, 5, 2, pack([record, b"y"], [len(record) | HEADED, 1])
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (b"\x01", "record 8 is said to begin with headers, and its 1 bytes cannot hold"),
+        (b"\x05\x00{}", "record 8 has 4 bytes and says that 5 of them, after the first 2"),
+        (b"\x01\x40" + b" " * 16385, "record 8 has headers of 16385 bytes; at most 16384"),
+    ],
+)
+def test_f12_headers_that_do_not_fit_their_record_are_refused_with_the_offset(
+    record: bytes, reason: str
+) -> None:
+    bad = Block(Kind.DATA, 7, 2, pack([b"x", record], [1, len(record) | HEADED]))
+    with pytest.raises(BlockError) as refused:
+        read(encode(data([b"abc"])) + encode(bad))
+    assert refused.value.offset == 31
+    assert reason in refused.value.reason
+    with pytest.raises(BlockError, match=reason):
+        decode(encode(bad, checksum=True))
+
+
+def test_f12_lengths_that_are_wrong_are_refused_with_headers_too() -> None:
+    bad = Block(Kind.DATA, 0, 1, pack([b"\x02\x00{}"], [5 | HEADED]))
+    with pytest.raises(BlockError, match="add up to 5 bytes, and the block has 4"):
+        read(encode(bad))
 
 
 def test_a_large_record_is_read_in_place() -> None:

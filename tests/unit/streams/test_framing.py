@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.streams.block import Block, BlockError, Kind, pack, unpack
+from services.streams.block import HEADED, Block, BlockError, Kind, pack, unpack
 from services.streams.framing import FixedReader, LineReader, RecordError, render
 from shoal.spec import PortFormat
 
@@ -84,6 +84,22 @@ def test_records_are_shown_as_the_format_has_them() -> None:
     assert render(PortFormat.JSONL, 0, data([b"{}"])) == b"{}\n"
     assert render(PortFormat.U32, 0, data([b"\1\0\0\0", b"\2\0\0\0"])) == b"\1\0\0\0\2\0\0\0"
     assert render(PortFormat.BYTES, 3, data([b"abc", b"def"])) == b"abcdef"
+
+
+def test_f12_programs_with_a_raw_format_get_the_payload_without_headers() -> None:
+    # The u16 before ten bytes of headers looks like a newline.
+    records = [b"one", b'\x0a\x00{"key": 1}four', b"end"]
+    table = [3, len(records[1]) | HEADED, 3]
+    block = Block(Kind.DATA, 0, 3, pack(records, table))
+    assert render(PortFormat.LINES, 0, block) == b"one\nfour\nend\n"
+    fixed = Block(Kind.DATA, 7, 2, pack(records[1:], table[1:]))
+    assert render(PortFormat.BYTES, 4, Block(Kind.DATA, 0, 1, pack(records[1:2], table[1:2]))) == (
+        b"four"
+    )
+    with pytest.raises(RecordError, match="record 8 has 3 bytes, and the port takes 4"):
+        render(PortFormat.U32, 0, fixed)
+    with pytest.raises(RecordError, match="holds a newline"):
+        render(PortFormat.LINES, 0, Block(Kind.DATA, 0, 1, pack([b"\2\0{}a\nb"], [7 | HEADED])))
 
 
 def test_a_record_that_does_not_fit_is_refused_by_its_number() -> None:
