@@ -37,12 +37,13 @@ async def pass_records(
     rate: float = 0.0,
     program: str = "send.py",
     consumer: str = "take.py",
+    nodes: int = 2,
 ) -> Passed:
-    """Pass records between two boards on this machine."""
+    """Pass records between two boards on this machine, or on one board."""
     # A short folder, since Unix sockets lie in it.
     with tempfile.TemporaryDirectory(prefix="sb", dir="/tmp") as folder:
-        async with boards(Path(folder), 2) as (left, right):
-            return await _between(left, right, count, size, rate, (program, consumer))
+        async with boards(Path(folder), nodes) as found:
+            return await _between(found[0], found[-1], count, size, rate, (program, consumer))
 
 
 async def _between(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.streams.retention import SpoolPlace
+from services.streams.block import Block, Kind, header
+from services.streams.retention import Kept, SpoolPlace
 from shoal.model import ReasonCode
 
 
@@ -56,8 +57,18 @@ class SendBlock:
 
     call: int
     lane: str
-    header: bytes
+    kept: Kept
     body: bytes
+
+    @property
+    def block(self) -> Block:
+        """The block without its checksum."""
+        return Block(Kind.DATA, self.kept.first, self.kept.count, self.body)
+
+    @property
+    def header(self) -> bytes:
+        """The block's header with its checksum, which is reckoned when it is first asked for."""
+        return header(self.block, self.kept.checksum(self.body))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.streams.block import HEADER_BYTES, Block, Kind, header
+from services.streams.block import HEADER_BYTES
 from services.streams.effect import (
     AcceptCall,
     CloseCall,
@@ -240,8 +240,7 @@ class SendLane:
         self._cursor.number = (self._cursor.number or 0) + 1
         self._mark = kept.mark + kept.size
         self._sent_bytes += kept.size + HEADER_BYTES
-        head = header(Block(Kind.DATA, kept.first, kept.count, body), kept.checksum(body))
-        return SendBlock(call, self.plan.id, head, body)
+        return SendBlock(call, self.plan.id, kept, body)
 
     def _refuse(self, call: int, reason: str, message: str) -> list[Effect]:
         self.refused += 1

@@ -8,8 +8,9 @@ import itertools
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import assert_never
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, assert_never
 
 from services.runtime.log import fields
 from services.streams.attempt import AttemptMachine
@@ -44,14 +45,24 @@ from services.streams.event import (
     ShellFailed,
 )
 from services.streams.plan import AttemptPlan
+from services.streams.worker.directory import Directory, Post, Served
+from services.streams.worker.local import LocalCall
 from services.streams.worker.port import PortLink, reader_of
-from services.streams.worker.pull import Channels, DialledCall, ServedCall, ServerContext
+from services.streams.worker.pull import Channels, DialledCall
 from services.streams.worker.spool import Spool, Spooler
-from services.streams.worker.wire import write_block
 from shoal.names import AttemptRef
-from shoal.v1.streams_service_pb2 import PullAccept, PullEnd, PullOpen, PullRefusal, PullResponse
+from shoal.v1.streams_service_pb2 import PullOpen
 
 LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """How the other ends of lanes are reached: at `address`, in this worker, without a socket."""
+
+    address: str
+    directory: Directory
+    channels: Channels
 
 
 class Carrier:
@@ -65,7 +76,7 @@ class Carrier:
         plan: its streams.
         machine: decides.
         spool: for what does not fit into memory.
-        channels: to the workers of other nodes.
+        neighbours: how the other ends of lanes are reached.
         tasks: owns the calls that are dialled.
         turned: called at turning points: its program has ended, drained, failed.
     """
@@ -77,7 +88,7 @@ class Carrier:
         machine: AttemptMachine,
         *,
         spool: Spool,
-        channels: Channels,
+        neighbours: Neighbours,
         tasks: asyncio.TaskGroup,
         turned: Callable[[], None],
     ) -> None:
@@ -86,13 +97,13 @@ class Carrier:
         self._plan = plan
         self._spooler = Spooler(spool, self.post)
         tasks.create_task(self._spooler.run())
-        self._channels = channels
+        self._neighbours = neighbours
         self._tasks = tasks
         self._turned = turned
         self._loop = asyncio.get_running_loop()
         self._ports: dict[tuple[str, bool], PortLink] = {}
-        self._calls: dict[int, ServedCall] = {}
-        self._dials: dict[tuple[str, int], tuple[DialledCall, asyncio.Task[None]]] = {}
+        self._calls: dict[int, Served] = {}
+        self._dials: dict[tuple[str, int], tuple[DialledCall | LocalCall, asyncio.Task[None]]] = {}
         self._numbers = itertools.count(1)
         # Bounded by the machine: one write a port, one block a call, one load a lane.
         self._events: deque[Event] = deque()
@@ -139,10 +150,10 @@ class Carrier:
             self._turning = False
         self._schedule()
 
-    async def serve(self, opened: PullOpen, context: ServerContext) -> None:
-        """Carry a consumer's call."""
+    async def serve(self, opened: PullOpen, make: Callable[[int, Post], Served]) -> None:
+        """Carry a consumer's call, which `make` makes with its number and what takes its events."""
         number = next(self._numbers)
-        call = ServedCall(number, opened.lane, self.post)
+        call = make(number, self.post)
         self._calls[number] = call
         try:
             self.post(
@@ -155,7 +166,7 @@ class Carrier:
                     opened.credit_bytes,
                 )
             )
-            await call.run(context)
+            await call.run()
         finally:
             del self._calls[number]
             self.post(CallClosed(number, opened.lane))
@@ -218,19 +229,10 @@ class Carrier:
                 self._ports[port, output].write(parts)
             case ShutPort(port=port, output=output):
                 self._ports[port, output].shut()
-            case SendBlock(call=call, header=header, body=body):
-                self._send(call, write_block(header, body), block=True)
-            case AcceptCall(call=call, producer_epoch=epoch, first=first):
-                accept = PullAccept(producer_epoch=epoch, first=first)
-                self._send(call, PullResponse(accept=accept).SerializeToString())
-            case SendEnd(call=call, total=total):
-                self._send(call, PullResponse(end=PullEnd(total=total)).SerializeToString())
-            case RefuseCall(call=call, reason=reason, message=message):
-                refusal = PullRefusal(reason=reason, message=message)
-                self._send(call, PullResponse(refusal=refusal).SerializeToString())
-                self._close(call)
-            case CloseCall(call=call):
-                self._close(call)
+            case SendBlock() | AcceptCall() | SendEnd() | RefuseCall() | CloseCall():
+                call = self._calls.get(effect.call)
+                if call is not None:
+                    _tell(call, effect)
             case Dial():
                 self._dial(effect)
             case HangUp(lane=lane, dial=dial):
@@ -257,29 +259,53 @@ class Carrier:
             case _:
                 assert_never(effect)
 
-    def _send(self, number: int, message: bytes, *, block: bool = False) -> None:
-        call = self._calls.get(number)
-        if call is not None:
-            call.send(message, block=block)
-
-    def _close(self, number: int) -> None:
-        call = self._calls.get(number)
-        if call is not None:
-            call.close()
-
     def _dial(self, effect: Dial) -> None:
-        call = DialledCall(effect, self.ref.namespace, self.ref.pipeline, self.post)
         key = (effect.lane, effect.dial)
-        self._dials[key] = (call, self._tasks.create_task(self._carry(key, call, effect)))
+        opened = PullOpen(
+            namespace=self.ref.namespace,
+            pipeline=self.ref.pipeline,
+            lane=effect.lane,
+            consumer_epoch=effect.consumer_epoch,
+            producer_epoch=effect.producer_epoch,
+            want=effect.want,
+            credit_bytes=effect.credit_bytes,
+        )
+        call: DialledCall | LocalCall
+        if effect.address == self._neighbours.address:
+            call = LocalCall(effect, opened, self._neighbours.directory, self.post)
+            running = call.dial()
+        else:
+            call = DialledCall(effect, opened, self.post)
+            running = self._carry(call, effect.address)
+        self._dials[key] = (call, self._tasks.create_task(self._run(key, running)))
 
-    async def _carry(self, key: tuple[str, int], call: DialledCall, effect: Dial) -> None:
-        shared = self._channels.take(effect.address)
+    async def _run(self, key: tuple[str, int], running: Coroutine[Any, Any, None]) -> None:
         try:
-            await call.run(shared.channel)
+            await running
         except Exception as error:  # one attempt at one lane: it is dialled again
-            LOG.exception("a lane broke", extra=fields(lane=effect.lane))
-            self.post(DialBroken(effect.lane, effect.dial, "BROKEN", repr(error)))
+            LOG.exception("a lane broke", extra=fields(lane=key[0]))
+            self.post(DialBroken(*key, "BROKEN", repr(error)))
         finally:
             self._dials.pop(key, None)
+
+    async def _carry(self, call: DialledCall, address: str) -> None:
+        shared = self._neighbours.channels.take(address)
+        try:
+            await call.run(shared.channel)
+        finally:
             with contextlib.suppress(asyncio.CancelledError):
-                await self._channels.leave(shared, broken=call.broken)
+                await self._neighbours.channels.leave(shared, broken=call.broken)
+
+
+def _tell(call: Served, effect: SendBlock | AcceptCall | SendEnd | RefuseCall | CloseCall) -> None:
+    match effect:
+        case SendBlock():
+            call.send_block(effect)
+        case AcceptCall(producer_epoch=epoch, first=first):
+            call.accept(epoch, first)
+        case SendEnd(total=total):
+            call.send_end(total)
+        case RefuseCall(reason=reason, message=message):
+            call.refuse(reason, message)
+        case CloseCall():
+            call.close()

@@ -18,7 +18,7 @@ import grpc.aio
 
 from services.runtime.rpc import STREAM, channel_options
 from services.streams.block import Block
-from services.streams.effect import Acknowledge, Dial
+from services.streams.effect import Acknowledge, Dial, SendBlock
 from services.streams.event import (
     CallAcknowledged,
     CallReady,
@@ -26,12 +26,19 @@ from services.streams.event import (
     DialBlock,
     DialBroken,
     DialEnded,
-    Event,
 )
-from services.streams.worker.wire import PULL, BadBlock, read_message
-from shoal.v1.streams_service_pb2 import PullAck, PullOpen, PullRequest, PullResponse
+from services.streams.worker.directory import Post
+from services.streams.worker.wire import PULL, BadBlock, read_message, write_block
+from shoal.v1.streams_service_pb2 import (
+    PullAccept,
+    PullAck,
+    PullEnd,
+    PullOpen,
+    PullRefusal,
+    PullRequest,
+    PullResponse,
+)
 
-Post = Callable[[Event], None]
 ServerContext = grpc.aio.ServicerContext[Any, Any]
 
 BROKEN_CALL = (
@@ -50,43 +57,62 @@ class ServedCall:
         number: the machine's name for it.
         lane: id of the lane.
         post: takes events.
+        context: of the call in grpc.aio.
     """
 
-    def __init__(self, number: int, lane: str, post: Post) -> None:
+    def __init__(self, number: int, lane: str, post: Post, context: ServerContext) -> None:
         self.number = number
         self._lane = lane
         self._post = post
+        self._context = context
         # At most an answer, a block, an end and a close: the machine waits for each block to leave.
         self._outgoing: deque[tuple[bytes, bool]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
 
-    def send(self, message: bytes, *, block: bool = False) -> None:
-        """Send a message after those before; a block is confirmed with CallReady."""
-        self._outgoing.append((message, block))
+    def accept(self, producer_epoch: int, first: int) -> None:
+        """See `Served`."""
+        self._send(PullResponse(accept=PullAccept(producer_epoch=producer_epoch, first=first)))
+
+    def send_block(self, effect: SendBlock) -> None:
+        """See `Served`."""
+        self._outgoing.append((write_block(effect.header, effect.body), True))
         self._wake.set()
 
+    def send_end(self, total: int) -> None:
+        """See `Served`."""
+        self._send(PullResponse(end=PullEnd(total=total)))
+
+    def refuse(self, reason: str, message: str) -> None:
+        """See `Served`."""
+        self._send(PullResponse(refusal=PullRefusal(reason=reason, message=message)))
+        self.close()
+
     def close(self) -> None:
-        """End the call after what is still to be sent."""
+        """See `Served`."""
         self._closing = True
         self._wake.set()
 
-    async def run(self, context: ServerContext) -> None:
-        """Carry the call until one of both sides ends it."""
+    async def run(self) -> None:
+        """See `Served`."""
         async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(self._read(context))
+            reading = tasks.create_task(self._read())
             try:
-                await self._write(context)
+                await self._write()
             except BROKEN_CALL:
                 return  # the consumer dials again
             finally:
                 reading.cancel()
 
-    async def _write(self, context: ServerContext) -> None:
+    def _send(self, message: PullResponse) -> None:
+        self._outgoing.append((message.SerializeToString(), False))
+        self._wake.set()
+
+    async def _write(self) -> None:
         while True:
             while self._outgoing:
                 message, block = self._outgoing.popleft()
-                await context.write(message)
+                await self._context.write(message)
                 if block:
                     self._post(CallReady(self.number, self._lane))
             if self._closing:
@@ -94,10 +120,10 @@ class ServedCall:
             self._wake.clear()
             await self._wake.wait()
 
-    async def _read(self, context: ServerContext) -> None:
+    async def _read(self) -> None:
         try:
             while True:
-                request = await context.read()
+                request = await self._context.read()
                 if request is grpc.aio.EOF:
                     break
                 ack = cast("PullRequest", request).ack
@@ -115,16 +141,14 @@ class DialledCall:
     """A call of ours to the producer's worker.
 
     Args:
-        effect: what to say.
-        namespace: namespace of the pipeline.
-        pipeline: its id.
+        effect: which call of the machine's it is.
+        opened: what to say first.
         post: takes events.
     """
 
-    def __init__(self, effect: Dial, namespace: str, pipeline: str, post: Post) -> None:
+    def __init__(self, effect: Dial, opened: PullOpen, post: Post) -> None:
         self._effect = effect
-        self._namespace = namespace
-        self._pipeline = pipeline
+        self._opened = opened
         self._post = post
         self._ack: Acknowledge | None = None
         self._wake = asyncio.Event()
@@ -157,21 +181,8 @@ class DialledCall:
         self._post(DialBroken(self._effect.lane, self._effect.dial, reason, message))
 
     async def _carry(self, call: grpc.aio.StreamStreamCall[PullRequest, Any]) -> tuple[str, str]:
-        effect = self._effect
         async with asyncio.TaskGroup() as tasks:
-            await call.write(
-                PullRequest(
-                    open=PullOpen(
-                        namespace=self._namespace,
-                        pipeline=self._pipeline,
-                        lane=effect.lane,
-                        consumer_epoch=effect.consumer_epoch,
-                        producer_epoch=effect.producer_epoch,
-                        want=effect.want,
-                        credit_bytes=effect.credit_bytes,
-                    )
-                )
-            )
+            await call.write(PullRequest(open=self._opened))
             writing = tasks.create_task(self._write(call))
             try:
                 return await self._read(call)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator, Callable
@@ -19,9 +18,10 @@ from services.streams.attempt import AttemptMachine
 from services.streams.event import Concluded, PeersMoved
 from services.streams.plan import Budget
 from services.streams.worker.assignment import peers_from, plan_from
-from services.streams.worker.carrier import Carrier
+from services.streams.worker.carrier import Carrier, Neighbours
+from services.streams.worker.directory import Directory, Missing
 from services.streams.worker.keeper import KeeperRefusedError, fetch_ports
-from services.streams.worker.pull import Channels, ServerContext
+from services.streams.worker.pull import Channels, ServedCall, ServerContext
 from services.streams.worker.spool import Spool
 from services.streams.worker.wire import SERVICE, write_message
 from shoal import wire
@@ -48,9 +48,6 @@ from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceServicer
 
 LOG = logging.getLogger(__name__)
 
-PARK_SECONDS = 10.0
-"""A call for an attempt that is not here yet waits so long for it."""
-
 NEWS_SECONDS = 0.25
 """Counters are told at most so often; turning points at once."""
 
@@ -76,11 +73,10 @@ class Worker:
         self._budget = budget
         self._tasks = tasks
         self._chance = chance
-        self._channels = Channels()
         self._carriers: dict[AttemptRef, Carrier] = {}
-        self._lanes: dict[tuple[str, str, str], dict[int, Carrier]] = {}
         self._attaching: dict[AttemptRef, asyncio.Lock] = {}
-        self._arrival = asyncio.Condition()
+        self._directory = Directory()
+        self._neighbours = Neighbours(stream_address, self._directory, Channels())
         self._watchers: set[asyncio.Event] = set()
         self._loop = asyncio.get_running_loop()
         self._refused = CountedLog(LOG, self._loop.time)
@@ -114,15 +110,12 @@ class Worker:
                     plan,
                     AttemptMachine(plan, self._budget, self._chance),
                     spool=Spool(Path(spool_path)),
-                    channels=self._channels,
+                    neighbours=self._neighbours,
                     tasks=self._tasks,
                     turned=self._turned,
                 )
                 self._carriers[ref] = carrier
-                for lane in carrier.machine.output_lanes:
-                    self._lanes.setdefault((ref.namespace, ref.pipeline, lane), {})[ref.epoch] = (
-                        carrier
-                    )
+                self._directory.add(ref, carrier.machine.output_lanes, carrier)
                 try:
                     await carrier.attach(sockets)
                 except BaseException:
@@ -130,8 +123,7 @@ class Worker:
                     for end in sockets.values():
                         end.close()
                     raise
-                async with self._arrival:
-                    self._arrival.notify_all()
+                await self._directory.announce()
                 LOG.info("attached", extra=fields(attempt=ref.name, epoch=ref.epoch))
         finally:
             self._attaching.pop(ref, None)
@@ -145,13 +137,7 @@ class Worker:
         carrier = self._carriers.pop(ref, None)
         if carrier is None:
             return
-        for lane in carrier.machine.output_lanes:
-            key = (ref.namespace, ref.pipeline, lane)
-            epochs = self._lanes.get(key, {})
-            if epochs.get(ref.epoch) is carrier:
-                del epochs[ref.epoch]
-            if not epochs:
-                self._lanes.pop(key, None)
+        self._directory.remove(ref, carrier.machine.output_lanes, carrier)
         carrier.detach()
         LOG.info("detached", extra=fields(attempt=ref.name, epoch=ref.epoch))
 
@@ -168,34 +154,15 @@ class Worker:
                 ),
             )
         opened = cast("PullRequest", first).open
-        key = (opened.namespace, opened.pipeline, opened.lane)
-        carrier = await self._awaited(key, opened.producer_epoch)
-        if carrier is not None:
-            await carrier.serve(opened, context)
+        found = await self._directory.find(opened)
+        if not isinstance(found, Missing):
+            await found.serve(
+                opened, lambda number, post: ServedCall(number, opened.lane, post, context)
+            )
             return
-        epochs = sorted(self._lanes.get(key, {}))
-        reason = "FENCED" if epochs else "UNKNOWN_LANE"
-        here = f"epochs {epochs} of it are here" if epochs else "it is not here"
-        message = f"lane {opened.lane} at producer epoch {opened.producer_epoch}: {here}"
-        self._refused.warn(reason, why=message)
-        refusal = PullRefusal(reason=reason, message=message)
+        self._refused.warn(found.reason, why=found.message)
+        refusal = PullRefusal(reason=found.reason, message=found.message)
         await context.write(PullResponse(refusal=refusal).SerializeToString())
-
-    async def _awaited(self, key: tuple[str, str, str], epoch: int) -> Carrier | None:
-        """Return who carries a lane, waiting a while for it to be attached.
-
-        A consumer is often told of its producer before the producer's program is started; so it
-        goes on at once, and need not ask again and again.
-        """
-
-        def settled() -> bool:
-            epochs = self._lanes.get(key, {})
-            return epoch in epochs or any(other > epoch for other in epochs)
-
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PARK_SECONDS), self._arrival:
-                await self._arrival.wait_for(settled)
-        return self._lanes.get(key, {}).get(epoch)
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Return the service for other nodes, with blocks that pass without being parsed."""

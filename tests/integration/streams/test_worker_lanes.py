@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+
+import pytest
 
 from shoal.v1 import session_service_pb2 as session
 from shoal.v1 import spec_pb2 as spec
 from tests.kit.stream_worker import (
     Job,
+    StreamWorker,
     assignment,
     lane,
     stream_input,
@@ -20,6 +25,18 @@ from tests.kit.tcp_proxy import TcpProxy
 from tests.kit.until import until
 
 OUT, IN = "source.out", "sink.in"
+
+
+ON_ONE_NODE_AND_BETWEEN_TWO = pytest.mark.parametrize("nodes", [1, 2])
+
+
+@contextlib.asynccontextmanager
+async def ends(
+    folder: Path, nodes: int, *, arguments: Sequence[str] = ()
+) -> AsyncIterator[tuple[StreamWorker, StreamWorker]]:
+    """Start the producer's and the consumer's worker, which is the same one where `nodes` is 1."""
+    async with stream_workers(folder, nodes, arguments=arguments) as workers:
+        yield workers[0], workers[-1]
 
 
 def source(consumer_epoch: int = 1, *, epoch: int = 1, done: bool = False) -> session.Assignment:
@@ -61,8 +78,11 @@ async def finish(job: Job) -> None:
     await until(lambda: job.streams.drained, 20, f"{job.ref.attempt} drained")
 
 
-async def test_records_arrive_once_and_in_order_and_everything_drains(tmp_path: Path) -> None:
-    async with stream_workers(tmp_path, 2) as (left, right):
+@ON_ONE_NODE_AND_BETWEEN_TWO
+async def test_records_arrive_once_and_in_order_and_everything_drains(
+    tmp_path: Path, nodes: int
+) -> None:
+    async with ends(tmp_path, nodes) as (left, right):
         producer = await left.attach(source())
         consumer = await right.attach(sink(left.address))
         assert await producer.start("out") == (
@@ -84,8 +104,9 @@ async def test_records_arrive_once_and_in_order_and_everything_drains(tmp_path: 
         await consumer.detach()
 
 
-async def test_a_record_of_video_size_and_the_largest_one_pass(tmp_path: Path) -> None:
-    async with stream_workers(tmp_path, 2) as (left, right):
+@ON_ONE_NODE_AND_BETWEEN_TWO
+async def test_a_record_of_video_size_and_the_largest_one_pass(tmp_path: Path, nodes: int) -> None:
+    async with ends(tmp_path, nodes) as (left, right):
         producer = await left.attach(source())
         consumer = await right.attach(sink(left.address))
         records = [bytes([k]) * 1_300_000 for k in range(12)] + [b"x" * (64 << 20), b"end"]
@@ -131,8 +152,10 @@ async def test_a_replaced_consumer_gets_everything_again(tmp_path: Path) -> None
         assert await replacement.all_records("in") == [record(k) for k in range(2000)]
 
 
-async def test_a_zombie_consumer_is_fenced(tmp_path: Path) -> None:
-    async with stream_workers(tmp_path, 3) as (left, first, second):
+@pytest.mark.parametrize("nodes", [1, 3])
+async def test_a_zombie_consumer_is_fenced(tmp_path: Path, nodes: int) -> None:
+    async with stream_workers(tmp_path, nodes) as workers:
+        left, first, second = workers[0], workers[nodes // 2], workers[-1]
         producer = await left.attach(source())
         old = await first.attach(sink(left.address))
         await old.start("in")
@@ -146,9 +169,10 @@ async def test_a_zombie_consumer_is_fenced(tmp_path: Path) -> None:
         assert not old.port("in").ended
 
 
-async def test_a_slow_consumer_blocks_its_producer(tmp_path: Path) -> None:
+@ON_ONE_NODE_AND_BETWEEN_TWO
+async def test_a_slow_consumer_blocks_its_producer(tmp_path: Path, nodes: int) -> None:
     arguments = ["--credit-bytes", "300000"]
-    async with stream_workers(tmp_path, 2, arguments=arguments) as (left, right):
+    async with ends(tmp_path, nodes, arguments=arguments) as (left, right):
         producer = await left.attach(source())
         consumer = await right.attach(sink(left.address))
         await producer.start("out")
@@ -208,10 +232,11 @@ async def test_a_link_that_falls_silent_is_found_and_resumes(tmp_path: Path) -> 
         assert proxy.accepted == 2
 
 
+@ON_ONE_NODE_AND_BETWEEN_TWO
 async def test_a_malformed_block_fails_the_attempt_and_leaves_the_neighbour_consistent(
-    tmp_path: Path,
+    tmp_path: Path, nodes: int
 ) -> None:
-    async with stream_workers(tmp_path, 2) as (left, right):
+    async with ends(tmp_path, nodes) as (left, right):
         producer = await left.attach(source())
         consumer = await right.attach(sink(left.address))
         await producer.start("out")
@@ -230,8 +255,9 @@ async def test_a_malformed_block_fails_the_attempt_and_leaves_the_neighbour_cons
         assert await consumer.all_records("in") == [record(0), record(1)]
 
 
-async def test_a_consumer_that_is_early_waits_for_its_producer(tmp_path: Path) -> None:
-    async with stream_workers(tmp_path, 2) as (left, right):
+@ON_ONE_NODE_AND_BETWEEN_TWO
+async def test_a_consumer_that_is_early_waits_for_its_producer(tmp_path: Path, nodes: int) -> None:
+    async with ends(tmp_path, nodes) as (left, right):
         consumer = await right.attach(sink(left.address))
         await consumer.start("in")
         producer = await left.attach(source())
@@ -242,8 +268,9 @@ async def test_a_consumer_that_is_early_waits_for_its_producer(tmp_path: Path) -
         assert "UNKNOWN_LANE" not in left.log.read_text()
 
 
-async def test_attach_may_be_repeated_by_a_new_agent(tmp_path: Path) -> None:
-    async with stream_workers(tmp_path, 2) as (left, right):
+@ON_ONE_NODE_AND_BETWEEN_TWO
+async def test_attach_may_be_repeated_by_a_new_agent(tmp_path: Path, nodes: int) -> None:
+    async with ends(tmp_path, nodes) as (left, right):
         producer = await left.attach(source())
         consumer = await right.attach(sink(left.address))
         await producer.start("out")
@@ -256,8 +283,9 @@ async def test_attach_may_be_repeated_by_a_new_agent(tmp_path: Path) -> None:
         assert await consumer.all_records("in") == [record(0), record(1)]
 
 
-async def test_raw_programs_stand_in_one_stream(tmp_path: Path) -> None:
-    async with stream_workers(tmp_path, 2) as (left, right):
+@ON_ONE_NODE_AND_BETWEEN_TWO
+async def test_raw_programs_stand_in_one_stream(tmp_path: Path, nodes: int) -> None:
+    async with ends(tmp_path, nodes) as (left, right):
         producer = await left.attach(
             assignment(
                 "source",
@@ -279,8 +307,9 @@ async def test_raw_programs_stand_in_one_stream(tmp_path: Path) -> None:
         assert await reading == text + b"\n"
 
 
-async def test_a_crashed_raw_program_ends_nothing(tmp_path: Path) -> None:
-    async with stream_workers(tmp_path, 2) as (left, right):
+@ON_ONE_NODE_AND_BETWEEN_TWO
+async def test_a_crashed_raw_program_ends_nothing(tmp_path: Path, nodes: int) -> None:
+    async with ends(tmp_path, nodes) as (left, right):
         first = await left.attach(
             assignment(
                 "source",
@@ -393,6 +422,75 @@ async def test_retention_beyond_memory_goes_to_the_spool_and_comes_back(tmp_path
         assert await again.all_records("in") == records
         await producer.detach()
         await until(lambda: not [*left.folder.rglob("*.spool")], 10, "the spool removed")
+
+
+async def test_replacements_on_the_same_node_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    async with stream_workers(tmp_path, 1) as (worker,):
+        producer = await worker.attach(source())
+        consumer = await worker.attach(sink(worker.address))
+        await producer.start("out")
+        await producer.send("out", (record(k) for k in range(1000)), together=9)
+        await until(lambda: consumer.port("in").records > 300, 20, "some records")
+        await producer.conclude(succeeded=False)
+        await consumer.detach()
+        found: list[tuple[int, bytes]] = []
+        again = await worker.attach(sink(worker.address, epoch=2))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(collect(again, found))
+            # Its producer has failed and refuses; it dials again until there is another.
+            second = await worker.attach(source(epoch=2, consumer_epoch=2))
+            await producer.detach()
+            await again.update([lane(OUT, IN, output=False, address=worker.address, epoch=2)])
+            await second.start("out")
+            await second.send("out", (record(k) for k in range(1500)), together=4)
+            await until(partial(longer, found, 600), 20, "records of the second")
+            await second.detach()
+            third = await worker.attach(source(epoch=3, consumer_epoch=2))
+            await again.update([lane(OUT, IN, output=False, address=worker.address, epoch=3)])
+            await third.start("out")
+            await third.send("out", (record(k) for k in range(3000)), together=11)
+            await third.end("out")
+        assert found == [(k, record(k)) for k in range(3000)]
+
+
+async def test_lanes_on_one_node_share_the_loop_fairly(tmp_path: Path) -> None:
+    """One lane that passes all the time does not hold up another, nor the agent's orders."""
+    async with stream_workers(tmp_path, 1) as (worker,):
+        busy = await worker.attach(source())
+        busy_sink = await worker.attach(sink(worker.address))
+        quiet = await worker.attach(
+            assignment(
+                "bell",
+                outputs=[stream_output("out")],
+                lanes=[lane("bell.out", "ear.in", output=True, epoch=1)],
+            )
+        )
+        ear = await worker.attach(
+            assignment(
+                "ear",
+                inputs=[stream_input("in", "bell", "out")],
+                lanes=[lane("bell.out", "ear.in", output=False, address=worker.address, epoch=1)],
+            )
+        )
+        await busy.start("out")
+        await quiet.start("out")
+        heard = ear.records("in")
+        all_heard = asyncio.Event()
+
+        def until_all_heard() -> Iterator[bytes]:
+            while not all_heard.is_set():
+                yield b"b" * 100_000
+
+        async with asyncio.TaskGroup() as tasks:
+            received = tasks.create_task(busy_sink.all_records("in"))
+            sending = tasks.create_task(busy.send("out", until_all_heard()))
+            for number in range(20):
+                await quiet.send("out", [record(number)])
+                assert await anext(heard) == (number, record(number))
+            all_heard.set()
+            await sending
+            await busy.end("out")
+        assert set(received.result()) == {b"b" * 100_000}
 
 
 async def test_sigterm_ends_a_worker_well(tmp_path: Path) -> None:

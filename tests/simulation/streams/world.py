@@ -310,9 +310,9 @@ class Node:
             case AcceptCall(call=number, producer_epoch=epoch, first=first):
                 call = self.calls[number]
                 world.down(call, DialAccepted(call.lane, call.dial, epoch, first))
-            case SendBlock(call=number, header=head, body=body):
+            case SendBlock(call=number, body=body):
                 call = self.calls[number]
-                world.down(call, DialBlock(call.lane, call.dial, decode(head + body)))
+                world.down(call, DialBlock(call.lane, call.dial, decode(effect.header + body)))
                 world.later(lambda: self.post(CallReady(number, call.lane)))
             case SendEnd(call=number, total=total):
                 call = self.calls[number]

@@ -1,0 +1,116 @@
+"""Who carries which lane in this worker, and a place to wait for those who are not here yet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.streams.effect import SendBlock
+from services.streams.event import Event
+from shoal.names import AttemptRef
+from shoal.v1.streams_service_pb2 import PullOpen
+
+PARK_SECONDS = 10.0
+"""A call for an attempt that is not here yet waits so long for it."""
+
+Post = Callable[[Event], None]
+
+
+class Served(Protocol):
+    """A consumer's call as its producer sees it."""
+
+    def accept(self, producer_epoch: int, first: int) -> None:
+        """Open the lane."""
+        ...
+
+    def send_block(self, effect: SendBlock) -> None:
+        """Send a block after what was sent before; it is confirmed with CallReady."""
+        ...
+
+    def send_end(self, total: int) -> None:
+        """Say that the lane has ended."""
+        ...
+
+    def refuse(self, reason: str, message: str) -> None:
+        """Say why there is no lane, and close."""
+        ...
+
+    def close(self) -> None:
+        """End the call after what is still to be sent."""
+        ...
+
+    def run(self) -> Awaitable[None]:
+        """Carry the call until one of both sides ends it."""
+        ...
+
+
+class Producer(Protocol):
+    """Who carries a lane to its consumer."""
+
+    async def serve(self, opened: PullOpen, make: Callable[[int, Post], Served]) -> None:
+        """Carry a consumer's call, which `make` makes with a number and with what takes events."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """There is no such lane here; `reason` and `message` go into the refusal."""
+
+    reason: str
+    message: str
+
+
+class Directory:
+    """The lanes that the attempts of this worker produce, by epoch."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[tuple[str, str, str], dict[int, Producer]] = {}
+        self._arrival = asyncio.Condition()
+
+    def add(self, ref: AttemptRef, lanes: Iterable[str], producer: Producer) -> None:
+        """Take note of who produces these lanes."""
+        for lane in lanes:
+            self._lanes.setdefault((ref.namespace, ref.pipeline, lane), {})[ref.epoch] = producer
+
+    def remove(self, ref: AttemptRef, lanes: Iterable[str], producer: Producer) -> None:
+        """Forget that somebody produces these lanes."""
+        for lane in lanes:
+            key = (ref.namespace, ref.pipeline, lane)
+            epochs = self._lanes.get(key, {})
+            if epochs.get(ref.epoch) is producer:
+                del epochs[ref.epoch]
+            if not epochs:
+                self._lanes.pop(key, None)
+
+    async def announce(self) -> None:
+        """Let those look again who wait for a producer."""
+        async with self._arrival:
+            self._arrival.notify_all()
+
+    async def find(self, opened: PullOpen) -> Producer | Missing:
+        """Return who produces a lane, waiting a while for it to be attached.
+
+        A consumer is often told of its producer before the producer's program is started; so it
+        goes on at once, and need not ask again and again.
+        """
+        key = (opened.namespace, opened.pipeline, opened.lane)
+        epoch = opened.producer_epoch
+
+        def settled() -> bool:
+            epochs = self._lanes.get(key, {})
+            return epoch in epochs or any(other > epoch for other in epochs)
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARK_SECONDS), self._arrival:
+                await self._arrival.wait_for(settled)
+        epochs = self._lanes.get(key, {})
+        if epoch in epochs:
+            return epochs[epoch]
+        here = f"epochs {sorted(epochs)} of it are here" if epochs else "it is not here"
+        return Missing(
+            "FENCED" if epochs else "UNKNOWN_LANE",
+            f"lane {opened.lane} at producer epoch {epoch}: {here}",
+        )
