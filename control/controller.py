@@ -15,6 +15,7 @@ from random import Random
 from control.api.keys_service import KeysService
 from control.api.nodes_service import NodesService
 from control.api.pipelines_service import PipelinesService
+from control.api.records_service import RecordsService
 from control.api.server import ApiServer
 from control.config import ControllerConfig, host_port, joined
 from control.dispatcher.addresses import Addresses
@@ -155,6 +156,7 @@ class Controller:
                     ),
                     NodesService(plane, members),
                     KeysService(gossip),
+                    RecordsService(plane),
                     self._session_service(plane, archive, sources, logs, workers),
                 )
                 self._announce(server, archive, member)

@@ -13,6 +13,10 @@ class UnknownJobError(ControlError, LookupError):
     """No such job in this pipeline."""
 
 
+class UnknownPortError(ControlError, LookupError):
+    """No such port at this job."""
+
+
 class UnknownNodeError(ControlError, LookupError):
     """No agent of that name ever connected."""
 

@@ -15,6 +15,7 @@ from control.errors import (
     UnknownJobError,
     UnknownNodeError,
     UnknownPipelineError,
+    UnknownPortError,
     WatcherTooSlowError,
 )
 from services.archive.key import InvalidKeyError
@@ -26,6 +27,7 @@ from shoal.wire import WireError
 _CONTROL: Mapping[type[ControlError], tuple[grpc.StatusCode, str]] = {
     UnknownPipelineError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_PIPELINE"),
     UnknownJobError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_JOB"),
+    UnknownPortError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_PORT"),
     UnknownNodeError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_NODE"),
     PageTokenError: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN"),
     HelloRefusedError: (grpc.StatusCode.FAILED_PRECONDITION, "HELLO_REFUSED"),

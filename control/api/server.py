@@ -9,6 +9,7 @@ import grpc.aio
 from control.api.keys_service import KeysService
 from control.api.nodes_service import NodesService
 from control.api.pipelines_service import PipelinesService
+from control.api.records_service import RecordsService
 from control.dispatcher.service import SessionService
 from services.runtime.rpc import SESSION, ErrorInterceptor, bind, server_options
 from shoal.v1 import (
@@ -18,6 +19,8 @@ from shoal.v1 import (
     nodes_service_pb2_grpc,
     pipelines_service_pb2,
     pipelines_service_pb2_grpc,
+    records_service_pb2,
+    records_service_pb2_grpc,
     session_service_pb2,
     session_service_pb2_grpc,
 )
@@ -35,6 +38,7 @@ SERVICES: Sequence[str] = (
     pipelines_service_pb2.DESCRIPTOR.services_by_name["PipelinesService"].full_name,
     nodes_service_pb2.DESCRIPTOR.services_by_name["NodesService"].full_name,
     keys_service_pb2.DESCRIPTOR.services_by_name["KeysService"].full_name,
+    records_service_pb2.DESCRIPTOR.services_by_name["RecordsService"].full_name,
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
 )
 
@@ -62,12 +66,14 @@ class ApiServer:
         pipelines: PipelinesService,
         nodes: NodesService,
         keys: KeysService,
+        records: RecordsService,
         sessions: SessionService,
     ) -> None:
         """Serve, and say so."""
         pipelines_service_pb2_grpc.add_PipelinesServiceServicer_to_server(pipelines, self._server)
         nodes_service_pb2_grpc.add_NodesServiceServicer_to_server(nodes, self._server)
         keys_service_pb2_grpc.add_KeysServiceServicer_to_server(keys, self._server)
+        records_service_pb2_grpc.add_RecordsServiceServicer_to_server(records, self._server)
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, self._server)
         _HEALTH_GRPC.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, _HEALTH_PB2.DESCRIPTOR.services_by_name["Health"].full_name)

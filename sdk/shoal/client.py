@@ -31,10 +31,13 @@ from shoal.v1 import (
     nodes_service_pb2_grpc,
     pipelines_service_pb2,
     pipelines_service_pb2_grpc,
+    records_service_pb2,
+    records_service_pb2_grpc,
 )
 
 _CHUNK_BYTES = 1024 * 1024
 _KEYS_SECONDS = 120.0  # every member is waited for, and asked again where it is silent
+_EVERYTHING = view.TapWish()
 _SLOWEST_UPLOAD_BYTES_PER_SECOND = 50_000
 
 
@@ -107,6 +110,7 @@ class Client:
             pipelines_service_pb2_grpc.PipelinesServiceStub(connection.channel),
             nodes_service_pb2_grpc.NodesServiceStub(connection.channel),
             keys_service_pb2_grpc.KeysServiceStub(connection.channel),
+            records_service_pb2_grpc.RecordsServiceStub(connection.channel),
             self._group.create_task(submitter.run()),
         )
         return self
@@ -335,6 +339,34 @@ class Client:
                     data = chunk.data[known - chunk.offset :]
                     chunk = view.LogChunk(chunk.attempt, chunk.stream, known, data, chunk.epoch)
                 yield chunk
+
+    async def tap(
+        self, name: str, port: str, wish: view.TapWish = _EVERYTHING
+    ) -> AsyncGenerator[view.TapNews, None]:
+        """Look at the records of an output port while they pass, until its stream ends.
+
+        It shows what passes from now on, some of it where much passes, and never slows the stream.
+
+        Args:
+            name: the producer, `pipelines/{p}/jobs/{j}`; a job of the specification stands for all
+                its replicas.
+            port: its output port.
+            wish: how much of it.
+
+        Raises:
+            ShoalError: there is no such pipeline, job or port, or the controller stayed away.
+        """
+        held = self._held
+
+        def request() -> records_service_pb2.TapPortRequest:
+            return records_service_pb2.TapPortRequest(
+                name=name, namespace=self.namespace, port=port, wish=wire.encode_tap_wish(wish)
+            )
+
+        stream = held.connection.stream(held.records.TapPort, request, endless=False)
+        async with contextlib.aclosing(stream) as responses:
+            async for response in responses:
+                yield decoded(wire.decode_tap_news, response)
 
     async def explain(self, name: str) -> tuple[view.NodeVerdict, ...]:
         """Say for each node why a job (`pipelines/{p}/jobs/{j}`) is or is not placed there.
@@ -584,6 +616,7 @@ class _Open:
     pipelines: "pipelines_service_pb2_grpc.PipelinesServiceStub"
     nodes: "nodes_service_pb2_grpc.NodesServiceStub"
     keys: "keys_service_pb2_grpc.KeysServiceStub"
+    records: "records_service_pb2_grpc.RecordsServiceStub"
     submitting: "asyncio.Task[None]"
 
 

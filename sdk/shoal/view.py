@@ -209,3 +209,57 @@ class LogChunk:
     offset: int
     data: bytes
     epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TapRecord:
+    """A record as it passed: its number on the port, its length, and how it begins (`data`).
+
+    `data` is all of it unless the record is longer than what was asked for. With `headers` it
+    begins with a u16 and so many bytes of JSON (docs/architecture.md, section 3).
+    """
+
+    sequence: int
+    size_bytes: int
+    data: bytes
+    headers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TapConsumer:
+    """How far a consumer is behind on its lane: records that its job has not taken, bytes unsent."""
+
+    lane: str
+    behind_records: int = 0
+    behind_bytes: int = 0
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TapNews:
+    """What a tap has to say of one replica: records and counters, or a sentence why none come.
+
+    `dropped` counts what was to be shown and was not, since the tap opened on this epoch.
+    """
+
+    job: str
+    epoch: int
+    sentence: str = ""
+    records: tuple[TapRecord, ...] = ()
+    dropped: int = 0
+    port: StreamCounters | None = None
+    consumers: tuple[TapConsumer, ...] = ()
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TapWish:
+    """How much of a stream a tap shows; zeros leave it to the worker (1,000 records, 1 MiB a second).
+
+    `every` shows records whose number is a multiple of it, `record_bytes` how much of each.
+    """
+
+    every: int = 1
+    records_per_second: float = 0.0
+    bytes_per_second: float = 0.0
+    record_bytes: int = 0

@@ -47,7 +47,7 @@ from services.streams.event import (
 )
 from services.streams.framing import RecordError
 from services.streams.intake import Intake, JobError
-from services.streams.outlet import Outlet
+from services.streams.outlet import Lag, Outlet
 from services.streams.plan import AttemptPlan, Budget, Peer
 from services.streams.receiver import LaneError, NotRepeatedError, ReceiveLane
 from services.streams.retention import Kept, SpoolLedger, SpoolPlace, Track
@@ -175,6 +175,22 @@ class AttemptMachine:
             *(intake.counters(now) for intake in self._intakes.values()),
             *(outlet.counters(now) for outlet in self._outlets.values()),
         )
+
+    def port_counters(self, port: str, now: float) -> StreamCounters:
+        """Return the counters of one output port.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        return self._outlets[port].counters(now)
+
+    def sent(self, port: str) -> int:
+        """Return how many records an output port has sent, those of earlier attempts included."""
+        return self._outlets[port].sent
+
+    def lags(self, port: str) -> tuple[Lag, ...]:
+        """Return how far the consumers of an output port are behind."""
+        return self._outlets[port].lags()
 
     def deadline(self) -> float | None:
         """Return when `tick` is next wanted, or None while nothing is waited for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from services.streams.block import LENGTH_MASK, Block, Kind, entries, header, pack
 from services.streams.effect import Effect, PausePort, ReadPort, WritePort
@@ -15,6 +16,16 @@ from services.streams.rotation import Share, share
 from services.streams.sender import SendLane
 from shoal.model import StreamCounters
 from shoal.spec import PortFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a consumer is behind on its lane: records not taken, bytes not sent."""
+
+    lane: str
+    records: int
+    bytes: int
+    done: bool
 
 
 class Outlet:
@@ -82,6 +93,11 @@ class Outlet:
     def ended(self) -> bool:
         """Whether nothing comes any more, and that is certain."""
         return self._ended
+
+    @property
+    def sent(self) -> int:
+        """How many records the job has sent, those of earlier attempts included."""
+        return self._next
 
     @property
     def drained(self) -> bool:
@@ -246,6 +262,19 @@ class Outlet:
             blocked_seconds=max(0.0, now - self._moved_at) if self._paused else 0.0,
             duplicates=0,
             ended=self._ended,
+        )
+
+    def lags(self) -> tuple[Lag, ...]:
+        """Return how far every consumer is behind; one that has committed is not."""
+        return tuple(
+            Lag(
+                lane.plan.id,
+                0 if lane.done or lane.idle else max(0, lane.track.next - lane.consumed),
+                lane.backlog,
+                lane.done,
+            )
+            for lane in self.lanes
+            if not lane.share.empty
         )
 
     def _track(self) -> Track:

@@ -32,6 +32,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "run": ("shoal.cli.run", "Run a pipeline or a command, and wait for its end."),
     "status": ("shoal.cli.status", "Show how pipelines stand."),
     "submit": ("shoal.cli.submit", "Submit pipelines, and return at once."),
+    "tap": ("shoal.cli.tap", "Look at the records of a stream while they pass."),
     "validate": ("shoal.cli.validate", "Check specification files."),
 })  # fmt: skip
 

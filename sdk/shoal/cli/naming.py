@@ -30,3 +30,17 @@ def job(name: str, namespace: str) -> JobRef:
     raise click.ClickException(
         f"{name!r} names a whole pipeline; add the job, as in {found.pipeline}/JOB"
     )
+
+
+def port(text: str) -> tuple[str, str]:
+    """Cut `JOB.PORT` at the dot.
+
+    Raises:
+        click.ClickException: there is none, or too many.
+    """
+    job_name, _, port_name = text.partition(".")
+    if not job_name or not port_name or "." in port_name:
+        raise click.ClickException(
+            f"{text!r} names no port; write the job, a dot and its output port: camera.frames"
+        )
+    return job_name, port_name

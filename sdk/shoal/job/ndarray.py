@@ -7,7 +7,7 @@ import importlib
 import json
 import struct
 import sys
-from typing import Any, List
+from typing import Any, List, Tuple
 
 from shoal.job.block import Buffer
 from shoal.job.error import CodecError
@@ -49,6 +49,23 @@ def encode(value: Any) -> List[Buffer]:
     description += b" " * (-size % _ALIGNMENT)  # so that the numbers arrive aligned
     numbers = numpy.ascontiguousarray(array).reshape(-1).view("u1")
     return [_HEAD.pack(len(description)) + description, memoryview(numbers)]
+
+
+def described(record: memoryview) -> Tuple[str, List[int]]:
+    """Its dtype and shape, without numpy; all that is needed is how the record begins.
+
+    Raises:
+        ValueError: The record is damaged.
+    """
+    if len(record) < _HEAD.size:
+        raise ValueError("it is too short for an array")
+    (size,) = _HEAD.unpack_from(record)
+    description: Any = json.loads(str(record[_HEAD.size : _HEAD.size + size], "ascii"))
+    try:
+        shape: List[Any] = description["shape"]
+        return str(description["dtype"]), [int(length) for length in shape]
+    except (KeyError, TypeError) as error:
+        raise ValueError("it does not describe an array") from error
 
 
 def decode(record: memoryview) -> Any:

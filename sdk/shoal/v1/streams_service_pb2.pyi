@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from shoal.v1 import pipeline_pb2 as _pipeline_pb2
+from shoal.v1 import records_service_pb2 as _records_service_pb2
 from shoal.v1 import session_service_pb2 as _session_service_pb2
 import builtins as _builtins
 import sys
@@ -243,6 +244,74 @@ class PullRefusal(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PullRefusal: _TypeAlias = PullRefusal  # noqa: Y015
+
+@_typing.final
+class TapRequest(_message.Message):
+    """See Tap."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    WISH_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace of the pipeline."""
+    pipeline: _builtins.str
+    """Id of the pipeline."""
+    job: _builtins.str
+    """Id of the job."""
+    epoch: _builtins.int
+    """Epoch of the attempt."""
+    port: _builtins.str
+    """One of its output ports."""
+    @_builtins.property
+    def wish(self) -> _records_service_pb2.TapWish:
+        """How much of it is wanted."""
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        pipeline: _builtins.str = ...,
+        job: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        port: _builtins.str = ...,
+        wish: _records_service_pb2.TapWish | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wish", b"wish"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "job", b"job", "namespace", b"namespace", "pipeline", b"pipeline", "port", b"port", "wish", b"wish"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TapRequest: _TypeAlias = TapRequest  # noqa: Y015
+
+@_typing.final
+class TapResponse(_message.Message):
+    """See Tap."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sample(self) -> _records_service_pb2.TapSample:
+        """What passed since the last one."""
+
+    def __init__(
+        self,
+        *,
+        sample: _records_service_pb2.TapSample | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sample", b"sample"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sample", b"sample"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TapResponse: _TypeAlias = TapResponse  # noqa: Y015
 
 @_typing.final
 class AttachRequest(_message.Message):

@@ -40,6 +40,11 @@ class StreamsServiceStub:
                 request_serializer=shoal_dot_v1_dot_streams__service__pb2.PullRequest.SerializeToString,
                 response_deserializer=shoal_dot_v1_dot_streams__service__pb2.PullResponse.FromString,
                 _registered_method=True)
+        self.Tap = channel.unary_stream(
+                '/shoal.v1.StreamsService/Tap',
+                request_serializer=shoal_dot_v1_dot_streams__service__pb2.TapRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_streams__service__pb2.TapResponse.FromString,
+                _registered_method=True)
 
 
 class StreamsServiceServicer:
@@ -53,6 +58,13 @@ class StreamsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Tap(self, request, context):
+        """Shows some of the records of a port while they pass, until its attempt is let go of or its stream ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StreamsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +72,11 @@ def add_StreamsServiceServicer_to_server(servicer, server):
                     servicer.Pull,
                     request_deserializer=shoal_dot_v1_dot_streams__service__pb2.PullRequest.FromString,
                     response_serializer=shoal_dot_v1_dot_streams__service__pb2.PullResponse.SerializeToString,
+            ),
+            'Tap': grpc.unary_stream_rpc_method_handler(
+                    servicer.Tap,
+                    request_deserializer=shoal_dot_v1_dot_streams__service__pb2.TapRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_streams__service__pb2.TapResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class StreamsService:
             '/shoal.v1.StreamsService/Pull',
             shoal_dot_v1_dot_streams__service__pb2.PullRequest.SerializeToString,
             shoal_dot_v1_dot_streams__service__pb2.PullResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tap(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/shoal.v1.StreamsService/Tap',
+            shoal_dot_v1_dot_streams__service__pb2.TapRequest.SerializeToString,
+            shoal_dot_v1_dot_streams__service__pb2.TapResponse.FromString,
             options,
             channel_credentials,
             insecure,

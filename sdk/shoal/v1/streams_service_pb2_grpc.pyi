@@ -18,6 +18,8 @@ class StreamsServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     Pull: _aio.StreamStreamMultiCallable[_streams_service_pb2.PullRequest, _streams_service_pb2.PullResponse]
     """Carries one lane. The consumer dials and says where it wants to go on; one gRPC stream a lane."""
+    Tap: _aio.UnaryStreamMultiCallable[_streams_service_pb2.TapRequest, _streams_service_pb2.TapResponse]
+    """Shows some of the records of a port while they pass, until its attempt is let go of or its stream ends."""
 
 class StreamsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Streams between the stream workers of two nodes."""
@@ -29,6 +31,14 @@ class StreamsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_abc.AsyncIterator[_streams_service_pb2.PullRequest], _abc.AsyncIterator[_streams_service_pb2.PullResponse]],
     ) -> _abc.AsyncIterator[_streams_service_pb2.PullResponse]:
         """Carries one lane. The consumer dials and says where it wants to go on; one gRPC stream a lane."""
+
+    @_abc_1.abstractmethod
+    def Tap(
+        self,
+        request: _streams_service_pb2.TapRequest,
+        context: _aio.ServicerContext[_streams_service_pb2.TapRequest, _abc.AsyncIterator[_streams_service_pb2.TapResponse]],
+    ) -> _abc.AsyncIterator[_streams_service_pb2.TapResponse]:
+        """Shows some of the records of a port while they pass, until its attempt is let go of or its stream ends."""
 
 def add_StreamsServiceServicer_to_server(servicer: StreamsServiceServicer, server: _aio.Server) -> None: ...
 

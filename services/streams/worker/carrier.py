@@ -8,12 +8,13 @@ import itertools
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 from services.runtime.log import fields
 from services.streams.attempt import AttemptMachine
+from services.streams.block import Kind
 from services.streams.effect import (
     AcceptCall,
     Acknowledge,
@@ -42,9 +43,12 @@ from services.streams.event import (
     Detached,
     DialBroken,
     Event,
+    PortBlock,
+    PortClosed,
     ShellFailed,
 )
 from services.streams.plan import AttemptPlan
+from services.streams.sampler import Sampler, Wish
 from services.streams.worker.directory import Directory, Post, Served
 from services.streams.worker.local import LocalCall
 from services.streams.worker.port import PortLink, reader_of
@@ -63,6 +67,16 @@ class Neighbours:
     address: str
     directory: Directory
     channels: Channels
+
+
+class PortTap:
+    """One look at a port: `wake` is set when there may be something new, `gone` at its end."""
+
+    def __init__(self, port: str, sampler: Sampler) -> None:
+        self.port = port
+        self.sampler = sampler
+        self.wake = asyncio.Event()
+        self.gone = False
 
 
 class Carrier:
@@ -108,6 +122,7 @@ class Carrier:
         # Bounded by the machine: one write a port, one block a call, one load a lane.
         self._events: deque[Event] = deque()
         self._turning = False
+        self._taps: list[PortTap] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
 
@@ -171,8 +186,26 @@ class Carrier:
             del self._calls[number]
             self.post(CallClosed(number, opened.lane))
 
+    def has_output(self, port: str) -> bool:
+        """Whether the attempt has an output port of that name."""
+        return any(output.name == port for output in self._plan.outputs)
+
+    @contextlib.contextmanager
+    def tapped(self, port: str, wish: Wish) -> Iterator[PortTap]:
+        """Show what the job sends on a port for as long as somebody looks."""
+        tap = PortTap(port, Sampler(wish, self._loop.time()))
+        self._taps.append(tap)
+        try:
+            yield tap
+        finally:
+            if tap in self._taps:
+                self._taps.remove(tap)
+
     def detach(self) -> None:
         """Let go of everything."""
+        for tap in self._taps:
+            tap.gone = True
+            tap.wake.set()
         self.post(Detached())
         if self._timer is not None:
             self._timer.cancel()
@@ -193,9 +226,24 @@ class Carrier:
             )
             if not isinstance(event, ShellFailed | Detached):
                 self._events.append(ShellFailed(f"the stream worker broke: {error!r}"))
+        if self._taps:
+            self._show(event)
         if isinstance(event, Concluded):
             # An attempt may be let go of soon after: its last counters are told before.
             self._turned()
+
+    def _show(self, event: Event) -> None:
+        for tap in self._taps:
+            match event:
+                case PortBlock(port=tap.port, output=True, block=block):
+                    if block.kind is Kind.DATA:
+                        first = self.machine.sent(tap.port) - block.count
+                        tap.sampler.offer(block, first, self._loop.time())
+                    tap.wake.set()
+                case PortClosed() | Concluded():
+                    tap.wake.set()
+                case _:
+                    pass
 
     def _schedule(self) -> None:
         deadline = self.machine.deadline()

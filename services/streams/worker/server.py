@@ -17,12 +17,14 @@ from services.runtime.rpc import abort, rpc_error
 from services.streams.attempt import AttemptMachine
 from services.streams.event import Concluded, PeersMoved
 from services.streams.plan import Budget
+from services.streams.sampler import Wish
 from services.streams.worker.assignment import peers_from, plan_from
 from services.streams.worker.carrier import Carrier, Neighbours
 from services.streams.worker.directory import Directory, Missing
 from services.streams.worker.keeper import KeeperRefusedError, fetch_ports
 from services.streams.worker.pull import Channels, ServedCall, ServerContext
 from services.streams.worker.spool import Spool
+from services.streams.worker.tap import show
 from services.streams.worker.wire import SERVICE, write_message
 from shoal import wire
 from shoal.model import Reason
@@ -39,6 +41,8 @@ from shoal.v1.streams_service_pb2 import (
     PullRefusal,
     PullRequest,
     PullResponse,
+    TapRequest,
+    TapResponse,
     UpdateLanesRequest,
     UpdateLanesResponse,
     WatchAttemptsRequest,
@@ -164,6 +168,31 @@ class Worker:
         refusal = PullRefusal(reason=found.reason, message=found.message)
         await context.write(PullResponse(refusal=refusal).SerializeToString())
 
+    async def tap(self, request: TapRequest, context: ServerContext) -> None:
+        """Show some of the records of a port; see StreamsService.Tap."""
+        found = [
+            carrier
+            for ref, carrier in self._carriers.items()
+            if (ref.namespace, ref.pipeline, ref.job, ref.epoch)
+            == (request.namespace, request.pipeline, request.job, request.epoch)
+        ]
+        if not found or not found[0].has_output(request.port):
+            await abort(
+                context,
+                rpc_error(
+                    grpc.StatusCode.NOT_FOUND,
+                    "PORT_UNKNOWN",
+                    f"{request.job} at epoch {request.epoch} with an output {request.port!r} "
+                    "is not here",
+                ),
+            )
+        wish = request.wish
+        wanted = Wish.of(
+            wish.every, wish.records_per_second, wish.bytes_per_second, wish.record_bytes
+        )
+        with found[0].tapped(request.port, wanted) as tap:
+            await show(found[0].machine, tap, context, self._loop.time)
+
     def handlers(self) -> grpc.GenericRpcHandler:
         """Return the service for other nodes, with blocks that pass without being parsed."""
         method: Any = grpc.stream_stream_rpc_method_handler(
@@ -171,7 +200,14 @@ class Worker:
             request_deserializer=PullRequest.FromString,
             response_serializer=write_message,
         )
-        handler = cast("Any", grpc).method_handlers_generic_handler(SERVICE, {"Pull": method})
+        tap: Any = grpc.unary_stream_rpc_method_handler(
+            cast("Any", self.tap),
+            request_deserializer=TapRequest.FromString,
+            response_serializer=TapResponse.SerializeToString,
+        )
+        handler = cast("Any", grpc).method_handlers_generic_handler(
+            SERVICE, {"Pull": method, "Tap": tap}
+        )
         return cast("grpc.GenericRpcHandler", handler)
 
     async def news(self) -> AsyncIterator[list[AttemptStreams]]:

@@ -1,0 +1,61 @@
+"""Shows somebody what passes on a port, as often as an eye can follow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from services.streams.attempt import AttemptMachine
+from services.streams.worker.carrier import PortTap
+from services.streams.worker.pull import ServerContext
+from shoal import wire
+from shoal.v1.records_service_pb2 import TapConsumer, TapRecord, TapSample
+from shoal.v1.streams_service_pb2 import TapResponse
+
+QUIET_SECONDS = 0.5
+"""Counters are told so often while nothing passes."""
+
+_PAUSE_SECONDS = 0.05
+"""Records that pass within it travel together."""
+
+
+async def show(
+    machine: AttemptMachine, tap: PortTap, context: ServerContext, clock: Callable[[], float]
+) -> None:
+    """Send samples until the stream has ended or its attempt is let go of.
+
+    Writing waits for whoever looks; meanwhile the sampler drops, and the stream goes on.
+    """
+    while True:
+        tap.wake.clear()
+        counters = machine.port_counters(tap.port, clock())
+        ended = counters.ended or tap.gone
+        sample = TapSample(
+            records=[
+                TapRecord(
+                    sequence=one.sequence, size_bytes=one.size, data=one.data, headers=one.headers
+                )
+                for one in tap.sampler.take()
+            ],
+            dropped=tap.sampler.dropped,
+            port=wire.encode_stream_counters(counters),
+            consumers=[
+                TapConsumer(
+                    lane=lag.lane,
+                    behind_records=lag.records,
+                    behind_bytes=lag.bytes,
+                    done=lag.done,
+                )
+                for lag in machine.lags(tap.port)
+            ],
+            ended=counters.ended,
+        )
+        await context.write(TapResponse(sample=sample))
+        if ended:
+            return
+        await asyncio.sleep(_PAUSE_SECONDS)
+        try:
+            async with asyncio.timeout(QUIET_SECONDS):
+                await tap.wake.wait()
+        except TimeoutError:
+            continue
