@@ -229,6 +229,8 @@ def _ports(job: spec.Job, at: Path) -> Iterator[Problem]:
     ]
     for path, binding in bindings:
         yield from _binding((*path, "format"), binding)
+    for output in job.outputs:
+        yield from _key((*at, "outputs", output.name, "key"), output)
     yield from _stdio(job, at)
 
 
@@ -242,6 +244,31 @@ def _binding(path: Path, binding: spec.PortBinding) -> Iterator[Problem]:
             )
     elif binding.record_bytes:
         yield Problem(path, f"{binding.format.value} has no record size; use bytes:N")
+
+
+def _key(path: Path, output: spec.Output) -> Iterator[Problem]:
+    if not output.key:
+        return
+    if output.distribute is not spec.Distribute.KEY:
+        yield Problem(path, "only `distribute: key` spreads records by a key; add it")
+    match output.binding.format:
+        case spec.PortFormat.JSONL:
+            pass
+        case spec.PortFormat.LINES:
+            if not (output.key.isascii() and output.key.isdecimal() and int(output.key)):
+                yield Problem(
+                    path,
+                    f"{output.key!r} is no field of a line; write its number, from 1, "
+                    "or leave it out for the whole line",
+                )
+        case spec.PortFormat.BLOCKS:
+            yield Problem(
+                path,
+                "agents do not look into records; send with a key, as in "
+                '`port.send(value, key="cam-3")`, and leave this out',
+            )
+        case _:
+            yield Problem(path, "such a record has no parts, so all of it is the key; leave it out")
 
 
 def _stdio(job: spec.Job, at: Path) -> Iterator[Problem]:
@@ -392,6 +419,7 @@ def _streams(pipeline: spec.Pipeline) -> Iterator[Problem]:
                 continue
             lanes += max(1, producer.replicas) * max(1, job.replicas)
             yield from _formats((*path, "format"), producer, output, stream)
+            yield from _by_key(path, producer, output, job, stream)
     if lanes > LANES_MAX:
         yield Problem(
             ("jobs",),
@@ -409,6 +437,31 @@ def _formats(
             path,
             f"{producer.name}.{output.name} writes {written} and this input reads {read}; "
             f"use one format at both ends, or {blocks} at one of them",
+        )
+
+
+def _by_key(
+    path: Path,
+    producer: spec.Job,
+    output: spec.Output,
+    consumer: spec.Job,
+    stream: spec.StreamInput,
+) -> Iterator[Problem]:
+    if output.distribute is not spec.Distribute.KEY or consumer.replicas <= 1:
+        return
+    source = f"{producer.name}.{output.name}"
+    if producer.recovery is spec.Recovery.RESUME:
+        yield Problem(
+            ("jobs", producer.name, "recovery"),
+            f"{source} is spread by key over {consumer.replicas} replicas of {consumer.name!r}, "
+            "which does not tell at which round a replacement would go on; use "
+            "`recovery: restart`, or `distribute: round-robin`",
+        )
+    if producer.replicas > 1 and stream.merge is spec.Merge.ORDERED:
+        yield Problem(
+            (*path, "merge"),
+            f"{source} is spread by key, so its {producer.replicas} replicas take no turns; "
+            "use `merge: arrival`, or one replica",
         )
 
 

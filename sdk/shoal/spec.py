@@ -62,6 +62,8 @@ class Distribute(enum.Enum):
 
     ROUND_ROBIN = "round-robin"
     BROADCAST = "broadcast"
+    KEY = "key"
+    """Records with equal keys go to the same replica."""
 
 
 class PortFormat(enum.Enum):
@@ -133,11 +135,16 @@ class FileInput:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A port that the job writes records to."""
+    """A port that the job writes records to.
+
+    With `Distribute.KEY`, `key` may name a part of a raw record: of jsonl a member, of lines the
+    number of a field, from 1. Otherwise the key is the header `key` of a record, or all of it.
+    """
 
     name: str
     binding: PortBinding = PortBinding()
     distribute: Distribute = Distribute.ROUND_ROBIN
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,7 @@ _DISTRIBUTE = _Table(
     {
         spec.Distribute.ROUND_ROBIN: spec_pb2.DISTRIBUTE_ROUND_ROBIN,
         spec.Distribute.BROADCAST: spec_pb2.DISTRIBUTE_BROADCAST,
+        spec.Distribute.KEY: spec_pb2.DISTRIBUTE_KEY,
     },
     spec.Distribute.ROUND_ROBIN,
 )
@@ -452,6 +453,7 @@ def encode_output(output: spec.Output) -> spec_pb2.OutputSpec:
         name=output.name,
         binding=encode_binding(output.binding),
         distribute=_DISTRIBUTE.encode(output.distribute),
+        key=output.key,
     )
 
 
@@ -465,6 +467,7 @@ def decode_output(message: spec_pb2.OutputSpec, path: str = "") -> spec.Output:
         name=_id("output", message.name, _at(path, "name")),
         binding=decode_binding(message.binding, _at(path, "binding")),
         distribute=_DISTRIBUTE.decode(message.distribute, _at(path, "distribute")),
+        key=_text(message.key, _at(path, "key")),
     )
 
 

@@ -140,8 +140,12 @@ class AttemptMachine:
             for lane in outlet.lanes
         }
         # Records that came as they arrived come in another order the next time, so a round of them
-        # cannot be asked for again.
-        self._resume = plan.resume and all(intake.replayable for intake in self._intakes.values())
+        # cannot be asked for again; and a lane of one key does not tell which round it is at.
+        self._resume = (
+            plan.resume
+            and all(intake.replayable for intake in self._intakes.values())
+            and all(outlet.resumable for outlet in self._outlets.values())
+        )
         self._ledger = SpoolLedger(budget.segment_bytes)
         self._leaving: dict[SpoolPlace, tuple[Track, Kept]] = {}
         self._stage = Stage.NEW

@@ -12,7 +12,7 @@ from services.streams.plan import InputPlan
 from services.streams.receiver import Chunk, ReceiveLane
 from services.streams.rotation import Rotation
 from shoal.model import StreamCounters
-from shoal.spec import PortFormat
+from shoal.spec import Distribute, PortFormat
 
 _WRITE_BYTES = BLOCK_BYTES_MAX
 
@@ -39,12 +39,16 @@ class Intake:
     ) -> None:
         self.plan = plan
         self.lanes = lanes
-        broadcast = any(lane.plan.broadcast for lane in lanes)
-        self._rotation = Rotation(max(1, len(lanes)), consumer, consumers, broadcast=broadcast)
-        self._releases = Rotation(max(1, len(lanes)), consumer, consumers, broadcast=broadcast)
+        ways = {lane.plan.distribute for lane in lanes}
+        keyed = Distribute.KEY in ways and consumers > 1
+        # Every producer may have records for every consumer.
+        every = keyed or Distribute.BROADCAST in ways
+        self._rotation = Rotation(max(1, len(lanes)), consumer, consumers, broadcast=every)
+        self._releases = Rotation(max(1, len(lanes)), consumer, consumers, broadcast=every)
         self._visited = self._rotation.lanes
         self._single = len(self._visited) == 1
-        self._ordered = plan.ordered or self._single
+        # How many records of each producer a key brings is nobody's to say, so they take no turns.
+        self._ordered = (plan.ordered and not keyed) or self._single
         self._arrivals: deque[int] = deque()
         self._raw = plan.binding.format is not PortFormat.BLOCKS
         self._target: int | None = None

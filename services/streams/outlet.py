@@ -6,16 +6,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.streams.block import LENGTH_MASK, Block, Kind, entries, header, pack
+from services.streams.block import LENGTH_MASK, Block, Kind, entries, header, pack, unpack
 from services.streams.effect import Effect, PausePort, ReadPort, WritePort
 from services.streams.event import PortClosed
 from services.streams.intake import JobError
-from services.streams.plan import WANT_KEPT, WANT_NOTHING, Budget, OutputPlan, Peer
+from services.streams.key import HeadersError, KeyRule
+from services.streams.plan import WANT_KEPT, WANT_NOTHING, Budget, LanePlan, OutputPlan, Peer
 from services.streams.retention import SpoolPlace, Track
 from services.streams.rotation import Share, share
 from services.streams.sender import SendLane
 from shoal.model import StreamCounters
-from shoal.spec import PortFormat
+from shoal.spec import Distribute, PortFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,22 @@ class Outlet:
         whole: Track | None = None
         self._whole: Track | None = None
         self._split: list[tuple[Share, Track]] = []
+        self._keyed: dict[int, list[Track]] = {}
         for lane in plan.lanes:
+            if _by_key(lane):
+                number = lane.peer_replicas
+                if number not in self._keyed:
+                    self._keyed[number] = [self._track() for _ in range(number)]
+                track = self._keyed[number][lane.peer_replica]
+                # Sequences of a lane of its own: which records they are, nobody can reckon.
+                self.lanes.append(SendLane(lane, track, Share(0, 1), peers.get(lane.id, Peer())))
+                continue
             part = share(
                 producer,
                 producers,
                 lane.peer_replica,
                 lane.peer_replicas,
-                broadcast=lane.broadcast,
+                broadcast=lane.distribute is Distribute.BROADCAST,
             )
             if part.step == 1 and not part.empty:
                 whole = whole or self._track()
@@ -77,6 +87,7 @@ class Outlet:
                     self._split.append((part, track))
             self.lanes.append(SendLane(lane, track, part, peers.get(lane.id, Peer())))
         self._whole = whole
+        self._rule = KeyRule(plan.binding.format, plan.key) if self._keyed else None
         self.spool_behind = False
         """Whether the spool does not keep up with the job, which is blocked meanwhile."""
         self._first = 0
@@ -103,6 +114,11 @@ class Outlet:
     def drained(self) -> bool:
         """Whether nobody will ask for anything of it."""
         return self._ended and all(lane.done for lane in self.lanes)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the sequences of its lanes tell how far the job is; by key they do not."""
+        return not self._keyed
 
     @property
     def memory_bytes(self) -> int:
@@ -153,7 +169,8 @@ class Outlet:
         """Take records of the job.
 
         Raises:
-            JobError: They do not follow on those before, or come after the end.
+            JobError: They do not follow on those before, come after the end, or have headers that
+                do not say what their key is.
         """
         if self._said_end:
             raise JobError(f"DATA from record {block.first} after END")
@@ -163,6 +180,8 @@ class Outlet:
             self._whole.append(block.count, block.body)
         if self._split:
             self._spread(block)
+        if self._rule is not None:
+            self._spread_by_key(block, self._rule)
         self._next += block.count
         self._bytes += len(block.body) - 4 * block.count
         self._moved_at = now
@@ -250,8 +269,13 @@ class Outlet:
 
     def counters(self, now: float) -> StreamCounters:
         """Return the counters of the port; see StreamProgress in the contract."""
-        live = [lane for lane in self.lanes if not (lane.done or lane.idle or lane.share.empty)]
+        live = [
+            lane
+            for lane in self.lanes
+            if not (lane.done or lane.idle or lane.share.empty or _by_key(lane.plan))
+        ]
         consumed = [min(self._next, lane.share.record(lane.consumed)) for lane in live]
+        consumed += self._consumed_by_key()
         return StreamCounters(
             port=self.plan.name,
             output=True,
@@ -277,6 +301,17 @@ class Outlet:
             if not lane.share.empty
         )
 
+    def _consumed_by_key(self) -> list[int]:
+        """Return how many records the replicas of each consumer have taken together."""
+        consumed: dict[tuple[str, str], int] = {}
+        for lane in self.lanes:
+            if _by_key(lane.plan):
+                consumer = (lane.plan.peer_job, lane.plan.peer_port)
+                over = lane.done or lane.idle
+                taken = lane.track.next if over else min(lane.consumed, lane.track.next)
+                consumed[consumer] = consumed.get(consumer, 0) + taken
+        return list(consumed.values())
+
     def _track(self) -> Track:
         track = Track(self._budget.block_bytes)
         self.tracks.append(track)
@@ -297,3 +332,23 @@ class Outlet:
             ]
             if records:
                 track.append(len(records), pack(records, table[start :: part.step]))
+
+    def _spread_by_key(self, block: Block, rule: KeyRule) -> None:
+        try:
+            sums = rule.checksums(block)
+        except HeadersError as error:
+            raise JobError(str(error)) from error
+        table = entries(block)
+        records = unpack(block)
+        for number, tracks in self._keyed.items():
+            rows: list[list[int]] = [[] for _ in tracks]
+            for index, checksum in enumerate(sums):
+                rows[checksum % number].append(index)
+            for track, chosen in zip(tracks, rows, strict=True):
+                if chosen:
+                    body = pack([records[at] for at in chosen], [table[at] for at in chosen])
+                    track.append(len(chosen), body)
+
+
+def _by_key(lane: LanePlan) -> bool:
+    return lane.distribute is Distribute.KEY and lane.peer_replicas > 1

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.streams.block import BLOCK_BYTES_MAX
-from shoal.spec import PortBinding
+from shoal.spec import Distribute, PortBinding
 
 WANT_NOTHING = 2**64 - 1
 """A consumer that has finished dials with this: it asks for no record, and releases none."""
@@ -34,7 +34,7 @@ class LanePlan:
     peer_job: str
     peer_replica: int
     peer_replicas: int
-    broadcast: bool
+    distribute: Distribute
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,15 @@ class InputPlan:
 
 @dataclass(frozen=True, slots=True)
 class OutputPlan:
-    """An output port with the lanes to all replicas of all its consumers."""
+    """An output port with the lanes to all replicas of all its consumers.
+
+    `key` names the part of a raw record that is its key, where records are spread by key.
+    """
 
     name: str
     binding: PortBinding
     lanes: tuple[LanePlan, ...]
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

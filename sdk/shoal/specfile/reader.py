@@ -512,18 +512,24 @@ class Reader:
         for field in entries or ():
             at = (*path, field.key)
             fields = scalars.fields(
-                field.value, at, ("format", "as", "distribute"), "a mapping such as {format: lines}"
+                field.value,
+                at,
+                ("format", "as", "distribute", "key"),
+                "a mapping such as {format: lines}",
             )
-            distribute = None
+            distribute = key = None
             if fields and "distribute" in fields:
                 distribute = scalars.choice(
                     fields["distribute"], (*at, "distribute"), spec.Distribute
                 )
+            if fields and "key" in fields:
+                key = scalars.text(fields["key"], (*at, "key"))
             outputs.append(
                 spec.Output(
                     field.key,
                     self._binding(fields or {}, at, "outputs"),
                     _or(distribute, spec.Distribute.ROUND_ROBIN),
+                    _or(key, ""),
                 )
             )
         return tuple(outputs)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13shoal/v1/spec.proto\x12\x08shoal.v1\"\xb7\x01\n\x0cPipelineSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rbundle_digest\x18\x02 \x01(\t\x12\x1f\n\x04jobs\x18\x03 \x03(\x0b\x32\x11.shoal.v1.JobSpec\x12\x32\n\x06labels\x18\x04 \x03(\x0b\x32\".shoal.v1.PipelineSpec.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xcd\x04\n\x07JobSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x03(\t\x12.\n\x0b\x65nvironment\x18\x03 \x01(\x0b\x32\x19.shoal.v1.EnvironmentSpec\x12#\n\x06inputs\x18\x04 \x03(\x0b\x32\x13.shoal.v1.InputSpec\x12%\n\x07outputs\x18\x05 \x03(\x0b\x32\x14.shoal.v1.OutputSpec\x12\x10\n\x08replicas\x18\x06 \x01(\r\x12*\n\tresources\x18\x07 \x01(\x0b\x32\x17.shoal.v1.ResourcesSpec\x12\"\n\x05place\x18\x08 \x01(\x0b\x32\x13.shoal.v1.PlaceSpec\x12\x0f\n\x07\x61rchive\x18\t \x03(\t\x12\"\n\x05retry\x18\n \x01(\x0b\x32\x13.shoal.v1.RetrySpec\x12\x17\n\x0ftimeout_seconds\x18\x0b \x01(\x01\x12\x33\n\tvariables\x18\x0c \x03(\x0b\x32 .shoal.v1.JobSpec.VariablesEntry\x12\r\n\x05stdin\x18\r \x01(\t\x12$\n\x08recovery\x18\x0e \x01(\x0e\x32\x12.shoal.v1.Recovery\x12&\n\tplacement\x18\x0f \x01(\x0e\x32\x13.shoal.v1.Placement\x12\x15\n\rgrace_seconds\x18\x10 \x01(\x01\x12 \n\x06layout\x18\x11 \x01(\x0e\x32\x10.shoal.v1.Layout\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"i\n\x0f\x45nvironmentSpec\x12\x0e\n\x06python\x18\x01 \x01(\t\x12(\n\x05steps\x18\x02 \x03(\x0b\x32\x19.shoal.v1.EnvironmentStep\x12\x1c\n\x14system_site_packages\x18\x03 \x01(\x08\"\xa5\x01\n\x0f\x45nvironmentStep\x12\x16\n\x0crequirements\x18\x01 \x01(\tH\x00\x12#\n\x03url\x18\x02 \x01(\x0b\x32\x14.shoal.v1.PackageUrlH\x00\x12\x0f\n\x05wheel\x18\x03 \x01(\tH\x00\x12%\n\x03pip\x18\x04 \x01(\x0b\x32\x16.shoal.v1.PipArgumentsH\x00\x12\x15\n\x0b\x63onstraints\x18\x05 \x01(\tH\x00\x42\x06\n\x04step\")\n\nPackageUrl\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"!\n\x0cPipArguments\x12\x11\n\targuments\x18\x01 \x03(\t\"s\n\tInputSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x06stream\x18\x02 \x01(\x0b\x32\x16.shoal.v1.StreamSourceH\x00\x12$\n\x04\x66ile\x18\x03 \x01(\x0b\x32\x14.shoal.v1.FileSourceH\x00\x42\x08\n\x06source\"\xab\x01\n\x0cStreamSource\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\t\x12&\n\x07\x62inding\x18\x03 \x01(\x0b\x32\x15.shoal.v1.PortBinding\x12\x13\n\x0b\x62lock_count\x18\x04 \x01(\r\x12\x1e\n\x05merge\x18\x05 \x01(\x0e\x32\x0f.shoal.v1.Merge\x12#\n\x08optional\x18\x06 \x01(\x0b\x32\x11.shoal.v1.StandIn\"]\n\x07StandIn\x12\x14\n\x0c\x64\x65\x66\x61ult_json\x18\x01 \x01(\t\x12\x0e\n\x06repeat\x18\x02 \x01(\x08\x12\x0e\n\x06\x62uffer\x18\x03 \x01(\r\x12\x1c\n\x04\x64rop\x18\x04 \x01(\x0e\x32\x0e.shoal.v1.Drop\":\n\nFileSource\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"l\n\nOutputSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x07\x62inding\x18\x02 \x01(\x0b\x32\x15.shoal.v1.PortBinding\x12(\n\ndistribute\x18\x03 \x01(\x0e\x32\x14.shoal.v1.Distribute\"w\n\x0bPortBinding\x12$\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x14.shoal.v1.PortFormat\x12,\n\nattachment\x18\x02 \x01(\x0e\x32\x18.shoal.v1.PortAttachment\x12\x14\n\x0crecord_bytes\x18\x03 \x01(\r\"D\n\rResourcesSpec\x12\x0c\n\x04\x63pus\x18\x01 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x0f\n\x07\x64\x65vices\x18\x03 \x03(\t\"\xa4\x01\n\tPlaceSpec\x12\x31\n\x07require\x18\x01 \x03(\x0b\x32 .shoal.v1.PlaceSpec.RequireEntry\x12\x0e\n\x06prefer\x18\x02 \x03(\t\x12$\n\x08strategy\x18\x03 \x01(\x0e\x32\x12.shoal.v1.Strategy\x1a.\n\x0cRequireEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"U\n\tRetrySpec\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\r\x12\x17\n\x0f\x62\x61\x63koff_seconds\x18\x02 \x01(\x01\x12\x1d\n\x15\x62\x61\x63koff_limit_seconds\x18\x03 \x01(\x01*B\n\x06Layout\x12\x16\n\x12LAYOUT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLAYOUT_TREE\x10\x01\x12\x0f\n\x0bLAYOUT_FLAT\x10\x02*O\n\x08Recovery\x12\x18\n\x14RECOVERY_UNSPECIFIED\x10\x00\x12\x14\n\x10RECOVERY_RESTART\x10\x01\x12\x13\n\x0fRECOVERY_RESUME\x10\x02*|\n\tPlacement\x12\x19\n\x15PLACEMENT_UNSPECIFIED\x10\x00\x12\x1b\n\x17PLACEMENT_AT_LEAST_ONCE\x10\x01\x12!\n\x1dPLACEMENT_AT_MOST_ONE_RUNNING\x10\x02\x12\x14\n\x10PLACEMENT_PINNED\x10\x03*>\n\x04\x44rop\x12\x14\n\x10\x44ROP_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x44ROP_OLDEST\x10\x01\x12\x0f\n\x0b\x44ROP_NEWEST\x10\x02*D\n\x05Merge\x12\x15\n\x11MERGE_UNSPECIFIED\x10\x00\x12\x11\n\rMERGE_ORDERED\x10\x01\x12\x11\n\rMERGE_ARRIVAL\x10\x02*^\n\nDistribute\x12\x1a\n\x16\x44ISTRIBUTE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44ISTRIBUTE_ROUND_ROBIN\x10\x01\x12\x18\n\x14\x44ISTRIBUTE_BROADCAST\x10\x02*\x9b\x01\n\nPortFormat\x12\x1b\n\x17PORT_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12PORT_FORMAT_BLOCKS\x10\x01\x12\x15\n\x11PORT_FORMAT_LINES\x10\x02\x12\x15\n\x11PORT_FORMAT_JSONL\x10\x03\x12\x13\n\x0fPORT_FORMAT_U32\x10\x04\x12\x15\n\x11PORT_FORMAT_BYTES\x10\x05*d\n\x0ePortAttachment\x12\x1f\n\x1bPORT_ATTACHMENT_UNSPECIFIED\x10\x00\x12\x16\n\x12PORT_ATTACHMENT_FD\x10\x01\x12\x19\n\x15PORT_ATTACHMENT_STDIO\x10\x02*L\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTRATEGY_SPREAD\x10\x01\x12\x11\n\rSTRATEGY_PACK\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13shoal/v1/spec.proto\x12\x08shoal.v1\"\xb7\x01\n\x0cPipelineSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rbundle_digest\x18\x02 \x01(\t\x12\x1f\n\x04jobs\x18\x03 \x03(\x0b\x32\x11.shoal.v1.JobSpec\x12\x32\n\x06labels\x18\x04 \x03(\x0b\x32\".shoal.v1.PipelineSpec.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xcd\x04\n\x07JobSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x03(\t\x12.\n\x0b\x65nvironment\x18\x03 \x01(\x0b\x32\x19.shoal.v1.EnvironmentSpec\x12#\n\x06inputs\x18\x04 \x03(\x0b\x32\x13.shoal.v1.InputSpec\x12%\n\x07outputs\x18\x05 \x03(\x0b\x32\x14.shoal.v1.OutputSpec\x12\x10\n\x08replicas\x18\x06 \x01(\r\x12*\n\tresources\x18\x07 \x01(\x0b\x32\x17.shoal.v1.ResourcesSpec\x12\"\n\x05place\x18\x08 \x01(\x0b\x32\x13.shoal.v1.PlaceSpec\x12\x0f\n\x07\x61rchive\x18\t \x03(\t\x12\"\n\x05retry\x18\n \x01(\x0b\x32\x13.shoal.v1.RetrySpec\x12\x17\n\x0ftimeout_seconds\x18\x0b \x01(\x01\x12\x33\n\tvariables\x18\x0c \x03(\x0b\x32 .shoal.v1.JobSpec.VariablesEntry\x12\r\n\x05stdin\x18\r \x01(\t\x12$\n\x08recovery\x18\x0e \x01(\x0e\x32\x12.shoal.v1.Recovery\x12&\n\tplacement\x18\x0f \x01(\x0e\x32\x13.shoal.v1.Placement\x12\x15\n\rgrace_seconds\x18\x10 \x01(\x01\x12 \n\x06layout\x18\x11 \x01(\x0e\x32\x10.shoal.v1.Layout\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"i\n\x0f\x45nvironmentSpec\x12\x0e\n\x06python\x18\x01 \x01(\t\x12(\n\x05steps\x18\x02 \x03(\x0b\x32\x19.shoal.v1.EnvironmentStep\x12\x1c\n\x14system_site_packages\x18\x03 \x01(\x08\"\xa5\x01\n\x0f\x45nvironmentStep\x12\x16\n\x0crequirements\x18\x01 \x01(\tH\x00\x12#\n\x03url\x18\x02 \x01(\x0b\x32\x14.shoal.v1.PackageUrlH\x00\x12\x0f\n\x05wheel\x18\x03 \x01(\tH\x00\x12%\n\x03pip\x18\x04 \x01(\x0b\x32\x16.shoal.v1.PipArgumentsH\x00\x12\x15\n\x0b\x63onstraints\x18\x05 \x01(\tH\x00\x42\x06\n\x04step\")\n\nPackageUrl\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"!\n\x0cPipArguments\x12\x11\n\targuments\x18\x01 \x03(\t\"s\n\tInputSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x06stream\x18\x02 \x01(\x0b\x32\x16.shoal.v1.StreamSourceH\x00\x12$\n\x04\x66ile\x18\x03 \x01(\x0b\x32\x14.shoal.v1.FileSourceH\x00\x42\x08\n\x06source\"\xab\x01\n\x0cStreamSource\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\t\x12&\n\x07\x62inding\x18\x03 \x01(\x0b\x32\x15.shoal.v1.PortBinding\x12\x13\n\x0b\x62lock_count\x18\x04 \x01(\r\x12\x1e\n\x05merge\x18\x05 \x01(\x0e\x32\x0f.shoal.v1.Merge\x12#\n\x08optional\x18\x06 \x01(\x0b\x32\x11.shoal.v1.StandIn\"]\n\x07StandIn\x12\x14\n\x0c\x64\x65\x66\x61ult_json\x18\x01 \x01(\t\x12\x0e\n\x06repeat\x18\x02 \x01(\x08\x12\x0e\n\x06\x62uffer\x18\x03 \x01(\r\x12\x1c\n\x04\x64rop\x18\x04 \x01(\x0e\x32\x0e.shoal.v1.Drop\":\n\nFileSource\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"y\n\nOutputSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x07\x62inding\x18\x02 \x01(\x0b\x32\x15.shoal.v1.PortBinding\x12(\n\ndistribute\x18\x03 \x01(\x0e\x32\x14.shoal.v1.Distribute\x12\x0b\n\x03key\x18\x04 \x01(\t\"w\n\x0bPortBinding\x12$\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x14.shoal.v1.PortFormat\x12,\n\nattachment\x18\x02 \x01(\x0e\x32\x18.shoal.v1.PortAttachment\x12\x14\n\x0crecord_bytes\x18\x03 \x01(\r\"D\n\rResourcesSpec\x12\x0c\n\x04\x63pus\x18\x01 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x0f\n\x07\x64\x65vices\x18\x03 \x03(\t\"\xa4\x01\n\tPlaceSpec\x12\x31\n\x07require\x18\x01 \x03(\x0b\x32 .shoal.v1.PlaceSpec.RequireEntry\x12\x0e\n\x06prefer\x18\x02 \x03(\t\x12$\n\x08strategy\x18\x03 \x01(\x0e\x32\x12.shoal.v1.Strategy\x1a.\n\x0cRequireEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"U\n\tRetrySpec\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\r\x12\x17\n\x0f\x62\x61\x63koff_seconds\x18\x02 \x01(\x01\x12\x1d\n\x15\x62\x61\x63koff_limit_seconds\x18\x03 \x01(\x01*B\n\x06Layout\x12\x16\n\x12LAYOUT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLAYOUT_TREE\x10\x01\x12\x0f\n\x0bLAYOUT_FLAT\x10\x02*O\n\x08Recovery\x12\x18\n\x14RECOVERY_UNSPECIFIED\x10\x00\x12\x14\n\x10RECOVERY_RESTART\x10\x01\x12\x13\n\x0fRECOVERY_RESUME\x10\x02*|\n\tPlacement\x12\x19\n\x15PLACEMENT_UNSPECIFIED\x10\x00\x12\x1b\n\x17PLACEMENT_AT_LEAST_ONCE\x10\x01\x12!\n\x1dPLACEMENT_AT_MOST_ONE_RUNNING\x10\x02\x12\x14\n\x10PLACEMENT_PINNED\x10\x03*>\n\x04\x44rop\x12\x14\n\x10\x44ROP_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x44ROP_OLDEST\x10\x01\x12\x0f\n\x0b\x44ROP_NEWEST\x10\x02*D\n\x05Merge\x12\x15\n\x11MERGE_UNSPECIFIED\x10\x00\x12\x11\n\rMERGE_ORDERED\x10\x01\x12\x11\n\rMERGE_ARRIVAL\x10\x02*r\n\nDistribute\x12\x1a\n\x16\x44ISTRIBUTE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44ISTRIBUTE_ROUND_ROBIN\x10\x01\x12\x18\n\x14\x44ISTRIBUTE_BROADCAST\x10\x02\x12\x12\n\x0e\x44ISTRIBUTE_KEY\x10\x03*\x9b\x01\n\nPortFormat\x12\x1b\n\x17PORT_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12PORT_FORMAT_BLOCKS\x10\x01\x12\x15\n\x11PORT_FORMAT_LINES\x10\x02\x12\x15\n\x11PORT_FORMAT_JSONL\x10\x03\x12\x13\n\x0fPORT_FORMAT_U32\x10\x04\x12\x15\n\x11PORT_FORMAT_BYTES\x10\x05*d\n\x0ePortAttachment\x12\x1f\n\x1bPORT_ATTACHMENT_UNSPECIFIED\x10\x00\x12\x16\n\x12PORT_ATTACHMENT_FD\x10\x01\x12\x19\n\x15PORT_ATTACHMENT_STDIO\x10\x02*L\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTRATEGY_SPREAD\x10\x01\x12\x11\n\rSTRATEGY_PACK\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,24 +37,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBSPEC_VARIABLESENTRY']._serialized_options = b'8\001'
   _globals['_PLACESPEC_REQUIREENTRY']._loaded_options = None
   _globals['_PLACESPEC_REQUIREENTRY']._serialized_options = b'8\001'
-  _globals['_LAYOUT']._serialized_start=2165
-  _globals['_LAYOUT']._serialized_end=2231
-  _globals['_RECOVERY']._serialized_start=2233
-  _globals['_RECOVERY']._serialized_end=2312
-  _globals['_PLACEMENT']._serialized_start=2314
-  _globals['_PLACEMENT']._serialized_end=2438
-  _globals['_DROP']._serialized_start=2440
-  _globals['_DROP']._serialized_end=2502
-  _globals['_MERGE']._serialized_start=2504
-  _globals['_MERGE']._serialized_end=2572
-  _globals['_DISTRIBUTE']._serialized_start=2574
-  _globals['_DISTRIBUTE']._serialized_end=2668
-  _globals['_PORTFORMAT']._serialized_start=2671
-  _globals['_PORTFORMAT']._serialized_end=2826
-  _globals['_PORTATTACHMENT']._serialized_start=2828
-  _globals['_PORTATTACHMENT']._serialized_end=2928
-  _globals['_STRATEGY']._serialized_start=2930
-  _globals['_STRATEGY']._serialized_end=3006
+  _globals['_LAYOUT']._serialized_start=2178
+  _globals['_LAYOUT']._serialized_end=2244
+  _globals['_RECOVERY']._serialized_start=2246
+  _globals['_RECOVERY']._serialized_end=2325
+  _globals['_PLACEMENT']._serialized_start=2327
+  _globals['_PLACEMENT']._serialized_end=2451
+  _globals['_DROP']._serialized_start=2453
+  _globals['_DROP']._serialized_end=2515
+  _globals['_MERGE']._serialized_start=2517
+  _globals['_MERGE']._serialized_end=2585
+  _globals['_DISTRIBUTE']._serialized_start=2587
+  _globals['_DISTRIBUTE']._serialized_end=2701
+  _globals['_PORTFORMAT']._serialized_start=2704
+  _globals['_PORTFORMAT']._serialized_end=2859
+  _globals['_PORTATTACHMENT']._serialized_start=2861
+  _globals['_PORTATTACHMENT']._serialized_end=2961
+  _globals['_STRATEGY']._serialized_start=2963
+  _globals['_STRATEGY']._serialized_end=3039
   _globals['_PIPELINESPEC']._serialized_start=34
   _globals['_PIPELINESPEC']._serialized_end=217
   _globals['_PIPELINESPEC_LABELSENTRY']._serialized_start=172
@@ -80,15 +80,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILESOURCE']._serialized_start=1550
   _globals['_FILESOURCE']._serialized_end=1608
   _globals['_OUTPUTSPEC']._serialized_start=1610
-  _globals['_OUTPUTSPEC']._serialized_end=1718
-  _globals['_PORTBINDING']._serialized_start=1720
-  _globals['_PORTBINDING']._serialized_end=1839
-  _globals['_RESOURCESSPEC']._serialized_start=1841
-  _globals['_RESOURCESSPEC']._serialized_end=1909
-  _globals['_PLACESPEC']._serialized_start=1912
-  _globals['_PLACESPEC']._serialized_end=2076
-  _globals['_PLACESPEC_REQUIREENTRY']._serialized_start=2030
-  _globals['_PLACESPEC_REQUIREENTRY']._serialized_end=2076
-  _globals['_RETRYSPEC']._serialized_start=2078
-  _globals['_RETRYSPEC']._serialized_end=2163
+  _globals['_OUTPUTSPEC']._serialized_end=1731
+  _globals['_PORTBINDING']._serialized_start=1733
+  _globals['_PORTBINDING']._serialized_end=1852
+  _globals['_RESOURCESSPEC']._serialized_start=1854
+  _globals['_RESOURCESSPEC']._serialized_end=1922
+  _globals['_PLACESPEC']._serialized_start=1925
+  _globals['_PLACESPEC']._serialized_end=2089
+  _globals['_PLACESPEC_REQUIREENTRY']._serialized_start=2043
+  _globals['_PLACESPEC_REQUIREENTRY']._serialized_end=2089
+  _globals['_RETRYSPEC']._serialized_start=2091
+  _globals['_RETRYSPEC']._serialized_end=2176
 # @@protoc_insertion_point(module_scope)

@@ -155,6 +155,8 @@ class _DistributeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Distribute
     """Record k goes to replica k modulo their number."""
     DISTRIBUTE_BROADCAST: _Distribute.ValueType  # 2
     """Every replica gets every record."""
+    DISTRIBUTE_KEY: _Distribute.ValueType  # 3
+    """Records with equal keys go to the same replica: CRC-32 of the key modulo their number."""
 
 class Distribute(_Distribute, metaclass=_DistributeEnumTypeWrapper):
     """How records are spread over replicas."""
@@ -165,6 +167,8 @@ DISTRIBUTE_ROUND_ROBIN: Distribute.ValueType  # 1
 """Record k goes to replica k modulo their number."""
 DISTRIBUTE_BROADCAST: Distribute.ValueType  # 2
 """Every replica gets every record."""
+DISTRIBUTE_KEY: Distribute.ValueType  # 3
+"""Records with equal keys go to the same replica: CRC-32 of the key modulo their number."""
 Global___Distribute: _TypeAlias = Distribute  # noqa: Y015
 
 class _PortFormat:
@@ -714,10 +718,15 @@ class OutputSpec(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     BINDING_FIELD_NUMBER: _builtins.int
     DISTRIBUTE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the port."""
     distribute: Global___Distribute.ValueType
     """How records are spread over the consumer's replicas."""
+    key: _builtins.str
+    """With DISTRIBUTE_KEY, the part of a raw record that is its key: of jsonl a member, of lines the number of a field (from 1, between blanks).
+    Empty means the header `key` of a record, or else all of it.
+    """
     @_builtins.property
     def binding(self) -> Global___PortBinding:
         """How the program writes the port."""
@@ -728,10 +737,11 @@ class OutputSpec(_message.Message):
         name: _builtins.str = ...,
         binding: Global___PortBinding | None = ...,
         distribute: Global___Distribute.ValueType = ...,
+        key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "distribute", b"distribute", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "distribute", b"distribute", "key", b"key", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from services.streams.plan import AttemptPlan, InputPlan, LanePlan, OutputPlan, Peer
 from shoal import wire
-from shoal.spec import Distribute, Merge, Recovery
+from shoal.spec import Merge, Recovery
 from shoal.v1 import session_service_pb2
 
 
@@ -34,7 +34,12 @@ def plan_from(message: session_service_pb2.Assignment) -> AttemptPlan:
             for port in job.streams
         ),
         outputs=tuple(
-            OutputPlan(port.name, port.binding, _lanes(message.lanes, port.name, output=True))
+            OutputPlan(
+                port.name,
+                port.binding,
+                _lanes(message.lanes, port.name, output=True),
+                port.key,
+            )
             for port in job.outputs
         ),
         peers=peers_from(message.lanes),
@@ -57,7 +62,7 @@ def _lanes(
             lane.peer_job,
             lane.peer_replica,
             max(1, lane.peer_replicas),
-            wire.decode_distribute(lane.distribute) is Distribute.BROADCAST,
+            wire.decode_distribute(lane.distribute),
         )
         for lane in lanes
         if lane.output == output and lane.port == port

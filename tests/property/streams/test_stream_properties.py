@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import zlib
 from itertools import pairwise
 
 from hypothesis import given
@@ -33,16 +35,21 @@ from services.streams.receiver import ReceiveLane
 from services.streams.retention import Track
 from services.streams.rotation import Rotation, share
 from services.streams.worker.wire import BadBlock, read_message, write_block
-from shoal.spec import PortBinding, PortFormat
+from shoal.spec import Distribute, PortBinding, PortFormat
 from shoal.v1.streams_service_pb2 import PullResponse
 
 RECORDS = st.lists(st.binary(max_size=60), min_size=1, max_size=20)
 CUTS = st.lists(st.integers(1, 200), min_size=1, max_size=50)
 
-RECORD = st.one_of(
-    st.builds(lambda payload: (False, payload), st.binary(max_size=30)),
+
+def headed_record(headers: bytes, payload: bytes) -> tuple[bool, bytes]:
+    return True, len(headers).to_bytes(2, "little") + headers + payload
+
+
+RECORD: st.SearchStrategy[tuple[bool, bytes]] = st.one_of(
+    st.tuples(st.just(value=False), st.binary(max_size=30)),
     st.builds(
-        lambda headers, payload: (True, len(headers).to_bytes(2, "little") + headers + payload),
+        headed_record,
         st.sampled_from([b"{}", b'{"key":"a"}', b'{"k": 1}']),
         st.binary(max_size=30),
     ),
@@ -323,8 +330,49 @@ def test_f12_raw_programs_see_no_headers(groups: list[Mixed]) -> None:
         assert render(PortFormat.BYTES, size, mixed(records)) == b"".join(cut)
 
 
+@given(
+    groups=st.lists(st.lists(RECORD, min_size=1, max_size=6), max_size=6),
+    first=st.integers(1, 4),
+    second=st.integers(1, 4),
+)
+def test_equal_keys_reach_one_replica_of_each_consumer_in_order(
+    groups: list[Mixed], first: int, second: int
+) -> None:
+    lanes = [
+        LanePlan(f"{job}-{replica}", "out", "in", job, replica, replicas, Distribute.KEY)
+        for job, replicas in (("one", first), ("two", second))
+        for replica in range(replicas)
+    ]
+    outlet = Outlet(
+        OutputPlan("out", PortBinding(), tuple(lanes)),
+        producer=0, producers=1, peers={}, budget=Budget(block_bytes=100),
+    )  # fmt: skip
+    outlet.start(0, "restart", 1, 0.0)
+    everything: Mixed = []
+    for group in groups:
+        outlet.wrote(mixed(group, len(everything)), 0.0)
+        everything += group
+    outlet.end()
+    for lane in outlet.lanes:
+        got = [one for block in drain(lane.track) for one in unmixed(block)]
+        assert lane.track.total == len(got)
+        assert got == [
+            one
+            for one in everything
+            if zlib.crc32(key_of(*one)) % lane.plan.peer_replicas == lane.plan.peer_replica
+        ]
+
+
+def key_of(has: bool, record: bytes) -> bytes:  # noqa: FBT001 - as records are drawn
+    size = 2 + int.from_bytes(record[:2], "little") if has else 0
+    headers: dict[str, str] = json.loads(record[2:size]) if has else {}
+    return headers["key"].encode() if "key" in headers else record[size:]
+
+
 def lane_of(replica: int, replicas: int) -> LanePlan:
-    return LanePlan(f"lane-{replica}", "out", "in", "peer", replica, replicas, broadcast=False)
+    return LanePlan(
+        f"lane-{replica}", "out", "in", "peer", replica, replicas, Distribute.ROUND_ROBIN
+    )
 
 
 def drain(track: Track) -> list[Block]:

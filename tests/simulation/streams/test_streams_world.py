@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from services.streams.plan import Budget
+from shoal.spec import Distribute
 from tests.simulation.streams.world import Edge, JobShape, Shape, World
 
 SEEDS = range(int(os.environ.get("SHOAL_SEED", "0")), int(os.environ.get("SHOAL_SEED", "0")) + 12)
@@ -89,8 +90,35 @@ BROADCAST = Shape(
         JobShape("sink", replicas=2, resume=True),
     ),
     (
-        Edge("source", "out", "worker", "in", broadcast=True),
+        Edge("source", "out", "worker", "in", Distribute.BROADCAST),
         Edge("worker", "out", "sink", "in"),
+    ),
+)
+BY_KEY = Shape(
+    (
+        JobShape("source", records=300, keys=9),
+        # It asks to resume, and cannot: its replacement begins anew, and nobody sees it.
+        JobShape("split", resume=True, keys=7),
+        JobShape("count", resume=True, replicas=3),
+        JobShape("sink"),
+    ),
+    (
+        Edge("source", "out", "split", "in"),
+        Edge("split", "out", "count", "in", Distribute.KEY),
+        Edge("count", "out", "sink", "in", ordered=False),
+    ),
+)
+BY_KEY_TO_ALL = Shape(
+    (
+        JobShape("source", records=200, replicas=2, keys=11),
+        JobShape("two", replicas=2),
+        JobShape("three", replicas=3),
+        JobShape("one", resume=True),
+    ),
+    (
+        Edge("source", "out", "two", "in", Distribute.KEY, ordered=False),
+        Edge("source", "out", "three", "in", Distribute.KEY, ordered=False),
+        Edge("source", "out", "one", "in", Distribute.KEY),
     ),
 )
 SHAPES = {
@@ -101,6 +129,8 @@ SHAPES = {
     "short rounds": SHORT_ROUNDS,
     "replicas": REPLICAS,
     "broadcast": BROADCAST,
+    "by key": BY_KEY,
+    "by key to all": BY_KEY_TO_ALL,
 }
 
 
@@ -145,7 +175,8 @@ def test_whatever_dies_everything_arrives(name: str, seed: int) -> None:
     keys = list(world.processed)
     chance = world.random
     for _ in range(chance.randint(2, 10)):
-        when = chance.uniform(0.0, 1.0)
+        # Records flow for some 30 ms if nothing happens; what dies delays that.
+        when = chance.uniform(0.0, chance.choice((0.03, 0.2, 1.0)))
         match chance.randrange(4):
             case 0 | 1:
                 world.at(when, partial(world.kill, chance.choice(keys)))

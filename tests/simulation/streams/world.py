@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import json
 import random
+import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -64,7 +66,7 @@ from services.streams.plan import AttemptPlan, Budget, InputPlan, LanePlan, Outp
 from services.streams.retention import SpoolPlace
 from services.streams.rotation import share
 from shoal.model import ReasonCode
-from shoal.spec import PortBinding
+from shoal.spec import Distribute, PortBinding
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,10 @@ class Edge:
     port: str
     consumer: str
     into: str
-    broadcast: bool = False
+    distribute: Distribute = Distribute.ROUND_ROBIN
     block_count: int = 1
+    ordered: bool = True
+    """Whether producer replicas take turns; else the consumer has to be a sink."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class JobShape:
     record_bytes: int = 20
     headers: bool = False
     """Every third record has headers."""
+    keys: int = 0
+    """If above 0, every record has a header `key` with one of so many values."""
 
 
 @dataclass(frozen=True)
@@ -141,30 +147,60 @@ def output(job: JobShape, replica: int, port: str, number: int, inputs: list[lis
         sum(record) * (index + 1) for group in inputs for index, record in enumerate(group)
     )
     record = (text + str(digest).encode()).ljust(job.record_bytes, b".")
-    return HEADERS + record if job.headers and number % 3 == 0 else record
-
-
-HEADERS = b"\x02\x00{}"
-"""What a record with headers begins with, here, and no other record."""
+    headers: dict[str, object] = {}
+    if job.keys:
+        headers["key"] = f"key {number * number % job.keys}"
+    elif not job.headers or number % 3:
+        return record
+    text = json.dumps(headers).encode()
+    return len(text).to_bytes(2, "little") + text + record
 
 
 def entry_of(record: bytes) -> int:
-    """Return what the table of a block has to say of a record."""
-    return len(record) | (HEADED if record.startswith(HEADERS) else 0)
+    """Return what the table of a block has to say of a record; here, none begins with a name `..{`."""
+    return len(record) | (HEADED if record[2:3] == b"{" else 0)
+
+
+def key_of(record: bytes) -> bytes:
+    """Return the key of a record, as the contract has it."""
+    if not entry_of(record) & HEADED:
+        return record
+    size = 2 + int.from_bytes(record[:2], "little")
+    key: str = json.loads(record[2:size])["key"]
+    return key.encode()
+
+
+def feeds_of(shape: Shape, outs: Canon, edge: Edge, replica: int) -> list[list[bytes]]:
+    """Return what each producer replica has for one consumer replica."""
+    producers = shape.job(edge.producer).replicas
+    consumers = shape.job(edge.consumer).replicas
+    feeds: list[list[bytes]] = []
+    for producer in range(producers):
+        if edge.distribute is Distribute.KEY:
+            mine = outs[edge.producer, producer, edge.port]
+            feeds.append([one for one in mine if zlib.crc32(key_of(one)) % consumers == replica])
+            continue
+        part = share(
+            producer,
+            producers,
+            replica,
+            consumers,
+            broadcast=edge.distribute is Distribute.BROADCAST,
+        )
+        records = outs[edge.producer, producer, edge.port]
+        feeds.append([] if part.empty else records[part.first :: part.step])
+    return feeds
 
 
 def _merge(shape: Shape, outs: Canon, edge: Edge, replica: int) -> list[bytes]:
     producers = shape.job(edge.producer).replicas
     consumers = shape.job(edge.consumer).replicas
-    feeds: list[deque[bytes]] = []
-    for producer in range(producers):
-        part = share(producer, producers, replica, consumers, broadcast=edge.broadcast)
-        records = outs[edge.producer, producer, edge.port]
-        feeds.append(deque([] if part.empty else records[part.first :: part.step]))
+    feeds = [deque(feed) for feed in feeds_of(shape, outs, edge, replica)]
     merged: list[bytes] = []
     turn = 0
     while any(feeds):
-        index = turn if edge.broadcast else turn * consumers + replica
+        rotates = edge.distribute is Distribute.ROUND_ROBIN or consumers == 1
+        index = turn * consumers + replica if rotates else turn
         feed = feeds[index % producers]
         if feed:
             merged.append(feed.popleft())
@@ -201,6 +237,7 @@ class SimJob:
     ended: set[str] = field(default_factory=set[str])
     started: set[str] = field(default_factory=set[str])
     positions: dict[str, int] = field(default_factory=dict[str, int])
+    arrived: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     round: int | None = None
     first_round: int = 0
     pending: dict[str, list[bytes]] = field(default_factory=dict[str, list[bytes]])
@@ -378,13 +415,30 @@ class Node:
                 feed = self.world.ins[self.job.name, self.replica, port]
                 records = unpack(block)
                 at = program.positions[port]
-                assert records == feed[at : at + len(records)], "not the records that were sent"
+                edge = next(edge for edge in program.inputs if edge.into == port)
+                if edge.ordered:
+                    assert records == feed[at : at + len(records)], "not the records that were sent"
+                else:
+                    self.check_arrived(edge, records)
                 marks = tuple(map(entry_of, records))
                 assert entries(block) == marks, "headers are not marked as they were"
                 program.positions[port] += len(records)
                 program.queues[port].extend(records)
         self.post(PortWritten(port, output=False))
         self.world.later(self.run_program)
+
+    def check_arrived(self, edge: Edge, records: list[bytes]) -> None:
+        """Whatever the order between producers, that of each is as it was sent."""
+        feeds = feeds_of(self.world.shape, self.world.outs, edge, self.replica)
+        seen = self.program.arrived.setdefault(edge.into, [0] * len(feeds))
+        for record in records:
+            turns = [
+                number
+                for number, feed in enumerate(feeds)
+                if seen[number] < len(feed) and feed[seen[number]] == record
+            ]
+            assert len(turns) == 1, f"{record!r} is not what a producer sent next"
+            seen[turns[0]] += 1
 
     def run_program(self) -> None:
         program = self.program
@@ -542,6 +596,7 @@ class World:
                     for producer in range(self.shape.job(edge.producer).replicas)
                 ),
                 edge.block_count,
+                edge.ordered,
             )
             for edge in self.shape.inputs(job.name)
         )
@@ -568,11 +623,11 @@ class World:
         if output:
             return LanePlan(
                 name, edge.port, edge.into, edge.consumer, consumer,
-                self.shape.job(edge.consumer).replicas, edge.broadcast,
+                self.shape.job(edge.consumer).replicas, edge.distribute,
             )  # fmt: skip
         return LanePlan(
             name, edge.into, edge.port, edge.producer, producer,
-            self.shape.job(edge.producer).replicas, edge.broadcast,
+            self.shape.job(edge.producer).replicas, edge.distribute,
         )  # fmt: skip
 
     def peers(self, job: str, replica: int) -> Mapping[str, Peer]:

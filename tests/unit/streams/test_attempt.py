@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from services.streams.attempt import AttemptMachine, Stage
-from services.streams.block import HEADER_BYTES, Block, Kind, encode, pack
+from services.streams.block import HEADED, HEADER_BYTES, Block, Kind, decode, encode, pack, unpack
 from services.streams.effect import (
     AcceptCall,
     Acknowledge,
@@ -62,7 +62,7 @@ from services.streams.plan import (
 )
 from services.streams.retention import SpoolPlace
 from shoal.model import ReasonCode
-from shoal.spec import PortBinding, PortFormat
+from shoal.spec import Distribute, PortBinding, PortFormat
 
 T = TypeVar("T", bound=Effect)
 
@@ -96,11 +96,11 @@ class Bench:
 
 
 def out_lane(name: str = OUT, *, replica: int = 0, replicas: int = 1) -> LanePlan:
-    return LanePlan(name, "out", "in", "b", replica, replicas, broadcast=False)
+    return LanePlan(name, "out", "in", "b", replica, replicas, Distribute.ROUND_ROBIN)
 
 
 def in_lane(name: str = IN, *, replica: int = 0, replicas: int = 1) -> LanePlan:
-    return LanePlan(name, "in", "out", "z", replica, replicas, broadcast=False)
+    return LanePlan(name, "in", "out", "z", replica, replicas, Distribute.ROUND_ROBIN)
 
 
 def plan(
@@ -113,6 +113,10 @@ def plan(
     epoch: int = 7,
 ) -> AttemptPlan:
     return AttemptPlan(epoch, resume, replacement, 0, 1, inputs, outputs, peers or {})
+
+
+def key_lane(replica: int, job: str = "b") -> LanePlan:
+    return LanePlan(f"a.out/{job}-{replica}.in", "out", "in", job, replica, 2, Distribute.KEY)
 
 
 def source(port_format: PortFormat = PortFormat.BLOCKS) -> AttemptPlan:
@@ -664,3 +668,48 @@ def test_a_whole_round_that_is_missing_is_a_loss() -> None:
     bench.post(DialAccepted(IN, 1, 3, 12))
     bench.post(DialEnded(IN, 1, 9))
     assert "ended after 9 records" in bench.failure().message
+
+
+def test_records_go_where_their_key_leads_and_count_as_taken_once_all_replicas_have_them() -> None:
+    bench = Bench(plan(outputs=(OutputPlan("out", PortBinding(), (key_lane(0), key_lane(1))),)))
+    bench.post(Attached())
+    # CRC-32 of a, b and c is 0xe8b7be43, 0x71beeff9 and 0x06b9df6f: all odd; of d it is even.
+    bench.post(PortBlock("out", True, data([b"a", b"d", b"b"])))
+    bench.post(PortBlock("out", True, data([b"d", b"c"], 3)))
+    sent: dict[int, list[bytes]] = {}
+    for call in (0, 1):
+        bench.post(CallOpened(call, key_lane(call).id, 1, 7, 0, 1 << 20))
+        block = bench.only(SendBlock)
+        sent[call] = unpack(decode(block.header + block.body))
+    assert sent == {0: [b"d", b"d"], 1: [b"a", b"b", b"c"]}
+    for call in (0, 1):
+        bench.post(CallReady(call, key_lane(call).id))
+    assert bench.machine.counters(0.0)[0].acknowledged == 0
+    bench.post(CallAcknowledged(1, key_lane(1).id, 3, 0, 24 + 15))
+    assert bench.machine.counters(0.0)[0].acknowledged == 3
+    bench.post(CallAcknowledged(0, key_lane(0).id, 2, 0, 24 + 10))
+    assert bench.machine.counters(0.0)[0].acknowledged == 5
+
+
+def test_a_replacement_that_sends_by_key_begins_anew_whatever_it_asked_for() -> None:
+    lanes = (key_lane(0), key_lane(1))
+    outputs = (OutputPlan("out", PortBinding(), lanes),)
+    bench = Bench(plan(outputs=outputs, resume=True, replacement=True))
+    bench.post(Attached())
+    assert bench.machine.stage is Stage.FLOWING
+    start = bench.only(WritePort)
+    assert json.loads(start.parts[0][HEADER_BYTES:])["recovery"] == "restart"
+
+
+def test_headers_without_sense_end_the_attempt_where_the_key_is_looked_for() -> None:
+    record = b"\x02\x00{,x"
+    body = pack([b"x", record], [1, len(record) | HEADED])
+    bench = Bench(plan(outputs=(OutputPlan("out", PortBinding(), (key_lane(0), key_lane(1))),)))
+    bench.post(Attached())
+    bench.post(PortBlock("out", True, Block(Kind.DATA, 0, 2, body)))
+    assert bench.failure().code is ReasonCode.STREAM
+    assert "port out at record 0: the headers of record 1 are no JSON" in bench.failure().message
+    elsewhere = Bench(source())
+    elsewhere.post(Attached())
+    elsewhere.post(PortBlock("out", True, Block(Kind.DATA, 0, 2, body)))
+    assert elsewhere.machine.failure is None
