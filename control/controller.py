@@ -137,7 +137,11 @@ class Controller:
             publishing = self._publishing(store, archive, plane)
             gossip = None if member is None else member.gossip
             members = GossipMembers(gossip, clock=process.clock, wall=self._now)
-            workers = WorkerWatch(plane, patience_seconds=config.lease_seconds, clock=process.clock)
+            workers = WorkerWatch(
+                plane.stream_worker_gone,
+                patience_seconds=config.lease_seconds,
+                clock=process.clock,
+            )
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(plane.run())
                 tasks.create_task(workers.run())

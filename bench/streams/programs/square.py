@@ -1,4 +1,4 @@
-"""Stateless middle for chaos: squares numbers modulo 2**64."""
+"""Stateless middle: sends each number with its square modulo 2**64, eight bytes each."""
 
 from shoal import job
 
@@ -9,4 +9,4 @@ def square() -> None:
     put = job.outputs["out"].send
     for record in job.inputs["in"]:
         number = int.from_bytes(record, "little")
-        put((number * number % 2**64).to_bytes(8, "little"))
+        put(number.to_bytes(8, "little") + (number * number % 2**64).to_bytes(8, "little"))
