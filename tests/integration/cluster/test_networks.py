@@ -3,7 +3,9 @@
 import asyncio
 import dataclasses
 import os
+import re
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -58,6 +60,16 @@ job.source = gated
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+
+_WORDS = "".join(
+    f"{count} {word}\n"
+    for word, count in sorted(
+        Counter(
+            re.findall("[a-z]+", (_EXAMPLES / "word_count" / "poem.txt").read_text().lower())
+        ).items(),
+        key=lambda one: (-one[1], one[0]),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -143,17 +155,32 @@ _NETWORKS = (
             'seq 1 $HALF; test -e "$GATE.open" || cat "$GATE"; seq $((HALF + 1)) 1000000',
         ),
     ),
+    Network(
+        "word_count",
+        {("total", "results/counts.txt"): _WORDS},
+        sources=("read",),
+        victim="count-1",
+        sink="split",
+        half=5,
+        held=5,
+        gated=lambda _: (
+            *("sh", "-c"),
+            'head -n $HALF poem.txt; test -e "$GATE.open" || cat "$GATE"; tail -n +6 poem.txt',
+        ),
+    ),
 )
 _BY_NAME = pytest.mark.parametrize("network", _NETWORKS, ids=lambda network: network.example)
+_LOSSES = (*_NETWORKS, dataclasses.replace(_NETWORKS[-1], victim="split"))
+"""A consumer by key is lost, and the producer by key, too."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[tuple[LocalCluster, Client]]:
-    """A board for each network to lose, and two more."""
+    """A board for each loss, and two more."""
     folder = tmp_path_factory.mktemp("cluster")
-    async with running_cluster(folder, agents=len(_NETWORKS) + 2) as running:
+    async with running_cluster(folder, agents=len(_LOSSES) + 2) as running:
         yield running
 
 
@@ -265,7 +292,7 @@ async def test_rounds_do_not_wait_for_an_optional_input(
     assert lines[-5:] == ["late 50 km/h"] * 5
 
 
-@_BY_NAME
+@pytest.mark.parametrize("network", _LOSSES, ids=lambda one: f"{one.example}-{one.victim}")
 async def test_a_network_that_loses_a_board_in_the_middle_ends_the_same(
     cluster: tuple[LocalCluster, Client], network: Network, tmp_path: Path
 ) -> None:
