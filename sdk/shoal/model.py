@@ -122,7 +122,11 @@ NO_CAPACITY = Capacity()
 
 @dataclass(frozen=True, slots=True)
 class StreamCounters:
-    """Counters of one port of a job, summed over its lanes."""
+    """Counters of one port of a job, summed over its lanes.
+
+    `hold` numbers the hold under which the port stands still, and `held_at` then says below which
+    record everything lies that any of its consumers may have.
+    """
 
     port: str
     output: bool
@@ -133,3 +137,5 @@ class StreamCounters:
     blocked_seconds: float = 0.0
     duplicates: int = 0
     ended: bool = False
+    hold: int = 0
+    held_at: int = 0

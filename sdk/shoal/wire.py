@@ -798,6 +798,8 @@ def encode_stream_counters(counters: StreamCounters) -> pipeline_pb2.StreamProgr
         blocked_seconds=counters.blocked_seconds,
         duplicates=counters.duplicates,
         ended=counters.ended,
+        hold=counters.hold,
+        held_at=counters.held_at,
     )
 
 
@@ -819,6 +821,8 @@ def decode_stream_counters(
         blocked_seconds=_positive(message.blocked_seconds, 0.0, _at(path, "blocked_seconds")),
         duplicates=message.duplicates,
         ended=message.ended,
+        hold=message.hold,
+        held_at=message.held_at,
     )
 
 

@@ -9,7 +9,8 @@ own producers still keep, which is what was not released.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import assert_never
 
 from services.runtime.backoff import Backoff
@@ -48,7 +49,7 @@ from services.streams.event import (
 from services.streams.framing import RecordError
 from services.streams.intake import Intake, JobError
 from services.streams.outlet import Lag, Outlet
-from services.streams.plan import AttemptPlan, Budget, Peer
+from services.streams.plan import AttemptPlan, Budget, LanePlan, Peer
 from services.streams.receiver import LaneError, NotRepeatedError, ReceiveLane
 from services.streams.retention import Kept, SpoolLedger, SpoolPlace, Track
 from services.streams.sender import RewindError, SendLane
@@ -99,21 +100,17 @@ class AttemptMachine:
         self._plan = plan
         self._budget = budget
         self._epoch = plan.epoch
-        backoff = Backoff(budget.redial_seconds, budget.redial_seconds_max)
+        self._receiving = partial(
+            ReceiveLane,
+            epoch=plan.epoch,
+            credit_bytes=budget.credit_bytes,
+            backoff=Backoff(budget.redial_seconds, budget.redial_seconds_max),
+            chance=chance,
+        )
         self._intakes = {
             port.name: Intake(
                 port,
-                [
-                    ReceiveLane(
-                        lane,
-                        plan.peers.get(lane.id, Peer()),
-                        epoch=plan.epoch,
-                        credit_bytes=budget.credit_bytes,
-                        backoff=backoff,
-                        chance=chance,
-                    )
-                    for lane in sorted(port.lanes, key=lambda lane: lane.peer_replica)
-                ],
+                [self._receiving(lane, plan.peers.get(lane.id, Peer())) for lane in port.lanes],
                 plan.replica,
                 plan.replicas,
             )
@@ -126,6 +123,7 @@ class AttemptMachine:
                 producers=plan.replicas,
                 peers=plan.peers,
                 budget=budget,
+                replacement=plan.replacement,
             )
             for port in plan.outputs
         }
@@ -252,7 +250,7 @@ class AttemptMachine:
             case Concluded(succeeded=succeeded):
                 yield from self._conclude(now, succeeded=succeeded)
             case PeersMoved():
-                yield from self._peers_moved(event)
+                yield from self._peers_moved(event, now)
             case Detached():
                 yield from self._leave(Stage.GONE)
             case SpoolWritten(place=place):
@@ -416,9 +414,12 @@ class AttemptMachine:
                 case DialBlock(block=block):
                     if lane.received(block):
                         intake.arrived(lane)
-                case DialEnded(total=total):
-                    lane.ended(total)
+                case DialEnded(total=total, cut=cut, continued=continued):
+                    lane.ended(total, cut=cut, continued=continued)
                     intake.lane_ended(lane)
+                    if intake.cut:
+                        for outlet in self._outlets.values():
+                            outlet.continued = True
                 case DialBroken():
                     yield from lane.lost(now)
                 case _:
@@ -427,7 +428,7 @@ class AttemptMachine:
             yield from lane.lost(now)
         yield from intake.pump(now)
 
-    def _peers_moved(self, event: PeersMoved) -> Iterator[Effect]:
+    def _peers_moved(self, event: PeersMoved, now: float) -> Iterator[Effect]:
         may_dial = self._stage not in {Stage.NEW, Stage.ASKING_CONSUMERS}
         for name, peer in event.peers.items():
             if name in self._out_lanes:
@@ -436,6 +437,34 @@ class AttemptMachine:
                 yield from outlet.pump()
             elif name in self._in_lanes:
                 yield from self._in_lanes[name][0].moved(peer, may_dial=may_dial)
+        for port, plans in event.outputs.items():
+            outlet = self._outlets[port]
+            yield from outlet.rearrange(plans, event.peers, now)
+            self._out_lanes |= {lane.plan.id: (lane, outlet) for lane in outlet.lanes}
+        for port, plans in event.inputs.items():
+            yield from self._new_inputs(self._intakes[port], plans, event.peers, may_dial=may_dial)
+
+    def _new_inputs(
+        self,
+        intake: Intake,
+        plans: Sequence[LanePlan],
+        peers: Mapping[str, Peer],
+        *,
+        may_dial: bool,
+    ) -> Iterator[Effect]:
+        """Take lanes from new replicas of a producer, behind those there are."""
+        lanes = [
+            self._receiving(plan, peers.get(plan.id, Peer()))
+            for plan in plans
+            if plan.id not in self._in_lanes
+        ]
+        intake.extend(lanes)
+        for lane in lanes:
+            self._in_lanes[lane.plan.id] = (lane, intake)
+            if self._stage is Stage.CONCLUDED:
+                yield from lane.finish()
+            elif may_dial:
+                yield from lane.dial()
 
     # ---- what follows from anything -------------------------------------------------------------
 

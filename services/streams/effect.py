@@ -73,10 +73,16 @@ class SendBlock:
 
 @dataclass(frozen=True, slots=True)
 class SendEnd:
-    """Say that a lane has ended after `total` records."""
+    """Say that a lane has ended after `total` records.
+
+    `cut` says that the consumer's generation ends here, and `continued` that another generation of
+    the producer goes on.
+    """
 
     call: int
     total: int
+    cut: bool = False
+    continued: bool = False
 
 
 @dataclass(frozen=True, slots=True)

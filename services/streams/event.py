@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from services.streams.block import Block
-from services.streams.plan import Peer
+from services.streams.plan import LanePlan, Peer
 from services.streams.retention import SpoolPlace
 
 
@@ -72,11 +73,25 @@ class Concluded:
     succeeded: bool
 
 
+Lanes = Mapping[str, tuple[LanePlan, ...]]
+"""All lanes of ports, by the port's name."""
+
+
+def no_lanes() -> Lanes:
+    """Nothing about any port."""
+    return MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class PeersMoved:
-    """Where the other ends of the lanes are now, by lane id."""
+    """Where the other ends of the lanes are now, by lane id.
+
+    `inputs` and `outputs` say what the lanes of ports are now: some may be new, some were cut.
+    """
 
     peers: Mapping[str, Peer]
+    inputs: Lanes = field(default_factory=no_lanes)
+    outputs: Lanes = field(default_factory=no_lanes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +159,13 @@ class DialBlock:
 
 @dataclass(frozen=True, slots=True)
 class DialEnded:
-    """The lane has ended after `total` records."""
+    """The lane has ended after `total` records; see `SendEnd`."""
 
     lane: str
     dial: int
     total: int
+    cut: bool = False
+    continued: bool = False
 
 
 @dataclass(frozen=True, slots=True)

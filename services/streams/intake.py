@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Callable
+from functools import partial
+from itertools import groupby
 
 from services.streams.block import BLOCK_BYTES_MAX, Block, Kind, header, pack
 from services.streams.effect import Effect, ReadPort, ShutPort, WritePort
@@ -29,7 +32,7 @@ class Intake:
 
     Args:
         plan: the port.
-        lanes: its lanes, in the order of the producer's replicas.
+        lanes: its lanes, in the order of the producer's generations and replicas.
         consumer: replica of this attempt.
         consumers: replicas of its job.
     """
@@ -38,17 +41,24 @@ class Intake:
         self, plan: InputPlan, lanes: list[ReceiveLane], consumer: int, consumers: int
     ) -> None:
         self.plan = plan
-        self.lanes = lanes
+        self.lanes: list[ReceiveLane] = []
         ways = {lane.plan.distribute for lane in lanes}
         keyed = Distribute.KEY in ways and consumers > 1
         # Every producer may have records for every consumer.
-        every = keyed or Distribute.BROADCAST in ways
-        self._rotation = Rotation(max(1, len(lanes)), consumer, consumers, broadcast=every)
-        self._releases = Rotation(max(1, len(lanes)), consumer, consumers, broadcast=every)
-        self._visited = self._rotation.lanes
-        self._single = len(self._visited) == 1
+        turns = partial(Rotation, broadcast=keyed or Distribute.BROADCAST in ways)
+        generations = _generations(lanes)
+        first = generations[0] if generations else []
+        self._rotation, self._releases = (
+            _rotation(first, consumer, consumers, turns) for _ in range(2)
+        )
+        self._number(first)
+        self._newest = first
+        for generation in generations[1:]:
+            self._extend(generation)
         # How many records of each producer a key brings is nobody's to say, so they take no turns.
         self._ordered = (plan.ordered and not keyed) or self._single
+        self._begun_kept = False
+        self._begun_single = False
         self._arrivals: deque[int] = deque()
         self._raw = plan.binding.format is not PortFormat.BLOCKS
         self._target: int | None = None
@@ -77,13 +87,45 @@ class Intake:
         """How many rounds the job has processed by its own word."""
         return self._acknowledged // self.plan.block_count
 
+    @property
+    def cut(self) -> bool:
+        """Whether it ended because another generation of this job goes on from there."""
+        return any(lane.cut for lane in self.lanes)
+
+    @property
+    def _single(self) -> bool:
+        return len(self._rotation.lanes) == 1
+
+    def extend(self, lanes: list[ReceiveLane]) -> None:
+        """Take the lanes of new generations of the producer; they come after all others."""
+        for generation in _generations(lanes):
+            self._extend(generation)
+            for lane in generation:
+                # Nothing of it was ever taken, except perhaps by an attempt before this one.
+                if self._begun_kept:
+                    lane.begin_kept()
+
+    def _extend(self, generation: list[ReceiveLane]) -> None:
+        plan = generation[0].plan
+        for rotation in (self._rotation, self._releases):
+            rotation.extend(plan.peer_replicas, plan.stretch.producer_begin)
+        self._number(generation)
+        self._newest = generation
+
+    def _number(self, generation: list[ReceiveLane]) -> None:
+        for lane in generation:
+            lane.index = len(self.lanes)
+            self.lanes.append(lane)
+
     def begin(self, position: int) -> None:
         """Let the job begin at `position`, or at the end of a last round that was a short one."""
         self._target = position
         if position == 0:
             return
+        self._begun_single = self._single
+        self._begun_kept = not self._single
         for lane in self.lanes:
-            if self._single and lane.plan.peer_replica in self._visited:
+            if self._single and lane.index in self._rotation.lanes:
                 lane.begin(position, slack=self.plan.block_count - 1)
             else:
                 # How many records of each lane come before depends on which lanes end early, so
@@ -92,6 +134,7 @@ class Intake:
 
     def begin_kept(self) -> None:
         """Let the job begin with what the producers still keep."""
+        self._begun_kept = True
         for lane in self.lanes:
             lane.begin_kept()
 
@@ -104,7 +147,7 @@ class Intake:
         if not self.lanes:
             return self._target or 0
         target = self._target
-        if target and self._single and self.lanes[self._visited[0]].base is None:
+        if target and self._begun_single and self.lanes[self._rotation.lanes[0]].base is None:
             return self._settle_at(target)
         if target is None:
             if not self._reach_bases():
@@ -133,13 +176,13 @@ class Intake:
     def arrived(self, lane: ReceiveLane) -> None:
         """Take note that a block was queued on a lane."""
         if not self._ordered:
-            self._arrivals.append(lane.plan.peer_replica)
+            self._arrivals.append(lane.index)
 
     def lane_ended(self, lane: ReceiveLane) -> None:
         """Take note that the end of a lane is known."""
         if lane.total is not None:
-            self._rotation.end(lane.plan.peer_replica, lane.total)
-            self._releases.end(lane.plan.peer_replica, lane.total)
+            self._rotation.end(lane.index, lane.total)
+            self._releases.end(lane.index, lane.total)
 
     def pump(self, now: float) -> list[Effect]:
         """Write what is next, if the job takes it.
@@ -207,7 +250,7 @@ class Intake:
             return
         self._releases.advance(min(position, self._position), self._existing())
         for lane in self.lanes:
-            lane.released = max(lane.released, self._releases.taken[lane.plan.peer_replica])
+            lane.released = max(lane.released, self._releases.taken[lane.index])
 
     def counters(self, now: float) -> StreamCounters:
         """Return the counters of the port; see StreamProgress in the contract."""
@@ -228,20 +271,28 @@ class Intake:
         return [lane.existing for lane in self.lanes]
 
     def _all_ended(self) -> bool:
-        return self._rotation.lane() is None
+        return self._rotation.lane() is None and not self._awaits_generation()
+
+    def _awaits_generation(self) -> bool:
+        """Whether another generation of the producer goes on, and nobody has said where it is."""
+        newest = [lane for lane in self._newest if lane.index in self._rotation.lanes]
+        return any(lane.continued for lane in newest) and not any(lane.cut for lane in newest)
 
     def _all_taken(self) -> bool:
         if not self.lanes:
             return True
         if self._ordered:
             return self._all_ended()
-        visited = [self.lanes[index] for index in self._visited]
-        return all(lane.total is not None and lane.taken >= lane.total for lane in visited)
+        visited = [self.lanes[index] for index in self._rotation.lanes]
+        return (
+            all(lane.total is not None and lane.taken >= lane.total for lane in visited)
+            and not self._awaits_generation()
+        )
 
     def _reach_bases(self) -> bool:
         """Take what was released before, until every lane is where its producer begins."""
-        visited = [self.lanes[index] for index in self._visited]
-        bases = {lane.plan.peer_replica: lane.base for lane in visited}
+        visited = [self.lanes[index] for index in self._rotation.lanes]
+        bases = {lane.index: lane.base for lane in visited}
         if any(base is None for base in bases.values()):
             return False
         if self._single:
@@ -253,9 +304,9 @@ class Intake:
         rotation.advance(sum(base or 0 for base in bases.values()), existing)
         while any(rotation.taken[index] < (base or 0) for index, base in bases.items()):
             lane = rotation.lane()
-            if lane is None:
+            if lane is None and not self._awaits_generation():
                 break
-            if rotation.taken[lane] >= existing[lane]:
+            if lane is None or rotation.taken[lane] >= existing[lane]:
                 self._pass()
                 return False
             rotation.take()
@@ -263,7 +314,7 @@ class Intake:
 
     def _settle_at(self, target: int) -> int | None:
         """Begin at a known round on a single lane; whether its last one was short may not be known."""
-        lane = self.lanes[self._visited[0]]
+        lane = self.lanes[self._rotation.lanes[0]]
         if self.plan.block_count > 1 and lane.total is None and not lane.known:
             return None
         if self._rotation.position == 0:
@@ -272,17 +323,18 @@ class Intake:
 
     def _pass(self) -> None:
         for lane in self.lanes:
-            lane.pass_to(self._rotation.taken[lane.plan.peer_replica])
+            lane.pass_to(self._rotation.taken[lane.index])
 
     def _next(self) -> Block | None:
         """Take the next records out of the lanes, numbered as the job sees them."""
         if not self.lanes:
             return None
-        if self._single:
-            return self._next_whole(self._visited[0])
-        if self._ordered:
-            return self._next_merged()
-        return self._next_arrived()
+        if not self._ordered:
+            return self._next_arrived()
+        index = self._rotation.lane()
+        if index is None:
+            return None
+        return self._next_whole(index) if self._rotation.alone else self._next_merged()
 
     def _next_whole(self, index: int) -> Block | None:
         lane = self.lanes[index]
@@ -310,7 +362,7 @@ class Intake:
         size = 0
         while size < BLOCK_BYTES_MAX:
             index = rotation.lane()
-            if index is None:
+            if index is None or rotation.alone:
                 break
             lane = self.lanes[index]
             if not lane.queue:
@@ -351,3 +403,28 @@ class Intake:
         for lane, chunk in self._writing:
             lane.consumed_chunk(chunk)
         self._writing.clear()
+
+
+def _generations(lanes: list[ReceiveLane]) -> list[list[ReceiveLane]]:
+    """Group lanes by the generation of their producer, each in the order of its replicas."""
+
+    def place(lane: ReceiveLane) -> tuple[int, int]:
+        return (lane.plan.stretch.generation, lane.plan.peer_replica)
+
+    found = groupby(sorted(lanes, key=place), key=lambda lane: place(lane)[0])
+    return [list(generation) for _, generation in found]
+
+
+def _rotation(
+    first: list[ReceiveLane], consumer: int, consumers: int, turns: Callable[..., Rotation]
+) -> Rotation:
+    if not first:
+        return turns(1, consumer, consumers)
+    stretch = first[0].plan.stretch
+    return turns(
+        len(first),
+        consumer,
+        consumers,
+        begin=stretch.consumer_begin,
+        producer_begin=stretch.producer_begin,
+    )

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.streams.block import LENGTH_MASK, Block, Kind, entries, header, pack, unpack
+from services.streams.block import (
+    LENGTH_MASK,
+    Block,
+    Kind,
+    divided,
+    entries,
+    header,
+    pack,
+    unpack,
+)
 from services.streams.effect import Effect, PausePort, ReadPort, WritePort
 from services.streams.event import PortClosed
 from services.streams.intake import JobError
@@ -38,6 +47,7 @@ class Outlet:
         producers: replicas of its job.
         peers: where the consumers stand, by lane.
         budget: what the attempt may use.
+        replacement: whether an earlier attempt may have sent records.
     """
 
     def __init__(
@@ -48,6 +58,7 @@ class Outlet:
         producers: int,
         peers: Mapping[str, Peer],
         budget: Budget,
+        replacement: bool = False,
     ) -> None:
         self.plan = plan
         self.lanes: list[SendLane] = []
@@ -55,39 +66,22 @@ class Outlet:
         self._producer = producer
         self._producers = producers
         self._budget = budget
+        self._replacement = replacement
         self._raw = plan.binding.format is not PortFormat.BLOCKS
-        whole: Track | None = None
         self._whole: Track | None = None
-        self._split: list[tuple[Share, Track]] = []
+        # Lanes with a track of their own; those that carry everything share one.
+        self._split: list[SendLane] = []
         self._keyed: dict[int, list[Track]] = {}
         for lane in plan.lanes:
-            if _by_key(lane):
-                number = lane.peer_replicas
-                if number not in self._keyed:
-                    self._keyed[number] = [self._track() for _ in range(number)]
-                track = self._keyed[number][lane.peer_replica]
-                # Sequences of a lane of its own: which records they are, nobody can reckon.
-                self.lanes.append(SendLane(lane, track, Share(0, 1), peers.get(lane.id, Peer())))
-                continue
-            part = share(
-                producer,
-                producers,
-                lane.peer_replica,
-                lane.peer_replicas,
-                broadcast=lane.distribute is Distribute.BROADCAST,
-            )
-            if part.step == 1 and not part.empty:
-                whole = whole or self._track()
-                track = whole
-            else:
-                track = self._track()
-                if part.empty:
-                    track.end()
-                else:
-                    self._split.append((part, track))
-            self.lanes.append(SendLane(lane, track, part, peers.get(lane.id, Peer())))
-        self._whole = whole
+            self._add(lane, peers.get(lane.id, Peer()))
         self._rule = KeyRule(plan.binding.format, plan.key) if self._keyed else None
+        self._hold = max((lane.hold for lane in plan.lanes), default=0)
+        self._waiting: list[Block] = []
+        self._closes_late = False
+        self._cut: int | None = None
+        self._whole_live = True
+        self.continued = False
+        """Whether another generation of the job goes on where this one ends."""
         self.spool_behind = False
         """Whether the spool does not keep up with the job, which is blocked meanwhile."""
         self._first = 0
@@ -153,17 +147,18 @@ class Outlet:
         if first:
             if self._whole is not None:
                 self._whole.begin(first)
-            for part, track in self._split:
-                track.begin(part.sequence(first))
+            for lane in self._split:
+                lane.track.begin(lane.share.sequence(first))
             for lane in self.lanes:
                 if not lane.share.empty:
                     lane.begin(lane.share.sequence(first))
+        self._pass_cuts()
         effects: list[Effect] = [ReadPort(self.plan.name, output=True)]
         if not self._raw:
             body = json.dumps({"recovery": recovery, "epoch": epoch, "block_count": 1}).encode()
             block = Block(Kind.START, first, 0, body)
             effects.append(WritePort(self.plan.name, True, (header(block) + body,)))
-        return effects
+        return [*effects, *self.throttle()]
 
     def wrote(self, block: Block, now: float) -> list[Effect]:
         """Take records of the job.
@@ -174,16 +169,17 @@ class Outlet:
         """
         if self._said_end:
             raise JobError(f"DATA from record {block.first} after END")
-        if not self._raw and block.first != self._next:
-            raise JobError(f"DATA begins with record {block.first}, the next one is {self._next}")
-        if self._whole is not None:
-            self._whole.append(block.count, block.body)
-        if self._split:
-            self._spread(block)
-        if self._rule is not None:
-            self._spread_by_key(block, self._rule)
-        self._next += block.count
-        self._bytes += len(block.body) - 4 * block.count
+        number = self._next + sum(one.count for one in self._waiting)
+        if not self._raw and block.first != number:
+            raise JobError(f"DATA begins with record {block.first}, the next one is {number}")
+        if self._hold:
+            # It was on its way when the port was told to stand still; no more is read.
+            self._waiting.append(block)
+            return []
+        while self._cut is not None and self._cut < self._next + block.count:
+            head, block = divided(block, self._cut - self._next)
+            self._append(head)
+        self._append(block)
         self._moved_at = now
         return self.pump()
 
@@ -195,9 +191,12 @@ class Outlet:
         """
         if self._said_end:
             raise JobError("a second END")
-        if total != self._next:
-            raise JobError(f"END says {total} records in all, {self._next} came")
+        number = self._next + sum(one.count for one in self._waiting)
+        if total != number:
+            raise JobError(f"END says {total} records in all, {number} came")
         self._said_end = True
+        if self._hold:
+            return []
         return self.end()
 
     def closed(self, event: PortClosed) -> None:
@@ -213,6 +212,9 @@ class Outlet:
         event = self._closed
         if event is None or self._ended:
             return []
+        if self._hold:
+            self._closes_late = True
+            return []
         if event.cut:
             raise JobError(f"port {self.plan.name} at offset {event.offset}: {event.cut}")
         effects: list[Effect] = []
@@ -224,8 +226,58 @@ class Outlet:
         """End all lanes."""
         self._ended = True
         for track in self.tracks:
-            track.end()
+            if track.total is None:
+                track.end()
+        for lane in self.lanes:
+            lane.continued = self.continued
         return self.pump()
+
+    def rearrange(
+        self, plans: Sequence[LanePlan], peers: Mapping[str, Peer], now: float
+    ) -> list[Effect]:
+        """Follow what the lanes are now: some are new, some were cut, or the port stands still.
+
+        Raises:
+            JobError: A cut lies before what was sent; or as `wrote` and `end_if_closed`, about what
+                had to wait.
+        """
+        effects: list[Effect] = []
+        known = {lane.plan.id: lane for lane in self.lanes}
+        for plan in plans:
+            lane = known.get(plan.id)
+            part = self._share(plan)
+            if lane is None:
+                self._check_cut(plan.id, None if part.empty else part.first)
+                self._add(plan, peers.get(plan.id, Peer()))
+            elif lane.plan != plan:
+                if part != lane.share:
+                    self._check_cut(plan.id, part.cut)
+                lane.plan = plan
+                effects += lane.cut(part)
+        if self._started:
+            self._pass_cuts()
+        self._hold = max((plan.hold for plan in plans), default=0)
+        if not self._hold:
+            effects += self._let_go(now)
+        return [*effects, *self.pump()]
+
+    def _check_cut(self, lane: str, record: int | None) -> None:
+        if record is not None and self._started and record < self._next:
+            raise JobError(f"lane {lane} was cut at record {record}, {self._next} came before")
+
+    def _let_go(self, now: float) -> list[Effect]:
+        """Take what came while the port stood still."""
+        effects: list[Effect] = []
+        waiting, self._waiting = self._waiting, []
+        said_end, self._said_end = self._said_end, False
+        for block in waiting:
+            effects += self.wrote(block, now)
+        if said_end:
+            self._said_end = True
+            effects += self.end()
+        if self._closes_late:
+            effects += self.end_if_closed(now)
+        return effects
 
     def pump(self) -> list[Effect]:
         """Send what may be sent on every lane, and block or free the job."""
@@ -238,8 +290,10 @@ class Outlet:
         """Block the job while a lane has too much to send, and free it afterwards."""
         if not self._started:
             return []
-        full = self.spool_behind or any(
-            lane.backlog >= self._budget.backlog_bytes for lane in self.lanes
+        full = (
+            self.spool_behind
+            or self._hold > 0
+            or any(lane.backlog >= self._budget.backlog_bytes for lane in self.lanes)
         )
         if full and not self._paused:
             self._paused = True
@@ -274,8 +328,13 @@ class Outlet:
             for lane in self.lanes
             if not (lane.done or lane.idle or lane.share.empty or _by_key(lane.plan))
         ]
-        consumed = [min(self._next, lane.share.record(lane.consumed)) for lane in live]
+        consumed = [
+            min(self._next, lane.share.record(lane.consumed))
+            for lane in live
+            if lane.share.cut is None or lane.share.sequence(lane.share.cut) > lane.consumed
+        ]
         consumed += self._consumed_by_key()
+        stands_at = self._stands_at()
         return StreamCounters(
             port=self.plan.name,
             output=True,
@@ -286,6 +345,8 @@ class Outlet:
             blocked_seconds=max(0.0, now - self._moved_at) if self._paused else 0.0,
             duplicates=0,
             ended=self._ended,
+            hold=0 if stands_at is None else self._hold,
+            held_at=stands_at or 0,
         )
 
     def lags(self) -> tuple[Lag, ...]:
@@ -293,7 +354,7 @@ class Outlet:
         return tuple(
             Lag(
                 lane.plan.id,
-                0 if lane.done or lane.idle else max(0, lane.track.next - lane.consumed),
+                0 if lane.done or lane.idle else max(0, lane.existing - lane.consumed),
                 lane.backlog,
                 lane.done,
             )
@@ -312,6 +373,84 @@ class Outlet:
                 consumed[consumer] = consumed.get(consumer, 0) + taken
         return list(consumed.values())
 
+    def _stands_at(self) -> int | None:
+        """Return below which record everything that was ever sent lies, while the port stands still.
+
+        None while it does not, or while a consumer of a replacement has not said what it has.
+        """
+        if not self._hold or not self._started:
+            return None
+        highest = self._next
+        if self._replacement:
+            for lane in self.lanes:
+                if not lane.plan.hold or lane.done or lane.share.empty:
+                    continue
+                if not lane.dialled:
+                    return None
+                if lane.wanted:
+                    highest = max(highest, lane.share.record(lane.wanted - 1) + 1)
+        return highest
+
+    def _share(self, lane: LanePlan) -> Share:
+        if _by_key(lane):
+            # Sequences of a lane of its own: which records they are, nobody can reckon.
+            return Share(0, 1)
+        return share(
+            self._producer,
+            self._producers,
+            lane.peer_replica,
+            lane.peer_replicas,
+            broadcast=lane.distribute is Distribute.BROADCAST,
+            stretch=lane.stretch,
+        )
+
+    def _add(self, lane: LanePlan, peer: Peer) -> None:
+        part = self._share(lane)
+        if _by_key(lane):
+            number = lane.peer_replicas
+            if number not in self._keyed:
+                self._keyed[number] = [self._track() for _ in range(number)]
+            track = self._keyed[number][lane.peer_replica]
+            self.lanes.append(SendLane(lane, track, part, peer))
+            return
+        whole = part.step == 1 and part.first == 0 and not part.empty
+        if whole:
+            self._whole = self._whole or self._track()
+        added = SendLane(lane, self._whole if whole and self._whole else self._track(), part, peer)
+        if part.empty:
+            added.track.end()
+        elif not whole:
+            self._split.append(added)
+        self.lanes.append(added)
+
+    def _append(self, block: Block) -> None:
+        if self._whole is not None and self._whole_live:
+            self._whole.append(block.count, block.body)
+        if self._split:
+            self._spread(block)
+        if self._rule is not None:
+            self._spread_by_key(block, self._rule)
+        self._next += block.count
+        self._bytes += len(block.body) - 4 * block.count
+        if self._cut == self._next:
+            self._pass_cuts()
+
+    def _pass_cuts(self) -> None:
+        """Let the lanes end that were cut at the record that comes next, or before."""
+        live = [lane for lane in self.lanes if not lane.share.over(self._next)]
+        cuts = [lane.share.cut for lane in live]
+        self._cut = min((cut for cut in cuts if cut is not None), default=None)
+        self._whole_live = any(lane.track is self._whole for lane in live)
+        for lane in self.lanes:
+            if lane.share.cut is None or not lane.share.over(self._next):
+                continue
+            if lane.track is not self._whole:
+                if lane.track.total is None:
+                    lane.track.end()
+            elif lane.limit_mark is None:
+                self._whole.fence()
+            lane.passed_cut()
+
     def _track(self) -> Track:
         track = Track(self._budget.block_bytes)
         self.tracks.append(track)
@@ -324,7 +463,10 @@ class Outlet:
             offsets.append(offsets[-1] + (entry & LENGTH_MASK))
         body = block.body
         first = self._next
-        for part, track in self._split:
+        for lane in self._split:
+            part, track = lane.share, lane.track
+            if part.over(first):
+                continue
             start = part.record(part.sequence(first)) - first
             records = [
                 body[offsets[index] : offsets[index + 1]]

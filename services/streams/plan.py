@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.streams.block import BLOCK_BYTES_MAX
+from services.streams.rotation import WHOLE, Stretch
 from shoal.spec import Distribute, PortBinding
 
 WANT_NOTHING = 2**64 - 1
@@ -26,7 +27,10 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class LanePlan:
-    """One lane of a port: who is at the other end, and how records are spread."""
+    """One lane of a port: who is at the other end, and how records are spread.
+
+    `hold` above 0 asks the producer to stand still, and to say how far it is, under that number.
+    """
 
     id: str
     port: str
@@ -35,6 +39,8 @@ class LanePlan:
     peer_replica: int
     peer_replicas: int
     distribute: Distribute
+    stretch: Stretch = WHOLE
+    hold: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,12 @@ class ReceiveLane:
         self.queue: deque[Chunk] = deque()
         self.total: int | None = None
         """How many records the lane has in all, once its end has come."""
+        self.cut = False
+        """Whether this attempt's generation ends where the lane ended."""
+        self.continued = False
+        """Whether another generation of the producer goes on where the lane ended."""
+        self.index = 0
+        """Number of the lane among those of its port."""
         self.taken = 0
         """Below this sequence everything was taken for the job, or passed over."""
         self.expected = 0
@@ -243,7 +249,7 @@ class ReceiveLane:
         self.expected = end
         return True
 
-    def ended(self, total: int) -> None:
+    def ended(self, total: int, *, cut: bool = False, continued: bool = False) -> None:
         """Take note of the end.
 
         Raises:
@@ -261,6 +267,8 @@ class ReceiveLane:
         if total < self.taken:
             self.taken = self.expected = self.consumed = total
         self.total = total
+        self.cut = cut
+        self.continued = continued
 
     def pass_to(self, sequence: int) -> None:
         """Pass over every record below `sequence`: the job does not need them."""

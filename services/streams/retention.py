@@ -72,6 +72,7 @@ class Track:
         self._block_bytes = block_bytes
         self._join_bytes = block_bytes // 4
         self._kept: list[Kept] = []
+        self._fences: set[int] = set()
         self._cursors: list[Cursor] = []
         self._gone = 0
         self._spooled = 0
@@ -133,6 +134,11 @@ class Track:
     def end(self) -> None:
         """Take note that nothing comes any more."""
         self.total = self.next
+
+    def fence(self) -> None:
+        """Let no block have records from before and after this point: a lane ends here."""
+        self._seal()
+        self._fences.add(self.next)
 
     def number_at(self, sequence: int) -> int:
         """Return the number of the first block with a record at or after `sequence`, or of the tail."""
@@ -231,6 +237,8 @@ class Track:
         kept = self._kept
         while len(kept) >= self._spooled + 2:
             one, two = kept[-2:]
+            if two.first in self._fences:
+                return
             if one.size > two.size or two.size >= self._join_bytes:
                 return
             if one.body is None or two.body is None:

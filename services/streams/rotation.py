@@ -3,28 +3,59 @@
 With m producer and n consumer replicas, record k of producer i has the global index g = k*m + i.
 Round-robin sends it to consumer g mod n, which takes its records in the order of g; broadcast sends
 it to all (docs/architecture.md, section 4).
+
+A job that was scaled has generations of replicas. Each generation of a producer has a stretch of
+the stream's global indices, and so has each generation of a consumer; both are cut out of the same
+numbers, so that a record belongs to one lane whatever the numbers of replicas were.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """Where the generations at both ends of a lane begin in the stream, as global indices.
+
+    The producer's replicas have the records from `producer_begin` on; the consumer's have those from
+    `consumer_begin` to before `consumer_end`, if that is set. `generation` orders producers.
+    """
+
+    generation: int = 0
+    producer_begin: int = 0
+    consumer_begin: int = 0
+    consumer_end: int | None = None
+
+
+WHOLE = Stretch()
+"""Neither end was ever scaled."""
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """The records of one producer that travel on one lane: `first`, `first + step` and so on.
 
-    `empty` says that there are none, whatever the producer sends.
+    `empty` says that there are none, whatever the producer sends; `count` how many there are at
+    most, and `cut` from which record of the producer on there are none for that reason.
     """
 
     first: int
     step: int
     empty: bool = False
+    count: int | None = None
+    cut: int | None = None
 
     def record(self, sequence: int) -> int:
-        """Return the producer's index of the record with this sequence on the lane."""
+        """Return the producer's index of the record with this sequence on the lane.
+
+        Whoever has all records of a lane that was cut is at the cut.
+        """
+        if self.cut is not None and self.count is not None and sequence >= self.count:
+            return self.cut
         return self.first + sequence * self.step
 
     def sequence(self, record: int) -> int:
@@ -34,11 +65,22 @@ class Share:
         """
         if self.empty or record <= self.first:
             return 0
-        return (record - self.first + self.step - 1) // self.step
+        sequence = (record - self.first + self.step - 1) // self.step
+        return sequence if self.count is None else min(sequence, self.count)
+
+    def over(self, record: int) -> bool:
+        """Whether the lane has no record at or after the producer's record `record`."""
+        return self.empty or (self.cut is not None and record >= self.cut)
 
 
 def share(
-    producer: int, producers: int, consumer: int, consumers: int, *, broadcast: bool
+    producer: int,
+    producers: int,
+    consumer: int,
+    consumers: int,
+    *,
+    broadcast: bool,
+    stretch: Stretch = WHOLE,
 ) -> Share:
     """Return what travels from replica `producer` of `producers` to `consumer` of `consumers`.
 
@@ -50,40 +92,89 @@ def share(
             f"producer {producer} of {producers} to consumer {consumer} of {consumers}: "
             "a replica is counted from 0 and is below their number"
         )
+    # Record k of the producer has the global index own + k * producers.
+    own = stretch.producer_begin + producer
+    lowest = max(0, _rounded_up(stretch.consumer_begin - own, producers))
     if broadcast:
-        return Share(0, 1)
+        return _cut(Share(lowest, 1), own, producers, stretch.consumer_end)
     common = gcd(producers, consumers)
-    if (consumer - producer) % common:
+    distance = stretch.consumer_begin + consumer - own
+    if distance % common:
         return Share(0, 1, empty=True)
     step = consumers // common
-    first = (consumer - producer) // common * pow(producers // common, -1, step) % step
-    return Share(first, step)
+    first = distance // common * pow(producers // common, -1, step) % step
+    first += max(0, _rounded_up(lowest - first, step)) * step
+    return _cut(Share(first, step), own, producers, stretch.consumer_end)
+
+
+def _cut(part: Share, own: int, producers: int, end: int | None) -> Share:
+    if end is None:
+        return part
+    cut = max(0, _rounded_up(end - own, producers))
+    count = max(0, _rounded_up(cut - part.first, part.step))
+    return Share(part.first, part.step, count=count, cut=cut)
+
+
+def _rounded_up(number: int, divisor: int) -> int:
+    return -(-number // divisor)
 
 
 class Rotation:
     """The order in which one consumer takes records from the lanes of its producers.
 
-    Lanes are numbered by producer replica. A lane whose end is reached is left out from there on.
+    Lanes are numbered by producer replica, and a later generation of producers goes on counting. A
+    lane whose end is reached is left out from there on, and when all lanes of a generation have
+    ended, the next one's turn comes.
 
     Args:
-        producers: number of producer replicas.
+        producers: number of producer replicas of the first generation.
         consumer: replica of the consumer.
         consumers: number of consumer replicas.
         broadcast: whether every consumer gets every record.
+        begin: global index of the first record that may be this consumer's.
+        producer_begin: global index of the first record of these producers.
     """
 
-    def __init__(self, producers: int, consumer: int, consumers: int, *, broadcast: bool) -> None:
-        start, step = (0, 1) if broadcast else (consumer, consumers)
-        period = producers // gcd(step, producers)
-        self._active = [(start + turn * step) % producers for turn in range(period)]
+    def __init__(
+        self,
+        producers: int,
+        consumer: int,
+        consumers: int,
+        *,
+        broadcast: bool,
+        begin: int = 0,
+        producer_begin: int = 0,
+    ) -> None:
+        self._first, self._step = (begin, 1) if broadcast else (begin + consumer, consumers)
+        self._active: list[int] = []
+        self._later: deque[list[int]] = deque()
         self._at = 0
+        self._alone = False
         self._ends: dict[int, int] = {}
-        self.lanes: Sequence[int] = tuple(self._active)
+        self.lanes: tuple[int, ...] = ()
         """The lanes that ever have a record for this consumer."""
-        self.taken = [0] * producers
+        self.taken: list[int] = []
         """How many records were taken from each lane."""
         self.position = 0
         """How many records were taken in all."""
+        self.extend(producers, producer_begin)
+
+    @property
+    def alone(self) -> bool:
+        """Whether the present generation has one lane for this consumer, so that none takes turns."""
+        self._begin_turns()
+        return self._alone
+
+    def extend(self, producers: int, producer_begin: int) -> None:
+        """Add a generation of producers, whose records come after those before."""
+        late = max(0, _rounded_up(producer_begin - self._first, self._step))
+        start = self._first + late * self._step - producer_begin
+        period = producers // gcd(self._step, producers)
+        number = len(self.taken)
+        turns = [number + (start + turn * self._step) % producers for turn in range(period)]
+        self.lanes += tuple(turns)
+        self.taken += [0] * producers
+        self._later.append(turns)
 
     def end(self, lane: int, total: int) -> None:
         """Take note that a lane has `total` records in all."""
@@ -94,8 +185,8 @@ class Rotation:
 
         Whether the record is there, or the lane ends instead, is for the caller to wait for.
         """
-        active = self._active
-        while active:
+        while self._begin_turns():
+            active = self._active
             lane = active[self._at]
             if self._ends.get(lane) != self.taken[lane]:
                 return lane
@@ -114,7 +205,7 @@ class Rotation:
 
     def take_many(self, count: int) -> None:
         """Take so many records from `lane()`, which has to be the only lane."""
-        if len(self._active) != 1:
+        if not self._begin_turns() or len(self._active) != 1:
             raise ValueError(
                 f"{len(self._active)} lanes take turns, so none gives several in a row"
             )
@@ -147,4 +238,14 @@ class Rotation:
                 self.position += turns * len(self._active)
             else:
                 self.take()
+        return True
+
+    def _begin_turns(self) -> bool:
+        """Go on to the next generation, if the present one has ended; False when there is none."""
+        if not self._active:
+            if not self._later:
+                return False
+            self._active = self._later.popleft()
+            self._at = 0
+            self._alone = len(self._active) == 1
         return True

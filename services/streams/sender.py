@@ -58,6 +58,33 @@ class SendLane:
         self._idle = False
         self._busy = False
         self._end_sent = False
+        self._at = 0
+        self.limit_mark: int | None = None
+        """Bytes of the track before the end of a lane that was cut, once they are there."""
+        self.continued = False
+        """Whether another generation of the producer goes on where this one ends."""
+        self.dialled = False
+        """Whether the consumer has said to this attempt what it wants."""
+        self.wanted = 0
+        """The highest record that it ever wanted."""
+
+    @property
+    def total(self) -> int | None:
+        """How many records the lane has in all, once that is known."""
+        limit = self.share.count
+        return limit if limit is not None and self.track.next >= limit else self.track.total
+
+    @property
+    def existing(self) -> int:
+        """How many records the lane has so far."""
+        limit = self.share.count
+        return self.track.next if limit is None else min(limit, self.track.next)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the lane was cut, and its consumer will not ask for any of its records again."""
+        limit = self.share.count
+        return limit is not None and self.released >= limit
 
     @property
     def done(self) -> bool:
@@ -72,18 +99,29 @@ class SendLane:
     @property
     def backlog(self) -> int:
         """Bytes that are kept and not yet sent to the consumer; 0 if it wants none."""
-        if self.done or self._idle or self.track.next <= self._want:
+        if self.done or self._idle or self.track.next <= self._want or self._beyond():
             return 0
-        return self.track.mark - self._mark
+        mark = self.track.mark if self.limit_mark is None else self.limit_mark
+        return max(0, mark - self._mark)
 
     @property
     def floor(self) -> int | None:
         """Sequence below which this lane needs nothing; None when it needs nothing at all."""
-        return None if self.done else self.released
+        return None if self.done or self.exhausted else self.released
 
     def begin(self, first: int) -> None:
         """Let the lane begin at a sequence above 0, because its consumers have what is before."""
         self.released = self.consumed = first
+
+    def cut(self, share: Share) -> list[Effect]:
+        """Take note of where the lane ends although the producer goes on."""
+        self.share = share
+        return self.pump()
+
+    def passed_cut(self) -> None:
+        """Take note that what comes on the track from now on is not of this lane."""
+        if self.limit_mark is None:
+            self.limit_mark = self.track.mark
 
     def opened(self, event: CallOpened, own_epoch: int) -> list[Effect]:
         """Take a call, or refuse it; an answer to an accepted one comes from `answer`."""
@@ -105,6 +143,9 @@ class SendLane:
         if event.consumer_epoch > self.peer.epoch:
             # The controller told the consumer first; we hear of it soon.
             self.peer = Peer(self.peer.address, event.consumer_epoch, self.peer.done)
+        self.dialled = True
+        if event.want not in {WANT_NOTHING, WANT_KEPT}:
+            self.wanted = max(self.wanted, event.want)
         self.held = event
         return effects
 
@@ -118,7 +159,9 @@ class SendLane:
         if event is None:
             return []
         want = self.released if event.want == WANT_KEPT else event.want
-        if want < self.track.base and not self.done:
+        limit = self.share.count
+        beyond = limit is not None and want >= limit
+        if want < self.track.base and not self.done and not beyond:
             raise RewindError(
                 f"lane {self.plan.id}: its consumer wants record {want}, "
                 f"and {self.track.base} is the first that is kept"
@@ -130,9 +173,10 @@ class SendLane:
         self._end_sent = False
         self._idle = want == WANT_NOTHING or self.done
         if not self._idle:
-            self._want = want
-            self._cursor.number = self.track.number_at(want)
-            self._mark = self.track.mark_at(self._cursor.number)
+            self._want = self._at = want
+            if not beyond:
+                self._cursor.number = self.track.number_at(want)
+                self._mark = self.track.mark_at(self._cursor.number)
             # A successor may want more than its predecessor let go of, and it is still there.
             self.released = min(self.released, want)
         return [AcceptCall(event.call, own_epoch, want), *self.pump()]
@@ -146,18 +190,20 @@ class SendLane:
         """Send the next block if the call is free and has credit, or the end."""
         if self._call is None or self._busy or self._idle or self.done:
             return []
-        number = self._skip()
-        size = self.track.peek_size(number)
-        if size and self.track.next > self._want:
-            in_flight = self._sent_bytes - self._consumed_bytes
-            if in_flight and in_flight + size > self._credit:
-                return []
-            kept = self.track.block(number)
-            if kept is not None:
-                return self._send(self._call, kept)
-        if self.track.total is not None and not self._end_sent:
+        if not self._beyond():
+            number = self._skip()
+            size = self.track.peek_size(number)
+            if size and self.track.next > self._want:
+                in_flight = self._sent_bytes - self._consumed_bytes
+                if in_flight and in_flight + size > self._credit:
+                    return []
+                kept = self.track.block(number)
+                if kept is not None:
+                    return self._send(self._call, kept)
+        total = self.total
+        if total is not None and not self._end_sent:
             self._end_sent = True
-            return [SendEnd(self._call, self.track.total)]
+            return [SendEnd(self._call, total, total == self.share.count, self.continued)]
         return []
 
     def loaded(self, call: int, body: bytes) -> list[Effect]:
@@ -217,6 +263,11 @@ class SendLane:
         """End the call, whoever it belongs to."""
         return self._drop_call()
 
+    def _beyond(self) -> bool:
+        """Whether all records of a lane that was cut have been sent."""
+        limit = self.share.count
+        return limit is not None and self._at >= limit
+
     def _skip(self) -> int:
         """Pass over blocks that the consumer has; a repeated run of a producer makes them again."""
         number = self._cursor.number
@@ -239,6 +290,9 @@ class SendLane:
     def _block(self, call: int, kept: Kept, body: bytes) -> SendBlock:
         self._cursor.number = (self._cursor.number or 0) + 1
         self._mark = kept.mark + kept.size
+        self._at = kept.end
+        if self._beyond():
+            self._cursor.number = None
         self._sent_bytes += kept.size + HEADER_BYTES
         return SendBlock(call, self.plan.id, kept, body)
 

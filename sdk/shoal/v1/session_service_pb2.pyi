@@ -613,6 +613,11 @@ class Lane(_message.Message):
     PEER_PORT_FIELD_NUMBER: _builtins.int
     PEER_JOB_FIELD_NUMBER: _builtins.int
     PEER_FORMAT_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    PRODUCER_BEGIN_FIELD_NUMBER: _builtins.int
+    CONSUMER_BEGIN_FIELD_NUMBER: _builtins.int
+    CONSUMER_END_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`{producer job}.{port}/{consumer job}.{port}`, unique in the pipeline."""
     output: _builtins.bool
@@ -631,6 +636,16 @@ class Lane(_message.Message):
     """Name in the specification of the job at the other end."""
     peer_format: _spec_pb2.PortFormat.ValueType
     """What bytes the program at the other end sees; unset is blocks."""
+    generation: _builtins.int
+    """Generation of the producer: how often its job was scaled before. A consumer takes them in order."""
+    producer_begin: _builtins.int
+    """Global index of the first record of the producer's generation in its stream."""
+    consumer_begin: _builtins.int
+    """Global index of the first record that the consumer's generation gets."""
+    consumer_end: _builtins.int
+    """Global index of the first record that it does not get any more; unset while it gets all that come."""
+    hold: _builtins.int
+    """Above 0: the producer stands still at this port, and says how far it is under this number."""
     @_builtins.property
     def peer(self) -> Global___LanePeer:
         """Where the other end stands now."""
@@ -648,12 +663,19 @@ class Lane(_message.Message):
         peer_port: _builtins.str = ...,
         peer_job: _builtins.str = ...,
         peer_format: _spec_pb2.PortFormat.ValueType = ...,
+        generation: _builtins.int = ...,
+        producer_begin: _builtins.int = ...,
+        consumer_begin: _builtins.int = ...,
+        consumer_end: _builtins.int | None = ...,
+        hold: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end", "consumer_end", b"consumer_end", "peer", b"peer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["distribute", b"distribute", "id", b"id", "output", b"output", "peer", b"peer", "peer_format", b"peer_format", "peer_job", b"peer_job", "peer_port", b"peer_port", "peer_replica", b"peer_replica", "peer_replicas", b"peer_replicas", "port", b"port"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end", "consumer_begin", b"consumer_begin", "consumer_end", b"consumer_end", "distribute", b"distribute", "generation", b"generation", "hold", b"hold", "id", b"id", "output", b"output", "peer", b"peer", "peer_format", b"peer_format", "peer_job", b"peer_job", "peer_port", b"peer_port", "peer_replica", b"peer_replica", "peer_replicas", b"peer_replicas", "port", b"port", "producer_begin", b"producer_begin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__consumer_end: _TypeAlias = _typing.Literal["consumer_end"]  # noqa: Y015
+    _WhichOneofArgType__consumer_end: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__consumer_end) -> _WhichOneofReturnType__consumer_end | None: ...
 
 Global___Lane: _TypeAlias = Lane  # noqa: Y015
 

@@ -204,16 +204,24 @@ class PullEnd(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TOTAL_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
+    CONTINUED_FIELD_NUMBER: _builtins.int
     total: _builtins.int
     """How many records it had in all."""
+    cut: _builtins.bool
+    """Whether the consumer's generation ends here, because its job was scaled."""
+    continued: _builtins.bool
+    """Whether another generation of the producer goes on: its lanes have their turn next."""
     def __init__(
         self,
         *,
         total: _builtins.int = ...,
+        cut: _builtins.bool = ...,
+        continued: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continued", b"continued", "cut", b"cut", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from services.streams.event import PeersMoved
 from services.streams.plan import AttemptPlan, InputPlan, LanePlan, OutputPlan, Peer
+from services.streams.rotation import Stretch
 from shoal import wire
 from shoal.spec import Merge, Recovery
 from shoal.v1 import session_service_pb2
@@ -51,6 +53,17 @@ def peers_from(lanes: Iterable[session_service_pb2.Lane]) -> dict[str, Peer]:
     return {lane.id: Peer(lane.peer.address, lane.peer.epoch, lane.peer.done) for lane in lanes}
 
 
+def moved_from(lanes: Iterable[session_service_pb2.Lane]) -> PeersMoved:
+    """Return what the lanes of an attempt are now, and where their peers stand."""
+    every = tuple(lanes)
+
+    def ports(*, output: bool) -> dict[str, tuple[LanePlan, ...]]:
+        names = dict.fromkeys(lane.port for lane in every if lane.output == output)
+        return {name: _lanes(every, name, output=output) for name in names}
+
+    return PeersMoved(peers_from(every), ports(output=False), ports(output=True))
+
+
 def _lanes(
     lanes: Iterable[session_service_pb2.Lane], port: str, *, output: bool
 ) -> tuple[LanePlan, ...]:
@@ -63,6 +76,13 @@ def _lanes(
             lane.peer_replica,
             max(1, lane.peer_replicas),
             wire.decode_distribute(lane.distribute),
+            Stretch(
+                lane.generation,
+                lane.producer_begin,
+                lane.consumer_begin,
+                lane.consumer_end if lane.HasField("consumer_end") else None,
+            ),
+            lane.hold,
         )
         for lane in lanes
         if lane.output == output and lane.port == port

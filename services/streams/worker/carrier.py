@@ -351,8 +351,8 @@ def _tell(call: Served, effect: SendBlock | AcceptCall | SendEnd | RefuseCall | 
             call.send_block(effect)
         case AcceptCall(producer_epoch=epoch, first=first):
             call.accept(epoch, first)
-        case SendEnd(total=total):
-            call.send_end(total)
+        case SendEnd():
+            call.send_end(effect)
         case RefuseCall(reason=reason, message=message):
             call.refuse(reason, message)
         case CloseCall():

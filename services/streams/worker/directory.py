@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.streams.effect import SendBlock
+from services.streams.effect import SendBlock, SendEnd
 from services.streams.event import Event
 from shoal.names import AttemptRef
 from shoal.v1.streams_service_pb2 import PullOpen
@@ -30,7 +30,7 @@ class Served(Protocol):
         """Send a block after what was sent before; it is confirmed with CallReady."""
         ...
 
-    def send_end(self, total: int) -> None:
+    def send_end(self, effect: SendEnd) -> None:
         """Say that the lane has ended."""
         ...
 

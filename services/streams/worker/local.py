@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from services.streams.effect import Acknowledge, Dial, SendBlock
+from services.streams.effect import Acknowledge, Dial, SendBlock, SendEnd
 from services.streams.event import (
     CallAcknowledged,
     CallReady,
@@ -93,9 +93,10 @@ class LocalCall:
         """See `Served`."""
         self._say(DialBlock(self._lane, self._dial, effect.block))
 
-    def send_end(self, total: int) -> None:
+    def send_end(self, effect: SendEnd) -> None:
         """See `Served`."""
-        self._say(DialEnded(self._lane, self._dial, total))
+        end = DialEnded(self._lane, self._dial, effect.total, effect.cut, effect.continued)
+        self._say(end)
 
     def refuse(self, reason: str, message: str) -> None:
         """See `Served`."""

@@ -18,7 +18,7 @@ import grpc.aio
 
 from services.runtime.rpc import STREAM, channel_options
 from services.streams.block import Block
-from services.streams.effect import Acknowledge, Dial, SendBlock
+from services.streams.effect import Acknowledge, Dial, SendBlock, SendEnd
 from services.streams.event import (
     CallAcknowledged,
     CallReady,
@@ -79,9 +79,10 @@ class ServedCall:
         self._outgoing.append((write_block(effect.header, effect.body), True))
         self._wake.set()
 
-    def send_end(self, total: int) -> None:
+    def send_end(self, effect: SendEnd) -> None:
         """See `Served`."""
-        self._send(PullResponse(end=PullEnd(total=total)))
+        end = PullEnd(total=effect.total, cut=effect.cut, continued=effect.continued)
+        self._send(PullResponse(end=end))
 
     def refuse(self, reason: str, message: str) -> None:
         """See `Served`."""
@@ -206,7 +207,8 @@ class DialledCall:
                     accept = message.accept
                     self._post(DialAccepted(lane, dial, accept.producer_epoch, accept.first))
                 case "end":
-                    self._post(DialEnded(lane, dial, message.end.total))
+                    end = message.end
+                    self._post(DialEnded(lane, dial, end.total, end.cut, end.continued))
                 case "refusal":
                     return message.refusal.reason, message.refusal.message
                 case other:

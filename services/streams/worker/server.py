@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,10 +15,10 @@ import grpc.aio
 from services.runtime.log import CountedLog, fields
 from services.runtime.rpc import abort, rpc_error
 from services.streams.attempt import AttemptMachine
-from services.streams.event import Concluded, PeersMoved
+from services.streams.event import Concluded
 from services.streams.plan import Budget
 from services.streams.sampler import Wish
-from services.streams.worker.assignment import peers_from, plan_from
+from services.streams.worker.assignment import moved_from, plan_from
 from services.streams.worker.carrier import Carrier, Neighbours
 from services.streams.worker.directory import Directory, Missing
 from services.streams.worker.keeper import KeeperRefusedError, fetch_ports
@@ -105,7 +105,7 @@ class Worker:
         try:
             async with lock:
                 if ref in self._carriers:
-                    self._carriers[ref].post(PeersMoved(peers_from(assignment.lanes)))
+                    await self.update(self._carriers[ref], assignment.lanes)
                     return
                 plan = plan_from(assignment)
                 sockets = await asyncio.to_thread(fetch_ports, keeper_path, keeper_id)
@@ -135,6 +135,16 @@ class Worker:
     def carrier(self, ref: AttemptRef) -> Carrier | None:
         """Return who carries an attempt."""
         return self._carriers.get(ref)
+
+    async def update(self, carrier: Carrier, lanes: Iterable[session_service_pb2.Lane]) -> None:
+        """Tell an attempt what its lanes are now; consumers may wait for one that is new."""
+        before = carrier.machine.output_lanes
+        carrier.post(moved_from(lanes))
+        if carrier.machine.output_lanes != before:
+            self._directory.add(carrier.ref, carrier.machine.output_lanes, carrier)
+            await self._directory.announce()
+        # How far a port is that was told to stand still is waited for.
+        self._turned()
 
     def detach(self, ref: AttemptRef) -> None:
         """Let go of an attempt; harmless when it is not here."""
@@ -223,7 +233,8 @@ class Worker:
                 for ref, carrier in self._carriers.items():
                     streams = _streams_of(carrier, self._loop.time())
                     text = streams.SerializeToString(deterministic=True)
-                    if told.get(ref) != text:
+                    # Who stands still says so until it is heard: counters may be lost on their way.
+                    if told.get(ref) != text or any(stream.hold for stream in streams.streams):
                         told[ref] = text
                         changed.append(streams)
                 for ref in told.keys() - self._carriers.keys():
@@ -284,7 +295,7 @@ class WorkerService(StreamWorkerServiceServicer):
         context: Any,  # noqa: ARG002 - the contract's shape
     ) -> UpdateLanesResponse:
         """See the contract."""
-        self._carrier(request.ref).post(PeersMoved(peers_from(request.lanes)))
+        await self._worker.update(self._carrier(request.ref), request.lanes)
         return UpdateLanesResponse()
 
     async def Conclude(  # noqa: N802 - the contract's name

@@ -161,6 +161,7 @@ async def test_a_zombie_consumer_is_fenced(tmp_path: Path, nodes: int) -> None:
         await old.start("in")
         await producer.start("out")
         new = await second.attach(sink(left.address, epoch=2))
+        await producer.update([lane(OUT, IN, output=True, epoch=2)])  # the old one is over
         await producer.send("out", [record(0)])
         await producer.end("out")
         assert await new.all_records("in") == [record(0)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import zlib
+from collections.abc import Callable
 from itertools import pairwise
 
 from hypothesis import given
@@ -33,7 +34,7 @@ from services.streams.outlet import Outlet
 from services.streams.plan import Budget, InputPlan, LanePlan, OutputPlan, Peer
 from services.streams.receiver import ReceiveLane
 from services.streams.retention import Track
-from services.streams.rotation import Rotation, share
+from services.streams.rotation import Rotation, Share, Stretch, share
 from services.streams.worker.wire import BadBlock, read_message, write_block
 from shoal.spec import Distribute, PortBinding, PortFormat
 from shoal.v1.streams_service_pb2 import PullResponse
@@ -414,3 +415,92 @@ def taken(
         written += [part for one in effects if isinstance(one, WritePort) for part in one.parts]
     blocks = feed(BlockReader(), b"".join(written), [1 << 20])
     return [block for block in blocks if block.kind is Kind.DATA]
+
+
+@st.composite
+def generations(draw: st.DrawFn) -> list[tuple[int, int, int | None]]:
+    """Generations of a job: replicas, and the global indices where each begins and ends."""
+    found: list[tuple[int, int, int | None]] = []
+    begin = 0
+    for _ in range(draw(st.integers(0, 3))):
+        replicas, rounds = draw(st.integers(1, 5)), draw(st.integers(0, 6))
+        found.append((replicas, begin, begin + replicas * rounds))
+        begin += replicas * rounds
+    return [*found, (draw(st.integers(1, 5)), begin, None)]
+
+
+@given(
+    producers=generations(),
+    consumers=generations(),
+    last=st.integers(0, 9),
+    broadcast=st.booleans(),
+)
+def test_a_stream_that_was_cut_at_both_ends_keeps_its_order_and_every_record(
+    producers: list[tuple[int, int, int | None]],
+    consumers: list[tuple[int, int, int | None]],
+    last: int,
+    *,
+    broadcast: bool,
+) -> None:
+    """Scaling: each record once (or once for each replica), in the first order, whatever the cuts."""
+
+    def records(producer: tuple[int, int, int | None]) -> int:
+        replicas, begin, end = producer
+        return last if end is None else (end - begin) // replicas
+
+    total = producers[-1][1] + producers[-1][0] * last
+    seen: list[int] = []
+    for replicas, begin, end in consumers:
+        for consumer in range(replicas):
+            taken = _taken(
+                producers, (consumer, replicas, begin, end), records, broadcast=broadcast
+            )
+            stop = total if end is None else min(end, total)
+            assert taken == [
+                index
+                for index in range(begin, stop)
+                if broadcast or (index - begin) % replicas == consumer
+            ]
+            seen += taken
+    assert sorted(set(seen)) == [*range(total)]
+
+
+def _taken(
+    producers: list[tuple[int, int, int | None]],
+    consumer: tuple[int, int, int, int | None],
+    records: Callable[[tuple[int, int, int | None]], int],
+    *,
+    broadcast: bool,
+) -> list[int]:
+    """What one replica takes, as global indices."""
+    replica, replicas, begin, end = consumer
+    rotation: Rotation | None = None
+    lanes: list[tuple[Share, int, int]] = []
+    for generation, (number, producer_begin, producer_end) in enumerate(producers):
+        if (producer_end is not None and producer_end <= begin) or (
+            end is not None and producer_begin >= end
+        ):
+            continue  # they have no record in common, so there are no lanes
+        if rotation is None:
+            rotation = Rotation(
+                *(number, replica, replicas),
+                broadcast=broadcast,
+                begin=begin,
+                producer_begin=producer_begin,
+            )
+        else:
+            rotation.extend(number, producer_begin)
+        stretch = Stretch(generation, producer_begin, begin, end)
+        for producer in range(number):
+            part = share(producer, number, replica, replicas, broadcast=broadcast, stretch=stretch)
+            rotation.end(len(lanes), part.sequence(records(producers[generation])))
+            lanes.append((part, producer_begin + producer, number))
+    taken: list[int] = []
+    while rotation is not None and (index := rotation.lane()) is not None:
+        part, own, number = lanes[index]
+        record = part.record(rotation.taken[index])
+        assert part.sequence(record) == rotation.taken[index]
+        assert not part.over(record)
+        taken.append(own + record * number)
+        rotation.take()
+    return taken
