@@ -14,7 +14,7 @@ from functools import partial
 from typing import assert_never
 
 from services.runtime.backoff import Backoff
-from services.streams.block import Kind
+from services.streams.block import Kind, plain
 from services.streams.effect import (
     DropSegment,
     Effect,
@@ -344,7 +344,7 @@ class AttemptMachine:
         block = event.block
         match block.kind:
             case Kind.PROGRESS:
-                self.progress = block.body.decode(errors="replace")
+                self.progress = plain(block.body).decode(errors="replace")
             case Kind.ACK if not event.output:
                 self._intakes[event.port].acknowledged(block.first)
             case Kind.DATA if event.output:

@@ -13,13 +13,29 @@ import enum
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import google_crc32c
+
+from services.streams.ring import RingError
 
 HEADER = struct.Struct("<BBHIQII")
 HEADER_BYTES = 24
 FLAG_CRC = 1
+FLAG_RING = 2
+"""The records lie in a ring, and the body says where: on ports only."""
+
+Body = bytes | memoryview
+"""A body, which may lie in a ring."""
+
+FREE_ENTRY = struct.Struct("<IQ")
+"""One slot of a FREE block: number of the ring on this port, and offset in it."""
+
+REFERENCE = struct.Struct("<IQ")
+"""Body of a DATA block of a job in a ring: its table, and where table and record lie."""
+
+LENT_REFERENCE = struct.Struct("<IIQ")
+"""The same to a job: the table, number of the ring on this port, and where they lie."""
 
 RECORD_BYTES_MAX = 64 * 1024 * 1024
 """Largest record."""
@@ -53,6 +69,8 @@ class Kind(enum.IntEnum):
     ACK = 3
     START = 4
     PROGRESS = 5
+    RING = 6
+    FREE = 7
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -74,7 +92,19 @@ class Block:
     kind: Kind
     first: int
     count: int = 0
-    body: bytes = b""
+    body: Body = b""
+
+
+class Ring(Protocol):
+    """Where a job puts large records."""
+
+    def take(self, offset: int, length: int) -> memoryview:
+        """Return what lies there; it is the caller's until the last view of it is gone.
+
+        Raises:
+            RingError: It is no slot.
+        """
+        ...
 
 
 def header(block: Block, crc: int | None = None) -> bytes:
@@ -95,9 +125,14 @@ def encode(block: Block, *, checksum: bool = False) -> bytes:
     return header(block, crc32c(block.body) if checksum else None) + block.body
 
 
-def crc32c(body: bytes) -> int:
+def crc32c(body: Body) -> int:
     """Return CRC-32C of `body`."""
-    return _checksum(body)
+    return _checksum(plain(body))
+
+
+def plain(body: Body) -> bytes:
+    """Return a body as bytes; one that lies in a ring is copied out of it."""
+    return body if isinstance(body, bytes) else bytes(body)
 
 
 def decode(data: bytes, at: int = 0) -> Block:
@@ -180,7 +215,7 @@ def headed(block: Block) -> bool:
     return max(block.body[3 : 4 * block.count : 4]) >= HEADED >> 24
 
 
-def pack(records: Sequence[bytes], table: Sequence[int] | None = None) -> bytes:
+def pack(records: Sequence[Body], table: Sequence[int] | None = None) -> bytes:
     """Return the body of a DATA block; `table` has its entries, if some records have headers."""
     marks = map(len, records) if table is None else table
     return b"".join([struct.pack(f"<{len(records)}I", *marks), *records])
@@ -194,7 +229,7 @@ def unpack(block: Block) -> list[bytes]:
     """
     records: list[bytes] = []
     at = 4 * block.count
-    body = block.body
+    body = plain(block.body)
     for length in lengths(block):
         records.append(body[at : at + length])
         at += length
@@ -206,11 +241,12 @@ def without_head(block: Block, skip: int) -> Block:
     if skip <= 0:
         return block
     at = 4 * block.count + sum(lengths(block)[:skip])
+    body = plain(block.body)
     return Block(
         Kind.DATA,
         block.first + skip,
         block.count - skip,
-        block.body[4 * skip : 4 * block.count] + block.body[at:],
+        body[4 * skip : 4 * block.count] + body[at:],
     )
 
 
@@ -230,10 +266,15 @@ class BlockReader:
     """Cuts what a job writes on a port into blocks, however the bytes arrive.
 
     Ask `buffer` where to put bytes, tell `filled` how many came. A body that does not fit into the
-    scratch buffer gets one of its own, so that a large record is read in place.
+    scratch buffer gets one of its own, so that a large record is read in place. One that lies in a
+    ring is taken from there.
+
+    Args:
+        ring: the port's, if it has one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ring: Ring | None = None) -> None:
+        self._ring = ring
         self._scratch = bytearray(_SCRATCH_BYTES)
         self._view = memoryview(self._scratch)
         self._start = 0
@@ -261,18 +302,20 @@ class BlockReader:
         self._end += count
         blocks: list[Block] = []
         while self._end - self._start >= HEADER_BYTES:
-            kind, _, _, number, first, length, _ = HEADER.unpack_from(self._scratch, self._start)
+            kind, flags, _, number, first, length, _ = HEADER.unpack_from(
+                self._scratch, self._start
+            )
             _check_header(self.offset, kind, number, length)
             body_at = self._start + HEADER_BYTES
             if body_at + length > self._end:
                 if HEADER_BYTES + length > _SCRATCH_BYTES:
                     self._begin_large(_KINDS[kind], first, number, length, body_at)
                 break
-            blocks.append(
-                self._whole(
-                    _KINDS[kind], first, number, bytes(self._view[body_at : body_at + length])
-                )
-            )
+            body = bytes(self._view[body_at : body_at + length])
+            if flags & FLAG_RING:
+                blocks.append(self._from_ring(_KINDS[kind], first, number, body))
+            else:
+                blocks.append(self._whole(_KINDS[kind], first, number, body))
             self._start = body_at + length
         self._compact()
         return blocks
@@ -295,6 +338,27 @@ class BlockReader:
         if kind is Kind.DATA:
             lengths(block, self.offset)
         self.offset += HEADER_BYTES + len(body)
+        return block
+
+    def _from_ring(self, kind: Kind, first: int, count: int, reference: bytes) -> Block:
+        if kind is not Kind.DATA or count != 1 or len(reference) != REFERENCE.size:
+            raise BlockError(
+                self.offset, "only DATA of one record, with a body of 12 bytes, lies in a ring"
+            )
+        if self._ring is None:
+            raise BlockError(self.offset, "a record in a ring, and this port has none")
+        entry, at = REFERENCE.unpack(reference)
+        length = 4 + (entry & LENGTH_MASK)
+        _check_data(self.offset, 1, length)
+        try:
+            body = self._ring.take(at, length)
+        except RingError as error:
+            raise BlockError(self.offset, str(error)) from error
+        if bytes(body[:4]) != reference[:4]:
+            raise BlockError(self.offset, f"the ring has another record at {at}")
+        block = Block(kind, first, 1, body)
+        lengths(block, self.offset)
+        self.offset += HEADER_BYTES + len(reference)
         return block
 
     def _begin_large(self, kind: Kind, first: int, count: int, length: int, body_at: int) -> None:
@@ -329,7 +393,14 @@ def _check_header(offset: int, kind: int, count: int, length: int) -> None:
         raise BlockError(offset, f"kind {kind} does not exist; DATA is 1, END is 2")
     if kind == Kind.DATA:
         _check_data(offset, count, length)
-    elif kind in {Kind.END, Kind.ACK}:
+    elif kind == Kind.FREE:
+        if length % FREE_ENTRY.size or length > PROGRESS_BYTES_MAX:
+            raise BlockError(
+                offset,
+                f"FREE has {length} bytes; it has {FREE_ENTRY.size} for each slot, "
+                f"at most {PROGRESS_BYTES_MAX}",
+            )
+    elif kind in {Kind.END, Kind.ACK, Kind.RING}:
         if length:
             raise BlockError(
                 offset, f"{_KINDS[kind].name} has a body of {length} bytes; it has none"

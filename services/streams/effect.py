@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.streams.block import Block, Kind, header
+from services.streams.block import Block, Body, Kind, header
 from services.streams.retention import Kept, SpoolPlace
 from shoal.model import ReasonCode
 
@@ -31,7 +31,7 @@ class WritePort:
 
     port: str
     output: bool
-    parts: tuple[bytes, ...]
+    parts: tuple[Body, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class SendBlock:
     call: int
     lane: str
     kept: Kept
-    body: bytes
+    body: Body
 
     @property
     def block(self) -> Block:
@@ -138,7 +138,7 @@ class WriteSpool:
     """Write a body to the spool; answer with SpoolWritten. The spool is worked on in order."""
 
     place: SpoolPlace
-    body: bytes
+    body: Body
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from services.streams.block import (
     Kind,
     lengths,
     pack,
+    plain,
     without_headers,
 )
 from shoal.spec import PortFormat
@@ -176,7 +177,7 @@ def render(port_format: PortFormat, record_bytes: int, block: Block) -> bytes:
 
 def _as_lines(port_format: PortFormat, block: Block) -> bytes:
     block = without_headers(block)
-    body = block.body
+    body = plain(block.body)
     at = 4 * block.count
     if body.find(b"\n", at) >= 0:
         raise RecordError(
@@ -200,4 +201,4 @@ def _as_fixed(size: int, block: Block) -> bytes:
                 raise RecordError(
                     f"record {block.first + index} has {length} bytes, and the port takes {size}"
                 )
-    return block.body[table:]
+    return plain(block.body)[table:]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import groupby
 
-from services.streams.block import BLOCK_BYTES_MAX, Block, Kind, header, pack
+from services.streams.block import BLOCK_BYTES_MAX, Block, Body, Kind, header, pack
 from services.streams.effect import Effect, ReadPort, ShutPort, WritePort
 from services.streams.framing import render
 from services.streams.plan import InputPlan
@@ -166,7 +166,12 @@ class Intake:
         effects: list[Effect] = [ReadPort(self.plan.name, output=False)]
         if not self._raw:
             body = json.dumps(
-                {"recovery": recovery, "epoch": epoch, "block_count": self.plan.block_count}
+                {
+                    "recovery": recovery,
+                    "epoch": epoch,
+                    "block_count": self.plan.block_count,
+                    "rings": True,
+                }
             ).encode()
             block = Block(Kind.START, position, 0, body)
             self._busy = True
@@ -194,7 +199,7 @@ class Intake:
             return []
         if self._closed:
             return self._discard()
-        parts: list[bytes] = []
+        parts: list[Body] = []
         size = 0
         while size < _WRITE_BYTES:
             block = self._next()
@@ -357,7 +362,7 @@ class Intake:
 
     def _next_merged(self) -> Block | None:
         rotation = self._rotation
-        records: list[bytes] = []
+        records: list[Body] = []
         table: list[int] = []
         size = 0
         while size < BLOCK_BYTES_MAX:
@@ -380,9 +385,11 @@ class Intake:
             if chunk.index == chunk.block.count:
                 lane.queue.popleft()
                 self._writing.append((lane, chunk))
+        if len(records) == 1 and self._writing and self._writing[-1][1].block.count == 1:
+            return self._numbered(1, self._writing[-1][1].block.body)  # not copied
         return self._numbered(len(records), pack(records, table)) if records else None
 
-    def _numbered(self, count: int, body: bytes) -> Block:
+    def _numbered(self, count: int, body: Body) -> Block:
         block = Block(Kind.DATA, self._position, count, body)
         self._position += count
         self._bytes += len(body) - 4 * count
@@ -394,7 +401,7 @@ class Intake:
         self._end_written = self._all_taken()
         return []
 
-    def _render(self, block: Block) -> list[bytes]:
+    def _render(self, block: Block) -> list[Body]:
         if self._raw:
             return [render(self.plan.binding.format, self.plan.binding.record_bytes, block)]
         return [header(block), block.body]

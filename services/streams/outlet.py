@@ -457,6 +457,11 @@ class Outlet:
         return track
 
     def _spread(self, block: Block) -> None:
+        if block.count == 1:
+            for part, track in self._split:
+                if part.record(part.sequence(self._next)) == self._next:
+                    track.append(1, block.body)
+            return
         table = entries(block)
         offsets = [4 * block.count]
         for entry in table:

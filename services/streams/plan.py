@@ -16,6 +16,10 @@ WANT_KEPT = 2**64 - 2
 """A consumer that does not know where to go on dials with this: it wants all that is still kept."""
 
 
+RING_UNIT_BYTES = 1024 * 1024
+"""Rings are made in multiples of this, which every page size divides."""
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Where the other end of a lane stands; an empty address means that it is not placed."""
@@ -105,6 +109,8 @@ class Budget:
     """Records are joined up to this size while they wait."""
     segment_bytes: int = 64 * 1024 * 1024
     """A file of the spool is closed when it is as long."""
+    ring_bytes: int = 96 * 1024 * 1024
+    """Shared with the job of an output for large records; takes only what is used; 0 for none."""
     ack_seconds: float = 0.005
     """An acknowledgement waits at most so long for others to go with it."""
     redial_seconds: float = 0.05
@@ -119,6 +125,11 @@ class Budget:
             self.block_bytes,
             self.segment_bytes,
         )
+        if self.ring_bytes < 0 or self.ring_bytes % RING_UNIT_BYTES:
+            raise ValueError(
+                f"ring_bytes is {self.ring_bytes}; it has to be a multiple of {RING_UNIT_BYTES}, "
+                "or 0 for no rings"
+            )
         if min(sizes) <= 0 or self.block_bytes > BLOCK_BYTES_MAX:
             raise ValueError(
                 f"{self}: every number of bytes has to be above 0, "

@@ -11,6 +11,7 @@ from services.streams.block import (
     HEADER_BYTES,
     LENGTH_MASK,
     Block,
+    Body,
     Kind,
     entries,
     without_head,
@@ -39,7 +40,7 @@ class Chunk:
     index: int = 0
     at: int = 0
 
-    def next_record(self) -> tuple[int, bytes]:
+    def next_record(self) -> tuple[int, Body]:
         """Take one record out, with its entry of the table; `index` counts those that were taken."""
         if not self.table:
             self.table = entries(self.block)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from services.streams.block import BLOCK_BYTES_MAX, HEADER_BYTES, crc32c
+from services.streams.block import BLOCK_BYTES_MAX, HEADER_BYTES, Body, crc32c
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Kept:
     count: int
     size: int
     mark: int
-    body: bytes | None
+    body: Body | None
     place: SpoolPlace | None = None
     crc: int | None = None
 
@@ -43,7 +43,7 @@ class Kept:
         """Sequence after its last record."""
         return self.first + self.count
 
-    def checksum(self, body: bytes) -> int:
+    def checksum(self, body: Body) -> int:
         """Return CRC-32C of its body, which is at hand; reckoned when it is first sent."""
         if self.crc is None:
             self.crc = crc32c(body)
@@ -76,8 +76,8 @@ class Track:
         self._cursors: list[Cursor] = []
         self._gone = 0
         self._spooled = 0
-        self._tables: list[bytes] = []
-        self._datas: list[bytes] = []
+        self._tables: list[Body] = []
+        self._datas: list[Body] = []
         self._tail_size = 0
         self._tail_count = 0
         self.base = 0
@@ -113,7 +113,7 @@ class Track:
         """Let the track begin at a sequence above 0; nothing may have been appended yet."""
         self.base = self.next = first
 
-    def append(self, count: int, body: bytes) -> None:
+    def append(self, count: int, body: Body) -> None:
         """Append records, given as the body of a DATA block."""
         size = len(body)
         large = size >= self._join_bytes
@@ -228,7 +228,7 @@ class Track:
         self._keep(self.next - count, count, body, self.mark - size)
         return True
 
-    def _keep(self, first: int, count: int, body: bytes, mark: int) -> None:
+    def _keep(self, first: int, count: int, body: Body, mark: int) -> None:
         self._fold()
         self._kept.append(Kept(first, count, len(body), mark, body))
 

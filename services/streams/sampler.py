@@ -108,7 +108,7 @@ class Sampler:
                 Sample(
                     first + index,
                     end - start,
-                    block.body[start : start + data_bytes],
+                    bytes(block.body[start : start + data_bytes]),
                     bool(table[index] & HEADED),
                 )
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.streams.block import HEADER_BYTES
+from services.streams.block import HEADER_BYTES, Body
 from services.streams.effect import (
     AcceptCall,
     CloseCall,
@@ -287,7 +287,7 @@ class SendLane:
             raise AssertionError(f"block {kept.first} of {self.plan.id} is nowhere")
         return [ReadSpool(self.plan.id, call, kept.place)]
 
-    def _block(self, call: int, kept: Kept, body: bytes) -> SendBlock:
+    def _block(self, call: int, kept: Kept, body: Body) -> SendBlock:
         self._cursor.number = (self._cursor.number or 0) + 1
         self._mark = kept.mark + kept.size
         self._at = kept.end

@@ -219,7 +219,7 @@ class Job:
         async for block in self.blocks(port):
             assert block.kind is Kind.START
             self._sent[port] = block.first
-            return block.first, json.loads(block.body)
+            return block.first, json.loads(bytes(block.body))
         raise AssertionError(f"port {port} ended before START")
 
     async def send(self, port: str, records: Iterable[bytes], *, together: int = 1) -> None:

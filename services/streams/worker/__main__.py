@@ -77,6 +77,13 @@ def settings_from(arguments: list[str]) -> Settings:
         default=budget.credit_bytes,
         help="in flight on one lane (default: %(default)s)",
     )
+    parser.add_argument(
+        "--ring-bytes",
+        type=int,
+        default=budget.ring_bytes,
+        help="shared with the job of an output for large records, a multiple of 1 MiB; 0 turns it "
+        "off (default: %(default)s)",
+    )
     parser.add_argument("--log-level", default="INFO", help="DEBUG, INFO, WARNING or ERROR")
     given = parser.parse_args(arguments)
     log.setup("stream-worker", level=given.log_level)
@@ -94,7 +101,11 @@ def settings_from(arguments: list[str]) -> Settings:
             f"--socket {given.socket} is longer than {_SOCKET_PATH_BYTES} bytes: use a shorter path"
         )
     try:
-        budget = Budget(memory_bytes=given.memory_bytes, credit_bytes=given.credit_bytes)
+        budget = Budget(
+            memory_bytes=given.memory_bytes,
+            credit_bytes=given.credit_bytes,
+            ring_bytes=given.ring_bytes,
+        )
     except ValueError as error:
         raise process.StartRefusedError(str(error)) from error
     return Settings(

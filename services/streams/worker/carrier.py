@@ -51,7 +51,7 @@ from services.streams.plan import AttemptPlan
 from services.streams.sampler import Sampler, Wish
 from services.streams.worker.directory import Directory, Post, Served
 from services.streams.worker.local import LocalCall
-from services.streams.worker.port import PortLink, reader_of
+from services.streams.worker.port import PortLink
 from services.streams.worker.pull import Channels, DialledCall
 from services.streams.worker.spool import Spool, Spooler
 from shoal.names import AttemptRef
@@ -91,6 +91,7 @@ class Carrier:
         machine: decides.
         spool: for what does not fit into memory.
         neighbours: how the other ends of lanes are reached.
+        ring_bytes: size of the ring of an output port; 0 for none.
         tasks: owns the calls that are dialled.
         turned: called at turning points: its program has ended, drained, failed.
     """
@@ -103,6 +104,7 @@ class Carrier:
         *,
         spool: Spool,
         neighbours: Neighbours,
+        ring_bytes: int,
         tasks: asyncio.TaskGroup,
         turned: Callable[[], None],
     ) -> None:
@@ -112,6 +114,7 @@ class Carrier:
         self._spooler = Spooler(spool, self.post)
         tasks.create_task(self._spooler.run())
         self._neighbours = neighbours
+        self._ring_bytes = ring_bytes
         self._tasks = tasks
         self._turned = turned
         self._loop = asyncio.get_running_loop()
@@ -143,14 +146,15 @@ class Carrier:
                     f"it has {', '.join(sorted(sockets)) or 'none'}"
                 )
             link = PortLink(
-                name, output=output, reader=reader_of(binding, output=output), post=self.post
+                name,
+                output=output,
+                binding=binding,
+                post=self.post,
+                ring_bytes=self._ring_bytes,
             )
-            await self._connect(link, sockets[name])
+            await link.connect(sockets[name])
             self._ports[name, output] = link
         self.post(Attached())
-
-    async def _connect(self, link: PortLink, end: socket.socket) -> None:
-        await self._loop.create_unix_connection(lambda: link, sock=end)
 
     def post(self, event: Event) -> None:
         """Let the machine take an event, and do what it decides."""
@@ -229,6 +233,8 @@ class Carrier:
         if self._taps:
             self._show(event)
         if isinstance(event, Concluded):
+            for link in self._ports.values():
+                link.let_go()
             # An attempt may be let go of soon after: its last counters are told before.
             self._turned()
 

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
-from services.streams.block import Block, BlockError, BlockReader
+from services.streams.block import (
+    FLAG_RING,
+    FREE_ENTRY,
+    HEADER,
+    HEADER_BYTES,
+    Block,
+    BlockError,
+    BlockReader,
+    Body,
+    Kind,
+    header,
+)
 from services.streams.event import (
     Event,
     PortBlock,
@@ -16,6 +30,8 @@ from services.streams.event import (
     PortWritten,
 )
 from services.streams.framing import FixedReader, LineReader
+from services.streams.worker.loan import Loan, LoanError
+from services.streams.worker.ring import Ring, slot_of
 from shoal.spec import PortBinding, PortFormat
 
 
@@ -55,15 +71,15 @@ class _Ignored:
         return []
 
 
-def reader_of(binding: PortBinding, *, output: bool) -> Reader:
-    """Return what reads the bytes that the job writes on a port.
+def reader_of(binding: PortBinding, *, output: bool, ring: Ring | None = None) -> Reader:
+    """Return what reads the bytes that the job writes on a port, and the records in its ring.
 
     Raises:
         ValueError: The binding has a record size that cannot be.
     """
     match binding.format:
         case PortFormat.BLOCKS:
-            return BlockReader()
+            return BlockReader(ring)
         case _ if not output:
             return _Ignored()
         case PortFormat.LINES | PortFormat.JSONL:
@@ -77,25 +93,52 @@ def reader_of(binding: PortBinding, *, output: bool) -> Reader:
 class PortLink(asyncio.BufferedProtocol):
     """The socket of one port. Reading begins when the machine asks for it.
 
+    A job that can is given the ring of its output with START, and on an input references to records
+    in the rings of others instead of the records.
+
     Args:
         port: name of the port.
         output: whether the job writes records to it.
-        reader: cuts what the job writes.
+        binding: what travels on it.
         post: takes events.
+        ring_bytes: size of the ring of an output; 0 for none.
+
+    Raises:
+        ValueError: The binding has a record size that cannot be.
     """
 
     def __init__(
-        self, port: str, *, output: bool, reader: Reader, post: Callable[[Event], None]
+        self,
+        port: str,
+        *,
+        output: bool,
+        binding: PortBinding,
+        post: Callable[[Event], None],
+        ring_bytes: int = 0,
     ) -> None:
         self._port = port
         self._output = output
-        self._reader = reader
         self._post = post
+        self._ring: Ring | None = None
+        if output and ring_bytes and binding.format is PortFormat.BLOCKS:
+            # A system without such memory passes large records by the socket.
+            with contextlib.suppress(OSError, AttributeError):
+                self._ring = Ring(f"shoal.{port}", ring_bytes, self._give_back)
+        self._ring_given = False
+        self._loan = None if output else Loan(self._forget_ring)
+        self._reader = reader_of(binding, output=output, ring=self._ring)
+        self._socket: socket.socket | None = None
         self._transport: asyncio.Transport | None = None
         self._full = False
         self._writing = False
         self._ended = False
         self._lost = False
+
+    async def connect(self, end: socket.socket) -> None:
+        """Take the socket over."""
+        self._socket = end
+        loop = asyncio.get_running_loop()
+        await loop.create_unix_connection(lambda: self, sock=end)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Hold the socket; nothing is read yet."""
@@ -118,6 +161,8 @@ class PortLink(asyncio.BufferedProtocol):
             self._post(PortViolation(self._port, self._output, error.offset, error.reason))
             return
         for block in blocks:
+            if self._loan is not None and not self._heed(self._loan, block):
+                continue
             self._post(PortBlock(self._port, self._output, block))
 
     def eof_received(self) -> bool:
@@ -140,6 +185,7 @@ class PortLink(asyncio.BufferedProtocol):
         """Take note that everything is written."""
         self._full = False
         self._done()
+        self._give_back()
 
     def read(self) -> None:
         """Begin to read, or go on."""
@@ -151,13 +197,19 @@ class PortLink(asyncio.BufferedProtocol):
         if self._transport is not None and not self._ended:
             self._transport.pause_reading()
 
-    def write(self, parts: Sequence[bytes]) -> None:
+    def write(self, parts: Sequence[Body]) -> None:
         """Write, and post PortWritten once everything is in the hands of the kernel."""
         if self._transport is None or self._lost:
             self._post(PortShut(self._port, self._output))
             return
         self._writing = True
-        self._transport.writelines(parts)
+        if self._ring is not None and not self._ring_given:
+            self._ring_given = True
+            parts = self._pass(parts, self._ring.descriptor)
+        elif self._loan is not None and self._loan.wanted:
+            parts = self._lend(self._loan, parts)
+        if parts:
+            self._transport.writelines(parts)
         if not self._full:
             self._done()
 
@@ -169,8 +221,107 @@ class PortLink(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Let go of the socket; the keeper has its own copy."""
         self._lost = self._ended = True
+        self.let_go()
+        if self._ring is not None:
+            self._ring.close()
         if self._transport is not None:
             self._transport.abort()
+
+    def let_go(self) -> None:
+        """Take back what was lent to the job: its program has ended."""
+        if self._loan is not None:
+            self._loan.end()
+
+    def _heed(self, loan: Loan, block: Block) -> bool:
+        """Take what a block says about a loan; return whether it says more than that."""
+        match block.kind:
+            case Kind.RING:
+                loan.wanted = True
+            case Kind.FREE:
+                try:
+                    loan.take_back(block.body)
+                except LoanError as error:
+                    self.pause()
+                    self._post(
+                        PortViolation(self._port, self._output, self._reader.offset, str(error))
+                    )
+            case Kind.ACK:
+                loan.acknowledged(block.first)
+                return True
+            case _:
+                return True
+        return False
+
+    def _lend(self, loan: Loan, parts: Sequence[Body]) -> list[Body]:
+        """Put references where whole records lie in rings, as far as the job may have more."""
+        given: list[Body] = []
+        for part in parts:
+            slot = slot_of(part)
+            head = given[-1] if given else b""
+            # Every record in a ring is a block of its own; a raw format would have cut its header off.
+            if slot is not None and isinstance(part, memoryview) and len(head) == HEADER_BYTES:
+                number = loan.number(slot.ring)
+                if loan.may_lend(slot, number):
+                    number = self._introduce(loan, slot.ring) if number is None else number
+                    if number is not None:
+                        _, _, _, count, first, _, _ = HEADER.unpack(head)
+                        reference = loan.lend(number, slot, part, first + count)
+                        given[-1] = HEADER.pack(
+                            Kind.DATA, FLAG_RING, 0, count, first, len(reference), 0
+                        )
+                        given.append(reference)
+                        continue
+            given.append(part)
+        return given
+
+    def _introduce(self, loan: Loan, ring: Ring) -> int | None:
+        """Pass a ring to the job, if that is possible at once; return its number."""
+        descriptor = ring.open_for_reading()
+        if descriptor is None:
+            return None
+        number = loan.introduce(ring)
+        said = self._ring_block(number, ring.size)
+        try:
+            rest = self._pass([said], descriptor)
+        finally:
+            os.close(descriptor)
+        if rest and len(rest[0]) == len(said):
+            loan.withdraw(number)
+            return None
+        if rest and self._transport is not None:
+            self._transport.writelines(rest)
+        return number
+
+    def _forget_ring(self, number: int) -> None:
+        if self._transport is not None and not self._lost:
+            self._transport.write(self._ring_block(number, 0))
+
+    def _ring_block(self, number: int, size: int) -> bytes:
+        body = FREE_ENTRY.pack(number, size)
+        return header(Block(Kind.RING, 0, 0, body)) + body
+
+    def _give_back(self) -> None:
+        """Tell the job which slots of its ring are free, unless it does not listen."""
+        if self._ring is None or self._transport is None or self._lost or self._full:
+            return
+        offsets = self._ring.freed()
+        if offsets:
+            body = b"".join([FREE_ENTRY.pack(0, offset) for offset in offsets])
+            self._transport.write(header(Block(Kind.FREE, 0, 0, body)) + body)
+
+    def _pass(self, parts: Sequence[Body], descriptor: int) -> list[bytes]:
+        """Write with a descriptor beside it; return what is left to be written without."""
+        data = b"".join(parts)
+        if self._socket is None or self._transport is None:
+            return [data]
+        if self._transport.get_write_buffer_size():
+            return [data]
+        flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+        try:
+            sent = socket.send_fds(self._socket, [data], [descriptor], flags)
+        except OSError:
+            return [data]
+        return [data[sent:]] if sent < len(data) else []
 
     def _done(self) -> None:
         if self._writing:

@@ -115,6 +115,7 @@ class Worker:
                     AttemptMachine(plan, self._budget, self._chance),
                     spool=Spool(Path(spool_path)),
                     neighbours=self._neighbours,
+                    ring_bytes=self._budget.ring_bytes,
                     tasks=self._tasks,
                     turned=self._turned,
                 )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import assert_never
 
+from services.streams.block import Body
 from services.streams.effect import DropSegment, ReadSpool, SpoolEffect, WriteSpool
 from services.streams.event import Event, ShellFailed, SpoolLoaded, SpoolWritten
 from services.streams.retention import SpoolPlace
@@ -25,7 +26,7 @@ class Spool:
         self._folder = folder
         self._files: dict[int, int] = {}
 
-    def write(self, place: SpoolPlace, body: bytes) -> None:
+    def write(self, place: SpoolPlace, body: Body) -> None:
         """Write a body to its place.
 
         Raises:

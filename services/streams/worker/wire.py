@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.streams.block import Block, BlockError, decode
+from services.streams.block import Block, BlockError, Body, decode
 from shoal.v1.streams_service_pb2 import PullResponse
 
 PULL = "/shoal.v1.StreamsService/Pull"
@@ -24,7 +24,7 @@ class BadBlock:
     reason: str
 
 
-def write_block(header: bytes, body: bytes) -> bytes:
+def write_block(header: bytes, body: Body) -> bytes:
     """Return PullResponse{block} as bytes."""
     return b"".join((bytes((_BLOCK_TAG,)), _varint(len(header) + len(body)), header, body))
 

@@ -391,7 +391,7 @@ async def test_a_resuming_job_goes_on_where_its_consumer_is(tmp_path: Path) -> N
         )
         assert await second.start("in") == (
             40,
-            {"recovery": "resume", "epoch": 2, "block_count": 1},
+            {"recovery": "resume", "epoch": 2, "block_count": 1, "rings": True},
         )
         assert (await second.start("out"))[0] == 40
         async for _, one in second.records("in"):

@@ -412,7 +412,9 @@ def taken(
         end.ended(end.expected)
         intake.lane_ended(end)
     while effects := intake.written(0.0):
-        written += [part for one in effects if isinstance(one, WritePort) for part in one.parts]
+        written += [
+            bytes(part) for one in effects if isinstance(one, WritePort) for part in one.parts
+        ]
     blocks = feed(BlockReader(), b"".join(written), [1 << 20])
     return [block for block in blocks if block.kind is Kind.DATA]
 

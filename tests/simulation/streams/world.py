@@ -361,7 +361,7 @@ class Node:
             case CloseCall(call=number):
                 world.close(self.calls[number])
             case WriteSpool(place=place, body=body):
-                self.spool[place] = body
+                self.spool[place] = bytes(body)
                 world.later(lambda: self.post(SpoolWritten(place)))
                 world.counts["spooled"] = world.counts.get("spooled", 0) + 1
             case ReadSpool(lane=lane, call=number, place=place):

@@ -158,7 +158,7 @@ def test_a_source_begins_at_once_and_sends_what_it_gets() -> None:
     assert isinstance(bench.last[0], ReadPort)
     start = bench.only(WritePort).parts[0]
     assert start[0] == Kind.START
-    assert json.loads(start[HEADER_BYTES:]) == {
+    assert json.loads(bytes(start[HEADER_BYTES:])) == {
         "recovery": "restart",
         "epoch": 7,
         "block_count": 1,
