@@ -46,7 +46,7 @@ def test_a_slot_is_granted_just_when_every_byte_of_it_is_free(
             owner[at : at + length] = [at] * length
             held[at] = length
         else:
-            length = held.pop(at)
-            owner[at : at + length] = [None] * length
+            freed = held.pop(at)
+            owner[at : at + freed] = [None] * freed
         assert slots.used_bytes == sum(held.values())
         assert len(slots) == len(held)

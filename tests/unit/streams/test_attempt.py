@@ -698,7 +698,7 @@ def test_a_replacement_that_sends_by_key_begins_anew_whatever_it_asked_for() -> 
     bench.post(Attached())
     assert bench.machine.stage is Stage.FLOWING
     start = bench.only(WritePort)
-    assert json.loads(start.parts[0][HEADER_BYTES:])["recovery"] == "restart"
+    assert json.loads(bytes(start.parts[0][HEADER_BYTES:]))["recovery"] == "restart"
 
 
 def test_headers_without_sense_end_the_attempt_where_the_key_is_looked_for() -> None:
