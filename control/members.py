@@ -1,15 +1,14 @@
 """What gossip believes, for people and for the control plane."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from control.plane import ControlPlane
-from control.views import SnapshotEnd
-from control.watch import Watched
+from control.watch import Changes, Watched
 from services.membership.gossip import Gossip
 from services.membership.member import ChangeKind, Member
 from services.membership.message import MemberState as Believed
@@ -83,16 +82,14 @@ class GossipMembers:
         return [self._view(member) for member in self._gossip.members(all_states=everyone)]
 
     @contextmanager
-    def watch(self, since_revision: int) -> Iterator[AsyncIterator[MemberShown | SnapshotEnd]]:
+    def watch(self, since_revision: int) -> Iterator[Changes[MemberShown]]:
         """Watch all members: snapshot, SnapshotEnd, changes.
 
-        A `since_revision` that is still known leaves the snapshot and its mark out. Within a
-        snapshot revisions are 0: who is cut off there, begins again. The iterator raises
-        WatcherTooSlowError.
+        A `since_revision` that is still known leaves the snapshot and its mark out. Its `resume`
+        says from where to go on after the last item. The iterator raises WatcherTooSlowError.
         """
-        whole = not self._watched.resumes(since_revision)
         with self._watched.watch(since_revision, lambda _: True) as changes:
-            yield _unresumable(changes) if whole else changes
+            yield changes
 
     async def tell(self, plane: ControlPlane) -> None:
         """Tell watchers and the control plane of every member, now and as it changes."""
@@ -154,19 +151,6 @@ class GossipMembers:
             tags=_tags(member),
             state_time=self._wall() - timedelta(seconds=age),
         )
-
-
-async def _unresumable(
-    changes: AsyncIterator[MemberShown | SnapshotEnd],
-) -> AsyncIterator[MemberShown | SnapshotEnd]:
-    """Take the revisions off a snapshot."""
-    within = True
-    async for change in changes:
-        if isinstance(change, SnapshotEnd):
-            within = False
-            yield change
-        else:
-            yield replace(change, revision=0) if within else change
 
 
 def _tags(member: Member) -> Mapping[str, str]:

@@ -48,8 +48,8 @@ from control.observed import AgentHello, Fenced, Observation, Progress
 from control.pictures import node_view, pipeline_view
 from control.store.rows import OutboxRow, Row
 from control.store.store import Store
-from control.views import Page, Refused, SnapshotEnd, Submission, SubmitResult
-from control.watch import Watched
+from control.views import Page, Refused, Submission, SubmitResult
+from control.watch import Changes, Watched
 from services.runtime.log import fields
 from shoal.model import MemberState, PipelineState
 from shoal.names import AttemptRef, JobRef, PipelineRef
@@ -246,11 +246,12 @@ class ControlPlane:
     @asynccontextmanager
     async def watch_pipelines(
         self, namespace: str, pipeline: str = "", since_revision: int = 0
-    ) -> AsyncIterator[AsyncIterator[PipelineView | SnapshotEnd]]:
+    ) -> AsyncIterator[Changes[PipelineView]]:
         """Watch the pipelines of a namespace, or one: snapshot, SnapshotEnd, changes.
 
         A `since_revision` that is still known leaves the snapshot and its mark out. The iterator
-        raises WatcherTooSlowError, StoreFailedError or ClosingError. Every item has a revision.
+        raises WatcherTooSlowError, StoreFailedError or ClosingError. Its `resume` says from where to
+        go on after the last item.
         """
         self._check_open()
 
@@ -279,9 +280,7 @@ class ControlPlane:
         return [self._seen(view) for _, view in sorted(self._nodes.views.items())]
 
     @asynccontextmanager
-    async def watch_nodes(
-        self, since_revision: int = 0
-    ) -> AsyncIterator[AsyncIterator[NodeView | SnapshotEnd]]:
+    async def watch_nodes(self, since_revision: int = 0) -> AsyncIterator[Changes[NodeView]]:
         """Watch all nodes, as `watch_pipelines` does pipelines."""
         self._check_open()
         with self._nodes.watch(since_revision, lambda _: True) as changes:

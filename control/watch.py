@@ -85,17 +85,11 @@ class Watched(Generic[KeyT, ViewT]):
         for watcher in self._watchers:
             watcher.end(error)
 
-    def resumes(self, since_revision: int) -> bool:
-        """Say whether a watch from there on shows changes alone, and no snapshot."""
-        return self._known_from <= since_revision <= self._revision
-
     @contextmanager
-    def watch(
-        self, since_revision: int, match: Callable[[KeyT], bool]
-    ) -> Iterator[AsyncIterator[ViewT | SnapshotEnd]]:
+    def watch(self, since_revision: int, match: Callable[[KeyT], bool]) -> Iterator[Changes[ViewT]]:
         """Watch everything whose key matches."""
         watcher: _Watcher[KeyT, ViewT] = _Watcher(match, self._pending_max)
-        if self.resumes(since_revision):
+        if self._known_from <= since_revision <= self._revision:
             snapshot = None
             for revision, key in self._changes:
                 view = self._views.get(key)
@@ -106,9 +100,43 @@ class Watched(Generic[KeyT, ViewT]):
             snapshot = [view for key, view in self._views.items() if match(key) and shown(view)]
         self._watchers.add(watcher)
         try:
-            yield watcher.follow(snapshot, self._revision)
+            yield Changes(watcher.follow(snapshot, self._revision), whole=snapshot is not None)
         finally:
             self._watchers.discard(watcher)
+
+
+class Changes(Generic[ViewT]):
+    """What one watcher is shown, one after the other.
+
+    Args:
+        shown: The things, and the mark after a snapshot.
+        whole: Whether it begins with a snapshot.
+    """
+
+    def __init__(self, shown: AsyncIterator[ViewT | SnapshotEnd], *, whole: bool) -> None:
+        self._shown = shown
+        self._within = whole
+        self.resume = 0
+        """The revision to watch again from after what was shown last; 0 within a snapshot.
+
+        Things of a snapshot come in no order of their revisions: who is cut off there, begins again.
+        """
+
+    def __aiter__(self) -> AsyncIterator[ViewT | SnapshotEnd]:
+        """Show what comes."""
+        return self
+
+    async def __anext__(self) -> ViewT | SnapshotEnd:
+        """Return what comes next.
+
+        Raises:
+            ControlError: This watcher was cut off; the message says why.
+        """
+        item = await anext(self._shown)
+        if isinstance(item, SnapshotEnd):
+            self._within = False
+        self.resume = 0 if self._within else item.revision
+        return item
 
 
 class _Watcher(Generic[KeyT, ViewT]):

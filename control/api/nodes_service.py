@@ -12,6 +12,7 @@ from control.members import MemberShown
 from control.plane import ControlPlane
 from control.refusal import refusing
 from control.views import SnapshotEnd
+from control.watch import Changes
 from shoal import wire
 from shoal.names import check_id
 from shoal.v1 import nodes_service_pb2 as v1
@@ -28,9 +29,7 @@ class Members(Protocol):
         """List members by name; with `everyone`, dead and left ones too."""
         ...
 
-    def watch(
-        self, since_revision: int
-    ) -> AbstractContextManager[AsyncIterator[MemberShown | SnapshotEnd]]:
+    def watch(self, since_revision: int) -> AbstractContextManager[Changes[MemberShown]]:
         """Watch all members: snapshot, SnapshotEnd, changes."""
         ...
 
@@ -90,7 +89,7 @@ class NodesService(v1_grpc.NodesServiceServicer):
                         )
                         if isinstance(change, SnapshotEnd)
                         else v1.WatchNodesResponse(
-                            node=wire.encode_node(change), revision=change.revision
+                            node=wire.encode_node(change), revision=changes.resume
                         )
                     )
 
@@ -118,6 +117,6 @@ class NodesService(v1_grpc.NodesServiceServicer):
                     )
                     if isinstance(change, SnapshotEnd)
                     else v1.WatchMembersResponse(
-                        member=wire.encode_member(change.view), revision=change.revision
+                        member=wire.encode_member(change.view), revision=changes.resume
                     )
                 )

@@ -173,7 +173,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
                         )
                         if isinstance(change, SnapshotEnd)
                         else v1.WatchPipelinesResponse(
-                            pipeline=wire.encode_pipeline(change), revision=change.revision
+                            pipeline=wire.encode_pipeline(change), revision=changes.resume
                         )
                     )
 

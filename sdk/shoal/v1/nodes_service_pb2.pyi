@@ -436,7 +436,7 @@ class WatchNodesResponse(_message.Message):
     SNAPSHOT_END_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """Revision to resume from."""
+    """Revision to resume from; 0 within a snapshot, which has to be begun again."""
     @_builtins.property
     def node(self) -> Global___Node:
         """A node as it is now."""

@@ -449,7 +449,7 @@ class WatchPipelinesResponse(_message.Message):
     SNAPSHOT_END_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """Revision to resume from."""
+    """Revision to resume from; 0 within a snapshot, which has to be begun again."""
     @_builtins.property
     def pipeline(self) -> _pipeline_pb2.Pipeline:
         """A pipeline as it is now."""

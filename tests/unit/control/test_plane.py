@@ -201,14 +201,17 @@ async def test_a_watch_resumes_where_it_was(tmp_path: Path) -> None:
             seen_first = await anext(changes)
             assert isinstance(seen_first, PipelineView)
             assert seen_first.id == first.pipeline
+            assert changes.resume == 0, "who is cut off within a snapshot has to begin again"
             end = await anext(changes)
             assert isinstance(end, SnapshotEnd)
+            assert changes.resume == end.revision > 0
         second = await submit(plane, single("second"))
         await submit(plane, single("third"))
         async with plane.watch_pipelines("default", since_revision=end.revision) as changes:
             resumed = await anext(changes)
             assert isinstance(resumed, PipelineView)
             assert resumed.id == second.pipeline
+            assert changes.resume == resumed.revision > end.revision
         async with plane.watch_pipelines(
             "default", second.pipeline, since_revision=end.revision
         ) as changes:
