@@ -253,7 +253,7 @@ def without_head(block: Block, skip: int) -> Block:
 def divided(block: Block, at: int) -> tuple[Block, Block]:
     """Return the first `at` records of a DATA block, and the rest; neither may be empty."""
     middle = 4 * block.count + sum(lengths(block)[:at])
-    body = block.body
+    body = plain(block.body)
     head = body[: 4 * at] + body[4 * block.count : middle]
     tail = body[4 * at : 4 * block.count] + body[middle:]
     return (

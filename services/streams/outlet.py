@@ -458,9 +458,12 @@ class Outlet:
 
     def _spread(self, block: Block) -> None:
         if block.count == 1:
-            for part, track in self._split:
+            for lane in self._split:
+                part = lane.share
+                if part.over(self._next):
+                    continue
                 if part.record(part.sequence(self._next)) == self._next:
-                    track.append(1, block.body)
+                    lane.track.append(1, block.body)
             return
         table = entries(block)
         offsets = [4 * block.count]
@@ -485,6 +488,10 @@ class Outlet:
             sums = rule.checksums(block)
         except HeadersError as error:
             raise JobError(str(error)) from error
+        if block.count == 1:
+            for number, tracks in self._keyed.items():
+                tracks[sums[0] % number].append(1, block.body)
+            return
         table = entries(block)
         records = unpack(block)
         for number, tracks in self._keyed.items():
