@@ -56,6 +56,11 @@ class AttemptFolder:
         return self.path / "stderr"
 
     @property
+    def ports(self) -> Path:
+        """The FIFOs of the ports that have one; made by the keeper."""
+        return self.path / "ports"
+
+    @property
     def spool(self) -> Path:
         """Records that the stream worker keeps on disk."""
         return self.path / "spool"

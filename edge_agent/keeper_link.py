@@ -118,6 +118,7 @@ def program_exit(record: ProcessRecord, folder: AttemptFolder) -> ProgramExit:
         signal=record.signal or 0,
         timed_out=record.timed_out,
         lease_ended=record.lease_ended,
+        problem=record.problem,
         end_time=record.end_time,
         stderr_tail="" if record.exit_code == 0 else tail(folder.stderr),
     )

@@ -93,22 +93,25 @@ class ProgramPlan:
         ports: list[Port] = []
         following = _FIRST_DESCRIPTOR
         for name, direction, binding in wanted:
-            if binding.attachment is PortAttachment.STDIO:
-                ports.append(Port(name, direction, 0 if direction == "in" else 1))
-            else:
-                ports.append(Port(name, direction, following))
-                following += 1
+            match binding.attachment:
+                case PortAttachment.STDIO:
+                    ports.append(Port(name, direction, 0 if direction == "in" else 1))
+                case PortAttachment.FIFO:
+                    ports.append(Port(name, direction, path=str(self.folder.ports / name)))
+                case PortAttachment.FD:
+                    ports.append(Port(name, direction, following))
+                    following += 1
         return tuple(ports)
 
     def _variables(self) -> dict[str, str]:
         assignment = self.assignment
         job = assignment.job
         ref = assignment.ref
-        descriptors = {(port.direction, port.name): port.fd for port in self._ports()}
+        places = {port.name: _place(port) for port in self._ports()}
         ports = {
             "inputs": {
                 stream.name: {
-                    "fd": descriptors["in", stream.name],
+                    **places[stream.name],
                     "format": _format(stream.binding),
                     "block_count": stream.block_count,
                     **_stand_in(stream.optional),
@@ -118,7 +121,7 @@ class ProgramPlan:
             },
             "outputs": {
                 output.name: {
-                    "fd": descriptors["out", output.name],
+                    **places[output.name],
                     "format": _format(output.binding),
                     **self._codec(output.name, output=True),
                 }
@@ -191,6 +194,10 @@ class ProgramPlan:
         if not path.is_file() or not real.startswith(os.path.realpath(self.folder.work) + os.sep):
             raise ProgramError(f"stdin {name!r} is not a file of the bundle: correct or add it")
         return path
+
+
+def _place(port: Port) -> dict[str, object]:
+    return {"path": port.path} if port.path else {"fd": port.fd}
 
 
 def _stand_in(optional: StandIn | None) -> dict[str, object]:

@@ -106,7 +106,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class ProgramExit:
-    """How a program ended; `stderr_tail` are its last words. The time is seconds since the epoch."""
+    """How a program ended; `stderr_tail` are its last words. The time is seconds since the epoch.
+
+    `problem` says why records of its FIFOs may be missing, whatever its exit status; else it is empty.
+    """
 
     exit_code: int
     signal: int = 0
@@ -114,6 +117,7 @@ class ProgramExit:
     lease_ended: bool = False
     end_time: float = 0.0
     stderr_tail: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -771,7 +775,7 @@ class Worker:
             effects += self._started(record, record.start_time or program_exit.end_time)
             record = replace(self._records[record.ref], end_time=program_exit.end_time)
         ended = program_exit.timed_out or program_exit.lease_ended
-        succeeded = program_exit.exit_code == 0 and not ended
+        succeeded = program_exit.exit_code == 0 and not ended and not program_exit.problem
         if record.assignment.has_ports:
             effects.append(Conclude(record.ref, succeeded and record.phase is Phase.RUNNING))
         if record.phase is not Phase.RUNNING or not succeeded:
@@ -951,6 +955,8 @@ def _verdict(record: AttemptRecord, program_exit: ProgramExit) -> Verdict:
             0,
             f"{name} ran longer than its timeout of {limit:g} s and was ended{tail}",
         )
+    elif program_exit.problem:
+        reason = Reason(ReasonCode.STREAM, 0, f"{name}: {program_exit.problem}{tail}")
     elif program_exit.signal:
         reason = Reason(
             ReasonCode.SIGNAL,

@@ -147,10 +147,7 @@ class KeeperClient:
                 "stdin": "" if request.stdin is None else str(request.stdin),
                 "stdout": str(request.stdout),
                 "stderr": str(request.stderr),
-                "ports": [
-                    {"name": port.name, "direction": port.direction, "fd": port.fd}
-                    for port in request.ports
-                ],
+                "ports": [_port(port) for port in request.ports],
                 "timeout_seconds": request.timeout_seconds,
                 "grace_seconds": request.grace_seconds,
                 "lease_seconds": request.lease_seconds,
@@ -265,6 +262,11 @@ class KeeperClient:
         if self._exits.full():
             self._exits.get_nowait()
         self._exits.put_nowait(None)
+
+
+def _port(port: Port) -> Mapping[str, object]:
+    place = {"path": port.path} if port.path else {"fd": port.fd}
+    return {"name": port.name, "direction": port.direction, **place}
 
 
 async def ensure_keeper(socket_path: Path, log_path: Path, deadline_seconds: float = 10.0) -> None:

@@ -1,4 +1,4 @@
-"""Starting one program: descriptors, session, limits.
+"""Starting one program: descriptors, FIFOs, session, limits.
 
 `posix_spawn` and not fork: it does not copy the page tables of its parent, whatever the parent's size.
 """
@@ -12,18 +12,24 @@ import resource
 import signal
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from edge_agent.keeper.relay import Relay, RelayError, start_relay
 
 _FIRST_HIGH_DESCRIPTOR = 512  # above every number that a job's port may be given
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """One port of a job: its name, its direction as the job sees it, its descriptor in the job."""
+    """One port of a job: its name, its direction as the job sees it, and where the job finds it.
+
+    That is a descriptor of the program, or, where `path` is not empty, a FIFO of that absolute path.
+    """
 
     name: str
     direction: str
-    fd: int
+    fd: int = -1
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +53,11 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A running program: its process id, and the agent's ends of its ports by name."""
+    """A running program: its process id, the agent's ends of its ports by name, its FIFOs' relays."""
 
     pid: int
     ports: Mapping[str, int]
+    relays: Sequence[Relay] = ()
 
 
 class LaunchError(Exception):
@@ -61,21 +68,28 @@ def launch(program: Program) -> Launched:
     """Start `program` as the leader of a session and process group of its own.
 
     Raises:
-        LaunchError: The folder, the program or a file cannot be opened, or no process can be had.
+        LaunchError: The folder, the program or a file cannot be opened, a FIFO cannot be made, or no
+            process can be had.
     """
     with contextlib.ExitStack() as undo:
         ours: dict[str, int] = {}
         theirs: list[tuple[int, int]] = []
+        relays: list[Relay] = []
         for port in program.ports:
             mine, job_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             undo.callback(mine.close)
+            ours[port.name] = mine.fileno()
             with job_end:
+                if port.path:
+                    relays.append(_relay(port, job_end, program.env))
+                    # Without its keeper's end of the control a relay ends by itself.
+                    undo.callback(os.close, relays[-1].control)
+                    continue
                 high = fcntl.fcntl(job_end.fileno(), fcntl.F_DUPFD_CLOEXEC, _FIRST_HIGH_DESCRIPTOR)
             undo.callback(os.close, high)
             theirs.append((high, port.fd))
-            ours[port.name] = mine.fileno()
         actions = _file_actions(program, theirs)
-        argv = _with_descriptors(program.argv, program.ports)
+        argv = _with_places(program.argv, program.ports)
         try:
             # One thread, so the working folder is nobody else's while the child is made.
             os.chdir(program.cwd)
@@ -99,7 +113,15 @@ def launch(program: Program) -> Launched:
             os.chdir("/")
         _limit(pid, program)
         kept = {name: os.dup(fd) for name, fd in ours.items()}
-    return Launched(pid, kept)
+        relays = [replace(relay, control=os.dup(relay.control)) for relay in relays]
+    return Launched(pid, kept, relays)
+
+
+def _relay(port: Port, job_end: socket.socket, env: Mapping[str, str]) -> Relay:
+    try:
+        return start_relay(port.name, port.direction, port.path, job_end.fileno(), env)
+    except RelayError as error:
+        raise LaunchError(f"the FIFO of the port {port.name!r} cannot be had: {error}") from error
 
 
 def _file_actions(
@@ -116,11 +138,12 @@ def _file_actions(
     return actions
 
 
-def _with_descriptors(argv: Sequence[str], ports: Sequence[Port]) -> list[str]:
+def _with_places(argv: Sequence[str], ports: Sequence[Port]) -> list[str]:
     done = list(argv)
     for port in ports:
-        mark = "{" + ("inputs" if port.direction == "in" else "outputs") + f".{port.name}.fd" + "}"
-        done = [word.replace(mark, str(port.fd)) for word in done]
+        name = ("inputs" if port.direction == "in" else "outputs") + f".{port.name}"
+        mark, place = ("path", port.path) if port.path else ("fd", str(port.fd))
+        done = [word.replace(f"{{{name}.{mark}}}", place) for word in done]
     return done
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from edge_agent.keeper.record import ProcessRecord
@@ -15,12 +15,16 @@ TIMEOUT_GRACE_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A program runs. `timeout_seconds` and `lease_seconds` of 0 mean without limit."""
+    """A program runs. `timeout_seconds` and `lease_seconds` of 0 mean without limit.
+
+    `relays` names the ports that are FIFOs, each of which has a relay.
+    """
 
     record: ProcessRecord
     timeout_seconds: float = 0.0
     grace_seconds: float = 5.0
     lease_seconds: float = 0.0
+    relays: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,15 @@ class Ended:
     exit_code: int | None
     signal: int | None
     end_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class RelayEnded:
+    """The relay of a FIFO has ended; `problem` says why records may be missing, if they may be."""
+
+    attempt: str
+    port: str
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +69,7 @@ class LeaseRenewed:
     lease_seconds: float
 
 
-Event = Started | Ended | StopAsked | ForgetAsked | LeaseRenewed
+Event = Started | Ended | RelayEnded | StopAsked | ForgetAsked | LeaseRenewed
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,20 @@ class SignalGroup:
     attempt: str
     pid: int
     signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class FinishRelays:
+    """Tell the relays of an attempt that its program has ended: they pass on what is left, and end."""
+
+    attempt: str
+
+
+@dataclass(frozen=True, slots=True)
+class KillRelays:
+    """End the relays of an attempt at once."""
+
+    attempt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +109,7 @@ class Release:
     attempt: str
 
 
-Effect = SignalGroup | Announce | Release
+Effect = SignalGroup | FinishRelays | KillRelays | Announce | Release
 
 
 class UnknownAttemptError(LookupError):
@@ -97,12 +124,15 @@ class _Kept:
     lease_at: float | None = None
     kill_at: float | None = None
     forgotten: bool = False
+    relays: set[str] = field(default_factory=set[str])
+    ended: Ended | None = None
 
 
 class KeeperMachine:
     """Remembers processes, ends those that are over their time, and forgets on demand.
 
-    States of a process: running → (stopping →) ended. A record only grows.
+    States of a process: running → (stopping →) (passing on →) ended. A program with FIFOs has ended
+    once its relays have, too: what it wrote last may be on its way. A record only grows.
     """
 
     def __init__(self) -> None:
@@ -129,6 +159,8 @@ class KeeperMachine:
                 return self._started(event, now)
             case Ended():
                 return self._ended(event)
+            case RelayEnded():
+                return self._relay_ended(event, now)
             case StopAsked():
                 return self._stop(self._get(event.attempt), event.grace_seconds, now)
             case ForgetAsked():
@@ -181,13 +213,39 @@ class KeeperMachine:
             grace_seconds=event.grace_seconds,
             timeout_at=now + event.timeout_seconds if event.timeout_seconds > 0 else None,
             lease_at=now + event.lease_seconds if event.lease_seconds > 0 else None,
+            relays=set(event.relays),
         )
         return ()
 
     def _ended(self, event: Ended) -> Sequence[Effect]:
         kept = self._kept.get(event.attempt)
-        if kept is None or not kept.record.running:
+        if kept is None or not kept.record.running or kept.ended is not None:
             raise ValueError(f"attempt {event.attempt!r} ended, but it did not run")
+        kept.ended = event
+        kept.kill_at = None
+        if not kept.relays:
+            return self._over(kept, event)
+        # The records of a program that failed count for nothing, so nobody waits for the last ones.
+        passes = event.exit_code == 0 and not kept.forgotten
+        return ((FinishRelays if passes else KillRelays)(event.attempt),)
+
+    def _relay_ended(self, event: RelayEnded, now: float) -> Sequence[Effect]:
+        kept = self._kept.get(event.attempt)
+        if kept is None or event.port not in kept.relays:
+            raise ValueError(f"attempt {event.attempt!r} has no relay for {event.port!r}")
+        kept.relays.remove(event.port)
+        if (
+            event.problem
+            and not kept.record.problem
+            and (kept.ended is None or kept.ended.exit_code == 0)
+        ):
+            kept.record = replace(kept.record, problem=event.problem)
+        if kept.ended is None:
+            # Without its records there is nothing to go on for.
+            return self._stop(kept, None, now) if event.problem else ()
+        return () if kept.relays else self._over(kept, kept.ended)
+
+    def _over(self, kept: _Kept, event: Ended) -> Sequence[Effect]:
         kept.record = replace(
             kept.record,
             running=False,
@@ -203,6 +261,9 @@ class KeeperMachine:
     def _stop(self, kept: _Kept, grace_seconds: float | None, now: float) -> Sequence[Effect]:
         if not kept.record.running:
             return ()
+        if kept.ended is not None:
+            # The number of its group may be somebody else's by now.
+            return (KillRelays(kept.record.attempt),)
         grace = kept.grace_seconds if grace_seconds is None else grace_seconds
         if grace <= 0:
             kept.kill_at = None
@@ -219,6 +280,8 @@ class KeeperMachine:
             return (Release(attempt),)
         # The record goes when its end is seen, so that its process is still reaped by name.
         kept.forgotten = True
+        if kept.ended is not None:
+            return (KillRelays(attempt), Release(attempt))
         return (_signal(kept, signal.SIGKILL), Release(attempt))
 
 

@@ -15,7 +15,7 @@ class ProcessRecord:
 
     Times are seconds since the epoch, for people; deadlines inside the keeper are monotonic.
     `exit_code` is None while it runs or when a signal ended it. `lease_ended` says that it was ended
-    because nobody renewed its lease.
+    because nobody renewed its lease, `problem` why records of its FIFOs may be missing.
     """
 
     attempt: str
@@ -28,6 +28,7 @@ class ProcessRecord:
     start_time: float = 0.0
     end_time: float = 0.0
     lease_ended: bool = False
+    problem: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return the object that travels on the socket."""
@@ -49,8 +50,9 @@ class ProcessRecord:
                 exit_code=_optional(value["exit_code"]),
                 signal=_optional(value["signal"]),
                 timed_out=_as(bool, value["timed_out"]),
-                # A keeper that an older agent started knows no leases.
+                # A keeper that an older agent started knows no leases and no FIFOs.
                 lease_ended=_as(bool, value.get("lease_ended", False)),
+                problem=_as(str, value.get("problem", "")),
                 start_time=_as(float, value["start_time"]),
                 end_time=_as(float, value["end_time"]),
             )

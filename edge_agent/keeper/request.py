@@ -150,8 +150,9 @@ def _read_start(fields: Mapping[str, object], request_id: int, *, helper: bool) 
     if any("\0" in word for word in argv):
         raise ValueError("argv holds a NUL")
     ports = tuple(_port(port) for port in _list(fields.get("ports", [])))
-    if len({port.name for port in ports}) != len(ports) or len({p.fd for p in ports}) != len(ports):
-        raise ValueError("two ports share a name or a descriptor")
+    names, places = {port.name for port in ports}, {port.path or port.fd for port in ports}
+    if len(names) != len(ports) or len(places) != len(ports):
+        raise ValueError("two ports share a name, a descriptor or a path")
     limits = _object(fields.get("limits", {}))
     program = Program(
         attempt=_as(str, fields["attempt"]),
@@ -185,11 +186,19 @@ def _environment(value: object) -> dict[str, str]:
 
 def _port(value: object) -> Port:
     fields = _object(value)
-    port = Port(_as(str, fields["name"]), _as(str, fields["direction"]), _as(int, fields["fd"]))
+    name, direction = _as(str, fields["name"]), _as(str, fields["direction"])
+    if direction not in {"in", "out"}:
+        raise ValueError(f"port {name!r} needs direction in or out")
+    if "path" in fields:
+        path = _as(str, fields["path"])
+        if not path.startswith("/") or "\0" in path:
+            raise ValueError(f"port {name!r} needs an absolute path for its FIFO")
+        return Port(name, direction, path=path)
+    fd = _as(int, fields["fd"])
     highest = 500
-    if port.direction not in {"in", "out"} or not 0 <= port.fd < highest:
-        raise ValueError(f"port {port.name!r} needs direction in or out, and fd 0 to {highest - 1}")
-    return port
+    if not 0 <= fd < highest:
+        raise ValueError(f"port {name!r} needs fd 0 to {highest - 1}, or a path")
+    return Port(name, direction, fd)
 
 
 def _as(kind: type[T], value: object) -> T:

@@ -20,9 +20,12 @@ from edge_agent.keeper.machine import (
     Announce,
     Effect,
     Ended,
+    FinishRelays,
     ForgetAsked,
     KeeperMachine,
+    KillRelays,
     LeaseRenewed,
+    RelayEnded,
     Release,
     SignalGroup,
     Started,
@@ -30,6 +33,7 @@ from edge_agent.keeper.machine import (
     UnknownAttemptError,
 )
 from edge_agent.keeper.record import ProcessRecord
+from edge_agent.keeper.relay import Relay
 from edge_agent.keeper.request import (
     MAX_PACKET_BYTES,
     BadRequestError,
@@ -84,6 +88,7 @@ class Keeper:
         self._machine = KeeperMachine()
         self._ports: dict[str, Mapping[str, int]] = {}
         self._by_pid: dict[int, str] = {}
+        self._relays: dict[int, tuple[str, Relay]] = {}
         self._clients: dict[socket.socket, _Client] = {}
         self._selector = selectors.DefaultSelector()
         self._closing = False
@@ -99,7 +104,7 @@ class Keeper:
         self._selector.register(listener, selectors.EVENT_READ)
         self._selector.register(wake_read, selectors.EVENT_READ)
         self._log(f"keeper listens at {self._path}, process {os.getpid()}")
-        while not (self._closing and not self._by_pid):
+        while not (self._closing and not self._by_pid and not self._relays):
             for key, mask in self._selector.select(self._patience()):
                 if key.fileobj is listener:
                     self._accept(listener)
@@ -227,8 +232,13 @@ class Keeper:
         )
         self._by_pid[launched.pid] = attempt
         self._ports[attempt] = launched.ports
+        self._relays |= {relay.pid: (attempt, relay) for relay in launched.relays}
         started = Started(
-            record, request.timeout_seconds, request.grace_seconds, request.lease_seconds
+            record,
+            request.timeout_seconds,
+            request.grace_seconds,
+            request.lease_seconds,
+            frozenset(relay.port for relay in launched.relays),
         )
         self._act(self._machine.handle(started, now))
         return launched.pid
@@ -256,20 +266,33 @@ class Keeper:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(found.si_pid, signal.SIGKILL)
             os.waitid(os.P_PID, found.si_pid, os.WEXITED)
+            exited = found.si_code == os.CLD_EXITED
             if attempt is not None:
                 strays.kill_stray_children(attempt)
-                self._ended(attempt, found.si_code == os.CLD_EXITED, found.si_status)
+                self._ended(attempt, exited, found.si_status)
+            elif found.si_pid in self._relays:
+                self._relay_ended(found.si_pid, found.si_status if exited else None)
 
     def _ended(self, attempt: str, exited: bool, status: int) -> None:  # noqa: FBT001 - the kernel's own pair
         event = Ended(attempt, status if exited else None, None if exited else status, self._wall())
         self._act(self._machine.handle(event, self._clock()))
+
+    def _relay_ended(self, pid: int, exit_code: int | None) -> None:
+        attempt, relay = self._relays.pop(pid)
+        os.close(relay.control)
+        event = RelayEnded(attempt, relay.port, relay.problem(exit_code))
+        self._act(self._machine.handle(event, self._clock()))
+
+    def _relays_of(self, attempt: str) -> list[Relay]:
+        return [relay for owner, relay in self._relays.values() if owner == attempt]
 
     def _shut_down(self) -> None:
         if self._closing:
             return
         self._closing = True
         self._log(f"keeper shuts down and ends {len(self._by_pid)} processes")
-        for attempt in list(self._by_pid.values()):
+        ending = {*self._by_pid.values(), *(attempt for attempt, _ in self._relays.values())}
+        for attempt in ending:
             with contextlib.suppress(UnknownAttemptError):
                 self._act(
                     self._machine.handle(StopAsked(attempt, _SHUTDOWN_GRACE_SECONDS), self._clock())
@@ -281,6 +304,12 @@ class Keeper:
                 case SignalGroup():
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(effect.pid, effect.signal)
+                case FinishRelays():
+                    for relay in self._relays_of(effect.attempt):
+                        relay.program_ended()
+                case KillRelays():
+                    for relay in self._relays_of(effect.attempt):
+                        os.kill(relay.pid, signal.SIGKILL)
                 case Announce():
                     for client in [c for c in self._clients.values() if c.watching]:
                         self._send(client, {"id": 0, "exited": effect.record.to_json()})

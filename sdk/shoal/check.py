@@ -24,7 +24,7 @@ LANES_MAX = 20_000
 Path = tuple[str, ...]
 """Where something stands, as in the specification file: `("jobs", "camera", "timeout")`."""
 
-_PLACEHOLDER = re.compile(r"\{(inputs|outputs)\.([^{}.]*)\.fd\}")
+_PLACEHOLDER = re.compile(r"\{(inputs|outputs)\.([^{}.]*)\.(fd|path)\}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -122,18 +122,7 @@ def _program(job: spec.Job, at: Path) -> Iterator[Problem]:
         yield Problem((*at, "run"), "there is no program; write for example: run: python main.py")
     if any("\0" in word for word in job.run):
         yield Problem((*at, "run"), "it holds a NUL character, which no program can be given")
-    ports = {
-        "inputs": [stream.name for stream in job.streams],
-        "outputs": [output.name for output in job.outputs],
-    }
-    for word in job.run:
-        for direction, port in _PLACEHOLDER.findall(word):
-            if port not in ports[direction]:
-                yield Problem(
-                    (*at, "run"),
-                    f"{{{direction}.{port}.fd}} names no port of the job's {direction}; "
-                    f"{did_you_mean(port, ports[direction])}",
-                )
+    yield from _placeholders(job, at)
     for variable, value in job.variables.items():
         if _VARIABLE.fullmatch(variable) is None:
             yield Problem(
@@ -234,6 +223,32 @@ def _ports(job: spec.Job, at: Path) -> Iterator[Problem]:
     yield from _stdio(job, at)
 
 
+def _placeholders(job: spec.Job, at: Path) -> Iterator[Problem]:
+    ports = {
+        "inputs": {stream.name: stream.binding for stream in job.streams},
+        "outputs": {output.name: output.binding for output in job.outputs},
+    }
+    for direction, port, kind in (
+        found for word in job.run for found in _PLACEHOLDER.findall(word)
+    ):
+        binding = ports[direction].get(port)
+        mark = f"{{{direction}.{port}.{kind}}}"
+        if binding is None:
+            yield Problem(
+                (*at, "run"),
+                f"{mark} names no port of the job's {direction}; "
+                f"{did_you_mean(port, ports[direction])}",
+            )
+        elif (binding.attachment is spec.PortAttachment.FIFO) != (kind == "path"):
+            other = "path" if kind == "fd" else "fd"
+            yield Problem(
+                (*at, "run"),
+                f"{mark} does not fit, because the port is {'a FIFO' if kind == 'fd' else 'no FIFO'}; "
+                f"write {{{direction}.{port}.{other}}}, or give the port "
+                f"`as: {'fd' if kind == 'fd' else 'fifo'}`",
+            )
+
+
 def _binding(path: Path, binding: spec.PortBinding) -> Iterator[Problem]:
     if binding.format is spec.PortFormat.BYTES:
         if not 1 <= binding.record_bytes <= RECORD_BYTES_MAX:
@@ -244,6 +259,12 @@ def _binding(path: Path, binding: spec.PortBinding) -> Iterator[Problem]:
             )
     elif binding.record_bytes:
         yield Problem(path, f"{binding.format.value} has no record size; use bytes:N")
+    if binding.attachment is spec.PortAttachment.FIFO and binding.format is spec.PortFormat.BLOCKS:
+        yield Problem(
+            path,
+            "blocks go both ways, and a FIFO carries plain bytes in one; give the port a format: "
+            "lines, jsonl, u32 or bytes:N",
+        )
 
 
 def _key(path: Path, output: spec.Output) -> Iterator[Problem]:

@@ -81,6 +81,7 @@ class PortAttachment(enum.Enum):
 
     FD = "fd"
     STDIO = "stdio"
+    FIFO = "fifo"
 
 
 def _no_strings() -> Mapping[str, str]:

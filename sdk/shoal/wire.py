@@ -159,6 +159,7 @@ _ATTACHMENT = _Table(
     {
         spec.PortAttachment.FD: spec_pb2.PORT_ATTACHMENT_FD,
         spec.PortAttachment.STDIO: spec_pb2.PORT_ATTACHMENT_STDIO,
+        spec.PortAttachment.FIFO: spec_pb2.PORT_ATTACHMENT_FIFO,
     },
     spec.PortAttachment.FD,
 )

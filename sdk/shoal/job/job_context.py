@@ -76,7 +76,8 @@ def _ports(text: str) -> Dict[str, Dict[str, Dict[str, Any]]]:
         ports = json.loads(text)
         for direction in ("inputs", "outputs"):
             for port in ports.get(direction, {}).values():
-                int(port["fd"])
+                if "path" not in port:
+                    int(port["fd"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PortError(
             "SHOAL_PORTS is {!r}, which is no description of ports: {!r}".format(text, error)

@@ -321,9 +321,12 @@ class Streams:
         if port_format == "blocks":
             return True
         self.foreign[name] = (
-            "{} port {!r} has the format {!r}: read and write descriptor {} yourself, or leave "
+            "{} port {!r} has the format {!r}: read and write {} yourself, or leave "
             "`format` out of the specification to use it with shoal.job".format(
-                direction, name, port_format, said["fd"]
+                direction,
+                name,
+                port_format,
+                said["path"] if "path" in said else "descriptor {}".format(said["fd"]),
             )
         )
         return False

@@ -16,6 +16,7 @@ assert result.outputs["sorted"] == ["1", "3"]
 The job talks over real sockets with the same bytes as on a board; only the other end is here.
 """
 
+import contextlib
 import json
 import os
 import selectors
@@ -60,12 +61,14 @@ from shoal.job.block import (
 from shoal.job.codec import AUTO, Codec, codec_for
 from shoal.job.entry import program_of
 from shoal.job.error import JobError
+from shoal.job.fifo_relay import ENDED
 from shoal.job.job_context import Context
 from shoal.job.process import Process, exchange
 from shoal.job.program import Program
 
 _READ_BYTES = 256 * 1024
 _POLL_SECONDS = 0.05
+_RELAY = (sys.executable, "-I", "-S", str(Path(__file__).with_name("fifo_relay.py")))
 
 
 class DeadlineError(JobError):
@@ -170,6 +173,7 @@ def run_program(
     *,
     formats: Optional[Mapping[str, str]] = None,
     stdio: Sequence[str] = (),
+    fifo: Sequence[str] = (),
     codecs: Optional[Mapping[str, Union[str, Codec]]] = None,
     block_count: Union[int, Mapping[str, int]] = 1,
     optional: Optional[Mapping[str, Mapping[str, Any]]] = None,
@@ -183,12 +187,14 @@ def run_program(
     """Run any program as a job in a process of its own.
 
     Args:
-        argv: Program and arguments; `{inputs.NAME.fd}` and `{outputs.NAME.fd}` become numbers.
+        argv: Program and arguments; `{inputs.NAME.fd}` and `{outputs.NAME.fd}` become numbers,
+            `{inputs.NAME.path}` and `{outputs.NAME.path}` the paths of FIFOs.
         inputs: Values by input port: str or bytes for `lines`, JSON values for `jsonl`, int for
             `u32`, bytes for `bytes:N`, anything that the codec takes for `blocks`.
         outputs: Names of the output ports.
         formats: Format by port name; `blocks` by default.
         stdio: Ports that are the program's standard input or output.
+        fifo: Ports that are FIFOs, of a format other than `blocks`.
         codecs: Codec by port of format `blocks`.
         block_count: How many records are handed over at a time.
         optional: Input ports that rounds do not wait for, with what the specification says of them:
@@ -215,9 +221,13 @@ def run_program(
         + [one for one in [os.environ.get("PYTHONPATH", "")] if one]
     )
     variables["PYTHONUNBUFFERED"] = "1"
-    variables.update(bench.environment(results_folder, stdio, environment))
-    stdin, stdout = bench.stdio(stdio)
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    with contextlib.ExitStack() as stack:
+        stack.callback(bench.close)
+        relays = bench.make_fifos(fifo, stack) if fifo else []
+        variables.update(bench.environment(results_folder, stdio, environment))
+        stdin, stdout = bench.stdio(stdio)
+        out = stack.enter_context(tempfile.TemporaryFile())
+        err = stack.enter_context(tempfile.TemporaryFile())
         with subprocess.Popen(
             bench.expand(argv),
             stdin=stdin if stdin is not None else subprocess.DEVNULL,
@@ -229,17 +239,58 @@ def run_program(
         ) as process:
             bench.release()
             try:
-                bench.serve(time.monotonic() + deadline_seconds, process)
+                bench.serve(time.monotonic() + deadline_seconds, _Running(process, relays))
                 if bench.late:
                     raise DeadlineError(bench.lateness(deadline_seconds) + "\n" + _text(err))
             finally:
                 process.kill()
                 exit_code = process.wait()
-                bench.close()
         bench.check()
         return bench.result(results_folder)._replace(
             exit_code=exit_code, stdout=_text(out), stderr=_text(err)
         )
+
+
+class _Running:
+    """A program with the relays of its FIFOs, which end after it.
+
+    Args:
+        process: The program.
+        relays: One process for each FIFO.
+    """
+
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", relays: Sequence["subprocess.Popen[bytes]"]
+    ) -> None:
+        self._process = process
+        self._relays = relays
+        self._told = False
+
+    def poll(self) -> bool:
+        """Whether everything is over, and all that was written has passed.
+
+        Raises:
+            JobError: A relay died.
+        """
+        if self._process.poll() is None:
+            return False
+        for relay in () if self._told else self._relays:
+            with contextlib.suppress(BrokenPipeError):
+                cast(IO[bytes], relay.stdin).write(ENDED)
+        self._told = True
+        if any(relay.poll() is None for relay in self._relays):
+            return False
+        if any(relay.returncode for relay in self._relays):
+            raise JobError("the relay of a FIFO died, so records may be missing")
+        return True
+
+    def wait(self, seconds: float) -> None:
+        """Wait that long at most for what ends next."""
+        for process in (self._process, *self._relays):
+            if process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(seconds)
+                return
 
 
 class _Port:
@@ -253,6 +304,7 @@ class _Port:
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.ours.setblocking(False)
         self.fd = self.theirs.fileno()
+        self.path = ""
         self.backlog: Deque[memoryview] = deque()
         self.values: Optional[Iterator[Any]] = None
         self.sequence = 0
@@ -267,6 +319,10 @@ class _Port:
     def is_blocks(self) -> bool:
         """Whether it speaks blocks, and not plain bytes."""
         return self.format == "blocks"
+
+    def place(self, fd: int) -> Dict[str, Any]:
+        """Where the program finds it, for SHOAL_PORTS and the command."""
+        return {"path": self.path} if self.path else {"fd": fd}
 
     def queue(self, piece: Buffer) -> None:
         """Send this some time."""
@@ -423,19 +479,17 @@ class _Bench:
         ports: Dict[str, Dict[str, Any]] = {"inputs": {}, "outputs": {}}
         for name, port in self._inputs.items():
             ports["inputs"][name] = {
-                "fd": 0 if name in stdio else port.fd,
                 "format": port.format,
                 "block_count": self._counts[name],
             }
+            ports["inputs"][name].update(port.place(0 if name in stdio else port.fd))
             if name in self.optional:
                 said = {"default": None, "repeat": False, "buffer": 0, "drop": "oldest"}
                 said.update(self.optional[name])
                 ports["inputs"][name]["optional"] = said
         for name, port in self._outputs.items():
-            ports["outputs"][name] = {
-                "fd": 1 if name in stdio else port.fd,
-                "format": port.format,
-            }
+            ports["outputs"][name] = {"format": port.format}
+            ports["outputs"][name].update(port.place(1 if name in stdio else port.fd))
         variables = {
             "SHOAL_NAMESPACE": "default",
             "SHOAL_PIPELINE": "test",
@@ -453,12 +507,13 @@ class _Bench:
         return variables
 
     def expand(self, argv: Sequence[str]) -> List[str]:
-        """The argument vector with the numbers of the descriptors in it."""
+        """The argument vector with the numbers of the descriptors and the paths of the FIFOs in it."""
         expanded = list(argv)
         for direction, ports in (("inputs", self._inputs), ("outputs", self._outputs)):
             for name, port in ports.items():
-                mark = "{{{}.{}.fd}}".format(direction, name)
-                expanded = [word.replace(mark, str(port.fd)) for word in expanded]
+                for kind, place in port.place(port.fd).items():
+                    mark = "{{{}.{}.{}}}".format(direction, name, kind)
+                    expanded = [word.replace(mark, str(place)) for word in expanded]
         return expanded
 
     def stdio(self, names: Sequence[str]) -> Tuple[Optional[int], Optional[int]]:
@@ -468,8 +523,46 @@ class _Bench:
         return (stdin[0] if stdin else None, stdout[0] if stdout else None)
 
     def fds(self) -> List[int]:
-        """The job's ends."""
-        return [port.fd for port in self._ports()]
+        """The job's ends, without those of FIFOs."""
+        return [port.fd for port in self._ports() if not port.path]
+
+    def make_fifos(
+        self, names: Sequence[str], stack: contextlib.ExitStack
+    ) -> List["subprocess.Popen[bytes]"]:
+        """Make these ports FIFOs in a temporary folder; return their relays, which the stack ends.
+
+        Raises:
+            JobError: A port of that name has blocks, or there is none.
+        """
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shoal-ports-")))
+        ports = {port.name: port for port in self._ports()}
+        return [self._relay(name, ports, folder, stack) for name in names]
+
+    def _relay(
+        self, name: str, ports: Mapping[str, _Port], folder: Path, stack: contextlib.ExitStack
+    ) -> "subprocess.Popen[bytes]":
+        if name not in ports or ports[name].is_blocks:
+            raise JobError(
+                "{!r} is to be a FIFO, and it is no port with one of the formats lines, jsonl, u32 "
+                "and bytes:N".format(name)
+            )
+        port = ports[name]
+        port.path = str(folder / name)
+        os.mkfifo(port.path)
+        fifo = os.open(port.path, os.O_RDWR | os.O_NONBLOCK)
+        try:
+            relay = subprocess.Popen(
+                [*_RELAY, port.direction, port.path, str(port.fd), str(fifo)],
+                stdin=subprocess.PIPE,
+                bufsize=0,
+                pass_fds=(port.fd, fifo),
+            )
+        finally:
+            os.close(fifo)
+        stack.callback(relay.wait)
+        # Without the other end of its control a relay ends by itself.
+        stack.callback(cast(IO[bytes], relay.stdin).close)
+        return relay
 
     def hand_over(self) -> List[int]:
         """The job's ends, which belong to the caller from now on."""
@@ -490,7 +583,7 @@ class _Bench:
             port.ours.close()
             port.theirs.close()
 
-    def serve(self, give_up_at: float, process: Optional["subprocess.Popen[bytes]"]) -> None:
+    def serve(self, give_up_at: float, process: Optional[_Running]) -> None:
         """Feed and read all ports until the job is over."""
         try:
             self._serve(give_up_at, process)
@@ -530,12 +623,12 @@ class _Bench:
     def _ports(self) -> List[_Port]:
         return [*self._inputs.values(), *self._outputs.values()]
 
-    def _serve(self, give_up_at: float, process: Optional["subprocess.Popen[bytes]"]) -> None:
+    def _serve(self, give_up_at: float, process: Optional[_Running]) -> None:
         with selectors.DefaultSelector() as selector:
             for port in self._ports():
                 selector.register(port.ours, selectors.EVENT_READ | selectors.EVENT_WRITE, port)
             while True:
-                over = self._stopped.is_set() if process is None else process.poll() is not None
+                over = self._stopped.is_set() if process is None else process.poll()
                 if time.monotonic() > give_up_at:
                     self.late = True
                     return
@@ -543,7 +636,7 @@ class _Bench:
                     if process is None:
                         self._stopped.wait(_POLL_SECONDS)
                     else:
-                        _wait_for(process, _POLL_SECONDS)
+                        process.wait(_POLL_SECONDS)
                     continue
                 for key, events in selector.select(0 if over else _POLL_SECONDS):
                     port = cast(_Port, key.data)
@@ -560,13 +653,6 @@ class _Bench:
                         if port.open:
                             port.read(self._progress)
                     return
-
-
-def _wait_for(process: "subprocess.Popen[bytes]", seconds: float) -> None:
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return
 
 
 def _to_raw(port_format: str, value: Any) -> bytes:

@@ -44,8 +44,16 @@ _BUFFER_MAX = 1_000_000
 _FILE_KEYS = ("source", "path", "sha256")
 _SHELL_WORDS = {"|", "||", "&&", "&", ";", ">", ">>", "<", "<<", "2>", "2>&1", "&>"}
 _ATTACHMENTS = {
-    "inputs": {"stdin": spec.PortAttachment.STDIO, "fd": spec.PortAttachment.FD},
-    "outputs": {"stdout": spec.PortAttachment.STDIO, "fd": spec.PortAttachment.FD},
+    "inputs": {
+        "stdin": spec.PortAttachment.STDIO,
+        "fd": spec.PortAttachment.FD,
+        "fifo": spec.PortAttachment.FIFO,
+    },
+    "outputs": {
+        "stdout": spec.PortAttachment.STDIO,
+        "fd": spec.PortAttachment.FD,
+        "fifo": spec.PortAttachment.FIFO,
+    },
 }
 
 

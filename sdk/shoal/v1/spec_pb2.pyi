@@ -219,6 +219,8 @@ class _PortAttachmentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PortAt
     """An inherited file descriptor; `{inputs.NAME.fd}` in `run` becomes its number."""
     PORT_ATTACHMENT_STDIO: _PortAttachment.ValueType  # 2
     """Standard input or standard output."""
+    PORT_ATTACHMENT_FIFO: _PortAttachment.ValueType  # 3
+    """A FIFO of the attempt's folder, for raw formats; `{inputs.NAME.path}` in `run` becomes its path."""
 
 class PortAttachment(_PortAttachment, metaclass=_PortAttachmentEnumTypeWrapper):
     """How a program gets hold of a port."""
@@ -229,6 +231,8 @@ PORT_ATTACHMENT_FD: PortAttachment.ValueType  # 1
 """An inherited file descriptor; `{inputs.NAME.fd}` in `run` becomes its number."""
 PORT_ATTACHMENT_STDIO: PortAttachment.ValueType  # 2
 """Standard input or standard output."""
+PORT_ATTACHMENT_FIFO: PortAttachment.ValueType  # 3
+"""A FIFO of the attempt's folder, for raw formats; `{inputs.NAME.path}` in `run` becomes its path."""
 Global___PortAttachment: _TypeAlias = PortAttachment  # noqa: Y015
 
 class _Strategy:

@@ -117,6 +117,41 @@ async def test_a_timeout_ends_the_whole_process_group(
     await until(lambda: not _sleeping(mark), what="no process of the job is left")
 
 
+@pytest.mark.parametrize(
+    ("script", "code", "words"),
+    [
+        ('printf 1234567 >"$1"', ReasonCode.STREAM, "3 bytes into a record of 4"),
+        ('printf 1234567 >"$1"; exit 3', ReasonCode.EXIT, "exit status 3"),
+        ('printf 1234 >x; mv x "$1"', ReasonCode.STREAM, "file of its own in the place of"),
+        ('cat "$1"', ReasonCode.TIMEOUT, "timeout of 1 s"),
+    ],
+    ids=["half a record", "dies with half a record", "a file in its place", "blocks"],
+)
+async def test_a_program_that_misuses_its_fifo_fails_with_a_reason(
+    board: tuple[LocalCluster, Client], tmp_path: Path, script: str, code: ReasonCode, words: str
+) -> None:
+    """Case F6."""
+    _, client = board
+    spec = """
+        name: misuse
+        bundle: .
+        jobs:
+          numbers:
+            run: sh numbers.sh {outputs.numbers.path}
+            timeout: 1s
+            outputs: {numbers: {format: u32, as: fifo}}
+          reader:
+            run: cat {inputs.numbers.path}
+            inputs: {numbers: {from: numbers.numbers, format: u32, as: fifo}}
+    """
+    submitted = await submit(client, tmp_path, spec, {"numbers.sh": script})
+    ended = await client.wait(submitted.pipeline.id, deadline_seconds=_DEADLINE)
+    numbers = job_of(ended, "numbers")
+    assert (numbers.state, numbers.reason.code) == (JobState.FAILED, code), describe(ended)
+    assert words in numbers.reason.message
+    assert job_of(ended, "reader").state is JobState.CANCELLED
+
+
 async def test_a_bad_requirement_fails_with_the_installers_words_and_no_code_starts(
     board: tuple[LocalCluster, Client], tmp_path: Path
 ) -> None:

@@ -130,6 +130,13 @@ _NETWORKS = (
         sink="reader",
     ),
     Network(
+        "fission_fifo",
+        {("table", "results/squares.txt"): "".join(f"{k * k}\n" for k in range(_COUNT))},
+        sources=("count",),
+        victim="square",
+        sink="table",
+    ),
+    Network(
         "fission_flag",
         {
             ("table", "results/sums.csv"): "".join(
@@ -198,7 +205,7 @@ async def test_a_million_lines_are_sorted_over_three_boards(
 async def test_a_network_ends_with_what_its_readme_says(
     cluster: tuple[LocalCluster, Client], network: Network, tmp_path: Path
 ) -> None:
-    """Cases F4 to F10 on several boards."""
+    """Cases F4 to F10 on several boards; F6 by descriptor, by FIFO path, by stdin and stdout."""
     _, client = cluster
     submitted = await submit_file(client, _EXAMPLES / network.example / "pipeline.yaml")
     ended = await client.wait(submitted.pipeline.id, deadline_seconds=_DEADLINE)

@@ -1,13 +1,15 @@
 """The examples do what their README says."""
 
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import uv
 
-from shoal.job import AUTO
+from shoal.job import AUTO, testing
 from tests.integration.jobsdk.one_by_one import EXAMPLES, run_example
 
 SUMS = [225, 2800, 11375, 29700, 61525]
@@ -26,6 +28,33 @@ def test_the_sums_of_cubes_are_right_from_the_first(tmp_path: Path) -> None:
 def test_the_last_sum_may_have_fewer_numbers(tmp_path: Path) -> None:
     run = run_example("fission_sums", tmp_path, variables={"COUNT": "12"})
     assert run.results["sums"].stdout.split() == ["225", "2800", str(11**3 + 12**3)]
+
+
+@pytest.mark.parametrize("compiler", [True, False], ids=["C", "Python"])
+def test_a_program_that_knows_files_alone_squares_numbers(
+    tmp_path: Path, *, compiler: bool
+) -> None:
+    """Case F6: `-i PATH -o PATH`, in C or, without a compiler, in Python."""
+    home = tmp_path / "square"
+    shutil.copytree(EXAMPLES / "fission_fifo", home)
+    result = testing.run_program(
+        ["sh", "square.sh", "-i", "{inputs.numbers.path}", "-o", "{outputs.squares.path}"],
+        {"numbers": range(1000)},
+        ["squares"],
+        formats={"numbers": "u32", "squares": "u32"},
+        fifo=["numbers", "squares"],
+        environment={} if compiler else {"PATH": str(_without_a_compiler(tmp_path / "bin"))},
+        folder=home,
+    )
+    assert result.outputs["squares"] == [number * number for number in range(1000)]
+    assert (home / "square").exists() is compiler
+
+
+def _without_a_compiler(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for name, path in (("sh", "/bin/sh"), ("python", sys.executable)):
+        (folder / name).symlink_to(path)
+    return folder
 
 
 def test_plain_programs_count_words(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Job code as a process of its own, with its ports as inherited descriptors."""
 
+import json
 import shutil
 import socket
 import subprocess
@@ -216,6 +217,45 @@ def test_descriptors_are_numbers_in_the_arguments() -> None:
         formats={"numbers": "u32", "same": "u32"},
     )
     assert result.outputs["same"] == [1, 2**32 - 1]
+
+
+def test_fifos_are_paths_in_the_arguments() -> None:
+    """Case F6: also of a program that opens its output twice."""
+    script = 'head -n 2 "$1" >"$2"; echo "$SHOAL_PORTS" >>"$2"'
+    result = testing.run_program(
+        ["sh", "-c", script, "sh", "{inputs.numbers.path}", "{outputs.same.path}"],
+        {"numbers": map(str, range(100_000))},
+        ["same"],
+        formats={"numbers": "lines", "same": "lines"},
+        fifo=["numbers", "same"],
+    )
+    zero, one, ports = result.outputs["same"]
+    assert (zero, one) == ("0", "1")
+    assert json.loads(ports)["inputs"]["numbers"]["path"].endswith("/numbers")
+    assert "fd" not in json.loads(ports)["outputs"]["same"]
+
+
+def test_a_fifo_that_nobody_opens_and_one_that_blocks() -> None:
+    def run(script: str) -> testing.Result:
+        return testing.run_program(
+            ["sh", "-c", script, "sh", "{inputs.numbers.path}", "{outputs.same.path}"],
+            {"numbers": ["1"]},
+            ["same"],
+            formats={"numbers": "lines", "same": "u32"},
+            fifo=["numbers", "same"],
+            deadline_seconds=5 if script == "exit 3" else 0.2,
+        )
+
+    ended = run("exit 3")
+    assert (ended.exit_code, ended.outputs["same"]) == (3, [])
+    with pytest.raises(testing.DeadlineError):
+        run('cat "$1"; cat "$2"')
+
+
+@pytest.mark.parametrize("name", ["blocks", "unknown"])
+def test_what_cannot_be_a_fifo_is_named(name: str) -> None:
+    with pytest.raises(JobError, match=f"'{name}' is to be a FIFO"):
+        testing.run_program(["true"], {}, ["blocks"], fifo=[name])
 
 
 @pytest.mark.parametrize(

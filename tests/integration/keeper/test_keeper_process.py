@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -21,19 +20,6 @@ from edge_agent.keeper.client import (
 from edge_agent.keeper.launch import Port
 from edge_agent.keeper.record import ProcessRecord
 from tests.kit.until import until
-
-
-@pytest.fixture
-async def board(tmp_path: Path) -> AsyncIterator[Path]:
-    """A folder in which a keeper runs."""
-    await ensure_keeper(tmp_path / "keeper.sock", tmp_path / "keeper.log")
-    yield tmp_path
-    try:
-        async with KeeperClient(tmp_path / "keeper.sock") as client:
-            await client.shutdown()
-    except KeeperGoneError:
-        return
-    await until(lambda: not (tmp_path / "keeper.sock").exists(), what="the keeper ended")
 
 
 def _request(board: Path, *argv: str, attempt: str = "a", **more: object) -> StartRequest:

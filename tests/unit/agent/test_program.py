@@ -90,6 +90,27 @@ def test_ports_are_numbered_from_3_or_are_standard_input_and_output(tmp_path: Pa
     }
 
 
+def test_fifos_have_a_path_in_the_attempts_folder_and_no_number(tmp_path: Path) -> None:
+    """Case F6."""
+    fifo = PortBinding(PortFormat.U32, PortAttachment.FIFO)
+    job = Job(
+        "work",
+        ("/bin/true",),
+        streams=(StreamInput("numbers", "a", "out", fifo), StreamInput("frames", "b", "out")),
+        outputs=(Output("found", fifo),),
+    )
+    request = plan(tmp_path, job).request()
+    numbers, found = (f"{tmp_path}/attempt/ports/{name}" for name in ("numbers", "found"))
+    assert list(request.ports) == [
+        Port("numbers", "in", path=numbers),
+        Port("frames", "in", 3),
+        Port("found", "out", path=found),
+    ]
+    ports = json.loads(request.env["SHOAL_PORTS"])
+    assert ports["inputs"]["numbers"] == {"path": numbers, "format": "u32", "block_count": 1}
+    assert ports["outputs"] == {"found": {"path": found, "format": "u32"}}
+
+
 def test_a_job_is_told_what_stands_in_for_an_optional_input(tmp_path: Path) -> None:
     speed = StreamInput("speed", "a", "out", optional=StandIn("[0]", repeat=True, buffer=3))
     request = plan(tmp_path, Job("work", ("/bin/true",), streams=(speed,))).request()

@@ -188,6 +188,8 @@ def test_a_failure_while_preparing_is_the_end(steps: int) -> None:
     [
         (ProgramExit(3, stderr_tail="oh"), ReasonCode.EXIT, 3),
         (ProgramExit(-1, signal=11), ReasonCode.SIGNAL, 11),
+        (ProgramExit(0, problem="records may be missing"), ReasonCode.STREAM, 0),
+        (ProgramExit(-1, signal=15, problem="a relay died"), ReasonCode.STREAM, 0),
         (ProgramExit(-1, signal=15, timed_out=True), ReasonCode.TIMEOUT, 0),
         (ProgramExit(0, timed_out=True), ReasonCode.TIMEOUT, 0),
     ],

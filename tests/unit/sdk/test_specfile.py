@@ -206,7 +206,7 @@ jobs:
         ("outputs: {o: {format: line}}", "did you mean 'lines'?"),
         ("outputs: {o: {format: bytes}}", "write bytes:N"),
         ("outputs: {o: {format: bytes:0}}", "use 1 to 67108864 bytes"),
-        ("outputs: {o: {as: stdin}}", "known are fd, stdout"),
+        ("outputs: {o: {as: stdin}}", "known are fd, fifo, stdout"),
         ("inputs: {i: {from: b.c, source: s3://b/k}}", "one of them"),
         ("inputs: {i: {source: ftp://b/k}}", "cannot be fetched"),
         ("inputs: {i: {source: s3://b}}", "write s3://bucket/key"),
@@ -324,6 +324,20 @@ def test_stdin_is_a_port_or_a_file(folder: Path) -> None:
 def test_a_placeholder_names_a_port() -> None:
     text = pipeline("{}", "{from: a.o}").replace("run: y", "run: y {inputs.ii.fd}")
     assert "did you mean 'i'?" in complaint(text)
+
+
+@pytest.mark.parametrize(
+    ("port", "mark", "said"),
+    [
+        ("format: lines, as: fifo", "fd", "the port is a FIFO; write {inputs.i.path}"),
+        ("format: lines", "path", "the port is no FIFO; write {inputs.i.fd}"),
+        ("as: fifo", "path", "a FIFO carries plain bytes in one; give the port a format"),
+    ],
+)
+def test_a_fifo_has_a_path_and_a_format(port: str, mark: str, said: str) -> None:
+    """Case F6."""
+    text = pipeline("{}", f"{{from: a.o, {port}}}").replace("run: y", f"run: y {{inputs.i.{mark}}}")
+    assert said in complaint(text)
 
 
 def test_files_of_the_environment_are_in_the_bundle(folder: Path) -> None:
