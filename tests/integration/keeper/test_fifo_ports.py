@@ -55,7 +55,7 @@ class _Job:
 
 
 @contextlib.asynccontextmanager
-async def _running(board: Path, script: str, **more: float) -> AsyncIterator[_Job]:
+async def _running(board: Path, script: str, timeout_seconds: float = 0.0) -> AsyncIterator[_Job]:
     ports = [
         Port("numbers", "in", path=str(board / "ports" / "numbers")),
         Port("found", "out", path=str(board / "ports" / "found")),
@@ -69,7 +69,7 @@ async def _running(board: Path, script: str, **more: float) -> AsyncIterator[_Jo
         stdout=board / "out",
         stderr=board / "err",
         ports=ports,
-        **more,
+        timeout_seconds=timeout_seconds,
     )
     async with KeeperClient(board / "keeper.sock") as client:
         await client.start(request)
