@@ -14,8 +14,21 @@ imports. docs/jobs.md teaches it.
 
 from shoal.job.codec import AUTO, JSON, NDARRAY, PICKLE, RAW, Codec
 from shoal.job.entry import end, main, progress, run, source, stream
-from shoal.job.error import CodecError, JobError, OutsideShoalError, PortError, RoundError
-from shoal.job.face import CurrentContext, CurrentInputs, CurrentLog, CurrentOutputs
+from shoal.job.error import (
+    CodecError,
+    HeaderError,
+    JobError,
+    OutsideShoalError,
+    PortError,
+    RoundError,
+)
+from shoal.job.face import (
+    CurrentContext,
+    CurrentHeaders,
+    CurrentInputs,
+    CurrentLog,
+    CurrentOutputs,
+)
 from shoal.job.outputs import Outputs
 
 __all__ = [
@@ -26,6 +39,7 @@ __all__ = [
     "RAW",
     "Codec",
     "CodecError",
+    "HeaderError",
     "JobError",
     "Outputs",
     "OutsideShoalError",
@@ -33,6 +47,7 @@ __all__ = [
     "RoundError",
     "context",
     "end",
+    "headers",
     "inputs",
     "log",
     "main",
@@ -44,6 +59,7 @@ __all__ = [
 ]
 
 context = CurrentContext()
+headers = CurrentHeaders()
 inputs = CurrentInputs()
 outputs = CurrentOutputs()
 log = CurrentLog()

@@ -1,12 +1,14 @@
 """Blocks: how records travel between a job and the stream worker beside it.
 
 A block is a header of 24 bytes, little-endian, `kind u8, flags u8, reserved u16, count u32,
-first u64, length u32, crc u32`, and a body of `length` bytes. docs/architecture.md, section 3, is
-the contract. Pure: bytes in, blocks out.
+first u64, length u32, crc u32`, and a body of `length` bytes. The body of a `DATA` block is `count`
+record lengths (u32 each), then the records; `HEADED` in a length says that the record begins with
+headers. docs/architecture.md, section 3, is the contract. Pure: bytes in, blocks out.
 """
 
 import struct
-from typing import List, NamedTuple, Optional, Sequence, Union
+from itertools import chain
+from typing import Dict, List, NamedTuple, Sequence, Union
 
 from shoal.job.error import PortError
 
@@ -26,11 +28,19 @@ KINDS = frozenset((DATA, END, ACK, START, PROGRESS))
 CHECKED = 1
 """Flag: `crc` holds the body's CRC-32C. Never set on a port, where nothing flips bits."""
 
+HEADED = 0x8000_0000
+"""In a record's length: it begins with the size of its headers (u16) and these, as JSON."""
+
 MAX_BLOCK_BYTES = 256 * 1024
 """Most bytes in the body of a block, unless it holds a single record that is larger."""
 MAX_RECORD_BYTES = 64 * 1024 * 1024
+"""Most bytes of a record, with its headers."""
+MAX_HEADERS_BYTES = 16 * 1024
+"""Most bytes of a record's headers, as JSON."""
 
-_NO_BODY = memoryview(b"")
+HEADERS_SIZE = struct.Struct("<H")
+
+_AT_ONCE = 64  # records of one size that are cut by one format; formats are cached
 
 
 class BlockError(PortError):
@@ -43,21 +53,56 @@ class BlockError(PortError):
 
 
 class Block(NamedTuple):
-    """One block as it came, with `total` records; `body` is not copied."""
+    """One block as it came, with `total` records.
+
+    The `body` of several records is `bytes`, so that they are cut out quickly; that of a single
+    record is a view of memory that nobody else uses, and is not copied again.
+    """
 
     kind: int
     first: int
     total: int
-    body: memoryview
+    body: Buffer
+    headed: bool = False
+    """Whether any of its records has headers."""
 
-    def records(self) -> List[memoryview]:
-        """The records of a `DATA` block, which was checked when it came."""
-        body = self.body
-        position = 4 * self.total
-        records: List[memoryview] = []
-        for length in struct.unpack_from("<%dI" % self.total, body):
-            records.append(body[position : position + length])
-            position += length
+    def records(self) -> List[Buffer]:
+        """The records of a `DATA` block without their headers; it was checked when it came."""
+        if self.headed:
+            records: List[Buffer] = []
+            for index, record in enumerate(self._cut()):
+                records.append(record[self._headers_end(index, record) :])
+            return records
+        return self._cut()
+
+    def headers(self) -> Dict[int, bytes]:
+        """Headers by the number of the record in the block, as JSON; only of records that have some."""
+        if not self.headed:
+            return {}
+        found: Dict[int, bytes] = {}
+        for index, record in enumerate(self._cut()):
+            end = self._headers_end(index, record)
+            if end:
+                found[index] = bytes(record[HEADERS_SIZE.size : end])
+        return found
+
+    def _headers_end(self, index: int, record: Buffer) -> int:
+        (length,) = struct.unpack_from("<I", self.body, 4 * index)
+        if not length & HEADED:
+            return 0
+        return HEADERS_SIZE.size + int(HEADERS_SIZE.unpack_from(record)[0])
+
+    def _cut(self) -> List[Buffer]:
+        body, total = self.body, self.total
+        position = 4 * total
+        if total >= _AT_ONCE and body[:position] == bytes(body[:4]) * total:
+            (size,) = struct.unpack_from("<I", body)
+            return _cut_evenly(body, position, size & ~HEADED, total)
+        records: List[Buffer] = []
+        for length in struct.unpack_from("<%dI" % total, body):
+            end = position + (length & ~HEADED)
+            records.append(body[position:end])
+            position = end
         return records
 
 
@@ -67,10 +112,17 @@ def encode_data(first: int, records: Sequence[Buffer]) -> bytes:
 
 
 def data_head(first: int, lengths: Sequence[int]) -> bytes:
-    """All of a `DATA` block but the records themselves; `lengths` in bytes."""
+    """All of a `DATA` block but the records themselves; `lengths` in bytes, with `HEADED` or not."""
     count = len(lengths)
-    length = 4 * count + sum(lengths)
-    return HEADER.pack(DATA, 0, 0, count, first, length, 0) + struct.pack("<%dI" % count, *lengths)
+    if lengths.count(lengths[0]) == count:
+        size = lengths[0] & ~HEADED
+        head = HEADER.pack(DATA, 0, 0, count, first, (4 + size) * count, 0)
+        return head + struct.pack("<I", lengths[0]) * count
+    table = struct.pack("<%dI" % count, *lengths)
+    total = sum(lengths)
+    if total >= HEADED:
+        total = sum([length & ~HEADED for length in lengths])
+    return HEADER.pack(DATA, 0, 0, count, first, 4 * count + total, 0) + table
 
 
 def encode_mark(kind: int, first: int) -> bytes:
@@ -84,119 +136,17 @@ def encode_text(kind: int, first: int, text: str) -> bytes:
     return HEADER.pack(kind, 0, 0, 0, first, len(body), 0) + body
 
 
-class BlockReader:
-    """Cuts a stream of bytes into blocks.
-
-    The bytes are received straight into place: fill (a part of) `space()`, then say how many bytes
-    came with `advance()`. `feed` does both for bytes that are there already.
-    """
-
-    def __init__(self) -> None:
-        self._header = bytearray(HEADER.size)
-        self._target = memoryview(self._header)
-        self._filled = 0
-        self._kind = 0  # 0 while the header is read
-        self._first = 0
-        self._count = 0
-        self._offset = 0
-
-    @property
-    def inside(self) -> bool:
-        """Whether a block has begun and is not complete: the stream must not end here."""
-        return bool(self._filled or self._kind)
-
-    @property
-    def offset(self) -> int:
-        """Bytes of all the blocks before this one."""
-        return self._offset
-
-    def space(self) -> memoryview:
-        """Where the next bytes belong; never empty."""
-        return self._target[self._filled :]
-
-    def advance(self, count: int) -> Optional[Block]:
-        """Take note of `count` bytes that were put into `space()`; a block if one is complete.
-
-        Raises:
-            BlockError: The header or body breaks the format.
-        """
-        self._filled += count
-        if self._filled < len(self._target):
-            return None
-        if not self._kind:
-            length = self._begin()
-            if length:
-                self._target = memoryview(bytearray(length))
-                self._filled = 0
-                return None
-            body = _NO_BODY
-        else:
-            body = self._target
-        block = Block(self._kind, self._first, self._count, body)
-        if block.kind == DATA:
-            self._check_records(block)
-        self._offset += HEADER.size + len(body)
-        self._target = memoryview(self._header)
-        self._filled = 0
-        self._kind = 0
-        return block
-
-    def feed(self, data: Buffer) -> List[Block]:
-        """All blocks that are complete with `data`, which is copied.
-
-        Raises:
-            BlockError: The bytes break the format.
-        """
-        rest = memoryview(data)
-        blocks: List[Block] = []
-        while rest:
-            space = self.space()
-            size = min(len(space), len(rest))
-            space[:size] = rest[:size]
-            rest = rest[size:]
-            block = self.advance(size)
-            if block is not None:
-                blocks.append(block)
-        return blocks
-
-    def _begin(self) -> int:
-        kind, flags, _reserved, count, first, length, _crc = HEADER.unpack(self._header)
-        if kind not in KINDS:
-            raise BlockError("no block begins with kind {}".format(kind), self._offset)
-        if flags & ~CHECKED:
-            raise BlockError("unknown flags 0x{:02x}".format(flags), self._offset)
-        if kind != DATA:
-            if count:
-                raise BlockError("a block of kind {} has no records".format(kind), self._offset)
-            if length and kind in (END, ACK):
-                raise BlockError("a block of kind {} has no body".format(kind), self._offset)
-            if length > MAX_BLOCK_BYTES:
-                raise BlockError("a body of {} bytes is too long".format(length), self._offset)
-        elif count == 0:
-            raise BlockError("a block of data without records", self._offset)
-        elif count == 1:
-            if length > MAX_RECORD_BYTES + 4:
-                reason = "a record of {} bytes is over the limit of {}".format(
-                    length - 4, MAX_RECORD_BYTES
-                )
-                raise BlockError(reason, self._offset)
-        elif length > MAX_BLOCK_BYTES:
-            reason = "{} records in {} bytes: a block has at most {}".format(
-                count, length, MAX_BLOCK_BYTES
-            )
-            raise BlockError(reason, self._offset)
-        if length < 4 * count:
-            reason = "{} bytes cannot hold the lengths of {} records".format(length, count)
-            raise BlockError(reason, self._offset)
-        self._kind = kind
-        self._first = first
-        self._count = count
-        return int(length)
-
-    def _check_records(self, block: Block) -> None:
-        said = 4 * block.total + sum(struct.unpack_from("<%dI" % block.total, block.body))
-        if said != len(block.body):
-            reason = "the record lengths add up to {} bytes and the block has {}".format(
-                said, len(block.body)
-            )
-            raise BlockError(reason, self._offset)
+def _cut_evenly(body: Buffer, position: int, size: int, total: int) -> List[Buffer]:
+    """Records of one size: a format with many of them is several times faster than slices."""
+    if not size:
+        return [b""] * total
+    together = total // _AT_ONCE * _AT_ONCE
+    end = position + together * size
+    records: List[Buffer] = list(
+        chain.from_iterable(
+            struct.iter_unpack("%ds" % size * _AT_ONCE, memoryview(body)[position:end])
+        )
+    )
+    rest = range(end, end + (total - together) * size, size)
+    records.extend([body[begin : begin + size] for begin in rest])
+    return records

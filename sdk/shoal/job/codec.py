@@ -6,10 +6,11 @@ write them too; both ends have to name them.
 """
 
 import abc
+import importlib
 import json
 import pickle  # between the jobs of one pipeline, and only where both ends ask for it
 import struct
-from typing import Any, Callable, Dict, List, Union, cast
+from typing import Any, Callable, Dict, List, Optional, Union, cast
 
 from shoal.job import ndarray
 from shoal.job.block import Buffer
@@ -20,6 +21,7 @@ _type_of: Callable[[object], Any] = type
 _SCALARS = frozenset((type(None), bool, int, float, str))
 _DAMAGED = (ValueError, KeyError, IndexError, TypeError, struct.error, RecursionError)
 _BYTES, _BYTEARRAY, _STR, _JSON, _ARRAY, _SCALAR, _COMPOSITE = b"bysjngc"
+_SMALL_BYTES = 64 * 1024  # what is larger is not copied to put a tag before it
 _PARTS = struct.Struct("<II")  # bytes of the skeleton, number of parts
 
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
@@ -32,6 +34,8 @@ class Codec(abc.ABC):
     """Makes records of values and values of records; derive from it for a format of your own."""
 
     name = ""
+    reads_bytes = False
+    """Whether `decode` takes bytes, too; otherwise it is only given memoryviews."""
 
     @abc.abstractmethod
     def encode(self, value: Any) -> List[Buffer]:
@@ -41,9 +45,17 @@ class Codec(abc.ABC):
             CodecError: This codec cannot send the value; says what can.
         """
 
+    def pack(self, value: Any) -> Optional[bytes]:  # noqa: ARG002 - for those that can
+        """The record in one piece where that is cheap; None: `encode` makes it.
+
+        Raises:
+            CodecError: This codec cannot send the value; says what can.
+        """
+        return None
+
     @abc.abstractmethod
-    def decode(self, record: memoryview) -> Any:
-        """The value that the record was made of.
+    def decode(self, record: Any) -> Any:
+        """The value that the record, a memoryview, was made of.
 
         Raises:
             CodecError: The record was not made by this codec.
@@ -59,20 +71,33 @@ class Auto(Codec):
     """
 
     name = "auto"
+    reads_bytes = True
+
+    def pack(self, value: Any) -> Optional[bytes]:
+        """See `Codec.pack`."""
+        kind = _type_of(value)
+        if kind is bytes:
+            data: bytes = value
+            return b"b" + data if len(data) < _SMALL_BYTES else None
+        if kind is str:
+            text: str = value
+            return b"s" + text.encode("utf-8", "surrogatepass")
+        if kind is int:  # what json writes, in a tenth of its time
+            return b"j%d" % value
+        if kind is float and value - value == 0:  # neither infinite nor no number
+            return b"j" + repr(value).encode("ascii")
+        if kind in _SCALARS:
+            return b"j" + _dumps(value).encode("ascii")
+        return None
 
     def encode(self, value: Any) -> List[Buffer]:
         """See `Codec.encode`; a memoryview arrives as bytes."""
+        record = self.pack(value)
+        if record is not None:
+            return [record]
         kind = _type_of(value)
         if kind is bytes:
             return [b"b", value]
-        if kind is str:
-            return [b"s" + value.encode("utf-8", "surrogatepass")]
-        if kind is int:  # what json writes, in a tenth of its time
-            return [b"j%d" % value]
-        if kind is float and value - value == 0:  # neither infinite nor no number
-            return [b"j" + repr(value).encode("ascii")]
-        if kind in _SCALARS:
-            return [b"j" + _dumps(value).encode("ascii")]
         if kind is bytearray:
             return [b"y", value]
         if kind is memoryview:
@@ -90,13 +115,13 @@ class Auto(Codec):
             return [b"g", *ndarray.encode(value)]
         raise CodecError(_unsendable(value))
 
-    def decode(self, record: memoryview) -> Any:
+    def decode(self, record: Buffer) -> Any:
         """See `Codec.decode`."""
         tag = record[0] if record else -1
         body = record[1:]
         try:
             if tag == _BYTES:
-                return body.tobytes()
+                return bytes(body)
             if tag == _JSON:
                 text = str(body, "ascii")
                 value, end = _raw_decode(text)
@@ -151,7 +176,7 @@ class Auto(Codec):
         parts.append(self.encode(value))
         return {"p": len(parts) - 1}
 
-    def _decode_composite(self, body: memoryview) -> Any:
+    def _decode_composite(self, body: Buffer) -> Any:
         size, count = _PARTS.unpack_from(body)
         lengths = struct.unpack_from("<%dI" % count, body, _PARTS.size)
         position = _PARTS.size + 4 * count
@@ -168,6 +193,11 @@ class Raw(Codec):
     """Bytes as they are, for streams from or to programs without this library."""
 
     name = "raw"
+    reads_bytes = True
+
+    def pack(self, value: Any) -> Optional[bytes]:
+        """See `Codec.pack`."""
+        return value if type(value) is bytes else None
 
     def encode(self, value: Any) -> List[Buffer]:
         """See `Codec.encode`."""
@@ -180,24 +210,29 @@ class Raw(Codec):
             "(str: value.encode())".format(_type_name(value))
         )
 
-    def decode(self, record: memoryview) -> Any:
+    def decode(self, record: Buffer) -> Any:
         """See `Codec.decode`."""
-        return record.tobytes()
+        return bytes(record)
 
 
 class Json(Codec):
     """JSON in UTF-8, for streams from or to programs with ports in `jsonl`, too."""
 
     name = "json"
+    reads_bytes = True
 
-    def encode(self, value: Any) -> List[Buffer]:
+    def pack(self, value: Any) -> bytes:
         """See `Codec.encode`; tuples arrive as lists, and keys as str."""
         try:
-            return [_dumps_strictly(value).encode("utf-8")]
+            return _dumps_strictly(value).encode("utf-8")
         except (TypeError, ValueError, RecursionError) as error:
             raise CodecError("codec 'json' cannot send the value: {}".format(error)) from error
 
-    def decode(self, record: memoryview) -> Any:
+    def encode(self, value: Any) -> List[Buffer]:
+        """See `Codec.encode`."""
+        return [self.pack(value)]
+
+    def decode(self, record: Buffer) -> Any:
         """See `Codec.decode`."""
         try:
             return json.loads(str(record, "utf-8"))
@@ -209,15 +244,20 @@ class Pickle(Codec):
     """Any Python object; for jobs whose Python and modules are the same at both ends."""
 
     name = "pickle"
+    reads_bytes = True
 
-    def encode(self, value: Any) -> List[Buffer]:
+    def pack(self, value: Any) -> bytes:
         """See `Codec.encode`."""
         try:
-            return [pickle.dumps(value, 4)]  # protocol 4: Python 3.4 and later read it
+            return pickle.dumps(value, 4)  # protocol 4: Python 3.4 and later read it
         except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
             raise CodecError("codec 'pickle' cannot send the value: {}".format(error)) from error
 
-    def decode(self, record: memoryview) -> Any:
+    def encode(self, value: Any) -> List[Buffer]:
+        """See `Codec.encode`."""
+        return [self.pack(value)]
+
+    def decode(self, record: Buffer) -> Any:
         """See `Codec.decode`; only for records of jobs that you trust like this one."""
         return pickle.loads(record)  # noqa: S301 - the sender is a job of the same pipeline
 
@@ -226,6 +266,7 @@ class Ndarray(Codec):
     """Numpy arrays only, without a tag."""
 
     name = "ndarray"
+    reads_bytes = True
 
     def encode(self, value: Any) -> List[Buffer]:
         """See `Codec.encode`."""
@@ -236,12 +277,56 @@ class Ndarray(Codec):
             )
         return ndarray.encode(value)
 
-    def decode(self, record: memoryview) -> Any:
+    def decode(self, record: Buffer) -> Any:
         """See `Codec.decode`."""
         try:
             return ndarray.decode(record)
         except _DAMAGED as error:
             raise CodecError("a record is no numpy array: {}".format(error)) from error
+
+
+class Msgpack(Codec):
+    """MessagePack, as the package `msgpack` of the job's environment reads and writes it.
+
+    Bytes and str stay what they are, tuples arrive as lists, and timestamps as `msgpack.Timestamp`.
+    """
+
+    name = "msgpack"
+    reads_bytes = True
+
+    def __init__(self) -> None:
+        """Import the package.
+
+        Raises:
+            CodecError: It is not installed in the job's environment.
+        """
+        try:
+            msgpack = importlib.import_module("msgpack")
+        except ImportError as error:
+            raise CodecError(
+                "codec 'msgpack' needs the package msgpack, which is not installed here: add it to "
+                "the requirements of this job ({})".format(error)
+            ) from error
+        self._packb: Callable[..., Any] = msgpack.packb
+        self._unpackb: Callable[..., Any] = msgpack.unpackb
+
+    def pack(self, value: Any) -> bytes:
+        """See `Codec.encode`."""
+        try:
+            return bytes(self._packb(value, use_bin_type=True))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise CodecError("codec 'msgpack' cannot send the value: {}".format(error)) from error
+
+    def encode(self, value: Any) -> List[Buffer]:
+        """See `Codec.encode`."""
+        return [self.pack(value)]
+
+    def decode(self, record: Buffer) -> Any:
+        """See `Codec.decode`."""
+        try:
+            return self._unpackb(record, raw=False, strict_map_key=False)
+        except Exception as error:  # the package has errors of its own
+            raise CodecError("a record is no MessagePack: {}".format(error)) from error
 
 
 AUTO = Auto()
@@ -253,6 +338,13 @@ NDARRAY = Ndarray()
 _NAMED: Dict[str, Codec] = {codec.name: codec for codec in (AUTO, RAW, JSON, PICKLE, NDARRAY)}
 
 
+def tag_of(codec: Codec) -> Optional[bytes]:
+    """What stands before bytes in their record; None if this codec may do anything to them."""
+    if codec is RAW:
+        return b""
+    return b"b" if codec is AUTO else None
+
+
 def codec_for(wanted: Union[str, Codec]) -> Codec:
     """The codec itself, or the one of that name.
 
@@ -262,10 +354,12 @@ def codec_for(wanted: Union[str, Codec]) -> Codec:
     if isinstance(wanted, Codec):
         return wanted
     codec = _NAMED.get(wanted)
+    if codec is None and wanted == Msgpack.name:
+        codec = _NAMED[wanted] = Msgpack()
     if codec is None:
         raise CodecError(
             "there is no codec {!r}: use one of {}, or an object of a class derived from "
-            "shoal.job.Codec".format(wanted, ", ".join(sorted(_NAMED)))
+            "shoal.job.Codec".format(wanted, ", ".join(sorted([Msgpack.name, *_NAMED])))
         )
     return codec
 

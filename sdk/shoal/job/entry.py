@@ -6,6 +6,7 @@ from typing import Any, Callable, Optional, TypeVar, overload
 from shoal.job.error import OutsideShoalError
 from shoal.job.process import current
 from shoal.job.program import MAIN, SOURCE, STREAM, Program
+from shoal.job.reducers import Reduce
 from shoal.job.streams import Codecs
 
 Target = TypeVar("Target", bound=Callable[..., Any])
@@ -18,10 +19,14 @@ def main(target: Target) -> Target: ...
 
 
 @overload
-def main(*, codecs: Optional[Codecs] = None) -> Callable[[Target], Target]: ...
+def main(
+    *, codecs: Optional[Codecs] = None, reduce: Optional[Reduce] = None
+) -> Callable[[Target], Target]: ...
 
 
-def main(target: Any = None, *, codecs: Optional[Codecs] = None) -> Any:
+def main(
+    target: Any = None, *, codecs: Optional[Codecs] = None, reduce: Optional[Reduce] = None
+) -> Any:
     """Call this function (or `run` of this class) once a round, with the records of every input.
 
     Where its file is the program, the job runs right away and to its end, so put it last in the
@@ -31,8 +36,10 @@ def main(target: Any = None, *, codecs: Optional[Codecs] = None) -> Any:
         target: A function, coroutine function, generator function (any number of outputs a round)
             or class with `run` and, if it likes, `setup` and `finish`.
         codecs: Codec by port name, where `auto` is not the right one.
+        reduce: By header, how those of several records become that of the round: `or`, `and`,
+            `min`, `max`, `sum`, `first`, `last`, or a function of a list of values.
     """
-    return _decorate(target, MAIN, codecs)
+    return _decorate(target, MAIN, codecs, reduce)
 
 
 @overload
@@ -57,18 +64,22 @@ def stream(target: Target) -> Target: ...
 
 
 @overload
-def stream(*, codecs: Optional[Codecs] = None) -> Callable[[Target], Target]: ...
+def stream(
+    *, codecs: Optional[Codecs] = None, reduce: Optional[Reduce] = None
+) -> Callable[[Target], Target]: ...
 
 
-def stream(target: Any = None, *, codecs: Optional[Codecs] = None) -> Any:
+def stream(
+    target: Any = None, *, codecs: Optional[Codecs] = None, reduce: Optional[Reduce] = None
+) -> Any:
     """Call this function (or coroutine function) once; it uses `job.inputs` and `job.outputs` itself.
 
     When it returns, the outputs end. See `main`.
     """
-    return _decorate(target, STREAM, codecs)
+    return _decorate(target, STREAM, codecs, reduce)
 
 
-def run(target: Any, *, codecs: Optional[Codecs] = None) -> None:
+def run(target: Any, *, codecs: Optional[Codecs] = None, reduce: Optional[Reduce] = None) -> None:
     """Run a function or class as `main` does, here and now, to the end of the streams.
 
     Raises:
@@ -78,6 +89,8 @@ def run(target: Any, *, codecs: Optional[Codecs] = None) -> None:
     program = program_of(target)
     if codecs:
         program.codecs.update(codecs)
+    if reduce:
+        program.reduce.update(reduce)
     program.run(current())
 
 
@@ -99,14 +112,16 @@ def program_of(target: Any) -> Program:
     return Program(target, MAIN, None)
 
 
-def _decorate(target: Any, style: str, codecs: Optional[Codecs]) -> Any:
+def _decorate(
+    target: Any, style: str, codecs: Optional[Codecs], reduce: Optional[Reduce] = None
+) -> Any:
     if target is None:
 
         def decorate(later: Any) -> Any:
-            return _decorate(later, style, codecs)
+            return _decorate(later, style, codecs, reduce)
 
         return decorate
-    program = Program(target, style, codecs)
+    program = Program(target, style, codecs, reduce)
     setattr(target, ATTRIBUTE, program)
     if target.__module__ == "__main__":
         try:

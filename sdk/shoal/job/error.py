@@ -19,3 +19,7 @@ class CodecError(JobError):
 
 class RoundError(JobError):
     """What a round returned does not fit the job's outputs."""
+
+
+class HeaderError(JobError):
+    """A record's headers cannot be sent, read or merged."""

@@ -1,10 +1,10 @@
-"""`job.context`, `job.inputs`, `job.outputs`, `job.log`: what job code touches.
+"""`job.context`, `job.inputs`, `job.outputs`, `job.headers`, `job.log`: what job code touches.
 
 Python 3.6 has no `__getattr__` of modules, so these are objects that look at the current process
 when they are used.
 """
 
-from typing import TYPE_CHECKING, Any, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Iterator, Mapping, MutableMapping
 
 from shoal.job.error import PortError
 from shoal.job.input_port import InputPort
@@ -117,6 +117,28 @@ class CurrentOutputs(Mapping[str, OutputPort]):
 
     def __len__(self) -> int:
         return len(current().streams.outputs)
+
+
+class CurrentHeaders(MutableMapping[str, Any]):
+    """Headers of the present round: `job.headers["alarm"] = 1` goes with everything that it sends."""
+
+    def __getitem__(self, name: str) -> Any:
+        return current().streams.headers.current()[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        current().streams.headers.current()[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del current().streams.headers.current()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(current().streams.headers.current())
+
+    def __len__(self) -> int:
+        return len(current().streams.headers.current())
+
+    def __repr__(self) -> str:
+        return repr(current().streams.headers.current())
 
 
 class CurrentLog(Log):

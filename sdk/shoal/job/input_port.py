@@ -2,7 +2,8 @@
 
 import json
 from collections import deque
-from typing import Any, AsyncIterator, Callable, Deque, Iterator
+from itertools import chain
+from typing import Any, AsyncIterator, Awaitable, Callable, Deque, Iterator, List, Optional, Union
 
 from shoal.job.block import (
     ACK,
@@ -12,13 +13,16 @@ from shoal.job.block import (
     START,
     Block,
     BlockError,
-    BlockReader,
+    Buffer,
     encode_mark,
     encode_text,
 )
-from shoal.job.codec import Codec
-from shoal.job.error import CodecError, PortError
+from shoal.job.block_reader import BlockReader
+from shoal.job.codec import RAW, Codec, tag_of
+from shoal.job.error import CodecError, HeaderError, PortError
+from shoal.job.headers import Headed, Headers
 from shoal.job.port_socket import WOULD_BLOCK, PortSocket
+from shoal.job.reducers import Reducers
 
 
 class InputPort:
@@ -28,12 +32,13 @@ class InputPort:
 
     Attributes:
         name: Name of the port.
+        codec: What makes values of records.
         block_count: How many records are handed over at a time.
         first: Sequence of the first record, from 0; known once the port is `started`.
-        position: Sequence of the next record that will be handed over.
-        processed: All records below this sequence are processed.
         started: Whether the worker has said where the port begins.
         ended: Whether the last record has arrived (not: was handed over).
+        headed: Headers of the records that were handed over last, of those that have some.
+        reducers: How these become one map.
     """
 
     def __init__(self, name: str, socket: PortSocket, codec: Codec, block_count: int) -> None:
@@ -42,23 +47,59 @@ class InputPort:
         self.codec = codec
         self.block_count = block_count
         self.first = 0
-        self.position = 0
-        self.processed = 0
         self.started = False
         self.ended = False
+        self.headed: List[Headers] = []
+        self.reducers = Reducers()
         self._acknowledged = 0
         self._arrived = 0  # sequence after the last record that came
-        self._records: Deque[memoryview] = deque()
+        self._records: Deque[Union[Buffer, Headed]] = deque()
+        self._mixed = False  # whether there may be anything but bytes among them
+        self._processed = 0
+        self._in_hand = False  # whether all that was handed over but the last one is processed
         self._reader = BlockReader()
-        self._take: Any = None
-        self._take_async: Any = None
+        self._wait: Any = None
+        self._wait_async: Any = None
+        self._check: Optional[Callable[[int], None]] = None
 
     def follow(
-        self, take: Callable[["InputPort"], Any], take_async: Callable[["InputPort"], Any]
+        self,
+        wait: Callable[["InputPort"], bool],
+        wait_async: Callable[["InputPort"], Awaitable[bool]],
+        check: Optional[Callable[[int], None]],
     ) -> None:
-        """Let iteration take its rounds this way; said once by the streams of the process."""
-        self._take = take
-        self._take_async = take_async
+        """Let iteration wait this way; said once by the streams of the process.
+
+        Args:
+            wait: Returns once a round is ready, True, or the port is exhausted, False.
+            wait_async: The same for coroutines.
+            check: Called with the number of rounds that are over, before the next one.
+        """
+        self._wait = wait
+        self._wait_async = wait_async
+        self._check = check
+
+    @property
+    def position(self) -> int:
+        """Sequence of the next record that will be handed over."""
+        return self._arrived - len(self._records)
+
+    @property
+    def processed(self) -> int:
+        """All records below this sequence are processed."""
+        return self.position - 1 if self._in_hand else self._processed
+
+    @processed.setter
+    def processed(self, below: int) -> None:
+        self._in_hand = False
+        self._processed = below
+
+    @property
+    def headers(self) -> Headers:
+        """Headers of the record that was handed over last; of a list, merged."""
+        if not self.headed:
+            return {}
+        return self.headed[0] if len(self.headed) == 1 else self.reducers.merge(self.headed)
 
     @property
     def ready(self) -> bool:
@@ -110,10 +151,16 @@ class InputPort:
 
         Raises:
             CodecError: The record cannot be read.
+            HeaderError: Its headers cannot be read.
         """
+        if self.headed:
+            self.headed = []
         if self.block_count == 1:
             return self._decode()
         count = min(self.block_count, len(self._records))
+        if not self._mixed and self.codec is RAW:
+            take = self._records.popleft
+            return [take() for _ in range(count)]
         return [self._decode() for _ in range(count)]
 
     def queue_ack(self, below: int) -> None:
@@ -128,35 +175,88 @@ class InputPort:
 
     def __iter__(self) -> Iterator[Any]:
         """Records in order until the stream ends."""
-        while True:
-            found, value = self._take(self)
-            if not found:
-                return
-            yield value
+        return chain.from_iterable(self._batches())
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         """Records in order until the stream ends; other tasks run while none is there."""
-        while True:
-            found, value = await self._take_async(self)
-            if not found:
-                return
-            yield value
+        while await self._wait_async(self):
+            for value in self._batch():
+                yield value
+
+    def _batches(self) -> Iterator[Iterator[Any]]:
+        while self._wait(self):
+            yield self._batch()
+
+    def _batch(self) -> Iterator[Any]:
+        """What is there. When the next one is asked for, the one before is processed."""
+        if self._mixed or self.block_count > 1 or not self.codec.reads_bytes:
+            return self._rounds_at_hand()
+        self._in_hand = True
+        return self._records_at_hand()
+
+    def _rounds_at_hand(self) -> Iterator[Any]:
+        while self.ready:
+            yield self.take()
+            if self._check:
+                self._check(self.rounds_begun)
+            self.processed = self.position
+
+    def _records_at_hand(self) -> Iterator[Any]:
+        # Nothing is counted here: where the job is shows in how many are left.
+        records, check = self._records, self._check
+        take = records.popleft
+        if self.codec is RAW and check is None:
+            while records and not self._mixed:
+                yield take()
+            return
+        tag, decode = tag_of(self.codec), self.codec.decode
+        while records and not self._mixed:
+            record: Any = take()
+            if tag and record[:1] == tag:
+                yield record[1:]
+            else:
+                try:
+                    value = decode(record)
+                except CodecError as error:
+                    raise self._unreadable(error) from error
+                yield value
+            if check is not None:
+                check(self.position - self.first)
 
     def _decode(self) -> Any:
         record = self._records.popleft()
         try:
-            value = self.codec.decode(record)
+            if type(record) is Headed:
+                self.headed.append(record.headers())
+                record = record.payload
+            return self.codec.decode(
+                record if self.codec.reads_bytes else memoryview(record)  # type: ignore[arg-type]
+            )
         except CodecError as error:
-            raise CodecError(
-                "input port {!r}, record {}: {}".format(self.name, self.position, error)
+            raise self._unreadable(error) from error
+        except HeaderError as error:
+            raise HeaderError(
+                "input port {!r}, record {}: {}".format(self.name, self.position - 1, error)
             ) from error
-        self.position += 1
-        return value
+
+    def _unreadable(self, error: CodecError) -> CodecError:
+        return CodecError(
+            "input port {!r}, record {}: {}".format(self.name, self.position - 1, error)
+        )
 
     def _read_block(self) -> bool:
         """Read one block; False if that would mean to wait."""
         reader = self._reader
         while True:
+            try:
+                block = reader.next()
+            except BlockError as error:
+                raise BlockError(
+                    "{}: {}".format(self.socket.title, error.reason), error.offset
+                ) from error
+            if block is not None:
+                self._handle(block)
+                return True
             count = self.socket.read(reader.space())
             if count == WOULD_BLOCK:
                 return False
@@ -168,21 +268,13 @@ class InputPort:
                         reader.offset,
                     )
                 )
-            try:
-                block = reader.advance(count)
-            except BlockError as error:
-                raise BlockError(
-                    "{}: {}".format(self.socket.title, error.reason), error.offset
-                ) from error
-            if block is not None:
-                self._handle(block)
-                return True
+            reader.advance(count)
 
     def _handle(self, block: Block) -> None:
         if not self.started:
             if block.kind != START:
                 raise self._broken("the first block is of kind {}, not START".format(block.kind))
-            self.first = self.position = self.processed = block.first
+            self.first = self._processed = block.first
             self._acknowledged = self._arrived = block.first
             self.started = True
             self._read_start(block)
@@ -191,8 +283,9 @@ class InputPort:
                 raise self._broken(
                     "record {} came where {} was due".format(block.first, self._arrived)
                 )
+            self._keep(block)
+            # Afterwards: who asks in between must not take the new records for processed.
             self._arrived += block.total
-            self._records.extend(block.records())
         elif block.kind == END and not self.ended:
             if block.first != self._arrived:
                 raise self._broken(
@@ -201,6 +294,19 @@ class InputPort:
             self.ended = True
         else:
             raise self._broken("a block of kind {} out of turn".format(block.kind))
+
+    def _keep(self, block: Block) -> None:
+        simple = block.total > 1 and not block.headed
+        # A reader in the middle of simple records must not meet others.
+        self._mixed = not simple or (self._mixed and bool(self._records))
+        records = block.records()
+        if not block.headed:
+            self._records.extend(records)
+            return
+        headers = block.headers()
+        for index, record in enumerate(records):
+            text = headers.get(index)
+            self._records.append(record if text is None else Headed(record, text))
 
     def _read_start(self, block: Block) -> None:
         if not block.body:

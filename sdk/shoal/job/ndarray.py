@@ -68,7 +68,7 @@ def described(record: memoryview) -> Tuple[str, List[int]]:
         raise ValueError("it does not describe an array") from error
 
 
-def decode(record: memoryview) -> Any:
+def decode(record: Buffer) -> Any:
     """The array, over the record's own memory if it lies well there, and writable.
 
     Raises:
@@ -90,4 +90,5 @@ def decode(record: memoryview) -> Any:
         # Some versions refuse an empty buffer.
         return numpy.empty(0, dtype).reshape(description["shape"])
     array = numpy.frombuffer(record[begin:], "u1").view(dtype).reshape(description["shape"])
-    return array if array.flags.aligned else array.copy()
+    # Small ones lie among others in bytes, which nobody may write to.
+    return array if array.flags.aligned and array.flags.writeable else array.copy()

@@ -4,6 +4,7 @@ import json
 from typing import Any, Mapping
 
 from shoal.job.codec import Codec
+from shoal.job.headers import Headed
 from shoal.job.input_port import InputPort
 from shoal.job.port_socket import PortSocket
 
@@ -38,6 +39,11 @@ class OptionalPort(InputPort):
         self._last: Any = None
 
     @property
+    def position(self) -> int:
+        """With a `buffer`, what came counts as handed over, since it may be dropped at any time."""
+        return self._arrived if self.buffer else super().position
+
+    @property
     def watched(self) -> bool:
         """Whether records are read while the job waits for other inputs."""
         return self.buffer > 0 and not self.ended
@@ -58,7 +64,7 @@ class OptionalPort(InputPort):
                 else:
                     self._records.popleft()
         # Nothing of it is asked for again but by a replacement, which gets everything.
-        self.position = self.processed = self._arrived
+        self.processed = self._arrived
 
     def take_now(self) -> Any:
         """The next record if one is there, else the last one or the default.
@@ -70,11 +76,10 @@ class OptionalPort(InputPort):
         self.collect()
         if self._records:
             if self._repeat:
-                self._last = bytes(self._records[0])
-            value = self.take()
-            if self.buffer:
-                self.position = self._arrived
-            return value
+                record = self._records[0]
+                self._last = bytes(record.payload if isinstance(record, Headed) else record)
+            return self.take()
+        self.headed = []  # what stands in for a record has none
         if self._last is None:
             return json.loads(self._default)
         return self.codec.decode(memoryview(bytearray(self._last)))

@@ -1,11 +1,13 @@
 """Runs job code: a function, a generator or a class, called once a round."""
 
 import inspect
-from typing import Any, Awaitable, Callable, Dict, Iterable, List, Mapping, Optional, cast
+from typing import Any, Awaitable, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, cast
 
 from shoal.job.error import PortError, RoundError
+from shoal.job.input_port import InputPort
 from shoal.job.outputs import Outputs
 from shoal.job.process import Process
+from shoal.job.reducers import Reduce
 from shoal.job.streams import Codecs, Streams, match
 
 MAIN = "main"
@@ -20,12 +22,16 @@ class Program:
         target: The function or class.
         style: `main`, `source` or `stream`.
         codecs: Codecs by port.
+        reduce: Reducers by header.
     """
 
-    def __init__(self, target: Any, style: str, codecs: Optional[Codecs]) -> None:
+    def __init__(
+        self, target: Any, style: str, codecs: Optional[Codecs], reduce: Optional[Reduce] = None
+    ) -> None:
         self.target = target
         self.style = style
         self.codecs = dict(codecs or {})
+        self.reduce = dict(reduce or {})
 
     def run(self, process: Process) -> None:
         """Run it on the ports of that process, to the end of its streams.
@@ -40,6 +46,8 @@ class Program:
         process.managed = True
         streams = process.streams
         streams.use_codecs(self.codecs)
+        streams.use_reducers(self.reduce)
+        streams.headers.rounds = self.style != STREAM
         _refuse_foreign(streams)
         target = self.target
         setup: Optional[Callable[[], Any]] = None
@@ -80,11 +88,12 @@ class _Code:
         self.style = style
         self.title = getattr(function, "__qualname__", repr(function))
         self.wants_first_round = False
+        self.first_parameter: Tuple[str, ...] = ()
         names = self._names()
         if style != STREAM:
             streams.name_inputs(names)
         outputs = list(streams.outputs.values())
-        self.only = outputs[0] if len(outputs) == 1 else None
+        self._send = outputs[0].send if len(outputs) == 1 else None
 
     @property
     def is_async(self) -> bool:
@@ -104,19 +113,7 @@ class _Code:
         elif not streams.inputs:
             self._run_source()
         else:
-            function = self.function
-            several = inspect.isgeneratorfunction(function)
-            while True:
-                records = streams.take_round()
-                if records is None:
-                    break
-                result = function(**records)
-                if several:
-                    for value in result:
-                        self._emit(value)
-                else:
-                    self._emit(result)
-                streams.finish_round()
+            self._run_rounds()
         if self.finish is not None:
             self._emit(self.finish())
 
@@ -147,11 +144,38 @@ class _Code:
         if self.finish is not None:
             await self._emit_async(await _settle(self.finish()))
 
+    def _run_rounds(self) -> None:
+        streams, function = self.streams, self.function
+        emit = self._emit_each if inspect.isgeneratorfunction(function) else self._emit
+        only = streams.only_input
+        if only is not None and only[0] in self.first_parameter:
+            self._run_records(only[1], emit)
+            return
+        while True:
+            records = streams.take_round()
+            if records is None:
+                break
+            emit(function(**records))
+            streams.finish_round()
+
+    def _run_records(self, port: InputPort, emit: Callable[[Any], None]) -> None:
+        """Rounds of one input: the port counts them, and acknowledges while it is iterated over."""
+        function, headers = self.function, self.streams.headers
+        for record in port:
+            if port.headed:
+                headers.begin(port.headed)
+            emit(function(record))
+            if headers.live:
+                headers.clear()
+
     def _run_source(self) -> None:
         skip = self._skip()
         result = self._call_source()
         if not inspect.isgenerator(result) and not _is_source(self.style, result):
             self._emit(result)
+            return
+        if self._send is not None and not self.streams.resumes:
+            self._send_each(result, self._send)
             return
         for value in result:
             if skip:
@@ -159,6 +183,17 @@ class _Code:
                 continue
             self._emit(value)
             self.streams.finish_round()
+
+    def _send_each(self, values: Iterable[Any], send: Callable[[Any], Any]) -> None:
+        """What a source with one output yields, where nobody counts its rounds."""
+        headers = self.streams.headers
+        for value in values:
+            if value is None or type(value) is Outputs:
+                self._emit(value)
+            else:
+                send(value)
+            if headers.live:
+                headers.clear()
 
     async def _run_source_async(self) -> None:
         skip = self._skip()
@@ -184,9 +219,13 @@ class _Code:
             return 0
         return self.streams.first_round
 
+    def _emit_each(self, results: Iterable[Any]) -> None:
+        for result in results:
+            self._emit(result)
+
     def _emit(self, result: Any) -> None:
-        if self.only is not None and result is not None and type(result) is not Outputs:
-            self.only.send(result)
+        if self._send is not None and result is not None and type(result) is not Outputs:
+            self._send(result)
             return
         for port, value in self._sorted(result).items():
             self.streams.outputs[port].send(value)
@@ -250,6 +289,9 @@ class _Code:
         if not ports and "first_round" in parameters:
             self.wants_first_round = True
             del parameters["first_round"]
+        for name, parameter in list(parameters.items())[:1]:
+            if parameter.kind == parameter.POSITIONAL_OR_KEYWORD:
+                self.first_parameter = (name,)
         names: Dict[str, str] = {}
         for name, parameter in list(parameters.items()):
             port = match(name, ports)

@@ -6,12 +6,14 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from shoal.job.codec import AUTO, Codec, codec_for
 from shoal.job.error import PortError, RoundError
-from shoal.job.flusher import Flusher
+from shoal.job.flusher import DONE, LATER, SOON, Flusher
 from shoal.job.input_port import InputPort
 from shoal.job.job_context import Context
 from shoal.job.optional_port import OptionalPort
-from shoal.job.output_port import OutputPort
+from shoal.job.output_port import GATHER_SECONDS, OutputPort
 from shoal.job.port_socket import PortSocket, wait, wait_in_loop
+from shoal.job.reducers import Reduce, Reducers
+from shoal.job.round_headers import RoundHeaders
 from shoal.job.stderr_log import Log
 
 Codecs = Mapping[str, Union[str, Codec]]
@@ -25,6 +27,15 @@ class Streams:
     """The ports, by name; opened once in a process.
 
     Outputs are written before acknowledgements, so that an acknowledged round has left the process.
+
+    Attributes:
+        context: Who the job is.
+        foreign: Ports with a raw format, and what is to be done with them.
+        inputs: By name.
+        outputs: By name.
+        headers: Those of the present round.
+        ended: Whether all is over.
+        resumes: Whether a replacement goes on in the middle, so that rounds are counted.
     """
 
     def __init__(self, context: Context) -> None:
@@ -33,7 +44,7 @@ class Streams:
         self.inputs: Dict[str, InputPort] = {}
         self.outputs: Dict[str, OutputPort] = {}
         self.ended = False
-        self._resumes = context.resumes
+        self.resumes = context.resumes
         self._log = Log()
         self._lock = threading.Lock()
         self._start_lock = threading.Lock()
@@ -42,13 +53,15 @@ class Streams:
         self._rounds = 0
         self._progress: Optional[str] = None
         self._progress_at = 0.0
+        self._flushed_at = 0.0
+        self._waiting = False
         self._error: Optional[PortError] = None
+        self.headers = RoundHeaders(self._carry)
         self._flusher = Flusher(self._flush_in_background)
         for name, said in context.ports("inputs").items():
             if self._ours("input", name, said):
                 socket = PortSocket("input port {!r}".format(name), int(said["fd"]))
                 port = _input_port(name, socket, said)
-                port.follow(self._take_one, self._take_one_async)
                 self.inputs[name] = port
         for name, said in context.ports("outputs").items():
             if self._ours("output", name, said):
@@ -56,6 +69,9 @@ class Streams:
                 out = OutputPort(name, socket, _codec(said), self._lock)
                 out.follow(self.start, self._flusher.arm)
                 self.outputs[name] = out
+        check = self._check_outputs if self.resumes and self.outputs else None
+        for port in self.inputs.values():
+            port.follow(self._wait_for, self._wait_for_async, check)
         self._named = list(self.inputs.items())
         self._required: List[Tuple[str, InputPort]] = []
         self._optional: List[Tuple[str, OptionalPort]] = []
@@ -118,12 +134,28 @@ class Streams:
         self._named = [(names[port.name], port) for port in self.inputs.values()]
         self._sort()
 
+    def use_reducers(self, reduce: Optional[Reduce]) -> None:
+        """Set how the headers of several records become one map.
+
+        Raises:
+            HeaderError: There is no such reducer.
+        """
+        self.headers.reducers = Reducers(reduce)
+        for port in self.inputs.values():
+            port.reducers = self.headers.reducers
+
+    @property
+    def only_input(self) -> Optional[Tuple[str, InputPort]]:
+        """The input, under the name of its parameter, where rounds are the records of one alone."""
+        return None if self._optional or len(self._required) != 1 else self._required[0]
+
     def take_round(self) -> Optional[Dict[str, Any]]:
         """The next records of all inputs together, by name; None when one of the inputs is over.
 
         Raises:
             PortError: The other end broke the format or went away.
             CodecError: A record cannot be read.
+            HeaderError: The headers of the records cannot be merged.
         """
         while True:
             for _, port in self._required:
@@ -138,8 +170,7 @@ class Streams:
             if any(port.exhausted for port in missing):
                 self._leave_the_rest(missing)
                 return None
-            self.flush()
-            wait([port.socket for port in missing + self._watched()], self._unwritten())
+            self._wait([port.socket for port in missing + self._watched()])
 
     async def take_round_async(self) -> Optional[Dict[str, Any]]:
         """`take_round` for coroutines: other tasks run meanwhile."""
@@ -163,12 +194,14 @@ class Streams:
             RoundError: With `recovery: resume`, an output has more or fewer records than rounds.
         """
         self._rounds += 1
-        if self._resumes:
+        if self.resumes:
             self._check_outputs(self._rounds)
         for _, port in self._named:
             port.processed = port.position
-        if self._named:
-            self._flusher.arm()
+        if self._named and not self._flusher.watching:
+            self._flusher.watch()
+        if self.headers.live:
+            self.headers.clear()
 
     def flush(self) -> bool:
         """Write what can be written without waiting; whether nothing is left.
@@ -179,6 +212,7 @@ class Streams:
         if self._error is not None:
             raise self._error
         with self._lock:
+            self._flushed_at = time.monotonic()
             return self._write()
 
     def progress(self, text: str) -> None:
@@ -198,7 +232,7 @@ class Streams:
         self._flusher.stop()
         if self._error is not None:
             raise self._error
-        if self._resumes:
+        if self.resumes:
             rounds = [port.rounds_begun for port in self.inputs.values()] or [self._rounds]
             self._check_outputs(max(rounds))
         for port in self.inputs.values():
@@ -219,29 +253,45 @@ class Streams:
         for port in self._all():
             port.socket.close()
 
-    def _take_one(self, port: InputPort) -> Tuple[bool, Any]:
+    def _wait_for(self, port: InputPort) -> bool:
+        """Wait until a round of this port is ready; False if it is exhausted."""
         self.start()
         self._next_of(port)
         while not port.fill():
-            self.flush()
-            wait((port.socket,), self._unwritten())
-        return (False, None) if port.exhausted else (True, port.take())
+            self._wait([port.socket])
+        self._begin_batch(port)
+        return not port.exhausted
 
-    async def _take_one_async(self, port: InputPort) -> Tuple[bool, Any]:
+    async def _wait_for_async(self, port: InputPort) -> bool:
         self.start()
         self._next_of(port)
         while not port.fill():
             self.flush()
             await wait_in_loop((port.socket,), self._unwritten())
-        return (False, None) if port.exhausted else (True, port.take())
+        self._begin_batch(port)
+        return not port.exhausted
 
     def _next_of(self, port: InputPort) -> None:
-        """The last record of this port was processed; in stream style its rounds are counted here."""
-        if self._resumes:
-            self._check_outputs(port.rounds_begun)
-        if port.processed < port.position:
-            port.processed = port.position
-            self._flusher.arm()
+        """All that was handed over by this port is processed."""
+        port.processed = port.position
+
+    def _begin_batch(self, port: InputPort) -> None:
+        """Records are at hand: acknowledge those before, now or while job code is busy with these."""
+        if time.monotonic() - self._flushed_at >= GATHER_SECONDS:
+            self.flush()
+        if port.waiting > port.block_count and not self._flusher.watching:
+            self._flusher.watch()
+
+    def _wait(self, readable: List[PortSocket]) -> None:
+        """Write what there is, and wait until something can be read or written."""
+        self.flush()
+        self._waiting = True
+        wait(readable, self._unwritten())
+        self._waiting = False
+
+    def _carry(self, headers: Optional[Dict[str, Any]]) -> None:
+        for out in self.outputs.values():
+            out.carry(headers)
 
     def _sort(self) -> None:
         """Tell the inputs that rounds wait for from those that they do not wait for."""
@@ -254,6 +304,13 @@ class Streams:
 
     def _take(self) -> Dict[str, Any]:
         """One round: every input that is not optional is ready."""
+        records = self._take_all()
+        headed = [headers for _, port in self._named for headers in port.headed]
+        if headed:
+            self.headers.begin(headed)
+        return records
+
+    def _take_all(self) -> Dict[str, Any]:
         if not self._optional:
             return {name: port.take() for name, port in self._required}
         if not self._required:
@@ -290,7 +347,10 @@ class Streams:
 
     def _check_outputs(self, rounds: int) -> None:
         for out in self.outputs.values():
-            sent = out.sequence - out.first
+            if out.sent == rounds:
+                continue
+            with self._lock:  # now the flusher is not in the middle of it
+                sent = out.sent
             if sent != rounds:
                 raise RoundError(
                     "after {} rounds of job {!r}, {} records were sent on output {!r}: with "
@@ -369,13 +429,22 @@ class Streams:
         self._log.info(text)
         return True
 
-    def _flush_in_background(self) -> bool:
+    def _flush_in_background(self) -> int:
+        """What the flusher does: see to what job code left behind; how much of it is left."""
         try:
             with self._lock:
-                return self._write()
+                now = time.monotonic()
+                for out in self.outputs.values():
+                    if out.waiting and now - out.written_at < GATHER_SECONDS:
+                        return SOON  # job code writes by itself as long as it sends much
+                if not self._write():
+                    return LATER
         except PortError as error:
             self._error = error
-            return True
+            return DONE
+        if self._waiting:
+            return DONE  # and before it waits again, job code acknowledges by itself
+        return LATER if any(port.waiting for port in self.inputs.values()) else DONE
 
 
 def match(name: str, ports: Mapping[str, Any]) -> str:

@@ -52,12 +52,12 @@ from shoal.job.block import (
     END,
     PROGRESS,
     START,
-    BlockReader,
     Buffer,
     encode_data,
     encode_mark,
     encode_text,
 )
+from shoal.job.block_reader import BlockReader
 from shoal.job.codec import AUTO, Codec, codec_for
 from shoal.job.entry import program_of
 from shoal.job.error import JobError

@@ -19,11 +19,11 @@ from shoal.job.block import (
     END,
     START,
     Block,
-    BlockReader,
     encode_data,
     encode_mark,
     encode_text,
 )
+from shoal.job.block_reader import BlockReader
 from tests.kit.until import until_sync
 
 SDK = Path(shoal.job.__file__).parents[2]

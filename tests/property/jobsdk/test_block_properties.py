@@ -5,7 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.job.block import ACK, DATA, END, BlockError, BlockReader, encode_data, encode_mark
+from shoal.job.block import ACK, DATA, END, BlockError, encode_data, encode_mark
+from shoal.job.block_reader import BlockReader
 
 RECORDS = st.lists(st.binary(max_size=40), min_size=1, max_size=12)
 SEQUENCE = st.integers(min_value=0, max_value=2**64 - 1)

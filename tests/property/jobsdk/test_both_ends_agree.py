@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from services.streams import block as worker
 from shoal.job import block as job
+from shoal.job.block_reader import BlockReader
 
 RECORDS = st.lists(st.binary(max_size=60), min_size=1, max_size=10)
 SEQUENCE = st.integers(min_value=0, max_value=2**64 - 1)
@@ -30,7 +31,7 @@ def test_data_is_the_same_bytes(first: int, records: list[bytes]) -> None:
     theirs = worker.Block(worker.Kind.DATA, first, len(records), worker.pack(records))
     assert ours == worker.encode(theirs)
     assert read_by_worker(ours) == [theirs]
-    (came,) = job.BlockReader().feed(worker.encode(theirs))
+    (came,) = BlockReader().feed(worker.encode(theirs))
     assert [bytes(record) for record in came.records()] == worker.unpack(theirs) == records
 
 
@@ -46,7 +47,7 @@ def test_texts_are_the_same_bytes(first: int, text: str, kind: int) -> None:
     body = text.encode("utf-8", "replace")
     theirs = worker.Block(worker.Kind(kind), first, 0, body)
     assert job.encode_text(kind, first, text) == worker.encode(theirs)
-    (came,) = job.BlockReader().feed(worker.encode(theirs))
+    (came,) = BlockReader().feed(worker.encode(theirs))
     assert (came.kind, came.first, bytes(came.body)) == (kind, first, body)
 
 
@@ -71,7 +72,7 @@ def test_no_block_of_data_is_refused_by_one_end_alone(kind: int, count: int, len
             reader.filled(len(header))
         refused[0] = False
     with contextlib.suppress(job.BlockError):
-        job.BlockReader().feed(header)
+        BlockReader().feed(header)
         refused[1] = False
     if kind == job.DATA:
         assert refused[0] == refused[1]

@@ -14,11 +14,11 @@ from shoal.job.block import (
     START,
     Block,
     BlockError,
-    BlockReader,
     encode_data,
     encode_mark,
     encode_text,
 )
+from shoal.job.block_reader import BlockReader
 
 
 def test_a_data_block_has_the_bytes_of_the_contract() -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from shoal.job import AUTO, JSON, NDARRAY, PICKLE, RAW, Codec, CodecError
-from shoal.job.block import BlockReader, Buffer, encode_data
+from shoal.job.block import Buffer, encode_data
+from shoal.job.block_reader import BlockReader
 from shoal.job.codec import codec_for
 
 
@@ -150,7 +151,7 @@ def test_a_damaged_record_is_refused(record: bytes) -> None:
 
 
 def test_an_unknown_codec_is_refused_with_what_there_is() -> None:
-    with pytest.raises(CodecError, match="auto, json, ndarray, pickle, raw"):
+    with pytest.raises(CodecError, match="auto, json, msgpack, ndarray, pickle, raw"):
         codec_for("xml")
 
 

@@ -1,0 +1,216 @@
+"""Cuts what comes on a port into blocks."""
+
+import struct
+from typing import List, Optional
+
+from shoal.job.block import (
+    ACK,
+    CHECKED,
+    DATA,
+    END,
+    HEADED,
+    HEADER,
+    HEADERS_SIZE,
+    KINDS,
+    MAX_BLOCK_BYTES,
+    MAX_HEADERS_BYTES,
+    MAX_RECORD_BYTES,
+    Block,
+    BlockError,
+    Buffer,
+)
+
+_SCRATCH_BYTES = MAX_BLOCK_BYTES + 64 * 1024
+_ALONE_BYTES = 64 * 1024
+"""A record of at least this size is read into memory of its own, where it stays."""
+
+
+class BlockReader:
+    """Cuts a stream of bytes into blocks, however they arrive.
+
+    Receive into `space()`, say with `advance()` how much came, and take blocks with `next()` until
+    there is none. Many small blocks come with one read; a large record is read into its place.
+    `feed` does all of that for bytes that are there already.
+    """
+
+    def __init__(self) -> None:
+        self._scratch = bytearray()
+        self._view = memoryview(self._scratch)
+        self._start: int = 0
+        self._end: int = 0
+        self._large: Optional[bytearray] = None
+        self._filled: int = 0
+        self._kind = 0
+        self._first = 0
+        self._count = 0
+        self._alone = False
+        self._offset = 0
+
+    @property
+    def inside(self) -> bool:
+        """Whether a block has begun and is not complete: the stream must not end here."""
+        return self._end > self._start or self._large is not None
+
+    @property
+    def offset(self) -> int:
+        """Bytes of all the blocks before this one."""
+        return self._offset
+
+    def space(self) -> memoryview:
+        """Where the next bytes belong; never empty."""
+        if self._large is not None:
+            return memoryview(self._large)[self._filled :]
+        if not self._scratch:
+            self._scratch = bytearray(_SCRATCH_BYTES)
+            self._view = memoryview(self._scratch)
+        if self._alone and self._end < HEADER.size:
+            # After a large record another one is likely: what is read beyond its header would have
+            # to be copied.
+            return self._view[self._end : HEADER.size + 4]
+        return self._view[self._end :]
+
+    def advance(self, count: int) -> None:
+        """Take note of `count` bytes that were put into `space()`."""
+        if self._large is not None:
+            self._filled += count
+        else:
+            self._end += count
+
+    def next(self) -> Optional[Block]:
+        """The next block, if it is complete.
+
+        Raises:
+            BlockError: The header or body breaks the format.
+        """
+        if self._large is not None:
+            if self._filled < len(self._large):
+                return None
+            body, self._large = memoryview(self._large), None
+            return self._block(body)
+        begin = self._start + HEADER.size
+        if begin > self._end:
+            self._compact()
+            return None
+        length = self._begin()
+        self._alone = self._count == 1 and length >= _ALONE_BYTES
+        end = begin + length
+        if self._alone or begin + length - self._start > _SCRATCH_BYTES:
+            self._large = bytearray(length)
+            self._filled = min(length, self._end - begin)
+            self._large[: self._filled] = self._view[begin : begin + self._filled]
+            self._start = begin + self._filled
+            self._compact()
+            return self.next()
+        if end > self._end:
+            self._compact()
+            return None
+        self._start = end
+        if self._count > 1:
+            return self._block(bytes(self._view[begin:end]))
+        return self._block(memoryview(bytearray(self._view[begin:end])))
+
+    def feed(self, data: Buffer) -> List[Block]:
+        """All blocks that are complete with `data`, which is copied.
+
+        Raises:
+            BlockError: The bytes break the format.
+        """
+        rest = memoryview(data)
+        blocks: List[Block] = []
+        while rest:
+            space = self.space()
+            size = min(len(space), len(rest))
+            space[:size] = rest[:size]
+            rest = rest[size:]
+            self.advance(size)
+            block = self.next()
+            while block is not None:
+                blocks.append(block)
+                block = self.next()
+        return blocks
+
+    def _block(self, body: Buffer) -> Block:
+        headed = self._kind == DATA and self._check_records(body)
+        self._offset += HEADER.size + len(body)
+        return Block(self._kind, self._first, self._count, body, headed)
+
+    def _compact(self) -> None:
+        have = self._end - self._start
+        if have and self._start:
+            self._scratch[:have] = self._scratch[self._start : self._end]
+        self._start, self._end = 0, have
+
+    def _begin(self) -> int:
+        kind, flags, _reserved, count, first, length, _crc = HEADER.unpack_from(
+            self._scratch, self._start
+        )
+        if kind not in KINDS:
+            raise BlockError("no block begins with kind {}".format(kind), self._offset)
+        if flags & ~CHECKED:
+            raise BlockError("unknown flags 0x{:02x}".format(flags), self._offset)
+        if kind != DATA:
+            if count:
+                raise BlockError("a block of kind {} has no records".format(kind), self._offset)
+            if length and kind in (END, ACK):
+                raise BlockError("a block of kind {} has no body".format(kind), self._offset)
+            if length > MAX_BLOCK_BYTES:
+                raise BlockError("a body of {} bytes is too long".format(length), self._offset)
+        elif count == 0:
+            raise BlockError("a block of data without records", self._offset)
+        elif count == 1:
+            if length > MAX_RECORD_BYTES + 4:
+                reason = "a record of {} bytes is over the limit of {}".format(
+                    length - 4, MAX_RECORD_BYTES
+                )
+                raise BlockError(reason, self._offset)
+        elif length > MAX_BLOCK_BYTES:
+            reason = "{} records in {} bytes: a block has at most {}".format(
+                count, length, MAX_BLOCK_BYTES
+            )
+            raise BlockError(reason, self._offset)
+        if length < 4 * count:
+            reason = "{} bytes cannot hold the lengths of {} records".format(length, count)
+            raise BlockError(reason, self._offset)
+        self._kind, self._first, self._count = kind, first, count
+        return int(length)
+
+    def _check_records(self, body: Buffer) -> bool:
+        """Whether any record has headers.
+
+        Raises:
+            BlockError: The lengths do not add up, or headers do not fit into their record.
+        """
+        table = 4 * self._count
+        have = len(body) - table
+        if self._count > 1 and body[:table] == bytes(body[:4]) * self._count:
+            (size,) = struct.unpack_from("<I", body)
+            if size * self._count == have:
+                return False
+        lengths = struct.unpack_from("<%dI" % self._count, body)
+        if sum(lengths) == have:
+            return False
+        said = sum([length & ~HEADED for length in lengths])
+        if said != have:
+            raise BlockError(
+                "the record lengths add up to {} bytes and the block has {}".format(
+                    said + table, len(body)
+                ),
+                self._offset,
+            )
+        position = table
+        for length in lengths:
+            size = length & ~HEADED
+            if length & HEADED:
+                self._check_headers(body, position, size)
+            position += size
+        return True
+
+    def _check_headers(self, body: Buffer, position: int, size: int) -> None:
+        if size >= HEADERS_SIZE.size:
+            (headers,) = HEADERS_SIZE.unpack_from(body, position)
+            if headers <= min(MAX_HEADERS_BYTES, size - HEADERS_SIZE.size):
+                return
+            reason = "headers of {} bytes in a record of {}".format(headers, size)
+        else:
+            reason = "a record of {} bytes cannot hold the size of its headers".format(size)
+        raise BlockError(reason, self._offset)
