@@ -41,7 +41,7 @@ from shoal.v1 import (
     spec_pb2,
 )
 
-RECORD_BYTES_MAX = 64 * 1024 * 1024
+RECORD_BYTES_MAX = 256 * 1024 * 1024
 """Largest record of a stream (docs/architecture.md, section 3)."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -19,6 +19,13 @@ STATUS_DETAILS = "grpc-status-details-bin"
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024 + 1024 * 1024
 """Largest message: the largest record (64 MiB) and room for what is around it."""
 
+STREAM_MESSAGE_BYTES_MAX = 2 * 1024 * 1024
+"""Largest message between stream workers.
+
+Larger records travel in parts (services/streams/part.py), so a peer that announces more is refused
+before the bytes are there, and nothing of another lane waits behind a message of 256 MiB.
+"""
+
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 Options = list[tuple[str, Any]]

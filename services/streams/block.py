@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
-import google_crc32c
-
+from services.streams.checksum import crc32c
+from services.streams.large_body import LargeBody
 from services.streams.ring import RingError
 
 HEADER = struct.Struct("<BBHIQII")
@@ -37,8 +37,8 @@ REFERENCE = struct.Struct("<IQ")
 LENT_REFERENCE = struct.Struct("<IIQ")
 """The same to a job: the table, number of the ring on this port, and where they lie."""
 
-RECORD_BYTES_MAX = 64 * 1024 * 1024
-"""Largest record."""
+RECORD_BYTES_MAX = 256 * 1024 * 1024
+"""Largest record, with its headers."""
 
 BLOCK_BYTES_MAX = 256 * 1024
 """Largest body, unless it carries one record that is larger."""
@@ -54,9 +54,6 @@ HEADERS_BYTES_MAX = 16 * 1024
 
 PROGRESS_BYTES_MAX = 64 * 1024
 """Longest text about a job's own progress."""
-
-# The package is without annotations of its own.
-_checksum: Callable[[bytes], int] = cast("Any", google_crc32c).value
 
 _SCRATCH_BYTES = BLOCK_BYTES_MAX + 64 * 1024
 
@@ -87,12 +84,16 @@ class BlockError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block without its checksum: `first` and `count` mean what the kind says."""
+    """One block: `first` and `count` mean what the kind says.
+
+    `crc` is CRC-32C of the body where whoever read it has reckoned it anyway.
+    """
 
     kind: Kind
     first: int
     count: int = 0
     body: Body = b""
+    crc: int | None = field(default=None, compare=False)
 
 
 class Ring(Protocol):
@@ -109,25 +110,18 @@ class Ring(Protocol):
 
 def header(block: Block, crc: int | None = None) -> bytes:
     """Return the 24 bytes before the body; `crc` is CRC-32C of the body where it is to be checked."""
-    return HEADER.pack(
-        block.kind,
-        0 if crc is None else FLAG_CRC,
-        0,
-        block.count,
-        block.first,
-        len(block.body),
-        crc or 0,
-    )
+    flags = 0 if crc is None else FLAG_CRC
+    return HEADER.pack(block.kind, flags, 0, block.count, block.first, len(block.body), crc or 0)
+
+
+def data_header(first: int, count: int, size: int, crc: int) -> bytes:
+    """Return the 24 bytes before a body of `size` bytes of records, which need not be at hand."""
+    return HEADER.pack(Kind.DATA, FLAG_CRC, 0, count, first, size, crc)
 
 
 def encode(block: Block, *, checksum: bool = False) -> bytes:
     """Return the block as bytes, with CRC-32C of its body where `checksum` says so."""
     return header(block, crc32c(block.body) if checksum else None) + block.body
-
-
-def crc32c(body: Body) -> int:
-    """Return CRC-32C of `body`."""
-    return _checksum(plain(body))
 
 
 def plain(body: Body) -> bytes:
@@ -145,7 +139,7 @@ def decode(data: bytes, at: int = 0) -> Block:
     if have < 0:
         raise BlockError(0, f"a block of {len(data) - at} bytes is shorter than its header of 24")
     kind, flags, _, count, first, length, crc = HEADER.unpack_from(data, at)
-    _check_header(0, kind, count, length)
+    check_header(0, kind, count, length)
     if have != length:
         raise BlockError(0, f"the header says {length} bytes of body, and {have} came")
     body = data[at + HEADER_BYTES :]
@@ -153,7 +147,7 @@ def decode(data: bytes, at: int = 0) -> Block:
         raise BlockError(0, "a block between nodes has no checksum")
     if crc32c(body) != crc:
         raise BlockError(0, f"CRC-32C of the body is {crc32c(body):08x}, the header says {crc:08x}")
-    block = Block(_KINDS[kind], first, count, body)
+    block = Block(_KINDS[kind], first, count, body, crc)
     if block.kind is Kind.DATA:
         lengths(block)
     return block
@@ -266,8 +260,8 @@ class BlockReader:
     """Cuts what a job writes on a port into blocks, however the bytes arrive.
 
     Ask `buffer` where to put bytes, tell `filled` how many came. A body that does not fit into the
-    scratch buffer gets one of its own, so that a large record is read in place. One that lies in a
-    ring is taken from there.
+    scratch buffer is put together elsewhere while it comes, and has its checksum when it is whole.
+    One that lies in a ring is taken from there.
 
     Args:
         ring: the port's, if it has one.
@@ -279,16 +273,15 @@ class BlockReader:
         self._view = memoryview(self._scratch)
         self._start = 0
         self._end = 0
-        self._large: bytearray | None = None
+        self._large: LargeBody | None = None
         self._large_header = (Kind.DATA, 0, 0)
-        self._large_filled = 0
         self.offset = 0
         """Where the block that is being read begins in the byte stream."""
 
     def buffer(self) -> memoryview:
         """Return where the next bytes go; never empty."""
         if self._large is not None:
-            return memoryview(self._large)[self._large_filled :]
+            return self._view[: self._large.missing]
         return self._view[self._end :]
 
     def filled(self, count: int) -> list[Block]:
@@ -298,14 +291,14 @@ class BlockReader:
             BlockError: What came is no block; the reader is of no use afterwards.
         """
         if self._large is not None:
-            return self._filled_large(count)
+            return self._filled_large(self._large, count)
         self._end += count
         blocks: list[Block] = []
         while self._end - self._start >= HEADER_BYTES:
             kind, flags, _, number, first, length, _ = HEADER.unpack_from(
                 self._scratch, self._start
             )
-            _check_header(self.offset, kind, number, length)
+            check_header(self.offset, kind, number, length)
             body_at = self._start + HEADER_BYTES
             if body_at + length > self._end:
                 if HEADER_BYTES + length > _SCRATCH_BYTES:
@@ -328,13 +321,15 @@ class BlockReader:
         """
         have = self._end - self._start
         if self._large is not None:
-            have = HEADER_BYTES + self._large_filled
+            have = HEADER_BYTES + self._large.filled
         if have:
             raise BlockError(self.offset, f"the port ended {have} bytes into a block")
         return []
 
-    def _whole(self, kind: Kind, first: int, count: int, body: bytes) -> Block:
-        block = Block(kind, first, count, body)
+    def _whole(
+        self, kind: Kind, first: int, count: int, body: bytes, crc: int | None = None
+    ) -> Block:
+        block = Block(kind, first, count, body, crc)
         if kind is Kind.DATA:
             lengths(block, self.offset)
         self.offset += HEADER_BYTES + len(body)
@@ -362,22 +357,18 @@ class BlockReader:
         return block
 
     def _begin_large(self, kind: Kind, first: int, count: int, length: int, body_at: int) -> None:
-        have = self._end - body_at
-        self._large = bytearray(length)
-        self._large[:have] = self._view[body_at : self._end]
-        self._large_filled = have
+        self._large = LargeBody(length)
+        self._large.add(bytes(self._view[body_at : self._end]))
         self._large_header = (kind, first, count)
-        self._start = self._end
+        self._start = self._end = 0
 
-    def _filled_large(self, count: int) -> list[Block]:
-        self._large_filled += count
-        if self._large is None or self._large_filled < len(self._large):
+    def _filled_large(self, body: LargeBody, count: int) -> list[Block]:
+        body.add(bytes(self._view[:count]))
+        if body.missing:
             return []
         kind, first, number = self._large_header
-        body = bytes(self._large)
         self._large = None
-        self._large_filled = 0
-        return [self._whole(kind, first, number, body)]
+        return [self._whole(kind, first, number, body.take(), body.crc)]
 
     def _compact(self) -> None:
         if self._start == 0:
@@ -388,7 +379,12 @@ class BlockReader:
         self._start, self._end = 0, have
 
 
-def _check_header(offset: int, kind: int, count: int, length: int) -> None:
+def check_header(offset: int, kind: int, count: int, length: int) -> None:
+    """Check what the header of the block at `offset` says, before its body is there.
+
+    Raises:
+        BlockError: There is no such block.
+    """
     if kind not in _KINDS:
         raise BlockError(offset, f"kind {kind} does not exist; DATA is 1, END is 2")
     if kind == Kind.DATA:

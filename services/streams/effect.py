@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.streams.block import Block, Body, Kind, header
+from services.streams.block import Block, Body, Kind, data_header
 from services.streams.retention import Kept, SpoolPlace
 from shoal.model import ReasonCode
 
@@ -62,13 +62,30 @@ class SendBlock:
 
     @property
     def block(self) -> Block:
-        """The block without its checksum."""
-        return Block(Kind.DATA, self.kept.first, self.kept.count, self.body)
+        """The block, with its checksum if that was reckoned before."""
+        return Block(Kind.DATA, self.kept.first, self.kept.count, self.body, self.kept.crc)
 
     @property
     def header(self) -> bytes:
         """The block's header with its checksum, which is reckoned when it is first asked for."""
-        return header(self.block, self.kept.checksum(self.body))
+        crc = self.kept.checksum(self.body)
+        return data_header(self.kept.first, self.kept.count, self.kept.size, crc)
+
+
+@dataclass(frozen=True, slots=True)
+class SendSpooled:
+    """Send a large block whose body lies in the spool, part by part; answer with CallReady."""
+
+    call: int
+    lane: str
+    kept: Kept
+    place: SpoolPlace
+    crc: int
+
+    @property
+    def header(self) -> bytes:
+        """The block's header with its checksum."""
+        return data_header(self.kept.first, self.kept.count, self.kept.size, self.crc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +188,7 @@ class ReportFailed:
 
 
 PortEffect = ReadPort | PausePort | WritePort | ShutPort
-CallEffect = AcceptCall | SendBlock | SendEnd | RefuseCall | CloseCall
+CallEffect = AcceptCall | SendBlock | SendSpooled | SendEnd | RefuseCall | CloseCall
 DialEffect = Dial | HangUp | Acknowledge
 SpoolEffect = WriteSpool | ReadSpool | DropSegment
 Effect = PortEffect | CallEffect | DialEffect | SpoolEffect | ReportDrained | ReportFailed

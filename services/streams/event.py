@@ -101,7 +101,10 @@ class Detached:
 
 @dataclass(frozen=True, slots=True)
 class CallOpened:
-    """A consumer dialled a lane of ours; `call` is the shell's number for it."""
+    """A consumer dialled a lane of ours; `call` is the shell's number for it.
+
+    `parts` says that a large block need not be in memory as a whole to be sent on it.
+    """
 
     call: int
     lane: str
@@ -109,6 +112,7 @@ class CallOpened:
     producer_epoch: int
     want: int
     credit_bytes: int
+    parts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

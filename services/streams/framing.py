@@ -18,6 +18,7 @@ from services.streams.block import (
     plain,
     without_headers,
 )
+from services.streams.large_body import LargeBody
 from shoal.spec import PortFormat
 
 _READ_BYTES = 256 * 1024
@@ -53,18 +54,27 @@ class LineReader:
         if cut < 0:
             self._keep(data)
             return []
-        text = b"".join([*self._rest, data[:cut]])
-        self._rest.clear()
-        self._rest_bytes = 0
-        records = text.split(b"\n")
-        self.offset += len(text) + 1
+        if self._rest_bytes > BLOCK_BYTES_MAX:
+            first = data.find(b"\n")
+            blocks = [self._large(data[:first])]
+            text = data[first + 1 : cut + 1]
+        else:
+            blocks = []
+            text = b"".join([*self._rest, data[: cut + 1]])
+            self._rest.clear()
+            self._rest_bytes = 0
+        self.offset += len(text)
+        if text:
+            blocks += self._blocks(text[:-1].split(b"\n"))
         self._keep(data[cut + 1 :])
-        return self._blocks(records)
+        return blocks
 
     def finish(self) -> list[Block]:
         """Return what is left at the end of the byte stream: a line without newline is a record."""
         if not self._rest_bytes:
             return []
+        if self._rest_bytes > BLOCK_BYTES_MAX:
+            return [self._large(b"", newline=0)]
         record = b"".join(self._rest)
         self._rest.clear()
         self._rest_bytes = 0
@@ -75,6 +85,23 @@ class LineReader:
         if data:
             self._rest.append(data)
             self._rest_bytes += len(data)
+        self._check_rest()
+
+    def _large(self, last: bytes, *, newline: int = 1) -> Block:
+        """Return a line of many pieces in a block of its own, which copies it once."""
+        self._rest.append(last)
+        self._rest_bytes += len(last)
+        self._check_rest()
+        size = self._rest_bytes
+        body = b"".join([struct.pack("<I", size), *self._rest])
+        self._rest.clear()
+        self._rest_bytes = 0
+        self.offset += size + newline
+        block = Block(Kind.DATA, self._records, 1, body)
+        self._records += 1
+        return block
+
+    def _check_rest(self) -> None:
         if self._rest_bytes > RECORD_BYTES_MAX:
             raise BlockError(
                 self.offset,
@@ -113,7 +140,8 @@ class FixedReader:
                 f"record_bytes is {record_bytes}; it has to be from 1 to {RECORD_BYTES_MAX}"
             )
         self._record_bytes = record_bytes
-        self._scratch = bytearray(max(record_bytes, _READ_BYTES))
+        self._scratch = bytearray(_READ_BYTES)
+        self._large: LargeBody | None = None
         self._have = 0
         self._records = 0
         # With its length table, a block of small records has to stay within its limit.
@@ -123,11 +151,16 @@ class FixedReader:
 
     def buffer(self) -> memoryview:
         """Return where the next bytes go; never empty."""
-        return memoryview(self._scratch)[self._have :]
+        view = memoryview(self._scratch)
+        if self._record_bytes > _READ_BYTES:
+            return view[: self._record_bytes if self._large is None else self._large.missing]
+        return view[self._have :]
 
     def filled(self, count: int) -> list[Block]:
         """Take note of `count` bytes in the buffer and return whole records as DATA blocks."""
         size = self._record_bytes
+        if size > _READ_BYTES:
+            return self._filled_large(count)
         self._have += count
         whole = self._have // size
         blocks: list[Block] = []
@@ -150,12 +183,27 @@ class FixedReader:
         Raises:
             BlockError: It ended within a record.
         """
-        if self._have:
+        have = self._have if self._large is None else self._large.filled - 4
+        if have:
             raise BlockError(
                 self.offset,
-                f"the port ended {self._have} bytes into a record of {self._record_bytes}",
+                f"the port ended {have} bytes into a record of {self._record_bytes}",
             )
         return []
+
+    def _filled_large(self, count: int) -> list[Block]:
+        if self._large is None:
+            self._large = LargeBody(4 + self._record_bytes)
+            self._large.add(struct.pack("<I", self._record_bytes))
+        body = self._large
+        body.add(bytes(memoryview(self._scratch)[:count]))
+        if body.missing:
+            return []
+        self._large = None
+        block = Block(Kind.DATA, self._records, 1, body.take(), body.crc)
+        self._records += 1
+        self.offset += self._record_bytes
+        return [block]
 
 
 def render(port_format: PortFormat, record_bytes: int, block: Block) -> bytes:

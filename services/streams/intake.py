@@ -348,8 +348,10 @@ class Intake:
         chunk = lane.queue.popleft()
         block = chunk.block
         lane.taken = block.first + block.count
-        if self._ordered:
+        if self._ordered and self._single:
             self._rotation.take_many(block.count)
+        elif self._ordered:
+            self._rotation.take()
         self._writing.append((lane, chunk))
         return self._numbered(block.count, block.body)
 
@@ -373,6 +375,11 @@ class Intake:
             if not lane.queue:
                 break
             chunk = lane.queue[0]
+            if chunk.block.count == 1 and len(chunk.block.body) > BLOCK_BYTES_MAX:
+                # Alone in its block, so nothing of it is copied.
+                if records:
+                    break
+                return self._next_whole(index)
             entry, record = chunk.next_record()
             size += len(record) + 4
             if records and size > BLOCK_BYTES_MAX:

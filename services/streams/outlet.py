@@ -425,7 +425,7 @@ class Outlet:
 
     def _append(self, block: Block) -> None:
         if self._whole is not None and self._whole_live:
-            self._whole.append(block.count, block.body)
+            self._whole.append(block.count, block.body, block.crc)
         if self._split:
             self._spread(block)
         if self._rule is not None:
@@ -457,24 +457,21 @@ class Outlet:
         return track
 
     def _spread(self, block: Block) -> None:
+        first = self._next
+        live = [lane for lane in self._split if not lane.share.over(first)]
         if block.count == 1:
-            for lane in self._split:
-                part = lane.share
-                if part.over(self._next):
-                    continue
-                if part.record(part.sequence(self._next)) == self._next:
-                    lane.track.append(1, block.body)
+            # It may be a large one, which is not copied for nothing.
+            for lane in live:
+                if lane.share.record(lane.share.sequence(first)) == first:
+                    lane.track.append(1, block.body, block.crc)
             return
         table = entries(block)
         offsets = [4 * block.count]
         for entry in table:
             offsets.append(offsets[-1] + (entry & LENGTH_MASK))
         body = block.body
-        first = self._next
-        for lane in self._split:
+        for lane in live:
             part, track = lane.share, lane.track
-            if part.over(first):
-                continue
             start = part.record(part.sequence(first)) - first
             records = [
                 body[offsets[index] : offsets[index + 1]]

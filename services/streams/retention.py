@@ -11,7 +11,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from services.streams.block import BLOCK_BYTES_MAX, HEADER_BYTES, Body, crc32c
+from services.streams.block import BLOCK_BYTES_MAX, HEADER_BYTES, Body
+from services.streams.checksum import crc32c
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +114,14 @@ class Track:
         """Let the track begin at a sequence above 0; nothing may have been appended yet."""
         self.base = self.next = first
 
-    def append(self, count: int, body: Body) -> None:
-        """Append records, given as the body of a DATA block."""
+    def append(self, count: int, body: Body, crc: int | None = None) -> None:
+        """Append records, given as the body of a DATA block; `crc` is its CRC-32C, if known."""
         size = len(body)
         large = size >= self._join_bytes
         if large or self._tail_size + size > self._block_bytes:
             self._seal()
         if large:
-            self._keep(self.next, count, body, self.mark)
+            self._keep(self.next, count, body, self.mark, crc)
         else:
             table = 4 * count
             self._tables.append(body[:table])
@@ -228,9 +229,9 @@ class Track:
         self._keep(self.next - count, count, body, self.mark - size)
         return True
 
-    def _keep(self, first: int, count: int, body: Body, mark: int) -> None:
+    def _keep(self, first: int, count: int, body: Body, mark: int, crc: int | None = None) -> None:
         self._fold()
-        self._kept.append(Kept(first, count, len(body), mark, body))
+        self._kept.append(Kept(first, count, len(body), mark, body, crc=crc))
 
     def _fold(self) -> None:
         """Join the last blocks, while the one before is no larger than the last."""

@@ -11,8 +11,10 @@ from services.streams.effect import (
     RefuseCall,
     SendBlock,
     SendEnd,
+    SendSpooled,
 )
 from services.streams.event import CallAcknowledged, CallOpened
+from services.streams.part import WHOLE_BYTES_MAX
 from services.streams.plan import WANT_KEPT, WANT_NOTHING, LanePlan, Peer
 from services.streams.retention import Kept, Track
 from services.streams.rotation import Share
@@ -50,6 +52,7 @@ class SendLane:
         """Calls that were refused."""
         self._call: int | None = None
         self._credit = 0
+        self._parts = False
         self._sent_bytes = 0
         self._consumed_bytes = 0
         self._want = 0
@@ -169,6 +172,7 @@ class SendLane:
         self.held = None
         self._call = event.call
         self._credit = event.credit_bytes
+        self._parts = event.parts
         self._sent_bytes = self._consumed_bytes = 0
         self._end_sent = False
         self._idle = want == WANT_NOTHING or self.done
@@ -285,16 +289,23 @@ class SendLane:
             return [self._block(call, kept, kept.body)]
         if kept.place is None:
             raise AssertionError(f"block {kept.first} of {self.plan.id} is nowhere")
+        if self._parts and kept.size > WHOLE_BYTES_MAX and kept.crc is not None:
+            self._advance(kept)
+            return [SendSpooled(call, self.plan.id, kept, kept.place, kept.crc)]
         return [ReadSpool(self.plan.id, call, kept.place)]
 
     def _block(self, call: int, kept: Kept, body: Body) -> SendBlock:
+        self._advance(kept)
+        return SendBlock(call, self.plan.id, kept, body)
+
+    def _advance(self, kept: Kept) -> None:
+        """Go on to the block after this one, which is being sent."""
         self._cursor.number = (self._cursor.number or 0) + 1
         self._mark = kept.mark + kept.size
         self._at = kept.end
         if self._beyond():
             self._cursor.number = None
         self._sent_bytes += kept.size + HEADER_BYTES
-        return SendBlock(call, self.plan.id, kept, body)
 
     def _refuse(self, call: int, reason: str, message: str) -> list[Effect]:
         self.refused += 1

@@ -85,6 +85,12 @@ class StreamWorker:
         assert self._channel is not None
         return StreamWorkerServiceStub(self._channel)
 
+    @property
+    def pid(self) -> int:
+        """Id of the process."""
+        assert self._process is not None
+        return self._process.pid
+
     async def kill(self) -> None:
         """End the process without warning."""
         assert self._process is not None

@@ -18,6 +18,8 @@ class TcpProxy:
         self.open = True
         """Whether new connections are passed on; a closed proxy hangs up on them."""
         self.accepted = 0
+        self.carried = 0
+        """Bytes that were passed on, both ways."""
         self._flowing = asyncio.Event()
         self._flowing.set()
 
@@ -83,13 +85,13 @@ class TcpProxy:
                 if end is not None:
                     end.transport.abort()
 
-    @staticmethod
     async def _pass(
-        source: asyncio.StreamReader, sink: asyncio.StreamWriter, flowing: asyncio.Event
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, flowing: asyncio.Event
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
                 await flowing.wait()
+                self.carried += len(data)
                 sink.write(data)
                 await sink.drain()
 

@@ -27,7 +27,7 @@ from shoal.v1 import records_service_pb2 as shoal_dot_v1_dot_records__service__p
 from shoal.v1 import session_service_pb2 as shoal_dot_v1_dot_session__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshoal/v1/streams_service.proto\x12\x08shoal.v1\x1a\x17shoal/v1/pipeline.proto\x1a\x1eshoal/v1/records_service.proto\x1a\x1eshoal/v1/session_service.proto\"^\n\x0bPullRequest\x12\"\n\x04open\x18\x01 \x01(\x0b\x32\x12.shoal.v1.PullOpenH\x00\x12 \n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x11.shoal.v1.PullAckH\x00\x42\t\n\x07message\"\x91\x01\n\x08PullOpen\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08pipeline\x18\x02 \x01(\t\x12\x0c\n\x04lane\x18\x03 \x01(\t\x12\x16\n\x0e\x63onsumer_epoch\x18\x04 \x01(\x04\x12\x16\n\x0eproducer_epoch\x18\x05 \x01(\x04\x12\x0c\n\x04want\x18\x06 \x01(\x04\x12\x14\n\x0c\x63redit_bytes\x18\x07 \x01(\x04\"E\n\x07PullAck\x12\x10\n\x08\x63onsumed\x18\x01 \x01(\x04\x12\x10\n\x08released\x18\x02 \x01(\x04\x12\x16\n\x0e\x63onsumed_bytes\x18\x03 \x01(\x04\"\x9e\x01\n\x0cPullResponse\x12&\n\x06\x61\x63\x63\x65pt\x18\x01 \x01(\x0b\x32\x14.shoal.v1.PullAcceptH\x00\x12\x0f\n\x05\x62lock\x18\x02 \x01(\x0cH\x00\x12 \n\x03\x65nd\x18\x03 \x01(\x0b\x32\x11.shoal.v1.PullEndH\x00\x12(\n\x07refusal\x18\x04 \x01(\x0b\x32\x15.shoal.v1.PullRefusalH\x00\x42\t\n\x07message\"3\n\nPullAccept\x12\x16\n\x0eproducer_epoch\x18\x01 \x01(\x04\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\"8\n\x07PullEnd\x12\r\n\x05total\x18\x01 \x01(\x04\x12\x0b\n\x03\x63ut\x18\x02 \x01(\x08\x12\x11\n\tcontinued\x18\x03 \x01(\x08\".\n\x0bPullRefusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"|\n\nTapRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08pipeline\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04port\x18\x05 \x01(\t\x12\x1f\n\x04wish\x18\x06 \x01(\x0b\x32\x11.shoal.v1.TapWish\"2\n\x0bTapResponse\x12#\n\x06sample\x18\x01 \x01(\x0b\x32\x13.shoal.v1.TapSample\"u\n\rAttachRequest\x12(\n\nassignment\x18\x01 \x01(\x0b\x32\x14.shoal.v1.Assignment\x12\x12\n\nspool_path\x18\x02 \x01(\t\x12\x13\n\x0bkeeper_path\x18\x03 \x01(\t\x12\x11\n\tkeeper_id\x18\x04 \x01(\t\"\x10\n\x0e\x41ttachResponse\"V\n\x12UpdateLanesRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x1d\n\x05lanes\x18\x02 \x03(\x0b\x32\x0e.shoal.v1.Lane\"\x15\n\x13UpdateLanesResponse\"G\n\x0f\x43oncludeRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x11\n\tsucceeded\x18\x02 \x01(\x08\"\x12\n\x10\x43oncludeResponse\"2\n\rDetachRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\"\x10\n\x0e\x44\x65tachResponse\"\x16\n\x14WatchAttemptsRequest\"[\n\x15WatchAttemptsResponse\x12*\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x18.shoal.v1.AttemptStreams\x12\x16\n\x0estream_address\x18\x02 \x01(\t\"\xa4\x01\n\x0e\x41ttemptStreams\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12)\n\x07streams\x18\x02 \x03(\x0b\x32\x18.shoal.v1.StreamProgress\x12\x0f\n\x07\x64rained\x18\x03 \x01(\x08\x12!\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x10.shoal.v1.Reason\x12\x10\n\x08progress\x18\x05 \x01(\t2\x81\x01\n\x0eStreamsService\x12\x39\n\x04Pull\x12\x15.shoal.v1.PullRequest\x1a\x16.shoal.v1.PullResponse(\x01\x30\x01\x12\x34\n\x03Tap\x12\x14.shoal.v1.TapRequest\x1a\x15.shoal.v1.TapResponse0\x01\x32\xf2\x02\n\x13StreamWorkerService\x12;\n\x06\x41ttach\x12\x17.shoal.v1.AttachRequest\x1a\x18.shoal.v1.AttachResponse\x12J\n\x0bUpdateLanes\x12\x1c.shoal.v1.UpdateLanesRequest\x1a\x1d.shoal.v1.UpdateLanesResponse\x12\x41\n\x08\x43onclude\x12\x19.shoal.v1.ConcludeRequest\x1a\x1a.shoal.v1.ConcludeResponse\x12;\n\x06\x44\x65tach\x12\x17.shoal.v1.DetachRequest\x1a\x18.shoal.v1.DetachResponse\x12R\n\rWatchAttempts\x12\x1e.shoal.v1.WatchAttemptsRequest\x1a\x1f.shoal.v1.WatchAttemptsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshoal/v1/streams_service.proto\x12\x08shoal.v1\x1a\x17shoal/v1/pipeline.proto\x1a\x1eshoal/v1/records_service.proto\x1a\x1eshoal/v1/session_service.proto\"^\n\x0bPullRequest\x12\"\n\x04open\x18\x01 \x01(\x0b\x32\x12.shoal.v1.PullOpenH\x00\x12 \n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x11.shoal.v1.PullAckH\x00\x42\t\n\x07message\"\x91\x01\n\x08PullOpen\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08pipeline\x18\x02 \x01(\t\x12\x0c\n\x04lane\x18\x03 \x01(\t\x12\x16\n\x0e\x63onsumer_epoch\x18\x04 \x01(\x04\x12\x16\n\x0eproducer_epoch\x18\x05 \x01(\x04\x12\x0c\n\x04want\x18\x06 \x01(\x04\x12\x14\n\x0c\x63redit_bytes\x18\x07 \x01(\x04\"E\n\x07PullAck\x12\x10\n\x08\x63onsumed\x18\x01 \x01(\x04\x12\x10\n\x08released\x18\x02 \x01(\x04\x12\x16\n\x0e\x63onsumed_bytes\x18\x03 \x01(\x04\"\xae\x01\n\x0cPullResponse\x12&\n\x06\x61\x63\x63\x65pt\x18\x01 \x01(\x0b\x32\x14.shoal.v1.PullAcceptH\x00\x12\x0f\n\x05\x62lock\x18\x02 \x01(\x0cH\x00\x12 \n\x03\x65nd\x18\x03 \x01(\x0b\x32\x11.shoal.v1.PullEndH\x00\x12(\n\x07refusal\x18\x04 \x01(\x0b\x32\x15.shoal.v1.PullRefusalH\x00\x12\x0e\n\x04part\x18\x05 \x01(\x0cH\x00\x42\t\n\x07message\"3\n\nPullAccept\x12\x16\n\x0eproducer_epoch\x18\x01 \x01(\x04\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\"8\n\x07PullEnd\x12\r\n\x05total\x18\x01 \x01(\x04\x12\x0b\n\x03\x63ut\x18\x02 \x01(\x08\x12\x11\n\tcontinued\x18\x03 \x01(\x08\".\n\x0bPullRefusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"|\n\nTapRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x10\n\x08pipeline\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0c\n\x04port\x18\x05 \x01(\t\x12\x1f\n\x04wish\x18\x06 \x01(\x0b\x32\x11.shoal.v1.TapWish\"2\n\x0bTapResponse\x12#\n\x06sample\x18\x01 \x01(\x0b\x32\x13.shoal.v1.TapSample\"u\n\rAttachRequest\x12(\n\nassignment\x18\x01 \x01(\x0b\x32\x14.shoal.v1.Assignment\x12\x12\n\nspool_path\x18\x02 \x01(\t\x12\x13\n\x0bkeeper_path\x18\x03 \x01(\t\x12\x11\n\tkeeper_id\x18\x04 \x01(\t\"\x10\n\x0e\x41ttachResponse\"V\n\x12UpdateLanesRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x1d\n\x05lanes\x18\x02 \x03(\x0b\x32\x0e.shoal.v1.Lane\"\x15\n\x13UpdateLanesResponse\"G\n\x0f\x43oncludeRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x11\n\tsucceeded\x18\x02 \x01(\x08\"\x12\n\x10\x43oncludeResponse\"2\n\rDetachRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\"\x10\n\x0e\x44\x65tachResponse\"\x16\n\x14WatchAttemptsRequest\"[\n\x15WatchAttemptsResponse\x12*\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x18.shoal.v1.AttemptStreams\x12\x16\n\x0estream_address\x18\x02 \x01(\t\"\xa4\x01\n\x0e\x41ttemptStreams\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12)\n\x07streams\x18\x02 \x03(\x0b\x32\x18.shoal.v1.StreamProgress\x12\x0f\n\x07\x64rained\x18\x03 \x01(\x08\x12!\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x10.shoal.v1.Reason\x12\x10\n\x08progress\x18\x05 \x01(\t2\x81\x01\n\x0eStreamsService\x12\x39\n\x04Pull\x12\x15.shoal.v1.PullRequest\x1a\x16.shoal.v1.PullResponse(\x01\x30\x01\x12\x34\n\x03Tap\x12\x14.shoal.v1.TapRequest\x1a\x15.shoal.v1.TapResponse0\x01\x32\xf2\x02\n\x13StreamWorkerService\x12;\n\x06\x41ttach\x12\x17.shoal.v1.AttachRequest\x1a\x18.shoal.v1.AttachResponse\x12J\n\x0bUpdateLanes\x12\x1c.shoal.v1.UpdateLanesRequest\x1a\x1d.shoal.v1.UpdateLanesResponse\x12\x41\n\x08\x43onclude\x12\x19.shoal.v1.ConcludeRequest\x1a\x1a.shoal.v1.ConcludeResponse\x12;\n\x06\x44\x65tach\x12\x17.shoal.v1.DetachRequest\x1a\x18.shoal.v1.DetachResponse\x12R\n\rWatchAttempts\x12\x1e.shoal.v1.WatchAttemptsRequest\x1a\x1f.shoal.v1.WatchAttemptsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,41 +41,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PULLACK']._serialized_start=377
   _globals['_PULLACK']._serialized_end=446
   _globals['_PULLRESPONSE']._serialized_start=449
-  _globals['_PULLRESPONSE']._serialized_end=607
-  _globals['_PULLACCEPT']._serialized_start=609
-  _globals['_PULLACCEPT']._serialized_end=660
-  _globals['_PULLEND']._serialized_start=662
-  _globals['_PULLEND']._serialized_end=718
-  _globals['_PULLREFUSAL']._serialized_start=720
-  _globals['_PULLREFUSAL']._serialized_end=766
-  _globals['_TAPREQUEST']._serialized_start=768
-  _globals['_TAPREQUEST']._serialized_end=892
-  _globals['_TAPRESPONSE']._serialized_start=894
-  _globals['_TAPRESPONSE']._serialized_end=944
-  _globals['_ATTACHREQUEST']._serialized_start=946
-  _globals['_ATTACHREQUEST']._serialized_end=1063
-  _globals['_ATTACHRESPONSE']._serialized_start=1065
-  _globals['_ATTACHRESPONSE']._serialized_end=1081
-  _globals['_UPDATELANESREQUEST']._serialized_start=1083
-  _globals['_UPDATELANESREQUEST']._serialized_end=1169
-  _globals['_UPDATELANESRESPONSE']._serialized_start=1171
-  _globals['_UPDATELANESRESPONSE']._serialized_end=1192
-  _globals['_CONCLUDEREQUEST']._serialized_start=1194
-  _globals['_CONCLUDEREQUEST']._serialized_end=1265
-  _globals['_CONCLUDERESPONSE']._serialized_start=1267
-  _globals['_CONCLUDERESPONSE']._serialized_end=1285
-  _globals['_DETACHREQUEST']._serialized_start=1287
-  _globals['_DETACHREQUEST']._serialized_end=1337
-  _globals['_DETACHRESPONSE']._serialized_start=1339
-  _globals['_DETACHRESPONSE']._serialized_end=1355
-  _globals['_WATCHATTEMPTSREQUEST']._serialized_start=1357
-  _globals['_WATCHATTEMPTSREQUEST']._serialized_end=1379
-  _globals['_WATCHATTEMPTSRESPONSE']._serialized_start=1381
-  _globals['_WATCHATTEMPTSRESPONSE']._serialized_end=1472
-  _globals['_ATTEMPTSTREAMS']._serialized_start=1475
-  _globals['_ATTEMPTSTREAMS']._serialized_end=1639
-  _globals['_STREAMSSERVICE']._serialized_start=1642
-  _globals['_STREAMSSERVICE']._serialized_end=1771
-  _globals['_STREAMWORKERSERVICE']._serialized_start=1774
-  _globals['_STREAMWORKERSERVICE']._serialized_end=2144
+  _globals['_PULLRESPONSE']._serialized_end=623
+  _globals['_PULLACCEPT']._serialized_start=625
+  _globals['_PULLACCEPT']._serialized_end=676
+  _globals['_PULLEND']._serialized_start=678
+  _globals['_PULLEND']._serialized_end=734
+  _globals['_PULLREFUSAL']._serialized_start=736
+  _globals['_PULLREFUSAL']._serialized_end=782
+  _globals['_TAPREQUEST']._serialized_start=784
+  _globals['_TAPREQUEST']._serialized_end=908
+  _globals['_TAPRESPONSE']._serialized_start=910
+  _globals['_TAPRESPONSE']._serialized_end=960
+  _globals['_ATTACHREQUEST']._serialized_start=962
+  _globals['_ATTACHREQUEST']._serialized_end=1079
+  _globals['_ATTACHRESPONSE']._serialized_start=1081
+  _globals['_ATTACHRESPONSE']._serialized_end=1097
+  _globals['_UPDATELANESREQUEST']._serialized_start=1099
+  _globals['_UPDATELANESREQUEST']._serialized_end=1185
+  _globals['_UPDATELANESRESPONSE']._serialized_start=1187
+  _globals['_UPDATELANESRESPONSE']._serialized_end=1208
+  _globals['_CONCLUDEREQUEST']._serialized_start=1210
+  _globals['_CONCLUDEREQUEST']._serialized_end=1281
+  _globals['_CONCLUDERESPONSE']._serialized_start=1283
+  _globals['_CONCLUDERESPONSE']._serialized_end=1301
+  _globals['_DETACHREQUEST']._serialized_start=1303
+  _globals['_DETACHREQUEST']._serialized_end=1353
+  _globals['_DETACHRESPONSE']._serialized_start=1355
+  _globals['_DETACHRESPONSE']._serialized_end=1371
+  _globals['_WATCHATTEMPTSREQUEST']._serialized_start=1373
+  _globals['_WATCHATTEMPTSREQUEST']._serialized_end=1395
+  _globals['_WATCHATTEMPTSRESPONSE']._serialized_start=1397
+  _globals['_WATCHATTEMPTSRESPONSE']._serialized_end=1488
+  _globals['_ATTEMPTSTREAMS']._serialized_start=1491
+  _globals['_ATTEMPTSTREAMS']._serialized_end=1655
+  _globals['_STREAMSSERVICE']._serialized_start=1658
+  _globals['_STREAMSSERVICE']._serialized_end=1787
+  _globals['_STREAMWORKERSERVICE']._serialized_start=1790
+  _globals['_STREAMWORKERSERVICE']._serialized_end=2160
 # @@protoc_insertion_point(module_scope)

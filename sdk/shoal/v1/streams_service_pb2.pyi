@@ -139,8 +139,13 @@ class PullResponse(_message.Message):
     BLOCK_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
     block: _builtins.bytes
-    """A block with its header."""
+    """A block with its header, if its body has at most 1 MiB + 64 KiB."""
+    part: _builtins.bytes
+    """A part of a larger block: offset in the body (u32, little-endian), at offset 0 the block's header, then less than 1 MiB of the body.
+    The parts of a block follow one another; nothing comes between them on this call.
+    """
     @_builtins.property
     def accept(self) -> Global___PullAccept:
         """The first message."""
@@ -160,12 +165,13 @@ class PullResponse(_message.Message):
         block: _builtins.bytes = ...,
         end: Global___PullEnd | None = ...,
         refusal: Global___PullRefusal | None = ...,
+        part: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "block", b"block", "end", b"end", "message", b"message", "refusal", b"refusal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "block", b"block", "end", b"end", "message", b"message", "part", b"part", "refusal", b"refusal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "block", b"block", "end", b"end", "message", b"message", "refusal", b"refusal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "block", b"block", "end", b"end", "message", b"message", "part", b"part", "refusal", b"refusal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["accept", "block", "end", "refusal"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["accept", "block", "end", "refusal", "part"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

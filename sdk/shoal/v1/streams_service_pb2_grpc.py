@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class StreamsServiceStub:
-    """Streams between the stream workers of two nodes.
+    """Streams between the stream workers of two nodes. No message is longer than 2 MiB.
     """
 
     def __init__(self, channel):
@@ -48,7 +48,7 @@ class StreamsServiceStub:
 
 
 class StreamsServiceServicer:
-    """Streams between the stream workers of two nodes.
+    """Streams between the stream workers of two nodes. No message is longer than 2 MiB.
     """
 
     def Pull(self, request_iterator, context):
@@ -87,7 +87,7 @@ def add_StreamsServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class StreamsService:
-    """Streams between the stream workers of two nodes.
+    """Streams between the stream workers of two nodes. No message is longer than 2 MiB.
     """
 
     @staticmethod

@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class StreamsServiceStub:
-    """Streams between the stream workers of two nodes."""
+    """Streams between the stream workers of two nodes. No message is longer than 2 MiB."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Pull: _aio.StreamStreamMultiCallable[_streams_service_pb2.PullRequest, _streams_service_pb2.PullResponse]
@@ -22,7 +22,7 @@ class StreamsServiceStub:
     """Shows some of the records of a port while they pass, until its attempt is let go of or its stream ends."""
 
 class StreamsServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Streams between the stream workers of two nodes."""
+    """Streams between the stream workers of two nodes. No message is longer than 2 MiB."""
 
     @_abc_1.abstractmethod
     def Pull(

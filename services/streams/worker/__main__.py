@@ -16,7 +16,14 @@ import grpc.aio
 
 from services.runtime import log, process
 from services.runtime.log import fields
-from services.runtime.rpc import SESSION, STREAM, ErrorInterceptor, bind, server_options
+from services.runtime.rpc import (
+    SESSION,
+    STREAM,
+    STREAM_MESSAGE_BYTES_MAX,
+    ErrorInterceptor,
+    bind,
+    server_options,
+)
 from services.streams.plan import Budget
 from services.streams.worker.server import Worker, WorkerService
 from shoal.v1.streams_service_pb2_grpc import add_StreamWorkerServiceServicer_to_server
@@ -125,7 +132,9 @@ async def serve(settings: Settings) -> None:
     _claim(settings.socket)
     async with contextlib.AsyncExitStack() as stack:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        lanes = grpc.aio.server(options=server_options(STREAM))
+        lanes = grpc.aio.server(
+            options=server_options(STREAM, message_bytes_max=STREAM_MESSAGE_BYTES_MAX)
+        )
         orders = grpc.aio.server(options=server_options(SESSION), interceptors=[ErrorInterceptor()])
         try:
             port = bind(lanes, settings.listen)

@@ -31,6 +31,7 @@ from services.streams.effect import (
     ReportFailed,
     SendBlock,
     SendEnd,
+    SendSpooled,
     ShutPort,
     WritePort,
     WriteSpool,
@@ -183,6 +184,7 @@ class Carrier:
                     opened.producer_epoch,
                     opened.want,
                     opened.credit_bytes,
+                    call.parts,
                 )
             )
             await call.run()
@@ -287,6 +289,10 @@ class Carrier:
                 call = self._calls.get(effect.call)
                 if call is not None:
                     _tell(call, effect)
+            case SendSpooled(place=place):
+                call = self._calls.get(effect.call)
+                if call is not None:
+                    call.send_spooled(effect, self._spooler.reader(place))
             case Dial():
                 self._dial(effect)
             case HangUp(lane=lane, dial=dial):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.streams.effect import SendBlock, SendEnd
+from services.streams.effect import SendBlock, SendEnd, SendSpooled
 from services.streams.event import Event
 from shoal.names import AttemptRef
 from shoal.v1.streams_service_pb2 import PullOpen
@@ -18,9 +18,17 @@ PARK_SECONDS = 10.0
 
 Post = Callable[[Event], None]
 
+ReadPiece = Callable[[int, int], Awaitable[bytes | memoryview]]
+"""Returns the piece of a body at an offset, with a length, in bytes."""
+
 
 class Served(Protocol):
-    """A consumer's call as its producer sees it."""
+    """A consumer's call as its producer sees it.
+
+    `parts` says that a large block need not be in memory as a whole to be sent.
+    """
+
+    parts: bool
 
     def accept(self, producer_epoch: int, first: int) -> None:
         """Open the lane."""
@@ -28,6 +36,10 @@ class Served(Protocol):
 
     def send_block(self, effect: SendBlock) -> None:
         """Send a block after what was sent before; it is confirmed with CallReady."""
+        ...
+
+    def send_spooled(self, effect: SendSpooled, read: ReadPiece) -> None:
+        """Send a large block, of which `read` reads the body; only where `parts` is set."""
         ...
 
     def send_end(self, effect: SendEnd) -> None:

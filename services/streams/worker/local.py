@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from services.streams.effect import Acknowledge, Dial, SendBlock, SendEnd
+from services.streams.effect import Acknowledge, Dial, SendBlock, SendEnd, SendSpooled
 from services.streams.event import (
     CallAcknowledged,
     CallReady,
@@ -14,7 +14,7 @@ from services.streams.event import (
     DialBroken,
     DialEnded,
 )
-from services.streams.worker.directory import Directory, Missing, Post
+from services.streams.worker.directory import Directory, Missing, Post, ReadPiece
 from shoal.v1.streams_service_pb2 import PullOpen
 
 _ENDED = ("UNAVAILABLE", "the producer ended the call")
@@ -52,6 +52,9 @@ class LocalCall:
         self._closed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._turn: asyncio.Handle | None = None
+
+    parts = False
+    """A block is passed on as it lies in memory."""
 
     # ---- the consumer's end ---------------------------------------------------------------------
 
@@ -92,6 +95,11 @@ class LocalCall:
     def send_block(self, effect: SendBlock) -> None:
         """See `Served`."""
         self._say(DialBlock(self._lane, self._dial, effect.block))
+
+    def send_spooled(self, effect: SendSpooled, read: ReadPiece) -> None:
+        """See `Served`."""
+        del read
+        raise AssertionError(f"a part of {effect.kept.first} on {self._lane}: there are none here")
 
     def send_end(self, effect: SendEnd) -> None:
         """See `Served`."""

@@ -8,17 +8,18 @@ the machines count acknowledgements. A dead peer is found by keepalive.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 import grpc
 import grpc.aio
 
-from services.runtime.rpc import STREAM, channel_options
-from services.streams.block import Block
-from services.streams.effect import Acknowledge, Dial, SendBlock, SendEnd
+from services.runtime.rpc import STREAM, STREAM_MESSAGE_BYTES_MAX, channel_options
+from services.streams.block import Block, BlockError
+from services.streams.effect import Acknowledge, Dial, SendBlock, SendEnd, SendSpooled
 from services.streams.event import (
     CallAcknowledged,
     CallReady,
@@ -27,8 +28,18 @@ from services.streams.event import (
     DialBroken,
     DialEnded,
 )
-from services.streams.worker.directory import Post
-from services.streams.worker.wire import PULL, BadBlock, read_message, write_block
+from services.streams.part import WHOLE_BYTES_MAX, Assembler
+from services.streams.worker.directory import Post, ReadPiece
+from services.streams.worker.spool import SpoolGoneError
+from services.streams.worker.wire import (
+    PULL,
+    BadBlock,
+    Part,
+    in_memory,
+    read_message,
+    write_block,
+    write_parts,
+)
 from shoal.v1.streams_service_pb2 import (
     PullAccept,
     PullAck,
@@ -60,13 +71,16 @@ class ServedCall:
         context: of the call in grpc.aio.
     """
 
+    parts = True
+    """A large block is read and sent part by part."""
+
     def __init__(self, number: int, lane: str, post: Post, context: ServerContext) -> None:
         self.number = number
         self._lane = lane
         self._post = post
         self._context = context
         # At most an answer, a block, an end and a close: the machine waits for each block to leave.
-        self._outgoing: deque[tuple[bytes, bool]] = deque()
+        self._outgoing: deque[tuple[bytes | AsyncGenerator[bytes], bool]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
 
@@ -76,7 +90,17 @@ class ServedCall:
 
     def send_block(self, effect: SendBlock) -> None:
         """See `Served`."""
-        self._outgoing.append((write_block(effect.header, effect.body), True))
+        size = len(effect.body)
+        if size > WHOLE_BYTES_MAX:
+            parts = write_parts(effect.header, size, in_memory(effect.body))
+            self._outgoing.append((parts, True))
+        else:
+            self._outgoing.append((write_block(effect.header, effect.body), True))
+        self._wake.set()
+
+    def send_spooled(self, effect: SendSpooled, read: ReadPiece) -> None:
+        """See `Served`."""
+        self._outgoing.append((write_parts(effect.header, effect.place.length, read), True))
         self._wake.set()
 
     def send_end(self, effect: SendEnd) -> None:
@@ -90,7 +114,7 @@ class ServedCall:
         self.close()
 
     def close(self) -> None:
-        """See `Served`."""
+        """See `Served`. Of a large block no further part is sent."""
         self._closing = True
         self._wake.set()
 
@@ -113,13 +137,29 @@ class ServedCall:
         while True:
             while self._outgoing:
                 message, block = self._outgoing.popleft()
-                await self._context.write(message)
+                if isinstance(message, bytes):
+                    await self._context.write(message)
+                elif not await self._write_parts(message):
+                    return
                 if block:
                     self._post(CallReady(self.number, self._lane))
             if self._closing:
                 return
             self._wake.clear()
             await self._wake.wait()
+
+    async def _write_parts(self, parts: AsyncGenerator[bytes]) -> bool:
+        """Write one part after the other, and say whether they were all of the block."""
+        async with contextlib.aclosing(parts):
+            try:
+                async for part in parts:
+                    # Between two parts others have their turn: calls, acknowledgements, ports.
+                    await self._context.write(part)
+                    if self._closing:
+                        return False
+            except SpoolGoneError:
+                return False
+        return True
 
     async def _read(self) -> None:
         try:
@@ -192,10 +232,21 @@ class DialledCall:
 
     async def _read(self, call: grpc.aio.StreamStreamCall[PullRequest, Any]) -> tuple[str, str]:
         lane, dial = self._effect.lane, self._effect.dial
+        assembler = Assembler()
         while True:
             response = await call.read()
             if response is grpc.aio.EOF:
                 return "UNAVAILABLE", "the producer's worker ended the call"
+            if isinstance(response, Part):
+                try:
+                    whole = assembler.part(response.data, response.at)
+                except BlockError as error:
+                    return "BROKEN", str(error)
+                if whole is not None:
+                    self._post(DialBlock(lane, dial, whole))
+                continue
+            if assembler.busy:
+                return "BROKEN", "something else came between the parts of a block"
             if isinstance(response, Block):
                 self._post(DialBlock(lane, dial, response))
                 continue
@@ -250,7 +301,10 @@ class Channels:
         """Return the channel to an address; give it back with `leave`."""
         shared = self._channels.get(address)
         if shared is None:
-            channel = grpc.aio.insecure_channel(address, options=channel_options(STREAM))
+            channel = grpc.aio.insecure_channel(
+                address,
+                options=channel_options(STREAM, message_bytes_max=STREAM_MESSAGE_BYTES_MAX),
+            )
             shared = self._channels[address] = Shared(address, channel)
         shared.users += 1
         return shared

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
@@ -14,6 +15,18 @@ from services.streams.block import Body
 from services.streams.effect import DropSegment, ReadSpool, SpoolEffect, WriteSpool
 from services.streams.event import Event, ShellFailed, SpoolLoaded, SpoolWritten
 from services.streams.retention import SpoolPlace
+
+
+class SpoolGoneError(Exception):
+    """What was to be read has been let go of meanwhile; nobody needs it any more."""
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Somebody waits for a piece of what lies in the spool."""
+
+    place: SpoolPlace
+    piece: asyncio.Future[bytes]
 
 
 class Spool:
@@ -42,8 +55,11 @@ class Spool:
 
         Raises:
             OSError: It cannot be read, or is cut short.
+            SpoolGoneError: Its segment was removed.
         """
-        descriptor = self._open(place.segment)
+        descriptor = self._files.get(place.segment)
+        if descriptor is None:
+            raise SpoolGoneError(f"segment {place.segment} is not there")
         parts: list[bytes] = []
         have = 0
         while have < place.length:
@@ -92,8 +108,9 @@ class Spooler:
         self._spool = spool
         self._post = post
         # Bounded by the machine: what may be on its way to the spool, and one read a lane.
-        self._waiting: deque[SpoolEffect] = deque()
+        self._waiting: deque[SpoolEffect | _Piece] = deque()
         self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._closing = False
         self._working = False
 
@@ -101,6 +118,20 @@ class Spooler:
         """Do something after everything before it."""
         self._waiting.append(effect)
         self._wake.set()
+
+    def reader(self, place: SpoolPlace) -> Callable[[int, int], Awaitable[bytes]]:
+        """Return what reads pieces of the body at a place: offset, length; see SpoolGoneError."""
+
+        async def read(offset: int, length: int) -> bytes:
+            if self._closing:
+                raise SpoolGoneError("the spool is closed")
+            part = SpoolPlace(place.segment, place.offset + offset, length)
+            waiter: asyncio.Future[bytes] = self._loop.create_future()
+            self._waiting.append(_Piece(part, waiter))
+            self._wake.set()
+            return await waiter
+
+        return read
 
     def close(self) -> None:
         """Remove the spool after everything before, and end `run`."""
@@ -112,11 +143,11 @@ class Spooler:
         try:
             while True:
                 while self._waiting:
+                    order = self._waiting.popleft()
                     self._working = True
-                    event = await asyncio.to_thread(self._work, self._waiting.popleft())
+                    done = await asyncio.to_thread(self._work, order)
                     self._working = False
-                    if event is not None:
-                        self._post(event)
+                    self._tell(order, done)
                 if self._closing:
                     return
                 self._wake.clear()
@@ -126,9 +157,23 @@ class Spooler:
             if not self._working:
                 self._spool.close()
 
-    def _work(self, effect: SpoolEffect) -> Event | None:
+    def _tell(self, order: SpoolEffect | _Piece, done: Event | bytes | None) -> None:
+        if not isinstance(order, _Piece):
+            if done is not None and not isinstance(done, bytes):
+                self._post(done)
+            return
+        if isinstance(done, ShellFailed):
+            self._post(done)
+        if order.piece.done():
+            return
+        if isinstance(done, bytes):
+            order.piece.set_result(done)
+        else:
+            order.piece.set_exception(SpoolGoneError(f"{order.place} cannot be read"))
+
+    def _work(self, order: SpoolEffect | _Piece) -> Event | bytes | None:
         try:
-            match effect:
+            match order:
                 case WriteSpool(place=place, body=body):
                     self._spool.write(place, body)
                     return SpoolWritten(place)
@@ -137,7 +182,15 @@ class Spooler:
                 case DropSegment(segment=segment):
                     self._spool.drop(segment)
                     return None
+                case _Piece(place=place):
+                    return self._piece(place)
                 case _:
-                    assert_never(effect)
-        except OSError as error:
+                    assert_never(order)
+        except (OSError, SpoolGoneError) as error:
             return ShellFailed(f"the spool: {error}")
+
+    def _piece(self, place: SpoolPlace) -> bytes | None:
+        try:
+            return self._spool.read(place)
+        except SpoolGoneError:
+            return None  # its consumer is done, and its call about to end

@@ -51,7 +51,7 @@ def test_texts_are_the_same_bytes(first: int, text: str, kind: int) -> None:
     assert (came.kind, came.first, bytes(came.body)) == (kind, first, body)
 
 
-@settings(max_examples=50)  # some of them ask for 64 MiB
+@settings(max_examples=50)  # some of them ask for 256 MiB
 @given(
     kind=st.integers(0, 6),
     count=st.one_of(st.integers(0, 3), st.integers(0, 2**32 - 1)),

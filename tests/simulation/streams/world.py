@@ -38,6 +38,7 @@ from services.streams.effect import (
     ReportFailed,
     SendBlock,
     SendEnd,
+    SendSpooled,
     ShutPort,
     WritePort,
     WriteSpool,
@@ -350,6 +351,10 @@ class Node:
             case SendBlock(call=number, body=body):
                 call = self.calls[number]
                 world.down(call, DialBlock(call.lane, call.dial, decode(effect.header + body)))
+                world.later(lambda: self.post(CallReady(number, call.lane)))
+            case SendSpooled(call=number, header=head, place=place):
+                call = self.calls[number]
+                world.down(call, DialBlock(call.lane, call.dial, decode(head + self.spool[place])))
                 world.later(lambda: self.post(CallReady(number, call.lane)))
             case SendEnd(call=number, total=total):
                 call = self.calls[number]

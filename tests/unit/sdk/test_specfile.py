@@ -205,7 +205,7 @@ jobs:
         ("placement: [pinned]", "this has to be a single value"),
         ("outputs: {o: {format: line}}", "did you mean 'lines'?"),
         ("outputs: {o: {format: bytes}}", "write bytes:N"),
-        ("outputs: {o: {format: bytes:0}}", "use 1 to 67108864 bytes"),
+        ("outputs: {o: {format: bytes:0}}", "use 1 to 268435456 bytes"),
         ("outputs: {o: {as: stdin}}", "known are fd, fifo, stdout"),
         ("inputs: {i: {from: b.c, source: s3://b/k}}", "one of them"),
         ("inputs: {i: {source: ftp://b/k}}", "cannot be fetched"),

@@ -78,7 +78,7 @@ def test_a_block_without_its_head_is_the_rest() -> None:
         (HEADER.pack(1, 0, 0, 0, 0, 0, 0), 0, "DATA without a record"),
         (HEADER.pack(1, 0, 0, 9, 0, 8, 0), 0, "9 record lengths do not fit into 8 bytes"),
         (HEADER.pack(1, 0, 0, 2, 0, BLOCK_BYTES_MAX + 1, 0), 0, "at most 262144"),
-        (HEADER.pack(1, 0, 0, 1, 0, 64 * 2**20 + 5, 0), 0, "above the limit of 67108864"),
+        (HEADER.pack(1, 0, 0, 1, 0, 256 * 2**20 + 5, 0), 0, "above the limit of 268435456"),
         (HEADER.pack(2, 0, 0, 0, 3, 4, 0), 0, "END has a body of 4 bytes"),
         (HEADER.pack(5, 0, 0, 0, 0, 65537, 0), 0, "PROGRESS has 65537 bytes"),
         (

@@ -43,8 +43,8 @@ def test_a_line_longer_than_what_is_read_at_once_stays_whole() -> None:
 
 def test_a_line_above_the_limit_of_a_record_is_refused() -> None:
     reader = LineReader()
-    with pytest.raises(BlockError, match="a line of more than 67108864 bytes") as refused:
-        feed(reader, b"short\n" + b"x" * (65 << 20))
+    with pytest.raises(BlockError, match="a line of more than 268435456 bytes") as refused:
+        feed(reader, b"short\n" + b"x" * (257 << 20))
     assert refused.value.offset == 6
 
 
