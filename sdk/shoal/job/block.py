@@ -33,7 +33,7 @@ HEADED = 0x8000_0000
 
 MAX_BLOCK_BYTES = 256 * 1024
 """Most bytes in the body of a block, unless it holds a single record that is larger."""
-MAX_RECORD_BYTES = 64 * 1024 * 1024
+MAX_RECORD_BYTES = 256 * 1024 * 1024
 """Most bytes of a record, with its headers."""
 MAX_HEADERS_BYTES = 16 * 1024
 """Most bytes of a record's headers, as JSON."""
