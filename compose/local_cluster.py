@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from compose import broker
-from compose.child import Child
+from compose.child import Child, ChildEndedError
 from edge_agent.keeper.client import KeeperClient, KeeperGoneError
 from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
 from services.runtime.process import StartRefusedError
@@ -121,6 +121,7 @@ class LocalCluster:
         """Return once all of `names` have a session.
 
         Raises:
+            ChildEndedError: The process of one has ended before; holds the end of its log.
             TimeoutError: They had none in time; names those that are missing.
         """
         missing = set(names)
@@ -129,6 +130,11 @@ class LocalCluster:
                 while missing:
                     nodes = await client.nodes()
                     missing = set(names) - {node.name for node in nodes if node.connected}
+                    for name in sorted(missing):
+                        if not self.agents[name].running:
+                            raise ChildEndedError(
+                                f"{name} ended before it had a session:\n{self.agents[name].tail()}"
+                            )
                     if missing:
                         await asyncio.sleep(0.05)
         except TimeoutError:

@@ -9,6 +9,7 @@ from services.archive.s3_server import S3Server
 from services.events.broker_url import BrokerUrlError
 from services.events.broker_url import parse_url as parse_broker
 from services.membership.settings import GossipSettings
+from services.runtime.address import AddressError, host_port
 from shoal.names import InvalidNameError, check_id
 
 
@@ -70,9 +71,9 @@ class ControllerConfig(GossipSettings):
             ("--members-http", self.members_http),
         ):
             if address:
-                host_port(option, address)
+                _check_address(option, address)
         for seed in self.seeds:
-            host_port("--join", seed)
+            _check_address("--join", seed)
         if refusal := self.gossip_refusal():
             raise ConfigError(refusal)
         if not 0 < self.heartbeat_seconds < self.lease_seconds:
@@ -98,21 +99,8 @@ class ControllerConfig(GossipSettings):
         return parse_archive(self.archive_url)
 
 
-def host_port(option: str, address: str) -> tuple[str, int]:
-    """Read `host:port` or `[v6]:port`.
-
-    Raises:
-        ConfigError: it is something else; the message names the option.
-    """
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(
-            f"{option} is {address!r}, which is not an address: write HOST:PORT, as in "
-            "10.0.0.1:7470; port 0 takes any"
-        )
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def joined(host: str, port: int) -> str:
-    """Write `host:port`, or `[v6]:port`."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _check_address(option: str, address: str) -> None:
+    try:
+        host_port(address)
+    except AddressError as error:
+        raise ConfigError(f"{option}: {error}") from None

@@ -17,7 +17,7 @@ from control.api.nodes_service import NodesService
 from control.api.pipelines_service import PipelinesService
 from control.api.records_service import RecordsService
 from control.api.server import ApiServer
-from control.config import ControllerConfig, host_port, joined
+from control.config import ControllerConfig
 from control.dispatcher.addresses import Addresses
 from control.dispatcher.service import SessionService
 from control.dispatcher.session import SessionSettings
@@ -35,6 +35,7 @@ from services.archive.source import S3Sources
 from services.events.broker_url import parse_url as parse_broker
 from services.membership.endpoint import outward_host
 from services.membership.gossip_member import GossipMember, open_member
+from services.runtime.address import host_port, joined
 from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
 from shoal.names import PipelineRef
@@ -173,7 +174,7 @@ class Controller:
 
     def _open_archive(self) -> contextlib.AbstractAsyncContextManager[OpenArchive]:
         config, process = self._config, self._process
-        host, port = host_port("--objects", config.objects)
+        host, port = host_port(config.objects)
         settings = EndpointSettings(
             host,
             port,
@@ -268,7 +269,7 @@ class Controller:
             return host
 
     def _public_address(self, address: str) -> str:
-        host, port = host_port("--grpc", address)
+        host, port = host_port(address)
         public = self._public_host(host)
         return joined(public, port)
 

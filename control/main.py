@@ -4,7 +4,6 @@ import random
 import secrets
 import sys
 import time
-import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -13,25 +12,14 @@ import click
 from services.membership.options import gossip_options
 from services.runtime import log
 from services.runtime.process import run
+from services.runtime.settings_file import read_settings, use_settings
 
 _DEFAULT_STATE: Final = "~/.local/state/shoal/controller"
 
 
 def _read_file(context: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Let a TOML file say what neither a flag nor a variable says."""
-    if path is None:
-        return
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
-        raise click.BadParameter(f"{path} cannot be read: {error}") from error
-    known = {parameter.name for parameter in context.command.params if parameter.name} - {"config"}
-    if unknown := sorted(set(values) - known):
-        raise click.BadParameter(
-            f"{path} sets {', '.join(unknown)}, which is no setting; "
-            f"there are: {', '.join(sorted(known))}"
-        )
-    context.default_map = {**(context.default_map or {}), **values}
+    if path is not None:
+        use_settings(context, read_settings(context, path))
 
 
 @click.command(context_settings={"auto_envvar_prefix": "SHOAL_CONTROLLER", "show_default": True})

@@ -35,7 +35,7 @@ from edge_agent.attempt_folder import AttemptFolder, keeper_id, parse_keeper_id
 from edge_agent.attempt_shell import AttemptShell, Durable
 from edge_agent.bundles.cache import BundleCache
 from edge_agent.bundles.layout import remove_folder
-from edge_agent.config import AgentConfig, host_port
+from edge_agent.config import AgentConfig
 from edge_agent.download import Downloader
 from edge_agent.environments.cache import EnvironmentCache
 from edge_agent.environments.installer import Installer
@@ -114,6 +114,7 @@ from services.membership.gossip import Gossip
 from services.membership.gossip_member import GossipMember, open_member
 from services.membership.member import Member
 from services.membership.watch import WatchCutOffError
+from services.runtime.address import host_port
 from services.runtime.driver import Driver
 from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
@@ -623,7 +624,7 @@ def _each_once(configured: tuple[str, ...], found: Mapping[str, str]) -> tuple[s
 def _advertised(config: AgentConfig) -> str:
     """Host under which other nodes reach the stream worker; empty for the one it listens on."""
     host = config.advertise.partition(":")[0]
-    listen = host_port(config.streams)[0]
+    listen = host_port(config.streams, hostless=True)[0]
     return host or (outward_host("0.0.0.0") if listen in _ANY_HOSTS else "")  # noqa: S104
 
 

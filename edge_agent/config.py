@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from services.membership.settings import GossipSettings
+from services.runtime.address import AddressError, host_port
 from shoal.model import Capacity
 from shoal.names import InvalidNameError, check_id
 
@@ -74,21 +75,16 @@ class AgentConfig(GossipSettings):
             self.members_http,
         ):
             if address:
-                host_port(address)
+                _check_address(address)
         if refusal := self.gossip_refusal():
             raise ConfigError(refusal)
 
 
-def host_port(address: str) -> tuple[str, int]:
-    """Read `host:port`, `[v6]:port` or `:port`.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65_535:
-        raise ConfigError(f"{address!r} is not an address: write HOST:PORT, as in 10.0.0.5:7900")
-    return host.strip("[]"), int(port)
+def _check_address(address: str) -> None:
+    try:
+        host_port(address, hostless=True)
+    except AddressError as error:
+        raise ConfigError(str(error)) from None
 
 
 def parse_size(text: str) -> int:

@@ -8,7 +8,6 @@ import secrets
 import shutil
 import sys
 import time
-import tomllib
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -21,31 +20,21 @@ from edge_agent.config import AgentConfig, ConfigError, parse_labels, parse_size
 from services.membership.options import gossip_options
 from services.runtime import log
 from services.runtime.process import ExitCode, run
+from services.runtime.settings_file import read_settings, use_settings
 from shoal.model import Capacity
 
 _DEFAULT_STATE: Final = "~/.local/state/shoal/agent"
 
 
 def _read_file(context: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Let a TOML file say what neither a flag nor a variable says."""
     if path is None:
         return
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
-        raise click.BadParameter(f"{path} cannot be read: {error}") from error
-    known = {parameter.name for parameter in context.command.params} - {"config"}
-    unknown = sorted(set(values) - known - {"labels"})
-    if unknown:
-        names = ", ".join(sorted(name for name in known if name))
-        raise click.BadParameter(
-            f"{path} sets {', '.join(unknown)}, which is no setting; there are: {names}, labels"
-        )
+    values = read_settings(context, path, tables=("labels",))
     labels = values.pop("labels", None)
     if isinstance(labels, dict):
         pairs = cast("dict[str, object]", labels)
         values["label"] = [f"{key}={value}" for key, value in pairs.items()]
-    context.default_map = {**(context.default_map or {}), **values}
+    use_settings(context, values)
 
 
 @click.command(context_settings={"auto_envvar_prefix": "SHOAL_AGENT", "show_default": True})

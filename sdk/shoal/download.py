@@ -40,16 +40,15 @@ def download(url: str, target: Path, *, sha256: str = "", timeout_seconds: float
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
     digest = hashlib.sha256()
     size = 0
-    temporary: Path | None = None
+    descriptor, temporary = _temporary(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with opener.open(url, timeout=timeout_seconds) as response:
-            descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-            temporary = Path(name)
-            with os.fdopen(descriptor, "wb") as file:
-                while chunk := _read(response):
-                    digest.update(chunk)
-                    size += file.write(chunk)
+        with (
+            os.fdopen(descriptor, "wb") as file,
+            opener.open(url, timeout=timeout_seconds) as response,
+        ):
+            while chunk := _read(response):
+                digest.update(chunk)
+                size += file.write(chunk)
         if sha256 and digest.hexdigest() != sha256:
             raise DownloadError(
                 f"{target.name} has SHA-256 {digest.hexdigest()} instead of {sha256}; "
@@ -57,13 +56,24 @@ def download(url: str, target: Path, *, sha256: str = "", timeout_seconds: float
             )
         temporary.chmod(0o644)
         temporary.replace(target)
-        temporary = None
     except (urllib.error.URLError, HTTPException, OSError) as error:
         raise DownloadError(f"{target.name} cannot be fetched: {error}; try again") from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return size
+
+
+def _temporary(target: Path) -> tuple[int, Path]:
+    """Open a file beside the target, in a folder that is made."""
+    folder = target.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=folder)
+    except OSError as error:
+        raise DownloadError(
+            f"{target} cannot be written: {error.strerror} ({error.filename}); choose another folder"
+        ) from error
+    return descriptor, Path(name)
 
 
 def _read(response: Any) -> bytes:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from shoal.cli.interrupts import on_interrupt
+
 if TYPE_CHECKING:
     from shoal.client import Client
 
@@ -104,12 +106,7 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
 
 
 async def _until_interrupted(main: Coroutine[Any, Any, T]) -> T:
-    """Run it, and let Ctrl-C cancel it.
-
-    asyncio.run's own handler does not wake the event loop: a signal that comes just before the loop
-    begins to wait is not seen until something else happens, and while watching nothing may. One
-    that is added to the loop wakes it (https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd).
-    """
+    """Run it, and let Ctrl-C cancel it."""
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(main)
 
@@ -117,14 +114,8 @@ async def _until_interrupted(main: Coroutine[Any, Any, T]) -> T:
         loop.remove_signal_handler(signal.SIGINT)  # whoever presses it twice does not wait
         task.cancel()
 
-    try:
-        loop.add_signal_handler(signal.SIGINT, interrupt)
-    except (ValueError, RuntimeError, NotImplementedError):  # not in the main thread
+    with on_interrupt(interrupt):
         return await task
-    try:
-        return await task
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

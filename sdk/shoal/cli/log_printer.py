@@ -1,5 +1,6 @@
 """What jobs print, to our own stdout and stderr: as it is, or line by line with the job's name."""
 
+import os
 import sys
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -22,24 +23,27 @@ class LogPrinter:
         stderr: where standard error goes.
         prefixed: whether every line begins with its job.
         coloured: whether prefixes have colours.
+        together: whether what is written to one is seen after the other's, as on a terminal.
     """
 
     stdout: BinaryIO
     stderr: BinaryIO
     prefixed: bool
     coloured: bool = False
+    together: bool = False
     _rest: dict[tuple[str, LogStream], bytes] = field(
         default_factory=dict[tuple[str, LogStream], bytes]
     )
     _colours: dict[str, str] = field(default_factory=dict[str, str])
     _last: bytes = b""
+    _open: dict[LogStream, str] = field(default_factory=dict[LogStream, str])
 
     def write(self, chunk: LogChunk) -> None:
         """Write one chunk, or its complete lines."""
         if chunk.stream is LogStream.STDERR:
             self._last = (self._last + chunk.data)[-_LAST_BYTES:]
         if not self.prefixed:
-            self._out(chunk.stream, chunk.data)
+            self._write_plainly(chunk)
             return
         key = (chunk.attempt, chunk.stream)
         text = self._rest.pop(key, b"") + chunk.data
@@ -63,6 +67,19 @@ class LogPrinter:
         for (attempt, stream), rest in self._rest.items():
             self._out(stream, self._prefix(attempt) + rest + b"\n")
         self._rest.clear()
+        for stream in self._open if self.together else ():
+            self._out(stream, b"\n")
+        self._open.clear()
+
+    def _write_plainly(self, chunk: LogChunk) -> None:
+        """Write what was printed and nothing more, but never two attempts on one line."""
+        if not chunk.data:
+            return
+        if self._open.pop(chunk.stream, chunk.attempt) != chunk.attempt:
+            self._out(chunk.stream, b"\n")
+        self._out(chunk.stream, chunk.data)
+        if not chunk.data.endswith(b"\n"):
+            self._open[chunk.stream] = chunk.attempt
 
     def _out(self, stream: LogStream, data: bytes) -> None:
         if not data:
@@ -87,4 +104,13 @@ class LogPrinter:
 def standard_printer(*, prefixed: bool) -> LogPrinter:
     """Make a printer to our own stdout and stderr."""
     stdout, stderr = sys.stdout.buffer, sys.stderr.buffer
-    return LogPrinter(stdout, stderr, prefixed, coloured=sys.stdout.isatty())
+    terminal = sys.stdout.isatty()
+    return LogPrinter(stdout, stderr, prefixed, coloured=terminal, together=terminal or _one_file())
+
+
+def _one_file() -> bool:
+    """Whether stdout and stderr are the same file, as with `2>&1`."""
+    try:
+        return os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False  # one of them is no file at all

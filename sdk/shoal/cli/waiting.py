@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import enum
-import signal
-from collections.abc import Iterator
 
 from shoal.cli.display import Display
+from shoal.cli.interrupts import on_interrupt
 from shoal.cli.log_printer import LogPrinter
 from shoal.client import Client
 from shoal.errors import ShoalError
@@ -38,7 +37,13 @@ async def wait_for_end(
     Raises:
         ShoalError: the controller stayed away.
     """
-    with _interrupts() as pressed:
+    pressed: asyncio.Queue[None] = asyncio.Queue(8)
+
+    def press() -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            pressed.put_nowait(None)
+
+    with on_interrupt(press):
         async with asyncio.TaskGroup() as group:
             logs = None
             if printer is not None:
@@ -95,24 +100,3 @@ async def _leave(
     display.say(f"cancelling {name}")
     await client.cancel(name, "Ctrl-C in the terminal that started it")
     await pressed.get()
-
-
-@contextlib.contextmanager
-def _interrupts() -> "Iterator[asyncio.Queue[None]]":
-    """Turn SIGINT into entries of a queue, where signals can be had at all."""
-    pressed: asyncio.Queue[None] = asyncio.Queue(8)
-    loop = asyncio.get_running_loop()
-
-    def press() -> None:
-        with contextlib.suppress(asyncio.QueueFull):
-            pressed.put_nowait(None)
-
-    try:
-        loop.add_signal_handler(signal.SIGINT, press)
-    except (ValueError, RuntimeError, NotImplementedError):  # not in the main thread
-        yield pressed
-        return
-    try:
-        yield pressed
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)

@@ -288,6 +288,11 @@ async def test_artifacts_are_downloaded_and_checked(
             assert ended.status == 1
             assert "the archive's copy is damaged" in ended.stderr
             assert not list((tmp_path / "bad").rglob("*stdout*"))
+            (tmp_path / "taken").write_text("a file\n")
+            ended = await shoal(controller, "get", "wc-1", "-o", str(tmp_path / "taken/here"))
+            assert ended.status == 1
+            assert f"{tmp_path}/taken" in ended.stderr
+            assert "choose another folder" in ended.stderr
         finally:
             server.shutdown()
             thread.join()

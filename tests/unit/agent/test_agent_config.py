@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from edge_agent.config import AgentConfig, ConfigError, host_port, parse_labels, parse_size
+from edge_agent.config import AgentConfig, ConfigError, parse_labels, parse_size
 from edge_agent.fingerprint import architecture, boot_id, capacity, default_name
 from edge_agent.main import agent
 from shoal.model import Capacity
@@ -26,13 +26,16 @@ def test_what_is_no_size(text: str) -> None:
         parse_size(text)
 
 
-def test_addresses() -> None:
-    assert host_port("10.0.0.1:80") == ("10.0.0.1", 80)
-    assert host_port("[::1]:80") == ("::1", 80)
-    assert host_port(":0") == ("", 0)
-    for bad in ("host", "host:", "host:x", "host:70000"):
-        with pytest.raises(ConfigError, match="HOST:PORT"):
-            host_port(bad)
+@pytest.mark.parametrize("bad", ["host", "host:", "host:x", "host:70000"])
+def test_what_is_no_address_is_refused(bad: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        AgentConfig(
+            name="n",
+            state=tmp_path,
+            controllers=(bad,),
+            capacity=Capacity(1.0, 1),
+            architecture="aarch64",
+        )
 
 
 def test_labels() -> None:

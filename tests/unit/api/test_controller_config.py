@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from control.config import ConfigError, ControllerConfig, host_port
+from control.config import ConfigError, ControllerConfig
 
 STATE = Path("/var/lib/shoal")
 
@@ -40,8 +40,3 @@ def test_a_password_is_not_in_what_is_said() -> None:
     with pytest.raises(ConfigError) as error:
         ControllerConfig(state=STATE, broker="mqtt://me:secret@h/x")
     assert "secret" not in str(error.value)
-
-
-def test_addresses() -> None:
-    assert host_port("--grpc", "10.0.0.1:0") == ("10.0.0.1", 0)
-    assert host_port("--grpc", "[::1]:7470") == ("::1", 7470)

@@ -93,6 +93,27 @@ def test_a_single_job_is_passed_on_byte_for_byte() -> None:
     assert out.getvalue() == b"\x00\xff no newline"
 
 
+def test_two_attempts_never_share_a_line() -> None:
+    out = io.BytesIO()
+    printer = LogPrinter(out, out, prefixed=False)
+    printer.write(chunk("a", b"ha"))
+    printer.write(chunk("a", b"lf"))
+    printer.write(chunk("a", b"", number=2))
+    printer.write(chunk("a", b"whole\n", number=2))
+    printer.write(chunk("a", b"again\n", number=3))
+    printer.close()
+    assert out.getvalue() == b"half\nwhole\nagain\n"
+
+
+def test_a_line_is_ended_where_something_else_follows_on_the_same_terminal() -> None:
+    out, err = io.BytesIO(), io.BytesIO()
+    printer = LogPrinter(out, err, prefixed=False, together=True)
+    printer.write(chunk("a", b"no newline"))
+    printer.write(chunk("a", b"a whole line\n", stream=2))
+    printer.close()
+    assert (out.getvalue(), err.getvalue()) == (b"no newline\n", b"a whole line\n")
+
+
 def test_the_end_of_a_log_that_was_cut_is_known_to_be_missing() -> None:
     printer = LogPrinter(io.BytesIO(), io.BytesIO(), prefixed=False)
     printer.write(chunk("a", b"noise\n" * 10_000, stream=2))
