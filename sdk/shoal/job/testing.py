@@ -50,10 +50,11 @@ from shoal.job.block import (
     ACK,
     DATA,
     END,
+    HEADED,
     PROGRESS,
     START,
     Buffer,
-    encode_data,
+    data_head,
     encode_mark,
     encode_text,
 )
@@ -62,9 +63,11 @@ from shoal.job.codec import AUTO, Codec, codec_for
 from shoal.job.entry import program_of
 from shoal.job.error import JobError
 from shoal.job.fifo_relay import ENDED
+from shoal.job.headers import Headers, decode_headers, encode_headers
 from shoal.job.job_context import Context
 from shoal.job.process import Process, exchange
 from shoal.job.program import Program
+from shoal.job.reducers import Reduce
 
 _READ_BYTES = 256 * 1024
 _POLL_SECONDS = 0.05
@@ -73,6 +76,13 @@ _RELAY = (sys.executable, "-I", "-S", str(Path(__file__).with_name("fifo_relay.p
 
 class DeadlineError(JobError):
     """The job did not end in time."""
+
+
+class Record(NamedTuple):
+    """A value that comes with headers, for `inputs`: `Record(frame, {"alarm": 1})`."""
+
+    value: Any
+    headers: Mapping[str, Any]
 
 
 class Result(NamedTuple):
@@ -87,6 +97,7 @@ class Result(NamedTuple):
         exit_code: Of a program; 0 for `call`. Negative: the number of the signal that ended it.
         stdout: Of a program, as text.
         stderr: Of a program, as text.
+        headers: By output port, the headers of each of its values; `{}` for none.
     """
 
     outputs: Dict[str, List[Any]]
@@ -97,6 +108,7 @@ class Result(NamedTuple):
     exit_code: int = 0
     stdout: str = ""
     stderr: str = ""
+    headers: Mapping[str, List[Headers]] = {}
 
 
 def call(
@@ -105,6 +117,7 @@ def call(
     outputs: Sequence[str] = (),
     *,
     codecs: Optional[Mapping[str, Union[str, Codec]]] = None,
+    reduce: Optional[Reduce] = None,
     block_count: Union[int, Mapping[str, int]] = 1,
     optional: Optional[Mapping[str, Mapping[str, Any]]] = None,
     recovery: str = "restart",
@@ -117,9 +130,11 @@ def call(
 
     Args:
         target: What `job.main`, `job.source` or `job.stream` was put around, or could be.
-        inputs: Values by input port; they may be endless if the job ends by itself.
+        inputs: Values by input port; they may be endless if the job ends by itself. A `Record`
+            is a value with headers.
         outputs: Names of the output ports.
         codecs: Codec by port; those that the job names itself are known.
+        reduce: Reducers by header, on top of those that the job names itself.
         block_count: How many records are handed over at a time.
         optional: Input ports that rounds do not wait for, with what the specification says of them:
             `{"speed": {"default": 0, "repeat": True}}`.
@@ -147,7 +162,9 @@ def call(
     serving.start()
     before = exchange(process)
     try:
-        Program(program.target, program.style, named).run(process)
+        reducers = dict(program.reduce)
+        reducers.update(reduce or {})
+        Program(program.target, program.style, named, reducers).run(process)
     except JobError as error:
         if bench.late:
             raise DeadlineError(bench.lateness(deadline_seconds)) from error
@@ -190,7 +207,8 @@ def run_program(
         argv: Program and arguments; `{inputs.NAME.fd}` and `{outputs.NAME.fd}` become numbers,
             `{inputs.NAME.path}` and `{outputs.NAME.path}` the paths of FIFOs.
         inputs: Values by input port: str or bytes for `lines`, JSON values for `jsonl`, int for
-            `u32`, bytes for `bytes:N`, anything that the codec takes for `blocks`.
+            `u32`, bytes for `bytes:N`, anything that the codec takes for `blocks`; with `blocks` a
+            `Record` is a value with headers.
         outputs: Names of the output ports.
         formats: Format by port name; `blocks` by default.
         stdio: Ports that are the program's standard input or output.
@@ -311,6 +329,7 @@ class _Port:
         self.reader = BlockReader()
         self.raw = bytearray()
         self.received: List[Any] = []
+        self.headers: List[Headers] = []
         self.acknowledged = 0
         self.ended = False
         self.open = True
@@ -334,8 +353,11 @@ class _Port:
             return
         for value in self.values:
             if self.is_blocks:
-                record = b"".join(self.codec.encode(value))
-                self.queue(encode_data(self.sequence, [record]))
+                given = value if isinstance(value, Record) else Record(value, {})
+                head = encode_headers(given.headers) if given.headers else b""
+                record = b"".join([head, *self.codec.encode(given.value)])
+                length = len(record) | (HEADED if head else 0)
+                self.queue(data_head(self.sequence, [length]) + record)
             else:
                 self.queue(_to_raw(self.format, value))
             self.sequence += 1
@@ -403,7 +425,11 @@ class _Port:
                             )
                         )
                     self.sequence += block.total
-                    self.received.extend(self.codec.decode(one) for one in block.records())
+                    texts = block.headers()
+                    for index, one in enumerate(block.records()):
+                        self.received.append(self.codec.decode(memoryview(one)))
+                        text = texts.get(index)
+                        self.headers.append(decode_headers(text) if text is not None else {})
                 elif block.kind == END and self.direction == "out" and not self.ended:
                     if block.first != self.sequence:
                         raise JobError(
@@ -618,6 +644,7 @@ class _Bench:
             acknowledged={name: port.acknowledged for name, port in self._inputs.items()},
             progress=self._progress,
             results=folder,
+            headers={name: port.headers for name, port in self._outputs.items()},
         )
 
     def _ports(self) -> List[_Port]:

@@ -35,6 +35,51 @@ def test_data_is_the_same_bytes(first: int, records: list[bytes]) -> None:
     assert [bytes(record) for record in came.records()] == worker.unpack(theirs) == records
 
 
+@given(
+    first=SEQUENCE,
+    texts=st.lists(st.one_of(st.none(), st.binary(max_size=20)), min_size=1, max_size=9),
+)
+def test_f12_headers_are_the_same_bytes(first: int, texts: list[bytes | None]) -> None:
+    headed = [text is not None for text in texts]
+    records = [
+        b"payload" if text is None else job.HEADERS_SIZE.pack(len(text)) + text + b"payload"
+        for text in texts
+    ]
+    lengths = [
+        len(record) | (job.HEADED if has else 0)
+        for record, has in zip(records, headed, strict=True)
+    ]
+    data = job.data_head(first, lengths) + b"".join(records)
+    (theirs,) = read_by_worker(data)
+    assert data == worker.encode(theirs)
+    assert list(worker.entries(theirs)) == lengths
+    assert worker.headed(theirs) == any(headed)
+    (ours,) = BlockReader().feed(data)
+    assert ours.records() == [b"payload"] * len(texts)
+    assert ours.headers() == {
+        index: worker.headers_of(record)
+        for index, (record, has) in enumerate(zip(records, headed, strict=True))
+        if has
+    }
+
+
+@given(first=SEQUENCE, entry=st.integers(0, 2**32 - 1), record=st.binary(max_size=40))
+def test_f12_headers_that_do_not_fit_are_refused_by_both_ends(
+    first: int, entry: int, record: bytes
+) -> None:
+    entry = entry & job.HEADED | len(record)
+    data = job.HEADER.pack(job.DATA, 0, 0, 1, first, 4 + len(record), 0)
+    data += entry.to_bytes(4, "little") + record
+    refused = [True, True]
+    with contextlib.suppress(worker.BlockError):
+        read_by_worker(data)
+        refused[0] = False
+    with contextlib.suppress(job.BlockError):
+        BlockReader().feed(data)
+        refused[1] = False
+    assert refused[0] == refused[1]
+
+
 @given(first=SEQUENCE, kind=st.sampled_from([job.END, job.ACK]))
 def test_marks_are_the_same_bytes(first: int, kind: int) -> None:
     theirs = worker.Block(worker.Kind(kind), first)
@@ -81,3 +126,4 @@ def test_no_block_of_data_is_refused_by_one_end_alone(kind: int, count: int, len
 def test_the_limits_are_the_same() -> None:
     assert job.MAX_RECORD_BYTES == worker.RECORD_BYTES_MAX
     assert job.MAX_BLOCK_BYTES == worker.BLOCK_BYTES_MAX
+    assert job.MAX_HEADERS_BYTES == worker.HEADERS_BYTES_MAX
