@@ -72,6 +72,15 @@ def test_a_status_of_its_own_is_kept(tmp_path: Path) -> None:
     assert (result.exit_code, result.ended["out"], result.stderr) == (3, False, "")
 
 
+def test_msgpack_that_is_not_installed_is_named_with_the_remedy(tmp_path: Path) -> None:
+    text = "from shoal import job\n@job.main(codecs={'n': 'msgpack'})\ndef take(n):\n    return n\n"
+    command, path = script(tmp_path, text)
+    without_packages = "-S"
+    result = testing.run_program([command, without_packages, path], {"n": [1]}, ["out"])
+    assert result.exit_code == 1
+    assert "add it to the requirements of this job" in result.stderr
+
+
 def test_ports_may_be_stdin_and_stdout(tmp_path: Path) -> None:
     result = testing.run_program(
         script(tmp_path, DOUBLE), {"number": [1, 2]}, ["doubled"], stdio=["number", "doubled"]

@@ -1,8 +1,6 @@
 """Codecs: tags, arrays without a copy, and errors that name type and remedy."""
 
 import dataclasses
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 from shoal.job import AUTO, JSON, NDARRAY, PICKLE, RAW, Codec, CodecError
 from shoal.job.block import Buffer, encode_data
 from shoal.job.block_reader import BlockReader
-from shoal.job.codec import Msgpack, codec_for
+from shoal.job.codec import codec_for
 
 
 def record_of(codec: Codec, value: object) -> bytes:
@@ -183,17 +181,6 @@ def test_msgpack_names_what_it_cannot_send_or_read() -> None:
         codec_for("msgpack").encode(2**64)
     with pytest.raises(CodecError, match="no MessagePack"):
         codec_for("msgpack").decode(memoryview(b"\xc1"))
-
-
-def test_msgpack_that_is_not_installed_is_named_with_the_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # What an environment without the package does when the package is asked for.
-    (tmp_path / "msgpack.py").write_text("raise ImportError('No module named msgpack')")
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.delitem(sys.modules, "msgpack", raising=False)
-    with pytest.raises(CodecError, match="add it to the requirements of this job"):
-        Msgpack()
 
 
 def test_a_small_array_among_others_is_writable() -> None:
