@@ -140,6 +140,14 @@ integration: $(STAMP) system $(MINISTACK)/.stamp ## Tests on real servers and re
 demo: setup system ## A cluster on this machine runs a pipeline over real video (KILL=agent kills one)
 	@$(PY) -m compose.demo $(if $(KILL),--kill $(KILL))
 
+.PHONY: bench-streams chaos-streams
+bench-streams: $(STAMP) ## The stream figures beside their peers (ROUNDS=3 ONLY=P1,P9 QUICK=1 FULL=1)
+	@$(PY) -m bench.streams
+
+chaos-streams: $(STAMP) ## Ten million records while everything is killed (RECORDS= FAULTS= SEED=)
+	@$(PY) -m bench.streams.chaos $(if $(RECORDS),--records $(RECORDS)) \
+	  $(if $(FAULTS),--faults $(FAULTS)) $(if $(SEED),--seed $(SEED))
+
 bench-%: $(STAMP)
 	@$(PY) -m bench.$(subst -,_,$*)
 

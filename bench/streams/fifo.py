@@ -11,11 +11,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.streams.passed import Passed
+
 LENGTH = struct.Struct("<I")
 
 
-async def pass_records(count: int, size: int) -> float:
-    """Pass records from one process to another and return how many passed a second."""
+async def pass_records(count: int, size: int) -> Passed:
+    """Pass records from one process to another."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fifo"
         os.mkfifo(path)
@@ -33,7 +35,7 @@ async def pass_records(count: int, size: int) -> float:
             for role in ("send", "take")
         ]
         (start, _), (end, _) = await asyncio.gather(sender.communicate(), taker.communicate())
-    return count / (float(end) - float(start))
+    return Passed(count, float(end) - float(start), count)
 
 
 def send(path: str, count: int, size: int) -> None:

@@ -5,50 +5,65 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
+from bench.streams.passed import Passed
 from shoal.v1 import spec_pb2 as spec
 from tests.kit.board import Board, boards
 from tests.kit.stream_worker import assignment, lane, stream_input, stream_output
 
 PROGRAMS = Path(__file__).parent / "programs"
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """What came through: records, seconds from the first sending to the last arrival, milliseconds."""
-
-    records: int
-    seconds: float
-    p50_ms: float = 0.0
-    p99_ms: float = 0.0
-
-    @property
-    def per_second(self) -> float:
-        """Records a second."""
-        return self.records / self.seconds
+WORKER, FORGETFUL = "services.streams.worker", "bench.streams.forgetful"
+LARGE_BYTES = 64 * 1024
 
 
 async def pass_records(
     count: int,
     size: int,
     *,
+    nodes: int = 2,
     rate: float = 0.0,
     program: str = "send.py",
     consumer: str = "take.py",
-    nodes: int = 2,
+    forgetful: bool = False,
 ) -> Passed:
-    """Pass records between two boards on this machine, or on one board."""
+    """Pass records from one job to another, on two nodes or on one.
+
+    Args:
+        count: how many.
+        size: of each, in bytes.
+        nodes: 2, or 1 for both jobs on one.
+        rate: a second; 0 for as fast as it goes.
+        program: sends.
+        consumer: takes.
+        forgetful: no job acknowledges, and nothing is retained; see `forgetful`.
+    """
     # A short folder, since Unix sockets lie in it.
     with tempfile.TemporaryDirectory(prefix="sb", dir="/tmp") as folder:
-        async with boards(Path(folder), nodes) as found:
-            return await _between(found[0], found[-1], count, size, rate, (program, consumer))
+        module = FORGETFUL if forgetful else WORKER
+        async with boards(Path(folder), nodes, module=module) as made:
+            return await between(
+                made[0],
+                made[-1],
+                count,
+                size,
+                rate=rate,
+                programs=(program, consumer),
+                forgetful=forgetful,
+            )
 
 
-async def _between(
-    left: Board, right: Board, count: int, size: int, rate: float, programs: tuple[str, str]
+async def between(
+    left: Board,
+    right: Board,
+    count: int,
+    size: int,
+    *,
+    rate: float = 0.0,
+    programs: tuple[str, str] = ("send.py", "take.py"),
+    forgetful: bool = False,
 ) -> Passed:
+    """Pass records from a job on one board to a job on another, or on the same."""
     sender = assignment(
         "send",
         outputs=[stream_output("out")],
@@ -62,7 +77,9 @@ async def _between(
         recovery=spec.RECOVERY_RESUME,
     )
     how = "timed" if rate else "counted"
-    repeats = str(8 if size >= 64 * 1024 else count)
+    if forgetful:
+        how = "silent"
+    repeats = str(8 if size >= LARGE_BYTES else count)
     await right.run(taker, [sys.executable, str(PROGRAMS / programs[1]), how, repeats])
     await left.run(
         sender, [sys.executable, str(PROGRAMS / programs[0]), str(count), str(size), str(rate)]
@@ -75,4 +92,4 @@ async def _between(
         raise RuntimeError(f"{told['records']} of {count} records came")
     if told["wrong"]:
         raise RuntimeError(f"{told['wrong']} records came out of order")
-    return Passed(count, told["end"] - start, told["p50_ms"], told["p99_ms"])
+    return Passed.told(start, told, count)

@@ -41,15 +41,29 @@ class Board:
     Args:
         folder: of the node; short, since Unix sockets lie in it.
         arguments: further ones of the stream worker.
+        listen: where the stream worker listens for other boards.
+        module: the stream worker.
+        prefix: words before the stream worker's command, such as those that enter a namespace.
     """
 
-    def __init__(self, folder: Path, *, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        arguments: Sequence[str] = (),
+        listen: str = "127.0.0.1:0",
+        module: str = "services.streams.worker",
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.address = ""
         self.attempts: dict[str, AttemptStreams] = {}
         self.ended: dict[str, ProcessRecord] = {}
         self.changed = asyncio.Condition()
-        self._arguments = arguments
+        self._command = (
+            *(*prefix, sys.executable, "-m", module),
+            *("--socket", str(folder / "w.sock"), "--listen", listen, *arguments),
+        )
         self._keeper_path = folder / "k.sock"
         self._worker_path = folder / "w.sock"
         self._stack = contextlib.AsyncExitStack()
@@ -92,17 +106,13 @@ class Board:
         return await self.keeper.spawn(
             StartRequest(
                 attempt=WORKER,
-                argv=[
-                    sys.executable, "-m", "services.streams.worker",
-                    "--socket", str(self._worker_path), "--listen", "127.0.0.1:0",
-                    *self._arguments,
-                ],
+                argv=self._command,
                 env=dict(os.environ),
                 cwd=Path.cwd(),
                 stdout=log,
                 stderr=log,
             )
-        )  # fmt: skip
+        )
 
     async def run(
         self,
@@ -210,12 +220,18 @@ class Board:
 
 @contextlib.asynccontextmanager
 async def boards(
-    folder: Path, count: int, *, arguments: Sequence[str] = ()
+    folder: Path,
+    count: int,
+    *,
+    arguments: Sequence[str] = (),
+    module: str = "services.streams.worker",
 ) -> AsyncIterator[list[Board]]:
     """Start boards, and end them with everything on them."""
     async with contextlib.AsyncExitStack() as stack:
         yield [
-            await stack.enter_async_context(Board(folder / str(number), arguments=arguments))
+            await stack.enter_async_context(
+                Board(folder / str(number), arguments=arguments, module=module)
+            )
             for number in range(count)
         ]
 

@@ -1,8 +1,8 @@
-"""A small round of what `python -m bench.streams.chaos` does at length."""
+"""A small round of what `python -m bench.streams.boards_chaos` does at length."""
 
 from __future__ import annotations
 
-from bench.streams.chaos import chaos
+from bench.streams.boards_chaos import chaos
 
 
 async def test_programs_workers_and_links_die_and_nothing_is_lost() -> None:
