@@ -23,6 +23,7 @@ class LogPrinter:
         stderr: where standard error goes.
         prefixed: whether every line begins with its job.
         coloured: whether prefixes have colours.
+        pipelines: whether prefixes name the pipeline, too.
         together: whether what is written to one is seen after the other's, as on a terminal.
     """
 
@@ -30,6 +31,7 @@ class LogPrinter:
     stderr: BinaryIO
     prefixed: bool
     coloured: bool = False
+    pipelines: bool = False
     together: bool = False
     _rest: dict[tuple[str, LogStream], bytes] = field(
         default_factory=dict[tuple[str, LogStream], bytes]
@@ -90,7 +92,8 @@ class LogPrinter:
 
     def _prefix(self, attempt: str) -> bytes:
         match attempt.split("/"):
-            case [_, _, _, job, _, number]:
+            case [_, pipeline, _, job, _, number]:
+                job = f"{pipeline}/{job}" if self.pipelines else job
                 name = job if number == "1" else f"{job}#{number}"
             case _:
                 job = name = attempt
@@ -101,11 +104,18 @@ class LogPrinter:
         return text.encode()
 
 
-def standard_printer(*, prefixed: bool) -> LogPrinter:
+def standard_printer(*, prefixed: bool, pipelines: bool = False) -> LogPrinter:
     """Make a printer to our own stdout and stderr."""
     stdout, stderr = sys.stdout.buffer, sys.stderr.buffer
     terminal = sys.stdout.isatty()
-    return LogPrinter(stdout, stderr, prefixed, coloured=terminal, together=terminal or _one_file())
+    return LogPrinter(
+        stdout,
+        stderr,
+        prefixed,
+        coloured=terminal,
+        pipelines=pipelines,
+        together=terminal or _one_file(),
+    )
 
 
 def _one_file() -> bool:

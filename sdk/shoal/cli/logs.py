@@ -1,48 +1,137 @@
 """`shoal logs`: what jobs print."""
 
 import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from shoal.cli.controller_option import Target, controller_options, run_async
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from shoal.client import Client
+    from shoal.view import JobView, LogChunk, PipelineView
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What is to be shown: of which attempts (0 means all), how much, and for how long."""
+
+    follow: bool
+    tail: int
+    attempt: int
+
 
 @click.command()
-@click.argument("name", metavar="PIPELINE[/JOB]")
+@click.argument("name", metavar="PIPELINE[/JOB]", required=False)
 @click.option("--follow", "-f", is_flag=True, help="Go on until the pipeline has ended.")
 @click.option(
     "--tail", type=click.IntRange(0), default=0, help="Only the last so many bytes of each log."
 )
+@click.option(
+    "--attempt",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Only the N-th attempt of each job.  [default: all]",
+)
+@click.option("--all", "every", is_flag=True, help="The logs of every pipeline.")
+@click.option(
+    "--save",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write files, DIR/PIPELINE/JOB/ATTEMPT/stdout and stderr, instead of showing them.",
+)
 @controller_options
-def logs(target: Target, name: str, *, follow: bool, tail: int) -> None:
+def logs(
+    target: Target,
+    name: str | None,
+    *,
+    follow: bool,
+    tail: int,
+    attempt: int | None,
+    every: bool,
+    save: Path | None,
+) -> None:
     r"""Show what the jobs of a pipeline print, also after they or their nodes are gone.
 
     \b
         shoal logs people-counter-4f2a
         shoal logs -f people-counter-4f2a/detector-1
         shoal logs people-counter-4f2a/detector         all of its replicas
+        shoal logs --attempt 2 people-counter-4f2a/detector-1
+        shoal logs --all --save collected
 
     A job's stdout goes to stdout, its stderr to stderr. If there are several jobs, each line begins
-    with the job it came from, and with #2 from its second attempt on.
+    with the job it came from, and with #2 from its second attempt on. What is saved is complete,
+    also where a job that succeeded printed more than the controller keeps.
     """
-    run_async(_logs(target, name, follow, tail))
+    if every == (name is not None):
+        raise click.UsageError("name a PIPELINE or PIPELINE/JOB, or say --all for every pipeline")
+    if every and follow:
+        raise click.UsageError("--follow goes with one pipeline; name it, or leave out --follow")
+    if save is not None and tail:
+        raise click.UsageError("--save writes whole logs; leave out --tail")
+    wish = _Wish(follow, tail, attempt or 0)
+    run_async(_save(target, name, wish, save) if save else _show(target, name, wish))
 
 
-async def _logs(target: Target, name: str, follow: bool, tail: int) -> None:  # noqa: FBT001
+async def _show(target: Target, name: str | None, wish: _Wish) -> None:
     from shoal.cli.log_printer import standard_printer
+
+    async with target.client() as client:
+        found = await _found(client, target, name)
+        prefixed = name is None or sum(len(jobs) for _, jobs in found.values()) > 1
+        printer = standard_printer(prefixed=prefixed, pipelines=name is None)
+        try:
+            for read in found:
+                await _read(client, read, wish, printer.write)
+        finally:
+            printer.close()
+
+
+async def _save(target: Target, name: str | None, wish: _Wish, folder: Path) -> None:
+    from shoal.cli.log_files import LogFiles
+
+    files = LogFiles(folder)
+    async with target.client() as client:
+        for read in await _found(client, target, name):
+            await _read(client, read, wish, files.write)
+        # Anew, because manifests have come while logs were followed.
+        for _, jobs in (await _found(client, target, name)).values():
+            for job in jobs:
+                await files.complete(client, job)
+    for path in files.paths:
+        click.echo(str(path))
+    if not files.paths:
+        click.echo("nothing was printed", err=True)
+
+
+async def _found(
+    client: "Client", target: Target, name: str | None
+) -> "dict[str, tuple[PipelineView, Sequence[JobView]]]":
+    """By the name to read: the pipeline and its jobs that are meant; oldest pipelines first."""
     from shoal.cli.naming import pipeline_or_job
     from shoal.names import JobRef
 
+    if name is None:
+        pipelines = [pipeline async for pipeline in client.list()]
+        return {one.name: (one, one.jobs) for one in reversed(pipelines)}
     ref = pipeline_or_job(name, target.namespace)
-    async with target.client() as client:
-        jobs = (await client.get(ref.pipeline)).jobs
-        if isinstance(ref, JobRef):  # a job, or all replicas of one of the spec
-            jobs = tuple(job for job in jobs if ref.job in {job.id, job.spec_name})
-        printer = standard_printer(prefixed=len(jobs) > 1)
-        stream = client.logs(ref.name, follow=follow, tail_bytes=tail)
-        try:
-            async with contextlib.aclosing(stream) as chunks:
-                async for chunk in chunks:
-                    printer.write(chunk)
-        finally:
-            printer.close()
+    pipeline = await client.get(ref.pipeline)
+    jobs = pipeline.jobs
+    if isinstance(ref, JobRef):  # a job, or all replicas of one of the spec
+        jobs = tuple(job for job in jobs if ref.job in {job.id, job.spec_name})
+    return {ref.name: (pipeline, jobs)}
+
+
+async def _read(
+    client: "Client", name: str, wish: _Wish, write: "Callable[[LogChunk], None]"
+) -> None:
+    stream = client.logs(name, follow=wish.follow, tail_bytes=wish.tail)
+    async with contextlib.aclosing(stream) as chunks:
+        async for chunk in chunks:
+            if not wish.attempt or chunk.attempt.endswith(f"/attempts/{wish.attempt}"):
+                write(chunk)

@@ -80,11 +80,10 @@ def parse(text: str, source: str, folder: Path) -> SpecFile:
 
 def _violations(draft: Draft, names: Collection[str] | None, scalars: Scalars) -> list[Finding]:
     """Check what could be read, without complaints that only follow from what could not."""
-    broken = [finding.path for finding in scalars.findings if finding.path]
     return [
         Finding(scalars.mark(problem.path), problem.path, problem.message)
         for problem in check.check_pipeline(draft.pipeline, names)
-        if not any(problem.path[: len(path)] == path for path in broken)
+        if not any(problem.path[: len(path)] == path for path in scalars.unread)
         and (draft.complete or not _about_other_jobs(problem.path))
     ]
 

@@ -47,11 +47,14 @@ class Scalars:
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
+        self.unread: list[Path] = []
         self._marks: dict[Path, Mark] = {}
 
-    def complain(self, mark: Mark, path: Path, message: str) -> None:
-        """Note one mistake."""
+    def complain(self, mark: Mark, path: Path, message: str, *, unread: bool = True) -> None:
+        """Note one mistake; `unread` says that what is at `path` could not be read because of it."""
         self.findings.append(Finding(mark, path, message))
+        if unread and path:
+            self.unread.append(path)
 
     def note(self, path: Path, mark: Mark) -> None:
         """Remember where a field stands, for mistakes that show only later."""
@@ -96,6 +99,7 @@ class Scalars:
                     (*path, key_node.value),
                     f"{key_node.value!r} stands here twice, first in line {first.mark.line}; "
                     "remove one",
+                    unread=False,  # the first one was
                 )
                 continue
             fields[key_node.value] = Field(key_node.value, mark, value)

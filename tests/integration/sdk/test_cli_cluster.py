@@ -186,6 +186,42 @@ def test_a_second_cluster_in_the_same_folder_is_refused_and_the_first_goes_on(ho
     assert ended.returncode == 0, ended.stderr
 
 
+def test_the_logs_of_all_attempts_of_all_pipelines_are_collected(home: Path) -> None:
+    """Case F18: what failed attempts printed, too, and more than the controller keeps."""
+    flaky = (
+        "{name: flaky, jobs: {bad: {run: [sh, -c, 'echo try $SHOAL_ATTEMPT; exit 3'], retry: 2}}}"
+    )
+    (home / "flaky.yaml").write_text(flaky)
+    assert shoal(home, "run", "flaky.yaml").returncode == 1
+    bad = latest(home)
+    long = "{name: long, jobs: {long: {run: [sh, -c, 'yes | head -c 20000000']}}}"
+    (home / "long.yaml").write_text(long)
+    assert shoal(home, "run", "--no-logs", "long.yaml").returncode == 0
+    kept = latest(home)
+    assert shoal(home, "logs", "--attempt", "2", bad).stdout == "try 2\n"
+    said = shoal(home, "logs", "--all", "--tail", "10").stdout
+    assert f"{bad}/bad | try 1\n{bad}/bad#2 | try 2\n" in said
+    for _ in range(2):  # and what is there already is replaced
+        saved = shoal(home, "logs", "--all", "--save", "collected")
+        assert saved.returncode == 0, saved.stderr
+    folder = home / "collected"
+    assert (folder / bad / "bad/1/stdout").read_text() == "try 1\n"
+    assert (folder / bad / "bad/2/stdout").read_text() == "try 2\n"
+    assert (folder / kept / "long/1/stdout").stat().st_size == 20_000_000
+    assert saved.stdout.splitlines() == sorted(
+        str(path.relative_to(home)) for path in folder.rglob("std*")
+    )
+    (home / "taken").write_text("a file")
+    refused = shoal(home, "logs", bad, "--save", "taken/here")
+    assert refused.returncode == 1
+    assert "choose another folder with --save" in refused.stderr
+
+
+@pytest.mark.parametrize("words", ["", "--all p", "--all -f", "p --save x --tail 1"])
+def test_what_logs_cannot_do_is_refused_with_what_can(home: Path, words: str) -> None:
+    assert shoal(home, "logs", *words.split()).returncode == 2
+
+
 def test_the_name_of_a_spec_gives_the_logs_and_files_of_all_its_replicas(home: Path) -> None:
     (home / "twice.yaml").write_text(TWICE)
     assert shoal(home, "run", "twice.yaml").returncode == 0

@@ -35,6 +35,7 @@ def _graphs(draw: st.DrawFn, *, circles: bool = False) -> Graph:
 
 
 def test_a_pipeline_is_a_flow_chart_of_its_jobs_and_streams() -> None:
+    """Case F18."""
     graph = graph_of(load(_EXAMPLES / "people_counter" / "pipeline.yaml").pipeline)
     assert mermaid(graph) == (
         "flowchart LR\n"
@@ -116,6 +117,7 @@ def test_any_graph_is_drawn_with_all_that_it_has(graph: Graph) -> None:
 
 
 def test_the_command_draws_a_file_without_a_controller(tmp_path: Path) -> None:
+    """Case F18: Mermaid, and an SVG."""
     path = str(_EXAMPLES / "fission_sums" / "pipeline.yaml")
     runner = CliRunner()
     assert runner.invoke(cli, ["graph", path]).output.startswith("flowchart LR\n")

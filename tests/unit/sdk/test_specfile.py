@@ -326,6 +326,41 @@ def test_a_placeholder_names_a_port() -> None:
     assert "did you mean 'i'?" in complaint(text)
 
 
+def test_every_mistake_of_the_wiring_is_found_at_once_with_its_line() -> None:
+    """Case F8."""
+    text = (
+        "name: wrong\n"
+        "jobs:\n"
+        "  a:\n"
+        "    run: x {inputs.nope.fd}\n"
+        "    inputs: {i: c.o}\n"
+        "    outputs: [o, unread]\n"
+        "  b:\n"
+        "    run: y\n"
+        "    inputs: {i: a.nothing, j: {from: a.o}, j: {from: c.o}}\n"
+        "    outputs: {o: {format: u32}}\n"
+        "  c:\n"
+        "    run: z\n"
+        "    inputs: {i: {from: b.o, format: lines}, k: d.o}\n"
+        "    outputs: [o]\n"
+        "  c:\n"
+        "    run: z\n"
+    )
+    said = [
+        (found.mark.line, str(found).partition(": ")[2].split("; ")[0]) for found in findings(text)
+    ]
+    assert said == [
+        (4, "jobs.a.run: {inputs.nope.fd} names no port of the job's inputs"),
+        (5, "jobs.a.inputs.i.from: the jobs wait for each other: a → b → c → a"),
+        (6, "jobs.a.outputs.unread: no job reads this output"),
+        (9, "jobs.b.inputs.i.from: the job 'a' has no output 'nothing'"),
+        (9, "jobs.b.inputs.j: 'j' stands here twice, first in line 9"),
+        (13, "jobs.c.inputs.i.format: b.o writes u32 and this input reads lines"),
+        (13, "jobs.c.inputs.k.from: there is no job 'd'"),
+        (15, "jobs.c: 'c' stands here twice, first in line 11"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("port", "mark", "said"),
     [

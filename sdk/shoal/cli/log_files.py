@@ -1,0 +1,68 @@
+"""What jobs print, as files: FOLDER/PIPELINE/JOB/ATTEMPT/stdout and stderr."""
+
+from pathlib import Path
+
+from shoal.client import Client
+from shoal.errors import ShoalError
+from shoal.view import JobView, LogChunk, LogStream
+
+_NAMES = {LogStream.STDOUT: "stdout", LogStream.STDERR: "stderr"}
+
+
+class LogFiles:
+    """Writes chunks to the files of their attempts; what earlier calls left there is replaced.
+
+    Args:
+        folder: made when the first chunk comes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._sizes: dict[Path, int] = {}
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file that was written, in order."""
+        return tuple(sorted(self._sizes))
+
+    def write(self, chunk: LogChunk) -> None:
+        """Write one chunk.
+
+        Raises:
+            ShoalError: the file cannot be written.
+        """
+        path = self._path(chunk.attempt, _NAMES[chunk.stream])
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab" if path in self._sizes else "wb") as file:
+                file.write(chunk.data)
+        except OSError as error:
+            raise ShoalError(
+                "SAVE",
+                f"{path} cannot be written: {error.strerror} ({error.filename}); choose another "
+                "folder with --save",
+                {"path": str(path)},
+                "INVALID_ARGUMENT",
+            ) from error
+        self._sizes[path] = self._sizes.get(path, 0) + len(chunk.data)
+
+    async def complete(self, client: Client, job: JobView) -> None:
+        """Fetch whole logs from the archive, of which the controller keeps the beginning alone.
+
+        Raises:
+            ShoalError: one cannot be fetched.
+        """
+        if job.manifest is None:
+            return
+        for artifact in job.manifest.artifacts:
+            path = self._path(job.manifest.attempt, artifact.path)
+            if (
+                artifact.path in _NAMES.values()
+                and 0 < self._sizes.get(path, 0) < artifact.size_bytes
+            ):
+                await client.fetch(artifact, path)
+                self._sizes[path] = artifact.size_bytes
+
+    def _path(self, attempt: str, name: str) -> Path:
+        _, pipeline, _, job, _, number = attempt.split("/")
+        return self._folder / pipeline / job / number / name
