@@ -420,6 +420,8 @@ class AttemptMachine:
                     if intake.cut:
                         for outlet in self._outlets.values():
                             outlet.continued = True
+                case DialBroken(reason="BULK"):
+                    yield from lane.dial_for_bulk()
                 case DialBroken():
                     yield from lane.lost(now)
                 case _:

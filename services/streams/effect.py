@@ -120,7 +120,7 @@ class CloseCall:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Dial the producer of a lane."""
+    """Dial the producer of a lane; with `bulk` on the channel for large records."""
 
     lane: str
     dial: int
@@ -129,6 +129,7 @@ class Dial:
     producer_epoch: int
     want: int
     credit_bytes: int
+    bulk: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,8 @@ class Detached:
 class CallOpened:
     """A consumer dialled a lane of ours; `call` is the shell's number for it.
 
-    `parts` says that a large block need not be in memory as a whole to be sent on it.
+    `parts` says that a large block need not be in memory as a whole to be sent on it, `bulk` that
+    large ones may come on it.
     """
 
     call: int
@@ -113,6 +114,7 @@ class CallOpened:
     want: int
     credit_bytes: int
     parts: bool = False
+    bulk: bool = True
 
 
 @dataclass(frozen=True, slots=True)

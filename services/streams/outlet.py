@@ -411,12 +411,13 @@ class Outlet:
             if number not in self._keyed:
                 self._keyed[number] = [self._track() for _ in range(number)]
             track = self._keyed[number][lane.peer_replica]
-            self.lanes.append(SendLane(lane, track, part, peer))
+            self.lanes.append(SendLane(lane, track, part, peer, self._budget.bulk_bytes))
             return
         whole = part.step == 1 and part.first == 0 and not part.empty
         if whole:
             self._whole = self._whole or self._track()
-        added = SendLane(lane, self._whole if whole and self._whole else self._track(), part, peer)
+        track = self._whole if whole and self._whole else self._track()
+        added = SendLane(lane, track, part, peer, self._budget.bulk_bytes)
         if part.empty:
             added.track.end()
         elif not whole:

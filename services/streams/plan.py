@@ -105,6 +105,8 @@ class Budget:
     """Retained in memory for one attempt; the rest goes to its spool."""
     spooling_bytes: int = 8 * 1024 * 1024
     """On its way to the spool; more than that blocks the job until the disk has caught up."""
+    bulk_bytes: int = 512 * 1024
+    """A block as large as this takes its lane to the channel for large ones."""
     block_bytes: int = BLOCK_BYTES_MAX
     """Records are joined up to this size while they wait."""
     segment_bytes: int = 64 * 1024 * 1024
@@ -122,6 +124,7 @@ class Budget:
             self.backlog_bytes,
             self.memory_bytes,
             self.spooling_bytes,
+            self.bulk_bytes,
             self.block_bytes,
             self.segment_bytes,
         )

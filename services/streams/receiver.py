@@ -114,6 +114,7 @@ class ReceiveLane:
         self._chance = chance
         self._slack = 0
         self._want_kept = False
+        self._bulk = False
         self._finished = False
         self._dial: int | None = None
         self._dials = 0
@@ -187,6 +188,7 @@ class ReceiveLane:
                 self.peer.epoch,
                 want,
                 self._credit_bytes,
+                self._bulk,
             ),
         ]
 
@@ -284,6 +286,11 @@ class ReceiveLane:
                 break
             self.queue.popleft()
             self.consumed_chunk(chunk)
+
+    def dial_for_bulk(self) -> list[Effect]:
+        """Dial again where large blocks may come, from now on."""
+        self._bulk = True
+        return self.dial()
 
     def lost(self, now: float) -> list[Effect]:
         """Give the call up and dial again after a while."""

@@ -35,9 +35,12 @@ class SendLane:
         track: what it reads; other lanes may read it too.
         share: which records of the producer these are.
         peer: where the consumer stands.
+        bulk_bytes: a block as large as this goes only where large ones may come.
     """
 
-    def __init__(self, plan: LanePlan, track: Track, share: Share, peer: Peer) -> None:
+    def __init__(
+        self, plan: LanePlan, track: Track, share: Share, peer: Peer, bulk_bytes: int
+    ) -> None:
         self.plan = plan
         self.track = track
         self.share = share
@@ -53,6 +56,8 @@ class SendLane:
         self._call: int | None = None
         self._credit = 0
         self._parts = False
+        self._bulk = False
+        self._bulk_bytes = bulk_bytes
         self._sent_bytes = 0
         self._consumed_bytes = 0
         self._want = 0
@@ -173,6 +178,7 @@ class SendLane:
         self._call = event.call
         self._credit = event.credit_bytes
         self._parts = event.parts
+        self._bulk = event.bulk
         self._sent_bytes = self._consumed_bytes = 0
         self._end_sent = False
         self._idle = want == WANT_NOTHING or self.done
@@ -201,6 +207,8 @@ class SendLane:
                 in_flight = self._sent_bytes - self._consumed_bytes
                 if in_flight and in_flight + size > self._credit:
                     return []
+                if size >= self._bulk_bytes and not self._bulk:
+                    return self._send_elsewhere(self._call, size)
                 kept = self.track.block(number)
                 if kept is not None:
                     return self._send(self._call, kept)
@@ -306,6 +314,12 @@ class SendLane:
         if self._beyond():
             self._cursor.number = None
         self._sent_bytes += kept.size + HEADER_BYTES
+
+    def _send_elsewhere(self, call: int, size: int) -> list[Effect]:
+        """Ask the consumer to dial where a large block holds up no small one behind it."""
+        self._leave()
+        message = f"the next block of lane {self.plan.id} has {size} bytes"
+        return [RefuseCall(call, "BULK", message)]
 
     def _refuse(self, call: int, reason: str, message: str) -> list[Effect]:
         self.refused += 1

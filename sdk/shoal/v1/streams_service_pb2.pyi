@@ -66,6 +66,7 @@ class PullOpen(_message.Message):
     PRODUCER_EPOCH_FIELD_NUMBER: _builtins.int
     WANT_FIELD_NUMBER: _builtins.int
     CREDIT_BYTES_FIELD_NUMBER: _builtins.int
+    BULK_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Namespace of the pipeline."""
     pipeline: _builtins.str
@@ -80,6 +81,8 @@ class PullOpen(_message.Message):
     """First record that the consumer wants, from 0."""
     credit_bytes: _builtins.int
     """Bytes that may be in flight."""
+    bulk: _builtins.bool
+    """The call came on the channel for large records; without it a large one is refused with BULK."""
     def __init__(
         self,
         *,
@@ -90,10 +93,11 @@ class PullOpen(_message.Message):
         producer_epoch: _builtins.int = ...,
         want: _builtins.int = ...,
         credit_bytes: _builtins.int = ...,
+        bulk: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_epoch", b"consumer_epoch", "credit_bytes", b"credit_bytes", "lane", b"lane", "namespace", b"namespace", "pipeline", b"pipeline", "producer_epoch", b"producer_epoch", "want", b"want"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk", b"bulk", "consumer_epoch", b"consumer_epoch", "credit_bytes", b"credit_bytes", "lane", b"lane", "namespace", b"namespace", "pipeline", b"pipeline", "producer_epoch", b"producer_epoch", "want", b"want"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -242,7 +246,7 @@ class PullRefusal(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """FENCED, UNKNOWN_LANE, NOT_READY, BEHIND (the consumer wants what is no longer kept), BROKEN."""
+    """FENCED, UNKNOWN_LANE, NOT_READY, BEHIND (the consumer wants what is no longer kept), BROKEN, BULK (the next record is large: dial again on the channel for those)."""
     message: _builtins.str
     """One sentence."""
     def __init__(

@@ -91,6 +91,13 @@ def settings_from(arguments: list[str]) -> Settings:
         help="shared with the job of an output for large records, a multiple of 1 MiB; 0 turns it "
         "off (default: %(default)s)",
     )
+    parser.add_argument(
+        "--bulk-bytes",
+        type=int,
+        default=budget.bulk_bytes,
+        help="a block as large as this takes its lane to a connection of its own, "
+        "beside that of the small ones (default: %(default)s)",
+    )
     parser.add_argument("--log-level", default="INFO", help="DEBUG, INFO, WARNING or ERROR")
     given = parser.parse_args(arguments)
     log.setup("stream-worker", level=given.log_level)
@@ -112,6 +119,7 @@ def settings_from(arguments: list[str]) -> Settings:
             memory_bytes=given.memory_bytes,
             credit_bytes=given.credit_bytes,
             ring_bytes=given.ring_bytes,
+            bulk_bytes=given.bulk_bytes,
         )
     except ValueError as error:
         raise process.StartRefusedError(str(error)) from error

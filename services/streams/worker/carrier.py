@@ -185,6 +185,7 @@ class Carrier:
                     opened.want,
                     opened.credit_bytes,
                     call.parts,
+                    opened.bulk or not call.parts,
                 )
             )
             await call.run()
@@ -329,6 +330,7 @@ class Carrier:
             producer_epoch=effect.producer_epoch,
             want=effect.want,
             credit_bytes=effect.credit_bytes,
+            bulk=effect.bulk,
         )
         call: DialledCall | LocalCall
         if effect.address == self._neighbours.address:
@@ -336,7 +338,7 @@ class Carrier:
             running = call.dial()
         else:
             call = DialledCall(effect, opened, self.post)
-            running = self._carry(call, effect.address)
+            running = self._carry(call, effect)
         self._dials[key] = (call, self._tasks.create_task(self._run(key, running)))
 
     async def _run(self, key: tuple[str, int], running: Coroutine[Any, Any, None]) -> None:
@@ -348,8 +350,8 @@ class Carrier:
         finally:
             self._dials.pop(key, None)
 
-    async def _carry(self, call: DialledCall, address: str) -> None:
-        shared = self._neighbours.channels.take(address)
+    async def _carry(self, call: DialledCall, effect: Dial) -> None:
+        shared = self._neighbours.channels.take(effect.address, bulk=effect.bulk)
         try:
             await call.run(shared.channel)
         finally:

@@ -287,25 +287,30 @@ class Shared:
     """A channel and how many lanes are open on it."""
 
     address: str
+    bulk: bool
     channel: grpc.aio.Channel
     users: int = 0
 
 
 class Channels:
-    """One channel for each peer that lanes are open to; it closes with its last lane."""
+    """One or two channels for each peer that lanes are open to; they close with their last lane.
+
+    The second one is for lanes with large records. It is a connection of its own, so that small
+    records and acknowledgements do not wait in the buffers that the large ones fill.
+    """
 
     def __init__(self) -> None:
-        self._channels: dict[str, Shared] = {}
+        self._channels: dict[tuple[str, bool], Shared] = {}
 
-    def take(self, address: str) -> Shared:
-        """Return the channel to an address; give it back with `leave`."""
-        shared = self._channels.get(address)
+    def take(self, address: str, *, bulk: bool) -> Shared:
+        """Return a channel to an address; give it back with `leave`."""
+        shared = self._channels.get((address, bulk))
         if shared is None:
             channel = grpc.aio.insecure_channel(
                 address,
                 options=channel_options(STREAM, message_bytes_max=STREAM_MESSAGE_BYTES_MAX),
             )
-            shared = self._channels[address] = Shared(address, channel)
+            shared = self._channels[address, bulk] = Shared(address, bulk, channel)
         shared.users += 1
         return shared
 
@@ -316,8 +321,9 @@ class Channels:
         and how often we try is for our own backoff to say.
         """
         shared.users -= 1
-        if (broken or not shared.users) and self._channels.get(shared.address) is shared:
-            del self._channels[shared.address]
+        key = (shared.address, shared.bulk)
+        if (broken or not shared.users) and self._channels.get(key) is shared:
+            del self._channels[key]
         if not shared.users:
             await shared.channel.close()
 

@@ -160,6 +160,25 @@ async def test_a_link_cut_within_a_large_record_repeats_it_from_its_beginning(
         assert proxy.accepted > 1
 
 
+async def test_a_large_record_takes_its_lane_to_a_connection_of_its_own(tmp_path: Path) -> None:
+    async with (
+        stream_workers(tmp_path, 2) as (left, right),
+        TcpProxy(left.address) as proxy,
+    ):
+        producer = await left.attach(source())
+        consumer = await right.attach(sink(proxy.address))
+        await producer.start("out")
+        await consumer.start("in")
+        small = await send_large(producer, 0, 300_000)
+        assert await take(consumer, "in") == (Kind.DATA, 0, 300_004, small)
+        assert proxy.accepted == 1
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(send_large(producer, 1, MIB))
+            large = await take(consumer, "in")
+        assert large == (Kind.DATA, 1, MIB + 4, sending.result())
+        assert proxy.accepted == 2
+
+
 def peak_mib(worker: StreamWorker) -> int:
     """Return the most memory that a worker ever had, in MiB."""
     text = Path(f"/proc/{worker.pid}/status").read_text()

@@ -755,7 +755,7 @@ class World:
         self._calls.append(call)
         opened = CallOpened(
             call.number, effect.lane, effect.consumer_epoch, effect.producer_epoch, effect.want,
-            effect.credit_bytes,
+            effect.credit_bytes, parts=True, bulk=effect.bulk,
         )  # fmt: skip
 
         def arrive() -> None:

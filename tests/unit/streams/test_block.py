@@ -12,7 +12,6 @@ from services.streams.block import (
     BlockError,
     BlockReader,
     Kind,
-    crc32c,
     decode,
     encode,
     entries,
@@ -25,6 +24,7 @@ from services.streams.block import (
     without_head,
     without_headers,
 )
+from services.streams.checksum import crc32c
 
 
 def data(records: list[bytes], first: int = 0) -> Block:
