@@ -35,7 +35,8 @@ class LanePeer:
 class Lane:
     """One physical stream, seen from one of its ends.
 
-    `peer_job` is the name in the spec; `peer_format` what the program at the other end sees.
+    `peer_job` is the name in the spec; `peer_format` what the program at the other end sees. With
+    `keep` above 0 the consumer wants the newest records alone, and so many wait for it.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Lane:
     peer_format: PortFormat
     distribute: Distribute
     peer: LanePeer
+    keep: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from control.desired import Lane, LanePeer
-from shoal.spec import Distribute, Job, Pipeline, PortFormat
+from shoal.spec import Distribute, Job, Pipeline, PortFormat, Promise
 
 NOWHERE = LanePeer()
 """A peer that is not placed."""
@@ -40,6 +40,7 @@ class LaneEnd:
     peer_replicas: int
     peer_format: PortFormat
     distribute: Distribute
+    keep: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Topology:
                 peer_replicas=end.peer_replicas,
                 peer_format=end.peer_format,
                 distribute=end.distribute,
+                keep=end.keep,
                 peer=peer(end.peer),
             )
             for end in self.ends[job]
@@ -101,20 +103,21 @@ def topology(spec: Pipeline) -> Topology:
         for stream in consumer_job.streams:
             outputs = {output.name: output for output in spec.job(stream.job).outputs}
             output = outputs[stream.port]
+            keep = stream.keep if stream.promise is Promise.LATEST else 0
             for producer in of[stream.job]:
                 for consumer in of[consumer_job.name]:
                     lane = f"{producer.id}.{stream.port}/{consumer.id}.{stream.name}"
                     ends[producer.id].append(
                         _end(
                             *(lane, stream.port, consumer, stream.name),
-                            *(stream.binding.format, output.distribute),
+                            *(stream.binding.format, output.distribute, keep),
                             output=True,
                         )
                     )
                     ends[consumer.id].append(
                         _end(
                             *(lane, stream.name, producer, stream.port),
-                            *(output.binding.format, output.distribute),
+                            *(output.binding.format, output.distribute, keep),
                             output=False,
                         )
                     )
@@ -136,6 +139,7 @@ def _end(
     peer_port: str,
     peer_format: PortFormat,
     distribute: Distribute,
+    keep: int,
     *,
     output: bool,
 ) -> LaneEnd:
@@ -150,6 +154,7 @@ def _end(
         peer_replicas=peer.job.replicas,
         peer_format=peer_format,
         distribute=distribute,
+        keep=keep,
     )
 
 

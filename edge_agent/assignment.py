@@ -44,6 +44,7 @@ class Lane:
     peer_port: str = ""
     peer_job: str = ""
     peer_format: PortFormat = PortFormat.BLOCKS
+    keep: int = 0
 
 
 def _no_strings() -> Mapping[str, str]:

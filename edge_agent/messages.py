@@ -239,6 +239,7 @@ def encode_lane(lane: Lane) -> session_service_pb2.Lane:
         peer_port=lane.peer_port,
         peer_job=lane.peer_job,
         peer_format=wire.encode_port_format(lane.peer_format),
+        keep=lane.keep,
     )
 
 
@@ -258,4 +259,5 @@ def _decode_lane(message: session_service_pb2.Lane, path: str) -> Lane:
         peer_port=message.peer_port,
         peer_job=message.peer_job,
         peer_format=wire.decode_port_format(message.peer_format, f"{path}.peer_format"),
+        keep=message.keep,
     )

@@ -175,6 +175,7 @@ def _encode_lane(lane: Lane) -> v1.Lane:
         peer_replicas=lane.peer_replicas,
         peer_format=wire.encode_port_format(lane.peer_format),
         distribute=wire.encode_distribute(lane.distribute),
+        keep=lane.keep,
         peer=v1.LanePeer(
             address=lane.peer.address,
             attempt=lane.peer.attempt.name if lane.peer.attempt else "",

@@ -21,6 +21,9 @@ JOBS_MAX = 1_000
 LANES_MAX = 20_000
 """Most streams between single replicas of a pipeline."""
 
+KEEP_MAX = 10_000
+"""Most records that may wait for an input with `promise: latest`."""
+
 Path = tuple[str, ...]
 """Where something stands, as in the specification file: `("jobs", "camera", "timeout")`."""
 
@@ -137,6 +140,7 @@ def _program(job: spec.Job, at: Path) -> Iterator[Problem]:
         if "\0" in value:
             yield Problem((*at, "variables", variable), "its value holds a NUL character")
     yield from _optional(job, at)
+    yield from _latest(job, at)
     if job.recovery is spec.Recovery.RESUME:
         for stream in job.streams:
             if stream.merge is spec.Merge.ARRIVAL:
@@ -173,6 +177,33 @@ def _optional(job: spec.Job, at: Path) -> Iterator[Problem]:
                 (*path, "optional"),
                 "which round an optional record came to is not known to a replacement; use "
                 "`recovery: restart`",
+            )
+
+
+def _latest(job: spec.Job, at: Path) -> Iterator[Problem]:
+    latest = [item for item in job.streams if item.promise is spec.Promise.LATEST]
+    for stream in latest:
+        path = (*at, "inputs", stream.name)
+        if len(job.streams) > 1 and stream.optional is None:
+            yield Problem(
+                (*path, "promise"),
+                "records of several inputs are paired by their number, and here some are dropped; "
+                "add `optional: true`, or leave it the job's only stream",
+            )
+        if stream.block_count > 1:
+            yield Problem(
+                (*path, "block_count"),
+                "between the records of a list some may have been dropped; leave out `block_count`",
+            )
+        if not 1 <= stream.keep <= KEEP_MAX:
+            yield Problem(
+                (*path, "keep"), f"{stream.keep} records cannot wait; write 1 to {KEEP_MAX}"
+            )
+        if job.recovery is spec.Recovery.RESUME and stream.optional is None:
+            yield Problem(
+                (*path, "promise"),
+                "records that were dropped are not there for a replacement that goes on at a "
+                "round; use `recovery: restart`",
             )
 
 
@@ -441,6 +472,16 @@ def _streams(pipeline: spec.Pipeline) -> Iterator[Problem]:
             lanes += max(1, producer.replicas) * max(1, job.replicas)
             yield from _formats((*path, "format"), producer, output, stream)
             yield from _by_key(path, producer, output, job, stream)
+            if (
+                stream.promise is spec.Promise.LATEST
+                and producer.replicas > 1
+                and stream.merge is spec.Merge.ORDERED
+            ):
+                yield Problem(
+                    (*path, "merge"),
+                    f"the {producer.replicas} replicas of {producer.name!r} take no turns where "
+                    "records are dropped; use `merge: arrival`",
+                )
     if lanes > LANES_MAX:
         yield Problem(
             ("jobs",),

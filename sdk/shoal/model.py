@@ -139,3 +139,4 @@ class StreamCounters:
     ended: bool = False
     hold: int = 0
     held_at: int = 0
+    dropped: int = 0

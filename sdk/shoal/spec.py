@@ -50,6 +50,15 @@ class Merge(enum.Enum):
     ARRIVAL = "arrival"
 
 
+class Promise(enum.Enum):
+    """What a consumer is promised of a stream."""
+
+    AT_LEAST_ONCE = "at_least_once"
+    """Every record, in order; a slow consumer holds up its producer."""
+    LATEST = "latest"
+    """The newest records; older ones are dropped, and the producer never waits."""
+
+
 class Drop(enum.Enum):
     """Which record is dropped when more wait at an optional input than may."""
 
@@ -113,7 +122,10 @@ class StandIn:
 
 @dataclass(frozen=True, slots=True)
 class StreamInput:
-    """A port that is fed by another job's output port; rounds wait for it unless it is `optional`."""
+    """A port that is fed by another job's output port; rounds wait for it unless it is `optional`.
+
+    With `Promise.LATEST`, at most `keep` records wait, and the older ones are dropped.
+    """
 
     name: str
     job: str
@@ -122,6 +134,8 @@ class StreamInput:
     block_count: int = 1
     merge: Merge = Merge.ORDERED
     optional: StandIn | None = None
+    promise: Promise = Promise.AT_LEAST_ONCE
+    keep: int = 1
 
 
 @dataclass(frozen=True, slots=True)

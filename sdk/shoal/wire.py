@@ -129,6 +129,14 @@ _MERGE = _Table(
     },
     spec.Merge.ORDERED,
 )
+_PROMISE = _Table(
+    "promise",
+    {
+        spec.Promise.AT_LEAST_ONCE: spec_pb2.PROMISE_AT_LEAST_ONCE,
+        spec.Promise.LATEST: spec_pb2.PROMISE_LATEST,
+    },
+    spec.Promise.AT_LEAST_ONCE,
+)
 _DROP = _Table(
     "way to drop",
     {spec.Drop.OLDEST: spec_pb2.DROP_OLDEST, spec.Drop.NEWEST: spec_pb2.DROP_NEWEST},
@@ -369,6 +377,8 @@ def _encode_stream_input(stream: spec.StreamInput) -> spec_pb2.InputSpec:
             block_count=stream.block_count,
             merge=_MERGE.encode(stream.merge),
             optional=None if stream.optional is None else _encode_stand_in(stream.optional),
+            promise=_PROMISE.encode(stream.promise),
+            keep=stream.keep,
         ),
     )
 
@@ -432,6 +442,8 @@ def decode_input(message: spec_pb2.InputSpec, path: str = "") -> spec.StreamInpu
                 optional=_decode_stand_in(message.stream.optional, f"{at}.optional")
                 if message.stream.HasField("optional")
                 else None,
+                promise=_PROMISE.decode(message.stream.promise, f"{at}.promise"),
+                keep=message.stream.keep or 1,
             )
         case "file":
             at = _at(path, "file")
@@ -801,6 +813,7 @@ def encode_stream_counters(counters: StreamCounters) -> pipeline_pb2.StreamProgr
         ended=counters.ended,
         hold=counters.hold,
         held_at=counters.held_at,
+        dropped=counters.dropped,
     )
 
 
@@ -824,6 +837,7 @@ def decode_stream_counters(
         ended=message.ended,
         hold=message.hold,
         held_at=message.held_at,
+        dropped=message.dropped,
     )
 
 

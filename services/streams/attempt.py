@@ -302,8 +302,17 @@ class AttemptMachine:
             if some is None:
                 return
             wants += some
-        self._to(Stage.SETTLING)
         start = min(wants, default=0 if not self._intakes else None)
+        if self._outlets and not any(outlet.reliable for outlet in self._outlets.values()):
+            start = None
+            if not self._intakes:
+                # A source goes on counting behind what anybody has. A job with inputs goes on with
+                # what it has not said that it processed, which may well be older.
+                newest = [outlet.latest_wants() for outlet in self._outlets.values()]
+                if all(some is None for some in newest):
+                    return
+                start = max((want for some in newest for want in some or ()), default=0)
+        self._to(Stage.SETTLING)
         yield from self._begin(start)
 
     def _settle(self, now: float) -> Iterator[Effect]:
@@ -347,6 +356,7 @@ class AttemptMachine:
                 self.progress = plain(block.body).decode(errors="replace")
             case Kind.ACK if not event.output:
                 self._intakes[event.port].acknowledged(block.first)
+                yield from self._intakes[event.port].pump(now)
             case Kind.DATA if event.output:
                 yield from self._outlets[event.port].wrote(block, now)
                 yield from self._spool()
@@ -493,8 +503,9 @@ class AttemptMachine:
         """Let producers go of rounds that are finished for good (docs/architecture.md, 4)."""
         if not self._resume or self._stage not in {Stage.FLOWING, Stage.CONCLUDED}:
             return
-        if self._outlets:
-            floors = [outlet.released_records() for outlet in self._outlets.values()]
+        reliable = [outlet for outlet in self._outlets.values() if outlet.reliable]
+        if reliable:
+            floors = [outlet.released_records() for outlet in reliable]
             rounds = min((floor for floor in floors if floor is not None), default=None)
         else:
             rounds = min(

@@ -15,7 +15,7 @@ from services.streams.plan import InputPlan
 from services.streams.receiver import Chunk, ReceiveLane
 from services.streams.rotation import Rotation
 from shoal.model import StreamCounters
-from shoal.spec import Distribute, PortFormat
+from shoal.spec import Distribute, PortFormat, Promise
 
 _WRITE_BYTES = BLOCK_BYTES_MAX
 
@@ -55,12 +55,15 @@ class Intake:
         self._newest = first
         for generation in generations[1:]:
             self._extend(generation)
+        self._latest = any(lane.plan.keep for lane in lanes)
         # How many records of each producer a key brings is nobody's to say, so they take no turns.
-        self._ordered = (plan.ordered and not keyed) or self._single
+        self._ordered = ((plan.ordered and not keyed) or self._single) and not self._latest
         self._begun_kept = False
         self._begun_single = False
         self._arrivals: deque[int] = deque()
         self._raw = plan.binding.format is not PortFormat.BLOCKS
+        # A job that says when it is done gets what is newest then, and not what was newest before.
+        self._one_by_one = self._latest and not self._raw
         self._target: int | None = None
         self._started = False
         self._writing: list[tuple[ReceiveLane, Chunk]] = []
@@ -69,6 +72,8 @@ class Intake:
         self._end_written = False
         self._position = 0
         self._bytes = 0
+        self._dropped = 0
+        self._dropped_before = 0
         self._acknowledged = 0
         self._moved_at = 0.0
 
@@ -170,6 +175,7 @@ class Intake:
                     "recovery": recovery,
                     "epoch": epoch,
                     "block_count": self.plan.block_count,
+                    **({"promise": Promise.LATEST.value} if self._latest else {}),
                     "rings": True,
                 }
             ).encode()
@@ -199,6 +205,8 @@ class Intake:
             return []
         if self._closed:
             return self._discard()
+        if self._one_by_one and self._acknowledged < self._position:
+            return []
         parts: list[Body] = []
         size = 0
         while size < _WRITE_BYTES:
@@ -208,6 +216,8 @@ class Intake:
             part = self._render(block)
             size += sum(map(len, part))
             parts += part
+            if self._one_by_one:
+                break
         if parts:
             self._moved_at = now
             self._busy = True
@@ -225,7 +235,8 @@ class Intake:
         """Take note that the last write is done."""
         self._busy = False
         self._moved_at = now
-        self._taken()
+        if not self._one_by_one or self._acknowledged == self._position:
+            self._taken()
         return self.pump(now)
 
     def shut(self, now: float) -> list[Effect]:
@@ -248,6 +259,9 @@ class Intake:
         if sequence < self._acknowledged:
             raise JobError(f"ACK {sequence} is below the earlier ACK {self._acknowledged}")
         self._acknowledged = sequence
+        self._dropped_before = self._dropped
+        if self._one_by_one and sequence == self._position and not self._busy:
+            self._taken()
 
     def release(self, position: int) -> None:
         """Let the producers let go of every record before `position`."""
@@ -263,13 +277,16 @@ class Intake:
         return StreamCounters(
             port=self.plan.name,
             output=False,
-            records=self._position,
+            records=self._position - self._dropped,
             bytes=self._bytes,
-            acknowledged=self._position if self._raw and not self._busy else self._acknowledged,
+            acknowledged=self._position - self._dropped
+            if self._raw and not self._busy
+            else self._acknowledged - self._dropped_before,
             retained_bytes=sum(chunk.size for lane in self.lanes for chunk in lane.queue),
             blocked_seconds=max(0.0, now - self._moved_at) if blocked else 0.0,
             duplicates=sum(lane.duplicates for lane in self.lanes),
             ended=self._end_written,
+            dropped=self._dropped,
         )
 
     def _existing(self) -> list[int]:
@@ -347,6 +364,9 @@ class Intake:
             return None
         chunk = lane.queue.popleft()
         block = chunk.block
+        if self._latest:
+            self._position += block.first - lane.taken
+            self._dropped += block.first - lane.taken
         lane.taken = block.first + block.count
         if self._ordered and self._single:
             self._rotation.take_many(block.count)

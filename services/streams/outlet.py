@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from services.streams.block import (
     LENGTH_MASK,
@@ -14,12 +15,14 @@ from services.streams.block import (
     entries,
     header,
     pack,
+    plain,
     unpack,
 )
 from services.streams.effect import Effect, PausePort, ReadPort, WritePort
 from services.streams.event import PortClosed
 from services.streams.intake import JobError
 from services.streams.key import HeadersError, KeyRule
+from services.streams.latest import LatestLane, NewestTrack
 from services.streams.plan import WANT_KEPT, WANT_NOTHING, Budget, LanePlan, OutputPlan, Peer
 from services.streams.retention import SpoolPlace, Track
 from services.streams.rotation import Share, share
@@ -72,9 +75,11 @@ class Outlet:
         # Lanes with a track of their own; those that carry everything share one.
         self._split: list[SendLane] = []
         self._keyed: dict[int, list[Track]] = {}
+        self._latest: list[LatestLane] = []
         for lane in plan.lanes:
             self._add(lane, peers.get(lane.id, Peer()))
-        self._rule = KeyRule(plan.binding.format, plan.key) if self._keyed else None
+        by_key = any(_by_key(lane) for lane in plan.lanes)
+        self._rule = KeyRule(plan.binding.format, plan.key) if by_key else None
         self._hold = max((lane.hold for lane in plan.lanes), default=0)
         self._waiting: list[Block] = []
         self._closes_late = False
@@ -115,6 +120,11 @@ class Outlet:
         return not self._keyed
 
     @property
+    def reliable(self) -> bool:
+        """Whether a consumer is promised every record."""
+        return len(self._latest) < len(self.lanes)
+
+    @property
     def memory_bytes(self) -> int:
         """Bytes that are kept in memory."""
         return sum(track.memory_bytes for track in self.tracks)
@@ -131,13 +141,24 @@ class Outlet:
         """
         wants: list[int] = []
         for lane in self.lanes:
-            if lane.done or lane.share.empty:
+            if lane.done or lane.share.empty or lane.plan.keep:
                 continue
             if lane.held is None:
                 return None
             if lane.held.want not in {WANT_NOTHING, WANT_KEPT}:
                 wants.append(lane.share.record(lane.held.want))
         return wants
+
+    def latest_wants(self) -> list[int] | None:
+        """Return as `wants` does, of consumers that want the newest; None while not one is here."""
+        here = [lane for lane in self._latest if lane.done or lane.held is not None]
+        if self._latest and not here:
+            return None
+        return [
+            lane.share.record(lane.held.want)
+            for lane in here
+            if lane.held is not None and lane.held.want not in {WANT_NOTHING, WANT_KEPT}
+        ]
 
     def start(self, first: int, recovery: str, epoch: int, now: float) -> list[Effect]:
         """Let the job write, beginning with record `first`."""
@@ -147,7 +168,7 @@ class Outlet:
         if first:
             if self._whole is not None:
                 self._whole.begin(first)
-            for lane in self._split:
+            for lane in (*self._split, *self._latest):
                 lane.track.begin(lane.share.sequence(first))
             for lane in self.lanes:
                 if not lane.share.empty:
@@ -225,7 +246,7 @@ class Outlet:
     def end(self) -> list[Effect]:
         """End all lanes."""
         self._ended = True
-        for track in self.tracks:
+        for track in (*self.tracks, *(lane.track for lane in self._latest)):
             if track.total is None:
                 track.end()
         for lane in self.lanes:
@@ -326,7 +347,8 @@ class Outlet:
         live = [
             lane
             for lane in self.lanes
-            if not (lane.done or lane.idle or lane.share.empty or _by_key(lane.plan))
+            if not (lane.done or lane.idle or lane.share.empty or lane.plan.keep)
+            and not _by_key(lane.plan)
         ]
         consumed = [
             min(self._next, lane.share.record(lane.consumed))
@@ -341,12 +363,14 @@ class Outlet:
             records=self._next,
             bytes=self._bytes,
             acknowledged=min(consumed) if consumed else self._next,
-            retained_bytes=sum(track.retained_bytes for track in self.tracks),
+            retained_bytes=sum(track.retained_bytes for track in self.tracks)
+            + sum(lane.track.retained_bytes for lane in self._latest),
             blocked_seconds=max(0.0, now - self._moved_at) if self._paused else 0.0,
             duplicates=0,
             ended=self._ended,
             hold=0 if stands_at is None else self._hold,
             held_at=stands_at or 0,
+            dropped=sum(lane.newest.dropped for lane in self._latest),
         )
 
     def lags(self) -> tuple[Lag, ...]:
@@ -366,7 +390,7 @@ class Outlet:
         """Return how many records the replicas of each consumer have taken together."""
         consumed: dict[tuple[str, str], int] = {}
         for lane in self.lanes:
-            if _by_key(lane.plan):
+            if _by_key(lane.plan) and not lane.plan.keep:
                 consumer = (lane.plan.peer_job, lane.plan.peer_port)
                 over = lane.done or lane.idle
                 taken = lane.track.next if over else min(lane.consumed, lane.track.next)
@@ -383,7 +407,7 @@ class Outlet:
         highest = self._next
         if self._replacement:
             for lane in self.lanes:
-                if not lane.plan.hold or lane.done or lane.share.empty:
+                if not lane.plan.hold or lane.plan.keep or lane.done or lane.share.empty:
                     continue
                 if not lane.dialled:
                     return None
@@ -406,6 +430,14 @@ class Outlet:
 
     def _add(self, lane: LanePlan, peer: Peer) -> None:
         part = self._share(lane)
+        if lane.keep:
+            newest = NewestTrack(lane.keep, self._budget.block_bytes)
+            if part.empty:
+                newest.end()
+            latest = LatestLane(lane, newest, part, peer, self._budget.bulk_bytes)
+            self._latest.append(latest)
+            self.lanes.append(latest)
+            return
         if _by_key(lane):
             number = lane.peer_replicas
             if number not in self._keyed:
@@ -429,8 +461,11 @@ class Outlet:
             self._whole.append(block.count, block.body, block.crc)
         if self._split:
             self._spread(block)
-        if self._rule is not None:
-            self._spread_by_key(block, self._rule)
+        sums = None if self._rule is None else self._checksums(block, self._rule)
+        if sums is not None:
+            self._spread_by_key(block, sums)
+        if self._latest:
+            self._offer(block, sums)
         self._next += block.count
         self._bytes += len(block.body) - 4 * block.count
         if self._cut == self._next:
@@ -481,11 +516,41 @@ class Outlet:
             if records:
                 track.append(len(records), pack(records, table[start :: part.step]))
 
-    def _spread_by_key(self, block: Block, rule: KeyRule) -> None:
+    def _offer(self, block: Block, sums: list[int] | None) -> None:
+        """Give what is newest to the consumers that want nothing else."""
+        table = entries(block)
+        ends = list(accumulate((entry & LENGTH_MASK for entry in table), initial=4 * block.count))
+        first = self._next
+        body = block.body
+        for lane in self._latest:
+            part = lane.share
+            if part.over(first):
+                continue
+            if sums is not None and _by_key(lane.plan):
+                number, replica = lane.plan.peer_replicas, lane.plan.peer_replica
+                mine: Sequence[int] = [
+                    index for index, checksum in enumerate(sums) if checksum % number == replica
+                ]
+            else:
+                start = part.record(part.sequence(first)) - first
+                mine = range(start, block.count, part.step)
+            if block.count == 1:
+                # Out of the job's ring, if it lies in one: it may be kept for long.
+                newest = [plain(body)] if mine else []
+            else:
+                newest = [
+                    pack([body[ends[at] : ends[at + 1]]], [table[at]])
+                    for at in mine[-lane.plan.keep :]
+                ]
+            lane.newest.offer(len(mine), newest)
+
+    def _checksums(self, block: Block, rule: KeyRule) -> list[int]:
         try:
-            sums = rule.checksums(block)
+            return rule.checksums(block)
         except HeadersError as error:
             raise JobError(str(error)) from error
+
+    def _spread_by_key(self, block: Block, sums: list[int]) -> None:
         if block.count == 1:
             for number, tracks in self._keyed.items():
                 tracks[sums[0] % number].append(1, block.body)

@@ -34,6 +34,7 @@ class LanePlan:
     """One lane of a port: who is at the other end, and how records are spread.
 
     `hold` above 0 asks the producer to stand still, and to say how far it is, under that number.
+    `keep` above 0 says that the consumer wants the newest records alone, and how many may wait.
     """
 
     id: str
@@ -45,6 +46,7 @@ class LanePlan:
     distribute: Distribute
     stretch: Stretch = WHOLE
     hold: int = 0
+    keep: int = 0
 
 
 @dataclass(frozen=True, slots=True)

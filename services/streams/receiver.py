@@ -108,6 +108,7 @@ class ReceiveLane:
         self.broken = 0
         """How often the lane broke or was refused."""
         self.retry_at: float | None = None
+        self._latest = plan.keep > 0
         self._epoch = epoch
         self._credit_bytes = credit_bytes
         self._backoff = backoff
@@ -143,9 +144,9 @@ class ReceiveLane:
     @property
     def urgent(self) -> bool:
         """Whether the producer may run out of credit if it is not told soon."""
-        return self._open and (
-            self._consumed_bytes - self._acknowledged_bytes >= self._credit_bytes // 4
-        )
+        told = self._consumed_bytes - self._acknowledged_bytes
+        # Who wants the newest is sent nothing more before it has said that it took what came.
+        return self._open and told >= (1 if self._latest else self._credit_bytes // 4)
 
     def begin(self, first: int, *, slack: int = 0) -> None:
         """Want records from `first` on; the lane may have ended up to `slack` records before."""
@@ -231,7 +232,7 @@ class ReceiveLane:
             raise LaneError("a block that was not asked for")
         size = len(block.body) + HEADER_BYTES
         end = block.first + block.count
-        if block.first > self.expected:
+        if block.first > self.expected and not self._latest:
             raise LaneError(f"record {self.expected} is missing, {block.first} came")
         if self.total is not None and end > self.total:
             raise LaneError(f"record {end - 1} came after the end at {self.total}")
@@ -240,6 +241,8 @@ class ReceiveLane:
             raise LaneError(f"{in_flight + size} bytes in flight, {self._credit_bytes} are allowed")
         self._received_bytes += size
         self.known = True
+        # Whatever is missing before it was dropped: the lane is for the newest records alone.
+        self.expected = max(self.expected, block.first)
         skip = self.expected - block.first
         if skip >= block.count:
             self.duplicates += block.count
@@ -260,6 +263,9 @@ class ReceiveLane:
             NotRepeatedError: There were more records before.
         """
         received = self.expected if self.known else self.taken - self._slack
+        if self._latest:
+            # Who is run again may send other records, and fewer.
+            total = max(total, received)
         if total < received:
             raise NotRepeatedError(
                 f"lane {self.plan.id} ended after {total} records, and {received} were received "

@@ -174,14 +174,7 @@ class SendLane:
                 f"lane {self.plan.id}: its consumer wants record {want}, "
                 f"and {self.track.base} is the first that is kept"
             )
-        self.held = None
-        self._call = event.call
-        self._credit = event.credit_bytes
-        self._parts = event.parts
-        self._bulk = event.bulk
-        self._sent_bytes = self._consumed_bytes = 0
-        self._end_sent = False
-        self._idle = want == WANT_NOTHING or self.done
+        self._begin_call(event, want)
         if not self._idle:
             self._want = self._at = want
             if not beyond:
@@ -274,6 +267,16 @@ class SendLane:
     def stop(self) -> list[Effect]:
         """End the call, whoever it belongs to."""
         return self._drop_call()
+
+    def _begin_call(self, event: CallOpened, want: int) -> None:
+        self.held = None
+        self._call = event.call
+        self._credit = event.credit_bytes
+        self._parts = event.parts
+        self._bulk = event.bulk
+        self._sent_bytes = self._consumed_bytes = 0
+        self._end_sent = False
+        self._idle = want == WANT_NOTHING or self.done
 
     def _beyond(self) -> bool:
         """Whether all records of a lane that was cut have been sent."""

@@ -27,13 +27,16 @@ class Row:
     records_rate: float
     bytes_rate: float
     text: str
+    dropped: int = 0
 
     @property
     def flow(self) -> str:
-        """`1,200 records, 24/s, 5.1 MiB/s`; empty while nothing has moved."""
+        """`1,200 records, 7 dropped, 24/s, 5.1 MiB/s`; empty while nothing has moved."""
         if not self.records:
             return ""
         said = f"{count_text(self.records)} records"
+        if self.dropped:
+            said += f", {count_text(self.dropped)} dropped"
         if self.records_rate > 0.05:
             said += f", {count_text(self.records_rate)}/s, {bytes_text(self.bytes_rate)}/s"
         return said
@@ -122,6 +125,7 @@ class Progress:
             seen.records_rate if moving else 0.0,
             seen.bytes_rate if moving else 0.0,
             note(job),
+            sum(stream.dropped for stream in job.streams),
         )
 
 

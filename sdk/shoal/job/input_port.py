@@ -39,6 +39,7 @@ class InputPort:
         ended: Whether the last record has arrived (not: was handed over).
         headed: Headers of the records that were handed over last, of those that have some.
         reducers: How these become one map.
+        dropped: With `promise: latest`, how many records were dropped between those that came.
     """
 
     def __init__(self, name: str, socket: PortSocket, codec: Codec, block_count: int) -> None:
@@ -51,6 +52,8 @@ class InputPort:
         self.ended = False
         self.headed: List[Headers] = []
         self.reducers = Reducers()
+        self.dropped = 0
+        self._latest = False
         self._acknowledged = 0
         self._arrived = 0  # sequence after the last record that came
         self._records: Deque[Union[Buffer, Headed]] = deque()
@@ -279,6 +282,10 @@ class InputPort:
             self.started = True
             self._read_start(block)
         elif block.kind == DATA and not self.ended:
+            if self._latest and block.first > self._arrived:
+                # Nothing waits here by then: the worker sends more when all is processed.
+                self.dropped += block.first - self._arrived
+                self._arrived = block.first
             if block.first != self._arrived:
                 raise self._broken(
                     "record {} came where {} was due".format(block.first, self._arrived)
@@ -314,6 +321,7 @@ class InputPort:
         try:
             said = json.loads(str(block.body, "utf-8"))
             self.block_count = int(said.get("block_count", 0)) or self.block_count
+            self._latest = said.get("promise") == "latest"
         except (ValueError, TypeError, AttributeError) as error:
             raise self._broken("START says {!r}".format(bytes(block.body))) from error
 

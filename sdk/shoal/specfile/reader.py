@@ -39,7 +39,10 @@ _JOB_KEYS = (
 _STEP_KINDS = ("requirements", "url", "wheel", "pip", "constraints")
 _ENVIRONMENT_KEYS = ("python", "system_site_packages", "steps", *_STEP_KINDS, "sha256")
 _STAND_IN_KEYS = ("default", "repeat", "buffer", "drop")
-_STREAM_KEYS = ("from", "format", "as", "block_count", "merge", "optional", *_STAND_IN_KEYS)
+_STREAM_KEYS = (
+    *("from", "format", "as", "block_count", "merge", "promise", "keep", "optional"),
+    *_STAND_IN_KEYS,
+)
 _BUFFER_MAX = 1_000_000
 _FILE_KEYS = ("source", "path", "sha256")
 _SHELL_WORDS = {"|", "||", "&&", "&", ";", ">", ">>", "<", "<<", "2>", "2>&1", "&>"}
@@ -435,11 +438,35 @@ class Reader:
             merge = scalars.choice(fields["merge"], (*path, "merge"), spec.Merge)
         binding = self._binding(fields, path, "inputs")
         stand_in = self._stand_in(fields, path)
+        promise, keep = self._promise(fields, path)
         if ends is None:
             return None
         return spec.StreamInput(
-            name, *ends, binding, _or(block_count, 1), _or(merge, spec.Merge.ORDERED), stand_in
+            name,
+            *ends,
+            binding,
+            _or(block_count, 1),
+            _or(merge, spec.Merge.ORDERED),
+            stand_in,
+            promise,
+            keep,
         )
+
+    def _promise(self, fields: Mapping[str, yaml.Node], path: Path) -> tuple[spec.Promise, int]:
+        scalars = self._scalars
+        promise = keep = None
+        if "promise" in fields:
+            promise = scalars.choice(fields["promise"], (*path, "promise"), spec.Promise)
+        if "keep" in fields:
+            keep = scalars.integer(fields["keep"], (*path, "keep"))
+            if promise is not spec.Promise.LATEST:
+                scalars.complain(
+                    scalars.mark((*path, "keep")),
+                    (*path, "keep"),
+                    "'keep' belongs to an input that drops records; add `promise: latest`",
+                )
+                keep = None
+        return _or(promise, spec.Promise.AT_LEAST_ONCE), _or(keep, 1)
 
     def _stand_in(self, fields: Mapping[str, yaml.Node], path: Path) -> spec.StandIn | None:
         scalars = self._scalars

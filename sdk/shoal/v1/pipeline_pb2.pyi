@@ -374,6 +374,7 @@ class StreamProgress(_message.Message):
     ENDED_FIELD_NUMBER: _builtins.int
     HOLD_FIELD_NUMBER: _builtins.int
     HELD_AT_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
     port: _builtins.str
     """Name of the port."""
     output: _builtins.bool
@@ -396,6 +397,8 @@ class StreamProgress(_message.Message):
     """Number of the hold under which the port stands still; 0 when it does not, or does not know yet."""
     held_at: _builtins.int
     """With `hold`: below which record, counted from 0, everything lies that any consumer may have."""
+    dropped: _builtins.int
+    """Records that were dropped because a consumer wants the newest alone: of an output before they were sent, of an input before the job got them."""
     def __init__(
         self,
         *,
@@ -410,10 +413,11 @@ class StreamProgress(_message.Message):
         ended: _builtins.bool = ...,
         hold: _builtins.int = ...,
         held_at: _builtins.int = ...,
+        dropped: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "blocked_seconds", b"blocked_seconds", "bytes", b"bytes", "duplicates", b"duplicates", "ended", b"ended", "held_at", b"held_at", "hold", b"hold", "output", b"output", "port", b"port", "records", b"records", "retained_bytes", b"retained_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "blocked_seconds", b"blocked_seconds", "bytes", b"bytes", "dropped", b"dropped", "duplicates", b"duplicates", "ended", b"ended", "held_at", b"held_at", "hold", b"hold", "output", b"output", "port", b"port", "records", b"records", "retained_bytes", b"retained_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -618,6 +618,7 @@ class Lane(_message.Message):
     CONSUMER_BEGIN_FIELD_NUMBER: _builtins.int
     CONSUMER_END_FIELD_NUMBER: _builtins.int
     HOLD_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`{producer job}.{port}/{consumer job}.{port}`, unique in the pipeline."""
     output: _builtins.bool
@@ -646,6 +647,8 @@ class Lane(_message.Message):
     """Global index of the first record that it does not get any more; unset while it gets all that come."""
     hold: _builtins.int
     """Above 0: the producer stands still at this port, and says how far it is under this number."""
+    keep: _builtins.int
+    """Above 0: the consumer wants the newest records alone (PROMISE_LATEST), and so many wait for it at most."""
     @_builtins.property
     def peer(self) -> Global___LanePeer:
         """Where the other end stands now."""
@@ -668,10 +671,11 @@ class Lane(_message.Message):
         consumer_begin: _builtins.int = ...,
         consumer_end: _builtins.int | None = ...,
         hold: _builtins.int = ...,
+        keep: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end", "consumer_end", b"consumer_end", "peer", b"peer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end", "consumer_begin", b"consumer_begin", "consumer_end", b"consumer_end", "distribute", b"distribute", "generation", b"generation", "hold", b"hold", "id", b"id", "output", b"output", "peer", b"peer", "peer_format", b"peer_format", "peer_job", b"peer_job", "peer_port", b"peer_port", "peer_replica", b"peer_replica", "peer_replicas", b"peer_replicas", "port", b"port", "producer_begin", b"producer_begin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end", "consumer_begin", b"consumer_begin", "consumer_end", b"consumer_end", "distribute", b"distribute", "generation", b"generation", "hold", b"hold", "id", b"id", "keep", b"keep", "output", b"output", "peer", b"peer", "peer_format", b"peer_format", "peer_job", b"peer_job", "peer_port", b"peer_port", "peer_replica", b"peer_replica", "peer_replicas", b"peer_replicas", "port", b"port", "producer_begin", b"producer_begin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__consumer_end: _TypeAlias = _typing.Literal["consumer_end"]  # noqa: Y015
     _WhichOneofArgType__consumer_end: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end"]  # noqa: Y015

@@ -95,6 +95,30 @@ PLACEMENT_PINNED: Placement.ValueType  # 3
 """The job waits for its node to come back."""
 Global___Placement: _TypeAlias = Placement  # noqa: Y015
 
+class _Promise:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PromiseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Promise.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROMISE_UNSPECIFIED: _Promise.ValueType  # 0
+    """The default, which is PROMISE_AT_LEAST_ONCE."""
+    PROMISE_AT_LEAST_ONCE: _Promise.ValueType  # 1
+    """Every record, in order; a slow consumer holds up its producer."""
+    PROMISE_LATEST: _Promise.ValueType  # 2
+    """The newest records; older ones are dropped, and the producer never waits."""
+
+class Promise(_Promise, metaclass=_PromiseEnumTypeWrapper):
+    """What a consumer is promised of a stream."""
+
+PROMISE_UNSPECIFIED: Promise.ValueType  # 0
+"""The default, which is PROMISE_AT_LEAST_ONCE."""
+PROMISE_AT_LEAST_ONCE: Promise.ValueType  # 1
+"""Every record, in order; a slow consumer holds up its producer."""
+PROMISE_LATEST: Promise.ValueType  # 2
+"""The newest records; older ones are dropped, and the producer never waits."""
+Global___Promise: _TypeAlias = Promise  # noqa: Y015
+
 class _Drop:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -615,6 +639,8 @@ class StreamSource(_message.Message):
     BLOCK_COUNT_FIELD_NUMBER: _builtins.int
     MERGE_FIELD_NUMBER: _builtins.int
     OPTIONAL_FIELD_NUMBER: _builtins.int
+    PROMISE_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """The job that sends."""
     port: _builtins.str
@@ -623,6 +649,10 @@ class StreamSource(_message.Message):
     """How many records are handed over at a time, right from record 1; 0 means 1."""
     merge: Global___Merge.ValueType
     """How the streams of several producer replicas become one."""
+    promise: Global___Promise.ValueType
+    """What the consumer is promised."""
+    keep: _builtins.int
+    """With PROMISE_LATEST: how many records may wait for it; 0 means 1."""
     @_builtins.property
     def binding(self) -> Global___PortBinding:
         """How the program reads the port."""
@@ -640,10 +670,12 @@ class StreamSource(_message.Message):
         block_count: _builtins.int = ...,
         merge: Global___Merge.ValueType = ...,
         optional: Global___StandIn | None = ...,
+        promise: Global___Promise.ValueType = ...,
+        keep: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "optional", b"optional"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "block_count", b"block_count", "job", b"job", "merge", b"merge", "optional", b"optional", "port", b"port"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "block_count", b"block_count", "job", b"job", "keep", b"keep", "merge", b"merge", "optional", b"optional", "port", b"port", "promise", b"promise"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

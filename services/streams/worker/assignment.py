@@ -83,6 +83,7 @@ def _lanes(
                 lane.consumer_end if lane.HasField("consumer_end") else None,
             ),
             lane.hold,
+            lane.keep,
         )
         for lane in lanes
         if lane.output == output and lane.port == port

@@ -299,6 +299,76 @@ async def test_rounds_do_not_wait_for_an_optional_input(
     assert lines[-5:] == ["late 50 km/h"] * 5
 
 
+_LATEST = """
+    name: latest
+    bundle: .
+    jobs:
+      camera:
+        run: python camera.py
+        place: {{prefer: [node-1]}}
+        resources: {{cpus: 0.25}}
+        outputs: [frames]
+      view:
+        run: python view.py
+        variables: {{GATE: "{gate}"}}
+        place: {{prefer: [node-2]}}
+        resources: {{cpus: 0.25}}
+        inputs: {{frames: {{from: camera.frames, promise: latest}}}}
+"""
+_LATEST_FILES = {
+    # Far more than what sockets, credit and backlogs would hold together.
+    "camera.py": (
+        "from shoal import job\n"
+        "@job.source\n"
+        "def camera():\n"
+        "    for number in range(4000):\n"
+        "        yield b'%05d' % number + bytes(9000)\n"
+    ),
+    "view.py": (
+        "import os\n"
+        "from shoal import job\n"
+        "@job.stream\n"
+        "def view():\n"
+        "    port, seen = job.inputs['frames'], []\n"
+        "    for frame in port:\n"
+        "        if not seen: open(os.environ['GATE']).read()\n"
+        "        seen.append(int(bytes(frame[:5])))\n"
+        "    with open('results/seen', 'w') as out:\n"
+        "        out.write('%s %s' % (port.dropped, ' '.join(map(str, seen))))\n"
+    ),
+}
+
+
+async def test_who_wants_the_newest_holds_nobody_up(
+    cluster: tuple[LocalCluster, Client], tmp_path: Path
+) -> None:
+    """Case F10: a stuck viewer, a camera that ends all the same, gaps that are counted."""
+    _, client = cluster
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    text = _LATEST.format(gate=gate)
+    name = (await submit(client, tmp_path / "bundle", text, _LATEST_FILES)).pipeline.id
+    # The camera has sent everything while the viewer is stuck with its first frame.
+    over = await when(
+        client,
+        name,
+        lambda now: any(stream.ended for stream in job_of(now, "camera").streams),
+    )
+    [sent] = job_of(over, "camera").streams
+    assert (sent.records, sent.retained_bytes < 20_000) == (4000, True)
+    assert sent.dropped > 3900
+    await asyncio.to_thread(gate.write_bytes, b"open")
+    ended = await client.wait(name, deadline_seconds=_DEADLINE)
+    assert ended.state is PipelineState.SUCCEEDED, describe(ended)
+    told = (await contents(client, ended, "results/seen", tmp_path / "seen")).decode().split()
+    dropped, seen = int(told[0]), [int(one) for one in told[1:]]
+    assert seen == sorted(set(seen))
+    assert seen[-1] == 3999
+    assert len(seen) + dropped == 4000
+    [got] = job_of(ended, "view").streams
+    assert (got.records, got.dropped) == (len(seen), dropped)
+
+
 @pytest.mark.parametrize("network", _LOSSES, ids=lambda one: f"{one.example}-{one.victim}")
 async def test_a_network_that_loses_a_board_in_the_middle_ends_the_same(
     cluster: tuple[LocalCluster, Client], network: Network, tmp_path: Path

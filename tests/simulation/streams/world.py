@@ -82,6 +82,8 @@ class Edge:
     block_count: int = 1
     ordered: bool = True
     """Whether producer replicas take turns; else the consumer has to be a sink."""
+    keep: int = 0
+    """If above 0, the consumer wants the newest records alone; it has to be a sink."""
 
 
 @dataclass(frozen=True)
@@ -312,6 +314,9 @@ class Node:
                 world.later(self.flush)
             case PausePort(port=port, output=True):
                 self.reading.discard(port)
+                outlet = self.machine._outlets[port]
+                why = outlet.reliable or outlet.spool_behind
+                assert why, "a consumer that wants the newest alone blocks its producer"
             case ReadPort() | PausePort():
                 pass
             case WritePort(port=port, output=True, parts=parts):
@@ -414,13 +419,24 @@ class Node:
                 begun_after = block.first == whole == program.first_round * size
                 assert block.first == len(feed) or begun_after, "the end came early"
                 assert block.first == program.positions[port], "a gap before the end"
+                if any(one.keep for one in program.inputs if one.into == port):
+                    [intake] = self.machine._intakes.values()
+                    counters = intake.counters(self.world.now)
+                    assert counters.records + counters.dropped == len(feed), "not counted"
+                    dropped = self.world.counts.get("dropped", 0)
+                    self.world.counts["dropped"] = dropped + counters.dropped
                 program.ended.add(port)
             else:
+                edge = next(edge for edge in program.inputs if edge.into == port)
+                if edge.keep and block.first > program.positions[port]:
+                    assert not program.queues[port], "more came before all was processed"
+                    program.positions[port] = block.first
                 assert block.first == program.positions[port], "a gap on a port"
                 feed = self.world.ins[self.job.name, self.replica, port]
                 records = unpack(block)
                 at = program.positions[port]
-                edge = next(edge for edge in program.inputs if edge.into == port)
+                if edge.keep:
+                    assert len(records) <= edge.keep, "more than the newest"
                 if edge.ordered:
                     assert records == feed[at : at + len(records)], "not the records that were sent"
                 else:
@@ -437,13 +453,11 @@ class Node:
         feeds = feeds_of(self.world.shape, self.world.outs, edge, self.replica)
         seen = self.program.arrived.setdefault(edge.into, [0] * len(feeds))
         for record in records:
-            turns = [
-                number
-                for number, feed in enumerate(feeds)
-                if seen[number] < len(feed) and feed[seen[number]] == record
-            ]
-            assert len(turns) == 1, f"{record!r} is not what a producer sent next"
-            seen[turns[0]] += 1
+            [number] = [number for number, feed in enumerate(feeds) if record in feed]
+            at = feeds[number].index(record)
+            late = at > seen[number] and edge.keep
+            assert late or at == seen[number], f"{record!r} is not what its producer sent next"
+            seen[number] = at + 1
 
     def run_program(self) -> None:
         program = self.program
@@ -473,7 +487,12 @@ class Node:
                 record = output(self.job, self.replica, port, program.round, groups)
                 program.pending[port].append(record)
             if not program.ports:
-                world.processed[self.job.name, self.replica].append((program.round, self.epoch))
+                number = program.round
+                [*edges] = program.inputs
+                if edges and edges[0].keep:
+                    feed = world.ins[self.job.name, self.replica, edges[0].into]
+                    number = feed.index(groups[0][0])
+                world.processed[self.job.name, self.replica].append((number, self.epoch))
             program.round += 1
         self.send_pending()
         for edge in program.inputs:
@@ -628,11 +647,11 @@ class World:
         if output:
             return LanePlan(
                 name, edge.port, edge.into, edge.consumer, consumer,
-                self.shape.job(edge.consumer).replicas, edge.distribute,
+                self.shape.job(edge.consumer).replicas, edge.distribute, keep=edge.keep,
             )  # fmt: skip
         return LanePlan(
             name, edge.into, edge.port, edge.producer, producer,
-            self.shape.job(edge.producer).replicas, edge.distribute,
+            self.shape.job(edge.producer).replicas, edge.distribute, keep=edge.keep,
         )  # fmt: skip
 
     def peers(self, job: str, replica: int) -> Mapping[str, Peer]:
