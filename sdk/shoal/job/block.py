@@ -22,11 +22,16 @@ END = 2
 ACK = 3
 START = 4
 PROGRESS = 5
+RING = 6
+FREE = 7
 
-KINDS = frozenset((DATA, END, ACK, START, PROGRESS))
+KINDS = frozenset((DATA, END, ACK, START, PROGRESS, RING, FREE))
 
 CHECKED = 1
 """Flag: `crc` holds the body's CRC-32C. Never set on a port, where nothing flips bits."""
+
+IN_RING = 2
+"""Flag: the record lies in memory that is shared with the worker, and the body says where."""
 
 HEADED = 0x8000_0000
 """In a record's length: it begins with the size of its headers (u16) and these, as JSON."""

@@ -11,6 +11,7 @@ from shoal.job.block import (
     HEADED,
     HEADER,
     HEADERS_SIZE,
+    IN_RING,
     KINDS,
     MAX_BLOCK_BYTES,
     MAX_HEADERS_BYTES,
@@ -23,6 +24,18 @@ from shoal.job.block import (
 _SCRATCH_BYTES = MAX_BLOCK_BYTES + 64 * 1024
 _ALONE_BYTES = 64 * 1024
 """A record of at least this size is read into memory of its own, where it stays."""
+
+
+class Rings:
+    """Where records lie that are not in the stream of bytes."""
+
+    def body(self, reference: Buffer) -> memoryview:
+        """The body of the block in whose place `reference` came.
+
+        Raises:
+            ValueError: It does not lie there.
+        """
+        raise ValueError("there is no ring, and {} bytes refer to one".format(len(reference)))
 
 
 class BlockReader:
@@ -44,7 +57,10 @@ class BlockReader:
         self._first = 0
         self._count = 0
         self._alone = False
+        self._lent = False
         self._offset = 0
+        self.rings: Optional[Rings] = None
+        """Where records lie that are not in the stream of bytes, if there are such."""
 
     @property
     def inside(self) -> bool:
@@ -130,8 +146,14 @@ class BlockReader:
         return blocks
 
     def _block(self, body: Buffer) -> Block:
+        size = len(body)
+        if self._lent and self.rings is not None:
+            try:
+                body = self.rings.body(body)
+            except ValueError as error:
+                raise BlockError(str(error), self._offset) from error
         headed = self._kind == DATA and self._check_records(body)
-        self._offset += HEADER.size + len(body)
+        self._offset += HEADER.size + size
         return Block(self._kind, self._first, self._count, body, headed)
 
     def _compact(self) -> None:
@@ -146,7 +168,10 @@ class BlockReader:
         )
         if kind not in KINDS:
             raise BlockError("no block begins with kind {}".format(kind), self._offset)
-        if flags & ~CHECKED:
+        self._lent = bool(flags & IN_RING)
+        if flags & ~(CHECKED | IN_RING) or (
+            self._lent and (self.rings is None or kind != DATA or count != 1 or length != 16)
+        ):
             raise BlockError("unknown flags 0x{:02x}".format(flags), self._offset)
         if kind != DATA:
             if count:

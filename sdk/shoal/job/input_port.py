@@ -10,6 +10,7 @@ from shoal.job.block import (
     DATA,
     END,
     PROGRESS,
+    RING,
     START,
     Block,
     BlockError,
@@ -23,6 +24,7 @@ from shoal.job.error import CodecError, HeaderError, PortError
 from shoal.job.headers import Headed, Headers
 from shoal.job.port_socket import WOULD_BLOCK, PortSocket
 from shoal.job.reducers import Reducers
+from shoal.job.ring import InputRings, can_map, greeting
 
 
 class InputPort:
@@ -61,6 +63,7 @@ class InputPort:
         self._processed = 0
         self._in_hand = False  # whether all that was handed over but the last one is processed
         self._reader = BlockReader()
+        self._rings: Optional[InputRings] = None
         self._wait: Any = None
         self._wait_async: Any = None
         self._check: Optional[Callable[[int], None]] = None
@@ -168,6 +171,8 @@ class InputPort:
 
     def queue_ack(self, below: int) -> None:
         """Acknowledge what is below that sequence, if it is new."""
+        if self._rings is not None:
+            self.socket.queue(self._rings.given_back())
         if below > self._acknowledged:
             self._acknowledged = below
             self.socket.queue(encode_mark(ACK, below))
@@ -299,6 +304,8 @@ class InputPort:
                     "it ended at record {}, and {} have come".format(block.first, self._arrived)
                 )
             self.ended = True
+        elif block.kind == RING and self._rings is not None:
+            self._introduce(self._rings, block)
         else:
             raise self._broken("a block of kind {} out of turn".format(block.kind))
 
@@ -324,6 +331,17 @@ class InputPort:
             self._latest = said.get("promise") == "latest"
         except (ValueError, TypeError, AttributeError) as error:
             raise self._broken("START says {!r}".format(bytes(block.body))) from error
+
+        if said.get("rings") and can_map():
+            self.socket.takes_descriptors = True
+            self._rings = self._reader.rings = InputRings(self.socket.descriptors)
+            self.socket.queue(greeting())
+
+    def _introduce(self, rings: InputRings, block: Block) -> None:
+        try:
+            rings.introduce(block.body)
+        except (OSError, ValueError, PortError) as error:
+            raise self._broken("a ring cannot be used: {}".format(error)) from error
 
     def _broken(self, what: str) -> PortError:
         return PortError("{}: {}".format(self.socket.title, what))

@@ -3,7 +3,18 @@
 import sys
 import threading
 from time import monotonic
-from typing import Any, Awaitable, Callable, Generator, Iterable, List, Mapping, Optional, cast
+from typing import (
+    Any,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Tuple,
+    cast,
+)
 
 from shoal.job.block import (
     END,
@@ -23,6 +34,7 @@ from shoal.job.codec import Codec, tag_of
 from shoal.job.error import CodecError, HeaderError, PortError
 from shoal.job.headers import KEY, HeadedRecord, Headers, encode_headers
 from shoal.job.port_socket import WOULD_BLOCK, PortSocket, wait, wait_in_loop
+from shoal.job.ring import OutputRing, ring_of
 
 OWN_BLOCK_BYTES = 64 * 1024
 """A record of at least this size travels in a block of its own, and is not copied."""
@@ -75,6 +87,8 @@ class OutputPort:
         self._round: Optional[Headers] = None
         self._plain = False
         self._reader = BlockReader()
+        self._ring: Optional[OutputRing] = None
+        socket.takes_descriptors = True
         self._begin: Any = None
         self._dirty: Any = None
         self.codec = codec
@@ -214,6 +228,7 @@ class OutputPort:
                     )
                 )
             self.first = self._next = block.first
+            self._ring = ring_of(self.socket)
             self.started = True
         return True
 
@@ -240,9 +255,10 @@ class OutputPort:
         """Wait until everything is written, and let other tasks run."""
         while True:
             with self._lock:
-                if self.socket.write():
+                if self._has_room():
                     return
-            await wait_in_loop((), (self.socket,))
+                readable, writable = self._in_the_way()
+            await wait_in_loop(readable, writable)
 
     def _pack(self, value: Any, headers: Optional[Mapping[str, Any]], key: Any) -> Optional[bytes]:
         """The record in one piece; None if it is better not made one."""
@@ -308,12 +324,17 @@ class OutputPort:
             if self.ended:
                 raise PortError("{}: it has ended".format(self.socket.title))
             self._queue_collected()
-            self.socket.queue(data_head(self._next, (size | HEADED if headed else size,)))
+            entry = size | HEADED if headed else size
+            lies = self._ring.put(self._next, entry, pieces, size) if self._ring else None
+            if lies is not None:
+                self.socket.queue(lies)
+            else:
+                self.socket.queue(data_head(self._next, (entry,)))
+                for piece in pieces if len(pieces) <= 16 else (b"".join(pieces),):
+                    self.socket.queue(piece)
             self._next += 1
-            for piece in pieces if len(pieces) <= 16 else (b"".join(pieces),):
-                self.socket.queue(piece)
             self.written_at = self._clock()
-            room = self.socket.write()
+            room = self._has_room()
         return SENT if room else self._wait_for_room()
 
     def _settle(self) -> Awaitable[None]:
@@ -371,9 +392,20 @@ class OutputPort:
             return _Sending(self)
         while True:
             with self._lock:
-                if self.socket.write():
+                if self._has_room():
                     return SENT
-            wait((), (self.socket,))
+                readable, writable = self._in_the_way()
+            wait(readable, writable)
+
+    def _has_room(self) -> bool:
+        """Whether everything is written, and the worker keeps up with what lies in the ring."""
+        return self.socket.write() and not (self._ring and self._ring.ahead)
+
+    def _in_the_way(self) -> Tuple[List[PortSocket], List[PortSocket]]:
+        """What to read and what to write before there is room."""
+        if self.socket.written:
+            return [self.socket], []  # the worker says when it has taken something
+        return [], [self.socket]
 
 
 class _Sent:

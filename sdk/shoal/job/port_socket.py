@@ -3,6 +3,7 @@
 import os
 import select
 import socket
+from array import array
 from collections import deque
 from typing import Any, Callable, Deque, Dict, Iterable
 
@@ -10,6 +11,7 @@ from shoal.job.block import Buffer
 from shoal.job.error import PortError
 
 _PIECES_AT_ONCE = 64
+_BESIDE_BYTES = socket.CMSG_SPACE(16 * array("i").itemsize)
 WOULD_BLOCK = -1
 
 
@@ -39,6 +41,9 @@ class PortSocket:
                 "{}: descriptor {} is no connected socket ({}); was it closed, or passed on by "
                 "another program?".format(title, fd, error)
             ) from error
+        self.descriptors: Deque[int] = deque()
+        """What came beside the bytes, while `takes_descriptors`; whoever takes one out closes it."""
+        self.takes_descriptors = False
         self._backlog: Deque[memoryview] = deque()
         self._loop: Any = None
         self._readable: Any = None
@@ -65,11 +70,23 @@ class PortSocket:
             PortError: The other end went away in the middle.
         """
         try:
+            if self.takes_descriptors:
+                return self._read_with_descriptors(space)
             return self._socket.recv_into(space, 0, socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
             return WOULD_BLOCK
         except OSError as error:
             raise self._gone(error) from error
+
+    def _read_with_descriptors(self, space: memoryview) -> int:
+        flags = socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+        count, beside, _, _ = self._socket.recvmsg_into([space], _BESIDE_BYTES, flags)
+        for level, kind, data in beside:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                numbers = array("i")
+                numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+                self.descriptors.extend(numbers)
+        return count
 
     def queue(self, piece: Buffer) -> None:
         """Put bytes behind the backlog; they are not copied."""
@@ -128,6 +145,8 @@ class PortSocket:
     def close(self) -> None:
         """Give the descriptor back."""
         self._socket.close()
+        while self.descriptors:
+            os.close(self.descriptors.popleft())
 
     def _gone(self, error: OSError) -> PortError:
         return PortError(

@@ -137,10 +137,10 @@ class Carrier:
             LookupError: The keeper has not got a port of the plan.
         """
         wanted = [
-            *((port.name, False, port.binding) for port in self._plan.inputs),
-            *((port.name, True, port.binding) for port in self._plan.outputs),
+            *((port.name, False, port.binding, port.block_count) for port in self._plan.inputs),
+            *((port.name, True, port.binding, 1) for port in self._plan.outputs),
         ]
-        for name, output, binding in wanted:
+        for name, output, binding, round_records in wanted:
             if name not in sockets:
                 raise LookupError(
                     f"the keeper has no port {name!r} of {self.ref.name}; "
@@ -152,6 +152,7 @@ class Carrier:
                 binding=binding,
                 post=self.post,
                 ring_bytes=self._ring_bytes,
+                round_records=round_records,
             )
             await link.connect(sockets[name])
             self._ports[name, output] = link

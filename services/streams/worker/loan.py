@@ -15,7 +15,7 @@ from services.streams.block import FREE_ENTRY, LENT_REFERENCE, Body, plain
 from services.streams.worker.ring import Ring, Slot
 
 LENT_BYTES = 16 * 1024 * 1024
-"""Lent and not acknowledged; what comes on top of that goes by the socket, which holds it back."""
+"""Lent and not acknowledged; while it is more than that, and a round, the job gets nothing."""
 
 
 class LoanError(ValueError):
@@ -26,12 +26,14 @@ class Loan:
     """The records that a job was given by reference, until it gives them back.
 
     Args:
+        round_records: how many records the job takes before it acknowledges any of them.
         forgotten: called in the loop with the number of a ring that nobody holds any more.
     """
 
-    def __init__(self, forgotten: Callable[[int], None]) -> None:
+    def __init__(self, round_records: int, forgotten: Callable[[int], None]) -> None:
         self.wanted = False
         """Whether the job has said that it can."""
+        self._round_records = round_records
         self._forgotten = forgotten
         self._loop = asyncio.get_running_loop()
         self._next = itertools.count(1)
@@ -64,11 +66,17 @@ class Loan:
         """Forget a ring that could not be passed to the job."""
         del self._rings[number]
 
-    def may_lend(self, slot: Slot, number: int | None) -> bool:
-        """Whether the job should get a slot by reference."""
-        return (number, slot.offset) not in self._lent and (
-            not self._waiting or self._waiting_bytes + slot.length <= LENT_BYTES
-        )
+    @property
+    def full(self) -> bool:
+        """Whether the job has enough to do.
+
+        References are small, so the socket alone would let a slow job have all that a ring holds.
+        """
+        return self._waiting_bytes > LENT_BYTES and len(self._waiting) > self._round_records
+
+    def holds(self, slot: Slot, number: int | None) -> bool:
+        """Whether the job has a slot already, so that it cannot be lent again."""
+        return (number, slot.offset) in self._lent
 
     def lend(self, number: int, slot: Slot, view: memoryview, end: int) -> bytes:
         """Lend a slot, and return what to tell the job; `end` is the sequence after the record."""

@@ -30,6 +30,7 @@ from services.streams.event import (
     PortWritten,
 )
 from services.streams.framing import FixedReader, LineReader
+from services.streams.ring import SLOTS_MAX
 from services.streams.worker.loan import Loan, LoanError
 from services.streams.worker.ring import Ring, slot_of
 from shoal.spec import PortBinding, PortFormat
@@ -102,6 +103,7 @@ class PortLink(asyncio.BufferedProtocol):
         binding: what travels on it.
         post: takes events.
         ring_bytes: size of the ring of an output; 0 for none.
+        round_records: how many records of an input make a round.
 
     Raises:
         ValueError: The binding has a record size that cannot be.
@@ -115,6 +117,7 @@ class PortLink(asyncio.BufferedProtocol):
         binding: PortBinding,
         post: Callable[[Event], None],
         ring_bytes: int = 0,
+        round_records: int = 1,
     ) -> None:
         self._port = port
         self._output = output
@@ -125,7 +128,8 @@ class PortLink(asyncio.BufferedProtocol):
             with contextlib.suppress(OSError, AttributeError):
                 self._ring = Ring(f"shoal.{port}", ring_bytes, self._give_back)
         self._ring_given = False
-        self._loan = None if output else Loan(self._forget_ring)
+        self._ring_told = 0
+        self._loan = None if output else Loan(round_records, self._forget_ring)
         self._reader = reader_of(binding, output=output, ring=self._ring)
         self._socket: socket.socket | None = None
         self._transport: asyncio.Transport | None = None
@@ -164,6 +168,7 @@ class PortLink(asyncio.BufferedProtocol):
             if self._loan is not None and not self._heed(self._loan, block):
                 continue
             self._post(PortBlock(self._port, self._output, block))
+        self._done()
 
     def eof_received(self) -> bool:
         """Take note of the end of file; the other direction stays open."""
@@ -172,7 +177,8 @@ class PortLink(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take note that the socket is gone."""
-        del exc
+        if exc is not None:
+            self._read_the_rest()
         self._lost = True
         self._end()
         self._post(PortShut(self._port, self._output))
@@ -210,8 +216,7 @@ class PortLink(asyncio.BufferedProtocol):
             parts = self._lend(self._loan, parts)
         if parts:
             self._transport.writelines(parts)
-        if not self._full:
-            self._done()
+        self._done()
 
     def shut(self) -> None:
         """Show the job the end of file; the keeper's copy of the socket does not hold it back."""
@@ -231,6 +236,25 @@ class PortLink(asyncio.BufferedProtocol):
         """Take back what was lent to the job: its program has ended."""
         if self._loan is not None:
             self._loan.end()
+
+    def _read_the_rest(self) -> None:
+        """Read what the job wrote before it closed its end without reading ours.
+
+        The system reports that as an error (ECONNRESET, or EPIPE to who writes) before the bytes that
+        are still there, and nothing more than these can come.
+        """
+        errors = 0
+        while self._socket is not None and not self._ended and errors < 2:
+            try:
+                count = self._socket.recv_into(self._reader.buffer(), 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                errors += 1
+                continue
+            if not count:
+                return
+            self.buffer_updated(count)
 
     def _heed(self, loan: Loan, block: Block) -> bool:
         """Take what a block says about a loan; return whether it says more than that."""
@@ -261,7 +285,7 @@ class PortLink(asyncio.BufferedProtocol):
             # Every record in a ring is a block of its own; a raw format would have cut its header off.
             if slot is not None and isinstance(part, memoryview) and len(head) == HEADER_BYTES:
                 number = loan.number(slot.ring)
-                if loan.may_lend(slot, number):
+                if not loan.holds(slot, number):
                     number = self._introduce(loan, slot.ring) if number is None else number
                     if number is not None:
                         _, _, _, count, first, _, _ = HEADER.unpack(head)
@@ -304,10 +328,14 @@ class PortLink(asyncio.BufferedProtocol):
         """Tell the job which slots of its ring are free, unless it does not listen."""
         if self._ring is None or self._transport is None or self._lost or self._full:
             return
-        offsets = self._ring.freed()
-        if offsets:
-            body = b"".join([FREE_ENTRY.pack(0, offset) for offset in offsets])
-            self._transport.write(header(Block(Kind.FREE, 0, 0, body)) + body)
+        offsets, taken = self._ring.freed(), self._ring.taken
+        if not offsets and taken != self._ring_told:
+            self._transport.write(header(Block(Kind.FREE, taken)))
+        self._ring_told = taken
+        for begin in range(0, len(offsets), SLOTS_MAX):
+            some = offsets[begin : begin + SLOTS_MAX]
+            body = b"".join([FREE_ENTRY.pack(0, offset) for offset in some])
+            self._transport.write(header(Block(Kind.FREE, taken, 0, body)) + body)
 
     def _pass(self, parts: Sequence[Body], descriptor: int) -> list[bytes]:
         """Write with a descriptor beside it; return what is left to be written without."""
@@ -324,7 +352,7 @@ class PortLink(asyncio.BufferedProtocol):
         return [data[sent:]] if sent < len(data) else []
 
     def _done(self) -> None:
-        if self._writing:
+        if self._writing and not self._full and not (self._loan is not None and self._loan.full):
             self._writing = False
             self._post(PortWritten(self._port, self._output))
 

@@ -51,7 +51,7 @@ class Ring:
     Args:
         name: shown in /proc/PID/maps.
         size: bytes, a multiple of the page size.
-        changed: called in the loop when slots have become free.
+        changed: called in the loop when slots were taken or have become free.
 
     Raises:
         OSError: The system has no memory of this kind.
@@ -66,6 +66,8 @@ class Ring:
             os.close(self.descriptor)
             raise
         self.size = size
+        self.taken = 0
+        """How many slots were ever taken."""
         self._slots = Slots(size, mmap.PAGESIZE)
         self._memory: mmap.mmap | None = None
         self._views: dict[int, weakref.ref[Any]] = {}
@@ -95,6 +97,8 @@ class Ring:
             raise RingError(f"the ring cannot be mapped: {error}") from error
         memory.slot = Slot(self, offset, length)
         self._free.discard(offset)
+        self.taken += 1
+        self._call()
         self._views[offset] = weakref.ref(memory, partial(self._forget, offset))
         return memoryview(memory).cast("B")[:length].toreadonly()
 
@@ -128,6 +132,9 @@ class Ring:
 
     def _forget(self, offset: int, _view: weakref.ref[Any]) -> None:
         self._gone.append(offset)
+        self._call()
+
+    def _call(self) -> None:
         if self._due or self._closed:
             return
         self._due = True

@@ -198,6 +198,26 @@ async def test_a_program_that_takes_no_descriptor_loses_nothing(tmp_path: Path) 
         assert received.result() == [b"x" * 5_000_000] * 3
 
 
+@pytest.mark.parametrize("nodes", [1, 2])
+async def test_a_program_that_ends_without_reading_what_came_back_loses_nothing(
+    tmp_path: Path, nodes: int
+) -> None:
+    async with stream_workers(tmp_path, nodes) as workers:
+        left, right = workers[0], workers[-1]
+        producer = await begin(left)
+        consumer = await right.attach(sink(left.address))
+        records = [b"%06d" % k * 20_000 for k in range(8)]
+        for number, record in enumerate(records):
+            await producer.send(record, number * 64 * PAGE)
+        # The worker has said that it took them, and nobody reads that.
+        await asyncio.to_thread(select.select, [producer.end], [], [], 20)
+        for number, record in enumerate(records, 8):
+            await producer.send(record, number * 64 * PAGE)
+        await producer.end_of_stream()
+        await producer.job.conclude()
+        assert await consumer.all_records("in") == records * 2
+
+
 async def test_rings_can_be_turned_off(tmp_path: Path) -> None:
     async with stream_workers(tmp_path, 1, arguments=["--ring-bytes", "0"]) as (worker,):
         producer = await worker.attach(source())

@@ -174,14 +174,14 @@ async def test_a_reference_that_is_none_is_refused(block: bytes) -> None:
 
 async def test_a_loan_is_given_back_once_and_only_what_was_lent() -> None:
     ring = Ring("test", SIZE, lambda: None)
-    loan = Loan(lambda _: None)
+    loan = Loan(1, lambda _: None)
     view = ring.take(PAGE, 8)
     slot = Slot(ring, PAGE, 8)
     number = loan.introduce(ring)
     assert loan.number(ring) == number
     loan.lend(number, slot, view, 1)
     assert loan.lent_bytes == 8
-    assert not loan.may_lend(slot, number), "it is lent already"
+    assert loan.holds(slot, number)
     back = number.to_bytes(4, "little") + PAGE.to_bytes(8, "little")
     loan.take_back(back)
     with pytest.raises(LoanError, match="was not lent"):
@@ -190,32 +190,36 @@ async def test_a_loan_is_given_back_once_and_only_what_was_lent() -> None:
     ring.close()
 
 
-async def test_a_job_that_does_not_acknowledge_is_lent_no_more_than_a_window() -> None:
-    size = 2 * LENT_BYTES
-    ring = Ring("test", size, lambda: None)
-    loan = Loan(lambda _: None)
+@pytest.mark.parametrize("round_records", [1, 40])
+async def test_a_job_that_does_not_acknowledge_gets_a_window_or_a_round(
+    round_records: int,
+) -> None:
+    ring = Ring("test", 4 * LENT_BYTES, lambda: None)
+    loan = Loan(round_records, lambda _: None)
     number = loan.introduce(ring)
-    at = 0
-    ends = 0
-    while True:
+    lent = 0
+
+    def enough() -> bool:
+        return loan.full
+
+    while not enough():
+        at = lent << 20
         view = ring.take(at, 1 << 20)
-        slot = Slot(ring, at, 1 << 20)
-        if not loan.may_lend(slot, number):
-            break
-        ends += 1
-        loan.lend(number, slot, view, ends)
-        at += 1 << 20
-    assert at == LENT_BYTES
-    loan.acknowledged(3)
-    assert loan.may_lend(slot, number)
+        lent += 1
+        loan.lend(number, Slot(ring, at, 1 << 20), view, lent)
+    assert lent == max((LENT_BYTES >> 20) + 1, round_records + 1)
+    loan.acknowledged(1)
+    assert not enough()
+    assert loan.lent_bytes == lent << 20, "acknowledged is not given back"
     loan.end()
+    assert loan.lent_bytes == 0
     ring.close()
 
 
 async def test_a_ring_that_is_gone_is_forgotten() -> None:
     forgotten: list[int] = []
     ring = Ring("test", SIZE, lambda: None)
-    loan = Loan(forgotten.append)
+    loan = Loan(1, forgotten.append)
     number = loan.introduce(ring)
     ring.close()
     del ring
