@@ -31,6 +31,7 @@ _SENT = struct.Struct("<IQ")  # length of a record, and offset of the slot
 _LENT = struct.Struct("<IIQ")  # length of a record, number of the ring, and offset of the slot
 _LENGTH = struct.Struct("<I")
 _READ_BYTES = 64 * 1024
+_DISCARD: Any = getattr(mmap, "MADV_DONTNEED", None)
 
 
 class RingError(ValueError):
@@ -215,7 +216,7 @@ def ring_of(socket: PortSocket) -> Optional[OutputRing]:
 
 def can_map() -> bool:
     """Whether this Python can take records where they lie: since 3.8, on Linux."""
-    return hasattr(mmap.mmap, "madvise") and hasattr(mmap, "MADV_DONTNEED")
+    return _DISCARD is not None and hasattr(mmap.mmap, "madvise")
 
 
 class InputRings(Rings):
@@ -288,7 +289,7 @@ class InputRings(Rings):
             ring = self._rings.get(number)
             if ring is not None and self._pages(address, pages):
                 # What job code wrote is its own copy; without it the producer's is seen again.
-                ring.madvise(mmap.MADV_DONTNEED, offset, pages * mmap.PAGESIZE)  # type: ignore[attr-defined,unused-ignore]
+                ring.madvise(_DISCARD, offset, pages * mmap.PAGESIZE)  # type: ignore[attr-defined,unused-ignore]
             entries.append(_ENTRY.pack(number, offset))
         if not entries:
             return b""
@@ -350,5 +351,6 @@ def _keep_all() -> None:
         rings.keep()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_keep_all)
+_register_at_fork: Any = getattr(os, "register_at_fork", None)
+if _register_at_fork is not None:
+    _register_at_fork(before=_keep_all)
