@@ -64,7 +64,8 @@ def _fault(_context: click.Context, _parameter: click.Parameter, value: tuple[st
     multiple=True,
     callback=_fault,
     metavar="FAULT",
-    help="What goes wrong: 'kill JOB@3s', 'kill-agent JOB@100 records', 'stop JOB@2s+1s'.",
+    help="What goes wrong: 'kill JOB@3s', 'kill-agent JOB@100 records', 'stop JOB@2s+1s', "
+    "'drop JOB-JOB 2s'.",
 )
 @click.option(
     "--out",
@@ -108,6 +109,8 @@ def simulate(
         kill JOB@WHEN           the board that runs JOB loses its power, and stays away
         kill-agent JOB@WHEN     its agent is killed and comes back; jobs and streams go on
         stop JOB@WHEN+LONG      its streams stand still for LONG, as on a dead link
+        drop A-B@WHEN+LONG      everything between the boards of the jobs A and B is lost for LONG
+        drop A-B LONG           the same, as soon as both run
         WHEN                    3s: after the submission; 100 records: once JOB has sent or taken them
 
     JOB is a job of the specification or one of its replicas, such as detector-1. The exit status is

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from compose.local_cluster import LocalCluster
-from compose.simulate_fault import AfterSeconds, Fault, Kill, KillAgent, Stop, due, target
+from compose.simulate_fault import (
+    AfterSeconds,
+    Drop,
+    Fault,
+    Kill,
+    KillAgent,
+    Stop,
+    due,
+    targets,
+)
+from compose.simulate_link import NoLinkCutError, cut, heal
 from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
 from shoal.client import Client
 from shoal.view import PipelineView
@@ -58,13 +68,13 @@ class Injector:
                     continue
                 if change.state.terminal:
                     return
-                job = target(fault, change)
-                if job is not None and due(fault, job):
+                jobs = targets(fault, change)
+                if jobs and all(due(fault, job) for job in jobs):
                     self.waiting.remove(fault)
-                    await self._do(fault, job.node)
+                    await self._do(fault, jobs[0].node, jobs[-1].node)
                     return
 
-    async def _do(self, fault: Fault, node: str) -> None:
+    async def _do(self, fault: Fault, node: str, other: str) -> None:
         match fault:
             case Kill():
                 self._say(f"{fault.sentence}: pulling the plug of {node}")
@@ -76,12 +86,39 @@ class Injector:
             case Stop(seconds=seconds):
                 self._say(f"{fault.sentence}: the streams of {node} stand still for {seconds:g} s")
                 await self._stand_still(node, seconds)
+            case Drop():
+                await self._drop(fault, node, other)
             case _:
                 assert_never(fault)
 
-    async def _stand_still(self, node: str, seconds: float) -> None:
+    async def _drop(self, fault: Drop, node: str, other: str) -> None:
+        if node == other:
+            self._say(f"{fault.sentence}: both run on {node}, so there is no link to be cut")
+            return
+        ends = await self._workers(node), await self._workers(other)
+        pairs = [(first, second) for first in ends[0] for second in ends[1]]
+        self._say(f"{fault.sentence}: {node} and {other} lose each other for {fault.seconds:g} s")
+        try:
+            for pair in pairs:
+                await asyncio.to_thread(cut, *pair)
+            await asyncio.sleep(fault.seconds)
+        except NoLinkCutError as error:
+            self._say(f"the kernel cuts no single link ({error}): all links of both stand still")
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._stand_still(node, fault.seconds))
+                group.create_task(self._stand_still(other, fault.seconds))
+            return
+        finally:
+            for pair in pairs:
+                heal(*pair)
+        self._say(f"{node} and {other} hear each other again")
+
+    async def _workers(self, node: str) -> list[int]:
         socket = str(self._cluster.state_of(node) / "keeper.sock")
-        workers = await asyncio.to_thread(_stream_workers, socket)
+        return await asyncio.to_thread(_stream_workers, socket)
+
+    async def _stand_still(self, node: str, seconds: float) -> None:
+        workers = await self._workers(node)
         try:
             for pid in workers:
                 _send(pid, signal.SIGSTOP)

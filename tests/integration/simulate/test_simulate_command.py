@@ -67,6 +67,7 @@ async def test_faults_happen_and_the_result_is_as_if_they_had_not(tmp_path: Path
         ("kill double@50 records", "pulling the plug of node-"),
         ("kill-agent table@20 records", "killing the agent of node-"),
         ("stop numbers@0s+200ms", "stand still for 0.2 s"),
+        ("drop double-table 300ms", "lose each other for 0.3 s"),
     )
     words = [word for fault, _ in faults for word in ("--fault", fault)]
     process = await _start(bundle, "simulate", "--agents", "4", *words, "pipeline.yaml")
@@ -76,9 +77,10 @@ async def test_faults_happen_and_the_result_is_as_if_they_had_not(tmp_path: Path
         lambda: (
             all(any(words in line for line in said) for _, words in faults)
             and any("go on" in line for line in said)
+            and any("hear each other again" in line for line in said)
         ),
         60,
-        "all three faults have happened",
+        "all four faults have happened",
     )
     await until(lambda: any("double: running" in line and "attempt 2" in line for line in said), 60)
     (tmp_path / "gate.open").touch()

@@ -20,6 +20,7 @@ def _new(*words: str) -> tuple[int, str]:
 
 
 def test_a_new_folder_holds_a_valid_specification_named_after_it(tmp_path: Path) -> None:
+    """Case F1."""
     folder = tmp_path / "projects" / "hello"
     assert _new(str(folder))[0] == 0
     found = load(folder / "pipeline.yaml")
@@ -45,6 +46,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 
 
 def test_nothing_is_overwritten_and_the_error_names_what_exists(tmp_path: Path) -> None:
+    """Case F1."""
     folder = tmp_path / "hello"
     folder.mkdir()
     (folder / "square.py").write_text("mine")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from compose.simulate_fault import (
     AfterRecords,
     AfterSeconds,
+    Drop,
     FaultError,
     Kill,
     KillAgent,
@@ -19,7 +20,7 @@ from compose.simulate_fault import (
     check_fault,
     due,
     parse_fault,
-    target,
+    targets,
 )
 from shoal import spec
 from shoal.cli.main import cli
@@ -53,6 +54,14 @@ def _job(name: str, **known: object) -> JobView:
             "stop camera@100 records+1s",
             Stop("camera", AfterRecords(100), "stop camera@100 records+1s", 1),
         ),
+        (
+            "drop camera-detector 2s",
+            Drop("camera-detector", AfterSeconds(0), "drop camera-detector 2s", 2),
+        ),
+        (
+            "drop a-b-c@5 records+1s",
+            Drop("a-b-c", AfterRecords(5), "drop a-b-c@5 records+1s", 1),
+        ),
         ("kill camera@1 record", Kill("camera", AfterRecords(1), "kill camera@1 record")),
     ],
 )
@@ -66,7 +75,11 @@ def test_a_fault_says_what_which_job_and_when(sentence: str, fault: object) -> N
         ("", "kill JOB@3s"),
         ("kill", "kill JOB@3s"),
         ("kil camera@3s", "did you mean 'kill'?"),
-        ("drop camera@3s", "known are kill, kill-agent, stop"),
+        ("cut camera@3s", "known are drop, kill, kill-agent, stop"),
+        ("drop camera-detector", "drop JOB-JOB@3s+2s"),
+        ("drop camera-detector long", "write for example 90s"),
+        ("drop camera-detector 0s", "for example +1s"),
+        ("drop camera-detector@3s", "'drop camera-detector@3s+1s'"),
         ("kill camera", "kill JOB@3s"),
         ("stop camera", "'stop camera@100 records+1s'"),
         ("kill camera@", "kill JOB@3s"),
@@ -86,7 +99,8 @@ def test_what_is_no_fault_is_refused_with_a_remedy(sentence: str, remedy: str) -
 
 
 @given(
-    st.text(max_size=60) | st.from_regex(r"(kill|stop|kill-agent) \S+@.*(\+.*)?", fullmatch=True)
+    st.text(max_size=60)
+    | st.from_regex(r"(kill|stop|kill-agent|drop) \S+@.*(\+.*)?", fullmatch=True)
 )
 def test_any_text_is_a_fault_or_refused(sentence: str) -> None:
     try:
@@ -123,9 +137,41 @@ def test_a_name_with_replicas_means_the_first_and_an_id_means_itself() -> None:
     first = _job("detector-0", spec_name="detector")
     second = _job("detector-1", spec_name="detector", replica=1)
     view = _view(second, first)
-    assert target(parse_fault("kill detector@1s"), view) == first
-    assert target(parse_fault("kill detector-1@1s"), view) == second
-    assert target(parse_fault("kill camera@1s"), view) is None
+    assert targets(parse_fault("kill detector@1s"), view) == (first,)
+    assert targets(parse_fault("kill detector-1@1s"), view) == (second,)
+    assert targets(parse_fault("kill camera@1s"), view) == ()
+    assert targets(parse_fault("drop detector-detector-1 1s"), view) == (first, second)
+    assert targets(parse_fault("drop camera-detector 1s"), view) == ()
+
+
+@pytest.mark.parametrize(
+    ("pair", "remedy"),
+    [
+        ("camera-detector", ""),
+        ("detector-1-camera", ""),
+        ("camera-table", "no stream joins 'camera' and 'table'"),
+        ("camera-camera", "no stream joins"),
+        ("camera-detektor", "its jobs are camera, detector, detector-0, detector-1, table"),
+        ("camera", "is not two jobs"),
+    ],
+)
+def test_what_is_dropped_is_between_two_jobs_that_a_stream_joins(pair: str, remedy: str) -> None:
+    """Case F2: `drop a-b 2s`; names may have hyphens, too."""
+    stream = spec.StreamInput("frames", "camera", "frames")
+    pipeline = spec.Pipeline(
+        "people",
+        (
+            spec.Job("camera", ("a",), outputs=(spec.Output("frames"),)),
+            spec.Job("detector", ("a",), replicas=2, streams=(stream,)),
+            spec.Job("table", ("a",)),
+        ),
+    )
+    fault = parse_fault(f"drop {pair} 2s")
+    if remedy:
+        with pytest.raises(FaultError, match=remedy):
+            check_fault(fault, pipeline)
+    else:
+        check_fault(fault, pipeline)
 
 
 def test_a_fault_waits_until_its_job_runs_and_its_records_have_passed() -> None:
