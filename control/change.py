@@ -15,7 +15,7 @@ from control.effects import (
 from control.errors import ControlError
 from control.observed import Fenced
 from control.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
-from control.store.rows import Forgotten, ManifestRow, OutboxRow, PipelineAdded, Row
+from control.store.rows import Forgotten, ManifestRow, OutboxRow, PipelineAdded, Row, ScaleRow
 from control.views import Refused
 from shoal.names import AttemptRef, JobRef, PipelineRef
 
@@ -34,6 +34,7 @@ class Change:
         self._added: list[PipelineAdded] = []
         self._pipelines: dict[PipelineRef, PipelineRecord] = {}
         self._jobs: dict[JobRef, JobRecord] = {}
+        self._scales: dict[tuple[PipelineRef, int], ScaleRow] = {}
         self._attempts: dict[AttemptRef, AttemptRecord] = {}
         self._nodes: dict[str, NodeRecord] = {}
         self._manifests: list[ManifestRow] = []
@@ -62,6 +63,11 @@ class Change:
     def show_job(self, pipeline: PipelineRecord, job: JobRecord) -> None:
         """A job changed in what is only shown."""
         job.view = None
+        self._shown_pipelines[pipeline.ref] = pipeline
+
+    def scale(self, pipeline: PipelineRecord, row: ScaleRow) -> None:
+        """The replicas of a job are being changed, or are no longer."""
+        self._scales[row.ref, row.number] = row
         self._shown_pipelines[pipeline.ref] = pipeline
 
     def attempt(self, attempt: AttemptRecord) -> None:
@@ -122,6 +128,7 @@ class Change:
             *self._added,
             *(pipeline.row() for pipeline in self._pipelines.values()),
             *(job.row() for job in self._jobs.values()),
+            *self._scales.values(),
             *(attempt.row() for attempt in self._attempts.values()),
             *(node.row() for node in self._nodes.values()),
             *self._manifests,
@@ -146,6 +153,7 @@ class Change:
             self._added,
             self._pipelines,
             self._jobs,
+            self._scales,
             self._attempts,
             self._nodes,
             self._manifests,

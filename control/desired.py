@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from services.streams.rotation import WHOLE, Stretch
 from shoal.names import AttemptRef
 from shoal.spec import Distribute, Job, PortFormat
 
@@ -36,7 +37,8 @@ class Lane:
     """One physical stream, seen from one of its ends.
 
     `peer_job` is the name in the spec; `peer_format` what the program at the other end sees. With
-    `keep` above 0 the consumer wants the newest records alone, and so many wait for it.
+    `keep` above 0 the consumer wants the newest records alone, and so many wait for it. With `hold`
+    above 0 the producer stands still at the port, and says how far it is.
     """
 
     id: str
@@ -50,6 +52,8 @@ class Lane:
     distribute: Distribute
     peer: LanePeer
     keep: int = 0
+    stretch: Stretch = WHOLE
+    hold: int = 0
 
 
 @dataclass(frozen=True, slots=True)

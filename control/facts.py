@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from control.state import JobRecord, PipelineRecord
-from control.store.rows import ManifestRow, OutboxKind, OutboxRow
+from control.store.rows import ManifestRow, OutboxKind, OutboxRow, ScaleRow
 from services.archive.manifest import Manifest, encode
 from shoal.model import Artifact, JobState, PipelineState, Reason
 
@@ -76,6 +76,29 @@ def pipeline_event(
         subject=pipeline.ref.name,
         id=pipeline_event_id(pipeline, state),
         type=f"shoal.pipeline.{what}",
+        time=time,
+        data=_json(data),
+    )
+
+
+def scale_event(sequence: int, scale: ScaleRow, time: datetime) -> OutboxRow:
+    """An event that says that a job has another number of replicas from some round on."""
+    data: dict[str, object] = {
+        "namespace": scale.ref.namespace,
+        "pipeline": scale.ref.pipeline,
+        "state": "scaled",
+        "job": scale.job,
+        "replicas": scale.replicas,
+        "rounds": scale.rounds,
+        "number": scale.number,
+    }
+    return OutboxRow(
+        sequence=sequence,
+        kind=OutboxKind.EVENT,
+        namespace=scale.ref.namespace,
+        subject=scale.ref.name,
+        id=f"{scale.ref.namespace}/{scale.ref.name}/scaled/{scale.number}",
+        type="shoal.pipeline.scaled",
         time=time,
         data=_json(data),
     )

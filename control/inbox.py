@@ -31,6 +31,16 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """Somebody asks for another number of replicas of a job of a spec."""
+
+    call: int
+    ref: PipelineRef
+    job: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Somebody takes a node out of service, or back into it."""
 
@@ -103,6 +113,7 @@ class MemberVerdict:
 Event = (
     Submit
     | Cancel
+    | Scale
     | Drain
     | SessionOpened
     | Observed

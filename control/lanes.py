@@ -7,11 +7,13 @@ A lane goes from one producer replica to one consumer replica. Its id is made of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from control.desired import Lane, LanePeer
-from shoal.spec import Distribute, Job, Pipeline, PortFormat, Promise
+from control.generations import Generation, apart, first_number, replica_id, sent_by, taken_by
+from services.streams.rotation import Stretch
+from shoal.spec import Distribute, Job, Pipeline, PortFormat, Promise, StreamInput
 
 NOWHERE = LanePeer()
 """A peer that is not placed."""
@@ -19,11 +21,15 @@ NOWHERE = LanePeer()
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One job as it runs: its id, the job of the spec, and which replica it is."""
+    """One job as it runs: its id, the job of the spec, and which replica of which generation.
+
+    `job.replicas` is how many there are in its generation.
+    """
 
     id: str
     job: Job
     number: int
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,7 @@ class LaneEnd:
     peer_replicas: int
     peer_format: PortFormat
     distribute: Distribute
+    stretch: Stretch
     keep: int = 0
 
 
@@ -59,8 +66,13 @@ class Topology:
         """Ids of the replicas that get records from this one."""
         return tuple(dict.fromkeys(end.peer for end in self.ends[job] if end.output))
 
-    def lanes(self, job: str, peer: Callable[[str], LanePeer]) -> tuple[Lane, ...]:
-        """Return the lanes of a replica with their peers as they stand now."""
+    def lanes(
+        self,
+        job: str,
+        peer: Callable[[str], LanePeer],
+        hold: Callable[[LaneEnd], int] = lambda _: 0,
+    ) -> tuple[Lane, ...]:
+        """Return the lanes of a replica with their peers as they stand now, and who is to hold."""
         return tuple(
             Lane(
                 id=end.id,
@@ -74,50 +86,55 @@ class Topology:
                 distribute=end.distribute,
                 keep=end.keep,
                 peer=peer(end.peer),
+                stretch=end.stretch,
+                hold=hold(end),
             )
             for end in self.ends[job]
         )
 
 
-def replicas(spec: Pipeline) -> tuple[Replica, ...]:
-    """Return every replica of every job, in the order of the spec."""
-    return tuple(
-        Replica(job.replica_id(number), job, number)
-        for job in spec.jobs
-        for number in range(job.replicas)
-    )
-
-
-def topology(spec: Pipeline) -> Topology:
+def topology(
+    spec: Pipeline, scaled: Mapping[str, tuple[Generation, ...]] | None = None
+) -> Topology:
     """Derive the lanes of a valid pipeline.
+
+    Args:
+        spec: the pipeline.
+        scaled: generations of the jobs whose replicas were changed, by the job's name.
 
     Raises:
         KeyError: A stream names a job or port that does not exist (control.admission refuses it).
     """
-    every = replicas(spec)
-    of: dict[str, list[Replica]] = {job.name: [] for job in spec.jobs}
-    for replica in every:
-        of[replica.job.name].append(replica)
-    ends: dict[str, list[LaneEnd]] = {replica.id: [] for replica in every}
+    grown = {
+        job.name: (scaled or {}).get(job.name, (Generation(job.replicas),)) for job in spec.jobs
+    }
+    of = {job.name: _replicas(job, grown[job.name]) for job in spec.jobs}
+    ends: dict[str, list[LaneEnd]] = {
+        replica.id: [] for job in spec.jobs for replica in of[job.name]
+    }
     for consumer_job in spec.jobs:
         for stream in consumer_job.streams:
             outputs = {output.name: output for output in spec.job(stream.job).outputs}
             output = outputs[stream.port]
             keep = stream.keep if stream.promise is Promise.LATEST else 0
+            meet = _Meeting(grown[stream.job], grown[consumer_job.name], stream, output.distribute)
             for producer in of[stream.job]:
                 for consumer in of[consumer_job.name]:
+                    stretch = meet.stretch(producer.generation, consumer.generation)
+                    if stretch is None:
+                        continue
                     lane = f"{producer.id}.{stream.port}/{consumer.id}.{stream.name}"
                     ends[producer.id].append(
                         _end(
                             *(lane, stream.port, consumer, stream.name),
-                            *(stream.binding.format, output.distribute, keep),
+                            *(stream.binding.format, output.distribute, stretch, keep),
                             output=True,
                         )
                     )
                     ends[consumer.id].append(
                         _end(
                             *(lane, stream.name, producer, stream.port),
-                            *(output.binding.format, output.distribute, keep),
+                            *(output.binding.format, output.distribute, stretch, keep),
                             output=False,
                         )
                     )
@@ -125,11 +142,59 @@ def topology(spec: Pipeline) -> Topology:
         job: tuple(dict.fromkeys(end.peer for end in found)) for job, found in ends.items()
     }
     return Topology(
-        replicas=MappingProxyType({replica.id: replica for replica in every}),
+        replicas=MappingProxyType({one.id: one for found in of.values() for one in found}),
         ends=MappingProxyType({job: tuple(found) for job, found in ends.items()}),
         neighbours=MappingProxyType(neighbours),
         gangs=MappingProxyType(_gangs(neighbours)),
     )
+
+
+class _Meeting:
+    """Where the generations at both ends of a stream begin and end, as global indices."""
+
+    def __init__(
+        self,
+        producers: tuple[Generation, ...],
+        consumers: tuple[Generation, ...],
+        stream: StreamInput,
+        distribute: Distribute,
+    ) -> None:
+        self._producers = producers
+        self._consumers = consumers
+        self._sent = [sent_by(producers[:one]) for one in range(len(producers))]
+        self._taken = [
+            taken_by(consumers[:one], stream, distribute) for one in range(len(consumers))
+        ]
+
+    def stretch(self, producer: int, consumer: int) -> Stretch | None:
+        """Return what lanes between two generations carry; None if there are no such lanes."""
+        sent, taken = self._sent, self._taken
+        begin, end = sent[producer], _after(sent, producer)
+        first, last = taken[consumer], _after(taken, consumer)
+        one, other = self._producers[producer], self._consumers[consumer]
+        if apart(one, end, other, first) or apart(other, last, one, begin):
+            return None
+        return Stretch(producer, begin, first, last)
+
+
+def _after(begins: list[int], generation: int) -> int | None:
+    return begins[generation + 1] if generation + 1 < len(begins) else None
+
+
+def _replicas(job: Job, grown: tuple[Generation, ...]) -> tuple[Replica, ...]:
+    """Return every replica of a job; the numbers in their ids go on from generation to generation."""
+    found: list[Replica] = []
+    for generation, one in enumerate(grown):
+        first = first_number(grown[:generation])
+        spec = job if one.replicas == job.replicas else replace(job, replicas=one.replicas)
+        found += [
+            Replica(
+                replica_id(job.name, first + number) if generation else job.replica_id(number),
+                *(spec, number, generation),
+            )
+            for number in range(one.replicas)
+        ]
+    return tuple(found)
 
 
 def _end(
@@ -139,6 +204,7 @@ def _end(
     peer_port: str,
     peer_format: PortFormat,
     distribute: Distribute,
+    stretch: Stretch,
     keep: int,
     *,
     output: bool,
@@ -154,6 +220,7 @@ def _end(
         peer_replicas=peer.job.replicas,
         peer_format=peer_format,
         distribute=distribute,
+        stretch=stretch,
         keep=keep,
     )
 

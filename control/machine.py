@@ -11,12 +11,12 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import count
 from typing import assert_never
 
-from control import facts, inbox, lifecycle
+from control import facts, inbox, lifecycle, scaling
 from control.admission import refusal, reused
 from control.backlog import Backlog
 from control.change import Change
@@ -35,9 +35,9 @@ from control.observed import Fenced, Observation
 from control.reconcile import reconcile
 from control.scheduler.explain import explain
 from control.scheduler.plan import plan
-from control.scheduler.snapshot import NodeState, Snapshot
+from control.scheduler.snapshot import NodeState, Pending, Placed, Snapshot
 from control.state import AttemptRecord, Cluster, JobRecord, NodeRecord, PipelineRecord
-from control.store.rows import Loaded, ManifestRow, PipelineAdded
+from control.store.rows import Loaded, ManifestRow, PipelineAdded, ScaleRow
 from control.views import RefusalCode, Refused
 from services.archive.manifest import manifest_key
 from services.runtime.backoff import Backoff
@@ -49,6 +49,7 @@ from shoal.model import (
     PipelineState,
     Reason,
     ReasonCode,
+    ScaleState,
 )
 from shoal.names import AttemptRef, InvalidNameError, JobRef, PipelineRef, check_id
 from shoal.spec import Placement
@@ -78,6 +79,7 @@ class MachineConfig:
         losses_max: how many attempts of a job may be lost or rewound before it fails.
         stable_seconds: an attempt that lived longer makes earlier losses forgotten.
         loss_backoff: how a job slows down that is lost again and again.
+        hold_seconds: how long streams may stand still for a scale before it is abandoned.
         plan_width: how many jobs that ask for the same are looked at in one plan.
         suspect_suffices: whether a broken session and a mere suspicion replace a node's attempts;
             quicker, but an agent that is being restarted then loses its jobs.
@@ -93,6 +95,7 @@ class MachineConfig:
     assigned_seconds: float = 30.0
     losses_max: int = 100
     stable_seconds: float = 600.0
+    hold_seconds: float = 20.0
     loss_backoff: Backoff = LOSS_BACKOFF
     plan_width: int = 256
     suspect_suffices: bool = False
@@ -139,6 +142,7 @@ class ControlMachine:
         self._ties = count()
         self._retries: list[tuple[float, int, int, JobRecord]] = []
         self._untouched: list[tuple[float, int, AttemptRecord]] = []
+        self._holding: dict[PipelineRef, float] = {}
         self._ended: deque[PipelineRef] = deque()
         self._open = 0
         self._swept_at = now
@@ -155,6 +159,8 @@ class ControlMachine:
                 self._change.answer(event.call, self._submit(event))
             case inbox.Cancel():
                 self._cancel(event)
+            case inbox.Scale():
+                self._scale(event)
             case inbox.Drain():
                 self._drain(event)
             case inbox.SessionOpened():
@@ -186,6 +192,7 @@ class ControlMachine:
             self._settle_doubt(self._cluster.nodes[name])
         self._begin_retries()
         self._chase_untouched()
+        self._end_holds()
         if self._room_grew or self._fresh:
             self._place_all()
         while len(self._ended) > self._config.pipelines_ended_max:
@@ -197,6 +204,7 @@ class ControlMachine:
         if self._room_grew or self._fresh:
             return self._now
         times = [heap[0][0] for heap in (self._retries, self._untouched) if heap]
+        times += self._holding.values()
         if self._leases.deadline() is not None:
             times.append(self._swept_at + self._config.sweep_seconds)
         return min(times, default=None)
@@ -324,6 +332,124 @@ class ControlMachine:
             self._room_grew = True  # or shrank: then those who wait learn why
             self._change.node(node)
         self._change.answer(event.call, None)
+
+    # --- another number of replicas
+
+    def _scale(self, event: inbox.Scale) -> None:
+        pipeline = self._cluster.pipelines.get(event.ref)
+        if pipeline is None:
+            self._change.answer(event.call, _unknown(event.ref))
+        elif all(job.name != event.job for job in pipeline.spec.jobs):
+            self._change.answer(event.call, _no_job(pipeline, event.job))
+        else:
+            self._change.answer(event.call, self._begin_scale(pipeline, event))
+
+    def _begin_scale(self, pipeline: PipelineRecord, event: inbox.Scale) -> Refused | None:
+        holding = pipeline.holding
+        if holding is not None and (holding.job, holding.replicas) == (event.job, event.replicas):
+            return None  # asked for again
+        if holding is None and len(pipeline.newest(event.job)) == event.replicas:
+            return None
+        refused = scaling.refusal(pipeline, event.job, event.replicas)
+        if refused is not None:
+            return refused
+        then = scaling.after(pipeline, event.job, event.replicas, 0)
+        why = self._fit(pipeline, then)[1]
+        if why:
+            return Refused(RefusalCode.FAILED_PRECONDITION, "NO_ROOM", why)
+        scale = ScaleRow(
+            ref=pipeline.ref,
+            number=len(pipeline.scales) + 1,
+            job=event.job,
+            replicas=event.replicas,
+            state=ScaleState.HOLDING,
+            create_time=self._at,
+        )
+        pipeline.scales.append(scale)
+        self._hold(pipeline)
+        self._change.scale(pipeline, scale)
+        self._tell_all(pipeline)
+        return None
+
+    def _hold(self, pipeline: PipelineRecord) -> None:
+        self._holding[pipeline.ref] = self._now + self._config.hold_seconds
+
+    def _fit(self, pipeline: PipelineRecord, then: Topology) -> tuple[tuple[Placed, ...], str]:
+        """Where the replicas that a scale adds would go, or why they would go nowhere."""
+        new = [one for one in then.replicas.values() if one.id not in pipeline.jobs]
+        pending = [
+            Pending(
+                ref=JobRef(pipeline.ref.namespace, pipeline.ref.pipeline, one.id),
+                spec_name=one.job.name,
+                gang=then.gangs[one.id],
+                resources=one.job.resources,
+                place=one.job.place,
+                bundle_digest=pipeline.spec.bundle_digest,
+            )
+            for one in new
+        ]
+        snapshot = Snapshot(self._nodes(), {pipeline.ref: pipeline.residents()})
+        made = plan(snapshot, pending)
+        why = next(iter(made.waiting.values()), "")
+        if why:
+            why = (
+                f"{len(new)} new replicas of {new[0].job.name} run beside the old ones until those "
+                f"have ended, and they do not fit: {why}"
+            )
+        return made.placed, why
+
+    def _try_to_settle(self, pipeline: PipelineRecord, scale: ScaleRow) -> None:
+        """Record where the new replicas begin and place them, once everybody stands still."""
+        why = scaling.stopped_by(pipeline, scale)
+        if why:
+            self._abandon(pipeline, scale, why)
+            return
+        rounds = scaling.rounds(pipeline, scale)
+        if rounds is None:
+            return
+        then = scaling.after(pipeline, scale.job, scale.replicas, rounds, number=scale.number)
+        placed, why = self._fit(pipeline, then)
+        if why:
+            self._abandon(pipeline, scale, why)
+            return
+        self._end_scale(pipeline, replace(scaling.moved(scale, ScaleState.SETTLED), rounds=rounds))
+        for job in pipeline.grow(then):
+            self._backlog.add(job, pipeline.kind(job))
+        for one in placed:
+            self._place(one.job, one.node)
+        self._change.outbox(
+            facts.scale_event(self._change.take_sequence(), pipeline.scales[-1], self._at)
+        )
+
+    def _abandon(self, pipeline: PipelineRecord, scale: ScaleRow, why: str) -> None:
+        self._end_scale(pipeline, replace(scaling.moved(scale, ScaleState.ABANDONED), message=why))
+
+    def _end_scale(self, pipeline: PipelineRecord, scale: ScaleRow) -> None:
+        scale = replace(scale, end_time=self._at)
+        pipeline.scales[-1] = scale
+        del self._holding[pipeline.ref]
+        self._change.scale(pipeline, scale)
+        self._tell_all(pipeline)
+
+    def _end_holds(self) -> None:
+        """Let streams go on whose scale takes too long."""
+        for ref in [ref for ref, at in self._holding.items() if at <= self._now]:
+            pipeline = self._cluster.pipelines[ref]
+            scale = pipeline.holding
+            if scale is not None:
+                self._abandon(
+                    pipeline,
+                    scale,
+                    f"{scaling.silent(pipeline, scale)} did not say within "
+                    f"{self._config.hold_seconds:g} s how far it is: try again when all jobs run",
+                )
+
+    def _tell_all(self, pipeline: PipelineRecord) -> None:
+        """Tell the agents of all attempts of a pipeline what their lanes are now."""
+        for job in pipeline.jobs.values():
+            if job.attempt is not None:
+                job.attempt.assignment = None
+                self._change.set_desired(job.attempt.node)
 
     # --- sessions
 
@@ -687,6 +813,8 @@ class ControlMachine:
             return
         pipeline.stop = reason
         self._change.pipeline(pipeline)
+        if pipeline.holding is not None:
+            self._abandon(pipeline, pipeline.holding, "the pipeline is ending")
         for job in pipeline.jobs.values():
             attempt = job.attempt
             if attempt is None:
@@ -722,6 +850,8 @@ class ControlMachine:
             pipeline.reason = pipeline.stop or Reason(ReasonCode.CANCELLED)
         else:
             pipeline.state = PipelineState.SUCCEEDED
+        if pipeline.holding is not None:
+            self._abandon(pipeline, pipeline.holding, "the pipeline has ended")
         pipeline.end_time = self._at
         pipeline.final_event_id = facts.pipeline_event_id(pipeline, pipeline.state)
         self._change.pipeline(pipeline)
@@ -854,7 +984,10 @@ class ControlMachine:
         # Who has nothing but words to say does not know the streams.
         job.streams = said.streams or job.streams
         job.progress = said.text
-        self._change.show_job(self._pipeline_of(job.ref), job)
+        pipeline = self._pipeline_of(job.ref)
+        self._change.show_job(pipeline, job)
+        if pipeline.holding is not None:
+            self._try_to_settle(pipeline, pipeline.holding)
 
     def _wait_for(self, attempt: AttemptRecord, why: str) -> None:
         job = self._job(attempt)
@@ -886,11 +1019,19 @@ class ControlMachine:
             self._leases.renew(node.name, self._now)
         rows = {row.ref: row for row in loaded.pipelines}
         topologies: dict[int, Topology] = {}
+        scales: dict[PipelineRef, list[ScaleRow]] = {}
+        for scale in loaded.scales:
+            scales.setdefault(scale.ref, []).append(scale)
         for added in loaded.added:
             shared = topologies.get(id(added.spec))  # equal specs are one object
             if shared is None:
                 shared = topologies[id(added.spec)] = topology(added.spec)
             pipeline = PipelineRecord.begin(added, shared)
+            if added.ref in scales:
+                pipeline.scales = scales[added.ref]
+                pipeline.grow(topology(added.spec, scaling.grown(pipeline)))
+                if pipeline.holding is not None:
+                    self._hold(pipeline)
             row = rows.get(added.ref)
             if row is not None:
                 pipeline.state = row.state
@@ -997,6 +1138,14 @@ def _unknown(ref: PipelineRef) -> UnknownPipelineError:
     return UnknownPipelineError(
         f"namespace {ref.namespace!r} has no pipeline {ref.pipeline!r}: "
         "it was never submitted there, or it ended long ago"
+    )
+
+
+def _no_job(pipeline: PipelineRecord, name: str) -> UnknownJobError:
+    jobs = ", ".join(job.name for job in pipeline.spec.jobs)
+    return UnknownJobError(
+        f"the specification of {pipeline.ref.pipeline} has no job {name!r}: its jobs are {jobs}; "
+        "replicas are scaled together, by the name of their job"
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from control.state import AttemptRecord, Cluster, JobRecord, NodeRecord, PipelineRecord
-from shoal.view import AttemptView, JobView, Manifest, NodeView, PipelineView
+from control.store.rows import ScaleRow
+from shoal.view import AttemptView, JobView, Manifest, NodeView, PipelineView, ScaleView
 
 
 def pipeline_view(pipeline: PipelineRecord) -> PipelineView:
@@ -19,6 +20,7 @@ def pipeline_view(pipeline: PipelineRecord) -> PipelineView:
         jobs=tuple(job.view or _job_view(job) for job in pipeline.jobs.values()),
         revision=pipeline.revision,
         final_event_id=pipeline.final_event_id,
+        scales=tuple(map(_scale_view, pipeline.scales)),
     )
 
 
@@ -65,8 +67,22 @@ def _job_view(job: JobRecord) -> JobView:
         ),
         progress=job.progress,
         waiting_for=job.waiting_for,
+        generation=job.generation,
     )
     return job.view
+
+
+def _scale_view(scale: ScaleRow) -> ScaleView:
+    return ScaleView(
+        number=scale.number,
+        job=scale.job,
+        replicas=scale.replicas,
+        state=scale.state,
+        rounds=scale.rounds,
+        message=scale.message,
+        create_time=scale.create_time,
+        end_time=scale.end_time,
+    )
 
 
 def _attempt_view(attempt: AttemptRecord) -> AttemptView:

@@ -172,6 +172,16 @@ class ControlPlane:
         await self._call(lambda call: inbox.Cancel(call, ref, reason))
         return self.pipeline(ref)
 
+    async def scale(self, ref: PipelineRef, job: str, replicas: int) -> PipelineView | Refused:
+        """Ask for another number of replicas of a job of the spec; returns when that is recorded.
+
+        Raises:
+            UnknownPipelineError: There is none of that name.
+            UnknownJobError: Its specification has no such job.
+        """
+        value = await self._call(lambda call: inbox.Scale(call, ref, job, replicas))
+        return value if isinstance(value, Refused) else self.pipeline(ref)
+
     def pipeline(self, ref: PipelineRef) -> PipelineView:
         """Return one pipeline.
 

@@ -6,13 +6,13 @@ Mutable, and changed by the machine alone. Monotonic times end in `_at`, wall ti
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from control import lifecycle
 from control.desired import Assignment, Goal, LanePeer
-from control.lanes import Topology
+from control.lanes import LaneEnd, Replica, Topology
 from control.scheduler.plan import feasibility
 from control.scheduler.snapshot import NodeState, Pending, Resident
 from control.store.rows import (
@@ -22,6 +22,7 @@ from control.store.rows import (
     NodeRow,
     PipelineAdded,
     PipelineRow,
+    ScaleRow,
 )
 from control.views import no_strings
 from shoal.model import (
@@ -32,6 +33,7 @@ from shoal.model import (
     MemberState,
     PipelineState,
     Reason,
+    ScaleState,
     StreamCounters,
 )
 from shoal.names import AttemptRef, JobRef, PipelineRef
@@ -75,11 +77,15 @@ class AttemptRecord:
 
 @dataclass(slots=True, eq=False)
 class JobRecord:
-    """One replica of a job: `attempt` is the current one, `attempts` all of them."""
+    """One replica of a job: `attempt` is the current one, `attempts` all of them.
+
+    `spec.replicas` is how many there are in its generation.
+    """
 
     ref: JobRef
     spec: Job
     replica: int
+    generation: int = 0
     state: JobState = JobState.QUEUED
     reason: Reason = NO_REASON
     epoch: int = 0
@@ -145,19 +151,13 @@ class PipelineRecord:
     end_time: datetime | None = None
     final_event_id: str = ""
     revision: int = 0
+    scales: list[ScaleRow] = field(default_factory=list[ScaleRow])
     gang_kinds: dict[str, frozenset[object]] = field(default_factory=dict[str, frozenset[object]])
 
     @classmethod
     def begin(cls, added: PipelineAdded, topology: Topology) -> PipelineRecord:
         """A pipeline as it is right after its submission: all its jobs are queued."""
-        jobs = {
-            replica.id: JobRecord(
-                ref=JobRef(added.ref.namespace, added.ref.pipeline, replica.id),
-                spec=replica.job,
-                replica=replica.number,
-            )
-            for replica in topology.replicas.values()
-        }
+        jobs = {replica.id: _job(added.ref, replica) for replica in topology.replicas.values()}
         return cls(
             ref=added.ref,
             position=added.position,
@@ -179,6 +179,51 @@ class PipelineRecord:
             end_time=self.end_time,
             final_event_id=self.final_event_id,
         )
+
+    @property
+    def holding(self) -> ScaleRow | None:
+        """The scale that is under way, if there is one."""
+        last = self.scales[-1] if self.scales else None
+        return last if last is not None and last.state is ScaleState.HOLDING else None
+
+    def newest(self, name: str) -> tuple[JobRecord, ...]:
+        """The replicas of the newest generation of a job of the spec."""
+        found = [job for job in self.jobs.values() if job.spec.name == name]
+        last = max(job.generation for job in found)
+        return tuple(job for job in found if job.generation == last)
+
+    def producers(self, name: str) -> tuple[JobRecord, ...]:
+        """The newest replicas of all jobs that stream into a job of the spec."""
+        jobs = dict.fromkeys(stream.job for stream in self.spec.job(name).streams)
+        return tuple(replica for job in jobs for replica in self.newest(job))
+
+    def holds(self, job: JobRecord) -> Callable[[LaneEnd], int]:
+        """For a lane of a job: the number of the scale for which its producer stands still, or 0."""
+        scale = self.holding
+        if scale is None:
+            return lambda _: 0
+        number, newest = scale.number, {one.ref.job for one in self.newest(scale.job)}
+        if job.ref.job in newest:
+            return lambda end: number if end.output else 0
+        if job in self.producers(scale.job):
+            return lambda end: number if end.output and end.peer in newest else 0
+        return lambda _: 0
+
+    def grow(self, topology: Topology) -> tuple[JobRecord, ...]:
+        """Take the lanes after a scale, with new replicas, which are queued; return those."""
+        new = [
+            _job(self.ref, replica)
+            for replica in topology.replicas.values()
+            if replica.id not in self.jobs
+        ]
+        jobs = self.jobs | {job.ref.job: job for job in new}
+        self.jobs = {job: jobs[job] for job in topology.replicas}
+        self.topology = topology
+        self.open_jobs += len(new)
+        self.gang_kinds = {}
+        for job in self.jobs.values():
+            job.pending = None
+        return tuple(new)
 
     def residents(self) -> tuple[Resident, ...]:
         """Where its attempts are."""
@@ -216,6 +261,15 @@ class PipelineRecord:
             )
             self.gang_kinds[gang] = frozenset(asked.items())
         return (feasibility(self.pending(job)), self.gang_kinds[gang])
+
+
+def _job(pipeline: PipelineRef, replica: Replica) -> JobRecord:
+    return JobRecord(
+        ref=JobRef(pipeline.namespace, pipeline.pipeline, replica.id),
+        spec=replica.job,
+        replica=replica.number,
+        generation=replica.generation,
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -335,7 +389,9 @@ class Cluster:
                 bundle_digest=pipeline.spec.bundle_digest,
                 goal=Goal.RUN if pipeline.stop is None else Goal.STOP,
                 lanes=pipeline.topology.lanes(
-                    attempt.ref.job, lambda other: self.peer(pipeline, other)
+                    attempt.ref.job,
+                    lambda other: self.peer(pipeline, other),
+                    pipeline.holds(job),
                 ),
                 replacement=attempt.ref.number > 1,
             )

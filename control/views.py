@@ -45,6 +45,7 @@ class RefusalCode(enum.IntEnum):
     INVALID_ARGUMENT = 3
     ALREADY_EXISTS = 6
     RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class SubmitResult:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a submission was not taken: code, upper-case reason, one sentence, details by name."""
+    """Why a submission or a scale was not taken: code, upper-case reason, one sentence, details by name."""
 
     code: RefusalCode
     reason: str

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from services.streams.rotation import WHOLE, Stretch
 from shoal.model import NO_REASON, Artifact, Capacity, JobState, Reason, StreamCounters
 from shoal.names import AttemptRef
 from shoal.spec import Distribute, Job, PortFormat
@@ -45,6 +46,8 @@ class Lane:
     peer_job: str = ""
     peer_format: PortFormat = PortFormat.BLOCKS
     keep: int = 0
+    stretch: Stretch = WHOLE
+    hold: int = 0
 
 
 def _no_strings() -> Mapping[str, str]:

@@ -31,6 +31,7 @@ from edge_agent.assignment import (
     UploadsWanted,
     Welcome,
 )
+from services.streams.rotation import Stretch
 from shoal import wire
 from shoal.v1 import pipelines_service_pb2, session_service_pb2
 from shoal.wire import WireError
@@ -240,6 +241,11 @@ def encode_lane(lane: Lane) -> session_service_pb2.Lane:
         peer_job=lane.peer_job,
         peer_format=wire.encode_port_format(lane.peer_format),
         keep=lane.keep,
+        generation=lane.stretch.generation,
+        producer_begin=lane.stretch.producer_begin,
+        consumer_begin=lane.stretch.consumer_begin,
+        consumer_end=lane.stretch.consumer_end,
+        hold=lane.hold,
     )
 
 
@@ -260,4 +266,11 @@ def _decode_lane(message: session_service_pb2.Lane, path: str) -> Lane:
         peer_job=message.peer_job,
         peer_format=wire.decode_port_format(message.peer_format, f"{path}.peer_format"),
         keep=message.keep,
+        stretch=Stretch(
+            message.generation,
+            message.producer_begin,
+            message.consumer_begin,
+            message.consumer_end if message.HasField("consumer_end") else None,
+        ),
+        hold=message.hold,
     )

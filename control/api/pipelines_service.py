@@ -25,12 +25,12 @@ from control.object_key import bundle_key
 from control.plane import ControlPlane
 from control.publishing import Publishing
 from control.refusal import invalid, refusing
-from control.views import SnapshotEnd
+from control.views import Refused, SnapshotEnd
 from services.archive.key import check_key
 from services.archive.object_store import ObjectMissingError, ObjectStore
 from services.runtime.rpc import RpcError, rpc_error
 from shoal import wire
-from shoal.names import PipelineRef, parse_pipeline
+from shoal.names import PipelineRef, check_id, parse_pipeline
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.v1 import pipelines_service_pb2_grpc as v1_grpc
 from shoal.view import LogChunk
@@ -151,6 +151,15 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
                 )
             view = await self._plane.cancel(ref, request.reason)
             return v1.CancelPipelineResponse(pipeline=wire.encode_pipeline(view))
+
+    async def ScaleJob(self, request: v1.ScaleJobRequest, context: Context) -> v1.ScaleJobResponse:
+        """Record that a job shall have another number of replicas."""
+        with refusing():
+            ref = pipeline_of(request.name, request.namespace)
+            answer = await self._plane.scale(ref, check_id("job", request.job), request.replicas)
+            if isinstance(answer, Refused):
+                raise submissions.refused(answer)
+            return v1.ScaleJobResponse(pipeline=wire.encode_pipeline(answer))
 
     async def WatchPipelines(
         self, request: v1.WatchPipelinesRequest, context: Context

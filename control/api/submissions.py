@@ -78,5 +78,10 @@ def _answer(answer: SubmitResult | Refused) -> Outcome:
             return v1.SubmitPipelineResponse(
                 pipeline=wire.encode_pipeline(view), repeated_request=repeated
             )
-        case Refused(code, reason, message, metadata):
-            return rpc_error(_CODES[int(code)], reason, message, metadata)
+        case Refused():
+            return refused(answer)
+
+
+def refused(answer: Refused) -> RpcError:
+    """Return what somebody is told whose wish was not taken."""
+    return rpc_error(_CODES[int(answer.code)], answer.reason, answer.message, answer.metadata)

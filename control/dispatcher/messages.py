@@ -182,6 +182,11 @@ def _encode_lane(lane: Lane) -> v1.Lane:
             epoch=lane.peer.epoch,
             done=lane.peer.done,
         ),
+        generation=lane.stretch.generation,
+        producer_begin=lane.stretch.producer_begin,
+        consumer_begin=lane.stretch.consumer_begin,
+        consumer_end=lane.stretch.consumer_end,
+        hold=lane.hold,
     )
 
 

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from control.views import no_strings
-from shoal.model import NO_REASON, Artifact, Capacity, JobState, PipelineState, Reason
+from shoal.model import (
+    NO_REASON,
+    Artifact,
+    Capacity,
+    JobState,
+    PipelineState,
+    Reason,
+    ScaleState,
+)
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.spec import Pipeline
 
@@ -50,6 +58,24 @@ class JobRow:
     retry_time: datetime | None = None
     pinned_node: str = ""
     avoid: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleRow:
+    """A change of a job's replicas; `number` counts those of the pipeline, from 1.
+
+    Once it is settled, `rounds` is how many rounds each replica of the generation before has.
+    """
+
+    ref: PipelineRef
+    number: int
+    job: str
+    replicas: int
+    state: ScaleState
+    create_time: datetime
+    rounds: int = 0
+    message: str = ""
+    end_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +155,7 @@ Row = (
     PipelineAdded
     | PipelineRow
     | JobRow
+    | ScaleRow
     | AttemptRow
     | ManifestRow
     | NodeRow
@@ -143,7 +170,7 @@ class Loaded:
     """Everything that the control machine starts from.
 
     `generation` counts the starts, this one included; pipelines come in the order of their
-    positions, attempts by job and number. `next_sequence` and `next_position` are not taken yet.
+    positions, attempts by job and number, scales by number. `next_sequence` and `next_position` are not taken yet.
     """
 
     generation: int = 1
@@ -152,6 +179,7 @@ class Loaded:
     added: tuple[PipelineAdded, ...] = ()
     pipelines: tuple[PipelineRow, ...] = ()
     jobs: tuple[JobRow, ...] = ()
+    scales: tuple[ScaleRow, ...] = ()
     attempts: tuple[AttemptRow, ...] = ()
     manifests: tuple[ManifestRow, ...] = ()
     nodes: tuple[NodeRow, ...] = ()

@@ -3,10 +3,34 @@
 Times are microseconds since 1970 in UTC; lists and mappings are JSON; a spec is a `PipelineSpec`.
 """
 
-VERSION = 1
+from collections.abc import Mapping
+from types import MappingProxyType
+
+VERSION = 2
 """Kept in `PRAGMA user_version`; a later version comes with statements that lead there."""
 
-TABLES = """
+_SCALES = """
+CREATE TABLE scales (
+    namespace TEXT NOT NULL,
+    pipeline TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    job TEXT NOT NULL,
+    replicas INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    create_time INTEGER NOT NULL,
+    rounds INTEGER NOT NULL,
+    message TEXT NOT NULL,
+    end_time INTEGER,
+    PRIMARY KEY (namespace, pipeline, number)
+) WITHOUT ROWID;
+"""
+
+STEPS: Mapping[int, str] = MappingProxyType({1: _SCALES})
+"""For each earlier version, the statements that lead to the one after it."""
+
+TABLES = (
+    _SCALES
+    + """
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL
@@ -121,3 +145,4 @@ CREATE INDEX outbox_by_pipeline ON outbox (namespace, pipeline, sequence);
 
 INSERT INTO meta VALUES ('generation', 0);
 """
+)

@@ -173,6 +173,12 @@ class SqliteStore:
             connection.executescript(
                 f"BEGIN IMMEDIATE; {schema.TABLES} PRAGMA user_version = {schema.VERSION}; COMMIT;"
             )
+            return
+        for before in range(version, schema.VERSION):
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {schema.STEPS[before]} "
+                f"PRAGMA user_version = {before + 1}; COMMIT;"
+            )
 
     def _take_lock(self) -> None:
         lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

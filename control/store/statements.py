@@ -21,8 +21,17 @@ from control.store.rows import (
     PipelineAdded,
     PipelineRow,
     Row,
+    ScaleRow,
 )
-from shoal.model import Artifact, Capacity, JobState, PipelineState, Reason, ReasonCode
+from shoal.model import (
+    Artifact,
+    Capacity,
+    JobState,
+    PipelineState,
+    Reason,
+    ReasonCode,
+    ScaleState,
+)
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.spec import Pipeline
 from shoal.v1 import spec_pb2
@@ -58,6 +67,7 @@ def load(connection: sqlite3.Connection) -> Loaded:
         pipelines=tuple(map(_pipeline, connection.execute(_PIPELINES))),
         jobs=tuple(map(_job, connection.execute("SELECT * FROM jobs"))),
         attempts=tuple(map(_attempt, connection.execute(_ATTEMPTS))),
+        scales=tuple(map(_scale, connection.execute(_SCALES))),
         manifests=tuple(map(_manifest, connection.execute("SELECT * FROM manifests"))),
         nodes=tuple(map(_node, connection.execute("SELECT * FROM nodes ORDER BY name"))),
     )
@@ -142,6 +152,7 @@ _SET_PIPELINE = (
     "final_event_id = ? WHERE namespace = ? AND id = ?"
 )
 _SET_JOB = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SET_SCALE = "INSERT OR REPLACE INTO scales VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SET_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_MANIFEST = "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _SET_NODE = "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -201,6 +212,22 @@ def _job_values(rows: Sequence[JobRow]) -> Iterator[Values]:
             _micros(row.retry_time),
             row.pinned_node,
             _json(row.avoid),
+        )
+
+
+def _scale_values(rows: Sequence[ScaleRow]) -> Iterator[Values]:
+    for row in rows:
+        yield (
+            row.ref.namespace,
+            row.ref.pipeline,
+            row.number,
+            row.job,
+            row.replicas,
+            int(row.state),
+            _micros(row.create_time),
+            row.rounds,
+            row.message,
+            _micros(row.end_time),
         )
 
 
@@ -278,6 +305,7 @@ def _forgotten_values(rows: Sequence[Forgotten]) -> Iterator[Values]:
 _FORGET = (
     ("DELETE FROM pipelines WHERE namespace = ? AND id = ?", _forgotten_values),
     ("DELETE FROM requests WHERE namespace = ? AND pipeline = ?", _forgotten_values),
+    ("DELETE FROM scales WHERE namespace = ? AND pipeline = ?", _forgotten_values),
     ("DELETE FROM jobs WHERE namespace = ? AND pipeline = ?", _forgotten_values),
     ("DELETE FROM attempts WHERE namespace = ? AND pipeline = ?", _forgotten_values),
     ("DELETE FROM manifests WHERE namespace = ? AND pipeline = ?", _forgotten_values),
@@ -290,6 +318,7 @@ _STATEMENTS: Mapping[type[Row], tuple[_Statement, ...]] = MappingProxyType(
         PipelineAdded: ((_ADD_PIPELINE, _added_values), (_ADD_REQUEST, _request_values)),
         PipelineRow: ((_SET_PIPELINE, _pipeline_values),),
         JobRow: ((_SET_JOB, _job_values),),
+        ScaleRow: ((_SET_SCALE, _scale_values),),
         AttemptRow: ((_SET_ATTEMPT, _attempt_values),),
         NodeRow: ((_SET_NODE, _node_values),),
         ManifestRow: ((_ADD_MANIFEST, _manifest_values),),
@@ -308,6 +337,7 @@ _PIPELINES = (
     "stopped, stop_code, stop_number, stop_message, end_time, final_event_id "
     "FROM pipelines ORDER BY position"
 )
+_SCALES = "SELECT * FROM scales ORDER BY namespace, pipeline, number"
 _ATTEMPTS = "SELECT * FROM attempts ORDER BY namespace, pipeline, job, number"
 
 
@@ -363,6 +393,22 @@ def _job(values: Values) -> JobRow:
         retry_time=_moment_or_none(retry_time),
         pinned_node=pinned_node,
         avoid=tuple(json.loads(avoid)),
+    )
+
+
+def _scale(values: Values) -> ScaleRow:
+    namespace, pipeline, number, job, replicas, state, create_time, *rest = values
+    rounds, message, end_time = rest
+    return ScaleRow(
+        ref=PipelineRef(namespace, pipeline),
+        number=number,
+        job=job,
+        replicas=replicas,
+        state=ScaleState(state),
+        create_time=_moment(create_time),
+        rounds=rounds,
+        message=message,
+        end_time=_moment_or_none(end_time),
     )
 
 

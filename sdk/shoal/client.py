@@ -253,6 +253,24 @@ class Client:
         )
         return decoded(wire.decode_pipeline, answer.pipeline)
 
+    async def scale(self, name: str, job: str, replicas: int) -> view.PipelineView:
+        """Change the number of replicas of a job, by its name in the specification.
+
+        It returns once that is recorded: then `scales[-1]` is HOLDING, and the new replicas begin
+        once it is SETTLED. Asking again for the same changes nothing.
+
+        Raises:
+            ShoalError: there is no such pipeline or job, it cannot be scaled, or there is no room.
+        """
+        held = self._held
+        answer: pipelines_service_pb2.ScaleJobResponse = await held.connection.call(
+            held.pipelines.ScaleJob,
+            pipelines_service_pb2.ScaleJobRequest(
+                name=name, namespace=self.namespace, job=job, replicas=replicas
+            ),
+        )
+        return decoded(wire.decode_pipeline, answer.pipeline)
+
     async def watch(self, name: str = "") -> AsyncGenerator[view.PipelineView | SnapshotEnd, None]:
         """Show one pipeline, or all, as they are and then as they change.
 

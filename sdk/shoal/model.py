@@ -120,6 +120,14 @@ NO_CAPACITY = Capacity()
 """Nothing at all."""
 
 
+class ScaleState(enum.IntEnum):
+    """Where the change of a job's replicas stands; the numbers are those of the contract."""
+
+    HOLDING = 1
+    SETTLED = 2
+    ABANDONED = 3
+
+
 @dataclass(frozen=True, slots=True)
 class StreamCounters:
     """Counters of one port of a job, summed over its lanes.

@@ -20,6 +20,7 @@ from shoal.model import (
     MemberState,
     PipelineState,
     Reason,
+    ScaleState,
     StreamCounters,
 )
 from shoal.spec import Pipeline
@@ -79,11 +80,30 @@ class JobView:
     manifest: Manifest | None = None
     progress: str = ""
     waiting_for: str = ""
+    generation: int = 0
 
     @property
     def id(self) -> str:
         """The last part of the name: `detector-1`."""
         return self.name.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleView:
+    """A change of the number of replicas of a job, by its name in the spec.
+
+    `rounds` is how many rounds each replica of the generation before has, once it is settled;
+    `message` says why it was abandoned.
+    """
+
+    number: int
+    job: str
+    replicas: int
+    state: ScaleState
+    rounds: int = 0
+    message: str = ""
+    create_time: datetime | None = None
+    end_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +120,7 @@ class PipelineView:
     jobs: tuple[JobView, ...] = ()
     revision: int = 0
     final_event_id: str = ""
+    scales: tuple[ScaleView, ...] = ()
 
     @property
     def name(self) -> str:

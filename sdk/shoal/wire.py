@@ -29,6 +29,7 @@ from shoal.model import (
     PipelineState,
     Reason,
     ReasonCode,
+    ScaleState,
     StreamCounters,
 )
 from shoal.v1 import (
@@ -185,6 +186,14 @@ _JOB_STATE = _Table(
         JobState.CANCELLED: pipeline_pb2.JOB_STATE_CANCELLED,
         JobState.LOST: pipeline_pb2.JOB_STATE_LOST,
         JobState.RETRY_WAIT: pipeline_pb2.JOB_STATE_RETRY_WAIT,
+    },
+)
+_SCALE_STATE = _Table(
+    "state of a scale",
+    {
+        ScaleState.HOLDING: pipeline_pb2.SCALE_STATE_HOLDING,
+        ScaleState.SETTLED: pipeline_pb2.SCALE_STATE_SETTLED,
+        ScaleState.ABANDONED: pipeline_pb2.SCALE_STATE_ABANDONED,
     },
 )
 _PIPELINE_STATE = _Table(
@@ -921,6 +930,7 @@ def encode_job(job: view.JobView) -> pipeline_pb2.Job:
         manifest=None if job.manifest is None else encode_manifest(job.manifest),
         progress=job.progress,
         waiting_for=job.waiting_for,
+        generation=job.generation,
     )
 
 
@@ -951,6 +961,7 @@ def decode_job(message: pipeline_pb2.Job, path: str = "job") -> view.JobView:
         ),
         progress=message.progress,
         waiting_for=message.waiting_for,
+        generation=message.generation,
     )
 
 
@@ -968,6 +979,7 @@ def encode_pipeline(pipeline: view.PipelineView) -> pipeline_pb2.Pipeline:
         jobs=[encode_job(job) for job in pipeline.jobs],
         revision=pipeline.revision,
         final_event_id=pipeline.final_event_id,
+        scales=[_encode_scale(scale) for scale in pipeline.scales],
     )
 
 
@@ -988,6 +1000,33 @@ def decode_pipeline(message: pipeline_pb2.Pipeline, path: str = "pipeline") -> v
         jobs=_each(message.jobs, _at(path, "jobs"), decode_job),
         revision=message.revision,
         final_event_id=message.final_event_id,
+        scales=_each(message.scales, _at(path, "scales"), _decode_scale),
+    )
+
+
+def _encode_scale(scale: view.ScaleView) -> pipeline_pb2.Scale:
+    return pipeline_pb2.Scale(
+        number=scale.number,
+        job=scale.job,
+        replicas=scale.replicas,
+        state=_SCALE_STATE.encode(scale.state),
+        rounds=scale.rounds,
+        message=scale.message,
+        create_time=encode_time(scale.create_time),
+        end_time=encode_time(scale.end_time),
+    )
+
+
+def _decode_scale(message: pipeline_pb2.Scale, path: str) -> view.ScaleView:
+    return view.ScaleView(
+        number=message.number,
+        job=_id("job", message.job, _at(path, "job")),
+        replicas=message.replicas,
+        state=_SCALE_STATE.decode(message.state, _at(path, "state")),
+        rounds=message.rounds,
+        message=message.message,
+        create_time=_time(message, "create_time", path),
+        end_time=_time(message, "end_time", path),
     )
 
 
@@ -1248,6 +1287,7 @@ def _time(
     | pipeline_pb2.Event
     | pipeline_pb2.Manifest
     | pipeline_pb2.Pipeline
+    | pipeline_pb2.Scale
     | nodes_service_pb2.Member
     | nodes_service_pb2.Node,
     field: str,

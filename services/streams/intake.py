@@ -368,7 +368,7 @@ class Intake:
             self._position += block.first - lane.taken
             self._dropped += block.first - lane.taken
         lane.taken = block.first + block.count
-        if self._ordered and self._single:
+        if self._ordered and self._rotation.alone:
             self._rotation.take_many(block.count)
         elif self._ordered:
             self._rotation.take()

@@ -484,7 +484,7 @@ class Outlet:
                 if lane.track.total is None:
                     lane.track.end()
             elif lane.limit_mark is None:
-                self._whole.fence()
+                lane.track.fence()
             lane.passed_cut()
 
     def _track(self) -> Track:

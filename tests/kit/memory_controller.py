@@ -15,7 +15,7 @@ import grpc.aio
 
 from services.runtime import rpc
 from shoal import spec, view, wire
-from shoal.model import JobState, MemberState, PipelineState
+from shoal.model import JobState, MemberState, PipelineState, ScaleState
 from shoal.v1 import (
     nodes_service_pb2,
     nodes_service_pb2_grpc,
@@ -233,6 +233,19 @@ class MemoryController(
         found = self._find(request.name)
         self.finish(found.id, PipelineState.CANCELLED, JobState.CANCELLED)
         return pipelines_service_pb2.CancelPipelineResponse(
+            pipeline=wire.encode_pipeline(self.pipelines[found.id])
+        )
+
+    async def ScaleJob(  # noqa: N802
+        self, request: pipelines_service_pb2.ScaleJobRequest, context: Context
+    ) -> pipelines_service_pb2.ScaleJobResponse:
+        found = self._find(request.name)
+        number = len(found.scales) + 1
+        scale = view.ScaleView(
+            number, request.job, request.replicas, ScaleState.SETTLED, rounds=number
+        )
+        self.put(replace(found, scales=(*found.scales, scale)))
+        return pipelines_service_pb2.ScaleJobResponse(
             pipeline=wire.encode_pipeline(self.pipelines[found.id])
         )
 

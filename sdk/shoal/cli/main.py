@@ -30,6 +30,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "new": ("shoal.cli.new", "Make a folder with a pipeline that runs as it is."),
     "nodes": ("shoal.cli.nodes", "List the nodes."),
     "run": ("shoal.cli.run", "Run a pipeline or a command, and wait for its end."),
+    "scale": ("shoal.cli.scale", "Change how many replicas of a job run."),
     "status": ("shoal.cli.status", "Show how pipelines stand."),
     "submit": ("shoal.cli.submit", "Submit pipelines, and return at once."),
     "tap": ("shoal.cli.tap", "Look at the records of a stream while they pass."),

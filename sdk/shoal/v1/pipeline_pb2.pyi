@@ -117,6 +117,88 @@ PIPELINE_STATE_CANCELLED: PipelineState.ValueType  # 5
 """Somebody cancelled it."""
 Global___PipelineState: _TypeAlias = PipelineState  # noqa: Y015
 
+class _ScaleState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ScaleStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScaleState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCALE_STATE_UNSPECIFIED: _ScaleState.ValueType  # 0
+    """Never sent."""
+    SCALE_STATE_HOLDING: _ScaleState.ValueType  # 1
+    """The streams into and out of the job stand still until everybody has said how far it is."""
+    SCALE_STATE_SETTLED: _ScaleState.ValueType  # 2
+    """It is recorded where the new replicas begin, and they were placed."""
+    SCALE_STATE_ABANDONED: _ScaleState.ValueType  # 3
+    """Nothing was changed."""
+
+class ScaleState(_ScaleState, metaclass=_ScaleStateEnumTypeWrapper):
+    """Where the change of a job's replicas stands."""
+
+SCALE_STATE_UNSPECIFIED: ScaleState.ValueType  # 0
+"""Never sent."""
+SCALE_STATE_HOLDING: ScaleState.ValueType  # 1
+"""The streams into and out of the job stand still until everybody has said how far it is."""
+SCALE_STATE_SETTLED: ScaleState.ValueType  # 2
+"""It is recorded where the new replicas begin, and they were placed."""
+SCALE_STATE_ABANDONED: ScaleState.ValueType  # 3
+"""Nothing was changed."""
+Global___ScaleState: _TypeAlias = ScaleState  # noqa: Y015
+
+@_typing.final
+class Scale(_message.Message):
+    """A change of the number of replicas of a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ROUNDS_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """From 1, in the order of the pipeline's scales."""
+    job: _builtins.str
+    """Name of the job in the specification."""
+    replicas: _builtins.int
+    """How many replicas it is to have, or has since."""
+    state: Global___ScaleState.ValueType
+    """Where it stands."""
+    rounds: _builtins.int
+    """How many rounds each replica of the generation before has in all, once it is settled."""
+    message: _builtins.str
+    """Why it was abandoned; one sentence."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked for."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was settled or abandoned."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        job: _builtins.str = ...,
+        replicas: _builtins.int = ...,
+        state: Global___ScaleState.ValueType = ...,
+        rounds: _builtins.int = ...,
+        message: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "job", b"job", "message", b"message", "number", b"number", "replicas", b"replicas", "rounds", b"rounds", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Scale: _TypeAlias = Scale  # noqa: Y015
+
 @_typing.final
 class Reason(_message.Message):
     """Why an attempt, a job or a pipeline ended as it did."""
@@ -166,6 +248,7 @@ class Pipeline(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     FINAL_EVENT_ID_FIELD_NUMBER: _builtins.int
+    SCALES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`pipelines/{pipeline}`."""
     namespace: _builtins.str
@@ -198,6 +281,10 @@ class Pipeline(_message.Message):
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]:
         """Its jobs; replicas are jobs of their own (`detector-0`, `detector-1`)."""
 
+    @_builtins.property
+    def scales(self) -> _containers.RepeatedCompositeFieldContainer[Global___Scale]:
+        """Changes of the numbers of replicas, oldest first."""
+
     def __init__(
         self,
         *,
@@ -212,10 +299,11 @@ class Pipeline(_message.Message):
         jobs: _abc.Iterable[Global___Job] | None = ...,
         revision: _builtins.int = ...,
         final_event_id: _builtins.str = ...,
+        scales: _abc.Iterable[Global___Scale] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "reason", b"reason", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "final_event_id", b"final_event_id", "id", b"id", "jobs", b"jobs", "name", b"name", "namespace", b"namespace", "reason", b"reason", "revision", b"revision", "spec", b"spec", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "final_event_id", b"final_event_id", "id", b"id", "jobs", b"jobs", "name", b"name", "namespace", b"namespace", "reason", b"reason", "revision", b"revision", "scales", b"scales", "spec", b"spec", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -239,6 +327,7 @@ class Job(_message.Message):
     MANIFEST_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     WAITING_FOR_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`pipelines/{pipeline}/jobs/{job}`."""
     spec_name: _builtins.str
@@ -255,6 +344,8 @@ class Job(_message.Message):
     """Free text of the job about its own progress."""
     waiting_for: _builtins.str
     """Why it is not placed, a sentence for each reason; empty once it is."""
+    generation: _builtins.int
+    """How often its job had been scaled before this replica was begun."""
     @_builtins.property
     def reason(self) -> Global___Reason:
         """Why it ended, or why the last attempt did."""
@@ -286,10 +377,11 @@ class Job(_message.Message):
         manifest: Global___Manifest | None = ...,
         progress: _builtins.str = ...,
         waiting_for: _builtins.str = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest", "reason", b"reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "epoch", b"epoch", "manifest", b"manifest", "name", b"name", "node", b"node", "progress", b"progress", "reason", b"reason", "replica", b"replica", "spec_name", b"spec_name", "state", b"state", "streams", b"streams", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "epoch", b"epoch", "generation", b"generation", "manifest", b"manifest", "name", b"name", "node", b"node", "progress", b"progress", "reason", b"reason", "replica", b"replica", "spec_name", b"spec_name", "state", b"state", "streams", b"streams", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

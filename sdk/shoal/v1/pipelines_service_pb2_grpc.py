@@ -60,6 +60,11 @@ class PipelinesServiceStub:
                 request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.CancelPipelineRequest.SerializeToString,
                 response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.CancelPipelineResponse.FromString,
                 _registered_method=True)
+        self.ScaleJob = channel.unary_unary(
+                '/shoal.v1.PipelinesService/ScaleJob',
+                request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.ScaleJobRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.ScaleJobResponse.FromString,
+                _registered_method=True)
         self.WatchPipelines = channel.unary_stream(
                 '/shoal.v1.PipelinesService/WatchPipelines',
                 request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.WatchPipelinesRequest.SerializeToString,
@@ -131,6 +136,14 @@ class PipelinesServiceServicer:
 
     def CancelPipeline(self, request, context):
         """Asks for the end of a pipeline; returns at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScaleJob(self, request, context):
+        """Changes the number of replicas of a running job without losing, repeating or reordering a record.
+        Returns once that is recorded; Pipeline.scales says how it goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -212,6 +225,11 @@ def add_PipelinesServiceServicer_to_server(servicer, server):
                     servicer.CancelPipeline,
                     request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.CancelPipelineRequest.FromString,
                     response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.CancelPipelineResponse.SerializeToString,
+            ),
+            'ScaleJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScaleJob,
+                    request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.ScaleJobRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.ScaleJobResponse.SerializeToString,
             ),
             'WatchPipelines': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchPipelines,
@@ -385,6 +403,33 @@ class PipelinesService:
             '/shoal.v1.PipelinesService/CancelPipeline',
             shoal_dot_v1_dot_pipelines__service__pb2.CancelPipelineRequest.SerializeToString,
             shoal_dot_v1_dot_pipelines__service__pb2.CancelPipelineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScaleJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shoal.v1.PipelinesService/ScaleJob',
+            shoal_dot_v1_dot_pipelines__service__pb2.ScaleJobRequest.SerializeToString,
+            shoal_dot_v1_dot_pipelines__service__pb2.ScaleJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,6 +26,10 @@ class PipelinesServiceStub:
     """Lists pipelines, newest first."""
     CancelPipeline: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.CancelPipelineRequest, _pipelines_service_pb2.CancelPipelineResponse]
     """Asks for the end of a pipeline; returns at once."""
+    ScaleJob: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.ScaleJobRequest, _pipelines_service_pb2.ScaleJobResponse]
+    """Changes the number of replicas of a running job without losing, repeating or reordering a record.
+    Returns once that is recorded; Pipeline.scales says how it goes on.
+    """
     WatchPipelines: _aio.UnaryStreamMultiCallable[_pipelines_service_pb2.WatchPipelinesRequest, _pipelines_service_pb2.WatchPipelinesResponse]
     """Snapshot, a mark at its end, then changes."""
     ReadLogs: _aio.UnaryStreamMultiCallable[_pipelines_service_pb2.ReadLogsRequest, _pipelines_service_pb2.ReadLogsResponse]
@@ -83,6 +87,16 @@ class PipelinesServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_pipelines_service_pb2.CancelPipelineRequest, _abc.Awaitable[_pipelines_service_pb2.CancelPipelineResponse]],
     ) -> _abc.Awaitable[_pipelines_service_pb2.CancelPipelineResponse]:
         """Asks for the end of a pipeline; returns at once."""
+
+    @_abc_1.abstractmethod
+    def ScaleJob(
+        self,
+        request: _pipelines_service_pb2.ScaleJobRequest,
+        context: _aio.ServicerContext[_pipelines_service_pb2.ScaleJobRequest, _abc.Awaitable[_pipelines_service_pb2.ScaleJobResponse]],
+    ) -> _abc.Awaitable[_pipelines_service_pb2.ScaleJobResponse]:
+        """Changes the number of replicas of a running job without losing, repeating or reordering a record.
+        Returns once that is recorded; Pipeline.scales says how it goes on.
+        """
 
     @_abc_1.abstractmethod
     def WatchPipelines(
