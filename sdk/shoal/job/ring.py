@@ -12,7 +12,7 @@ import struct
 import weakref
 from bisect import bisect_left
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Deque, Dict, List, Optional, Sequence, Tuple
 
 from shoal.job.block import DATA, FREE, HEADED, HEADER, IN_RING, RING, Buffer
 from shoal.job.block_reader import Rings
@@ -235,7 +235,6 @@ class InputRings(Rings):
         # A view may go in any thread and at any time; so nothing but this is touched then.
         self._gone: Deque[Tuple[int, int, int, int]] = deque()
         self._kept: Dict[Tuple[int, int], bool] = {}
-        self._pages = _written_pages()
         _IN_THIS_PROCESS.add(self)
 
     def introduce(self, body: Buffer) -> None:
@@ -287,7 +286,7 @@ class InputRings(Rings):
             if self._kept.pop((number, offset), False):
                 continue
             ring = self._rings.get(number)
-            if ring is not None and self._pages(address, pages):
+            if ring is not None and _PAGEMAP.written(address, pages):
                 # What job code wrote is its own copy; without it the producer's is seen again.
                 ring.madvise(_DISCARD, offset, pages * mmap.PAGESIZE)  # type: ignore[attr-defined,unused-ignore]
             entries.append(_ENTRY.pack(number, offset))
@@ -321,28 +320,31 @@ def _type_of(pages: int) -> Any:
     return found
 
 
-def _written_pages() -> Callable[[int, int], bool]:
-    """Says of an address and a number of pages whether this process has written to them.
+class _Pagemap:
+    """Says which pages this process has written to, of those that are its own once it does.
 
     Each page has eight bytes in /proc/self/pagemap (proc_pid_pagemap(5)); in the highest, 0x80 and
     0x40 say that there is a page, and 0x20 that it is the file's and not the process's own.
     """
-    clean = bytes([byte for byte in range(256) if not byte & 0xC0 or byte & 0x20])
-    try:
-        pagemap = open("/proc/self/pagemap", "rb", 0)  # noqa: SIM115 - for the life of the process
-    except OSError:
-        return lambda _address, _pages: True
 
-    def written(address: int, pages: int) -> bool:
+    def __init__(self) -> None:
+        self._descriptor = -1
+        self._process = -1  # a forked one would look at its parent's
+        self._clean = bytes([byte for byte in range(256) if not byte & 0xC0 or byte & 0x20])
+
+    def written(self, address: int, pages: int) -> bool:
+        """Whether any of so many pages from an address may have been written to."""
         try:
-            data = os.pread(pagemap.fileno(), 8 * pages, 8 * (address // mmap.PAGESIZE))
+            if self._process != os.getpid():
+                self._descriptor = os.open("/proc/self/pagemap", os.O_RDONLY)
+                self._process = os.getpid()
+            data = os.pread(self._descriptor, 8 * pages, 8 * (address // mmap.PAGESIZE))
         except OSError:
             return True
-        return len(data) < 8 * pages or bool(data[7::8].translate(None, clean))
-
-    return written
+        return len(data) < 8 * pages or bool(data[7::8].translate(None, self._clean))
 
 
+_PAGEMAP = _Pagemap()
 _IN_THIS_PROCESS: "weakref.WeakSet[InputRings]" = weakref.WeakSet()
 
 

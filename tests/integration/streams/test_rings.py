@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from services.streams.block import FLAG_RING, FREE_ENTRY, HEADER, HEADER_BYTES, REFERENCE, Kind
+from services.streams.block import (
+    FLAG_RING,
+    FREE_ENTRY,
+    HEADER,
+    HEADER_BYTES,
+    LENT_REFERENCE,
+    REFERENCE,
+    Kind,
+)
 from shoal.v1 import session_service_pb2 as session
 from tests.kit.stream_worker import (
     Job,
@@ -184,6 +192,59 @@ async def test_a_wrong_reference_fails_its_attempt_alone(tmp_path: Path) -> None
         await last.send(b"b" * 70_000, 32 * PAGE)
         await last.end_of_stream()
         assert await consumer.all_records("in") == [b"a" * 70_000, b"b" * 70_000]
+
+
+async def read_block(end: socket.socket) -> tuple[int, int, bytes, list[int]]:
+    """Read one block: its kind, its flags, its body, and the descriptors that came beside it."""
+    found: list[int] = []
+    data = b""
+    wanted = HEADER_BYTES
+    while len(data) < wanted:
+        await asyncio.to_thread(select.select, [end], [], [], 20)
+        part, descriptors, _, _ = socket.recv_fds(end, wanted - len(data), 4)
+        assert part
+        found += descriptors
+        data += part
+        if len(data) == HEADER_BYTES:
+            wanted += HEADER.unpack(data)[5]
+    kind, flags, _, _, _, _, _ = HEADER.unpack(data[:HEADER_BYTES])
+    return kind, flags, data[HEADER_BYTES:], found
+
+
+async def test_a_job_that_gives_back_what_it_was_not_lent_fails_alone(tmp_path: Path) -> None:
+    async with stream_workers(tmp_path, 1) as (worker,):
+        producer = await begin(worker)
+        consumer = await worker.attach(sink(worker.address))
+        kind, _, said, _ = await read_block(consumer.ends["in"])
+        assert kind == Kind.START
+        assert json.loads(said)["rings"] is True
+        await consumer.raw_write("in", HEADER.pack(Kind.RING, 0, 0, 0, 0, 0, 0))
+        # Nothing says when the worker has heard that; then it lends instead of sending.
+        number, descriptor, at = 0, -1, 0
+        while not number:
+            await producer.send(b"z" * 100_000, at)
+            kind, flags, said, beside = await read_block(consumer.ends["in"])
+            assert (kind == Kind.RING) == bool(beside)
+            if kind == Kind.RING:
+                number, size = FREE_ENTRY.unpack(said)
+                [descriptor] = beside
+                assert size == producer.size
+            at += 32 * PAGE
+        _, flags, said, _ = await read_block(consumer.ends["in"])
+        assert flags == FLAG_RING
+        length, where, offset = LENT_REFERENCE.unpack(said)
+        assert (length, where, offset) == (100_000, number, at - 32 * PAGE)
+        with mmap.mmap(descriptor, producer.size, prot=mmap.PROT_READ) as seen:
+            assert seen[offset : offset + 8] == (100_000).to_bytes(4, "little") + b"zzzz"
+        os.close(descriptor)
+        back = FREE_ENTRY.pack(number, offset)
+        free = HEADER.pack(Kind.FREE, 0, 0, 0, 0, len(back), 0) + back
+        await consumer.raw_write("in", free)
+        await consumer.raw_write("in", free)
+        message = await failure(consumer)
+        assert message.startswith("port in at offset ")
+        assert f"offset {offset} of ring {number}, which was not lent" in message
+        assert not producer.job.streams.failure.code
 
 
 async def test_a_program_that_takes_no_descriptor_loses_nothing(tmp_path: Path) -> None:
