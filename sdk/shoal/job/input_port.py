@@ -188,16 +188,21 @@ class InputPort:
     async def __aiter__(self) -> AsyncIterator[Any]:
         """Records in order until the stream ends; other tasks run while none is there."""
         while await self._wait_async(self):
-            for value in self._batch():
+            for value in self.batch():
                 yield value
 
     def _batches(self) -> Iterator[Iterator[Any]]:
         while self._wait(self):
-            yield self._batch()
+            yield self.batch()
 
-    def _batch(self) -> Iterator[Any]:
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is there but records without headers that are handed over one by one."""
+        return not self._mixed and self.block_count == 1 and self.codec.reads_bytes
+
+    def batch(self) -> Iterator[Any]:
         """What is there. When the next one is asked for, the one before is processed."""
-        if self._mixed or self.block_count > 1 or not self.codec.reads_bytes:
+        if not self.plain:
             return self._rounds_at_hand()
         self._in_hand = True
         return self._records_at_hand()
@@ -211,16 +216,19 @@ class InputPort:
 
     def _records_at_hand(self) -> Iterator[Any]:
         # Nothing is counted here: where the job is shows in how many are left.
-        records, check = self._records, self._check
+        records, check, raw = self._records, self._check, self.codec is RAW
         take = records.popleft
-        if self.codec is RAW and check is None:
+        if raw and check is None:
             while records and not self._mixed:
                 yield take()
             return
         tag, decode = tag_of(self.codec), self.codec.decode
+        rounds = self.rounds_begun
         while records and not self._mixed:
             record: Any = take()
-            if tag and record[:1] == tag:
+            if raw:
+                yield record
+            elif tag and record[:1] == tag:
                 yield record[1:]
             else:
                 try:
@@ -229,7 +237,8 @@ class InputPort:
                     raise self._unreadable(error) from error
                 yield value
             if check is not None:
-                check(self.position - self.first)
+                rounds += 1
+                check(rounds)
 
     def _decode(self) -> Any:
         record = self._records.popleft()

@@ -5,9 +5,12 @@ from typing import Any, Awaitable, Callable, Dict, Iterable, List, Mapping, Opti
 
 from shoal.job.error import PortError, RoundError
 from shoal.job.input_port import InputPort
+from shoal.job.optional_port import OptionalPort
+from shoal.job.output_port import SENT
 from shoal.job.outputs import Outputs
 from shoal.job.process import Process
 from shoal.job.reducers import Reduce
+from shoal.job.rounds import Rounds
 from shoal.job.streams import Codecs, Streams, match
 
 MAIN = "main"
@@ -88,10 +91,8 @@ class _Code:
         self.style = style
         self.title = getattr(function, "__qualname__", repr(function))
         self.wants_first_round = False
-        self.first_parameter: Tuple[str, ...] = ()
-        names = self._names()
-        if style != STREAM:
-            streams.name_inputs(names)
+        self.positional: Tuple[str, ...] = ()
+        self.names = self._names()
         outputs = list(streams.outputs.values())
         self._send = outputs[0].send if len(outputs) == 1 else None
 
@@ -127,44 +128,58 @@ class _Code:
         elif not streams.inputs:
             await self._run_source_async()
         else:
-            while True:
-                records = await streams.take_round_async()
-                if records is None:
-                    break
-                result = self.function(**records)
-                if inspect.isasyncgen(result):
-                    async for value in result:
-                        await self._emit_async(value)
-                elif inspect.isgenerator(result):
-                    for value in result:
-                        await self._emit_async(value)
-                else:
-                    await self._emit_async(await _settle(result))
-                streams.finish_round()
+            await self._run_rounds_async()
         if self.finish is not None:
             await self._emit_async(await _settle(self.finish()))
 
     def _run_rounds(self) -> None:
-        streams, function = self.streams, self.function
-        emit = self._emit_each if inspect.isgeneratorfunction(function) else self._emit
-        only = streams.only_input
-        if only is not None and only[0] in self.first_parameter:
-            self._run_records(only[1], emit)
+        streams, call = self.streams, self._call()
+        emit = self._emit_each if inspect.isgeneratorfunction(self.function) else self._emit
+        ports = list(streams.inputs.values())
+        if len(ports) == 1 and not isinstance(ports[0], OptionalPort):
+            self._run_records(ports[0], call, emit)
             return
-        while True:
-            records = streams.take_round()
-            if records is None:
-                break
-            emit(function(**records))
-            streams.finish_round()
+        headers = streams.headers
+        for values in Rounds(streams, self.names):
+            emit(call(*values))
+            if headers.live:
+                headers.clear()
 
-    def _run_records(self, port: InputPort, emit: Callable[[Any], None]) -> None:
+    async def _run_rounds_async(self) -> None:
+        call, headers = self._call(), self.streams.headers
+        plain = inspect.iscoroutinefunction(self.function)
+        async for values in Rounds(self.streams, self.names):
+            result = call(*values)
+            if plain:
+                await self._emit_async(await result)
+            elif inspect.isasyncgen(result):
+                async for value in result:
+                    await self._emit_async(value)
+            elif inspect.isgenerator(result):
+                for value in result:
+                    await self._emit_async(value)
+            else:
+                await self._emit_async(await _settle(result))
+            if headers.live:
+                headers.clear()
+
+    def _call(self) -> Callable[..., Any]:
+        """The function, to be called with the values of all inputs in the order of `names`."""
+        function, names = self.function, tuple(self.names.values())
+        if self.positional[: len(names)] == names:
+            return function
+        # Python 3.6 has no `strict`.
+        return lambda *values: function(**dict(zip(names, values)))  # noqa: B905
+
+    def _run_records(
+        self, port: InputPort, call: Callable[[Any], Any], emit: Callable[[Any], None]
+    ) -> None:
         """Rounds of one input: the port counts them, and acknowledges while it is iterated over."""
-        function, headers = self.function, self.streams.headers
+        headers = self.streams.headers
         for record in port:
             if port.headed:
                 headers.begin(port.headed)
-            emit(function(record))
+            emit(call(record))
             if headers.live:
                 headers.clear()
 
@@ -182,7 +197,7 @@ class _Code:
                 skip -= 1
                 continue
             self._emit(value)
-            self.streams.finish_round()
+            self._finish_source_round()
 
     def _send_each(self, values: Iterable[Any], send: Callable[[Any], Any]) -> None:
         """What a source with one output yields, where nobody counts its rounds."""
@@ -206,7 +221,13 @@ class _Code:
                 skip -= 1
                 continue
             await self._emit_async(value)
-            self.streams.finish_round()
+            self._finish_source_round()
+
+    def _finish_source_round(self) -> None:
+        self.streams.count_rounds(1)
+        self.streams.check_rounds()
+        if self.streams.headers.live:
+            self.streams.headers.clear()
 
     def _call_source(self) -> Any:
         if self.wants_first_round:
@@ -231,6 +252,11 @@ class _Code:
             self.streams.outputs[port].send(value)
 
     async def _emit_async(self, result: Any) -> None:
+        if self._send is not None and result is not None and type(result) is not Outputs:
+            sending = self._send(result)
+            if sending is not SENT:
+                await sending
+            return
         for port, value in self._sorted(result).items():
             await self.streams.outputs[port].send(value)
 
@@ -289,9 +315,9 @@ class _Code:
         if not ports and "first_round" in parameters:
             self.wants_first_round = True
             del parameters["first_round"]
-        for name, parameter in list(parameters.items())[:1]:
-            if parameter.kind == parameter.POSITIONAL_OR_KEYWORD:
-                self.first_parameter = (name,)
+        self.positional = tuple(
+            [one.name for one in parameters.values() if one.kind == one.POSITIONAL_OR_KEYWORD]
+        )
         names: Dict[str, str] = {}
         for name, parameter in list(parameters.items()):
             port = match(name, ports)

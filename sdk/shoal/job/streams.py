@@ -2,7 +2,7 @@
 
 import threading
 import time
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from shoal.job.codec import AUTO, Codec, codec_for
 from shoal.job.error import PortError, RoundError
@@ -72,10 +72,6 @@ class Streams:
         check = self._check_outputs if self.resumes and self.outputs else None
         for port in self.inputs.values():
             port.follow(self._wait_for, self._wait_for_async, check)
-        self._named = list(self.inputs.items())
-        self._required: List[Tuple[str, InputPort]] = []
-        self._optional: List[Tuple[str, OptionalPort]] = []
-        self._sort()
 
     def use_codecs(self, codecs: Codecs) -> None:
         """Set the codecs of ports by name; `inputs.NAME` or `outputs.NAME` where both have one.
@@ -129,11 +125,6 @@ class Streams:
         self.start()
         return self._first_round
 
-    def name_inputs(self, names: Mapping[str, str]) -> None:
-        """Hand records over under these names, by port."""
-        self._named = [(names[port.name], port) for port in self.inputs.values()]
-        self._sort()
-
     def use_reducers(self, reduce: Optional[Reduce]) -> None:
         """Set how the headers of several records become one map.
 
@@ -144,64 +135,18 @@ class Streams:
         for port in self.inputs.values():
             port.reducers = self.headers.reducers
 
-    @property
-    def only_input(self) -> Optional[Tuple[str, InputPort]]:
-        """The input, under the name of its parameter, where rounds are the records of one alone."""
-        return None if self._optional or len(self._required) != 1 else self._required[0]
+    def count_rounds(self, count: int) -> None:
+        """So many rounds more begin."""
+        self._rounds += count
 
-    def take_round(self) -> Optional[Dict[str, Any]]:
-        """The next records of all inputs together, by name; None when one of the inputs is over.
-
-        Raises:
-            PortError: The other end broke the format or went away.
-            CodecError: A record cannot be read.
-            HeaderError: The headers of the records cannot be merged.
-        """
-        while True:
-            for _, port in self._required:
-                if not port.ready:
-                    break
-            else:
-                return self._take()
-            self.start()
-            missing = self._missing()
-            if not missing:
-                continue
-            if any(port.exhausted for port in missing):
-                self._leave_the_rest(missing)
-                return None
-            self._wait([port.socket for port in missing + self._watched()])
-
-    async def take_round_async(self) -> Optional[Dict[str, Any]]:
-        """`take_round` for coroutines: other tasks run meanwhile."""
-        self.start()
-        while True:
-            missing = self._missing()
-            if not missing:
-                return self._take()
-            if any(port.exhausted for port in missing):
-                self._leave_the_rest(missing)
-                return None
-            self.flush()
-            await wait_in_loop(
-                [port.socket for port in missing + self._watched()], self._unwritten()
-            )
-
-    def finish_round(self) -> None:
-        """The round was processed and its outputs were sent.
+    def check_rounds(self) -> None:
+        """All rounds that have begun were processed, and their outputs were sent.
 
         Raises:
             RoundError: With `recovery: resume`, an output has more or fewer records than rounds.
         """
-        self._rounds += 1
         if self.resumes:
             self._check_outputs(self._rounds)
-        for _, port in self._named:
-            port.processed = port.position
-        if self._named and not self._flusher.watching:
-            self._flusher.watch()
-        if self.headers.live:
-            self.headers.clear()
 
     def flush(self) -> bool:
         """Write what can be written without waiting; whether nothing is left.
@@ -253,90 +198,33 @@ class Streams:
         for port in self._all():
             port.socket.close()
 
-    def _wait_for(self, port: InputPort) -> bool:
-        """Wait until a round of this port is ready; False if it is exhausted."""
-        self.start()
-        self._next_of(port)
-        while not port.fill():
-            self._wait([port.socket])
-        self._begin_batch(port)
-        return not port.exhausted
-
-    async def _wait_for_async(self, port: InputPort) -> bool:
-        self.start()
-        self._next_of(port)
-        while not port.fill():
-            self.flush()
-            await wait_in_loop((port.socket,), self._unwritten())
-        self._begin_batch(port)
-        return not port.exhausted
-
-    def _next_of(self, port: InputPort) -> None:
-        """All that was handed over by this port is processed."""
-        port.processed = port.position
-
-    def _begin_batch(self, port: InputPort) -> None:
+    def begin_batch(self, ports: Sequence[InputPort]) -> None:
         """Records are at hand: acknowledge those before, now or while job code is busy with these."""
         if time.monotonic() - self._flushed_at >= GATHER_SECONDS:
             self.flush()
-        if port.waiting > port.block_count and not self._flusher.watching:
+        if not self._flusher.watching and any(port.waiting > port.block_count for port in ports):
             self._flusher.watch()
 
-    def _wait(self, readable: List[PortSocket]) -> None:
-        """Write what there is, and wait until something can be read or written."""
+    def wait(self, readable: List[PortSocket]) -> None:
+        """Write what there is, and wait until something can be read or written.
+
+        Raises:
+            PortError: The other end of a port went away.
+        """
         self.flush()
         self._waiting = True
         wait(readable, self._unwritten())
         self._waiting = False
 
-    def _carry(self, headers: Optional[Dict[str, Any]]) -> None:
-        for out in self.outputs.values():
-            out.carry(headers)
+    async def wait_async(self, readable: List[PortSocket]) -> None:
+        """`wait` for coroutines: other tasks run meanwhile."""
+        self.flush()
+        await wait_in_loop(readable, self._unwritten())
 
-    def _sort(self) -> None:
-        """Tell the inputs that rounds wait for from those that they do not wait for."""
-        self._optional = [
-            (name, port) for name, port in self._named if isinstance(port, OptionalPort)
-        ]
-        self._required = [
-            (name, port) for name, port in self._named if not isinstance(port, OptionalPort)
-        ]
-
-    def _take(self) -> Dict[str, Any]:
-        """One round: every input that is not optional is ready."""
-        records = self._take_all()
-        headed = [headers for _, port in self._named for headers in port.headed]
-        if headed:
-            self.headers.begin(headed)
-        return records
-
-    def _take_all(self) -> Dict[str, Any]:
-        if not self._optional:
-            return {name: port.take() for name, port in self._required}
-        if not self._required:
-            raise PortError(
-                "job {!r} has optional inputs alone, and nothing says when a round is".format(
-                    self.context.job
-                )
-            )
-        records = {name: port.take() for name, port in self._required}
-        for name, port in self._optional:
-            records[name] = port.take_now()
-        return records
-
-    def _watched(self) -> List[InputPort]:
-        """Optional inputs that are read while the job waits for others, and have been read now."""
-        for _, port in self._optional:
-            if port.watched:
-                port.collect()
-        return [port for _, port in self._optional if port.watched]
-
-    def _missing(self) -> List[InputPort]:
-        return [port for _, port in self._required if not port.fill() or port.exhausted]
-
-    def _leave_the_rest(self, missing: List[InputPort]) -> None:
+    def leave_the_rest(self, missing: List[InputPort], required: List[InputPort]) -> None:
+        """An input is over: say so if others have more."""
         over = [port for port in missing if port.exhausted]
-        for _, port in self._required:
+        for port in required:
             if port.waiting:
                 self._log.warning(
                     "inputs end at different rounds; the rest is left",
@@ -344,6 +232,27 @@ class Streams:
                     rounds=self._rounds,
                     left=port.name,
                 )
+
+    def _wait_for(self, port: InputPort) -> bool:
+        """Wait until a round of this port is ready; False if it is exhausted."""
+        self.start()
+        port.processed = port.position
+        while not port.fill():
+            self.wait([port.socket])
+        self.begin_batch((port,))
+        return not port.exhausted
+
+    async def _wait_for_async(self, port: InputPort) -> bool:
+        self.start()
+        port.processed = port.position
+        while not port.fill():
+            await self.wait_async([port.socket])
+        self.begin_batch((port,))
+        return not port.exhausted
+
+    def _carry(self, headers: Optional[Dict[str, Any]]) -> None:
+        for out in self.outputs.values():
+            out.carry(headers)
 
     def _check_outputs(self, rounds: int) -> None:
         for out in self.outputs.values():
