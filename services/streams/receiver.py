@@ -96,7 +96,7 @@ class ReceiveLane:
         """Number of the lane among those of its port."""
         self.taken = 0
         """Below this sequence everything was taken for the job, or passed over."""
-        self.expected = 0
+        self.expected: int = 0
         """Sequence of the record that has to come next."""
         self.known = False
         """Whether the producer has shown that it has everything below `expected`."""

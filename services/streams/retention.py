@@ -81,15 +81,15 @@ class Track:
         self._datas: list[Body] = []
         self._tail_size = 0
         self._tail_count = 0
-        self.base = 0
+        self.base: int = 0
         """Lowest sequence that can still be sent."""
-        self.next = 0
+        self.next: int = 0
         """Sequence of the record that comes next."""
         self.total: int | None = None
         """How many records there are in all, once the end is known."""
         self.mark = 0
         """Bytes that were ever appended."""
-        self.memory_bytes = 0
+        self.memory_bytes: int = 0
         self.leaving_bytes = 0
         """Of the bytes in memory, those that are being written to the spool."""
         self.spool_bytes = 0
