@@ -17,10 +17,9 @@ import tempfile
 from pathlib import Path
 
 from bench.streams.lanes import PROGRAMS
-from edge_agent.keeper.client import StartRequest
 from shoal.v1 import session_service_pb2 as session
 from shoal.v1 import spec_pb2 as spec
-from tests.kit.board import WORKER, Board
+from tests.kit.board import Board
 from tests.kit.namespaces import Lab, lab
 from tests.kit.stream_worker import assignment, lane, stream_input, stream_output
 
@@ -59,7 +58,12 @@ class Placed(Board):
     """A board whose worker is in a namespace of its own; everything else is beside it."""
 
     def __init__(self, link: Lab, host: int, folder: Path, arguments: tuple[str, ...]) -> None:
-        super().__init__(folder / str(host), arguments=arguments)
+        super().__init__(
+            folder / str(host),
+            arguments=arguments,
+            listen=f"{link.address(host)}:0",
+            prefix=link.inside(host),
+        )
         self._link = link
         self._host = host
 
@@ -71,23 +75,7 @@ class Placed(Board):
         shaping = await asyncio.create_subprocess_exec(*tc)
         if await shaping.wait():
             raise RuntimeError(f"no shaped link here: {' '.join(tc)}")
-        log = self.folder / "worker.log"
-        argv = [
-            *(sys.executable, "-m", "services.streams.worker"),
-            *("--socket", str(self.folder / "w.sock")),
-            *("--listen", f"{self._link.address(self._host)}:0"),
-            *self._arguments,
-        ]
-        return await self.keeper.spawn(
-            StartRequest(
-                attempt=WORKER,
-                argv=self._link.inside(self._host, *argv),
-                env=dict(os.environ),
-                cwd=Path.cwd(),
-                stdout=log,
-                stderr=log,
-            )
-        )
+        return await super().start_worker()
 
 
 async def begin(

@@ -20,7 +20,7 @@ from services.streams.worker.__main__ import main
 class ForgetfulSender(SendLane):
     """Lets go of what it sends."""
 
-    def _block(self, call: int, kept: Kept, body: bytes) -> SendBlock:
+    def _block(self, call: int, kept: Kept, body: bytes | memoryview) -> SendBlock:
         effect = super()._block(call, kept, body)
         self.released = max(self.released, kept.end)
         return effect
