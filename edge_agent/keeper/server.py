@@ -272,6 +272,9 @@ class Keeper:
                 self._ended(attempt, exited, found.si_status)
             elif found.si_pid in self._relays:
                 self._relay_ended(found.si_pid, found.si_status if exited else None)
+            else:
+                # An orphan; its own children are ours now.
+                strays.kill_children_without(set(self._by_pid.values()))
 
     def _ended(self, attempt: str, exited: bool, status: int) -> None:  # noqa: FBT001 - the kernel's own pair
         event = Ended(attempt, status if exited else None, None if exited else status, self._wall())

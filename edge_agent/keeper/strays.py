@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +45,22 @@ def kill_stray_children(attempt: str) -> int:
     killed = 0
     for pid in children():
         if environment(pid).get(ATTEMPT_VARIABLE) == attempt:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+    return killed
+
+
+def kill_children_without(attempts: Collection[str]) -> int:
+    """Kill the children of this process that belong to an attempt that is none of `attempts`.
+
+    They are what a stray had started, and are found once it is dead itself.
+    Returns how many there were.
+    """
+    killed = 0
+    for pid in children():
+        attempt = environment(pid).get(ATTEMPT_VARIABLE)
+        if attempt is not None and attempt not in attempts:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 killed += 1

@@ -91,6 +91,19 @@ async def test_a_timeout_ends_the_whole_process_group(board: Path) -> None:
         await until(lambda: not _running_with(board, "a"), what="nothing of the attempt runs")
 
 
+async def test_nothing_is_left_of_a_daemon_and_its_children(board: Path) -> None:
+    script = (
+        'setsid sh -c \'sh -c "sleep 601; :" & sh -c "setsid sleep 602 & wait" & echo up; wait\' &'
+        " while ! grep -q up a.out; do :; done"
+    )
+    async with KeeperClient(board / "keeper.sock") as client:
+        await client.start(_request(board, "/bin/sh", "-c", script))
+        await client.start(_request(board, "/bin/sleep", "603", attempt="b"))
+        assert (await _end(client)).exit_code == 0
+        await until(lambda: not _running_with(board, "a"), what="nothing of the attempt runs")
+        assert _running_with(board, "b")
+
+
 async def test_a_killed_agent_leaves_its_jobs_running_and_the_next_one_learns_their_end(
     board: Path,
 ) -> None:
