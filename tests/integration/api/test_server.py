@@ -169,7 +169,7 @@ async def unreachable(client: Client) -> bool:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--grpc", "nowhere"], "--grpc is 'nowhere'"),
+        (["--grpc", "nowhere"], "--grpc: 'nowhere' is not an address"),
         (["--archive", "ftp://x"], "file:///folder"),
         (["--mqtt", "http://x"], "mqtt://"),
         (["--lease-seconds", "1", "--heartbeat-seconds", "2"], "sixth"),
