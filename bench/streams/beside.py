@@ -17,16 +17,16 @@ import tempfile
 from pathlib import Path
 
 from bench.streams.lanes import PROGRAMS
+from bench.streams.shaped import shaped_link
 from shoal.v1 import session_service_pb2 as session
 from shoal.v1 import spec_pb2 as spec
 from tests.kit.board import Board
-from tests.kit.namespaces import Lab, lab
+from tests.kit.namespaces import Lab
 from tests.kit.stream_worker import assignment, lane, stream_input, stream_output
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 RATE = float(os.environ.get("RATE", "8"))
 SECONDS = 5
-SHAPE = ("rate", "400mbit", "burst", "128kb", "latency", "20ms")
 SMALL, LARGE = 64, 4 * 1024 * 1024
 NEVER = 1 << 40
 
@@ -41,9 +41,9 @@ async def measure(rate: float, arguments: tuple[str, ...]) -> tuple[float, float
     """Return p50 and p99 of the small records, in milliseconds."""
     with tempfile.TemporaryDirectory(prefix="sb", dir="/tmp") as folder:
         async with (
-            lab(2) as link,
-            Placed(link, 1, Path(folder), arguments) as left,
-            Placed(link, 2, Path(folder), arguments) as right,
+            shaped_link() as link,
+            placed(link, 1, Path(folder), arguments) as left,
+            placed(link, 2, Path(folder), arguments) as right,
         ):
             large = await begin(left, right, "large", int(rate * SECONDS), LARGE, rate)
             small = await begin(left, right, "small", 200 * SECONDS, SMALL, 200.0)
@@ -54,28 +54,14 @@ async def measure(rate: float, arguments: tuple[str, ...]) -> tuple[float, float
             return told["p50_ms"], told["p99_ms"]
 
 
-class Placed(Board):
-    """A board whose worker is in a namespace of its own; everything else is beside it."""
-
-    def __init__(self, link: Lab, host: int, folder: Path, arguments: tuple[str, ...]) -> None:
-        super().__init__(
-            folder / str(host),
-            arguments=arguments,
-            listen=f"{link.address(host)}:0",
-            prefix=link.inside(host),
-        )
-        self._link = link
-        self._host = host
-
-    async def start_worker(self) -> int:
-        """Start the stream worker behind a shaped device, and return its process id."""
-        tc = self._link.inside(
-            self._host, "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", *SHAPE
-        )
-        shaping = await asyncio.create_subprocess_exec(*tc)
-        if await shaping.wait():
-            raise RuntimeError(f"no shaped link here: {' '.join(tc)}")
-        return await super().start_worker()
+def placed(link: Lab, host: int, folder: Path, arguments: tuple[str, ...]) -> Board:
+    """Return a board whose worker is in a namespace of its own; everything else is beside it."""
+    return Board(
+        folder / str(host),
+        arguments=arguments,
+        listen=f"{link.address(host)}:0",
+        prefix=link.inside(host),
+    )
 
 
 async def begin(

@@ -12,7 +12,7 @@ import sys
 
 from services.streams.effect import SendBlock
 from services.streams.receiver import ReceiveLane
-from services.streams.retention import Kept
+from services.streams.shelf import Kept
 from services.streams.sender import SendLane
 from services.streams.worker.__main__ import main
 

@@ -51,8 +51,9 @@ from services.streams.intake import Intake, JobError
 from services.streams.outlet import Lag, Outlet
 from services.streams.plan import AttemptPlan, Budget, LanePlan, Peer
 from services.streams.receiver import LaneError, NotRepeatedError, ReceiveLane
-from services.streams.retention import Kept, SpoolLedger, SpoolPlace, Track
+from services.streams.retention import SpoolLedger, Track
 from services.streams.sender import RewindError, SendLane
+from services.streams.shelf import Kept, SpoolPlace
 from shoal.model import ReasonCode, StreamCounters
 
 

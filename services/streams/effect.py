@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.streams.block import Block, Body, Kind, data_header
-from services.streams.retention import Kept, SpoolPlace
+from services.streams.shelf import Kept, SpoolPlace
 from shoal.model import ReasonCode
 
 

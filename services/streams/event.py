@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from services.streams.block import Block
 from services.streams.plan import LanePlan, Peer
-from services.streams.retention import SpoolPlace
+from services.streams.shelf import SpoolPlace
 
 
 @dataclass(frozen=True, slots=True)

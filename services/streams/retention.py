@@ -12,43 +12,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from services.streams.block import BLOCK_BYTES_MAX, HEADER_BYTES, Body
-from services.streams.checksum import crc32c
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolPlace:
-    """Where a body lies on disk: segment, offset and length in bytes."""
-
-    segment: int
-    offset: int
-    length: int
-
-
-@dataclass(slots=True)
-class Kept:
-    """A sealed block; `mark` counts the bytes before it.
-
-    `place` is where it goes in the spool, and `body` is None once it lies there.
-    """
-
-    first: int
-    count: int
-    size: int
-    mark: int
-    body: Body | None
-    place: SpoolPlace | None = None
-    crc: int | None = None
-
-    @property
-    def end(self) -> int:
-        """Sequence after its last record."""
-        return self.first + self.count
-
-    def checksum(self, body: Body) -> int:
-        """Return CRC-32C of its body, which is at hand; reckoned when it is first sent."""
-        if self.crc is None:
-            self.crc = crc32c(body)
-        return self.crc
+from services.streams.shelf import Kept, Shelf, SpoolPlace
 
 
 @dataclass(slots=True)
@@ -72,7 +36,7 @@ class Track:
     def __init__(self, block_bytes: int = BLOCK_BYTES_MAX) -> None:
         self._block_bytes = block_bytes
         self._join_bytes = block_bytes // 4
-        self._kept: list[Kept] = []
+        self._kept = Shelf()
         self._fences: set[int] = set()
         self._cursors: list[Cursor] = []
         self._gone = 0
@@ -194,7 +158,7 @@ class Track:
                 self.leaving_bytes -= kept.size if kept.place is not None else 0
             self.base = kept.end
         if drop:
-            del self._kept[:drop]
+            self._kept.drop(drop)
             self._gone += drop
             self._spooled = max(0, self._spooled - drop)
         return places
@@ -218,6 +182,7 @@ class Track:
         self.memory_bytes -= kept.size
         self.leaving_bytes -= kept.size
         self.spool_bytes += kept.size
+        self._kept.settle()
 
     def _seal(self) -> bool:
         if not self._tail_count:
@@ -237,7 +202,7 @@ class Track:
         """Join the last blocks, while the one before is no larger than the last."""
         kept = self._kept
         while len(kept) >= self._spooled + 2:
-            one, two = kept[-2:]
+            one, two = kept[-2], kept[-1]
             if two.first in self._fences:
                 return
             if one.size > two.size or two.size >= self._join_bytes:
@@ -250,7 +215,7 @@ class Track:
                 return
             at, cut = 4 * one.count, 4 * two.count
             body = b"".join((one.body[:at], two.body[:cut], one.body[at:], two.body[cut:]))
-            kept[-2:] = [Kept(one.first, one.count + two.count, len(body), one.mark, body)]
+            kept.join_last(Kept(one.first, one.count + two.count, len(body), one.mark, body))
             for cursor in reading:
                 cursor.number = end - 1
 

@@ -14,7 +14,7 @@ from typing import assert_never
 from services.streams.block import Body
 from services.streams.effect import DropSegment, ReadSpool, SpoolEffect, WriteSpool
 from services.streams.event import Event, ShellFailed, SpoolLoaded, SpoolWritten
-from services.streams.retention import SpoolPlace
+from services.streams.shelf import SpoolPlace
 
 
 class SpoolGoneError(Exception):

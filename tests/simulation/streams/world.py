@@ -64,8 +64,8 @@ from services.streams.event import (
     SpoolWritten,
 )
 from services.streams.plan import AttemptPlan, Budget, InputPlan, LanePlan, OutputPlan, Peer
-from services.streams.retention import SpoolPlace
 from services.streams.rotation import share
+from services.streams.shelf import SpoolPlace
 from shoal.model import ReasonCode
 from shoal.spec import Distribute, PortBinding
 

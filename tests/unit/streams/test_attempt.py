@@ -60,7 +60,7 @@ from services.streams.plan import (
     OutputPlan,
     Peer,
 )
-from services.streams.retention import SpoolPlace
+from services.streams.shelf import SpoolPlace
 from shoal.model import ReasonCode
 from shoal.spec import Distribute, PortBinding, PortFormat
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from services.streams.block import Block, Kind, pack, unpack
-from services.streams.retention import SpoolLedger, SpoolPlace, Track
+from services.streams.retention import SpoolLedger, Track
+from services.streams.shelf import SpoolPlace
 
 
 def add(track: Track, *records: bytes) -> None:
