@@ -12,8 +12,8 @@ import sys
 
 from services.streams.effect import SendBlock
 from services.streams.receiver import ReceiveLane
-from services.streams.shelf import Kept
 from services.streams.sender import SendLane
+from services.streams.shelf import Kept
 from services.streams.worker.__main__ import main
 
 
