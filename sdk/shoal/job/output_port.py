@@ -42,6 +42,8 @@ FULL_BYTES = 120 * 1024
 """About so many bytes of small records are collected before they are written."""
 GATHER_SECONDS = 0.001
 """Records are collected while the last ones were written less than this ago."""
+BUSY_SECONDS = 0.1
+"""The same after very many: who sends so much may have had to wait for a processor."""
 MAX_BACKLOG_BYTES = 4 * MAX_BLOCK_BYTES
 """A coroutine that does not await `send` may leave this much behind; then `send` itself waits."""
 _AT_ONCE = 512
@@ -82,6 +84,7 @@ class OutputPort:
         # Threads append to it without the lock, and only from its head records are taken.
         self._collected: List[bytes] = []
         self._size = 0  # about how many bytes these are
+        self._was_full = False
         self._limit = 0  # from so many on, `send` takes the long way; 0 whenever none are collected
         self._any_headed = False
         self._round: Optional[Headers] = None
@@ -347,7 +350,9 @@ class OutputPort:
                 raise PortError("{}: it has ended".format(self.socket.title))
             now = self._clock()
             full = self._size >= FULL_BYTES
-            if full or (now - self.written_at >= GATHER_SECONDS and self.socket.written):
+            pause = BUSY_SECONDS if self._was_full else GATHER_SECONDS
+            if full or (now - self.written_at >= pause and self.socket.written):
+                self._was_full = full
                 self._queue_collected()
                 self.written_at = now
                 written = self.socket.write()
@@ -399,7 +404,11 @@ class OutputPort:
 
     def _has_room(self) -> bool:
         """Whether everything is written, and the worker keeps up with what lies in the ring."""
-        return self.socket.write() and not (self._ring and self._ring.ahead)
+        if not self.socket.write() or (self._ring and self._ring.ahead):
+            return False
+        # Who had to wait for room is not idle: what follows is collected, not written by itself.
+        self.written_at = self._clock()
+        return True
 
     def _in_the_way(self) -> Tuple[List[PortSocket], List[PortSocket]]:
         """What to read and what to write before there is room."""

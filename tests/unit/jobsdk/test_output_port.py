@@ -11,7 +11,13 @@ from shoal import job
 from shoal.job import RAW, CodecError, PortError, testing
 from shoal.job.block import DATA, END, MAX_BLOCK_BYTES, START, Block, encode_text
 from shoal.job.block_reader import BlockReader
-from shoal.job.output_port import FULL_BYTES, GATHER_SECONDS, OWN_BLOCK_BYTES, OutputPort
+from shoal.job.output_port import (
+    BUSY_SECONDS,
+    FULL_BYTES,
+    GATHER_SECONDS,
+    OWN_BLOCK_BYTES,
+    OutputPort,
+)
 from shoal.job.port_socket import PortSocket
 
 
@@ -106,6 +112,23 @@ def test_many_records_leave_without_anybodys_help(bench: Bench) -> None:
     (first, rest) = bench.came()
     assert (first.first, first.total) == (7, 1)
     assert (rest.first, rest.total) == (8, count)
+
+
+def test_p1_who_sends_very_much_is_not_taken_for_idle_when_it_loses_its_processor(
+    bench: Bench,
+) -> None:
+    for _ in range(FULL_BYTES // 104 + 2):
+        bench.port.send(bytes(100))
+    assert len(bench.came()) == 2
+    bench.now += BUSY_SECONDS / 2
+    bench.port.send(b"next")
+    assert bench.came() == []
+    assert bench.dirty > 0
+    bench.flush()
+    assert bench.records() == [[b"next"]]
+    bench.now += 2 * BUSY_SECONDS
+    bench.port.send(b"alone")
+    assert bench.records() == [[b"alone"]]
 
 
 def test_sizes_that_jump_never_make_a_block_too_large(bench: Bench) -> None:
