@@ -207,6 +207,7 @@ def test_ports_that_are_none_are_named(ports: str, words: str, tmp_path: Path) -
 
 
 def test_sort_sorts_lines() -> None:
+    """Cases F6 and F17."""
     result = testing.run_program(
         ["sort", "-n"],
         {"numbers": ["10", "9", b"1"]},
@@ -218,6 +219,7 @@ def test_sort_sorts_lines() -> None:
 
 
 def test_descriptors_are_numbers_in_the_arguments() -> None:
+    """Case F6."""
     copy = "import os, sys; os.write(int(sys.argv[2]), os.read(int(sys.argv[1]), 8))"
     result = testing.run_program(
         [sys.executable, "-c", copy, "{inputs.numbers.fd}", "{outputs.same.fd}"],
