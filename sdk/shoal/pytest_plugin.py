@@ -19,7 +19,7 @@ This module needs pytest, which the library itself does not.
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pytest
 
@@ -57,7 +57,8 @@ def emulate(tmp_path: Path) -> Emulate:
         if isinstance(job, str):
             return testing.run_program(shlex.split(job), inputs, outputs, **options)
         if isinstance(job, (list, tuple)):
-            return testing.run_program([str(word) for word in job], inputs, outputs, **options)
+            words = cast("Sequence[object]", job)
+            return testing.run_program([str(word) for word in words], inputs, outputs, **options)
         return testing.call(job, inputs, outputs, **options)
 
     return run
