@@ -34,7 +34,7 @@ from shoal.job.codec import Codec, tag_of
 from shoal.job.error import CodecError, HeaderError, PortError
 from shoal.job.headers import KEY, HeadedRecord, Headers, encode_headers
 from shoal.job.port_socket import WOULD_BLOCK, PortSocket, wait, wait_in_loop
-from shoal.job.ring import OutputRing, ring_of
+from shoal.job.ring import RING_RECORD_BYTES, OutputRing, ring_of
 
 OWN_BLOCK_BYTES = 64 * 1024
 """A record of at least this size travels in a block of its own, and is not copied."""
@@ -328,7 +328,9 @@ class OutputPort:
                 raise PortError("{}: it has ended".format(self.socket.title))
             self._queue_collected()
             entry = size | HEADED if headed else size
-            lies = self._ring.put(self._next, entry, pieces, size) if self._ring else None
+            lies = None
+            if self._ring is not None and size >= RING_RECORD_BYTES:
+                lies = self._ring.put(self._next, entry, pieces, size)
             if lies is not None:
                 self.socket.queue(lies)
             else:

@@ -19,8 +19,8 @@ from shoal.job.block_reader import Rings
 from shoal.job.error import PortError
 from shoal.job.port_socket import WOULD_BLOCK, PortSocket
 
-RING_RECORD_BYTES = 64 * 1024
-"""A record of at least this size goes through the ring, if it has room."""
+RING_RECORD_BYTES = 128 * 1024
+"""A record of at least this size goes through the ring, if it has room; smaller ones gain nothing."""
 AHEAD_BYTES = 8 * 1024 * 1024
 """In the ring and not taken by the worker; while it is more than that, and a record, `send` waits."""
 
