@@ -77,6 +77,7 @@ class Ring:
         self._free: set[int] = set()
         self._changed = changed
         self._closed = False
+        self._close = weakref.finalize(self, os.close, self.descriptor)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
 
@@ -119,9 +120,8 @@ class Ring:
 
     def close(self) -> None:
         """Let go of the ring; what is held of it stays."""
-        if not self._closed:
-            self._closed = True
-            os.close(self.descriptor)
+        self._closed = True
+        self._close()
 
     def _settle(self) -> None:
         while self._gone:

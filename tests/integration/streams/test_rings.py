@@ -279,6 +279,28 @@ async def test_a_program_that_ends_without_reading_what_came_back_loses_nothing(
         assert await consumer.all_records("in") == records * 2
 
 
+def rings_of(worker: StreamWorker) -> int:
+    """How many descriptors and maps of rings the worker has."""
+    links = [path.readlink() for path in Path(f"/proc/{worker.pid}/fd").iterdir()]
+    maps = Path(f"/proc/{worker.pid}/maps").read_text()
+    return sum("memfd:shoal" in str(link) for link in links) + maps.count("memfd:shoal")
+
+
+async def test_nothing_of_a_ring_is_left_when_its_jobs_are_gone(tmp_path: Path) -> None:
+    async with stream_workers(tmp_path, 1) as (worker,):
+        producer = await begin(worker)
+        consumer = await worker.attach(sink(worker.address))
+        await producer.send(b"z" * 100_000, 0)
+        assert await anext(consumer.records("in")) == (0, b"z" * 100_000)
+        assert rings_of(worker)
+        # Both are killed: neither says an end, nor gives anything back.
+        await consumer.conclude(succeeded=False)
+        await producer.job.conclude(succeeded=False)
+        await consumer.detach()
+        await producer.job.detach()
+        await until(lambda: rings_of(worker) == 0, 10, "no ring")
+
+
 async def test_rings_can_be_turned_off(tmp_path: Path) -> None:
     async with stream_workers(tmp_path, 1, arguments=["--ring-bytes", "0"]) as (worker,):
         producer = await worker.attach(source())
