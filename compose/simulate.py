@@ -27,6 +27,7 @@ from shoal.cli.packing import Prepared, load_all, packed_file
 from shoal.cli.tables import console
 from shoal.client import Client
 from shoal.errors import ShoalError
+from shoal.local.session import by_hand
 from shoal.specfile.load import SpecFile
 from shoal.view import PipelineView
 
@@ -118,6 +119,7 @@ def simulate(
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     setup("simulate", level="WARNING")
     (spec_file,) = load_all([spec_path])
+    refuse_by_hand(spec_file.pipeline)
     try:
         for fault in faults:
             check_fault(fault, spec_file.pipeline)
@@ -156,8 +158,24 @@ def without_output(spec_file: SpecFile, output: Path) -> SpecFile:
     return dataclasses.replace(spec_file, bundle=dataclasses.replace(folder, exclude=exclude))
 
 
+def refuse_by_hand(pipeline: spec.Pipeline) -> None:
+    """Refuse what a simulation cannot run by itself.
+
+    Raises:
+        click.UsageError: a job waits for somebody's records.
+    """
+    for job in by_hand(pipeline):
+        raise click.UsageError(
+            f"{job.name} has no program and waits for `shoal send`, which a simulation cannot do; "
+            "give it one with `run`"
+        )
+
+
 def anywhere(pipeline: spec.Pipeline) -> spec.Pipeline:
-    """Return the pipeline without what only real boards have: labels, memory, devices."""
+    """Return the pipeline without what only real boards have: labels, memory, devices.
+
+    Local jobs run on the boards like any other.
+    """
     return dataclasses.replace(
         pipeline,
         jobs=tuple(
@@ -165,6 +183,7 @@ def anywhere(pipeline: spec.Pipeline) -> spec.Pipeline:
                 job,
                 place=dataclasses.replace(job.place, require={}),
                 resources=spec.Resources(job.resources.cpus),
+                local=False,
             )
             for job in pipeline.jobs
         ),

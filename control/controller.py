@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 from control.api.keys_service import KeysService
+from control.api.lane_relay import LaneRelay
 from control.api.nodes_service import NodesService
 from control.api.pipelines_service import PipelinesService
 from control.api.records_service import RecordsService
@@ -162,6 +163,7 @@ class Controller:
                     NodesService(plane, members),
                     KeysService(gossip),
                     RecordsService(plane),
+                    LaneRelay(plane),
                     self._session_service(plane, archive, sources, logs, workers),
                 )
                 self._announce(server, archive, member)

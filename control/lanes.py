@@ -12,7 +12,9 @@ from types import MappingProxyType
 
 from control.desired import Lane, LanePeer
 from control.generations import Generation, apart, first_number, replica_id, sent_by, taken_by
-from services.streams.rotation import Stretch
+from control.portal import portal_of
+from services.streams.rotation import WHOLE, Stretch
+from shoal.portal import CLIENT, CLIENT_ADDRESS, client_port, input_lane, output_lane
 from shoal.spec import Distribute, Job, Pipeline, PortFormat, Promise, StreamInput
 
 NOWHERE = LanePeer()
@@ -34,7 +36,10 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class LaneEnd:
-    """One end of a lane without its peer's whereabouts; `peer` is the job id at the other end."""
+    """One end of a lane without its peer's whereabouts.
+
+    `peer` is the job id at the other end; it is empty where that is the client of a local job.
+    """
 
     id: str
     output: bool
@@ -64,7 +69,7 @@ class Topology:
 
     def consumers(self, job: str) -> tuple[str, ...]:
         """Ids of the replicas that get records from this one."""
-        return tuple(dict.fromkeys(end.peer for end in self.ends[job] if end.output))
+        return tuple(dict.fromkeys(end.peer for end in self.ends[job] if end.output and end.peer))
 
     def lanes(
         self,
@@ -85,7 +90,7 @@ class Topology:
                 peer_format=end.peer_format,
                 distribute=end.distribute,
                 keep=end.keep,
-                peer=peer(end.peer),
+                peer=peer(end.peer) if end.peer else _client(end),
                 stretch=end.stretch,
                 hold=hold(end),
             )
@@ -138,8 +143,12 @@ def topology(
                             output=False,
                         )
                     )
+    for job in spec.jobs:
+        if job.local:
+            ends[job.name] += _client_ends(job)
     neighbours = {
-        job: tuple(dict.fromkeys(end.peer for end in found)) for job, found in ends.items()
+        job: tuple(dict.fromkeys(end.peer for end in found if end.peer))
+        for job, found in ends.items()
     }
     return Topology(
         replicas=MappingProxyType({one.id: one for found in of.values() for one in found}),
@@ -187,6 +196,8 @@ def _replicas(job: Job, grown: tuple[Generation, ...]) -> tuple[Replica, ...]:
     for generation, one in enumerate(grown):
         first = first_number(grown[:generation])
         spec = job if one.replicas == job.replicas else replace(job, replicas=one.replicas)
+        if job.local:
+            spec = portal_of(job)
         found += [
             Replica(
                 replica_id(job.name, first + number) if generation else job.replica_id(number),
@@ -195,6 +206,41 @@ def _replicas(job: Job, grown: tuple[Generation, ...]) -> tuple[Replica, ...]:
             for number in range(one.replicas)
         ]
     return tuple(found)
+
+
+def _client_ends(job: Job) -> list[LaneEnd]:
+    """The lanes between the portal of a local job and its client."""
+    return [
+        *(
+            _client_end(output_lane(job.name, one.name), one.name, output=True)
+            for one in job.streams
+        ),
+        *(
+            _client_end(input_lane(job.name, one.name), one.name, output=False)
+            for one in job.outputs
+        ),
+    ]
+
+
+def _client_end(lane: str, port: str, *, output: bool) -> LaneEnd:
+    return LaneEnd(
+        id=lane,
+        output=output,
+        port=client_port(port),
+        peer="",
+        peer_job=CLIENT,
+        peer_port=port,
+        peer_replica=0,
+        peer_replicas=1,
+        peer_format=PortFormat.BLOCKS,
+        distribute=Distribute.ROUND_ROBIN,
+        stretch=WHOLE,
+    )
+
+
+def _client(end: LaneEnd) -> LanePeer:
+    """A client has no place: it dials the controller, which relays."""
+    return NOWHERE if end.output else LanePeer(CLIENT_ADDRESS)
 
 
 def _end(

@@ -95,6 +95,8 @@ def refusal(pipeline: PipelineRecord, name: str, number: int) -> Refused | None:
 
 def _unfit(pipeline: PipelineRecord, job: Job) -> str:
     """Say why a job of this kind is never scaled, with the remedy; empty if it may be."""
+    if job.local:
+        return "it runs once, beside its client; scale the jobs around it"
     if not job.streams:
         return "it has no stream inputs that could be dealt out anew; scale the jobs behind it"
     if job.recovery is not Recovery.RESUME:

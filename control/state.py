@@ -386,7 +386,7 @@ class Cluster:
                 job=job.spec,
                 replica=job.replica,
                 replicas=job.spec.replicas,
-                bundle_digest=pipeline.spec.bundle_digest,
+                bundle_digest="" if job.spec.local else pipeline.spec.bundle_digest,
                 goal=Goal.RUN if pipeline.stop is None else Goal.STOP,
                 lanes=pipeline.topology.lanes(
                     attempt.ref.job,

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 import grpc.aio
 
 from control.api.keys_service import KeysService
+from control.api.lane_relay import LaneRelay
 from control.api.nodes_service import NodesService
 from control.api.pipelines_service import PipelinesService
 from control.api.records_service import RecordsService
@@ -15,6 +16,7 @@ from services.runtime.rpc import SESSION, ErrorInterceptor, bind, server_options
 from shoal.v1 import (
     keys_service_pb2,
     keys_service_pb2_grpc,
+    lanes_service_pb2,
     nodes_service_pb2,
     nodes_service_pb2_grpc,
     pipelines_service_pb2,
@@ -38,6 +40,7 @@ SERVICES: Sequence[str] = (
     pipelines_service_pb2.DESCRIPTOR.services_by_name["PipelinesService"].full_name,
     nodes_service_pb2.DESCRIPTOR.services_by_name["NodesService"].full_name,
     keys_service_pb2.DESCRIPTOR.services_by_name["KeysService"].full_name,
+    lanes_service_pb2.DESCRIPTOR.services_by_name["LanesService"].full_name,
     records_service_pb2.DESCRIPTOR.services_by_name["RecordsService"].full_name,
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
 )
@@ -67,6 +70,7 @@ class ApiServer:
         nodes: NodesService,
         keys: KeysService,
         records: RecordsService,
+        lanes: LaneRelay,
         sessions: SessionService,
     ) -> None:
         """Serve, and say so."""
@@ -74,6 +78,7 @@ class ApiServer:
         nodes_service_pb2_grpc.add_NodesServiceServicer_to_server(nodes, self._server)
         keys_service_pb2_grpc.add_KeysServiceServicer_to_server(keys, self._server)
         records_service_pb2_grpc.add_RecordsServiceServicer_to_server(records, self._server)
+        self._server.add_generic_rpc_handlers((lanes.handlers(),))
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, self._server)
         _HEALTH_GRPC.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, _HEALTH_PB2.DESCRIPTOR.services_by_name["Health"].full_name)

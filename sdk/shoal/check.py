@@ -24,6 +24,8 @@ LANES_MAX = 20_000
 KEEP_MAX = 10_000
 """Most records that may wait for an input with `promise: latest`."""
 
+_LOCAL_PORT_CHARACTERS = 56
+
 Path = tuple[str, ...]
 """Where something stands, as in the specification file: `("jobs", "camera", "timeout")`."""
 
@@ -68,6 +70,7 @@ def _problems(pipeline: spec.Pipeline, bundle_files: Collection[str] | None) -> 
     yield from _names_of_jobs(pipeline)
     for job in pipeline.jobs:
         at = ("jobs", job.name)
+        yield from _local(job, at)
         yield from _program(job, at)
         yield from _numbers(job, at)
         yield from _ports(job, at)
@@ -120,7 +123,56 @@ def _names_of_jobs(pipeline: spec.Pipeline) -> Iterator[Problem]:
             )
 
 
+def _local(job: spec.Job, at: Path) -> Iterator[Problem]:
+    """Check what only a job beside the client has, or must not have."""
+    if not job.local:
+        return
+    if not job.streams and not job.outputs:
+        yield Problem(
+            (*at, "local"),
+            "a local job exchanges records with the pipeline, and this one has neither inputs nor "
+            "outputs; give it one, or run the program yourself",
+        )
+    if not job.run and (job.streams or len(job.outputs) != 1):
+        yield Problem(
+            (*at, "run"),
+            "a local job without `run` is fed by `shoal send`, so it has one output and no input; "
+            "give it a program to run",
+        )
+    plain = spec.Job(job.name, job.run)
+    for key, held in (
+        ("replicas", job.replicas != plain.replicas),
+        ("environment", job.environment != plain.environment),
+        ("place", job.place != plain.place),
+        ("resources", job.resources != plain.resources),
+        ("retry", job.retry != plain.retry),
+        ("timeout", job.timeout_seconds != plain.timeout_seconds),
+        ("placement", job.placement != plain.placement),
+        ("archive", job.archive != plain.archive),
+        ("layout", job.layout != plain.layout),
+        ("inputs", bool(job.files)),
+        ("inputs", any(one.promise is spec.Promise.LATEST for one in job.streams)),
+    ):
+        if held:
+            what = "file inputs and `promise: latest`" if key == "inputs" else f"`{key}`"
+            yield Problem(
+                (*at, key),
+                f"a local job runs once, where the client is and as the client has it; "
+                f"leave out {what}",
+            )
+    for kind, names_of in (("inputs", job.streams), ("outputs", job.outputs)):
+        for port in names_of:
+            if port.name.startswith("client-") or len(port.name) > _LOCAL_PORT_CHARACTERS:
+                yield Problem(
+                    (*at, kind, port.name),
+                    "a port of a local job does not begin with client- and has at most "
+                    f"{_LOCAL_PORT_CHARACTERS} characters; rename it",
+                )
+
+
 def _program(job: spec.Job, at: Path) -> Iterator[Problem]:
+    if job.local and not job.run:
+        return
     if not job.run or not job.run[0]:
         yield Problem((*at, "run"), "there is no program; write for example: run: python main.py")
     if any("\0" in word for word in job.run):

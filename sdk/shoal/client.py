@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import grpc.aio
+
 from shoal import spec, view, wire
 from shoal.address import check_address
 from shoal.bundle import PackedBundle
@@ -27,6 +29,7 @@ from shoal.submitter import Submitter
 from shoal.v1 import (
     keys_service_pb2,
     keys_service_pb2_grpc,
+    lanes_service_pb2_grpc,
     nodes_service_pb2,
     nodes_service_pb2_grpc,
     pipelines_service_pb2,
@@ -111,6 +114,7 @@ class Client:
             nodes_service_pb2_grpc.NodesServiceStub(connection.channel),
             keys_service_pb2_grpc.KeysServiceStub(connection.channel),
             records_service_pb2_grpc.RecordsServiceStub(connection.channel),
+            lanes_service_pb2_grpc.LanesServiceStub(connection.channel),
             self._group.create_task(submitter.run()),
         )
         return self
@@ -386,6 +390,15 @@ class Client:
             async for response in responses:
                 yield decoded(wire.decode_tap_news, response)
 
+    @property
+    def lanes(self) -> "lanes_service_pb2_grpc.LanesServiceStub":
+        """Lanes between this client and pipelines; see `shoal.local`."""
+        return self._held.lanes
+
+    def error(self, error: grpc.aio.AioRpcError) -> ShoalError:
+        """Translate gRPC's error of a call that was made on `lanes`."""
+        return self._held.connection.error(error, 0.0)
+
     async def explain(self, name: str) -> tuple[view.NodeVerdict, ...]:
         """Say for each node why a job (`pipelines/{p}/jobs/{j}`) is or is not placed there.
 
@@ -635,6 +648,7 @@ class _Open:
     nodes: "nodes_service_pb2_grpc.NodesServiceStub"
     keys: "keys_service_pb2_grpc.KeysServiceStub"
     records: "records_service_pb2_grpc.RecordsServiceStub"
+    lanes: "lanes_service_pb2_grpc.LanesServiceStub"
     submitting: "asyncio.Task[None]"
 
 

@@ -240,7 +240,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One program of a pipeline."""
+    """One program of a pipeline; a `local` one runs beside the client, and may have no program."""
 
     name: str
     run: tuple[str, ...]
@@ -260,6 +260,7 @@ class Job:
     placement: Placement = Placement.AT_LEAST_ONCE
     grace_seconds: float = 5.0
     layout: Layout = Layout.TREE
+    local: bool = False
 
     def replica_id(self, replica: int) -> str:
         """Id of one replica: the job's own name when there is just one, else `{name}-{replica}`."""

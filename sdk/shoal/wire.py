@@ -276,6 +276,7 @@ def encode_job_spec(job: spec.Job) -> spec_pb2.JobSpec:
         placement=_PLACEMENT.encode(job.placement),
         grace_seconds=job.grace_seconds,
         layout=_LAYOUT.encode(job.layout),
+        local=job.local,
     )
 
 
@@ -296,7 +297,8 @@ def decode_job_spec(message: spec_pb2.JobSpec, path: str = "") -> spec.Job:
                 files.append(file)
     return spec.Job(
         name=_id("job", message.name, _at(path, "name")),
-        run=_run(message.run, _at(path, "run")),
+        # A local job may have no program: its records are sent by hand.
+        run=() if message.local and not message.run else _run(message.run, _at(path, "run")),
         environment=decode_environment(message.environment, _at(path, "environment")),
         streams=tuple(streams),
         files=tuple(files),
@@ -313,6 +315,7 @@ def decode_job_spec(message: spec_pb2.JobSpec, path: str = "") -> spec.Job:
         placement=_PLACEMENT.decode(message.placement, _at(path, "placement")),
         grace_seconds=_positive(message.grace_seconds, 5.0, _at(path, "grace_seconds")),
         layout=_LAYOUT.decode(message.layout, _at(path, "layout")),
+        local=message.local,
     )
 
 

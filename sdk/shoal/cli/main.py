@@ -31,6 +31,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "nodes": ("shoal.cli.nodes", "List the nodes."),
     "run": ("shoal.cli.run", "Run a pipeline or a command, and wait for its end."),
     "scale": ("shoal.cli.scale", "Change how many replicas of a job run."),
+    "send": ("shoal.cli.send", "Send records to a job that waits for them."),
     "status": ("shoal.cli.status", "Show how pipelines stand."),
     "submit": ("shoal.cli.submit", "Submit pipelines, and return at once."),
     "tap": ("shoal.cli.tap", "Look at the records of a stream while they pass."),

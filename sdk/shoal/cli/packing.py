@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
@@ -32,10 +32,11 @@ class BadSpecError(click.ClickException):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A specification that names its bundle, and the bundle if it has one."""
+    """A specification that names its bundle, the bundle if it has one, and where local jobs work."""
 
     pipeline: spec.Pipeline
     packed: bundle.PackedBundle | None
+    folder: Path = field(default_factory=Path.cwd)
 
 
 def load_all(paths: Sequence[Path]) -> list[SpecFile]:
@@ -60,10 +61,10 @@ def load_all(paths: Sequence[Path]) -> list[SpecFile]:
 def packed_file(spec_file: SpecFile) -> Iterator[Prepared]:
     """Pack the bundle of a specification file for as long as it is needed."""
     if spec_file.bundle is None:
-        yield Prepared(spec_file.pipeline, None)
+        yield Prepared(spec_file.pipeline, None, spec_file.path.parent.absolute())
         return
     with packed_entries(spec_file.pipeline, bundle.scan(spec_file.bundle)) as prepared:
-        yield prepared
+        yield replace(prepared, folder=spec_file.bundle.path.absolute())
 
 
 @contextlib.contextmanager

@@ -112,6 +112,13 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--require", multiple=True, type=pair, metavar="KEY=VALUE", help="Label of the node it needs."
 )
+@click.option(
+    "--local-results",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="results",
+    show_default=True,
+    help="Folder for what local jobs leave, a folder in it for each.",
+)
 @click.option("--archive", multiple=True, help="Pattern of files to keep.  [default: results/**]")
 @controller_options
 @click.pass_context
@@ -127,6 +134,9 @@ def run(ctx: click.Context, /, target: Target, spec_path: Path | None, **wishes:
     A command runs in a folder of its own on some node. What it writes below results/ is archived,
     and listed at the end with sizes and SHA-256. What it prints is shown as it comes: its stdout on
     stdout, everything else on stderr.
+
+    Jobs with `local: true` run here, beside this command, with this terminal; what they leave in
+    results/ goes to --local-results. They end with the command, so Ctrl-C cancels such a pipeline.
 
     The exit status is 0 if all jobs succeeded, 1 if not, 2 if the specification is wrong. Ctrl-C
     leaves the pipeline to run on its own; pressed twice, it cancels it.
@@ -147,6 +157,7 @@ def run(ctx: click.Context, /, target: Target, spec_path: Path | None, **wishes:
                 as_json=wishes["as_json"],
                 logs=wishes["logs"],
                 request_id=wishes["request_id"],
+                local_results=wishes["local_results"],
             )
         )
     ctx.exit(status)
@@ -222,18 +233,23 @@ async def _run(
     as_json: bool,
     logs: bool | None,
     request_id: str,
+    local_results: Path,
 ) -> int:
     from shoal.cli.display import display_for
     from shoal.cli.document import print_document
+    from shoal.cli.local_jobs import local_session, refuse_local
     from shoal.cli.log_printer import standard_printer
     from shoal.cli.outcome import exit_status, show_outcome
     from shoal.cli.tables import console
     from shoal.cli.waiting import Parting, wait_for_end
 
+    if detach:
+        refuse_local(prepared.pipeline)
     async with target.client() as client:
         if prepared.packed is not None:
             await client.ensure_bundle(prepared.packed)
         submitted = (await client.submit(prepared.pipeline, request_id=request_id)).pipeline
+        beside = local_session(client, submitted, prepared.folder, local_results)
         if detach:
             if as_json:
                 print_document(submitted)
@@ -245,8 +261,12 @@ async def _run(
         printer = standard_printer(prefixed=not alone) if shown else None
         if sys.stderr.isatty() or not alone:
             click.echo(f"{submitted.name} on {target.address}", err=True)
-        with display_for(console(stderr=True), live=printer is None) as display:
-            ended = await wait_for_end(client, submitted, display, printer)
+        # Local jobs have the terminal; a table that is drawn anew would wipe what they say.
+        live = printer is None and beside is None
+        with display_for(console(stderr=True), live=live) as display:
+            ended = await wait_for_end(client, submitted, display, printer, beside=beside)
+        if beside is not None and not isinstance(ended, Parting):
+            beside.forget()
         if isinstance(ended, Parting):
             click.echo(
                 f"{submitted.name} goes on; see: shoal status {submitted.id}   "

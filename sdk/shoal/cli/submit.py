@@ -118,9 +118,11 @@ async def _one(
     client: "Client", spec_file: "SpecFile", *, force: bool, request_id: str
 ) -> "Submitted":
     from shoal import wire
+    from shoal.cli.local_jobs import refuse_local
     from shoal.cli.packing import packed_file
     from shoal.client import request_key
 
+    refuse_local(spec_file.pipeline)
     with contextlib.ExitStack() as stack:
         prepared = await asyncio.to_thread(stack.enter_context, packed_file(spec_file))
         if prepared.packed is not None:

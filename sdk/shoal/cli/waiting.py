@@ -9,6 +9,7 @@ from shoal.cli.interrupts import on_interrupt
 from shoal.cli.log_printer import LogPrinter
 from shoal.client import Client
 from shoal.errors import ShoalError
+from shoal.local.session import LocalSession
 from shoal.view import PipelineView
 
 DECIDE_SECONDS = 5.0
@@ -24,7 +25,12 @@ class Parting(enum.Enum):
 
 
 async def wait_for_end(
-    client: Client, pipeline: PipelineView, display: Display, printer: LogPrinter | None
+    client: Client,
+    pipeline: PipelineView,
+    display: Display,
+    printer: LogPrinter | None,
+    *,
+    beside: LocalSession | None = None,
 ) -> PipelineView | Parting:
     """Show a pipeline until it has ended, or until the user leaves.
 
@@ -33,6 +39,7 @@ async def wait_for_end(
         pipeline: how it stands at first.
         display: where its progress is shown.
         printer: where its logs go; None leaves them out.
+        beside: its local jobs, without which it cannot go on.
 
     Raises:
         ShoalError: the controller stayed away.
@@ -49,10 +56,16 @@ async def wait_for_end(
             if printer is not None:
                 logs = group.create_task(_print_logs(client, pipeline.id, printer))
             watching = group.create_task(_watch(client, pipeline, display))
-            leaving = group.create_task(_leave(client, pipeline.id, display, pressed))
+            leave = _leave if beside is None else _leave_local
+            leaving = group.create_task(leave(client, pipeline.id, display, pressed))
+            local = None
+            if beside is not None:
+                local = group.create_task(_run_local(client, pipeline.id, display, beside))
             await asyncio.wait({watching, leaving}, return_when=asyncio.FIRST_COMPLETED)
             left = not watching.done()
             leaving.cancel()
+            if local is not None:
+                local.cancel()
             if left:
                 watching.cancel()
             if logs is not None:
@@ -81,6 +94,27 @@ async def _print_logs(client: Client, name: str, printer: LogPrinter) -> None:
                 printer.write(chunk)
     finally:
         printer.close()
+
+
+async def _run_local(client: Client, name: str, display: Display, beside: LocalSession) -> None:
+    """Run local jobs; where one fails, the pipeline is cancelled."""
+    try:
+        await beside.run()
+    except ShoalError as error:
+        display.say(error.message)
+        await client.cancel(name, error.message)
+
+
+async def _leave_local(
+    client: Client, name: str, display: Display, pressed: "asyncio.Queue[None]"
+) -> None:
+    """Cancel with the first Ctrl-C, since local jobs end with this command; leave with the second."""
+    await pressed.get()
+    display.say(
+        f"cancelling {name}, whose local jobs run here; press Ctrl-C again to leave at once"
+    )
+    await client.cancel(name, "Ctrl-C in the terminal that its local jobs run in")
+    await pressed.get()
 
 
 async def _leave(

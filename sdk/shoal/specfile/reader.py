@@ -35,6 +35,7 @@ _JOB_KEYS = (
     "placement",
     "layout",
     "stdin",
+    "local",
 )
 _STEP_KINDS = ("requirements", "url", "wheel", "pip", "constraints")
 _ENVIRONMENT_KEYS = ("python", "system_site_packages", "steps", *_STEP_KINDS, "sha256")
@@ -192,6 +193,8 @@ class Reader:
                 case "layout":
                     layout = scalars.choice(node, path, spec.Layout)
                     job = replace(job, layout=_or(layout, default.layout))
+                case "local":
+                    job = replace(job, local=_or(scalars.boolean(node, path), default.local))
                 case "stdin":
                     job = replace(job, stdin=scalars.text(node, path) or "")
                 case _:

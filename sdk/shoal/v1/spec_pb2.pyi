@@ -384,6 +384,7 @@ class JobSpec(_message.Message):
     PLACEMENT_FIELD_NUMBER: _builtins.int
     GRACE_SECONDS_FIELD_NUMBER: _builtins.int
     LAYOUT_FIELD_NUMBER: _builtins.int
+    LOCAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the job, unique in its pipeline, `[a-z][a-z0-9-]{0,62}`."""
     replicas: _builtins.int
@@ -400,6 +401,8 @@ class JobSpec(_message.Message):
     """How long the program has between SIGTERM and SIGKILL, in seconds; 0 means the default of 5."""
     layout: Global___Layout.ValueType
     """How the bundle is laid out in the job's folder."""
+    local: _builtins.bool
+    """It runs beside the client that submitted it; a portal stands in for it on a node."""
     @_builtins.property
     def run(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Argument vector; never passed through a shell."""
@@ -456,10 +459,11 @@ class JobSpec(_message.Message):
         placement: Global___Placement.ValueType = ...,
         grace_seconds: _builtins.float = ...,
         layout: Global___Layout.ValueType = ...,
+        local: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "place", b"place", "resources", b"resources", "retry", b"retry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "environment", b"environment", "grace_seconds", b"grace_seconds", "inputs", b"inputs", "layout", b"layout", "name", b"name", "outputs", b"outputs", "place", b"place", "placement", b"placement", "recovery", b"recovery", "replicas", b"replicas", "resources", b"resources", "retry", b"retry", "run", b"run", "stdin", b"stdin", "timeout_seconds", b"timeout_seconds", "variables", b"variables"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "environment", b"environment", "grace_seconds", b"grace_seconds", "inputs", b"inputs", "layout", b"layout", "local", b"local", "name", b"name", "outputs", b"outputs", "place", b"place", "placement", b"placement", "recovery", b"recovery", "replicas", b"replicas", "resources", b"resources", "retry", b"retry", "run", b"run", "stdin", b"stdin", "timeout_seconds", b"timeout_seconds", "variables", b"variables"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

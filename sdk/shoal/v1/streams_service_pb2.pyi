@@ -112,22 +112,26 @@ class PullAck(_message.Message):
     CONSUMED_FIELD_NUMBER: _builtins.int
     RELEASED_FIELD_NUMBER: _builtins.int
     CONSUMED_BYTES_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
     consumed: _builtins.int
     """Every record below this sequence was handed to the job; renews the credit."""
     released: _builtins.int
     """Every record below this sequence will never be asked for again."""
     consumed_bytes: _builtins.int
     """Bytes that the job has taken in all since the lane was opened."""
+    done: _builtins.bool
+    """The consumer is a client and has committed: nothing needs to be kept for it any more."""
     def __init__(
         self,
         *,
         consumed: _builtins.int = ...,
         released: _builtins.int = ...,
         consumed_bytes: _builtins.int = ...,
+        done: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumed", b"consumed", "consumed_bytes", b"consumed_bytes", "released", b"released"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumed", b"consumed", "consumed_bytes", b"consumed_bytes", "done", b"done", "released", b"released"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -262,6 +266,134 @@ class PullRefusal(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PullRefusal: _TypeAlias = PullRefusal  # noqa: Y015
+
+@_typing.final
+class FeedRequest(_message.Message):
+    """From a producer that dials. All but `open` is as in PullResponse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPT_FIELD_NUMBER: _builtins.int
+    BLOCK_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    OPEN_FIELD_NUMBER: _builtins.int
+    block: _builtins.bytes
+    """A block with its header."""
+    part: _builtins.bytes
+    """A part of a larger block."""
+    @_builtins.property
+    def accept(self) -> Global___PullAccept:
+        """An answer to FeedResponse.open."""
+
+    @_builtins.property
+    def end(self) -> Global___PullEnd:
+        """The lane has ended."""
+
+    @_builtins.property
+    def refusal(self) -> Global___PullRefusal:
+        """It does not have what is wanted."""
+
+    @_builtins.property
+    def open(self) -> Global___FeedOpen:
+        """The first message."""
+
+    def __init__(
+        self,
+        *,
+        accept: Global___PullAccept | None = ...,
+        block: _builtins.bytes = ...,
+        end: Global___PullEnd | None = ...,
+        refusal: Global___PullRefusal | None = ...,
+        part: _builtins.bytes = ...,
+        open: Global___FeedOpen | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "block", b"block", "end", b"end", "message", b"message", "open", b"open", "part", b"part", "refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "block", b"block", "end", b"end", "message", b"message", "open", b"open", "part", b"part", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["accept", "block", "end", "refusal", "part", "open"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___FeedRequest: _TypeAlias = FeedRequest  # noqa: Y015
+
+@_typing.final
+class FeedOpen(_message.Message):
+    """Offers a lane."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    CONSUMER_EPOCH_FIELD_NUMBER: _builtins.int
+    PRODUCER_EPOCH_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Namespace of the pipeline."""
+    pipeline: _builtins.str
+    """Id of the pipeline."""
+    lane: _builtins.str
+    """Id of the lane."""
+    consumer_epoch: _builtins.int
+    """Epoch of the consumer; filled in by the controller."""
+    producer_epoch: _builtins.int
+    """Epoch of the producer: the higher one wins, and the others are refused."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        pipeline: _builtins.str = ...,
+        lane: _builtins.str = ...,
+        consumer_epoch: _builtins.int = ...,
+        producer_epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_epoch", b"consumer_epoch", "lane", b"lane", "namespace", b"namespace", "pipeline", b"pipeline", "producer_epoch", b"producer_epoch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedOpen: _TypeAlias = FeedOpen  # noqa: Y015
+
+@_typing.final
+class FeedResponse(_message.Message):
+    """From the consumer of a lane that was offered. `open` and `ack` are as in PullRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPEN_FIELD_NUMBER: _builtins.int
+    ACK_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def open(self) -> Global___PullOpen:
+        """Where it wants to go on. A call carries one; to go on elsewhere it is ended, and the producer dials again."""
+
+    @_builtins.property
+    def ack(self) -> Global___PullAck:
+        """How far it got."""
+
+    @_builtins.property
+    def refusal(self) -> Global___PullRefusal:
+        """The lane is refused."""
+
+    def __init__(
+        self,
+        *,
+        open: Global___PullOpen | None = ...,
+        ack: Global___PullAck | None = ...,
+        refusal: Global___PullRefusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "message", b"message", "open", b"open", "refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "message", b"message", "open", b"open", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["open", "ack", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___FeedResponse: _TypeAlias = FeedResponse  # noqa: Y015
 
 @_typing.final
 class TapRequest(_message.Message):

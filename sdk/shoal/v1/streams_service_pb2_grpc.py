@@ -40,6 +40,11 @@ class StreamsServiceStub:
                 request_serializer=shoal_dot_v1_dot_streams__service__pb2.PullRequest.SerializeToString,
                 response_deserializer=shoal_dot_v1_dot_streams__service__pb2.PullResponse.FromString,
                 _registered_method=True)
+        self.Feed = channel.stream_stream(
+                '/shoal.v1.StreamsService/Feed',
+                request_serializer=shoal_dot_v1_dot_streams__service__pb2.FeedRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_streams__service__pb2.FeedResponse.FromString,
+                _registered_method=True)
         self.Tap = channel.unary_stream(
                 '/shoal.v1.StreamsService/Tap',
                 request_serializer=shoal_dot_v1_dot_streams__service__pb2.TapRequest.SerializeToString,
@@ -53,6 +58,13 @@ class StreamsServiceServicer:
 
     def Pull(self, request_iterator, context):
         """Carries one lane. The consumer dials and says where it wants to go on; one gRPC stream a lane.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Feed(self, request_iterator, context):
+        """Carries one lane the other way around: the producer, a client, dials, and the consumer here says where it wants to go on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +84,11 @@ def add_StreamsServiceServicer_to_server(servicer, server):
                     servicer.Pull,
                     request_deserializer=shoal_dot_v1_dot_streams__service__pb2.PullRequest.FromString,
                     response_serializer=shoal_dot_v1_dot_streams__service__pb2.PullResponse.SerializeToString,
+            ),
+            'Feed': grpc.stream_stream_rpc_method_handler(
+                    servicer.Feed,
+                    request_deserializer=shoal_dot_v1_dot_streams__service__pb2.FeedRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_streams__service__pb2.FeedResponse.SerializeToString,
             ),
             'Tap': grpc.unary_stream_rpc_method_handler(
                     servicer.Tap,
@@ -107,6 +124,33 @@ class StreamsService:
             '/shoal.v1.StreamsService/Pull',
             shoal_dot_v1_dot_streams__service__pb2.PullRequest.SerializeToString,
             shoal_dot_v1_dot_streams__service__pb2.PullResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Feed(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/shoal.v1.StreamsService/Feed',
+            shoal_dot_v1_dot_streams__service__pb2.FeedRequest.SerializeToString,
+            shoal_dot_v1_dot_streams__service__pb2.FeedResponse.FromString,
             options,
             channel_credentials,
             insecure,

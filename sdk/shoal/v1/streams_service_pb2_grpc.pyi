@@ -18,6 +18,8 @@ class StreamsServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     Pull: _aio.StreamStreamMultiCallable[_streams_service_pb2.PullRequest, _streams_service_pb2.PullResponse]
     """Carries one lane. The consumer dials and says where it wants to go on; one gRPC stream a lane."""
+    Feed: _aio.StreamStreamMultiCallable[_streams_service_pb2.FeedRequest, _streams_service_pb2.FeedResponse]
+    """Carries one lane the other way around: the producer, a client, dials, and the consumer here says where it wants to go on."""
     Tap: _aio.UnaryStreamMultiCallable[_streams_service_pb2.TapRequest, _streams_service_pb2.TapResponse]
     """Shows some of the records of a port while they pass, until its attempt is let go of or its stream ends."""
 
@@ -31,6 +33,14 @@ class StreamsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_abc.AsyncIterator[_streams_service_pb2.PullRequest], _abc.AsyncIterator[_streams_service_pb2.PullResponse]],
     ) -> _abc.AsyncIterator[_streams_service_pb2.PullResponse]:
         """Carries one lane. The consumer dials and says where it wants to go on; one gRPC stream a lane."""
+
+    @_abc_1.abstractmethod
+    def Feed(
+        self,
+        request_iterator: _abc.AsyncIterator[_streams_service_pb2.FeedRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_streams_service_pb2.FeedRequest], _abc.AsyncIterator[_streams_service_pb2.FeedResponse]],
+    ) -> _abc.AsyncIterator[_streams_service_pb2.FeedResponse]:
+        """Carries one lane the other way around: the producer, a client, dials, and the consumer here says where it wants to go on."""
 
     @_abc_1.abstractmethod
     def Tap(

@@ -51,23 +51,32 @@ from services.streams.event import (
 from services.streams.plan import AttemptPlan
 from services.streams.sampler import Sampler, Wish
 from services.streams.worker.directory import Directory, Post, Served
+from services.streams.worker.feed import Desk, FeedCall
 from services.streams.worker.local import LocalCall
 from services.streams.worker.port import PortLink
 from services.streams.worker.pull import Channels, DialledCall
 from services.streams.worker.spool import Spool, Spooler
 from shoal.names import AttemptRef
+from shoal.portal import CLIENT_ADDRESS
 from shoal.v1.streams_service_pb2 import PullOpen
 
 LOG = logging.getLogger(__name__)
 
 
+Dialled = tuple[DialledCall | LocalCall | FeedCall, asyncio.Task[None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """How the other ends of lanes are reached: at `address`, in this worker, without a socket."""
+    """How the other ends of lanes are reached: at `address`, in this worker, without a socket.
+
+    Clients, which nobody can dial, wait at the `desk`.
+    """
 
     address: str
     directory: Directory
     channels: Channels
+    desk: Desk
 
 
 class PortTap:
@@ -121,7 +130,7 @@ class Carrier:
         self._loop = asyncio.get_running_loop()
         self._ports: dict[tuple[str, bool], PortLink] = {}
         self._calls: dict[int, Served] = {}
-        self._dials: dict[tuple[str, int], tuple[DialledCall | LocalCall, asyncio.Task[None]]] = {}
+        self._dials: dict[tuple[str, int], Dialled] = {}
         self._numbers = itertools.count(1)
         # Bounded by the machine: one write a port, one block a call, one load a lane.
         self._events: deque[Event] = deque()
@@ -333,8 +342,11 @@ class Carrier:
             credit_bytes=effect.credit_bytes,
             bulk=effect.bulk,
         )
-        call: DialledCall | LocalCall
-        if effect.address == self._neighbours.address:
+        call: DialledCall | LocalCall | FeedCall
+        if effect.address == CLIENT_ADDRESS:
+            call = FeedCall(effect, opened, self.ref, self._neighbours.desk, self.post)
+            running = call.dial()
+        elif effect.address == self._neighbours.address:
             call = LocalCall(effect, opened, self._neighbours.directory, self.post)
             running = call.dial()
         else:

@@ -27,8 +27,10 @@ from services.streams.event import (
     DialBlock,
     DialBroken,
     DialEnded,
+    PeersMoved,
 )
 from services.streams.part import WHOLE_BYTES_MAX, Assembler
+from services.streams.plan import Peer
 from services.streams.worker.directory import Post, ReadPiece
 from services.streams.worker.spool import SpoolGoneError
 from services.streams.worker.wire import (
@@ -66,7 +68,7 @@ class ServedCall:
 
     Args:
         number: the machine's name for it.
-        lane: id of the lane.
+        opened: what the consumer said first.
         post: takes events.
         context: of the call in grpc.aio.
     """
@@ -74,9 +76,10 @@ class ServedCall:
     parts = True
     """A large block is read and sent part by part."""
 
-    def __init__(self, number: int, lane: str, post: Post, context: ServerContext) -> None:
+    def __init__(self, number: int, opened: PullOpen, post: Post, context: ServerContext) -> None:
         self.number = number
-        self._lane = lane
+        self._lane = opened.lane
+        self._epoch = opened.consumer_epoch
         self._post = post
         self._context = context
         # At most an answer, a block, an end and a close: the machine waits for each block to leave.
@@ -168,6 +171,10 @@ class ServedCall:
                 if request is grpc.aio.EOF:
                     break
                 ack = cast("PullRequest", request).ack
+                if ack.done:
+                    # Of a client, the controller does not know: nobody else tells that it is done.
+                    self._post(PeersMoved({self._lane: Peer("", self._epoch, done=True)}))
+                    continue
                 self._post(
                     CallAcknowledged(
                         self.number, self._lane, ack.consumed, ack.released, ack.consumed_bytes

@@ -21,6 +21,7 @@ from services.streams.sampler import Wish
 from services.streams.worker.assignment import moved_from, plan_from
 from services.streams.worker.carrier import Carrier, Neighbours
 from services.streams.worker.directory import Directory, Missing
+from services.streams.worker.feed import Desk, first_open, read_feed
 from services.streams.worker.keeper import KeeperRefusedError, fetch_ports
 from services.streams.worker.pull import Channels, ServedCall, ServerContext
 from services.streams.worker.spool import Spool
@@ -80,7 +81,8 @@ class Worker:
         self._carriers: dict[AttemptRef, Carrier] = {}
         self._attaching: dict[AttemptRef, asyncio.Lock] = {}
         self._directory = Directory()
-        self._neighbours = Neighbours(stream_address, self._directory, Channels())
+        self._desk = Desk()
+        self._neighbours = Neighbours(stream_address, self._directory, Channels(), self._desk)
         self._watchers: set[asyncio.Event] = set()
         self._loop = asyncio.get_running_loop()
         self._refused = CountedLog(LOG, self._loop.time)
@@ -172,12 +174,26 @@ class Worker:
         found = await self._directory.find(opened)
         if not isinstance(found, Missing):
             await found.serve(
-                opened, lambda number, post: ServedCall(number, opened.lane, post, context)
+                opened, lambda number, post: ServedCall(number, opened, post, context)
             )
             return
         self._refused.warn(found.reason, why=found.message)
         refusal = PullRefusal(reason=found.reason, message=found.message)
         await context.write(PullResponse(refusal=refusal).SerializeToString())
+
+    async def feed(self, _requests: object, context: ServerContext) -> None:
+        """Take a lane from a producer that dials; see StreamsService.Feed."""
+        opened = await first_open(context)
+        if opened is None:
+            await abort(
+                context,
+                rpc_error(
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    "OPEN_MISSING",
+                    "the first message on Feed has to be FeedOpen",
+                ),
+            )
+        await self._desk.offer(opened, context)
 
     async def tap(self, request: TapRequest, context: ServerContext) -> None:
         """Show some of the records of a port; see StreamsService.Tap."""
@@ -216,8 +232,13 @@ class Worker:
             request_deserializer=TapRequest.FromString,
             response_serializer=TapResponse.SerializeToString,
         )
+        feed: Any = grpc.stream_stream_rpc_method_handler(
+            cast("Any", self.feed),
+            request_deserializer=read_feed,
+            response_serializer=write_message,
+        )
         handler = cast("Any", grpc).method_handlers_generic_handler(
-            SERVICE, {"Pull": method, "Tap": tap}
+            SERVICE, {"Pull": method, "Feed": feed, "Tap": tap}
         )
         return cast("grpc.GenericRpcHandler", handler)
 

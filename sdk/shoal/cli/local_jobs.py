@@ -1,0 +1,56 @@
+"""Jobs that run beside a command: which there are, and what a command that does not stay says."""
+
+import time
+from pathlib import Path
+
+import click
+
+from shoal import spec
+from shoal.cli.controller_option import pointer_path
+from shoal.client import Client
+from shoal.errors import ShoalError
+from shoal.local.session import LocalFolders, LocalSession, by_hand, with_programs
+from shoal.view import PipelineView
+
+
+def client_epoch() -> int:
+    """Milliseconds since 1970: of two clients, the one that began later has the lanes."""
+    return int(time.time() * 1000)
+
+
+def state_home() -> Path:
+    """Where this user's state is."""
+    return pointer_path().parent
+
+
+def refuse_local(pipeline: spec.Pipeline) -> None:
+    """Refuse to submit and leave a pipeline that needs this command.
+
+    Raises:
+        ShoalError: It has local jobs with programs.
+    """
+    names = ", ".join(job.name for job in with_programs(pipeline))
+    if names:
+        raise ShoalError(
+            "LOCAL_JOBS",
+            f"local jobs run beside `shoal run` for as long as the pipeline does: {names}; "
+            "use shoal run without --detach",
+        )
+
+
+def local_session(
+    client: Client, pipeline: PipelineView, folder: Path, results: Path
+) -> LocalSession | None:
+    """Make the session of a pipeline's local jobs, and say which of them wait for `shoal send`."""
+    for job in by_hand(pipeline.spec):
+        port = f"{job.name}.{job.outputs[0].name}"
+        click.echo(f"{job.name} waits for: shoal send {pipeline.id} {port}", err=True)
+    if not with_programs(pipeline.spec):
+        return None
+    return LocalSession(
+        client,
+        pipeline,
+        LocalFolders(folder, results.absolute(), state_home()),
+        epoch=client_epoch(),
+        say=lambda text: click.echo(text, err=True),
+    )

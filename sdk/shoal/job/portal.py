@@ -1,0 +1,117 @@
+"""Stands in on a board for a job that runs beside a client: copies records, and does not look inside.
+
+Each port `client-NAME` is the client's end of the port `NAME`: what comes in at one goes out at the
+other, record for record with the same numbers, headers and all. Shoal runs it; nobody else needs to.
+"""
+
+import json
+import os
+import socket
+import sys
+import threading
+from typing import Any, Dict, List, Optional, Tuple
+
+from shoal.job.block import ACK, DATA, END, HEADER, START, Block, encode_mark
+from shoal.job.block_reader import BlockReader
+from shoal.job.error import PortError
+
+PREFIX = "client-"
+
+
+class Pair:
+    """An input and the output that its records go to."""
+
+    def __init__(self, name: str, source: socket.socket, target: socket.socket) -> None:
+        self.name = name
+        self.error: Optional[Exception] = None
+        self._source = source
+        self._target = target
+        source.setblocking(True)
+        target.setblocking(True)
+        self._reader = BlockReader()
+
+    def run(self) -> None:
+        """Copy up to the end of the input; what goes wrong is left in `error`."""
+        try:
+            self._copy()
+        except (OSError, PortError) as error:
+            self.error = error
+
+    def _copy(self) -> None:
+        begun = _next(self._source, self._reader, self.name)
+        answered = _next(self._target, BlockReader(), self.name)
+        if begun.kind != START or answered.kind != START or begun.first != answered.first:
+            raise PortError(
+                "port {!r} begins with kind {} at {}, and its other side with kind {} at {}: both "
+                "have to begin at the same record".format(
+                    self.name, begun.kind, begun.first, answered.kind, answered.first
+                )
+            )
+        while True:
+            block = _next(self._source, self._reader, self.name)
+            if block.kind == END:
+                self._target.sendall(encode_mark(END, block.first))
+                return
+            if block.kind != DATA:
+                continue
+            length = len(block.body)
+            self._target.sendall(HEADER.pack(DATA, 0, 0, block.total, block.first, length, 0))
+            self._target.sendall(block.body)
+            self._source.sendall(encode_mark(ACK, block.first + block.total))
+
+
+def _next(source: socket.socket, reader: BlockReader, name: str) -> Block:
+    """Wait for the next block, for as long as it takes.
+
+    Raises:
+        PortError: The port broke off.
+    """
+    while True:
+        block = reader.next()
+        if block is not None:
+            return block
+        count = source.recv_into(reader.space())
+        if not count:
+            raise PortError("port {!r} broke off before its end".format(name))
+        reader.advance(count)
+
+
+def pairs_of(ports: Dict[str, Dict[str, Dict[str, Any]]]) -> List[Tuple[str, int, int]]:
+    """Name, input and output descriptor of each pair; `ports` is what SHOAL_PORTS says.
+
+    Raises:
+        PortError: A port has no other side.
+    """
+    inputs, outputs = ports["inputs"], ports["outputs"]
+    pairs: List[Tuple[str, int, int]] = []
+    for name, port in sorted(inputs.items()):
+        other = name[len(PREFIX) :] if name.startswith(PREFIX) else PREFIX + name
+        if other not in outputs:
+            raise PortError("input {!r} has no output {!r}".format(name, other))
+        pairs.append((name, int(port["fd"]), int(outputs[other]["fd"])))
+    return pairs
+
+
+def main() -> int:
+    """Copy everything; the exit status is 0 if all inputs have ended."""
+    pairs = [
+        Pair(
+            name,
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=source),
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=target),
+        )
+        for name, source, target in pairs_of(json.loads(os.environ["SHOAL_PORTS"]))
+    ]
+    threads = [threading.Thread(target=pair.run, name=pair.name) for pair in pairs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    errors = [pair.error for pair in pairs if pair.error is not None]
+    for error in errors:
+        sys.stderr.write("shoal.job.portal: {}\n".format(error))
+    return 1 if errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

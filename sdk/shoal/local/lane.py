@@ -1,0 +1,436 @@
+"""Both ends of lanes between a client and a pipeline, relayed by the controller.
+
+A client dials, whichever end it is; a call that ends is dialled again, and both sides say where
+they are: nothing is lost, and nothing comes twice (docs/architecture.md, section 4). Of two clients
+at one lane, the one that began later has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+
+from shoal.client import Client
+from shoal.connection import Pause
+from shoal.errors import ShoalError
+from shoal.job.block import DATA, HEADER
+from shoal.local.block import (
+    WHOLE_BYTES_MAX,
+    BrokenBlockError,
+    Records,
+    block_bytes,
+    opened,
+    parts,
+    sealed,
+)
+from shoal.local.record_file import RecordFile
+from shoal.v1.lanes_service_pb2 import FeedLaneRequest, PullLaneRequest
+from shoal.v1.streams_service_pb2 import (
+    FeedOpen,
+    PullAccept,
+    PullAck,
+    PullEnd,
+    PullOpen,
+    PullRefusal,
+)
+
+WANT_NOTHING = 2**64 - 1
+WANT_KEPT = 2**64 - 2
+
+CREDIT_BYTES = 4 * 1024 * 1024
+BACKLOG_BYTES = 64 * 1024 * 1024
+"""What may wait in a file to be sent; more than that blocks whoever makes the records."""
+
+_LOST = (grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError)
+_MAY_RETURN = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
+
+class LaneRefusedError(ShoalError):
+    """The other end will not have this client, or not what it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneName:
+    """A lane of a pipeline; of several clients the one with the highest `epoch` has it."""
+
+    namespace: str
+    pipeline: str
+    lane: str
+    epoch: int
+
+
+class _ClosedError(Exception):
+    """The call is over; it is dialled again."""
+
+
+async def _redial(client: Client, method: Any, carry: Callable[[Any], Awaitable[None]]) -> None:
+    """Make calls, one after the other, until this is cancelled.
+
+    Raises:
+        ShoalError: The controller or the other end refuses.
+    """
+    pause = Pause()
+    while True:
+        call = method()
+        began = asyncio.get_running_loop().time()
+        try:
+            await carry(call)
+        except _ClosedError:
+            pass
+        except _LOST:
+            pass
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in _MAY_RETURN:
+                raise client.error(error) from error
+        finally:
+            call.cancel()
+        if asyncio.get_running_loop().time() - began > 2.0:
+            pause.reset()
+        await pause.wait()
+
+
+class Feeder:
+    """Feeds a lane into a pipeline from a file, which keeps what may be asked for again.
+
+    Args:
+        client: an open client.
+        name: the lane.
+        file: what is to be sent; call `grown` after it has grown.
+        adopt: an empty file begins where the pipeline is, instead of with record 0.
+    """
+
+    def __init__(self, client: Client, name: LaneName, file: RecordFile, *, adopt: bool) -> None:
+        self._client = client
+        self._name = name
+        self._file = file
+        self._adopt = adopt
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._sent_bytes = 0
+        self._consumed_bytes = 0
+        self._backlog_bytes = 0
+        self.begun = asyncio.Event()
+        """Set once it is known where the pipeline goes on, so that `file` begins there."""
+        self.consumed = 0
+        """Below this, every record has reached the pipeline."""
+        self.released = 0
+        """Below this, no record will be asked for again."""
+        self.unwanted = False
+        """Whether the other end has finished."""
+        self.changed = asyncio.Event()
+        """Set whenever one of these changes."""
+
+    def grown(self, size: int = 0) -> None:
+        """Take note that the file has grown by `size` bytes, or has ended."""
+        self._backlog_bytes += size
+        if self._backlog_bytes > BACKLOG_BYTES:
+            self._room.clear()
+        self._wake.set()
+
+    async def room(self) -> None:
+        """Wait until not too much waits to be sent."""
+        await self._room.wait()
+
+    async def run(self) -> None:
+        """Feed until cancelled.
+
+        Raises:
+            LaneRefusedError: Another client feeds the lane, or wants what this one does not have.
+            ShoalError: The controller refuses.
+        """
+        await _redial(self._client, self._client.lanes.FeedLane, self._carry)
+
+    async def _carry(self, call: Any) -> None:
+        name = self._name
+        opened = FeedOpen(
+            namespace=name.namespace,
+            pipeline=name.pipeline,
+            lane=name.lane,
+            producer_epoch=name.epoch,
+        )
+        await call.write(FeedLaneRequest(open=opened))
+        response = await _read(call)
+        if response.WhichOneof("message") == "refusal":
+            raise _refused(response.refusal)
+        want = response.open.want
+        self._sent_bytes = self._consumed_bytes = 0
+        if want == WANT_NOTHING:
+            self.unwanted = True
+            self._tell()
+            await call.write(FeedLaneRequest(accept=PullAccept(first=want)))
+        else:
+            want = await self._begin(call, want)
+        async with _Both() as both:
+            both.start(self._hear(call))
+            if want != WANT_NOTHING:
+                both.start(self._send(call, want, response.open.credit_bytes))
+
+    async def _begin(self, call: Any, want: int) -> int:
+        file = self._file
+        if want == WANT_KEPT:
+            want = max(self.released, file.base)
+        if self._adopt and want > file.next and file.next == file.base and file.total is None:
+            file.begin(want)
+        if self._adopt and want > file.next:
+            raise LaneRefusedError(
+                "BEHIND",
+                f"the pipeline has {want} records, and {file.path} holds {file.next}: it is of "
+                "another stream, or was cut; move it away to go on after them",
+            )
+        if want < file.base:
+            message = (
+                f"record {want} is wanted, and this client has them from {file.base} on: the ones "
+                "before were sent by a client that is gone, and so are they"
+            )
+            refusal = PullRefusal(reason="BEHIND", message=message)
+            await call.write(FeedLaneRequest(refusal=refusal))
+            raise LaneRefusedError("BEHIND", message)
+        await call.write(FeedLaneRequest(accept=PullAccept(first=want)))
+        self.begun.set()
+        self._tell()
+        return want
+
+    async def _send(self, call: Any, want: int, credit: int) -> None:
+        file = self._file
+        number = file.place(want)
+        while True:
+            self._wake.clear()
+            records = file.read(number)
+            if records is not None:
+                size = HEADER.size + len(records.body)
+                in_flight = self._sent_bytes - self._consumed_bytes
+                if in_flight and in_flight + size > credit:
+                    await self._wake.wait()
+                    continue
+                data = sealed(DATA, records.first, records.count, records.body)
+                if len(records.body) <= WHOLE_BYTES_MAX:
+                    await call.write(FeedLaneRequest(block=data))
+                else:
+                    for part in parts(data):
+                        await call.write(FeedLaneRequest(part=part))
+                self._sent_bytes += size
+                number += 1
+                self._backlog_bytes = file.size_bytes - file.bytes_before(number)
+                if self._backlog_bytes <= BACKLOG_BYTES:
+                    self._room.set()
+            elif file.total is not None:
+                await call.write(FeedLaneRequest(end=PullEnd(total=file.total)))
+                return
+            else:
+                await self._wake.wait()
+
+    async def _hear(self, call: Any) -> None:
+        while True:
+            response = await _read(call)
+            match response.WhichOneof("message"):
+                case "ack":
+                    ack = response.ack
+                    self._consumed_bytes = ack.consumed_bytes
+                    self.consumed = max(self.consumed, ack.consumed)
+                    self.released = max(self.released, ack.released)
+                    self._wake.set()
+                    self._tell()
+                case "refusal":
+                    raise _refused(response.refusal)
+                case _:
+                    raise _ClosedError
+
+    def _tell(self) -> None:
+        self.changed.set()
+
+
+class Taker:
+    """Takes a lane out of a pipeline, record for record, once each.
+
+    Args:
+        client: an open client.
+        name: the lane.
+        deliver: takes records in order, and as much time as it needs.
+        ended: called with the total once all have come.
+        kept: begin with what is kept, instead of with record 0.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        name: LaneName,
+        deliver: Callable[[Records], Awaitable[None]],
+        ended: Callable[[int], Awaitable[None]],
+        *,
+        kept: bool = False,
+        first: int = 0,
+    ) -> None:
+        self._client = client
+        self._name = name
+        self._deliver = deliver
+        self._ended = ended
+        self._kept = kept
+        self._wake = asyncio.Event()
+        self._consumed_bytes = 0
+        self._done = False
+        self.next = first
+        """Sequence of the record that comes next."""
+        self.total: int | None = None
+        self._released = 0
+        self.begun = asyncio.Event()
+        """Set once it is known where the records begin."""
+
+    def release(self, sequence: int) -> None:
+        """Take note that no record below `sequence` will be asked for again."""
+        if sequence > self._released:
+            self._released = sequence
+            self._wake.set()
+
+    def done(self) -> None:
+        """Want nothing more, now and after every other dialling."""
+        self._done = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Take until cancelled.
+
+        Raises:
+            LaneRefusedError: Another client has the lane.
+            ShoalError: The controller refuses.
+        """
+        await _redial(self._client, self._client.lanes.PullLane, self._carry)
+
+    async def _carry(self, call: Any) -> None:
+        name = self._name
+        want = self.next
+        if self._done:
+            want = WANT_NOTHING
+        elif self._kept and not self.begun.is_set():
+            want = WANT_KEPT
+        opened_call = PullOpen(
+            namespace=name.namespace,
+            pipeline=name.pipeline,
+            lane=name.lane,
+            consumer_epoch=name.epoch,
+            want=want,
+            credit_bytes=CREDIT_BYTES,
+        )
+        await call.write(PullLaneRequest(open=opened_call))
+        response = await _read(call)
+        if response.WhichOneof("message") == "refusal":
+            raise _refused(response.refusal)
+        if want == WANT_KEPT:
+            self.next = response.accept.first
+        self.begun.set()
+        self._consumed_bytes = 0
+        async with _Both() as both:
+            both.start(self._take(call))
+            both.start(self._acknowledge(call))
+
+    async def _take(self, call: Any) -> None:
+        large = bytearray()
+        while True:
+            response = await _read(call)
+            match response.WhichOneof("message"):
+                case "part":
+                    large += response.part[4:]
+                    if len(large) >= block_bytes(large):
+                        await self._block(bytes(large))
+                        large.clear()
+                case "block":
+                    await self._block(response.block)
+                case "end":
+                    if response.end.total == self.next and self.total is None:
+                        self.total = self.next
+                        await self._ended(self.next)
+                case "refusal":
+                    raise _refused(response.refusal)
+                case _:
+                    raise _ClosedError
+
+    async def _block(self, data: bytes) -> None:
+        try:
+            records = opened(data)
+        except BrokenBlockError as error:
+            raise _ClosedError from error
+        if records.first > self.next:
+            raise _ClosedError  # a gap: the lane is dialled again
+        fresh = records.without_head(self.next - records.first)
+        if fresh.count > 0 and not self._done:
+            await self._deliver(fresh)
+            self.next = fresh.end
+        self._consumed_bytes += len(data)
+        self._wake.set()
+
+    async def _acknowledge(self, call: Any) -> None:
+        self._wake.set()
+        told_done = False
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            ack = PullAck(
+                consumed=self.next, released=self._released, consumed_bytes=self._consumed_bytes
+            )
+            if self._done:
+                if told_done:
+                    continue
+                told_done = True
+                ack = PullAck(done=True)
+            await call.write(PullLaneRequest(ack=ack))
+
+
+class _Both:
+    """Two tasks of one call, of which the first to fail ends the other."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, work: Any) -> None:
+        """Begin one."""
+        self._tasks.append(asyncio.ensure_future(work))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            waiting = set(self._tasks)
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _read(call: Any) -> Any:
+    response = await call.read()
+    if response is grpc.aio.EOF:
+        code = await call.code()
+        if code is not grpc.StatusCode.OK:
+            raise grpc.aio.AioRpcError(
+                code,
+                await call.initial_metadata(),
+                await call.trailing_metadata(),
+                details=await call.details(),
+            )
+        raise _ClosedError
+    return response
+
+
+def _refused(refusal: PullRefusal) -> Exception:
+    """What a refusal means: somebody else has the lane, or it is only not ready yet."""
+    if refusal.reason == "FENCED" and "later client" in refusal.message:
+        return LaneRefusedError("TAKEN_OVER", f"{refusal.message}: this one is not needed any more")
+    if refusal.reason == "FENCED" and "consumer epoch" in refusal.message:
+        return LaneRefusedError("TAKEN_OVER", f"a later client has the lane ({refusal.message})")
+    return _ClosedError()

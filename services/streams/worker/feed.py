@@ -1,0 +1,211 @@
+"""A lane whose producer dials: a client that nobody can reach feeds the portal of its local job.
+
+The calls are those of `pull`, the other way around: the producer's call waits at the desk until the
+consumer's machine dials, and carries one dial. To go on elsewhere the machine hangs up, which ends
+the producer's call, and the producer dials again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import grpc.aio
+
+from services.streams.block import Block, BlockError
+from services.streams.effect import Acknowledge, Dial
+from services.streams.event import DialAccepted, DialBlock, DialBroken, DialEnded
+from services.streams.part import Assembler
+from services.streams.worker.directory import Post
+from services.streams.worker.pull import BROKEN_CALL, ServerContext
+from services.streams.worker.wire import BadBlock, Part, read_message
+from shoal.names import AttemptRef
+from shoal.v1.streams_service_pb2 import (
+    FeedOpen,
+    FeedRequest,
+    FeedResponse,
+    PullAck,
+    PullOpen,
+    PullRefusal,
+    PullResponse,
+)
+
+Key = tuple[str, str, str, int]
+"""Namespace, pipeline, lane, epoch of the consumer."""
+
+
+class OfferedCall:
+    """A producer's call; it ends when `over` is set.
+
+    Args:
+        context: of the call in grpc.aio.
+        epoch: of the producer.
+    """
+
+    def __init__(self, context: ServerContext, epoch: int) -> None:
+        self.context = context
+        self.epoch = epoch
+        self.over = asyncio.Event()
+        self.refusal: PullRefusal | None = None
+
+    def refuse(self, reason: str, message: str) -> None:
+        """End the call and say why."""
+        self.refusal = PullRefusal(reason=reason, message=message)
+        self.over.set()
+
+
+class Desk:
+    """Where producers that dial wait for the consumers here, one for each lane."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Key, OfferedCall] = {}
+        self._arrival = asyncio.Condition()
+
+    async def offer(self, opened: FeedOpen, context: ServerContext) -> None:
+        """Hold a producer's call until it is over; of several, that of the highest epoch counts.
+
+        A later call of the same epoch takes the place of the earlier one, which is cut.
+        """
+        key = (opened.namespace, opened.pipeline, opened.lane, opened.consumer_epoch)
+        call = OfferedCall(context, opened.producer_epoch)
+        earlier = self._waiting.get(key)
+        if earlier is not None and earlier.epoch > call.epoch:
+            call.refuse("FENCED", f"a later client feeds lane {opened.lane}")
+        else:
+            if earlier is not None and earlier.epoch < call.epoch:
+                earlier.refuse("FENCED", f"a later client feeds lane {opened.lane}")
+            elif earlier is not None:
+                earlier.over.set()
+            async with self._arrival:
+                self._waiting[key] = call
+                self._arrival.notify_all()
+        try:
+            await call.over.wait()
+            if call.refusal is not None:
+                await context.write(FeedResponse(refusal=call.refusal).SerializeToString())
+        except BROKEN_CALL:
+            pass  # it is gone already
+        finally:
+            call.over.set()
+            if self._waiting.get(key) is call:
+                del self._waiting[key]
+
+    async def take(self, key: Key) -> OfferedCall:
+        """Wait for a producer's call on a lane; for as long as it takes."""
+        async with self._arrival:
+            await self._arrival.wait_for(lambda: key in self._waiting)
+            return self._waiting[key]
+
+
+class FeedCall:
+    """A dial of a machine, to whoever has dialled in.
+
+    Args:
+        effect: which call of the machine's it is.
+        opened: what to say first.
+        ref: the consumer's attempt.
+        desk: where producers wait.
+        post: takes events.
+    """
+
+    def __init__(
+        self, effect: Dial, opened: PullOpen, ref: AttemptRef, desk: Desk, post: Post
+    ) -> None:
+        self._effect = effect
+        self._opened = opened
+        self._key = (ref.namespace, ref.pipeline, effect.lane, ref.epoch)
+        self._desk = desk
+        self._post = post
+        self._ack: Acknowledge | None = None
+        self._wake = asyncio.Event()
+
+    def acknowledge(self, effect: Acknowledge) -> None:
+        """Send an acknowledgement; it replaces one that has not left."""
+        self._ack = effect
+        self._wake.set()
+
+    async def dial(self) -> None:
+        """Carry the call until it ends, which is posted, or until this is cancelled."""
+        call = await self._desk.take(self._key)
+        try:
+            reason, message = await self._carry(call)
+        except* BROKEN_CALL:
+            reason, message = "UNAVAILABLE", "the client is gone"
+        finally:
+            call.over.set()
+        self._post(DialBroken(self._effect.lane, self._effect.dial, reason, message))
+
+    async def _carry(self, call: OfferedCall) -> tuple[str, str]:
+        async with asyncio.TaskGroup() as tasks:
+            await call.context.write(FeedResponse(open=self._opened).SerializeToString())
+            writing = tasks.create_task(self._write(call))
+            reading = tasks.create_task(self._read(call))
+            ending = tasks.create_task(call.over.wait())
+            try:
+                await asyncio.wait({writing, reading, ending}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                writing.cancel()
+                ending.cancel()
+                reading.cancel()
+        if reading.cancelled():
+            return "UNAVAILABLE", "the client dialled again"
+        return reading.result()
+
+    async def _read(self, call: OfferedCall) -> tuple[str, str]:
+        lane, dial = self._effect.lane, self._effect.dial
+        assembler = Assembler()
+        while True:
+            request = await call.context.read()
+            if request is grpc.aio.EOF:
+                return "UNAVAILABLE", "the client ended the call"
+            if isinstance(request, Part):
+                try:
+                    whole = assembler.part(request.data, request.at)
+                except BlockError as error:
+                    return "BROKEN", str(error)
+                if whole is not None:
+                    self._post(DialBlock(lane, dial, whole))
+                continue
+            if assembler.busy:
+                return "BROKEN", "something else came between the parts of a block"
+            if isinstance(request, Block):
+                self._post(DialBlock(lane, dial, request))
+                continue
+            if isinstance(request, BadBlock):
+                return "BROKEN", request.reason
+            message = cast("PullResponse", request)
+            match message.WhichOneof("message"):
+                case "accept":
+                    # Which of several clients counts is settled at the desk.
+                    epoch = self._opened.producer_epoch
+                    self._post(DialAccepted(lane, dial, epoch, message.accept.first))
+                case "end":
+                    self._post(DialEnded(lane, dial, message.end.total))
+                case "refusal":
+                    return message.refusal.reason, message.refusal.message
+                case other:
+                    return "BROKEN", f"a message of kind {other}"
+
+    async def _write(self, call: OfferedCall) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            ack, self._ack = self._ack, None
+            if ack is not None:
+                said = PullAck(
+                    consumed=ack.consumed, released=ack.released, consumed_bytes=ack.consumed_bytes
+                )
+                await call.context.write(FeedResponse(ack=said).SerializeToString())
+
+
+def read_feed(data: bytes) -> FeedRequest | PullResponse | Block | Part | BadBlock:
+    """Read what a producer that dials says; all but its first message is as from one that is dialled."""
+    if data and data[0] == FeedRequest.OPEN_FIELD_NUMBER << 3 | 2:
+        return FeedRequest.FromString(data)
+    return read_message(data)
+
+
+async def first_open(context: ServerContext) -> FeedOpen | None:
+    """Read the first message of a producer's call; None if it is something else."""
+    message: Any = await context.read()
+    return message.open if isinstance(message, FeedRequest) else None

@@ -1,0 +1,318 @@
+"""Jobs beside the client (F13): terminal to cluster to CSV, and what dies in between."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from compose.local_cluster import LocalCluster
+from shoal.client import Client
+from shoal.model import PipelineState
+from shoal.view import PipelineView
+from tests.kit.cluster import describe, job_of, running_cluster, when
+from tests.kit.until import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+_DEADLINE = 60.0
+SHOAL = str(Path(sys.executable).parent / "shoal")
+
+UPPER = """
+from shoal import job
+
+@job.main
+def upper(line):
+    return {"name": line.upper(), "value": len(line)}
+"""
+CHAT = """
+name: chat
+bundle: .
+jobs:
+  me:
+    local: true
+    run: cat
+    outputs: {line: {format: lines, as: stdout}}
+  upper:
+    run: python upper.py
+    recovery: resume
+    resources: {cpus: 0.25}
+    inputs: {line: me.line}
+    outputs: [rows]
+  table:
+    local: true
+    run: python -m shoal.job.csv_sink --columns 'sequence,{name},length={value}'
+    inputs: {rows: upper.rows}
+"""
+BY_HAND = """
+name: hand
+bundle: .
+jobs:
+  me:
+    local: true
+    outputs: {said: {format: lines}}
+  sink:
+    run: sh -c 'cat > results/all'
+    resources: {cpus: 0.25}
+    inputs: {said: {from: me.said, format: lines, as: stdin}}
+"""
+
+
+SEEN: set[str] = set()
+
+
+class Command:
+    """A `shoal` command of a user with a home of its own."""
+
+    def __init__(self, home: Path, controller: str) -> None:
+        self.home = home
+        self.controller = controller
+        self._running: list[asyncio.subprocess.Process] = []
+
+    async def start(self, *words: str, folder: Path | None = None) -> asyncio.subprocess.Process:
+        """Start it with pipes."""
+        process = await asyncio.create_subprocess_exec(
+            *(SHOAL, *words, "--controller", self.controller),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=folder or self.home,
+            env={**os.environ, "XDG_STATE_HOME": str(self.home)},
+        )
+        self._running.append(process)
+        return process
+
+    async def run(self, *words: str, text: str = "", folder: Path | None = None) -> str:
+        """Run it to its end with status 0, and return what it wrote to stderr."""
+        process = await self.start(*words, folder=folder)
+        async with asyncio.timeout(_DEADLINE):
+            _, err = await process.communicate(text.encode())
+        assert process.returncode == 0, err.decode()
+        return err.decode()
+
+    async def close(self) -> None:
+        """Kill what is left."""
+        for process in self._running:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def boards(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[LocalCluster, Client]]:
+    """Four boards, of which two tests kill one each."""
+    async with running_cluster(tmp_path_factory.mktemp("cluster"), agents=4) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def cluster(
+    boards: tuple[LocalCluster, Client], tmp_path: Path
+) -> AsyncIterator[tuple[LocalCluster, Client, Command]]:
+    """The boards, and a user."""
+    running, client = boards
+    home = tmp_path / "home"
+    home.mkdir()
+    command = Command(home, running.controller_address)
+    try:
+        yield running, client, command
+    finally:
+        await command.close()
+
+
+def written(folder: Path, spec: str) -> Path:
+    """A folder with a specification and its code."""
+    folder.mkdir()
+    (folder / "upper.py").write_text(UPPER)
+    path = folder / "pipeline.yaml"
+    path.write_text(spec)
+    return path
+
+
+def rows(lines: Sequence[str]) -> str:
+    """The table that the sink makes of lines."""
+    body = "".join(f"{k},{line.upper()},{len(line)}\r\n" for k, line in enumerate(lines))
+    return "sequence,name,length\r\n" + body
+
+
+async def the_pipeline(client: Client, name: str = "chat") -> PipelineView:
+    """The latest pipeline of a name that was not seen before, once it is there."""
+
+    async def found() -> PipelineView | None:
+        async for view in client.list():
+            if view.spec.name == name and view.id not in SEEN:
+                SEEN.add(view.id)
+                return view
+        return None
+
+    view = await until(found, 20, "the pipeline is submitted")
+    assert view is not None
+    return view
+
+
+async def test_f13_a_terminal_feeds_a_cluster_and_a_csv_file_beside_it_fills(
+    cluster: tuple[LocalCluster, Client, Command], tmp_path: Path
+) -> None:
+    """`shoal run` with a source and a sink that run beside it."""
+    _, client, command = cluster
+    spec = written(tmp_path / "chat", CHAT)
+    lines = [f"line number {k}" for k in range(50)]
+    await command.run("run", str(spec), text="\n".join(lines) + "\n")
+    view = await the_pipeline(client)
+    assert view.state is PipelineState.SUCCEEDED, describe(view)
+    table = (command.home / "results" / "table" / "rows.csv").read_bytes().decode()
+    assert table == rows(lines)
+    assert not list((command.home / "shoal").rglob("*.records"))
+
+
+async def test_f13_a_killed_run_goes_on_with_the_same_request(
+    cluster: tuple[LocalCluster, Client, Command], tmp_path: Path
+) -> None:
+    """Kill -9 of `shoal run`: the next one takes the local jobs over, and no record is twice."""
+    _, client, command = cluster
+    spec = written(tmp_path / "chat", CHAT)
+    lines = [f"line number {k}" for k in range(20)]
+    table = command.home / "results" / "table" / "rows.csv"
+    words = ("run", "--request-id", "the same", str(spec))
+    process = await command.start(*words)
+    assert process.stdin is not None
+    process.stdin.write("".join(f"{line}\n" for line in lines[:10]).encode())
+    await process.stdin.drain()
+    await until(lambda: table.exists() and table.read_bytes().count(b"\n") == 11, 30, "ten rows")
+    view = await the_pipeline(client)
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    await command.run(*words, text="".join(f"{line}\n" for line in lines))
+    ended = await client.get(view.id)
+    assert ended.state is PipelineState.SUCCEEDED, describe(ended)
+    assert table.read_bytes().decode() == rows(lines)
+
+
+async def test_f13_boards_and_controller_die_while_local_jobs_go_on(
+    cluster: tuple[LocalCluster, Client, Command], tmp_path: Path
+) -> None:
+    """Each portal's board is killed in the middle, and the controller: nothing is lost or doubled."""
+    running, client, command = cluster
+    spec = written(tmp_path / "chat", CHAT)
+    process = await command.start("run", str(spec))
+    assert process.stdin is not None
+    table = command.home / "results" / "table" / "rows.csv"
+    lines = [f"line number {k}" for k in range(30)]
+
+    async def say(part: Sequence[str]) -> None:
+        assert process.stdin is not None
+        process.stdin.write("".join(f"{line}\n" for line in part).encode())
+        await process.stdin.drain()
+
+    def arrived() -> int:
+        return table.read_bytes().count(b"\n") - 1 if table.exists() else 0
+
+    await say(lines[:10])
+    await until(lambda: arrived() == 10, 30, "ten rows")
+    view = await the_pipeline(client)
+    victim = job_of(view, "me").node
+    await running.kill_board(victim)
+    await say(lines[10:15])
+    await until(lambda: arrived() == 15, 30, "fifteen rows")
+    await running.controller.kill()
+    await running.controller.start()
+    await say(lines[15:20])
+    await until(lambda: arrived() == 20, 60, "twenty rows")
+    await say(lines[20:])
+    process.stdin.close()
+    async with asyncio.timeout(_DEADLINE):
+        out, err = await process.communicate()
+    assert process.returncode == 0, (out, err.decode())
+    assert table.read_bytes().decode() == rows(lines)
+    view = await client.get(view.id)
+    assert view.state is PipelineState.SUCCEEDED, describe(view)
+    moved = [job.id for job in view.jobs if job.attempts[0].node == victim]
+    assert "me" in moved
+    assert all(len(job_of(view, job).attempts) > 1 for job in moved)
+
+
+async def test_f13_records_are_sent_by_hand_and_a_killed_client_goes_on(
+    cluster: tuple[LocalCluster, Client, Command], tmp_path: Path
+) -> None:
+    """`shoal send` in parts; the command is killed in one of them, and the board that had it all."""
+    running, client, command = cluster
+    spec = written(tmp_path / "hand", BY_HAND)
+    said = await command.run("run", "--detach", str(spec))
+    view = await the_pipeline(client, "hand")
+    assert f"shoal send {view.id} me.said" in said
+    port = ("send", view.id, "me.said")
+    await command.run(*port, "--keep-open", "one", "two")
+
+    process = await command.start(*port)
+    assert process.stdin is not None
+    process.stdin.write(b"three\nfour\n")
+    await process.stdin.drain()
+
+    async def passed() -> bool:
+        streams = job_of(await client.get(view.id), "sink").streams
+        return any(stream.records == 4 for stream in streams)
+
+    await until(passed, 30, "four records at the sink")
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    now = await client.get(view.id)
+    await running.kill_board(job_of(now, "me").node)
+    text = "five\nsix\n"
+    await command.run(*port, text=text)
+    ended = await client.wait(view.id, deadline_seconds=_DEADLINE)
+    assert ended.state is PipelineState.SUCCEEDED, describe(ended)
+    [artifact] = [
+        artifact
+        for job in ended.jobs
+        if job.manifest
+        for artifact in job.manifest.artifacts
+        if artifact.path == "results/all"
+    ]
+    await client.fetch(artifact, tmp_path / "all")
+    assert (tmp_path / "all").read_text() == "one\ntwo\nthree\nfour\nfive\nsix\n"
+
+
+async def test_f13_a_local_job_that_fails_ends_the_pipeline_and_the_command_with_it(
+    cluster: tuple[LocalCluster, Client, Command], tmp_path: Path
+) -> None:
+    """Exit status 1, and the reason names the job; a command that does not stay is refused."""
+    _, client, command = cluster
+    spec = written(tmp_path / "chat", CHAT.replace("run: cat", "run: sh -c 'echo x; exit 3'"))
+    process = await command.start("run", str(spec))
+    async with asyncio.timeout(_DEADLINE):
+        _, err = await process.communicate()
+    assert process.returncode == 1, err.decode()
+    assert "the local job me ended with status 3" in err.decode()
+    view = await the_pipeline(client)
+    ended = await client.wait(view.id, deadline_seconds=_DEADLINE)
+    assert ended.state is PipelineState.CANCELLED
+    for words in (("run", "--detach"), ("submit",)):
+        process = await command.start(*words, str(spec))
+        _, err = await process.communicate()
+        assert process.returncode == 1
+        assert "me, table" in err.decode()
+
+
+async def test_f13_ctrl_c_cancels_a_pipeline_whose_jobs_are_local(
+    cluster: tuple[LocalCluster, Client, Command], tmp_path: Path
+) -> None:
+    """They cannot go on without the command, so nothing is left behind."""
+    _, client, command = cluster
+    spec = written(tmp_path / "chat", CHAT)
+    process = await command.start("run", str(spec))
+    view = await the_pipeline(client)
+    await when(client, view.id, lambda now: all(job.node for job in now.jobs))
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(_DEADLINE):
+        await process.communicate()
+    assert process.returncode in {1, 130}
+    ended = await client.wait(view.id, deadline_seconds=_DEADLINE)
+    assert ended.state is PipelineState.CANCELLED, describe(ended)
