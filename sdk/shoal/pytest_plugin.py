@@ -13,7 +13,7 @@ def test_sorting(emulate):
     assert result.outputs["sorted"] == ["9", "10"]
 ```
 
-This module needs pytest, which the library itself does not.
+This module needs pytest (`shoal[pytest]`), which the library itself does not.
 """
 
 import shlex

@@ -14,7 +14,7 @@ OURS = {"bench", "compose", "control", "edge_agent", "services", "shoal", "tests
 
 
 def test_the_sdk_imports_what_it_declares() -> None:
-    assert _undeclared(_sdk(), "sdk") == []
+    assert _undeclared(_sdk() | _extras(), "sdk") == []
 
 
 def test_the_server_imports_what_it_declares() -> None:
@@ -29,9 +29,9 @@ def test_tests_and_benchmarks_import_what_is_locked() -> None:
 
 def test_every_dependency_is_locked() -> None:
     assert sorted((_sdk() | _server()) - _locked("server.lock") - {"shoal"}) == [], "`make lock`"
-    assert sorted((_sdk() | _server() | _dev()) - _locked("dev.lock") - {"shoal"}) == [], (
-        "`make lock`"
-    )
+    assert (
+        sorted((_sdk() | _extras() | _server() | _dev()) - _locked("dev.lock") - {"shoal"}) == []
+    ), "`make lock`"
 
 
 def _undeclared(declared: set[str], *folders: str) -> list[str]:
@@ -62,6 +62,12 @@ def _providers(module: str) -> set[str]:
 @lru_cache
 def _distributions() -> dict[str, list[str]]:
     return dict(packages_distributions())
+
+
+def _extras() -> set[str]:
+    project = tomllib.loads(text(Path("sdk/pyproject.toml")))["project"]
+    extras = project["optional-dependencies"].values()
+    return {_name(wanted) for extra in extras for wanted in extra}
 
 
 def _sdk() -> set[str]:
