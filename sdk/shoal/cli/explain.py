@@ -12,6 +12,8 @@ from shoal.cli.controller_option import Target, controller_options, run_async
 def explain(target: Target, name: str, *, as_json: bool) -> None:
     r"""Say for each node, in one sentence, why a job can or cannot be placed there.
 
+    Then, how the job's records travel, and what a replacement of it would do.
+
     \b
         shoal explain people-counter-4f2a/camera
     """
@@ -22,10 +24,12 @@ async def _explain(target: Target, name: str, *, as_json: bool) -> None:
     from shoal.cli.document import print_document
     from shoal.cli.naming import job
     from shoal.cli.tables import show, verdicts_table
+    from shoal.outlook import outlook
 
     ref = job(name, target.namespace)
     async with target.client() as client:
         verdicts = await client.explain(ref.name)
+        pipeline = await client.get(ref.pipeline_ref.name)
     if as_json:
         for verdict in verdicts:
             print_document(verdict)
@@ -33,3 +37,8 @@ async def _explain(target: Target, name: str, *, as_json: bool) -> None:
         show(verdicts_table(verdicts))
     else:
         click.echo("no agent has connected yet; start one with: shoal agent", err=True)
+    if not as_json:
+        for job_view in pipeline.jobs:
+            if job_view.name == ref.name:
+                for sentence in outlook(pipeline.spec, pipeline.spec.job(job_view.spec_name)):
+                    click.echo(sentence)

@@ -1,0 +1,93 @@
+"""What a job's streams promise, and what its replacement would do, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from shoal.spec import (
+    Distribute,
+    Job,
+    Merge,
+    Output,
+    Pipeline,
+    Promise,
+    Recovery,
+    StreamInput,
+)
+
+
+def outlook(pipeline: Pipeline, job: Job) -> tuple[str, ...]:
+    """Say where a job's records come from and go to, and how it goes on after a board has died."""
+    return (*_streams(pipeline, job), _replacement(pipeline, job))
+
+
+def _streams(pipeline: Pipeline, job: Job) -> Iterator[str]:
+    for stream in job.streams:
+        producer = pipeline.job(stream.job)
+        output = next(one for one in producer.outputs if one.name == stream.port)
+        said = [f"{stream.name} comes from {stream.job}.{stream.port}"]
+        if job.replicas > 1:
+            said.append(f"{_spread(output)} of {job.replicas} replicas")
+        if producer.replicas > 1:
+            order = "in turn" if stream.merge is Merge.ORDERED else "as they arrive"
+            said.append(f"the streams of {producer.replicas} replicas become one {order}")
+        if stream.promise is Promise.LATEST:
+            newest = "the newest record" if stream.keep == 1 else f"the newest {stream.keep}"
+            said.append(
+                f"{newest} alone: what does not fit is dropped, and the producer never waits"
+            )
+        if stream.optional is not None:
+            said.append("rounds do not wait for it")
+        yield "; ".join(said)
+    for output in job.outputs:
+        for consumer, stream in _readers(pipeline, job, output):
+            goes = f"{output.name} goes to {consumer.name}.{stream.name}"
+            if consumer.replicas > 1:
+                goes += f"; {_spread(output)} of {consumer.replicas} replicas"
+            yield goes
+
+
+def _replacement(pipeline: Pipeline, job: Job) -> str:
+    if not job.streams and not job.outputs:
+        return "a replacement starts anew"
+    if job.recovery is Recovery.RESUME:
+        return "a replacement goes on with the round that is missing"
+    if any(stream.promise is Promise.LATEST for stream in job.streams):
+        return "a replacement begins with what is newest"
+    why = next(_not_resumable(pipeline, job), "")
+    begins = (
+        "a replacement gets its records again from the first one"
+        if job.streams
+        else "a replacement begins with the first record again"
+    )
+    return f"{begins}, because {why}" if why else begins
+
+
+def _not_resumable(pipeline: Pipeline, job: Job) -> Iterator[str]:
+    for stream in job.streams:
+        if stream.merge is Merge.ARRIVAL:
+            yield f"{stream.name} takes records as they arrive"
+        if stream.optional is not None:
+            yield f"{stream.name} is optional"
+    for output in job.outputs:
+        readers = [consumer for consumer, _ in _readers(pipeline, job, output)]
+        if output.distribute is Distribute.KEY and any(one.replicas > 1 for one in readers):
+            yield f"{output.name} is spread by key"
+
+
+def _readers(pipeline: Pipeline, job: Job, output: Output) -> Iterator[tuple[Job, StreamInput]]:
+    for consumer in pipeline.jobs:
+        for stream in consumer.streams:
+            if (stream.job, stream.port) == (job.name, output.name):
+                yield consumer, stream
+
+
+def _spread(output: Output) -> str:
+    match output.distribute:
+        case Distribute.ROUND_ROBIN:
+            return "each record to one, in turn,"
+        case Distribute.BROADCAST:
+            return "each record to every one"
+        case Distribute.KEY:
+            part = f" ({output.key})" if output.key else ""
+            return f"equal keys{part} to the same one"
