@@ -2,7 +2,7 @@
 
 A job that is scaled gets a new generation of replicas. Those before it have `rounds` rounds each,
 and it has what comes after. Since a job that may be scaled sends one record on each output in each
-round, that one number cuts its inputs and its outputs (docs/adr/0009-generations.md).
+round, that one number cuts its inputs and its outputs (docs/adr/0007-generations.md).
 """
 
 from __future__ import annotations

@@ -99,6 +99,10 @@ class JobShape:
     """Every third record has headers."""
     keys: int = 0
     """If above 0, every record has a header `key` with one of so many values."""
+    pace: float = 0.0
+    """A source makes its next record not before so many seconds have passed for each one before."""
+    plain: bool = False
+    """What it sends depends on nothing but what it gets: not on the replica, nor on the round."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,9 @@ def output(job: JobShape, replica: int, port: str, number: int, inputs: list[lis
     digest = sum(
         sum(record) * (index + 1) for group in inputs for index, record in enumerate(group)
     )
+    if job.plain:
+        every = b"".join(record for group in inputs for record in group)
+        text, digest = f"{job.name}.{port}:".encode(), zlib.crc32(every)
     record = (text + str(digest).encode()).ljust(job.record_bytes, b".")
     headers: dict[str, object] = {}
     if job.keys:
@@ -246,6 +253,7 @@ class SimJob:
     pending: dict[str, list[bytes]] = field(default_factory=dict[str, list[bytes]])
     sent: dict[str, int] = field(default_factory=dict[str, int])
     finished: bool = False
+    waits: bool = False
 
 
 class Node:
@@ -361,9 +369,9 @@ class Node:
                 call = self.calls[number]
                 world.down(call, DialBlock(call.lane, call.dial, decode(head + self.spool[place])))
                 world.later(lambda: self.post(CallReady(number, call.lane)))
-            case SendEnd(call=number, total=total):
+            case SendEnd(call=number, total=total, cut=cut, continued=continued):
                 call = self.calls[number]
-                world.down(call, DialEnded(call.lane, call.dial, total))
+                world.down(call, DialEnded(call.lane, call.dial, total, cut, continued))
             case RefuseCall(call=number, reason=reason, message=message):
                 call = self.calls[number]
                 world.counts[reason] = world.counts.get(reason, 0) + 1
@@ -412,7 +420,7 @@ class Node:
                 assert block.first % edge.block_count == 0
                 program.first_round = block.first // edge.block_count
             elif block.kind is Kind.END:
-                feed = self.world.ins[self.job.name, self.replica, port]
+                feed = self.world.feed(self.job.name, self.replica, port)
                 size = next(e.block_count for e in program.inputs if e.into == port)
                 # Whoever begins after a last round that was short counts it as a whole one.
                 whole = -(-len(feed) // size) * size
@@ -432,7 +440,7 @@ class Node:
                     assert not program.queues[port], "more came before all was processed"
                     program.positions[port] = block.first
                 assert block.first == program.positions[port], "a gap on a port"
-                feed = self.world.ins[self.job.name, self.replica, port]
+                feed = self.world.feed(self.job.name, self.replica, port)
                 records = unpack(block)
                 at = program.positions[port]
                 if edge.keep:
@@ -459,6 +467,10 @@ class Node:
             assert late or at == seen[number], f"{record!r} is not what its producer sent next"
             seen[number] = at + 1
 
+    def go_on(self) -> None:
+        self.program.waits = False
+        self.run_program()
+
     def run_program(self) -> None:
         program = self.program
         ports = {edge.into for edge in program.inputs} | set(program.ports)
@@ -467,6 +479,11 @@ class Node:
         if program.round is None:
             program.round = program.first_round
         world = self.world
+        if program.round * self.job.pace > world.now:
+            if not program.waits:
+                program.waits = True
+                world.at(program.round * self.job.pace, self.go_on)
+            return None
         for _ in range(world.random.randint(1, world.burst)):
             groups: list[list[bytes]] = []
             if not program.inputs and program.round >= self.job.records:
@@ -583,6 +600,10 @@ class World:
         self.cut_until = 0.0
         self.late_kills = 0
         """How many attempts are still to be killed soon after their programs have ended."""
+
+    def feed(self, job: str, replica: int, port: str) -> list[bytes]:
+        """Return what comes on an input port when nothing goes wrong."""
+        return self.ins[job, replica, port]
 
     # ---- time -----------------------------------------------------------------------------------
 
@@ -783,6 +804,7 @@ class World:
                 or not producer.alive
                 or producer.machine.stage in {Stage.NEW, Stage.GONE}
                 or self.now < self.cut_until
+                or effect.lane not in producer.machine.output_lanes
             )
             if not call.open:
                 return
