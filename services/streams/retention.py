@@ -97,7 +97,8 @@ class Track:
         self.memory_bytes += size
 
     def end(self) -> None:
-        """Take note that nothing comes any more."""
+        """Take note that nothing comes any more; what is there may go to the spool."""
+        self._seal()
         self.total = self.next
 
     def fence(self) -> None:
