@@ -14,14 +14,14 @@ from typing import Any, cast
 import grpc
 import grpc.aio
 
-from control.api.placement import Place, Placements
+from control.api.placement import Place, Placements, replicas_of
 from control.api.request import namespace_of
 from control.errors import UnknownJobError
 from control.plane import ControlPlane
 from control.refusal import invalid, refusing
 from services.runtime.rpc import STREAM, channel_options
 from shoal.names import PipelineRef, check_id
-from shoal.portal import portal_job
+from shoal.portal import is_recorder, port_of, portal_job
 from shoal.v1.streams_service_pb2 import FeedOpen, FeedRequest, PullOpen, PullRequest
 
 SERVICE = "shoal.v1.LanesService"
@@ -29,6 +29,7 @@ _PULL = "/shoal.v1.StreamsService/Pull"
 _FEED = "/shoal.v1.StreamsService/Feed"
 
 _NO_CHANGE_SECONDS = 60.0
+_LAST_WORDS_SECONDS = 2.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Open = PullOpen | FeedOpen
@@ -95,7 +96,12 @@ class LaneRelay:
         except ValueError as error:
             raise invalid("INVALID_FIELD", str(error), field="lane") from error
         view = self._plane.pipeline(ref)
-        if job not in {one.name for one in view.spec.jobs if one.local}:
+        if is_recorder(opened.lane) and isinstance(opened, PullOpen):
+            found = replicas_of(view, job, port_of(opened.lane))
+            if job not in {one.id for one in found}:
+                replicas = ", ".join(one.id for one in found)
+                raise UnknownJobError(f"{job} has several replicas, name one: {replicas}")
+        elif job not in {one.name for one in view.spec.jobs if one.local}:
             raise UnknownJobError(f"{view.name} has no local job {job!r}")
         opened.namespace = namespace
         placements = Placements(self._plane, ref)
@@ -130,6 +136,9 @@ async def _carry(place: Place, method: str, first: bytes, context: Context) -> N
                     up = tasks.create_task(_up(context, call))
                     down = tasks.create_task(_down(call, context))
                     await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
+                    if up.done():
+                        # What the client said last has to arrive; the worker then ends the call.
+                        await asyncio.wait({down}, timeout=_LAST_WORDS_SECONDS)
                     up.cancel()
                     down.cancel()
         finally:
@@ -140,6 +149,7 @@ async def _up(context: Context, call: Any) -> None:
     with contextlib.suppress(*_OVER):
         while (message := await context.read()) is not grpc.aio.EOF:
             await call.write(message)
+        await call.done_writing()
 
 
 async def _down(call: Any, context: Context) -> None:

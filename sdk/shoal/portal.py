@@ -13,6 +13,9 @@ CLIENT = "client"
 CLIENT_ADDRESS = "client"
 """Stands for the address of a producer that dials in by itself."""
 
+RECORDER = "record"
+"""Begins the client's port at the lane of a recorder."""
+
 PROGRAM = ("python", "-m", "shoal.job.portal")
 """What a portal runs."""
 
@@ -32,8 +35,23 @@ def output_lane(job: str, port: str) -> str:
     return f"{job}.{client_port(port)}/{CLIENT}.{port}"
 
 
+def recorder_lane(job: str, port: str, epoch: int) -> str:
+    """Name the lane on which a client records an output port of a replica (by id)."""
+    return f"{job}.{port}/{CLIENT}.{RECORDER}-{epoch}"
+
+
+def is_recorder(lane: str) -> bool:
+    """Whether it is the lane of a recorder."""
+    return lane.partition("/")[2].startswith(f"{CLIENT}.{RECORDER}-")
+
+
+def port_of(lane: str) -> str:
+    """Return the producer's port of a lane."""
+    return lane.partition("/")[0].partition(".")[2]
+
+
 def portal_job(lane: str) -> str:
-    """Return the job whose portal is at one end of such a lane.
+    """Return the job at the end of such a lane that is not the client.
 
     Raises:
         ValueError: The lane is none between a portal and its client.

@@ -42,6 +42,8 @@ from services.streams.event import (
     PortShut,
     PortViolation,
     PortWritten,
+    RecorderJoined,
+    RecorderLeft,
     ShellFailed,
     SpoolLoaded,
     SpoolWritten,
@@ -84,6 +86,8 @@ _ALLOWED = {
     Stage.FAILED: {Stage.GONE},
     Stage.GONE: set[Stage](),
 }
+
+_CALLS = CallAcknowledged | CallReady | CallClosed | SpoolLoaded | RecorderLeft
 
 _OVER = frozenset({Stage.ABANDONED, Stage.FAILED, Stage.GONE})
 
@@ -218,6 +222,8 @@ class AttemptMachine:
         """Take one event and return what is to be done about it, in order."""
         if self._stage in _OVER and not isinstance(event, Detached | CallOpened):
             return []
+        if isinstance(event, _CALLS) and event.lane not in self._out_lanes:
+            return []  # of a recorder that has left
         effects: list[Effect] = []
         try:
             # One by one: what was decided before a job turns out to be wrong is still to be done.
@@ -260,6 +266,13 @@ class AttemptMachine:
                 yield from self._fail(ReasonCode.STREAM, reason)
             case CallOpened():
                 yield from self._call_opened(event)
+            case RecorderJoined(plan=plan):
+                outlet = self._outlets[plan.port]
+                joined = outlet.join(plan)
+                if joined is not None:
+                    self._out_lanes[plan.id] = (joined, outlet)
+            case RecorderLeft(lane=lane):
+                yield from self._depart(lane)
             case CallAcknowledged(lane=lane):
                 yield from self._out_lanes[lane][0].acknowledged(event)
                 yield from self._out_lanes[lane][1].throttle()
@@ -407,10 +420,18 @@ class AttemptMachine:
         try:
             return lane.answer(self._epoch)
         except RewindError as error:
+            if lane.plan.recorder:
+                return lane.refuse_held("BEHIND", str(error))
             return [
                 *lane.refuse_held("BEHIND", str(error)),
                 *self._fail(ReasonCode.REWIND, f"{error}; it has to be run again from there"),
             ]
+
+    def _depart(self, name: str) -> Iterator[Effect]:
+        lane, outlet = self._out_lanes.pop(name)
+        yield from lane.stop()
+        yield from self._free(outlet.leave(lane))
+        yield from outlet.throttle()
 
     def _dialled(
         self, event: DialAccepted | DialBlock | DialEnded | DialBroken, now: float

@@ -100,6 +100,20 @@ class Detached:
 
 
 @dataclass(frozen=True, slots=True)
+class RecorderJoined:
+    """Somebody wants a copy of all that passes on an output, from what is kept on."""
+
+    plan: LanePlan
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderLeft:
+    """A recorder is gone for good, or has everything."""
+
+    lane: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallOpened:
     """A consumer dialled a lane of ours; `call` is the shell's number for it.
 
@@ -217,6 +231,8 @@ Event = (
     | Detached
     | SpoolWritten
     | ShellFailed
+    | RecorderJoined
+    | RecorderLeft
     | PortEvent
     | CallEvent
     | DialEvent

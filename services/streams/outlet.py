@@ -86,6 +86,7 @@ class Outlet:
         self._closes_late = False
         self._cut: int | None = None
         self._whole_live = True
+        self._lent = False
         self.continued = False
         """Whether another generation of the job goes on where this one ends."""
         self.spool_behind = False
@@ -142,7 +143,7 @@ class Outlet:
         """
         wants: list[int] = []
         for lane in self.lanes:
-            if lane.done or lane.share.empty or lane.plan.keep:
+            if lane.done or lane.share.empty or lane.plan.keep or lane.plan.recorder:
                 continue
             if lane.held is None:
                 return None
@@ -349,7 +350,7 @@ class Outlet:
             lane
             for lane in self.lanes
             if not (lane.done or lane.idle or lane.share.empty or lane.plan.keep)
-            and not _by_key(lane.plan)
+            and not (lane.plan.recorder or _by_key(lane.plan))
         ]
         consumed = [
             min(self._next, lane.share.record(lane.consumed))
@@ -456,6 +457,33 @@ class Outlet:
         elif not whole:
             self._split.append(added)
         self.lanes.append(added)
+
+    def join(self, plan: LanePlan) -> SendLane | None:
+        """Add the lane of a recorder, from what is kept on; None if nothing whole is kept any more.
+
+        Where no lane carries everything, it begins with the next record.
+        """
+        if self._whole is not None and not self._whole_live:
+            return None
+        if self._whole is None:
+            self._whole = self._track()
+            self._lent = True
+            self._whole.begin(self._next)
+            if self._ended:
+                self._whole.end()
+        lane = SendLane(plan, self._whole, Share(0, 1), Peer(), self._budget.bulk_bytes)
+        lane.begin(self._whole.base)
+        self.lanes.append(lane)
+        return lane
+
+    def leave(self, lane: SendLane) -> list[SpoolPlace]:
+        """Take the lane of a recorder away; return what this frees in the spool."""
+        self.lanes.remove(lane)
+        if not self._lent or any(other.track is lane.track for other in self.lanes):
+            return []
+        self.tracks.remove(lane.track)
+        self._whole, self._lent = None, False
+        return lane.track.release(lane.track.next)
 
     def _append(self, block: Block) -> None:
         if self._whole is not None and self._whole_live:

@@ -35,6 +35,7 @@ class LanePlan:
 
     `hold` above 0 asks the producer to stand still, and to say how far it is, under that number.
     `keep` above 0 says that the consumer wants the newest records alone, and how many may wait.
+    A `recorder` joined while the stream was passing: it holds what it has not taken, and no more.
     """
 
     id: str
@@ -47,6 +48,7 @@ class LanePlan:
     stretch: Stretch = WHOLE
     hold: int = 0
     keep: int = 0
+    recorder: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "members": ("shoal.cli.members", "List the members of the gossip cluster."),
     "new": ("shoal.cli.new", "Make a folder with a pipeline that runs as it is."),
     "nodes": ("shoal.cli.nodes", "List the nodes."),
+    "record": ("shoal.cli.record", "Copy a stream to a file, without a gap."),
     "run": ("shoal.cli.run", "Run a pipeline or a command, and wait for its end."),
     "scale": ("shoal.cli.scale", "Change how many replicas of a job run."),
     "send": ("shoal.cli.send", "Send records to a job that waits for them."),

@@ -8,6 +8,7 @@ at one lane, the one that began later has it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -98,6 +99,10 @@ async def _redial(client: Client, method: Any, carry: Callable[[Any], Awaitable[
         if asyncio.get_running_loop().time() - began > 2.0:
             pause.reset()
         await pause.wait()
+
+
+class _PartedError(Exception):
+    """Nothing more is to be said."""
 
 
 class Feeder:
@@ -260,6 +265,8 @@ class Taker:
         deliver: takes records in order, and as much time as it needs.
         ended: called with the total once all have come.
         kept: begin with what is kept, instead of with record 0.
+        first: begin with this record.
+        recorder: what is not kept any more is an error, and `done` ends `run`.
     """
 
     def __init__(
@@ -271,12 +278,15 @@ class Taker:
         *,
         kept: bool = False,
         first: int = 0,
+        recorder: bool = False,
     ) -> None:
         self._client = client
         self._name = name
         self._deliver = deliver
         self._ended = ended
         self._kept = kept
+        self._recorder = recorder
+        self._parted = False
         self._wake = asyncio.Event()
         self._consumed_bytes = 0
         self._done = False
@@ -299,12 +309,16 @@ class Taker:
         self._wake.set()
 
     async def run(self) -> None:
-        """Take until cancelled.
+        """Take until cancelled, or as a recorder until the other end has heard of `done`.
 
         Raises:
-            LaneRefusedError: Another client has the lane.
+            LaneRefusedError: Another client has the lane, or records that are wanted are gone.
             ShoalError: The controller refuses.
         """
+        with contextlib.suppress(_PartedError):
+            await self._run()
+
+    async def _run(self) -> None:
         await _redial(self._client, self._client.lanes.PullLane, self._carry)
 
     async def _carry(self, call: Any) -> None:
@@ -325,14 +339,21 @@ class Taker:
         await call.write(PullLaneRequest(open=opened_call))
         response = await _read(call)
         if response.WhichOneof("message") == "refusal":
+            if self._recorder and response.refusal.reason == "BEHIND":
+                raise LaneRefusedError("BEHIND", response.refusal.message)
             raise _refused(response.refusal)
         if want == WANT_KEPT:
             self.next = response.accept.first
         self.begun.set()
         self._consumed_bytes = 0
-        async with _Both() as both:
-            both.start(self._take(call))
-            both.start(self._acknowledge(call))
+        try:
+            async with _Both() as both:
+                both.start(self._take(call))
+                both.start(self._acknowledge(call))
+        except _ClosedError:
+            if self._parted:
+                raise _PartedError from None
+            raise
 
     async def _take(self, call: Any) -> None:
         large = bytearray()
@@ -384,6 +405,10 @@ class Taker:
                 told_done = True
                 ack = PullAck(done=True)
             await call.write(PullLaneRequest(ack=ack))
+            if told_done and self._recorder:
+                await call.done_writing()
+                self._parted = True
+                return
 
 
 class _Both:

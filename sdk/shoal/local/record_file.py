@@ -1,10 +1,12 @@
 """A file of records: what a client keeps of a stream that it feeds, and what a recording is.
 
 Layout: one line `shoal-records 1 {JSON}`, then blocks (docs/architecture.md, section 3) with their
-CRC-32C. The JSON says what the records are; `first` is the sequence of the first one. The last
-block of a complete file is an END whose `first` is the total and whose body is 32 bytes:
-SHA-256(SHA-256(all tables) + SHA-256(all records)), which does not depend on how records were
-packed. A file without END was not completed; what is torn at its end is cut off when it is opened.
+CRC-32C; a block of kind 6 has no body, and its `first` says when the ones after it came, in
+microseconds since the recording began. The JSON says what the records are; `first` is the sequence
+of the first one. The last block of a complete file is an END whose `first` is the total and whose
+body is 32 bytes: SHA-256(SHA-256(all tables) + SHA-256(all records)), which does not depend on how
+records were packed. A file without END was not completed; what is torn at its end is cut off when
+it is opened.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from typing import Any, BinaryIO, cast
 from shoal.errors import ShoalError
 from shoal.job.block import CHECKED, DATA, END, HEADER, MAX_RECORD_BYTES
 from shoal.local.block import BrokenBlockError, Records, check_table, crc32c, opened, sealed
+
+TIME = 6
+"""Kind of a block that says when those after it came: `first` is in microseconds."""
 
 _MAGIC = b"shoal-records 1 "
 _HEADER_BYTES_MAX = 64 * 1024
@@ -69,6 +74,8 @@ class RecordFile:
         """How many records there are in all, with those before the first one, once that is known."""
         self.size_bytes = 0
         """Bytes of the blocks, END left out."""
+        self.marked = 0
+        """When the last records came, in microseconds since the recording began."""
         self._places: list[_Place] = []
         self._tables = hashlib.sha256()
         self._records = hashlib.sha256()
@@ -106,6 +113,15 @@ class RecordFile:
         data = sealed(DATA, records.first, records.count, records.body)
         self._write(data)
         self._take(records, self._end - len(data))
+
+    def mark(self, microseconds: int) -> None:
+        """Write when what follows came, since the recording began.
+
+        Raises:
+            OSError: The disk is full or broken.
+        """
+        self._write(sealed(TIME, microseconds, 0, b""))
+        self.marked = microseconds
 
     def end(self) -> None:
         """Write that there are no more.
@@ -207,6 +223,9 @@ class RecordFile:
             if kind == END:
                 self._check_end(first, body)
                 break
+            if kind == TIME:
+                self.marked = first
+                continue
             records = Records(first, count, body)
             if first != self.next:
                 raise RecordFileError(
@@ -222,7 +241,7 @@ class RecordFile:
             return None
         self._file.seek(offset)
         kind, flags, _, count, first, length, crc = HEADER.unpack(self._file.read(HEADER.size))
-        if kind not in {DATA, END} or not flags & CHECKED or length > _BODY_BYTES_MAX:
+        if kind not in {DATA, END, TIME} or not flags & CHECKED or length > _BODY_BYTES_MAX:
             return None
         if offset + HEADER.size + length > size:
             return None

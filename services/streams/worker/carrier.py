@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from services.runtime.log import fields
-from services.streams.attempt import AttemptMachine
+from services.streams.attempt import AttemptMachine, Stage
 from services.streams.block import Kind
 from services.streams.effect import (
     AcceptCall,
@@ -46,9 +46,11 @@ from services.streams.event import (
     Event,
     PortBlock,
     PortClosed,
+    RecorderJoined,
+    RecorderLeft,
     ShellFailed,
 )
-from services.streams.plan import AttemptPlan
+from services.streams.plan import AttemptPlan, LanePlan
 from services.streams.sampler import Sampler, Wish
 from services.streams.worker.directory import Directory, Post, Served
 from services.streams.worker.feed import Desk, FeedCall
@@ -57,10 +59,14 @@ from services.streams.worker.port import PortLink
 from services.streams.worker.pull import Channels, DialledCall
 from services.streams.worker.spool import Spool, Spooler
 from shoal.names import AttemptRef
-from shoal.portal import CLIENT_ADDRESS
+from shoal.portal import CLIENT, CLIENT_ADDRESS, RECORDER, port_of
+from shoal.spec import Distribute
 from shoal.v1.streams_service_pb2 import PullOpen
 
 LOG = logging.getLogger(__name__)
+
+RECORDER_SECONDS = 30.0
+"""What a recorder has not taken is kept for so long while it is cut off."""
 
 
 Dialled = tuple[DialledCall | LocalCall | FeedCall, asyncio.Task[None]]
@@ -136,6 +142,7 @@ class Carrier:
         self._events: deque[Event] = deque()
         self._turning = False
         self._taps: list[PortTap] = []
+        self._departures: dict[str, asyncio.TimerHandle] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
 
@@ -203,6 +210,34 @@ class Carrier:
             del self._calls[number]
             self.post(CallClosed(number, opened.lane))
 
+    async def record(self, opened: PullOpen, make: Callable[[int, Post], Served]) -> None:
+        """Carry the call of a recorder; its lane stays for a while, so that it may dial again."""
+        lane, port = opened.lane, port_of(opened.lane)
+        timer = self._departures.pop(lane, None)
+        if timer is not None:
+            timer.cancel()
+        if lane not in self.machine.output_lanes:
+            plan = LanePlan(lane, port, RECORDER, CLIENT, 0, 1, Distribute.BROADCAST, recorder=True)
+            self.post(RecorderJoined(plan))
+        if lane not in self.machine.output_lanes:
+            call = make(0, self.post)
+            if self.machine.stage in {Stage.FLOWING, Stage.CONCLUDED}:
+                call.refuse("BEHIND", f"port {port} was scaled, and nothing whole is kept of it")
+            else:
+                call.refuse("NOT_READY", f"the attempt has {self.machine.stage.value}")
+            await call.run()
+            return
+        try:
+            await self.serve(opened, make)
+        finally:
+            self._departures[lane] = self._loop.call_later(
+                RECORDER_SECONDS, self._recorder_left, lane
+            )
+
+    def _recorder_left(self, lane: str) -> None:
+        self._departures.pop(lane, None)
+        self.post(RecorderLeft(lane))
+
     def has_output(self, port: str) -> bool:
         """Whether the attempt has an output port of that name."""
         return any(output.name == port for output in self._plan.outputs)
@@ -220,6 +255,8 @@ class Carrier:
 
     def detach(self) -> None:
         """Let go of everything."""
+        for timer in self._departures.values():
+            timer.cancel()
         for tap in self._taps:
             tap.gone = True
             tap.wake.set()

@@ -30,6 +30,7 @@ from services.streams.worker.wire import SERVICE, write_message
 from shoal import wire
 from shoal.model import Reason
 from shoal.names import AttemptRef
+from shoal.portal import is_recorder, port_of, portal_job
 from shoal.v1 import session_service_pb2
 from shoal.v1.streams_service_pb2 import (
     AttachRequest,
@@ -39,6 +40,7 @@ from shoal.v1.streams_service_pb2 import (
     ConcludeResponse,
     DetachRequest,
     DetachResponse,
+    PullOpen,
     PullRefusal,
     PullRequest,
     PullResponse,
@@ -171,6 +173,9 @@ class Worker:
                 ),
             )
         opened = cast("PullRequest", first).open
+        if is_recorder(opened.lane):
+            await self._record(opened, context)
+            return
         found = await self._directory.find(opened)
         if not isinstance(found, Missing):
             await found.serve(
@@ -179,6 +184,22 @@ class Worker:
             return
         self._refused.warn(found.reason, why=found.message)
         refusal = PullRefusal(reason=found.reason, message=found.message)
+        await context.write(PullResponse(refusal=refusal).SerializeToString())
+
+    async def _record(self, opened: PullOpen, context: ServerContext) -> None:
+        job = portal_job(opened.lane)
+        for ref, carrier in self._carriers.items():
+            if (ref.namespace, ref.pipeline, ref.job, ref.epoch) == (
+                opened.namespace,
+                opened.pipeline,
+                job,
+                opened.producer_epoch,
+            ) and carrier.has_output(port_of(opened.lane)):
+                await carrier.record(
+                    opened, lambda number, post: ServedCall(number, opened, post, context)
+                )
+                return
+        refusal = PullRefusal(reason="NOT_READY", message=f"{job} is not here")
         await context.write(PullResponse(refusal=refusal).SerializeToString())
 
     async def feed(self, _requests: object, context: ServerContext) -> None:

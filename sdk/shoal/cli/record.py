@@ -1,0 +1,116 @@
+"""`shoal record`: a stream as a file."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from shoal.cli.controller_option import Target, controller_options, run_async
+
+if TYPE_CHECKING:
+    from shoal.local.recorder import Recorder
+    from shoal.view import JobView, PipelineView
+
+_PROGRESS_SECONDS = 2.0
+
+
+@click.command()
+@click.argument("pipeline")
+@click.argument("port", metavar="JOB.PORT")
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file; it is there once it is complete, until then it is FILE.part.",
+)
+@click.option("--from-start", is_flag=True, help="Fail if record 0 is not kept any more.")
+@controller_options
+def record(target: Target, pipeline: str, port: str, output: Path, *, from_start: bool) -> None:
+    r"""Copy what an output port sends to a file, every record once, to the end of the stream.
+
+    \b
+        shoal record people-counter-4f2a camera.frames -o frames.records
+        shoal run --replay camera.frames=frames.records pipeline.yaml
+
+    The copy begins with the first record that is still kept, and says which that is. While it
+    records, the job keeps what was not copied yet; a file that is written more slowly than the
+    stream passes slows the stream down. It follows the job to another node. Broken off, the same
+    command goes on where it was, if that is still kept; else it fails, and FILE.part stays.
+    """
+    run_async(_record(target, pipeline, port, output, from_start=from_start))
+
+
+async def _record(target: Target, name: str, where: str, output: Path, *, from_start: bool) -> None:
+    from shoal.cli import naming
+    from shoal.cli.figures import bytes_text
+    from shoal.cli.local_jobs import client_epoch
+    from shoal.local.recorder import Recorder
+    from shoal.names import parse_pipeline
+
+    job, port = naming.port(where)
+    async with target.client() as client:
+        view = await client.get(parse_pipeline(name, target.namespace).pipeline)
+        recorder = Recorder(
+            client,
+            view,
+            _replica(view, job, port),
+            port,
+            output,
+            epoch=client_epoch(),
+            clock=asyncio.get_running_loop().time,
+        )
+        with contextlib.closing(recorder):
+            showing = asyncio.ensure_future(_show(recorder))
+            try:
+                await recorder.run(from_start=from_start)
+            finally:
+                showing.cancel()
+            file = recorder.file
+            click.echo(
+                f"{output}: records {file.base} to {file.next - 1}, {bytes_text(file.size_bytes)}, "
+                f"digest {file.digest}",
+                err=True,
+            )
+
+
+async def _show(recorder: "Recorder") -> None:
+    """Say now and then where it began and how far it is."""
+    from shoal.cli.figures import bytes_text, count_text
+
+    file = recorder.file
+    while True:
+        await asyncio.sleep(_PROGRESS_SECONDS)
+        if file.size_bytes:
+            click.echo(
+                f"from record {file.base} on: {count_text(file.next - file.base)} records, "
+                f"{bytes_text(file.size_bytes)}",
+                err=True,
+            )
+
+
+def _replica(view: "PipelineView", job: str, port: str) -> "JobView":
+    """Find the one replica that is meant.
+
+    Raises:
+        click.ClickException: there is none, or there are several, or it has no such output.
+    """
+    found = [one for one in view.jobs if job == one.id] or [
+        one for one in view.jobs if job == one.spec_name
+    ]
+    if not found:
+        known = ", ".join(dict.fromkeys(one.spec_name for one in view.jobs))
+        raise click.ClickException(f"{view.name} has no job {job!r}: its jobs are {known}")
+    if len(found) > 1:
+        names = ", ".join(f"{one.id}.{port}" for one in found)
+        raise click.ClickException(
+            f"{job} has several replicas with a stream each; record one of {names}"
+        )
+    outputs = [one.name for one in view.spec.job(found[0].spec_name).outputs]
+    if port not in outputs:
+        raise click.ClickException(
+            f"the job {job!r} has no output {port!r}; its outputs are {', '.join(outputs) or 'none'}"
+        )
+    return found[0]

@@ -1,0 +1,177 @@
+"""A lossless copy of what an output port sends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from shoal import spec
+from shoal.client import Client
+from shoal.errors import ShoalError
+from shoal.local.block import Records
+from shoal.local.lane import LaneName, Taker
+from shoal.local.record_file import RecordFile
+from shoal.model import JobState
+from shoal.portal import recorder_lane
+from shoal.record_text import codec_of
+from shoal.view import JobView, PipelineView
+
+_OVER = frozenset({JobState.ARCHIVING, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+_LAST_SECONDS = 5.0
+_MARK_MICROSECONDS = 1000
+
+
+class RecordingError(ShoalError):
+    """A copy that has a gap, or cannot begin; the message says why, and what is there."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("RECORDING", message)
+
+
+class Recorder:
+    """Copies a stream to a file; a copy that was broken off goes on.
+
+    Args:
+        client: an open client.
+        pipeline: whose stream it is.
+        job: the replica that sends it.
+        port: its output port.
+        target: the file, which is there once it is complete; until then it is `FILE.part`.
+        epoch: of this client.
+        clock: seconds on a monotonic clock.
+
+    Raises:
+        RecordFileError: Somebody else writes the file, or it is none of records.
+        RecordingError: The file is complete already, or of another stream.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        pipeline: PipelineView,
+        job: JobView,
+        port: str,
+        target: Path,
+        *,
+        epoch: int,
+        clock: Callable[[], float],
+    ) -> None:
+        if target.exists():
+            raise RecordingError(f"{target} is there already; remove it, or name another file")
+        self._client = client
+        self._pipeline = pipeline
+        self._job = job
+        self._target = target
+        self._clock = clock
+        header = _header(pipeline, job, port)
+        self.file = RecordFile(target.with_name(f"{target.name}.part"), header)
+        if any(self.file.header.get(key) != value for key, value in header.items()):
+            self.file.close()
+            raise RecordingError(f"{self.file.path} is of another stream; move it away")
+        self._began_at = clock() - self.file.marked / 1e6
+        self._lane = LaneName(
+            pipeline.namespace, pipeline.id, recorder_lane(job.id, port, epoch), epoch
+        )
+        self._taker: Taker | None = None
+
+    def close(self) -> None:
+        """Leave the file as it is."""
+        self.file.close()
+
+    async def run(self, *, from_start: bool) -> None:
+        """Record to the end of the stream.
+
+        Args:
+            from_start: fail if record 0 is not kept any more, instead of beginning later.
+
+        Raises:
+            RecordingError: Records are gone that are wanted, or the end of the stream did not come.
+            ShoalError: The controller refuses.
+        """
+        file = self.file
+        fresh = not file.size_bytes and not file.base
+        taker = self._taker = Taker(
+            self._client,
+            self._lane,
+            self._deliver,
+            self._ended,
+            kept=fresh and not from_start,
+            first=file.next,
+            recorder=True,
+        )
+        taking = asyncio.ensure_future(taker.run())
+        watching = asyncio.ensure_future(self._watch())
+        try:
+            await asyncio.wait({taking, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if not taking.done():
+                watching.result()
+                # The job is over; what is under way may still come.
+                await asyncio.wait({taking}, timeout=_LAST_SECONDS)
+            if taking.done():
+                taking.result()
+        except ShoalError as error:
+            if error.reason != "BEHIND":
+                raise
+            raise RecordingError(f"{error.message}; {self._left()}") from error
+        finally:
+            for task in (taking, watching):
+                task.cancel()
+            await asyncio.gather(taking, watching, return_exceptions=True)
+        if file.total is None:
+            raise RecordingError(
+                f"{self._job.id} is over, and the end of its stream did not come; {self._left()}"
+            )
+
+    async def _deliver(self, records: Records) -> None:
+        file = self.file
+        if not file.size_bytes and records.first > file.next:
+            file.begin(records.first)
+        at = int((self._clock() - self._began_at) * 1e6)
+        if at - file.marked >= _MARK_MICROSECONDS:
+            file.mark(at)
+        file.append(records)
+        if self._taker is not None:
+            self._taker.release(records.end)
+
+    async def _ended(self, total: int) -> None:
+        file = self.file
+        if not file.size_bytes and total > file.next:
+            file.begin(total)
+        file.end()
+        await asyncio.to_thread(file.sync)
+        file.path.rename(self._target)
+        if self._taker is not None:
+            self._taker.done()
+
+    async def _watch(self) -> None:
+        """Return once the job is over."""
+        async with contextlib.aclosing(self._client.watch(self._pipeline.id)) as changes:
+            async for change in changes:
+                if isinstance(change, PipelineView) and (
+                    change.state.terminal
+                    or any(job.id == self._job.id and job.state in _OVER for job in change.jobs)
+                ):
+                    return
+
+    def _left(self) -> str:
+        file = self.file
+        if not file.size_bytes:
+            return "nothing was recorded"
+        return f"{file.path} holds records {file.base} to {file.next - 1}"
+
+
+def _header(pipeline: PipelineView, job: JobView, port: str) -> dict[str, object]:
+    [output] = [one for one in pipeline.spec.job(job.spec_name).outputs if one.name == port]
+    binding = output.binding
+    plain = binding.format is not spec.PortFormat.BYTES
+    return {
+        "namespace": pipeline.namespace,
+        "pipeline": pipeline.id,
+        "spec": pipeline.spec.name,
+        "job": job.id,
+        "port": port,
+        "format": binding.format.value if plain else f"bytes:{binding.record_bytes}",
+        "codec": codec_of(pipeline.spec, job.spec_name, port),
+    }
