@@ -601,6 +601,12 @@ class AttemptMachine:
             effects += out_lane.stop()
         self._ack_at = None
         if stage is Stage.GONE:
+            # At once, and not when the collector comes by: much of it may be memory of a ring.
+            self._leaving.clear()
+            for outlet in self._outlets.values():
+                outlet.forget()
+            for intake in self._intakes.values():
+                intake.forget()
             effects += [DropSegment(segment) for segment in self._ledger.segments]
         return effects
 

@@ -271,6 +271,12 @@ class Intake:
         for lane in self.lanes:
             lane.released = max(lane.released, self._releases.taken[lane.index])
 
+    def forget(self) -> None:
+        """Let go of all bytes: the attempt is over for everybody."""
+        self._writing.clear()
+        for lane in self.lanes:
+            lane.queue.clear()
+
     def counters(self, now: float) -> StreamCounters:
         """Return the counters of the port; see StreamProgress in the contract."""
         blocked = self._busy and self._started

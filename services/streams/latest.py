@@ -56,6 +56,11 @@ class NewestTrack(Track):
         self.dropped += max(0, self.base - self.passed)
         self.passed = max(self.passed, self.base)
 
+    def forget(self) -> None:
+        """Let go of all bytes."""
+        super().forget()
+        self._newest.clear()
+
     def since(self, sequence: int) -> Kept | None:
         """Return what is kept at or after `sequence`, as one block; None if there is nothing."""
         first = max(sequence, self.base)

@@ -335,6 +335,11 @@ class Outlet:
             places += track.release(min(kept) if kept else track.next)
         return places
 
+    def forget(self) -> None:
+        """Let go of all bytes: the attempt is over for everybody."""
+        for track in (*self.tracks, *(lane.newest for lane in self._latest)):
+            track.forget()
+
     def released_records(self) -> int | None:
         """Return below which record no consumer will ask again; None if none will ask at all."""
         floors = [

@@ -164,6 +164,12 @@ class Track:
             self._spooled = max(0, self._spooled - drop)
         return places
 
+    def forget(self) -> None:
+        """Let go of all bytes, whoever still holds the track; it is of no use afterwards."""
+        self._kept = Shelf()
+        self._tables.clear()
+        self._datas.clear()
+
     def oldest_in_memory(self) -> Kept | None:
         """Return the block that goes to the spool next."""
         return self._kept[self._spooled] if self.spoolable else None

@@ -121,6 +121,7 @@ class Ring:
     def close(self) -> None:
         """Let go of the ring; what is held of it stays."""
         self._closed = True
+        self._memory = None  # every slot that is held holds it, too
         self._close()
 
     def _settle(self) -> None:
