@@ -163,15 +163,15 @@ async def main() -> int:
     figures = [one() for one in comparisons]
     if "P10" in ONLY:
         _say("shaping a link")
-        figures += await shaped.figures(1.0 if QUICK else 4.0)
+        figures += await _whole("P10", shaped.figures(1.0 if QUICK else 4.0))
     if "P13" in ONLY:
-        figures.append(await _outages(1 if QUICK else ROUNDS))
+        figures += await _whole("P13", _outages(1 if QUICK else ROUNDS))
     if "P14" in ONLY:
         figures.append(_chaos())
     if "P15" in ONLY:
         seconds = 600 if FULL else 30 if QUICK else 60
         _say(f"a slow consumer for {seconds} s")
-        figures.append(slow.figure(await slow.sample(seconds), seconds))
+        figures += await _whole("P15", _memory(seconds))
     return _show(figures, time.monotonic() - began)
 
 
@@ -213,7 +213,20 @@ def _show(figures: Sequence[Figure], seconds: float) -> int:
     return 1 if missed else 0
 
 
-async def _outages(rounds: int) -> Figure:
+async def _whole(name: str, measured: Awaitable[list[Figure]]) -> list[Figure]:
+    """Return the figures, or a miss that says what broke, so that the others are still told."""
+    try:
+        return await measured
+    except (AssertionError, OSError, RuntimeError, ValueError) as error:
+        why = f"failed: {error!r}"[:400]
+        return [Figure(name, "broke", "", "", "", "", False, {"missing": why}, why)]
+
+
+async def _memory(seconds: int) -> list[Figure]:
+    return [slow.figure(await slow.sample(seconds), seconds)]
+
+
+async def _outages(rounds: int) -> list[Figure]:
     found: list[outage.Outages] = []
     for number in range(rounds):
         _say(f"killing boards, cluster {number + 1} of {rounds}")
@@ -224,7 +237,7 @@ async def _outages(rounds: int) -> Figure:
         name: sum(getattr(one, name) for one in found)
         for name in ("lost", "made_up", "repeated", "out_of_order")
     }
-    return Figure(
+    figure = Figure(
         "P13",
         f"node killed at {outage.RATE}/s, {len(silences)} times",
         f"{median:.2f} s, worst {max(silences):.2f}",
@@ -239,6 +252,7 @@ async def _outages(rounds: int) -> Figure:
         },
         ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in wrong.items()),
     )
+    return [figure]
 
 
 def _chaos() -> Figure:

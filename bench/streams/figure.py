@@ -32,13 +32,13 @@ class Figure:
         """The figure as a line."""
         verdict = {True: "met", False: "NOT MET", None: "-"}[self.met]
         line = (
-            f"{self.id:5}{self.what:38}{self.ours:>21}{self.peer:>21}{self.ratio:>9}"
+            f"{self.id:5}{self.what:40}{self.ours:>28}{self.peer:>18}{self.ratio:>9}"
             f"{self.bar:>16}  {verdict}"
         )
         return f"{line}\n     {self.note}" if self.note else line
 
 
-HEAD = f"{'':5}{'':38}{'ours':>21}{'peer':>21}{'ratio':>9}{'bar':>16}"
+HEAD = f"{'':5}{'':40}{'ours':>28}{'peer':>18}{'ratio':>9}{'bar':>16}"
 
 
 def rate_figure(
@@ -47,7 +47,7 @@ def rate_figure(
     """Compare records a second; the ratio is the median of those of the rounds."""
     missing = ours.missing or peer.missing
     if missing:
-        return _missing(name, what, bar, missing)
+        return _missing(name, what, f">= {bar:g}" if bar else "", missing, failed=ours.failed)
     ratio = statistics.median(
         one / other for one, other in zip(ours.rates, peer.rates, strict=True)
     )
@@ -82,6 +82,9 @@ def rate_figure(
 
 def latency_figure(ours: Way, peers: Sequence[Way], *, p50_ms: float, p99_ms: float) -> Figure:
     """Compare how long a record is on its way, without any ratio."""
+    what, bar = f"one way at 200/s, 64 B, {ours.name}", f"{p50_ms:g}/{p99_ms:g} ms"
+    if ours.missing:
+        return _missing("P9", what, bar, ours.missing, failed=ours.failed)
     p50, p99, longest = ours.latency()
     others = {
         one.name: [round(value, 3) for value in one.latency()] for one in peers if not one.missing
@@ -90,11 +93,11 @@ def latency_figure(ours: Way, peers: Sequence[Way], *, p50_ms: float, p99_ms: fl
     notes += [f"{one.name} missing: {one.missing}" for one in peers if one.missing]
     return Figure(
         "P9",
-        f"one way at 200/s, 64 B, {ours.name}",
+        what,
         f"{p50:.2f}/{p99:.2f}/{longest:.1f} ms",
         "",
         "",
-        f"{p50_ms:g}/{p99_ms:g} ms",
+        bar,
         p50 <= p50_ms and p99 <= p99_ms,
         {
             "way": ours.name,
@@ -109,6 +112,8 @@ def latency_figure(ours: Way, peers: Sequence[Way], *, p50_ms: float, p99_ms: fl
 
 def cost_figure(what: str, kept: Way, forgotten: Way, *, bar: float) -> Figure:
     """Say what acknowledging and retaining costs: processor time, which is steadier than rates."""
+    if missing := kept.missing or forgotten.missing:
+        return _missing("P11", what, f"<= +{bar:.0%}", missing, failed=True)
     cpu = kept.cpu_us / forgotten.cpu_us - 1 if forgotten.cpu_us else math.inf
     rate = 1 - statistics.median(
         one / other for one, other in zip(kept.rates, forgotten.rates, strict=True)
@@ -136,9 +141,10 @@ def unmeasured(name: str, what: str, why: str) -> Figure:
     return Figure(name, what, "", "", "", "", None, {"missing": why}, why)
 
 
-def _missing(name: str, what: str, bar: float, why: str) -> Figure:
-    values = {"missing": why}
-    return Figure(name, what, "", "peer missing", "", f">= {bar:g}", None, values, why)
+def _missing(name: str, what: str, bar: str, why: str, *, failed: bool) -> Figure:
+    """A figure without its way: not measured if that is not to be had here, missed if ours broke."""
+    told = "" if failed else "peer missing"
+    return Figure(name, what, "", told, "", bar, False if failed else None, {"missing": why}, why)
 
 
 def _round(rate: float) -> float:

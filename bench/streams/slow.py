@@ -4,7 +4,8 @@ The producer sends 64 KiB records as fast as it can, the consumer takes a hundre
 grow is bounded: credit, and what is retained in memory for an attempt; the rest of what is retained
 lies on disk. Resident sizes of keepers, stream workers and jobs are taken each second, from the start
 on; flat is what does not grow in the second half, and is never larger than when idle by more than the
-credit, 64 MiB, and what the allocator wastes of it.
+credit, 64 MiB, and what the allocator wastes of it. The ring that a job shares with its stream worker
+is of one size, whatever comes: it is told apart, and may not be larger than it was made.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ STEADY_MIB = 8.0
 """What a process may grow by in the second half: a free list, not a leak of one record in a hundred."""
 WASTE = 1.1
 """The allocator's own, as a factor."""
+
+RING = "ring"
 
 Samples = Sequence[Mapping[str, float]]
 """MiB of each process, each second."""
@@ -74,7 +77,11 @@ def figure(samples: Samples, seconds: int) -> Figure:
     half = len(samples) // 2
     grown, above = 0.0, 0.0
     where = ""
+    ring = budget.ring_bytes / MIB
+    rings = [size for one in samples for name, size in one.items() if name.endswith(RING)]
     for name in samples[-1]:
+        if name.endswith(RING):
+            continue
         sizes = [one[name] for one in samples if name in one]
         late = max(one[name] for one in samples[half:]) - max(
             one[name] for one in samples[2:half] if name in one
@@ -86,20 +93,27 @@ def figure(samples: Samples, seconds: int) -> Figure:
     return Figure(
         "P15",
         f"memory with a slow consumer, {seconds} s",
-        f"+{above:.0f} MiB, then {grown:+.1f}",
+        f"+{above:.0f} MiB, then {grown:+.1f}, ring {max(rings, default=0.0):.0f}",
         "",
         "",
         f"+{allowed:.0f}, then +{STEADY_MIB:g}",
-        above <= allowed and grown <= STEADY_MIB,
+        above <= allowed and grown <= STEADY_MIB and max(rings, default=0.0) <= ring + 1,
         {
             "seconds": seconds,
             "above_idle_mib": round(above, 1),
             "grown_in_second_half_mib": round(grown, 1),
+            "ring_mib": round(max(rings, default=0.0), 1),
             "peak_mib": peaks,
         },
         f"most in the {where}; peaks in MiB: "
         + ", ".join(f"{name} {peak}" for name, peak in peaks.items()),
     )
+
+
+def _shared_mib(pid: int) -> float:
+    """Shared memory of a process that is resident (proc(5): RssShmem)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssShmem"))
 
 
 async def _sizes(named: Mapping[str, Board]) -> Mapping[str, float]:
@@ -108,7 +122,10 @@ async def _sizes(named: Mapping[str, Board]) -> Mapping[str, float]:
         for record in await board.keeper.list():
             what = "worker" if record.attempt == WORKER else "job"
             process = psutil.Process(record.pid)
-            sizes[f"{side}'s {what}"] = process.memory_info().rss / MIB
+            shared = _shared_mib(record.pid)
+            sizes[f"{side}'s {what}"] = process.memory_info().rss / MIB - shared
+            if shared:
+                sizes[f"{side}'s {what}'s {RING}"] = shared
             if what == "worker":
                 parent = process.parent()
                 sizes[f"{side}'s keeper"] = parent.memory_info().rss / MIB if parent else 0.0

@@ -28,6 +28,8 @@ class Way:
     start_seconds: float = 0.0
     missing: str = ""
     """Why it cannot be measured here, if so."""
+    failed: bool = False
+    """Whether it is to be had here, and broke."""
 
     async def measure(self) -> None:
         """Pass the records once; all of its processes have ended when it returns."""
@@ -39,6 +41,11 @@ class Way:
             seconds, passed = await _cpu_of(self.run, self.count)
         except PeerMissingError as error:
             self.missing = str(error)
+            return
+        except (AssertionError, OSError, RuntimeError, ValueError) as error:
+            # One way that breaks is a row of the table, not the end of all the others.
+            self.failed = True
+            self.missing = f"{self.name} failed: {error!r}"[:400]
             return
         self.passed.append(passed)
         self.cpu_seconds.append(seconds)
