@@ -148,3 +148,6 @@ class StreamCounters:
     hold: int = 0
     held_at: int = 0
     dropped: int = 0
+    refused: int = 0
+    broken: int = 0
+    mismatches: int = 0

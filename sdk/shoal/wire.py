@@ -826,6 +826,9 @@ def encode_stream_counters(counters: StreamCounters) -> pipeline_pb2.StreamProgr
         hold=counters.hold,
         held_at=counters.held_at,
         dropped=counters.dropped,
+        refused=counters.refused,
+        broken=counters.broken,
+        mismatches=counters.mismatches,
     )
 
 
@@ -850,6 +853,9 @@ def decode_stream_counters(
         hold=message.hold,
         held_at=message.held_at,
         dropped=message.dropped,
+        refused=message.refused,
+        broken=message.broken,
+        mismatches=message.mismatches,
     )
 
 

@@ -52,7 +52,7 @@ from services.streams.framing import RecordError
 from services.streams.intake import Intake, JobError
 from services.streams.outlet import Lag, Outlet
 from services.streams.plan import AttemptPlan, Budget, LanePlan, Peer
-from services.streams.receiver import LaneError, NotRepeatedError, ReceiveLane
+from services.streams.receiver import DigestError, LaneError, NotRepeatedError, ReceiveLane
 from services.streams.retention import SpoolLedger, Track
 from services.streams.sender import RewindError, SendLane
 from services.streams.shelf import Kept, SpoolPlace
@@ -232,7 +232,7 @@ class AttemptMachine:
             if self._stage not in _OVER:
                 for effect in self._afterwards(now):
                     effects.append(effect)  # noqa: PERF402 - see above
-        except (JobError, RecordError, NotRepeatedError) as error:
+        except (JobError, RecordError, NotRepeatedError, DigestError) as error:
             effects += self._fail(ReasonCode.STREAM, f"{_where(event)}{error}")
         return effects
 
@@ -446,20 +446,20 @@ class AttemptMachine:
                 case DialBlock(block=block):
                     if lane.received(block):
                         intake.arrived(lane)
-                case DialEnded(total=total, cut=cut, continued=continued):
-                    lane.ended(total, cut=cut, continued=continued)
+                case DialEnded():
+                    lane.ended(event)
                     intake.lane_ended(lane)
                     if intake.cut:
                         for outlet in self._outlets.values():
                             outlet.continued = True
                 case DialBroken(reason="BULK"):
                     yield from lane.dial_for_bulk()
-                case DialBroken():
-                    yield from lane.lost(now)
+                case DialBroken(reason=reason):
+                    yield from lane.failed(reason, now)
                 case _:
                     assert_never(event)
-        except LaneError:
-            yield from lane.lost(now)
+        except LaneError as error:
+            yield from lane.wrong(error, now)
         yield from intake.pump(now)
 
     def _peers_moved(self, event: PeersMoved, now: float) -> Iterator[Effect]:

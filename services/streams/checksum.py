@@ -57,15 +57,27 @@ def tail(data: bytes, at: int, crc: int | None = None) -> int:
     return whole ^ _product(_value(data[:at]), _power(length))
 
 
-@lru_cache(maxsize=256)
 def _power(length: int) -> int:
     """Return x to the power of 8 * `length`, modulo the polynomial."""
-    power, square = _ONE, _ONE >> 8
+    power, byte = _ONE, 0
     while length:
-        if length & 1:
+        if length & 255:
+            power = _product(power, _byte_power(byte, length & 255))
+        length >>= 8
+        byte += 1
+    return power
+
+
+@lru_cache(maxsize=1024)
+def _byte_power(byte: int, value: int) -> int:
+    """Return x to the power of 8 * `value` * 256 to the power of `byte`, modulo the polynomial."""
+    power, square = _ONE, _ONE >> 8
+    exponent = value << 8 * byte
+    while exponent:
+        if exponent & 1:
             power = _product(power, square)
         square = _product(square, square)
-        length >>= 1
+        exponent >>= 1
     return power
 
 

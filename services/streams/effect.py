@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.streams.block import Block, Body, Kind, data_header
+from services.streams.digest import Digest
 from services.streams.shelf import Kept, SpoolPlace
 from shoal.model import ReasonCode
 
@@ -93,13 +94,14 @@ class SendEnd:
     """Say that a lane has ended after `total` records.
 
     `cut` says that the consumer's generation ends here, and `continued` that another generation of
-    the producer goes on.
+    the producer goes on. `digest` is that of the producer's records, where it can be told.
     """
 
     call: int
     total: int
     cut: bool = False
     continued: bool = False
+    digest: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from services.streams.block import Block
+from services.streams.digest import Digest
 from services.streams.plan import LanePlan, Peer
 from services.streams.shelf import SpoolPlace
 
@@ -186,6 +187,7 @@ class DialEnded:
     total: int
     cut: bool = False
     continued: bool = False
+    digest: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)

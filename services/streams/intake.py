@@ -291,6 +291,9 @@ class Intake:
             retained_bytes=sum(chunk.size for lane in self.lanes for chunk in lane.queue),
             blocked_seconds=max(0.0, now - self._moved_at) if blocked else 0.0,
             duplicates=sum(lane.duplicates for lane in self.lanes),
+            refused=sum(lane.refused for lane in self.lanes),
+            broken=sum(lane.broken for lane in self.lanes),
+            mismatches=sum(lane.mismatches for lane in self.lanes),
             ended=self._end_written,
             dropped=self._dropped,
         )

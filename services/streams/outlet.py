@@ -374,6 +374,7 @@ class Outlet:
             + sum(lane.track.retained_bytes for lane in self._latest),
             blocked_seconds=max(0.0, now - self._moved_at) if self._paused else 0.0,
             duplicates=0,
+            refused=sum(lane.refused for lane in self.lanes),
             ended=self._ended,
             hold=0 if stands_at is None else self._hold,
             held_at=stands_at or 0,

@@ -16,17 +16,31 @@ from services.streams.block import (
     entries,
     without_head,
 )
+from services.streams.digest import Digest
 from services.streams.effect import Acknowledge, Dial, Effect, HangUp
-from services.streams.event import DialAccepted
+from services.streams.event import DialAccepted, DialEnded
 from services.streams.plan import WANT_KEPT, WANT_NOTHING, LanePlan, Peer
+from services.streams.tally import Tally
 
 
 class LaneError(Exception):
     """What came on a lane cannot follow on what came before; dialling again may mend it."""
 
 
+class StaleError(LaneError):
+    """A producer answered whose epoch is over."""
+
+
 class NotRepeatedError(Exception):
     """A producer's repeated run sends fewer records than the first; nothing mends that."""
+
+
+class DigestError(Exception):
+    """What came is not what was sent, twice in a row: dialling again does not mend that."""
+
+
+_REFUSALS = frozenset({"FENCED", "BEHIND"})
+_MISTAKES = frozenset({"BROKEN"})
 
 
 @dataclass(slots=True)
@@ -36,6 +50,7 @@ class Chunk:
     block: Block
     size: int
     dial: int
+    before: Tally
     table: tuple[int, ...] = ()
     index: int = 0
     at: int = 0
@@ -105,8 +120,12 @@ class ReceiveLane:
         self.consumed = 0
         self.released = 0
         self.duplicates = 0
+        self.refused = 0
+        """How often a call was refused, by the producer or by us, because an epoch is over."""
         self.broken = 0
-        """How often the lane broke or was refused."""
+        """How often something came that cannot be: a gap, a wrong checksum, more than the credit."""
+        self.mismatches = 0
+        """Whether records of an earlier run of the producer were others than those of its last."""
         self.retry_at: float | None = None
         self._latest = plan.keep > 0
         self._epoch = epoch
@@ -114,6 +133,9 @@ class ReceiveLane:
         self._backoff = backoff
         self._chance = chance
         self._slack = 0
+        self._tally = Tally(Digest(0))
+        self._producer_epoch = 0
+        self._differed = False
         self._want_kept = False
         self._bulk = False
         self._finished = False
@@ -151,6 +173,7 @@ class ReceiveLane:
     def begin(self, first: int, *, slack: int = 0) -> None:
         """Want records from `first` on; the lane may have ended up to `slack` records before."""
         self.taken = self.expected = self.consumed = first
+        self._tally = Tally(Digest(first))
         self._slack = slack
 
     def begin_kept(self) -> None:
@@ -208,16 +231,21 @@ class ReceiveLane:
         """Take note that the lane is open.
 
         Raises:
-            LaneError: The producer is an older one, or begins above what we want.
+            StaleError: The producer is an older one.
+            LaneError: It begins above what we want.
         """
         if event.producer_epoch < self.peer.epoch:
-            raise LaneError(f"the producer has epoch {event.producer_epoch}, not {self.peer.epoch}")
+            raise StaleError(
+                f"the producer has epoch {event.producer_epoch}, not {self.peer.epoch}"
+            )
         if self._want_kept and self.base is None and not self._finished:
             self.base = event.first
             self.taken = self.expected = self.consumed = event.first
+            self._tally = Tally(Digest(event.first))
         elif not self._finished and event.first > self.expected:
             raise LaneError(f"the producer begins at {event.first}, {self.expected} is wanted")
         self._open = True
+        self._producer_epoch = event.producer_epoch
         self._failures = 0
 
     def received(self, block: Block) -> bool:
@@ -251,17 +279,20 @@ class ReceiveLane:
         if skip:
             self.duplicates += skip
             block = without_head(block, skip)
-        self.queue.append(Chunk(block, size, self._dials))
+        self.queue.append(Chunk(block, size, self._dials, self._tally))
+        self._tally = self._tally.after(block, self._producer_epoch)
         self.expected = end
         return True
 
-    def ended(self, total: int, *, cut: bool = False, continued: bool = False) -> None:
+    def ended(self, event: DialEnded) -> None:
         """Take note of the end.
 
         Raises:
-            LaneError: Some records did not come.
+            LaneError: Some records did not come, or not those that were sent.
             NotRepeatedError: There were more records before.
+            DigestError: Again it was not those that were sent.
         """
+        total = event.total
         received = self.expected if self.known else self.taken - self._slack
         if self._latest:
             # Who is run again may send other records, and fewer.
@@ -273,11 +304,13 @@ class ReceiveLane:
             )
         if self.known and total > self.expected:
             raise LaneError(f"the lane ended after {total} records, {self.expected} came")
+        if total == self.expected and self._tally.differs(event.digest):
+            self._differs(total, event.digest)
         if total < self.taken:
             self.taken = self.expected = self.consumed = total
         self.total = total
-        self.cut = cut
-        self.continued = continued
+        self.cut = event.cut
+        self.continued = event.continued
 
     def pass_to(self, sequence: int) -> None:
         """Pass over every record below `sequence`: the job does not need them."""
@@ -288,6 +321,7 @@ class ReceiveLane:
             if skip <= 0:
                 break
             if skip < chunk.block.count:
+                chunk.before = chunk.before.after_some(chunk.block, skip)
                 chunk.block = without_head(chunk.block, skip)
                 break
             self.queue.popleft()
@@ -298,10 +332,22 @@ class ReceiveLane:
         self._bulk = True
         return self.dial()
 
-    def lost(self, now: float) -> list[Effect]:
+    def failed(self, reason: str, now: float) -> list[Effect]:
+        """Take note that the call was refused, or broke."""
+        self.refused += reason in _REFUSALS
+        self.broken += reason in _MISTAKES
+        return self._lost(now)
+
+    def wrong(self, error: LaneError, now: float) -> list[Effect]:
+        """Take note that something came which cannot be."""
+        stale = isinstance(error, StaleError)
+        self.refused += stale
+        self.broken += not stale
+        return self._lost(now)
+
+    def _lost(self, now: float) -> list[Effect]:
         """Give the call up and dial again after a while."""
         effects = self.hang_up()
-        self.broken += 1
         self._failures += 1
         self.retry_at = now + self._backoff.delay_seconds(self._failures, self._chance())
         return effects
@@ -335,8 +381,25 @@ class ReceiveLane:
             )
         ]
 
+    def _differs(self, total: int, digest: Digest | None) -> None:
+        tally = self._tally
+        if (tally.oldest or self._producer_epoch) != self._producer_epoch:
+            # The producer was run again and sends other records than before; the lane did its part.
+            self.mismatches = 1
+            return
+        words = (
+            f"lane {self.plan.id}: of {total} records the producer has the digest {digest}, "
+            f"and what came has {tally.digest}"
+        )
+        if self._differed:
+            raise DigestError(words)
+        self._differed = True
+        raise LaneError(words)
+
     def _drop_queue(self) -> None:
         if self.queue:
-            self.expected = self.queue[0].block.first
+            chunk = self.queue[0]
+            self.expected = chunk.block.first
+            self._tally = chunk.before.after_some(chunk.block, self.taken - chunk.block.first)
             self.queue.clear()
         self.expected = max(self.expected, self.taken)

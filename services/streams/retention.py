@@ -12,6 +12,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from services.streams.block import BLOCK_BYTES_MAX, HEADER_BYTES, Body
+from services.streams.digest import Digest, RunningDigest
 from services.streams.shelf import Kept, Shelf, SpoolPlace
 
 
@@ -37,6 +38,7 @@ class Track:
         self._block_bytes = block_bytes
         self._join_bytes = block_bytes // 4
         self._kept = Shelf()
+        self._running = RunningDigest()
         self._fences: set[int] = set()
         self._cursors: list[Cursor] = []
         self._gone = 0
@@ -77,6 +79,7 @@ class Track:
     def begin(self, first: int) -> None:
         """Let the track begin at a sequence above 0; nothing may have been appended yet."""
         self.base = self.next = first
+        self._running = RunningDigest(first)
 
     def append(self, count: int, body: Body, crc: int | None = None) -> None:
         """Append records, given as the body of a DATA block; `crc` is its CRC-32C, if known."""
@@ -86,15 +89,27 @@ class Track:
             self._seal()
         if large:
             self._keep(self.next, count, body, self.mark, crc)
+            self._running.add_later(self._kept[-1], body)
         else:
-            table = 4 * count
-            self._tables.append(body[:table])
-            self._datas.append(body[table:])
+            table, data = body[: 4 * count], body[4 * count :]
+            self._running.add(table, data)
+            self._tables.append(table)
+            self._datas.append(data)
             self._tail_size += size
             self._tail_count += count
         self.next += count
         self.mark += size
         self.memory_bytes += size
+
+    def reckon(self, number: int) -> None:
+        """Reckon the checksum of block `number`, which another node has and will not be sent."""
+        kept = self._kept[number - self._gone]
+        if kept.body is not None:
+            kept.checksum(kept.body)
+
+    def digest(self) -> Digest | None:
+        """Return the digest of all records since the first one, if it can be told."""
+        return self._running.digest()
 
     def end(self) -> None:
         """Take note that nothing comes any more; what is there may go to the spool."""
@@ -150,6 +165,7 @@ class Track:
             if kept.end > sequence:
                 break
             drop += 1
+            self._running.gone(kept)
             if kept.place is not None:
                 places.append(kept.place)
             if kept.body is None:
@@ -177,6 +193,9 @@ class Track:
     def spooling(self, place: SpoolPlace) -> None:
         """Take note that the oldest block in memory is being written to `place`."""
         kept = self._kept[self._spooled]
+        if kept.body is not None:
+            # Every byte of it is looked at now anyway, and on disk it is out of reach.
+            kept.checksum(kept.body)
         kept.place = place
         self._spooled += 1
         self.leaving_bytes += kept.size

@@ -209,7 +209,10 @@ class SendLane:
         total = self.total
         if total is not None and not self._end_sent:
             self._end_sent = True
-            return [SendEnd(self._call, total, total == self.share.count, self.continued)]
+            # Where the lane is cut, the track goes on, and so does what is counted of it.
+            digest = self.track.digest() if total == self.track.total else None
+            cut = total == self.share.count
+            return [SendEnd(self._call, total, cut, self.continued, digest)]
         return []
 
     def loaded(self, call: int, body: bytes) -> list[Effect]:
@@ -290,6 +293,8 @@ class SendLane:
         if number is None:
             raise AssertionError(f"lane {self.plan.id} is read and has no cursor")
         while (end := self.track.sealed_end(number)) is not None and end <= self._want:
+            if self._parts:
+                self.track.reckon(number)
             number += 1
             self._mark = self.track.mark_at(number)
         self._cursor.number = number

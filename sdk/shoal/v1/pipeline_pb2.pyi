@@ -467,6 +467,9 @@ class StreamProgress(_message.Message):
     HOLD_FIELD_NUMBER: _builtins.int
     HELD_AT_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    BROKEN_FIELD_NUMBER: _builtins.int
+    MISMATCHES_FIELD_NUMBER: _builtins.int
     port: _builtins.str
     """Name of the port."""
     output: _builtins.bool
@@ -491,6 +494,12 @@ class StreamProgress(_message.Message):
     """With `hold`: below which record, counted from 0, everything lies that any consumer may have."""
     dropped: _builtins.int
     """Records that were dropped because a consumer wants the newest alone: of an output before they were sent, of an input before the job got them."""
+    refused: _builtins.int
+    """Calls that were refused because an epoch was over."""
+    broken: _builtins.int
+    """Times that something came which cannot be: a gap, a wrong checksum, more than was asked for. The lane was dialled again."""
+    mismatches: _builtins.int
+    """Lanes whose producer was run again and sent other records than before."""
     def __init__(
         self,
         *,
@@ -506,10 +515,13 @@ class StreamProgress(_message.Message):
         hold: _builtins.int = ...,
         held_at: _builtins.int = ...,
         dropped: _builtins.int = ...,
+        refused: _builtins.int = ...,
+        broken: _builtins.int = ...,
+        mismatches: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "blocked_seconds", b"blocked_seconds", "bytes", b"bytes", "dropped", b"dropped", "duplicates", b"duplicates", "ended", b"ended", "held_at", b"held_at", "hold", b"hold", "output", b"output", "port", b"port", "records", b"records", "retained_bytes", b"retained_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "blocked_seconds", b"blocked_seconds", "broken", b"broken", "bytes", b"bytes", "dropped", b"dropped", "duplicates", b"duplicates", "ended", b"ended", "held_at", b"held_at", "hold", b"hold", "mismatches", b"mismatches", "output", b"output", "port", b"port", "records", b"records", "refused", b"refused", "retained_bytes", b"retained_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

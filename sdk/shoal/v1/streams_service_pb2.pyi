@@ -220,26 +220,62 @@ class PullEnd(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     CUT_FIELD_NUMBER: _builtins.int
     CONTINUED_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     total: _builtins.int
     """How many records it had in all."""
     cut: _builtins.bool
     """Whether the consumer's generation ends here, because its job was scaled."""
     continued: _builtins.bool
     """Whether another generation of the producer goes on: its lanes have their turn next."""
+    @_builtins.property
+    def digest(self) -> Global___PullDigest:
+        """Digest of the producer's records; unset where it cannot be told."""
+
     def __init__(
         self,
         *,
         total: _builtins.int = ...,
         cut: _builtins.bool = ...,
         continued: _builtins.bool = ...,
+        digest: Global___PullDigest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["continued", b"continued", "cut", b"cut", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continued", b"continued", "cut", b"cut", "digest", b"digest", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PullEnd: _TypeAlias = PullEnd  # noqa: Y015
+
+@_typing.final
+class PullDigest(_message.Message):
+    """A digest over consecutive records of a lane, whichever way they were cut into blocks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    TABLE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    """Sequence from which it counts, up to the end."""
+    table: _builtins.int
+    """CRC-32C of the entries of all tables, one after the other."""
+    data: _builtins.int
+    """CRC-32C of the bytes of all records, one after the other."""
+    def __init__(
+        self,
+        *,
+        first: _builtins.int = ...,
+        table: _builtins.int = ...,
+        data: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "first", b"first", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PullDigest: _TypeAlias = PullDigest  # noqa: Y015
 
 @_typing.final
 class PullRefusal(_message.Message):

@@ -103,7 +103,9 @@ class LocalCall:
 
     def send_end(self, effect: SendEnd) -> None:
         """See `Served`."""
-        end = DialEnded(self._lane, self._dial, effect.total, effect.cut, effect.continued)
+        end = DialEnded(
+            self._lane, self._dial, effect.total, effect.cut, effect.continued, effect.digest
+        )
         self._say(end)
 
     def refuse(self, reason: str, message: str) -> None:

@@ -121,6 +121,12 @@ COUNTERS = st.builds(
     st.floats(0, 1e9),
     NUMBERS_64,
     st.booleans(),
+    COUNTS,
+    NUMBERS_64,
+    NUMBERS_64,
+    NUMBERS_64,
+    NUMBERS_64,
+    NUMBERS_64,
 )
 JOB_NAMES = st.builds("pipelines/{}/jobs/{}".format, IDS, IDS)
 ATTEMPT_NAMES = st.builds("pipelines/{}/jobs/{}/attempts/{}".format, IDS, IDS, COUNTS)

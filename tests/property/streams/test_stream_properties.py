@@ -27,7 +27,7 @@ from services.streams.block import (
     without_head,
 )
 from services.streams.effect import WritePort
-from services.streams.event import DialAccepted
+from services.streams.event import DialAccepted, DialEnded
 from services.streams.framing import FixedReader, LineReader, render
 from services.streams.intake import Intake
 from services.streams.outlet import Outlet
@@ -409,7 +409,7 @@ def taken(
         for block in lanes[producer]:
             end.received(block)
             intake.arrived(end)
-        end.ended(end.expected)
+        end.ended(DialEnded("", 1, end.expected))
         intake.lane_ended(end)
     while effects := intake.written(0.0):
         written += [

@@ -19,6 +19,7 @@ SMALL = Budget(
     memory_bytes=4000,
     spooling_bytes=1000,
     block_bytes=800,
+    bulk_bytes=1400,
     segment_bytes=3000,
     ack_seconds=0.002,
     redial_seconds=0.01,
@@ -150,7 +151,21 @@ LATEST_ALONE = Shape(
         Edge("map", "out", "other", "in", ordered=False, keep=4),
     ),
 )
+LARGE_RECORDS = Shape(
+    (
+        JobShape("source", records=40, record_bytes=2600),  # above the credit
+        JobShape("map", resume=True, record_bytes=900, replicas=2),
+        JobShape("gather", record_bytes=1500),
+        JobShape("sink"),
+    ),
+    (
+        Edge("source", "out", "map", "in"),
+        Edge("map", "out", "gather", "in"),
+        Edge("gather", "out", "sink", "in"),
+    ),
+)
 SHAPES = {
+    "large records": LARGE_RECORDS,
     "chain": CHAIN,
     "stateful": STATEFUL,
     "long": LONG,
@@ -228,6 +243,7 @@ def test_whatever_dies_everything_arrives(name: str, seed: int) -> None:
             case _:
                 world.at(when, lambda: world.cut(0.5))
     world.late_kills = chance.randint(0, 4)
+    world.flips = chance.choice((0.0, 0.0, 0.01))
     if chance.random() < 0.3:
         world.at(chance.uniform(0.0, 0.5), lambda: world.isolate(0.3))
     try:

@@ -15,11 +15,13 @@ from services.streams.attempt import AttemptMachine, Stage
 from services.streams.block import (
     HEADED,
     Block,
+    BlockError,
     BlockReader,
     Kind,
     decode,
     entries,
     pack,
+    plain,
     unpack,
 )
 from services.streams.effect import (
@@ -63,11 +65,15 @@ from services.streams.event import (
     SpoolLoaded,
     SpoolWritten,
 )
+from services.streams.part import OFFSET, Assembler
 from services.streams.plan import AttemptPlan, Budget, InputPlan, LanePlan, OutputPlan, Peer
 from services.streams.rotation import share
 from services.streams.shelf import SpoolPlace
 from shoal.model import ReasonCode
 from shoal.spec import Distribute, PortBinding
+
+PART_BYTES = 700
+"""A body above this size travels in parts of it."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +237,7 @@ class Call:
         self.producer = producer
         self.open = True
         self.last_down = 0.0
+        self.assembler = Assembler()
         self.last_up = 0.0
 
 
@@ -363,15 +370,16 @@ class Node:
                 world.down(call, DialAccepted(call.lane, call.dial, epoch, first))
             case SendBlock(call=number, body=body):
                 call = self.calls[number]
-                world.down(call, DialBlock(call.lane, call.dial, decode(effect.header + body)))
+                world.carry(call, effect.header, plain(body))
                 world.later(lambda: self.post(CallReady(number, call.lane)))
             case SendSpooled(call=number, header=head, place=place):
                 call = self.calls[number]
-                world.down(call, DialBlock(call.lane, call.dial, decode(head + self.spool[place])))
+                world.carry(call, head, plain(self.spool[place]))
                 world.later(lambda: self.post(CallReady(number, call.lane)))
             case SendEnd(call=number, total=total, cut=cut, continued=continued):
                 call = self.calls[number]
-                world.down(call, DialEnded(call.lane, call.dial, total, cut, continued))
+                end = DialEnded(call.lane, call.dial, total, cut, continued, effect.digest)
+                world.down(call, end)
             case RefuseCall(call=number, reason=reason, message=message):
                 call = self.calls[number]
                 world.counts[reason] = world.counts.get(reason, 0) + 1
@@ -592,12 +600,15 @@ class World:
         self.current: dict[tuple[str, int], Node] = {}
         """What sinks were given: round and epoch of the attempt."""
         self.counts: dict[str, int] = {}
+        self.machines: list[AttemptMachine] = []
         self.done: set[tuple[str, int]] = set()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._numbers = itertools.count(1)
         self._calls: list[Call] = []
         self.cut_until = 0.0
+        self.flips = 0.0
+        """How likely it is that a message between nodes is not what was sent."""
         self.late_kills = 0
         """How many attempts are still to be killed soon after their programs have ended."""
 
@@ -622,6 +633,12 @@ class World:
             assert self.now < until_done, f"not drained: {self.describe()}"
             what()
         assert len(self.done) == len(self.processed), f"stuck: {self.describe()}"
+        counters = [one for machine in self.machines for one in machine.counters(self.now)]
+        broken = sum(one.broken for one in counters)
+        assert broken <= self.counts.get("flips seen", 0), f"{broken} lanes broke by themselves"
+        if all(edge.ordered for edge in self.shape.edges):
+            # Whoever is run again sends the same, so a digest that differs was not counted right.
+            assert not sum(one.mismatches for one in counters), f"seed {self.seed}: digests differ"
 
     def describe(self) -> str:
         return "; ".join(
@@ -700,6 +717,7 @@ class World:
         epoch = 1 if before is None else before.epoch + 1
         node = Node(self, job, replica, epoch, replacement=before is not None)
         self.current[job.name, replica] = node
+        self.machines.append(node.machine)
         self.later(lambda: node.post(Attached()))
         self.tell_all()
 
@@ -824,26 +842,61 @@ class World:
         call.last_up = max(call.last_up, self.now + self.random.expovariate(2000))
         self.at(call.last_up, lambda: producer.post(event) if call.open else None)
 
-    def down(self, call: Call, event: Event, *, last: bool = False) -> None:
+    def carry(self, call: Call, head: bytes, body: bytes) -> None:
+        """Carry a block over a wire that may flip a bit, a large one in parts."""
+        if len(body) <= PART_BYTES:
+            self.down(call, self.flipped(head + body, len(head)))
+            return
+        for offset in range(0, len(body), PART_BYTES):
+            before = OFFSET.pack(offset) + (b"" if offset else head)
+            piece = body[offset : offset + PART_BYTES]
+            self.counts["parts"] = self.counts.get("parts", 0) + 1
+            self.down(call, self.flipped(before + piece, len(before)), part=True)
+
+    def flipped(self, data: bytes, at: int) -> bytes:
+        """Return `data`, sometimes with another bit from `at` on."""
+        if self.random.random() >= self.flips:
+            return data
+        self.counts["flips"] = self.counts.get("flips", 0) + 1
+        wrong = bytearray(data)
+        wrong[self.random.randrange(at, len(data))] ^= 1 << self.random.randrange(8)
+        return bytes(wrong)
+
+    def read(self, call: Call, data: bytes, *, part: bool) -> Event | None:
+        """Read what came, as the consumer's worker does."""
+        try:
+            block = call.assembler.part(data) if part else decode(data)
+        except BlockError as error:
+            self.close(call, told=False)
+            self.counts["flips seen"] = self.counts.get("flips seen", 0) + 1
+            return DialBroken(call.lane, call.dial, "BROKEN", str(error))
+        return None if block is None else DialBlock(call.lane, call.dial, block)
+
+    def down(
+        self, call: Call, event: Event | bytes, *, last: bool = False, part: bool = False
+    ) -> None:
         if not call.open:
             return
         call.last_down = max(call.last_down, self.now + self.random.expovariate(2000))
 
         def arrive() -> None:
             if call.open:
-                call.consumer.post(event)
+                came = self.read(call, event, part=part) if isinstance(event, bytes) else event
+                if came is not None:
+                    call.consumer.post(came)
             if last:
                 self.close(call)
 
         self.at(call.last_down, arrive)
 
-    def close(self, call: Call) -> None:
-        """End a call; both ends hear of it, each in its own time."""
+    def close(self, call: Call, *, told: bool = True) -> None:
+        """End a call; both ends hear of it, each in its own time; the consumer unless it knows."""
         if not call.open:
             return
         call.open = False
         consumer, producer = call.consumer, call.producer
         broken = DialBroken(call.lane, call.dial, "UNAVAILABLE")
-        self.later(lambda: consumer.post(broken))
+        if told:
+            self.later(lambda: consumer.post(broken))
         if producer is not None:
             self.later(lambda: producer.post(CallClosed(call.number, call.lane)))

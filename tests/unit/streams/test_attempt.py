@@ -10,6 +10,7 @@ import pytest
 
 from services.streams.attempt import AttemptMachine, Stage
 from services.streams.block import HEADED, HEADER_BYTES, Block, Kind, decode, encode, pack, unpack
+from services.streams.digest import Digest
 from services.streams.effect import (
     AcceptCall,
     Acknowledge,
@@ -170,7 +171,8 @@ def test_a_source_begins_at_once_and_sends_what_it_gets() -> None:
     assert sent.header + sent.body == encode(data([b"a", b"b"]), checksum=True)
     bench.post(CallReady(1, OUT))
     bench.post(wrote(Block(Kind.END, 2)))
-    assert bench.only(SendEnd) == SendEnd(1, 2)
+    digest = Digest(0).after(data([b"a", b"b"]))
+    assert bench.only(SendEnd) == SendEnd(1, 2, digest=digest)
 
 
 def test_while_a_block_is_leaving_records_join() -> None:
