@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shoal.cli.figures import bytes_text, count_text, state_word
+from shoal.cli.streams import blocked
 from shoal.model import JobState, StreamCounters
 from shoal.view import JobView, PipelineView
 
@@ -143,7 +144,7 @@ def note(job: JobView) -> str:
         return f"{job.reason.short}: {sentence}" if sentence else job.reason.short
     if job.state is JobState.QUEUED and job.waiting_for:
         return job.waiting_for
-    return "" if job.state.terminal else job.progress
+    return "" if job.state.terminal else blocked(job) or job.progress
 
 
 def first_sentence(message: str) -> str:

@@ -60,6 +60,7 @@ async def _list(target: Target, limit: int, *, as_json: bool) -> None:
 async def _show(target: Target, name: str, *, as_json: bool) -> None:
     from shoal.cli.document import print_document
     from shoal.cli.progress import Progress
+    from shoal.cli.streams import remarks
     from shoal.cli.tables import artifacts_table, pipeline_group, show
 
     async with target.client() as client:
@@ -69,6 +70,8 @@ async def _show(target: Target, name: str, *, as_json: bool) -> None:
         return
     rows = Progress().rows(pipeline, 0.0)
     show(pipeline_group(pipeline, rows, datetime.now(UTC)))
+    for remark in remarks(pipeline.jobs):
+        click.echo(remark)
     if pipeline.reason.message:
         click.echo(f"{pipeline.reason.short}: {pipeline.reason.message}")
     if any(job.manifest and job.manifest.artifacts for job in pipeline.jobs):

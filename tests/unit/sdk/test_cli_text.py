@@ -15,6 +15,7 @@ from shoal.cli.log_printer import LogPrinter
 from shoal.cli.naming import job, pipeline_or_job
 from shoal.cli.progress import Progress
 from shoal.cli.single_command import Wishes, id_of, single_command
+from shoal.cli.streams import remarks
 from shoal.errors import ShoalError
 from shoal.model import JobState, PipelineState, Reason, ReasonCode, StreamCounters
 from shoal.names import JobRef, PipelineRef
@@ -206,3 +207,32 @@ def test_a_command_takes_its_files_along(tmp_path: Path) -> None:
     assert [entry.name for entry in entries] == ["in.txt"]
     with pytest.raises(ShoalError, match="timeout: -1 is not allowed"):
         single_command(["wc"], Wishes(timeout_seconds=-1))
+
+
+def test_what_is_to_be_said_of_streams_is_said_by_job_and_port() -> None:
+    quiet = StreamCounters("in", output=False, records=7)
+    assert remarks([replace(JOB, streams=(quiet,))]) == ()
+    streams = (
+        replace(quiet, blocked_seconds=75.4, broken=2),
+        replace(quiet, port="other", mismatches=1),
+        StreamCounters("out", output=True, blocked_seconds=1.0, refused=1),
+        StreamCounters("more", output=True, blocked_seconds=7.0),
+    )
+    job = replace(JOB, streams=streams)
+    said = remarks([job])
+    assert [line.partition(": ")[0] for line in said] == [
+        "warning",
+        "a.in",
+        "a.in",
+        "a.out",
+        "a.more",
+    ]
+    assert "a.other: its producer was run again and sent other records" in said[0]
+    assert said[1] == "a.in: blocked for 75 s: the program of a does not read it"
+    assert "broke 2 times" in said[2]
+    assert "1 call refused" in said[3]
+    assert said[4] == "a.more: blocked for 7 s: a consumer does not take what a sends"
+    (row,) = Progress().rows(replace(PIPELINE, jobs=(job,)), 0.0)
+    assert row.text == "in blocked for 75 s"
+    ended = replace(job, state=JobState.SUCCEEDED)
+    assert not any("blocked" in line for line in remarks([ended]))
