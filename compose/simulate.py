@@ -23,10 +23,12 @@ from shoal import spec
 from shoal.cli.display import Display, display_for
 from shoal.cli.log_printer import standard_printer
 from shoal.cli.outcome import exit_status, show_outcome
-from shoal.cli.packing import Prepared, load_all, packed_file
+from shoal.cli.packing import Prepared, load_all, packed_replay
+from shoal.cli.replay_option import replay_options
 from shoal.cli.tables import console
 from shoal.client import Client
 from shoal.errors import ShoalError
+from shoal.local.replay import Recording
 from shoal.local.session import by_hand
 from shoal.specfile.load import SpecFile
 from shoal.view import PipelineView
@@ -87,6 +89,7 @@ def _fault(_context: click.Context, _parameter: click.Parameter, value: tuple[st
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep the cluster's own files here.  [default: a temporary folder]",
 )
+@replay_options
 def simulate(
     spec_path: Path,
     agents: int,
@@ -94,6 +97,8 @@ def simulate(
     out: Path,
     logs: bool | None,  # noqa: FBT001  # click passes it by name
     state: Path | None,
+    replay: tuple[Recording, ...],
+    pace: str,
 ) -> None:
     """Run a specification on this machine, on a cluster of its own that ends with the pipeline.
 
@@ -128,7 +133,9 @@ def simulate(
         raise click.UsageError(str(error)) from None
     output = OutputFolder(out.absolute())
     with contextlib.ExitStack() as stack:
-        prepared = stack.enter_context(packed_file(without_output(spec_file, output.path)))
+        prepared = stack.enter_context(
+            packed_replay(without_output(spec_file, output.path), replay, pace)
+        )
         try:
             output.clear()
         except OutputTakenError as error:

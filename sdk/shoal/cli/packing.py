@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from shoal import bundle, spec
+from shoal.local.replay import Recording, replayed
 from shoal.specfile.load import SpecFile, load
 from shoal.specfile.mark import SpecFileError
 
@@ -65,6 +66,26 @@ def packed_file(spec_file: SpecFile) -> Iterator[Prepared]:
         return
     with packed_entries(spec_file.pipeline, bundle.scan(spec_file.bundle)) as prepared:
         yield replace(prepared, folder=spec_file.bundle.path.absolute())
+
+
+@contextlib.contextmanager
+def packed_replay(
+    spec_file: SpecFile, recordings: Sequence[Recording], pace: str
+) -> Iterator[Prepared]:
+    """Pack a specification file in which recordings stand in for jobs; without any, as it is.
+
+    Raises:
+        ReplayError: a recording does not fit.
+    """
+    if not recordings:
+        with packed_file(spec_file) as prepared:
+            yield prepared
+        return
+    pipeline, entries = replayed(spec_file.pipeline, recordings, pace)
+    inside = () if spec_file.bundle is None else bundle.scan(spec_file.bundle)
+    folder = spec_file.path.parent if spec_file.bundle is None else spec_file.bundle.path
+    with packed_entries(pipeline, (*inside, *entries)) as prepared:
+        yield replace(prepared, folder=folder.absolute())
 
 
 @contextlib.contextmanager

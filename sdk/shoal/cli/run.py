@@ -15,6 +15,7 @@ from shoal.cli.controller_option import (
     controller_options,
     run_async,
 )
+from shoal.cli.replay_option import replay_options
 from shoal.specfile.units import parse_duration, parse_size
 
 
@@ -119,6 +120,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_default=True,
     help="Folder for what local jobs leave, a folder in it for each.",
 )
+@replay_options
 @click.option("--archive", multiple=True, help="Pattern of files to keep.  [default: results/**]")
 @controller_options
 @click.pass_context
@@ -168,7 +170,7 @@ def _prepared(
     spec_path: Path | None, command: Sequence[str] | None, wishes: Mapping[str, Any]
 ) -> "Iterator[Any]":
     from shoal import bundle
-    from shoal.cli.packing import load_all, packed_entries, packed_file
+    from shoal.cli.packing import load_all, packed_entries, packed_replay
 
     if spec_path is not None:
         ignored = [key for key in ("folder", "stdin", "requirements", "archive") if wishes[key]]
@@ -178,9 +180,11 @@ def _prepared(
                 f"--{option} belongs to a command after --; write it into {spec_path} instead"
             )
         (spec_file,) = load_all([spec_path])
-        with packed_file(spec_file) as prepared:
+        with packed_replay(spec_file, wishes["replay"], wishes["pace"]) as prepared:
             yield prepared
         return
+    if wishes["replay"]:
+        raise click.UsageError("--replay belongs to a specification; name one instead of a command")
     with _own_stdin(wishes["stdin"]) as stdin:
         try:
             pipeline, entries = _single(command or (), {**wishes, "stdin": stdin})

@@ -1,15 +1,20 @@
 """Streams as files (F13): recorded across deaths without a gap, and replayed with the same result."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from shoal.bundle import pack
 from shoal.local.record_file import RecordFile
 from shoal.model import JobState, PipelineState
+from shoal.specfile.load import load
 from tests.integration.cluster.test_tap import FOLLOW, SPEC
-from tests.kit.cluster import describe, job_of, running_cluster, submit, when
+from tests.kit.cluster import contents, describe, job_of, running_cluster, submit, when
+from tests.kit.tree import ROOT
 from tests.kit.until import until
 
 _DEADLINE = 60.0
@@ -72,9 +77,61 @@ async def test_f13_a_recording_follows_its_producer_and_goes_on_after_a_kill(
         ended = await client.wait(name, deadline_seconds=_DEADLINE)
         assert ended.state is PipelineState.SUCCEEDED, describe(ended)
     assert not part.exists()
-    file = RecordFile(target, writable=False)
-    assert (file.base, file.total) == (0, 300)
-    texts = [payload for block in file.records() for payload in block.payloads()]
-    file.close()
+    whole = RecordFile(target, writable=False)
+    assert (whole.base, whole.total) == (0, 300)
+    texts = [payload for block in whole.records() for payload in block.payloads()]
+    whole.close()
     assert texts == [b"line %d" % k for k in range(300)]
-    assert file.digest in err.decode()
+    assert whole.digest in err.decode()
+
+
+async def test_f13_a_recorded_network_gives_the_same_result_again(tmp_path: Path) -> None:
+    """The products of three sources are recorded; without the sources, the sums are the same."""
+    example = ROOT / "examples" / "fission_sums" / "pipeline.yaml"
+    read = load(example)
+    assert read.bundle is not None
+    jobs = tuple(replace(job, variables={"COUNT": "3000"}) for job in read.pipeline.jobs)
+    target = tmp_path / "products.records"
+    async with running_cluster(tmp_path / "cluster") as (cluster, client):
+        command = ("--controller", cluster.controller_address)
+        nodes = [node.name for node in await client.nodes()]
+        for node in nodes:
+            await client.drain(node)
+        packed = pack(read.bundle)
+        await client.ensure_bundle(packed)
+        packed.path.unlink()
+        pipeline = replace(read.pipeline, jobs=jobs, bundle_digest=packed.digest)
+        first = (await client.submit(pipeline)).pipeline
+        # It waits for the job, and is there when the first record passes.
+        recording = await asyncio.create_subprocess_exec(
+            *(SHOAL, "record", first.id, "product.products", "-o", str(target), *command),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        part = target.with_name("products.records.part")
+        await until(part.exists, 30, "the recorder runs")
+        for node in nodes:
+            await client.drain(node, drained=False)
+        async with asyncio.timeout(_DEADLINE):
+            _, err = await recording.communicate()
+        assert recording.returncode == 0, err.decode()
+        ended = await client.wait(first.id, deadline_seconds=_DEADLINE)
+        assert ended.state is PipelineState.SUCCEEDED, describe(ended)
+
+        again = await asyncio.create_subprocess_exec(
+            *(SHOAL, "run", "--json", "--replay", f"product.products={target}", str(example)),
+            *command,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(_DEADLINE):
+            out, err = await again.communicate()
+        assert again.returncode == 0, err.decode()
+        second = await client.get(json.loads(out)["name"])
+        assert [job.id for job in second.jobs] == ["product", "sums"]
+        sums = [
+            await contents(client, one, "results/sums.txt", tmp_path / one.id)
+            for one in (ended, second)
+        ]
+    assert sums[0] == sums[1]
+    assert sums[0].split()[:5] == [b"225", b"2800", b"11375", b"29700", b"61525"]
+    assert sums[0].count(b"\n") == 600

@@ -1,0 +1,176 @@
+"""Sends recorded streams in place of the job that sent them first.
+
+`python -m shoal.job.replay [--pace original] PORT=FILE …`, which `shoal run --replay` writes into the
+pipeline. A file is as docs/cli.md describes it: a line of JSON, then blocks.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+
+from shoal.job.block import DATA, END, HEADER, START, encode_mark
+from shoal.job.block_reader import BlockReader
+from shoal.job.error import PortError
+
+MAGIC = b"shoal-records 1 "
+TIME = 6
+_HEADED = 0x80000000
+
+
+class Piece(NamedTuple):
+    """A block of the file: its kind, the number it says, how many records, and its body."""
+
+    kind: int
+    first: int
+    total: int
+    body: bytes
+
+
+def pieces(file: IO[bytes]) -> Iterator[Piece]:
+    """The blocks of a file, END last.
+
+    Raises:
+        PortError: It is no recording, or not a complete one, or not what was recorded.
+    """
+    line = file.readline()
+    if not line.startswith(MAGIC):
+        raise PortError("it is no recording: it begins with {!r}".format(line[:20]))
+    tables, records = hashlib.sha256(), hashlib.sha256()
+    while True:
+        head = file.read(HEADER.size)
+        if len(head) < HEADER.size:
+            raise PortError("the recording has no end; it was not completed")
+        kind, _flags, _reserved, count, first, length, _crc = HEADER.unpack(head)
+        body = file.read(length)
+        if len(body) < length:
+            raise PortError("the recording breaks off at record {}".format(first))
+        if kind == DATA:
+            tables.update(body[: 4 * count])
+            records.update(body[4 * count :])
+        elif kind == END and body != hashlib.sha256(tables.digest() + records.digest()).digest():
+            raise PortError("the recording is damaged: its digest is another one")
+        yield Piece(kind, first, count, body)
+        if kind == END:
+            return
+
+
+def payloads(piece: Piece) -> Iterator[bytes]:
+    """The records of a block without their headers."""
+    at = 4 * piece.total
+    for entry in struct.unpack_from("<%dI" % piece.total, piece.body):
+        end = at + (entry & ~_HEADED)
+        if entry & _HEADED:
+            at += 2 + int.from_bytes(piece.body[at : at + 2], "little")
+        yield piece.body[at:end]
+        at = end
+
+
+class Replay:
+    """Sends one file to one port.
+
+    Args:
+        name: the port.
+        port: its socket.
+        port_format: what bytes it takes.
+        path: the file.
+        wait_until: returns once so many microseconds of the recording have passed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        port: socket.socket,
+        port_format: str,
+        path: str,
+        wait_until: Callable[[int], None],
+    ) -> None:
+        self.name = name
+        self.error: Optional[Exception] = None
+        self._port = port
+        self._format = port_format
+        self._path = path
+        self._wait_until = wait_until
+        port.setblocking(True)
+
+    def run(self) -> None:
+        """Send everything; what goes wrong is left in `error`."""
+        try:
+            with open(self._path, "rb") as file:
+                if self._format == "blocks":
+                    self._await_start()
+                self._send(file)
+        except (OSError, ValueError, PortError) as error:
+            self.error = error
+
+    def _send(self, file: IO[bytes]) -> None:
+        sent = 0
+        for piece in pieces(file):
+            if piece.kind == TIME:
+                self._wait_until(piece.first)
+            elif piece.kind == DATA:
+                if self._format == "blocks":
+                    length = len(piece.body)
+                    self._port.sendall(HEADER.pack(DATA, 0, 0, piece.total, sent, length, 0))
+                    self._port.sendall(piece.body)
+                else:
+                    newline = b"\n" if self._format in ("lines", "jsonl") else b""
+                    self._port.sendall(b"".join(one + newline for one in payloads(piece)))
+                sent += piece.total
+            elif piece.kind == END and self._format == "blocks":
+                self._port.sendall(encode_mark(END, sent))
+
+    def _await_start(self) -> None:
+        reader = BlockReader()
+        while True:
+            block = reader.next()
+            if block is not None:
+                if block.kind != START or block.first:
+                    raise PortError("a recording is sent from its first record on")
+                return
+            count = self._port.recv_into(reader.space())
+            if not count:
+                raise PortError("the port broke off")
+            reader.advance(count)
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Send all files; the exit status is 0 if all of them were sent to their ends."""
+    parser = argparse.ArgumentParser(
+        prog="python -m shoal.job.replay", description="Send recorded streams."
+    )
+    parser.add_argument("--pace", choices=["fast", "original"], default="fast")
+    parser.add_argument("files", nargs="+", metavar="PORT=FILE")
+    given = parser.parse_args(arguments)
+    ports: Dict[str, Dict[str, Any]] = json.loads(os.environ["SHOAL_PORTS"])["outputs"]
+    began = time.monotonic()
+
+    def wait_until(microseconds: int) -> None:
+        if given.pace == "original":
+            time.sleep(max(0.0, began + microseconds / 1e6 - time.monotonic()))
+
+    replays: List[Replay] = []
+    for word in given.files:
+        name, _, path = word.partition("=")
+        port = ports[name]
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=int(port["fd"]))
+        replays.append(Replay(name, end, str(port["format"]), path, wait_until))
+    threads = [threading.Thread(target=one.run, name=one.name) for one in replays]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    failed = [one for one in replays if one.error is not None]
+    for one in failed:
+        sys.stderr.write("shoal.job.replay: port {!r}: {}\n".format(one.name, one.error))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
