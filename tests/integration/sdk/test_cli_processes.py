@@ -18,6 +18,7 @@ import pytest
 
 from shoal import view
 from shoal.model import Artifact, JobState, PipelineState, Reason, ReasonCode
+from shoal.spec import Pipeline
 from tests.kit.memory_controller import MemoryController
 from tests.kit.until import until
 
@@ -323,3 +324,18 @@ async def test_a_reader_that_goes_away_is_no_accident(
     ended = await end(process)
     assert len(ended.stdout.splitlines()) == 1
     assert "Traceback" not in ended.stderr
+
+
+async def test_scale_waits_until_the_replicas_are_changed(controller: MemoryController) -> None:
+    pipeline = view.PipelineView("p-1", "default", PipelineState.RUNNING, Pipeline("p", ()))
+    controller.put(pipeline)
+    ended = await end(await start(controller, "scale", "p-1", "detector=3"))
+    assert ended == Ended(
+        0,
+        "job detector of pipelines/p-1 has 3 replicas from now on; "
+        "each of those before ends after round 1\n",
+        "",
+    )
+    wrong = await end(await start(controller, "scale", "p-1", "detector"))
+    assert wrong.status == 2
+    assert "'detector' is not JOB=REPLICAS; write for example: detector=4" in wrong.stderr

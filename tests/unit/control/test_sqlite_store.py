@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from control.errors import StoreFailedError
+from control.store import schema
 from control.store.rows import (
     AttemptRow,
     Forgotten,
@@ -21,9 +22,10 @@ from control.store.rows import (
     OutboxRow,
     PipelineAdded,
     PipelineRow,
+    ScaleRow,
 )
 from control.store.sqlite import SqliteStore
-from shoal.model import Capacity, JobState, PipelineState, Reason, ReasonCode
+from shoal.model import Capacity, JobState, PipelineState, Reason, ReasonCode, ScaleState
 from shoal.names import AttemptRef, PipelineRef
 from tests.unit.control.world import BEGAN, artifact, counter
 
@@ -186,6 +188,19 @@ async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreFailedError, match="schema version 99"):
         async with SqliteStore(path):
             pass
+
+
+async def test_a_store_of_an_earlier_version_is_brought_forward(tmp_path: Path) -> None:
+    path = tmp_path / "c.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(f"{schema.TABLES} DROP TABLE scales; PRAGMA user_version = 1;")
+    connection.close()
+    ref = PipelineRef("default", "p")
+    row = ScaleRow(ref, 1, "main", 3, ScaleState.SETTLED, BEGAN, rounds=7, end_time=BEGAN)
+    async with SqliteStore(path) as store:
+        await store.commit([row])
+    async with SqliteStore(path) as store:
+        assert (await store.load()).scales == (row,)
 
 
 async def test_what_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""What an attempt does when a job beside it is scaled, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from services.streams.attempt import Stage
+from services.streams.block import Block, Kind, unpack
+from services.streams.effect import PausePort, ReadPort, SendBlock, SendEnd, ShutPort
+from services.streams.event import (
+    Attached,
+    CallOpened,
+    CallReady,
+    DialBlock,
+    DialEnded,
+    PeersMoved,
+    PortWritten,
+)
+from services.streams.plan import WANT_KEPT, AttemptPlan, LanePlan, OutputPlan, Peer
+from services.streams.rotation import Stretch
+from shoal.model import ReasonCode
+from shoal.spec import PortBinding
+from tests.unit.streams.test_attempt import (
+    IN,
+    OUT,
+    Bench,
+    accepted,
+    data,
+    in_lane,
+    out_lane,
+    plan,
+    sink,
+    wrote,
+)
+
+NEW = "a.out/b-1.in"
+BESIDE = "a.out/c.in"
+
+
+def held(*, replacement: bool = False) -> AttemptPlan:
+    """A source that stands still for the third scale of its pipeline."""
+    lane = replace(out_lane(), hold=3)
+    return plan(outputs=(OutputPlan("out", PortBinding(), (lane,)),), replacement=replacement)
+
+
+def cut(at: int, *others: LanePlan) -> PeersMoved:
+    """Record `at` is the first of a new replica."""
+    old = replace(out_lane(), stretch=Stretch(consumer_end=at))
+    new = replace(out_lane(NEW), stretch=Stretch(consumer_begin=at))
+    return PeersMoved({}, outputs={"out": (old, new, *others)})
+
+
+def dialled(call: int, lane: str, want: int = 0) -> CallOpened:
+    return CallOpened(call, lane, 1, 7, want, 1 << 20)
+
+
+def sent(bench: Bench) -> list[bytes]:
+    block = bench.only(SendBlock).block
+    return unpack(block)
+
+
+def counted(bench: Bench) -> tuple[int, int]:
+    [counters] = bench.machine.counters(0.0)
+    return counters.hold, counters.held_at
+
+
+def test_a_port_that_stands_still_keeps_what_was_on_its_way() -> None:
+    bench = Bench(held())
+    bench.post(Attached())
+    assert not bench.none(PausePort)
+    bench.post(dialled(1, OUT))
+    bench.post(wrote(data([b"0", b"1", b"2"])))
+    assert bench.none(SendBlock), "nobody has said yet whose they are"
+    assert counted(bench) == (3, 0)
+    bench.post(cut(2))
+    assert not bench.none(ReadPort)
+    assert sent(bench) == [b"0", b"1"]
+    bench.post(CallReady(1, OUT))
+    assert bench.only(SendEnd) == SendEnd(1, 2, cut=True)
+    bench.post(dialled(2, NEW))
+    assert sent(bench) == [b"2"]
+    assert counted(bench) == (0, 0)
+
+
+def test_a_scale_that_is_given_up_changes_nothing() -> None:
+    bench = Bench(held())
+    bench.post(Attached())
+    bench.post(dialled(1, OUT))
+    bench.post(wrote(data([b"0", b"1"])))
+    bench.post(PeersMoved({}, outputs={"out": (out_lane(),)}))
+    assert sent(bench) == [b"0", b"1"]
+
+
+def test_a_replacement_reports_what_its_consumers_have() -> None:
+    """Case F16: the attempt before may have sent more than this one so far."""
+    bench = Bench(held(replacement=True))
+    bench.post(Attached())
+    assert counted(bench) == (0, 0), "the consumer has not dialled in"
+    bench.post(dialled(1, OUT, want=9))
+    assert counted(bench) == (3, 9)
+
+
+def test_a_consumer_without_a_past_bounds_nothing() -> None:
+    bench = Bench(held(replacement=True))
+    bench.post(Attached())
+    bench.post(dialled(1, OUT, want=WANT_KEPT))
+    assert counted(bench) == (3, 0)
+
+
+def test_who_reads_everything_is_not_cut() -> None:
+    """Both read the same kept blocks: none of them has records from before and after the cut."""
+    beside = out_lane(BESIDE)
+    bench = Bench(plan(outputs=(OutputPlan("out", PortBinding(), (out_lane(), beside)),)))
+    bench.post(Attached())
+    bench.post(cut(3, beside))
+    bench.post(wrote(data([b"0", b"1"])))
+    bench.post(wrote(data([b"2", b"3", b"4"], 2)))
+    bench.post(dialled(1, OUT))
+    assert sent(bench) == [b"0", b"1", b"2"]
+    bench.post(CallReady(1, OUT))
+    assert bench.only(SendEnd) == SendEnd(1, 3, cut=True)
+    bench.post(dialled(2, BESIDE, want=3))
+    assert sent(bench) == [b"3", b"4"]
+    bench.post(dialled(3, NEW))
+    assert sent(bench) == [b"3", b"4"]
+
+
+def test_a_cut_before_what_was_sent_ends_the_attempt() -> None:
+    bench = Bench(plan(outputs=(OutputPlan("out", PortBinding(), (out_lane(),)),)))
+    bench.post(Attached())
+    bench.post(wrote(data([b"0", b"1", b"2"])))
+    bench.post(cut(2))
+    assert bench.machine.stage is Stage.FAILED
+    assert bench.failure().code is ReasonCode.STREAM
+    assert "was cut at record 2, 3 came before" in bench.failure().message
+
+
+def test_an_input_does_not_end_before_the_next_generation_is_known() -> None:
+    """The end of a lane may be quicker than the news of what comes after it."""
+    bench = Bench(sink())
+    bench.post(Attached())
+    accepted(bench)
+    bench.post(PortWritten("in", output=False))
+    bench.post(DialBlock(IN, 1, data([b"0", b"1"])))
+    bench.post(PortWritten("in", output=False))
+    bench.post(DialEnded(IN, 1, 2, continued=True))
+    assert bench.none(ShutPort)
+    next_lane = replace(in_lane("z-1.out/a.in"), stretch=Stretch(1, producer_begin=2))
+    peers = {next_lane.id: Peer("there:2", 1)}
+    bench.post(PeersMoved(peers, inputs={"in": (in_lane(), next_lane)}))
+    bench.post(DialEnded(next_lane.id, 1, 0))
+    assert not bench.none(ShutPort)
+
+
+def test_outputs_of_a_replica_that_was_cut_off_are_continued() -> None:
+    outputs = (OutputPlan("out", PortBinding(), (out_lane(),)),)
+    bench = Bench(replace(sink(), outputs=outputs))
+    bench.post(Attached())
+    accepted(bench)
+    bench.post(DialEnded(IN, 1, 0, cut=True))
+    bench.post(dialled(1, OUT))
+    bench.post(wrote(Block(Kind.END, 0)))
+    assert bench.only(SendEnd) == SendEnd(1, 0, continued=True)
