@@ -2,7 +2,8 @@
 
 from datetime import datetime, timedelta
 
-from shoal.model import JobState, MemberState, PipelineState
+from shoal.model import JobState, MemberState, PipelineState, ScaleState
+from shoal.view import ScaleView
 
 # By name, since the numbers of the enumerations overlap and mean different things.
 _STYLES = {
@@ -58,3 +59,15 @@ def duration_text(passed: timedelta) -> str:
 def age_text(since: datetime | None, now: datetime) -> str:
     """Say how long ago something was; empty if it was not."""
     return "" if since is None else duration_text(now - since)
+
+
+def scale_text(scale: ScaleView) -> str:
+    """Say in a sentence where a change of replicas stands."""
+    number = "1 replica" if scale.replicas == 1 else f"{scale.replicas} replicas"
+    match scale.state:
+        case ScaleState.HOLDING:
+            return f"{scale.job} is being given {number}"
+        case ScaleState.SETTLED:
+            return f"{scale.job} got {number}; each of those before ends after round {scale.rounds}"
+        case ScaleState.ABANDONED:
+            return f"{scale.job} was not given {number}: {scale.message}"

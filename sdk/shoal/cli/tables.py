@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from shoal.cli.figures import age_text, bytes_text, state_style, state_word
+from shoal.cli.figures import age_text, bytes_text, scale_text, state_style, state_word
 from shoal.cli.progress import Row
 from shoal.model import Artifact, Capacity, JobState, MemberState
 
@@ -89,8 +89,9 @@ def headline(pipeline: "PipelineView", now: datetime) -> Text:
 
 
 def pipeline_group(pipeline: "PipelineView", rows: Iterable[Row], now: datetime) -> Group:
-    """Show a pipeline with its jobs."""
-    return Group(headline(pipeline, now), jobs_table(rows))
+    """Show a pipeline with its jobs, and how many replicas of them were asked for since."""
+    scales = [Text(scale_text(scale)) for scale in pipeline.scales]
+    return Group(headline(pipeline, now), jobs_table(rows), *scales)
 
 
 def pipelines_table(pipelines: Iterable["PipelineView"], now: datetime) -> Table:

@@ -10,14 +10,21 @@ import pytest
 
 from shoal import spec, view
 from shoal.cli.document import to_document
-from shoal.cli.figures import bytes_text, count_text, duration_text, state_style, state_word
+from shoal.cli.figures import (
+    bytes_text,
+    count_text,
+    duration_text,
+    scale_text,
+    state_style,
+    state_word,
+)
 from shoal.cli.log_printer import LogPrinter
 from shoal.cli.naming import job, pipeline_or_job
 from shoal.cli.progress import Progress
 from shoal.cli.single_command import Wishes, id_of, single_command
 from shoal.cli.streams import remarks
 from shoal.errors import ShoalError
-from shoal.model import JobState, PipelineState, Reason, ReasonCode, StreamCounters
+from shoal.model import JobState, PipelineState, Reason, ReasonCode, ScaleState, StreamCounters
 from shoal.names import JobRef, PipelineRef
 
 JOB = view.JobView("pipelines/p/jobs/a", "a", JobState.RUNNING, node="node-1")
@@ -236,3 +243,21 @@ def test_what_is_to_be_said_of_streams_is_said_by_job_and_port() -> None:
     assert row.text == "in blocked for 75 s"
     ended = replace(job, state=JobState.SUCCEEDED)
     assert not any("blocked" in line for line in remarks([ended]))
+
+
+@pytest.mark.parametrize(
+    ("scale", "text"),
+    [
+        (view.ScaleView(1, "square", 3, ScaleState.HOLDING), "square is being given 3 replicas"),
+        (
+            view.ScaleView(1, "square", 1, ScaleState.SETTLED, rounds=47),
+            "square got 1 replica; each of those before ends after round 47",
+        ),
+        (
+            view.ScaleView(1, "square", 3, ScaleState.ABANDONED, message="there is no room"),
+            "square was not given 3 replicas: there is no room",
+        ),
+    ],
+)
+def test_a_change_of_replicas_says_where_it_stands(scale: view.ScaleView, text: str) -> None:
+    assert scale_text(scale) == text
