@@ -70,6 +70,11 @@ class Track:
         """Whether a sealed block is in memory and not on its way to the spool."""
         return self._spooled < len(self._kept)
 
+    @property
+    def first_number(self) -> int:
+        """Number of the oldest block that is kept."""
+        return self._gone
+
     def cursor(self) -> Cursor:
         """Return a cursor for one reader."""
         cursor = Cursor()

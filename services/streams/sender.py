@@ -292,6 +292,10 @@ class SendLane:
         number = self._cursor.number
         if number is None:
             raise AssertionError(f"lane {self.plan.id} is read and has no cursor")
+        if number < self.track.first_number:
+            # The last block of all was let go of before anybody wanted what comes after it.
+            number = self.track.first_number
+            self._mark = self.track.mark_at(number)
         while (end := self.track.sealed_end(number)) is not None and end <= self._want:
             if self._parts:
                 self.track.reckon(number)

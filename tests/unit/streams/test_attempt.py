@@ -631,6 +631,18 @@ def test_a_restarting_replacement_sends_from_the_beginning_and_skips_what_consum
     assert int.from_bytes(sent.header[8:16], "little") == 3
 
 
+def test_a_repeated_run_goes_on_where_its_consumer_released_everything_before() -> None:
+    bench = Bench(source())
+    bench.post(Attached())
+    bench.post(opened(want=2))
+    bench.post(wrote(data([b"a", b"b"])))
+    assert bench.none(SendBlock)
+    bench.post(CallAcknowledged(1, OUT, 2, 2, 0))
+    bench.post(wrote(data([b"c"], 2)))
+    assert bench.only(SendBlock).kept.first == 2
+    assert bench.machine.counters(0)[0].retained_bytes == 5
+
+
 def test_what_comes_after_the_end_of_an_attempt_is_off_the_table() -> None:
     bench = Bench(source())
     bench.post(Attached())
