@@ -380,13 +380,14 @@ def test_only_rounds_that_are_over_are_acknowledged(tmp_path: Path) -> None:
 
 # Not getrusage: its peak begins with that of the process that started this one.
 PRODUCE = """
+import sys
 from pathlib import Path
 from shoal import job
 
 @job.source
 def produce():
-    for number in range(300):
-        yield bytes(1024 * 1024)
+    for number in range(int(sys.argv[1])):
+        yield bytes(int(sys.argv[2]))
     status = Path("/proc/self/status").read_text()
     print(int(status.split("VmHWM:")[1].split()[0]) // 1024, flush=True)
 """
@@ -397,14 +398,22 @@ def is_asleep(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] == "S"
 
 
-def test_a_producer_waits_for_its_reader_and_keeps_nothing(tmp_path: Path) -> None:
-    with Board(script(tmp_path, PRODUCE), outputs=["out"]) as board:
+@pytest.mark.parametrize(("count", "size"), [(300, MEBIBYTE), (1_000_000, 64)])
+def test_a_producer_waits_for_its_reader_and_keeps_nothing(
+    count: int, size: int, tmp_path: Path
+) -> None:
+    argv = [*script(tmp_path, PRODUCE), str(count), str(size)]
+    with Board(argv, outputs=["out"]) as board:
         board.send("out", encode_text(START, 0, "{}"))
         first = board.ports["out"].recv(24, socket.MSG_PEEK)
         assert first  # it has begun to write
         until_sync(lambda: is_asleep(board.process.pid), 30, "the producer waits")
-        sizes = [len(block.records()[0]) for block in board.blocks("out") if block.kind == DATA]
-        assert sizes == [MEBIBYTE + 1] * 300
+        came = 0
+        for block in board.blocks("out"):
+            if block.kind == DATA:
+                came += block.total
+                assert {len(record) for record in block.records()} == {size + 1}
+        assert came == count
         assert board.process.wait(30) == 0
         assert board.process.stdout is not None
         peak_mebibytes = int(board.process.stdout.read())
