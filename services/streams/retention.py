@@ -188,6 +188,7 @@ class Track:
     def forget(self) -> None:
         """Let go of all bytes, whoever still holds the track; it is of no use afterwards."""
         self._kept = Shelf()
+        self._running = RunningDigest()
         self._tables.clear()
         self._datas.clear()
 
