@@ -864,6 +864,9 @@ class Worker:
         match record.phase:
             case Phase.DRAINING if not event.streams_survived:
                 return self._end(record, _WORKER_LOST)
+            case Phase.DRAINING:
+                # The agent may have died after it had recorded its lanes and before it said so.
+                return [UpdateLanes(record.ref, record.assignment.lanes)]
             case Phase.COLLECTING:
                 return [CollectArtifacts(record.assignment, record.turn)]
             case Phase.UPLOADING:
@@ -872,7 +875,7 @@ class Worker:
             case Phase.FORGETTING:
                 return [Forget(record.ref, record.assignment.has_ports)]
             case _:
-                # Draining waits for the stream worker, granting for the session.
+                # Granting waits for the session.
                 return []
 
     def _resume_program(
