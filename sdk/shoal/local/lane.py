@@ -48,6 +48,9 @@ BACKLOG_BYTES = 64 * 1024 * 1024
 """What may wait in a file to be sent; more than that blocks whoever makes the records."""
 
 _LOST = (grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError)
+_CORE = "from Core"
+"""What grpc.aio says, as INTERNAL, when a call was written to that the other end had just ended."""
+
 _MAY_RETURN = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.ABORTED,
@@ -92,7 +95,7 @@ async def _redial(client: Client, method: Any, carry: Callable[[Any], Awaitable[
         except _LOST:
             pass
         except grpc.aio.AioRpcError as error:
-            if error.code() not in _MAY_RETURN:
+            if error.code() not in _MAY_RETURN and _CORE not in (error.details() or ""):
                 raise client.error(error) from error
         finally:
             call.cancel()
@@ -335,6 +338,8 @@ class Taker:
             consumer_epoch=name.epoch,
             want=want,
             credit_bytes=CREDIT_BYTES,
+            # The controller relays each lane on a connection of its own, so large records may come.
+            bulk=True,
         )
         await call.write(PullLaneRequest(open=opened_call))
         response = await _read(call)

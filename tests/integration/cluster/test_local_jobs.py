@@ -49,6 +49,27 @@ jobs:
     run: python -m shoal.job.csv_sink --columns 'sequence,{name},length={value}'
     inputs: {rows: upper.rows}
 """
+LARGE_FILES = {
+    "source.py": (
+        "from shoal import job\n"
+        "@job.source\n"
+        "def source():\n"
+        "    for k in range(4):\n"
+        "        yield bytes([k]) * (3_000_000 + k)\n"
+    ),
+    "turn.py": "from shoal import job\n@job.main\ndef turn(x):\n    return x[::-1]\n",
+    "sink.py": (
+        "from shoal import job\n@job.main\ndef sink(y):\n    print(len(y), y[0], flush=True)\n"
+    ),
+    "pipeline.yaml": (
+        "name: large\n"
+        "bundle: .\n"
+        "jobs:\n"
+        "  source: {local: true, run: python source.py, outputs: [x]}\n"
+        "  turn: {run: python turn.py, inputs: {x: source.x}, outputs: [y]}\n"
+        "  sink: {local: true, run: python sink.py, inputs: {y: turn.y}}\n"
+    ),
+}
 BY_HAND = """
 name: hand
 bundle: .
@@ -278,6 +299,23 @@ async def test_f13_records_are_sent_by_hand_and_a_killed_client_goes_on(
     ]
     await client.fetch(artifact, tmp_path / "all")
     assert (tmp_path / "all").read_text() == "one\ntwo\nthree\nfour\nfive\nsix\n"
+
+
+async def test_f13_large_records_pass_between_local_jobs_and_boards(
+    cluster: tuple[LocalCluster, Client, Command], tmp_path: Path
+) -> None:
+    """Three MB a record, in parts over the controller, both ways."""
+    _, _, command = cluster
+    folder = tmp_path / "large"
+    folder.mkdir()
+    for name, code in LARGE_FILES.items():
+        (folder / name).write_text(code)
+    process = await command.start("run", str(folder / "pipeline.yaml"))
+    async with asyncio.timeout(_DEADLINE):
+        out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    shown = [line for line in out.decode().splitlines() if line[:1].isdigit()]
+    assert shown == [f"{3_000_000 + k} {k}" for k in range(4)]
 
 
 async def test_f13_a_local_job_that_fails_ends_the_pipeline_and_the_command_with_it(
