@@ -17,6 +17,9 @@ Buffer = Union[bytes, bytearray, memoryview]
 HEADER = struct.Struct("<BBHIQII")
 """kind, flags, reserved, count, first, length, crc."""
 
+LONE_HEAD = struct.Struct("<BBHIQIII")
+"""The header of a block of one record, with the length of that record."""
+
 DATA = 1
 END = 2
 ACK = 3

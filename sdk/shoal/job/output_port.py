@@ -17,8 +17,10 @@ from typing import (
 )
 
 from shoal.job.block import (
+    DATA,
     END,
     HEADED,
+    LONE_HEAD,
     MAX_BLOCK_BYTES,
     MAX_RECORD_BYTES,
     PROGRESS,
@@ -377,9 +379,12 @@ class OutputPort:
             self._queue_blocks(records)
 
     def _queue_blocks(self, records: List[bytes]) -> None:
-        data = b"".join(records)
         count = len(records)
-        if 4 * count + len(data) > MAX_BLOCK_BYTES and count > 1:
+        if count == 1:
+            self._queue_lone(records[0])
+            return
+        data = b"".join(records)
+        if 4 * count + len(data) > MAX_BLOCK_BYTES:
             self._queue_blocks(records[: count // 2])
             self._queue_blocks(records[count // 2 :])
             return
@@ -391,6 +396,13 @@ class OutputPort:
         self.socket.queue(data_head(self._next, lengths))
         self.socket.queue(data)
         self._next += count
+
+    def _queue_lone(self, record: bytes) -> None:
+        size = len(record)
+        entry = size | HEADED if type(record) is HeadedRecord else size
+        head = LONE_HEAD.pack(DATA, 0, 0, 1, self._next, 4 + size, 0, entry)
+        self.socket.queue(head + record)
+        self._next += 1
 
     def _wait_for_room(self) -> Awaitable[None]:
         if _in_event_loop() and self.socket.backlog_bytes <= MAX_BACKLOG_BYTES:

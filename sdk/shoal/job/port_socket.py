@@ -11,6 +11,9 @@ from shoal.job.block import Buffer
 from shoal.job.error import PortError
 
 _PIECES_AT_ONCE = 64
+# Numbers, because flags of the socket module are slow to combine.
+_READ_FLAGS = int(socket.MSG_DONTWAIT) | int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+_WRITE_FLAGS = int(socket.MSG_DONTWAIT) | int(socket.MSG_NOSIGNAL)
 _BESIDE_BYTES = socket.CMSG_SPACE(16 * array("i").itemsize)
 WOULD_BLOCK = -1
 
@@ -72,15 +75,14 @@ class PortSocket:
         try:
             if self.takes_descriptors:
                 return self._read_with_descriptors(space)
-            return self._socket.recv_into(space, 0, socket.MSG_DONTWAIT)
+            return self._socket.recv_into(space, 0, _READ_FLAGS)
         except (BlockingIOError, InterruptedError):
             return WOULD_BLOCK
         except OSError as error:
             raise self._gone(error) from error
 
     def _read_with_descriptors(self, space: memoryview) -> int:
-        flags = socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-        count, beside, _, _ = self._socket.recvmsg_into([space], _BESIDE_BYTES, flags)
+        count, beside, _, _ = self._socket.recvmsg_into([space], _BESIDE_BYTES, _READ_FLAGS)
         for level, kind, data in beside:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 numbers = array("i")
@@ -102,9 +104,15 @@ class PortSocket:
         """
         backlog = self._backlog
         while backlog:
-            pieces = [backlog[index] for index in range(min(len(backlog), _PIECES_AT_ONCE))]
             try:
-                count = self._socket.sendmsg(pieces, [], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                if len(backlog) == 1:
+                    count = self._socket.send(backlog[0], _WRITE_FLAGS)
+                else:
+                    count = self._socket.sendmsg(
+                        [backlog[index] for index in range(min(len(backlog), _PIECES_AT_ONCE))],
+                        [],
+                        _WRITE_FLAGS,
+                    )
             except (BlockingIOError, InterruptedError):
                 return False
             except OSError as error:
