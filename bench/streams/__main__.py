@@ -7,7 +7,6 @@ FULL=1 gives the memory figure its ten minutes. See docs/streams-bench.md for ho
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import statistics
@@ -16,7 +15,18 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from bench.streams import chaos, dora, fifo, lanes, outage, plain_grpc, shaped, slow, zeromq
+from bench.streams import (
+    chaos,
+    dora,
+    fifo,
+    interruptible,
+    lanes,
+    outage,
+    plain_grpc,
+    shaped,
+    slow,
+    zeromq,
+)
 from bench.streams.figure import HEAD, Figure, cost_figure, latency_figure, rate_figure, unmeasured
 from bench.streams.passed import Passed
 from bench.streams.way import Way
@@ -280,4 +290,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    sys.exit(interruptible.run(main()))

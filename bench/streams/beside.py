@@ -8,7 +8,6 @@ one connection, as if there were no second one, and large records on a connectio
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import statistics
@@ -16,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bench.streams import interruptible
 from bench.streams.lanes import PROGRAMS
 from bench.streams.shaped import shaped_link
 from shoal.v1 import session_service_pb2 as session
@@ -107,4 +107,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    interruptible.run(main())

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from bench.streams import private_network
+from bench.streams import interruptible, private_network
 from bench.streams.board_processes import processes_of, send
 from bench.streams.history import Verdict, judge, read_ledgers
 from bench.streams.lanes import PROGRAMS
@@ -256,7 +256,9 @@ def main() -> int:
     problem = ""
     attempts: dict[str, int] = {}
     try:
-        ended = asyncio.run(chaos(folder, given.records, given.faults, given.seed, links=links))
+        ended = interruptible.run(
+            chaos(folder, given.records, given.faults, given.seed, links=links)
+        )
         attempts = {job.id: len(job.attempts) for job in ended.jobs}
         verdict = judge(read_ledgers(folder.glob("ledger.*")), given.records)
     except* (RuntimeError, ValueError, ShoalError, TimeoutError) as group:

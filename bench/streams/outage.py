@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.streams import interruptible
 from bench.streams.lanes import PROGRAMS
 from compose.local_cluster import LocalCluster, LocalClusterConfig
 from shoal.client import Client
@@ -165,7 +166,7 @@ def main() -> int:
     """Kill several times, print what came of it; exit code 1 when the bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m bench.streams.outage")
     parser.add_argument("--rounds", type=int, default=3, help=f"clusters, {KILLS} kills each")
-    found = [asyncio.run(outages()) for _ in range(parser.parse_args().rounds)]
+    found = [interruptible.run(outages()) for _ in range(parser.parse_args().rounds)]
     seconds = [one for outage in found for one in outage.seconds]
     print(
         json.dumps(

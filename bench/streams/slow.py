@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.streams import interruptible
 from bench.streams.figure import Figure
 from bench.streams.lanes import PROGRAMS
 from services.streams.plan import Budget
@@ -137,7 +138,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m bench.streams.slow")
     parser.add_argument("--seconds", type=int, default=60)
     seconds = parser.parse_args().seconds
-    samples = asyncio.run(sample(seconds))
+    samples = interruptible.run(sample(seconds))
     for number in range(0, len(samples), max(1, len(samples) // 10)):
         print(", ".join(f"{name} {size:.0f} MiB" for name, size in samples[number].items()))
     found = figure(samples, seconds)
