@@ -399,7 +399,12 @@ class ReceiveLane:
     def _drop_queue(self) -> None:
         if self.queue:
             chunk = self.queue[0]
-            self.expected = chunk.block.first
-            self._tally = chunk.before.after_some(chunk.block, self.taken - chunk.block.first)
+            block = chunk.block
+            some = min(max(0, self.taken - block.first), block.count)
+            self.expected = block.first + some
+            self._tally = chunk.before.after_some(block, some)
             self.queue.clear()
-        self.expected = max(self.expected, self.taken)
+        if self.taken > self.expected:
+            # What was passed over is not asked for again, and so it is not counted either.
+            self._tally = Tally(None)
+            self.expected = self.taken
