@@ -132,7 +132,7 @@ def cost_figure(what: str, kept: Way, forgotten: Way, *, bar: float) -> Figure:
             "cost_cpu": round(cpu, 3),
             "cost_rate": round(rate, 3),
         },
-        f"on {kept.rate:,.0f}/s, off {forgotten.rate:,.0f}/s: {rate:+.0%} fewer records a second",
+        f"on {kept.rate:,.0f}/s, off {forgotten.rate:,.0f}/s: {-rate:+.0%} records a second",
     )
 
 
