@@ -107,11 +107,11 @@ class ProgramPlan:
         assignment = self.assignment
         job = assignment.job
         ref = assignment.ref
-        places = {port.name: _place(port) for port in self._ports()}
+        places = {(port.direction, port.name): _place(port) for port in self._ports()}
         ports = {
             "inputs": {
                 stream.name: {
-                    **places[stream.name],
+                    **places["in", stream.name],
                     "format": _format(stream.binding),
                     "block_count": stream.block_count,
                     **_stand_in(stream.optional),
@@ -121,7 +121,7 @@ class ProgramPlan:
             },
             "outputs": {
                 output.name: {
-                    **places[output.name],
+                    **places["out", output.name],
                     "format": _format(output.binding),
                     **self._codec(output.name, output=True),
                 }

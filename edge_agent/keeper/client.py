@@ -99,11 +99,12 @@ class KeeperClient:
         """Start a helper process that outlives the agent, and return its process id."""
         return await self._launch("spawn", request)
 
-    async def ports(self, attempt: str) -> Mapping[str, int]:
-        """The agent's ends of an attempt's ports, by name; the caller closes them."""
+    async def ports(self, attempt: str) -> Mapping[tuple[str, str], int]:
+        """The agent's ends of an attempt's ports, by name and direction; the caller closes them."""
         answer, descriptors = await self._ask({"op": "ports", "attempt": attempt})
         names = cast("list[str]", answer["ports"])
-        return dict(zip(names, descriptors, strict=True))
+        directions = cast("list[str]", answer["directions"])
+        return dict(zip(zip(names, directions, strict=True), descriptors, strict=True))
 
     async def stop(self, attempt: str, grace_seconds: float | None = None) -> None:
         """Ask for the end of a process group: SIGTERM, then SIGKILL after the grace; returns at once."""

@@ -53,10 +53,10 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A running program: its process id, the agent's ends of its ports by name, its FIFOs' relays."""
+    """A running program: its process id, the agent's ends of its ports, its FIFOs' relays."""
 
     pid: int
-    ports: Mapping[str, int]
+    ports: Mapping[Port, int]
     relays: Sequence[Relay] = ()
 
 
@@ -72,13 +72,13 @@ def launch(program: Program) -> Launched:
             process can be had.
     """
     with contextlib.ExitStack() as undo:
-        ours: dict[str, int] = {}
+        ours: dict[Port, int] = {}
         theirs: list[tuple[int, int]] = []
         relays: list[Relay] = []
         for port in program.ports:
             mine, job_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             undo.callback(mine.close)
-            ours[port.name] = mine.fileno()
+            ours[port] = mine.fileno()
             with job_end:
                 if port.path:
                     relays.append(_relay(port, job_end, program.env))
@@ -112,7 +112,7 @@ def launch(program: Program) -> Launched:
         finally:
             os.chdir("/")
         _limit(pid, program)
-        kept = {name: os.dup(fd) for name, fd in ours.items()}
+        kept = {port: os.dup(fd) for port, fd in ours.items()}
         relays = [replace(relay, control=os.dup(relay.control)) for relay in relays]
     return Launched(pid, kept, relays)
 

@@ -150,7 +150,8 @@ def _read_start(fields: Mapping[str, object], request_id: int, *, helper: bool) 
     if any("\0" in word for word in argv):
         raise ValueError("argv holds a NUL")
     ports = tuple(_port(port) for port in _list(fields.get("ports", [])))
-    names, places = {port.name for port in ports}, {port.path or port.fd for port in ports}
+    names = {(port.name, port.direction) for port in ports}
+    places = {port.path or port.fd for port in ports}
     if len(names) != len(ports) or len(places) != len(ports):
         raise ValueError("two ports share a name, a descriptor or a path")
     limits = _object(fields.get("limits", {}))

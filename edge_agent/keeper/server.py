@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.keeper import strays
-from edge_agent.keeper.launch import LaunchError, launch
+from edge_agent.keeper.launch import LaunchError, Port, launch
 from edge_agent.keeper.machine import (
     Announce,
     Effect,
@@ -86,7 +86,7 @@ class Keeper:
         self._wall = wall
         self._log = log
         self._machine = KeeperMachine()
-        self._ports: dict[str, Mapping[str, int]] = {}
+        self._ports: dict[str, Mapping[Port, int]] = {}
         self._by_pid: dict[int, str] = {}
         self._relays: dict[int, tuple[str, Relay]] = {}
         self._clients: dict[socket.socket, _Client] = {}
@@ -194,7 +194,12 @@ class Keeper:
                 if self._machine.record(request.attempt) is None:
                     raise UnknownAttemptError(f"the keeper has no attempt {request.attempt!r}")
                 ports = self._ports.get(request.attempt, {})
-                self._send(client, {"id": request.id, "ports": list(ports)}, tuple(ports.values()))
+                reply = {
+                    "id": request.id,
+                    "ports": [port.name for port in ports],
+                    "directions": [port.direction for port in ports],
+                }
+                self._send(client, reply, tuple(ports.values()))
             case Stop():
                 self._act(
                     self._machine.handle(StopAsked(request.attempt, request.grace_seconds), now)

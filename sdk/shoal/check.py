@@ -288,13 +288,15 @@ def _ports(job: spec.Job, at: Path) -> Iterator[Problem]:
                 yield Problem(
                     (*at, kind, name), f"{count} {kind} have this name; give each its own"
                 )
-    for name in sorted({item.name for item in job.streams} & set(outputs)):
-        # Agent and stream worker know a port by its name alone.
-        yield Problem(
-            (*at, "outputs", name),
-            f"an input of the job is called {name!r}, too; give the output another name, "
-            f"such as {f'{name}-out'!r}",
-        )
+    fifo = spec.PortAttachment.FIFO
+    paths = {item.name for item in job.streams if item.binding.attachment is fifo}
+    for output in job.outputs:
+        if output.binding.attachment is fifo and output.name in paths:
+            yield Problem(
+                (*at, "outputs", output.name),
+                f"an input of the job is called {output.name!r}, too, and both are FIFOs of that "
+                f"name; give the output another one, such as {f'{output.name}-out'!r}",
+            )
     bindings = [
         *(((*at, "inputs", item.name), item.binding) for item in job.streams),
         *(((*at, "outputs", item.name), item.binding) for item in job.outputs),

@@ -54,6 +54,7 @@ from services.streams.plan import AttemptPlan, LanePlan
 from services.streams.sampler import Sampler, Wish
 from services.streams.worker.directory import Directory, Post, Served
 from services.streams.worker.feed import Desk, FeedCall
+from services.streams.worker.keeper import PortName
 from services.streams.worker.local import LocalCall
 from services.streams.worker.port import PortLink
 from services.streams.worker.pull import Channels, DialledCall
@@ -146,7 +147,7 @@ class Carrier:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
 
-    async def attach(self, sockets: Mapping[str, socket.socket]) -> None:
+    async def attach(self, sockets: Mapping[PortName, socket.socket]) -> None:
         """Take the ports over and begin.
 
         Raises:
@@ -157,10 +158,10 @@ class Carrier:
             *((port.name, True, port.binding, 1) for port in self._plan.outputs),
         ]
         for name, output, binding, round_records in wanted:
-            if name not in sockets:
+            if (name, output) not in sockets:
                 raise LookupError(
-                    f"the keeper has no port {name!r} of {self.ref.name}; "
-                    f"it has {', '.join(sorted(sockets)) or 'none'}"
+                    f"the keeper has no {'output' if output else 'input'} {name!r} of "
+                    f"{self.ref.name}; it has {', '.join(sorted({one for one, _ in sockets})) or 'none'}"
                 )
             link = PortLink(
                 name,
@@ -170,7 +171,7 @@ class Carrier:
                 ring_bytes=self._ring_bytes,
                 round_records=round_records,
             )
-            await link.connect(sockets[name])
+            await link.connect(sockets[name, output])
             self._ports[name, output] = link
         self.post(Attached())
 

@@ -16,8 +16,12 @@ class KeeperRefusedError(Exception):
     """The keeper does not answer, or does not know the attempt."""
 
 
-def fetch_ports(path: str, attempt: str) -> dict[str, socket.socket]:
-    """Return the stream worker's ends of an attempt's ports by name; blocks up to 5 s.
+PortName = tuple[str, bool]
+"""Name of a port, and whether it is an output."""
+
+
+def fetch_ports(path: str, attempt: str) -> dict[PortName, socket.socket]:
+    """Return the stream worker's ends of an attempt's ports; blocks up to 5 s.
 
     Raises:
         KeeperRefusedError: Nobody answers at `path`, or the attempt is not known there.
@@ -36,7 +40,7 @@ def fetch_ports(path: str, attempt: str) -> dict[str, socket.socket]:
             ) from error
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     try:
-        names = _names(data, path, attempt)
+        names, directions = _names(data, path, attempt)
         if len(names) != len(sockets):
             raise KeeperRefusedError(
                 f"the keeper at {path} names {len(names)} ports of {attempt} "
@@ -50,14 +54,23 @@ def fetch_ports(path: str, attempt: str) -> dict[str, socket.socket]:
         end.setblocking(False)
         # Fewer turns between worker and job for large records; the kernel takes what it allows.
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-    return dict(zip(names, sockets, strict=True))
+    ports: dict[PortName, socket.socket] = {}
+    for name, direction, end in zip(names, directions, sockets, strict=True):
+        # An older keeper does not tell directions, and has each name once.
+        ports |= {(name, output): end for output in (False, True) if direction in _SAID[output]}
+    return ports
 
 
-def _names(data: bytes, path: str, attempt: str) -> list[str]:
+_SAID = {False: {"in", ""}, True: {"out", ""}}
+
+
+def _names(data: bytes, path: str, attempt: str) -> tuple[list[str], list[str]]:
     try:
         reply = cast("dict[str, Any]", json.loads(data))
     except ValueError as error:
         raise KeeperRefusedError(f"the keeper at {path} answers {data[:80]!r}") from error
     if "error" in reply:
         raise KeeperRefusedError(f"the keeper at {path} refuses {attempt}: {reply['error']}")
-    return [str(name) for name in cast("list[object]", reply.get("ports", []))]
+    names = [str(name) for name in cast("list[object]", reply.get("ports", []))]
+    said = cast("list[object]", reply.get("directions", [""] * len(names)))
+    return names, [str(direction) for direction in said]

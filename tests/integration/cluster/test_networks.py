@@ -299,6 +299,45 @@ async def test_rounds_do_not_wait_for_an_optional_input(
     assert lines[-5:] == ["late 50 km/h"] * 5
 
 
+_ONE_NAME = """
+    name: one-name
+    bundle: .
+    jobs:
+      source:
+        run: seq 1 9
+        resources: {cpus: 0.25}
+        outputs: {numbers: {format: lines, as: stdout}}
+      raw:
+        run: sort -nr
+        resources: {cpus: 0.25}
+        inputs: {numbers: {from: source.numbers, format: lines, as: stdin}}
+        outputs: {numbers: {format: lines, as: stdout}}
+      code:
+        run: python twice.py
+        resources: {cpus: 0.25}
+        inputs: {numbers: raw.numbers}
+        outputs: [numbers]
+      sink:
+        run: [sh, -c, cat > results/numbers]
+        resources: {cpus: 0.25}
+        inputs: {numbers: {from: code.numbers, format: lines, as: stdin}}
+"""
+_ONE_NAME_FILES = {
+    "twice.py": "from shoal import job\n@job.main\ndef twice(numbers): return b'%d' % (2 * int(numbers))\n"
+}
+
+
+async def test_an_input_and_an_output_may_have_one_name(
+    cluster: tuple[LocalCluster, Client], tmp_path: Path
+) -> None:
+    _, client = cluster
+    submitted = await submit(client, tmp_path / "bundle", _ONE_NAME, _ONE_NAME_FILES)
+    ended = await client.wait(submitted.pipeline.id, deadline_seconds=_DEADLINE)
+    assert ended.state is PipelineState.SUCCEEDED, describe(ended)
+    found = await contents(client, ended, "results/numbers", tmp_path / "numbers")
+    assert found.split() == [b"%d" % (2 * number) for number in range(9, 0, -1)]
+
+
 _LATEST = """
     name: latest
     bundle: .

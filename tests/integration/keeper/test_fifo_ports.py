@@ -73,7 +73,8 @@ async def _running(board: Path, script: str, timeout_seconds: float = 0.0) -> As
     )
     async with KeeperClient(board / "keeper.sock") as client:
         await client.start(request)
-        ends = {name: socket.socket(fileno=end) for name, end in (await client.ports("a")).items()}
+        found = await client.ports("a")
+        ends = {name: socket.socket(fileno=end) for (name, _), end in found.items()}
         for end in ends.values():
             end.setblocking(False)
         with ends["numbers"], ends["found"]:

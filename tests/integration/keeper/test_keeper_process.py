@@ -69,8 +69,8 @@ async def test_ports_are_handed_over_again_to_the_next_agent(board: Path) -> Non
     async with KeeperClient(board / "keeper.sock") as client:
         ends = await client.ports("a")
         with (
-            socket.socket(fileno=ends["numbers"]) as numbers,
-            socket.socket(fileno=ends["doubled"]) as doubled,
+            socket.socket(fileno=ends["numbers", "in"]) as numbers,
+            socket.socket(fileno=ends["doubled", "out"]) as doubled,
         ):
             numbers.setblocking(True)
             numbers.sendall(b"1 2 3")

@@ -55,7 +55,7 @@ async def test_an_attempt_whose_ports_cannot_be_had_is_not_attached(tmp_path: Pa
         request = AttachRequest(
             assignment=one, keeper_path=str(worker.keeper.path), keeper_id="fewer", spool_path="s"
         )
-        with pytest.raises(grpc.aio.AioRpcError, match="has no port 'out'"):
+        with pytest.raises(grpc.aio.AioRpcError, match="has no output 'out'"):
             await worker.stub.Attach(request, timeout=10)
         await worker.attach(one)
 
