@@ -393,6 +393,7 @@ class Intake:
 
     def _next_merged(self) -> Block | None:
         rotation = self._rotation
+        before = len(self._writing)
         records: list[Body] = []
         table: list[int] = []
         size = 0
@@ -421,7 +422,8 @@ class Intake:
             if chunk.index == chunk.block.count:
                 lane.queue.popleft()
                 self._writing.append((lane, chunk))
-        if len(records) == 1 and self._writing and self._writing[-1][1].block.count == 1:
+        done = self._writing[before:]  # by this call, and not by one before
+        if len(records) == 1 and done and done[-1][1].block.count == 1:
             return self._numbered(1, self._writing[-1][1].block.body)  # not copied
         return self._numbered(len(records), pack(records, table)) if records else None
 

@@ -13,7 +13,7 @@ from tests.simulation.streams.world import Edge, JobShape, Shape
 
 SEEDS = range(int(os.environ.get("SHOAL_SEED", "0")), int(os.environ.get("SHOAL_SEED", "0")) + 3)
 FOUND = (130, 325)
-"""Seeds that have shown a mistake: a spool that stood still, and a digest of what was passed over."""
+"""Seeds that have shown a mistake: a spool that stood still, a digest of what was passed over."""
 
 ONE = Shape(
     (
