@@ -316,7 +316,10 @@ class AttemptMachine:
             if some is None:
                 return
             wants += some
-        start = min(wants, default=0 if not self._intakes else None)
+        kept = None if self._intakes else 0
+        start = min(wants, default=kept)
+        if any(outlet.unsure for outlet in self._outlets.values()):
+            start = kept  # nobody knows what else was let go of
         if self._outlets and not any(outlet.reliable for outlet in self._outlets.values()):
             start = None
             if not self._intakes:

@@ -132,6 +132,7 @@ class Dial:
     want: int
     credit_bytes: int
     bulk: bool = False
+    released: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,7 @@ class CallOpened:
     credit_bytes: int
     parts: bool = False
     bulk: bool = True
+    released: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,15 @@ class Outlet:
                 wants.append(lane.share.record(lane.held.want))
         return wants
 
+    @property
+    def unsure(self) -> bool:
+        """Whether a consumer does not know where to go on, and has to get all that is kept."""
+        return any(
+            lane.held is not None and lane.held.want == WANT_KEPT
+            for lane in self.lanes
+            if not (lane.done or lane.share.empty or lane.plan.keep or lane.plan.recorder)
+        )
+
     def latest_wants(self) -> list[int] | None:
         """Return as `wants` does, of consumers that want the newest; None while not one is here."""
         here = [lane for lane in self._latest if lane.done or lane.held is not None]

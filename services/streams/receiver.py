@@ -213,6 +213,7 @@ class ReceiveLane:
                 want,
                 self._credit_bytes,
                 self._bulk,
+                self.released,
             ),
         ]
 

@@ -119,8 +119,14 @@ class SendLane:
         return None if self.done or self.exhausted else self.released
 
     def begin(self, first: int) -> None:
-        """Let the lane begin at a sequence above 0, because its consumers have what is before."""
+        """Let the lane begin at a sequence above 0, because its consumers have what is before.
+
+        Having is not letting go: a consumer that dies may want what it had, and says which of it is
+        no longer wanted. One that wants what is kept gets what this attempt begins with.
+        """
         self.released = self.consumed = first
+        if self.held is not None and self.held.want != WANT_KEPT:
+            self.released = min(first, self.held.released)
 
     def cut(self, share: Share) -> list[Effect]:
         """Take note of where the lane ends although the producer goes on."""

@@ -204,6 +204,7 @@ class Carrier:
                     opened.credit_bytes,
                     call.parts,
                     opened.bulk or not call.parts,
+                    opened.released,
                 )
             )
             await call.run()
@@ -379,6 +380,7 @@ class Carrier:
             want=effect.want,
             credit_bytes=effect.credit_bytes,
             bulk=effect.bulk,
+            released=effect.released,
         )
         call: DialledCall | LocalCall | FeedCall
         if effect.address == CLIENT_ADDRESS:

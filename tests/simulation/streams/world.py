@@ -813,7 +813,7 @@ class World:
         self._calls.append(call)
         opened = CallOpened(
             call.number, effect.lane, effect.consumer_epoch, effect.producer_epoch, effect.want,
-            effect.credit_bytes, parts=True, bulk=effect.bulk,
+            effect.credit_bytes, parts=True, bulk=effect.bulk, released=effect.released,
         )  # fmt: skip
 
         def arrive() -> None:

@@ -565,6 +565,30 @@ def test_a_resuming_replacement_begins_where_the_last_of_its_consumers_is() -> N
     assert accepts == {1: 40, 2: 25}
 
 
+def test_what_a_consumer_has_is_not_let_go_of_before_it_says_so() -> None:
+    bench = Bench(middle(replacement=True))
+    bench.post(Attached())
+    for call, lane in enumerate((OUT, "a.out/c.in"), 1):
+        bench.post(CallOpened(call, lane, 1, 7, 98, 1 << 20, released=40))
+    assert bench.only(Dial).want == 98
+    bench.post(DialAccepted(IN, 1, 3, 98))
+    bench.post(DialBlock(IN, 1, data([b"a"], 98)))
+    [told] = bench.machine.tick(1.0)
+    assert isinstance(told, Acknowledge)
+    assert told.released == 40, "what it stands for is kept further up"
+    # It dies, and its replacement does not know what it had: records 40 to 97 are not here.
+    bench.post(CallOpened(3, OUT, 2, 7, WANT_KEPT, 1 << 20))
+    assert bench.failure().code is ReasonCode.REWIND
+
+
+def test_a_consumer_that_does_not_know_gets_all_that_is_kept() -> None:
+    bench = Bench(middle(replacement=True))
+    bench.post(Attached())
+    bench.post(opened(1, want=98))
+    bench.post(CallOpened(2, "a.out/c.in", 1, 7, WANT_KEPT, 1 << 20))
+    assert bench.only(Dial).want == WANT_KEPT, "98 may be past what the other one needs"
+
+
 def test_a_done_consumer_is_not_waited_for() -> None:
     bench = Bench(middle(replacement=True))
     bench.post(Attached())
