@@ -536,6 +536,12 @@ class AttemptMachine:
             rounds = min(
                 (intake.acknowledged_rounds for intake in self._intakes.values()), default=None
             )
+            if rounds is not None:
+                # A replacement makes the newest records again, for whoever has not got them.
+                newest = max(
+                    (outlet.newest_records for outlet in self._outlets.values()), default=0
+                )
+                rounds = max(0, rounds - newest)
         if rounds is None:
             return
         for intake in self._intakes.values():

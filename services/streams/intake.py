@@ -223,6 +223,7 @@ class Intake:
             self._busy = True
             return [WritePort(self.plan.name, False, tuple(parts))]
         if self._all_taken():
+            self._drop_rest()
             self._end_written = True
             effects: list[Effect] = []
             if not self._raw:
@@ -315,10 +316,17 @@ class Intake:
         if self._ordered:
             return self._all_ended()
         visited = [self.lanes[index] for index in self._rotation.lanes]
-        return (
-            all(lane.total is not None and lane.taken >= lane.total for lane in visited)
-            and not self._awaits_generation()
-        )
+        return all(lane.over for lane in visited) and not self._awaits_generation()
+
+    def _drop_rest(self) -> None:
+        """Count what never comes, because it died with its producer, among what was dropped."""
+        if not self._latest:
+            return
+        for lane in self.lanes:
+            missing = max(0, (lane.total or 0) - lane.taken)
+            lane.taken += missing
+            self._position += missing
+            self._dropped += missing
 
     def _reach_bases(self) -> bool:
         """Take what was released before, until every lane is where its producer begins."""

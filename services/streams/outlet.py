@@ -127,6 +127,14 @@ class Outlet:
         return len(self._latest) < len(self.lanes)
 
     @property
+    def newest_records(self) -> int:
+        """How many of the last records a consumer may want that wants the newest alone."""
+        return max(
+            (lane.plan.keep * lane.plan.peer_replicas for lane in self._latest if not lane.done),
+            default=0,
+        )
+
+    @property
     def memory_bytes(self) -> int:
         """Bytes that are kept in memory."""
         return sum(track.memory_bytes for track in self.tracks)
