@@ -198,6 +198,8 @@ class Outlet:
             body = json.dumps({"recovery": recovery, "epoch": epoch, "block_count": 1}).encode()
             block = Block(Kind.START, first, 0, body)
             effects.append(WritePort(self.plan.name, True, (header(block) + body,)))
+        if not self._hold:
+            effects += self._let_go(now)
         return [*effects, *self.throttle()]
 
     def wrote(self, block: Block, now: float) -> list[Effect]:
@@ -212,8 +214,9 @@ class Outlet:
         number = self._next + sum(one.count for one in self._waiting)
         if not self._raw and block.first != number:
             raise JobError(f"DATA begins with record {block.first}, the next one is {number}")
-        if self._hold:
-            # It was on its way when the port was told to stand still; no more is read.
+        if self._hold or not self._started:
+            # It was on its way when the port was told to stand still, or before it is known where
+            # the port begins, and so whose it is; no more is read.
             self._waiting.append(block)
             return []
         while self._cut is not None and self._cut < self._next + block.count:

@@ -133,6 +133,7 @@ class PortLink(asyncio.BufferedProtocol):
         self._reader = reader_of(binding, output=output, ring=self._ring)
         self._socket: socket.socket | None = None
         self._transport: asyncio.Transport | None = None
+        self._wanted = False
         self._full = False
         self._writing = False
         self._ended = False
@@ -158,6 +159,9 @@ class PortLink(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
+        if not self._wanted and self._transport is not None:
+            # uvloop begins to read once `connection_made` has returned, whatever that asked for.
+            self._transport.pause_reading()
         try:
             blocks = self._reader.filled(nbytes)
         except BlockError as error:
@@ -195,11 +199,13 @@ class PortLink(asyncio.BufferedProtocol):
 
     def read(self) -> None:
         """Begin to read, or go on."""
+        self._wanted = True
         if self._transport is not None and not self._ended:
             self._transport.resume_reading()
 
     def pause(self) -> None:
         """Stop reading, so that the job blocks once its socket is full."""
+        self._wanted = False
         if self._transport is not None and not self._ended:
             self._transport.pause_reading()
 

@@ -565,6 +565,22 @@ def test_a_resuming_replacement_begins_where_the_last_of_its_consumers_is() -> N
     assert accepts == {1: 40, 2: 25}
 
 
+def test_what_came_before_the_port_began_is_counted_from_where_it_begins() -> None:
+    lanes = tuple(
+        out_lane(f"a.out/b-{replica}.in", replica=replica, replicas=2) for replica in (0, 1)
+    )
+    bench = Bench(plan(outputs=(OutputPlan("out", PortBinding(PortFormat.LINES), lanes),)))
+    bench.post(wrote(data([b"0"])))
+    bench.post(Attached())
+    bench.post(wrote(data([b"1"], 1)))
+    bench.post(wrote(data([b"2"], 2)))
+    got: list[list[bytes]] = []
+    for call, lane in enumerate(lanes, 1):
+        bench.post(CallOpened(call, lane.id, 1, 7, 0, 1 << 20))
+        got.append(unpack(bench.only(SendBlock).block))
+    assert got == [[b"0", b"2"], [b"1"]]
+
+
 def test_what_a_consumer_has_is_not_let_go_of_before_it_says_so() -> None:
     bench = Bench(middle(replacement=True))
     bench.post(Attached())
