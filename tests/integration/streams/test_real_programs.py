@@ -117,3 +117,58 @@ async def test_shell_tools_stand_in_one_pipeline(tmp_path: Path) -> None:
             assert await board.conclude(one.ref), one.ref.attempt
         expected = max(k * 7919 % 200003 for k in range(1, 200001))
         assert right.printed("tail") == f"{expected}\n"
+
+
+async def test_what_a_program_writes_at_once_is_split_in_turn(tmp_path: Path) -> None:
+    """It writes before its worker has taken the port over; the split counts from the first line."""
+    lines = spec.PORT_FORMAT_LINES
+
+    def stdio(one: session.Assignment) -> session.Assignment:
+        for port in one.job.inputs:
+            port.stream.binding.attachment = spec.PORT_ATTACHMENT_STDIO
+        for out in one.job.outputs:
+            out.binding.attachment = spec.PORT_ATTACHMENT_STDIO
+        return one
+
+    async with boards(tmp_path, 1) as (board,):
+        made = [
+            stdio(
+                assignment(
+                    "seq",
+                    outputs=[stream_output("out", port_format=lines)],
+                    lanes=[
+                        lane(
+                            *("seq.out", f"half-{one}.in"),
+                            output=True,
+                            peer_replica=one,
+                            peer_replicas=2,
+                        )
+                        for one in (0, 1)
+                    ],
+                )
+            )
+        ]
+        await board.run(made[0], ["/bin/sh", "-c", "echo 1; sleep 0.3; seq 2 40000"])
+        for replica in (0, 1):
+            one = assignment(
+                f"half-{replica}",
+                replica=replica,
+                replicas=2,
+                inputs=[stream_input("in", "seq", "out", port_format=lines)],
+                lanes=[
+                    lane(
+                        *("seq.out", f"half-{replica}.in"),
+                        output=False,
+                        address=board.address,
+                        epoch=1,
+                    )
+                ],
+            )
+            made.append(stdio(one))
+            await board.run(one, ["/bin/cat"])
+        for one in made:
+            assert await board.conclude(one.ref), one.ref.attempt
+        odd = board.printed("half-0").split()
+        assert odd == [str(number) for number in range(1, 40001, 2)]
+        even = board.printed("half-1").split()
+        assert even == [str(number) for number in range(2, 40001, 2)]
