@@ -151,7 +151,7 @@ async def test_with_stop_jobs_nothing_is_left(board: Board) -> None:
     ref = board.run(waiting("brief", board.agent.state / "never"))
     await board.state(ref, JobState.RUNNING)
     assert await board.agent.terminate() == 0, board.agent.log()
-    assert board.agent.processes() == []
+    await until(lambda: not board.agent.processes(), 5, "the end of every process of the node")
 
 
 async def test_down_leaves_no_process(board: Board) -> None:
@@ -161,7 +161,7 @@ async def test_down_leaves_no_process(board: Board) -> None:
     code, said = await board.agent.call("--down")
     assert code == 0, said
     assert "all jobs have ended" in said
-    assert board.agent.processes() == []
+    await until(lambda: not board.agent.processes(), 5, "the end of every process of the node")
 
 
 async def test_a_second_agent_on_the_same_state_is_refused(board: Board) -> None:
