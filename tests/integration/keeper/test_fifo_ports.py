@@ -30,8 +30,10 @@ class _Job:
 
     async def feed(self, data: bytes) -> None:
         """Send all that the input will ever carry."""
-        await asyncio.get_running_loop().sock_sendall(self.numbers, data)
-        self.numbers.shutdown(socket.SHUT_WR)
+        # A program that opens nothing may have ended already, and its relay with it.
+        with contextlib.suppress(BrokenPipeError):
+            await asyncio.get_running_loop().sock_sendall(self.numbers, data)
+            self.numbers.shutdown(socket.SHUT_WR)
 
     async def output(self) -> bytes:
         """Everything that comes out until the end."""
