@@ -29,7 +29,7 @@ from shoal.cli.tables import console
 from shoal.client import Client
 from shoal.errors import ShoalError
 from shoal.local.replay import Recording
-from shoal.local.session import by_hand
+from shoal.local.session import by_hand, may_read_terminal, with_programs
 from shoal.specfile.load import SpecFile
 from shoal.view import PipelineView
 
@@ -125,6 +125,13 @@ def simulate(
     setup("simulate", level="WARNING")
     (spec_file,) = load_all([spec_path])
     refuse_by_hand(spec_file.pipeline)
+    for job in with_programs(spec_file.pipeline):
+        if may_read_terminal(job):
+            click.echo(
+                f"{job.name}: nothing is typed into a simulation, so its standard input is empty; "
+                "feed it records with --replay",
+                err=True,
+            )
     try:
         for fault in faults:
             check_fault(fault, spec_file.pipeline)
@@ -190,6 +197,7 @@ def anywhere(pipeline: spec.Pipeline) -> spec.Pipeline:
                 job,
                 place=dataclasses.replace(job.place, require={}),
                 resources=spec.Resources(job.resources.cpus),
+                stdin="" if job.local and job.stdin == spec.TERMINAL else job.stdin,
                 local=False,
             )
             for job in pipeline.jobs

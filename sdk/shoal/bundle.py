@@ -202,7 +202,7 @@ def _exactly(source: IO[bytes], entry: Entry) -> IO[bytes]:
 
 def _ignore_file(root: Path) -> list[str]:
     try:
-        return (root / IGNORE_FILE).read_text("utf-8").splitlines()
+        return (root / IGNORE_FILE).read_text("utf-8-sig").splitlines()
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:

@@ -3,6 +3,7 @@
 Pure. The command uses it before it submits, the controller before it records.
 """
 
+import json
 import math
 import re
 from collections import Counter, defaultdict
@@ -23,6 +24,15 @@ LANES_MAX = 20_000
 
 KEEP_MAX = 10_000
 """Most records that may wait for an input with `promise: latest`."""
+
+PORTS_MAX = 200
+"""Most ports of a job; a local job has half as many, since its portal has two for each.
+
+The kernel passes at most 253 descriptors at once (SCM_MAX_FD, unix(7)).
+"""
+
+COMMAND_BYTES_MAX = 48 * 1024
+"""Most bytes of `run` and `variables` together, written as JSON: they travel in one packet."""
 
 _LOCAL_PORT_CHARACTERS = 56
 
@@ -76,6 +86,7 @@ def _problems(pipeline: spec.Pipeline, bundle_files: Collection[str] | None) -> 
         yield from _ports(job, at)
         yield from _files(job, at)
         yield from _bundle(job, at, bundle_files)
+    yield from _terminal(pipeline)
     yield from _streams(pipeline)
     yield from _unread_outputs(pipeline)
     yield from _cycles(pipeline)
@@ -177,6 +188,13 @@ def _program(job: spec.Job, at: Path) -> Iterator[Problem]:
         yield Problem((*at, "run"), "there is no program; write for example: run: python main.py")
     if any("\0" in word for word in job.run):
         yield Problem((*at, "run"), "it holds a NUL character, which no program can be given")
+    size = len(json.dumps([job.run, dict(job.variables)]))
+    if size > COMMAND_BYTES_MAX:
+        yield Problem(
+            (*at, "run"),
+            f"the command and its variables have {size} bytes, {COMMAND_BYTES_MAX} at most; "
+            "put the text into a file of the bundle",
+        )
     yield from _placeholders(job, at)
     for variable, value in job.variables.items():
         if _VARIABLE.fullmatch(variable) is None:
@@ -305,6 +323,13 @@ def _ports(job: spec.Job, at: Path) -> Iterator[Problem]:
         yield from _binding((*path, "format"), binding)
     for output in job.outputs:
         yield from _key((*at, "outputs", output.name, "key"), output)
+    most = PORTS_MAX // 2 if job.local else PORTS_MAX
+    if len(bindings) > most:
+        yield Problem(
+            at,
+            f"{'a local job' if job.local else 'a job'} has at most {most} ports, and this one has "
+            f"{len(bindings)}; send several kinds of records through one port, or split the job",
+        )
     yield from _stdio(job, at)
 
 
@@ -474,7 +499,7 @@ def _bundle(job: spec.Job, at: Path, files: Collection[str] | None) -> Iterator[
             case spec.PipStep(arguments):
                 if not arguments:
                     yield Problem((*path, "pip"), "the list is empty; give pip's arguments")
-    if job.stdin:
+    if job.stdin and not (job.local and job.stdin == spec.TERMINAL):
         wanted.append(((*at, "stdin"), job.stdin))
     for path, name in wanted:
         if problem := relative_path_problem(name):
@@ -499,6 +524,20 @@ def _flat(at: Path, files: Iterable[str]) -> Iterator[Problem]:
 
 
 # ---- between jobs -------------------------------------------------------------------------------
+
+
+def _terminal(pipeline: spec.Pipeline) -> Iterator[Problem]:
+    """Check that one job at most reads the standard input of the client."""
+    first = ""
+    for job in pipeline.jobs:
+        if job.stdin != spec.TERMINAL or not job.local:
+            continue
+        if first:
+            yield Problem(
+                ("jobs", job.name, "stdin"),
+                f"the job {first!r} reads the terminal already, and there is one; leave one of them",
+            )
+        first = first or job.name
 
 
 def _streams(pipeline: spec.Pipeline) -> Iterator[Problem]:

@@ -93,6 +93,10 @@ class PortAttachment(enum.Enum):
     FIFO = "fifo"
 
 
+TERMINAL = "terminal"
+"""As `stdin` of a local job: it reads the standard input of its client. A file is `./terminal`."""
+
+
 def _no_strings() -> Mapping[str, str]:
     return MappingProxyType({})
 

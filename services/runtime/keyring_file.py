@@ -5,6 +5,7 @@ one that seals. One key a line, in base64 or hexadecimal, is understood too.
 """
 
 import asyncio
+import codecs
 import contextlib
 import json
 import logging
@@ -86,7 +87,7 @@ class KeyringFile:
         try:
             with self._path.open("rb") as file:
                 status = os.fstat(file.fileno())
-                text = file.read(_FILE_BYTES_MAX).decode("ascii")
+                text = file.read(_FILE_BYTES_MAX).removeprefix(codecs.BOM_UTF8).decode("ascii")
         except (OSError, UnicodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not text"
             raise KeyringFileError(f"the keyring {self._path} cannot be read: {why}") from None

@@ -22,7 +22,7 @@ def read_settings(
         click.BadParameter: it cannot be read, or sets what is no setting.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
         raise click.BadParameter(f"{path} cannot be read: {error}") from error
     options = {parameter.name for parameter in context.command.params if parameter.name}

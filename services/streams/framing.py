@@ -187,7 +187,8 @@ class FixedReader:
         if have:
             raise BlockError(
                 self.offset,
-                f"the port ended {have} bytes into a record of {self._record_bytes}",
+                f"the port ended {have} bytes into a record of {self._record_bytes}; "
+                "bytes:1 carries any number of bytes",
             )
         return []
 

@@ -55,7 +55,7 @@ def list_keys(target: Target, *, as_json: bool) -> None:
 
 
 @keys.command()
-@click.argument("file", type=click.File("r"), metavar="FILE")
+@click.argument("file", type=click.File("r", encoding="utf-8-sig"), metavar="FILE")
 @controller_options
 def install(target: Target, file: TextIO) -> None:
     """Have every member install the key in FILE (- for stdin), in base64 or hexadecimal."""

@@ -11,6 +11,10 @@ The pattern has a column between every two commas. A column is `TITLE=PATTERN` o
 a pattern, `{name}` stands for a field of the record: a key of a dict, a place in a list, `{a.b}`
 for a field of a field; everything around it is kept. A pattern without braces is one of `time` (of
 arrival, UTC), `sequence` (from 0), `record` (all of it).
+
+What a program wrote stays as it wrote it: a record of a raw format is its text, byte for byte, also
+where that could be read as JSON; its fields are read as JSON, and a number keeps its digits (`3.10`,
+`1e3`).
 """
 
 import argparse
@@ -20,18 +24,26 @@ import re
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, cast
 
 from shoal import job
 from shoal.job.process import current
 from shoal.job.program import STREAM, Program
 
 _FIELD = re.compile(r"\{([^{}]+)\}")
+_dumps = json.JSONEncoder(ensure_ascii=False).encode
 WORDS = ("time", "sequence", "record")
 
 
 class PatternError(ValueError):
     """A column pattern that says nothing."""
+
+
+class Written(NamedTuple):
+    """A value beside the text that a program wrote for it."""
+
+    text: str
+    value: Any
 
 
 class Column(NamedTuple):
@@ -63,13 +75,15 @@ def columns_of(text: str) -> List[Column]:
 
 def field(record: Any, path: str) -> Any:
     """A field of a record; empty text if it has none of that name."""
-    value = record
+    value = record.value if isinstance(record, Written) else record
     for name in path.split("."):
         value = _part(value, name)
     return value
 
 
 def _part(value: Any, name: str) -> Any:
+    if isinstance(value, (str, Written)):
+        return ""  # neither a text nor a number has parts
     try:
         return value[name] if hasattr(value, "keys") else value[int(name)]
     except (KeyError, IndexError, TypeError, ValueError):
@@ -89,16 +103,38 @@ def cell(column: Column, record: Any, sequence: int, now: Callable[[], datetime]
 
 def text_of(value: Any) -> str:
     """A value as a cell has it: text as it is, anything else as JSON."""
+    if isinstance(value, Written):
+        return value.text
     if isinstance(value, str):
         return value
     if isinstance(value, (bytes, bytearray)):
-        return bytes(value).decode("utf-8", "replace")
+        return bytes(value).decode("utf-8", "surrogateescape")
     if value is None:
         return ""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return _json(value)
     except TypeError:
         return str(value)
+
+
+def _json(value: Any) -> str:
+    """Compact JSON in which numbers that were read keep their digits.
+
+    Raises:
+        TypeError: JSON has no such value.
+    """
+    if isinstance(value, Written):
+        return value.text
+    if isinstance(value, dict):
+        members: Dict[Any, Any] = value
+        return "{" + ",".join(_key(key) + ":" + _json(members[key]) for key in members) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(_json(one) for one in cast(Sequence[Any], value)) + "]"
+    return _dumps(value)
+
+
+def _key(key: Any) -> str:
+    return _dumps(key if isinstance(key, str) else _dumps(key))
 
 
 class Sink:
@@ -130,12 +166,14 @@ class Sink:
         ((_, port),) = job.inputs.items()
         sequence = job.context.first_round
         again = sequence > 0 and self._path.exists()
-        with self._path.open("a" if again else "w", newline="", encoding="utf-8") as file:
+        with self._path.open(
+            "a" if again else "w", newline="", encoding="utf-8", errors="surrogateescape"
+        ) as file:
             rows = csv.writer(file)
             if self._header and not again:
                 rows.writerow([column.title for column in self._columns])
             for value in port:
-                record = _read(bytes(value)) if isinstance(value, (bytes, bytearray)) else value
+                record = read(bytes(value)) if isinstance(value, (bytes, bytearray)) else value
                 rows.writerow(
                     [cell(column, record, sequence, self._now) for column in self._columns]
                 )
@@ -144,13 +182,17 @@ class Sink:
         return sequence
 
 
-def _read(record: bytes) -> Any:
-    """Of a program with a raw format: JSON if it is, else text."""
-    text = record.decode("utf-8", "replace")
+def read(record: bytes) -> Written:
+    """Of a program with a raw format: its text, and what that is as JSON, if it is."""
+    text = record.decode("utf-8", "surrogateescape")
     try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        return Written(text, json.loads(text, parse_int=_number, parse_float=_number))
+    except (ValueError, RecursionError):
+        return Written(text, text)
+
+
+def _number(digits: str) -> Written:
+    return Written(digits, None)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:

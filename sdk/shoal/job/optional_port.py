@@ -3,7 +3,8 @@
 import json
 from typing import Any, Mapping
 
-from shoal.job.codec import Codec
+from shoal.job.codec import Codec, Raw
+from shoal.job.error import CodecError
 from shoal.job.headers import Headed
 from shoal.job.input_port import InputPort
 from shoal.job.port_socket import PortSocket
@@ -81,5 +82,23 @@ class OptionalPort(InputPort):
             return self.take()
         self.headed = []  # what stands in for a record has none
         if self._last is None:
-            return json.loads(self._default)
+            return self._stand_in()
         return self.codec.decode(memoryview(bytearray(self._last)))
+
+    def _stand_in(self) -> Any:
+        """The default, of the kind that records have: bytes, if the other end is a plain program.
+
+        Raises:
+            CodecError: Records are bytes, and the default is neither a text nor nothing.
+        """
+        value = json.loads(self._default)
+        if value is None or not isinstance(self.codec, Raw):
+            return value
+        if isinstance(value, str):
+            return value.encode("utf-8")
+        raise CodecError(
+            "input {!r} has the default {}, and its records are bytes, because the other end is a "
+            "program with a raw format: write a text, or decode them with codecs={{{!r}: 'json'}}".format(
+                self.name, self._default, self.name
+            )
+        )

@@ -11,6 +11,7 @@ from shoal.job.outputs import Outputs
 from shoal.job.process import Process
 from shoal.job.reducers import Reduce
 from shoal.job.rounds import Rounds
+from shoal.job.stderr_log import Log
 from shoal.job.streams import Codecs, Streams, match
 
 MAIN = "main"
@@ -188,6 +189,7 @@ class _Code:
         result = self._call_source()
         if not inspect.isgenerator(result) and not _is_source(self.style, result):
             self._emit(result)
+            self._warn_of_one(result)
             return
         if self._send is not None and not self.streams.resumes:
             self._send_each(result, self._send)
@@ -214,7 +216,9 @@ class _Code:
         skip = self._skip()
         result = self._call_source()
         if not inspect.isasyncgen(result):
-            await self._emit_async(await _settle(result))
+            value = await _settle(result)
+            await self._emit_async(value)
+            self._warn_of_one(value)
             return
         async for value in result:
             if skip:
@@ -222,6 +226,14 @@ class _Code:
                 continue
             await self._emit_async(value)
             self._finish_source_round()
+
+    def _warn_of_one(self, value: Any) -> None:
+        """Say that a source which returns is called once, because `yield` may have been meant."""
+        if value is not None and self.streams.outputs:
+            Log().warning(
+                "{} has no inputs and returned, so its streams end after this one record; a source "
+                "sends one with each `yield`".format(self.title)
+            )
 
     def _finish_source_round(self) -> None:
         self.streams.count_rounds(1)

@@ -51,7 +51,10 @@ class Cutter:
         """
         rest, self._rest = self._rest, b""
         if self._size and rest:
-            raise CutError(f"the port ended {len(rest)} bytes into a record of {self._size}")
+            raise CutError(
+                f"the port ended {len(rest)} bytes into a record of {self._size}; "
+                "bytes:1 carries any number of bytes"
+            )
         return [rest] if rest else []
 
 

@@ -191,7 +191,7 @@ async def start(
             f"./{argv[0]} for a file in {around.folder}"
         )
     with contextlib.ExitStack() as stack:
-        if job.stdin:
+        if job.stdin and job.stdin != spec.TERMINAL:
             stdin = stack.enter_context((around.folder / job.stdin).open("rb"))
         try:
             process = await asyncio.create_subprocess_exec(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -73,7 +73,7 @@ class LocalSession:
             ShoalError: The controller refuses, or a later client took over.
         """
         jobs = with_programs(self._pipeline.spec)
-        readers = [job for job in jobs if _reads_terminal(job)]
+        reader = self._reader(jobs)
         with (
             tempfile.TemporaryDirectory(prefix="shoal-local-") as folder,
             library(Path(folder)) as sdk,
@@ -81,7 +81,7 @@ class LocalSession:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     for job in jobs:
-                        tasks.create_task(self._job(job, sdk, terminal=readers == [job]).run())
+                        tasks.create_task(self._job(job, sdk, terminal=job is reader).run())
             except* ShoalError as group:
                 raise _first(group) from group
 
@@ -89,6 +89,21 @@ class LocalSession:
         """Remove what was kept for the pipeline, which has ended."""
         with contextlib.suppress(OSError):
             shutil.rmtree(self._spool)
+
+    def _reader(self, jobs: Sequence[spec.Job]) -> spec.Job | None:
+        """Return the job that reads the standard input of this process.
+
+        It is the one that says so, or the only one that could. Where several could and none says
+        so, none has it, and that is told: two readers would each get a part of the lines.
+        """
+        marked = [job for job in jobs if job.stdin == spec.TERMINAL]
+        could = marked or [job for job in jobs if may_read_terminal(job)]
+        if len(could) > 1:
+            self._say(
+                f"none of {', '.join(job.name for job in could)} gets the standard input, because "
+                f"each of them could read it: write `stdin: {spec.TERMINAL}` at the one that does"
+            )
+        return could[0] if len(could) == 1 else None
 
     def _job(self, job: spec.Job, sdk: Path, *, terminal: bool) -> LocalJob:
         around = Surroundings(
@@ -114,9 +129,11 @@ class LocalSession:
         )
 
 
-def _reads_terminal(job: spec.Job) -> bool:
-    """Whether the program may read the standard input of the client."""
+def may_read_terminal(job: spec.Job) -> bool:
+    """Say whether a local job's standard input could be its client's: it is nothing else, and it sends."""
     stdio = spec.PortAttachment.STDIO
+    if job.stdin == spec.TERMINAL:
+        return True
     taken = bool(job.stdin) or any(one.binding.attachment is stdio for one in job.streams)
     return not taken and bool(job.outputs)
 

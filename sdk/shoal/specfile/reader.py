@@ -1,6 +1,5 @@
 """A YAML tree to a specification: which keys there are, and what their short forms mean."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -13,6 +12,7 @@ from shoal import spec
 from shoal.check import Path
 from shoal.specfile.scalars import Scalars, is_null
 from shoal.specfile.tree import mark_of
+from shoal.specfile.words import split_words
 from shoal.suggestion import did_you_mean
 
 T = TypeVar("T")
@@ -204,7 +204,7 @@ class Reader:
     def _run(self, node: yaml.Node, path: Path) -> tuple[str, ...]:
         if not isinstance(node, yaml.ScalarNode):
             return self._texts(node, path, "a command, or a list of its words")
-        words = self._scalars.converted(node, path, _split) or ()
+        words = self._scalars.converted(node, path, split_words) or ()
         for word in words:
             if word in _SHELL_WORDS:
                 self._scalars.complain(
@@ -299,7 +299,7 @@ class Reader:
     ) -> spec.EnvironmentStep | None:
         if kind == "pip":
             if isinstance(node, yaml.ScalarNode):
-                words = self._scalars.converted(node, path, _split)
+                words = self._scalars.converted(node, path, split_words)
             else:
                 words = self._scalars.texts(node, path, "a list of pip's arguments")
             return None if words is None else spec.PipStep(words)
@@ -605,15 +605,6 @@ class Reader:
 
 def _or(value: T | None, default: T) -> T:
     return default if value is None else value
-
-
-def _split(text: str) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(text))
-    except ValueError as error:
-        raise ValueError(
-            f"cannot be split into words ({error}); close it, or write a list"
-        ) from None
 
 
 def _job_and_port(text: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from compose.local_cluster import LocalCluster
 from shoal.client import Client
 from shoal.model import PipelineState
 from shoal.view import PipelineView
-from tests.kit.cluster import describe, job_of, running_cluster, when
+from tests.kit.cluster import contents, describe, job_of, running_cluster, when
 from tests.kit.until import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -81,6 +81,30 @@ jobs:
     run: sh -c 'cat > results/all'
     resources: {cpus: 0.25}
     inputs: {said: {from: me.said, format: lines, as: stdin}}
+"""
+
+
+AS_WRITTEN = r"""
+name: as-written
+jobs:
+  words:
+    run: [sh, -c, "printf '3.10\\n1e3\\nnull\\n\"x\"\\n'"]
+    resources: {cpus: 0.25}
+    outputs: {words: {format: lines, as: stdout}}
+  table:
+    local: true
+    run: python -m shoal.job.csv_sink --columns record --no-header
+    inputs: {rows: words.words}
+"""
+TWO_READERS = """
+name: two-readers
+jobs:
+  clock: {local: true, run: cat, outputs: {ticks: {format: lines, as: stdout}}}
+  me: {local: true, run: cat, TERMINAL outputs: {said: {format: lines, as: stdout}}}
+  sink:
+    run: [sh, -c, "cat > results/said; cat <&{inputs.ticks.fd} > results/ticks"]
+    resources: {cpus: 0.25}
+    inputs: {said: {from: me.said, format: lines, as: stdin}, ticks: {from: clock.ticks, format: lines}}
 """
 
 
@@ -354,3 +378,30 @@ async def test_f13_ctrl_c_cancels_a_pipeline_whose_jobs_are_local(
     assert process.returncode in {1, 130}
     ended = await client.wait(view.id, deadline_seconds=_DEADLINE)
     assert ended.state is PipelineState.CANCELLED, describe(ended)
+
+
+async def test_k14_a_table_has_the_text_that_a_program_wrote(
+    cluster: tuple[LocalCluster, Client, Command], tmp_path: Path
+) -> None:
+    """`3.10` is not 3.1, and `null` is a word."""
+    _, _, command = cluster
+    await command.run("run", str(written(tmp_path / "as-written", AS_WRITTEN)))
+    table = command.home / "results" / "table" / "rows.csv"
+    assert table.read_bytes() == b'3.10\r\n1e3\r\nnull\r\n"""x"""\r\n'
+
+
+async def test_x3_of_two_local_jobs_the_one_that_says_so_reads_the_terminal(
+    cluster: tuple[LocalCluster, Client, Command], tmp_path: Path
+) -> None:
+    """Without a word in the specification none does, and `shoal run` tells."""
+    _, client, command = cluster
+    lines = "".join(f"{k}\n" for k in range(10))
+    unsaid = written(tmp_path / "unsaid", TWO_READERS.replace("TERMINAL ", ""))
+    told = await command.run("run", str(unsaid), text=lines)
+    assert "none of clock, me gets the standard input" in told
+    assert "`stdin: terminal`" in told
+    said = written(tmp_path / "said", TWO_READERS.replace("TERMINAL", "stdin: terminal,"))
+    told = await command.run("run", str(said), text=lines)
+    assert "standard input" not in told
+    view = await the_pipeline(client, "two-readers")
+    assert await contents(client, view, "results/said", tmp_path / "got") == lines.encode()

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from shoal import job
-from shoal.job import JSON, PortError, testing
+from shoal.job import JSON, RAW, CodecError, PortError, testing
 from shoal.job.block import END, START, encode_data, encode_mark, encode_text
+from shoal.job.codec import Codec
 from shoal.job.optional_port import OptionalPort
 from shoal.job.port_socket import PortSocket
 
@@ -82,13 +83,13 @@ def test_with_a_limit_the_oldest_are_dropped_and_order_is_kept() -> None:
 
 
 @contextlib.contextmanager
-def _port(**stand_in: Any) -> Iterator[tuple[OptionalPort, socket.socket]]:
+def _port(codec: Codec = JSON, **stand_in: Any) -> Iterator[tuple[OptionalPort, socket.socket]]:
     ours, theirs = socket.socketpair()
     taken = PortSocket("input port 'speed'", ours.detach())
     try:
         with theirs:
             theirs.sendall(encode_text(START, 0, "{}"))
-            yield OptionalPort("speed", taken, JSON, stand_in), theirs
+            yield OptionalPort("speed", taken, codec, stand_in), theirs
     finally:
         taken.close()
 
@@ -180,3 +181,15 @@ def test_in_stream_style_it_is_a_port_like_any_other() -> None:
         job.stream(total), {"speed": [1, 2, 3]}, ["out"], optional={"speed": {"default": 0}}
     )
     assert result.outputs["out"] == [6]
+
+
+def test_x7_what_stands_in_for_the_bytes_of_a_plain_program_is_bytes() -> None:
+    with _port(codec=RAW, default="idle") as (port, _):
+        assert port.take_now() == b"idle"
+    with _port(codec=RAW) as (port, _):
+        assert port.take_now() is None
+    with (
+        _port(codec=RAW, default=[0]) as (port, _),
+        pytest.raises(CodecError, match=r"the default \[0\], and its records are bytes"),
+    ):
+        port.take_now()

@@ -308,3 +308,23 @@ def test_a_job_that_does_not_end_is_named() -> None:
     endless = job.stream(wait_for_ever)
     with pytest.raises(testing.DeadlineError, match=r"within 0\.2 s; not ended: out"):
         testing.call(endless, {"number": itertools.count()}, ["out"], deadline_seconds=0.2)
+
+
+def test_x7_a_source_that_returns_once_is_told_that_it_ends(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """FISSION calls `run` again and again; here a source yields, and who forgets it hears of it."""
+
+    def count() -> int:
+        return 5
+
+    async def later() -> int:
+        return 5
+
+    for target in (count, later):
+        assert testing.call(target, outputs=["numbers"]).outputs == {"numbers": [5]}
+        said = capsys.readouterr().err
+        assert "returned, so its streams end after this one record" in said
+        assert "`yield`" in said
+    testing.call(lambda: None, outputs=["numbers"])
+    assert capsys.readouterr().err == ""

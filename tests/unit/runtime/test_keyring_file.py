@@ -23,6 +23,8 @@ A, B, C = b"a" * 16, b"b" * 24, b"c" * 32
         json.dumps([write_key(A), write_key(B)]),  # as Serf writes it
         f"{write_key(A)}\n{B.hex()}\n",
         f"  {A.hex().upper()} {write_key(B)} {write_key(A)}",
+        "\ufeff" + json.dumps([write_key(A), write_key(B)]),  # K15: as some editors save it
+        f"\ufeff{write_key(A)}\r\n{write_key(B)}\r\n",
     ],
 )
 def test_a_keyring_is_a_list_of_serf_or_one_key_a_line(tmp_path: Path, text: str) -> None:

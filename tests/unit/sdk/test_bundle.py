@@ -117,3 +117,15 @@ def test_a_file_that_changes_meanwhile_is_refused(folder: Path, tmp_path: Path) 
     (folder / "main.py").write_text("longer than it was before")
     with (tmp_path / "out").open("wb") as out, pytest.raises(BundleError, match=r"main\.py chang"):
         bundle.write(entries, out)
+
+
+def test_k15_the_first_pattern_of_an_ignore_file_holds_behind_a_byte_order_mark(
+    tmp_path: Path,
+) -> None:
+    """Or a secret travels."""
+    root = tmp_path / "code"
+    root.mkdir()
+    (root / "main.py").write_text("")
+    (root / "secret.env").write_text("TOKEN=1")
+    (root / bundle.IGNORE_FILE).write_bytes(b"\xef\xbb\xbfsecret.env\r\n*.log\r\n")
+    assert names(BundleFolder(root)) == [bundle.IGNORE_FILE, "main.py"]

@@ -442,3 +442,61 @@ def test_a_file_is_read_from_disk(folder: Path) -> None:
         load(path)
     with pytest.raises(SpecFileError, match="the file cannot be read: No such file"):
         load(folder / "gone.yaml")
+
+
+ONE_JOB = "name: p\njobs:\n  a:\n    run: "
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (
+            "|\n      python a.py --title 'two\n      lines'\n",
+            ("python", "a.py", "--title", "two\nlines"),
+        ),
+        ('|\n      sh -c "first\n      second"\n', ("sh", "-c", "first\nsecond")),
+        ("|\n      python a.py \\\n        --fast\n", ("python", "a.py", "--fast")),
+        ("|\n      only one line\n\n", ("only", "one", "line")),
+        (">\n      folded\n      lines\n", ("folded", "lines")),
+    ],
+)
+def test_k14_a_command_may_go_on_in_the_next_line(run: str, words: tuple[str, ...]) -> None:
+    assert read(ONE_JOB + run).pipeline.jobs[0].run == words
+
+
+def test_k14_a_script_of_several_lines_is_refused_with_the_remedy() -> None:
+    said = complaint(ONE_JOB + "|\n      python first.py\n      python second.py\n")
+    assert "has 2 lines, and no shell runs it" in said
+    assert "run: [sh, -ec, TEXT]" in said
+
+
+def test_k7_a_job_has_so_many_ports_and_no_more() -> None:
+    """The kernel passes 253 descriptors at once, and the job would fail with STREAM."""
+    outputs = ", ".join(f"o{k}" for k in range(254))
+    inputs = ", ".join(f"i{k}: a.o{k}" for k in range(254))
+    text = (
+        "name: p\njobs:\n"
+        f"  a: {{run: x, outputs: [{outputs}]}}\n  b: {{run: x, inputs: {{{inputs}}}}}\n"
+    )
+    said = [finding.message for finding in findings(text)]
+    assert len(said) == 2
+    assert all("at most 200 ports, and this one has 254" in message for message in said)
+
+
+def test_k7_a_command_that_no_packet_holds_is_refused() -> None:
+    said = complaint(ONE_JOB + "x\n    variables: {TEXT: " + "y" * 60_000 + "}\n")
+    assert "60021 bytes, 49152 at most; put the text into a file of the bundle" in said
+
+
+def test_x3_one_local_job_reads_the_terminal() -> None:
+    text = """\
+name: p
+jobs:
+  a: {local: true, run: cat, stdin: terminal, outputs: {l: {format: lines, as: stdout}}}
+  b: {local: true, run: cat, stdin: terminal, outputs: {l: {format: lines, as: stdout}}}
+  c: {run: cat, stdin: terminal, inputs: {a: a.l, b: b.l}}
+"""
+    said = [finding.message for finding in findings(text)]
+    assert said[0].startswith("the job 'a' reads the terminal already")
+    assert said[1].startswith("the bundle has no file 'terminal'")
+    assert len(said) == 2
