@@ -53,7 +53,10 @@ def job_event(
 def pipeline_event(
     sequence: int, pipeline: PipelineRecord, state: PipelineState, reason: Reason, time: datetime
 ) -> OutboxRow:
-    """An event about a pipeline: it runs, or it has ended, then with all its artifacts."""
+    """An event about a pipeline: it runs, or it has ended, then with all its artifacts.
+
+    Its `mismatches` are inputs that mix what two runs of a producer sent (docs/guarantees.md).
+    """
     what = state.name.lower()
     data: dict[str, object] = {
         "namespace": pipeline.ref.namespace,
@@ -68,6 +71,12 @@ def pipeline_event(
             for job_id, job in pipeline.jobs.items()
             if job.manifest is not None
             for artifact in job.manifest.artifacts
+        ]
+        data["mismatches"] = [
+            {"job": job_id, "port": stream.port, "lanes": stream.mismatches}
+            for job_id, job in pipeline.jobs.items()
+            for stream in job.streams
+            if stream.mismatches
         ]
     return OutboxRow(
         sequence=sequence,

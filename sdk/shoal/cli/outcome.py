@@ -7,6 +7,7 @@ import click
 
 from shoal.cli.figures import state_word
 from shoal.cli.progress import first_sentence
+from shoal.cli.streams import warnings
 from shoal.cli.tables import artifacts_table, show
 from shoal.client import Client
 from shoal.model import JobState, PipelineState, ReasonCode
@@ -52,10 +53,17 @@ async def show_outcome(
         click.echo(f"cancelled: {why}" if why else "cancelled", err=True)
     if any(job.manifest and job.manifest.artifacts for job in pipeline.jobs):
         show(artifacts_table(pipeline.jobs), stderr=logs_shown)
+    show_warnings(pipeline)
     last = f"{pipeline.name} {state_word(pipeline.state)}"
     if pipeline.final_event_id:
         last += f", event {pipeline.final_event_id}"
     click.echo(last, err=True)
+
+
+def show_warnings(pipeline: PipelineView) -> None:
+    """Write to stderr what makes the results of a pipeline doubtful, however it ended."""
+    for line in warnings(pipeline.jobs):
+        click.echo(line, err=True)
 
 
 def failed(jobs: Iterable[JobView]) -> tuple[JobView, ...]:

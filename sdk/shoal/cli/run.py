@@ -243,7 +243,7 @@ async def _run(
     from shoal.cli.document import print_document
     from shoal.cli.local_jobs import local_session, refuse_local
     from shoal.cli.log_printer import standard_printer
-    from shoal.cli.outcome import exit_status, show_outcome
+    from shoal.cli.outcome import exit_status, show_outcome, show_warnings
     from shoal.cli.tables import console
     from shoal.cli.waiting import Parting, wait_for_end
 
@@ -280,6 +280,7 @@ async def _run(
             return INTERRUPTED_STATUS
         if as_json:
             print_document(ended)
+            show_warnings(ended)
         elif printer is None:
             await show_outcome(client, ended, logs_shown=False)
         else:

@@ -21,23 +21,32 @@ def blocked(job: JobView) -> str:
     return f"{longest.port} blocked for {duration_text(timedelta(seconds=longest.blocked_seconds))}"
 
 
+def warnings(jobs: Sequence[JobView]) -> tuple[str, ...]:
+    """Say what makes the results of jobs doubtful although they ended well, a line each.
+
+    Returns:
+        Lines that begin with `warning: JOB.PORT:`.
+    """
+    return tuple(
+        f"warning: {job.id}.{stream.port}: its producer was run again and sent other records than "
+        f"before ({_times(stream.mismatches, 'lane')}); what {job.id} has made of them "
+        "mixes both: a job that is run again has to send the same records"
+        for job in jobs
+        for stream in job.streams
+        if stream.mismatches
+    )
+
+
 def remarks(jobs: Sequence[JobView]) -> tuple[str, ...]:
     """Say everything that is to be said about the streams of jobs, a line each.
 
     Returns:
         Lines that begin with `JOB.PORT:`; warnings first.
     """
-    warnings: list[str] = []
     lines: list[str] = []
     for job in jobs:
         for stream in job.streams:
             name = f"{job.id}.{stream.port}"
-            if stream.mismatches:
-                warnings.append(
-                    f"warning: {name}: its producer was run again and sent other records than "
-                    f"before ({_times(stream.mismatches, 'lane')}); what {job.id} has made of them "
-                    "mixes both: a job that is run again has to send the same records"
-                )
             if stream.blocked_seconds >= _BLOCKED_SECONDS and not job.state.terminal:
                 lines.append(f"{name}: {_why_blocked(job, stream)}")
             if stream.refused:
@@ -50,7 +59,7 @@ def remarks(jobs: Sequence[JobView]) -> tuple[str, ...]:
                     f"{name}: broke {_times(stream.broken, 'time')}: something came that was not "
                     "sent so (a gap, a wrong checksum); it was fetched again"
                 )
-    return (*warnings, *lines)
+    return (*warnings(jobs), *lines)
 
 
 def _why_blocked(job: JobView, stream: StreamCounters) -> str:

@@ -1,13 +1,14 @@
-"""What `shoal status` says of streams that stand still, or whose producer did not repeat itself."""
+"""What commands and events say of streams that stand still, or whose producer did not repeat itself."""
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
 from shoal.client import Client
 from shoal.model import PipelineState, StreamCounters
 from shoal.view import PipelineView
-from tests.kit.cluster import job_of, running_cluster, submit, when
+from tests.kit.cluster import all_events, job_of, running_cluster, submit, when
 
 SHOAL = str(Path(sys.executable).parent / "shoal")
 _DEADLINE = 60.0
@@ -71,19 +72,39 @@ async def stuck(client: Client, address: str, folder: Path) -> None:
 
 
 async def fickle(client: Client, address: str, folder: Path) -> None:
-    """A job that sends other records when it is run again is warned of by name."""
+    """X6: a job that sends other records when it is run again is warned of wherever the end is told."""
     go = folder / "go"
-    submitted = await submit(client, folder, NOT_REPEATED.replace("GO", str(go)), {})
-    await when(client, submitted.pipeline.name, lambda one: port(one, "sink").records == 3)
+    folder.mkdir()
+    (folder / "fickle.yaml").write_text(NOT_REPEATED.replace("GO", str(go)))
+    running = await asyncio.create_subprocess_exec(
+        SHOAL,
+        *("run", "fickle.yaml", "--controller", address),
+        cwd=folder,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert running.stderr is not None
+    async with asyncio.timeout(_DEADLINE):
+        name = (await running.stderr.readline()).decode().partition(" on ")[0]
+    await when(client, name, lambda one: port(one, "sink").records == 3)
     go.touch()
-    ended = await when(client, submitted.pipeline.name, lambda one: one.state.terminal)
+    async with asyncio.timeout(_DEADLINE):
+        _, stderr = await running.communicate()
+    ended = await client.get(name)
     assert ended.state is PipelineState.SUCCEEDED
     assert (port(ended, "sink").records, port(ended, "sink").mismatches) == (4, 1)
-    said = await status(address, submitted.pipeline.name)
-    assert "warning: sink.said: its producer was run again and sent other records" in said
+    warning = "warning: sink.said: its producer was run again and sent other records"
+    assert warning in stderr.decode()
+    assert running.returncode == 0
+    assert warning in await status(address, name)
+    [final] = [one for one in await all_events(client, name) if one.id == ended.final_event_id]
+    assert json.loads(final.data_json)["mismatches"] == [
+        {"job": "sink", "port": "said", "lanes": 1}
+    ]
 
 
-async def test_streams_that_stand_still_or_differ_are_told_by_status(tmp_path: Path) -> None:
+async def test_streams_that_stand_still_or_differ_are_told(tmp_path: Path) -> None:
     async with running_cluster(tmp_path / "cluster", agents=1) as (cluster, client):
         address = cluster.controller_address
         async with asyncio.timeout(2 * _DEADLINE), asyncio.TaskGroup() as tasks:

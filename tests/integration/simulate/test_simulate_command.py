@@ -124,6 +124,29 @@ async def test_a_failure_is_the_exit_status_and_a_fault_that_came_too_late_is_to
     assert (tmp_path / "out" / "bad" / "stderr").read_text() == "broken\n"
 
 
+async def test_x6_a_producer_that_did_not_repeat_itself_is_told_before_the_cluster_is_gone(
+    tmp_path: Path,
+) -> None:
+    go = tmp_path / "go"
+    (tmp_path / "p.yaml").write_text(
+        f"""
+        name: fickle
+        jobs:
+          source:
+            run: sh -c 'for k in 0 1 2; do echo $SHOAL_ATTEMPT.$k; done;
+              [ $SHOAL_ATTEMPT = 2 ] && exec echo last; until [ -e {go} ]; do sleep 0.05; done; exit 3'
+            retry: {{attempts: 2, backoff: 100ms}}
+            outputs: {{said: {{format: lines, as: stdout}}}}
+          sink:
+            run: sh -c 'read a; read b; read c; touch {go}; cat > results/rest'
+            inputs: {{said: {{from: source.said, format: lines, as: stdin}}}}
+        """
+    )
+    status, said = await _ended(tmp_path, "simulate", "--agents", "1", "p.yaml")
+    assert status == 0, said
+    assert "warning: sink.said: its producer was run again and sent other records" in said
+
+
 async def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
     """Nothing of the cluster is left, jobs included."""
     (tmp_path / "p.yaml").write_text(
