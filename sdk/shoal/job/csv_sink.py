@@ -24,7 +24,7 @@ import re
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, cast
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence, cast
 
 from shoal import job
 from shoal.job.process import current
@@ -126,8 +126,8 @@ def _json(value: Any) -> str:
     if isinstance(value, Written):
         return value.text
     if isinstance(value, dict):
-        members: Dict[Any, Any] = value
-        return "{" + ",".join(_key(key) + ":" + _json(members[key]) for key in members) + "}"
+        members = cast(Mapping[Any, Any], value).items()
+        return "{" + ",".join(_key(key) + ":" + _json(one) for key, one in members) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(_json(one) for one in cast(Sequence[Any], value)) + "]"
     return _dumps(value)
