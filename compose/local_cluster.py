@@ -19,10 +19,12 @@ from compose.child import Child, ChildEndedError
 from edge_agent.keeper.client import KeeperClient, KeeperGoneError
 from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
 from services.runtime.process import StartRefusedError
+from services.runtime.state_folder import PRIVATE_FILE, prepare_state_folder
 from shoal.client import Client
 
 _READY_SECONDS: Final = 60.0
 _NO_BROKER: Final = "none"
+_LOCK_NAME: Final = "cluster.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +221,8 @@ class LocalCluster:
 
 def _lock(state: Path) -> int:
     """Take the state folder, for as long as the descriptor that is returned is open."""
-    state.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(state / "cluster.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    prepare_state_folder(state, _LOCK_NAME)
+    descriptor = os.open(state / _LOCK_NAME, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

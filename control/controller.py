@@ -39,6 +39,7 @@ from services.membership.gossip_member import GossipMember, open_member
 from services.runtime.address import host_port, joined
 from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
+from services.runtime.state_folder import prepare_state_folder
 from shoal.names import PipelineRef
 
 LOG = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ LOG = logging.getLogger(__name__)
 STOP_GRACE_SECONDS = 0.5
 LEAVE_SECONDS = 1.0
 LOG_CLEANING_SECONDS = 3600.0
+STORE_NAME = "controller.db"
+"""File of the store in the state folder."""
 _SECRET_BYTES = 32
 
 
@@ -116,9 +119,9 @@ class Controller:
         """
         config, process = self._config, self._process
         async with contextlib.AsyncExitStack() as stack:
+            await asyncio.to_thread(prepare_state_folder, config.state, STORE_NAME)
             try:
-                await asyncio.to_thread(config.state.mkdir, parents=True, exist_ok=True)
-                store = await stack.enter_async_context(SqliteStore(config.state / "controller.db"))
+                store = await stack.enter_async_context(SqliteStore(config.state / STORE_NAME))
                 archive = await stack.enter_async_context(self._open_archive())
                 sources = await stack.enter_async_context(S3Sources(self._source_server()))
                 plane = await stack.enter_async_context(self._plane(store))

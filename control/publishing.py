@@ -12,6 +12,7 @@ from datetime import datetime
 from control.errors import StoreFailedError
 from control.store.rows import OutboxKind, OutboxRow
 from control.store.store import Store
+from services.archive.key import InvalidKeyError
 from services.archive.object_store import ArchiveError, ObjectStore, PutOutcome
 from services.events.broker_url import BrokerAddress
 from services.events.entry import Entry
@@ -93,7 +94,7 @@ class Publishing:
             try:
                 while await self._store_some():
                     failures = 0
-            except (ArchiveError, StoreFailedError) as error:
+            except (ArchiveError, InvalidKeyError, StoreFailedError) as error:
                 failures += 1
                 LOG.warning(
                     "manifests wait for the archive", extra=fields(why=error, failures=failures)

@@ -19,7 +19,11 @@ from control.errors import (
     WatcherTooSlowError,
 )
 from services.archive.key import InvalidKeyError
-from services.archive.object_store import ArchiveUnavailableError, ObjectMissingError
+from services.archive.object_store import (
+    ArchiveFullError,
+    ArchiveUnavailableError,
+    ObjectMissingError,
+)
 from services.runtime.rpc import RpcError, rpc_error
 from shoal.names import InvalidNameError
 from shoal.wire import WireError
@@ -68,6 +72,8 @@ def refusal(error: Exception) -> RpcError | None:
             return rpc_error(
                 grpc.StatusCode.NOT_FOUND, "UNKNOWN_OBJECT", str(error), {"key": error.key}
             )
+        case ArchiveFullError():
+            return rpc_error(grpc.StatusCode.RESOURCE_EXHAUSTED, "ARCHIVE_FULL", str(error))
         case ArchiveUnavailableError():
             return rpc_error(grpc.StatusCode.UNAVAILABLE, "ARCHIVE_UNAVAILABLE", str(error))
         case _:

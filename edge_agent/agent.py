@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -118,6 +119,7 @@ from services.runtime.address import host_port
 from services.runtime.driver import Driver
 from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
+from services.runtime.state_folder import PRIVATE_FILE, prepare_state_folder
 from shoal.model import ReasonCode
 from shoal.names import AttemptRef
 from shoal.spec import Placement
@@ -567,14 +569,15 @@ def hold_state(state: Path) -> Iterator[None]:
             f"{socket_path} is too long for a Unix socket ({_SOCKET_PATH_MAX} bytes): "
             "choose a shorter --state"
         )
+    prepare_state_folder(state, LOCK_NAME)
     try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (state / LOCK_NAME).open("a+")
+        lock = _open_lock(state / LOCK_NAME)
     except OSError as error:
         raise StartRefusedError(
-            f"the state folder {state} cannot be used: {error.strerror}; choose another --state"
+            f"the state folder {state} cannot be used: {error.strerror}; make room for a file and "
+            "let this user write there, or choose another --state"
         ) from error
-    with lock:
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -582,11 +585,22 @@ def hold_state(state: Path) -> Iterator[None]:
                 f"another agent runs with --state {state}; end it with: "
                 f"shoal agent --down --state {state}"
             ) from None
-        lock.seek(0)
-        lock.truncate()
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+        # In its place, since a full disk has no room for a new one; without it --down has to guess.
+        with contextlib.suppress(OSError):
+            os.pwrite(lock, f"{os.getpid():<20}\n".encode(), 0)
         yield
+    finally:
+        os.close(lock)
+
+
+def _open_lock(path: Path) -> int:
+    """Open the lock; a disk that became read-only still has that of an earlier start."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 async def end_keeper(socket_path: Path, deadline_seconds: float) -> bool:

@@ -22,6 +22,7 @@ from edge_agent.assignment import Assignment
 from edge_agent.messages import decode_assignment, encode_assignment
 from edge_agent.worker import AttemptRecord, Phase, Verdict
 from services.runtime.log import fields
+from services.runtime.state_folder import create_private
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.v1 import session_service_pb2
@@ -134,6 +135,7 @@ class Journal:
     # ---- on threads
 
     def _open(self) -> sqlite3.Connection:
+        create_private(self._path)
         connection = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, timeout=5.0
         )

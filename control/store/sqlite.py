@@ -23,6 +23,7 @@ from typing import Self, TypeVar
 from control.errors import StoreFailedError
 from control.store import schema, statements
 from control.store.rows import Loaded, OutboxRow, Row
+from services.runtime.state_folder import PRIVATE_FILE, create_private
 from shoal.view import Event
 from shoal.wire import WireError
 
@@ -142,6 +143,7 @@ class SqliteStore:
 
     def _open(self) -> None:
         self._take_lock()
+        create_private(self._path)
         connection = self._connect()
         try:
             self._prepare(connection)
@@ -181,7 +183,7 @@ class SqliteStore:
             )
 
     def _take_lock(self) -> None:
-        lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

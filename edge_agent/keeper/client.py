@@ -306,8 +306,8 @@ def _spawn_keeper(socket_path: Path, log_path: Path) -> None:
         dict(os.environ),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(log_path), append, 0o644),
-            (os.POSIX_SPAWN_OPEN, 2, str(log_path), append, 0o644),
+            (os.POSIX_SPAWN_OPEN, 1, str(log_path), append, 0o600),
+            (os.POSIX_SPAWN_OPEN, 2, str(log_path), append, 0o600),
         ],
         setsid=True,
         setsigmask=(),

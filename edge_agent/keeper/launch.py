@@ -130,8 +130,8 @@ def _file_actions(
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, program.stdin or os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, program.stdout, append, 0o644),
-        (os.POSIX_SPAWN_OPEN, 2, program.stderr, append, 0o644),
+        (os.POSIX_SPAWN_OPEN, 1, program.stdout, append, 0o600),
+        (os.POSIX_SPAWN_OPEN, 2, program.stderr, append, 0o600),
     ]
     # After the files, so that a port may be standard input or output.
     actions.extend((os.POSIX_SPAWN_DUP2, high, number) for high, number in ports)

@@ -21,7 +21,7 @@ from shoal.model import Artifact
 LOG = logging.getLogger(__name__)
 
 _CHUNK_BYTES: Final = 1 << 20
-_TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 
 
 class GrantRefusedError(Exception):

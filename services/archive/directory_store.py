@@ -2,12 +2,20 @@
 
 An object appears by one rename or link of a file that is already on disk, so that neither a reader
 nor a power cut ever sees half of it. Everything that touches the disk runs in a thread.
+
+The folder may go away while it is open: a disk is pulled out or full, a share unmounted, a folder
+moved. Then the archive is away, as a bucket is that does not answer, and it is there again as soon
+as the folder is. What tells the folder from the empty place where it was mounted is the folder of
+incoming files: where it is missing, it is made again, but only on the file system on which it was
+last seen, so that nothing is ever written below a mount point and hidden by the next mount.
 """
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -17,6 +25,7 @@ from typing import ParamSpec, Self, TypeVar
 
 from services.archive.key import InvalidKeyError, check_key, check_prefix
 from services.archive.object_store import (
+    ArchiveFullError,
     ArchiveUnavailableError,
     ObjectDigestError,
     ObjectInfo,
@@ -25,6 +34,9 @@ from services.archive.object_store import (
     PutOutcome,
 )
 from services.archive.signature import PathSigner, SignedPut
+from services.runtime.log import fields
+
+LOG = logging.getLogger(__name__)
 
 INCOMING = ".incoming"
 """Folder of the files that are being written; no key leads there."""
@@ -32,6 +44,9 @@ INCOMING = ".incoming"
 CHUNK_BYTES = 256 * 1024
 LIST_BATCH = 1000
 _SHA256_ATTRIBUTE = "user.shoal.sha256"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_MISTAKES = frozenset({errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP})
+"""What does not pass by itself: at the start it is a wrong address, and is refused."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,6 +75,8 @@ class DirectoryStore:
         self._wall = wall
         self._new_id = new_id
         self._conditional_put = False
+        # The file system on which the folder was last seen whole; None until it was opened.
+        self._device: int | None = None
         # Where the file system has no hard links, one process at least does not race with itself.
         self._placing = threading.Lock()
 
@@ -69,8 +86,20 @@ class DirectoryStore:
         return self._conditional_put
 
     async def __aenter__(self) -> Self:
-        """Make the folder, clear what a killed process left behind, and probe the file system."""
-        await self._in_thread(self._open)
+        """Make the folder, clear what a killed process left behind, and probe the file system.
+
+        A disk that is full, read-only or broken is waited for: the archive begins away.
+
+        Raises:
+            ArchiveUnavailableError: The folder cannot be one, whatever its disk does.
+        """
+        try:
+            await self._in_thread(self._ready)
+        except ArchiveUnavailableError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in _MISTAKES:
+                raise
+            LOG.warning("the archive is away", extra=fields(folder=self._root, why=error))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -100,18 +129,12 @@ class DirectoryStore:
 
     async def get(self, key: str) -> bytes:
         """Return the whole object."""
-        try:
-            return await self._in_thread(self.path(key).read_bytes)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise ObjectMissingError(key) from None
+        return await self._in_thread(self._found, key, self.path(key).read_bytes)
 
     async def get_stream(self, key: str, *, offset: int = 0) -> AsyncGenerator[bytes, None]:
         """Yield the object from byte `offset` on."""
         path = self.path(key)
-        try:
-            reader = await self._in_thread(_Reader, path, offset)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise ObjectMissingError(key) from None
+        reader = await self._in_thread(self._found, key, lambda: _Reader(path, offset))
         try:
             while chunk := await self._in_thread(reader.read):
                 yield chunk
@@ -120,7 +143,7 @@ class DirectoryStore:
 
     async def head(self, key: str) -> ObjectInfo | None:
         """Return size and, where the file system keeps attributes, SHA-256."""
-        return await self._in_thread(_info, key, self.path(key))
+        return await self._in_thread(self._head, key, self.path(key))
 
     async def list(self, prefix: str) -> AsyncGenerator[ObjectInfo, None]:
         """Yield the objects whose keys begin with `prefix`, by key."""
@@ -161,31 +184,90 @@ class DirectoryStore:
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await asyncio.to_thread(function, *args, **kwargs)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise  # about one key; the caller knows what it means
         except OSError as error:
+            if error.errno in _FULL:
+                raise ArchiveFullError(
+                    f"the archive {self._root} is full: {error}; remove what is not needed any "
+                    "more, or enlarge its disk"
+                ) from error
             raise ArchiveUnavailableError(
-                f"the archive {self._root} fails: {error}; check its disk and its permissions"
+                f"the archive {self._root} is away: {error}; check that it is mounted and "
+                "writable, and that its disk is healthy"
             ) from error
+
+    def _ready(self) -> None:
+        """See that files can be written: at first make and probe the folder, later only look.
+
+        Raises:
+            OSError: The folder is away.
+        """
+        if self._device is None:
+            self._open()
+        elif not self._whole():
+            (self._root / INCOMING).mkdir(exist_ok=True)
+            LOG.warning("the folder of incoming files was made again", extra=self._as_fields())
+
+    def _whole(self) -> bool:
+        """Whether the folder is there with its folder of incoming files; False if that is missing.
+
+        Raises:
+            OSError: The folder itself is not there, or another file system is in its place.
+        """
+        try:
+            self._device = (self._root / INCOMING).stat().st_dev
+        except FileNotFoundError:
+            device = self._root.stat().st_dev
+            if self._device not in {None, device}:
+                raise OSError(
+                    errno.ENODEV,
+                    f"another file system is in its place; mount it, or make {INCOMING} there",
+                    str(self._root),
+                ) from None
+            return False
+        return True
 
     def _open(self) -> None:
         incoming = self._root / INCOMING
         incoming.mkdir(parents=True, exist_ok=True)
         for leftover in incoming.iterdir():
             _clear(leftover)
-        first, second = self._begin(), self._begin()
+        first, second = self._incoming(), self._incoming()
         try:
             second.path.unlink()
             os.link(first.path, second.path)
             self._conditional_put = True
-        except OSError:
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
             self._conditional_put = False
         finally:
             first.discard()
             second.discard()
+        self._device = incoming.stat().st_dev
+
+    def _as_fields(self) -> dict[str, dict[str, object]]:
+        return fields(folder=self._root / INCOMING)
+
+    def _incoming(self) -> "_Incoming":
+        return _Incoming(self._root / INCOMING / self._new_id())
 
     def _begin(self) -> "_Incoming":
-        return _Incoming(self._root / INCOMING / self._new_id())
+        self._ready()
+        return self._incoming()
+
+    def _found(self, key: str, read: Callable[[], T]) -> T:
+        """Return what `read` reads; what is missing is missing only where the archive is there."""
+        try:
+            return read()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            self._ready()
+            raise ObjectMissingError(key) from None
+
+    def _head(self, key: str, path: Path) -> ObjectInfo | None:
+        info = _info(key, path)
+        if info is None:
+            self._ready()
+        return info
 
     def _put(self, key: str, path: Path, data: bytes, *, if_absent: bool) -> PutOutcome:
         if if_absent and path.is_file():
@@ -199,6 +281,7 @@ class DirectoryStore:
 
     def _place(self, key: str, incoming: "_Incoming", path: Path, *, if_absent: bool) -> PutOutcome:
         incoming.finish()
+        self._ready()  # or the folders above the object would be made where the archive was
         try:
             made = _make_folders(path.parent)
             with self._placing:
@@ -213,6 +296,7 @@ class DirectoryStore:
                 return PutOutcome.EXISTS
             raise self._in_the_way(key) from None
         except (NotADirectoryError, IsADirectoryError):
+            self._ready()  # or it is the archive itself that is no folder any more
             raise self._in_the_way(key) from None
         for folder in made:
             _sync_folder(folder)
@@ -229,6 +313,8 @@ class DirectoryStore:
         try:
             entries = list(os.scandir(folder))
         except (FileNotFoundError, NotADirectoryError):
+            if folder == self._root:
+                raise  # else it was removed while others were listed
             return
         # By bytes and with the slash of folders, which is the order of whole keys in S3.
         named = [
@@ -281,9 +367,11 @@ class _Incoming:
     def discard(self) -> None:
         """Close the file and remove what of it is still here; harmless after a rename."""
         with self._lock:
-            with contextlib.suppress(FileNotFoundError):
+            # Where the folder is away, it is cleared when it is opened the next time.
+            with contextlib.suppress(OSError):
                 self.path.unlink()
-            self._file.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
 
 
 class _Reader:

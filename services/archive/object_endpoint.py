@@ -16,6 +16,7 @@ from aiohttp import web
 from services.archive.directory_store import DirectoryStore
 from services.archive.key import InvalidKeyError
 from services.archive.object_store import (
+    ArchiveFullError,
     ArchiveUnavailableError,
     ObjectDigestError,
     ObjectMissingError,
@@ -146,6 +147,8 @@ class ObjectEndpoint:
             return self._refuse(400, error)  # nobody may be there to read it
         except TimeoutError as error:
             return self._refuse(408, error)
+        except ArchiveFullError as error:
+            return self._refuse(507, error)
         except ArchiveUnavailableError as error:
             return self._refuse(503, error)
         return web.Response(status=200)

@@ -59,6 +59,10 @@ class ArchiveUnavailableError(ArchiveError):
     """The archive does not answer or refuses; trying again later may help."""
 
 
+class ArchiveFullError(ArchiveUnavailableError):
+    """The archive has no room left; trying again helps once there is some."""
+
+
 class ObjectStore(Protocol):
     """Objects by key. A put is all or nothing: no reader ever sees half an object."""
 

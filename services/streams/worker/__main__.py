@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import os
 import socket
 import sys
 from dataclasses import dataclass
@@ -194,6 +195,7 @@ def _keep_freed_memory() -> None:
 
 def main() -> int:
     """Run the worker and return its exit code."""
+    os.umask(0o077)  # its socket, its log and its spools are its user's alone
     _keep_freed_memory()
     try:
         settings = settings_from(sys.argv[1:])
