@@ -328,10 +328,13 @@ class ControlPlane:
         value = await self._call(lambda call: inbox.Observed(call, node, session_id, seen))
         return value if isinstance(value, tuple) else ()
 
-    def heartbeat(self, node: str, session_id: str) -> None:
-        """Renew a lease at once, even while a commit is under way; ignored if the session is over."""
-        if self._machine is not None:
-            self._machine.handle(inbox.Heartbeat(node, session_id), self._clock())
+    def heartbeat(self, node: str, session_id: str) -> bool:
+        """Renew a lease at once, even while a commit is under way; says whether the session lives."""
+        if self._machine is None:
+            return False
+        self._machine.handle(inbox.Heartbeat(node, session_id), self._clock())
+        record = self._machine.cluster.nodes.get(node)
+        return record is not None and record.session_id == session_id
 
     def progress(self, node: str, session_id: str, progress: Progress) -> None:
         """Take counters of an attempt; ignored if they are stale."""

@@ -13,6 +13,7 @@ import grpc.aio
 
 from control.desired import DesiredUpdate
 from control.dispatcher import messages
+from control.dispatcher.acknowledgements import Acknowledgements
 from control.dispatcher.addresses import Addresses
 from control.dispatcher.worker_watch import WorkerWatch
 from control.errors import ControlError
@@ -36,8 +37,6 @@ REQUESTS_WAITING = 64
 MESSAGES_WAITING = 256
 MESSAGES_TOGETHER = 64
 ATTEMPTS_REMEMBERED = 10_000
-SILENT_REQUESTS = 16
-"""So many requests that only say that the agent lives may go without an acknowledgement."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -106,8 +105,8 @@ class Session:
         self._incoming: asyncio.Queue[v1.ConnectRequest | None] = asyncio.Queue(REQUESTS_WAITING)
         # None only says that there is something new to acknowledge.
         self._outgoing: asyncio.Queue[v1.ControllerMessage | None] = asyncio.Queue(MESSAGES_WAITING)
-        self._acknowledged = 0
-        self._acknowledged_aloud = 0
+        self._clock = clock
+        self._acknowledgements = Acknowledgements(settings.lease_seconds, clock())
         self._snapshot_said = asyncio.Event()
         # Logs name their attempt without its namespace; this finds it.
         self._attempts: OrderedDict[tuple[str, int], AttemptRef] = OrderedDict()
@@ -162,9 +161,10 @@ class Session:
                     field="sequence",
                 )
             expected += 1
-            if self._node:
-                # At once: a lease must not wait for a commit.
-                self._plane.heartbeat(self._node, self._id)
+            # At once: a lease must not wait for a commit. What renews none is not acknowledged either,
+            # or the agent would count on a lease that nobody keeps; the follower ends the session.
+            if self._node and not self._plane.heartbeat(self._node, self._id):
+                return
             await self._incoming.put(request)
         await self._incoming.put(None)
 
@@ -278,15 +278,16 @@ class Session:
         fenced: Sequence[Fenced] = ()
         if batch.observations:
             fenced = await self._plane.observe(self._node, self._id, batch.observations)
-        self._acknowledged = batch.through
+        answer = self._acknowledgements.committed(
+            batch.through, waited_for=batch.waited_for, now=self._clock()
+        )
         for refused in batch.refused:
             await self._say(refused)
         for one in fenced:
             await self._say_fenced(one)
         for wanted in batch.uploads:
             await self._grant(wanted)
-        unsaid = self._acknowledged - self._acknowledged_aloud
-        if self._outgoing.empty() and (batch.waited_for or unsaid >= SILENT_REQUESTS):
+        if answer and self._outgoing.empty():
             await self._outgoing.put(None)
 
     def _checked(self, observation: Observation) -> Observation:
@@ -362,11 +363,10 @@ class Session:
             while len(said) < MESSAGES_TOGETHER and not self._outgoing.empty():
                 said.append(self._outgoing.get_nowait())
             sequence += 1
-            self._acknowledged_aloud = self._acknowledged
             await self._context.write(
                 v1.ConnectResponse(
                     sequence=sequence,
-                    acknowledged=self._acknowledged_aloud,
+                    acknowledged=self._acknowledgements.say(self._clock()),
                     messages=[message for message in said if message is not None],
                 )
             )

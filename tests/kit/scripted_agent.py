@@ -40,6 +40,7 @@ class ScriptedAgent:
         self._sequence = 0
         self._writing = asyncio.Lock()
         self.acknowledged = 0
+        self.responses = 0
         self.messages: list[session_service_pb2.ControllerMessage] = []
         self.assignments: dict[str, session_service_pb2.Assignment] = {}
         self.error: grpc.aio.AioRpcError | None = None
@@ -210,6 +211,7 @@ class ScriptedAgent:
         try:
             while (response := await self._call.read()) is not grpc.aio.EOF:
                 self.acknowledged = response.acknowledged
+                self.responses += 1
                 for message in response.messages:
                     self.messages.append(message)
                     if message.HasField("desired"):

@@ -1,12 +1,17 @@
-"""A controller's end of the session over real gRPC, played by a test: it commits in memory."""
+"""A controller's end of the session over real gRPC, played by a test: it commits in memory.
+
+What it acknowledges and when is the controller's own rule; `test_acknowledgement_contract` holds both to it.
+"""
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any, Self
 
 import grpc.aio
 
+from control.dispatcher.acknowledgements import Acknowledgements
 from edge_agent.assignment import Assignment, Goal
 from edge_agent.messages import encode_assignment
 from services.runtime import rpc
@@ -133,8 +138,8 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
     ) -> AsyncIterator[session_service_pb2.ConnectResponse]:
         """Serve one session."""
         outbox: asyncio.Queue[Messages] = asyncio.Queue(1000)
-        heard = [0]
-        reader = asyncio.create_task(self._hear(request_iterator, outbox, heard))
+        acknowledgements = Acknowledgements(self._lease_seconds, time.monotonic())
+        reader = asyncio.create_task(self._hear(request_iterator, outbox, acknowledgements))
         sequence = 0
         try:
             while not reader.done() or not outbox.empty():
@@ -145,7 +150,9 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
                     continue
                 sequence += 1
                 yield session_service_pb2.ConnectResponse(
-                    sequence=sequence, acknowledged=heard[0], messages=getter.result()
+                    sequence=sequence,
+                    acknowledged=acknowledgements.say(time.monotonic()),
+                    messages=getter.result(),
                 )
         finally:
             reader.cancel()
@@ -158,17 +165,21 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
         self,
         requests: AsyncIterator[session_service_pb2.ConnectRequest],
         outbox: asyncio.Queue[Messages],
-        heard: list[int],
+        acknowledgements: Acknowledgements,
     ) -> None:
+        heard = 0
         async for request in requests:
-            assert request.sequence == heard[0] + 1, "the agent numbers its messages from 1"
-            heard[0] = request.sequence
+            heard += 1
+            assert request.sequence == heard, "the agent numbers its messages from 1"
             self.acknowledged = request.acknowledged
             answers: Messages = []
             for message in request.messages:
                 answers += self._take(message, outbox)
-            # Everything that is in memory counts as committed.
-            await outbox.put(answers)
+            # Everything that is in memory counts as committed, and is acknowledged as a controller does.
+            waited_for = any(one.WhichOneof("message") != "heartbeat" for one in request.messages)
+            due = acknowledgements.committed(heard, waited_for=waited_for, now=time.monotonic())
+            if answers or due:
+                await outbox.put(answers)
 
     def _take(
         self, message: session_service_pb2.AgentMessage, outbox: asyncio.Queue[Messages]

@@ -2,17 +2,21 @@
 
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from edge_agent.keeper.client import KeeperClient
+from shoal.client import Client
 from shoal.model import JobState
 from shoal.names import AttemptRef
-from shoal.spec import FileInput, Job, Placement
+from shoal.spec import FileInput, Job, Pipeline, Placement
 from tests.integration.agent.board import Board
 from tests.kit.agent_process import AgentProcess, ended
 from tests.kit.object_server import ObjectServer
+from tests.kit.running_controller import running_controller
 from tests.kit.scripted_controller import ScriptedController
 from tests.kit.until import until
 
@@ -41,6 +45,30 @@ async def running(board: Board, ref: AttemptRef) -> int:
     async with KeeperClient(board.agent.state / "keeper.sock") as keeper:
         records = await keeper.list()
     return next(record.pid for record in records if f".{ref.job}." in record.attempt)
+
+
+async def test_r1_a_quiet_job_runs_on_under_a_real_controller(tmp_path: Path) -> None:
+    """R1: more than sixteen heartbeats, and more than two leases, in which nobody says anything."""
+    lease, heartbeat = 3.0, 0.3
+    async with (
+        running_controller(
+            tmp_path / "controller", lease_seconds=lease, heartbeat_seconds=heartbeat
+        ) as controller,
+        Client(controller.grpc) as client,
+        AgentProcess(controller.grpc),
+    ):
+        name = (await client.submit(Pipeline("quiet", (ONCE,)))).pipeline.name
+
+        async def runs() -> bool:
+            return (await client.get(name)).jobs[0].state is JobState.RUNNING
+
+        await until(runs, 30, "the job running")
+        quiet_until = time.monotonic() + 2.2 * lease
+        await until(lambda: time.monotonic() >= quiet_until, what="two leases of quiet")
+        view = await client.get(name)
+        assert [attempt.state for attempt in view.jobs[0].attempts] == [JobState.RUNNING]
+        await client.cancel(name)
+        await client.wait(name, deadline_seconds=30)
 
 
 async def test_it_runs_on_while_the_lease_is_renewed(leased: Board) -> None:

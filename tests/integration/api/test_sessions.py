@@ -7,7 +7,6 @@ import grpc
 import pytest
 
 from control.controller import ControllerAddresses
-from control.dispatcher.session import SILENT_REQUESTS
 from shoal.client import Client
 from shoal.model import JobState, PipelineState
 from shoal.names import parse_attempt
@@ -319,14 +318,3 @@ async def beating(agent: ScriptedAgent) -> None:
     """Speak as often as the controller answers."""
     while True:
         await agent.committed(await agent.send(Message()))
-
-
-async def test_heartbeats_are_acknowledged_now_and_then(controller: ControllerAddresses) -> None:
-    beat = Message(heartbeat=session_service_pb2.Heartbeat())
-    async with connected_agent(controller.grpc) as agent:
-        responses = len(agent.messages)
-        last = 0
-        for _ in range(SILENT_REQUESTS):
-            last = await agent.send(beat)
-        await agent.committed(last)
-        assert len(agent.messages) == responses

@@ -1,0 +1,70 @@
+"""R1: the scripted controller of the agent's tests acknowledges as the real one does."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+
+from control.dispatcher.acknowledgements import ANSWERS_A_LEASE, SILENT_REQUESTS
+from shoal.v1 import session_service_pb2
+from tests.kit.object_server import ObjectServer
+from tests.kit.running_controller import running_controller
+from tests.kit.scripted_agent import connected_agent
+from tests.kit.scripted_controller import ScriptedController
+from tests.kit.until import until
+
+LEASE = 4.0
+BEAT = session_service_pb2.AgentMessage(heartbeat=session_service_pb2.Heartbeat())
+PROGRESS = session_service_pb2.AgentMessage(progress=session_service_pb2.AttemptProgress())
+Serve = Callable[[Path], AbstractAsyncContextManager[str]]
+
+
+@contextlib.asynccontextmanager
+async def real(state: Path) -> AsyncIterator[str]:
+    async with running_controller(state, lease_seconds=LEASE, heartbeat_seconds=0.5) as addresses:
+        yield addresses.grpc
+
+
+@contextlib.asynccontextmanager
+async def scripted(_state: Path) -> AsyncIterator[str]:
+    async with (
+        ObjectServer() as objects,
+        ScriptedController(objects, heartbeat_seconds=0.5, lease_seconds=LEASE) as controller,
+    ):
+        yield controller.address
+
+
+both = pytest.mark.parametrize("serve", [real, scripted])
+
+
+@both
+async def test_signs_of_life_are_acknowledged_together(serve: Serve, tmp_path: Path) -> None:
+    async with serve(tmp_path / "state") as address, connected_agent(address) as agent:
+        await agent.committed(1)
+        messages, answers, began = len(agent.messages), agent.responses, time.monotonic()
+        sent = [await agent.send(BEAT) for _ in range(10 * SILENT_REQUESTS)]
+        await agent.committed(sent[-SILENT_REQUESTS])
+        quarters = (time.monotonic() - began) / (LEASE / ANSWERS_A_LEASE)
+        assert 1 <= agent.responses - answers <= 10 + quarters
+        assert len(agent.messages) == messages, "an acknowledgement says nothing else"
+
+
+@both
+async def test_r1_a_lone_sign_of_life_is_acknowledged_well_within_the_lease(
+    serve: Serve, tmp_path: Path
+) -> None:
+    async with serve(tmp_path / "state") as address, connected_agent(address) as agent:
+        await agent.committed(1)
+        quiet_until = time.monotonic() + LEASE / ANSWERS_A_LEASE
+        await until(lambda: time.monotonic() >= quiet_until, what="a quarter of the lease")
+        await agent.committed(await agent.send(BEAT))
+
+
+@both
+async def test_what_says_more_is_acknowledged_at_once(serve: Serve, tmp_path: Path) -> None:
+    async with serve(tmp_path / "state") as address, connected_agent(address) as agent:
+        for _ in range(SILENT_REQUESTS):
+            await agent.committed(await agent.send(PROGRESS))
