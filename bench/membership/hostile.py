@@ -90,9 +90,9 @@ def m10(packets: int, streams: int) -> Iterator[Figure]:
         data = _mutant(rng)
         start = time.thread_time_ns()
         try:
-            messages, refused = form.unwrap(data)
+            messages, refused, sealed = form.unwrap(data)
             reasons.update(refused)
-            node.handle(Received(source, messages), now)
+            node.handle(Received(source, messages, sealed), now)
             reasons["read"] += sum(not isinstance(message, User) for message in messages)
         except RefusedError as error:
             reasons[error.reason] += 1

@@ -97,7 +97,7 @@ class KeysService(v1_grpc.KeysServiceServicer):
         """Return the member, if there are keys to speak of.
 
         Raises:
-            RpcError: the controller does not gossip, or gossips in the clear.
+            RpcError: the controller does not gossip, or sends its gossip in the clear.
         """
         if self._gossip is None:
             raise rpc_error(
@@ -111,6 +111,13 @@ class KeysService(v1_grpc.KeysServiceServicer):
                 "ENCRYPTION_OFF",
                 "gossip is not encrypted, so there are no keys; start every member with "
                 "--gossip-keyring or --gossip-key",
+            )
+        if not self._gossip.keyring.seals:
+            raise rpc_error(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "GOSSIP_NOT_SEALED",
+                "this controller hears sealed gossip and sends plain, where keys do not belong; "
+                "start every member with --gossip-encryption speak first",
             )
         return self._gossip
 

@@ -14,10 +14,11 @@ from services.membership.refusal import Reason
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A datagram's messages arrived."""
+    """A datagram's messages arrived; `sealed` if one of our keys had sealed them."""
 
     source: Address
     messages: Sequence[PacketMessage]
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +95,15 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class SendPacket:
-    """Send one datagram; with a CRC-32 if the receiver is known to read it."""
+    """Send one datagram; with a CRC-32 if the receiver is known to read it.
+
+    A `secret` one is sealed wherever there is a key, also where other traffic still goes plain.
+    """
 
     address: Address
     messages: tuple[PacketMessage, ...]
     checksum: bool = False
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +133,10 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class UserReceived:
-    """A user message arrived for the layer above."""
+    """A user message arrived for the layer above; `sealed` if one of our keys had sealed it."""
 
     payload: bytes
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -389,7 +389,7 @@ class Gossip:
     def _send(self, effect: SendPacket) -> None:
         if self._datagrams is None:
             return
-        data = self._packets.wrap(effect.messages, checksum=effect.checksum)
+        data = self._packets.wrap(effect.messages, checksum=effect.checksum, secret=effect.secret)
         try:
             self._datagrams.sendto(data, effect.address)
         except BlockingIOError:
@@ -424,11 +424,11 @@ class Gossip:
         self._tally.add("packets_received")
         self._tally.add("bytes_received", len(data))
         try:
-            messages, refused = self._packets.unwrap(data)
+            messages, refused, sealed = self._packets.unwrap(data)
             for reason in refused:
                 self._tally.drop(reason, f"part of a packet from {source}", self._clock())
             if messages:
-                self._handle(Received(source, messages))
+                self._handle(Received(source, messages, sealed))
         except RefusedError as error:
             self._tally.drop(error.reason, f"{error.detail}, from {source}", self._clock())
         except Exception:  # noqa: BLE001 one attempt; the trace is logged
@@ -484,7 +484,7 @@ class Gossip:
         """Answer one stream."""
         streams = self._streams
         try:
-            message = await streams.read(connection, dialled=False)
+            message, sealed = await streams.read(connection, dialled=False)
         except RefusedError as error:
             if error.reason is not Reason.WRONG_LABEL:
                 with contextlib.suppress(OSError):
@@ -501,7 +501,7 @@ class Gossip:
                 await streams.write(connection, await self._state(join=False), dialled=False)
                 await self._merge(message, source)
             case User():
-                self._handle(Received(source, (message,)))
+                self._handle(Received(source, (message,), sealed))
             case ErrorReply():
                 raise RefusedError(Reason.PEER_ERROR, f"{source} says: {message.error}")
             case Ack():
@@ -517,7 +517,7 @@ class Gossip:
         ):
             ping = Ping(effect.sequence, effect.node)
             await self._streams.write(connection, ping, dialled=True)
-            answer = await self._streams.read(connection, dialled=True)
+            answer, _ = await self._streams.read(connection, dialled=True)
         if isinstance(answer, Ack) and answer.sequence == effect.sequence:
             self._handle(StreamAnswered(effect.sequence, effect.node))
 
@@ -531,7 +531,7 @@ class Gossip:
         """Exchange full states with a member that we dial."""
         async with self._streams.dial(address) as connection:
             await self._streams.write(connection, await self._state(join=join), dialled=True)
-            answer = await self._streams.read(connection, dialled=True)
+            answer, _ = await self._streams.read(connection, dialled=True)
         if isinstance(answer, ErrorReply):
             raise RefusedError(Reason.PEER_ERROR, f"{address} says: {answer.error}")
         if not isinstance(answer, PushPull):

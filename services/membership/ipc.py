@@ -413,16 +413,16 @@ class _Session:
             raise _CommandError("key is not base64; make one with `serf keygen`") from error
 
     async def _install_key(self, _: int) -> _Body:
-        return _report(await self._gossip.serf.install_key(await self._key()))
+        return await _reported(self._gossip.serf.install_key(await self._key()))
 
     async def _use_key(self, _: int) -> _Body:
-        return _report(await self._gossip.serf.use_key(await self._key()))
+        return await _reported(self._gossip.serf.use_key(await self._key()))
 
     async def _remove_key(self, _: int) -> _Body:
-        return _report(await self._gossip.serf.remove_key(await self._key()))
+        return await _reported(self._gossip.serf.remove_key(await self._key()))
 
     async def _list_keys(self, _: int) -> _Body:
-        return _report(await self._gossip.serf.list_keys())
+        return await _reported(self._gossip.serf.list_keys())
 
     # ---- following ------------------------------------------------------------------------------
 
@@ -520,6 +520,14 @@ async def _log_lines(log: logging.Logger, threshold: int) -> AsyncIterator[Async
         yield lines()
     finally:
         log.removeHandler(tail)
+
+
+async def _reported(asking: Awaitable[KeyReport]) -> _Body:
+    """Give what the members said, or why they were not asked."""
+    try:
+        return _report(await asking)
+    except ValueError as error:
+        raise _CommandError(str(error)) from error
 
 
 def _report(report: KeyReport) -> _Body:

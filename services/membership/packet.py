@@ -103,12 +103,15 @@ class PacketFormat:
         sealed = OVERHEAD_BYTES[self._version] if self._keyring.seals else 0
         return PACKET_BYTES - len(self._header) - sealed
 
-    def wrap(self, messages: Sequence[PacketMessage], *, checksum: bool) -> bytes:
+    def wrap(
+        self, messages: Sequence[PacketMessage], *, checksum: bool, secret: bool = False
+    ) -> bytes:
         """Make one datagram of one or more messages.
 
         Args:
             messages: At most 127.
             checksum: Put a CRC-32 before it; only for receivers known to speak protocol 5.
+            secret: Seal it wherever there is a key, also where other traffic still goes plain.
         """
         if len(messages) == 1:
             data = self._codec.encode(messages[0])
@@ -120,22 +123,24 @@ class PacketFormat:
                 data = smaller
         if checksum:
             data = _CRC_HEADER.pack(MessageType.HAS_CRC, zlib.crc32(data)) + data
-        if self._keyring.seals:
+        if self._keyring.seals or (secret and self._keyring.keys):
             nonce = self._nonce(NONCE_BYTES)
             data = self._keyring.seal(data, nonce, self._label, self._version)
         return self._header + data if self._header else data
 
-    def unwrap(self, data: bytes) -> tuple[list[PacketMessage], list[Reason]]:
-        """Read a datagram: its messages, and a reason for every part that was refused.
+    def unwrap(self, data: bytes) -> tuple[list[PacketMessage], list[Reason], bool]:
+        """Read a datagram: `(messages, a reason for each refused part, sealed by our key or not)`.
 
         Raises:
             RefusedError: Nothing of it can be read.
         """
         label, data = split_label(data)
         check_label(label, self._label)
+        sealed = False
         if self._keyring.keys:
             try:
                 data = self._keyring.open(data, self._label)
+                sealed = True
             except RefusedError:
                 if self._keyring.verify_incoming:
                     raise
@@ -146,10 +151,10 @@ class PacketFormat:
         if not data:
             raise RefusedError(Reason.EMPTY, "empty packet")
         if data[0] not in (MessageType.COMPOUND, MessageType.COMPRESS):
-            return [decode(data)], []
+            return [decode(data)], [], sealed
         reading = _Reading()
         reading.take(data, 0)
-        return reading.messages, reading.refused
+        return reading.messages, reading.refused, sealed
 
 
 class _Reading:

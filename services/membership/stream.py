@@ -58,7 +58,7 @@ _Steps = Generator[Pause, None, StreamMessage]
 
 
 class StreamParser:
-    """Reads one message from one stream.
+    """Reads one message from one stream; `sealed` tells then whether a key had sealed it.
 
     Args:
         keyring: Keys that may open it.
@@ -74,6 +74,7 @@ class StreamParser:
         self._ended = False
         self._steps = self._parse()
         self.message: StreamMessage | None = None
+        self.sealed = False
 
     def feed(self, data: bytes) -> None:
         """Add bytes that arrived; none at all mean the end of the stream."""
@@ -132,6 +133,7 @@ class StreamParser:
         sealed = yield from self._take(length)
         associated = bytes((MessageType.ENCRYPT,)) + head + self._label
         self._buffer = bytearray(self._keyring.open(sealed, associated))
+        self.sealed = True
         self._ended = True
         return (yield from self._take(1))[0]
 

@@ -37,8 +37,8 @@ class Streams:
             await asyncio.get_running_loop().sock_connect(connection, address)
             yield connection
 
-    async def read(self, connection: socket.socket, *, dialled: bool) -> StreamMessage:
-        """Read one message.
+    async def read(self, connection: socket.socket, *, dialled: bool) -> tuple[StreamMessage, bool]:
+        """Read one message, and whether a key had sealed it.
 
         Raises:
             RefusedError: It is malformed or foreign.
@@ -53,7 +53,7 @@ class Streams:
             elif pause is Pause.TURN:
                 await asyncio.sleep(0)
             elif parser.message is not None:
-                return parser.message
+                return parser.message, parser.sealed
 
     async def write(
         self, connection: socket.socket, message: StreamMessage, *, dialled: bool

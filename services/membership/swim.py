@@ -209,7 +209,7 @@ class Swim:
         match event:
             case Received():
                 for message in event.messages:
-                    self._message(message, event.source, now, out)
+                    self._message(message, event, now, out)
             case StreamAnswered():
                 if event.sequence == VOUCH_SEQUENCE:
                     self.belief.vouch(event.node, now, out)
@@ -266,8 +266,9 @@ class Swim:
     # ---- messages -------------------------------------------------------------------------------
 
     def _message(
-        self, message: PacketMessage, source: Address, now: float, out: list[Effect]
+        self, message: PacketMessage, received: Received, now: float, out: list[Effect]
     ) -> None:
+        source = received.source
         match message:
             case Suspect():
                 self.belief.suspect(message, now, out, source)
@@ -280,7 +281,7 @@ class Swim:
             case Ack():
                 self._prober.ack(message, now, out)
             case User():
-                out.append(UserReceived(message.payload))
+                out.append(UserReceived(message.payload, received.sealed))
             case IndirectPing():
                 origin = _reply_address(message, source)
                 if not message.port or not message.host:

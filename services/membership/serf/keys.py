@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from services.membership.codec import fields, flag, octets, text
@@ -19,6 +19,7 @@ INSTALL: Final = "_serf_install-key"
 USE: Final = "_serf_use-key"
 REMOVE: Final = "_serf_remove-key"
 LIST: Final = "_serf_list-keys"
+KEY_QUERIES: Final = frozenset({INSTALL, USE, REMOVE, LIST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,19 @@ def encode_key_request(key: bytes) -> bytes:
     return bytes((SerfType.KEY_REQUEST,)) + pack({"Key": key})
 
 
-def encode_key_answer(answer: KeyAnswer) -> bytes:
-    """Write a member's answer."""
+def encode_key_answer(answer: KeyAnswer, bytes_max: int) -> bytes:
+    """Write a member's answer; where it would exceed `bytes_max`, with as many keys as fit."""
+    data = _packed(answer)
+    total = len(answer.keys)
+    for count in range(total - 1, -1, -1):
+        if len(data) <= bytes_max:
+            break
+        told = f"the first {count} of {total} keys; more do not fit an answer"
+        data = _packed(replace(answer, keys=answer.keys[:count], message=told))
+    return data
+
+
+def _packed(answer: KeyAnswer) -> bytes:
     body = {
         "Keys": list(answer.keys) or None,
         "Message": answer.message,

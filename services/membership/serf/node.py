@@ -3,6 +3,15 @@
 Source: the behaviour of Serf's agents as noted in `docs/membership.md`: intents with Lamport
 times say whether a member that fell silent had left, user events reach everybody once, and a
 push/pull exchange carries both.
+
+Keys travel sealed or not at all. A cluster that moves to encryption hears plain traffic for a while
+(`hear`, `speak`), and anybody can send that; so where there are keys
+- a query about keys is taken only if it reached us sealed: otherwise it is neither answered, nor
+  obeyed, nor passed on, since passing it on would seal a stranger's words with our key;
+- for the same reason nothing that came plain is relayed by a member that seals;
+- a member that does not seal yet asks nobody about keys and passes no such query on, for both may
+  carry a key; its answers are sealed all the same;
+- an answer about keys counts only if it came sealed.
 """
 
 from __future__ import annotations
@@ -64,6 +73,8 @@ if TYPE_CHECKING:
 
 QUERY_BYTES_MAX: Final = 1024
 """Most bytes of a query, and of an answer."""
+_KEY_ANSWER_BYTES_MAX: Final = QUERY_BYTES_MAX - 256
+"""Room for the list of keys; the name of the member, and what surrounds it, take the rest."""
 _FLAG_ACK: Final = 1
 _FLAG_NO_BROADCAST: Final = 2
 _ACKS_EAGER: Final = 8
@@ -200,7 +211,8 @@ class SerfNode:
             timeout_seconds: How long to collect; by default what gossip needs to reach all.
 
         Raises:
-            ValueError: It exceeds 1024 bytes, or too many queries are open.
+            ValueError: It exceeds 1024 bytes, too many queries are open, or it is about keys and
+                this member, which has some, does not seal what it sends.
         """
         me = self.swim.me
         timeout = timeout_seconds or self._preset.query_timeout_seconds(
@@ -219,13 +231,18 @@ class SerfNode:
             name,
             payload,
         )
+        if name in keys.KEY_QUERIES and self._keyring.keys and not self._keyring.seals:
+            raise ValueError(
+                "this member does not seal what it sends, so it asks nobody about keys; "
+                "let it speak sealed first (--gossip-encryption speak)"
+            )
         size = len(encode_serf(query))
         if size > QUERY_BYTES_MAX:
             raise ValueError(f"query {name!r} needs {size} bytes; use at most {QUERY_BYTES_MAX}")
         self._open.add(query, now + timeout)
         self._query_clock.increment()
         out = self._broadcast(query, now)
-        self._asked(query, now, out)
+        self._asked(query, now, out, sealed=True)
         return query, out
 
     def respond(self, query: Query, payload: bytes) -> list[SerfEffect]:
@@ -289,7 +306,7 @@ class SerfNode:
         out: list[SerfEffect] = []
         for effect in effects:
             if isinstance(effect, UserReceived):
-                self._received(effect.payload, now, out)
+                self._received(effect, now, out)
             elif isinstance(effect, Changed):
                 out.append(effect)
                 self._changed(effect.change, now, out)
@@ -311,9 +328,9 @@ class SerfNode:
             # It had said that it would go; only its last word was lost.
             out.extend(self.handle(DeclareLeft(name), now))
 
-    def _received(self, payload: bytes, now: float, out: list[SerfEffect]) -> None:
+    def _received(self, user: UserReceived, now: float, out: list[SerfEffect]) -> None:
         try:
-            message = decode_serf(payload)
+            message = decode_serf(user.payload)
         except RefusedError as error:
             out.append(Dropped(error.reason, error.detail))
             return
@@ -331,13 +348,13 @@ class SerfNode:
                     out.extend(self._broadcast(message, now))
             case Query():
                 self._query_clock.witness(message.time)
-                self._asked(message, now, out)
+                self._asked(message, now, out, sealed=user.sealed)
             case QueryResponse():
-                self._answered(message, out)
+                self._answered(message, out, sealed=user.sealed)
             case Relayed():
-                self._relay(message, out)
+                self._relay(message, out, sealed=user.sealed)
             case None:
-                detail = f"Serf message type {payload[0]}"
+                detail = f"Serf message type {user.payload[0]}"
                 out.append(Dropped(Reason.UNKNOWN_TYPE, detail))
 
     def _leave(self, intent: LeaveIntent, now: float, out: list[SerfEffect]) -> bool:
@@ -364,12 +381,19 @@ class SerfNode:
         out.append(EventHeard(event))
         return True
 
-    def _asked(self, query: Query, now: float, out: list[SerfEffect]) -> None:
+    def _asked(self, query: Query, now: float, out: list[SerfEffect], *, sealed: bool) -> None:
         """Take a query: pass it on, and answer it if it asks us."""
+        about_keys = query.name in keys.KEY_QUERIES and bool(self._keyring.keys)
+        if about_keys and not sealed:
+            # Before it is noted: a plain copy must not take the place of the sealed one.
+            detail = f"{query.name!r}, in the name of {query.source!r}, is obeyed sealed only"
+            out.append(Dropped(Reason.NOT_ENCRYPTED, detail))
+            return
         if not self._queries.note(query, self._query_clock.time):
             return
         me = self.swim.me
-        if query.source != me.name and not query.flags & _FLAG_NO_BROADCAST:
+        kept = query.flags & _FLAG_NO_BROADCAST or (about_keys and not self._keyring.seals)
+        if query.source != me.name and not kept:
             out.extend(self._broadcast(query, now))
         try:
             if not passes(query.filters, me.name, me.tags):
@@ -385,7 +409,7 @@ class SerfNode:
             return
         answer = keys.answer_key_query(self._keyring, query.name, query.payload)
         if answer is not None:
-            out.extend(self.respond(query, keys.encode_key_answer(answer)))
+            out.extend(self.respond(query, keys.encode_key_answer(answer, _KEY_ANSWER_BYTES_MAX)))
             if answer.ok and query.name != keys.LIST:
                 out.append(KeyringChanged())
 
@@ -394,24 +418,33 @@ class SerfNode:
         me = self.swim.me
         if query.source == me.name:
             out: list[SerfEffect] = []
-            self._answered(response, out)
+            self._answered(response, out, sealed=True)
             return out
         payload = encode_serf(response)
         host = octets_to_host(query.host)
         if not host or not query.port:
             return [Dropped(Reason.MALFORMED, f"query {query.name!r} has no address to answer")]
-        sent: list[SerfEffect] = [SendPacket(Address(host, query.port), (User(payload),))]
+        secret = query.name in keys.KEY_QUERIES
+        sent: list[SerfEffect] = [
+            SendPacket(Address(host, query.port), (User(payload),), secret=secret)
+        ]
         if query.relay_factor:
             relayed = encode_serf(Relayed(query.host, query.port, query.source, payload))
             helpers = self.swim.belief.roster.draw(
                 self._rng, query.relay_factor, (me.name, query.source), 0.0
             )
-            sent.extend(SendPacket(helper.endpoint, (User(relayed),)) for helper in helpers)
+            sent.extend(
+                SendPacket(helper.endpoint, (User(relayed),), secret=secret) for helper in helpers
+            )
         return sent
 
-    def _answered(self, response: QueryResponse, out: list[SerfEffect]) -> None:
+    def _answered(self, response: QueryResponse, out: list[SerfEffect], *, sealed: bool) -> None:
         opened = self._open.find(response.time, response.identity)
         if opened is None:
+            return
+        if opened.query.name in keys.KEY_QUERIES and self._keyring.keys and not sealed:
+            detail = f"answer to {opened.query.name!r}, in the name of {response.sender!r}"
+            out.append(Dropped(Reason.NOT_ENCRYPTED, detail))
             return
         ack = bool(response.flags & _FLAG_ACK)
         # Relayed answers come more than once.
@@ -421,14 +454,19 @@ class SerfNode:
         seen.add(response.sender)
         out.append(QueryAnswered(response.identity, response.sender, response.payload, ack))
 
-    def _relay(self, message: Relayed, out: list[SerfEffect]) -> None:
+    def _relay(self, message: Relayed, out: list[SerfEffect], *, sealed: bool) -> None:
+        if self._keyring.seals and not sealed:
+            detail = f"what is to be relayed to {message.name!r} would be sealed on its way"
+            out.append(Dropped(Reason.NOT_ENCRYPTED, detail))
+            return
         try:
             host = octets_to_host(message.host)
         except RefusedError as error:
             out.append(Dropped(error.reason, error.detail))
             return
         if host and message.port:
-            out.append(SendPacket(Address(host, message.port), (User(message.message),)))
+            answer = (User(message.message),)
+            out.append(SendPacket(Address(host, message.port), answer, secret=sealed))
 
     def _ack_payload(self) -> bytes:
         """Our coordinate, on every fourth acknowledgement.

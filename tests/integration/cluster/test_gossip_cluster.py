@@ -254,6 +254,11 @@ async def test_keys_are_refused_where_gossip_is_plain_or_off(tmp_path: Path) -> 
         said = await shoal(controller.grpc, "keys", "list")
         assert said.returncode == 1
         assert "gossip is not encrypted" in said.stderr
+    hears = ("--gossip-key", "5a" * 32, "--gossip-encryption", "hear")
+    async with ControllerProcess(tmp_path, *hears) as controller:  # T5: its query would go plain
+        said = await shoal(controller.grpc, "keys", "list")
+        assert said.returncode == 1
+        assert "--gossip-encryption speak first" in said.stderr
     async with ControllerProcess(tmp_path, "--gossip", "off") as controller:
         said = await shoal(controller.grpc, "keys", "use", "abc")
         assert said.returncode == 1

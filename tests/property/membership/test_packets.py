@@ -136,10 +136,10 @@ def test_no_packet_lets_an_exception_out(packets: list[bytes]) -> None:
     for data in packets:
         for form in FORMATS:
             try:
-                messages, _ = form.unwrap(data)
+                messages, _, sealed = form.unwrap(data)
             except RefusedError:
                 continue
-            effects = swim.handle(Received(Address("10.0.0.2", 1), messages), 0.0)
+            effects = swim.handle(Received(Address("10.0.0.2", 1), messages, sealed), 0.0)
             for message in messages:
                 if isinstance(message, User):
                     with contextlib.suppress(RefusedError):
@@ -203,7 +203,7 @@ def test_incarnations_never_fall_and_the_own_record_lives(
 
 def test_the_mutation_corpus_is_read_by_the_plain_format() -> None:
     for data in SEEDS[:3]:
-        messages, refused = FORMATS[0].unwrap(data)
+        messages, refused, _ = FORMATS[0].unwrap(data)
         assert messages
         assert not refused
     with pytest.raises(RefusedError):

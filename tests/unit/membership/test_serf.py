@@ -20,7 +20,7 @@ from services.membership.member import ChangeKind
 from services.membership.message import Address, Alive, Dead, MemberState, User, Versions
 from services.membership.preset import LAN
 from services.membership.profile import Profile
-from services.membership.refusal import RefusedError
+from services.membership.refusal import Reason, RefusedError
 from services.membership.serf import keys
 from services.membership.serf.coordinate import (
     Coordinate,
@@ -68,9 +68,16 @@ def make(keyring: Keyring | None = None, tags: bytes = b"") -> SerfNode:
     return node
 
 
-def hear(node: SerfNode, *messages: SerfMessage, now: float = 1.0) -> list[SerfEffect]:
+def hear(
+    node: SerfNode, *messages: SerfMessage, now: float = 1.0, sealed: bool = False
+) -> list[SerfEffect]:
     packed = tuple(User(encode_serf(message)) for message in messages)
-    return node.handle(Received(ASKER, packed), now)
+    return node.handle(Received(ASKER, packed, sealed), now)
+
+
+def keyring(mode: str) -> Keyring:
+    """A ring of one key, as `--gossip-encryption` sets it up."""
+    return Keyring([b"o" * 16], verify_incoming=False, verify_outgoing=mode != "hear")
 
 
 def state(node: SerfNode, name: str) -> MemberState | None:
@@ -304,7 +311,8 @@ class TestQueries:
 
 class TestKeys:
     def ask(self, node: SerfNode, name: str, payload: bytes, identity: int) -> keys.KeyAnswer:
-        (response,) = responses(hear(node, query(name, payload, identity=identity)))
+        asked = query(name, payload, identity=identity)
+        (response,) = responses(hear(node, asked, sealed=True))
         assert isinstance(response, QueryResponse)
         return keys.decode_key_answer(response.payload)
 
@@ -326,8 +334,65 @@ class TestKeys:
 
     def test_a_change_is_told(self) -> None:
         node = make(Keyring([b"o" * 16]))
-        effects = hear(node, query(keys.INSTALL, keys.encode_key_request(b"n" * 16)))
-        assert KeyringChanged() in effects
+        asked = query(keys.INSTALL, keys.encode_key_request(b"n" * 16))
+        assert KeyringChanged() in hear(node, asked, sealed=True)
+
+    @pytest.mark.parametrize("name", sorted(keys.KEY_QUERIES))
+    @pytest.mark.parametrize("mode", ["hear", "speak"])
+    def test_t5_what_came_plain_is_neither_obeyed_nor_answered_nor_passed_on(
+        self, name: str, mode: str
+    ) -> None:
+        """T5, and the sealed copy of the same query is obeyed after it."""
+        ring = keyring(mode)
+        node = make(ring)
+        waiting = node.swim.queued
+        asked = query(name, keys.encode_key_request(b"n" * 16), flags=1, relay_factor=2)
+        (dropped,) = hear(node, asked)
+        assert isinstance(dropped, Dropped)
+        assert dropped.reason is Reason.NOT_ENCRYPTED
+        assert node.swim.queued == waiting
+        assert ring.keys == (b"o" * 16,)
+        effects = hear(node, asked, sealed=True)
+        sent = [effect for effect in effects if isinstance(effect, SendPacket)]
+        assert len(sent) == 4  # the acknowledgement and the answer, each straight and by "b"
+        assert all(effect.secret for effect in sent)
+        # One that sends plain would tell everybody the key that the query carries.
+        assert node.swim.queued == waiting + (mode == "speak")
+
+    @pytest.mark.parametrize("mode", ["hear", "speak"])
+    def test_t5_a_stranger_cannot_have_it_sealed_on_its_way(self, mode: str) -> None:
+        node = make(keyring(mode))
+        inner = encode_serf(query(keys.LIST))
+        relayed = Relayed(bytes((10, 0, 0, 2)), 7946, "b", inner)
+        for effect in hear(node, relayed):
+            assert isinstance(effect, SendPacket if mode == "hear" else Dropped)
+            assert not isinstance(effect, SendPacket) or not effect.secret
+        (passed,) = hear(node, relayed, sealed=True)
+        assert isinstance(passed, SendPacket)
+        assert passed.secret
+
+    def test_t5_an_answer_about_keys_counts_only_sealed(self) -> None:
+        node = make(keyring("speak"))
+        asked, _ = node.send_query(keys.LIST, b"", 0.0)
+        said = keys.encode_key_answer(keys.KeyAnswer(ok=True, keys=("evil",)), 900)
+        answer = QueryResponse(asked.time, asked.identity, "b", 0, said)
+        (dropped,) = hear(node, answer)
+        assert isinstance(dropped, Dropped)
+        assert hear(node, answer, sealed=True) == [
+            QueryAnswered(asked.identity, "b", said, ack=False)
+        ]
+
+    def test_t5_who_sends_plain_asks_nobody_about_keys(self) -> None:
+        node = make(keyring("hear"))
+        with pytest.raises(ValueError, match="gossip-encryption speak"):
+            node.send_query(keys.INSTALL, keys.encode_key_request(b"n" * 16), 0.0)
+        node.send_query("uptime", b"", 0.0)
+
+    def test_more_keys_than_an_answer_holds(self) -> None:
+        ring = Keyring([bytes((index,)) * 32 for index in range(60)])
+        listed = self.ask(make(ring), keys.LIST, b"", 1)
+        assert 10 < len(listed.keys) < 60
+        assert listed.message.startswith(f"the first {len(listed.keys)} of 60 keys")
 
     def test_without_encryption_it_says_so(self) -> None:
         answer = self.ask(make(), keys.LIST, b"", 1)

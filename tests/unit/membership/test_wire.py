@@ -58,7 +58,7 @@ def form(**options: object) -> PacketFormat:
 
 
 def test_reads_a_gossip_packet_of_serf() -> None:
-    messages, refused = form().unwrap(SERF_GOSSIP)
+    messages, refused, _ = form().unwrap(SERF_GOSSIP)
 
     assert refused == []
     alive, user = messages
@@ -82,7 +82,7 @@ def test_reads_an_ack_with_a_coordinate() -> None:
 
 
 def test_writes_an_alive_as_serf_does() -> None:
-    (alive, _), _ = form().unwrap(SERF_GOSSIP)
+    (alive, _), _, _ = form().unwrap(SERF_GOSSIP)
 
     assert CODEC.encode(alive) == SERF_GOSSIP[5 + 2 + 4 : 5 + 2 + 4 + 0x51]
 
@@ -182,7 +182,7 @@ def test_compound() -> None:
 def test_the_packet_that_kills_serf_is_a_counted_drop() -> None:
     with pytest.raises(RefusedError):
         decode(bytes.fromhex("0780" + "00" * 10))
-    messages, refused = form().unwrap(bytes.fromhex("0780" + "00" * 10))
+    messages, refused, _ = form().unwrap(bytes.fromhex("0780" + "00" * 10))
 
     assert messages == []
     assert refused == [Reason.TRUNCATED]
@@ -193,7 +193,7 @@ def test_nesting_is_bounded() -> None:
     for _ in range(50):
         data = compound([data])
 
-    messages, refused = form().unwrap(data)
+    messages, refused, _ = form().unwrap(data)
 
     assert messages == []
     assert refused == [Reason.TOO_DEEP]
@@ -202,7 +202,7 @@ def test_nesting_is_bounded() -> None:
 def test_parts_are_bounded() -> None:
     inner = compound([CODEC.encode(Nack(1))] * 127)
 
-    messages, refused = form().unwrap(compound([inner] * 50))
+    messages, refused, _ = form().unwrap(compound([inner] * 50))
 
     assert len(messages) <= 1024
     assert set(refused) <= {Reason.TOO_BIG}
@@ -211,7 +211,7 @@ def test_parts_are_bounded() -> None:
 def test_a_decompression_bomb_is_refused() -> None:
     bomb = b"\x09" + pack({"Algo": 0, "Buf": compress(b"\0" * 1_000_000)})
 
-    assert form().unwrap(bomb) == ([], [Reason.TOO_BIG])
+    assert form().unwrap(bomb) == ([], [Reason.TOO_BIG], False)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_packets_round_trip(
     for messages in (MESSAGES[:1], MESSAGES, MESSAGES * 5):
         for checksum in (False, True):
             data = wrap.wrap(messages, checksum=checksum)
-            assert wrap.unwrap(data) == (messages, [])
+            assert wrap.unwrap(data) == (messages, [], bool(keys))
 
 
 def test_foreign_packets_are_refused_by_reason() -> None:
@@ -335,15 +335,17 @@ def test_a_plain_cluster_moves_to_encryption_without_a_stop() -> None:
     strict = form(keys=(b"k" * 16,))
     nack: list[PacketMessage] = [Nack(1)]
 
-    for sender, reader in (
-        (plain, lenient),
-        (lenient, plain),
-        (sealing, lenient),
-        (lenient, sealing),
-        (sealing, strict),
-        (strict, sealing),
+    for sender, reader, sealed in (
+        (plain, lenient, False),
+        (lenient, plain, False),
+        (sealing, lenient, True),
+        (lenient, sealing, False),
+        (sealing, strict, True),
+        (strict, sealing, True),
     ):
-        assert reader.unwrap(sender.wrap(nack, checksum=False)) == (nack, [])
+        assert reader.unwrap(sender.wrap(nack, checksum=False)) == (nack, [], sealed)
+    told = lenient.wrap(nack, checksum=False, secret=True)
+    assert strict.unwrap(told) == (nack, [], True)
 
 
 def test_labels() -> None:
