@@ -78,6 +78,7 @@ from edge_agent.stream_link import (
     process_identity,
 )
 from edge_agent.uploads.uploader import Uploader
+from edge_agent.variables import installer_variables, process_variables
 from edge_agent.worker import (
     PREPARING,
     Acknowledged,
@@ -179,7 +180,11 @@ class Agent:
         self._logs = LogShipper(self._say)
         self._lease = NodeLease(process.clock)
         self._journal = Journal(config.state / "agent.db")
-        self._keeper = KeeperLink(config.state / "keeper.sock", config.state / "keeper.log")
+        self._keeper = KeeperLink(
+            config.state / "keeper.sock",
+            config.state / "keeper.log",
+            process_variables(process.environ),
+        )
         self._first_list: asyncio.Future[list[ProcessRecord]] | None = None
         self._shells: dict[AttemptRef, AttemptShell] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -250,9 +255,8 @@ class Agent:
     async def _assemble(self, client: aiohttp.ClientSession, facts: Mapping[str, str]) -> Node:
         config, process = self._config, self._process
         state = config.state
-        installer_variables = installer_environ(
-            process.environ, pip_files(process.environ, Path(sys.prefix))
-        )
+        own = await asyncio.to_thread(installer_variables, process.environ, state / "installer")
+        variables = installer_environ(own, pip_files(process.environ, Path(sys.prefix)))
         downloader = Downloader(client, chance=process.rng.random)
         package = Path(str(shoal.__file__)).parent
         sdk = await asyncio.to_thread(copy_sdk, package, state / "sdk", process.token())
@@ -269,7 +273,7 @@ class Agent:
                     config.streams,
                     _advertised(config),
                     state,
-                    process.environ,
+                    process_variables(process.environ),
                 ),
                 self._journal,
                 self._worker_driver.post,
@@ -279,8 +283,8 @@ class Agent:
             bundles=BundleCache(state / "bundles", downloader, bytes_max=config.bundle_bytes_max),
             environments=EnvironmentCache(
                 state / "environments",
-                Interpreters(process.uv, process.python, installer_variables),
-                Installer(process.uv, installer_variables, downloader),
+                Interpreters(process.uv, process.python, variables),
+                Installer(process.uv, variables, downloader),
                 build_id=process.token,
             ),
             downloader=downloader,

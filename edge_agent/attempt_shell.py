@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, assert_never
@@ -211,16 +211,19 @@ class AttemptShell:
         return Prepared(self._ref, turn)
 
     async def _prepare_environment(self, assignment: Assignment, turn: int) -> WorkerEvent:
-        built = await self._node.environments.get(
-            assignment.job.environment,
-            self._folder.work,
-            assignment.bundle_digest,
-            self._say_progress,
-        )
-        self._environment = built.path
+        await self._build(assignment, self._say_progress)
         # Or the text of the build would stand beside what comes next.
         self._say_progress("")
         return Prepared(self._ref, turn)
+
+    async def _build(self, assignment: Assignment, progress: Callable[[str], None]) -> None:
+        built = await self._node.environments.get(
+            assignment.job.environment,
+            self._folder.work,
+            f"{assignment.bundle_digest} {assignment.job.layout.value}",
+            progress,
+        )
+        self._environment = built.path
 
     def _say_progress(self, text: str) -> None:
         # Only the latest text is of interest, so one that finds no room is no loss.
@@ -238,13 +241,7 @@ class AttemptShell:
     async def _start(self, assignment: Assignment, turn: int) -> WorkerEvent:
         if self._environment == Path():
             # An agent of before has prepared it.
-            built = await self._node.environments.get(
-                assignment.job.environment,
-                self._folder.work,
-                assignment.bundle_digest,
-                lambda _: None,
-            )
-            self._environment = built.path
+            await self._build(assignment, lambda _: None)
         node = self._node
         plan = ProgramPlan(assignment, self._folder, self._environment, node.sdk, node.environ)
         leased = assignment.job.placement is Placement.AT_MOST_ONE_RUNNING

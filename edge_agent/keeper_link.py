@@ -34,11 +34,13 @@ class KeeperLink:
     Args:
         socket_path: where the keeper listens.
         log_path: where one that is started here writes its log.
+        environ: its variables.
     """
 
-    def __init__(self, socket_path: Path, log_path: Path) -> None:
+    def __init__(self, socket_path: Path, log_path: Path, environ: Mapping[str, str]) -> None:
         self.socket_path = socket_path
         self._log_path = log_path
+        self._environ = environ
         self._client: KeeperClient | None = None
         self._ready = asyncio.Event()
 
@@ -56,7 +58,7 @@ class KeeperLink:
         """
         while True:
             try:
-                await ensure_keeper(self.socket_path, self._log_path)
+                await ensure_keeper(self.socket_path, self._log_path, self._environ)
                 async with self._connect() as client:
                     await client.watch()
                     await listed(list(await client.list()))

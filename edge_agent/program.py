@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,23 +18,8 @@ from edge_agent.assignment import Assignment
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.keeper.client import StartRequest
 from edge_agent.keeper.launch import Port
+from edge_agent.variables import job_variables
 from shoal.spec import PortAttachment, PortBinding, PortFormat, StandIn
-
-PASSED_ON: Final = (
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "LD_LIBRARY_PATH",
-    "LOGNAME",
-    "SHELL",
-    "SSL_CERT_DIR",
-    "SSL_CERT_FILE",
-    "TMPDIR",
-    "TZ",
-    "USER",
-)
-"""Variables of the agent that jobs get too."""
 
 _STANDARD_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FIRST_DESCRIPTOR: Final = 3
@@ -57,7 +42,6 @@ class ProgramPlan:
     environment: Path
     sdk: Path
     environ: Mapping[str, str]
-    passed_on: Iterable[str] = PASSED_ON
 
     def request(self, lease_seconds: float = 0.0) -> StartRequest:
         """Return what the keeper is asked for.
@@ -128,13 +112,12 @@ class ProgramPlan:
                 for output in job.outputs
             },
         }
-        passed = {name: self.environ[name] for name in self.passed_on if name in self.environ}
         path = self.environ.get("PATH") or _STANDARD_PATH
         own = dict(job.variables)
         python_path = [str(self.sdk), *filter(None, [own.pop("PYTHONPATH", "")])]
         own_path = own.pop("PATH", path)
         return {
-            **passed,
+            **job_variables(self.environ),
             "PYTHONUNBUFFERED": "1",
             "VIRTUAL_ENV": str(self.environment),
             **own,

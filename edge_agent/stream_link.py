@@ -56,7 +56,7 @@ class _Watch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StreamWorkerPlan:
-    """How the stream worker is started: where it listens, and the agent's own variables.
+    """How the stream worker is started: where it listens, and its variables.
 
     `advertise` is the host under which other nodes reach it; empty for the one it listens on.
     """

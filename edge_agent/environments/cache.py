@@ -19,7 +19,7 @@ from typing import Final
 from edge_agent.bundles.layout import remove_folder
 from edge_agent.environments.installer import Installer
 from edge_agent.environments.interpreter import Interpreters
-from edge_agent.environments.recipe import environment_key
+from edge_agent.environments.recipe import read_recipe
 from edge_agent.single_flight import SingleFlight
 from services.runtime.log import fields
 from shoal.spec import Environment
@@ -70,19 +70,26 @@ class EnvironmentCache:
         self,
         environment: Environment,
         folder: Path,
-        bundle_digest: str,
+        bundle: str,
         progress: Callable[[str], None],
     ) -> BuiltEnvironment:
         """Return the environment of a recipe, building it if nobody has.
+
+        Args:
+            environment: the recipe.
+            folder: the job's folder, where the bundle lies.
+            bundle: what tells one bundle, as it is laid out, from others.
+            progress: hears what is done.
 
         Raises:
             InterpreterMissingError, RecipeError, InstallError, ChecksumError, DownloadError:
                 it cannot be built; nothing is left of it.
         """
         interpreter = await self._interpreters.find(environment.python)
-        key = await asyncio.to_thread(
-            environment_key, environment, interpreter, folder, bundle_digest
+        recipe = await asyncio.to_thread(
+            read_recipe, environment, interpreter, folder, bundle, self._installer.environ
         )
+        key = recipe.key
         built = self._here(key)
         if built is not None:
             return built
@@ -94,7 +101,7 @@ class EnvironmentCache:
             place = self._folder / f"{key}-{self._build_id()}"
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
-                await self._installer.build(environment, interpreter, place, folder, progress)
+                await self._installer.build(recipe, interpreter, place, progress)
                 await asyncio.to_thread(_complete, place, key)
             except BaseException:
                 await asyncio.shield(asyncio.to_thread(remove_folder, place))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import posixpath
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +16,8 @@ from urllib.parse import unquote, urlsplit
 from edge_agent.download import Downloader
 from edge_agent.environments.command import Command, CommandFailedError
 from edge_agent.environments.interpreter import Interpreter
-from edge_agent.environments.recipe import inside, only_options
+from edge_agent.environments.recipe import Recipe
+from shoal.recipe import installs
 from shoal.spec import (
     ConstraintsStep,
     Environment,
@@ -49,46 +53,47 @@ class Installer:
 
     async def build(
         self,
-        environment: Environment,
+        recipe: Recipe,
         interpreter: Interpreter,
         place: Path,
-        folder: Path,
         progress: Callable[[str], None],
     ) -> None:
-        """Build the environment at `place`; files of the recipe lie in `folder`.
+        """Build the environment at `place`.
 
         Raises:
             InstallError: a step failed.
             ChecksumError, DownloadError: a package with a hash could not be had as it should be.
-            RecipeError: a file of the recipe is not in the bundle.
         """
+        environment, folder = recipe.environment, recipe.folder
         by_uv = interpreter.version >= _OLDEST_FOR_UV
         progress(f"making an environment for Python {'.'.join(map(str, interpreter.version))}")
         await self._run(self._create(environment, interpreter, place, by_uv=by_uv), folder)
+        if recipe.from_bundle:
+            # An editable install points to its source, which has to live as long as it does.
+            folder = place / "bundle"
+            await asyncio.to_thread(_copy, recipe.folder, folder)
         python = str(place / "bin" / "python")
         install = (
             [str(self.uv), "pip", "install", "--python", python]
             if by_uv
-            else [python, "-m", "pip", "install", "--disable-pip-version-check"]
+            else [python, "-I", "-m", "pip", "install", "--disable-pip-version-check"]
         )
         options: list[str] = []
         for number, step in enumerate(environment.steps, 1):
             what: list[str]
             match step:
                 case ConstraintsStep(path):
-                    inside(folder, path)
                     options += ["-c", path]
                     continue
-                case PipStep(arguments) if only_options(arguments):
+                case PipStep(arguments) if not installs(step):
                     options += arguments
                     continue
                 case PipStep(arguments):
                     what = list(arguments)
                 case RequirementsStep(path):
-                    inside(folder, path)
                     what = ["-r", path]
                 case WheelStep(path):
-                    what = [str(inside(folder, path))]
+                    what = [str(folder / path)]
                 case UrlStep(url, ""):
                     what = [url]
                 case UrlStep(url, sha256):
@@ -109,7 +114,7 @@ class Installer:
                 str(self.uv), "venv", "--quiet", "--no-project", "--no-python-downloads",
                 "--python", str(interpreter.path), *site, str(place),
             ]  # fmt: skip
-        return [str(interpreter.path), "-m", "venv", *site, str(place)]
+        return [str(interpreter.path), "-I", "-m", "venv", *site, str(place)]
 
     async def _run(self, argv: Sequence[str], folder: Path) -> None:
         command = Command(argv, self.environ, self.timeout_seconds, folder)
@@ -118,6 +123,13 @@ class Installer:
         except CommandFailedError as error:
             # uv's greeting would stand where the reason belongs.
             raise InstallError(_GREETING.sub("", str(error), count=1)) from error
+
+
+def _copy(bundle: Path, target: Path) -> None:
+    """Copy a bundle with its links, so that builds may write into its folders."""
+    shutil.copytree(bundle, target, symlinks=True)
+    for parent, _, _ in os.walk(target):
+        Path(parent).chmod(0o700 | Path(parent).stat().st_mode)
 
 
 def _file_name(url: str) -> str:

@@ -2,75 +2,103 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Final, assert_never
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from edge_agent.environments.interpreter import Interpreter
-from shoal.spec import (
-    ConstraintsStep,
-    Environment,
-    PipStep,
-    RequirementsStep,
-    UrlStep,
-    WheelStep,
-)
+from shoal.recipe import BundleFiles, Found, ingredients
+from shoal.spec import Environment
 
-_FORMAT: Final = 1  # raised when environments are built in another way
-_OPTIONS_WITH_VALUE: Final = frozenset(
-    {
-        "--index-url", "-i", "--extra-index-url", "--index", "--default-index", "--find-links",
-        "-f", "--no-binary", "--only-binary", "--trusted-host", "--allow-insecure-host",
-        "--index-strategy", "--prerelease", "--resolution", "--constraint", "-c", "--override",
-        "--config-setting", "-C", "--python-version", "--python-platform", "--exclude-newer",
-    }
-)  # fmt: skip
+_FORMAT: Final = 2  # raised when environments are built in another way
+_OUTSIDE_ENTRIES_MAX: Final = 10_000
 
 
 class RecipeError(Exception):
-    """The recipe names something that the bundle does not have."""
+    """The recipe cannot be followed as it is written."""
 
 
-def environment_key(
-    environment: Environment, interpreter: Interpreter, folder: Path, bundle_digest: str
-) -> str:
-    """Return the key, 32 hex digits: equal keys share one build.
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to build and where from.
+
+    Attributes:
+        environment: what was asked for.
+        key: 32 hex digits; equal keys share one build.
+        folder: the job's folder, where the bundle lies.
+        from_bundle: whether the installer may read any file of the bundle, and what it installs may
+            point there, so that the build needs a copy of its own.
+    """
+
+    environment: Environment
+    key: str
+    folder: Path
+    from_bundle: bool = False
+
+
+class FolderFiles(BundleFiles):
+    """The files of a bundle that is laid out in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def look(self, path: str) -> Found | None:
+        """Say what lies at a path."""
+        place = self._folder / path
+        try:
+            mode = place.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                return Found(link=str(place.readlink()))
+        except (OSError, ValueError):
+            return None
+        if stat.S_ISDIR(mode):
+            return Found(folder=True)
+        return Found() if stat.S_ISREG(mode) else None
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file."""
+        return (self._folder / path).read_bytes()
+
+
+def read_recipe(
+    environment: Environment,
+    interpreter: Interpreter,
+    folder: Path,
+    bundle: str,
+    variables: Mapping[str, str],
+) -> Recipe:
+    """Read a recipe with all the files that it names.
 
     Args:
-        environment: the recipe.
+        environment: what was asked for.
         interpreter: what it is built for.
         folder: the job's folder, where the bundle lies.
-        bundle_digest: stands for the bundle's files where the recipe installs from them.
+        bundle: what tells one bundle, as it is laid out, from others.
+        variables: those of the installer, which may stand in lists of requirements.
 
     Raises:
-        RecipeError: a file of the recipe is not in the bundle.
+        RecipeError: it names something that the bundle does not have, or would have no effect.
     """
-    steps: list[object] = []
-    local = False
-    for step in environment.steps:
-        match step:
-            case RequirementsStep(path):
-                files = list(_requirement_files(folder, path, set()))
-                local = local or any(_installs_locally(text) for _, text in files)
-                steps.append(["requirements", [[name, text] for name, text in files]])
-            case ConstraintsStep(path):
-                texts = [[name, text] for name, text in _requirement_files(folder, path, set())]
-                steps.append(["constraints", texts])
-            case UrlStep(url, sha256):
-                steps.append(["url", url, sha256])
-            case WheelStep(path):
-                wheel = inside(folder, path)
-                steps.append(["wheel", wheel.name, hashlib.sha256(_bytes(wheel, path)).hexdigest()])
-            case PipStep(arguments):
-                local = local or any((folder / word).exists() for word in arguments)
-                steps.append(["pip", *arguments])
-            case _:
-                assert_never(step)
+    try:
+        found = ingredients(environment.steps, FolderFiles(folder))
+        if found.problems:
+            raise RecipeError(found.problems[0].message)
+        contents = [(path, _digest(folder / path)) for path in sorted(found.files)]
+    except OSError as error:
+        raise RecipeError(f"the recipe cannot be read: {error}") from error
     facts = [
         _FORMAT,
-        steps,
+        [[type(step).__name__, *dataclasses.astuple(step)] for step in environment.steps],
+        contents,
+        bundle if found.whole else "",
+        [(name, variables.get(name, "")) for name in sorted(found.variables)],
+        [list(_stamps(Path(path))) for path in sorted(found.outside)],
         environment.system_site_packages,
         interpreter.version,
         interpreter.implementation,
@@ -78,62 +106,32 @@ def environment_key(
         interpreter.machine,
         interpreter.libc,
         str(interpreter.path),
-        bundle_digest if local else "",
     ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    return Recipe(environment, key, folder, found.whole)
 
 
-def inside(folder: Path, path: str) -> Path:
-    """Return where a file of the bundle lies.
-
-    Raises:
-        RecipeError: it is not there, or not in the bundle at all.
-    """
-    parts = PurePosixPath(path)
-    place = folder / parts
-    if parts.is_absolute() or ".." in parts.parts or not place.is_file():
-        raise RecipeError(
-            f"the recipe names {path!r}, which is not a file of the bundle: "
-            "add it to the bundle or correct the path"
-        )
-    return place
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def only_options(arguments: Sequence[str]) -> bool:
-    """Whether arguments install nothing by themselves, so that they are meant for later steps."""
-    expects_value = False
-    for word in arguments:
-        if expects_value:
-            expects_value = False
-        elif word in _OPTIONS_WITH_VALUE:
-            expects_value = True
-        elif not word.startswith("-") or word in {"-r", "--requirement", "-e", "--editable"}:
-            return False
-    return True
+def _stamps(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Names, times (ns) and sizes of what lies at a path of the node, in a fixed order."""
+    count = 0
+    for parent, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            yield from _stamp(os.path.join(parent, name))  # noqa: PTH118 - as os.walk has it
+            count += 1
+            if count == _OUTSIDE_ENTRIES_MAX:
+                return
+    yield from _stamp(str(path))
 
 
-def _requirement_files(folder: Path, path: str, seen: set[str]) -> Iterator[tuple[str, str]]:
-    """A file and every file that it names with -r or -c, each once, with its text."""
-    if path in seen:
-        return
-    seen.add(path)
-    text = _bytes(inside(folder, path), path).decode("utf-8", "replace")
-    yield path, text
-    for line in text.splitlines():
-        words = line.replace("=", " ", 1).split()
-        if len(words) > 1 and words[0] in {"-r", "--requirement", "-c", "--constraint"}:
-            nested = str(PurePosixPath(path).parent / words[1])
-            if "://" not in words[1]:
-                yield from _requirement_files(folder, nested, seen)
-
-
-def _installs_locally(text: str) -> bool:
-    lines = (line.strip() for line in text.splitlines())
-    return any(line.startswith((".", "/", "-e", "--editable")) or "file:" in line for line in lines)
-
-
-def _bytes(place: Path, path: str) -> bytes:
+def _stamp(path: str) -> Iterator[tuple[str, int, int]]:
     try:
-        return place.read_bytes()
-    except OSError as error:
-        raise RecipeError(f"{path!r} of the recipe cannot be read: {error.strerror}") from error
+        status = os.stat(path)  # noqa: PTH116 - follows the link, as reading does
+    except OSError:
+        return
+    yield path, status.st_mtime_ns, status.st_size

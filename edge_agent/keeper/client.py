@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Self, cast
 
 from edge_agent.keeper.launch import Port
@@ -270,15 +271,26 @@ def _port(port: Port) -> Mapping[str, object]:
     return {"name": port.name, "direction": port.direction, **place}
 
 
-async def ensure_keeper(socket_path: Path, log_path: Path, deadline_seconds: float = 10.0) -> None:
+async def ensure_keeper(
+    socket_path: Path,
+    log_path: Path,
+    environ: Mapping[str, str] = MappingProxyType({}),
+    deadline_seconds: float = 10.0,
+) -> None:
     """Make sure that a keeper answers at `socket_path`, starting one in a session of its own if none does.
+
+    Args:
+        socket_path: where it listens.
+        log_path: where one that is started here writes its log.
+        environ: all variables of one that is started here.
+        deadline_seconds: how long to wait for its answer.
 
     Raises:
         KeeperGoneError: None answered within the deadline; its log says why.
     """
     if await _answers(socket_path):
         return
-    _spawn_keeper(socket_path, log_path)
+    _spawn_keeper(socket_path, log_path, environ)
     try:
         async with asyncio.timeout(deadline_seconds):
             while not await _answers(socket_path):  # noqa: ASYNC110 - see below
@@ -297,13 +309,13 @@ async def _answers(socket_path: Path) -> bool:
     return False
 
 
-def _spawn_keeper(socket_path: Path, log_path: Path) -> None:
+def _spawn_keeper(socket_path: Path, log_path: Path, environ: Mapping[str, str]) -> None:
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     # A session of its own, so that what ends the agent's terminal or unit by group does not end the jobs.
     os.posix_spawn(
         sys.executable,
         [sys.executable, "-m", "edge_agent.keeper", "--socket", str(socket_path.absolute())],
-        dict(os.environ),
+        dict(environ),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log_path), append, 0o600),

@@ -6,15 +6,18 @@ folders stay what they are (docs/architecture.md, section 6). Equal folders give
 
 import hashlib
 import os
+import posixpath
 import stat
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol, cast
 
 from shoal.ignore import IgnoreRules
+from shoal.recipe import BundleFiles, Found
+from shoal.spec import Layout
 
 IGNORE_FILE = ".shoalignore"
 """A file at the root of a bundle with patterns of what is left out."""
@@ -88,6 +91,35 @@ def scan(folder: BundleFolder) -> tuple[Entry, ...]:
 def file_names(entries: Sequence[Entry]) -> frozenset[str]:
     """Name the files and links among `entries`, for `shoal.check`."""
     return frozenset(entry.name for entry in entries if not entry.folder)
+
+
+class Contents(BundleFiles):
+    """What a bundle of these entries will hold, read from where its files are now.
+
+    Args:
+        entries: what goes into the bundle.
+    """
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries: Mapping[str, Entry] = {entry.name: entry for entry in entries}
+
+    def layouts(self) -> Mapping[Layout, BundleFiles]:
+        """The bundle as each layout lays it out."""
+        flat = [
+            replace(entry, name=posixpath.basename(name), link=posixpath.basename(entry.link))
+            for name, entry in self._entries.items()
+            if not entry.folder
+        ]
+        return {Layout.TREE: self, Layout.FLAT: Contents(flat)}
+
+    def look(self, path: str) -> Found | None:
+        """Say what lies at a path."""
+        entry = self._entries.get(path)
+        return None if entry is None else Found(folder=entry.folder, link=entry.link)
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file."""
+        return self._entries[path].source.read_bytes()
 
 
 def pack(folder: BundleFolder, into: Path | None = None) -> PackedBundle:

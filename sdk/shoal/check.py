@@ -1,6 +1,7 @@
 """What has to hold between the parts of a specification: every violation at once, each with a remedy.
 
-Pure. The command uses it before it submits, the controller before it records.
+Pure but for lists of requirements, which are read from the bundle that it is given. The command uses it
+before it submits, the controller before it records.
 """
 
 import json
@@ -13,6 +14,7 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from shoal import names, spec
+from shoal.recipe import BundleFiles, ingredients
 from shoal.suggestion import did_you_mean
 from shoal.wire import RECORD_BYTES_MAX, relative_path_problem
 
@@ -58,7 +60,9 @@ class Problem:
 
 
 def check_pipeline(
-    pipeline: spec.Pipeline, bundle_files: Collection[str] | None = None
+    pipeline: spec.Pipeline,
+    bundle_files: Collection[str] | None = None,
+    contents: Mapping[spec.Layout, BundleFiles] | None = None,
 ) -> tuple[Problem, ...]:
     """Look for everything in a specification that cannot work.
 
@@ -66,14 +70,19 @@ def check_pipeline(
         pipeline: what was asked for.
         bundle_files: paths of the files and links in the bundle, relative to it; None when nobody
             knows them here, which leaves out the checks that need them.
+        contents: the bundle as each layout lays it out; None as above.
 
     Returns:
         The problems in the order of the specification; none when it can be submitted.
     """
-    return tuple(_problems(pipeline, bundle_files))
+    return tuple(_problems(pipeline, bundle_files, contents or {}))
 
 
-def _problems(pipeline: spec.Pipeline, bundle_files: Collection[str] | None) -> Iterator[Problem]:
+def _problems(
+    pipeline: spec.Pipeline,
+    bundle_files: Collection[str] | None,
+    contents: Mapping[spec.Layout, BundleFiles],
+) -> Iterator[Problem]:
     yield from _id(("name",), "pipeline", pipeline.name)
     if not pipeline.jobs:
         yield Problem(("jobs",), "there are none; a pipeline has at least one job")
@@ -86,6 +95,7 @@ def _problems(pipeline: spec.Pipeline, bundle_files: Collection[str] | None) -> 
         yield from _ports(job, at)
         yield from _files(job, at)
         yield from _bundle(job, at, bundle_files)
+        yield from _recipe(job, at, contents.get(job.layout))
     yield from _terminal(pipeline)
     yield from _streams(pipeline)
     yield from _unread_outputs(pipeline)
@@ -501,14 +511,28 @@ def _bundle(job: spec.Job, at: Path, files: Collection[str] | None) -> Iterator[
                     yield Problem((*path, "pip"), "the list is empty; give pip's arguments")
     if job.stdin and not (job.local and job.stdin == spec.TERMINAL):
         wanted.append(((*at, "stdin"), job.stdin))
+    flat = job.layout is spec.Layout.FLAT
+    if files is not None and flat:
+        yield from _flat(at, files)
+        files = {PurePosixPath(file).name for file in files}
     for path, name in wanted:
         if problem := relative_path_problem(name):
             yield Problem(path, f"{name!r} {problem}")
         elif files is not None and str(PurePosixPath(name)) not in files:
             remedy = did_you_mean(name, files) if files else "set `bundle` to the folder it is in"
             yield Problem(path, f"the bundle has no file {name!r}; {remedy}")
-    if job.layout is spec.Layout.FLAT and files is not None:
-        yield from _flat(at, files)
+
+
+def _recipe(job: spec.Job, at: Path, bundle: BundleFiles | None) -> Iterator[Problem]:
+    named = {
+        step.path
+        for step in job.environment.steps
+        if isinstance(step, spec.RequirementsStep | spec.WheelStep | spec.ConstraintsStep)
+    }
+    for problem in ingredients(job.environment.steps, bundle).problems:
+        # What a step itself names was looked for above, with a remedy that knows the other names.
+        if problem.name not in named:
+            yield Problem((*at, "environment", "steps", str(problem.step)), problem.message)
 
 
 def _flat(at: Path, files: Iterable[str]) -> Iterator[Problem]:

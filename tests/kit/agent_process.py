@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,14 +24,22 @@ class AgentProcess:
     Args:
         controller: address of its controller; empty for one that it has to find.
         extra: further words of its command line.
+        environ: its variables; None for those of the test.
     """
 
-    def __init__(self, controller: str, *extra: str, name: str = "node-1") -> None:
+    def __init__(
+        self,
+        controller: str,
+        *extra: str,
+        name: str = "node-1",
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.state = Path(tempfile.mkdtemp(prefix="shoal-agent-"))
         self.name = name
         self.process: subprocess.Popen[bytes] | None = None
         self._controller = controller
         self._extra = extra
+        self._environ = environ
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -50,6 +58,7 @@ class AgentProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=self._environ,
             )
 
     def argv(self) -> list[str]:

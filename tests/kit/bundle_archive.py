@@ -42,5 +42,43 @@ def wheel_of(name: str, version: str, code: str) -> tuple[str, bytes]:
     return f"{name}-{version}-py3-none-any.whl", out.getvalue()
 
 
+BACKEND = """
+import base64, hashlib, json, os, zipfile
+
+def _wheel(folder, files):
+    info = "mine-1.0.dist-info"
+    files = dict(files)
+    files[info + "/METADATA"] = "Metadata-Version: 2.1\\nName: mine\\nVersion: 1.0\\n"
+    files[info + "/WHEEL"] = "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+    record = "".join(name + ",,\\n" for name in [*files, info + "/RECORD"])
+    name = "mine-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
+        for path, text in [*files.items(), (info + "/RECORD", record)]:
+            wheel.writestr(path, text)
+    return name
+
+def build_wheel(folder, settings=None, metadata=None):
+    code = open("mine.py").read()
+    return _wheel(folder, {"mine.py": code, "mine_built_with.json": json.dumps(dict(os.environ))})
+
+def build_editable(folder, settings=None, metadata=None):
+    return _wheel(folder, {"mine.pth": os.getcwd() + "\\n"})
+"""
+"""A build backend without dependencies; a wheel that it builds holds the variables of its build."""
+
+
+def source_of(folder: str, code: str) -> dict[str, str]:
+    """Return the files of a package `mine`, in its source, which needs nothing to be built."""
+    project = (
+        '[project]\nname = "mine"\nversion = "1.0"\n[build-system]\nrequires = []\n'
+        'build-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    return {
+        f"{folder}/pyproject.toml": project,
+        f"{folder}/backend.py": BACKEND,
+        f"{folder}/mine.py": code,
+    }
+
+
 def _hash(text: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()

@@ -64,7 +64,9 @@ def single_command(
         stdin=stdin,
     )
     pipeline = spec.Pipeline(name, (job,))
-    problems = check_pipeline(pipeline, bundle.file_names(tuple(entries.values())))
+    within = tuple(entries.values())
+    names, contents = bundle.file_names(within), bundle.Contents(within)
+    problems = check_pipeline(pipeline, names, contents.layouts())
     if problems:
         said = "\n".join(
             f"{'.'.join(problem.path[2:]) or 'name'}: {problem.message}" for problem in problems

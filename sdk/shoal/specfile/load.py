@@ -65,24 +65,30 @@ def parse(text: str, source: str, folder: Path) -> SpecFile:
     draft = Reader(scalars).read(root)
     found = None
     names: Collection[str] | None = frozenset()
+    entries: tuple[bundle.Entry, ...] = ()
     if draft.bundle is not None:
         found = bundle.BundleFolder(folder / draft.bundle, draft.exclude)
         try:
-            names = bundle.file_names(bundle.scan(found))
+            entries = bundle.scan(found)
+            names = bundle.file_names(entries)
         except bundle.BundleError as error:
             names = None
             scalars.complain(scalars.mark(("bundle", "path")), ("bundle",), str(error))
-    findings = [*scalars.findings, *_violations(draft, names, scalars)]
+    violations = _violations(draft, names, bundle.Contents(entries), scalars)
+    findings = [*scalars.findings, *violations]
     if findings:
         raise SpecFileError(source, tuple(sorted(findings, key=lambda finding: finding.mark)))
     return SpecFile(Path(source), draft.pipeline, found)
 
 
-def _violations(draft: Draft, names: Collection[str] | None, scalars: Scalars) -> list[Finding]:
+def _violations(
+    draft: Draft, names: Collection[str] | None, contents: bundle.Contents, scalars: Scalars
+) -> list[Finding]:
     """Check what could be read, without complaints that only follow from what could not."""
+    layouts = None if names is None else contents.layouts()
     return [
         Finding(scalars.mark(problem.path), problem.path, problem.message)
-        for problem in check.check_pipeline(draft.pipeline, names)
+        for problem in check.check_pipeline(draft.pipeline, names, layouts)
         if not any(problem.path[: len(path)] == path for path in scalars.unread)
         and (draft.complete or not _about_other_jobs(problem.path))
     ]

@@ -16,7 +16,7 @@ from edge_agent.download import Downloader
 from edge_agent.environments.cache import BuiltEnvironment, EnvironmentCache
 from edge_agent.environments.installer import Installer, InstallError
 from edge_agent.environments.interpreter import InterpreterMissingError, Interpreters
-from edge_agent.environments.recipe import RecipeError
+from edge_agent.environments.recipe import Recipe, RecipeError
 from shoal.spec import (
     ConstraintsStep,
     Environment,
@@ -47,9 +47,11 @@ class Workshop:
             self.folder, self.interpreters, self.installer, build_id=lambda: f"b{next(numbers)}"
         )
 
-    async def get(self, cache: EnvironmentCache, *steps: EnvironmentStep) -> BuiltEnvironment:
+    async def get(
+        self, cache: EnvironmentCache, *steps: EnvironmentStep, bundle: str = ""
+    ) -> BuiltEnvironment:
         environment = Environment(steps=steps)
-        return await cache.get(environment, self.work, "", self.progress.append)
+        return await cache.get(environment, self.work, bundle, self.progress.append)
 
     def wheel(self, name: str, version: str) -> str:
         file, data = wheel_of(name, version, f"version = '{version}'\n")
@@ -97,12 +99,11 @@ async def test_options_and_constraints_hold_for_later_steps(workshop: Workshop) 
 async def test_an_old_interpreter_is_served_by_its_own_venv_and_pip(workshop: Workshop) -> None:
     interpreter = await workshop.interpreters.find("")
     place = workshop.folder / "old"
-    steps = (WheelStep(workshop.wheel("shoalpart", "1.0")), PipStep(("--no-deps", "--no-index")))
+    steps = (PipStep(("--no-deps", "--no-index")), WheelStep(workshop.wheel("shoalpart", "1.0")))
     await workshop.installer.build(
-        Environment(steps=steps),
+        Recipe(Environment(steps=steps), "old", workshop.work),
         replace(interpreter, version=(3, 6, 9)),
         place,
-        workshop.work,
         workshop.progress.append,
     )
     built = BuiltEnvironment("old", place)

@@ -383,6 +383,44 @@ def test_files_of_the_environment_are_in_the_bundle(folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ("{pip: -rdev.txt}", ""),
+        ("{pip: --no-deps}", "steps.0: it installs nothing by itself and no step comes after it"),
+        ("{pip: [--dry-run, six]}", "steps.0: with --dry-run nothing would be installed"),
+        ("{requirements: deep/dev.txt}", ""),
+        ("{requirements: out.txt}", "steps.0: the recipe names '../x.txt', which is not a file"),
+        ("{requirements: secret.txt}", "steps.0: the recipe names 'hidden.txt', which is not"),
+        ("{pip: --requirement=deep/dev.txt}", ""),
+        ("{pip: [-r, 'deep/../base.txt']}", ""),
+        ("{pip: -rno.txt}", "steps.0: the recipe names 'no.txt', which is not a file"),
+    ],
+)
+def test_k2_k4_what_the_installer_reads_is_looked_for(
+    tmp_path: Path, environment: str, said: str
+) -> None:
+    (tmp_path / "deep").mkdir()
+    for name, line in (
+        ("deep/dev.txt", "-r ../base.txt"), ("base.txt", "six"), ("out.txt", "-r ../x.txt"),
+        ("secret.txt", "-r hidden.txt"), ("hidden.txt", "six"), ("dev.txt", "six"),
+    ):  # fmt: skip
+        (tmp_path / name).write_text(line + "\n")
+    text = job(f"environment: {environment}") + "bundle: {path: ., exclude: [hidden.txt]}\n"
+    if said:
+        assert said in complaint(text, tmp_path)
+    else:
+        read(text, tmp_path)
+
+
+def test_k4_in_a_flat_layout_files_are_called_by_their_bare_names(folder: Path) -> None:
+    """As the agent finds them."""
+    flat = "layout: flat\n    environment: {requirements: %s}"
+    text = job(flat % "lib/b.whl") + "bundle: .\n"
+    assert "the bundle has no file 'lib/b.whl'" in complaint(text, folder)
+    read(job(flat % "b.whl") + "bundle: .\n", folder)
+
+
 def test_an_excluded_file_is_not_in_the_bundle(folder: Path) -> None:
     text = job("stdin: lib/table.txt") + "bundle: {path: ., exclude: [lib/]}\n"
     assert "the bundle has no file 'lib/table.txt'" in complaint(text, folder)

@@ -1,0 +1,111 @@
+"""Environments on a real agent: what they are built from, how often, and what their builds can see."""
+
+import json
+import os
+from pathlib import Path
+
+from edge_agent.keeper.strays import environment
+from shoal.model import JobState
+from shoal.spec import Environment, EnvironmentStep, Job, PipStep, RequirementsStep
+from tests.integration.agent.board import Board
+from tests.kit.agent_process import AgentProcess
+from tests.kit.bundle_archive import source_of, tar_of, wheel_of
+from tests.kit.object_server import ObjectServer
+from tests.kit.scripted_controller import ScriptedController
+from tests.kit.until import until
+
+PRINTS = ("python", "-c", "import mine; print(mine.VALUE)")
+
+
+async def printed(board: Board, name: str, step: EnvironmentStep, bundle: bytes) -> str:
+    """What a job prints that needs an environment of one step."""
+    ref = board.run(Job(name, PRINTS, environment=Environment(steps=(step,))), bundle)
+    assert await board.end(ref, 60) is JobState.SUCCEEDED, board.controller.reason(ref)
+    await board.idle()
+    return board.artifact(ref, "stdout").decode().strip()
+
+
+async def test_k1_a_rebuilt_wheel_of_the_same_name_is_installed(board: Board) -> None:
+    said: list[str] = []
+    for value in ("one", "two", "two"):
+        name, wheel = wheel_of("mine", "1.0", f"VALUE = {value!r}\n")
+        bundle = tar_of({f"wheels/{name}": wheel, "r.txt": f"wheels/{name}\n"})
+        said.append(await printed(board, "a", RequirementsStep("r.txt"), bundle))
+    assert said == ["one", "two", "two"]
+    assert board.agent.log().count("environment built") == 2
+
+
+async def test_k2_k4_options_are_known_however_they_are_spelled_and_paths_where_they_lead(
+    board: Board,
+) -> None:
+    name, wheel = wheel_of("mine", "1.0", "VALUE = 'here'\n")
+    bundle = tar_of(
+        {
+            name: wheel,
+            "lists/dev.txt": "-r ../base.txt\n",
+            "base.txt": f"\ufeff./{name} ; python_version > '3'\n",
+        }
+    )
+    for number, words in enumerate((("-rlists/dev.txt",), ("--requirement=lists/dev.txt",))):
+        assert await printed(board, f"job-{number}", PipStep(words), bundle) == "here"
+    assert await printed(board, "list", RequirementsStep("lists/dev.txt"), bundle) == "here"
+
+
+async def test_k2_a_step_without_effect_is_refused_with_the_remedy(board: Board) -> None:
+    job = Job("none", PRINTS, environment=Environment(steps=(PipStep(("--no-deps",)),)))
+    ref = board.run(job)
+    assert await board.end(ref) is JobState.FAILED
+    code, _, message = board.controller.reason(ref)
+    assert (code, "put it before the steps" in message) == ("INSTALL", True)
+
+
+async def test_k3_an_editable_install_works_as_often_as_it_is_run(board: Board) -> None:
+    bundle = tar_of({**source_of("libs", "VALUE = 1\n"), "r.txt": "-e ./libs\n"})
+    for _ in range(2):
+        assert await printed(board, "a", RequirementsStep("r.txt"), bundle) == "1"
+    assert board.agent.log().count("environment built") == 1
+    assert await printed(board, "b", PipStep(("--editable=./libs",)), bundle) == "1"
+    changed = tar_of({**source_of("libs", "VALUE = 2\n"), "r.txt": "-e ./libs\n"})
+    assert await printed(board, "a", RequirementsStep("r.txt"), changed) == "2"
+
+
+async def test_builds_keeper_and_stream_worker_get_the_variables_that_are_named_for_them() -> None:
+    secrets = {
+        "AWS_SECRET_ACCESS_KEY": "s3cr3t-1", "SHOAL_AGENT_GOSSIP_LABEL": "s3cr3t-2",
+        "GITHUB_TOKEN": "s3cr3t-3", "UV_PUBLISH_TOKEN": "s3cr3t-4",
+    }  # fmt: skip
+    given = {
+        "LC_TIME": "C", "https_proxy": "http://127.0.0.1:9", "PIP_TIMEOUT": "9", "HOME": "/proc/absent",
+        "TMPDIR": "/proc/absent/tmp", "XDG_CACHE_HOME": "/proc/absent/cache",
+    }  # fmt: skip
+    kept = {name: os.environ[name] for name in ("PATH", "SSL_CERT_FILE") if name in os.environ}
+    async with (
+        ObjectServer() as objects,
+        ScriptedController(objects) as controller,
+        AgentProcess(controller.address, environ={**kept, **given, **secrets}) as agent,
+    ):
+        board = Board(objects, controller, agent)
+        await board.connected()
+        script = (
+            "import json, os, sys, pathlib\n"
+            "print((pathlib.Path(sys.prefix).glob('lib/*/site-packages/mine_built_with.json'))"
+            ".__next__().read_text())\n"
+            "print(json.dumps(dict(os.environ)))\n"
+        )
+        recipe = Environment(steps=(PipStep(("./libs",)),))
+        job = Job("a", ("python", "show.py"), environment=recipe)
+        ref = board.run(job, tar_of({**source_of("libs", ""), "show.py": script}))
+        assert await board.end(ref, 60) is JobState.SUCCEEDED, controller.reason(ref)
+        lines = board.artifact(ref, "stdout").decode().splitlines()
+        build, of_job = (dict[str, str](json.loads(line)) for line in lines)
+        await until(lambda: len(agent.processes()) >= 3, 20, "agent, keeper and stream worker")
+        others = [environment(pid) for pid in agent.processes() if pid != agent.process.pid]  # type: ignore[union-attr]
+        assert (build["PIP_TIMEOUT"], build["LC_TIME"]) == ("9", "C")
+        assert Path(build["HOME"]).is_relative_to(agent.state)
+        assert Path(build["UV_CACHE_DIR"]).is_relative_to(agent.state)
+        assert (of_job["HOME"], of_job["https_proxy"]) == (given["HOME"], given["https_proxy"])
+        assert "PIP_TIMEOUT" not in of_job
+        assert len(others) >= 2
+        for found in (build, of_job, *others):
+            assert "s3cr3t" not in str(found)
+            assert found["PATH"].endswith(kept["PATH"])
