@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from control.effects import (
+    Admitted,
     Answer,
     Effect,
     EndSession,
@@ -11,11 +14,20 @@ from control.effects import (
     ShowNode,
     ShowPipeline,
     Taken,
+    Tell,
 )
 from control.errors import ControlError
 from control.observed import Fenced
 from control.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
-from control.store.rows import Forgotten, ManifestRow, OutboxRow, PipelineAdded, Row, ScaleRow
+from control.store.rows import (
+    Forgotten,
+    ManifestRow,
+    OutboxRow,
+    PipelineAdded,
+    Row,
+    ScaleRow,
+    StartRow,
+)
 from control.views import Refused
 from shoal.names import AttemptRef, JobRef, PipelineRef
 
@@ -24,11 +36,13 @@ class Change:
     """Remembers which records were touched; each is written and shown once, as it is at the end.
 
     Args:
+        start: This start of the control plane; each step that records something is a commit of it.
         revision: The last revision so far; each step that shows something has the next one.
         next_sequence: The outbox sequence that is not taken yet.
     """
 
-    def __init__(self, revision: int, next_sequence: int) -> None:
+    def __init__(self, start: StartRow, revision: int, next_sequence: int) -> None:
+        self.start = start
         self.revision = revision
         self._next_sequence = next_sequence
         self._added: list[PipelineAdded] = []
@@ -43,7 +57,7 @@ class Change:
         self._shown_pipelines: dict[PipelineRef, PipelineRecord] = {}
         self._shown_nodes: dict[str, NodeRecord] = {}
         self._desired: dict[str, None] = {}
-        self._sessions: list[EndSession] = []
+        self._sessions: list[EndSession | Tell] = []
         self._answers: list[Answer] = []
 
     def added(self, row: PipelineAdded, pipeline: PipelineRecord) -> None:
@@ -110,8 +124,14 @@ class Change:
         """The present session of a node is over."""
         self._sessions.append(EndSession(node.name, node.session_id, why))
 
+    def tell(self, node: NodeRecord, text: str) -> None:
+        """The agent of a node's present session should say something in its log."""
+        self._sessions.append(Tell(node.name, node.session_id, text))
+
     def answer(
-        self, call: int, value: Taken | Refused | tuple[Fenced, ...] | ControlError | None
+        self,
+        call: int,
+        value: Taken | Admitted | Refused | tuple[Fenced, ...] | ControlError | None,
     ) -> None:
         """A caller may know something once everything is recorded."""
         self._answers.append(Answer(call, value))
@@ -135,6 +155,9 @@ class Change:
             *self._outbox,
             *(Forgotten(ref) for ref in self._forgotten),
         )
+        if rows:
+            self.start = replace(self.start, commits=self.start.commits + 1)
+            rows = (*rows, self.start)
         effects: tuple[Effect, ...] = (
             *((Record(rows),) if rows else ()),
             *self._sessions,

@@ -75,7 +75,9 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class DesiredUpdate:
-    """Desired state of a node by revision.
+    """Desired state of a node by revision, recorded by this commit of the controller's start.
+
+    `notice` is what the agent should say in its log.
 
     With `snapshot`, `assignments` is everything; else they are what changed, and `removed` are the
     attempts that the agent must end, if they run, and forget.
@@ -85,3 +87,5 @@ class DesiredUpdate:
     snapshot: bool
     assignments: tuple[Assignment, ...] = ()
     removed: tuple[AttemptRef, ...] = ()
+    commit: int = 0
+    notice: str = ""

@@ -8,6 +8,7 @@ from control.errors import ControlError
 from control.observed import Fenced
 from control.store.rows import Row
 from control.views import Refused
+from shoal.model import Followed
 from shoal.names import PipelineRef
 
 
@@ -58,12 +59,35 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """A session is open: which observations are stale, and what the agent follows from now on.
+
+    With `quarantine` nothing is wanted of it or taken from it. `adopted` says that a person had it
+    give up what it followed before.
+    """
+
+    fenced: tuple[Fenced, ...]
+    following: Followed
+    quarantine: str = ""
+    adopted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """The agent of a session should say something in its log."""
+
+    node: str
+    session_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The caller `call` may know now."""
 
     call: int
-    value: Taken | Refused | tuple[Fenced, ...] | ControlError | None
+    value: Taken | Admitted | Refused | tuple[Fenced, ...] | ControlError | None
 
 
-Effect = Record | EndSession | SetDesired | ShowPipeline | ShowNode | Answer
+Effect = Record | EndSession | Tell | SetDesired | ShowPipeline | ShowNode | Answer
 """The closed union of effects."""

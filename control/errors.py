@@ -41,5 +41,17 @@ class ClosingError(ControlError):
     """The control plane is shutting down."""
 
 
+class NotQuarantinedError(ControlError, ValueError):
+    """A node cannot be adopted: it follows this controller already."""
+
+
+class NameTakenError(ControlError, ValueError):
+    """Another agent has the name of the node; `retry_seconds` says when to ask again."""
+
+    def __init__(self, message: str, retry_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
 class HelloRefusedError(ControlError, ValueError):
     """An agent introduced itself in a way that cannot be recorded."""

@@ -50,6 +50,14 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopt:
+    """Somebody lets a quarantined node follow this controller."""
+
+    call: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class SessionOpened:
     """An agent introduces itself."""
 
@@ -115,6 +123,7 @@ Event = (
     | Cancel
     | Scale
     | Drain
+    | Adopt
     | SessionOpened
     | Observed
     | SessionClosed

@@ -21,9 +21,11 @@ from control.admission import refusal, reused
 from control.backlog import Backlog
 from control.change import Change
 from control.desired import Assignment
-from control.effects import Effect, Taken
+from control.effects import Admitted, Effect, Taken
 from control.errors import (
     HelloRefusedError,
+    NameTakenError,
+    NotQuarantinedError,
     SessionEndedError,
     UnknownJobError,
     UnknownNodeError,
@@ -32,6 +34,7 @@ from control.errors import (
 from control.lanes import Topology, topology
 from control.leases import Leases
 from control.observed import Fenced, Observation
+from control.quarantine import Claim, Rival, Starts, claim, same_instance
 from control.reconcile import reconcile
 from control.scheduler.explain import explain
 from control.scheduler.plan import plan
@@ -64,6 +67,8 @@ LOSS_BACKOFF = Backoff(0.1, 30.0, jitter=0.0)
 _ID_MAX = 63
 _AVOID_MAX = 8
 _SILENT_HEARTBEATS = 2
+_CLAIM_HEARTBEATS = 2.5
+_RIVAL_RETRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ class MachineConfig:
         loss_backoff: how a job slows down that is lost again and again.
         hold_seconds: how long streams may stand still for a scale before it is abandoned.
         plan_width: how many jobs that ask for the same are looked at in one plan.
+        rival_seconds: when an agent may ask again whose name another agent has.
         suspect_suffices: whether a broken session and a mere suspicion replace a node's attempts;
             quicker, but an agent that is being restarted then loses its jobs.
         pipelines_open_max: most pipelines that have not ended.
@@ -98,10 +104,19 @@ class MachineConfig:
     hold_seconds: float = 20.0
     loss_backoff: Backoff = LOSS_BACKOFF
     plan_width: int = 256
+    rival_seconds: float = 30.0
     suspect_suffices: bool = False
     pipelines_open_max: int = 200_000
     pipelines_ended_max: int = 10_000
     nodes_max: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An agent whose claim to a name is unclear; monotonic seconds."""
+
+    event: inbox.SessionOpened
+    since: float
 
 
 class ControlMachine:
@@ -131,7 +146,9 @@ class ControlMachine:
         self._at = wall()
         self._cluster = Cluster()
         self._leases = Leases(config.lease_seconds, config.pause_seconds, now)
-        self._change = Change(revision=loaded.generation << 32, next_sequence=loaded.next_sequence)
+        start = loaded.starts[-1]
+        self._starts = Starts(loaded.cluster_id, loaded.starts)
+        self._change = Change(start, start.term << 32, loaded.next_sequence)
         self._next_position = loaded.next_position
         self._members: dict[str, MemberState] = {}
         self._by_member: dict[str, str] = {}
@@ -143,6 +160,8 @@ class ControlMachine:
         self._retries: list[tuple[float, int, int, JobRecord]] = []
         self._untouched: list[tuple[float, int, AttemptRecord]] = []
         self._holding: dict[PipelineRef, float] = {}
+        self._claims: list[_Waiting] = []
+        self._rivals: dict[str, Rival] = {}
         self._ended: deque[PipelineRef] = deque()
         self._open = 0
         self._swept_at = now
@@ -163,6 +182,8 @@ class ControlMachine:
                 self._scale(event)
             case inbox.Drain():
                 self._drain(event)
+            case inbox.Adopt():
+                self._adopt(event)
             case inbox.SessionOpened():
                 self._open_session(event)
             case inbox.Observed():
@@ -190,6 +211,8 @@ class ControlMachine:
             self._lease_ran_out(self._cluster.nodes[name])
         for name in sorted(self._doubted):
             self._settle_doubt(self._cluster.nodes[name])
+        self._settle_claims()
+        self._forget_rivals()
         self._begin_retries()
         self._chase_untouched()
         self._end_holds()
@@ -205,6 +228,8 @@ class ControlMachine:
             return self._now
         times = [heap[0][0] for heap in (self._retries, self._untouched) if heap]
         times += self._holding.values()
+        times += [self._swept_at + self._config.sweep_seconds for _ in self._claims[:1]]
+        times += [self._rival_until(rival) for rival in self._rivals.values()]
         if self._leases.deadline() is not None:
             times.append(self._swept_at + self._config.sweep_seconds)
         return min(times, default=None)
@@ -221,10 +246,15 @@ class ControlMachine:
         """Revision of the last change."""
         return self._change.revision
 
+    @property
+    def commits(self) -> int:
+        """How many commits this start has made."""
+        return self._change.start.commits
+
     def desired(self, name: str) -> Mapping[AttemptRef, Assignment]:
-        """What should run on a node."""
+        """What should run on a node; of one that is quarantined nothing may be wanted."""
         node = self._cluster.nodes.get(name)
-        if node is None:
+        if node is None or node.quarantine:
             return {}
         return {ref: self._cluster.assignment(one) for ref, one in node.attempts.items()}
 
@@ -331,6 +361,27 @@ class ControlMachine:
             node.drained = event.drained
             self._room_grew = True  # or shrank: then those who wait learn why
             self._change.node(node)
+        self._change.answer(event.call, None)
+
+    def _adopt(self, event: inbox.Adopt) -> None:
+        node = self._cluster.nodes.get(event.node)
+        if node is None:
+            known = ", ".join(sorted(self._cluster.nodes)) or "none yet"
+            self._change.answer(
+                event.call, UnknownNodeError(f"no node {event.node!r}: known nodes are {known}")
+            )
+            return
+        if not node.quarantine:
+            why = node.conflict or "its agent follows this controller already"
+            self._change.answer(
+                event.call,
+                NotQuarantinedError(f"node {node.name} is not quarantined, so not adopted: {why}"),
+            )
+            return
+        node.adopts = node.followed
+        node.quarantine = f"node {node.name} was adopted, and its agent has not dialled in since"
+        self._end_session(node, f"node {node.name} was adopted: dial again")
+        self._change.show_node(node)
         self._change.answer(event.call, None)
 
     # --- another number of replicas
@@ -460,6 +511,7 @@ class ControlMachine:
             return None
         self._leases.renew(name, self._now)
         node.last_seen_time = self._at
+        node.heard_at = self._now
         return node
 
     def _open_session(self, event: inbox.SessionOpened) -> None:
@@ -471,6 +523,72 @@ class ControlMachine:
                 self._change.answer(event.call, problem)
                 return
             node = self._cluster.nodes[hello.node] = NodeRecord(hello.node)
+        match claim(node, hello, leased=self._leases.holds(node.name)):
+            case Claim.TAKEN:
+                self._refuse_rival(node, event)
+            case Claim.UNCLEAR:
+                self._claims.append(_Waiting(event, self._now))
+            case Claim.FREE:
+                self._admit(node, event)
+
+    def _settle_claims(self) -> None:
+        """Tell agents that were restarted from those that run twice, by who is heard."""
+        waiting, self._claims = self._claims, []
+        for one in waiting:
+            node = self._cluster.nodes[one.event.hello.node]
+            silence = self._leases.silence_seconds(node.name, self._now)
+            if not node.session_id or one.event.hello.agent_id == node.agent_id:
+                self._open_session(one.event)
+            elif node.heard_at > one.since:
+                self._refuse_rival(node, one.event)
+            elif silence > _CLAIM_HEARTBEATS * self._config.heartbeat_seconds:
+                self._admit(node, one.event)
+            else:
+                self._claims.append(one)
+
+    def _refuse_rival(self, node: NodeRecord, event: inbox.SessionOpened) -> None:
+        """Quarantine an agent whose name another one has; both are told."""
+        hello = event.hello
+        copied = bool(hello.instance_id) and same_instance(node, hello)
+        rival = Rival(hello.agent_id, hello.address, copied, self._now)
+        before = self._rivals.get(node.name)
+        known = before is not None and before.agent_id == rival.agent_id
+        why = rival.conflict(node)
+        retry_seconds = self._config.rival_seconds
+        if not node.session_id:
+            # Its lease will tell whether it is gone.
+            expires_at = self._leases.expires_at(node.name) or self._now
+            retry_seconds = max(expires_at - self._now, 0.0) + self._config.heartbeat_seconds
+            why = f"{why}; the former is silent now, and the name is free when its lease is over"
+        elif copied and not known:
+            # What was heard may have been under way still when the agent before ended.
+            retry_seconds = 2 * _CLAIM_HEARTBEATS * self._config.heartbeat_seconds
+        self._rivals[node.name] = rival
+        if node.conflict != why:
+            node.conflict = why
+            self._change.show_node(node)
+            if node.session_id:
+                self._change.tell(node, why)
+        self._change.answer(event.call, NameTakenError(why, retry_seconds))
+
+    def _forget_rivals(self) -> None:
+        """A rival that asks no more is gone, or has another name now."""
+        for name, rival in tuple(self._rivals.items()):
+            if self._rival_until(rival) <= self._now:
+                del self._rivals[name]
+                self._cluster.nodes[name].conflict = ""
+                self._change.show_node(self._cluster.nodes[name])
+
+    def _rival_until(self, rival: Rival) -> float:
+        return rival.at + _RIVAL_RETRIES * self._config.rival_seconds
+
+    def _admit(self, node: NodeRecord, event: inbox.SessionOpened) -> None:
+        """Let an agent have the name of a node, and compare what both sides know."""
+        hello = event.hello
+        rival = self._rivals.get(node.name)
+        if rival is not None and rival.agent_id == hello.agent_id:
+            del self._rivals[node.name]
+            node.conflict = ""
         if node.session_id and node.session_id != event.session_id:
             self._change.end_session(
                 node, f"agent {hello.agent_id} opened another session for node {node.name}"
@@ -478,6 +596,9 @@ class ControlMachine:
         moved = node.stream_address != hello.stream_address
         same_agent = node.agent_id == hello.agent_id
         node.agent_id = hello.agent_id
+        node.instance_id = hello.instance_id
+        node.address = hello.address
+        node.followed = hello.followed
         node.capacity = hello.capacity
         node.labels = hello.labels
         node.architecture = hello.architecture
@@ -486,10 +607,21 @@ class ControlMachine:
         node.bundles = hello.bundles
         node.session_id = event.session_id
         node.last_seen_time = self._at
+        node.heard_at = self._now
         self._name_member(node, hello.member_name or node.name)
         self._leases.renew(node.name, self._now)
         self._change.node(node)
         self._change.set_desired(node.name)
+        why = self._starts.against(node.name, hello.followed)
+        adopted = bool(why) and node.adopts is not None and node.adopts == hello.followed
+        node.quarantine = "" if adopted else why
+        if node.quarantine:
+            for attempt in node.attempts.values():
+                self._wait_for(attempt, node.quarantine)
+            self._change.answer(event.call, Admitted((), self._starts.welcome(), why))
+            return
+        if not why:
+            node.adopts = None  # until it follows us, it may dial again with what it knows
         self._room_grew = True
         known = {ref: attempt.state for ref, attempt in node.attempts.items()}
         outcome = reconcile(known, [one.ref for one in hello.attempts], same_agent=same_agent)
@@ -502,7 +634,7 @@ class ControlMachine:
             self._wait_for(attempt, "")
             if moved:
                 self._lanes_changed(attempt.ref.job_ref)
-        self._change.answer(event.call, fenced)
+        self._change.answer(event.call, Admitted(fenced, self._starts.welcome(), adopted=adopted))
 
     def _refuse_node(self, name: str) -> HelloRefusedError | None:
         try:
@@ -523,6 +655,7 @@ class ControlMachine:
         self._believe(node, self._members.get(member_name, MemberState.UNKNOWN))
 
     def _close_session(self, event: inbox.SessionClosed) -> None:
+        self._claims = [one for one in self._claims if one.event.session_id != event.session_id]
         node = self._cluster.nodes.get(event.node)
         if node is not None and event.session_id and node.session_id == event.session_id:
             node.session_id = ""
@@ -614,7 +747,8 @@ class ControlMachine:
                 SessionEndedError(f"this session of node {event.node} is over: dial again"),
             )
             return
-        self._change.answer(event.call, self._observe_all(node, event.observations))
+        seen = () if node.quarantine else event.observations
+        self._change.answer(event.call, self._observe_all(node, seen))
 
     def _observe_all(
         self, node: NodeRecord, observations: Sequence[Observation]
@@ -879,13 +1013,18 @@ class ControlMachine:
         """End the session of an agent that leaves an assignment alone, so that both compare."""
         while self._untouched and self._untouched[0][0] <= self._now:
             _, _, attempt = heapq.heappop(self._untouched)
+            node = self._cluster.nodes[attempt.node]
             if attempt.state is JobState.ASSIGNED:
-                self._end_session(
-                    self._cluster.nodes[attempt.node],
-                    f"node {attempt.node} did not take up {attempt.ref.name} within "
-                    f"{self._config.assigned_seconds:g} s",
-                )
+                if not node.quarantine:
+                    self._end_untouched(node, attempt)
                 self._chase(attempt)
+
+    def _end_untouched(self, node: NodeRecord, attempt: AttemptRecord) -> None:
+        self._end_session(
+            node,
+            f"node {attempt.node} did not take up {attempt.ref.name} within "
+            f"{self._config.assigned_seconds:g} s",
+        )
 
     def _chase(self, attempt: AttemptRecord) -> None:
         at = self._now + self._config.assigned_seconds
@@ -977,7 +1116,7 @@ class ControlMachine:
         node = self._heard(event.node, event.session_id)
         said = event.progress
         job = self._cluster.job(said.ref.job_ref)
-        if node is None or job is None or job.attempt is None:
+        if node is None or node.quarantine or job is None or job.attempt is None:
             return
         if job.attempt.ref != said.ref or job.attempt.node != node.name:
             return

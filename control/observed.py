@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from control.views import no_strings
-from shoal.model import NO_REASON, Artifact, Capacity, JobState, Reason, StreamCounters
+from shoal.model import NO_REASON, Artifact, Capacity, Followed, JobState, Reason, StreamCounters
 from shoal.names import AttemptRef
 
 
@@ -28,7 +28,11 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class AgentHello:
-    """Who an agent is, and every attempt that it knows and whose end was not acknowledged."""
+    """Who an agent is, and every attempt that it knows and whose end was not acknowledged.
+
+    `agent_id` is that of its process and `instance_id` that of its journal; `followed` is what it
+    followed last, and `address` where it dialled from.
+    """
 
     node: str
     agent_id: str
@@ -40,6 +44,9 @@ class AgentHello:
     attempts: tuple[Observation, ...] = ()
     bundles: frozenset[str] = frozenset()
     member_name: str = ""
+    instance_id: str = ""
+    followed: Followed | None = None
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

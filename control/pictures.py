@@ -40,6 +40,8 @@ def node_view(cluster: Cluster, node: NodeRecord) -> NodeView:
         stream_address=node.stream_address,
         last_seen_time=node.last_seen_time,
         revision=node.revision,
+        quarantine=node.quarantine,
+        conflict=node.conflict,
     )
 
 

@@ -25,6 +25,7 @@ from typing import Self, assert_never
 from control import inbox
 from control.desired import Assignment, DesiredUpdate
 from control.effects import (
+    Admitted,
     Answer,
     Effect,
     EndSession,
@@ -33,6 +34,7 @@ from control.effects import (
     ShowNode,
     ShowPipeline,
     Taken,
+    Tell,
 )
 from control.errors import (
     ClosingError,
@@ -57,10 +59,13 @@ from shoal.view import Event, NodeVerdict, NodeView, PipelineView
 
 LOG = logging.getLogger(__name__)
 
+ID_CHARACTERS = 16
+"""Of the random ids of a cluster and of a start."""
+
 PAGE_SIZE = 100
 PAGE_SIZE_MAX = 1000
 
-AnswerValue = Taken | Refused | tuple[Fenced, ...] | ControlError | None
+AnswerValue = Taken | Admitted | Refused | tuple[Fenced, ...] | ControlError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,16 +310,29 @@ class ControlPlane:
         await self._call(lambda call: inbox.Drain(call, name, drained))
         return self.node(name)
 
+    async def adopt(self, name: str) -> NodeView:
+        """Let a quarantined node give up what it has and follow this controller.
+
+        Raises:
+            UnknownNodeError: No agent of that name ever connected.
+            NotQuarantinedError: It follows this controller already.
+        """
+        await self._call(lambda call: inbox.Adopt(call, name))
+        return self.node(name)
+
     # --- agents
 
-    async def open_session(self, hello: AgentHello, session_id: str) -> Sequence[Fenced]:
+    async def open_session(self, hello: AgentHello, session_id: str) -> Admitted:
         """Record a node and what it says of its attempts; replaces an older session of the node.
 
         Raises:
             HelloRefusedError: The node cannot be recorded.
+            NameTakenError: Another agent has its name.
         """
         value = await self._call(lambda call: inbox.SessionOpened(call, hello, session_id))
-        return value if isinstance(value, tuple) else ()
+        if not isinstance(value, Admitted):
+            raise TypeError(f"a Hello was answered with {value!r}")
+        return value
 
     async def observe(
         self, node: str, session_id: str, observations: Sequence[Observation]
@@ -364,12 +382,13 @@ class ControlPlane:
         while True:
             if feed.over:
                 raise SessionEndedError(feed.over)
-            wanted, revision = feed.wanted, feed.revision
-            update = _update(sent, wanted, revision)
+            wanted, notice = feed.wanted, feed.notice
+            feed.notice = ""
+            update = _update(sent, wanted, feed.revision, feed.commit, notice)
             if update is not None:
                 yield update
             sent = wanted
-            if feed.wanted is wanted and not feed.over:
+            if feed.wanted is wanted and not feed.notice and not feed.over:
                 # No deadline: nothing may change for days; the caller's cancellation ends it.
                 feed.changed.clear()
                 await feed.changed.wait()
@@ -455,6 +474,8 @@ class ControlPlane:
                 case EndSession(node, session_id, why):
                     LOG.warning("session ended", extra=fields(node=node, why=why))
                     self._end_feed(node, session_id, why)
+                case Tell(node, session_id, text):
+                    self._tell(node, session_id, text)
                 case SetDesired(node):
                     desired[node] = None
                 case ShowNode(name):
@@ -485,7 +506,15 @@ class ControlPlane:
             feed = self._feeds[name] = _Feed(session_id)
         feed.wanted = machine.desired(name)
         feed.revision = machine.revision
+        feed.commit = machine.commits
         feed.changed.set()
+
+    def _tell(self, name: str, session_id: str, text: str) -> None:
+        LOG.warning("an agent is told", extra=fields(node=name, text=text))
+        feed = self._feeds.get(name)
+        if feed is not None and feed.session_id == session_id:
+            feed.notice = text
+            feed.changed.set()
 
     def _end_feed(self, name: str, session_id: str, why: str) -> None:
         feed = self._feeds.get(name)
@@ -559,7 +588,7 @@ class ControlPlane:
     # --- beginning, failing, ending
 
     async def _load(self) -> None:
-        loaded = await self._store.load()
+        loaded = await self._store.load(lambda: self._ids(ID_CHARACTERS))
         machine = ControlMachine(
             self._config, loaded, self._clock(), wall=self._wall, ids=self._ids
         )
@@ -616,12 +645,14 @@ class ControlPlane:
 class _Feed:
     """What is to be sent in one session; `wanted` is replaced, never changed."""
 
-    __slots__ = ("changed", "over", "revision", "session_id", "wanted")
+    __slots__ = ("changed", "commit", "notice", "over", "revision", "session_id", "wanted")
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
         self.wanted: Mapping[AttemptRef, Assignment] = {}
         self.revision = 0
+        self.commit = 0
+        self.notice = ""
         self.changed = asyncio.Event()
         self.over = ""
 
@@ -644,18 +675,33 @@ def _update(
     sent: Mapping[AttemptRef, Assignment] | None,
     wanted: Mapping[AttemptRef, Assignment],
     revision: int,
+    commit: int,
+    notice: str,
 ) -> DesiredUpdate | None:
     if sent is None:
-        return DesiredUpdate(revision, snapshot=True, assignments=tuple(wanted.values()))
+        return DesiredUpdate(
+            revision,
+            snapshot=True,
+            assignments=tuple(wanted.values()),
+            commit=commit,
+            notice=notice,
+        )
     changed = tuple(
         one
         for ref, one in wanted.items()
         if (known := sent.get(ref)) is not one and known != one  # most are the same object
     )
     removed = tuple(ref for ref in sent if ref not in wanted)
-    if not changed and not removed:
+    if not changed and not removed and not notice:
         return None
-    return DesiredUpdate(revision, snapshot=False, assignments=changed, removed=removed)
+    return DesiredUpdate(
+        revision,
+        snapshot=False,
+        assignments=changed,
+        removed=removed,
+        commit=commit,
+        notice=notice,
+    )
 
 
 def _size(page_size: int) -> int:

@@ -9,6 +9,8 @@ from control.errors import (
     ClosingError,
     ControlError,
     HelloRefusedError,
+    NameTakenError,
+    NotQuarantinedError,
     PageTokenError,
     SessionEndedError,
     StoreFailedError,
@@ -34,6 +36,8 @@ _CONTROL: Mapping[type[ControlError], tuple[grpc.StatusCode, str]] = {
     UnknownPortError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_PORT"),
     UnknownNodeError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_NODE"),
     PageTokenError: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN"),
+    NameTakenError: (grpc.StatusCode.ALREADY_EXISTS, "NAME_TAKEN"),
+    NotQuarantinedError: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_QUARANTINED"),
     HelloRefusedError: (grpc.StatusCode.FAILED_PRECONDITION, "HELLO_REFUSED"),
     # These may be tried again: the client dials anew where it was.
     SessionEndedError: (grpc.StatusCode.ABORTED, "SESSION_ENDED"),

@@ -29,6 +29,7 @@ from shoal.model import (
     NO_CAPACITY,
     NO_REASON,
     Capacity,
+    Followed,
     JobState,
     MemberState,
     PipelineState,
@@ -274,7 +275,12 @@ def _job(pipeline: PipelineRef, replica: Replica) -> JobRecord:
 
 @dataclass(slots=True, eq=False)
 class NodeRecord:
-    """A machine that can run attempts; `attempts` are the current ones on it, by reference."""
+    """A machine that can run attempts; `attempts` are the current ones on it, by reference.
+
+    `quarantine` says why nothing may be wanted of its agent, `followed` what that one followed last,
+    and `adopts` with what of it a person wants it in spite of that. `conflict` says who else claims
+    its name.
+    """
 
     name: str
     agent_id: str = ""
@@ -286,8 +292,15 @@ class NodeRecord:
     member_name: str = ""
     drained: bool = False
     last_seen_time: datetime | None = None
+    instance_id: str = ""
+    address: str = ""
     bundles: frozenset[str] = frozenset()
     session_id: str = ""
+    heard_at: float = 0.0
+    quarantine: str = ""
+    followed: Followed | None = None
+    adopts: Followed | None = None
+    conflict: str = ""
     member_state: MemberState = MemberState.UNKNOWN
     attempts: dict[AttemptRef, AttemptRecord] = field(
         default_factory=dict[AttemptRef, AttemptRecord]
@@ -308,6 +321,7 @@ class NodeRecord:
             member_name=self.member_name,
             drained=self.drained,
             last_seen_time=self.last_seen_time,
+            instance_id=self.instance_id,
         )
 
     @classmethod
@@ -324,6 +338,7 @@ class NodeRecord:
             member_name=row.member_name,
             drained=row.drained,
             last_seen_time=row.last_seen_time,
+            instance_id=row.instance_id,
         )
 
 
@@ -364,6 +379,7 @@ class Cluster:
                 labels=node.labels,
                 bundles=node.bundles,
                 suspected=node.member_state in _DOUBTED,
+                quarantine=node.quarantine,
             )
         return node.snapshot
 

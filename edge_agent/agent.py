@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import json
 import logging
 import os
 import sys
@@ -57,9 +58,11 @@ from edge_agent.session import (
     ControllersKnown,
     Deliver,
     Dial,
+    Follow,
     HangUp,
     LeaseRenewed,
     Opened,
+    Quarantined,
     Recorded,
     Say,
     Session,
@@ -121,7 +124,7 @@ from services.runtime.driver import Driver
 from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
 from services.runtime.state_folder import PRIVATE_FILE, prepare_state_folder
-from shoal.model import ReasonCode
+from shoal.model import Followed, ReasonCode
 from shoal.names import AttemptRef
 from shoal.spec import Placement
 
@@ -135,6 +138,10 @@ _SHUTDOWN_SECONDS: Final = 30.0
 _SOCKET_PATH_MAX: Final = 107
 LOCK_NAME: Final = "agent.lock"
 """File in the state folder that a running agent holds locked, with its process id."""
+INSTANCE: Final = "instance"
+"""Fact of the journal: drawn when the journal was made."""
+FOLLOWED: Final = "followed"
+"""Fact of the journal: how much is known of the controller that was followed last, as JSON."""
 _ANY_HOSTS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - recognised, not bound
 
 
@@ -168,6 +175,7 @@ class Agent:
         self._config = config
         self._process = process
         self._agent_id = process.token()
+        self._instance_id = ""
         self._worker = Worker()
         self._session = Session(SessionConfig(), process.rng.random)
         self._worker_driver: Driver[WorkerEvent, WorkerEffect] = Driver(
@@ -211,6 +219,7 @@ class Agent:
                 facts = await self._journal.facts()
                 node = self._node = await self._assemble(client, facts)
                 await node.environments.open()
+                await self._remember(facts)
                 await self._restore(node, facts)
                 streams = group.create_task(node.streams.run())
                 for running in (
@@ -296,6 +305,14 @@ class Agent:
             say=self._say,
             hint=lambda message: self._session_driver.offer(Say(message)),
         )
+
+    async def _remember(self, facts: Mapping[str, str]) -> None:
+        """Take up who this node is and whom it follows; a new journal is a new instance."""
+        self._instance_id = facts.get(INSTANCE, "")
+        if not self._instance_id:
+            self._instance_id = self._process.token()
+            await self._journal.note(INSTANCE, self._instance_id)
+        self._session.followed = _followed(facts.get(FOLLOWED, ""))
 
     async def _restore(self, node: Node, facts: Mapping[str, str]) -> None:
         """Take over what an earlier agent left, before anything else happens."""
@@ -422,6 +439,14 @@ class Agent:
                 self._link.hang_up()
             case Write():
                 self._link.write(effect)
+            case Follow(followed):
+                # Asked for here and now: what it wants is journalled later, so never without this.
+                self._spawn(_durable(self._journal.note(FOLLOWED, _followed_text(followed))))
+            case Quarantined(reason):
+                LOG.error(
+                    "quarantined: the controller is not followed, and everything stays as it is",
+                    extra=fields(reason=reason),
+                )
             case Opened(welcome):
                 LOG.info(
                     "session opened",
@@ -509,6 +534,8 @@ class Agent:
             member_name=config.name if config.gossip else "",
             attempts=self._worker.observations(),
             bundles=node.bundles.digests(),
+            instance_id=self._instance_id,
+            followed=self._session.followed,
         )
 
     async def _find_controllers(self, gossip: Gossip | None) -> None:
@@ -623,6 +650,21 @@ async def end_keeper(socket_path: Path, deadline_seconds: float) -> bool:
     except KeeperError:
         return False
     return True
+
+
+async def _durable(done: asyncio.Future[None]) -> None:
+    await done
+
+
+def _followed_text(followed: Followed) -> str:
+    return json.dumps([followed.cluster_id, followed.term, followed.start_id, followed.commit])
+
+
+def _followed(text: str) -> Followed | None:
+    if not text:
+        return None
+    cluster_id, term, start_id, commit = json.loads(text)
+    return Followed(str(cluster_id), int(term), str(start_id), int(commit))
 
 
 def _grpc(member: Member) -> str:

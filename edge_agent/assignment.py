@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from services.streams.rotation import WHOLE, Stretch
-from shoal.model import NO_REASON, Artifact, Capacity, JobState, Reason, StreamCounters
+from shoal.model import NO_REASON, Artifact, Capacity, Followed, JobState, Reason, StreamCounters
 from shoal.names import AttemptRef
 from shoal.spec import Distribute, Job, PortFormat
 from shoal.view import LogStream
@@ -145,6 +145,8 @@ class Desired:
     snapshot: bool
     assignments: tuple[Assignment, ...] = ()
     removed: tuple[AttemptRef, ...] = ()
+    commit: int = 0
+    """By which commit of the controller's start it was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +160,20 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The session is open; how long silence is tolerated and how often to speak, in seconds."""
+    """The session is open; how long silence is tolerated and how often to speak, in seconds.
+
+    `following` says which controller this is; None if it does not say. With `quarantine` nothing is
+    wanted of the agent, which may dial again after `retry_seconds`. `adopted` says that a person
+    had the agent follow this controller, whatever it followed before.
+    """
 
     controller_id: str
     lease_seconds: float
     heartbeat_seconds: float
+    following: Followed | None = None
+    quarantine: str = ""
+    adopted: bool = False
+    retry_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +190,8 @@ class Hello:
     member_name: str
     attempts: tuple[Observation, ...] = ()
     bundles: tuple[str, ...] = ()
+    instance_id: str = ""
+    followed: Followed | None = None
 
 
 @dataclass(frozen=True, slots=True)

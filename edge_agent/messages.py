@@ -33,6 +33,7 @@ from edge_agent.assignment import (
 )
 from services.streams.rotation import Stretch
 from shoal import wire
+from shoal.model import Followed
 from shoal.v1 import pipelines_service_pb2, session_service_pb2
 from shoal.wire import WireError
 
@@ -99,6 +100,8 @@ def _encode_hello(hello: Hello) -> session_service_pb2.Hello:
         attempts=[encode_observation(observation) for observation in hello.attempts],
         bundles=hello.bundles,
         member_name=hello.member_name,
+        instance_id=hello.instance_id,
+        followed=None if hello.followed is None else wire.encode_followed(hello.followed),
     )
 
 
@@ -128,11 +131,7 @@ def decode_message(message: session_service_pb2.ControllerMessage) -> FromContro
     """
     match message.WhichOneof("message"):
         case "welcome":
-            return Welcome(
-                message.welcome.controller_id,
-                message.welcome.lease_seconds,
-                message.welcome.heartbeat_seconds,
-            )
+            return _decode_welcome(message.welcome)
         case "desired":
             return _decode_desired(message.desired)
         case "uploads_granted":
@@ -154,6 +153,19 @@ def decode_message(message: session_service_pb2.ControllerMessage) -> FromContro
             return None
 
 
+def _decode_welcome(message: session_service_pb2.Welcome) -> Welcome:
+    following = Followed(message.cluster_id, message.term, message.start_id)
+    return Welcome(
+        message.controller_id,
+        message.lease_seconds,
+        message.heartbeat_seconds,
+        following=following if message.cluster_id else None,
+        quarantine=message.quarantine,
+        adopted=message.adopted,
+        retry_seconds=message.retry_seconds,
+    )
+
+
 def _decode_desired(message: session_service_pb2.Desired) -> Desired:
     return Desired(
         message.revision,
@@ -166,6 +178,7 @@ def _decode_desired(message: session_service_pb2.Desired) -> Desired:
             wire.decode_attempt_ref(ref, f"desired.removed[{index}]")
             for index, ref in enumerate(message.removed)
         ),
+        message.commit,
     )
 
 

@@ -1,8 +1,14 @@
-"""The session of an agent with a controller: whom to dial, when to speak, what has arrived.
+"""The session of an agent with a controller: whom to dial, whom to follow, when to speak.
 
 Both sides number their messages from 1 and acknowledge cumulatively. Nothing is sent twice by the
 session itself: a new session begins with a Hello that says everything anew, and whoever waits for
 a confirmation hears of the end of the session (docs/architecture.md §5).
+
+A controller's snapshot ends what it does not name, so only a controller is followed that knows all
+that this agent was told: one of the same cluster whose term is not lower than what was followed
+before (`control/quarantine.py` has the theory, and the same decision on the other side). With any
+other one the agent is *quarantined*: it keeps what it has as it is, says that it lives and nothing
+else, hears nothing, and confirms nothing. Only a person ends that, by having the node adopted.
 """
 
 from __future__ import annotations
@@ -10,7 +16,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from edge_agent.assignment import (
@@ -25,6 +31,7 @@ from edge_agent.assignment import (
     Welcome,
 )
 from services.runtime.backoff import Backoff
+from shoal.model import Followed
 from shoal.names import AttemptRef
 
 
@@ -40,6 +47,12 @@ class SessionConfig:
     """How long dialling and the controller's welcome may take, each."""
     heartbeat_seconds: float = 1.0
     """Until the controller says something else."""
+    quarantine_seconds: float = 30.0
+    """How long to leave a controller alone that must not be followed, if it does not know that."""
+    retry_seconds_max: float = 300.0
+    """At most so long a controller may have the agent wait before it dials again."""
+    other_seconds: float = 5.0
+    """After this long in quarantine another controller is tried, if one is known."""
     backoff: Backoff = Backoff(0.05, 2.0)  # noqa: RUF009 - frozen and slotted, as any value
 
 
@@ -52,6 +65,8 @@ class SessionState(enum.StrEnum):
     OPENING = "opening"
     """Hello is sent, and Welcome is awaited."""
     OPEN = "open"
+    QUARANTINED = "quarantined"
+    """The stream is open, to a controller that must not be followed."""
 
 
 # ---- events
@@ -135,6 +150,20 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
+class Follow:
+    """Record durably, before anything that is delivered later, how much is known of a controller."""
+
+    followed: Followed
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """The controller is not followed; everything stays as it is, until a person decides."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """The session stands."""
 
@@ -174,7 +203,18 @@ class Deliver:
     delivery: int
 
 
-SessionEffect = Dial | HangUp | Write | Opened | Closed | Confirmed | LeaseRenewed | Deliver
+SessionEffect = (
+    Dial
+    | HangUp
+    | Write
+    | Follow
+    | Quarantined
+    | Opened
+    | Closed
+    | Confirmed
+    | LeaseRenewed
+    | Deliver
+)
 
 
 @dataclass(slots=True)
@@ -193,6 +233,8 @@ class Session:
     chance: Callable[[], float]
     counts: SessionCounts = field(default_factory=SessionCounts)
     state: SessionState = SessionState.IDLE
+    followed: Followed | None = None
+    """What was followed last; whoever makes the session sets it from the journal."""
     _addresses: tuple[str, ...] = ()
     _next_address: int = 0
     _failures: int = 0
@@ -211,6 +253,9 @@ class Session:
         default_factory=deque[tuple[int, float, tuple[FromAgent, ...]]]
     )
     _lease_seconds: float = 0.0
+    _retry_seconds: float = 0.0
+    _leave_at: float | None = None
+    _said_quarantine: str = ""
     _snapshot: int | None = None
     _knows_all: bool = False
     _deliveries: int = 0
@@ -261,6 +306,8 @@ class Session:
                     self._queue.append(Heartbeat())
                     effects += self._write(now)
                 return effects
+            case SessionState.QUARANTINED:
+                return self._stay(now)
             case _:
                 assert_never(self.state)
 
@@ -275,6 +322,9 @@ class Session:
                 heartbeat_at = self._spoken_at + self._heartbeat_seconds
                 flush_at = self._flush_at()
                 return heartbeat_at if flush_at is None else min(heartbeat_at, flush_at)
+            case SessionState.QUARANTINED:
+                heartbeat_at = self._spoken_at + self._heartbeat_seconds
+                return heartbeat_at if self._leave_at is None else min(heartbeat_at, self._leave_at)
             case _:
                 assert_never(self.state)
 
@@ -285,6 +335,8 @@ class Session:
             return []
         self._addresses = addresses
         self._next_address = 0
+        if self.state is SessionState.QUARANTINED:
+            return [*self._break("other controllers are known now", now), *self._dial(now)]
         if self.state is SessionState.IDLE and addresses:
             # News is reason enough to try at once.
             return self._dial(now)
@@ -312,16 +364,56 @@ class Session:
     def _break(self, reason: str, now: float) -> list[SessionEffect]:
         return [HangUp(reason), *self._closed(reason, now)]
 
+    def _quarantine(
+        self, reason: str, welcome: Welcome, retry_seconds: float, now: float
+    ) -> list[SessionEffect]:
+        """Follow this controller in nothing; it is left, or stays open for what a person decides."""
+        self.state = SessionState.QUARANTINED
+        self._open_until = self._queued_at = None
+        self._queue.clear()
+        self._progress.clear()
+        self._retry_seconds = min(max(retry_seconds, 0.0), self.config.retry_seconds_max)
+        self._heartbeat_seconds = (
+            welcome.heartbeat_seconds
+            if welcome.heartbeat_seconds > 0
+            else self.config.heartbeat_seconds
+        )
+        self._spoken_at = now
+        if not welcome.quarantine:
+            self._leave_at = now  # it does not know, and would wait for us
+        elif len(self._addresses) > 1:
+            self._leave_at = now + self.config.other_seconds
+        self._said_quarantine, said = reason, self._said_quarantine
+        return [Quarantined(reason)] if reason != said else []
+
+    def _is_quarantined(self) -> bool:
+        return self.state is SessionState.QUARANTINED
+
+    def _stay(self, now: float) -> list[SessionEffect]:
+        """Show a sign of life in quarantine, or leave."""
+        if self._due(self._leave_at, now):
+            return self._break("this controller is not followed", now)
+        if now < self._spoken_at + self._heartbeat_seconds:
+            return []
+        self._queue.append(Heartbeat())
+        return self._write(now)
+
     def _closed(self, reason: str, now: float) -> list[SessionEffect]:
         if self.state is SessionState.IDLE:
             return []
         was_open = self.state is SessionState.OPEN
+        if self.state is SessionState.QUARANTINED:
+            self._failures = 0
         self.state = SessionState.IDLE
         if was_open:
             self._failures = 0
             self._next_address -= 1  # the one that served is asked first
         self._failures += 1
-        self._dial_at = now + self.config.backoff.delay_seconds(self._failures, self.chance())
+        delay = self.config.backoff.delay_seconds(self._failures, self.chance())
+        # Those whom one reason sent away do not come back at one moment.
+        self._dial_at = now + delay + self._retry_seconds * (1.0 + 0.2 * self.chance())
+        self._retry_seconds = 0.0
+        self._leave_at = None
         self._open_until = self._queued_at = None
         self._sequence = self._heard = self._acknowledged = 0
         self._queue.clear()
@@ -335,6 +427,8 @@ class Session:
     # ---- hearing
 
     def _received(self, batch: Received, now: float) -> list[SessionEffect]:
+        if self.state is SessionState.QUARANTINED:
+            return self._hear_in_quarantine(batch)
         if self.state not in {SessionState.OPENING, SessionState.OPEN}:
             return []
         if batch.sequence != self._heard + 1:
@@ -352,6 +446,8 @@ class Session:
         effects: list[SessionEffect] = []
         for message in batch.messages:
             effects += self._take(message, now)
+            if self._is_quarantined():
+                return [*effects, *self._hear_in_quarantine(batch)]
         confirmed: list[FromAgent] = []
         heard_at: float | None = None
         while self._in_flight and self._in_flight[0][0] <= batch.acknowledged:
@@ -370,12 +466,26 @@ class Session:
             self._queued_at = now if self._queued_at is None else self._queued_at
         return effects + self._flush(now)
 
+    def _hear_in_quarantine(self, batch: Received) -> list[SessionEffect]:
+        """Take note of what has arrived there; nothing that is said counts, and nothing is confirmed."""
+        self._heard = batch.sequence
+        while self._in_flight and self._in_flight[0][0] <= batch.acknowledged:
+            self._in_flight.popleft()
+        return []
+
     def _take(self, message: FromController, now: float) -> list[SessionEffect]:
         match message:
             case Welcome():
                 if self.state is not SessionState.OPENING:
                     self.counts.broken_rules += 1
                     return []
+                if message.quarantine:
+                    return self._quarantine(message.quarantine, message, message.retry_seconds, now)
+                against = _against(self.followed, message)
+                if against:
+                    return self._quarantine(against, message, self.config.quarantine_seconds, now)
+                follow = self._follow(_further(self.followed, message.following))
+                self._said_quarantine = ""
                 self.state = SessionState.OPEN
                 self.counts.opened += 1
                 self._lease_seconds = message.lease_seconds
@@ -386,16 +496,26 @@ class Session:
                     else self.config.heartbeat_seconds
                 )
                 self._spoken_at = now
-                return [Opened(message)]
+                return [*follow, Opened(message)]
             case Desired() | UploadsGranted() | Refused():
                 self._deliveries += 1
+                follow = []
                 if isinstance(message, Desired):
+                    if self.followed is not None and message.commit > self.followed.commit:
+                        follow = self._follow(replace(self.followed, commit=message.commit))
                     self._unrecorded[self._deliveries] = self._heard
                     if message.snapshot and self._snapshot is None:
                         self._snapshot = self._deliveries
-                return [Deliver(message, self._deliveries)]
+                return [*follow, Deliver(message, self._deliveries)]
             case _:
                 assert_never(message)
+
+    def _follow(self, followed: Followed | None) -> list[SessionEffect]:
+        """Remember whom this agent follows; a controller that does not say is not remembered."""
+        if followed is None:
+            return []
+        self.followed = followed
+        return [Follow(followed)]
 
     # ---- speaking
 
@@ -445,3 +565,41 @@ class Session:
     @staticmethod
     def _due(at: float | None, now: float) -> bool:
         return at is not None and at <= now
+
+
+def _further(followed: Followed | None, told: Followed | None) -> Followed | None:
+    """What is followed from a welcome on: within one start, the commits that are known stay known."""
+    if followed is None or told is None:
+        return told
+    same = replace(followed, commit=0) == told
+    return followed if same else told
+
+
+def _against(followed: Followed | None, welcome: Welcome) -> str:
+    """Why a controller may not be followed after what was followed before; empty if it may.
+
+    A controller of before this rule does not know what it is, and one that does compares for itself
+    (`control/quarantine.py`): what is refused here is one that did not, or that is not what it was.
+    """
+    if followed is None or welcome.adopted:
+        return ""
+    told = welcome.following
+    here = (
+        f"this node follows cluster {followed.cluster_id}, start {followed.term} of its controller"
+    )
+    if told is None:
+        return (
+            f"the controller does not say which cluster it is of, and {here}: is it an old version?"
+        )
+    if told.cluster_id != followed.cluster_id:
+        return f"the controller is of cluster {told.cluster_id}, and {here}"
+    if told.term < followed.term:
+        return (
+            f"the controller is at start {told.term}, and {here}: it has an older copy of its store"
+        )
+    if told.term == followed.term and told.start_id != followed.start_id:
+        return (
+            f"the controller has another start {told.term} than was followed, and {here}: "
+            "it has an older copy of its store"
+        )
+    return ""

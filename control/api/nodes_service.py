@@ -76,6 +76,14 @@ class NodesService(v1_grpc.NodesServiceServicer):
             node = await self._plane.drain(name, drained=request.drained)
             return v1.DrainNodeResponse(node=wire.encode_node(node))
 
+    async def AdoptNode(
+        self, request: v1.AdoptNodeRequest, context: Context
+    ) -> v1.AdoptNodeResponse:
+        """Let a quarantined node give up what it has and follow this controller."""
+        with refusing():
+            node = await self._plane.adopt(check_id("node", request.name))
+            return v1.AdoptNodeResponse(node=wire.encode_node(node))
+
     async def WatchNodes(
         self, request: v1.WatchNodesRequest, context: Context
     ) -> AsyncIterator[v1.WatchNodesResponse]:

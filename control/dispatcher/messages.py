@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from control.desired import Assignment, Goal, Lane
+from control.effects import Admitted
 from control.observed import AgentHello, Observation, Progress
 from services.archive.object_store import PresignedPut
 from shoal import wire
@@ -47,6 +48,8 @@ def decode_hello(message: v1.Hello, refuse: Callable[[wire.WireError], None]) ->
         bundles=frozenset(message.bundles),
         # An agent that does not say otherwise gossips under the name of its node.
         member_name=message.member_name or node,
+        instance_id=message.instance_id,
+        followed=wire.decode_followed(message.followed) if message.HasField("followed") else None,
     )
 
 
@@ -119,6 +122,7 @@ def encode_desired(
     removed: Sequence[AttemptRef],
     *,
     snapshot: bool,
+    commit: int,
 ) -> v1.ControllerMessage:
     """Write what should run on a node."""
     return v1.ControllerMessage(
@@ -127,12 +131,13 @@ def encode_desired(
             snapshot=snapshot,
             assignments=assignments,
             removed=[wire.encode_attempt_ref(ref) for ref in removed],
+            commit=commit,
         )
     )
 
 
 def encode_welcome(
-    controller_id: str, lease_seconds: float, heartbeat_seconds: float
+    controller_id: str, lease_seconds: float, heartbeat_seconds: float, admitted: Admitted
 ) -> v1.ControllerMessage:
     """Write that a session is open."""
     return v1.ControllerMessage(
@@ -140,8 +145,18 @@ def encode_welcome(
             controller_id=controller_id,
             lease_seconds=lease_seconds,
             heartbeat_seconds=heartbeat_seconds,
+            cluster_id=admitted.following.cluster_id,
+            term=admitted.following.term,
+            start_id=admitted.following.start_id,
+            quarantine=admitted.quarantine,
+            adopted=admitted.adopted,
         )
     )
+
+
+def encode_name_taken(why: str, retry_seconds: float) -> v1.ControllerMessage:
+    """Write that an agent is quarantined because another one has its name."""
+    return v1.ControllerMessage(welcome=v1.Welcome(quarantine=why, retry_seconds=retry_seconds))
 
 
 def encode_grants(

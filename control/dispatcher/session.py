@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -16,7 +17,8 @@ from control.dispatcher import messages
 from control.dispatcher.acknowledgements import Acknowledgements
 from control.dispatcher.addresses import Addresses
 from control.dispatcher.worker_watch import WorkerWatch
-from control.errors import ControlError
+from control.effects import Admitted
+from control.errors import ControlError, NameTakenError
 from control.log_folder import LogFolder, LogPiece
 from control.object_key import wrong_key
 from control.observed import AgentHello, Fenced, Observation
@@ -122,19 +124,23 @@ class Session:
             async with asyncio.TaskGroup() as tasks:
                 reading = tasks.create_task(self._read_all())
                 request, hello = await self._hello(reading)
-                fenced = await self._open(hello)
+                admitted = await self._open(hello)
                 self._workers.opened(self._node, self._id, hello.stream_address)
                 await self._say(
                     messages.encode_welcome(
                         self._settings.controller_id,
                         self._settings.lease_seconds,
                         self._settings.heartbeat_seconds,
+                        admitted,
                     )
                 )
+                if admitted.quarantine:
+                    await self._keep_quarantined(tasks)
+                    return
                 following = tasks.create_task(self._follow())
                 await self._snapshot_said.wait()  # nothing else comes before it
                 writing = tasks.create_task(self._write_all())
-                for one in fenced:
+                for one in admitted.fenced:
                     await self._say_fenced(one)
                 await self._take(self._sorted([request]))
                 await self._process_all()
@@ -148,6 +154,21 @@ class Session:
                         await self._plane.close_session(self._node, self._id)
                 finally:  # gRPC cancels the handler of a stream that broke, here too
                     self._workers.closed(self._node, self._id)
+
+    async def _keep_quarantined(self, tasks: asyncio.TaskGroup) -> None:
+        """Hear that the agent lives, until it leaves or a person has decided; take nothing of it."""
+        writing = tasks.create_task(self._write_all())
+        deciding = tasks.create_task(self._wait_for_decision())
+        while (request := await self._incoming.get()) is not None:
+            self._acknowledged = request.sequence
+            await self._outgoing.put(None)
+        deciding.cancel()
+        writing.cancel()
+
+    async def _wait_for_decision(self) -> None:
+        async with contextlib.aclosing(self._plane.desired(self._node, self._id)) as updates:
+            async for _ in updates:  # raises once the session is over
+                pass
 
     # ---- reading --------------------------------------------------------------------------------
 
@@ -195,11 +216,20 @@ class Session:
             lambda error: self._refused.warn("attempt of a hello left out", why=error),
         )
 
-    async def _open(self, hello: AgentHello) -> Sequence[Fenced]:
+    async def _open(self, hello: AgentHello) -> Admitted:
+        hello = replace(hello, address=_host(self._context.peer()))
         self._remember(observation.ref for observation in hello.attempts)
         attempts = tuple(self._checked(observation) for observation in hello.attempts)
-        fenced = await self._plane.open_session(replace(hello, attempts=attempts), self._id)
+        try:
+            admitted = await self._plane.open_session(replace(hello, attempts=attempts), self._id)
+        except NameTakenError as error:
+            LOG.warning("agent quarantined", extra=fields(node=hello.node, why=error))
+            welcome = messages.encode_name_taken(str(error), error.retry_seconds)
+            await self._context.write(v1.ConnectResponse(sequence=1, messages=[welcome]))
+            raise
         self._node = hello.node
+        if admitted.quarantine:
+            LOG.warning("node quarantined", extra=fields(node=hello.node, why=admitted.quarantine))
         LOG.info(
             "session open",
             extra=fields(
@@ -210,7 +240,7 @@ class Session:
                 attempts=len(hello.attempts),
             ),
         )
-        return fenced
+        return admitted
 
     # ---- what the agent says --------------------------------------------------------------------
 
@@ -330,6 +360,8 @@ class Session:
     async def _follow(self) -> None:
         async with contextlib.aclosing(self._plane.desired(self._node, self._id)) as updates:
             async for update in updates:
+                if update.notice:
+                    await self._say(messages.encode_refused(None, "NOTICE", update.notice))
                 await self._say_desired(update)
                 self._snapshot_said.set()
 
@@ -345,7 +377,11 @@ class Session:
         ]
         await self._say(
             messages.encode_desired(
-                update.revision, assignments, update.removed, snapshot=update.snapshot
+                update.revision,
+                assignments,
+                update.removed,
+                snapshot=update.snapshot,
+                commit=update.commit,
             )
         )
 
@@ -376,6 +412,11 @@ class Session:
             self._attempts[ref.name, ref.epoch] = ref
         while len(self._attempts) > ATTEMPTS_REMEMBERED:
             self._attempts.popitem(last=False)
+
+
+def _host(peer: str) -> str:
+    """The address in gRPC's `ipv4:10.0.0.7:41234`, without a port that says nothing."""
+    return unquote(peer).partition(":")[2].rpartition(":")[0] or peer
 
 
 def _ref_of(message: v1.AgentMessage) -> v1.AttemptRef | None:

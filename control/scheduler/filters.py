@@ -20,6 +20,11 @@ def connected(_: Pending, room: Room) -> str:
     return "" if room.node.connected else "its agent is not connected"
 
 
+def quarantined(_: Pending, room: Room) -> str:
+    """Its agent must follow this controller."""
+    return f"it is quarantined: {room.node.quarantine}" if room.node.quarantine else ""
+
+
 def drained(_: Pending, room: Room) -> str:
     """Nothing new goes to a drained node."""
     return "it is drained" if room.node.drained else ""
@@ -69,7 +74,16 @@ def devices(job: Pending, room: Room) -> str:
     return f"no free device of class {', '.join(missing)}" if missing else ""
 
 
-FILTERS: tuple[Filter, ...] = (connected, drained, pinned, labels, cpus, memory, devices)
+FILTERS: tuple[Filter, ...] = (
+    connected,
+    quarantined,
+    drained,
+    pinned,
+    labels,
+    cpus,
+    memory,
+    devices,
+)
 """All filters, the most telling first."""
 
 EVER: tuple[Filter, ...] = (pinned, labels, cpus, memory, devices)

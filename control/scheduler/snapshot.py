@@ -27,6 +27,7 @@ class NodeState:
     labels: Mapping[str, str] = field(default_factory=no_strings)
     bundles: frozenset[str] = frozenset()
     suspected: bool = False
+    quarantine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

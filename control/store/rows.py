@@ -115,6 +115,19 @@ class NodeRow:
     member_name: str = ""
     drained: bool = False
     last_seen_time: datetime | None = None
+    instance_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartRow:
+    """One start of the control plane on this store: a random id, and how many commits it made.
+
+    It is written with each commit, so that a copy of the store knows how old it is.
+    """
+
+    term: int
+    id: str
+    commits: int = 0
 
 
 class OutboxKind(enum.StrEnum):
@@ -159,6 +172,7 @@ Row = (
     | AttemptRow
     | ManifestRow
     | NodeRow
+    | StartRow
     | OutboxRow
     | Forgotten
 )
@@ -169,11 +183,12 @@ Row = (
 class Loaded:
     """Everything that the control machine starts from.
 
-    `generation` counts the starts, this one included; pipelines come in the order of their
+    `starts` are those on this store by term, and the last one is this one; pipelines come in the order of their
     positions, attempts by job and number, scales by number. `next_sequence` and `next_position` are not taken yet.
     """
 
-    generation: int = 1
+    cluster_id: str = ""
+    starts: tuple[StartRow, ...] = (StartRow(1, ""),)
     next_sequence: int = 1
     next_position: int = 1
     added: tuple[PipelineAdded, ...] = ()

@@ -6,7 +6,7 @@ Times are microseconds since 1970 in UTC; lists and mappings are JSON; a spec is
 from collections.abc import Mapping
 from types import MappingProxyType
 
-VERSION = 2
+VERSION = 3
 """Kept in `PRAGMA user_version`; a later version comes with statements that lead there."""
 
 _SCALES = """
@@ -25,11 +25,26 @@ CREATE TABLE scales (
 ) WITHOUT ROWID;
 """
 
-STEPS: Mapping[int, str] = MappingProxyType({1: _SCALES})
+_STARTS = """
+CREATE TABLE cluster (id TEXT PRIMARY KEY) WITHOUT ROWID;
+
+CREATE TABLE starts (
+    term INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    commits INTEGER NOT NULL
+);
+"""
+
+_INSTANCES = """
+ALTER TABLE nodes ADD COLUMN instance_id TEXT NOT NULL DEFAULT '';
+"""
+
+STEPS: Mapping[int, str] = MappingProxyType({1: _SCALES, 2: _STARTS + _INSTANCES})
 """For each earlier version, the statements that lead to the one after it."""
 
 TABLES = (
     _SCALES
+    + _STARTS
     + """
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
@@ -122,7 +137,8 @@ CREATE TABLE nodes (
     agent_version TEXT NOT NULL,
     member_name TEXT NOT NULL,
     drained INTEGER NOT NULL,
-    last_seen_time INTEGER
+    last_seen_time INTEGER,
+    instance_id TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 
 CREATE TABLE outbox (

@@ -92,9 +92,9 @@ class SqliteStore:
         """Write what waits, then close."""
         await asyncio.to_thread(self._close)
 
-    async def load(self) -> Loaded:
-        """Read everything, and count this start durably."""
-        await self._write(statements.count_start)
+    async def load(self, new_id: Callable[[], str]) -> Loaded:
+        """Read everything, and count this start durably; `new_id` draws its random id."""
+        await self._write(lambda connection: statements.count_start(connection, new_id))
         try:
             return await self._read(statements.load)
         except WireError as error:

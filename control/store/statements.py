@@ -22,6 +22,7 @@ from control.store.rows import (
     PipelineRow,
     Row,
     ScaleRow,
+    StartRow,
 )
 from shoal.model import (
     Artifact,
@@ -40,6 +41,9 @@ from shoal.wire import decode_pipeline_spec, encode_pipeline_spec
 
 Values = tuple[Any, ...]
 """What is bound to the question marks of one statement, or one row of an answer."""
+
+STARTS_KEPT = 100_000
+"""Starts that are remembered; an agent that followed an earlier one last is quarantined."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -60,7 +64,11 @@ def write(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
 def load(connection: sqlite3.Connection) -> Loaded:
     """Read everything, in the order that `Loaded` promises."""
     return Loaded(
-        generation=_one(connection, "SELECT value FROM meta WHERE name = 'generation'"),
+        cluster_id=connection.execute("SELECT id FROM cluster").fetchone()[0],
+        starts=tuple(
+            StartRow(*values)
+            for values in connection.execute("SELECT term, id, commits FROM starts ORDER BY term")
+        ),
         next_sequence=_next(connection, "outbox"),
         next_position=_next(connection, "pipelines"),
         added=_all_added(connection),
@@ -73,9 +81,15 @@ def load(connection: sqlite3.Connection) -> Loaded:
     )
 
 
-def count_start(connection: sqlite3.Connection) -> None:
-    """Remember that the control plane started once more."""
+def count_start(connection: sqlite3.Connection, new_id: Callable[[], str]) -> None:
+    """Remember that the control plane started once more; a new store becomes a cluster of its own."""
     connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'generation'")
+    term = _one(connection, "SELECT value FROM meta WHERE name = 'generation'")
+    connection.execute("INSERT INTO starts VALUES (?, ?, 0)", (term, new_id()))
+    connection.execute("DELETE FROM starts WHERE term <= ?", (term - STARTS_KEPT,))
+    connection.execute(
+        "INSERT INTO cluster SELECT ? WHERE NOT EXISTS (SELECT * FROM cluster)", (new_id(),)
+    )
 
 
 def outbox(connection: sqlite3.Connection, after: int, limit: int) -> tuple[OutboxRow, ...]:
@@ -155,7 +169,8 @@ _SET_JOB = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 _SET_SCALE = "INSERT OR REPLACE INTO scales VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SET_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_MANIFEST = "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_SET_NODE = "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SET_NODE = "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SET_START = "UPDATE starts SET commits = ? WHERE term = ?"
 _ADD_OUTBOX = (
     "INSERT INTO outbox (sequence, kind, namespace, pipeline, subject, id, type, time, key, data) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -278,7 +293,12 @@ def _node_values(rows: Sequence[NodeRow]) -> Iterator[Values]:
             row.member_name,
             int(row.drained),
             _micros(row.last_seen_time),
+            row.instance_id,
         )
+
+
+def _start_values(rows: Sequence[StartRow]) -> Iterator[Values]:
+    yield (rows[-1].commits, rows[-1].term)  # of several in one transaction the last one counts
 
 
 def _outbox_values(rows: Sequence[OutboxRow]) -> Iterator[Values]:
@@ -321,6 +341,7 @@ _STATEMENTS: Mapping[type[Row], tuple[_Statement, ...]] = MappingProxyType(
         ScaleRow: ((_SET_SCALE, _scale_values),),
         AttemptRow: ((_SET_ATTEMPT, _attempt_values),),
         NodeRow: ((_SET_NODE, _node_values),),
+        StartRow: ((_SET_START, _start_values),),
         ManifestRow: ((_ADD_MANIFEST, _manifest_values),),
         OutboxRow: ((_ADD_OUTBOX, _outbox_values),),
         Forgotten: _FORGET,
@@ -438,7 +459,8 @@ def _manifest(values: Values) -> ManifestRow:
 
 def _node(values: Values) -> NodeRow:
     name, agent_id, cpus, memory_bytes, devices, labels, *rest = values
-    architecture, stream_address, agent_version, member_name, drained, last_seen_time = rest
+    architecture, stream_address, agent_version, member_name, drained, *rest = rest
+    last_seen_time, instance_id = rest
     return NodeRow(
         name=name,
         agent_id=agent_id,
@@ -450,6 +472,7 @@ def _node(values: Values) -> NodeRow:
         member_name=member_name,
         drained=bool(drained),
         last_seen_time=_moment_or_none(last_seen_time),
+        instance_id=instance_id,
     )
 
 

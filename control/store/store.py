@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from control.store.rows import Loaded, OutboxRow, Row
@@ -12,8 +12,8 @@ from shoal.view import Event
 class Store(Protocol):
     """Rows in transactions. Every method raises StoreFailedError when the medium fails."""
 
-    async def load(self) -> Loaded:
-        """Read everything, and count this start durably."""
+    async def load(self, new_id: Callable[[], str]) -> Loaded:
+        """Read everything, and count this start durably; `new_id` draws its random id."""
         ...
 
     async def commit(self, rows: Sequence[Row]) -> None:

@@ -508,6 +508,18 @@ class Client:
         )
         return decoded(wire.decode_node, answer.node)
 
+    async def adopt(self, name: str) -> view.NodeView:
+        """Let a quarantined node give up what it has and follow this controller.
+
+        Raises:
+            ShoalError: there is none of that name, or it is not quarantined.
+        """
+        held = self._held
+        answer: nodes_service_pb2.AdoptNodeResponse = await held.connection.call(
+            held.nodes.AdoptNode, nodes_service_pb2.AdoptNodeRequest(name=name)
+        )
+        return decoded(wire.decode_node, answer.node)
+
     async def watch_nodes(self) -> AsyncGenerator[view.NodeView | SnapshotEnd, None]:
         """Show all nodes as they are and then as they change; see `watch`.
 

@@ -120,6 +120,20 @@ NO_CAPACITY = Capacity()
 """Nothing at all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How much an agent knows of a controller: cluster, start of the controller, commit of that start.
+
+    `term` counts the starts on one store, and `start_id` is drawn at random for each, because a
+    store that was restored from a backup counts up to the same term again.
+    """
+
+    cluster_id: str
+    term: int
+    start_id: str
+    commit: int = 0
+
+
 class ScaleState(enum.IntEnum):
     """Where the change of a job's replicas stands; the numbers are those of the contract."""
 

@@ -130,7 +130,11 @@ class PipelineView:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A machine that can run attempts, as the controller records it."""
+    """A machine that can run attempts, as the controller records it.
+
+    `quarantine` and `conflict` are sentences for people, empty while all is well: why nothing may be
+    wanted of its agent, and who else claims its name.
+    """
 
     name: str
     connected: bool = False
@@ -145,6 +149,8 @@ class NodeView:
     stream_address: str = ""
     last_seen_time: datetime | None = None
     revision: int = 0
+    quarantine: str = ""
+    conflict: str = ""
 
 
 @dataclass(frozen=True, slots=True)

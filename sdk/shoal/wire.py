@@ -24,6 +24,7 @@ from shoal import names, spec, view
 from shoal.model import (
     Artifact,
     Capacity,
+    Followed,
     JobState,
     MemberState,
     PipelineState,
@@ -811,6 +812,21 @@ def decode_capacity(message: nodes_service_pb2.NodeCapacity, path: str = "capaci
     )
 
 
+def encode_followed(followed: Followed) -> session_service_pb2.Followed:
+    """Write how much an agent knows of a controller."""
+    return session_service_pb2.Followed(
+        cluster_id=followed.cluster_id,
+        term=followed.term,
+        start_id=followed.start_id,
+        commit=followed.commit,
+    )
+
+
+def decode_followed(message: session_service_pb2.Followed) -> Followed:
+    """Read how much an agent knows of a controller; it is only compared."""
+    return Followed(message.cluster_id, message.term, message.start_id, message.commit)
+
+
 def encode_stream_counters(counters: StreamCounters) -> pipeline_pb2.StreamProgress:
     """Write the counters of one port."""
     return pipeline_pb2.StreamProgress(
@@ -1055,6 +1071,8 @@ def encode_node(node: view.NodeView) -> nodes_service_pb2.Node:
         stream_address=node.stream_address,
         last_seen_time=encode_time(node.last_seen_time),
         revision=node.revision,
+        quarantine=node.quarantine,
+        conflict=node.conflict,
     )
 
 
@@ -1078,6 +1096,8 @@ def decode_node(message: nodes_service_pb2.Node, path: str = "node") -> view.Nod
         stream_address=message.stream_address,
         last_seen_time=_time(message, "last_seen_time", path),
         revision=message.revision,
+        quarantine=message.quarantine,
+        conflict=message.conflict,
     )
 
 

@@ -364,6 +364,13 @@ class MemoryController(
         self.nodes[request.name] = node
         return nodes_service_pb2.DrainNodeResponse(node=wire.encode_node(node))
 
+    async def AdoptNode(  # noqa: N802
+        self, request: nodes_service_pb2.AdoptNodeRequest, context: Context
+    ) -> nodes_service_pb2.AdoptNodeResponse:
+        node = replace(self.nodes[request.name], quarantine="")
+        self.nodes[request.name] = node
+        return nodes_service_pb2.AdoptNodeResponse(node=wire.encode_node(node))
+
     async def WatchNodes(  # noqa: N802
         self, request: nodes_service_pb2.WatchNodesRequest, context: Context
     ) -> AsyncIterator[nodes_service_pb2.WatchNodesResponse]:

@@ -7,20 +7,47 @@ import click
 from shoal.cli.controller_option import Target, controller_options, run_async
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each node.")
 @controller_options
-def nodes(target: Target, *, as_json: bool) -> None:
+@click.pass_context
+def nodes(context: click.Context, target: Target, *, as_json: bool) -> None:
     r"""List the nodes: what they have, what is claimed of it, and how they stand.
 
     \b
         shoal nodes
+        shoal nodes adopt node-2            let it follow this controller
         shoal drain node-2                  place nothing more on it
 
     A node is `ready` while its agent has a session, `away` while it has none, and `drained` when
-    nothing is to be placed on it. `member` is what gossip says.
+    nothing is to be placed on it. It is `quarantined` when its agent was told more than this
+    controller's store knows: it keeps what it has, and you decide. `member` is what gossip says.
     """
-    run_async(_nodes(target, as_json=as_json))
+    if context.invoked_subcommand is None:
+        run_async(_nodes(target, as_json=as_json))
+
+
+@nodes.command()
+@click.argument("node")
+@controller_options
+def adopt(target: Target, node: str) -> None:
+    r"""Let a quarantined node end and delete what it has, and follow this controller.
+
+    \b
+        shoal nodes                         says which nodes are quarantined, and why
+        shoal nodes adopt node-2
+
+    A node is quarantined when its agent followed another controller before, or this one with a
+    newer store than it has now. If the right store can be had, start the controller with that
+    instead: then the node goes on as if nothing had been.
+    """
+    run_async(_adopt(target, node))
+
+
+async def _adopt(target: Target, name: str) -> None:
+    async with target.client() as client:
+        await client.adopt(name)
+    click.echo(f"{name} gives up what it has and follows this controller, as soon as it dials in")
 
 
 async def _nodes(target: Target, *, as_json: bool) -> None:
@@ -34,5 +61,8 @@ async def _nodes(target: Target, *, as_json: bool) -> None:
             print_document(node)
     elif found:
         show(nodes_table(found, datetime.now(UTC)))
+        for remark in (said for node in found for said in (node.quarantine, node.conflict)):
+            if remark:
+                click.echo(remark)
     else:
         click.echo("no agent has connected yet; start one with: shoal agent", err=True)

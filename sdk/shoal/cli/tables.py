@@ -133,10 +133,12 @@ def nodes_table(nodes: Iterable["NodeView"], now: datetime) -> Table:
     )
     for node in nodes:
         state = "drained" if node.drained else "ready" if node.connected else "away"
-        style = {"ready": "green", "drained": "yellow", "away": "red"}[state]
+        state = "quarantined" if node.quarantine else state
+        style = {"ready": "green", "drained": "yellow"}.get(state, "red")
+        away = not node.connected and state not in {"ready", "away"}
         table.add_row(
             node.name,
-            Text(state if node.connected or not node.drained else "drained, away", style=style),
+            Text(f"{state}, away" if away else state, style=style),
             _state(node.member_state),
             f"{node.claimed.cpus:g}/{node.capacity.cpus:g}",
             _memory(node.claimed, node.capacity),

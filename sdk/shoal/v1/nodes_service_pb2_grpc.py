@@ -50,6 +50,11 @@ class NodesServiceStub:
                 request_serializer=shoal_dot_v1_dot_nodes__service__pb2.DrainNodeRequest.SerializeToString,
                 response_deserializer=shoal_dot_v1_dot_nodes__service__pb2.DrainNodeResponse.FromString,
                 _registered_method=True)
+        self.AdoptNode = channel.unary_unary(
+                '/shoal.v1.NodesService/AdoptNode',
+                request_serializer=shoal_dot_v1_dot_nodes__service__pb2.AdoptNodeRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_nodes__service__pb2.AdoptNodeResponse.FromString,
+                _registered_method=True)
         self.WatchNodes = channel.unary_stream(
                 '/shoal.v1.NodesService/WatchNodes',
                 request_serializer=shoal_dot_v1_dot_nodes__service__pb2.WatchNodesRequest.SerializeToString,
@@ -87,6 +92,13 @@ class NodesServiceServicer:
 
     def DrainNode(self, request, context):
         """Stops placing on a node, and moves its jobs away when asked to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdoptNode(self, request, context):
+        """Lets a quarantined node give up what it has and follow this controller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +142,11 @@ def add_NodesServiceServicer_to_server(servicer, server):
                     servicer.DrainNode,
                     request_deserializer=shoal_dot_v1_dot_nodes__service__pb2.DrainNodeRequest.FromString,
                     response_serializer=shoal_dot_v1_dot_nodes__service__pb2.DrainNodeResponse.SerializeToString,
+            ),
+            'AdoptNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdoptNode,
+                    request_deserializer=shoal_dot_v1_dot_nodes__service__pb2.AdoptNodeRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_nodes__service__pb2.AdoptNodeResponse.SerializeToString,
             ),
             'WatchNodes': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchNodes,
@@ -229,6 +246,33 @@ class NodesService:
             '/shoal.v1.NodesService/DrainNode',
             shoal_dot_v1_dot_nodes__service__pb2.DrainNodeRequest.SerializeToString,
             shoal_dot_v1_dot_nodes__service__pb2.DrainNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdoptNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shoal.v1.NodesService/AdoptNode',
+            shoal_dot_v1_dot_nodes__service__pb2.AdoptNodeRequest.SerializeToString,
+            shoal_dot_v1_dot_nodes__service__pb2.AdoptNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

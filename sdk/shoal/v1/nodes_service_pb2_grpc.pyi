@@ -22,6 +22,8 @@ class NodesServiceStub:
     """Returns one node."""
     DrainNode: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.DrainNodeRequest, _nodes_service_pb2.DrainNodeResponse]
     """Stops placing on a node, and moves its jobs away when asked to."""
+    AdoptNode: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.AdoptNodeRequest, _nodes_service_pb2.AdoptNodeResponse]
+    """Lets a quarantined node give up what it has and follow this controller."""
     WatchNodes: _aio.UnaryStreamMultiCallable[_nodes_service_pb2.WatchNodesRequest, _nodes_service_pb2.WatchNodesResponse]
     """Snapshot, a mark at its end, then changes."""
     ListMembers: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.ListMembersRequest, _nodes_service_pb2.ListMembersResponse]
@@ -55,6 +57,14 @@ class NodesServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_nodes_service_pb2.DrainNodeRequest, _abc.Awaitable[_nodes_service_pb2.DrainNodeResponse]],
     ) -> _abc.Awaitable[_nodes_service_pb2.DrainNodeResponse]:
         """Stops placing on a node, and moves its jobs away when asked to."""
+
+    @_abc_1.abstractmethod
+    def AdoptNode(
+        self,
+        request: _nodes_service_pb2.AdoptNodeRequest,
+        context: _aio.ServicerContext[_nodes_service_pb2.AdoptNodeRequest, _abc.Awaitable[_nodes_service_pb2.AdoptNodeResponse]],
+    ) -> _abc.Awaitable[_nodes_service_pb2.AdoptNodeResponse]:
+        """Lets a quarantined node give up what it has and follow this controller."""
 
     @_abc_1.abstractmethod
     def WatchNodes(

@@ -29,7 +29,7 @@ from shoal.v1 import pipelines_service_pb2 as shoal_dot_v1_dot_pipelines__servic
 from shoal.v1 import spec_pb2 as shoal_dot_v1_dot_spec__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshoal/v1/session_service.proto\x12\x08shoal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cshoal/v1/nodes_service.proto\x1a\x17shoal/v1/pipeline.proto\x1a shoal/v1/pipelines_service.proto\x1a\x13shoal/v1/spec.proto\"b\n\x0e\x43onnectRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12(\n\x08messages\x18\x03 \x03(\x0b\x32\x16.shoal.v1.AgentMessage\"h\n\x0f\x43onnectResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12-\n\x08messages\x18\x03 \x03(\x0b\x32\x1b.shoal.v1.ControllerMessage\"\x99\x02\n\x0c\x41gentMessage\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x0f.shoal.v1.HelloH\x00\x12(\n\theartbeat\x18\x02 \x01(\x0b\x32\x13.shoal.v1.HeartbeatH\x00\x12-\n\x08observed\x18\x03 \x01(\x0b\x32\x19.shoal.v1.AttemptObservedH\x00\x12!\n\x03log\x18\x04 \x01(\x0b\x32\x12.shoal.v1.LogChunkH\x00\x12-\n\x08progress\x18\x05 \x01(\x0b\x32\x19.shoal.v1.AttemptProgressH\x00\x12\x31\n\x0euploads_wanted\x18\x06 \x01(\x0b\x32\x17.shoal.v1.UploadsWantedH\x00\x42\t\n\x07message\"\xcc\x01\n\x11\x43ontrollerMessage\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.shoal.v1.WelcomeH\x00\x12$\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x11.shoal.v1.DesiredH\x00\x12\x33\n\x0fuploads_granted\x18\x03 \x01(\x0b\x32\x18.shoal.v1.UploadsGrantedH\x00\x12+\n\x07refused\x18\x04 \x01(\x0b\x32\x18.shoal.v1.MessageRefusedH\x00\x42\t\n\x07message\"\xc5\x02\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12(\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x16.shoal.v1.NodeCapacity\x12+\n\x06labels\x18\x05 \x03(\x0b\x32\x1b.shoal.v1.Hello.LabelsEntry\x12\x14\n\x0c\x61rchitecture\x18\x06 \x01(\t\x12\x16\n\x0estream_address\x18\x07 \x01(\t\x12+\n\x08\x61ttempts\x18\x08 \x03(\x0b\x32\x19.shoal.v1.AttemptObserved\x12\x0f\n\x07\x62undles\x18\t \x03(\t\x12\x13\n\x0bmember_name\x18\n \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x07Welcome\x12\x15\n\rcontroller_id\x18\x01 \x01(\t\x12\x15\n\rlease_seconds\x18\x02 \x01(\x01\x12\x19\n\x11heartbeat_seconds\x18\x03 \x01(\x01\"\x0b\n\tHeartbeat\"\x8e\x02\n\x0f\x41ttemptObserved\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12!\n\x05state\x18\x04 \x01(\x0e\x32\x12.shoal.v1.JobState\x12 \n\x06reason\x18\x05 \x01(\x0b\x32\x10.shoal.v1.Reason\x12%\n\tartifacts\x18\x06 \x03(\x0b\x32\x12.shoal.v1.Artifact\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x81\x01\n\x0f\x41ttemptProgress\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12)\n\x07streams\x18\x04 \x03(\x0b\x32\x18.shoal.v1.StreamProgress\x12\x10\n\x08progress\x18\x05 \x01(\t\"\x7f\n\x07\x44\x65sired\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12)\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32\x14.shoal.v1.Assignment\x12%\n\x07removed\x18\x04 \x03(\x0b\x32\x14.shoal.v1.AttemptRef\"?\n\nAttemptRef\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"\xd7\x02\n\nAssignment\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x1e\n\x03job\x18\x02 \x01(\x0b\x32\x11.shoal.v1.JobSpec\x12\x0f\n\x07replica\x18\x03 \x01(\r\x12\x15\n\rbundle_digest\x18\x04 \x01(\t\x12\x12\n\nbundle_url\x18\x05 \x01(\t\x12\x35\n\tfile_urls\x18\x06 \x03(\x0b\x32\".shoal.v1.Assignment.FileUrlsEntry\x12\x1c\n\x04goal\x18\x07 \x01(\x0e\x32\x0e.shoal.v1.Goal\x12\x1d\n\x05lanes\x18\x08 \x03(\x0b\x32\x0e.shoal.v1.Lane\x12\x13\n\x0breplacement\x18\t \x01(\x08\x12\x10\n\x08replicas\x18\n \x01(\r\x1a/\n\rFileUrlsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x85\x03\n\x04Lane\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\x08\x12\x0c\n\x04port\x18\x03 \x01(\t\x12\x14\n\x0cpeer_replica\x18\x04 \x01(\r\x12\x15\n\rpeer_replicas\x18\x05 \x01(\r\x12 \n\x04peer\x18\x06 \x01(\x0b\x32\x12.shoal.v1.LanePeer\x12(\n\ndistribute\x18\x07 \x01(\x0e\x32\x14.shoal.v1.Distribute\x12\x11\n\tpeer_port\x18\x08 \x01(\t\x12\x10\n\x08peer_job\x18\t \x01(\t\x12)\n\x0bpeer_format\x18\n \x01(\x0e\x32\x14.shoal.v1.PortFormat\x12\x12\n\ngeneration\x18\x0b \x01(\r\x12\x16\n\x0eproducer_begin\x18\x0c \x01(\x04\x12\x16\n\x0e\x63onsumer_begin\x18\r \x01(\x04\x12\x19\n\x0c\x63onsumer_end\x18\x0e \x01(\x04H\x00\x88\x01\x01\x12\x0c\n\x04hold\x18\x0f \x01(\r\x12\x0c\n\x04keep\x18\x10 \x01(\rB\x0f\n\r_consumer_end\"I\n\x08LanePeer\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x0c\n\x04\x64one\x18\x04 \x01(\x08\"Y\n\rUploadsWanted\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12%\n\tartifacts\x18\x02 \x03(\x0b\x32\x12.shoal.v1.Artifact\"Z\n\x0eUploadsGranted\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12%\n\x06grants\x18\x02 \x03(\x0b\x32\x15.shoal.v1.UploadGrant\"\x9a\x01\n\x0bUploadGrant\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\x33\n\x07headers\x18\x04 \x03(\x0b\x32\".shoal.v1.UploadGrant.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"T\n\x0eMessageRefused\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t*9\n\x04Goal\x12\x14\n\x10GOAL_UNSPECIFIED\x10\x00\x12\x0c\n\x08GOAL_RUN\x10\x01\x12\r\n\tGOAL_STOP\x10\x02\x32T\n\x0eSessionService\x12\x42\n\x07\x43onnect\x12\x18.shoal.v1.ConnectRequest\x1a\x19.shoal.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshoal/v1/session_service.proto\x12\x08shoal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cshoal/v1/nodes_service.proto\x1a\x17shoal/v1/pipeline.proto\x1a shoal/v1/pipelines_service.proto\x1a\x13shoal/v1/spec.proto\"b\n\x0e\x43onnectRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12(\n\x08messages\x18\x03 \x03(\x0b\x32\x16.shoal.v1.AgentMessage\"h\n\x0f\x43onnectResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12-\n\x08messages\x18\x03 \x03(\x0b\x32\x1b.shoal.v1.ControllerMessage\"\x99\x02\n\x0c\x41gentMessage\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x0f.shoal.v1.HelloH\x00\x12(\n\theartbeat\x18\x02 \x01(\x0b\x32\x13.shoal.v1.HeartbeatH\x00\x12-\n\x08observed\x18\x03 \x01(\x0b\x32\x19.shoal.v1.AttemptObservedH\x00\x12!\n\x03log\x18\x04 \x01(\x0b\x32\x12.shoal.v1.LogChunkH\x00\x12-\n\x08progress\x18\x05 \x01(\x0b\x32\x19.shoal.v1.AttemptProgressH\x00\x12\x31\n\x0euploads_wanted\x18\x06 \x01(\x0b\x32\x17.shoal.v1.UploadsWantedH\x00\x42\t\n\x07message\"\xcc\x01\n\x11\x43ontrollerMessage\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.shoal.v1.WelcomeH\x00\x12$\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x11.shoal.v1.DesiredH\x00\x12\x33\n\x0fuploads_granted\x18\x03 \x01(\x0b\x32\x18.shoal.v1.UploadsGrantedH\x00\x12+\n\x07refused\x18\x04 \x01(\x0b\x32\x18.shoal.v1.MessageRefusedH\x00\x42\t\n\x07message\"\x80\x03\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12(\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x16.shoal.v1.NodeCapacity\x12+\n\x06labels\x18\x05 \x03(\x0b\x32\x1b.shoal.v1.Hello.LabelsEntry\x12\x14\n\x0c\x61rchitecture\x18\x06 \x01(\t\x12\x16\n\x0estream_address\x18\x07 \x01(\t\x12+\n\x08\x61ttempts\x18\x08 \x03(\x0b\x32\x19.shoal.v1.AttemptObserved\x12\x0f\n\x07\x62undles\x18\t \x03(\t\x12\x13\n\x0bmember_name\x18\n \x01(\t\x12\x13\n\x0binstance_id\x18\x0b \x01(\t\x12$\n\x08\x66ollowed\x18\x0c \x01(\x0b\x32\x12.shoal.v1.Followed\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"N\n\x08\x46ollowed\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x10\n\x08start_id\x18\x03 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x04 \x01(\x04\"\xc2\x01\n\x07Welcome\x12\x15\n\rcontroller_id\x18\x01 \x01(\t\x12\x15\n\rlease_seconds\x18\x02 \x01(\x01\x12\x19\n\x11heartbeat_seconds\x18\x03 \x01(\x01\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x10\n\x08start_id\x18\x06 \x01(\t\x12\x12\n\nquarantine\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64opted\x18\x08 \x01(\x08\x12\x15\n\rretry_seconds\x18\t \x01(\x01\"\x0b\n\tHeartbeat\"\x8e\x02\n\x0f\x41ttemptObserved\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12!\n\x05state\x18\x04 \x01(\x0e\x32\x12.shoal.v1.JobState\x12 \n\x06reason\x18\x05 \x01(\x0b\x32\x10.shoal.v1.Reason\x12%\n\tartifacts\x18\x06 \x03(\x0b\x32\x12.shoal.v1.Artifact\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x81\x01\n\x0f\x41ttemptProgress\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12)\n\x07streams\x18\x04 \x03(\x0b\x32\x18.shoal.v1.StreamProgress\x12\x10\n\x08progress\x18\x05 \x01(\t\"\x8f\x01\n\x07\x44\x65sired\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12)\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32\x14.shoal.v1.Assignment\x12%\n\x07removed\x18\x04 \x03(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x0e\n\x06\x63ommit\x18\x05 \x01(\x04\"?\n\nAttemptRef\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"\xd7\x02\n\nAssignment\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x1e\n\x03job\x18\x02 \x01(\x0b\x32\x11.shoal.v1.JobSpec\x12\x0f\n\x07replica\x18\x03 \x01(\r\x12\x15\n\rbundle_digest\x18\x04 \x01(\t\x12\x12\n\nbundle_url\x18\x05 \x01(\t\x12\x35\n\tfile_urls\x18\x06 \x03(\x0b\x32\".shoal.v1.Assignment.FileUrlsEntry\x12\x1c\n\x04goal\x18\x07 \x01(\x0e\x32\x0e.shoal.v1.Goal\x12\x1d\n\x05lanes\x18\x08 \x03(\x0b\x32\x0e.shoal.v1.Lane\x12\x13\n\x0breplacement\x18\t \x01(\x08\x12\x10\n\x08replicas\x18\n \x01(\r\x1a/\n\rFileUrlsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x85\x03\n\x04Lane\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\x08\x12\x0c\n\x04port\x18\x03 \x01(\t\x12\x14\n\x0cpeer_replica\x18\x04 \x01(\r\x12\x15\n\rpeer_replicas\x18\x05 \x01(\r\x12 \n\x04peer\x18\x06 \x01(\x0b\x32\x12.shoal.v1.LanePeer\x12(\n\ndistribute\x18\x07 \x01(\x0e\x32\x14.shoal.v1.Distribute\x12\x11\n\tpeer_port\x18\x08 \x01(\t\x12\x10\n\x08peer_job\x18\t \x01(\t\x12)\n\x0bpeer_format\x18\n \x01(\x0e\x32\x14.shoal.v1.PortFormat\x12\x12\n\ngeneration\x18\x0b \x01(\r\x12\x16\n\x0eproducer_begin\x18\x0c \x01(\x04\x12\x16\n\x0e\x63onsumer_begin\x18\r \x01(\x04\x12\x19\n\x0c\x63onsumer_end\x18\x0e \x01(\x04H\x00\x88\x01\x01\x12\x0c\n\x04hold\x18\x0f \x01(\r\x12\x0c\n\x04keep\x18\x10 \x01(\rB\x0f\n\r_consumer_end\"I\n\x08LanePeer\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x0c\n\x04\x64one\x18\x04 \x01(\x08\"Y\n\rUploadsWanted\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12%\n\tartifacts\x18\x02 \x03(\x0b\x32\x12.shoal.v1.Artifact\"Z\n\x0eUploadsGranted\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12%\n\x06grants\x18\x02 \x03(\x0b\x32\x15.shoal.v1.UploadGrant\"\x9a\x01\n\x0bUploadGrant\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\x33\n\x07headers\x18\x04 \x03(\x0b\x32\".shoal.v1.UploadGrant.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"T\n\x0eMessageRefused\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.shoal.v1.AttemptRef\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t*9\n\x04Goal\x12\x14\n\x10GOAL_UNSPECIFIED\x10\x00\x12\x0c\n\x08GOAL_RUN\x10\x01\x12\r\n\tGOAL_STOP\x10\x02\x32T\n\x0eSessionService\x12\x42\n\x07\x43onnect\x12\x18.shoal.v1.ConnectRequest\x1a\x19.shoal.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,8 +42,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ASSIGNMENT_FILEURLSENTRY']._serialized_options = b'8\001'
   _globals['_UPLOADGRANT_HEADERSENTRY']._loaded_options = None
   _globals['_UPLOADGRANT_HEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_GOAL']._serialized_start=3147
-  _globals['_GOAL']._serialized_end=3204
+  _globals['_GOAL']._serialized_start=3416
+  _globals['_GOAL']._serialized_end=3473
   _globals['_CONNECTREQUEST']._serialized_start=187
   _globals['_CONNECTREQUEST']._serialized_end=285
   _globals['_CONNECTRESPONSE']._serialized_start=287
@@ -53,39 +53,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTROLLERMESSAGE']._serialized_start=678
   _globals['_CONTROLLERMESSAGE']._serialized_end=882
   _globals['_HELLO']._serialized_start=885
-  _globals['_HELLO']._serialized_end=1210
-  _globals['_HELLO_LABELSENTRY']._serialized_start=1165
-  _globals['_HELLO_LABELSENTRY']._serialized_end=1210
-  _globals['_WELCOME']._serialized_start=1212
-  _globals['_WELCOME']._serialized_end=1294
-  _globals['_HEARTBEAT']._serialized_start=1296
-  _globals['_HEARTBEAT']._serialized_end=1307
-  _globals['_ATTEMPTOBSERVED']._serialized_start=1310
-  _globals['_ATTEMPTOBSERVED']._serialized_end=1580
-  _globals['_ATTEMPTPROGRESS']._serialized_start=1583
-  _globals['_ATTEMPTPROGRESS']._serialized_end=1712
-  _globals['_DESIRED']._serialized_start=1714
-  _globals['_DESIRED']._serialized_end=1841
-  _globals['_ATTEMPTREF']._serialized_start=1843
-  _globals['_ATTEMPTREF']._serialized_end=1906
-  _globals['_ASSIGNMENT']._serialized_start=1909
-  _globals['_ASSIGNMENT']._serialized_end=2252
-  _globals['_ASSIGNMENT_FILEURLSENTRY']._serialized_start=2205
-  _globals['_ASSIGNMENT_FILEURLSENTRY']._serialized_end=2252
-  _globals['_LANE']._serialized_start=2255
-  _globals['_LANE']._serialized_end=2644
-  _globals['_LANEPEER']._serialized_start=2646
-  _globals['_LANEPEER']._serialized_end=2719
-  _globals['_UPLOADSWANTED']._serialized_start=2721
-  _globals['_UPLOADSWANTED']._serialized_end=2810
-  _globals['_UPLOADSGRANTED']._serialized_start=2812
-  _globals['_UPLOADSGRANTED']._serialized_end=2902
-  _globals['_UPLOADGRANT']._serialized_start=2905
-  _globals['_UPLOADGRANT']._serialized_end=3059
-  _globals['_UPLOADGRANT_HEADERSENTRY']._serialized_start=3013
-  _globals['_UPLOADGRANT_HEADERSENTRY']._serialized_end=3059
-  _globals['_MESSAGEREFUSED']._serialized_start=3061
-  _globals['_MESSAGEREFUSED']._serialized_end=3145
-  _globals['_SESSIONSERVICE']._serialized_start=3206
-  _globals['_SESSIONSERVICE']._serialized_end=3290
+  _globals['_HELLO']._serialized_end=1269
+  _globals['_HELLO_LABELSENTRY']._serialized_start=1224
+  _globals['_HELLO_LABELSENTRY']._serialized_end=1269
+  _globals['_FOLLOWED']._serialized_start=1271
+  _globals['_FOLLOWED']._serialized_end=1349
+  _globals['_WELCOME']._serialized_start=1352
+  _globals['_WELCOME']._serialized_end=1546
+  _globals['_HEARTBEAT']._serialized_start=1548
+  _globals['_HEARTBEAT']._serialized_end=1559
+  _globals['_ATTEMPTOBSERVED']._serialized_start=1562
+  _globals['_ATTEMPTOBSERVED']._serialized_end=1832
+  _globals['_ATTEMPTPROGRESS']._serialized_start=1835
+  _globals['_ATTEMPTPROGRESS']._serialized_end=1964
+  _globals['_DESIRED']._serialized_start=1967
+  _globals['_DESIRED']._serialized_end=2110
+  _globals['_ATTEMPTREF']._serialized_start=2112
+  _globals['_ATTEMPTREF']._serialized_end=2175
+  _globals['_ASSIGNMENT']._serialized_start=2178
+  _globals['_ASSIGNMENT']._serialized_end=2521
+  _globals['_ASSIGNMENT_FILEURLSENTRY']._serialized_start=2474
+  _globals['_ASSIGNMENT_FILEURLSENTRY']._serialized_end=2521
+  _globals['_LANE']._serialized_start=2524
+  _globals['_LANE']._serialized_end=2913
+  _globals['_LANEPEER']._serialized_start=2915
+  _globals['_LANEPEER']._serialized_end=2988
+  _globals['_UPLOADSWANTED']._serialized_start=2990
+  _globals['_UPLOADSWANTED']._serialized_end=3079
+  _globals['_UPLOADSGRANTED']._serialized_start=3081
+  _globals['_UPLOADSGRANTED']._serialized_end=3171
+  _globals['_UPLOADGRANT']._serialized_start=3174
+  _globals['_UPLOADGRANT']._serialized_end=3328
+  _globals['_UPLOADGRANT_HEADERSENTRY']._serialized_start=3282
+  _globals['_UPLOADGRANT_HEADERSENTRY']._serialized_end=3328
+  _globals['_MESSAGEREFUSED']._serialized_start=3330
+  _globals['_MESSAGEREFUSED']._serialized_end=3414
+  _globals['_SESSIONSERVICE']._serialized_start=3475
+  _globals['_SESSIONSERVICE']._serialized_end=3559
 # @@protoc_insertion_point(module_scope)

@@ -248,6 +248,8 @@ class Hello(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     BUNDLES_FIELD_NUMBER: _builtins.int
     MEMBER_NAME_FIELD_NUMBER: _builtins.int
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    FOLLOWED_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     agent_id: _builtins.str
@@ -260,6 +262,8 @@ class Hello(_message.Message):
     """Where its stream worker listens, `host:port`."""
     member_name: _builtins.str
     """Name under which it gossips."""
+    instance_id: _builtins.str
+    """Drawn when the agent's journal was made: tells two machines of one name apart."""
     @_builtins.property
     def capacity(self) -> _nodes_service_pb2.NodeCapacity:
         """What the node has."""
@@ -276,6 +280,10 @@ class Hello(_message.Message):
     def bundles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Digests of the bundles in its cache."""
 
+    @_builtins.property
+    def followed(self) -> Global___Followed:
+        """What it followed last, from its journal; unset if it never followed a controller."""
+
     def __init__(
         self,
         *,
@@ -289,14 +297,50 @@ class Hello(_message.Message):
         attempts: _abc.Iterable[Global___AttemptObserved] | None = ...,
         bundles: _abc.Iterable[_builtins.str] | None = ...,
         member_name: _builtins.str = ...,
+        instance_id: _builtins.str = ...,
+        followed: Global___Followed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "followed", b"followed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "bundles", b"bundles", "capacity", b"capacity", "labels", b"labels", "member_name", b"member_name", "node", b"node", "stream_address", b"stream_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "bundles", b"bundles", "capacity", b"capacity", "followed", b"followed", "instance_id", b"instance_id", "labels", b"labels", "member_name", b"member_name", "node", b"node", "stream_address", b"stream_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
+
+@_typing.final
+class Followed(_message.Message):
+    """How much an agent knows of a controller: what it journalled last, before it acted on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    START_ID_FIELD_NUMBER: _builtins.int
+    COMMIT_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    """Id of the cluster, drawn when the controller's store was made."""
+    term: _builtins.int
+    """Which start of the controller, counted by its store."""
+    start_id: _builtins.str
+    """Id of that start, drawn at random: a restored store counts up to the same term again."""
+    commit: _builtins.int
+    """The last commit of that start that the agent was told of."""
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        term: _builtins.int = ...,
+        start_id: _builtins.str = ...,
+        commit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "commit", b"commit", "start_id", b"start_id", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Followed: _TypeAlias = Followed  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):
@@ -307,22 +351,48 @@ class Welcome(_message.Message):
     CONTROLLER_ID_FIELD_NUMBER: _builtins.int
     LEASE_SECONDS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_SECONDS_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    START_ID_FIELD_NUMBER: _builtins.int
+    QUARANTINE_FIELD_NUMBER: _builtins.int
+    ADOPTED_FIELD_NUMBER: _builtins.int
+    RETRY_SECONDS_FIELD_NUMBER: _builtins.int
     controller_id: _builtins.str
     """Id of the controller's process."""
     lease_seconds: _builtins.float
     """How long the agent's silence is tolerated, in seconds."""
     heartbeat_seconds: _builtins.float
     """How often the agent should speak at least, in seconds."""
+    cluster_id: _builtins.str
+    """Id of the cluster, drawn when the controller's store was made."""
+    term: _builtins.int
+    """Which start of the controller this is, counted by its store."""
+    start_id: _builtins.str
+    """Id of this start, drawn at random."""
+    quarantine: _builtins.str
+    """Not empty: the agent is quarantined, for this reason. Nothing is wanted of it and nothing is taken from it: it
+    keeps what it has as it is, says heartbeats alone, and dials again when the stream ends.
+    """
+    adopted: _builtins.bool
+    """A person had the node adopted: it follows this controller, whatever it followed before."""
+    retry_seconds: _builtins.float
+    """With `quarantine`: how long to wait at least before dialling again, in seconds."""
     def __init__(
         self,
         *,
         controller_id: _builtins.str = ...,
         lease_seconds: _builtins.float = ...,
         heartbeat_seconds: _builtins.float = ...,
+        cluster_id: _builtins.str = ...,
+        term: _builtins.int = ...,
+        start_id: _builtins.str = ...,
+        quarantine: _builtins.str = ...,
+        adopted: _builtins.bool = ...,
+        retry_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["controller_id", b"controller_id", "heartbeat_seconds", b"heartbeat_seconds", "lease_seconds", b"lease_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "cluster_id", b"cluster_id", "controller_id", b"controller_id", "heartbeat_seconds", b"heartbeat_seconds", "lease_seconds", b"lease_seconds", "quarantine", b"quarantine", "retry_seconds", b"retry_seconds", "start_id", b"start_id", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -453,10 +523,13 @@ class Desired(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     ASSIGNMENTS_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
+    COMMIT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Rises with each change for this node."""
     snapshot: _builtins.bool
     """True: `assignments` is everything, and what is not named must be ended and forgotten. False: only what changed."""
+    commit: _builtins.int
+    """Number of the commit, in this start of the controller, by which all of this was recorded."""
     @_builtins.property
     def assignments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assignment]:
         """Attempts that should exist on the node."""
@@ -472,10 +545,11 @@ class Desired(_message.Message):
         snapshot: _builtins.bool = ...,
         assignments: _abc.Iterable[Global___Assignment] | None = ...,
         removed: _abc.Iterable[Global___AttemptRef] | None = ...,
+        commit: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "removed", b"removed", "revision", b"revision", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "commit", b"commit", "removed", b"removed", "revision", b"revision", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -104,9 +104,11 @@ def _do(desk: Desk, refs: list[PipelineRef], step: tuple[str, object, object]) -
             for one in cast("list[Observation]", said):
                 desk.say(node, one)
         case ("dial", str(node), said):
-            desk.dial(hello(node, *cast("list[Observation]", said)))
+            desk.claim(hello(node, *cast("list[Observation]", said)))
         case ("agent", str(node), int(number)):
-            desk.dial(replace(hello(node), agent_id=f"agent-{number}"))
+            desk.claim(
+                replace(hello(node), agent_id=f"agent-{number}", instance_id=f"i-{number % 2}")
+            )
         case ("current", str(name), JobState() as state):
             for there in desk.machine.cluster.nodes.values():
                 for ref in tuple(there.attempts):

@@ -17,7 +17,7 @@ from random import Random
 
 from control import inbox, lifecycle
 from control.desired import Assignment, Goal
-from control.effects import Answer, Effect, EndSession, Record, SetDesired, Taken
+from control.effects import Admitted, Answer, Effect, EndSession, Record, SetDesired, Taken
 from control.errors import ControlError
 from control.machine import ControlMachine, MachineConfig
 from control.observed import AgentHello, Fenced, Observation
@@ -30,7 +30,7 @@ from shoal.spec import Job, Output, Pipeline, Placement, Resources, Retry, Strea
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
-AnswerValue = Taken | Refused | tuple[Fenced, ...] | ControlError | None
+AnswerValue = Taken | Admitted | Refused | tuple[Fenced, ...] | ControlError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +150,8 @@ class Agent:
 
     def told(self, said: Sequence[AttemptRef], value: AnswerValue) -> None:
         """Observations were committed, or refused."""
+        if isinstance(value, Admitted):
+            value = value.fenced
         if isinstance(value, tuple):
             for ref in said:
                 if ref in self.programs:
@@ -449,14 +451,20 @@ class World:
         """Start the controller from its store."""
         if self.machine is not None:
             return
-        statements.count_start(self.connection)
         digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+        def ids(width: int) -> str:
+            return "".join(self.random.choice(digits) for _ in range(width))
+
+        drawn = Random(self.seed + next(self.ties))
+
+        statements.count_start(self.connection, lambda: f"{drawn.getrandbits(64):016x}")
         self.machine = self.machine_class(
             self.config,
             statements.load(self.connection),
             self.now,
             wall=lambda: BEGAN + timedelta(seconds=self.now),
-            ids=lambda width: "".join(self.random.choice(digits) for _ in range(width)),
+            ids=ids,
         )
         self.check_promises()
         self.schedule_tick()

@@ -10,7 +10,7 @@ from typing import cast
 
 from control import inbox
 from control.desired import Assignment
-from control.effects import Answer, Effect, EndSession, Record, Taken
+from control.effects import Admitted, Answer, Effect, EndSession, Record, Taken, Tell
 from control.machine import ControlMachine, MachineConfig
 from control.observed import AgentHello, Fenced, Observation
 from control.state import JobRecord, PipelineRecord
@@ -24,7 +24,10 @@ from tests.unit.control.world import BEGAN, artifact, hello, numbered_ids
 
 
 class Desk:
-    """Drives the machine by hand; `pass_time` ticks it as a shell would."""
+    """Drives the machine by hand; `pass_time` ticks it as a shell would.
+
+    `late` are the answers that came with a tick.
+    """
 
     def __init__(self, config: MachineConfig | None = None) -> None:
         self.config = config or MachineConfig()
@@ -36,11 +39,13 @@ class Desk:
         self.sessions: dict[str, str] = {}
         self.silent: set[str] = set()
         self.ended: list[str] = []
+        self.told: list[str] = []
+        self.late: list[object] = []
         self.machine = self.start()
 
     def start(self) -> ControlMachine:
         """Start the machine from what was recorded; all sessions are over."""
-        statements.count_start(self.connection)
+        statements.count_start(self.connection, lambda: self.ids(16))
         self.sessions = {}
         self.machine = ControlMachine(
             self.config,
@@ -70,7 +75,7 @@ class Desk:
 
     def _tick(self) -> None:
         while (deadline := self.machine.deadline()) is not None and deadline <= self.now:
-            self._perform(self.machine.tick(self.now))
+            self.late += self._perform(self.machine.tick(self.now))
 
     def _perform(self, effects: Sequence[Effect]) -> list[object]:
         answers: list[object] = []
@@ -84,6 +89,8 @@ class Desk:
                     self.ended.append(why)
                     if self.sessions.get(node) == session_id:
                         del self.sessions[node]
+                case Tell(_, _, text):
+                    self.told.append(text)
                 case Answer(_, value):
                     answers.append(value)
                 case _:
@@ -112,6 +119,9 @@ class Desk:
     def drain(self, node: str, *, drained: bool = True) -> object:
         return self.post(lambda call: inbox.Drain(call, node, drained))
 
+    def adopt(self, node: str) -> object:
+        return self.post(lambda call: inbox.Adopt(call, node))
+
     def pipeline(self, ref: PipelineRef) -> PipelineRecord:
         return self.machine.cluster.pipelines[ref]
 
@@ -132,10 +142,22 @@ class Desk:
     # --- agents
 
     def dial(self, said: AgentHello) -> tuple[Fenced, ...]:
+        answer = self.claim(said)
+        assert isinstance(answer, Admitted), answer
+        return answer.fenced
+
+    def claim(self, said: AgentHello) -> object:
+        """Let an agent introduce itself, which may be refused; None while that is not clear."""
         session = f"session-{next(self.calls)}"
-        self.sessions[said.node] = session
         answer = self.post(lambda call: inbox.SessionOpened(call, said, session))
-        return _fenced(answer)
+        if isinstance(answer, Admitted):
+            self.sessions[said.node] = session
+        return answer
+
+    def restart(self, said: AgentHello) -> tuple[Fenced, ...]:
+        """Let the agent of a node die, with its session, and another process introduce itself."""
+        self.hang_up(said.node)
+        return self.dial(said)
 
     def dial_all(self, *names: str) -> None:
         for name in names:

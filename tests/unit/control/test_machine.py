@@ -358,12 +358,12 @@ def test_a_job_avoids_the_node_that_lost_it_if_there_is_another() -> None:
     desk.dial_all("n1")
     ref = desk.submit(single())
     desk.observe(ref, "main", S.RUNNING)
-    desk.dial(replace(hello("n1"), agent_id="another"))
+    desk.restart(replace(hello("n1"), agent_id="another"))
     assert desk.job(ref, "main").attempts[0].state is S.LOST
     assert desk.nodes(ref) == {"main": "n1"}, "there is no other"
     desk.dial_all("n2")
     desk.observe(ref, "main", S.RUNNING)
-    desk.dial(replace(hello("n1"), agent_id="yet another"))
+    desk.restart(replace(hello("n1"), agent_id="yet another"))
     desk.pass_time(1.0)
     assert desk.nodes(ref) == {"main": "n2"}
 
@@ -451,7 +451,7 @@ def test_a_pinned_job_waits_for_its_node_and_goes_on_there() -> None:
     desk.fail(ref, "main")
     desk.pass_time(1.0)
     assert desk.nodes(ref) == {"main": "n1"}, "its retry goes there too"
-    desk.dial(replace(hello("n1"), agent_id="wiped"))
+    desk.restart(replace(hello("n1"), agent_id="wiped"))
     assert desk.nodes(ref) == {"main": "n1"}
 
 
@@ -462,7 +462,7 @@ def test_an_assignment_that_was_never_delivered_is_delivered_to_the_same_agent_o
     first = desk.current(ref, "main")
     desk.dial(hello("n1"))
     assert desk.current(ref, "main") == first
-    desk.dial(replace(hello("n1"), agent_id="restarted"))
+    desk.restart(replace(hello("n1"), agent_id="restarted"))
     assert desk.current(ref, "main").epoch == first.epoch + 1
 
 
@@ -713,7 +713,7 @@ def test_what_was_placed_before_goes_first() -> None:
     first = desk.submit(single())
     others = [desk.submit(single()) for _ in range(3)]
     desk.observe(first, "main", S.RUNNING)
-    desk.dial(replace(hello("n1", capacity=Capacity(1.0)), agent_id="another"))
+    desk.restart(replace(hello("n1", capacity=Capacity(1.0)), agent_id="another"))
     assert desk.states(first) == {"main": "ASSIGNED"}
     assert all(desk.states(other) == {"main": "QUEUED"} for other in others)
 

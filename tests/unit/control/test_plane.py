@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,7 +68,7 @@ async def assigned(
 
 async def test_a_pipeline_goes_from_submission_to_its_final_event(tmp_path: Path) -> None:
     async with running_plane(tmp_path / "control.db") as plane:
-        assert await plane.open_session(hello("n1"), "s1") == ()
+        assert (await plane.open_session(hello("n1"), "s1")).fenced == ()
         ref = await submit(plane, counter())
         updates = plane.desired("n1", "s1")
         attempts = await assigned(updates, 4)
@@ -316,7 +316,7 @@ async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) ->
         assert isinstance(again, SubmitResult)
         assert again.repeated
         said = Observation(attempt, JobState.RUNNING)
-        assert await plane.open_session(hello("n1", said), "s2") == ()
+        assert (await plane.open_session(hello("n1", said), "s2")).fenced == ()
         snapshot = await anext(plane.desired("n1", "s2"))
         assert [one.ref for one in snapshot.assignments] == [attempt]
 
@@ -332,9 +332,9 @@ class BreakableStore:
         if self.broken:
             raise StoreFailedError("store could not write: the disk is full")
 
-    async def load(self) -> Loaded:
+    async def load(self, new_id: Callable[[], str]) -> Loaded:
         self._check()
-        return await self._store.load()
+        return await self._store.load(new_id)
 
     async def commit(self, rows: Sequence[Row]) -> None:
         self._check()

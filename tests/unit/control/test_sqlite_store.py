@@ -23,6 +23,7 @@ from control.store.rows import (
     PipelineAdded,
     PipelineRow,
     ScaleRow,
+    StartRow,
 )
 from control.store.sqlite import SqliteStore
 from shoal.model import Capacity, JobState, PipelineState, Reason, ReasonCode, ScaleState
@@ -79,11 +80,11 @@ def fact(sequence: int, kind: OutboxKind = OutboxKind.EVENT) -> OutboxRow:
 async def test_everything_comes_back_after_reopening(tmp_path: Path) -> None:
     rows = (ADDED, PIPELINE, JOB, TRIED, MANIFEST, NODE, fact(7))
     async with SqliteStore(tmp_path / "c.db") as store:
-        assert (await store.load()).generation == 1
+        assert (await store.load(lambda: "id")).starts == (StartRow(1, "id"),)
         await store.commit(rows)
     async with SqliteStore(tmp_path / "c.db") as store:
-        loaded = await store.load()
-        assert loaded.generation == 2
+        loaded = await store.load(lambda: "id")
+        assert [start.term for start in loaded.starts] == [1, 2]
         assert (loaded.next_position, loaded.next_sequence) == (2, 8)
         assert loaded.added == (ADDED,)
         assert loaded.pipelines == (PIPELINE,)
@@ -98,7 +99,7 @@ async def test_a_later_row_replaces_an_earlier_one(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "c.db") as store:
         await store.commit([ADDED, JOB, replace(JOB, epoch=4), NODE])
         await store.commit([replace(JOB, epoch=5), replace(NODE, drained=False)])
-        loaded = await store.load()
+        loaded = await store.load(lambda: "id")
         assert [row.epoch for row in loaded.jobs] == [5]
         assert [row.drained for row in loaded.nodes] == [False]
 
@@ -122,14 +123,14 @@ async def test_published_events_stay_for_a_while_and_manifests_do_not(tmp_path: 
         events = await store.events("default", "", 0, 100)
         assert [event.sequence for event in events] == [4, 5, 6, 7, 8, 9, 10, 11]
     async with SqliteStore(tmp_path / "c.db") as store:
-        assert (await store.load()).next_sequence == 12, "numbers are never taken again"
+        assert (await store.load(lambda: "id")).next_sequence == 12, "numbers are never taken again"
 
 
 async def test_a_forgotten_pipeline_leaves_nothing_but_its_facts(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "c.db") as store:
         await store.commit([ADDED, PIPELINE, JOB, TRIED, MANIFEST, NODE, fact(1)])
         await store.commit([Forgotten(REF)])
-        loaded = await store.load()
+        loaded = await store.load(lambda: "id")
         left = (*loaded.added, *loaded.pipelines, *loaded.jobs, *loaded.attempts)
         assert (*left, *loaded.manifests) == ()
         assert len(await store.outbox()) == 1
@@ -151,7 +152,7 @@ async def test_a_transaction_is_written_as_a_whole_or_not_at_all(tmp_path: Path)
     async with SqliteStore(tmp_path / "c.db") as store:
         with pytest.raises(StoreFailedError, match="could not write"):
             await store.commit([ADDED, fact(1), fact(1)])
-        assert (await store.load()).added == ()
+        assert (await store.load(lambda: "id")).added == ()
 
 
 async def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ async def test_a_store_belongs_to_one_controller(tmp_path: Path) -> None:
             async with SqliteStore(tmp_path / "c.db"):
                 pass
     async with SqliteStore(tmp_path / "c.db") as store:
-        await store.load()
+        await store.load(lambda: "id")
 
 
 async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
@@ -193,14 +194,17 @@ async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 async def test_a_store_of_an_earlier_version_is_brought_forward(tmp_path: Path) -> None:
     path = tmp_path / "c.db"
     connection = sqlite3.connect(path)
-    connection.executescript(f"{schema.TABLES} DROP TABLE scales; PRAGMA user_version = 1;")
+    connection.executescript(
+        f"{schema.TABLES} DROP TABLE scales; DROP TABLE cluster; DROP TABLE starts; "
+        "ALTER TABLE nodes DROP COLUMN instance_id; PRAGMA user_version = 1;"
+    )
     connection.close()
     ref = PipelineRef("default", "p")
     row = ScaleRow(ref, 1, "main", 3, ScaleState.SETTLED, BEGAN, rounds=7, end_time=BEGAN)
     async with SqliteStore(path) as store:
         await store.commit([row])
     async with SqliteStore(path) as store:
-        assert (await store.load()).scales == (row,)
+        assert (await store.load(lambda: "id")).scales == (row,)
 
 
 async def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
