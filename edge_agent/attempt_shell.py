@@ -57,6 +57,7 @@ from edge_agent.worker import (
 from services.runtime.log import fields
 from shoal.model import Artifact, Reason, ReasonCode
 from shoal.names import AttemptRef
+from shoal.redaction import redacted
 from shoal.spec import Layout, Placement
 
 LOG = logging.getLogger(__name__)
@@ -190,7 +191,7 @@ class AttemptShell:
             if known is None:
                 LOG.exception("work failed unexpectedly", extra=fields(name=self._ref.name))
             words = str(error) or type(error).__name__
-            outcome = WorkFailed(self._ref, turn, Reason(known or code, 0, _clip(words)))
+            outcome = WorkFailed(self._ref, turn, Reason(known or code, 0, _clip(redacted(words))))
         await self._node.post(outcome)
 
     async def _give_up(self) -> None:

@@ -180,8 +180,9 @@ def tail(path: Path, bytes_max: int = 2048) -> str:
             data = file.read()
     except OSError:
         return ""
-    if size > bytes_max and b"\n" in data[:-1]:
-        data = data.partition(b"\n")[2]
+    if size > bytes_max:
+        # Half a word, such as half an address, says nothing, or what should not be shown.
+        data = data.split(b"\n" if b"\n" in data[:-1] else None, 1)[-1]
     return data.decode("utf-8", "replace").strip()
 
 

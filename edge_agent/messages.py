@@ -34,6 +34,7 @@ from edge_agent.assignment import (
 from services.streams.rotation import Stretch
 from shoal import wire
 from shoal.model import Followed
+from shoal.redaction import redacted
 from shoal.v1 import pipelines_service_pb2, session_service_pb2
 from shoal.wire import WireError
 
@@ -74,7 +75,7 @@ def _encode_message(message: FromAgent) -> session_service_pb2.AgentMessage:
                     namespace=ref.namespace,
                     epoch=ref.epoch,
                     streams=[wire.encode_stream_counters(counters) for counters in streams],
-                    progress=text,
+                    progress=redacted(text),
                 )
             )
         case UploadsWanted(ref, artifacts):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from shoal.redaction import redacted
+
 _TAIL_BYTES: Final = 16_384
 _OUTPUT_BYTES_MAX: Final = 1 << 20
 
@@ -68,7 +70,7 @@ class Command:
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         if process.returncode != 0:
-            words = said.result().strip() or output.result().strip()[-_TAIL_BYTES:]
+            words = redacted(said.result().strip() or output.result().strip())[-_TAIL_BYTES:]
             raise CommandFailedError(
                 f"{name} ended with status {process.returncode}: {words}", words
             )
@@ -76,8 +78,12 @@ class Command:
 
 
 async def _read(stream: asyncio.StreamReader | None, kept_bytes: int) -> str:
-    """Read to the end and return the last `kept_bytes`."""
+    """Read to the end and return the last `kept_bytes`, from a line's beginning."""
     tail = b""
+    cut = False
     while stream is not None and (chunk := await stream.read(65_536)):
-        tail = (tail + chunk)[-kept_bytes:]
-    return tail.decode("utf-8", "replace")
+        tail += chunk
+        cut = cut or len(tail) > kept_bytes
+        tail = tail[-kept_bytes:]
+    # Half an address does not look like one, and what is secret in it would be shown.
+    return (tail.split(b"\n", 1)[-1] if cut else tail).decode("utf-8", "replace")

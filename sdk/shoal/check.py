@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from shoal import names, spec
 from shoal.recipe import BundleFiles, ingredients
+from shoal.redaction import redacted
 from shoal.suggestion import did_you_mean
 from shoal.wire import RECORD_BYTES_MAX, relative_path_problem
 
@@ -49,10 +50,14 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One violation: where it is, and what is wrong with it and what would be right."""
+    """One violation: where it is, and what is wrong with it and what would be right, without secrets."""
 
     path: Path
     message: str
+
+    def __post_init__(self) -> None:
+        """Leave secrets of addresses out of the message, which may quote what was written."""
+        object.__setattr__(self, "message", redacted(self.message))
 
     def __str__(self) -> str:
         """`jobs.camera.timeout: …`."""

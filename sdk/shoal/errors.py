@@ -6,6 +6,8 @@ from types import MappingProxyType
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from shoal.redaction import redacted
+
 DOMAIN = "shoal"
 """Domain of every ErrorInfo of ours (AIP-193)."""
 
@@ -29,9 +31,9 @@ class ShoalError(Exception):
         metadata: Mapping[str, str] = _NOTHING,
         code: str = "UNKNOWN",
     ) -> None:
-        super().__init__(message)
+        self.message = redacted(message)
+        super().__init__(self.message)
         self.reason = reason
-        self.message = message
         self.metadata = MappingProxyType(dict(metadata))
         self.code = code
 

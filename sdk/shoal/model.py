@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from shoal.redaction import redacted
+
 
 class JobState(enum.IntEnum):
     """State of a job or of one of its attempts; the numbers are those of the contract."""
@@ -78,11 +80,18 @@ class ReasonCode(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A code for programs, its number (exit status, signal), and one sentence for people."""
+    """A code for programs, its number (exit status, signal), and one sentence for people.
+
+    The sentence may carry foreign words, and many read it, so it never holds a secret of an address.
+    """
 
     code: ReasonCode = ReasonCode.NONE
     number: int = 0
     message: str = ""
+
+    def __post_init__(self) -> None:
+        """Leave secrets of addresses out of the message."""
+        object.__setattr__(self, "message", redacted(self.message))
 
     @property
     def short(self) -> str:

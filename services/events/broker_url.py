@@ -40,12 +40,17 @@ def parse_url(url: str) -> BrokerAddress:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise BrokerUrlError(f"the broker's address is malformed ({error}): {remedy}") from None
+    except ValueError:
+        # Whose words may be a part of the password.
+        raise BrokerUrlError(
+            "the broker's address is malformed; in a user or password write %40 for @, %3A for : "
+            f"and %2F for /: {remedy}"
+        ) from None
     if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/"):
         raise BrokerUrlError(
-            f"the broker's address begins with {parts.scheme!r}, host {parts.hostname!r}, path "
-            f"{parts.path!r}: {remedy}"
+            f"the broker's address begins with {parts.scheme!r}, has "
+            f"{'a' if parts.hostname else 'no'} host and {'a' if parts.path.strip('/') else 'no'} "
+            f"path: {remedy}"
         )
     query = parse_qs(parts.query, keep_blank_values=True)
     tls = parts.scheme == "mqtts"

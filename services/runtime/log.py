@@ -1,4 +1,4 @@
-"""Structured logging: one line on stderr for each fact, with its fields.
+"""Structured logging: one line on stderr for each fact, with its fields, without secrets of addresses.
 
 A process calls `setup` once, at its root. Everybody else asks the standard library for a logger and
 hands fields over by name:
@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TextIO, cast
+
+from shoal.redaction import redacted
 
 _FIELDS = "shoal_fields"
 _PLAIN = re.compile(r"[^\s\"=\\]+")
@@ -84,7 +86,7 @@ class TextFormatter(logging.Formatter):
         line = " ".join(words)
         if record.exc_info:
             line = f"{line}\n{self.formatException(record.exc_info)}"
-        return line
+        return redacted(line)
 
 
 class JsonFormatter(logging.Formatter):
@@ -107,7 +109,8 @@ class JsonFormatter(logging.Formatter):
             entry["fields"] = found
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False, default=str)
+        # What is hidden holds no quotes, so the line stays JSON.
+        return redacted(json.dumps(entry, ensure_ascii=False, default=str))
 
 
 class CountedLog:

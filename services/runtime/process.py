@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Any, cast
 
 from services.runtime.log import fields
+from shoal.redaction import redacted
 
 LOG = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def run(main: Main, *, uvloop: bool = False) -> int:
         if refusal is None:
             LOG.exception("the process failed")
             return ExitCode.FAILED
-        sys.stderr.write(f"{refusal}\n")
+        sys.stderr.write(f"{redacted(str(refusal))}\n")
         return ExitCode.REFUSED
 
 

@@ -13,6 +13,8 @@ import grpc
 import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 
+from shoal.redaction import redacted
+
 DOMAIN = "shoal"
 STATUS_DETAILS = "grpc-status-details-bin"
 
@@ -149,7 +151,7 @@ def rpc_error(
     """
     if code is grpc.StatusCode.OK:
         raise ValueError(f"OK is not an error (reason {reason}): choose another status code")
-    return RpcError(code, reason, message, metadata)
+    return RpcError(code, reason, redacted(message), metadata)
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: RpcError) -> NoReturn:

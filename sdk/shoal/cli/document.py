@@ -10,6 +10,9 @@ from typing import Any, TypeGuard, cast
 
 import click
 
+from shoal.redaction import redacted
+from shoal.spec import Pipeline
+
 
 def to_document(value: Any) -> Any:
     """Turn a value into what JSON knows: states by name, times in ISO 8601, empty fields kept."""
@@ -17,11 +20,11 @@ def to_document(value: Any) -> Any:
         return value.name
     if isinstance(value, enum.Enum):
         return value.value
+    if isinstance(value, Pipeline):
+        # As it was asked for, but that a screen is no place for passwords.
+        return json.loads(redacted(json.dumps(_fields(value))))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        document = {
-            field.name: to_document(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-        }
+        document = _fields(value)
         name = getattr(value, "name", None)
         return {"name": name, **document} if isinstance(name, str) else document
     if _is_mapping(value):
@@ -33,6 +36,12 @@ def to_document(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {
+        field.name: to_document(getattr(value, field.name)) for field in dataclasses.fields(value)
+    }
 
 
 def _is_mapping(value: Any) -> TypeGuard[Mapping[object, object]]:

@@ -3,6 +3,8 @@
 import asyncio
 import random
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from tests.kit.cluster import (
     submit,
     when,
 )
+from tests.kit.object_server import ObjectServer
 from tests.kit.until import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -90,6 +93,45 @@ async def test_a_job_that_exits_3_fails_its_pipeline_with_its_words_and_its_neig
         assert "bad" in neighbour.reason.message
     final = [event for event in await all_events(client, ended.name) if event.subject == ended.name]
     assert [event.id for event in final].count(ended.final_event_id) == 1
+
+
+async def test_k16_passwords_of_addresses_stand_in_no_reason_status_event_or_log(
+    board: tuple[LocalCluster, Client], tmp_path: Path
+) -> None:
+    """By way of a download, of the installer's words, of a program's last words, of the command."""
+    cluster, client = board
+    async with ObjectServer() as server:
+        place = server.url("").rstrip("/").replace("://", "://user:s3cr3t@")
+        url = f"{place}/x-1.0-py3-none-any.whl?X-Amz-Signature=s3cr3t"
+        digest = "0" * 64
+        jobs = {
+            "fetched": f"run: 'true', environment: {{url: '{url}', sha256: '{digest}'}}",
+            "by-uv": f"run: 'true', environment: {{url: '{url}'}}",
+            "index": f"run: 'true', environment: {{pip: [-i, '{place}/simple', shoal-no-such]}}",
+            "source": f"run: 'true', inputs: {{x: {{source: '{url}', path: x}}}}",
+            "said": f"run: [sh, -c, 'echo {url} >&2; exit 3']",
+        }
+        for name, job in jobs.items():
+            spec = f"name: {name}\nbundle: .\njobs:\n  {name}: {{{job}}}\n"
+            submitted = await submit(client, tmp_path / name, spec, {})
+            ended = await client.wait(submitted.pipeline.id, deadline_seconds=_DEADLINE)
+            reason = job_of(ended, name).reason
+            assert reason.code is not ReasonCode.NONE, describe(ended)
+            if name != "index":  # uv leaves the user out by itself
+                assert "user:***@127.0.0.1" in reason.message, describe(ended)
+            events = await all_events(client, ended.name)
+            command = [sys.executable, "-m", "shoal.cli", "status", ended.name, "--json"]
+            status = await asyncio.to_thread(
+                subprocess.run,
+                [*command, "--controller", cluster.controller_address],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert '"name"' in status.stdout, status
+            for text in (reason.message, str(events), status.stdout, status.stderr):
+                assert "s3cr3t" not in text
+    logs = [path for path in cluster.config.state.rglob("*.log") if path.stat().st_size]
+    assert len(logs) >= 4
+    assert [path for path in logs if "s3cr3t" in path.read_text()] == []
 
 
 async def test_a_timeout_ends_the_whole_process_group(
