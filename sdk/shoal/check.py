@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from shoal import names, spec
+from shoal.portal import CLIENT
 from shoal.recipe import BundleFiles, ingredients
 from shoal.redaction import redacted
 from shoal.suggestion import did_you_mean
@@ -131,6 +132,11 @@ def _names_of_jobs(pipeline: spec.Pipeline) -> Iterator[Problem]:
     owners: dict[str, str] = {}
     for job in pipeline.jobs:
         yield from _id(("jobs", job.name), "job", job.name)
+        if job.name == CLIENT:
+            yield Problem(
+                ("jobs", job.name),
+                f"{CLIENT!r} is the other end of the streams of local jobs; give it another name",
+            )
         for replica in range(max(1, job.replicas)):
             replica_id = job.replica_id(replica)
             owner = owners.setdefault(replica_id, job.name)

@@ -27,6 +27,7 @@ from services.streams.event import (
     Attached,
     CallAcknowledged,
     CallClosed,
+    CallDone,
     CallOpened,
     CallReady,
     Concluded,
@@ -87,7 +88,7 @@ _ALLOWED = {
     Stage.GONE: set[Stage](),
 }
 
-_CALLS = CallAcknowledged | CallReady | CallClosed | SpoolLoaded | RecorderLeft
+_CALLS = CallAcknowledged | CallDone | CallReady | CallClosed | SpoolLoaded | RecorderLeft
 
 _OVER = frozenset({Stage.ABANDONED, Stage.FAILED, Stage.GONE})
 
@@ -276,6 +277,9 @@ class AttemptMachine:
             case CallAcknowledged(lane=lane):
                 yield from self._out_lanes[lane][0].acknowledged(event)
                 yield from self._out_lanes[lane][1].throttle()
+            case CallDone(lane=lane, call=call):
+                yield from self._out_lanes[lane][0].finished(call)
+                yield from self._out_lanes[lane][1].pump()
             case CallReady(lane=lane, call=call):
                 yield from self._out_lanes[lane][0].ready(call)
                 yield from self._out_lanes[lane][1].throttle()

@@ -145,6 +145,14 @@ class CallAcknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class CallDone:
+    """A consumer says that nothing needs to be kept for it any more; only a client may say so."""
+
+    call: int
+    lane: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallReady:
     """A block that was sent has left, and the next one may come."""
 
@@ -225,7 +233,7 @@ class ShellFailed:
 
 
 PortEvent = PortBlock | PortViolation | PortClosed | PortWritten | PortShut
-CallEvent = CallOpened | CallAcknowledged | CallReady | CallClosed | SpoolLoaded
+CallEvent = CallOpened | CallAcknowledged | CallDone | CallReady | CallClosed | SpoolLoaded
 DialEvent = DialAccepted | DialBlock | DialEnded | DialBroken
 Event = (
     Attached

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from services.streams.block import HEADER_BYTES, Body
 from services.streams.effect import (
     AcceptCall,
@@ -19,6 +21,7 @@ from services.streams.plan import WANT_KEPT, WANT_NOTHING, LanePlan, Peer
 from services.streams.retention import Track
 from services.streams.rotation import Share
 from services.streams.shelf import Kept
+from shoal.portal import CLIENT
 
 
 class RewindError(Exception):
@@ -253,6 +256,23 @@ class SendLane:
             self.consumed = max(self.consumed, min(event.consumed, self.track.next))
             self.released = max(self.released, event.released)
         return self.pump()
+
+    def finished(self, call: int) -> list[Effect]:
+        """Let go of a lane whose client has committed; of any other the controller says when.
+
+        A client's commit is known to nobody else, so its own word counts, if it comes on the call
+        that has the lane now. On all other lanes it would let the producer succeed, and go, with
+        records that a replaced consumer, or the true one, still has to have.
+        """
+        if call != self._call and (self.held is None or call != self.held.call):
+            return []
+        if self.plan.peer_job != CLIENT:
+            self.closed(call)
+            message = f"lane {self.plan.id} is no client's: the controller says when it is done"
+            return self._refuse(call, "NOT_A_CLIENT", message)
+        self.peer = replace(self.peer, done=True)
+        self._cursor.number = None
+        return []
 
     def closed(self, call: int) -> None:
         """Take note that a call is over."""

@@ -495,7 +495,7 @@ class StreamProgress(_message.Message):
     dropped: _builtins.int
     """Records that were dropped because a consumer wants the newest alone: of an output before they were sent, of an input before the job got them."""
     refused: _builtins.int
-    """Calls that were refused because an epoch was over."""
+    """Calls that were refused because an epoch was over, or said what only a client may say."""
     broken: _builtins.int
     """Times that something came which cannot be: a gap, a wrong checksum, more than was asked for. The lane was dialled again."""
     mismatches: _builtins.int

@@ -124,7 +124,7 @@ class PullAck(_message.Message):
     consumed_bytes: _builtins.int
     """Bytes that the job has taken in all since the lane was opened."""
     done: _builtins.bool
-    """The consumer is a client and has committed: nothing needs to be kept for it any more."""
+    """The consumer is a client and has committed: nothing needs to be kept for it any more. On a lane to anything else the call is refused."""
     def __init__(
         self,
         *,
@@ -290,7 +290,7 @@ class PullRefusal(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """FENCED, UNKNOWN_LANE, NOT_READY, BEHIND (the consumer wants what is no longer kept), BROKEN, BULK (the next record is large: dial again on the channel for those)."""
+    """FENCED, UNKNOWN_LANE, NOT_READY, BEHIND (the consumer wants what is no longer kept), BROKEN, BULK (the next record is large: dial again on the channel for those), NOT_A_CLIENT (only a client may say `done`)."""
     message: _builtins.str
     """One sentence."""
     def __init__(

@@ -24,15 +24,14 @@ from services.streams.digest import Digest
 from services.streams.effect import Acknowledge, Dial, SendBlock, SendEnd, SendSpooled
 from services.streams.event import (
     CallAcknowledged,
+    CallDone,
     CallReady,
     DialAccepted,
     DialBlock,
     DialBroken,
     DialEnded,
-    PeersMoved,
 )
 from services.streams.part import WHOLE_BYTES_MAX, Assembler, ranges
-from services.streams.plan import Peer
 from services.streams.worker.directory import Post, ReadPiece
 from services.streams.worker.spool import SpoolGoneError
 from services.streams.worker.wire import (
@@ -82,7 +81,6 @@ class ServedCall:
     def __init__(self, number: int, opened: PullOpen, post: Post, context: ServerContext) -> None:
         self.number = number
         self._lane = opened.lane
-        self._epoch = opened.consumer_epoch
         self._post = post
         self._context = context
         # At most an answer, a block, an end and a close: the machine waits for each block to leave.
@@ -194,8 +192,7 @@ class ServedCall:
                     break
                 ack = cast("PullRequest", request).ack
                 if ack.done:
-                    # Of a client, the controller does not know: nobody else tells that it is done.
-                    self._post(PeersMoved({self._lane: Peer("", self._epoch, done=True)}))
+                    self._post(CallDone(self.number, self._lane))
                     continue
                 self._post(
                     CallAcknowledged(

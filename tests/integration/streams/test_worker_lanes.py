@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import grpc.aio
 import pytest
 
 from shoal.v1 import session_service_pb2 as session
 from shoal.v1 import spec_pb2 as spec
+from shoal.v1.streams_service_pb2 import PullAck, PullOpen, PullRequest
+from shoal.v1.streams_service_pb2_grpc import StreamsServiceStub
 from tests.kit.stream_worker import (
     Job,
     StreamWorker,
@@ -498,3 +501,27 @@ async def test_sigterm_ends_a_worker_well(tmp_path: Path) -> None:
     async with stream_workers(tmp_path, 1) as (worker,):
         assert await worker.stop() == 0
         assert not (worker.folder / "w.sock").exists()
+
+
+async def test_a_stranger_cannot_say_that_the_consumer_is_done(tmp_path: Path) -> None:
+    """FAULTS, others: the producer is not let go, and its consumer gets every record."""
+    async with ends(tmp_path, 2) as (left, right):
+        producer = await left.attach(source())
+        await producer.start("out")
+        await producer.send("out", (record(k) for k in range(100)))
+        await producer.end("out")
+        await producer.conclude()
+        async with grpc.aio.insecure_channel(left.address) as channel:
+            call = StreamsServiceStub(channel).Pull()
+            opened = PullOpen(
+                namespace="default", pipeline="p", lane=f"{OUT}/{IN}", consumer_epoch=1,
+                producer_epoch=1, credit_bytes=1 << 20,
+            )  # fmt: skip
+            await call.write(PullRequest(open=opened))
+            await call.write(PullRequest(ack=PullAck(done=True)))
+            said = [message async for message in call]
+            assert said[-1].refusal.reason == "NOT_A_CLIENT", said
+        await until(lambda: producer.port("out").refused == 1, 10, "the refusal counted")
+        assert not producer.streams.drained
+        consumer = await right.attach(sink(left.address))
+        assert await consumer.all_records("in") == [record(k) for k in range(100)]

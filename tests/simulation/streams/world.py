@@ -49,6 +49,7 @@ from services.streams.event import (
     Attached,
     CallAcknowledged,
     CallClosed,
+    CallDone,
     CallOpened,
     CallReady,
     Concluded,
@@ -740,6 +741,10 @@ class World:
 
     def drained(self, node: Node) -> None:
         key = (node.job.name, node.replica)
+        for edge in self.shape.edges:
+            if edge.producer == node.job.name and self.current[key] is node:
+                for consumer in range(self.shape.job(edge.consumer).replicas):
+                    assert (edge.consumer, consumer) in self.done, f"{key} let go before {edge}"
 
         def commit() -> None:
             if not node.alive or self.current[key] is not node:
@@ -799,6 +804,13 @@ class World:
         for call in self._calls:
             if call.open and self.random.random() < share_of_calls:
                 self.close(call)
+
+    def lie(self, share_of_calls: float) -> None:
+        """Say on some of the calls that their consumers are done, as only a client's may."""
+        for call in self._calls:
+            if call.open and call.producer is not None and self.random.random() < share_of_calls:
+                self.counts["lies"] = self.counts.get("lies", 0) + 1
+                call.producer.post(CallDone(call.number, call.lane))
 
     def isolate(self, seconds: float) -> None:
         """Let no call come through for a while, and break those that there are."""

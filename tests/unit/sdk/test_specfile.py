@@ -304,6 +304,12 @@ def test_replicas_take_no_name_of_another_job() -> None:
     assert complaint(text).startswith("4:3: jobs.a-1: its replica 'a-1' has the name")
 
 
+def test_no_job_has_the_name_of_the_other_end_of_local_jobs() -> None:
+    """Its lanes would be taken for those of a client, who may say that it is done."""
+    text = "name: p\njobs:\n  client: {run: x}\n"
+    assert complaint(text).startswith("3:3: jobs.client: 'client' is the other end")
+
+
 def test_a_resuming_job_needs_rounds() -> None:
     text = pipeline("{}", "{from: a.o, merge: arrival}", "    recovery: resume\n")
     assert "use `merge: ordered` or `recovery: restart`" in complaint(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -33,6 +34,7 @@ from services.streams.effect import (
 from services.streams.event import (
     Attached,
     CallAcknowledged,
+    CallDone,
     CallOpened,
     CallReady,
     Concluded,
@@ -274,6 +276,39 @@ def test_an_attempt_drains_only_when_its_consumers_are_done() -> None:
     bench.only(ReportDrained)
     bench.post(PeersMoved({OUT: Peer("", 1, done=True)}))
     assert bench.none(ReportDrained)
+
+
+@pytest.mark.parametrize("concluded", [False, True])
+def test_a_consumer_that_is_no_client_cannot_say_that_it_is_done(*, concluded: bool) -> None:
+    """FAULTS, others: a stranger's `done` let the producer succeed with records nobody had."""
+    bench = Bench(source())
+    bench.post(Attached())
+    bench.post(opened())
+    bench.post(wrote(data([b"a"])))
+    if concluded:
+        bench.post(wrote(Block(Kind.END, 1)))
+        bench.post(Concluded(succeeded=True))
+    bench.post(CallDone(1, OUT))
+    assert bench.only(RefuseCall).reason == "NOT_A_CLIENT"
+    assert not bench.machine.drained
+    assert bench.machine.counters(0)[0].refused == 1
+    bench.post(opened(2, want=0))
+    assert bench.only(SendBlock).kept.count == 1, "the true consumer still gets everything"
+
+
+def test_a_client_says_itself_that_it_is_done_on_the_call_that_counts() -> None:
+    client = replace(out_lane(), peer_job="client")
+    bench = Bench(plan(outputs=(OutputPlan("out", PortBinding(PortFormat.BLOCKS), (client,)),)))
+    bench.post(Attached())
+    bench.post(opened())
+    bench.post(wrote(data([b"a"])))
+    bench.post(wrote(Block(Kind.END, 1)))
+    bench.post(Concluded(succeeded=True))
+    bench.post(opened(2, consumer=2))
+    bench.post(CallDone(1, OUT))
+    assert not bench.machine.drained, "the first client's call is over"
+    bench.post(CallDone(2, OUT))
+    bench.only(ReportDrained)
 
 
 def test_an_attempt_without_outputs_drains_at_once() -> None:
