@@ -10,6 +10,7 @@ from services.events.broker_url import BrokerUrlError
 from services.events.broker_url import parse_url as parse_broker
 from services.membership.settings import GossipSettings
 from services.runtime.address import AddressError, host_port
+from services.runtime.outward import pinned
 from shoal.names import InvalidNameError, check_id
 
 
@@ -28,7 +29,7 @@ class ControllerConfig(GossipSettings):
         gossip: `host:port` to gossip on; empty for a controller that does not gossip.
         objects: `host:port` where an archive in a folder is served.
         advertise: address that others reach this machine under; empty for what is bound, or, for
-            a wildcard, the address that the default route uses.
+            a wildcard, what `services.runtime.outward` finds.
         seeds: `host:port` of gossip members to join.
         archive: address of the archive; empty means the folder `archive` of the state.
         broker: address of the MQTT broker; empty keeps events in the outbox.
@@ -87,6 +88,11 @@ class ControllerConfig(GossipSettings):
                 f"--url-expires-seconds is {self.url_expires_seconds}: choose from a minute to a "
                 "week, which is the most that S3 allows"
             )
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """See `GossipSettings`; a controller listens at more addresses of its own."""
+        return (*self.seeds, *pinned((self.grpc, self.gossip, self.objects)))
 
     @property
     def archive_url(self) -> str:

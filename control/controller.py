@@ -34,10 +34,11 @@ from services.archive.opening import EndpointSettings, OpenArchive, S3Address, o
 from services.archive.s3_server import S3Server
 from services.archive.source import S3Sources
 from services.events.broker_url import parse_url as parse_broker
-from services.membership.endpoint import outward_host
+from services.membership.endpoint import parse_address
 from services.membership.gossip_member import GossipMember, open_member
 from services.runtime.address import host_port, joined
 from services.runtime.log import fields
+from services.runtime.outward import outward_host
 from services.runtime.process import StartRefusedError
 from services.runtime.state_folder import prepare_state_folder
 from shoal.names import PipelineRef
@@ -122,15 +123,19 @@ class Controller:
             await asyncio.to_thread(prepare_state_folder, config.state, STORE_NAME)
             try:
                 store = await stack.enter_async_context(SqliteStore(config.state / STORE_NAME))
-                archive = await stack.enter_async_context(self._open_archive())
+                archive = await stack.enter_async_context(
+                    self._open_archive(await asyncio.to_thread(self._public_host, config.objects))
+                )
                 sources = await stack.enter_async_context(S3Sources(self._source_server()))
                 plane = await stack.enter_async_context(self._plane(store))
                 server = ApiServer(config.grpc)
                 stack.push_async_callback(server.stop, 0)
+                api_host = await asyncio.to_thread(self._public_host, server.address)
+                api = joined(api_host, host_port(server.address)[1])
                 member = await stack.enter_async_context(
                     open_member(
                         config,
-                        {"role": "controller", "grpc": self._public_address(server.address)},
+                        {"role": "controller", "grpc": api},
                         clock=process.clock,
                         wall=process.wall,
                         rng=process.rng,
@@ -177,14 +182,16 @@ class Controller:
                     if gossip is not None:
                         await gossip.leave(LEAVE_SECONDS)
 
-    def _open_archive(self) -> contextlib.AbstractAsyncContextManager[OpenArchive]:
+    def _open_archive(
+        self, public_host: str
+    ) -> contextlib.AbstractAsyncContextManager[OpenArchive]:
         config, process = self._config, self._process
         host, port = host_port(config.objects)
         settings = EndpointSettings(
             host,
             port,
             _secret(config.state / "objects.key", process.token),
-            self._public_host(host),
+            public_host,
         )
         return open_store(
             config.archive_url,
@@ -265,18 +272,11 @@ class Controller:
         LOG.info("controller ready", extra=fields(**found.as_json()))
         self._ready(found)
 
-    def _public_host(self, host: str) -> str:
+    def _public_host(self, address: str) -> str:
+        """Return the host under which others reach what is bound; may wait for a name server."""
         if self._config.advertise:
-            return self._config.advertise
-        try:
-            return outward_host(host)
-        except ValueError:  # a name, and no address: others resolve it themselves
-            return host
-
-    def _public_address(self, address: str) -> str:
-        host, port = host_port(address)
-        public = self._public_host(host)
-        return joined(public, port)
+            return parse_address(self._config.advertise).host
+        return outward_host(host_port(address)[0], self._config.peers)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._process.wall(), UTC)

@@ -61,7 +61,8 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     default="",
     show_default=False,
     metavar="HOST",
-    help="Address that others reach this machine under.  [default: that of the default route]",
+    help="Address that others reach this machine under.  [default: that towards --join, else that "
+    "of the default route, else the only one there is]",
 )
 @click.option(
     "--archive",

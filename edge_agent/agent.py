@@ -114,7 +114,7 @@ from edge_agent.worker import (
     WorkerEvent,
 )
 from edge_agent.worker import Journal as JournalEffect
-from services.membership.endpoint import outward_host
+from services.membership.endpoint import parse_address
 from services.membership.gossip import Gossip
 from services.membership.gossip_member import GossipMember, open_member
 from services.membership.member import Member
@@ -122,6 +122,7 @@ from services.membership.watch import WatchCutOffError
 from services.runtime.address import host_port
 from services.runtime.driver import Driver
 from services.runtime.log import fields
+from services.runtime.outward import outward_host
 from services.runtime.process import StartRefusedError
 from services.runtime.state_folder import PRIVATE_FILE, prepare_state_folder
 from shoal.model import Followed, ReasonCode
@@ -142,7 +143,6 @@ INSTANCE: Final = "instance"
 """Fact of the journal: drawn when the journal was made."""
 FOLLOWED: Final = "followed"
 """Fact of the journal: how much is known of the controller that was followed last, as JSON."""
-_ANY_HOSTS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - recognised, not bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +280,7 @@ class Agent:
                 StreamWorkerPlan(
                     state / "worker.sock",
                     config.streams,
-                    _advertised(config),
+                    await asyncio.to_thread(_advertised, config),
                     state,
                     process_variables(process.environ),
                 ),
@@ -682,10 +682,10 @@ def _each_once(configured: tuple[str, ...], found: Mapping[str, str]) -> tuple[s
 
 
 def _advertised(config: AgentConfig) -> str:
-    """Host under which other nodes reach the stream worker; empty for the one it listens on."""
-    host = config.advertise.partition(":")[0]
-    listen = host_port(config.streams, hostless=True)[0]
-    return host or (outward_host("0.0.0.0") if listen in _ANY_HOSTS else "")  # noqa: S104
+    """Host under which other nodes reach the stream worker; may wait for a name server."""
+    if config.advertise:
+        return parse_address(config.advertise).host
+    return outward_host(host_port(config.streams, hostless=True)[0], config.peers)
 
 
 def _sweep(attempts: Path, known: set[str]) -> None:

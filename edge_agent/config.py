@@ -11,6 +11,7 @@ from typing import Final
 
 from services.membership.settings import GossipSettings
 from services.runtime.address import AddressError, host_port
+from services.runtime.outward import pinned
 from shoal.model import Capacity
 from shoal.names import InvalidNameError, check_id
 
@@ -43,7 +44,8 @@ class AgentConfig(GossipSettings):
         controllers: `host:port` of controllers that are known beforehand.
         seeds: `host:port` of gossip members to join.
         gossip: `host:port` to gossip on; empty for an agent that does not gossip.
-        advertise: address that others reach this node under; empty for what is bound.
+        advertise: address that others reach this node under; empty for what is bound, or, for a
+            wildcard, what `services.runtime.outward` finds.
         streams: `host:port` where the stream worker listens for other nodes.
         labels: what the operator calls the node by.
         bundle_bytes_max: how much the bundle cache may hold.
@@ -60,6 +62,12 @@ class AgentConfig(GossipSettings):
     labels: Mapping[str, str] = field(default_factory=_no_strings)
     bundle_bytes_max: int = 10 << 30
     stop_jobs: bool = False
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """See `GossipSettings`; an agent deals with controllers, too."""
+        own = pinned((self.gossip, self.streams))
+        return (*self.seeds, *self.controllers, *own)
 
     def __post_init__(self) -> None:
         try:

@@ -86,7 +86,8 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     default="",
     show_default=False,
     metavar="HOST",
-    help="Address that others reach this node under.  [default: that of the default route]",
+    help="Address that others reach this node under.  [default: that towards --join and "
+    "--controller, else that of the default route, else the only one there is]",
 )
 @click.option(
     "--label",

@@ -20,12 +20,13 @@ class GossipConfig:
         bind_host: Address to listen on, for UDP and TCP alike.
         bind_port: Port to listen on, 0 for any free one.
         advertise: `host` or `host:port` that others are told; by default what is bound, or for
-            a wildcard the address that the default route uses.
+            a wildcard what `services.runtime.outward` finds.
         tags: Announced to everybody; at most 512 bytes encoded.
         preset: `lan`, `wan`, `local`, or a timing of one's own.
         keyring: Keys of the cluster; an empty ring means no encryption.
         label: Cluster label; members of another label are not heard. Serf 0.9 knows none.
         seeds: `host[:port]` of members to join, tried again for as long as they are missing.
+        peers: `host[:port]` of whom else it deals with, which says on which network others are.
         heal_interval_seconds: How often a lost member or missing seed is tried, 0 for never.
         serf: Speak Serf's layer. Off, this is a plain memberlist member.
         compact: Send the short dialect; everybody reads it.
@@ -44,6 +45,7 @@ class GossipConfig:
     keyring: Keyring = field(default_factory=Keyring)
     label: str = ""
     seeds: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
     heal_interval_seconds: float = 10.0
     serf: bool = True
     compact: bool = False

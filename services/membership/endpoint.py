@@ -94,18 +94,3 @@ def _widen(datagrams: socket.socket) -> None:
             datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
             return
         size //= 2
-
-
-def outward_host(bound: str) -> str:
-    """The address to advertise when a wildcard is bound: the one that the default route uses."""
-    if not ipaddress.ip_address(bound).is_unspecified:
-        return bound
-    family = socket.AF_INET6 if ":" in bound else socket.AF_INET
-    # Connecting a datagram socket sends nothing; it only chooses a route (RFC 5737 address).
-    target = "2001:db8::1" if family == socket.AF_INET6 else "192.0.2.1"
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((target, 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "::1" if family == socket.AF_INET6 else "127.0.0.1"

@@ -20,7 +20,7 @@ from typing import Final, Self, assert_never
 
 from services.membership.codec import Codec
 from services.membership.config import GossipConfig
-from services.membership.endpoint import bind_both, outward_host, parse_address, resolve
+from services.membership.endpoint import bind_both, parse_address, resolve
 from services.membership.event import (
     Changed,
     Departed,
@@ -72,6 +72,7 @@ from services.membership.swim import Swim
 from services.membership.tags import encode_tags
 from services.membership.tally import Tally
 from services.membership.watch import Watch
+from services.runtime.outward import outward_host
 
 _DATAGRAM_BYTES: Final = 65536
 _DATAGRAMS_A_TURN: Final = 64
@@ -616,7 +617,9 @@ class Gossip:
 
     async def _advertised(self, port: int) -> Address:
         if not self._config.advertise:
-            return Address(outward_host(self._config.bind_host), port)
+            towards = (*self._config.seeds, *self._config.peers)
+            host = await asyncio.to_thread(outward_host, self._config.bind_host, towards)
+            return Address(host, port)
         return await resolve(self._config.advertise, port)
 
     def _close(self) -> None:

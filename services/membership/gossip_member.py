@@ -94,6 +94,7 @@ async def open_member(
                     ),
                     label=settings.gossip_label,
                     seeds=settings.seeds,
+                    peers=settings.peers,
                 ),
                 clock=clock,
                 wall=wall,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from services.membership.label import LABEL_BYTES_MAX
+from services.runtime.outward import pinned
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -41,6 +42,11 @@ class GossipSettings:
     serf_rpc: str = ""
     serf_rpc_auth: str = field(default="", repr=False)
     members_http: str = ""
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Addresses that say on which network others are: of members, of others, of our own."""
+        return (*self.seeds, *pinned((self.gossip,)))
 
     def gossip_refusal(self) -> str:
         """Say what cannot be, with the remedy; empty when all of it can."""

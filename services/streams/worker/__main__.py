@@ -16,6 +16,7 @@ from pathlib import Path
 import grpc.aio
 
 from services.runtime import log, process
+from services.runtime.address import joined
 from services.runtime.log import fields
 from services.runtime.rpc import (
     SESSION,
@@ -127,7 +128,7 @@ def settings_from(arguments: list[str]) -> Settings:
     return Settings(
         given.socket.absolute(),
         given.listen if host else f"0.0.0.0:{port}",
-        given.advertise or host,
+        given.advertise or host.strip("[]"),
         budget,
     )
 
@@ -150,7 +151,7 @@ async def serve(settings: Settings) -> None:
             bind(orders, f"unix:{settings.socket}")
         except OSError as error:
             raise process.StartRefusedError(str(error)) from error
-        worker = Worker(f"{settings.advertise}:{port}", settings.budget, tasks)
+        worker = Worker(joined(settings.advertise, port), settings.budget, tasks)
         lanes.add_generic_rpc_handlers((worker.handlers(),))
         add_StreamWorkerServiceServicer_to_server(WorkerService(worker), orders)
         await lanes.start()

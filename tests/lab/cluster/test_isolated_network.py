@@ -1,0 +1,121 @@
+"""K11, U3: boards with static addresses on a switch that leads nowhere: no default route."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from services.runtime.process import ExitCode
+from tests.kit.agent_process import AgentProcess
+from tests.kit.namespaces import Lab, lab
+from tests.kit.until import until
+
+HOSTS = 3
+PIPELINE = """
+name: across
+jobs:
+  numbers:
+    run: [seq, "1000"]
+    place: {require: {board: two}}
+    outputs: {n: {format: lines, as: stdout}}
+  count:
+    run: [sh, -c, "[ $(wc -l) = 1000 ]"]
+    place: {require: {board: three}}
+    inputs: {n: {from: numbers.n, format: lines, as: stdin}}
+"""
+
+
+class Board(AgentProcess):
+    """An agent on a host of the lab, which listens on all of its addresses."""
+
+    def __init__(self, net: Lab, host: int, *extra: str) -> None:
+        super().__init__("", *extra, name=f"node-{host}")
+        self._net = net
+        self._host = host
+
+    def argv(self) -> list[str]:
+        words = [*super().argv(), "--gossip", "0.0.0.0:7946", "--streams", "0.0.0.0:7947"]
+        return self._net.inside(self._host, *words)
+
+
+@contextlib.asynccontextmanager
+async def controller(net: Lab, folder: Path) -> AsyncIterator[str]:
+    """A controller on the first host, which listens on all of its addresses."""
+    ready = folder / "ready.json"
+    words = [
+        sys.executable, "-m", "shoal.cli", "controller", "--state", str(folder / "state"),
+        "--ready-file", str(ready), "--grpc", "0.0.0.0:7470", "--gossip", "0.0.0.0:7946",
+        "--objects", "0.0.0.0:7471",
+    ]  # fmt: skip
+    with (folder / "controller.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *net.inside(1, *words), stdout=log, stderr=log
+        )
+    try:
+        await until(lambda: ready.exists() or process.returncode is not None, 30, "the ready file")
+        assert process.returncode is None, (folder / "controller.log").read_text()
+        yield f"{net.address(1)}:7470"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def shoal(net: Lab, *words: str) -> str:
+    """Run the command on the first host, and return what it said."""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        net.inside(1, sys.executable, "-m", "shoal.cli", *words),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+async def test_k11_boards_without_a_default_route_reach_each_other(tmp_path: Path) -> None:
+    join = ("--join", f"{Lab.address(1)}:7946")
+    async with (
+        lab(HOSTS) as net,
+        controller(net, tmp_path) as address,
+        Board(net, 2, *join, "--label", "board=two"),
+        Board(net, 3, *join, "--label", "board=three"),
+    ):
+
+        async def members() -> dict[str, str]:
+            said = await shoal(net, "members", "--json", "--controller", address)
+            rows = [json.loads(line) for line in said.splitlines()]
+            return {row["name"]: f"{row['address']}:{row['port']}" for row in rows}
+
+        expected = {
+            "controller": f"{net.address(1)}:7946",
+            "node-2": f"{net.address(2)}:7946",
+            "node-3": f"{net.address(3)}:7946",
+        }
+
+        async def told() -> bool:
+            return await members() == expected
+
+        await until(told, 30, "three members with the addresses of the switch")
+        spec = tmp_path / "p.yaml"
+        spec.write_text(PIPELINE)
+        await shoal(net, "run", str(spec), "--controller", address)  # ends with status 0
+
+
+async def test_k11_two_networks_and_no_hint_refuse_to_start(tmp_path: Path) -> None:
+    async with lab(1) as net:
+        second = ("ip", "addr", "add", "10.78.0.1/24", "dev", "eth0")
+        await asyncio.to_thread(subprocess.run, net.inside(1, *second), check=True)
+        board = Board(net, 1)
+        async with board:
+            code, said = await board.call()
+            assert code == ExitCode.REFUSED
+            assert "several addresses, 10.77.0.1 (eth0), 10.78.0.1 (eth0)" in said
+            assert "--advertise HOST" in said
