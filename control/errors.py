@@ -37,6 +37,18 @@ class StoreFailedError(ControlError):
     """The store could not record: nothing of the request has happened."""
 
 
+class RowError(ControlError, ValueError):
+    """A row that no store can hold: the transaction that it was in has not happened."""
+
+
+class InternalError(ControlError):
+    """A request met a mistake of the control plane itself: nothing of it has happened."""
+
+
+class RebuildingError(ControlError):
+    """The control plane is being built anew from its store: try again in a moment."""
+
+
 class ClosingError(ControlError):
     """The control plane is shutting down."""
 

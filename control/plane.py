@@ -6,6 +6,11 @@ and only then acts: tells agents, shows views, answers callers. So nobody sees w
 If the store fails, nothing of the batch has happened: its callers are told, sessions and watches
 end, and the machine is built anew from what the store does remember as soon as it can be written
 again. Until then every request is refused with the store's own reason.
+
+If an event makes the machine raise, or asks for a row that no store can hold, the mistake is ours
+and the machine is half changed. It is built anew too, and the events of the batch are taken again
+one by one: the culprit's caller gets the error, all others their answers. A node whose messages do
+that is set aside for longer and longer, and so is the building anew itself.
 """
 
 from __future__ import annotations
@@ -39,7 +44,9 @@ from control.effects import (
 from control.errors import (
     ClosingError,
     ControlError,
+    InternalError,
     PageTokenError,
+    RebuildingError,
     SessionEndedError,
     StoreFailedError,
     UnknownNodeError,
@@ -52,6 +59,7 @@ from control.store.rows import OutboxRow, Row
 from control.store.store import Store
 from control.views import Page, Refused, Submission, SubmitResult
 from control.watch import Changes, Watched
+from services.runtime.backoff import Backoff
 from services.runtime.log import fields
 from shoal.model import MemberState, PipelineState
 from shoal.names import AttemptRef, JobRef, PipelineRef
@@ -61,6 +69,14 @@ LOG = logging.getLogger(__name__)
 
 ID_CHARACTERS = 16
 """Of the random ids of a cluster and of a start."""
+
+REBUILD_BACKOFF = Backoff(0.5, 30.0, jitter=0.0)
+"""How long the machine is not built anew again after it was, so that nobody can keep it busy."""
+
+SET_ASIDE_BACKOFF = Backoff(5.0, 600.0, jitter=0.0)
+"""How long a node is refused whose messages made the machine raise."""
+
+REBUILDS_FORGOTTEN_SECONDS = 600.0
 
 PAGE_SIZE = 100
 PAGE_SIZE_MAX = 1000
@@ -118,7 +134,11 @@ class ControlPlane:
         self.outbox_grown = asyncio.Event()
         """Set after each commit that added outbox rows; whoever publishes clears it."""
         self._machine: ControlMachine | None = None
-        self._broken: StoreFailedError | None = None
+        self._broken: ControlError | None = None
+        self._rebuilds = 0
+        self._rebuilt_at = 0.0
+        # For each node whose messages made the machine raise: how often, and until when it waits.
+        self._set_aside: dict[str, tuple[int, float]] = {}
         self._closing = False
         self._room = asyncio.Semaphore(config.calls_max)
         self._wake = asyncio.Event()
@@ -328,7 +348,14 @@ class ControlPlane:
         Raises:
             HelloRefusedError: The node cannot be recorded.
             NameTakenError: Another agent has its name.
+            InternalError: The controller cannot take what this node says.
         """
+        failures, until = self._set_aside.get(hello.node, (0, 0.0))
+        if self._clock() < until:
+            raise InternalError(
+                f"node {hello.node} is set aside for {until - self._clock():.0f} s: {failures} of "
+                "its messages met a mistake of the controller, whose log has it: report it"
+            )
         value = await self._call(lambda call: inbox.SessionOpened(call, hello, session_id))
         if not isinstance(value, Admitted):
             raise TypeError(f"a Hello was answered with {value!r}")
@@ -425,10 +452,26 @@ class ControlPlane:
 
     async def _step(self, machine: ControlMachine) -> None:
         """Take what waits, decide, record, act."""
+        events = tuple(self._take())
+        try:
+            await self._perform(machine, events)
+        except (StoreFailedError, RebuildingError) as error:
+            self._fail(error)
+        except Exception as error:  # whose event it was is found out, or nobody is ever answered
+            LOG.exception("a batch could not be taken", extra=fields(events=len(events)))
+            await self._one_by_one(events, error)
+
+    async def _perform(self, machine: ControlMachine, events: Sequence[inbox.Event]) -> None:
+        """Decide, record, act.
+
+        Raises:
+            RebuildingError: It is recorded, and what follows from that was not done.
+            Exception: Anything else, and nothing is recorded.
+        """
         effects: list[Effect] = []
         now = self._clock()
         self._tick(machine, now, effects)  # first, or a busy inbox would starve the timers
-        for event in self._take():
+        for event in events:
             effects += machine.handle(event, now)
         self._tick(machine, now, effects)  # places what has just come
         rows: list[Row] = []
@@ -436,14 +479,67 @@ class ControlPlane:
             if isinstance(effect, Record):
                 rows += effect.rows
         if rows:
-            try:
-                await self._store.commit(rows)
-            except StoreFailedError as error:
-                self._fail(error)
-                return
-        self._act(machine, effects)
+            await self._store.commit(rows)
+        try:
+            self._act(machine, effects)
+        except Exception as error:
+            LOG.exception("what is recorded could not be shown")
+            raise _rebuilding(error) from error
         if any(isinstance(row, OutboxRow) for row in rows):
             self.outbox_grown.set()
+
+    async def _one_by_one(self, events: Sequence[inbox.Event], error: Exception) -> None:
+        """Build the machine anew, and take the events of a batch that failed, but for the culprit.
+
+        The time alone may be the culprit; then nobody's event is blamed.
+        """
+        try:
+            machine = await self._rebuild(error)
+            await self._perform(machine, ())
+            if len(events) == 1:
+                self._leave_out(events[0], error)
+                return
+            for event in events:
+                try:
+                    await self._perform(machine, (event,))
+                except (StoreFailedError, RebuildingError):
+                    raise
+                except Exception as culprit:
+                    what = type(event).__name__
+                    LOG.exception("an event was left out", extra=fields(event=what))
+                    self._leave_out(event, culprit)
+                    machine = await self._rebuild(culprit)
+        except (StoreFailedError, RebuildingError) as failed:
+            self._fail(failed)
+        except Exception as still:
+            LOG.exception("the control plane cannot go on for now")
+            self._fail(_rebuilding(still))
+
+    async def _rebuild(self, error: Exception) -> ControlMachine:
+        """Forget the machine that was left half changed, and build it from what is recorded."""
+        self._machine = None
+        self._broken = _rebuilding(error)
+        self._cut_off(self._broken)
+        now = self._clock()
+        calm = now - self._rebuilt_at > REBUILDS_FORGOTTEN_SECONDS
+        self._rebuilds = 0 if calm else self._rebuilds + 1
+        await asyncio.sleep(REBUILD_BACKOFF.delay_seconds(self._rebuilds, 0.0))
+        self._rebuilt_at = self._clock()
+        return await self._load()
+
+    def _leave_out(self, event: inbox.Event, error: Exception) -> None:
+        """Answer the caller of an event that cannot be taken, and set its node aside."""
+        if not isinstance(event, inbox.MemberVerdict | inbox.Heartbeat | inbox.Progressed):
+            future = self._calls.get(event.call)
+            if future is not None and not future.done():
+                future.set_exception(_mistake(error))
+        node = event.hello.node if isinstance(event, inbox.SessionOpened) else ""
+        if isinstance(event, inbox.Observed | inbox.Progressed):
+            node = event.node
+        if node:
+            failures = self._set_aside.get(node, (0, 0.0))[0] + 1
+            until = self._clock() + SET_ASIDE_BACKOFF.delay_seconds(failures, 0.0)
+            self._set_aside[node] = (failures, until)
 
     @staticmethod
     def _tick(machine: ControlMachine, now: float, effects: list[Effect]) -> None:
@@ -577,7 +673,7 @@ class ControlPlane:
         if self._closing:
             raise ClosingError("the control plane is shutting down: try again in a moment")
         if self._broken is not None:
-            raise StoreFailedError(str(self._broken))
+            raise type(self._broken)(str(self._broken))
 
     def _present(self) -> ControlMachine:
         self._check_open()
@@ -587,7 +683,7 @@ class ControlPlane:
 
     # --- beginning, failing, ending
 
-    async def _load(self) -> None:
+    async def _load(self) -> ControlMachine:
         loaded = await self._store.load(lambda: self._ids(ID_CHARACTERS))
         machine = ControlMachine(
             self._config, loaded, self._clock(), wall=self._wall, ids=self._ids
@@ -603,10 +699,11 @@ class ControlPlane:
         self._machine = machine
         self._broken = None
         self.outbox_grown.set()  # what an earlier process left behind has to leave too
+        return machine
 
-    def _fail(self, error: StoreFailedError) -> None:
+    def _fail(self, error: ControlError) -> None:
         """Nothing of this batch has happened: forget the machine that thinks it has."""
-        LOG.error("store failed", extra=fields(error=str(error)))
+        LOG.error("the control plane is away", extra=fields(error=str(error)))
         self._machine = None
         self._broken = error
         self._let_go(error)
@@ -617,6 +714,10 @@ class ControlPlane:
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(type(error)(str(error)))
+        self._cut_off(error)
+
+    def _cut_off(self, error: ControlError) -> None:
+        """End sessions and watches: what they were shown may not be so."""
         for name, feed in tuple(self._feeds.items()):
             self._end_feed(name, feed.session_id, str(error))
         self._pipelines.cut_off(error)
@@ -629,6 +730,9 @@ class ControlPlane:
         except StoreFailedError as error:
             self._broken = error
             LOG.error("store still fails", extra=fields(error=str(error)))  # noqa: TRY400 -- the message says it all
+        except Exception as error:  # the next try, a little later, may fare better
+            self._broken = _rebuilding(error)
+            LOG.exception("the control plane cannot be built")
         else:
             LOG.info("store works again")
 
@@ -655,6 +759,20 @@ class _Feed:
         self.notice = ""
         self.changed = asyncio.Event()
         self.over = ""
+
+
+def _mistake(error: Exception) -> InternalError:
+    return InternalError(
+        f"the controller could not take this ({type(error).__name__}: {error}), and nothing of it "
+        "has happened: this is a mistake of the controller, so report it with its log"
+    )
+
+
+def _rebuilding(error: Exception) -> RebuildingError:
+    return RebuildingError(
+        f"the control plane is built anew from its store after a mistake of its own "
+        f"({type(error).__name__}: {error}): try again in a moment"
+    )
 
 
 def _views(

@@ -9,9 +9,11 @@ from control.errors import (
     ClosingError,
     ControlError,
     HelloRefusedError,
+    InternalError,
     NameTakenError,
     NotQuarantinedError,
     PageTokenError,
+    RebuildingError,
     SessionEndedError,
     StoreFailedError,
     UnknownJobError,
@@ -43,7 +45,9 @@ _CONTROL: Mapping[type[ControlError], tuple[grpc.StatusCode, str]] = {
     SessionEndedError: (grpc.StatusCode.ABORTED, "SESSION_ENDED"),
     WatcherTooSlowError: (grpc.StatusCode.ABORTED, "WATCHER_TOO_SLOW"),
     StoreFailedError: (grpc.StatusCode.UNAVAILABLE, "STORE_FAILED"),
+    RebuildingError: (grpc.StatusCode.UNAVAILABLE, "REBUILDING"),
     ClosingError: (grpc.StatusCode.UNAVAILABLE, "CLOSING"),
+    InternalError: (grpc.StatusCode.INTERNAL, "INTERNAL"),
 }
 
 

@@ -25,7 +25,7 @@ from control.lanes import Topology, topology
 from control.state import JobRecord, PipelineRecord
 from control.store.rows import ScaleRow
 from control.views import RefusalCode, Refused
-from shoal.check import JOBS_MAX, LANES_MAX
+from shoal.limits import JOBS_MAX, LANES_MAX
 from shoal.model import JobState, ScaleState, StreamCounters
 from shoal.names import ID_PATTERN
 from shoal.spec import Distribute, Job, Merge, Promise, Recovery
@@ -73,6 +73,12 @@ def refusal(pipeline: PipelineRecord, name: str, number: int) -> Refused | None:
         return _refused(
             "INVALID_REPLICAS",
             f"{number} replicas: a job has at least 1; `shoal cancel` ends a pipeline",
+            RefusalCode.INVALID_ARGUMENT,
+        )
+    if number > JOBS_MAX:  # before anything of that size is made
+        return _refused(
+            "INVALID_REPLICAS",
+            f"{number} replicas: a pipeline has at most {JOBS_MAX} jobs, replicas counted",
             RefusalCode.INVALID_ARGUMENT,
         )
     if pipeline.state.terminal or pipeline.stop is not None:

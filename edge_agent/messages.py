@@ -32,7 +32,7 @@ from edge_agent.assignment import (
     Welcome,
 )
 from services.streams.rotation import Stretch
-from shoal import wire
+from shoal import limits, wire
 from shoal.model import Followed
 from shoal.redaction import redacted
 from shoal.v1 import pipelines_service_pb2, session_service_pb2
@@ -75,7 +75,7 @@ def _encode_message(message: FromAgent) -> session_service_pb2.AgentMessage:
                     namespace=ref.namespace,
                     epoch=ref.epoch,
                     streams=[wire.encode_stream_counters(counters) for counters in streams],
-                    progress=redacted(text),
+                    progress=limits.cut(redacted(text), limits.PROGRESS_CHARACTERS_MAX),
                 )
             )
         case UploadsWanted(ref, artifacts):
@@ -158,13 +158,19 @@ def _decode_welcome(message: session_service_pb2.Welcome) -> Welcome:
     following = Followed(message.cluster_id, message.term, message.start_id)
     return Welcome(
         message.controller_id,
-        message.lease_seconds,
-        message.heartbeat_seconds,
+        _seconds(message.lease_seconds, "welcome.lease_seconds"),
+        _seconds(message.heartbeat_seconds, "welcome.heartbeat_seconds"),
         following=following if message.cluster_id else None,
         quarantine=message.quarantine,
         adopted=message.adopted,
-        retry_seconds=message.retry_seconds,
+        retry_seconds=_seconds(message.retry_seconds, "welcome.retry_seconds"),
     )
+
+
+def _seconds(value: float, path: str) -> float:
+    if problem := limits.duration_problem(value):
+        raise WireError(path, f"{value} {problem}")
+    return value
 
 
 def _decode_desired(message: session_service_pb2.Desired) -> Desired:

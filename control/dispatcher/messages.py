@@ -1,5 +1,6 @@
 """The messages of a session between our values and the contract; nothing of an agent is trusted."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
@@ -7,12 +8,22 @@ from control.desired import Assignment, Goal, Lane
 from control.effects import Admitted
 from control.observed import AgentHello, Observation, Progress
 from services.archive.object_store import PresignedPut
-from shoal import wire
+from shoal import limits, wire
+from shoal.model import Capacity
 from shoal.names import AttemptRef, check_id
 from shoal.v1 import session_service_pb2 as v1
+from shoal.v1.nodes_service_pb2 import NodeCapacity
 
 ATTEMPTS_MAX = 10_000
-BUNDLES_MAX = 100_000
+"""Most attempts that an agent may know."""
+
+BUNDLES_MAX = 10_000
+"""Most bundles of a node that are remembered; they only say where a job starts quickest."""
+
+STREAMS_MAX = 4_096
+"""Most ports of a job."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 _GOALS: Mapping[Goal, v1.Goal.ValueType] = {
     Goal.RUN: v1.GOAL_RUN,
@@ -26,11 +37,10 @@ def decode_hello(message: v1.Hello, refuse: Callable[[wire.WireError], None]) ->
     Raises:
         WireError: a field breaks the contract.
     """
-    if len(message.attempts) > ATTEMPTS_MAX or len(message.bundles) > BUNDLES_MAX:
+    if len(message.attempts) > ATTEMPTS_MAX:
         raise wire.WireError(
-            "hello",
-            f"{len(message.attempts)} attempts and {len(message.bundles)} bundles are more than "
-            f"any node has; at most {ATTEMPTS_MAX} and {BUNDLES_MAX} are taken",
+            "hello.attempts",
+            f"{len(message.attempts)} are more than any node has; at most {ATTEMPTS_MAX} are taken",
         )
     try:
         node = check_id("node", message.node)
@@ -38,19 +48,58 @@ def decode_hello(message: v1.Hello, refuse: Callable[[wire.WireError], None]) ->
         raise wire.WireError("hello.node", str(error)) from None
     return AgentHello(
         node=node,
-        agent_id=message.agent_id,
-        capacity=wire.decode_capacity(message.capacity, "hello.capacity"),
-        stream_address=message.stream_address,
-        agent_version=message.agent_version,
-        labels=dict(message.labels),
-        architecture=message.architecture,
+        agent_id=_word(message.agent_id, "hello.agent_id"),
+        capacity=_capacity(message.capacity),
+        stream_address=_word(message.stream_address, "hello.stream_address"),
+        agent_version=_word(message.agent_version, "hello.agent_version"),
+        labels=_labels(message.labels),
+        architecture=_word(message.architecture, "hello.architecture"),
         attempts=tuple(_readable(message.attempts, refuse)),
-        bundles=frozenset(message.bundles),
+        bundles=frozenset(
+            digest for digest in message.bundles[:BUNDLES_MAX] if _DIGEST.fullmatch(digest)
+        ),
         # An agent that does not say otherwise gossips under the name of its node.
-        member_name=message.member_name or node,
-        instance_id=message.instance_id,
+        member_name=_word(message.member_name, "hello.member_name") or node,
+        instance_id=_word(message.instance_id, "hello.instance_id"),
         followed=wire.decode_followed(message.followed) if message.HasField("followed") else None,
     )
+
+
+def _word(value: str, path: str) -> str:
+    if len(value) > limits.WORD_CHARACTERS_MAX:
+        raise wire.WireError(
+            path,
+            f"{value[:40]!r}… has {len(value)} characters; at most {limits.WORD_CHARACTERS_MAX} "
+            "are taken",
+        )
+    return value
+
+
+def _capacity(message: NodeCapacity) -> Capacity:
+    path = "hello.capacity"
+    if len(message.devices) > limits.DEVICES_MAX:
+        raise wire.WireError(
+            f"{path}.devices",
+            f"{len(message.devices)} are too many; at most {limits.DEVICES_MAX} are taken",
+        )
+    for index, device in enumerate(message.devices):
+        _word(device, f"{path}.devices[{index}]")
+    return wire.decode_capacity(message, path)
+
+
+def _labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+    if len(labels) > limits.LABELS_MAX:
+        raise wire.WireError(
+            "hello.labels", f"{len(labels)} are too many; at most {limits.LABELS_MAX} are taken"
+        )
+    for key, value in labels.items():
+        longest = max(len(key), len(value))
+        if longest > limits.LABEL_CHARACTERS_MAX:
+            raise wire.WireError(
+                f"hello.labels[{key[:40]!r}]",
+                f"it has {longest} characters; at most {limits.LABEL_CHARACTERS_MAX} are taken",
+            )
+    return dict(labels)
 
 
 def _readable(
@@ -88,13 +137,17 @@ def decode_progress(message: v1.AttemptProgress, path: str = "progress") -> Prog
     Raises:
         WireError: a field breaks the contract.
     """
+    if len(message.streams) > STREAMS_MAX:
+        raise wire.WireError(
+            f"{path}.streams", f"{len(message.streams)} are more ports than any job has"
+        )
     return Progress(
         ref=wire.decode_attempt_name(message.attempt, message.namespace, message.epoch, path),
         streams=tuple(
             wire.decode_stream_counters(counters, f"{path}.streams[{index}]")
             for index, counters in enumerate(message.streams)
         ),
-        text=message.progress,
+        text=limits.cut(message.progress, limits.PROGRESS_CHARACTERS_MAX),
     )
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from control.errors import StoreFailedError
+from control.errors import RowError, StoreFailedError
 from control.store import schema, statements
 from control.store.rows import Loaded, OutboxRow, Row
 from services.runtime.state_folder import PRIVATE_FILE, create_private
@@ -244,6 +244,8 @@ class SqliteStore:
         for _, done in items:
             if error is None:
                 done.set_result(None)
+            elif _is_the_rows(error):
+                done.set_exception(RowError(f"{type(error).__name__}: {error}"))
             else:
                 done.set_exception(self._failed("write", error))
 
@@ -266,3 +268,16 @@ class SqliteStore:
             f"store {self._path} could not {what}: {error}; "
             "look at the disk's space, its health and the file's permissions"
         )
+
+
+_ROW_ERRORS = (
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+)
+
+
+def _is_the_rows(error: Exception) -> bool:
+    """Whether the rows are to blame, such as by a number that is too large, and not the disk."""
+    return isinstance(error, _ROW_ERRORS) or not isinstance(error, sqlite3.Error | OSError)

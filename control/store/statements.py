@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+
+from google.protobuf.message import DecodeError
 
 from control.store.rows import (
     AttemptRow,
@@ -24,7 +27,9 @@ from control.store.rows import (
     ScaleRow,
     StartRow,
 )
+from services.runtime.log import fields
 from shoal.model import (
+    NO_CAPACITY,
     Artifact,
     Capacity,
     JobState,
@@ -37,7 +42,16 @@ from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.spec import Pipeline
 from shoal.v1 import spec_pb2
 from shoal.view import Event
-from shoal.wire import decode_pipeline_spec, encode_pipeline_spec
+from shoal.wire import (
+    WireError,
+    bring_within_limits,
+    decode_pipeline_spec,
+    encode_pipeline_spec,
+)
+
+LOG = logging.getLogger(__name__)
+
+RowT = TypeVar("RowT")
 
 Values = tuple[Any, ...]
 """What is bound to the question marks of one statement, or one row of an answer."""
@@ -62,7 +76,23 @@ def write(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
 
 
 def load(connection: sqlite3.Connection) -> Loaded:
-    """Read everything, in the order that `Loaded` promises."""
+    """Read everything that can be read, in the order that `Loaded` promises.
+
+    A pipeline of which a row cannot be read is left out as a whole and logged; its rows stay.
+    """
+    unreadable: set[PipelineRef] = set()
+    added = _all_added(connection, unreadable)
+    pipelines = _read_all(connection, _PIPELINES, _pipeline, unreadable)
+    jobs = _read_all(connection, "SELECT * FROM jobs", _job, unreadable)
+    attempts = _read_all(connection, _ATTEMPTS, _attempt, unreadable)
+    scales = _read_all(connection, _SCALES, _scale, unreadable)
+    manifests = _read_all(connection, "SELECT * FROM manifests", _manifest, unreadable)
+    nodes = {
+        node.name: node
+        for node in _read_all(connection, "SELECT * FROM nodes ORDER BY name", _node, set())
+    }
+    for attempt in attempts:  # an attempt without its node has a node of which nothing is known
+        nodes.setdefault(attempt.node, NodeRow(attempt.node, "", NO_CAPACITY))
     return Loaded(
         cluster_id=connection.execute("SELECT id FROM cluster").fetchone()[0],
         starts=tuple(
@@ -71,13 +101,15 @@ def load(connection: sqlite3.Connection) -> Loaded:
         ),
         next_sequence=_next(connection, "outbox"),
         next_position=_next(connection, "pipelines"),
-        added=_all_added(connection),
-        pipelines=tuple(map(_pipeline, connection.execute(_PIPELINES))),
-        jobs=tuple(map(_job, connection.execute("SELECT * FROM jobs"))),
-        attempts=tuple(map(_attempt, connection.execute(_ATTEMPTS))),
-        scales=tuple(map(_scale, connection.execute(_SCALES))),
-        manifests=tuple(map(_manifest, connection.execute("SELECT * FROM manifests"))),
-        nodes=tuple(map(_node, connection.execute("SELECT * FROM nodes ORDER BY name"))),
+        added=tuple(one for one in added if one.ref not in unreadable),
+        pipelines=tuple(one for one in pipelines if one.ref not in unreadable),
+        jobs=tuple(one for one in jobs if one.ref.pipeline_ref not in unreadable),
+        attempts=tuple(one for one in attempts if one.ref.job_ref.pipeline_ref not in unreadable),
+        scales=tuple(one for one in scales if one.ref not in unreadable),
+        manifests=tuple(
+            one for one in manifests if one.attempt.job_ref.pipeline_ref not in unreadable
+        ),
+        nodes=tuple(nodes[name] for name in sorted(nodes)),
     )
 
 
@@ -374,16 +406,51 @@ def _next(connection: sqlite3.Connection, table: str) -> int:
     return 1 if found is None else int(found[0]) + 1
 
 
-def _all_added(connection: sqlite3.Connection) -> tuple[PipelineAdded, ...]:
+_UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, DecodeError)
+
+
+def _read_all(
+    connection: sqlite3.Connection,
+    statement: str,
+    read: Callable[[Values], RowT],
+    unreadable: set[PipelineRef],
+) -> list[RowT]:
+    found: list[RowT] = []
+    for values in connection.execute(statement):
+        try:
+            found.append(read(values))
+        except _UNREADABLE as error:
+            LOG.exception("a row cannot be read", extra=fields(begins=values[:3], why=error))
+            unreadable.add(PipelineRef(str(values[0]), str(values[1])))
+    return found
+
+
+def _read_spec(data: bytes) -> Pipeline:
+    message = spec_pb2.PipelineSpec.FromString(data)
+    try:
+        return decode_pipeline_spec(message)
+    except WireError as error:
+        LOG.warning("a spec is brought within the limits", extra=fields(why=error))
+        bring_within_limits(message)
+        return decode_pipeline_spec(message)
+
+
+def _all_added(
+    connection: sqlite3.Connection, unreadable: set[PipelineRef]
+) -> tuple[PipelineAdded, ...]:
     # Most of a long queue asks for the same: equal specs are read once and shared.
     specs: dict[bytes, Pipeline] = {}
     found: list[PipelineAdded] = []
     for namespace, pipeline, position, request_id, data, create_time in connection.execute(_ADDED):
-        spec = specs.get(data)
-        if spec is None:
-            spec = specs[data] = decode_pipeline_spec(spec_pb2.PipelineSpec.FromString(data))
         ref = PipelineRef(namespace, pipeline)
-        found.append(PipelineAdded(ref, position, request_id, spec, _moment(create_time)))
+        try:
+            spec = specs.get(data)
+            if spec is None:
+                spec = specs[data] = _read_spec(data)
+            found.append(PipelineAdded(ref, position, request_id, spec, _moment(create_time)))
+        except _UNREADABLE as error:
+            LOG.exception("a pipeline cannot be read", extra=fields(pipeline=ref.name, why=error))
+            unreadable.add(ref)
     return tuple(found)
 
 

@@ -17,7 +17,11 @@ class Store(Protocol):
         ...
 
     async def commit(self, rows: Sequence[Row]) -> None:
-        """Write all rows in one transaction; they survive a power cut once this returns."""
+        """Write all rows in one transaction; they survive a power cut once this returns.
+
+        Raises:
+            RowError: One of them can be written nowhere, so that another try is in vain.
+        """
         ...
 
     async def outbox(self, limit: int = 100, after: int = 0) -> Sequence[OutboxRow]:

@@ -50,6 +50,7 @@ from edge_agent.keeper.request import (
 )
 
 _MAX_CLIENTS: Final = 16
+_PATIENCE_SECONDS: Final = 3_600.0  # epoll takes no wait of 25 days, and a timeout may be longer
 _MAX_UNSENT_PACKETS: Final = 4096
 _RECORDS_A_PACKET: Final = 200
 _SHUTDOWN_GRACE_SECONDS: Final = 3.0
@@ -131,7 +132,9 @@ class Keeper:
 
     def _patience(self) -> float | None:
         deadline = self._machine.deadline()
-        return None if deadline is None else max(0.0, deadline - self._clock())
+        if deadline is None:
+            return None
+        return min(max(0.0, deadline - self._clock()), _PATIENCE_SECONDS)
 
     def _accept(self, listener: socket.socket) -> None:
         try:

@@ -13,21 +13,19 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from shoal import names, spec
+from shoal import limits, names, spec
+from shoal.limits import JOBS_MAX, KEEP_MAX, LANES_MAX
 from shoal.portal import CLIENT
 from shoal.recipe import BundleFiles, ingredients
 from shoal.redaction import redacted
 from shoal.suggestion import did_you_mean
-from shoal.wire import RECORD_BYTES_MAX, relative_path_problem
-
-JOBS_MAX = 1_000
-"""Most jobs of a pipeline, replicas counted."""
-
-LANES_MAX = 20_000
-"""Most streams between single replicas of a pipeline."""
-
-KEEP_MAX = 10_000
-"""Most records that may wait for an input with `promise: latest`."""
+from shoal.wire import (
+    RECORD_BYTES_MAX,
+    encode_job_spec,
+    encode_pipeline_spec,
+    json_problem,
+    relative_path_problem,
+)
 
 PORTS_MAX = 200
 """Most ports of a job; a local job has half as many, since its portal has two for each.
@@ -81,7 +79,9 @@ def check_pipeline(
     Returns:
         The problems in the order of the specification; none when it can be submitted.
     """
-    return tuple(_problems(pipeline, bundle_files, contents or {}))
+    problems = tuple(_problems(pipeline, bundle_files, contents or {}))
+    # What cannot be cannot be measured either.
+    return problems or tuple(_sizes(pipeline))
 
 
 def _problems(
@@ -90,6 +90,7 @@ def _problems(
     contents: Mapping[spec.Layout, BundleFiles],
 ) -> Iterator[Problem]:
     yield from _id(("name",), "pipeline", pipeline.name)
+    yield from _labels(("labels",), pipeline.labels)
     if not pipeline.jobs:
         yield Problem(("jobs",), "there are none; a pipeline has at least one job")
     yield from _names_of_jobs(pipeline)
@@ -106,6 +107,49 @@ def _problems(
     yield from _streams(pipeline)
     yield from _unread_outputs(pipeline)
     yield from _cycles(pipeline)
+
+
+def _sizes(pipeline: spec.Pipeline) -> Iterator[Problem]:
+    """Check that a pipeline, and each of its jobs, fits into a message."""
+    for job in pipeline.jobs:
+        try:
+            size = encode_job_spec(job).ByteSize()
+        except UnicodeEncodeError as error:
+            yield Problem(
+                ("jobs", job.name),
+                f"{error.object[:40]!r} holds half of a surrogate pair, which is no text; "
+                "write the character itself",
+            )
+            return
+        if size > limits.JOB_BYTES_MAX:
+            yield Problem(
+                ("jobs", job.name),
+                f"it has {size} bytes, {limits.JOB_BYTES_MAX} at most; "
+                "put what is long into a file of the bundle",
+            )
+    try:
+        size = encode_pipeline_spec(pipeline).ByteSize()
+    except UnicodeEncodeError as error:
+        yield Problem(("labels",), f"{error.object[:40]!r} holds half of a surrogate pair")
+        return
+    if size > limits.SPEC_BYTES_MAX:
+        yield Problem(
+            ("jobs",),
+            f"they have {size} bytes together, {limits.SPEC_BYTES_MAX} at most; "
+            "put what is long into files of the bundle",
+        )
+
+
+def _labels(path: Path, labels: Mapping[str, str]) -> Iterator[Problem]:
+    if len(labels) > limits.LABELS_MAX:
+        yield Problem(path, f"there are {len(labels)}, {limits.LABELS_MAX} at most; leave some out")
+    for key, value in labels.items():
+        longest = max(len(key), len(value))
+        if longest > limits.LABEL_CHARACTERS_MAX:
+            yield Problem(
+                (*path, key[:40]),
+                f"it has {longest} characters, {limits.LABEL_CHARACTERS_MAX} at most; shorten it",
+            )
 
 
 # ---- one job ------------------------------------------------------------------------------------
@@ -299,22 +343,43 @@ def _latest(job: spec.Job, at: Path) -> Iterator[Problem]:
 
 
 def _numbers(job: spec.Job, at: Path) -> Iterator[Problem]:
-    yield from _number((*at, "replicas"), job.replicas, least=1)
-    yield from _number((*at, "timeout"), job.timeout_seconds)
-    yield from _number((*at, "grace"), job.grace_seconds, above=True)
-    yield from _number((*at, "resources", "cpus"), job.resources.cpus, above=True)
-    yield from _number((*at, "resources", "memory"), job.resources.memory_bytes)
-    yield from _number((*at, "retry", "attempts"), job.retry.attempts, least=1)
-    yield from _number((*at, "retry", "backoff"), job.retry.backoff_seconds, above=True)
-    yield from _number((*at, "retry", "backoff_limit"), job.retry.backoff_limit_seconds, above=True)
+    resources, retry, longest = job.resources, job.retry, limits.DURATION_SECONDS_MAX
+    # Too many replicas, or a `keep` out of range, are said of the whole pipeline and of `latest`.
+    yield from _number((*at, "replicas"), job.replicas, math.inf, least=1)
+    yield from _number((*at, "timeout"), job.timeout_seconds, longest)
+    yield from _number((*at, "grace"), job.grace_seconds, longest, above=True)
+    yield from _number((*at, "resources", "cpus"), resources.cpus, limits.CPUS_MAX, above=True)
+    yield from _number((*at, "resources", "memory"), resources.memory_bytes, limits.INTEGER_MAX)
+    if len(resources.devices) > limits.DEVICES_MAX:
+        yield Problem(
+            (*at, "resources", "devices"),
+            f"there are {len(resources.devices)}, {limits.DEVICES_MAX} at most; leave some out",
+        )
+    path = (*at, "retry")
+    yield from _number((*path, "attempts"), retry.attempts, limits.RETRY_ATTEMPTS_MAX, least=1)
+    yield from _number((*path, "backoff"), retry.backoff_seconds, longest, above=True)
+    yield from _number((*path, "backoff_limit"), retry.backoff_limit_seconds, longest, above=True)
     for stream in job.streams:
-        yield from _number((*at, "inputs", stream.name, "block_count"), stream.block_count, least=1)
+        path = (*at, "inputs", stream.name)
+        most = limits.BLOCK_COUNT_MAX
+        yield from _number((*path, "block_count"), stream.block_count, most, least=1)
+        if stream.optional is not None:
+            yield from _number((*path, "buffer"), stream.optional.buffer, limits.BUFFER_MAX)
+            if problem := json_problem(stream.optional.default_json):
+                yield Problem(
+                    (*path, "default"), f"{stream.optional.default_json[:40]!r} {problem}"
+                )
 
 
-def _number(path: Path, value: float, *, least: int = 0, above: bool = False) -> Iterator[Problem]:
-    if not math.isfinite(value) or value < least or (above and value <= 0):
-        wanted = "more than 0" if above else f"{least} or more"
-        yield Problem(path, f"{value} is not allowed; it has to be {wanted}")
+def _number(
+    path: Path, value: float, most: float, *, least: int = 0, above: bool = False
+) -> Iterator[Problem]:
+    if math.isfinite(value) and least <= value <= most and (value > 0 or not above):
+        return
+    low = "more than 0" if above else f"{least} or more"
+    # Years of seconds, or bytes without end, are hard to read.
+    high = "" if most == math.inf else f" and {most:.0f} at most"
+    yield Problem(path, f"{value} is not allowed; it has to be {low}{high}")
 
 
 def _ports(job: spec.Job, at: Path) -> Iterator[Problem]:

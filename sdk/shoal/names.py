@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from shoal.limits import NUMBER_MAX
+
 ID_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,62}")
 """What an id of a namespace, pipeline, job, port or node looks like."""
 
@@ -138,7 +140,7 @@ def parse_attempt(name: str, namespace: str, epoch: int) -> AttemptRef:
     """
     parts = name.split("/")
     match parts:
-        case ["pipelines", pipeline, "jobs", job, "attempts", number] if number.isdecimal():
+        case ["pipelines", pipeline, "jobs", job, "attempts", number] if _is_number(number):
             return AttemptRef(
                 check_id("namespace", namespace),
                 check_id("pipeline", pipeline),
@@ -150,3 +152,7 @@ def parse_attempt(name: str, namespace: str, epoch: int) -> AttemptRef:
             raise InvalidNameError(
                 f"{name!r} does not name an attempt: write pipelines/P/jobs/J/attempts/N"
             )
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= NUMBER_MAX

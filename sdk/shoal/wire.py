@@ -9,7 +9,6 @@ at a time; what holds between values (unknown ports, cycles) is the business of 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Generic, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from shoal import names, spec, view
+from shoal import limits, names, spec, view
 from shoal.model import (
     Artifact,
     Capacity,
@@ -254,6 +253,29 @@ def decode_pipeline_spec(message: spec_pb2.PipelineSpec, path: str = "") -> spec
     )
 
 
+def bring_within_limits(message: spec_pb2.PipelineSpec) -> None:
+    """Lower the numbers of a specification that an older version took and this one would refuse."""
+    for job in message.jobs:
+        job.timeout_seconds = _at_most(job.timeout_seconds)
+        job.grace_seconds = _at_most(job.grace_seconds)
+        job.retry.backoff_seconds = _at_most(job.retry.backoff_seconds)
+        job.retry.backoff_limit_seconds = _at_most(job.retry.backoff_limit_seconds)
+        job.retry.attempts = min(job.retry.attempts, limits.RETRY_ATTEMPTS_MAX)
+        job.resources.cpus = min(job.resources.cpus, limits.CPUS_MAX)
+        job.resources.memory_bytes = min(job.resources.memory_bytes, limits.INTEGER_MAX)
+        for item in job.inputs:
+            if item.HasField("stream"):
+                stream = item.stream
+                stream.block_count = min(stream.block_count, limits.BLOCK_COUNT_MAX)
+                stream.keep = min(stream.keep, limits.KEEP_MAX)
+                if stream.HasField("optional"):
+                    stream.optional.buffer = min(stream.optional.buffer, limits.BUFFER_MAX)
+
+
+def _at_most(seconds: float) -> float:
+    return min(seconds, limits.DURATION_SECONDS_MAX)
+
+
 def encode_job_spec(job: spec.Job) -> spec_pb2.JobSpec:
     """Write a job of a specification with all its defaults."""
     return spec_pb2.JobSpec(
@@ -309,12 +331,12 @@ def decode_job_spec(message: spec_pb2.JobSpec, path: str = "") -> spec.Job:
         place=decode_place(message.place, _at(path, "place")),
         archive=_patterns(message.archive, _at(path, "archive")),
         retry=decode_retry(message.retry, _at(path, "retry")),
-        timeout_seconds=_positive(message.timeout_seconds, 0.0, _at(path, "timeout_seconds")),
+        timeout_seconds=_duration(message.timeout_seconds, 0.0, _at(path, "timeout_seconds")),
         variables=_variables(message.variables, _at(path, "variables")),
         stdin=_relative(message.stdin, _at(path, "stdin")) if message.stdin else "",
         recovery=_RECOVERY.decode(message.recovery, _at(path, "recovery")),
         placement=_PLACEMENT.decode(message.placement, _at(path, "placement")),
-        grace_seconds=_positive(message.grace_seconds, 5.0, _at(path, "grace_seconds")),
+        grace_seconds=_duration(message.grace_seconds, 5.0, _at(path, "grace_seconds")),
         layout=_LAYOUT.decode(message.layout, _at(path, "layout")),
         local=message.local,
     )
@@ -407,14 +429,12 @@ def _encode_stand_in(stand_in: spec.StandIn) -> spec_pb2.StandIn:
 
 def _decode_stand_in(message: spec_pb2.StandIn, path: str) -> spec.StandIn:
     default_json = _text(message.default_json, f"{path}.default_json") or "null"
-    try:
-        json.loads(default_json)
-    except (ValueError, RecursionError):
-        raise WireError(f"{path}.default_json", f"{default_json[:40]!r} is no JSON") from None
+    if problem := json_problem(default_json):
+        raise WireError(f"{path}.default_json", f"{default_json[:40]!r} {problem}")
     return spec.StandIn(
         default_json=default_json,
         repeat=message.repeat,
-        buffer=message.buffer,
+        buffer=_count(message.buffer, limits.BUFFER_MAX, f"{path}.buffer"),
         drop=_DROP.decode(message.drop, f"{path}.drop"),
     )
 
@@ -450,13 +470,15 @@ def decode_input(message: spec_pb2.InputSpec, path: str = "") -> spec.StreamInpu
                 job=_id("job", message.stream.job, f"{at}.job"),
                 port=_id("port", message.stream.port, f"{at}.port"),
                 binding=decode_binding(message.stream.binding, f"{at}.binding"),
-                block_count=message.stream.block_count or 1,
+                block_count=_count(
+                    message.stream.block_count or 1, limits.BLOCK_COUNT_MAX, f"{at}.block_count"
+                ),
                 merge=_MERGE.decode(message.stream.merge, f"{at}.merge"),
                 optional=_decode_stand_in(message.stream.optional, f"{at}.optional")
                 if message.stream.HasField("optional")
                 else None,
                 promise=_PROMISE.decode(message.stream.promise, f"{at}.promise"),
-                keep=message.stream.keep or 1,
+                keep=_count(message.stream.keep or 1, limits.KEEP_MAX, f"{at}.keep"),
             )
         case "file":
             at = _at(path, "file")
@@ -548,8 +570,8 @@ def decode_resources(message: spec_pb2.ResourcesSpec, path: str = "") -> spec.Re
         WireError: a number is negative or not finite, or a device has no name.
     """
     return spec.Resources(
-        cpus=_positive(message.cpus, 1.0, _at(path, "cpus")),
-        memory_bytes=message.memory_bytes,
+        cpus=_number(message.cpus, limits.CPUS_MAX, _at(path, "cpus")) or 1.0,
+        memory_bytes=_count(message.memory_bytes, limits.INTEGER_MAX, _at(path, "memory_bytes")),
         devices=_words(message.devices, _at(path, "devices")),
     )
 
@@ -592,9 +614,9 @@ def decode_retry(message: spec_pb2.RetrySpec, path: str = "") -> spec.Retry:
         WireError: a number is negative or not finite.
     """
     return spec.Retry(
-        attempts=message.attempts or 1,
-        backoff_seconds=_positive(message.backoff_seconds, 1.0, _at(path, "backoff_seconds")),
-        backoff_limit_seconds=_positive(
+        attempts=_count(message.attempts or 1, limits.RETRY_ATTEMPTS_MAX, _at(path, "attempts")),
+        backoff_seconds=_duration(message.backoff_seconds, 1.0, _at(path, "backoff_seconds")),
+        backoff_limit_seconds=_duration(
             message.backoff_limit_seconds, 60.0, _at(path, "backoff_limit_seconds")
         ),
     )
@@ -689,7 +711,11 @@ def decode_distribute(number: int, path: str = "distribute") -> spec.Distribute:
 
 def encode_reason(reason: Reason) -> pipeline_pb2.Reason:
     """Write why something ended."""
-    return pipeline_pb2.Reason(code=reason.code.value, number=reason.number, message=reason.message)
+    return pipeline_pb2.Reason(
+        code=reason.code.value,
+        number=reason.number,
+        message=limits.cut(reason.message, limits.SENTENCE_CHARACTERS_MAX),
+    )
 
 
 def decode_reason(message: pipeline_pb2.Reason, path: str = "reason") -> Reason:
@@ -705,7 +731,7 @@ def decode_reason(message: pipeline_pb2.Reason, path: str = "reason") -> Reason:
         raise WireError(
             _at(path, "code"), f"{message.code!r} is not a reason; this version knows {known}"
         ) from None
-    return Reason(code, message.number, message.message)
+    return Reason(code, message.number, limits.cut(message.message, limits.SENTENCE_CHARACTERS_MAX))
 
 
 def encode_artifact(artifact: Artifact) -> pipeline_pb2.Artifact:
@@ -728,7 +754,7 @@ def decode_artifact(message: pipeline_pb2.Artifact, path: str = "artifact") -> A
         raise WireError(_at(path, "sha256"), "it is empty; an artifact carries its SHA-256")
     return Artifact(
         path=_relative(message.path, _at(path, "path")),
-        size_bytes=message.size_bytes,
+        size_bytes=_count(message.size_bytes, limits.INTEGER_MAX, _at(path, "size_bytes")),
         sha256=_sha256(message.sha256, _at(path, "sha256")),
         key=_text(message.key, _at(path, "key")),
     )
@@ -806,8 +832,8 @@ def decode_capacity(message: nodes_service_pb2.NodeCapacity, path: str = "capaci
         WireError: the cores are negative or not finite, or a device has no name.
     """
     return Capacity(
-        cpus=_positive(message.cpus, 0.0, _at(path, "cpus")),
-        memory_bytes=message.memory_bytes,
+        cpus=_number(message.cpus, limits.CPUS_MAX, _at(path, "cpus")),
+        memory_bytes=_count(message.memory_bytes, limits.INTEGER_MAX, _at(path, "memory_bytes")),
         devices=_words(message.devices, _at(path, "devices")),
     )
 
@@ -863,11 +889,11 @@ def decode_stream_counters(
         bytes=message.bytes,
         acknowledged=message.acknowledged,
         retained_bytes=message.retained_bytes,
-        blocked_seconds=_positive(message.blocked_seconds, 0.0, _at(path, "blocked_seconds")),
+        blocked_seconds=_duration(message.blocked_seconds, 0.0, _at(path, "blocked_seconds")),
         duplicates=message.duplicates,
         ended=message.ended,
         hold=message.hold,
-        held_at=message.held_at,
+        held_at=_count(message.held_at, limits.RECORDS_MAX, _at(path, "held_at")),
         dropped=message.dropped,
         refused=message.refused,
         broken=message.broken,
@@ -1202,8 +1228,10 @@ def decode_time(stamp: Timestamp, path: str = "time") -> datetime:
     """Read a moment as an aware datetime in UTC, to the microsecond.
 
     Raises:
-        WireError: it is outside the years 1 to 9999.
+        WireError: it is outside the years 1970 to 9998, so that it is a date in every time zone.
     """
+    if not 0 <= stamp.seconds < limits.MOMENT_SECONDS_MAX:
+        raise WireError(path, f"{stamp.seconds} s is not a moment of the years 1970 to 9998")
     try:
         return stamp.ToDatetime(UTC)
     except (ValueError, OverflowError) as error:
@@ -1229,6 +1257,7 @@ def _id(what: str, value: str, path: str) -> str:
 
 
 def _attempt(attempt: str, namespace: str, epoch: int, path: str) -> names.AttemptRef:
+    _count(epoch, limits.INTEGER_MAX, path)
     try:
         return names.parse_attempt(attempt, namespace or "default", epoch)
     except names.InvalidNameError as error:
@@ -1305,10 +1334,43 @@ def _sha256(value: str, path: str) -> str:
     return value
 
 
-def _positive(value: float, default: float, path: str) -> float:
-    if not math.isfinite(value) or value < 0:
-        raise WireError(path, f"{value} is not allowed; it has to be a number that is 0 or more")
+def json_problem(text: str) -> str:
+    """Say why `text` is no JSON that a program can be given; empty when it is.
+
+    The words complete a sentence that begins with the text.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > limits.DEFAULT_JSON_BYTES_MAX:
+        return f"… is longer than {limits.DEFAULT_JSON_BYTES_MAX} bytes; send it in a file"
+    if limits.json_depth(text) > limits.JSON_DEPTH_MAX:
+        return f"lies deeper than {limits.JSON_DEPTH_MAX} lists or objects; write it flatter"
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except (ValueError, RecursionError):
+        return "is no JSON"
+    return ""
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"{word} is no number as JSON has it")
+
+
+def _duration(value: float, default: float, path: str) -> float:
+    if problem := limits.duration_problem(value):
+        raise WireError(path, f"{value} {problem}")
     return value or default
+
+
+def _number(value: float, most: float, path: str) -> float:
+    if problem := limits.count_problem(value, most):
+        raise WireError(path, f"{value} {problem}")
+    return value
+
+
+def _count(value: int, most: int, path: str) -> int:
+    if not 0 <= value <= most:
+        raise WireError(path, f"{value} {limits.count_problem(value, most)}")
+    return value
 
 
 def _time(

@@ -1,7 +1,8 @@
 """Durations and sizes as people write them."""
 
-import math
 import re
+
+from shoal import limits
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -32,11 +33,11 @@ def parse_duration(text: str) -> float:
         ValueError: it is none of these; the message is a clause that follows the value.
     """
     if _NUMBER.fullmatch(text):
-        return _finite(float(text))
+        return _lasting(float(text))
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError("is not a duration; write for example 90s, 2m, 1h30m or 250ms")
-    return _finite(sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts))
+    return _lasting(sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts))
 
 
 def parse_size(text: str) -> int:
@@ -52,13 +53,13 @@ def parse_size(text: str) -> int:
     unit = _SIZE_UNITS.get(match[2]) if match else None
     if match is None or unit is None:
         raise ValueError("is not a size; write for example 512MiB, 2GB or a number of bytes")
-    size = _finite(float(match[1]) * unit)
-    if size >= 2**64:
+    size = float(match[1]) * unit
+    if size > limits.INTEGER_MAX:
         raise ValueError("is more than a machine can have; write for example 512MiB")
     return int(size)
 
 
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("is too large a number; write a smaller one")
-    return value
+def _lasting(seconds: float) -> float:
+    if problem := limits.duration_problem(seconds):
+        raise ValueError(problem)
+    return seconds

@@ -80,6 +80,16 @@ async def test_ports_are_handed_over_again_to_the_next_agent(board: Path) -> Non
         assert (await _end(client)).exit_code == 0
 
 
+@pytest.mark.parametrize("days", [30, 3_650])
+async def test_t4_a_timeout_of_many_days_does_not_end_the_keeper(board: Path, days: int) -> None:
+    """`timeout: 30d` is more than epoll waits for: the keeper died of it, with every job."""
+    async with KeeperClient(board / "keeper.sock") as client:
+        request = _request(board, "/bin/sleep", "60", timeout_seconds=days * 86_400.0)
+        await client.start(request)
+        (kept,) = await client.list()
+        assert kept.running
+
+
 async def test_a_timeout_ends_the_whole_process_group(board: Path) -> None:
     """Issue: `timeout: 2s` → the whole process group is gone; also case E6."""
     script = "trap '' TERM; sleep 600 & setsid sleep 601 & echo $$; wait; sleep 602"

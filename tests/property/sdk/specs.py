@@ -1,11 +1,11 @@
 """Strategies for specifications, models and views, as far as the contract can carry them."""
 
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import strategies as st
 
-from shoal import spec, view
+from shoal import limits, spec, view
 from shoal.model import (
     Artifact,
     Capacity,
@@ -21,6 +21,8 @@ IDS = st.from_regex(r"[a-z][a-z0-9-]{0,12}", fullmatch=True)
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
 COUNTS = st.integers(1, 2**32 - 1)
+MILLIONS = st.integers(1, 1_000_000)
+NUMBERS_63 = st.integers(0, limits.INTEGER_MAX)
 NUMBERS_64 = st.integers(0, 2**64 - 1)
 NUMBERS_32 = st.integers(0, 2**32 - 1)
 HASHES = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
@@ -33,7 +35,11 @@ MAPPINGS = st.dictionaries(TEXT, TEXT, max_size=3)
 VARIABLES = st.dictionaries(
     st.from_regex(r"[A-Za-z_]\w{0,5}", fullmatch=True).filter(str.isascii), TEXT
 )
-TIMES = st.none() | st.datetimes(timezones=st.just(UTC))
+TIMES = st.none() | st.datetimes(
+    datetime.fromisoformat("1970-01-01"),
+    datetime.fromisoformat("9998-12-31"),
+    timezones=st.just(UTC),
+)
 
 
 def tuples(items: st.SearchStrategy[Any], min_size: int = 0) -> st.SearchStrategy[tuple[Any, ...]]:
@@ -69,7 +75,7 @@ STAND_INS = st.builds(
     spec.StandIn,
     st.sampled_from(["null", "0", '[1, "x"]', '{"a": 1.5}']),
     st.booleans(),
-    COUNTS,
+    MILLIONS,
     st.sampled_from(spec.Drop),
 )
 
@@ -85,7 +91,7 @@ JOBS = st.builds(
             IDS,
             IDS,
             BINDINGS,
-            COUNTS,
+            MILLIONS,
             st.sampled_from(spec.Merge),
             st.none() | STAND_INS,
         )
@@ -93,10 +99,10 @@ JOBS = st.builds(
     files=tuples(st.builds(spec.FileInput, IDS, WORDS, PATHS, MAYBE_HASHES)),
     outputs=tuples(st.builds(spec.Output, IDS, BINDINGS, st.sampled_from(spec.Distribute))),
     replicas=COUNTS,
-    resources=st.builds(spec.Resources, st.floats(0.01, 1e4), NUMBERS_64, tuples(WORDS)),
+    resources=st.builds(spec.Resources, st.floats(0.01, 1e4), NUMBERS_63, tuples(WORDS)),
     place=st.builds(spec.Place, MAPPINGS, tuples(WORDS), st.sampled_from(spec.Strategy)),
     archive=tuples(PATHS, min_size=1),
-    retry=st.builds(spec.Retry, COUNTS, SECONDS, SECONDS),
+    retry=st.builds(spec.Retry, MILLIONS, SECONDS, SECONDS),
     timeout_seconds=st.just(0.0) | SECONDS,
     variables=VARIABLES,
     stdin=st.just("") | PATHS,
@@ -108,8 +114,8 @@ JOBS = st.builds(
 PIPELINES = st.builds(spec.Pipeline, IDS, tuples(JOBS), MAYBE_HASHES, MAPPINGS)
 
 REASONS = st.builds(Reason, st.sampled_from(ReasonCode), st.integers(-(2**31), 2**31 - 1), TEXT)
-ARTIFACTS = st.builds(Artifact, PATHS, NUMBERS_64, HASHES, TEXT)
-CAPACITIES = st.builds(Capacity, st.floats(0, 1e4), NUMBERS_64, tuples(WORDS))
+ARTIFACTS = st.builds(Artifact, PATHS, NUMBERS_63, HASHES, TEXT)
+CAPACITIES = st.builds(Capacity, st.floats(0, 1e4), NUMBERS_63, tuples(WORDS))
 COUNTERS = st.builds(
     StreamCounters,
     IDS,
@@ -118,11 +124,11 @@ COUNTERS = st.builds(
     NUMBERS_64,
     NUMBERS_64,
     NUMBERS_64,
-    st.floats(0, 1e9),
+    st.floats(0, limits.DURATION_SECONDS_MAX),
     NUMBERS_64,
     st.booleans(),
     COUNTS,
-    NUMBERS_64,
+    st.integers(0, limits.RECORDS_MAX),
     NUMBERS_64,
     NUMBERS_64,
     NUMBERS_64,
@@ -130,12 +136,12 @@ COUNTERS = st.builds(
 )
 JOB_NAMES = st.builds("pipelines/{}/jobs/{}".format, IDS, IDS)
 ATTEMPT_NAMES = st.builds("pipelines/{}/jobs/{}/attempts/{}".format, IDS, IDS, COUNTS)
-MANIFESTS = st.builds(view.Manifest, TEXT, ATTEMPT_NAMES, NUMBERS_64, tuples(ARTIFACTS), TIMES)
+MANIFESTS = st.builds(view.Manifest, TEXT, ATTEMPT_NAMES, NUMBERS_63, tuples(ARTIFACTS), TIMES)
 ATTEMPTS = st.builds(
     view.AttemptView,
     ATTEMPT_NAMES,
     COUNTS,
-    NUMBERS_64,
+    NUMBERS_63,
     st.sampled_from(JobState),
     TEXT,
     REASONS,
@@ -205,5 +211,5 @@ CHUNKS = st.builds(
     st.sampled_from(view.LogStream),
     NUMBERS_64,
     st.binary(max_size=20),
-    NUMBERS_64,
+    NUMBERS_63,
 )

@@ -33,7 +33,7 @@ CASES: dict[str, tuple[st.SearchStrategy[Any], Pair]] = {
     "chunk": (specs.CHUNKS, (wire.encode_log_chunk, wire.decode_log_chunk)),
     "attempt ref": (
         st.builds(
-            names.AttemptRef, specs.IDS, specs.IDS, specs.IDS, specs.COUNTS, specs.NUMBERS_64
+            names.AttemptRef, specs.IDS, specs.IDS, specs.IDS, specs.COUNTS, specs.NUMBERS_63
         ),
         (wire.encode_attempt_ref, wire.decode_attempt_ref),
     ),

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from control.desired import DesiredUpdate, Goal
 from control.errors import (
     ClosingError,
+    InternalError,
     PageTokenError,
     SessionEndedError,
     StoreFailedError,
@@ -25,7 +27,7 @@ from control.plane import ControlPlane, PlaneConfig
 from control.store.rows import Loaded, OutboxKind, OutboxRow, Row
 from control.store.sqlite import SqliteStore
 from control.views import Refused, SnapshotEnd, Submission, SubmitResult
-from shoal.model import JobState, MemberState, PipelineState, StreamCounters
+from shoal.model import Capacity, JobState, MemberState, PipelineState, StreamCounters
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.spec import Pipeline
 from shoal.view import Event, NodeView, PipelineView
@@ -413,3 +415,53 @@ async def test_a_thousand_submissions_share_commits(tmp_path: Path) -> None:
     async with running_plane(tmp_path / "control.db") as plane:
         await asyncio.gather(*(submit(plane, single(f"p{n}"), f"k{n}") for n in range(1000)))
         assert len(plane.pipelines("default", page_size=1000).items) == 1000
+
+
+class TestPoison:
+    """T4: an event that makes the machine raise, or a row that no store holds, costs its caller."""
+
+    async def test_t4_a_row_that_cannot_be_written_answers_its_own_call(
+        self, tmp_path: Path
+    ) -> None:
+        async with running_plane(tmp_path / "control.db") as plane:
+            await plane.open_session(hello("n1"), "s1")
+            poison = replace(hello("n2"), capacity=Capacity(1.0, 2**63))
+            innocent, culprit, other = await asyncio.gather(
+                submit(plane, single("one")),
+                plane.open_session(poison, "s2"),
+                submit(plane, single("two")),
+                return_exceptions=True,
+            )
+            assert isinstance(culprit, InternalError), culprit
+            assert "OverflowError" in str(culprit)
+            for ref in (innocent, other):
+                assert isinstance(ref, PipelineRef), ref
+                assert plane.pipeline(ref).state is PipelineState.QUEUED
+            assert [node.name for node in plane.nodes()] == ["n1"]
+            # Its sessions are over, and agents dial again; the poisoned node is refused for a while.
+            with pytest.raises(SessionEndedError):
+                await anext(plane.desired("n1", "s1"))
+            await plane.open_session(hello("n1"), "s3")
+            with pytest.raises(InternalError, match="node n2 is set aside"):
+                await plane.open_session(hello("n2"), "s4")
+
+    async def test_t4_an_event_that_raises_costs_its_caller_alone(self, tmp_path: Path) -> None:
+        clock = Clock()
+        async with running_plane(tmp_path / "control.db", clock=clock) as plane:
+            await plane.open_session(hello("n1"), "s1")
+            good, bad = await submit(plane, single("good")), await submit(plane, single("bad"))
+            attempts = {one.pipeline: one for one in await assigned(plane.desired("n1", "s1"), 2)}
+            ref = attempts[bad.pipeline]
+            nothing = cast("Any", None)  # what no decoder lets pass
+            broken = Observation(ref, JobState.SUCCEEDED, artifacts=(nothing,))
+            with pytest.raises(InternalError, match="AttributeError"):
+                await plane.observe("n1", "s1", [broken])
+            with pytest.raises(InternalError, match="node n1 is set aside for 5 s"):
+                await plane.open_session(hello("n1"), "s2")
+            clock.now += 6
+            running = [Observation(one, JobState.RUNNING) for one in attempts.values()]
+            assert (await plane.open_session(hello("n1", *running), "s2")).fenced == ()
+            done = seen(attempts[good.pipeline], JobState.SUCCEEDED)
+            assert await plane.observe("n1", "s2", done) == ()
+            assert plane.pipeline(good).state is PipelineState.SUCCEEDED
+            assert plane.pipeline(bad).state is PipelineState.RUNNING

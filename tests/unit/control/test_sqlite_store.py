@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from control.errors import StoreFailedError
+from control.errors import RowError, StoreFailedError
 from control.store import schema
 from control.store.rows import (
     AttemptRow,
@@ -144,13 +144,13 @@ async def test_one_bad_transaction_does_not_spoil_those_that_share_its_commit(
         outcomes = await asyncio.gather(
             *(store.commit([fact(number)]) for number in (1, 2, 2, 3)), return_exceptions=True
         )
-        assert [type(outcome) for outcome in outcomes].count(StoreFailedError) == 1
+        assert [type(outcome) for outcome in outcomes].count(RowError) == 1
         assert [row.sequence for row in await store.outbox()] == [1, 2, 3]
 
 
 async def test_a_transaction_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "c.db") as store:
-        with pytest.raises(StoreFailedError, match="could not write"):
+        with pytest.raises(RowError, match="UNIQUE constraint failed"):
             await store.commit([ADDED, fact(1), fact(1)])
         assert (await store.load(lambda: "id")).added == ()
 

@@ -1,0 +1,121 @@
+"""How large, how long and how many things may be: the one table of what a message can carry.
+
+The reader of specification files, `shoal.check` and `shoal.wire` share these numbers, so that what
+`shoal validate` lets pass is what the controller takes, and what the controller takes fits into its
+store, its clock and its messages. docs/limits.md says the same to people.
+"""
+
+import math
+
+INTEGER_MAX = 2**63 - 1
+"""Largest size in bytes, epoch or count of records: what an SQLite integer holds."""
+
+DURATION_SECONDS_MAX = 3_650 * 86_400.0
+"""Longest duration, ten years: added to any moment of this century it is still a date."""
+
+MOMENT_SECONDS_MAX = 253_370_764_800
+"""Latest moment, the year 9999 in seconds since 1970; one day in it fits into every time zone."""
+
+CPUS_MAX = 1_000_000.0
+"""Most cores of a node, or for a replica."""
+
+RETRY_ATTEMPTS_MAX = 1_000_000
+"""Most attempts that a specification may grant a job."""
+
+BLOCK_COUNT_MAX = 1_000_000
+"""Most records of an input in a round."""
+
+BUFFER_MAX = 1_000_000
+"""Most records of an optional input that may wait."""
+
+KEEP_MAX = 10_000
+"""Most records that may wait for an input with `promise: latest`."""
+
+NUMBER_MAX = 2**32 - 1
+"""Largest number of an attempt."""
+
+RECORDS_MAX = 2**53
+"""Most records of a stream where they are counted for a scale: a million a second for 285 years."""
+
+JOBS_MAX = 1_000
+"""Most jobs of a pipeline, replicas counted."""
+
+LANES_MAX = 20_000
+"""Most streams between single replicas of a pipeline."""
+
+SPEC_BYTES_MAX = 4 * 1024 * 1024
+"""Largest specification, as the contract encodes it."""
+
+JOB_BYTES_MAX = 1024 * 1024
+"""Largest job of a specification, as the contract encodes it: it travels in one message."""
+
+DEFAULT_JSON_BYTES_MAX = 64 * 1024
+"""Longest JSON that stands in for a record of an optional input."""
+
+JSON_DEPTH_MAX = 64
+"""How deeply lists and objects of such JSON may lie within each other."""
+
+LABELS_MAX = 256
+"""Most labels of a pipeline or a node."""
+
+LABEL_CHARACTERS_MAX = 1_024
+"""Longest key or value of a label."""
+
+DEVICES_MAX = 256
+"""Most device classes of a node, or for a replica."""
+
+WORD_CHARACTERS_MAX = 256
+"""Longest single word that a peer says of itself: an address, a version, the class of a device."""
+
+SENTENCE_CHARACTERS_MAX = 20_000
+"""Longest sentence of a reason; what is longer is cut in its middle."""
+
+PROGRESS_CHARACTERS_MAX = 4_096
+"""Longest text of a job about its own progress; what is longer is cut in its middle."""
+
+
+def duration_problem(seconds: float) -> str:
+    """Say why `seconds` is no duration; empty when it is one. The words follow the value."""
+    if not math.isfinite(seconds) or seconds < 0:
+        return "is not allowed; it has to be a number that is 0 or more"
+    if seconds > DURATION_SECONDS_MAX:
+        return f"is longer than ten years; write {DURATION_SECONDS_MAX:.0f}s (3650d) or less"
+    return ""
+
+
+def count_problem(count: float, most: float) -> str:
+    """Say why `count` is no number from 0 to `most`; empty when it is. The words follow the value."""
+    if math.isfinite(count) and 0 <= count <= most:
+        return ""
+    return f"is not allowed; it has to be a number from 0 to {most:.0f}"
+
+
+def json_depth(text: str) -> int:
+    """How deeply lists and objects lie within each other in a JSON text; 0 for a single value."""
+    depth = deepest = 0
+    quoted = escaped = False
+    for character in text:
+        if quoted:
+            quoted = escaped or character != '"'
+            escaped = not escaped and character == "\\"
+        elif character == '"':
+            quoted = True
+        elif character in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in "]}":
+            depth -= 1
+    return deepest
+
+
+def cut(text: str, most: int) -> str:
+    """Return `text`, or its beginning and its end with what was left out between them.
+
+    What no message can carry (half of a surrogate pair, as in the name of a file that is not
+    UTF-8) is written as an escape.
+    """
+    if len(text) > most:
+        mark = f" … {len(text) - most} characters left out … "
+        half = (most - len(mark)) // 2
+        text = f"{text[:half]}{mark}{text[-half:]}"
+    return text.encode("utf-8", "backslashreplace").decode()

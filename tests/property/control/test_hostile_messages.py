@@ -1,0 +1,205 @@
+"""T4: no message that decodes makes the control machine raise, or asks for a row no store holds.
+
+Messages of agents, submissions and whatever people ask are made at random with the values at which
+numbers, dates and texts break; what the decoders let pass goes through the machine into a real
+SQLite, which is loaded again now and then. `SHOAL_HOSTILE_MESSAGES` raises the count (600 a seed, 3,000 in all).
+"""
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import count
+from random import Random
+
+import pytest
+
+from control import inbox
+from control.api import submissions
+from control.dispatcher import messages
+from control.effects import Record
+from control.machine import ControlMachine, MachineConfig
+from control.pictures import node_view, pipeline_view
+from control.store import schema, statements
+from control.views import Submission
+from services.runtime.rpc import RpcError
+from shoal import wire
+from shoal.model import MemberState
+from shoal.names import PipelineRef
+from shoal.spec import Recovery, Retry
+from shoal.v1 import pipelines_service_pb2, session_service_pb2
+from tests.kit.hostile import Hostile
+from tests.unit.control.world import BEGAN, counter, numbered_ids, single
+
+MESSAGES = int(os.environ.get("SHOAL_HOSTILE_MESSAGES", "600"))
+SEEDS = 5
+
+v1 = session_service_pb2
+
+
+class Peers:
+    """Everybody who may say something to a controller, and its machine on a real database."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = Random(seed)
+        self.hostile = Hostile(self.rng, self.names)
+        self.now = 0.0
+        self.ids = numbered_ids()
+        self.calls = count(1)
+        self.taken = 0
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection.executescript(schema.TABLES)
+        self.machine = self.begin()
+
+    def begin(self) -> ControlMachine:
+        """Build the machine from what is recorded."""
+        statements.count_start(self.connection, lambda: self.ids(16))
+        loaded = statements.load(self.connection)
+        recorded = self.connection.execute("SELECT count(*) FROM pipelines").fetchone()[0]
+        assert len(loaded.added) == recorded
+        return ControlMachine(
+            MachineConfig(),
+            loaded,
+            self.now,
+            wall=lambda: BEGAN + timedelta(seconds=self.now),
+            ids=self.ids,
+        )
+
+    def names(self) -> Sequence[str]:
+        """Names of what exists."""
+        cluster = self.machine.cluster
+        found = [ref.name for node in cluster.nodes.values() for ref in node.attempts]
+        found += [ref.name for ref in list(cluster.pipelines)[-5:]]
+        return [*found, *list(cluster.nodes)[-3:], "n1", "default", "camera", "frames"]
+
+    def say(self) -> None:
+        """Let one of them say something, and record what follows."""
+        self.now += self.rng.choice((0.0, 0.01, 0.3, 2.0))
+        event = self.rng.choice(
+            (
+                self.submit,
+                self.good,
+                self.hello,
+                self.observed,
+                self.observed,
+                self.progress,
+                self.ask,
+                self.ask,
+            )
+        )()
+        if event is None:
+            return
+        self.taken += 1
+        self.act(self.machine.handle(event, self.now))
+        while (deadline := self.machine.deadline()) is not None and deadline <= self.now:
+            self.act(self.machine.tick(self.now))
+
+    def act(self, effects: Sequence[object]) -> None:
+        """Record, and look at everything as a client would."""
+        for effect in effects:
+            if isinstance(effect, Record):
+                self.connection.execute("BEGIN")
+                statements.write(self.connection, effect.rows)
+                self.connection.execute("COMMIT")
+        cluster = self.machine.cluster
+        for pipeline in list(cluster.pipelines.values())[-2:]:
+            said = wire.encode_pipeline(pipeline_view(pipeline))
+            wire.decode_pipeline(type(said).FromString(said.SerializeToString()))
+        for name, node in list(cluster.nodes.items())[-2:]:
+            wire.encode_node(node_view(cluster, node)).SerializeToString()
+            for assignment in self.machine.desired(name).values():
+                messages.encode_assignment(assignment, "", {}).SerializeToString()
+
+    # ---- who says what
+
+    def submit(self) -> inbox.Event | None:
+        request = self.hostile.message(pipelines_service_pb2.SubmitPipelineRequest)
+        read = submissions._read(request)
+        return None if isinstance(read, RpcError) else inbox.Submit(next(self.calls), read)
+
+    def good(self) -> inbox.Event:
+        spec = self.rng.choice(
+            (
+                single(retry=Retry(3, 315_360_000.0, 315_360_000.0)),
+                counter(recovery=Recovery.RESUME),
+            )
+        )
+        return inbox.Submit(next(self.calls), Submission("default", "", spec))
+
+    def hello(self) -> inbox.Event | None:
+        message = self.hostile.message(v1.Hello)
+        if self.rng.random() < 0.7:
+            message.node = self.rng.choice(("n1", "n2"))
+            message.capacity.cpus = 4
+        try:
+            hello = messages.decode_hello(message, lambda _: None)
+        except wire.WireError:
+            return None
+        return inbox.SessionOpened(next(self.calls), hello, f"s{next(self.calls)}")
+
+    def observed(self) -> inbox.Event | None:
+        message = self.hostile.message(v1.AttemptObserved)
+        node = self.rng.choice((*list(self.machine.cluster.nodes)[:3], "n1"))
+        known = (
+            list(self.machine.cluster.nodes[node].attempts)
+            if node in self.machine.cluster.nodes
+            else []
+        )
+        if known and self.rng.random() < 0.9:
+            ref = self.rng.choice(known)
+            message.attempt, message.namespace, message.epoch = ref.name, ref.namespace, ref.epoch
+        try:
+            observation = messages.decode_observation(message)
+        except wire.WireError:
+            return None
+        return inbox.Observed(next(self.calls), node, self.machine.session(node), (observation,))
+
+    def progress(self) -> inbox.Event | None:
+        message = self.hostile.message(v1.AttemptProgress)
+        node = self.rng.choice((*list(self.machine.cluster.nodes)[:3], "n1"))
+        known = (
+            list(self.machine.cluster.nodes[node].attempts)
+            if node in self.machine.cluster.nodes
+            else []
+        )
+        if known:
+            ref = self.rng.choice(known)
+            message.attempt, message.namespace, message.epoch = ref.name, ref.namespace, ref.epoch
+            for stream in message.streams:
+                stream.port, stream.output, stream.hold = "frames", True, 1
+        try:
+            progress = messages.decode_progress(message)
+        except wire.WireError:
+            return None
+        return inbox.Progressed(node, self.machine.session(node), progress)
+
+    def ask(self) -> inbox.Event | None:
+        rng, call = self.rng, next(self.calls)
+        known = [*self.machine.cluster.pipelines, PipelineRef("default", "nothing")]
+        ref = rng.choice(known[-6:])
+        node = rng.choice((*list(self.machine.cluster.nodes)[:3], "n1"))
+        return rng.choice(
+            (
+                inbox.Cancel(call, ref, "x" * rng.randrange(1000)),
+                inbox.Scale(
+                    call,
+                    ref,
+                    rng.choice(("detector", "camera", "x")),
+                    rng.choice((0, 1, 3, 2**32 - 1)),
+                ),
+                inbox.Drain(call, node, rng.random() < 0.3),
+                inbox.SessionClosed(call, node, self.machine.session(node)),
+                inbox.StreamWorkerGone(call, node),
+                inbox.MemberVerdict(node, rng.choice(list(MemberState))),
+            )
+        )
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_t4_no_decoded_message_makes_the_machine_or_a_row_raise(seed: int) -> None:
+    peers = Peers(seed)
+    for number in range(MESSAGES):
+        peers.say()
+        if number % 200 == 199:
+            peers.machine = peers.begin()
+    assert peers.taken > MESSAGES / 4
