@@ -789,7 +789,8 @@ class ControlMachine:
             else:
                 self._succeed(attempt, seen)
         elif seen.state is JobState.FAILED:
-            self._fail_attempt(attempt, seen.reason, seen.end_time)
+            kept = () if _artifact_problem(attempt.ref, seen.artifacts) else seen.artifacts
+            self._fail_attempt(attempt, seen.reason, seen.end_time, kept)
         elif seen.state is JobState.CANCELLED:
             self._cancelled(attempt, seen)
         elif seen.state is JobState.LOST:
@@ -830,10 +831,22 @@ class ControlMachine:
         self._end_attempt(attempt, JobState.SUCCEEDED, NO_REASON, seen.end_time)
         job.move(JobState.SUCCEEDED)
         job.reason = NO_REASON
+        self._commit_artifacts(pipeline, job, attempt.ref, seen.artifacts)
+        self._job_event(job, "succeeded")
+        self._job_ended(pipeline)
+
+    def _commit_artifacts(
+        self,
+        pipeline: PipelineRecord,
+        job: JobRecord,
+        attempt: AttemptRef,
+        artifacts: Sequence[Artifact],
+    ) -> None:
+        """Let a job that has ended have these artifacts, all of one attempt, for good."""
         job.manifest = ManifestRow(
             key=manifest_key(job.ref),
-            attempt=attempt.ref,
-            artifacts=tuple(sorted(seen.artifacts, key=lambda one: one.path)),
+            attempt=attempt,
+            artifacts=tuple(sorted(artifacts, key=lambda one: one.path)),
             commit_time=self._at,
         )
         self._change.job(pipeline, job)
@@ -842,18 +855,20 @@ class ControlMachine:
         self._change.outbox(
             facts.manifest_object(self._change.take_sequence(), job.manifest, self._at)
         )
-        self._job_event(job, "succeeded")
-        self._job_ended(pipeline)
 
     def _fail_attempt(
-        self, attempt: AttemptRecord, reason: Reason, end_time: datetime | None
+        self,
+        attempt: AttemptRecord,
+        reason: Reason,
+        end_time: datetime | None,
+        kept: Sequence[Artifact] = (),
     ) -> None:
         pipeline, job = self._pipeline(attempt), self._job(attempt)
         self._end_attempt(attempt, JobState.FAILED, reason, end_time)
         if pipeline.stop is not None:
             self._cancel_job(pipeline, job)
         else:
-            self._try_again(pipeline, job, reason)
+            self._try_again(pipeline, job, reason, kept)
 
     def _cancelled(self, attempt: AttemptRecord, seen: Observation) -> None:
         pipeline, job = self._pipeline(attempt), self._job(attempt)
@@ -895,7 +910,14 @@ class ControlMachine:
 
     # --- what becomes of jobs
 
-    def _try_again(self, pipeline: PipelineRecord, job: JobRecord, reason: Reason) -> None:
+    def _try_again(
+        self,
+        pipeline: PipelineRecord,
+        job: JobRecord,
+        reason: Reason,
+        kept: Sequence[Artifact] = (),
+    ) -> None:
+        """Queue a job anew, or let it fail, then with what its last attempt has in the archive."""
         job.reason = reason
         job.pending = None
         job.waiting_for = ""
@@ -911,7 +933,7 @@ class ControlMachine:
             last = job.failures >= job.spec.retry.attempts
             delay = _retry_backoff(job).delay_seconds(job.failures, 0.0)
         if last:
-            self._fail_job(pipeline, job)
+            self._fail_job(pipeline, job, kept)
             return
         if delay > 0:
             job.move(JobState.RETRY_WAIT)
@@ -931,8 +953,10 @@ class ControlMachine:
     def _retry_at(self, job: JobRecord, at: float) -> None:
         heapq.heappush(self._retries, (at, next(self._ties), job.epoch, job))
 
-    def _fail_job(self, pipeline: PipelineRecord, job: JobRecord) -> None:
+    def _fail_job(self, pipeline: PipelineRecord, job: JobRecord, kept: Sequence[Artifact]) -> None:
         job.move(JobState.FAILED)
+        if kept:
+            self._commit_artifacts(pipeline, job, job.attempts[-1].ref, kept)
         self._change.job(pipeline, job)
         self._job_event(job, "failed")
         self._stop(

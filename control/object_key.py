@@ -2,27 +2,15 @@
 
 from collections.abc import Sequence
 
-from services.archive.key import InvalidKeyError, check_key
+from services.archive.artifact_key import artifact_key
+from services.archive.key import InvalidKeyError
 from shoal.model import Artifact
 from shoal.names import AttemptRef
-
-LOG_PATHS = frozenset({"stdout", "stderr"})
-"""Paths of the two outputs of a program among its artifacts."""
 
 
 def bundle_key(digest: str) -> str:
     """Return the key of a bundle."""
     return f"bundles/sha256/{digest}"
-
-
-def artifact_key(ref: AttemptRef, path: str) -> str:
-    """Return the key of an artifact: under the prefix that its attempt alone writes.
-
-    Raises:
-        InvalidKeyError: when the path leads elsewhere.
-    """
-    key = f"{ref.prefix}/{path}" if path in LOG_PATHS else f"{ref.prefix}/out/{path}"
-    return check_key(key)
 
 
 def wrong_key(ref: AttemptRef, artifacts: Sequence[Artifact]) -> str:

@@ -36,7 +36,6 @@ from edge_agent.assignment import (
 from edge_agent.attempt_folder import AttemptFolder, keeper_id, parse_keeper_id
 from edge_agent.attempt_shell import AttemptShell, Durable
 from edge_agent.bundles.cache import BundleCache
-from edge_agent.bundles.layout import remove_folder
 from edge_agent.config import AgentConfig
 from edge_agent.download import Downloader
 from edge_agent.environments.cache import EnvironmentCache
@@ -50,6 +49,7 @@ from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper_link import KeeperLink, program_exit, programs
 from edge_agent.lease import NodeLease
 from edge_agent.logs import LogShipper
+from edge_agent.long_work import LongWork
 from edge_agent.node import Node
 from edge_agent.sdk_copy import copy_sdk
 from edge_agent.session import (
@@ -80,6 +80,7 @@ from edge_agent.stream_link import (
     StreamWorkerPlan,
     process_identity,
 )
+from edge_agent.trash import Trash
 from edge_agent.uploads.uploader import Uploader
 from edge_agent.variables import installer_variables, process_variables
 from edge_agent.worker import (
@@ -210,6 +211,7 @@ class Agent:
             stack.enter_context(hold_state(state))
             self._first_list = asyncio.get_running_loop().create_future()
             await stack.enter_async_context(self._journal)
+            work = await stack.enter_async_context(LongWork(self._process.clock))
             client = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))
             member = await self._open_member(stack)
             gossip = None if member is None else member.gossip
@@ -217,13 +219,15 @@ class Agent:
                 self._group = group
                 keeper = group.create_task(self._keeper.run(self._listed, self._exited))
                 facts = await self._journal.facts()
-                node = self._node = await self._assemble(client, facts)
+                node = self._node = await self._assemble(client, work, facts)
+                await node.trash.open()
                 await node.environments.open()
                 await self._remember(facts)
                 await self._restore(node, facts)
                 streams = group.create_task(node.streams.run())
                 for running in (
                     self._logs.run(),
+                    node.trash.run(),
                     self._worker_driver.run(),
                     self._session_driver.run(),
                     self._link.run(),
@@ -261,13 +265,16 @@ class Agent:
             LOG.info("members are served", extra=beside)
         return member
 
-    async def _assemble(self, client: aiohttp.ClientSession, facts: Mapping[str, str]) -> Node:
+    async def _assemble(
+        self, client: aiohttp.ClientSession, work: LongWork, facts: Mapping[str, str]
+    ) -> Node:
         config, process = self._config, self._process
         state = config.state
         own = await asyncio.to_thread(installer_variables, process.environ, state / "installer")
         variables = installer_environ(own, pip_files(process.environ, Path(sys.prefix)))
         downloader = Downloader(client, chance=process.rng.random)
         package = Path(str(shoal.__file__)).parent
+        trash = Trash(state / "trash", work, new_id=process.token, chance=process.rng.random)
         sdk = await asyncio.to_thread(copy_sdk, package, state / "sdk", process.token())
         return Node(
             attempts=state / "attempts",
@@ -294,11 +301,14 @@ class Agent:
                 state / "environments",
                 Interpreters(process.uv, process.python, variables),
                 Installer(process.uv, variables, downloader),
+                trash,
                 build_id=process.token,
             ),
             downloader=downloader,
             uploader=Uploader(client, chance=process.rng.random),
             logs=self._logs,
+            work=work,
+            trash=trash,
             lease=self._lease,
             wall=process.wall,
             post=self._worker_driver.post,
@@ -340,7 +350,7 @@ class Agent:
             ref = parse_keeper_id(process.attempt)
             if not process.helper and ref not in known:
                 await self._keeper.forget(process.attempt)
-        await asyncio.to_thread(_sweep, node.attempts, {keeper_id(ref) for ref in known})
+        await _sweep(node.attempts, {keeper_id(ref) for ref in known}, node.trash)
         for record in records:
             if record.phase not in PREPARING and record.phase is not Phase.FORGETTING:
                 node.logs.follow(record.ref, node.folder(record.ref).path)
@@ -688,9 +698,19 @@ def _advertised(config: AgentConfig) -> str:
     return outward_host(host_port(config.streams, hostless=True)[0], config.peers)
 
 
-def _sweep(attempts: Path, known: set[str]) -> None:
-    """Remove folders of attempts that nobody knows any more."""
-    attempts.mkdir(parents=True, exist_ok=True)
-    for folder in attempts.iterdir():
+async def _sweep(attempts: Path, known: set[str], trash: Trash) -> None:
+    """Throw folders of attempts away that nobody knows any more."""
+    for folder in await asyncio.to_thread(_folders, attempts):
         if folder.name not in known:
-            remove_folder(folder)
+            try:
+                await trash.throw(folder)
+            except OSError as error:
+                LOG.warning(
+                    "a folder that nobody knows cannot be moved away",
+                    extra=fields(path=folder, error=error),
+                )
+
+
+def _folders(attempts: Path) -> list[Path]:
+    attempts.mkdir(parents=True, exist_ok=True)
+    return list(attempts.iterdir())

@@ -121,12 +121,16 @@ class UploadsWanted:
 
 @dataclass(frozen=True, slots=True)
 class UploadGrant:
-    """Where to store one artifact: an address for a PUT and the headers that it must carry."""
+    """Where to store one artifact: an address for a PUT and the headers that it must carry.
+
+    `problem` says why it cannot be stored; it has no address then.
+    """
 
     path: str
     key: str
     url: str
     headers: Mapping[str, str] = field(default_factory=_no_strings)
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

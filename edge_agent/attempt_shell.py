@@ -11,14 +11,14 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, assert_never
 
-from edge_agent.assignment import Assignment, Observation, Progress, UploadsWanted
+from edge_agent.assignment import Assignment, Observation, Progress, UploadGrant, UploadsWanted
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
-from edge_agent.bundles.layout import BundleRefusedError, lay_out, remove_folder
+from edge_agent.bundles.layout import BundleRefusedError, lay_out
 from edge_agent.cause import first_cause
 from edge_agent.download import ChecksumError, DownloadError
 from edge_agent.environments.installer import InstallError
@@ -28,7 +28,7 @@ from edge_agent.keeper.client import KeeperError, KeeperGoneError
 from edge_agent.node import Node
 from edge_agent.program import ProgramError, ProgramPlan
 from edge_agent.stream_link import StreamsError
-from edge_agent.uploads.collect import CollectError, collect, locate
+from edge_agent.uploads.collect import Problems, collect, locate
 from edge_agent.uploads.uploader import GrantRefusedError
 from edge_agent.worker import (
     ArtifactsCollected,
@@ -66,6 +66,7 @@ _QUEUE_SIZE: Final = 1024
 _LAST_LOGS_SECONDS: Final = 5.0
 _REGRANT_PAUSE_SECONDS: Final = 1.0
 _REGRANTS_MAX: Final = 10
+_UPLOADS_AT_ONCE: Final = 8
 _WORDS_MAX: Final = 8_000
 
 AttemptEffect = (
@@ -110,6 +111,8 @@ class AttemptShell:
         self._work: asyncio.Task[None] | None = None
         self._environment = Path()
         self._stored: dict[str, Artifact] = {}
+        self._lost: dict[str, str] = {}
+        """Artifacts that cannot be stored, and why."""
         self._regrants = 0
 
     async def put(self, effect: AttemptEffect | Durable) -> None:
@@ -201,14 +204,21 @@ class AttemptShell:
         self._work = None
 
     async def _prepare_bundle(self, assignment: Assignment, turn: int) -> WorkerEvent:
-        await asyncio.to_thread(self._fresh_folder)
-        if assignment.bundle_digest:
-            flat = assignment.job.layout is Layout.FLAT
-            async with self._node.bundles.borrow(
-                assignment.bundle_digest, assignment.bundle_url
-            ) as archive:
-                await asyncio.to_thread(lay_out, archive, self._folder.work, flat=flat)
-        await asyncio.to_thread(_make_results, self._folder)
+        await self._node.trash.throw(self._folder.path)
+        await asyncio.to_thread(self._make_folder)
+        try:
+            if assignment.bundle_digest:
+                flat = assignment.job.layout is Layout.FLAT
+                async with self._node.bundles.borrow(
+                    assignment.bundle_digest, assignment.bundle_url
+                ) as archive:
+                    await self._node.work.run(lay_out(archive, self._folder.work, flat=flat))
+            await asyncio.to_thread(_make_results, self._folder)
+        except BaseException:
+            # Half a bundle is of no use, and its room may be what the next attempt needs.
+            with contextlib.suppress(OSError):
+                await self._node.trash.throw(self._folder.work)
+            raise
         return Prepared(self._ref, turn)
 
     async def _prepare_environment(self, assignment: Assignment, turn: int) -> WorkerEvent:
@@ -251,41 +261,57 @@ class AttemptShell:
         return ProgramStarted(self._ref, turn, node.wall())
 
     async def _collect(self, assignment: Assignment, turn: int) -> WorkerEvent:
-        artifacts = await asyncio.to_thread(
-            collect, self._folder.work, assignment.job.archive, self._folder.path
+        found = await self._node.work.run(
+            collect(self._folder.work, assignment.job.archive, self._folder.path, self._ref)
         )
-        return ArtifactsCollected(self._ref, turn, artifacts)
+        return ArtifactsCollected(self._ref, turn, found.artifacts, found.problem)
 
     async def _upload(self, effect: Upload) -> WorkerEvent:
         grants = {grant.path: grant for grant in effect.grants}
-        try:
-            async with asyncio.TaskGroup() as group:
-                for artifact in effect.artifacts:
-                    grant = grants.get(artifact.path)
-                    if grant is None:
-                        raise CollectError(f"the controller granted no place for {artifact.path!r}")
-                    if artifact.path not in self._stored:
-                        group.create_task(self._store(artifact, effect))
-        except* GrantRefusedError as errors:
+        left = iter([one for one in effect.artifacts if one.path not in self._stored | self._lost])
+        refused: list[str] = []
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_UPLOADS_AT_ONCE):
+                group.create_task(self._store_each(left, grants, refused))
+        if refused:
             self._regrants += 1
-            words = str(first_cause(errors))
-            if self._regrants > _REGRANTS_MAX:
-                raise CollectError(
-                    f"the store refused {self._regrants} times, last {words}"
-                ) from errors
-            LOG.warning("new addresses are needed", extra=fields(name=self._ref.name, error=words))
+            LOG.warning(
+                "new addresses are needed", extra=fields(name=self._ref.name, error=refused[0])
+            )
             await asyncio.sleep(_REGRANT_PAUSE_SECONDS)
-        if any(artifact.path not in self._stored for artifact in effect.artifacts):
             return GrantsExpired(self._ref, effect.turn)
-        stored = tuple(self._stored[artifact.path] for artifact in effect.artifacts)
-        return Uploaded(self._ref, effect.turn, stored)
-
-    async def _store(self, artifact: Artifact, effect: Upload) -> None:
-        grant = next(grant for grant in effect.grants if grant.path == artifact.path)
-        path = locate(self._folder.work, self._folder.path, artifact)
-        self._stored[artifact.path] = await self._node.uploader.store(
-            path, artifact, grant, self._say_progress
+        problems = Problems()
+        for path, why in self._lost.items():
+            problems.add(path, why)
+        stored = tuple(
+            self._stored[one.path] for one in effect.artifacts if one.path in self._stored
         )
+        return Uploaded(self._ref, effect.turn, stored, problems.words(len(stored)))
+
+    async def _store_each(
+        self, left: Iterator[Artifact], grants: Mapping[str, UploadGrant], refused: list[str]
+    ) -> None:
+        """Store one after the other of what several of us share."""
+        for artifact in left:
+            grant = grants.get(artifact.path)
+            if grant is None or grant.problem:
+                said = grant.problem if grant else "it did not say why"
+                self._lost[artifact.path] = f"was granted no place by the controller: {said}"
+                continue
+            path = locate(self._folder.work, self._folder.path, artifact)
+            try:
+                self._stored[artifact.path] = await self._node.uploader.store(
+                    path, artifact, grant, self._say_progress
+                )
+            except GrantRefusedError as error:
+                if self._regrants < _REGRANTS_MAX:
+                    refused.append(str(error))
+                else:
+                    self._lost[artifact.path] = (
+                        f"was refused {self._regrants + 1} times by the archive, last {error}"
+                    )
+            except OSError as error:
+                self._lost[artifact.path] = f"cannot be read any more: {error.strerror or error}"
 
     # ---- in the queue
 
@@ -330,11 +356,17 @@ class AttemptShell:
             await node.keeper.forget(keeper_id(self._ref))
         await node.logs.finish(self._ref, _LAST_LOGS_SECONDS)
         node.logs.unfollow(self._ref)
-        await asyncio.to_thread(remove_folder, self._folder.path)
+        try:
+            await node.trash.throw(self._folder.path)
+        except OSError as error:
+            # The next start of the agent tries again; this name is not used again until then.
+            LOG.warning(
+                "the folder of an attempt cannot be moved away",
+                extra=fields(name=self._ref.name, path=self._folder.path, error=error),
+            )
         await node.journal.forget(self._ref)
 
-    def _fresh_folder(self) -> None:
-        remove_folder(self._folder.path)
+    def _make_folder(self) -> None:
         self._folder.work.mkdir(parents=True)
         self._folder.spool.mkdir()
 
@@ -369,7 +401,7 @@ def _code(error: BaseException, expected: ReasonCode) -> ReasonCode | None:
             return ReasonCode.INSTALL
         case KeeperGoneError():
             return ReasonCode.LOST
-        case BundleRefusedError() | KeeperError() | ProgramError() | CollectError() | OSError():
+        case BundleRefusedError() | KeeperError() | ProgramError() | OSError():
             return expected
         case _:
             return None

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from edge_agent.assignment import LogPiece
+from edge_agent.tree import open_plain
 from shoal.names import AttemptRef
 from shoal.view import LogStream
 
@@ -38,11 +40,12 @@ class _Followed:
 
     @property
     def size(self) -> int:
-        """How much there is to ship, in bytes."""
+        """How much there is to ship, in bytes; nothing where a job has put something else."""
         try:
-            return min(os.stat(self.path).st_size, SHIPPED_BYTES_MAX)  # noqa: PTH116 - often
-        except FileNotFoundError:
+            status = os.lstat(self.path)
+        except OSError:
             return 0
+        return min(status.st_size, SHIPPED_BYTES_MAX) if stat.S_ISREG(status.st_mode) else 0
 
 
 class LogShipper:
@@ -174,7 +177,7 @@ class LogShipper:
 def tail(path: Path, bytes_max: int = 2048) -> str:
     """The last words in a log, from a line's beginning where there is one."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_plain(path), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - bytes_max))
             data = file.read()
@@ -188,7 +191,12 @@ def tail(path: Path, bytes_max: int = 2048) -> str:
 
 def _read(path: str, offset: int, size: int) -> bytes:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - often
-            return os.pread(file.fileno(), size, offset)
+        descriptor = open_plain(path)
     except OSError:
         return b""
+    try:
+        return os.pread(descriptor, size, offset)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)

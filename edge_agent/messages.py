@@ -140,7 +140,9 @@ def decode_message(message: session_service_pb2.ControllerMessage) -> FromContro
             return UploadsGranted(
                 wire.decode_attempt_ref(granted.ref, "uploads_granted.ref"),
                 tuple(
-                    UploadGrant(grant.path, grant.key, grant.url, dict(grant.headers))
+                    UploadGrant(
+                        grant.path, grant.key, grant.url, dict(grant.headers), grant.problem
+                    )
                     for grant in granted.grants
                 ),
             )

@@ -15,7 +15,9 @@ from edge_agent.journal import Journal
 from edge_agent.keeper_link import KeeperLink
 from edge_agent.lease import NodeLease
 from edge_agent.logs import LogShipper
+from edge_agent.long_work import LongWork
 from edge_agent.stream_link import StreamLink
+from edge_agent.trash import Trash
 from edge_agent.uploads.uploader import Uploader
 from edge_agent.worker import WorkerEvent
 from shoal.names import AttemptRef
@@ -40,6 +42,8 @@ class Node:
     downloader: Downloader
     uploader: Uploader
     logs: LogShipper
+    work: LongWork
+    trash: Trash
     lease: NodeLease
     wall: Callable[[], float]
     post: Callable[[WorkerEvent], Awaitable[None]]

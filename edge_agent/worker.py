@@ -247,11 +247,15 @@ class StreamWorkerLost:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactsCollected:
-    """The files that are archived are known, with sizes and SHA-256."""
+    """The files that are archived are known, with sizes and SHA-256.
+
+    `problem` names files that should be and cannot: the attempt fails with it once the others are kept.
+    """
 
     ref: AttemptRef
     turn: int
     artifacts: tuple[Artifact, ...]
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,11 +267,12 @@ class GrantsReceived:
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """Every artifact is stored."""
+    """These artifacts are stored; `problem` names those that cannot be."""
 
     ref: AttemptRef
     turn: int
     artifacts: tuple[Artifact, ...]
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,6 +479,7 @@ WorkerEffect = (
     | Forget
 )
 
+_ARCHIVED = Verdict(JobState.SUCCEEDED, NO_REASON)
 _STOPPED = Verdict(
     JobState.CANCELLED, Reason(ReasonCode.CANCELLED, 0, "stopped, as the controller asked")
 )
@@ -571,18 +577,17 @@ class Worker:
                 return [] if record is None else self._drained(record)
             case StreamWorkerLost():
                 return self._for_each(ALIVE | {Phase.DRAINING}, self._streams_lost)
-            case ArtifactsCollected(ref, turn, artifacts):
+            case ArtifactsCollected(ref, turn, artifacts, problem):
                 record = self._in_turn(ref, turn)
-                return [] if record is None else self._collected(record, artifacts)
+                return [] if record is None else self._collected(record, artifacts, problem)
             case GrantsReceived(granted):
                 return self._granted(granted)
-            case Uploaded(ref, turn, artifacts):
+            case Uploaded(ref, turn, artifacts, problem):
                 record = self._in_turn(ref, turn)
                 if record is None:
                     return []
-                return self._end(
-                    replace(record, artifacts=artifacts), Verdict(JobState.SUCCEEDED, NO_REASON)
-                )
+                record = _with_problem(replace(record, artifacts=artifacts), problem)
+                return self._end(record, record.verdict or _ARCHIVED)
             case GrantsExpired(ref, turn):
                 record = self._in_turn(ref, turn)
                 if record is None:
@@ -695,7 +700,15 @@ class Worker:
 
     def _end(self, record: AttemptRecord, verdict: Verdict) -> list[WorkerEffect]:
         record = self._move(
-            replace(record, state=verdict.state, reason=verdict.reason, verdict=None), Phase.ENDED
+            replace(
+                record,
+                state=verdict.state,
+                reason=verdict.reason,
+                verdict=None,
+                # One that was found and never stored is nobody's.
+                artifacts=tuple(artifact for artifact in record.artifacts if artifact.key),
+            ),
+            Phase.ENDED,
         )
         return [Journal(record), Report(record.observation), *self._start_ready(record)]
 
@@ -829,10 +842,11 @@ class Worker:
         ]
 
     def _collected(
-        self, record: AttemptRecord, artifacts: tuple[Artifact, ...]
+        self, record: AttemptRecord, artifacts: tuple[Artifact, ...], problem: str
     ) -> list[WorkerEffect]:
+        record = _with_problem(record, problem)
         if not artifacts:
-            return self._end(record, Verdict(JobState.SUCCEEDED, NO_REASON))
+            return self._end(record, record.verdict or _ARCHIVED)
         record = self._move(replace(record, artifacts=artifacts), Phase.GRANTING)
         return [Journal(record), WantUploads(record.ref, artifacts)]
 
@@ -943,6 +957,15 @@ class Worker:
     ) -> list[WorkerEffect]:
         affected = [record for record in self._records.values() if record.phase in phases]
         return [effect for record in affected for effect in decide(record)]
+
+
+def _with_problem(record: AttemptRecord, problem: str) -> AttemptRecord:
+    """Let an attempt fail, once its other artifacts are stored, for those that cannot be."""
+    if not problem:
+        return record
+    said = f"{record.verdict.reason.message}; {problem}" if record.verdict else problem
+    verdict = Verdict(JobState.FAILED, Reason(ReasonCode.ARCHIVE, 0, said))
+    return replace(record, verdict=verdict)
 
 
 def _verdict(record: AttemptRecord, program_exit: ProgramExit) -> Verdict:

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Mapping
 
 from control.desired import Assignment
-from control.object_key import artifact_key, bundle_key
+from control.object_key import bundle_key
+from services.archive.artifact_key import artifact_key
 from services.archive.key import InvalidKeyError
 from services.archive.object_store import ArchiveError, ObjectStore, PresignedPut
 from services.archive.source import S3Sources, SourceError

@@ -212,18 +212,15 @@ def encode_name_taken(why: str, retry_seconds: float) -> v1.ControllerMessage:
     return v1.ControllerMessage(welcome=v1.Welcome(quarantine=why, retry_seconds=retry_seconds))
 
 
-def encode_grants(
-    ref: AttemptRef, grants: Sequence[tuple[str, str, PresignedPut]]
-) -> v1.ControllerMessage:
-    """Write where artifacts may be stored: path, key and address each."""
+def encode_grant(path: str, key: str, put: PresignedPut) -> v1.UploadGrant:
+    """Write where one artifact may be stored."""
+    return v1.UploadGrant(path=path, key=key, url=put.url, headers=dict(put.headers))
+
+
+def encode_grants(ref: AttemptRef, grants: Sequence[v1.UploadGrant]) -> v1.ControllerMessage:
+    """Write where artifacts may be stored, or why not."""
     return v1.ControllerMessage(
-        uploads_granted=v1.UploadsGranted(
-            ref=wire.encode_attempt_ref(ref),
-            grants=[
-                v1.UploadGrant(path=path, key=key, url=put.url, headers=dict(put.headers))
-                for path, key, put in grants
-            ],
-        )
+        uploads_granted=v1.UploadsGranted(ref=wire.encode_attempt_ref(ref), grants=grants)
     )
 
 

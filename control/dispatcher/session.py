@@ -25,7 +25,6 @@ from control.observed import AgentHello, Fenced, Observation
 from control.plane import ControlPlane
 from control.refusal import invalid
 from services.archive.key import InvalidKeyError
-from services.archive.object_store import PresignedPut
 from services.runtime.log import CountedLog, fields
 from services.runtime.rpc import rpc_error
 from shoal import wire
@@ -321,8 +320,11 @@ class Session:
             await self._outgoing.put(None)
 
     def _checked(self, observation: Observation) -> Observation:
-        """Let nothing be committed that lies where the attempt may not write: that is a failure."""
-        if observation.state is not JobState.SUCCEEDED:
+        """Let nothing be committed that lies where the attempt may not write: that is a failure.
+
+        One that failed may have artifacts too: those that could be stored, where others could not.
+        """
+        if observation.state not in {JobState.SUCCEEDED, JobState.FAILED}:
             return observation
         wrong = wrong_key(observation.ref, observation.artifacts)
         if not wrong:
@@ -332,7 +334,7 @@ class Session:
         return replace(observation, state=JobState.FAILED, reason=reason, artifacts=())
 
     async def _grant(self, wanted: v1.UploadsWanted) -> None:
-        """Grant what can be; an artifact without a grant fails its attempt, whose agent says so.
+        """Grant what can be, and say why not of the rest: that fails its attempt, not the others.
 
         An archive that cannot be asked ends the session: the agent dials again and asks again.
         """
@@ -345,14 +347,14 @@ class Session:
             why = f"{ref.name} of epoch {ref.epoch} does not run on this node"
             await self._say_fenced(Fenced(ref, why))
             return
-        grants: list[tuple[str, str, PresignedPut]] = []
+        grants: list[v1.UploadGrant] = []
         for index, message in enumerate(wanted.artifacts):
             try:
                 artifact = wire.decode_artifact(message, f"uploads_wanted.artifacts[{index}]")
-                grants.append(await self._addresses.grant(ref, artifact))
+                grants.append(messages.encode_grant(*await self._addresses.grant(ref, artifact)))
             except (wire.WireError, InvalidKeyError) as error:
                 self._refused.warn("artifact refused", name=ref.name, why=error)
-                await self._say(messages.encode_refused(wanted.ref, "INVALID_FIELD", str(error)))
+                grants.append(v1.UploadGrant(path=message.path, problem=str(error)))
         await self._say(messages.encode_grants(ref, grants))
 
     # ---- what the agent is told -----------------------------------------------------------------

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
+
+from edge_agent.long_work import Steps
 
 _CHUNK_BYTES: Final = 1 << 20
 _NAME_ERRORS: Final = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP})
@@ -40,12 +41,12 @@ DEFAULT_LIMITS: Final = LayoutLimits()
 
 def lay_out(
     archive: Path, folder: Path, *, flat: bool = False, limits: LayoutLimits = DEFAULT_LIMITS
-) -> None:
+) -> Steps[None]:
     """Lay `archive` (a tar, not compressed) out in `folder`, which must be missing or empty.
 
     Args:
         archive: the bundle.
-        folder: where; made if it is missing. After a refusal nothing of it is left.
+        folder: where; made if it is missing. After a refusal it holds what came before.
         flat: put every file into the folder itself, whatever folder it came from (case E4).
         limits: what is too much.
 
@@ -58,45 +59,20 @@ def lay_out(
     try:
         with archive.open("rb") as file:
             for member, content in _members(file):
+                yield
                 if flat:
-                    layout.take_flat(member, content)
+                    yield from layout.take_flat(member, content)
                 else:
-                    layout.take(member, content)
-        layout.finish()
+                    yield from layout.take(member, content)
+        yield from layout.finish()
     except (tarfile.TarError, EOFError, UnicodeError, ValueError, OverflowError) as error:
-        remove_folder(folder)
         raise BundleRefusedError(f"the bundle is not a readable tar: {error}") from error
     except OSError as error:
-        remove_folder(folder)
         if error.errno in _NAME_ERRORS:
             raise BundleRefusedError(
                 f"{error.filename!r} is no name for this file system: {error.strerror}"
             ) from error
         raise
-    except BaseException:
-        remove_folder(folder)
-        raise
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder and what is in it, also where its author took away the right to do so."""
-
-    def allow(function: object, path: str, _: object) -> None:
-        del function
-        parent = Path(path).parent
-        try:
-            parent.chmod(0o700)
-            if not Path(path).is_symlink():
-                Path(path).chmod(0o700)
-            if Path(path).is_dir() and not Path(path).is_symlink():
-                shutil.rmtree(path)
-            else:
-                Path(path).unlink(missing_ok=True)
-        except FileNotFoundError:
-            pass
-
-    if folder.exists():
-        shutil.rmtree(folder, onerror=allow)
 
 
 def _members(file: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
@@ -124,7 +100,7 @@ class _Layout:
     folder_modes: dict[Path, int] = field(default_factory=dict[Path, int])
     links: list[tuple[Path, str, str]] = field(default_factory=list[tuple[Path, str, str]])
 
-    def take(self, member: tarfile.TarInfo, content: IO[bytes] | None) -> None:
+    def take(self, member: tarfile.TarInfo, content: IO[bytes] | None) -> Steps[None]:
         """Lay one entry out where it was."""
         name = self._checked(member)
         if name == ".":
@@ -141,9 +117,9 @@ class _Layout:
         elif member.islnk():
             self._hard_link(path, member)
         else:
-            self._write(path, member, content)
+            yield from self._write(path, member, content)
 
-    def take_flat(self, member: tarfile.TarInfo, content: IO[bytes] | None) -> None:
+    def take_flat(self, member: tarfile.TarInfo, content: IO[bytes] | None) -> Steps[None]:
         """Lay one file out in the folder itself."""
         name = self._checked(member)
         if member.isdir():
@@ -165,16 +141,18 @@ class _Layout:
             raise BundleRefusedError(
                 f"{member.name!r} is a hard link, which a flat layout cannot keep: bundle a copy"
             )
-        self._write(path, member, content)
+        yield from self._write(path, member, content)
 
-    def finish(self) -> None:
+    def finish(self) -> Steps[None]:
         """Make the links, see that none leads outside, and give folders their modes."""
         root = os.path.realpath(self.folder)
         for path, target, name in self.links:
+            yield
             if os.path.lexists(path):
                 raise BundleRefusedError(f"{name!r} is a link and a folder at once")
             path.symlink_to(target)
         for path, target, name in self.links:
+            yield
             real = os.path.realpath(path)
             if real != root and not real.startswith(root + os.sep):
                 raise BundleRefusedError(
@@ -259,7 +237,7 @@ class _Layout:
             )
         os.link(source, path, follow_symlinks=False)
 
-    def _write(self, path: Path, member: tarfile.TarInfo, content: IO[bytes] | None) -> None:
+    def _write(self, path: Path, member: tarfile.TarInfo, content: IO[bytes] | None) -> Steps[None]:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             descriptor = os.open(path, flags, 0o600)
@@ -275,4 +253,5 @@ class _Layout:
                     raise BundleRefusedError(f"{member.name!r} is cut off in the archive")
                 file.write(chunk)
                 left -= len(chunk)
+                yield
             os.fchmod(file.fileno(), member.mode & _MODE_BITS)

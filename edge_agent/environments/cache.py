@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge_agent.bundles.layout import remove_folder
 from edge_agent.environments.installer import Installer
 from edge_agent.environments.interpreter import Interpreters
 from edge_agent.environments.recipe import read_recipe
 from edge_agent.single_flight import SingleFlight
+from edge_agent.trash import Trash
 from services.runtime.log import fields
 from shoal.spec import Environment
 
@@ -44,6 +44,7 @@ class EnvironmentCache:
         folder: where they live.
         interpreters: finds what they are built for.
         installer: builds them.
+        trash: takes what is left of builds that failed.
         build_id: draws a short id for the folder of a build.
     """
 
@@ -52,19 +53,23 @@ class EnvironmentCache:
         folder: Path,
         interpreters: Interpreters,
         installer: Installer,
+        trash: Trash,
         *,
         build_id: Callable[[], str],
     ) -> None:
         self._folder = folder
         self._interpreters = interpreters
         self._installer = installer
+        self._trash = trash
         self._build_id = build_id
         self._flights: SingleFlight[str, BuiltEnvironment] = SingleFlight()
         self._built: dict[str, Path] = {}
 
     async def open(self) -> None:
         """Find what is complete, and remove what is not."""
-        self._built = await asyncio.to_thread(self._scan)
+        self._built, unfinished = await asyncio.to_thread(self._scan)
+        for place in unfinished:
+            await self._throw(place)
 
     async def get(
         self,
@@ -104,7 +109,7 @@ class EnvironmentCache:
                 await self._installer.build(recipe, interpreter, place, progress)
                 await asyncio.to_thread(_complete, place, key)
             except BaseException:
-                await asyncio.shield(asyncio.to_thread(remove_folder, place))
+                await asyncio.shield(self._throw(place))
                 raise
             self._built[key] = place
             LOG.info("environment built", extra=fields(key=key, path=place))
@@ -118,17 +123,27 @@ class EnvironmentCache:
             return None
         return BuiltEnvironment(key, place)
 
-    def _scan(self) -> dict[str, Path]:
+    async def _throw(self, place: Path) -> None:
+        try:
+            await self._trash.throw(place)
+        except OSError as error:
+            LOG.warning(
+                "an unfinished environment cannot be moved away",
+                extra=fields(path=place, error=error),
+            )
+
+    def _scan(self) -> tuple[dict[str, Path], list[Path]]:
         found: dict[str, Path] = {}
+        unfinished: list[Path] = []
         if not self._folder.is_dir():
-            return found
+            return found, unfinished
         for place in self._folder.iterdir():
             key = place.name.partition("-")[0]
             if (place / _MARKER).exists() and key not in found:
                 found[key] = place
             else:
-                remove_folder(place)
-        return found
+                unfinished.append(place)
+        return found, unfinished
 
 
 def _complete(place: Path, key: str) -> None:

@@ -1,124 +1,311 @@
 """Which files of a job's folder are archived: those that its patterns name, with size and SHA-256.
 
-Patterns are relative to the job's folder: `*` and `?` stay within a name, `**` spans folders, and a
-pattern that names a folder means everything in it. Links are followed only to files inside the
-folder, never into folders, so that nothing is archived twice and nothing from outside.
+Patterns are relative to the job's folder (`shoal.pattern` has their words); one that names a folder
+means everything in it. **Nothing that a pattern names is left out without a word**:
+
+- A file that cannot be archived (unreadable, a name that no archive takes) fails the attempt, and so
+  does a link to something that is not archived under its own name; the other files are kept.
+- A link to a file inside the job's folder is archived as a copy. One to a folder inside it is not gone
+  into, so that nothing is archived twice, where the patterns name what is in that folder anyway.
+- What has no content (sockets, FIFOs, devices, links to nothing) is named in the job's stderr.
+
+The patterns are carried along the walk, so that a folder in which nothing can match is not opened.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from edge_agent.long_work import Steps
+from edge_agent.tree import Descent, NoPlainFileError, open_plain
+from services.archive.artifact_key import LOG_PATHS, artifact_key
+from services.archive.key import InvalidKeyError
 from shoal.model import Artifact
+from shoal.names import AttemptRef
+from shoal.pattern import PathPattern, Places
 
 _CHUNK_BYTES: Final = 1 << 20
-LOG_NAMES: Final = ("stdout", "stderr")
-"""Names under which the two outputs of a program are archived."""
+_TOLD_MAX: Final = 10
+_NAME_SHOWN: Final = 300
+_REASON_SHOWN: Final = 400
 
 
-class CollectError(Exception):
-    """A file cannot be archived; the message names it."""
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What is archived, by path, and what is wrong with the files that are not."""
+
+    artifacts: tuple[Artifact, ...]
+    problem: str = ""
 
 
-def collect(folder: Path, patterns: Sequence[str], logs: Path) -> tuple[Artifact, ...]:
-    """Find, measure and hash what is archived, by path.
+@dataclass(slots=True)
+class Problems:
+    """Files that are not archived: the first of them with the reason, and how many there are."""
+
+    count: int = 0
+    told: list[str] = field(default_factory=list[str])
+
+    def add(self, path: str, why: str) -> None:
+        """Take one more."""
+        self.count += 1
+        if len(self.told) < _TOLD_MAX:
+            self.told.append(f"{shown(path)} {why[:_REASON_SHOWN]}")
+
+    def words(self, kept: int) -> str:
+        """A sentence that names them and says what became of the others; empty without any."""
+        if not self.count:
+            return ""
+        what = "one result is" if self.count == 1 else f"{self.count} results are"
+        more = f"; and {self.count - len(self.told)} more" if self.count > len(self.told) else ""
+        others = f"; what was archived is kept ({kept} files)" if kept else ""
+        return f"{what} not archived: {'; '.join(self.told)}{more}{others}"
+
+
+def shown(path: str) -> str:
+    """A path for people: quoted, without characters that would do something to a terminal."""
+    quoted = repr(os.fsencode(path))[1:] if _has_bytes(path) else repr(path)
+    return quoted if len(quoted) <= _NAME_SHOWN else f"{quoted[:_NAME_SHOWN]}…'"
+
+
+def collect(folder: Path, patterns: Sequence[str], logs: Path, ref: AttemptRef) -> Steps[Collected]:
+    """Find, measure and hash what is archived.
 
     Args:
         folder: the job's folder.
         patterns: what the job asked for.
         logs: the folder with `stdout` and `stderr`; empty ones are left out.
-
-    Raises:
-        CollectError: a file cannot be read, or its name cannot be a key.
+        ref: the attempt, under whose prefix the files are to be stored.
     """
-    matches = re.compile("|".join(f"(?:{_regex(pattern)})" for pattern in patterns) or r"(?!)")
-    artifacts = [_measure(path, name) for name, path in _files(folder) if matches.fullmatch(name)]
-    for name in LOG_NAMES:
-        if any(artifact.path == name for artifact in artifacts):
-            raise CollectError(
-                f"{name!r} of the job's folder has the name under which its log is archived: "
-                "write it to results/ or give it another name"
-            )
-        path = logs / name
-        if path.exists() and path.stat().st_size:
-            artifacts.append(_measure(path, name))
-    return tuple(sorted(artifacts, key=lambda artifact: artifact.path))
+    collection = _Collection(folder, tuple(map(PathPattern.parse, patterns)), ref)
+    yield from collection.walk()
+    collection.say_notes(logs / "stderr")
+    for name in LOG_PATHS:
+        yield from collection.take_log(logs, name)
+    artifacts = tuple(sorted(collection.artifacts, key=lambda artifact: artifact.path))
+    return Collected(artifacts, collection.problems.words(len(artifacts)))
 
 
 def locate(folder: Path, logs: Path, artifact: Artifact) -> Path:
     """Where the file of an artifact lies."""
-    return logs / artifact.path if artifact.path in LOG_NAMES else folder / artifact.path
+    return logs / artifact.path if artifact.path in LOG_PATHS else folder / artifact.path
 
 
-def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    root = os.path.realpath(folder)
-    for parent, folders, names in os.walk(folder, followlinks=False):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(parent, name)
-            real = os.path.realpath(path)
-            if not real.startswith(root + os.sep):
-                continue
-            try:
-                if not stat.S_ISREG(Path(real).stat().st_mode):
+@dataclass(slots=True)
+class _Folder:
+    """A folder on the way down, with where each pattern stands in it."""
+
+    prefix: str
+    places: tuple[Places, ...]
+    below: list[tuple[str, tuple[Places, ...]]]
+
+
+class _Collection:
+    """What was found so far."""
+
+    def __init__(self, folder: Path, patterns: tuple[PathPattern, ...], ref: AttemptRef) -> None:
+        self.artifacts: list[Artifact] = []
+        self.problems = Problems()
+        self._notes: list[str] = []
+        self._unsaid = 0
+        self._folder = folder
+        self._root = os.path.realpath(folder)
+        self._patterns = patterns
+        self._ref = ref
+
+    def walk(self) -> Steps[None]:
+        """Go through the job's folder."""
+        try:
+            descent = Descent(self._folder)
+        except OSError as error:
+            self.problems.add(".", f"is the job's folder no more: {error.strerror}")
+            return
+        try:
+            yield from self._walk(descent)
+        finally:
+            descent.close()
+
+    def _walk(self, descent: Descent) -> Steps[None]:
+        begin = tuple(pattern.begin() for pattern in self._patterns)
+        folder = _Folder("", begin, [])
+        trail = [folder]
+        yield from self._look(descent, folder)
+        while True:
+            yield
+            if folder.below:
+                name, places = folder.below.pop()
+                path = folder.prefix + name
+                try:
+                    descent.enter(name)
+                except OSError as error:
+                    self.problems.add(f"{path}/", f"cannot be read: {error.strerror}")
                     continue
-            except OSError:
-                continue  # a link to nothing
-            yield path.relative_to(folder).as_posix(), path
+                folder = _Folder(f"{path}/", places, [])
+                trail.append(folder)
+                yield from self._look(descent, folder)
+                continue
+            trail.pop()
+            if not trail:
+                return
+            folder = trail[-1]
+            try:
+                descent.leave()
+            except OSError as error:
+                self.problems.add(folder.prefix or ".", f"was moved meanwhile: {error.strerror}")
+                return
 
+    def _look(self, descent: Descent, folder: _Folder) -> Steps[None]:
+        """Take the files of one folder, and note the folders below it that matter."""
+        try:
+            with os.scandir(descent.descriptor) as entries:
+                for entry in entries:
+                    places = self._step(folder.places, entry.name)
+                    if any(places):
+                        yield from self._take(descent.descriptor, folder, entry, places)
+        except OSError as error:
+            self.problems.add(folder.prefix or ".", f"cannot be read: {error.strerror}")
 
-def _measure(path: Path, name: str) -> Artifact:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise CollectError(
-            f"{os.fsencode(name)!r} is not UTF-8 and cannot be archived: give it another name"
-        ) from None
-    digest = hashlib.sha256()
-    size = 0
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                size += len(chunk)
-    except OSError as error:
-        raise CollectError(f"{name!r} cannot be read: {error.strerror}") from error
-    return Artifact(name, size, digest.hexdigest())
+    def _step(self, places: tuple[Places, ...], name: str) -> tuple[Places, ...]:
+        """Move every pattern on; one that has matched means everything below, too."""
+        return tuple(
+            at if pattern.end in at else pattern.step(at, name)
+            for pattern, at in zip(self._patterns, places, strict=True)
+        )
 
+    def _matched(self, places: tuple[Places, ...]) -> bool:
+        return any(pattern.end in at for pattern, at in zip(self._patterns, places, strict=True))
 
-def _regex(pattern: str) -> str:
-    parts = [part for part in pattern.split("/") if part not in {"", "."}]
-    words: list[str] = []
-    for index, part in enumerate(parts):
-        last = index == len(parts) - 1
-        if part == "**":
-            words.append(".+" if last else "(?:[^/]+/)*")
+    def _take(
+        self,
+        descriptor: int,
+        folder: _Folder,
+        entry: os.DirEntry[str],
+        places: tuple[Places, ...],
+    ) -> Steps[None]:
+        path = folder.prefix + entry.name
+        if entry.is_symlink():
+            yield from self._take_link(path, places)
+        elif entry.is_dir(follow_symlinks=False):
+            folder.below.append((entry.name, places))
+        elif self._matched(places):
+            yield from self._measure(path, entry.name, descriptor)
+
+    def _take_link(self, path: str, places: tuple[Places, ...]) -> Steps[None]:
+        matched = self._matched(places)
+        real = os.path.realpath(os.path.join(self._root, path))  # noqa: PTH118 - often
+        try:
+            mode = os.stat(real).st_mode  # noqa: PTH116 - often
+        except OSError:
+            if matched:
+                self._note(f"{shown(path)} is a link to nothing that could be archived")
+            return
+        inside = real == self._root or real.startswith(self._root + os.sep)
+        target = shown(os.path.relpath(real, self._root) if inside else real)
+        if not inside and matched:
+            self.problems.add(
+                path, f"is a link to {target}, which is not in the job's folder: copy it instead"
+            )
+        elif stat.S_ISDIR(mode):
+            if inside and self._covered(real, places):
+                return
+            where = f"is a link to the folder {target}"
+            if matched:
+                self.problems.add(path, f"{where}: archive that folder, or copy it")
+            else:
+                self._note(f"{shown(path)} {where}, and nothing in it is archived as {path!r}")
+        elif matched:
+            yield from self._measure(path, real, None)
+
+    def _covered(self, real: str, places: tuple[Places, ...]) -> bool:
+        """Whether all that a link would add is archived under its own name.
+
+        That is so if at the link no pattern stands where it does not stand at the folder itself.
+        """
+        there = tuple(pattern.begin() for pattern in self._patterns)
+        for name in Path(real[len(self._root) + 1 :]).parts:
+            there = self._step(there, name)
+        return self._matched(there) or all(at <= its for at, its in zip(places, there, strict=True))
+
+    def take_log(self, logs: Path, name: str) -> Steps[None]:
+        """Take what the program printed."""
+        if any(artifact.path == name for artifact in self.artifacts):
+            self.artifacts = [one for one in self.artifacts if one.path != name]
+            self.problems.add(
+                name,
+                "has the name under which the job's log is archived: "
+                "write it to results/ or give it another name",
+            )
+        path = logs / name
+        try:
+            if stat.S_ISREG(path.lstat().st_mode) and not path.lstat().st_size:
+                return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self.problems.add(name, f"(the job's log) cannot be read: {error.strerror}")
+            return
+        yield from self._measure(name, str(path), None, "(the job's log) ")
+
+    def _measure(self, path: str, name: str, descriptor: int | None, what: str = "") -> Steps[None]:
+        try:
+            artifact_key(self._ref, path)
+        except InvalidKeyError as error:
+            self.problems.add(path, f"{what}cannot be archived: {error}")
+            return
+        digest = hashlib.sha256()
+        size = 0
+        try:
+            opened = open_plain(name, descriptor)
+        except NoPlainFileError as error:
+            if what:
+                self.problems.add(path, f"{what}cannot be read: {error.strerror}")
+            else:
+                self._note(f"{shown(path)} is not archived: {error.strerror}")
+            return
+        except OSError as error:
+            self.problems.add(path, f"{what}cannot be read: {error.strerror}")
+            return
+        with os.fdopen(opened, "rb", buffering=0) as file:
+            # One that somebody still writes to would never end.
+            left = os.fstat(opened).st_size
+            try:
+                while left and (chunk := file.read(min(left, _CHUNK_BYTES))):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    left -= len(chunk)
+                    yield
+            except OSError as error:
+                self.problems.add(path, f"{what}cannot be read: {error.strerror}")
+                return
+        self.artifacts.append(Artifact(path, size, digest.hexdigest()))
+
+    def _note(self, words: str) -> None:
+        if len(self._notes) < _TOLD_MAX:
+            self._notes.append(words)
         else:
-            # What a pattern names may be a folder, and then means everything in it.
-            words.append(_name_regex(part) + ("(?:/.+)?" if last else "/"))
-    return "".join(words)
+            self._unsaid += 1
+
+    def say_notes(self, stderr: Path) -> None:
+        """Write what is to be known, though it is no failure, behind the job's own words."""
+        if self._unsaid:
+            self._notes.append(f"{self._unsaid} more are not archived either")
+        text = "".join(f"shoal: {words}\n" for words in self._notes)
+        if not text:
+            return
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(stderr, flags)
+        except OSError:
+            self.problems.add("stderr", f"cannot take these words: {text}")
+            return
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
 
 
-def _name_regex(part: str) -> str:
-    out: list[str] = []
-    position = 0
-    while position < len(part):
-        character = part[position]
-        position += 1
-        if character == "*":
-            out.append("[^/]*")
-        elif character == "?":
-            out.append("[^/]")
-        elif character == "[" and (end := part.find("]", position + 1)) > 0:
-            inner = part[position:end].replace("\\", "\\\\").replace("[", "\\[")
-            out.append(f"[{'^' + inner[1:] if inner[0] in '!^' else inner}]")
-            position = end + 1
-        else:
-            out.append(re.escape(character))
-    return "".join(out)
+def _has_bytes(path: str) -> bool:
+    return any("\udc80" <= character <= "\udcff" for character in path)

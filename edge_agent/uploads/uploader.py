@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
+from io import RawIOBase
 from pathlib import Path
 from typing import Final
 
 import aiohttp
+from yarl import URL
 
 from edge_agent.assignment import UploadGrant
+from edge_agent.tree import open_plain
 from services.runtime.backoff import Backoff
 from services.runtime.log import fields
 from shoal.model import Artifact
@@ -21,6 +25,8 @@ from shoal.model import Artifact
 LOG = logging.getLogger(__name__)
 
 _CHUNK_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 64 << 10
+"""What a slow link takes within the deadline."""
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 
 
@@ -69,12 +75,14 @@ class Uploader:
 
         Raises:
             GrantRefusedError: the store answered, and not with success.
-            OSError: the file cannot be read.
+            OSError: the file cannot be read, or is no plain file any more.
         """
         failures = 0
         while True:
             async with self._slots:
-                trouble = await self._put(path, artifact, grant)
+                descriptor = await asyncio.to_thread(open_plain, path)
+                with os.fdopen(descriptor, "rb", buffering=0) as file:
+                    trouble = await self._put(file, artifact, grant)
             if not trouble:
                 return Artifact(artifact.path, artifact.size_bytes, artifact.sha256, grant.key)
             failures += 1
@@ -82,36 +90,48 @@ class Uploader:
                 "the store is away, the upload is tried again",
                 extra=fields(key=grant.key, failures=failures, error=trouble),
             )
-            waiting(f"{artifact.path} waits for the archive: {trouble}")
+            waiting(f"{artifact.path!r} waits for the archive: {trouble}")
             await asyncio.sleep(self._backoff.delay_seconds(failures, self._chance()))
 
-    async def _put(self, path: Path, artifact: Artifact, grant: UploadGrant) -> str:
+    async def _put(self, file: RawIOBase, artifact: Artifact, grant: UploadGrant) -> str:
         """Try once; return what was wrong if it is worth another try, or nothing."""
         headers = {**grant.headers, "Content-Length": str(artifact.size_bytes)}
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=10.0, sock_read=self._stall_seconds
-        )
         try:
-            async with self._client.put(
-                grant.url,
-                data=_chunks(path) if artifact.size_bytes else b"",
-                headers=headers,
-                skip_auto_headers=("Content-Type",),
-                timeout=timeout,
-                allow_redirects=False,
-            ) as response:
-                if response.status in {200, 201, 204}:
-                    return ""
-                words = (await response.content.read(500)).decode("utf-8", "replace")
-                said = f"status {response.status}: {' '.join(words.split())}"
-        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            # One deadline, moved on by each piece that the network took: no matter how large a file
+            # is, a store that takes nothing more, or says nothing at the end, is given up.
+            async with asyncio.timeout(self._stall_seconds) as stalled:
+                async with self._client.put(
+                    # As it was signed: another spelling of the same key has another signature.
+                    URL(grant.url, encoded=True),
+                    data=self._pieces(file, artifact.size_bytes, stalled)
+                    if artifact.size_bytes
+                    else b"",
+                    headers=headers,
+                    skip_auto_headers=("Content-Type",),
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0),
+                    allow_redirects=False,
+                ) as response:
+                    if response.status in {200, 201, 204}:
+                        return ""
+                    words = (await response.content.read(500)).decode("utf-8", "replace")
+                    said = f"status {response.status}: {' '.join(words.split())}"
+        except TimeoutError:
+            return f"it took nothing for {self._stall_seconds:g} s"
+        except (aiohttp.ClientError, ConnectionError) as error:
             return str(error) or type(error).__name__
         if response.status in _TRANSIENT:
             return said
         raise GrantRefusedError(f"{grant.key}: {said}")
 
-
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
-            yield chunk
+    async def _pieces(
+        self, file: RawIOBase, size_bytes: int, stalled: asyncio.Timeout
+    ) -> AsyncIterator[bytes]:
+        """Yield what was measured and no more: somebody may still be writing to the file."""
+        loop = asyncio.get_running_loop()
+        left = size_bytes
+        while left and (chunk := await asyncio.to_thread(file.read, min(left, _CHUNK_BYTES))):
+            left -= len(chunk)
+            for begin in range(0, len(chunk), _PIECE_BYTES):
+                yield chunk[begin : begin + _PIECE_BYTES]
+                if not stalled.expired():
+                    stalled.reschedule(loop.time() + self._stall_seconds)

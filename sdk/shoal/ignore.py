@@ -1,21 +1,29 @@
 """Which files of a folder are left out, by patterns in the manner of gitignore(5).
 
 One pattern a line; `#` begins a comment; `!` takes a file back in; a slash at the end means folders
-only; a slash elsewhere ties the pattern to the root of the folder; `*`, `?`, `[…]` stay within one
-name; `**` stands for any number of names. The last pattern that matches decides, and nothing below
-an ignored folder is looked at.
+only; a slash elsewhere ties the pattern to the root of the folder; what stands in it is said in
+`shoal.pattern`. The last pattern that matches decides, and nothing below an ignored folder is looked
+at.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from shoal.pattern import NamePattern, PathPattern
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    pattern: re.Pattern[str]
+    pattern: PathPattern | NamePattern
+    """One without a slash is about the last name alone."""
+
     folders_only: bool
     taken_back: bool
+
+    def matches(self, names: list[str]) -> bool:
+        if isinstance(self.pattern, NamePattern):
+            return self.pattern.matches(names[-1])
+        return self.pattern.matches(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +39,11 @@ class IgnoreRules:
 
     def ignores(self, path: str, *, folder: bool) -> bool:
         """Say whether `path` (relative, with slashes) is left out."""
+        names = path.split("/")
         ignored = False
         for rule in self.rules:
             if ignored is rule.taken_back and (folder or not rule.folders_only):
-                ignored = ignored ^ (rule.pattern.fullmatch(path) is not None)
+                ignored = ignored ^ rule.matches(names)
         return ignored
 
 
@@ -47,54 +56,7 @@ def _rule(line: str) -> _Rule | None:
         text = text[1:]
     folders_only = text.endswith("/")
     text = text.rstrip("/")
-    anchored = "/" in text
-    parts = [part for part in text.split("/") if part]
-    if not parts:
-        return None
-    prefix = "" if anchored else "(?:.*/)?"
-    return _Rule(re.compile(prefix + _parts(parts), re.DOTALL), folders_only, taken_back)
-
-
-def _parts(parts: list[str]) -> str:
-    pieces: list[str] = []
-    for index, part in enumerate(parts):
-        last = index == len(parts) - 1
-        if part == "**":
-            pieces.append(".*" if last else "(?:.*/)?")
-        else:
-            pieces.append(_name(part) + ("" if last else "/"))
-    return "".join(pieces)
-
-
-def _name(part: str) -> str:
-    """Translate a glob within one name; a bracket that nobody closes stands for itself."""
-    pieces: list[str] = []
-    index = 0
-    while index < len(part):
-        char = part[index]
-        index += 1
-        if char == "*":
-            pieces.append("[^/]*")
-        elif char == "?":
-            pieces.append("[^/]")
-        elif char == "[" and (end := part.find("]", index + 1)) > 0:
-            inside = part[index:end].replace("\\", "\\\\")
-            negated = inside.startswith(("!", "^"))
-            members = re.sub(r"([\[&~|])", r"\\\1", inside[1:] if negated else inside)
-            pieces.append(_class(members, negated=negated))
-            index = end + 1
-        elif char == "\\" and index < len(part):
-            pieces.append(re.escape(part[index]))
-            index += 1
-        else:
-            pieces.append(re.escape(char))
-    return "".join(pieces)
-
-
-def _class(members: str, *, negated: bool) -> str:
-    text = f"[{'^/' if negated else ''}{members}]"
-    try:
-        re.compile(text)
-    except re.error:  # a range that runs backwards matches nothing, as in a shell
-        return "(?!)"
-    return text if negated else f"(?!/){text}"
+    if "/" not in text and text != "**":
+        return _Rule(NamePattern.parse(text), folders_only, taken_back) if text else None
+    pattern = PathPattern.parse(text)
+    return _Rule(pattern, folders_only, taken_back) if pattern.parts else None

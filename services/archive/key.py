@@ -16,14 +16,15 @@ def check_key(key: str) -> str:
 
     Raises:
         InvalidKeyError: when it is empty or too long, begins or ends with a slash, has an empty
-            part, `.` or `..`, or a control character.
+            part, `.` or `..`, or a null character. Any other name of a file can be one, line breaks
+            included: addresses carry keys quoted, and manifests are JSON.
     """
     if not key:
         raise InvalidKeyError("the key is empty: name the object")
     try:
         encoded = key.encode()
     except UnicodeEncodeError:
-        raise InvalidKeyError(f"key {key!r} is not valid Unicode: rename the file") from None
+        raise InvalidKeyError(f"key {key!r} is not UTF-8: rename the file") from None
     if len(encoded) > KEY_BYTES_MAX:
         raise InvalidKeyError(
             f"key {key[:80]!r}… has {len(encoded)} bytes; at most {KEY_BYTES_MAX} are allowed"
@@ -37,8 +38,8 @@ def check_key(key: str) -> str:
             raise InvalidKeyError(
                 f"key {key!r} has a part of more than {SEGMENT_BYTES_MAX} bytes: shorten the name"
             )
-    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in key):
-        raise InvalidKeyError(f"key {key!r} has a control character: rename the file")
+    if "\0" in key:
+        raise InvalidKeyError(f"key {key!r} has a null character: rename the file")
     return key
 
 

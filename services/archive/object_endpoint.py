@@ -61,8 +61,9 @@ class ObjectEndpoint:
         self._idle_seconds = idle_seconds
         self._refused = CountedLog(LOG, clock)
         application = web.Application()
-        application.router.add_get(f"{PATH_PREFIX}{{key:.+}}", self._get)
-        application.router.add_put(f"{PATH_PREFIX}{{key:.+}}", self._put)
+        any_key = r"{key:[\s\S]+}"  # a dot is no line break, and a key may have some
+        application.router.add_get(f"{PATH_PREFIX}{any_key}", self._get)
+        application.router.add_put(f"{PATH_PREFIX}{any_key}", self._put)
         # Longer headers than any address of ours are refused by aiohttp itself (400).
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         self._listener = listener

@@ -83,6 +83,8 @@ class PathSigner:
             )
 
     def _signature(self, method: str, key: str, fields: Mapping[str, str]) -> str:
-        # No part may contain the separator: keys have no control characters.
-        text = "\n".join([method, key, *(f"{name}={fields[name]}" for name in sorted(fields))])
+        # No part may contain the separator, and a key may have line breaks.
+        text = "\n".join(
+            [method, quote(key), *(f"{name}={fields[name]}" for name in sorted(fields))]
+        )
         return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()

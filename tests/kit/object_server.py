@@ -3,6 +3,7 @@
 import hashlib
 import re
 from typing import Self
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -28,8 +29,8 @@ class ObjectServer:
 
     async def __aenter__(self) -> Self:
         application = web.Application(client_max_size=1 << 30)
-        application.router.add_get("/{key:.*}", self._get)
-        application.router.add_put("/{key:.*}", self._put)
+        application.router.add_get(r"/{key:[\s\S]*}", self._get)
+        application.router.add_put(r"/{key:[\s\S]*}", self._put)
         self._runner = web.AppRunner(
             application, access_log=None, handler_cancellation=True, shutdown_timeout=0.1
         )
@@ -45,7 +46,7 @@ class ObjectServer:
 
     def url(self, key: str) -> str:
         """Address of an object."""
-        return f"http://127.0.0.1:{self._port}/{key}"
+        return f"http://127.0.0.1:{self._port}/{quote(key)}"
 
     def add(self, data: bytes, key: str = "") -> tuple[str, str]:
         """Keep an object; returns its SHA-256 and its address."""

@@ -47,6 +47,8 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
         self.sessions = 0
         self.acknowledged = 0
         self.wanted: dict[AttemptRef, Assignment] = {}
+        self.refuse_path = ""
+        """Artifact that is granted no place."""
         self.commit_ends = True
         self.fence: set[AttemptRef] = set()
         self._heartbeat_seconds = heartbeat_seconds
@@ -257,7 +259,12 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
                 headers={"x-amz-checksum-sha256": artifact.sha256},
             )
             for artifact in wanted.artifacts
+            if artifact.path != self.refuse_path
         ]
+        if self.refuse_path:
+            grants.append(
+                session_service_pb2.UploadGrant(path=self.refuse_path, problem="for a test")
+            )
         return session_service_pb2.ControllerMessage(
             uploads_granted=session_service_pb2.UploadsGranted(ref=wanted.ref, grants=grants)
         )

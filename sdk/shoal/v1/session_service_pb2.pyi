@@ -881,12 +881,15 @@ class UploadGrant(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Path relative to the job's folder."""
     key: _builtins.str
     """Key in the archive."""
     url: _builtins.str
     """Address for a PUT."""
+    problem: _builtins.str
+    """Why the artifact cannot be stored; there is no address then."""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Headers that the PUT must carry."""
@@ -898,10 +901,11 @@ class UploadGrant(_message.Message):
         key: _builtins.str = ...,
         url: _builtins.str = ...,
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers", b"headers", "key", b"key", "path", b"path", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers", b"headers", "key", b"key", "path", b"path", "problem", b"problem", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -284,12 +284,16 @@ async def test_addresses_that_expired_are_asked_for_again(board: Board) -> None:
     assert board.artifact(ref, "results/x") == b"x\n"
 
 
-async def test_links_that_lead_outside_are_not_archived(board: Board) -> None:
+async def test_k5_links_that_lead_outside_are_named_and_the_rest_is_kept(board: Board) -> None:
     ref = board.run(
         shell("links", "echo 1 > results/a; ln -s a results/b; ln -s /etc results/etc; "
               "ln -s /etc/passwd results/p")
     )  # fmt: skip
-    assert await board.end(ref) is JobState.SUCCEEDED
+    assert await board.end(ref) is JobState.FAILED
+    code, _, words = board.controller.reason(ref)
+    assert code == "ARCHIVE"
+    assert "'results/etc' is a link to '/etc'" in words
+    assert "'results/p' is a link to '/etc/passwd'" in words
     paths = [artifact.path for artifact in board.controller.observed[ref][-1].artifacts]
     assert paths == ["results/a", "results/b"]
 

@@ -5,6 +5,7 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from edge_agent.environments.cache import BuiltEnvironment, EnvironmentCache
 from edge_agent.environments.installer import Installer, InstallError
 from edge_agent.environments.interpreter import InterpreterMissingError, Interpreters
 from edge_agent.environments.recipe import Recipe, RecipeError
+from edge_agent.long_work import LongWork
+from edge_agent.trash import Trash
 from shoal.spec import (
     ConstraintsStep,
     Environment,
@@ -43,8 +46,18 @@ class Workshop:
 
     def cache(self) -> EnvironmentCache:
         numbers = itertools.count()
+        trash = Trash(
+            self.folder.parent / "trash",
+            LongWork(time.monotonic),
+            new_id=lambda: f"t{next(numbers)}",
+            chance=lambda: 0.5,
+        )
         return EnvironmentCache(
-            self.folder, self.interpreters, self.installer, build_id=lambda: f"b{next(numbers)}"
+            self.folder,
+            self.interpreters,
+            self.installer,
+            trash,
+            build_id=lambda: f"b{next(numbers)}",
         )
 
     async def get(

@@ -1,12 +1,22 @@
-"""Which files are archived."""
+"""Which files are archived, and that none is left out without a word (K5)."""
 
 import hashlib
 import os
+import stat
+import time
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 
-from edge_agent.uploads.collect import CollectError, collect, locate
+from edge_agent.long_work import done_at_once
+from edge_agent.removal import remove_tree
+from edge_agent.uploads.collect import Collected, collect, locate
+from shoal.names import AttemptRef
+from tests.kit.nasty_tree import deep_folder
+
+REF = AttemptRef("default", "p", "a", 1, 1)
 
 
 def made(folder: Path, *names: str) -> Path:
@@ -14,8 +24,21 @@ def made(folder: Path, *names: str) -> Path:
     for name in names:
         path = work / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
+        path.write_text(name, errors="surrogateescape")
+    (folder / "stderr").touch()
     return work
+
+
+def collected(work: Path, patterns: Sequence[str]) -> Collected:
+    return done_at_once(collect(work, patterns, work.parent, REF))
+
+
+def paths(found: Collected) -> list[str]:
+    return [artifact.path for artifact in found.artifacts]
+
+
+def notes(work: Path) -> str:
+    return (work.parent / "stderr").read_text()
 
 
 NAMES = ("a.txt", "b.csv", "results/x", "results/d/y.csv", "results/d/e/z", "other/x", "x[1]")
@@ -26,6 +49,7 @@ NAMES = ("a.txt", "b.csv", "results/x", "results/d/y.csv", "results/d/e/z", "oth
     [
         (["results/**"], ["results/d/e/z", "results/d/y.csv", "results/x"]),
         (["results"], ["results/d/e/z", "results/d/y.csv", "results/x"]),
+        (["./results/"], ["results/d/e/z", "results/d/y.csv", "results/x"]),
         (["results/*"], ["results/d/e/z", "results/d/y.csv", "results/x"]),
         (["*.txt", "**/*.csv"], ["a.txt", "b.csv", "results/d/y.csv"]),
         (["**/x"], ["other/x", "results/x"]),
@@ -33,6 +57,7 @@ NAMES = ("a.txt", "b.csv", "results/x", "results/d/y.csv", "results/d/e/z", "oth
         (["[ab].*"], ["a.txt", "b.csv"]),
         (["[!a].*"], ["b.csv"]),
         (["x[[]1]"], ["x[1]"]),
+        (["x[1]"], ["x[1]"]),
         (["**"], sorted(NAMES)),
         (["nothing"], []),
         ([], []),
@@ -40,43 +65,143 @@ NAMES = ("a.txt", "b.csv", "results/x", "results/d/y.csv", "results/d/e/z", "oth
     ],
 )
 def test_patterns(tmp_path: Path, patterns: list[str], expected: list[str]) -> None:
-    work = made(tmp_path, *NAMES)
-    assert [artifact.path for artifact in collect(work, patterns, tmp_path)] == expected
+    found = collected(made(tmp_path, *NAMES), patterns)
+    assert paths(found) == expected
+    assert not found.problem
 
 
 def test_sizes_and_hashes_and_logs(tmp_path: Path) -> None:
     work = made(tmp_path, "results/x")
     (tmp_path / "stdout").write_text("hello")
-    (tmp_path / "stderr").write_text("")
-    found = collect(work, ["results/**"], tmp_path)
-    assert [(artifact.path, artifact.size_bytes) for artifact in found] == [
+    found = collected(work, ["results/**"])
+    assert [(artifact.path, artifact.size_bytes) for artifact in found.artifacts] == [
         ("results/x", 9),
         ("stdout", 5),
     ]
-    assert found[1].sha256 == hashlib.sha256(b"hello").hexdigest()
-    assert locate(work, tmp_path, found[0]) == work / "results/x"
-    assert locate(work, tmp_path, found[1]) == tmp_path / "stdout"
+    assert found.artifacts[1].sha256 == hashlib.sha256(b"hello").hexdigest()
+    assert locate(work, tmp_path, found.artifacts[0]) == work / "results/x"
+    assert locate(work, tmp_path, found.artifacts[1]) == tmp_path / "stdout"
 
 
-def test_links_stay_inside_and_pipes_are_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["a\nb.txt", "a\tb", "a\\b", "\x01\x7f", "é☃", " ", "-", "x" * 255, "#%?&+;'\"<>*[]"]
+)
+def test_k5_any_name_that_is_text_is_archived(tmp_path: Path, name: str) -> None:
+    work = made(tmp_path, f"results/{name}")
+    for pattern in ("results/**", "**", f"results/{name}"):
+        found = collected(work, [pattern])
+        assert paths(found) == [f"results/{name}"]
+        assert not found.problem
+
+
+def test_k5_what_cannot_be_archived_is_named_and_the_rest_is_kept(tmp_path: Path) -> None:
+    work = made(tmp_path, "results/x", "scratch/y", f"results/{'d/' * 500}deep")
+    (work / "results" / os.fsdecode(b"\xff")).write_text("x")
+    (work / "results/out").symlink_to("/etc/hostname")
+    (work / "results/etc").symlink_to("/etc")
+    (work / "results/folder").symlink_to("../scratch")
+    found = collected(work, ["results/**"])
+    assert paths(found) == ["results/x"]
+    for words in (
+        "5 results are not archived",
+        "'results/\\xff' cannot be archived: key",
+        "is not UTF-8",
+        "at most 1024 are allowed",
+        "'results/out' is a link to '/etc/hostname', which is not in the job's folder",
+        "'results/etc' is a link to '/etc', which is not in the job's folder",
+        "'results/folder' is a link to the folder 'scratch': archive that folder",
+        "what was archived is kept (1 files)",
+    ):
+        assert words in found.problem
+
+
+def test_k5_what_has_no_content_is_said_in_the_jobs_stderr(tmp_path: Path) -> None:
     work = made(tmp_path, "results/x", "deep/y")
     (work / "results/in").symlink_to("x")
-    (work / "results/out").symlink_to("/etc/hostname")
     (work / "results/none").symlink_to("nothing")
-    (work / "results/folder").symlink_to("../deep")
     os.mkfifo(work / "results/pipe")
-    paths = [artifact.path for artifact in collect(work, ["results/**"], tmp_path)]
-    assert paths == ["results/in", "results/x"]
+    os.mknod(work / "results/s", 0o600 | stat.S_IFSOCK)
+    found = collected(work, ["results/**"])
+    assert paths(found) == ["results/in", "results/x", "stderr"]
+    assert not found.problem
+    assert set(notes(work).splitlines()) == {
+        "shoal: 'results/none' is a link to nothing that could be archived",
+        "shoal: 'results/pipe' is not archived: it is a FIFO",
+        "shoal: 'results/s' is not archived: it is a socket",
+    }
 
 
-def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_k5_a_link_to_a_folder_whose_files_are_archived_anyway_is_fine(tmp_path: Path) -> None:
+    work = made(tmp_path, "results/run-3/x", "other/y.csv")
+    (work / "results/latest").symlink_to("run-3")
+    (work / "loop").symlink_to(".")
+    found = collected(work, ["results/**", "**/*.csv"])
+    assert paths(found) == ["other/y.csv", "results/run-3/x"]
+    assert not found.problem
+    assert not notes(work)
+
+
+def test_k5_a_link_to_a_folder_on_the_way_to_a_pattern_is_named(tmp_path: Path) -> None:
+    work = made(tmp_path, "other/y.csv")
+    (work / "runs").mkdir()
+    (work / "runs/last").symlink_to("../other")
+    found = collected(work, ["runs/*/y.csv"])
+    assert not found.problem
+    assert "'runs/last' is a link to the folder 'other', and nothing in it" in notes(work)
+
+
+def test_a_file_with_the_name_of_a_log_is_named(tmp_path: Path) -> None:
+    work = made(tmp_path, "stdout", "x")
+    found = collected(work, ["**"])
+    assert paths(found) == ["x"]
+    assert "'stdout' has the name under which the job's log is archived" in found.problem
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
+def test_r2_a_log_or_a_folder_that_the_job_has_replaced_is_named(tmp_path: Path, kind: str) -> None:
+    work = made(tmp_path)
+    for path in (tmp_path / "stdout", work):
+        match kind:
+            case "link":
+                path.symlink_to("/etc/passwd")
+            case "fifo":
+                os.mkfifo(path)
+            case _:
+                path.mkdir()
+    found = collected(work, ["**"])
+    assert found.artifacts == ()
+    assert "stdout' (the job's log) cannot be read: it is a" in found.problem
+    assert ("'.' is the job's folder no more" in found.problem) == (kind != "folder")
+
+
+def test_r2_a_tree_deeper_than_any_path_is_long_is_gone_through(tmp_path: Path) -> None:
     work = made(tmp_path, "results/x")
-    (work / "results" / os.fsdecode(b"\xff")).write_text("x")
-    with pytest.raises(CollectError, match="UTF-8"):
-        collect(work, ["results/**"], tmp_path)
+    deep_folder(work / "results", "d", 1_200, "lost")
+    try:
+        found = collected(work, ["results/**"])
+    finally:
+        done_at_once(remove_tree(work))  # pytest itself cannot
+    assert paths(found) == ["results/x"]
+    assert "one result is not archived: 'results/d/d/" in found.problem
 
 
-def test_a_file_with_the_name_of_a_log_is_refused(tmp_path: Path) -> None:
-    work = made(tmp_path, "stdout")
-    with pytest.raises(CollectError, match="'stdout'"):
-        collect(work, ["**"], tmp_path)
+def test_k5_the_walk_agrees_with_a_reference(tmp_path: Path) -> None:
+    """Every file of a tree is archived or not as `fnmatch` says of its names, one at a time."""
+    names = ["a", "b.csv", "ab"]
+    tree = [f"{x}{i}/{y}{i}/{z}" for x in names for y in names for z in names for i in range(3)]
+    work = made(tmp_path, *tree)
+    for pattern in ("*/*/*", "a?/*/*.csv", "*0/ab*/a", "a0", "*1/*2", "*1/*1/?"):
+        parts = pattern.split("/")
+        expected = [
+            name
+            for name in sorted(tree)
+            if all(map(fnmatchcase, name.split("/")[: len(parts)], parts))
+        ]
+        assert paths(collected(work, [pattern])) == expected
+
+
+def test_t7_a_pattern_with_many_stars_takes_no_time(tmp_path: Path) -> None:
+    work = made(tmp_path, f"results/{'a' * 250}")
+    begin = time.perf_counter()
+    assert not collected(work, ["results/*a*a*a*a*a*a*a*a*b"]).artifacts
+    assert time.perf_counter() - begin < 5

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.bundles.layout import BundleRefusedError, LayoutLimits, lay_out, remove_folder
+from edge_agent.bundles.layout import BundleRefusedError, LayoutLimits, lay_out
+from edge_agent.long_work import done_at_once
+from edge_agent.removal import remove_tree
 from tests.kit.bundle_archive import tar_of
 
 
@@ -46,7 +48,7 @@ def test_modes_links_and_empty_folders_are_kept(tmp_path: Path) -> None:
         data=b"hello",
     )
     place = tmp_path / "work"
-    lay_out(path, place)
+    done_at_once(lay_out(path, place))
     assert (place / "d/run").read_bytes() == b"hello"
     assert oct((place / "d/run").stat().st_mode & 0o777) == "0o755"
     assert oct((place / "d").stat().st_mode & 0o777) == "0o750"
@@ -54,12 +56,12 @@ def test_modes_links_and_empty_folders_are_kept(tmp_path: Path) -> None:
     assert (place / "link").readlink() == Path("d/run")
     assert (place / "folder/run").read_bytes() == b"hello"
     assert (place / "same").read_bytes() == b"hello"
-    remove_folder(place)
+    assert done_at_once(remove_tree(place)).count == 0
     assert not place.exists()
 
 
 def test_nobody_gets_somebody_elses_rights(tmp_path: Path) -> None:
-    lay_out(archive(tmp_path, member("suid", mode=0o6755)), tmp_path / "work")
+    done_at_once(lay_out(archive(tmp_path, member("suid", mode=0o6755)), tmp_path / "work"))
     assert oct((tmp_path / "work/suid").stat().st_mode & 0o7777) == "0o755"
 
 
@@ -84,9 +86,8 @@ def test_what_leads_out_or_is_no_file_is_refused(
 ) -> None:
     path = archive(tmp_path, member("good"), bad)
     with pytest.raises(BundleRefusedError, match=said) as refused:
-        lay_out(path, tmp_path / "work")
+        done_at_once(lay_out(path, tmp_path / "work"))
     assert repr(bad.name) in str(refused.value)
-    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize(
@@ -104,15 +105,14 @@ def test_what_contradicts_itself_is_refused(
     tmp_path: Path, members: tuple[tarfile.TarInfo, ...]
 ) -> None:
     with pytest.raises(BundleRefusedError):
-        lay_out(archive(tmp_path, *members), tmp_path / "work")
-    assert not (tmp_path / "work").exists()
+        done_at_once(lay_out(archive(tmp_path, *members), tmp_path / "work"))
 
 
 def test_a_folder_named_twice_is_one_folder(tmp_path: Path) -> None:
     path = archive(
         tmp_path, member("d/f"), member("d", tarfile.DIRTYPE), member("d", tarfile.DIRTYPE)
     )
-    lay_out(path, tmp_path / "work")
+    done_at_once(lay_out(path, tmp_path / "work"))
     assert (tmp_path / "work/d/f").is_file()
 
 
@@ -127,7 +127,7 @@ def test_a_folder_named_twice_is_one_folder(tmp_path: Path) -> None:
 def test_too_much_is_refused(tmp_path: Path, limits: LayoutLimits, said: str) -> None:
     path = archive(tmp_path, member("a"), member("long"), data=b"01234567")
     with pytest.raises(BundleRefusedError, match=said):
-        lay_out(path, tmp_path / "work", limits=limits)
+        done_at_once(lay_out(path, tmp_path / "work", limits=limits))
 
 
 def cut(data: bytes) -> bytes:
@@ -149,8 +149,7 @@ def test_what_is_no_tar_or_was_cut_off_is_refused(
     path = tmp_path / "bundle.tar"
     path.write_bytes(spoil(tar_of({"big": b"x" * 20_000})))
     with pytest.raises(BundleRefusedError):
-        lay_out(path, tmp_path / "work")
-    assert not (tmp_path / "work").exists()
+        done_at_once(lay_out(path, tmp_path / "work"))
 
 
 def test_a_flat_layout_keeps_files_and_their_links(tmp_path: Path) -> None:
@@ -163,7 +162,7 @@ def test_a_flat_layout_keeps_files_and_their_links(tmp_path: Path) -> None:
         member("Model/latest.csv", tarfile.SYMTYPE, "../Data/iris.csv"),
         data=b"5",
     )
-    lay_out(path, tmp_path / "work", flat=True)
+    done_at_once(lay_out(path, tmp_path / "work", flat=True))
     assert sorted(os.listdir(tmp_path / "work")) == ["iris.csv", "latest.csv", "run.py"]
     assert (tmp_path / "work/latest.csv").read_bytes() == b"5"
 
@@ -172,4 +171,4 @@ def test_a_flat_layout_refuses_a_clash_and_names_both_files(tmp_path: Path) -> N
     """E4."""
     path = archive(tmp_path, member("Code/a.txt"), member("Data/a.txt"))
     with pytest.raises(BundleRefusedError, match=r"'Code/a\.txt' and 'Data/a\.txt'"):
-        lay_out(path, tmp_path / "work", flat=True)
+        done_at_once(lay_out(path, tmp_path / "work", flat=True))

@@ -55,3 +55,10 @@ def test_another_secret_makes_other_addresses() -> None:
         SIGNER.check_get(key, query, 1)
     with pytest.raises(ValueError, match="at least 16"):
         PathSigner("http://127.0.0.1:1", b"short")
+
+
+def test_k6_a_key_with_a_line_break_is_no_other_address() -> None:
+    key, query = taken_apart(SIGNER.get_url("k\nexpires=100", 100))
+    SIGNER.check_get(key, query, 1)
+    with pytest.raises(SignatureRefusedError, match="wrong"):
+        SIGNER.check_get("k", {**query, "expires": "100\nexpires=100"}, 1)
