@@ -35,13 +35,14 @@ from edge_agent.assignment import (
 )
 from edge_agent.attempt_folder import AttemptFolder, keeper_id, parse_keeper_id
 from edge_agent.attempt_shell import AttemptShell, Durable
-from edge_agent.bundles.cache import BundleCache
 from edge_agent.config import AgentConfig
+from edge_agent.content_cache import ContentCache
 from edge_agent.download import Downloader
 from edge_agent.environments.cache import EnvironmentCache
 from edge_agent.environments.installer import Installer
 from edge_agent.environments.interpreter import Interpreters
 from edge_agent.environments.package_index import installer_environ, pip_files
+from edge_agent.file_inputs import FileInputs
 from edge_agent.fingerprint import boot_id
 from edge_agent.journal import Journal
 from edge_agent.keeper.client import KeeperClient, KeeperError
@@ -296,15 +297,30 @@ class Agent:
                 self._say,
                 last_address=facts.get(STREAM_ADDRESS, ""),
             ),
-            bundles=BundleCache(state / "bundles", downloader, bytes_max=config.bundle_bytes_max),
+            bundles=ContentCache(
+                state / "bundles",
+                downloader,
+                work,
+                what="bundle",
+                bytes_max=config.bundle_bytes_max,
+            ),
+            inputs=FileInputs(
+                ContentCache(
+                    state / "inputs",
+                    downloader,
+                    work,
+                    what="input",
+                    bytes_max=config.input_bytes_max,
+                ),
+                downloader,
+            ),
             environments=EnvironmentCache(
                 state / "environments",
                 Interpreters(process.uv, process.python, variables),
-                Installer(process.uv, variables, downloader),
+                Installer(process.uv, variables, downloader, work),
                 trash,
                 build_id=process.token,
             ),
-            downloader=downloader,
             uploader=Uploader(client, chance=process.rng.random),
             logs=self._logs,
             work=work,

@@ -46,6 +46,16 @@ class AttemptFolder:
         return self.path / "work"
 
     @property
+    def input(self) -> Path:
+        """A file input on its way, under a name that no input can be too long for."""
+        return self.path / "input"
+
+    @property
+    def fetched(self) -> Path:
+        """What the file inputs were that came for this attempt."""
+        return self.path / "fetched.json"
+
+    @property
     def stdout(self) -> Path:
         """What the program prints."""
         return self.path / "stdout"

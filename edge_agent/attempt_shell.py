@@ -24,6 +24,7 @@ from edge_agent.download import ChecksumError, DownloadError
 from edge_agent.environments.installer import InstallError
 from edge_agent.environments.interpreter import InterpreterMissingError
 from edge_agent.environments.recipe import RecipeError
+from edge_agent.file_inputs import read_fetched, write_fetched
 from edge_agent.keeper.client import KeeperError, KeeperGoneError
 from edge_agent.node import Node
 from edge_agent.program import ProgramError, ProgramPlan
@@ -204,8 +205,9 @@ class AttemptShell:
         self._work = None
 
     async def _prepare_bundle(self, assignment: Assignment, turn: int) -> WorkerEvent:
+        fetched = await asyncio.to_thread(read_fetched, self._folder)
         await self._node.trash.throw(self._folder.path)
-        await asyncio.to_thread(self._make_folder)
+        await asyncio.to_thread(self._make_folder, fetched)
         try:
             if assignment.bundle_digest:
                 flat = assignment.job.layout is Layout.FLAT
@@ -246,7 +248,7 @@ class AttemptShell:
             if not url:
                 raise DownloadError(f"there is no address for the file input {file.name!r}")
             target = _place(self._folder.work, file.path)
-            await self._node.downloader.fetch(url, target, sha256=file.sha256)
+            await self._node.inputs.place(file, url, target, self._folder)
         return Prepared(self._ref, turn)
 
     async def _start(self, assignment: Assignment, turn: int) -> WorkerEvent:
@@ -366,9 +368,10 @@ class AttemptShell:
             )
         await node.journal.forget(self._ref)
 
-    def _make_folder(self) -> None:
+    def _make_folder(self, fetched: Mapping[str, str]) -> None:
         self._folder.work.mkdir(parents=True)
         self._folder.spool.mkdir()
+        write_fetched(self._folder, fetched)
 
 
 def _make_results(folder: AttemptFolder) -> None:

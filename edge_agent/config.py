@@ -49,6 +49,7 @@ class AgentConfig(GossipSettings):
         streams: `host:port` where the stream worker listens for other nodes.
         labels: what the operator calls the node by.
         bundle_bytes_max: how much the bundle cache may hold.
+        input_bytes_max: how much the cache of file inputs may hold.
         stop_jobs: end all jobs when the agent ends, instead of leaving them to the keeper.
     """
 
@@ -61,6 +62,7 @@ class AgentConfig(GossipSettings):
     streams: str = "0.0.0.0:7947"
     labels: Mapping[str, str] = field(default_factory=_no_strings)
     bundle_bytes_max: int = 10 << 30
+    input_bytes_max: int = 10 << 30
     stop_jobs: bool = False
 
     @property

@@ -110,6 +110,11 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 )
 @click.option("--bundle-cache", default="10GiB", help="How much fetched bundles may take.")
 @click.option(
+    "--input-cache",
+    default="10GiB",
+    help="How much may be kept of fetched file inputs, beside what jobs have of them.",
+)
+@click.option(
     "--stop-jobs", is_flag=True, help="End all jobs with the agent, instead of letting them go on."
 )
 @click.option(
@@ -150,6 +155,7 @@ def agent(
     memory: str,
     device: tuple[str, ...],
     bundle_cache: str,
+    input_cache: str,
     stop_jobs: bool,  # noqa: FBT001 - a flag of the command line
     down: bool,  # noqa: FBT001
     drain: bool,  # noqa: FBT001
@@ -199,6 +205,7 @@ def agent(
             streams=streams,
             labels=parse_labels(label),
             bundle_bytes_max=parse_size(bundle_cache),
+            input_bytes_max=parse_size(input_cache),
             stop_jobs=stop_jobs,
         )
     except ConfigError as error:

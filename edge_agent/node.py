@@ -8,9 +8,9 @@ from pathlib import Path
 
 from edge_agent.assignment import FromAgent
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
-from edge_agent.bundles.cache import BundleCache
-from edge_agent.download import Downloader
+from edge_agent.content_cache import ContentCache
 from edge_agent.environments.cache import EnvironmentCache
+from edge_agent.file_inputs import FileInputs
 from edge_agent.journal import Journal
 from edge_agent.keeper_link import KeeperLink
 from edge_agent.lease import NodeLease
@@ -37,9 +37,9 @@ class Node:
     journal: Journal
     keeper: KeeperLink
     streams: StreamLink
-    bundles: BundleCache
+    bundles: ContentCache
+    inputs: FileInputs
     environments: EnvironmentCache
-    downloader: Downloader
     uploader: Uploader
     logs: LogShipper
     work: LongWork

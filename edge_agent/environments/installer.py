@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import posixpath
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,8 @@ from edge_agent.download import Downloader
 from edge_agent.environments.command import Command, CommandFailedError
 from edge_agent.environments.interpreter import Interpreter
 from edge_agent.environments.recipe import Recipe
+from edge_agent.file_copy import copy_tree
+from edge_agent.long_work import LongWork
 from shoal.recipe import installs
 from shoal.spec import (
     ConstraintsStep,
@@ -43,12 +42,14 @@ class Installer:
         uv: path of the uv program.
         environ: environment of the installer; jobs never see it.
         downloader: fetches packages whose hash the recipe names.
+        work: copies bundles.
         timeout_seconds: how long one step may take.
     """
 
     uv: Path
     environ: Mapping[str, str]
     downloader: Downloader
+    work: LongWork
     timeout_seconds: float = 1800.0
 
     async def build(
@@ -71,7 +72,7 @@ class Installer:
         if recipe.from_bundle:
             # An editable install points to its source, which has to live as long as it does.
             folder = place / "bundle"
-            await asyncio.to_thread(_copy, recipe.folder, folder)
+            await self.work.run(copy_tree(recipe.folder, folder))
         python = str(place / "bin" / "python")
         install = (
             [str(self.uv), "pip", "install", "--python", python]
@@ -123,13 +124,6 @@ class Installer:
         except CommandFailedError as error:
             # uv's greeting would stand where the reason belongs.
             raise InstallError(_GREETING.sub("", str(error), count=1)) from error
-
-
-def _copy(bundle: Path, target: Path) -> None:
-    """Copy a bundle with its links, so that builds may write into its folders."""
-    shutil.copytree(bundle, target, symlinks=True)
-    for parent, _, _ in os.walk(target):
-        Path(parent).chmod(0o700 | Path(parent).stat().st_mode)
 
 
 def _file_name(url: str) -> str:

@@ -82,13 +82,13 @@ def says(built: BuiltEnvironment, code: str) -> str:
 async def workshop(tmp_path: Path) -> AsyncIterator[Workshop]:
     """An empty workshop."""
     (tmp_path / "work").mkdir()
-    async with aiohttp.ClientSession() as client:
+    async with aiohttp.ClientSession() as client, LongWork(time.monotonic) as long_work:
         downloader = Downloader(client, chance=lambda: 0.5)
         yield Workshop(
             tmp_path / "environments",
             tmp_path / "work",
             Interpreters(UV, PYTHON, dict(os.environ)),
-            Installer(UV, dict(os.environ), downloader),
+            Installer(UV, dict(os.environ), downloader, long_work),
             [],
         )
 

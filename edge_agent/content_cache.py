@@ -1,0 +1,159 @@
+"""Files on this node, kept by the SHA-256 of their content, the oldest unused go first.
+
+Bundles are lent out. File inputs are handed over, since jobs may write to what they get: as a copy
+where the disk has room for two, else the kept one itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from edge_agent.download import ChecksumError, Downloader
+from edge_agent.file_copy import copy_file
+from edge_agent.long_work import LongWork, Steps
+from edge_agent.single_flight import SingleFlight
+from services.runtime.log import fields
+
+LOG = logging.getLogger(__name__)
+
+_TRIES: Final = 2
+_FREE_SHARE: Final = 10
+"""A copy is made only where it leaves one part in so many of the file system free."""
+
+
+class ContentCache:
+    """Fetches contents once, and lends them out or hands them over.
+
+    Args:
+        folder: where they are kept, as `sha256/DIGEST`.
+        downloader: how they are fetched.
+        work: copies them.
+        what: what one of them is called, such as `bundle`.
+        bytes_max: how much may be kept; what is lent out is kept beyond it.
+    """
+
+    def __init__(
+        self, folder: Path, downloader: Downloader, work: LongWork, *, what: str, bytes_max: int
+    ) -> None:
+        self._work = work
+        self._what = what
+        self._folder = folder / "sha256"
+        self._downloader = downloader
+        self._bytes_max = bytes_max
+        self._flights: SingleFlight[str, None] = SingleFlight()
+        self._lent: dict[str, int] = {}
+
+    def digests(self) -> tuple[str, ...]:
+        """Everything that is here."""
+        if not self._folder.is_dir():
+            return ()
+        return tuple(sorted(path.name for path in self._folder.iterdir() if not path.suffix))
+
+    @contextlib.asynccontextmanager
+    async def borrow(self, digest: str, url: str) -> AsyncIterator[Path]:
+        """Lend a file out; it is fetched if it is not here, by one of those who want it.
+
+        Raises:
+            ChecksumError: what came is not what was asked for.
+            DownloadError: it cannot be fetched.
+        """
+        self._lent[digest] = self._lent.get(digest, 0) + 1
+        try:
+            path = self._folder / digest
+            if not _is_here(path):
+                await self._flights.do(digest, lambda: self._fetch(digest, url, path))
+            os.utime(path)
+            yield path
+        finally:
+            self._lent[digest] -= 1
+            if not self._lent[digest]:
+                del self._lent[digest]
+
+    def has(self, digest: str) -> bool:
+        """Whether it is here."""
+        return _is_here(self._folder / digest)
+
+    async def take(self, digest: str, url: str, target: Path) -> None:
+        """Put a content at `target`, on the same file system, for whoever may change it there.
+
+        Raises:
+            ChecksumError: what came, or what lies here, is not what was asked for.
+            DownloadError: it cannot be fetched.
+        """
+        for _ in range(_TRIES):
+            async with self.borrow(digest, url) as kept:
+                if self._lent[digest] == 1 and not self._has_room(kept):
+                    kept.replace(target)
+                    return
+                if await self._work.run(copy_file(kept, target)) == digest:
+                    return
+                LOG.warning("damaged on the disk", extra=fields(what=self._what, digest=digest))
+                kept.unlink(missing_ok=True)
+        raise ChecksumError(
+            f"the {self._what} {digest} was damaged on this node's disk {_TRIES} times: see to the disk"
+        )
+
+    async def keep(self, path: Path, digest: str) -> None:
+        """Keep a copy of a file with this content, if there is room for one."""
+        await self._flights.do(digest, lambda: self._work.run(self._keep(path, digest)))
+
+    def _keep(self, path: Path, digest: str) -> Steps[None]:
+        kept = self._folder / digest
+        unfinished = self._folder / f"{digest}.copy"
+        try:
+            if not kept.exists() and self._has_room(path):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                if (yield from copy_file(path, unfinished)) == digest:
+                    unfinished.replace(kept)
+                    self._evict()
+        except OSError as error:
+            # It was meant for another time; for this one the file is there.
+            LOG.warning("not kept", extra=fields(what=self._what, digest=digest, error=error))
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def _has_room(self, path: Path) -> bool:
+        size = path.stat().st_size
+        disk = shutil.disk_usage(path)
+        return size <= self._bytes_max and disk.free - size >= disk.total // _FREE_SHARE
+
+    async def _fetch(self, digest: str, url: str, path: Path) -> None:
+        if _is_here(path):
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        fetched = await self._downloader.fetch(url, path, sha256=digest)
+        said = fields(what=self._what, digest=digest, size_bytes=fetched.size_bytes)
+        LOG.info("fetched", extra=said)
+        await asyncio.to_thread(self._evict)
+
+    def _evict(self) -> None:
+        kept = sorted(
+            (
+                (status.st_mtime, status.st_size, path)
+                for path in self._folder.iterdir()
+                if not path.suffix
+                for status in (path.stat(),)
+            ),
+            reverse=True,
+        )
+        total = 0
+        for _, size, path in kept:
+            if size > self._bytes_max and path.name in self._lent:
+                continue  # it does not stay, and is no reason for others to go
+            total += size
+            if total > self._bytes_max and path.name not in self._lent:
+                path.unlink(missing_ok=True)
+                total -= size
+                said = fields(what=self._what, digest=path.name, size_bytes=size)
+                LOG.info("evicted", extra=said)
+
+
+def _is_here(path: Path) -> bool:
+    return path.exists()
