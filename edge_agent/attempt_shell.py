@@ -111,6 +111,8 @@ class AttemptShell:
         self._queue: asyncio.Queue[AttemptEffect | Durable] = asyncio.Queue(_QUEUE_SIZE)
         self._work: asyncio.Task[None] | None = None
         self._environment = Path()
+        # What lay in the job's folder before its program; forgotten with the agent's process.
+        self._before: frozenset[str] | None = None
         self._stored: dict[str, Artifact] = {}
         self._lost: dict[str, str] = {}
         """Artifacts that cannot be stored, and why."""
@@ -258,13 +260,20 @@ class AttemptShell:
         node = self._node
         plan = ProgramPlan(assignment, self._folder, self._environment, node.sdk, node.environ)
         leased = assignment.job.placement is Placement.AT_MOST_ONE_RUNNING
+        self._before = frozenset(await asyncio.to_thread(os.listdir, self._folder.work))
         await node.keeper.start(plan.request(await node.lease.wait() if leased else 0.0))
         node.logs.follow(self._ref, self._folder.path)
         return ProgramStarted(self._ref, turn, node.wall())
 
     async def _collect(self, assignment: Assignment, turn: int) -> WorkerEvent:
         found = await self._node.work.run(
-            collect(self._folder.work, assignment.job.archive, self._folder.path, self._ref)
+            collect(
+                self._folder.work,
+                assignment.job.archive,
+                self._folder.path,
+                self._ref,
+                self._before,
+            )
         )
         return ArtifactsCollected(self._ref, turn, found.artifacts, found.problem)
 

@@ -8,6 +8,8 @@ means everything in it. **Nothing that a pattern names is left out without a wor
 - A link to a file inside the job's folder is archived as a copy. One to a folder inside it is not gone
   into, so that nothing is archived twice, where the patterns name what is in that folder anyway.
 - What has no content (sockets, FIFOs, devices, links to nothing) is named in the job's stderr.
+- So is what the program wrote beside its results, at the top of its folder, where no pattern leads:
+  programs that were written for a folder of their own leave their results there.
 
 The patterns are carried along the walk, so that a folder in which nothing can match is not opened.
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -73,7 +75,13 @@ def shown(path: str) -> str:
     return quoted if len(quoted) <= _NAME_SHOWN else f"{quoted[:_NAME_SHOWN]}…'"
 
 
-def collect(folder: Path, patterns: Sequence[str], logs: Path, ref: AttemptRef) -> Steps[Collected]:
+def collect(
+    folder: Path,
+    patterns: Sequence[str],
+    logs: Path,
+    ref: AttemptRef,
+    before: Collection[str] | None = None,
+) -> Steps[Collected]:
     """Find, measure and hash what is archived.
 
     Args:
@@ -81,9 +89,11 @@ def collect(folder: Path, patterns: Sequence[str], logs: Path, ref: AttemptRef) 
         patterns: what the job asked for.
         logs: the folder with `stdout` and `stderr`; empty ones are left out.
         ref: the attempt, under whose prefix the files are to be stored.
+        before: names in the job's folder when its program started; None if nobody knows them.
     """
-    collection = _Collection(folder, tuple(map(PathPattern.parse, patterns)), ref)
+    collection = _Collection(folder, tuple(map(PathPattern.parse, patterns)), ref, before)
     yield from collection.walk()
+    collection.note_left()
     collection.say_notes(logs / "stderr")
     for name in LOG_PATHS:
         yield from collection.take_log(logs, name)
@@ -108,7 +118,13 @@ class _Folder:
 class _Collection:
     """What was found so far."""
 
-    def __init__(self, folder: Path, patterns: tuple[PathPattern, ...], ref: AttemptRef) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        patterns: tuple[PathPattern, ...],
+        ref: AttemptRef,
+        before: Collection[str] | None,
+    ) -> None:
         self.artifacts: list[Artifact] = []
         self.problems = Problems()
         self._notes: list[str] = []
@@ -117,6 +133,9 @@ class _Collection:
         self._root = os.path.realpath(folder)
         self._patterns = patterns
         self._ref = ref
+        self._before = before
+        self._left: list[str] = []
+        self._left_unsaid = 0
 
     def walk(self) -> Steps[None]:
         """Go through the job's folder."""
@@ -167,6 +186,8 @@ class _Collection:
                     places = self._step(folder.places, entry.name)
                     if any(places):
                         yield from self._take(descent.descriptor, folder, entry, places)
+                    elif not folder.prefix:
+                        self._leave(entry)
         except OSError as error:
             self.problems.add(folder.prefix or ".", f"cannot be read: {error.strerror}")
 
@@ -283,6 +304,27 @@ class _Collection:
                 self.problems.add(path, f"{what}cannot be read: {error.strerror}")
                 return
         self.artifacts.append(Artifact(path, size, digest.hexdigest()))
+
+    def _leave(self, entry: os.DirEntry[str]) -> None:
+        """Remember what the program made at the top of its folder, and no pattern leads to."""
+        name = entry.name
+        if self._before is None or name in self._before or name.startswith((".", "__")):
+            return
+        if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+            return
+        if len(self._left) < _TOLD_MAX:
+            self._left.append(shown(name + ("/" if entry.is_dir() else "")))
+        else:
+            self._left_unsaid += 1
+
+    def note_left(self) -> None:
+        """Name what the program made beside its results and is not archived."""
+        if self._left:
+            more = f" and {self._left_unsaid} more" if self._left_unsaid else ""
+            self._note(
+                f"not archived, since no pattern of `archive` leads there: "
+                f"{', '.join(self._left)}{more}; write to results/, or add what to keep to `archive`"
+            )
 
     def _note(self, words: str) -> None:
         if len(self._notes) < _TOLD_MAX:

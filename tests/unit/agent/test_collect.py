@@ -205,3 +205,17 @@ def test_t7_a_pattern_with_many_stars_takes_no_time(tmp_path: Path) -> None:
     begin = time.perf_counter()
     assert not collected(work, ["results/*a*a*a*a*a*a*a*a*b"]).artifacts
     assert time.perf_counter() - begin < 5
+
+
+def test_x7_what_a_program_wrote_beside_its_results_is_named(tmp_path: Path) -> None:
+    work = made(tmp_path, "main.py", "results/x", "out.csv", "frames/1.png", "__pycache__/m.pyc")
+    (work / "link").symlink_to("main.py")
+    found = done_at_once(collect(work, ["results/**"], tmp_path, REF, {"main.py", "results"}))
+    assert (paths(found), found.problem) == (["results/x", "stderr"], "")
+    said = notes(work)
+    assert said.startswith("shoal: not archived, since no pattern of `archive` leads there: ")
+    assert all(name in said for name in ("'out.csv'", "'frames/'"))
+    assert not any(name in said for name in ("main.py", "link", "pycache"))
+    (tmp_path / "stderr").write_text("")
+    collected(work, ["results/**"])
+    assert notes(work) == "", "an agent that did not start the program does not know"
