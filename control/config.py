@@ -34,6 +34,7 @@ class ControllerConfig(GossipSettings):
         archive: address of the archive; empty means the folder `archive` of the state.
         broker: address of the MQTT broker; empty keeps events in the outbox.
         sources: S3 server of `s3://` file inputs.
+        source_buckets: buckets there that any pipeline may read, with this process's credentials.
         lease_seconds: how long an agent's silence is tolerated.
         heartbeat_seconds: how often an agent speaks at least.
         url_expires_seconds: how long presigned addresses are good.
@@ -50,6 +51,7 @@ class ControllerConfig(GossipSettings):
     archive: str = ""
     broker: str = ""
     sources: S3Server | None = None
+    source_buckets: tuple[str, ...] = ()
     lease_seconds: float = 6.0
     heartbeat_seconds: float = 1.0
     url_expires_seconds: int = 6 * 3600

@@ -28,6 +28,7 @@ from control.log_folder import LogFolder
 from control.members import GossipMembers
 from control.plane import ControlPlane, PlaneConfig
 from control.publishing import Publishing
+from control.source_rule import SourceRule
 from control.store.sqlite import SqliteStore
 from services.archive.object_store import ArchiveError
 from services.archive.opening import EndpointSettings, OpenArchive, S3Address, open_store
@@ -166,6 +167,7 @@ class Controller:
                         archive.store,
                         logs,
                         publishing,
+                        self._source_rule(),
                         url_expires_seconds=config.url_expires_seconds,
                     ),
                     NodesService(plane, members),
@@ -208,6 +210,14 @@ class Controller:
         address = self._config.archive_address
         return address.server if isinstance(address, S3Address) else S3Server()
 
+    def _source_rule(self) -> SourceRule:
+        """What may be read of `s3://` inputs: of the archive's server its own bucket is known."""
+        buckets = frozenset(self._config.source_buckets)
+        address = self._config.archive_address
+        if isinstance(address, S3Address) and address.server == self._source_server():
+            return SourceRule(buckets, address.bucket, address.prefix)
+        return SourceRule(buckets)
+
     def _plane(self, store: SqliteStore) -> ControlPlane:
         return ControlPlane(
             store=store,
@@ -247,7 +257,12 @@ class Controller:
         return SessionService(
             plane=plane,
             logs=logs,
-            addresses=Addresses(archive.store, sources, expires_seconds=config.url_expires_seconds),
+            addresses=Addresses(
+                archive.store,
+                sources,
+                self._source_rule(),
+                expires_seconds=config.url_expires_seconds,
+            ),
             settings=SessionSettings(
                 controller_id=f"{config.name}-{process.token(8)}",
                 lease_seconds=config.lease_seconds,

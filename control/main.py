@@ -93,6 +93,13 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     metavar="URL",
     help="S3 server of s3:// file inputs.  [default: that of --archive, else Amazon's]",
 )
+@click.option(
+    "--source-buckets",
+    multiple=True,
+    metavar="BUCKET",
+    help="Bucket that any pipeline may read with s3://BUCKET/key, with this controller's "
+    "credentials; may be repeated.  [default: none but the namespace's own part of --archive]",
+)
 @click.option("--source-region", default="us-east-1", help="Region of --source-endpoint.")
 @click.option(
     "--lease-seconds",
@@ -146,6 +153,7 @@ def controller(
     objects: str,
     mqtt: str,
     source_endpoint: str,
+    source_buckets: tuple[str, ...],
     source_region: str,
     lease_seconds: float,
     heartbeat_seconds: float | None,
@@ -191,6 +199,7 @@ def controller(
             archive=archive,
             objects=objects,
             broker=mqtt,
+            source_buckets=source_buckets,
             sources=S3Server(source_endpoint, source_region) if source_endpoint else None,
             lease_seconds=lease_seconds,
             heartbeat_seconds=lease_seconds / 6 if heartbeat_seconds is None else heartbeat_seconds,

@@ -427,6 +427,13 @@ class ControlPlane:
         record = self._machine.cluster.nodes.get(node)
         return record is not None and ref in record.attempts
 
+    def was_placed(self, node: str, ref: AttemptRef) -> bool:
+        """Whether this attempt is, or was, placed on this node."""
+        job = None if self._machine is None else self._machine.cluster.job(ref.job_ref)
+        return job is not None and any(
+            attempt.ref == ref and attempt.node == node for attempt in reversed(job.attempts)
+        )
+
     # --- membership
 
     def member_verdict(self, member: str, state: MemberState) -> None:

@@ -14,6 +14,7 @@ from control.errors import (
     NotQuarantinedError,
     PageTokenError,
     RebuildingError,
+    RowError,
     SessionEndedError,
     StoreFailedError,
     UnknownJobError,
@@ -48,6 +49,7 @@ _CONTROL: Mapping[type[ControlError], tuple[grpc.StatusCode, str]] = {
     RebuildingError: (grpc.StatusCode.UNAVAILABLE, "REBUILDING"),
     ClosingError: (grpc.StatusCode.UNAVAILABLE, "CLOSING"),
     InternalError: (grpc.StatusCode.INTERNAL, "INTERNAL"),
+    RowError: (grpc.StatusCode.INTERNAL, "INTERNAL"),
 }
 
 

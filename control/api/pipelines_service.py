@@ -25,6 +25,7 @@ from control.object_key import bundle_key
 from control.plane import ControlPlane
 from control.publishing import Publishing
 from control.refusal import invalid, refusing
+from control.source_rule import SourceRule
 from control.views import Refused, SnapshotEnd
 from services.archive.key import check_key
 from services.archive.object_store import ObjectMissingError, ObjectStore
@@ -54,6 +55,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         store: the archive, for bundles and addresses of artifacts.
         logs: what attempts print.
         publishing: knows how it stands with the broker.
+        rule: which sources of file inputs may be read.
         url_expires_seconds: how long the address of an artifact is good.
     """
 
@@ -63,6 +65,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         store: ObjectStore,
         logs: LogFolder,
         publishing: Publishing,
+        rule: SourceRule,
         *,
         url_expires_seconds: int,
     ) -> None:
@@ -70,6 +73,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         self._store = store
         self._logs = logs
         self._publishing = publishing
+        self._rule = rule
         self._url_expires_seconds = url_expires_seconds
 
     async def SubmitPipeline(
@@ -77,7 +81,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
     ) -> v1.SubmitPipelineResponse:
         """Record one pipeline; durable when it returns."""
         with refusing():
-            (outcome,) = await submissions.submit(self._plane, [request])
+            (outcome,) = await submissions.submit(self._plane, self._rule, [request])
         if isinstance(outcome, RpcError):
             raise outcome
         return outcome
@@ -103,7 +107,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
     ) -> list[v1.SubmitPipelinesResponse]:
         flat = [one for request in requests for one in request.requests]
         try:
-            outcomes = await submissions.submit(self._plane, flat)
+            outcomes = await submissions.submit(self._plane, self._rule, flat)
         except ControlError as error:
             outcomes = submissions.refused_all(error, len(flat))
         encoded = iter([submissions.encode(outcome) for outcome in outcomes])

@@ -8,6 +8,7 @@ from control.api.request import DEFAULT_NAMESPACE
 from control.errors import ControlError
 from control.plane import ControlPlane
 from control.refusal import refusal
+from control.source_rule import SourceRule
 from control.views import Refused, Submission, SubmitResult
 from services.runtime.rpc import RpcError, rpc_error
 from shoal import wire
@@ -20,14 +21,14 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 async def submit(
-    plane: ControlPlane, requests: Sequence[v1.SubmitPipelineRequest]
+    plane: ControlPlane, rule: SourceRule, requests: Sequence[v1.SubmitPipelineRequest]
 ) -> Sequence[Outcome]:
     """Record submissions in one go; one that is refused does not touch the others.
 
     Raises:
         ControlError: nothing of it could be recorded.
     """
-    read = [_read(request) for request in requests]
+    read = [_read(request, rule) for request in requests]
     answers = iter(
         await plane.submit(
             [submission for submission in read if isinstance(submission, Submission)]
@@ -56,13 +57,10 @@ def refused_all(error: ControlError, count: int) -> Sequence[Outcome]:
     return [told or rpc_error(grpc.StatusCode.INTERNAL, "CONTROL", str(error))] * count
 
 
-def _read(request: v1.SubmitPipelineRequest) -> Submission | RpcError:
+def _read(request: v1.SubmitPipelineRequest, rule: SourceRule) -> Submission | RpcError:
+    namespace = request.namespace or DEFAULT_NAMESPACE
     try:
-        return Submission(
-            request.namespace or DEFAULT_NAMESPACE,
-            request.request_id,
-            wire.decode_pipeline_spec(request.spec, "spec"),
-        )
+        spec = wire.decode_pipeline_spec(request.spec, "spec")
     except wire.WireError as error:
         return rpc_error(
             grpc.StatusCode.INVALID_ARGUMENT,
@@ -70,6 +68,13 @@ def _read(request: v1.SubmitPipelineRequest) -> Submission | RpcError:
             str(error),
             {error.path: error.problem},
         )
+    problem = rule.problem(namespace, spec)
+    if problem is not None:
+        path, why = problem
+        return rpc_error(
+            grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SOURCE", f"{path}: {why}", {path: why}
+        )
+    return Submission(namespace, request.request_id, spec)
 
 
 def _answer(answer: SubmitResult | Refused) -> Outcome:

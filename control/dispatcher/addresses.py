@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from control.desired import Assignment
 from control.object_key import bundle_key
+from control.source_rule import SourceRule
 from services.archive.artifact_key import artifact_key
 from services.archive.key import InvalidKeyError
 from services.archive.object_store import ArchiveError, ObjectStore, PresignedPut
@@ -22,12 +23,16 @@ class Addresses:
     Args:
         store: the archive.
         sources: buckets that specs name.
+        rule: which of them may be read.
         expires_seconds: how long an address is good.
     """
 
-    def __init__(self, store: ObjectStore, sources: S3Sources, *, expires_seconds: int) -> None:
+    def __init__(
+        self, store: ObjectStore, sources: S3Sources, rule: SourceRule, *, expires_seconds: int
+    ) -> None:
         self._store = store
         self._sources = sources
+        self._rule = rule
         self._expires_seconds = expires_seconds
 
     async def bundle_url(self, digest: str) -> str:
@@ -71,12 +76,10 @@ class Addresses:
         return artifact.path, key, put
 
     async def _file_url(self, namespace: str, source: str) -> str:
+        # A submission was asked the same; this one may be older than the rule.
+        self._rule.check(namespace, source)
         if source.startswith(("http://", "https://")):
             return source
         if source.startswith("s3://"):
             return await self._sources.presign_get(source, expires_seconds=self._expires_seconds)
-        if not source.startswith(f"{namespace}/"):
-            raise SourceError(
-                f"source {source!r} is neither an address nor a key of namespace {namespace!r}"
-            )
         return await self._store.presign_get(source, expires_seconds=self._expires_seconds)

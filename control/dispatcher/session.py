@@ -294,7 +294,8 @@ class Session:
     def _piece(self, message: v1.AgentMessage) -> LogPiece | None:
         chunk = wire.decode_log_chunk(message.log, "log")
         ref = self._attempts.get((chunk.attempt, chunk.epoch))
-        if ref is None:
+        # A Hello may name any attempt; only where it was placed its output is known.
+        if ref is None or not self._plane.was_placed(self._node, ref):
             self._refused.warn(
                 "log of an attempt that is not this node's", node=self._node, name=chunk.attempt
             )

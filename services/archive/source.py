@@ -12,7 +12,26 @@ if TYPE_CHECKING:
 
 
 class SourceError(ValueError):
-    """`s3://…` that does not name an object."""
+    """A source that names no object, or one that may not be read."""
+
+
+def parse_source(source: str) -> tuple[str, str]:
+    """Read `s3://bucket/key`.
+
+    Returns:
+        The bucket and the key.
+
+    Raises:
+        SourceError: when it does not name an object.
+    """
+    try:
+        parts = urlsplit(source)
+    except ValueError:
+        parts = urlsplit("")
+    key = unquote(parts.path).lstrip("/")
+    if parts.scheme != "s3" or not parts.netloc or not key:
+        raise SourceError(f"source {source!r} does not name an object: write s3://bucket/key")
+    return parts.netloc, key
 
 
 class S3Sources:
@@ -39,10 +58,7 @@ class S3Sources:
             SourceError: when `source` does not name an object.
             ArchiveUnavailableError: when there are no credentials.
         """
-        parts = urlsplit(source)
-        key = unquote(parts.path).lstrip("/")
-        if parts.scheme != "s3" or not parts.netloc or not key:
-            raise SourceError(f"source {source!r} does not name an object: write s3://bucket/key")
+        bucket, key = parse_source(source)
         # Amazon's libraries are as large as everything else together, and few specs need them.
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
@@ -55,7 +71,7 @@ class S3Sources:
                 self._client = client
             return await client.generate_presigned_url(
                 "get_object",
-                Params={"Bucket": parts.netloc, "Key": key},
+                Params={"Bucket": bucket, "Key": key},
                 ExpiresIn=expires_seconds,
                 HttpMethod="GET",
             )

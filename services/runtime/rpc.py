@@ -28,6 +28,11 @@ Larger records travel in parts (services/streams/part.py), so a peer that announ
 before the bytes are there, and nothing of another lane waits behind a message of 256 MiB.
 """
 
+MESSAGE_BYTES = 1_200
+METADATA_BYTES = 2_400
+"""Most of an error's message, and of its details together: both travel twice, once of them as
+base64, in trailers of which a peer takes 8 KiB at most, or the whole error is lost."""
+
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 Options = list[tuple[str, Any]]
@@ -118,11 +123,12 @@ class RpcError(Exception):
         message: str,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
+        message = _cut(message, MESSAGE_BYTES)
         super().__init__(f"{reason}: {message}")
         self.code = code
         self.reason = reason
         self.message = message
-        self.metadata = dict(metadata or {})
+        self.metadata = _within(metadata or {}, METADATA_BYTES)
 
     def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
         """Return the `google.rpc.Status` with its `ErrorInfo` as trailing metadata."""
@@ -133,6 +139,27 @@ class RpcError(Exception):
             )
         )
         return ((STATUS_DETAILS, status.SerializeToString()),)
+
+
+def _cut(text: str, most: int) -> str:
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) <= most:
+        return data.decode()
+    mark = " … "
+    half = (most - len(mark.encode())) // 2
+    head, tail = data[:half].decode(errors="ignore"), data[-half:].decode(errors="ignore")
+    return f"{head}{mark}{tail}"
+
+
+def _within(metadata: Mapping[str, str], most: int) -> dict[str, str]:
+    """The first details that fit; what names the thing comes first."""
+    kept: dict[str, str] = {}
+    for key, value in metadata.items():
+        most -= len(key.encode("utf-8", "replace")) + len(value.encode("utf-8", "replace")) + 8
+        if most < 0:
+            break
+        kept[key] = value
+    return kept
 
 
 def rpc_error(

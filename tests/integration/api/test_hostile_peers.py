@@ -86,8 +86,7 @@ async def first_message(channel: grpc.aio.Channel, hostile: Hostile) -> bool:
     try:
         await call.write(request)
         await call.done_writing()
-        while await call.read() is not grpc.aio.EOF:
-            pass
+        await call.read()  # the welcome, the end or an error
     except asyncio.InvalidStateError:
         pass
     except grpc.aio.AioRpcError as error:
@@ -236,3 +235,18 @@ async def test_t4_a_store_of_before_with_such_a_backoff_starts_and_goes_on(tmp_p
             assert seen.jobs[0].state is JobState.RETRY_WAIT
             assert seen.jobs[0].waiting_for == "the next attempt begins in 3.1536e+08 s"
         assert "brought within the limits" in controller.log()
+
+
+@pytest.mark.parametrize("character", ["9", "💥"])
+async def test_t4_a_refusal_of_something_long_still_says_why(
+    controller: ControllerProcess, character: str
+) -> None:
+    """What repeats a long value did not fit into the trailers of a call, and nothing was told."""
+    async with ScriptedAgent(controller.grpc) as stranger:
+        hello = session_service_pb2.Hello(node=character * 20_000)
+        await stranger.send(session_service_pb2.AgentMessage(hello=hello))
+        await until(lambda: stranger.ended, what="the refusal")
+        assert stranger.error is not None
+        assert stranger.error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "hello.node" in str(stranger.error.details())
+        assert "use a lower-case letter" in str(stranger.error.details())

@@ -8,6 +8,7 @@ import pytest
 
 from control.controller import ControllerAddresses
 from shoal.client import Client
+from shoal.errors import ShoalError
 from shoal.model import JobState, PipelineState
 from shoal.names import parse_attempt
 from shoal.spec import FileInput, Job, Pipeline, Place
@@ -131,16 +132,30 @@ async def test_keys_are_the_attempts_prefix_and_path(
         ]
 
 
-async def test_file_inputs_come_with_addresses(
-    controller: ControllerAddresses, client: Client, monkeypatch: pytest.MonkeyPatch
+async def test_a_log_is_taken_from_the_node_that_runs_it_alone(
+    controller: ControllerAddresses, client: Client
 ) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    """A stranger names an attempt of another node in its Hello, and ships a log in its name."""
+    name = (await client.submit(ONE)).pipeline.name
+    async with connected_agent(controller.grpc, "node-1") as agent:
+        ref = (await agent.assignment("a")).ref
+        await agent.observe(ref, JobState.RUNNING)
+        async with ScriptedAgent(controller.grpc, "node-2") as stranger:
+            await stranger.hello(observed(ref, JobState.RUNNING))
+            await stranger.log(ref, b"not what it said\n")
+        await agent.log(ref, b"what it said\n")
+        await agent.observe(ref, JobState.SUCCEEDED)
+        await agent.log(ref, b"and its last words\n", offset=13)  # it was its node's
+    data = b"".join([chunk.data async for chunk in client.logs(name)])
+    assert data == b"what it said\nand its last words\n"
+
+
+async def test_file_inputs_come_with_addresses(
+    controller: ControllerAddresses, client: Client
+) -> None:
     files = {
         "web": "https://example.org/model.bin",
         "kept": "default/pipelines/p/jobs/j/attempts/1-1/out/x",
-        "bucket": "s3://models/a b.bin",
-        "foreign": "other/pipelines/p/x",
     }
     job = Job(
         "a",
@@ -150,11 +165,19 @@ async def test_file_inputs_come_with_addresses(
     await client.submit(Pipeline("files", (job,)))
     async with connected_agent(controller.grpc) as agent:
         urls = dict((await agent.assignment("a")).file_urls)
-    assert urls.keys() == {"web", "kept", "bucket"}
+    assert urls.keys() == {"web", "kept"}
     assert urls["web"] == files["web"]
     assert urls["kept"].startswith(f"http://{controller.objects}/objects/default/pipelines/")
-    assert "a%20b.bin" in urls["bucket"]
-    assert "X-Amz-Signature=" in urls["bucket"]
+
+
+async def test_no_bucket_is_a_source_unless_it_is_listed(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    del controller
+    files = (FileInput("x", "s3://models/x", "in/x"),)
+    with pytest.raises(ShoalError, match="--source-buckets") as refused:
+        await client.submit(Pipeline("files", (Job("a", ("true",), files=files),)))
+    assert refused.value.reason == "INVALID_SOURCE"
 
 
 async def test_a_newer_session_of_a_node_ends_the_older(controller: ControllerAddresses) -> None:

@@ -11,6 +11,7 @@ from control.api import submissions
 from control.dispatcher import messages
 from control.dispatcher.session import Session, SessionSettings
 from control.plane import ControlPlane, PlaneConfig
+from control.source_rule import SourceRule
 from services.runtime.rpc import RpcError
 from shoal import wire
 from shoal.v1 import pipeline_pb2, pipelines_service_pb2, session_service_pb2, spec_pb2
@@ -147,7 +148,7 @@ def test_no_submission_gets_further_than_a_refusal(mutations: list[tuple[int, st
         request.ParseFromString(mutated(SUBMISSION, mutations))
     except DecodeError:
         return
-    read = submissions._read(request)
+    read = submissions._read(request, SourceRule())
     if isinstance(read, RpcError):
-        assert read.reason == "INVALID_SPEC"
+        assert read.reason in {"INVALID_SPEC", "INVALID_SOURCE"}
         assert read.message

@@ -20,6 +20,7 @@ from control.dispatcher import messages
 from control.effects import Record
 from control.machine import ControlMachine, MachineConfig
 from control.pictures import node_view, pipeline_view
+from control.source_rule import SourceRule
 from control.store import schema, statements
 from control.views import Submission
 from services.runtime.rpc import RpcError
@@ -114,7 +115,7 @@ class Peers:
 
     def submit(self) -> inbox.Event | None:
         request = self.hostile.message(pipelines_service_pb2.SubmitPipelineRequest)
-        read = submissions._read(request)
+        read = submissions._read(request, SourceRule())
         return None if isinstance(read, RpcError) else inbox.Submit(next(self.calls), read)
 
     def good(self) -> inbox.Event:
