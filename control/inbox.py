@@ -111,6 +111,15 @@ class Progressed:
 
 
 @dataclass(frozen=True, slots=True)
+class Conditioned:
+    """An agent says whether it takes new work: why not, or nothing."""
+
+    node: str
+    session_id: str
+    refuses: str
+
+
+@dataclass(frozen=True, slots=True)
 class MemberVerdict:
     """Gossip changed its mind about a member."""
 
@@ -130,6 +139,7 @@ Event = (
     | StreamWorkerGone
     | Heartbeat
     | Progressed
+    | Conditioned
     | MemberVerdict
 )
 """The closed union of what happens."""

@@ -196,6 +196,8 @@ class ControlMachine:
                 self._heard(event.node, event.session_id)
             case inbox.Progressed():
                 self._progress(event)
+            case inbox.Conditioned():
+                self._take_condition(event)
             case inbox.MemberVerdict():
                 self._member_verdict(event)
             case _:
@@ -605,6 +607,7 @@ class ControlMachine:
         node.stream_address = hello.stream_address
         node.agent_version = hello.agent_version
         node.bundles = hello.bundles
+        node.refuses = hello.refuses
         node.session_id = event.session_id
         node.last_seen_time = self._at
         node.heard_at = self._now
@@ -635,6 +638,13 @@ class ControlMachine:
             if moved:
                 self._lanes_changed(attempt.ref.job_ref)
         self._change.answer(event.call, Admitted(fenced, self._starts.welcome(), adopted=adopted))
+
+    def _take_condition(self, event: inbox.Conditioned) -> None:
+        node = self._heard(event.node, event.session_id)
+        if node is not None and node.refuses != event.refuses:
+            node.refuses = event.refuses
+            self._room_grew = True  # or shrank: then those who wait learn why
+            self._change.show_node(node)
 
     def _refuse_node(self, name: str) -> HelloRefusedError | None:
         try:

@@ -47,6 +47,7 @@ class AgentHello:
     instance_id: str = ""
     followed: Followed | None = None
     address: str = ""
+    refuses: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ def node_view(cluster: Cluster, node: NodeRecord) -> NodeView:
         name=node.name,
         connected=bool(node.session_id),
         drained=node.drained,
+        refuses=node.refuses,
         member_state=node.member_state,
         capacity=node.capacity,
         claimed=cluster.snapshot(node).claimed,

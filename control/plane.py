@@ -147,6 +147,7 @@ class ControlPlane:
         self._verdicts: dict[str, MemberState] = {}
         self._members: dict[str, MemberState] = {}
         self._progress: dict[AttemptRef, inbox.Progressed] = {}
+        self._conditions: dict[str, inbox.Conditioned] = {}
         self._numbers = count(1)
         self._calls: dict[int, asyncio.Future[AnswerValue]] = {}
         self._feeds: dict[str, _Feed] = {}
@@ -387,6 +388,11 @@ class ControlPlane:
             self._progress[progress.ref] = inbox.Progressed(node, session_id, progress)
             self._wake.set()
 
+    def condition(self, node: str, session_id: str, refuses: str) -> None:
+        """Take why a node takes no new work, or that it does; ignored if the session is over."""
+        self._conditions[node] = inbox.Conditioned(node, session_id, refuses)
+        self._wake.set()
+
     async def close_session(self, node: str, session_id: str) -> None:
         """Say that the stream broke or ended; the lease goes on."""
         await self._call(lambda call: inbox.SessionClosed(call, node, session_id))
@@ -445,7 +451,7 @@ class ControlPlane:
 
     async def _wait(self, machine: ControlMachine) -> None:
         deadline = machine.deadline()
-        if self._inbox or self._verdicts or self._progress:
+        if self._inbox or self._verdicts or self._progress or self._conditions:
             return
         within = None if deadline is None else deadline - self._clock()
         if within is not None and within <= 0:
@@ -536,12 +542,13 @@ class ControlPlane:
 
     def _leave_out(self, event: inbox.Event, error: Exception) -> None:
         """Answer the caller of an event that cannot be taken, and set its node aside."""
-        if not isinstance(event, inbox.MemberVerdict | inbox.Heartbeat | inbox.Progressed):
+        unasked = inbox.MemberVerdict | inbox.Heartbeat | inbox.Progressed | inbox.Conditioned
+        if not isinstance(event, unasked):
             future = self._calls.get(event.call)
             if future is not None and not future.done():
                 future.set_exception(_mistake(error))
         node = event.hello.node if isinstance(event, inbox.SessionOpened) else ""
-        if isinstance(event, inbox.Observed | inbox.Progressed):
+        if isinstance(event, inbox.Observed | inbox.Progressed | inbox.Conditioned):
             node = event.node
         if node:
             failures = self._set_aside.get(node, (0, 0.0))[0] + 1
@@ -561,6 +568,8 @@ class ControlPlane:
         # Before the inbox, which may hold the end of the attempt whose last counters these are.
         yield from self._progress.values()
         self._progress.clear()
+        yield from self._conditions.values()
+        self._conditions.clear()
         for _ in range(min(len(self._inbox), self._config.batch_max)):
             yield self._inbox.popleft()
 
@@ -718,6 +727,7 @@ class ControlPlane:
     def _let_go(self, error: ControlError) -> None:
         self._inbox.clear()
         self._progress.clear()
+        self._conditions.clear()
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(type(error)(str(error)))

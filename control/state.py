@@ -301,6 +301,8 @@ class NodeRecord:
     followed: Followed | None = None
     adopts: Followed | None = None
     conflict: str = ""
+    refuses: str = ""
+    """Why its agent takes no new work; not written down, since each Hello says it."""
     member_state: MemberState = MemberState.UNKNOWN
     attempts: dict[AttemptRef, AttemptRecord] = field(
         default_factory=dict[AttemptRef, AttemptRecord]
@@ -374,6 +376,7 @@ class Cluster:
                 name=node.name,
                 connected=bool(node.session_id),
                 drained=node.drained,
+                refuses=node.refuses,
                 capacity=node.capacity,
                 claimed=self.claimed(node),
                 labels=node.labels,

@@ -29,6 +29,7 @@ from edge_agent.assignment import (
     FromAgent,
     Hello,
     LogPiece,
+    NodeCondition,
     Observation,
     Refused,
     UploadsGranted,
@@ -37,6 +38,15 @@ from edge_agent.attempt_folder import AttemptFolder, keeper_id, parse_keeper_id
 from edge_agent.attempt_shell import AttemptShell, Durable
 from edge_agent.config import AgentConfig
 from edge_agent.content_cache import ContentCache
+from edge_agent.disk_gauge import DiskGauge
+from edge_agent.disk_watch import (
+    DiskWatch,
+    FailAttempt,
+    FoldersMeasured,
+    Measured,
+    MeasureFolders,
+    Refuse,
+)
 from edge_agent.download import Downloader
 from edge_agent.environments.cache import EnvironmentCache
 from edge_agent.environments.installer import Installer
@@ -44,7 +54,7 @@ from edge_agent.environments.interpreter import Interpreters
 from edge_agent.environments.package_index import installer_environ, pip_files
 from edge_agent.file_inputs import FileInputs
 from edge_agent.fingerprint import boot_id
-from edge_agent.journal import Journal
+from edge_agent.journal import Journal, JournalError
 from edge_agent.keeper.client import KeeperClient, KeeperError
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper_link import KeeperLink, program_exit, programs
@@ -52,7 +62,7 @@ from edge_agent.lease import NodeLease
 from edge_agent.logs import LogShipper
 from edge_agent.long_work import LongWork
 from edge_agent.node import Node
-from edge_agent.sdk_copy import copy_sdk
+from edge_agent.sdk_copy import SdkCopy
 from edge_agent.session import (
     Closed,
     Confirmed,
@@ -85,6 +95,7 @@ from edge_agent.trash import Trash
 from edge_agent.uploads.uploader import Uploader
 from edge_agent.variables import installer_variables, process_variables
 from edge_agent.worker import (
+    FAILS_FOR_ITS_DISK,
     PREPARING,
     Acknowledged,
     AttachStreams,
@@ -93,6 +104,7 @@ from edge_agent.worker import (
     Conclude,
     DesiredChanged,
     DesiredRecorded,
+    DiskFull,
     Fenced,
     Forget,
     Forgotten,
@@ -134,6 +146,7 @@ from shoal.spec import Placement
 LOG = logging.getLogger(__name__)
 
 _INBOX_SIZE: Final = 8192
+_DISK_SECONDS: Final = 1.0
 _KEEPER_SECONDS: Final = 30.0
 _STREAMS_READY_SECONDS: Final = 10.0
 _LEAVE_SECONDS: Final = 3.0
@@ -199,20 +212,33 @@ class Agent:
         self._shells: dict[AttemptRef, AttemptShell] = {}
         self._group: asyncio.TaskGroup | None = None
         self._node: Node | None = None
+        state = config.state
+        self._disk = DiskWatch(str(state), config.disk_reserve_bytes)
+        self._gauge = DiskGauge(
+            state, state / LOCK_NAME, lambda: self._journal.trouble, process.clock
+        )
 
     async def run(self) -> None:
         """Be an agent until cancelled.
 
         Raises:
-            StartRefusedError: the state folder cannot be used, or no keeper can be had.
-            JournalError: the journal failed; nothing is safe without it.
+            StartRefusedError: the state folder cannot be used, the journal cannot be read, or no
+                keeper can be had.
         """
+        try:
+            await self._run()
+        except JournalError as error:
+            raise StartRefusedError(str(error)) from error
+
+    async def _run(self) -> None:
         state = self._config.state
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(hold_state(state))
             self._first_list = asyncio.get_running_loop().create_future()
             await stack.enter_async_context(self._journal)
             work = await stack.enter_async_context(LongWork(self._process.clock))
+            await stack.enter_async_context(self._gauge)
+            self._disk.handle(Measured(await self._gauge.read()), self._process.clock())
             client = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))
             member = await self._open_member(stack)
             gossip = None if member is None else member.gossip
@@ -233,6 +259,7 @@ class Agent:
                     self._session_driver.run(),
                     self._link.run(),
                     self._find_controllers(gossip),
+                    self._watch_disk(node),
                 ):
                     group.create_task(running)
                 if member is not None:
@@ -276,10 +303,9 @@ class Agent:
         downloader = Downloader(client, chance=process.rng.random)
         package = Path(str(shoal.__file__)).parent
         trash = Trash(state / "trash", work, new_id=process.token, chance=process.rng.random)
-        sdk = await asyncio.to_thread(copy_sdk, package, state / "sdk", process.token())
         return Node(
             attempts=state / "attempts",
-            sdk=sdk,
+            sdk=SdkCopy(package, state / "sdk", process.token),
             environ=process.environ,
             journal=self._journal,
             keeper=self._keeper,
@@ -370,10 +396,13 @@ class Agent:
         for record in records:
             if record.phase not in PREPARING and record.phase is not Phase.FORGETTING:
                 node.logs.follow(record.ref, node.folder(record.ref).path)
-        restored = Restored(records, programs(processes, node.folder), rebooted, survived)
+        found = programs(processes, node.folder, self._disk.full)
+        restored = Restored(records, found, rebooted, survived)
         for effect in self._worker.handle(restored, self._process.clock()):
             await self._act_on_attempt(effect)
-        await self._journal.note("boot_id", booted)
+        if facts.get("boot_id") != booted:
+            # Nobody waits for it: a start is no reason to need room on the disk.
+            self._journal.note("boot_id", booted)
         LOG.info(
             "agent started",
             extra=fields(
@@ -442,7 +471,7 @@ class Agent:
         if self._first_list is not None and not self._first_list.done():
             self._first_list.set_result(processes)
         elif self._node is not None:
-            found = programs(processes, self._node.folder)
+            found = programs(processes, self._node.folder, self._disk.full)
             await self._worker_driver.post(ProgramsListed(found))
 
     async def _exited(self, process: ProcessRecord) -> None:
@@ -451,7 +480,47 @@ class Agent:
         ref = None if process.helper else parse_keeper_id(process.attempt)
         if ref is not None:
             folder = AttemptFolder(self._config.state / "attempts" / process.attempt)
-            await self._worker_driver.post(ProgramEnded(ref, program_exit(process, folder)))
+            # Looked at here and now, since it may just have been filled, or have been freed.
+            full = self._disk.full_at(await self._gauge.read()) if process.exit_code else ""
+            ended = program_exit(process, folder, full)
+            await self._worker_driver.post(ProgramEnded(ref, ended))
+
+    # ---- the disk
+
+    async def _watch_disk(self, node: Node) -> None:
+        """Look at the disk of the state folder until cancelled."""
+        if self._disk.refusal:
+            LOG.warning("no new work is taken", extra=fields(why=self._disk.refusal))
+        while True:
+            seen = Measured(await self._gauge.read())
+            for effect in self._disk.handle(seen, self._process.clock()):
+                match effect:
+                    case Refuse(why):
+                        words = "no new work is taken" if why else "new work is taken again"
+                        LOG.warning(words, extra=fields(why=why))
+                        await self._say(NodeCondition(why))
+                    case MeasureFolders():
+                        await self._fail_for_disk(node)
+                    case FailAttempt():
+                        raise AssertionError("folders are measured first")
+                    case _:
+                        assert_never(effect)
+            await asyncio.sleep(_DISK_SECONDS)
+
+    async def _fail_for_disk(self, node: Node) -> None:
+        able = [
+            record.ref
+            for record in self._worker.records.values()
+            if record.phase in FAILS_FOR_ITS_DISK
+        ]
+        uses = await self._gauge.folders((ref, node.folder(ref).path) for ref in able)
+        for effect in self._disk.handle(FoldersMeasured(uses), self._process.clock()):
+            if isinstance(effect, FailAttempt):
+                LOG.warning(
+                    "an attempt is failed for the disk",
+                    extra=fields(name=effect.ref.name, why=effect.reason.message),
+                )
+                await self._worker_driver.post(DiskFull(effect.ref, effect.reason))
 
     # ---- the session
 
@@ -562,6 +631,7 @@ class Agent:
             bundles=node.bundles.digests(),
             instance_id=self._instance_id,
             followed=self._session.followed,
+            refuses=self._disk.refusal,
         )
 
     async def _find_controllers(self, gossip: Gossip | None) -> None:
@@ -728,5 +798,4 @@ async def _sweep(attempts: Path, known: set[str], trash: Trash) -> None:
 
 
 def _folders(attempts: Path) -> list[Path]:
-    attempts.mkdir(parents=True, exist_ok=True)
-    return list(attempts.iterdir())
+    return list(attempts.iterdir()) if attempts.is_dir() else []

@@ -196,6 +196,14 @@ class Hello:
     bundles: tuple[str, ...] = ()
     instance_id: str = ""
     followed: Followed | None = None
+    refuses: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCondition:
+    """Why the node takes no new work at the moment, for people; empty when it does."""
+
+    refuses: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +211,7 @@ class Heartbeat:
     """The agent is alive."""
 
 
-FromAgent = Hello | Heartbeat | Observation | LogPiece | Progress | UploadsWanted
+FromAgent = Hello | Heartbeat | NodeCondition | Observation | LogPiece | Progress | UploadsWanted
 """What an agent says; the first message is Hello."""
 
 FromController = Welcome | Desired | UploadsGranted | Refused

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -69,6 +70,8 @@ _REGRANT_PAUSE_SECONDS: Final = 1.0
 _REGRANTS_MAX: Final = 10
 _UPLOADS_AT_ONCE: Final = 8
 _WORDS_MAX: Final = 8_000
+_NO_ROOM: Final = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+"""What the system, and every program that passes its words on, says where there is no room."""
 
 AttemptEffect = (
     PrepareBundle
@@ -258,7 +261,8 @@ class AttemptShell:
             # An agent of before has prepared it.
             await self._build(assignment, lambda _: None)
         node = self._node
-        plan = ProgramPlan(assignment, self._folder, self._environment, node.sdk, node.environ)
+        sdk = await asyncio.to_thread(node.sdk.path)
+        plan = ProgramPlan(assignment, self._folder, self._environment, sdk, node.environ)
         leased = assignment.job.placement is Placement.AT_MOST_ONE_RUNNING
         self._before = frozenset(await asyncio.to_thread(os.listdir, self._folder.work))
         await node.keeper.start(plan.request(await node.lease.wait() if leased else 0.0))
@@ -404,6 +408,8 @@ def _place(work: Path, path: str) -> Path:
 
 def _code(error: BaseException, expected: ReasonCode) -> ReasonCode | None:
     """The reason that an error stands for in work that `expected` one; None for a surprise."""
+    if isinstance(error, Exception) and any(words in str(error) for words in _NO_ROOM):
+        return ReasonCode.DISK
     match error:
         case ChecksumError():
             return ReasonCode.ARTIFACT_CHECKSUM

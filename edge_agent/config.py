@@ -50,6 +50,8 @@ class AgentConfig(GossipSettings):
         labels: what the operator calls the node by.
         bundle_bytes_max: how much the bundle cache may hold.
         input_bytes_max: how much the cache of file inputs may hold.
+        disk_reserve_bytes: below so much free room (or a twentieth of a smaller disk) no new work is
+            taken, and below a quarter of it the attempt with the most is failed; 0 for never.
         stop_jobs: end all jobs when the agent ends, instead of leaving them to the keeper.
     """
 
@@ -63,6 +65,7 @@ class AgentConfig(GossipSettings):
     labels: Mapping[str, str] = field(default_factory=_no_strings)
     bundle_bytes_max: int = 10 << 30
     input_bytes_max: int = 10 << 30
+    disk_reserve_bytes: int = 256 << 20
     stop_jobs: bool = False
 
     @property

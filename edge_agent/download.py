@@ -7,6 +7,7 @@ A resumed request carries `Range` and, where the server gave one, `If-Range` (RF
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
 import os
@@ -28,6 +29,7 @@ _PIECE_BYTES: Final = 128 << 10
 _READ_SECONDS: Final = 30.0
 _CONNECT_SECONDS: Final = 10.0
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LOCAL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 class DownloadError(Exception):
@@ -91,6 +93,8 @@ class Downloader:
                 await self._attempt(transfer)
                 break
             except (_TransientError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                if isinstance(error, OSError) and error.errno in _LOCAL:
+                    raise  # it is this disk, and no server, that does not take the bytes
                 if transfer.received > before:
                     failures = 0
                     give_up_at = loop.time() + self._patience_seconds

@@ -3,6 +3,14 @@
 One thread owns the connection and commits for everybody who waits at that moment, so that many
 attempts cost one fsync (WAL, `synchronous=FULL`; https://www.sqlite.org/wal.html). Writes become
 durable in the order in which they were asked for.
+
+A disk that does not take a write (full, read-only, broken) is waited for: the write is tried again
+and whoever acts on it waits, since nothing is acted on that is not recorded. Only the newest write
+of an attempt waits, so memory is bounded by the attempts. So that a full disk is survived and not
+only waited for, the journal has room of its own: pages that are free within the database, a
+write-ahead log that is as long and is written over in place, and beside it a reserve file, which is
+given up for the files that SQLite makes when it opens a database. Where even that room is gone, the
+journal is read as it is, and written once there is room.
 """
 
 from __future__ import annotations
@@ -10,19 +18,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import queue
+import os
 import sqlite3
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self, cast
+from urllib.parse import quote
 
 from edge_agent.assignment import Assignment
 from edge_agent.messages import decode_assignment, encode_assignment
 from edge_agent.worker import AttemptRecord, Phase, Verdict
+from services.runtime.backoff import Backoff
 from services.runtime.log import fields
-from services.runtime.state_folder import create_private
+from services.runtime.state_folder import PRIVATE_FILE, create_private
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.v1 import session_service_pb2
@@ -30,8 +41,9 @@ from shoal.v1 import session_service_pb2
 LOG = logging.getLogger(__name__)
 
 _SCHEMA_VERSION: Final = 1
-_QUEUE_SIZE: Final = 10_000
-_BATCH_SIZE: Final = 512
+_ROOM_BYTES: Final = 1 << 20
+_CHECKPOINT_PAGES: Final = 128
+_RETRY: Final = Backoff(0.05, 2.0, jitter=0.0)
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS attempt (
@@ -40,18 +52,19 @@ CREATE TABLE IF NOT EXISTS attempt (
     record TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS room (filler BLOB);
 """
 
 
 class JournalError(Exception):
-    """The journal cannot be opened or written: the agent cannot go on safely."""
+    """The journal cannot be read: the agent would forget what it knows."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Write:
     statement: str
     parameters: tuple[object, ...]
-    done: asyncio.Future[None]
+    waiting: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
 
 
 class Journal:
@@ -63,26 +76,26 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._queue: queue.Queue[_Write | None] = queue.Queue(_QUEUE_SIZE)
+        self._reserve = path.with_suffix(".reserve")
+        self.trouble = ""
+        """Why it cannot be written at the moment, for people; empty while it can."""
+        # By what they write, in the order in which they were first asked for.
+        self._pending: dict[object, _Write] = {}
+        self._changed = threading.Condition()
+        self._closing = False
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._failure: BaseException | None = None
         # An assignment is written at each step and hardly ever changes.
         self._encoded: dict[AttemptRef, tuple[Assignment, bytes]] = {}
 
     async def __aenter__(self) -> Self:
-        """Open the file and start the writer.
+        """Open the file and start the writer; a disk that takes no write does not keep it closed.
 
         Raises:
-            JournalError: the file cannot be used, or a newer agent has written it.
+            JournalError: the file is damaged or cannot be read, or a newer agent has written it.
         """
         self._loop = asyncio.get_running_loop()
-        try:
-            connection = await asyncio.to_thread(self._open)
-        except sqlite3.Error as error:
-            raise JournalError(
-                f"the journal {self._path} cannot be opened: {error}; move it away to begin anew"
-            ) from error
+        connection = await asyncio.to_thread(self._begin)
         self._thread = threading.Thread(
             target=self._write_all, args=(connection,), name="journal", daemon=True
         )
@@ -90,15 +103,18 @@ class Journal:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Write what is still queued and close the file."""
+        """Write what waits, once more if it could not be written, and close the file."""
         thread = self._thread
         if thread is not None:
-            await asyncio.to_thread(self._queue.put, None)
+            with self._changed:
+                self._closing = True
+                self._changed.notify()
             await asyncio.to_thread(thread.join)
 
     def put(self, record: AttemptRecord) -> asyncio.Future[None]:
         """Remember an attempt; the future is done once it is durable."""
         return self._ask(
+            record.ref,
             "INSERT INTO attempt VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
             "assignment = excluded.assignment, record = excluded.record",
             (
@@ -111,62 +127,153 @@ class Journal:
     def forget(self, ref: AttemptRef) -> asyncio.Future[None]:
         """Remember an attempt no more."""
         self._encoded.pop(ref, None)
-        return self._ask("DELETE FROM attempt WHERE key = ?", (ref.prefix,))
+        return self._ask(ref, "DELETE FROM attempt WHERE key = ?", (ref.prefix,))
 
     def note(self, name: str, value: str) -> asyncio.Future[None]:
         """Remember a fact about the node, such as its boot id."""
         return self._ask(
+            name,
             "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
             (name, value),
         )
 
     def barrier(self) -> asyncio.Future[None]:
         """Return a future that is done once everything asked for before is durable."""
-        return self._ask("SELECT 1", ())
+        return self._ask(object(), "SELECT 1", ())
 
     async def load(self) -> tuple[AttemptRecord, ...]:
-        """Every attempt that is remembered; one that cannot be read is logged and left out."""
+        """Every attempt that is remembered; one that cannot be read is logged and left out.
+
+        Raises:
+            JournalError: the file cannot be read.
+        """
         return await asyncio.to_thread(self._load)
 
     async def facts(self) -> dict[str, str]:
-        """Every fact that was noted."""
+        """Every fact that was noted.
+
+        Raises:
+            JournalError: the file cannot be read.
+        """
         return await asyncio.to_thread(self._facts)
 
     # ---- on threads
 
+    def _begin(self) -> sqlite3.Connection | None:
+        """Open the file for writing; None where its disk takes no write and it can be read."""
+        if self._path.exists() and not self._path.stat().st_size:
+            raise JournalError(
+                f"the journal {self._path} is empty, so it was cut off: put a copy of it back, or "
+                "remove it to begin anew; jobs that it knew are ended then"
+            )
+        try:
+            return self._open()
+        except (sqlite3.DatabaseError, OSError) as error:
+            if not _may_pass(error):
+                raise self._unreadable(error) from error
+            failure: Exception = error
+        with suppress(OSError):
+            self._reserve.unlink()
+        try:
+            return self._open()
+        except (sqlite3.DatabaseError, OSError) as error:
+            failure = error
+        if not self._path.exists():
+            raise JournalError(
+                f"the journal {self._path} cannot be made: {failure}; make room on the disk, and "
+                "see that it is healthy and writable"
+            ) from failure
+        self._load()  # what cannot be read cannot be waited for
+        self._note_trouble(failure)
+        return None
+
     def _open(self) -> sqlite3.Connection:
-        create_private(self._path)
+        made = create_private(self._path)
+        try:
+            return self._connect()
+        except BaseException:
+            # An empty file would be taken for one that was cut off.
+            if made and not self._path.stat().st_size:
+                self._path.unlink()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, timeout=5.0
         )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > _SCHEMA_VERSION:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            if version > _SCHEMA_VERSION:
+                raise JournalError(
+                    f"the journal {self._path} has version {version}, and this agent knows "
+                    f"{_SCHEMA_VERSION}: use the newer agent, or another --state"
+                )
+            damage = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+            if damage != "ok":
+                raise sqlite3.DatabaseError(damage)
+            connection.executescript(_SCHEMA)
+            if version < _SCHEMA_VERSION:
+                connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        except BaseException:
             connection.close()
-            raise sqlite3.DatabaseError(
-                f"it has version {version}, and this agent knows {_SCHEMA_VERSION}"
-            )
-        connection.executescript(_SCHEMA)
-        connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            raise
+        self._make_room(connection)
         return connection
 
-    def _load(self) -> tuple[AttemptRecord, ...]:
-        connection = sqlite3.connect(self._path, timeout=5.0)
+    def _make_room(self, connection: sqlite3.Connection) -> None:
+        """Take the journal's own room from the disk, as far as there is any."""
+        log = self._path.with_name(f"{self._path.name}-wal")
         try:
+            free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+            page = connection.execute("PRAGMA page_size").fetchone()[0]
+            if free * page < _ROOM_BYTES or log.stat().st_size < _ROOM_BYTES:
+                connection.execute("INSERT INTO room VALUES (zeroblob(?))", (2 * _ROOM_BYTES,))
+                connection.execute("DELETE FROM room")
+                connection.execute("PRAGMA wal_checkpoint(RESTART)")
+            descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE)
+            try:
+                os.posix_fallocate(descriptor, 0, _ROOM_BYTES)
+            finally:
+                os.close(descriptor)
+        except (sqlite3.Error, OSError) as error:
+            LOG.warning("the journal has no room of its own", extra=fields(error=error))
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection that reads; it needs no room where nobody has the file open."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        unlogged = not log.exists() or not log.stat().st_size
+        options = "mode=ro&immutable=1" if unlogged else "mode=ro"
+        try:
+            connection = sqlite3.connect(
+                f"file:{quote(str(self._path))}?{options}", uri=True, timeout=5.0
+            )
+            try:
+                yield connection
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from error
+
+    def _load(self) -> tuple[AttemptRecord, ...]:
+        with self._reading() as connection:
             rows = connection.execute("SELECT key, assignment, record FROM attempt ORDER BY key")
             return tuple(
                 record for row in rows if (record := _read(row[0], row[1], row[2])) is not None
             )
-        finally:
-            connection.close()
 
     def _facts(self) -> dict[str, str]:
-        connection = sqlite3.connect(self._path, timeout=5.0)
-        try:
+        with self._reading() as connection:
             return dict(connection.execute("SELECT name, value FROM fact").fetchall())
-        finally:
-            connection.close()
+
+    def _unreadable(self, error: Exception) -> JournalError:
+        return JournalError(
+            f"the journal {self._path} cannot be read: {error}; put a copy of it back, or move it "
+            "away to begin anew; jobs that it knew are ended then"
+        )
 
     def _encode(self, assignment: Assignment) -> bytes:
         known = self._encoded.get(assignment.ref)
@@ -175,59 +282,115 @@ class Journal:
             self._encoded[assignment.ref] = known
         return known[1]
 
-    def _ask(self, statement: str, parameters: tuple[object, ...]) -> asyncio.Future[None]:
+    def _ask(
+        self, key: object, statement: str, parameters: tuple[object, ...]
+    ) -> asyncio.Future[None]:
         if self._loop is None:
             raise JournalError("the journal is not open")
         done: asyncio.Future[None] = self._loop.create_future()
-        if self._failure is not None:
-            done.set_exception(JournalError(f"the journal {self._path} failed: {self._failure}"))
-            return done
-        try:
-            self._queue.put_nowait(_Write(statement, parameters, done))
-        except queue.Full:
-            done.set_exception(JournalError(f"{_QUEUE_SIZE} writes wait: is the disk gone?"))
+        with self._changed:
+            _join(self._pending, key, _Write(statement, parameters, [done]))
+            self._changed.notify()
         return done
 
-    def _write_all(self, connection: sqlite3.Connection) -> None:
-        closing = False
-        while not closing:
-            first = self._queue.get()
-            batch: list[_Write] = []
-            while first is not None:
-                batch.append(first)
-                if len(batch) >= _BATCH_SIZE:
-                    break
-                try:
-                    first = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            closing = first is None
-            self._commit(connection, batch)
-        connection.close()
-
-    def _commit(self, connection: sqlite3.Connection, batch: Sequence[_Write]) -> None:
-        failure: BaseException | None = None
-        if batch:
+    def _write_all(self, connection: sqlite3.Connection | None) -> None:
+        failures = 0
+        while True:
+            with self._changed:
+                while not self._pending and not self._closing:
+                    self._changed.wait()
+                batch, self._pending = self._pending, {}
+                closing = self._closing
+            if not batch:
+                break
             try:
-                connection.execute("BEGIN IMMEDIATE")
-                for write in batch:
-                    connection.execute(write.statement, write.parameters)
-                connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                LOG.exception("the journal failed", extra=fields(path=self._path))
-                self._failure = failure = error
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_resolve, batch, failure)
+                connection = connection or self._open()
+                _commit(connection, batch.values())
+            except (sqlite3.Error, OSError, JournalError) as error:
+                failures += 1
+                self._note_trouble(error)
+                if closing:
+                    break
+                self._wait_for_room(batch, failures)
+                continue
+            if failures:
+                failures = 0
+                self._make_room(connection)
+                self.trouble = ""
+                LOG.info("the journal is written again", extra=fields(path=self._path))
+            if not self._tell(batch):
+                break
+        if connection is not None:
+            connection.close()
+
+    def _wait_for_room(self, batch: dict[object, _Write], failures: int) -> None:
+        with suppress(OSError):
+            self._reserve.unlink()
+        with self._changed:
+            for key, write in self._pending.items():
+                _join(batch, key, write)
+            self._pending = batch
+            pause = 0.0 if failures == 1 else _RETRY.delay_seconds(failures - 1, 0.0)
+            self._changed.wait_for(lambda: self._closing, pause)
+
+    def _note_trouble(self, error: Exception) -> None:
+        if not self.trouble:
+            LOG.error("the journal waits for its disk", extra=fields(path=self._path, error=error))
+        self.trouble = (
+            f"its journal {self._path} cannot be written: {error}; make room on the disk, or see "
+            "that it is healthy and writable"
+        )
+
+    def _tell(self, batch: dict[object, _Write]) -> bool:
+        waiting = [done for write in batch.values() for done in write.waiting]
+        try:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(_resolve, waiting)
+        except RuntimeError:
+            return False  # the loop is closed, and nobody waits any more
+        return True
 
 
-def _resolve(batch: Sequence[_Write], failure: BaseException | None) -> None:
-    for write in batch:
-        if write.done.done():
-            continue
-        if failure is None:
-            write.done.set_result(None)
-        else:
-            write.done.set_exception(JournalError(f"the journal failed: {failure}"))
+def _join(pending: dict[object, _Write], key: object, newer: _Write) -> None:
+    """Add a write; in the place of an older one of the same thing, for whose sake others wait."""
+    older = pending.get(key)
+    if older is None:
+        pending[key] = newer
+        return
+    pending[key] = _Write(newer.statement, newer.parameters, [*older.waiting, *newer.waiting])
+
+
+def _commit(connection: sqlite3.Connection, batch: Iterable[_Write]) -> None:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for write in batch:
+            connection.execute(write.statement, write.parameters)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+        raise
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether a disk may be at fault that has room or works again later."""
+    if isinstance(error, OSError):
+        return True
+    return isinstance(error, sqlite3.OperationalError) and getattr(
+        error, "sqlite_errorcode", 0
+    ) & 0xFF in {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+
+
+def _resolve(waiting: Iterable[asyncio.Future[None]]) -> None:
+    for done in waiting:
+        if not done.done():
+            done.set_result(None)
 
 
 def _read(key: str, assignment: bytes, record: str) -> AttemptRecord | None:

@@ -113,8 +113,8 @@ class KeeperLink:
         await (await self.client()).forget(attempt)
 
 
-def program_exit(record: ProcessRecord, folder: AttemptFolder) -> ProgramExit:
-    """How a program ended, with its last words from its folder."""
+def program_exit(record: ProcessRecord, folder: AttemptFolder, disk_full: str) -> ProgramExit:
+    """How a program ended, with its last words from its folder, and how full the disk was."""
     return ProgramExit(
         exit_code=-1 if record.exit_code is None else record.exit_code,
         signal=record.signal or 0,
@@ -123,17 +123,18 @@ def program_exit(record: ProcessRecord, folder: AttemptFolder) -> ProgramExit:
         problem=record.problem,
         end_time=record.end_time,
         stderr_tail="" if record.exit_code == 0 else tail(folder.stderr),
+        disk_full=disk_full,
     )
 
 
 def programs(
-    records: list[ProcessRecord], folder: Callable[[AttemptRef], AttemptFolder]
+    records: list[ProcessRecord], folder: Callable[[AttemptRef], AttemptFolder], disk_full: str
 ) -> Mapping[AttemptRef, ProgramStatus]:
     """The programs of attempts in a keeper's list."""
     found: dict[AttemptRef, ProgramStatus] = {}
     for record in records:
         ref = None if record.helper else parse_keeper_id(record.attempt)
         if ref is not None:
-            ended = None if record.running else program_exit(record, folder(ref))
+            ended = None if record.running else program_exit(record, folder(ref), disk_full)
             found[ref] = ProgramStatus(record.start_time, ended)
     return found

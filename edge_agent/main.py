@@ -115,6 +115,12 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     help="How much may be kept of fetched file inputs, beside what jobs have of them.",
 )
 @click.option(
+    "--disk-reserve",
+    default="256MiB",
+    help="Below so much free room for --state, or a twentieth of a smaller disk, no new work is "
+    "taken; below a quarter of it the attempt with the most in its folder is failed.  0: never.",
+)
+@click.option(
     "--stop-jobs", is_flag=True, help="End all jobs with the agent, instead of letting them go on."
 )
 @click.option(
@@ -156,6 +162,7 @@ def agent(
     device: tuple[str, ...],
     bundle_cache: str,
     input_cache: str,
+    disk_reserve: str,
     stop_jobs: bool,  # noqa: FBT001 - a flag of the command line
     down: bool,  # noqa: FBT001
     drain: bool,  # noqa: FBT001
@@ -206,6 +213,7 @@ def agent(
             labels=parse_labels(label),
             bundle_bytes_max=parse_size(bundle_cache),
             input_bytes_max=parse_size(input_cache),
+            disk_reserve_bytes=parse_size(disk_reserve),
             stop_jobs=stop_jobs,
         )
     except ConfigError as error:

@@ -23,6 +23,7 @@ from edge_agent.assignment import (
     Lane,
     LanePeer,
     LogPiece,
+    NodeCondition,
     Observation,
     Progress,
     Refused,
@@ -54,6 +55,10 @@ def _encode_message(message: FromAgent) -> session_service_pb2.AgentMessage:
     match message:
         case Hello():
             return session_service_pb2.AgentMessage(hello=_encode_hello(message))
+        case NodeCondition(refuses):
+            return session_service_pb2.AgentMessage(
+                condition=session_service_pb2.NodeCondition(refuses=refuses)
+            )
         case Heartbeat():
             return session_service_pb2.AgentMessage(heartbeat=session_service_pb2.Heartbeat())
         case Observation():
@@ -103,6 +108,7 @@ def _encode_hello(hello: Hello) -> session_service_pb2.Hello:
         member_name=hello.member_name,
         instance_id=hello.instance_id,
         followed=None if hello.followed is None else wire.encode_followed(hello.followed),
+        condition=session_service_pb2.NodeCondition(refuses=hello.refuses),
     )
 
 

@@ -16,6 +16,7 @@ from edge_agent.keeper_link import KeeperLink
 from edge_agent.lease import NodeLease
 from edge_agent.logs import LogShipper
 from edge_agent.long_work import LongWork
+from edge_agent.sdk_copy import SdkCopy
 from edge_agent.stream_link import StreamLink
 from edge_agent.trash import Trash
 from edge_agent.uploads.uploader import Uploader
@@ -27,12 +28,12 @@ from shoal.names import AttemptRef
 class Node:
     """The parts that attempts share, and the two ways out: to the machine and to the controller.
 
-    `sdk` is the folder with the job library, `environ` the agent's own variables, `wall` seconds
+    `environ` the agent's own variables, `wall` seconds
     since the epoch. `say` waits for room on its way to the controller, `hint` drops what finds none.
     """
 
     attempts: Path
-    sdk: Path
+    sdk: SdkCopy
     environ: Mapping[str, str]
     journal: Journal
     keeper: KeeperLink

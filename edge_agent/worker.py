@@ -90,6 +90,8 @@ PREPARING = frozenset({Phase.BUNDLE, Phase.ENVIRONMENT, Phase.FILES, Phase.READY
 ALIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
 """Phases in which a program of the attempt may run on this node."""
 ARCHIVING = frozenset({Phase.COLLECTING, Phase.GRANTING, Phase.UPLOADING})
+FAILS_FOR_ITS_DISK = PREPARING | {Phase.RUNNING, Phase.DRAINING}
+"""Phases in which an attempt may be failed for what it has written: later it is on its way out."""
 
 
 class InvalidMoveError(RuntimeError):
@@ -109,6 +111,7 @@ class ProgramExit:
     """How a program ended; `stderr_tail` are its last words. The time is seconds since the epoch.
 
     `problem` says why records of its FIFOs may be missing, whatever its exit status; else it is empty.
+    `disk_full` says what the node's disk had left, if it was full then; else it is empty.
     """
 
     exit_code: int
@@ -118,6 +121,7 @@ class ProgramExit:
     end_time: float = 0.0
     stderr_tail: str = ""
     problem: str = ""
+    disk_full: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +238,14 @@ class StreamsBroken:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskFull:
+    """The disk of the node is full, and this attempt is why."""
+
+    ref: AttemptRef
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class StreamsDrained:
     """Nobody needs a record of the attempt any more."""
 
@@ -319,6 +331,7 @@ WorkerEvent = (
     | ProgramEnded
     | ProgramsListed
     | StreamsBroken
+    | DiskFull
     | StreamsDrained
     | StreamWorkerLost
     | ArtifactsCollected
@@ -572,6 +585,9 @@ class Worker:
             case StreamsBroken(ref, reason):
                 record = self._known(ref)
                 return [] if record is None else self._streams_broken(record, reason)
+            case DiskFull(ref, reason):
+                record = self._known(ref)
+                return [] if record is None else self._disk_full(record, reason)
             case StreamsDrained(ref):
                 record = self._known(ref)
                 return [] if record is None else self._drained(record)
@@ -830,6 +846,13 @@ class Worker:
     def _drained(self, record: AttemptRecord) -> list[WorkerEffect]:
         return self._archive(record) if record.phase is Phase.DRAINING else []
 
+    # ---- the disk
+
+    def _disk_full(self, record: AttemptRecord, reason: Reason) -> list[WorkerEffect]:
+        if record.phase in FAILS_FOR_ITS_DISK:
+            return self._conclude(record, Verdict(JobState.FAILED, reason))
+        return []
+
     # ---- archiving
 
     def _archive(self, record: AttemptRecord) -> list[WorkerEffect]:
@@ -980,6 +1003,18 @@ def _verdict(record: AttemptRecord, program_exit: ProgramExit) -> Verdict:
             ReasonCode.TIMEOUT,
             0,
             f"{name} ran longer than its timeout of {limit:g} s and was ended{tail}",
+        )
+    elif program_exit.disk_full:
+        ended = (
+            f"by signal {program_exit.signal}"
+            if program_exit.signal
+            else f"with exit status {program_exit.exit_code}"
+        )
+        reason = Reason(
+            ReasonCode.DISK,
+            0,
+            f"{name} ended {ended} while the disk of its node was full ({program_exit.disk_full}); "
+            f"write less, or place the job where there is more room{tail}",
         )
     elif program_exit.problem:
         reason = Reason(ReasonCode.STREAM, 0, f"{name}: {program_exit.problem}{tail}")

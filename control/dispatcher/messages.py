@@ -31,6 +31,10 @@ _GOALS: Mapping[Goal, v1.Goal.ValueType] = {
 }
 
 
+REFUSAL_CHARACTERS_MAX = 2_000
+"""Most that is kept of an agent's words for why it takes no work."""
+
+
 def decode_hello(message: v1.Hello, refuse: Callable[[wire.WireError], None]) -> AgentHello:
     """Read who an agent is; attempts that cannot be read are left out, and `refuse` is told.
 
@@ -62,6 +66,7 @@ def decode_hello(message: v1.Hello, refuse: Callable[[wire.WireError], None]) ->
         member_name=_word(message.member_name, "hello.member_name") or node,
         instance_id=_word(message.instance_id, "hello.instance_id"),
         followed=wire.decode_followed(message.followed) if message.HasField("followed") else None,
+        refuses=message.condition.refuses[:REFUSAL_CHARACTERS_MAX],
     )
 
 

@@ -286,6 +286,9 @@ class Session:
             case "progress":
                 progress = messages.decode_progress(message.progress)
                 self._plane.progress(self._node, self._id, progress)
+            case "condition":
+                refuses = message.condition.refuses[: messages.REFUSAL_CHARACTERS_MAX]
+                self._plane.condition(self._node, self._id, refuses)
             case "uploads_wanted":
                 batch.uploads.append(message.uploads_wanted)
             case "heartbeat" | None:

@@ -30,6 +30,11 @@ def drained(_: Pending, room: Room) -> str:
     return "it is drained" if room.node.drained else ""
 
 
+def refuses(_: Pending, room: Room) -> str:
+    """Nothing new goes to a node whose agent takes none."""
+    return room.node.refuses
+
+
 def pinned(job: Pending, room: Room) -> str:
     """A pinned job goes back to its node and nowhere else."""
     if not job.pinned_node or job.pinned_node == room.node.name:
@@ -78,6 +83,7 @@ FILTERS: tuple[Filter, ...] = (
     connected,
     quarantined,
     drained,
+    refuses,
     pinned,
     labels,
     cpus,

@@ -16,7 +16,8 @@ from shoal.spec import Place, Resources
 class NodeState:
     """One node: what it has, what is claimed of it, and what is held against it.
 
-    `suspected` means that gossip doubts it although its session lives.
+    `suspected` means that gossip doubts it although its session lives; `refuses` is why its agent
+    takes no new work, or nothing.
     """
 
     name: str
@@ -28,6 +29,7 @@ class NodeState:
     bundles: frozenset[str] = frozenset()
     suspected: bool = False
     quarantine: str = ""
+    refuses: str = ""
 
 
 @dataclass(frozen=True, slots=True)

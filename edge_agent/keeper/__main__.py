@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import os
 import sys
@@ -35,8 +36,10 @@ def main() -> int:
 
 
 def _log(line: str) -> None:
-    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {line}\n")
-    sys.stderr.flush()
+    # A full disk takes no line, and jobs do not end for that.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {line}\n")
+        sys.stderr.flush()
 
 
 if __name__ == "__main__":

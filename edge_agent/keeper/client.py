@@ -310,6 +310,18 @@ async def _answers(socket_path: Path) -> bool:
 
 
 def _spawn_keeper(socket_path: Path, log_path: Path, environ: Mapping[str, str]) -> None:
+    # A log that a full disk has no room for is no reason to have no keeper.
+    try:
+        _spawn_keeper_logging_to(socket_path, str(log_path), environ)
+    except OSError:
+        try:
+            _spawn_keeper_logging_to(socket_path, os.devnull, environ)
+        except OSError as error:
+            words = f"no keeper can be started for {socket_path}: {error}"
+            raise KeeperGoneError(words) from error
+
+
+def _spawn_keeper_logging_to(socket_path: Path, log: str, environ: Mapping[str, str]) -> None:
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     # A session of its own, so that what ends the agent's terminal or unit by group does not end the jobs.
     os.posix_spawn(
@@ -318,8 +330,8 @@ def _spawn_keeper(socket_path: Path, log_path: Path, environ: Mapping[str, str])
         dict(environ),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(log_path), append, 0o600),
-            (os.POSIX_SPAWN_OPEN, 2, str(log_path), append, 0o600),
+            (os.POSIX_SPAWN_OPEN, 1, log, append, 0o600),
+            (os.POSIX_SPAWN_OPEN, 2, log, append, 0o600),
         ],
         setsid=True,
         setsigmask=(),

@@ -72,6 +72,7 @@ class ReasonCode(enum.StrEnum):
     STREAM = "STREAM"
     REWIND = "REWIND"
     ARCHIVE = "ARCHIVE"
+    DISK = "DISK"
     LOST = "LOST"
     NEIGHBOUR = "NEIGHBOUR"
     CANCELLED = "CANCELLED"

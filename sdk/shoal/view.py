@@ -151,6 +151,7 @@ class NodeView:
     revision: int = 0
     quarantine: str = ""
     conflict: str = ""
+    refuses: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1099,6 +1099,7 @@ def encode_node(node: view.NodeView) -> nodes_service_pb2.Node:
         revision=node.revision,
         quarantine=node.quarantine,
         conflict=node.conflict,
+        refuses=node.refuses,
     )
 
 
@@ -1124,6 +1125,7 @@ def decode_node(message: nodes_service_pb2.Node, path: str = "node") -> view.Nod
         revision=message.revision,
         quarantine=message.quarantine,
         conflict=message.conflict,
+        refuses=message.refuses,
     )
 
 

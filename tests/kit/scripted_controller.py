@@ -43,6 +43,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
         self.observed: dict[AttemptRef, list[session_service_pb2.AttemptObserved]] = {}
         self.logs: dict[tuple[str, int], bytearray] = {}
         self.progress: list[session_service_pb2.AttemptProgress] = []
+        self.refusals: list[str] = []
         self.heartbeats = 0
         self.sessions = 0
         self.acknowledged = 0
@@ -197,6 +198,8 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
                 self._take_log(message.log)
             case "progress":
                 self.progress.append(message.progress)
+            case "condition":
+                self.refusals.append(message.condition.refuses)
             case "uploads_wanted":
                 return [self._grant(message.uploads_wanted)]
             case None:

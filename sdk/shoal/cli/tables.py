@@ -129,12 +129,14 @@ def _artifacts(job: "JobView") -> tuple[Artifact, ...]:
 def nodes_table(nodes: Iterable["NodeView"], now: datetime) -> Table:
     """Show nodes: how they stand, what they have, and what of it is claimed."""
     table = _table(
-        "node", "state", "member", ">cores", ">memory", "devices", ">attempts", "labels", "seen"
+        "node", "state", "member", ">cores", ">memory", "devices", ">attempts", "labels", "seen", ""
     )
     for node in nodes:
         state = "drained" if node.drained else "ready" if node.connected else "away"
+        if state == "ready" and node.refuses:
+            state = "refuses"
         state = "quarantined" if node.quarantine else state
-        style = {"ready": "green", "drained": "yellow"}.get(state, "red")
+        style = {"ready": "green", "drained": "yellow", "refuses": "yellow"}.get(state, "red")
         away = not node.connected and state not in {"ready", "away"}
         table.add_row(
             node.name,
@@ -146,6 +148,7 @@ def nodes_table(nodes: Iterable["NodeView"], now: datetime) -> Table:
             str(len(node.attempts)),
             _pairs(node.labels.items()),
             f"{age_text(node.last_seen_time, now)} ago" if node.last_seen_time else "",
+            Text(node.refuses, style="dim"),
         )
     return table
 

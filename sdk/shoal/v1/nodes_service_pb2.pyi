@@ -93,6 +93,7 @@ class Node(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     QUARANTINE_FIELD_NUMBER: _builtins.int
     CONFLICT_FIELD_NUMBER: _builtins.int
+    REFUSES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique in the cluster."""
     connected: _builtins.bool
@@ -113,6 +114,8 @@ class Node(_message.Message):
     """Not empty: it is quarantined, for this reason, until a person decides."""
     conflict: _builtins.str
     """Not empty: another agent claims its name."""
+    refuses: _builtins.str
+    """Why its agent takes no new work at the moment, such as a disk that is short; empty when it does."""
     @_builtins.property
     def capacity(self) -> Global___NodeCapacity:
         """What it has in all."""
@@ -151,10 +154,11 @@ class Node(_message.Message):
         revision: _builtins.int = ...,
         quarantine: _builtins.str = ...,
         conflict: _builtins.str = ...,
+        refuses: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "claimed", b"claimed", "last_seen_time", b"last_seen_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "capacity", b"capacity", "claimed", b"claimed", "conflict", b"conflict", "connected", b"connected", "drained", b"drained", "labels", b"labels", "last_seen_time", b"last_seen_time", "member_state", b"member_state", "name", b"name", "quarantine", b"quarantine", "revision", b"revision", "stream_address", b"stream_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "capacity", b"capacity", "claimed", b"claimed", "conflict", b"conflict", "connected", b"connected", "drained", b"drained", "labels", b"labels", "last_seen_time", b"last_seen_time", "member_state", b"member_state", "name", b"name", "quarantine", b"quarantine", "refuses", b"refuses", "revision", b"revision", "stream_address", b"stream_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -124,6 +124,7 @@ class AgentMessage(_message.Message):
     LOG_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     UPLOADS_WANTED_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """Who it is; the first message."""
@@ -148,6 +149,10 @@ class AgentMessage(_message.Message):
     def uploads_wanted(self) -> Global___UploadsWanted:
         """Asks for addresses to store artifacts under."""
 
+    @_builtins.property
+    def condition(self) -> Global___NodeCondition:
+        """Whether the node takes new work."""
+
     def __init__(
         self,
         *,
@@ -157,12 +162,13 @@ class AgentMessage(_message.Message):
         log: _pipelines_service_pb2.LogChunk | None = ...,
         progress: Global___AttemptProgress | None = ...,
         uploads_wanted: Global___UploadsWanted | None = ...,
+        condition: Global___NodeCondition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "observed", "log", "progress", "uploads_wanted"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "observed", "log", "progress", "uploads_wanted", "condition"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -250,6 +256,7 @@ class Hello(_message.Message):
     MEMBER_NAME_FIELD_NUMBER: _builtins.int
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
     FOLLOWED_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     agent_id: _builtins.str
@@ -284,6 +291,10 @@ class Hello(_message.Message):
     def followed(self) -> Global___Followed:
         """What it followed last, from its journal; unset if it never followed a controller."""
 
+    @_builtins.property
+    def condition(self) -> Global___NodeCondition:
+        """Whether the node takes new work."""
+
     def __init__(
         self,
         *,
@@ -299,10 +310,11 @@ class Hello(_message.Message):
         member_name: _builtins.str = ...,
         instance_id: _builtins.str = ...,
         followed: Global___Followed | None = ...,
+        condition: Global___NodeCondition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "followed", b"followed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "condition", b"condition", "followed", b"followed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "bundles", b"bundles", "capacity", b"capacity", "followed", b"followed", "instance_id", b"instance_id", "labels", b"labels", "member_name", b"member_name", "node", b"node", "stream_address", b"stream_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "bundles", b"bundles", "capacity", b"capacity", "condition", b"condition", "followed", b"followed", "instance_id", b"instance_id", "labels", b"labels", "member_name", b"member_name", "node", b"node", "stream_address", b"stream_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -341,6 +353,28 @@ class Followed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Followed: _TypeAlias = Followed  # noqa: Y015
+
+@_typing.final
+class NodeCondition(_message.Message):
+    """Whether a node takes new work; what runs there goes on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSES_FIELD_NUMBER: _builtins.int
+    refuses: _builtins.str
+    """Why it takes none at the moment, for people; empty when it does."""
+    def __init__(
+        self,
+        *,
+        refuses: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refuses", b"refuses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeCondition: _TypeAlias = NodeCondition  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):
