@@ -18,9 +18,10 @@ from compose.simulate_fault import Fault, FaultError, check_boards, check_fault,
 from compose.simulate_injector import Injector
 from compose.simulate_output import OutputFolder, OutputTakenError
 from services.runtime.log import setup
-from services.runtime.process import run
+from services.runtime.process import ExitCode, run
 from shoal import spec
 from shoal.cli.display import Display, display_for
+from shoal.cli.interrupts import on_interrupt
 from shoal.cli.log_printer import standard_printer
 from shoal.cli.outcome import exit_status, show_outcome
 from shoal.cli.packing import Prepared, load_all, packed_replay
@@ -120,7 +121,8 @@ def simulate(
         WHEN                    3s: after the submission; 100 records: once JOB has sent or taken them
 
     JOB is a job of the specification or one of its replicas, such as detector-1. The exit status is
-    that of `shoal run`; Ctrl-C ends everything.
+    that of `shoal run`. The first Ctrl-C finishes the pipeline, as `shoal finish` does: sources end, the
+    rest drains, and the files are there; a second one ends everything at once, without them.
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     setup("simulate", level="WARNING")
     (spec_file,) = load_all([spec_path])
@@ -254,16 +256,40 @@ async def _run(simulation: Simulation, cluster: LocalCluster, client: Client) ->
         async with asyncio.TaskGroup() as group:
             injecting = group.create_task(injector.run(simulation.faults, submitted.id))
             printing = group.create_task(_print(client, submitted, shown=simulation.logs))
-            ended = await _watch(client, submitted, display)
+            watching = group.create_task(_watch(client, submitted, display))
+            leaving = group.create_task(_finish(client, submitted, display))
+            await asyncio.wait({watching, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            leaving.cancel()
             injecting.cancel()
-            await asyncio.wait({printing}, timeout=_LAST_LOGS_SECONDS)
+            if watching.done():
+                await asyncio.wait({printing}, timeout=_LAST_LOGS_SECONDS)
+            watching.cancel()
             printing.cancel()
+    if watching.cancelled():
+        return ExitCode.INTERRUPTED
+    ended = watching.result()
     await simulation.output.fill(client, ended)
     await show_outcome(client, ended, logs_shown=simulation.logs)
     for fault in injector.waiting:
         click.echo(f"{fault.sentence!r} never happened: the pipeline ended before", err=True)
     click.echo(f"files: {simulation.output.path}", err=True)
     return exit_status(ended)
+
+
+async def _finish(client: Client, pipeline: PipelineView, display: Display) -> None:
+    """Let the pipeline end with its files at the first Ctrl-C; return at the second."""
+    pressed: asyncio.Queue[None] = asyncio.Queue(8)
+
+    def press() -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            pressed.put_nowait(None)
+
+    with on_interrupt(press):
+        await pressed.get()
+        display.say(f"finishing {pipeline.name}; press Ctrl-C again to stop at once")
+        await client.finish(pipeline.id)
+        await pressed.get()
+        display.say("stopping")
 
 
 async def _watch(client: Client, pipeline: PipelineView, display: Display) -> PipelineView:

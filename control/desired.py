@@ -15,6 +15,7 @@ class Goal(enum.IntEnum):
 
     RUN = 1
     STOP = 2
+    FINISH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Lane:
 
     `peer_job` is the name in the spec; `peer_format` what the program at the other end sees. With
     `keep` above 0 the consumer wants the newest records alone, and so many wait for it. With `hold`
-    above 0 the producer stands still at the port, and says how far it is.
+    above 0 the producer stands still at the port, and says how far it is. With `end` the producer's
+    port ends after so many records of its own.
     """
 
     id: str
@@ -54,6 +56,7 @@ class Lane:
     keep: int = 0
     stretch: Stretch = WHOLE
     hold: int = 0
+    end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

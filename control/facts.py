@@ -55,7 +55,8 @@ def pipeline_event(
 ) -> OutboxRow:
     """An event about a pipeline: it runs, or it has ended, then with all its artifacts.
 
-    Its `mismatches` are inputs that mix what two runs of a producer sent (docs/guarantees.md).
+    `finished` says that somebody asked its sources to end; `mismatches` are inputs that mix what two
+    runs of a producer sent (docs/guarantees.md).
     """
     what = state.name.lower()
     data: dict[str, object] = {
@@ -72,6 +73,7 @@ def pipeline_event(
             if job.manifest is not None
             for artifact in job.manifest.artifacts
         ]
+        data["finished"] = pipeline.finish_time is not None
         data["mismatches"] = [
             {"job": job_id, "port": stream.port, "lanes": stream.mismatches}
             for job_id, job in pipeline.jobs.items()

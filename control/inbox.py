@@ -31,6 +31,14 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Finish:
+    """Somebody asks the sources of a pipeline to end."""
+
+    call: int
+    ref: PipelineRef
+
+
+@dataclass(frozen=True, slots=True)
 class Scale:
     """Somebody asks for another number of replicas of a job of a spec."""
 
@@ -130,6 +138,7 @@ class MemberVerdict:
 Event = (
     Submit
     | Cancel
+    | Finish
     | Scale
     | Drain
     | Adopt

@@ -20,6 +20,8 @@ from shoal.spec import Distribute, Job, Pipeline, PortFormat, Promise, StreamInp
 NOWHERE = LanePeer()
 """A peer that is not placed."""
 
+_NO_ENDS: Mapping[str, int] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True)
 class Replica:
@@ -76,8 +78,9 @@ class Topology:
         job: str,
         peer: Callable[[str], LanePeer],
         hold: Callable[[LaneEnd], int] = lambda _: 0,
+        ends: Mapping[str, int] = _NO_ENDS,
     ) -> tuple[Lane, ...]:
-        """Return the lanes of a replica with their peers as they stand now, and who is to hold."""
+        """Return the lanes of a replica as they stand now: peers, who is to hold, where ports end."""
         return tuple(
             Lane(
                 id=end.id,
@@ -93,6 +96,7 @@ class Topology:
                 peer=peer(end.peer) if end.peer else _client(end),
                 stretch=end.stretch,
                 hold=hold(end),
+                end=ends.get(end.port) if end.output else None,
             )
             for end in self.ends[job]
         )

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import assert_never
 
-from control import facts, inbox, lifecycle, scaling
+from control import facts, finishing, inbox, lifecycle, scaling
 from control.admission import refusal, reused
 from control.backlog import Backlog
 from control.change import Change
@@ -165,6 +165,7 @@ class ControlMachine:
         self._ended: deque[PipelineRef] = deque()
         self._open = 0
         self._swept_at = now
+        self._hold_number = finishing.hold_number(start.term)
         self._load(loaded)
 
     # --- the protocol
@@ -178,6 +179,8 @@ class ControlMachine:
                 self._change.answer(event.call, self._submit(event))
             case inbox.Cancel():
                 self._cancel(event)
+            case inbox.Finish():
+                self._finish(event)
             case inbox.Scale():
                 self._scale(event)
             case inbox.Drain():
@@ -350,6 +353,45 @@ class ControlMachine:
         why = event.reason or "somebody cancelled it"
         self._stop(pipeline, Reason(ReasonCode.CANCELLED, 0, why))
         self._change.answer(event.call, None)
+
+    def _finish(self, event: inbox.Finish) -> None:
+        pipeline = self._cluster.pipelines.get(event.ref)
+        if pipeline is None:
+            self._change.answer(event.call, _unknown(event.ref))
+            return
+        ends = pipeline.state.terminal or pipeline.stop is not None
+        if pipeline.finish_time is None and not ends:
+            pipeline.finish_time = self._at
+            self._change.pipeline(pipeline)
+            if pipeline.holding is not None:
+                self._abandon(pipeline, pipeline.holding, "the pipeline is finishing")
+            self._end_sources(pipeline)
+        self._change.answer(event.call, None)
+
+    def _end_sources(self, pipeline: PipelineRecord) -> None:
+        """Bring the sources of a pipeline that is finishing nearer to their ends (control.finishing)."""
+        if pipeline.finish_time is None or pipeline.stop is not None:
+            return
+        for job in finishing.sources(pipeline):
+            attempt = job.attempt
+            if attempt is None or job.ends is not None:
+                continue
+            if not attempt.held:
+                repeating = finishing.repeating(pipeline, job)
+                if repeating:
+                    why = f"it ends once {repeating} has sent again what was sent before"
+                    self._wait_for(attempt, why)
+                    continue
+                self._wait_for(attempt, "")
+                attempt.held = self._hold_number
+            elif finishing.ends(pipeline, job) is None:
+                continue
+            ends = finishing.ends(pipeline, job)
+            if ends is not None:
+                attempt.held, job.ends = 0, ends
+                self._change.job(pipeline, job)
+            attempt.assignment = None
+            self._change.set_desired(attempt.node)
 
     def _drain(self, event: inbox.Drain) -> None:
         node = self._cluster.nodes.get(event.node)
@@ -1134,6 +1176,7 @@ class ControlMachine:
         self._change.show_node(node)
         self._change.set_desired(name)
         self._lanes_changed(ref)
+        self._end_sources(pipeline)
 
     def _lanes_changed(self, ref: JobRef) -> None:
         """Tell the agents of a job's neighbours where it stands now."""
@@ -1161,6 +1204,7 @@ class ControlMachine:
         self._change.show_job(pipeline, job)
         if pipeline.holding is not None:
             self._try_to_settle(pipeline, pipeline.holding)
+        self._end_sources(pipeline)
 
     def _wait_for(self, attempt: AttemptRecord, why: str) -> None:
         job = self._job(attempt)
@@ -1212,6 +1256,7 @@ class ControlMachine:
                 pipeline.stop = row.stop
                 pipeline.end_time = row.end_time
                 pipeline.final_event_id = row.final_event_id
+                pipeline.finish_time = row.finish_time
             pipeline.revision = self._change.revision
             self._remember(pipeline)
         self._load_jobs(loaded)
@@ -1220,6 +1265,7 @@ class ControlMachine:
         self._ended.extend(one.ref for one in ended)
         for pipeline in cluster.pipelines.values():
             pipeline.open_jobs = sum(not job.ended for job in pipeline.jobs.values())
+            self._end_sources(pipeline)
             for job in pipeline.jobs.values():
                 if job.state is JobState.QUEUED:
                     self._backlog.add(job, pipeline.kind(job))
@@ -1237,6 +1283,7 @@ class ControlMachine:
             job.retry_time = row.retry_time
             job.pinned_node = row.pinned_node
             job.avoid = row.avoid
+            job.ends = row.ends
             if row.state is JobState.RETRY_WAIT:
                 self._load_retry(job)
         for seen in loaded.attempts:

@@ -198,6 +198,15 @@ class ControlPlane:
         await self._call(lambda call: inbox.Cancel(call, ref, reason))
         return self.pipeline(ref)
 
+    async def finish(self, ref: PipelineRef) -> PipelineView:
+        """Ask the sources of a pipeline to end; returns when that is recorded.
+
+        Raises:
+            UnknownPipelineError: There is none of that name.
+        """
+        await self._call(lambda call: inbox.Finish(call, ref))
+        return self.pipeline(ref)
+
     async def scale(self, ref: PipelineRef, job: str, replicas: int) -> PipelineView | Refused:
         """Ask for another number of replicas of a job of the spec; returns when that is recorded.
 

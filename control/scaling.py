@@ -83,6 +83,8 @@ def refusal(pipeline: PipelineRecord, name: str, number: int) -> Refused | None:
         )
     if pipeline.state.terminal or pipeline.stop is not None:
         return _refused("ENDED", f"{pipeline.ref.name} has ended or is ending: submit it again")
+    if pipeline.finish_time is not None:
+        return _refused("FINISHING", f"{pipeline.ref.name} is finishing: it was asked to end")
     job = pipeline.spec.job(name)
     why = _unfit(pipeline, job)
     if why:

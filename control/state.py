@@ -44,7 +44,10 @@ from shoal.view import JobView
 
 @dataclass(slots=True, eq=False)
 class AttemptRecord:
-    """One try of a job on one node; `assignment` is what its agent is told, until that changes."""
+    """One try of a job on one node; `assignment` is what its agent is told, until that changes.
+
+    `held` is the number under which the outputs of a source stand still, since it is to end.
+    """
 
     ref: AttemptRef
     node: str
@@ -54,6 +57,7 @@ class AttemptRecord:
     start_time: datetime | None = None
     end_time: datetime | None = None
     assignment: Assignment | None = None
+    held: int = 0
 
     def move(self, state: JobState) -> None:
         """Go to another state of the table.
@@ -80,7 +84,8 @@ class AttemptRecord:
 class JobRecord:
     """One replica of a job: `attempt` is the current one, `attempts` all of them.
 
-    `spec.replicas` is how many there are in its generation.
+    `spec.replicas` is how many there are in its generation. `ends` says after how many records the
+    outputs of a source end, once it was asked to and that is known.
     """
 
     ref: JobRef
@@ -96,6 +101,7 @@ class JobRecord:
     retry_time: datetime | None = None
     pinned_node: str = ""
     avoid: tuple[str, ...] = ()
+    ends: Mapping[str, int] | None = None
     attempts: list[AttemptRecord] = field(default_factory=list[AttemptRecord])
     attempt: AttemptRecord | None = None
     manifest: ManifestRow | None = None
@@ -131,12 +137,16 @@ class JobRecord:
             retry_time=self.retry_time,
             pinned_node=self.pinned_node,
             avoid=self.avoid,
+            ends=self.ends,
         )
 
 
 @dataclass(slots=True, eq=False)
 class PipelineRecord:
-    """A submitted pipeline; `stop` is why its jobs have to end, `open_jobs` how many have not."""
+    """A submitted pipeline; `stop` is why its jobs have to end, `open_jobs` how many have not.
+
+    `finish_time` is when its sources were asked to end.
+    """
 
     ref: PipelineRef
     position: int
@@ -149,6 +159,7 @@ class PipelineRecord:
     state: PipelineState = PipelineState.QUEUED
     reason: Reason = NO_REASON
     stop: Reason | None = None
+    finish_time: datetime | None = None
     end_time: datetime | None = None
     final_event_id: str = ""
     revision: int = 0
@@ -179,6 +190,7 @@ class PipelineRecord:
             stop=self.stop,
             end_time=self.end_time,
             final_event_id=self.final_event_id,
+            finish_time=self.finish_time,
         )
 
     @property
@@ -199,7 +211,10 @@ class PipelineRecord:
         return tuple(replica for job in jobs for replica in self.newest(job))
 
     def holds(self, job: JobRecord) -> Callable[[LaneEnd], int]:
-        """For a lane of a job: the number of the scale for which its producer stands still, or 0."""
+        """For a lane of a job: the number under which its producer stands still, or 0."""
+        held = 0 if job.attempt is None else job.attempt.held
+        if held:
+            return lambda end: held if end.output and end.peer else 0
         scale = self.holding
         if scale is None:
             return lambda _: 0
@@ -406,15 +421,22 @@ class Cluster:
                 replica=job.replica,
                 replicas=job.spec.replicas,
                 bundle_digest="" if job.spec.local else pipeline.spec.bundle_digest,
-                goal=Goal.RUN if pipeline.stop is None else Goal.STOP,
+                goal=_goal(pipeline, job),
                 lanes=pipeline.topology.lanes(
                     attempt.ref.job,
                     lambda other: self.peer(pipeline, other),
                     pipeline.holds(job),
+                    job.ends or {},
                 ),
                 replacement=attempt.ref.number > 1,
             )
         return attempt.assignment
+
+
+def _goal(pipeline: PipelineRecord, job: JobRecord) -> Goal:
+    if pipeline.stop is not None:
+        return Goal.STOP
+    return Goal.RUN if job.ends is None else Goal.FINISH
 
 
 _DOUBTED = frozenset({MemberState.SUSPECT, MemberState.DEAD, MemberState.LEFT})

@@ -19,6 +19,7 @@ class Goal(enum.IntEnum):
 
     RUN = 1
     STOP = 2
+    FINISH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Lane:
     keep: int = 0
     stretch: Stretch = WHOLE
     hold: int = 0
+    end: int | None = None
 
 
 def _no_strings() -> Mapping[str, str]:
@@ -78,6 +80,11 @@ class Assignment:
     def sends(self) -> bool:
         """Whether somebody else depends on what the program sends."""
         return any(lane.output for lane in self.lanes)
+
+    @property
+    def unread(self) -> bool:
+        """Whether it sends, and everybody who got what it sent has committed."""
+        return self.sends and all(lane.peer.done for lane in self.lanes if lane.output)
 
 
 @dataclass(frozen=True, slots=True)

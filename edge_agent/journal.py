@@ -420,6 +420,8 @@ def _to_json(record: AttemptRecord) -> dict[str, object]:
         else [int(verdict.state), _reason_to_json(verdict.reason)],
         "forget": record.forget,
         "acknowledged": record.acknowledged,
+        "closed": record.closed,
+        "finishing": record.finishing,
     }
 
 
@@ -442,6 +444,9 @@ def _from_json(values: dict[str, Any], assignment: session_service_pb2.Assignmen
         else Verdict(JobState(verdict[0]), _reason_from_json(verdict[1])),
         forget=bool(values["forget"]),
         acknowledged=bool(values["acknowledged"]),
+        # What an older agent wrote has neither.
+        closed=bool(values.get("closed")),
+        finishing=bool(values.get("finishing")),
     )
 
 

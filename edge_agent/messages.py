@@ -216,6 +216,7 @@ def encode_assignment(assignment: Assignment) -> session_service_pb2.Assignment:
 _GOALS = {
     Goal.RUN: session_service_pb2.GOAL_RUN,
     Goal.STOP: session_service_pb2.GOAL_STOP,
+    Goal.FINISH: session_service_pb2.GOAL_FINISH,
 }
 
 
@@ -274,6 +275,7 @@ def encode_lane(lane: Lane) -> session_service_pb2.Lane:
         consumer_begin=lane.stretch.consumer_begin,
         consumer_end=lane.stretch.consumer_end,
         hold=lane.hold,
+        end=lane.end,
     )
 
 
@@ -301,4 +303,5 @@ def _decode_lane(message: session_service_pb2.Lane, path: str) -> Lane:
             message.consumer_end if message.HasField("consumer_end") else None,
         ),
         hold=message.hold,
+        end=message.end if message.HasField("end") else None,
     )

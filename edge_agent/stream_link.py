@@ -20,7 +20,13 @@ from edge_agent.keeper.client import KeeperError, StartRequest
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper_link import KeeperLink
 from edge_agent.messages import encode_assignment, encode_lane
-from edge_agent.worker import StreamsBroken, StreamsDrained, StreamWorkerLost, WorkerEvent
+from edge_agent.worker import (
+    StreamsBroken,
+    StreamsClosed,
+    StreamsDrained,
+    StreamWorkerLost,
+    WorkerEvent,
+)
 from services.runtime.log import fields
 from services.runtime.rpc import USER, channel_options
 from shoal import wire
@@ -283,6 +289,8 @@ class StreamLink:
             LOG.warning("the stream worker said something odd", extra=fields(error=error))
             return
         await self._say(Progress(ref, counters, message.progress))
+        if message.closed:
+            await self._post(StreamsClosed(ref))
         if message.drained:
             await self._post(StreamsDrained(ref))
 

@@ -8,6 +8,7 @@ one which was overtaken is told from one that counts. docs/architecture.md §5 h
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -149,6 +150,10 @@ class AttemptRecord:
     """Whether it is to be forgotten as soon as its program is gone."""
     acknowledged: bool = False
     """Whether the controller has committed its end."""
+    closed: bool = False
+    """Whether none of its outputs takes anything more."""
+    finishing: bool = False
+    """Whether its program was told to end because the controller wants it finished."""
 
     @property
     def ref(self) -> AttemptRef:
@@ -246,6 +251,13 @@ class DiskFull:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamsClosed:
+    """No output of an attempt takes anything more: it ended, or nobody is left who wants it."""
+
+    ref: AttemptRef
+
+
+@dataclass(frozen=True, slots=True)
 class StreamsDrained:
     """Nobody needs a record of the attempt any more."""
 
@@ -332,6 +344,7 @@ WorkerEvent = (
     | ProgramsListed
     | StreamsBroken
     | DiskFull
+    | StreamsClosed
     | StreamsDrained
     | StreamWorkerLost
     | ArtifactsCollected
@@ -514,6 +527,12 @@ _PROGRAM_LOST = Verdict(
 )
 
 
+_SIGPIPE = 13
+_SHELL_SIGPIPE = 128 + _SIGPIPE
+_BROKEN_PIPE = re.compile(r"broken pipe|\bEPIPE\b", re.IGNORECASE)
+"""How the error is called: by strerror(3) and nearly every language, or by its name."""
+
+
 @dataclass(slots=True)
 class WorkerCounts:
     """What was dropped, by reason."""
@@ -588,6 +607,9 @@ class Worker:
             case DiskFull(ref, reason):
                 record = self._known(ref)
                 return [] if record is None else self._disk_full(record, reason)
+            case StreamsClosed(ref):
+                record = self._known(ref)
+                return [] if record is None else self._streams_closed(record)
             case StreamsDrained(ref):
                 record = self._known(ref)
                 return [] if record is None else self._drained(record)
@@ -678,7 +700,7 @@ class Worker:
             effects.append(UpdateLanes(record.ref, assignment.lanes))
         if assignment.goal is Goal.STOP and before.goal is not Goal.STOP:
             effects += self._conclude(record, _STOPPED)
-        return effects
+        return effects + self._finish(record)
 
     # ---- ends
 
@@ -712,6 +734,17 @@ class Worker:
 
     def _stop(self, record: AttemptRecord) -> list[WorkerEffect]:
         record = self._move(record, Phase.STOPPING)
+        return [Journal(record), StopProgram(record.ref, record.assignment.job.grace_seconds)]
+
+    def _finish(self, record: AttemptRecord) -> list[WorkerEffect]:
+        """Tell a program to end that is to be finished, once its streams are where they are to end.
+
+        It stays RUNNING: whatever way it ends from then on, it has done what was wanted.
+        """
+        wanted = record.assignment.goal is Goal.FINISH and record.phase is Phase.RUNNING
+        if not wanted or record.finishing or (record.assignment.sends and not record.closed):
+            return []
+        record = self._keep(replace(record, finishing=True))
         return [Journal(record), StopProgram(record.ref, record.assignment.job.grace_seconds)]
 
     def _end(self, record: AttemptRecord, verdict: Verdict) -> list[WorkerEffect]:
@@ -789,7 +822,7 @@ class Worker:
         effects: list[WorkerEffect] = [Journal(record), Report(record.observation)]
         if record.assignment.has_ports:
             effects.append(AttachStreams(record.assignment))
-        return effects
+        return effects + self._finish(record)
 
     def _program_ended(
         self, record: AttemptRecord, program_exit: ProgramExit
@@ -804,7 +837,7 @@ class Worker:
             effects += self._started(record, record.start_time or program_exit.end_time)
             record = replace(self._records[record.ref], end_time=program_exit.end_time)
         ended = program_exit.timed_out or program_exit.lease_ended
-        succeeded = program_exit.exit_code == 0 and not ended and not program_exit.problem
+        succeeded = not ended and _ended_well(record, program_exit)
         if record.assignment.has_ports:
             effects.append(Conclude(record.ref, succeeded and record.phase is Phase.RUNNING))
         if record.phase is not Phase.RUNNING or not succeeded:
@@ -837,6 +870,12 @@ class Worker:
         if record.phase in ALIVE or record.phase is Phase.DRAINING:
             return self._conclude(record, Verdict(JobState.FAILED, reason))
         return []
+
+    def _streams_closed(self, record: AttemptRecord) -> list[WorkerEffect]:
+        if record.closed or record.phase not in ALIVE:
+            return []
+        record = self._keep(replace(record, closed=True))
+        return [Journal(record), *self._finish(record)]
 
     def _streams_lost(self, record: AttemptRecord) -> list[WorkerEffect]:
         if not record.assignment.has_ports:
@@ -937,6 +976,8 @@ class Worker:
         elif record.assignment.has_ports and event.streams_survived:
             # The stream worker has it, or has it now if the agent died just before it said so.
             effects.append(AttachStreams(record.assignment))
+        if record.finishing and record.phase is Phase.RUNNING:
+            effects.append(StopProgram(record.ref, record.assignment.job.grace_seconds))
         if program.exit is not None:
             return effects + self._program_ended(record, program.exit)
         if record.assignment.has_ports and not event.streams_survived:
@@ -989,6 +1030,25 @@ def _with_problem(record: AttemptRecord, problem: str) -> AttemptRecord:
     said = f"{record.verdict.reason.message}; {problem}" if record.verdict else problem
     verdict = Verdict(JobState.FAILED, Reason(ReasonCode.ARCHIVE, 0, said))
     return replace(record, verdict=verdict)
+
+
+def _ended_well(record: AttemptRecord, program_exit: ProgramExit) -> bool:
+    """Whether an end is a good one; see docs/jobs.md, "How a job ends".
+
+    A program that nobody reads any more may end by that: by SIGPIPE, with the status that a shell
+    makes of it, or with one of its own, if its last words are those of the error (EPIPE).
+    """
+    if record.finishing:
+        return True
+    closed = record.closed or record.assignment.unread
+    if program_exit.exit_code == 0:
+        return closed or not program_exit.problem
+    # Of a port that was ended on request, the program may hear before we do.
+    return (closed or record.assignment.goal is Goal.FINISH) and (
+        program_exit.signal == _SIGPIPE
+        or program_exit.exit_code == _SHELL_SIGPIPE
+        or _BROKEN_PIPE.search(program_exit.stderr_tail) is not None
+    )
 
 
 def _verdict(record: AttemptRecord, program_exit: ProgramExit) -> Verdict:

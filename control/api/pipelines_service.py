@@ -156,6 +156,14 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             view = await self._plane.cancel(ref, request.reason)
             return v1.CancelPipelineResponse(pipeline=wire.encode_pipeline(view))
 
+    async def FinishPipeline(
+        self, request: v1.FinishPipelineRequest, context: Context
+    ) -> v1.FinishPipelineResponse:
+        """Record that the sources of a pipeline shall end."""
+        with refusing():
+            view = await self._plane.finish(pipeline_of(request.name, request.namespace))
+            return v1.FinishPipelineResponse(pipeline=wire.encode_pipeline(view))
+
     async def ScaleJob(self, request: v1.ScaleJobRequest, context: Context) -> v1.ScaleJobResponse:
         """Record that a job shall have another number of replicas."""
         with refusing():

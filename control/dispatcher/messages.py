@@ -28,6 +28,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _GOALS: Mapping[Goal, v1.Goal.ValueType] = {
     Goal.RUN: v1.GOAL_RUN,
     Goal.STOP: v1.GOAL_STOP,
+    Goal.FINISH: v1.GOAL_FINISH,
 }
 
 
@@ -257,6 +258,7 @@ def _encode_lane(lane: Lane) -> v1.Lane:
         consumer_begin=lane.stretch.consumer_begin,
         consumer_end=lane.stretch.consumer_end,
         hold=lane.hold,
+        end=lane.end,
     )
 
 

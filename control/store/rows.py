@@ -34,7 +34,10 @@ class PipelineAdded:
 
 @dataclass(frozen=True, slots=True)
 class PipelineRow:
-    """What changes about a pipeline. `stop` is why its jobs have to end, once they have to."""
+    """What changes about a pipeline. `stop` is why its jobs have to end, once they have to.
+
+    `finish_time` is when its sources were asked to end.
+    """
 
     ref: PipelineRef
     state: PipelineState
@@ -42,11 +45,15 @@ class PipelineRow:
     stop: Reason | None = None
     end_time: datetime | None = None
     final_event_id: str = ""
+    finish_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job: its last epoch and attempt, what it has survived, where it must or should not go."""
+    """A job: its last epoch and attempt, what it has survived, where it must or should not go.
+
+    `ends` says after how many records the outputs of a source end, once that is known.
+    """
 
     ref: JobRef
     state: JobState
@@ -58,6 +65,7 @@ class JobRow:
     retry_time: datetime | None = None
     pinned_node: str = ""
     avoid: tuple[str, ...] = ()
+    ends: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Times are microseconds since 1970 in UTC; lists and mappings are JSON; a spec is
 from collections.abc import Mapping
 from types import MappingProxyType
 
-VERSION = 3
+VERSION = 4
 """Kept in `PRAGMA user_version`; a later version comes with statements that lead there."""
 
 _SCALES = """
@@ -39,7 +39,12 @@ _INSTANCES = """
 ALTER TABLE nodes ADD COLUMN instance_id TEXT NOT NULL DEFAULT '';
 """
 
-STEPS: Mapping[int, str] = MappingProxyType({1: _SCALES, 2: _STARTS + _INSTANCES})
+_FINISHING = """
+ALTER TABLE pipelines ADD COLUMN finish_time INTEGER;
+ALTER TABLE jobs ADD COLUMN ends TEXT;
+"""
+
+STEPS: Mapping[int, str] = MappingProxyType({1: _SCALES, 2: _STARTS + _INSTANCES, 3: _FINISHING})
 """For each earlier version, the statements that lead to the one after it."""
 
 TABLES = (
@@ -68,6 +73,7 @@ CREATE TABLE pipelines (
     stop_message TEXT NOT NULL DEFAULT '',
     end_time INTEGER,
     final_event_id TEXT NOT NULL DEFAULT '',
+    finish_time INTEGER,
     UNIQUE (namespace, id)
 );
 
@@ -93,6 +99,7 @@ CREATE TABLE jobs (
     retry_time INTEGER,
     pinned_node TEXT NOT NULL,
     avoid TEXT NOT NULL,
+    ends TEXT,
     PRIMARY KEY (namespace, pipeline, job)
 ) WITHOUT ROWID;
 

@@ -195,9 +195,9 @@ _ADD_REQUEST = "INSERT INTO requests VALUES (?, ?, ?)"
 _SET_PIPELINE = (
     "UPDATE pipelines SET state = ?, reason_code = ?, reason_number = ?, reason_message = ?, "
     "stopped = ?, stop_code = ?, stop_number = ?, stop_message = ?, end_time = ?, "
-    "final_event_id = ? WHERE namespace = ? AND id = ?"
+    "final_event_id = ?, finish_time = ? WHERE namespace = ? AND id = ?"
 )
-_SET_JOB = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SET_JOB = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SET_SCALE = "INSERT OR REPLACE INTO scales VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SET_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_MANIFEST = "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -239,6 +239,7 @@ def _pipeline_values(rows: Sequence[PipelineRow]) -> Iterator[Values]:
             *_reason_values(stop),
             _micros(row.end_time),
             row.final_event_id,
+            _micros(row.finish_time),
             row.ref.namespace,
             row.ref.pipeline,
         )
@@ -259,6 +260,7 @@ def _job_values(rows: Sequence[JobRow]) -> Iterator[Values]:
             _micros(row.retry_time),
             row.pinned_node,
             _json(row.avoid),
+            None if row.ends is None else _json(dict(row.ends)),
         )
 
 
@@ -387,7 +389,8 @@ _ADDED = (
 )
 _PIPELINES = (
     "SELECT namespace, id, state, reason_code, reason_number, reason_message, "
-    "stopped, stop_code, stop_number, stop_message, end_time, final_event_id "
+    "stopped, stop_code, stop_number, stop_message, end_time, final_event_id, "
+    "finish_time "
     "FROM pipelines ORDER BY position"
 )
 _SCALES = "SELECT * FROM scales ORDER BY namespace, pipeline, number"
@@ -464,12 +467,13 @@ def _pipeline(values: Values) -> PipelineRow:
         stop=_reason(rest[4:7]) if stopped else None,
         end_time=_moment_or_none(end_time),
         final_event_id=final_event_id,
+        finish_time=_moment_or_none(rest[9]),
     )
 
 
 def _job(values: Values) -> JobRow:
     namespace, pipeline, job, state, *rest = values
-    epoch, number, failures, losses, retry_time, pinned_node, avoid = rest[3:]
+    epoch, number, failures, losses, retry_time, pinned_node, avoid, ends = rest[3:]
     return JobRow(
         ref=JobRef(namespace, pipeline, job),
         state=JobState(state),
@@ -481,6 +485,7 @@ def _job(values: Values) -> JobRow:
         retry_time=_moment_or_none(retry_time),
         pinned_node=pinned_node,
         avoid=tuple(json.loads(avoid)),
+        ends=None if ends is None else MappingProxyType(json.loads(ends)),
     )
 
 

@@ -257,6 +257,22 @@ class Client:
         )
         return decoded(wire.decode_pipeline, answer.pipeline)
 
+    async def finish(self, name: str) -> view.PipelineView:
+        """Ask the sources of a pipeline to end, and return how it stands right after.
+
+        Sources are the jobs without stream inputs. What they have sent is processed and archived,
+        and the pipeline ends as it would have by itself. Asking again changes nothing.
+
+        Raises:
+            ShoalError: there is none.
+        """
+        held = self._held
+        answer: pipelines_service_pb2.FinishPipelineResponse = await held.connection.call(
+            held.pipelines.FinishPipeline,
+            pipelines_service_pb2.FinishPipelineRequest(name=name, namespace=self.namespace),
+        )
+        return decoded(wire.decode_pipeline, answer.pipeline)
+
     async def scale(self, name: str, job: str, replicas: int) -> view.PipelineView:
         """Change the number of replicas of a job, by its name in the specification.
 

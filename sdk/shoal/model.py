@@ -157,7 +157,8 @@ class StreamCounters:
     """Counters of one port of a job, summed over its lanes.
 
     `hold` numbers the hold under which the port stands still, and `held_at` then says below which
-    record everything lies that any of its consumers may have.
+    record everything lies that any of its consumers may have. `repeating` is the output of a
+    replacement that has not sent again yet all that its consumers have.
     """
 
     port: str
@@ -175,3 +176,4 @@ class StreamCounters:
     refused: int = 0
     broken: int = 0
     mismatches: int = 0
+    repeating: bool = False

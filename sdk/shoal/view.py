@@ -121,6 +121,7 @@ class PipelineView:
     revision: int = 0
     final_event_id: str = ""
     scales: tuple[ScaleView, ...] = ()
+    finish_time: datetime | None = None
 
     @property
     def name(self) -> str:

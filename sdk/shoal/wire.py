@@ -871,6 +871,7 @@ def encode_stream_counters(counters: StreamCounters) -> pipeline_pb2.StreamProgr
         refused=counters.refused,
         broken=counters.broken,
         mismatches=counters.mismatches,
+        repeating=counters.repeating,
     )
 
 
@@ -898,6 +899,7 @@ def decode_stream_counters(
         refused=message.refused,
         broken=message.broken,
         mismatches=message.mismatches,
+        repeating=message.repeating,
     )
 
 
@@ -1031,6 +1033,7 @@ def encode_pipeline(pipeline: view.PipelineView) -> pipeline_pb2.Pipeline:
         revision=pipeline.revision,
         final_event_id=pipeline.final_event_id,
         scales=[_encode_scale(scale) for scale in pipeline.scales],
+        finish_time=encode_time(pipeline.finish_time),
     )
 
 
@@ -1052,6 +1055,7 @@ def decode_pipeline(message: pipeline_pb2.Pipeline, path: str = "pipeline") -> v
         revision=message.revision,
         final_event_id=message.final_event_id,
         scales=_each(message.scales, _at(path, "scales"), _decode_scale),
+        finish_time=_time(message, "finish_time", path),
     )
 
 

@@ -156,6 +156,7 @@ class AttemptMachine:
         self._start: int | None = None
         self._concluded: bool | None = None
         self._drained = False
+        self._closed = False
         self._ack_at: float | None = None
         self.progress = ""
         """Free text of the job about its own progress."""
@@ -171,6 +172,11 @@ class AttemptMachine:
     def drained(self) -> bool:
         """Whether the program has ended well and nobody needs anything of it any more."""
         return self._drained
+
+    @property
+    def closed(self) -> bool:
+        """Whether no output takes anything more, although the program may go on."""
+        return self._closed
 
     @property
     def output_lanes(self) -> tuple[str, ...]:
@@ -518,6 +524,7 @@ class AttemptMachine:
             yield from self._free(outlet.release())
             if outlet.spool_behind:
                 yield from self._watch_spool()
+        yield from self._close_outputs()
         self._release_inputs()
         yield from self._acknowledge(now)
         if (
@@ -527,6 +534,21 @@ class AttemptMachine:
         ):
             self._drained = True
             yield ReportDrained()
+
+    def _close_outputs(self) -> Iterator[Effect]:
+        """Take nothing more of the job once nobody wants anything of any output.
+
+        All of them together: a program is ended by the first that is closed (SIGPIPE), and with it
+        would go what the consumers of the others have not got yet.
+        """
+        read = [outlet for outlet in self._outlets.values() if outlet.lanes]
+        if self._closed or self._stage is not Stage.FLOWING or not read:
+            return
+        if not all(outlet.unwanted for outlet in read):
+            return
+        self._closed = True
+        for outlet in self._outlets.values():
+            yield from outlet.close()
 
     def _release_inputs(self) -> None:
         """Let producers go of rounds that are finished for good (docs/architecture.md, 4)."""

@@ -44,6 +44,13 @@ class ShutPort:
 
 
 @dataclass(frozen=True, slots=True)
+class ClosePort:
+    """Take nothing more of an output: the job sees the end of file there, and EPIPE when it writes."""
+
+    port: str
+
+
+@dataclass(frozen=True, slots=True)
 class AcceptCall:
     """Open a lane to its consumer."""
 
@@ -191,7 +198,7 @@ class ReportFailed:
     message: str
 
 
-PortEffect = ReadPort | PausePort | WritePort | ShutPort
+PortEffect = ReadPort | PausePort | WritePort | ShutPort | ClosePort
 CallEffect = AcceptCall | SendBlock | SendSpooled | SendEnd | RefuseCall | CloseCall
 DialEffect = Dial | HangUp | Acknowledge
 SpoolEffect = WriteSpool | ReadSpool | DropSegment

@@ -18,7 +18,7 @@ from services.streams.block import (
     plain,
     unpack,
 )
-from services.streams.effect import Effect, PausePort, ReadPort, WritePort
+from services.streams.effect import ClosePort, Effect, PausePort, ReadPort, WritePort
 from services.streams.event import PortClosed
 from services.streams.intake import JobError
 from services.streams.key import HeadersError, KeyRule
@@ -82,6 +82,9 @@ class Outlet:
         by_key = any(_by_key(lane) for lane in plan.lanes)
         self._rule = KeyRule(plan.binding.format, plan.key) if by_key else None
         self._hold = max((lane.hold for lane in plan.lanes), default=0)
+        self._end = _end_of(plan.lanes)
+        self._over = False
+        self._closed_to_job = False
         self._waiting: list[Block] = []
         self._closes_late = False
         self._cut: int | None = None
@@ -115,6 +118,27 @@ class Outlet:
     def drained(self) -> bool:
         """Whether nobody will ask for anything of it."""
         return self._ended and all(lane.done for lane in self.lanes)
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether nobody will ever get what the job may still send: the port ended, or all are done.
+
+        A port that stands still may get other lanes, which want what comes after those there are.
+        """
+        if self._over:
+            return True
+        return not self._hold and bool(self.lanes) and all(lane.done for lane in self.lanes)
+
+    @property
+    def repeating(self) -> bool:
+        """Whether a consumer may have records that this attempt has not sent again yet."""
+        if not self._replacement:
+            return False
+        return not self._started or any(
+            not lane.dialled or lane.existing < lane.wanted
+            for lane in self.lanes
+            if not (lane.done or lane.share.empty or lane.plan.keep or lane.plan.recorder)
+        )
 
     @property
     def resumable(self) -> bool:
@@ -200,7 +224,7 @@ class Outlet:
             effects.append(WritePort(self.plan.name, True, (header(block) + body,)))
         if not self._hold:
             effects += self._let_go(now)
-        return [*effects, *self.throttle()]
+        return [*effects, *self._stop_at_end(), *self.throttle()]
 
     def wrote(self, block: Block, now: float) -> list[Effect]:
         """Take records of the job.
@@ -209,6 +233,8 @@ class Outlet:
             JobError: They do not follow on those before, come after the end, or have headers that
                 do not say what their key is.
         """
+        if self._over:
+            return []
         if self._said_end:
             raise JobError(f"DATA from record {block.first} after END")
         number = self._next + sum(one.count for one in self._waiting)
@@ -219,12 +245,14 @@ class Outlet:
             # the port begins, and so whose it is; no more is read.
             self._waiting.append(block)
             return []
+        if self._end is not None and self._end < self._next + block.count:
+            block = divided(block, self._end - self._next)[0]
         while self._cut is not None and self._cut < self._next + block.count:
             head, block = divided(block, self._cut - self._next)
             self._append(head)
         self._append(block)
         self._moved_at = now
-        return self.pump()
+        return [*self._stop_at_end(), *self.pump()]
 
     def said_end(self, total: int) -> list[Effect]:
         """Take note that the job ends the port.
@@ -232,6 +260,8 @@ class Outlet:
         Raises:
             JobError: The total is not the number of records.
         """
+        if self._over:
+            return []
         if self._said_end:
             raise JobError("a second END")
         number = self._next + sum(one.count for one in self._waiting)
@@ -264,6 +294,26 @@ class Outlet:
         for block in event.rest:
             effects += self.wrote(block, now)
         return [*effects, *self.end()]
+
+    def close(self) -> list[Effect]:
+        """Take nothing more of the job, and let it know."""
+        if self._closed_to_job:
+            return []
+        self._closed_to_job = True
+        return [*self._stop(), ClosePort(self.plan.name)]
+
+    def _stop_at_end(self) -> list[Effect]:
+        """End the port if it has as many records as it is to have."""
+        reached = self._started and self._end is not None and self._next >= self._end
+        return self._stop() if reached else []
+
+    def _stop(self) -> list[Effect]:
+        """End the port here: what the job sends from now on is dropped."""
+        if self._over:
+            return []
+        self._over = True
+        self._waiting.clear()
+        return [] if self._ended else self.end()
 
     def end(self) -> list[Effect]:
         """End all lanes."""
@@ -300,6 +350,8 @@ class Outlet:
         if self._started:
             self._pass_cuts()
         self._hold = max((plan.hold for plan in plans), default=0)
+        self._end = _end_of(plans)
+        effects += self._stop_at_end()
         if not self._hold:
             effects += self._let_go(now)
         return [*effects, *self.pump()]
@@ -311,6 +363,8 @@ class Outlet:
     def _let_go(self, now: float) -> list[Effect]:
         """Take what came while the port stood still."""
         effects: list[Effect] = []
+        if self._over:
+            return []
         waiting, self._waiting = self._waiting, []
         said_end, self._said_end = self._said_end, False
         for block in waiting:
@@ -335,7 +389,7 @@ class Outlet:
             return []
         full = (
             self.spool_behind
-            or self._hold > 0
+            or (self._hold > 0 and not self._over)
             or any(lane.backlog >= self._budget.backlog_bytes for lane in self.lanes)
         )
         if full and not self._paused:
@@ -399,6 +453,7 @@ class Outlet:
             hold=0 if stands_at is None else self._hold,
             held_at=stands_at or 0,
             dropped=sum(lane.newest.dropped for lane in self._latest),
+            repeating=self.repeating,
         )
 
     def lags(self) -> tuple[Lag, ...]:
@@ -620,6 +675,10 @@ class Outlet:
                 if chosen:
                     body = pack([records[at] for at in chosen], [table[at] for at in chosen])
                     track.append(len(chosen), body)
+
+
+def _end_of(plans: Sequence[LanePlan]) -> int | None:
+    return min((plan.end for plan in plans if plan.end is not None), default=None)
 
 
 def _by_key(lane: LanePlan) -> bool:

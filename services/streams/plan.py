@@ -34,6 +34,7 @@ class LanePlan:
     """One lane of a port: who is at the other end, and how records are spread.
 
     `hold` above 0 asks the producer to stand still, and to say how far it is, under that number.
+    `end` is after how many records of its own the producer's port ends, whatever its job goes on to send.
     `keep` above 0 says that the consumer wants the newest records alone, and how many may wait.
     A `recorder` joined while the stream was passing: it holds what it has not taken, and no more.
     """
@@ -49,6 +50,7 @@ class LanePlan:
     hold: int = 0
     keep: int = 0
     recorder: bool = False
+    end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,6 +236,15 @@ class MemoryController(
             pipeline=wire.encode_pipeline(self.pipelines[found.id])
         )
 
+    async def FinishPipeline(  # noqa: N802
+        self, request: pipelines_service_pb2.FinishPipelineRequest, context: Context
+    ) -> pipelines_service_pb2.FinishPipelineResponse:
+        found = self._find(request.name)
+        self.finish(found.id, PipelineState.SUCCEEDED, JobState.SUCCEEDED)
+        return pipelines_service_pb2.FinishPipelineResponse(
+            pipeline=wire.encode_pipeline(self.pipelines[found.id])
+        )
+
     async def ScaleJob(  # noqa: N802
         self, request: pipelines_service_pb2.ScaleJobRequest, context: Context
     ) -> pipelines_service_pb2.ScaleJobResponse:

@@ -22,6 +22,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "drain": ("shoal.cli.drain", "Place nothing more on a node."),
     "events": ("shoal.cli.events", "List the events of pipelines."),
     "explain": ("shoal.cli.explain", "Say why a job is where it is, or waits."),
+    "finish": ("shoal.cli.finish", "Let pipelines end with their results."),
     "get": ("shoal.cli.get", "Download the artifacts of a pipeline."),
     "graph": ("shoal.cli.graph", "Draw a pipeline as Mermaid or SVG."),
     "keys": ("shoal.cli.keys", "Rotate the keys that seal gossip."),

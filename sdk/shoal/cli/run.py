@@ -141,7 +141,8 @@ def run(ctx: click.Context, /, target: Target, spec_path: Path | None, **wishes:
     results/ goes to --local-results. They end with the command, so Ctrl-C cancels such a pipeline.
 
     The exit status is 0 if all jobs succeeded, 1 if not, 2 if the specification is wrong. Ctrl-C
-    leaves the pipeline to run on its own; pressed twice, it cancels it.
+    leaves the pipeline to run on its own; pressed twice, it cancels it. `shoal finish` ends a pipeline
+    that would never end by itself, with its results.
     """
     command: tuple[str, ...] | None = ctx.meta.get("shoal.command")
     if (spec_path is None) == (command is None):
@@ -274,7 +275,8 @@ async def _run(
         if isinstance(ended, Parting):
             click.echo(
                 f"{submitted.name} goes on; see: shoal status {submitted.id}   "
-                f"end it: shoal cancel {submitted.id}",
+                f"end it: shoal cancel {submitted.id}   "
+                f"end it with its results: shoal finish {submitted.id}",
                 err=True,
             )
             return INTERRUPTED_STATUS

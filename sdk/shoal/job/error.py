@@ -13,6 +13,10 @@ class PortError(JobError):
     """A port does not exist, is used wrongly, or its other end broke the format or went away."""
 
 
+class OutputClosedError(PortError):
+    """Nobody wants what this job sends any more, so it may end; that is a good end."""
+
+
 class CodecError(JobError):
     """A value cannot be sent by its port's codec, or a record cannot be read by it."""
 

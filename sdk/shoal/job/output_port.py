@@ -35,8 +35,9 @@ from shoal.job.block_reader import BlockReader
 from shoal.job.codec import Codec, tag_of
 from shoal.job.error import CodecError, HeaderError, PortError
 from shoal.job.headers import KEY, HeadedRecord, Headers, encode_headers
-from shoal.job.port_socket import WOULD_BLOCK, PortSocket, wait, wait_in_loop
+from shoal.job.port_socket import WOULD_BLOCK, PortSocket, closed, wait, wait_in_loop
 from shoal.job.ring import RING_RECORD_BYTES, OutputRing, ring_of
+from shoal.job.stop import CHECK_SECONDS, STOP
 
 OWN_BLOCK_BYTES = 64 * 1024
 """A record of at least this size travels in a block of its own, and is not copied."""
@@ -93,7 +94,7 @@ class OutputPort:
         self._plain = False
         self._reader = BlockReader()
         self._ring: Optional[OutputRing] = None
-        socket.takes_descriptors = True
+        socket.takes_descriptors = socket.takes_ends = True
         self._begin: Any = None
         self._dirty: Any = None
         self.codec = codec
@@ -147,6 +148,7 @@ class OutputPort:
         Raises:
             CodecError: The port's codec cannot send the value.
             HeaderError: The headers cannot be sent.
+            OutputClosedError: Nobody wants what is sent here any more.
             PortError: The other end went away, or the port has ended.
         """
         if self._plain and type(value) is bytes and headers is None and key is None:
@@ -205,6 +207,7 @@ class OutputPort:
         """Read where the port begins, without waiting; whether it is known now.
 
         Raises:
+            OutputClosedError: Nobody wants what is sent here.
             PortError: The other end broke the format or went away.
         """
         while not self.started:
@@ -219,11 +222,7 @@ class OutputPort:
                 if count == WOULD_BLOCK:
                     return False
                 if count == 0:
-                    raise PortError(
-                        "{}: the other end closed it before it began; the agent says why".format(
-                            self.socket.title
-                        )
-                    )
+                    raise closed(self.socket)
                 self._reader.advance(count)
                 continue
             if block.kind != START:
@@ -414,7 +413,8 @@ class OutputPort:
                 if self._has_room():
                     return SENT
                 readable, writable = self._in_the_way()
-            wait(readable, writable)
+            wait(readable, writable, CHECK_SECONDS if STOP.heard else -1)
+            STOP.check()
 
     def _has_room(self) -> bool:
         """Whether everything is written, and the worker keeps up with what lies in the ring."""

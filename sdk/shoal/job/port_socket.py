@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any, Callable, Deque, Dict, Iterable
 
 from shoal.job.block import Buffer
-from shoal.job.error import PortError
+from shoal.job.error import OutputClosedError, PortError
 
 _PIECES_AT_ONCE = 64
 # Numbers, because flags of the socket module are slow to combine.
@@ -47,6 +47,8 @@ class PortSocket:
         self.descriptors: Deque[int] = deque()
         """What came beside the bytes, while `takes_descriptors`; whoever takes one out closes it."""
         self.takes_descriptors = False
+        self.takes_ends = False
+        """Whether the other end closes the port when nobody wants what goes out there."""
         self._backlog: Deque[memoryview] = deque()
         self._loop: Any = None
         self._readable: Any = None
@@ -157,11 +159,21 @@ class PortSocket:
             os.close(self.descriptors.popleft())
 
     def _gone(self, error: OSError) -> PortError:
+        if self.takes_ends and isinstance(error, BrokenPipeError):
+            return closed(self)
         return PortError(
             "{}: the stream worker at the other end went away ({}); the attempt is over".format(
                 self.title, error.strerror or error
             )
         )
+
+
+def closed(port: PortSocket) -> OutputClosedError:
+    """The error that says that nobody reads what goes out there."""
+    return OutputClosedError(
+        "{}: broken pipe: every job that read it has ended, or the pipeline is being finished; a "
+        "program may end well now".format(port.title)
+    )
 
 
 def wait(

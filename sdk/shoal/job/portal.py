@@ -24,6 +24,7 @@ class Pair:
     def __init__(self, name: str, source: socket.socket, target: socket.socket) -> None:
         self.name = name
         self.error: Optional[Exception] = None
+        self._closed = False
         self._source = source
         self._target = target
         source.setblocking(True)
@@ -31,11 +32,24 @@ class Pair:
         self._reader = BlockReader()
 
     def run(self) -> None:
-        """Copy up to the end of the input; what goes wrong is left in `error`."""
+        """Copy up to the end of the input, or until nobody wants it; what goes wrong is left in `error`."""
         try:
             self._copy()
+        except BrokenPipeError:
+            return
         except (OSError, PortError) as error:
-            self.error = error
+            if not self._closed:
+                self.error = error
+
+    def _watch(self) -> None:
+        """Let go of the input once the output is closed, which is its end of file."""
+        try:
+            while self._target.recv(4096):
+                pass
+            self._closed = True
+            self._source.shutdown(socket.SHUT_RD)
+        except OSError:
+            return  # the process ends
 
     def _copy(self) -> None:
         begun = _next(self._source, self._reader, self.name)
@@ -47,6 +61,7 @@ class Pair:
                     self.name, begun.kind, begun.first, answered.kind, answered.first
                 )
             )
+        threading.Thread(target=self._watch, name=self.name + "-watch", daemon=True).start()
         while True:
             block = _next(self._source, self._reader, self.name)
             if block.kind == END:

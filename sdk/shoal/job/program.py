@@ -1,9 +1,23 @@
 """Runs job code: a function, a generator or a class, called once a round."""
 
+import contextlib
 import inspect
-from typing import Any, Awaitable, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, cast
+import sys
+from typing import (
+    Any,
+    Awaitable,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Tuple,
+    cast,
+)
 
-from shoal.job.error import PortError, RoundError
+from shoal.job.error import OutputClosedError, PortError, RoundError
 from shoal.job.input_port import InputPort
 from shoal.job.optional_port import OptionalPort
 from shoal.job.output_port import SENT
@@ -12,6 +26,7 @@ from shoal.job.process import Process
 from shoal.job.reducers import Reduce
 from shoal.job.rounds import Rounds
 from shoal.job.stderr_log import Log
+from shoal.job.stop import STATUS, STOP, StoppedError
 from shoal.job.streams import Codecs, Streams, match
 
 MAIN = "main"
@@ -45,6 +60,7 @@ class Program:
             PortError: The function does not fit the ports, or the other end of one went away.
             RoundError: A round returned what the outputs cannot take.
             CodecError: A value cannot be sent, or a record cannot be read.
+            SystemExit: A source was told to end by SIGTERM, and its generator is closed.
             Exception: Whatever job code raises; then no stream ends.
         """
         process.managed = True
@@ -71,6 +87,9 @@ class Program:
             _run_in_loop(code.run_async())
         else:
             code.run()
+        if code.stopped:
+            streams.close()
+            sys.exit(STATUS)
         streams.end()
 
 
@@ -92,6 +111,8 @@ class _Code:
         self.style = style
         self.title = getattr(function, "__qualname__", repr(function))
         self.wants_first_round = False
+        self.stopped = False
+        self._closed = False
         self.positional: Tuple[str, ...] = ()
         self.names = self._names()
         outputs = list(streams.outputs.values())
@@ -110,28 +131,44 @@ class _Code:
         streams = self.streams
         if self.setup is not None:
             self.setup()
-        if self.style == STREAM:
-            self.function()
-        elif not streams.inputs:
-            self._run_source()
-        else:
-            self._run_rounds()
+        with self._ending_well():
+            if self.style == STREAM:
+                self.function()
+            elif not streams.inputs:
+                self._run_source()
+            else:
+                self._run_rounds()
         if self.finish is not None:
-            self._emit(self.finish())
+            last = self.finish()
+            if not self._closed:
+                self._emit(last)
 
     async def run_async(self) -> None:
         """The same in an event loop."""
         streams = self.streams
         if self.setup is not None:
             await _settle(self.setup())
-        if self.style == STREAM:
-            await _settle(self.function())
-        elif not streams.inputs:
-            await self._run_source_async()
-        else:
-            await self._run_rounds_async()
+        with self._ending_well():
+            if self.style == STREAM:
+                await _settle(self.function())
+            elif not streams.inputs:
+                await self._run_source_async()
+            else:
+                await self._run_rounds_async()
         if self.finish is not None:
-            await self._emit_async(await _settle(self.finish()))
+            last = await _settle(self.finish())
+            if not self._closed:
+                await self._emit_async(last)
+
+    @contextlib.contextmanager
+    def _ending_well(self) -> Iterator[None]:
+        """What a program may end by before its streams do: nobody reads it, or it is told to."""
+        try:
+            yield
+        except OutputClosedError:
+            self._closed = True
+        except StoppedError:
+            self._closed = self.stopped = True
 
     def _run_rounds(self) -> None:
         streams, call = self.streams, self._call()
@@ -191,15 +228,21 @@ class _Code:
             self._emit(result)
             self._warn_of_one(result)
             return
-        if self._send is not None and not self.streams.resumes:
-            self._send_each(result, self._send)
-            return
-        for value in result:
-            if skip:
-                skip -= 1
-                continue
-            self._emit(value)
-            self._finish_source_round()
+        try:
+            with STOP.listening():
+                if self._send is not None and not self.streams.resumes:
+                    self._send_each(result, self._send)
+                    return
+                for value in result:
+                    if skip:
+                        skip -= 1
+                        continue
+                    self._emit(value)
+                    self._finish_source_round()
+                    STOP.check()
+        finally:
+            if inspect.isgenerator(result):
+                result.close()  # it is left where it yielded, and cleans up there
 
     def _send_each(self, values: Iterable[Any], send: Callable[[Any], Any]) -> None:
         """What a source with one output yields, where nobody counts its rounds."""
@@ -211,6 +254,8 @@ class _Code:
                 send(value)
             if headers.live:
                 headers.clear()
+            if STOP.asked:
+                STOP.check()
 
     async def _run_source_async(self) -> None:
         skip = self._skip()
@@ -220,12 +265,17 @@ class _Code:
             await self._emit_async(value)
             self._warn_of_one(value)
             return
-        async for value in result:
-            if skip:
-                skip -= 1
-                continue
-            await self._emit_async(value)
-            self._finish_source_round()
+        try:
+            with STOP.listening():
+                async for value in result:
+                    if skip:
+                        skip -= 1
+                        continue
+                    await self._emit_async(value)
+                    self._finish_source_round()
+                    STOP.check()
+        finally:
+            await result.aclose()
 
     def _warn_of_one(self, value: Any) -> None:
         """Say that a source which returns is called once, because `yield` may have been meant."""

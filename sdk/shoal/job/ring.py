@@ -17,7 +17,7 @@ from typing import Any, Deque, Dict, List, Optional, Sequence, Tuple
 from shoal.job.block import DATA, FREE, HEADED, HEADER, IN_RING, RING, Buffer
 from shoal.job.block_reader import Rings
 from shoal.job.error import PortError
-from shoal.job.port_socket import WOULD_BLOCK, PortSocket
+from shoal.job.port_socket import WOULD_BLOCK, PortSocket, closed
 
 RING_RECORD_BYTES = 128 * 1024
 """A record of at least this size goes through the ring, if it has room; smaller ones gain nothing."""
@@ -164,7 +164,7 @@ class OutputRing:
             if count == WOULD_BLOCK:
                 return
             if count == 0:
-                raise PortError("{}: the stream worker closed it".format(self._socket.title))
+                raise closed(self._socket)
             self._have += count
             self._have -= self._take_back(self._space[: self._have])
 

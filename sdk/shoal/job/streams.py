@@ -5,7 +5,7 @@ import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from shoal.job.codec import AUTO, Codec, codec_for
-from shoal.job.error import PortError, RoundError
+from shoal.job.error import OutputClosedError, PortError, RoundError
 from shoal.job.flusher import DONE, LATER, SOON, Flusher
 from shoal.job.input_port import InputPort
 from shoal.job.job_context import Context
@@ -173,6 +173,15 @@ class Streams:
         """
         if self.ended:
             return
+        try:
+            self._end()
+        except OutputClosedError:
+            # Nobody waits for the end.
+            self._flusher.stop()
+        self.ended = True
+        self.close()
+
+    def _end(self) -> None:
         self.start()
         self._flusher.stop()
         if self._error is not None:
@@ -189,8 +198,6 @@ class Streams:
                 out.queue_end()
         while not self.flush():
             wait((), self._unwritten())
-        self.ended = True
-        self.close()
 
     def close(self) -> None:
         """Give the descriptors back, without an end of the streams unless `end` has said it."""

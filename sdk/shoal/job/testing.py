@@ -179,6 +179,9 @@ def call(
         bench.stop()
         serving.join(10)
         bench.close()
+    if bench.late:
+        # Its ports were closed then, which a job may take for an end like any other.
+        raise DeadlineError(bench.lateness(deadline_seconds))
     bench.check()
     return bench.result(folder)
 

@@ -249,6 +249,7 @@ class Pipeline(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     FINAL_EVENT_ID_FIELD_NUMBER: _builtins.int
     SCALES_FIELD_NUMBER: _builtins.int
+    FINISH_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`pipelines/{pipeline}`."""
     namespace: _builtins.str
@@ -285,6 +286,10 @@ class Pipeline(_message.Message):
     def scales(self) -> _containers.RepeatedCompositeFieldContainer[Global___Scale]:
         """Changes of the numbers of replicas, oldest first."""
 
+    @_builtins.property
+    def finish_time(self) -> _timestamp_pb2.Timestamp:
+        """When its sources were asked to end; unset if they never were."""
+
     def __init__(
         self,
         *,
@@ -300,10 +305,11 @@ class Pipeline(_message.Message):
         revision: _builtins.int = ...,
         final_event_id: _builtins.str = ...,
         scales: _abc.Iterable[Global___Scale] | None = ...,
+        finish_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "reason", b"reason", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "finish_time", b"finish_time", "reason", b"reason", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "final_event_id", b"final_event_id", "id", b"id", "jobs", b"jobs", "name", b"name", "namespace", b"namespace", "reason", b"reason", "revision", b"revision", "scales", b"scales", "spec", b"spec", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "final_event_id", b"final_event_id", "finish_time", b"finish_time", "id", b"id", "jobs", b"jobs", "name", b"name", "namespace", b"namespace", "reason", b"reason", "revision", b"revision", "scales", b"scales", "spec", b"spec", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -470,6 +476,7 @@ class StreamProgress(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     BROKEN_FIELD_NUMBER: _builtins.int
     MISMATCHES_FIELD_NUMBER: _builtins.int
+    REPEATING_FIELD_NUMBER: _builtins.int
     port: _builtins.str
     """Name of the port."""
     output: _builtins.bool
@@ -500,6 +507,8 @@ class StreamProgress(_message.Message):
     """Times that something came which cannot be: a gap, a wrong checksum, more than was asked for. The lane was dialled again."""
     mismatches: _builtins.int
     """Lanes whose producer was run again and sent other records than before."""
+    repeating: _builtins.bool
+    """An output of a replacement that has not sent again yet all that its consumers have, or has not heard from all of them."""
     def __init__(
         self,
         *,
@@ -518,10 +527,11 @@ class StreamProgress(_message.Message):
         refused: _builtins.int = ...,
         broken: _builtins.int = ...,
         mismatches: _builtins.int = ...,
+        repeating: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "blocked_seconds", b"blocked_seconds", "broken", b"broken", "bytes", b"bytes", "dropped", b"dropped", "duplicates", b"duplicates", "ended", b"ended", "held_at", b"held_at", "hold", b"hold", "mismatches", b"mismatches", "output", b"output", "port", b"port", "records", b"records", "refused", b"refused", "retained_bytes", b"retained_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "blocked_seconds", b"blocked_seconds", "broken", b"broken", "bytes", b"bytes", "dropped", b"dropped", "duplicates", b"duplicates", "ended", b"ended", "held_at", b"held_at", "hold", b"hold", "mismatches", b"mismatches", "output", b"output", "port", b"port", "records", b"records", "refused", b"refused", "repeating", b"repeating", "retained_bytes", b"retained_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from shoal.v1 import pipeline_pb2 as shoal_dot_v1_dot_pipeline__pb2
 from shoal.v1 import spec_pb2 as shoal_dot_v1_dot_spec__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n shoal/v1/pipelines_service.proto\x12\x08shoal.v1\x1a\x17shoal/v1/pipeline.proto\x1a\x13shoal/v1/spec.proto\"d\n\x15SubmitPipelineRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.shoal.v1.PipelineSpec\"X\n\x16SubmitPipelineResponse\x12$\n\x08pipeline\x18\x01 \x01(\x0b\x32\x12.shoal.v1.Pipeline\x12\x18\n\x10repeated_request\x18\x02 \x01(\x08\"K\n\x16SubmitPipelinesRequest\x12\x31\n\x08requests\x18\x01 \x03(\x0b\x32\x1f.shoal.v1.SubmitPipelineRequest\"D\n\x17SubmitPipelinesResponse\x12)\n\x08outcomes\x18\x01 \x03(\x0b\x32\x17.shoal.v1.SubmitOutcome\"v\n\rSubmitOutcome\x12\x34\n\x08response\x18\x01 \x01(\x0b\x32 .shoal.v1.SubmitPipelineResponseH\x00\x12$\n\x07refusal\x18\x02 \x01(\x0b\x32\x11.shoal.v1.RefusalH\x00\x42\t\n\x07outcome\"\x9c\x01\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x31\n\x08metadata\x18\x04 \x03(\x0b\x32\x1f.shoal.v1.Refusal.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"5\n\x12GetPipelineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\";\n\x13GetPipelineResponse\x12$\n\x08pipeline\x18\x01 \x01(\x0b\x32\x12.shoal.v1.Pipeline\"y\n\x14ListPipelinesRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\'\n\x06states\x18\x04 \x03(\x0e\x32\x17.shoal.v1.PipelineState\"W\n\x15ListPipelinesResponse\x12%\n\tpipelines\x18\x01 \x03(\x0b\x32\x12.shoal.v1.Pipeline\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"H\n\x15\x43\x61ncelPipelineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\">\n\x16\x43\x61ncelPipelineResponse\x12$\n\x08pipeline\x18\x01 \x01(\x0b\x32\x12.shoal.v1.Pipeline\"Q\n\x0fScaleJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\x10\n\x08replicas\x18\x04 \x01(\r\"8\n\x10ScaleJobResponse\x12$\n\x08pipeline\x18\x01 \x01(\x0b\x32\x12.shoal.v1.Pipeline\"P\n\x15WatchPipelinesRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0esince_revision\x18\x03 \x01(\x04\"\x8b\x01\n\x16WatchPipelinesResponse\x12&\n\x08pipeline\x18\x01 \x01(\x0b\x32\x12.shoal.v1.PipelineH\x00\x12-\n\x0csnapshot_end\x18\x02 \x01(\x0b\x32\x15.shoal.v1.SnapshotEndH\x00\x12\x10\n\x08revision\x18\x03 \x01(\x04\x42\x08\n\x06\x63hange\"\r\n\x0bSnapshotEnd\"V\n\x0fReadLogsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\ntail_bytes\x18\x04 \x01(\x03\"5\n\x10ReadLogsResponse\x12!\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x12.shoal.v1.LogChunk\"m\n\x08LogChunk\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x12#\n\x06stream\x18\x02 \x01(\x0e\x32\x13.shoal.v1.LogStream\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\"4\n\x11\x45xplainJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\"=\n\x12\x45xplainJobResponse\x12\'\n\x08verdicts\x18\x01 \x03(\x0b\x32\x15.shoal.v1.NodeVerdict\"N\n\x0bNodeVerdict\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x61sible\x18\x02 \x01(\x08\x12\x10\n\x08sentence\x18\x03 \x01(\t\x12\r\n\x05score\x18\x04 \x01(\x01\"[\n\x11ListEventsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"g\n\x12ListEventsResponse\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.shoal.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0fpublisher_state\x18\x03 \x01(\t\",\n\x19\x46indMissingBundlesRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\t\"-\n\x1a\x46indMissingBundlesResponse\x12\x0f\n\x07\x64igests\x18\x01 \x03(\t\"G\n\x13UploadBundleRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"&\n\x14UploadBundleResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"7\n\x15GetArtifactUrlRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\"%\n\x16GetArtifactUrlResponse\x12\x0b\n\x03url\x18\x01 \x01(\t*U\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x32\xae\x08\n\x10PipelinesService\x12S\n\x0eSubmitPipeline\x12\x1f.shoal.v1.SubmitPipelineRequest\x1a .shoal.v1.SubmitPipelineResponse\x12Z\n\x0fSubmitPipelines\x12 .shoal.v1.SubmitPipelinesRequest\x1a!.shoal.v1.SubmitPipelinesResponse(\x01\x30\x01\x12J\n\x0bGetPipeline\x12\x1c.shoal.v1.GetPipelineRequest\x1a\x1d.shoal.v1.GetPipelineResponse\x12P\n\rListPipelines\x12\x1e.shoal.v1.ListPipelinesRequest\x1a\x1f.shoal.v1.ListPipelinesResponse\x12S\n\x0e\x43\x61ncelPipeline\x12\x1f.shoal.v1.CancelPipelineRequest\x1a .shoal.v1.CancelPipelineResponse\x12\x41\n\x08ScaleJob\x12\x19.shoal.v1.ScaleJobRequest\x1a\x1a.shoal.v1.ScaleJobResponse\x12U\n\x0eWatchPipelines\x12\x1f.shoal.v1.WatchPipelinesRequest\x1a .shoal.v1.WatchPipelinesResponse0\x01\x12\x43\n\x08ReadLogs\x12\x19.shoal.v1.ReadLogsRequest\x1a\x1a.shoal.v1.ReadLogsResponse0\x01\x12G\n\nExplainJob\x12\x1b.shoal.v1.ExplainJobRequest\x1a\x1c.shoal.v1.ExplainJobResponse\x12G\n\nListEvents\x12\x1b.shoal.v1.ListEventsRequest\x1a\x1c.shoal.v1.ListEventsResponse\x12_\n\x12\x46indMissingBundles\x12#.shoal.v1.FindMissingBundlesRequest\x1a$.shoal.v1.FindMissingBundlesResponse\x12O\n\x0cUploadBundle\x12\x1d.shoal.v1.UploadBundleRequest\x1a\x1e.shoal.v1.UploadBundleResponse(\x01\x12S\n\x0eGetArtifactUrl\x12\x1f.shoal.v1.GetArtifactUrlRequest\x1a .shoal.v1.GetArtifactUrlResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n shoal/v1/pipelines_service.proto\x12\x08shoal.v1\x1a\x17shoal/v1/pipeline.proto\x1a\x13shoal/v1/spec.proto\"d\n\x15SubmitPipelineRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.shoal.v1.PipelineSpec\"X\n\x16SubmitPipelineResponse\x12$\n\x08pipeline\x18\x01 \x01(\x0b\x32\x12.shoal.v1.Pipeline\x12\x18\n\x10repeated_request\x18\x02 \x01(\x08\"K\n\x16SubmitPipelinesRequest\x12\x31\n\x08requests\x18\x01 \x03(\x0b\x32\x1f.shoal.v1.SubmitPipelineRequest\"D\n\x17SubmitPipelinesResponse\x12)\n\x08outcomes\x18\x01 \x03(\x0b\x32\x17.shoal.v1.SubmitOutcome\"v\n\rSubmitOutcome\x12\x34\n\x08response\x18\x01 \x01(\x0b\x32 .shoal.v1.SubmitPipelineResponseH\x00\x12$\n\x07refusal\x18\x02 \x01(\x0b\x32\x11.shoal.v1.RefusalH\x00\x42\t\n\x07outcome\"\x9c\x01\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x31\n\x08metadata\x18\x04 \x03(\x0b\x32\x1f.shoal.v1.Refusal.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"5\n\x12GetPipelineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\";\n\x13GetPipelineResponse\x12$\n\x08pipeline\x18\x01 \x01(\x0b\x32\x12.shoal.v1.Pipeline\"y\n\x14ListPipelinesRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\'\n\x06states\x18\x04 \x03(\x0e\x32\x17.shoal.v1.PipelineState\"W\n\x15ListPipelinesResponse\x12%\n\tpipelines\x18\x01 \x03(\x0b\x32\x12.shoal.v1.Pipeline\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"H\n\x15\x43\x61ncelPipelineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\">\n\x16\x43\x61ncelPipelineResponse\x12$\n\x08pipeline\x18\x01 \x01(\x0b\x32\x12.shoal.v1.Pipeline\"8\n\x15\x46inishPipelineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\">\n\x16\x46inishPipelineResponse\x12$\n\x08pipeline\x18\x01 \x01(\x0b\x32\x12.shoal.v1.Pipeline\"Q\n\x0fScaleJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\x10\n\x08replicas\x18\x04 \x01(\r\"8\n\x10ScaleJobResponse\x12$\n\x08pipeline\x18\x01 \x01(\x0b\x32\x12.shoal.v1.Pipeline\"P\n\x15WatchPipelinesRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0esince_revision\x18\x03 \x01(\x04\"\x8b\x01\n\x16WatchPipelinesResponse\x12&\n\x08pipeline\x18\x01 \x01(\x0b\x32\x12.shoal.v1.PipelineH\x00\x12-\n\x0csnapshot_end\x18\x02 \x01(\x0b\x32\x15.shoal.v1.SnapshotEndH\x00\x12\x10\n\x08revision\x18\x03 \x01(\x04\x42\x08\n\x06\x63hange\"\r\n\x0bSnapshotEnd\"V\n\x0fReadLogsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\ntail_bytes\x18\x04 \x01(\x03\"5\n\x10ReadLogsResponse\x12!\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x12.shoal.v1.LogChunk\"m\n\x08LogChunk\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\t\x12#\n\x06stream\x18\x02 \x01(\x0e\x32\x13.shoal.v1.LogStream\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\"4\n\x11\x45xplainJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\"=\n\x12\x45xplainJobResponse\x12\'\n\x08verdicts\x18\x01 \x03(\x0b\x32\x15.shoal.v1.NodeVerdict\"N\n\x0bNodeVerdict\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x61sible\x18\x02 \x01(\x08\x12\x10\n\x08sentence\x18\x03 \x01(\t\x12\r\n\x05score\x18\x04 \x01(\x01\"[\n\x11ListEventsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"g\n\x12ListEventsResponse\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.shoal.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0fpublisher_state\x18\x03 \x01(\t\",\n\x19\x46indMissingBundlesRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\t\"-\n\x1a\x46indMissingBundlesResponse\x12\x0f\n\x07\x64igests\x18\x01 \x03(\t\"G\n\x13UploadBundleRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"&\n\x14UploadBundleResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"7\n\x15GetArtifactUrlRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\"%\n\x16GetArtifactUrlResponse\x12\x0b\n\x03url\x18\x01 \x01(\t*U\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x32\x83\t\n\x10PipelinesService\x12S\n\x0eSubmitPipeline\x12\x1f.shoal.v1.SubmitPipelineRequest\x1a .shoal.v1.SubmitPipelineResponse\x12Z\n\x0fSubmitPipelines\x12 .shoal.v1.SubmitPipelinesRequest\x1a!.shoal.v1.SubmitPipelinesResponse(\x01\x30\x01\x12J\n\x0bGetPipeline\x12\x1c.shoal.v1.GetPipelineRequest\x1a\x1d.shoal.v1.GetPipelineResponse\x12P\n\rListPipelines\x12\x1e.shoal.v1.ListPipelinesRequest\x1a\x1f.shoal.v1.ListPipelinesResponse\x12S\n\x0e\x43\x61ncelPipeline\x12\x1f.shoal.v1.CancelPipelineRequest\x1a .shoal.v1.CancelPipelineResponse\x12S\n\x0e\x46inishPipeline\x12\x1f.shoal.v1.FinishPipelineRequest\x1a .shoal.v1.FinishPipelineResponse\x12\x41\n\x08ScaleJob\x12\x19.shoal.v1.ScaleJobRequest\x1a\x1a.shoal.v1.ScaleJobResponse\x12U\n\x0eWatchPipelines\x12\x1f.shoal.v1.WatchPipelinesRequest\x1a .shoal.v1.WatchPipelinesResponse0\x01\x12\x43\n\x08ReadLogs\x12\x19.shoal.v1.ReadLogsRequest\x1a\x1a.shoal.v1.ReadLogsResponse0\x01\x12G\n\nExplainJob\x12\x1b.shoal.v1.ExplainJobRequest\x1a\x1c.shoal.v1.ExplainJobResponse\x12G\n\nListEvents\x12\x1b.shoal.v1.ListEventsRequest\x1a\x1c.shoal.v1.ListEventsResponse\x12_\n\x12\x46indMissingBundles\x12#.shoal.v1.FindMissingBundlesRequest\x1a$.shoal.v1.FindMissingBundlesResponse\x12O\n\x0cUploadBundle\x12\x1d.shoal.v1.UploadBundleRequest\x1a\x1e.shoal.v1.UploadBundleResponse(\x01\x12S\n\x0eGetArtifactUrl\x12\x1f.shoal.v1.GetArtifactUrlRequest\x1a .shoal.v1.GetArtifactUrlResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REFUSAL_METADATAENTRY']._loaded_options = None
   _globals['_REFUSAL_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_LOGSTREAM']._serialized_start=2507
-  _globals['_LOGSTREAM']._serialized_end=2592
+  _globals['_LOGSTREAM']._serialized_start=2629
+  _globals['_LOGSTREAM']._serialized_end=2714
   _globals['_SUBMITPIPELINEREQUEST']._serialized_start=92
   _globals['_SUBMITPIPELINEREQUEST']._serialized_end=192
   _globals['_SUBMITPIPELINERESPONSE']._serialized_start=194
@@ -63,44 +63,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELPIPELINEREQUEST']._serialized_end=1110
   _globals['_CANCELPIPELINERESPONSE']._serialized_start=1112
   _globals['_CANCELPIPELINERESPONSE']._serialized_end=1174
-  _globals['_SCALEJOBREQUEST']._serialized_start=1176
-  _globals['_SCALEJOBREQUEST']._serialized_end=1257
-  _globals['_SCALEJOBRESPONSE']._serialized_start=1259
-  _globals['_SCALEJOBRESPONSE']._serialized_end=1315
-  _globals['_WATCHPIPELINESREQUEST']._serialized_start=1317
-  _globals['_WATCHPIPELINESREQUEST']._serialized_end=1397
-  _globals['_WATCHPIPELINESRESPONSE']._serialized_start=1400
-  _globals['_WATCHPIPELINESRESPONSE']._serialized_end=1539
-  _globals['_SNAPSHOTEND']._serialized_start=1541
-  _globals['_SNAPSHOTEND']._serialized_end=1554
-  _globals['_READLOGSREQUEST']._serialized_start=1556
-  _globals['_READLOGSREQUEST']._serialized_end=1642
-  _globals['_READLOGSRESPONSE']._serialized_start=1644
-  _globals['_READLOGSRESPONSE']._serialized_end=1697
-  _globals['_LOGCHUNK']._serialized_start=1699
-  _globals['_LOGCHUNK']._serialized_end=1808
-  _globals['_EXPLAINJOBREQUEST']._serialized_start=1810
-  _globals['_EXPLAINJOBREQUEST']._serialized_end=1862
-  _globals['_EXPLAINJOBRESPONSE']._serialized_start=1864
-  _globals['_EXPLAINJOBRESPONSE']._serialized_end=1925
-  _globals['_NODEVERDICT']._serialized_start=1927
-  _globals['_NODEVERDICT']._serialized_end=2005
-  _globals['_LISTEVENTSREQUEST']._serialized_start=2007
-  _globals['_LISTEVENTSREQUEST']._serialized_end=2098
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=2100
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=2203
-  _globals['_FINDMISSINGBUNDLESREQUEST']._serialized_start=2205
-  _globals['_FINDMISSINGBUNDLESREQUEST']._serialized_end=2249
-  _globals['_FINDMISSINGBUNDLESRESPONSE']._serialized_start=2251
-  _globals['_FINDMISSINGBUNDLESRESPONSE']._serialized_end=2296
-  _globals['_UPLOADBUNDLEREQUEST']._serialized_start=2298
-  _globals['_UPLOADBUNDLEREQUEST']._serialized_end=2369
-  _globals['_UPLOADBUNDLERESPONSE']._serialized_start=2371
-  _globals['_UPLOADBUNDLERESPONSE']._serialized_end=2409
-  _globals['_GETARTIFACTURLREQUEST']._serialized_start=2411
-  _globals['_GETARTIFACTURLREQUEST']._serialized_end=2466
-  _globals['_GETARTIFACTURLRESPONSE']._serialized_start=2468
-  _globals['_GETARTIFACTURLRESPONSE']._serialized_end=2505
-  _globals['_PIPELINESSERVICE']._serialized_start=2595
-  _globals['_PIPELINESSERVICE']._serialized_end=3665
+  _globals['_FINISHPIPELINEREQUEST']._serialized_start=1176
+  _globals['_FINISHPIPELINEREQUEST']._serialized_end=1232
+  _globals['_FINISHPIPELINERESPONSE']._serialized_start=1234
+  _globals['_FINISHPIPELINERESPONSE']._serialized_end=1296
+  _globals['_SCALEJOBREQUEST']._serialized_start=1298
+  _globals['_SCALEJOBREQUEST']._serialized_end=1379
+  _globals['_SCALEJOBRESPONSE']._serialized_start=1381
+  _globals['_SCALEJOBRESPONSE']._serialized_end=1437
+  _globals['_WATCHPIPELINESREQUEST']._serialized_start=1439
+  _globals['_WATCHPIPELINESREQUEST']._serialized_end=1519
+  _globals['_WATCHPIPELINESRESPONSE']._serialized_start=1522
+  _globals['_WATCHPIPELINESRESPONSE']._serialized_end=1661
+  _globals['_SNAPSHOTEND']._serialized_start=1663
+  _globals['_SNAPSHOTEND']._serialized_end=1676
+  _globals['_READLOGSREQUEST']._serialized_start=1678
+  _globals['_READLOGSREQUEST']._serialized_end=1764
+  _globals['_READLOGSRESPONSE']._serialized_start=1766
+  _globals['_READLOGSRESPONSE']._serialized_end=1819
+  _globals['_LOGCHUNK']._serialized_start=1821
+  _globals['_LOGCHUNK']._serialized_end=1930
+  _globals['_EXPLAINJOBREQUEST']._serialized_start=1932
+  _globals['_EXPLAINJOBREQUEST']._serialized_end=1984
+  _globals['_EXPLAINJOBRESPONSE']._serialized_start=1986
+  _globals['_EXPLAINJOBRESPONSE']._serialized_end=2047
+  _globals['_NODEVERDICT']._serialized_start=2049
+  _globals['_NODEVERDICT']._serialized_end=2127
+  _globals['_LISTEVENTSREQUEST']._serialized_start=2129
+  _globals['_LISTEVENTSREQUEST']._serialized_end=2220
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=2222
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=2325
+  _globals['_FINDMISSINGBUNDLESREQUEST']._serialized_start=2327
+  _globals['_FINDMISSINGBUNDLESREQUEST']._serialized_end=2371
+  _globals['_FINDMISSINGBUNDLESRESPONSE']._serialized_start=2373
+  _globals['_FINDMISSINGBUNDLESRESPONSE']._serialized_end=2418
+  _globals['_UPLOADBUNDLEREQUEST']._serialized_start=2420
+  _globals['_UPLOADBUNDLEREQUEST']._serialized_end=2491
+  _globals['_UPLOADBUNDLERESPONSE']._serialized_start=2493
+  _globals['_UPLOADBUNDLERESPONSE']._serialized_end=2531
+  _globals['_GETARTIFACTURLREQUEST']._serialized_start=2533
+  _globals['_GETARTIFACTURLREQUEST']._serialized_end=2588
+  _globals['_GETARTIFACTURLRESPONSE']._serialized_start=2590
+  _globals['_GETARTIFACTURLRESPONSE']._serialized_end=2627
+  _globals['_PIPELINESSERVICE']._serialized_start=2717
+  _globals['_PIPELINESSERVICE']._serialized_end=3872
 # @@protoc_insertion_point(module_scope)

@@ -410,6 +410,56 @@ class CancelPipelineResponse(_message.Message):
 Global___CancelPipelineResponse: _TypeAlias = CancelPipelineResponse  # noqa: Y015
 
 @_typing.final
+class FinishPipelineRequest(_message.Message):
+    """See FinishPipeline."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`pipelines/{pipeline}` or the id alone."""
+    namespace: _builtins.str
+    """Namespace; empty means `default`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "namespace", b"namespace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishPipelineRequest: _TypeAlias = FinishPipelineRequest  # noqa: Y015
+
+@_typing.final
+class FinishPipelineResponse(_message.Message):
+    """See FinishPipeline."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pipeline(self) -> _pipeline_pb2.Pipeline:
+        """The pipeline after the request was recorded."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: _pipeline_pb2.Pipeline | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pipeline", b"pipeline"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pipeline", b"pipeline"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishPipelineResponse: _TypeAlias = FinishPipelineResponse  # noqa: Y015
+
+@_typing.final
 class ScaleJobRequest(_message.Message):
     """See ScaleJob."""
 

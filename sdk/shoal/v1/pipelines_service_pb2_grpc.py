@@ -60,6 +60,11 @@ class PipelinesServiceStub:
                 request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.CancelPipelineRequest.SerializeToString,
                 response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.CancelPipelineResponse.FromString,
                 _registered_method=True)
+        self.FinishPipeline = channel.unary_unary(
+                '/shoal.v1.PipelinesService/FinishPipeline',
+                request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.FinishPipelineRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.FinishPipelineResponse.FromString,
+                _registered_method=True)
         self.ScaleJob = channel.unary_unary(
                 '/shoal.v1.PipelinesService/ScaleJob',
                 request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.ScaleJobRequest.SerializeToString,
@@ -136,6 +141,13 @@ class PipelinesServiceServicer:
 
     def CancelPipeline(self, request, context):
         """Asks for the end of a pipeline; returns at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishPipeline(self, request, context):
+        """Asks the sources of a pipeline to end, so that it ends with its results; returns once that is recorded. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,6 +237,11 @@ def add_PipelinesServiceServicer_to_server(servicer, server):
                     servicer.CancelPipeline,
                     request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.CancelPipelineRequest.FromString,
                     response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.CancelPipelineResponse.SerializeToString,
+            ),
+            'FinishPipeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishPipeline,
+                    request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.FinishPipelineRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.FinishPipelineResponse.SerializeToString,
             ),
             'ScaleJob': grpc.unary_unary_rpc_method_handler(
                     servicer.ScaleJob,
@@ -403,6 +420,33 @@ class PipelinesService:
             '/shoal.v1.PipelinesService/CancelPipeline',
             shoal_dot_v1_dot_pipelines__service__pb2.CancelPipelineRequest.SerializeToString,
             shoal_dot_v1_dot_pipelines__service__pb2.CancelPipelineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishPipeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shoal.v1.PipelinesService/FinishPipeline',
+            shoal_dot_v1_dot_pipelines__service__pb2.FinishPipelineRequest.SerializeToString,
+            shoal_dot_v1_dot_pipelines__service__pb2.FinishPipelineResponse.FromString,
             options,
             channel_credentials,
             insecure,

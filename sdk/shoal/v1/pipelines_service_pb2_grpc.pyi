@@ -26,6 +26,8 @@ class PipelinesServiceStub:
     """Lists pipelines, newest first."""
     CancelPipeline: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.CancelPipelineRequest, _pipelines_service_pb2.CancelPipelineResponse]
     """Asks for the end of a pipeline; returns at once."""
+    FinishPipeline: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.FinishPipelineRequest, _pipelines_service_pb2.FinishPipelineResponse]
+    """Asks the sources of a pipeline to end, so that it ends with its results; returns once that is recorded. Idempotent."""
     ScaleJob: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.ScaleJobRequest, _pipelines_service_pb2.ScaleJobResponse]
     """Changes the number of replicas of a running job without losing, repeating or reordering a record.
     Returns once that is recorded; Pipeline.scales says how it goes on.
@@ -87,6 +89,14 @@ class PipelinesServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_pipelines_service_pb2.CancelPipelineRequest, _abc.Awaitable[_pipelines_service_pb2.CancelPipelineResponse]],
     ) -> _abc.Awaitable[_pipelines_service_pb2.CancelPipelineResponse]:
         """Asks for the end of a pipeline; returns at once."""
+
+    @_abc_1.abstractmethod
+    def FinishPipeline(
+        self,
+        request: _pipelines_service_pb2.FinishPipelineRequest,
+        context: _aio.ServicerContext[_pipelines_service_pb2.FinishPipelineRequest, _abc.Awaitable[_pipelines_service_pb2.FinishPipelineResponse]],
+    ) -> _abc.Awaitable[_pipelines_service_pb2.FinishPipelineResponse]:
+        """Asks the sources of a pipeline to end, so that it ends with its results; returns once that is recorded. Idempotent."""
 
     @_abc_1.abstractmethod
     def ScaleJob(

@@ -36,6 +36,8 @@ class _GoalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Goal.ValueType],
     """Run it to its end."""
     GOAL_STOP: _Goal.ValueType  # 2
     """End it: SIGTERM, grace, SIGKILL, then report CANCELLED."""
+    GOAL_FINISH: _Goal.ValueType  # 3
+    """Let it end with what it has sent: once its outputs are at their `Lane.end`, SIGTERM, grace, SIGKILL, and however it ends then is a good end."""
 
 class Goal(_Goal, metaclass=_GoalEnumTypeWrapper):
     """What an agent should bring about for an attempt."""
@@ -46,6 +48,8 @@ GOAL_RUN: Goal.ValueType  # 1
 """Run it to its end."""
 GOAL_STOP: Goal.ValueType  # 2
 """End it: SIGTERM, grace, SIGKILL, then report CANCELLED."""
+GOAL_FINISH: Goal.ValueType  # 3
+"""Let it end with what it has sent: once its outputs are at their `Lane.end`, SIGTERM, grace, SIGKILL, and however it ends then is a good end."""
 Global___Goal: _TypeAlias = Goal  # noqa: Y015
 
 @_typing.final
@@ -727,6 +731,7 @@ class Lane(_message.Message):
     CONSUMER_END_FIELD_NUMBER: _builtins.int
     HOLD_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`{producer job}.{port}/{consumer job}.{port}`, unique in the pipeline."""
     output: _builtins.bool
@@ -757,6 +762,8 @@ class Lane(_message.Message):
     """Above 0: the producer stands still at this port, and says how far it is under this number."""
     keep: _builtins.int
     """Above 0: the consumer wants the newest records alone (PROMISE_LATEST), and so many wait for it at most."""
+    end: _builtins.int
+    """The producer's port ends after so many records of its own, whatever its program goes on to send; unset while it goes on."""
     @_builtins.property
     def peer(self) -> Global___LanePeer:
         """Where the other end stands now."""
@@ -780,14 +787,20 @@ class Lane(_message.Message):
         consumer_end: _builtins.int | None = ...,
         hold: _builtins.int = ...,
         keep: _builtins.int = ...,
+        end: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end", "consumer_end", b"consumer_end", "peer", b"peer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end", "_end", b"_end", "consumer_end", b"consumer_end", "end", b"end", "peer", b"peer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end", "consumer_begin", b"consumer_begin", "consumer_end", b"consumer_end", "distribute", b"distribute", "generation", b"generation", "hold", b"hold", "id", b"id", "keep", b"keep", "output", b"output", "peer", b"peer", "peer_format", b"peer_format", "peer_job", b"peer_job", "peer_port", b"peer_port", "peer_replica", b"peer_replica", "peer_replicas", b"peer_replicas", "port", b"port", "producer_begin", b"producer_begin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end", "_end", b"_end", "consumer_begin", b"consumer_begin", "consumer_end", b"consumer_end", "distribute", b"distribute", "end", b"end", "generation", b"generation", "hold", b"hold", "id", b"id", "keep", b"keep", "output", b"output", "peer", b"peer", "peer_format", b"peer_format", "peer_job", b"peer_job", "peer_port", b"peer_port", "peer_replica", b"peer_replica", "peer_replicas", b"peer_replicas", "port", b"port", "producer_begin", b"producer_begin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__consumer_end: _TypeAlias = _typing.Literal["consumer_end"]  # noqa: Y015
     _WhichOneofArgType__consumer_end: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end"]  # noqa: Y015
+    _WhichOneofReturnType__end: _TypeAlias = _typing.Literal["end"]  # noqa: Y015
+    _WhichOneofArgType__end: _TypeAlias = _typing.Literal["_end", b"_end"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__consumer_end) -> _WhichOneofReturnType__consumer_end | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end) -> _WhichOneofReturnType__end | None: ...
 
 Global___Lane: _TypeAlias = Lane  # noqa: Y015
 

@@ -745,10 +745,13 @@ class AttemptStreams(_message.Message):
     DRAINED_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
     drained: _builtins.bool
     """The program has ended, and no consumer needs anything of it any more."""
     progress: _builtins.str
     """Free text of the job about its own progress."""
+    closed: _builtins.bool
+    """No output takes anything more: each was ended by `Lane.end`, or has no consumer left that is not done."""
     @_builtins.property
     def ref(self) -> _session_service_pb2.AttemptRef:
         """Which attempt."""
@@ -769,10 +772,11 @@ class AttemptStreams(_message.Message):
         drained: _builtins.bool = ...,
         failure: _pipeline_pb2.Reason | None = ...,
         progress: _builtins.str = ...,
+        closed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "ref", b"ref"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drained", b"drained", "failure", b"failure", "progress", b"progress", "ref", b"ref", "streams", b"streams"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "drained", b"drained", "failure", b"failure", "progress", b"progress", "ref", b"ref", "streams", b"streams"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

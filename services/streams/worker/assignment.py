@@ -84,6 +84,7 @@ def _lanes(
             ),
             lane.hold,
             lane.keep,
+            end=lane.end if lane.HasField("end") else None,
         )
         for lane in lanes
         if lane.output == output and lane.port == port

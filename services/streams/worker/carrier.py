@@ -19,6 +19,7 @@ from services.streams.effect import (
     AcceptCall,
     Acknowledge,
     CloseCall,
+    ClosePort,
     Dial,
     DropSegment,
     Effect,
@@ -335,6 +336,9 @@ class Carrier:
                 self._ports[port, output].write(parts)
             case ShutPort(port=port, output=output):
                 self._ports[port, output].shut()
+            case ClosePort(port=port):
+                self._ports[port, True].take_nothing_more()
+                self._turned()
             case SendBlock() | AcceptCall() | SendEnd() | RefuseCall() | CloseCall():
                 call = self._calls.get(effect.call)
                 if call is not None:

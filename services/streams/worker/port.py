@@ -35,6 +35,8 @@ from services.streams.worker.loan import Loan, LoanError
 from services.streams.worker.ring import Ring, slot_of
 from shoal.spec import PortBinding, PortFormat
 
+_DROPPED_BYTES = 64 * 1024
+
 
 class Reader(Protocol):
     """Cuts what comes from a port into blocks."""
@@ -134,6 +136,7 @@ class PortLink(asyncio.BufferedProtocol):
         self._socket: socket.socket | None = None
         self._transport: asyncio.Transport | None = None
         self._wanted = False
+        self._refusing = False
         self._full = False
         self._writing = False
         self._ended = False
@@ -155,10 +158,12 @@ class PortLink(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the loop puts what it reads."""
         del sizehint
-        return self._reader.buffer()
+        return memoryview(bytearray(_DROPPED_BYTES)) if self._refusing else self._reader.buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
+        if self._refusing:
+            return
         if not self._wanted and self._transport is not None:
             # uvloop begins to read once `connection_made` has returned, whatever that asked for.
             self._transport.pause_reading()
@@ -206,12 +211,12 @@ class PortLink(asyncio.BufferedProtocol):
     def pause(self) -> None:
         """Stop reading, so that the job blocks once its socket is full."""
         self._wanted = False
-        if self._transport is not None and not self._ended:
+        if self._transport is not None and not self._ended and not self._refusing:
             self._transport.pause_reading()
 
     def write(self, parts: Sequence[Body]) -> None:
         """Write, and post PortWritten once everything is in the hands of the kernel."""
-        if self._transport is None or self._lost:
+        if self._transport is None or self._lost or self._refusing:
             self._post(PortShut(self._port, self._output))
             return
         self._writing = True
@@ -228,6 +233,21 @@ class PortLink(asyncio.BufferedProtocol):
         """Show the job the end of file; the keeper's copy of the socket does not hold it back."""
         if self._transport is not None and not self._lost:
             self._transport.write_eof()
+
+    def take_nothing_more(self) -> None:
+        """Let the job know that nobody wants what it writes.
+
+        It sees the end of file, and EPIPE when it writes, because the socket itself is shut down,
+        and not only our copy of it. What it has written already is read and dropped: who waits for
+        room is not woken by the shutdown.
+        """
+        self._refusing = True
+        if self._transport is None or self._socket is None or self._lost:
+            return
+        self._transport.write_eof()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD)
+        self._transport.resume_reading()
 
     def close(self) -> None:
         """Let go of the socket; the keeper has its own copy."""
@@ -332,7 +352,8 @@ class PortLink(asyncio.BufferedProtocol):
 
     def _give_back(self) -> None:
         """Tell the job which slots of its ring are free, unless it does not listen."""
-        if self._ring is None or self._transport is None or self._lost or self._full:
+        silent = self._lost or self._full or self._refusing
+        if self._ring is None or self._transport is None or silent:
             return
         offsets, taken = self._ring.freed(), self._ring.taken
         if not offsets and taken != self._ring_told:
@@ -363,7 +384,7 @@ class PortLink(asyncio.BufferedProtocol):
             self._post(PortWritten(self._port, self._output))
 
     def _end(self) -> None:
-        if self._ended:
+        if self._ended or self._refusing:
             return
         self._ended = True
         offset = self._reader.offset

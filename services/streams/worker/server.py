@@ -406,4 +406,5 @@ def _streams_of(carrier: Carrier, now: float) -> AttemptStreams:
             else wire.encode_reason(Reason(failure.code, message=failure.message))
         ),
         progress=machine.progress,
+        closed=machine.closed,
     )

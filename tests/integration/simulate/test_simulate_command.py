@@ -147,23 +147,62 @@ async def test_x6_a_producer_that_did_not_repeat_itself_is_told_before_the_clust
     assert "warning: sink.said: its producer was run again and sent other records" in said
 
 
-async def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
-    """Nothing of the cluster is left, jobs included."""
+async def test_x1_ctrl_c_finishes_and_the_files_are_there(tmp_path: Path) -> None:
+    """What was counted until then has been processed, without a gap; nothing of the cluster is left."""
     (tmp_path / "p.yaml").write_text(
-        "{name: p, jobs: {endless: {run: sh -c 'echo begun; exec sleep 600'}}}"
+        """
+        name: counter
+        jobs:
+          src:
+            run: sh -c 'i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done'
+            outputs: {n: {format: lines, as: stdout}}
+          sink:
+            run: sh -c 'read a; read b; echo begun; (echo $a; echo $b; cat) > results/numbers.txt'
+            inputs: {n: {from: src.n, format: lines, as: stdin}}
+        """
     )
     state = tmp_path / "state"
-    process = await _start(
-        tmp_path, "simulate", "--agents", "1", "--state", str(state), "--logs", "p.yaml"
+    process = await _begun(tmp_path, state)
+    process.send_signal(signal.SIGINT)
+    said: list[str] = []
+    await _read(process, said)
+    assert await asyncio.wait_for(process.wait(), _DEADLINE) == 0, "".join(said)
+    assert any("press Ctrl-C again to stop at once" in line for line in said)
+    numbers = (tmp_path / "simulated" / "sink" / "results" / "numbers.txt").read_text().split()
+    assert [int(one) for one in numbers] == list(range(1, len(numbers) + 1))
+    await until(lambda: not _processes_of(state), what="every process of the cluster has ended")
+
+
+async def test_x1_a_second_ctrl_c_ends_everything(tmp_path: Path) -> None:
+    """Nothing of the cluster is left, jobs included, although one takes its time to finish."""
+    (tmp_path / "p.yaml").write_text(
+        "{name: p, jobs: {endless: {grace: 10m, run: "
+        """sh -c 'trap "" TERM; echo begun; while :; do sleep 0.2; done'}}}"""
     )
-    assert process.stdout is not None
+    state = tmp_path / "state"
+    process = await _begun(tmp_path, state)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
     async with asyncio.timeout(_DEADLINE):
-        assert await process.stdout.readline() == b"begun\n"
+        while b"press Ctrl-C again" not in await process.stderr.readline():
+            pass
     process.send_signal(signal.SIGINT)
     said: list[str] = []
     await _read(process, said)
     assert await asyncio.wait_for(process.wait(), _DEADLINE) == 130, "".join(said)
     await until(lambda: not _processes_of(state), what="every process of the cluster has ended")
+
+
+async def _begun(folder: Path, state: Path) -> asyncio.subprocess.Process:
+    """A simulation whose job has said that it begins."""
+    process = await _start(
+        folder, "simulate", "--agents", "1", "--state", str(state), "--logs", "p.yaml"
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(_DEADLINE):
+        while b"begun" not in await process.stdout.readline():
+            pass
+    return process
 
 
 async def _start(folder: Path, *words: str) -> asyncio.subprocess.Process:

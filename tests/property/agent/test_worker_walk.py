@@ -43,6 +43,7 @@ from edge_agent.worker import (
     StartProgram,
     StopProgram,
     StreamsBroken,
+    StreamsClosed,
     StreamsDrained,
     StreamWorkerLost,
     Upload,
@@ -114,7 +115,8 @@ class Node:
                 self.want(Assignment(ref, job, lanes=lanes))
             case "goal" if self.desired:
                 wanted = self.pick(list(self.desired.values()))
-                self.want(replace(wanted, goal=Goal.STOP))
+                goal = self.pick([Goal.STOP, Goal.FINISH])
+                self.want(replace(wanted, goal=goal))
             case "remove" if self.desired:
                 ref = self.pick(list(self.desired))
                 del self.desired[ref]
@@ -130,6 +132,7 @@ class Node:
             case "streams" if self.worker.records:
                 ref = self.pick(sorted(self.worker.records))
                 events: list[WorkerEvent] = [
+                    StreamsClosed(ref),
                     StreamsDrained(ref),
                     StreamsBroken(ref, REASON),
                     StreamWorkerLost(),
@@ -152,7 +155,11 @@ class Node:
     def exit(self, ref: AttemptRef) -> None:
         self.running.discard(ref)
         self.exits[ref] = ProgramExit(self.data.draw(st.sampled_from([0, 0, 1])))
+        record = self.worker.records.get(ref)
         self.tell(ProgramEnded(ref, self.exits[ref]))
+        if record is not None and record.finishing and record.phase is Phase.RUNNING:
+            after = self.worker.records[ref].state
+            assert after in {JobState.DRAINING, JobState.ARCHIVING}, "any end is what was wanted"
 
     def perform(self, effect: WorkerEffect) -> None:
         ok = self.data.draw(st.integers(0, 4)) > 0

@@ -153,17 +153,34 @@ class RecordsNoAttempts(ControlMachine):
         ]
 
 
+class FinishesNobody(ControlMachine):
+    """A source that is asked to end goes on for ever."""
+
+    def _end_sources(self, pipeline: PipelineRecord) -> None:
+        pass
+
+
+class MovesTheEndsOfSources(ControlMachine):
+    """Where a source ends is forgotten with its attempt, so that its replacement ends elsewhere."""
+
+    def _place(self, ref: JobRef, name: str) -> None:
+        self._pipeline_of(ref).jobs[ref.job].ends = None
+        super()._place(ref, name)
+
+
 BUGS: tuple[type[ControlMachine], ...] = (
     AcceptsStaleObservations,
     AnswersBeforeItRecords,
     BelievesGossipAboveTheLease,
     CountsItsOwnPauses,
     EndsPipelinesEarly,
+    FinishesNobody,
     ForgetsRequestIds,
     ForgetsRetries,
     ForgetsTheQueue,
     GrantsNoLeaseAtItsStart,
     KeepsWhatAnAgentHasLost,
+    MovesTheEndsOfSources,
     Oversubscribes,
     RecordsNoAttempts,
     StopsNobody,

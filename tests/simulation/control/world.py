@@ -7,6 +7,7 @@ Everything random comes from one seed. Agents, links, the controller and gossip 
 from __future__ import annotations
 
 import heapq
+import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,13 +21,24 @@ from control.desired import Assignment, Goal
 from control.effects import Admitted, Answer, Effect, EndSession, Record, SetDesired, Taken
 from control.errors import ControlError
 from control.machine import ControlMachine, MachineConfig
-from control.observed import AgentHello, Fenced, Observation
+from control.observed import AgentHello, Fenced, Observation, Progress
 from control.store import schema, statements
 from control.store.rows import AttemptRow, JobRow, ManifestRow, Row
 from control.views import Refused, Submission
-from shoal.model import Artifact, Capacity, JobState, MemberState, Reason, ReasonCode
+from shoal.model import (
+    Artifact,
+    Capacity,
+    JobState,
+    MemberState,
+    Reason,
+    ReasonCode,
+    StreamCounters,
+)
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.spec import Job, Output, Pipeline, Placement, Resources, Retry, StreamInput
+
+ENDLESS = ("endless",)
+"""What sources run that never end by themselves."""
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -50,6 +62,7 @@ class Faults:
     false_verdicts: bool = True
     drain: float = 0.5
     cancel: float = 0.5
+    finish: float = 1.0
     submit: float = 2.0
     nothing: float = 1.0
     failing_programs: float = 0.08
@@ -67,6 +80,7 @@ NO_DEATH = Faults(
     verdict=0.0,
     false_verdicts=False,
     cancel=0.0,
+    finish=0.0,
     failing_programs=0.0,
 )
 """Only faults that are shorter than the tolerance: nothing may be restarted."""
@@ -81,6 +95,14 @@ class Program:
     running: bool = False
     reason: Reason = field(default_factory=Reason)
     unacknowledged: bool = True
+    repeats: int = 0
+    """How often it still has to say that it sends again what was sent before."""
+
+    @property
+    def endless(self) -> bool:
+        """Whether it runs until it is told to finish."""
+        one = self.assignment
+        return one.job.run == ENDLESS and one.goal is not Goal.FINISH
 
 
 class Agent:
@@ -170,10 +192,12 @@ class Agent:
         for ref in gone:
             self.forget(ref)
         for one in assignments:
+            self.world.check_ends(one)
             program = self.programs.get(one.ref)
             if program is None:
-                if one.goal is Goal.RUN:
+                if one.goal is not Goal.STOP:
                     program = self.programs[one.ref] = Program(one)
+                    program.repeats = self.world.random.randint(0, 3) if one.replacement else 0
                     self.work(program)
                 else:
                     program = self.programs[one.ref] = Program(one, JobState.CANCELLED)
@@ -202,13 +226,19 @@ class Agent:
                 self.world.begins(ref, self.name)
                 program.running = True
                 program.state = JobState.RUNNING
+            case JobState.RUNNING if program.endless:
+                self.progress(program)
+                self.world.later(self.world.random.uniform(0.1, 0.5), lambda: self.step(program))
+                return
             case JobState.RUNNING:
+                self.progress(program)
                 program.running = False
                 if self.world.random.random() < self.world.faults.failing_programs:
                     self.end(program, JobState.FAILED, Reason(ReasonCode.EXIT, 3, "it broke"))
                     return
                 program.state = JobState.DRAINING
             case JobState.DRAINING:
+                self.progress(program)
                 lanes = [one for one in program.assignment.lanes if one.output]
                 if all(one.peer.done for one in lanes):
                     program.state = JobState.ARCHIVING
@@ -217,6 +247,25 @@ class Agent:
         self.report(program)
         if program.state not in lifecycle.ENDED:
             self.work(program)
+
+    def progress(self, program: Program) -> None:
+        """Tell the counters of the outputs; such news may be lost."""
+        one, session = program.assignment, self.session
+        if session is None or not self.up:
+            return
+        program.repeats = max(0, program.repeats - 1)
+        said = tuple(
+            StreamCounters(
+                output.name,
+                output=True,
+                hold=max((lane.hold for lane in one.lanes if lane.port == output.name), default=0),
+                held_at=one.ref.epoch,
+                repeating=program.repeats > 0,
+            )
+            for output in one.job.outputs
+        )
+        news = Progress(one.ref, said, "")
+        session.up(lambda _: inbox.Progressed(self.name, session.id, news), None)
 
     def fenced(self, program: Program) -> bool:
         """End what may only run under a lease, once the lease may be over."""
@@ -421,6 +470,7 @@ class World:
         self.epochs: dict[JobRef, int] = {}
         self.committed: dict[JobRef, AttemptRef] = {}
         self.begun: set[AttemptRef] = set()
+        self.ends: dict[JobRef, dict[str, int]] = {}
         self.losses = 0
         self.trace: list[str] = []
         self.agents = [
@@ -630,13 +680,20 @@ class World:
         retry = Retry(attempts=self.random.choice((1, 2, 20)), backoff_seconds=0.2)
         resources = Resources(cpus=self.random.choice((0.5, 1.0)))
         if self.random.random() < 0.5:
+            run = ENDLESS if self.random.random() < 0.2 else ("x",)
             return Pipeline(
-                "one", (Job("main", ("x",), placement=placement, retry=retry, resources=resources),)
+                "one", (Job("main", run, placement=placement, retry=retry, resources=resources),)
             )
         return Pipeline(
             "three",
             (
-                Job("a", ("a",), outputs=(Output("o"),), retry=retry, resources=resources),
+                Job(
+                    "a",
+                    ENDLESS if self.random.random() < 0.4 else ("a",),
+                    outputs=(Output("o"),),
+                    retry=retry,
+                    resources=resources,
+                ),
                 Job(
                     "b",
                     ("b",),
@@ -675,6 +732,7 @@ class World:
             (faults.verdict, lambda: self.verdict(agent)),
             (faults.drain, lambda: self.drain(agent, drained=random.random() < 0.5)),
             (faults.cancel, self.cancel),
+            (faults.finish, self.finish),
             (faults.submit, self.submit),
             (faults.nothing, lambda: None),
         ]
@@ -701,10 +759,25 @@ class World:
             _, ref = self.promised[self.random.choice(sorted(self.promised))]
             self.post(lambda call: inbox.Cancel(call, ref, "changed my mind"), lambda _: None)
 
+    def finish(self) -> None:
+        if self.promised:
+            _, ref = self.promised[self.random.choice(sorted(self.promised))]
+            self.post(lambda call: inbox.Finish(call, ref), lambda _: None)
+
+    def finish_all(self) -> None:
+        """Users finish what would never end, until that is done."""
+        machine = self.machine
+        for pipeline in () if machine is None else tuple(machine.cluster.pipelines.values()):
+            if any(job.spec.run == ENDLESS and not job.ended for job in pipeline.jobs.values()):
+                self.post(partial(_finish, pipeline.ref), lambda _: None)
+        if not self.settled():
+            self.later(5.0, self.finish_all)
+
     def heal(self) -> None:
         """Everything works from now on."""
         self.faulty = False
         self.start()
+        self.later(1.0, self.finish_all)
         dies = self.faults.node_crash and self.random.random() < 0.3
         lost = self.random.choice(self.agents) if dies else None
         for agent in self.agents:
@@ -748,6 +821,20 @@ class World:
                 if other.job_ref == ref.job_ref and program.running:
                     alone = program.assignment.job.placement is Placement.AT_MOST_ONE_RUNNING
                     assert not alone, f"{ref} begins on {node} while {other} runs on {agent.name}"
+
+    def check_ends(self, told: Assignment) -> None:
+        """Where a source ends is recorded before its agent hears of it, and never changes."""
+        if told.goal is not Goal.FINISH:
+            assert told.goal is Goal.STOP or all(lane.end is None for lane in told.lanes)
+            return
+        ref = told.ref
+        (found,) = self.connection.execute(
+            "SELECT ends FROM jobs WHERE pipeline = ? AND job = ?", (ref.pipeline, ref.job)
+        )
+        ends = json.loads(found[0])
+        assert self.ends.setdefault(ref.job_ref, ends) == ends, f"the ends of {ref.job_ref} moved"
+        for lane in told.lanes:
+            assert lane.end == (ends[lane.port] if lane.output else None)
 
     def check_capacity(self, machine: ControlMachine) -> None:
         for node in machine.cluster.nodes.values():
@@ -814,6 +901,10 @@ class World:
 
 def _give_up(ref: PipelineRef, call: int) -> inbox.Cancel:
     return inbox.Cancel(call, ref, "its node is gone")
+
+
+def _finish(ref: PipelineRef, call: int) -> inbox.Finish:
+    return inbox.Finish(call, ref)
 
 
 def _standing(machine: ControlMachine, ref: JobRef) -> object:

@@ -28,6 +28,7 @@ from services.streams.effect import (
     AcceptCall,
     Acknowledge,
     CloseCall,
+    ClosePort,
     Dial,
     DropSegment,
     Effect,
@@ -345,7 +346,7 @@ class Node:
             case WritePort(port=port, parts=parts):
                 data = b"".join(parts)
                 world.later(lambda: self.deliver(port, data))
-            case ShutPort():
+            case ShutPort() | ClosePort():
                 pass
             case Dial():
                 world.dial(self, effect)

@@ -50,6 +50,7 @@ from edge_agent.worker import (
     StartProgram,
     StopProgram,
     StreamsBroken,
+    StreamsClosed,
     StreamsDrained,
     StreamWorkerLost,
     UpdateLanes,
@@ -545,3 +546,104 @@ def test_a_session_begins_with_every_end_that_is_not_acknowledged() -> None:
     assert play.worker.observations()
     play.tell(Acknowledged(REF, JobState.FAILED))
     assert play.worker.observations() == ()
+
+
+def finish(assignment: Assignment, end: int = 3) -> Assignment:
+    lanes = tuple(replace(lane, end=end) for lane in assignment.lanes)
+    return replace(assignment, goal=Goal.FINISH, lanes=lanes)
+
+
+ANY_END = (
+    ProgramExit(0),
+    ProgramExit(143),
+    ProgramExit(255, stderr_tail="Exiting normally, received signal 15."),
+    ProgramExit(-1, signal=15),
+    ProgramExit(-1, signal=9),
+    ProgramExit(-1, signal=15, problem="a relay was ended"),
+)
+
+
+@pytest.mark.parametrize("ended", ANY_END)
+def test_x1_a_source_is_told_to_end_once_its_streams_have_and_any_end_is_good(
+    ended: ProgramExit,
+) -> None:
+    play = Play()
+    play.start(SENDER)
+    assert kinds(play.want(finish(SENDER))) == [Journal, UpdateLanes, DesiredRecorded]
+    effects = play.tell(StreamsClosed(REF))
+    assert kinds(effects) == [Journal, Journal, StopProgram]
+    assert play.tell(StreamsClosed(REF)) == [], "it is told again"
+    assert play.state() is JobState.RUNNING
+    effects = play.tell(ProgramEnded(REF, ended))
+    assert effects[0] == Conclude(REF, succeeded=True)
+    assert play.state() is JobState.DRAINING
+
+
+def test_x1_a_program_without_streams_is_told_at_once() -> None:
+    play = Play()
+    play.start(PLAIN)
+    assert kinds(play.want(finish(PLAIN))) == [Journal, Journal, StopProgram, DesiredRecorded]
+    assert CollectArtifacts in kinds(play.tell(ProgramEnded(REF, ProgramExit(-1, signal=15))))
+
+
+def test_x1_a_source_that_begins_while_it_is_to_finish_begins_and_ends() -> None:
+    play = Play()
+    effects = play.start(finish(PLAIN))
+    assert kinds(effects) == [Journal, Report, Journal, StopProgram]
+
+
+def test_x1_a_restarted_agent_goes_on_finishing() -> None:
+    play = Play()
+    play.start(SENDER)
+    play.want(finish(SENDER))
+    play.tell(StreamsClosed(REF))
+    again = Play()
+    effects = again.tell(
+        Restored((play.record,), {REF: ProgramStatus(5.0)}, rebooted=False, streams_survived=True)
+    )
+    assert kinds(effects) == [AttachStreams, StopProgram]
+    again.tell(ProgramEnded(REF, ProgramExit(-1, signal=15)))
+    assert again.state() is JobState.DRAINING
+
+
+def test_x1_a_stop_still_counts_while_it_finishes() -> None:
+    play = Play()
+    play.start(SENDER)
+    play.want(finish(SENDER))
+    play.tell(StreamsClosed(REF))
+    play.want(stop(SENDER))
+    effects = play.tell(ProgramEnded(REF, ProgramExit(-1, signal=15)))
+    assert effects[0] == Conclude(REF, succeeded=False)
+    assert play.state() is JobState.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("ended", "good"),
+    [
+        (ProgramExit(0), True),
+        (ProgramExit(-1, signal=13), True),
+        (ProgramExit(141), True),
+        (ProgramExit(1, stderr_tail="BrokenPipeError: [Errno 32] Broken pipe"), True),
+        (ProgramExit(1, stderr_tail="write /dev/stdout: broken pipe"), True),
+        (ProgramExit(1, stderr_tail="MemoryError"), False),
+        (ProgramExit(-1, signal=11), False),
+        (ProgramExit(-1, signal=13, timed_out=True), False),
+    ],
+)
+def test_x4_a_program_that_nobody_reads_any_more_may_end_by_that(
+    ended: ProgramExit,
+    good: bool,  # noqa: FBT001
+) -> None:
+    play = Play()
+    play.start(SENDER)
+    read = replace(LANE, peer=replace(LANE.peer, done=True))
+    play.want(replace(SENDER, lanes=(read,)))
+    play.tell(ProgramEnded(REF, ended))
+    assert play.state() is (JobState.DRAINING if good else JobState.FAILED)
+
+
+def test_x4_a_broken_pipe_of_its_own_is_no_good_end_while_somebody_reads() -> None:
+    play = Play()
+    play.start(SENDER)
+    play.tell(ProgramEnded(REF, ProgramExit(-1, signal=13, stderr_tail="Broken pipe")))
+    assert play.state() is JobState.FAILED

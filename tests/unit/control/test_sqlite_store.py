@@ -196,7 +196,9 @@ async def test_a_store_of_an_earlier_version_is_brought_forward(tmp_path: Path) 
     connection = sqlite3.connect(path)
     connection.executescript(
         f"{schema.TABLES} DROP TABLE scales; DROP TABLE cluster; DROP TABLE starts; "
-        "ALTER TABLE nodes DROP COLUMN instance_id; PRAGMA user_version = 1;"
+        "ALTER TABLE nodes DROP COLUMN instance_id; "
+        "ALTER TABLE pipelines DROP COLUMN finish_time; "
+        "ALTER TABLE jobs DROP COLUMN ends; PRAGMA user_version = 1;"
     )
     connection.close()
     ref = PipelineRef("default", "p")

@@ -1,0 +1,38 @@
+"""`shoal finish`: let pipelines end with their results."""
+
+import click
+
+from shoal.cli.controller_option import Target, controller_options, run_async
+
+
+@click.command()
+@click.argument("pipelines", metavar="PIPELINE…", nargs=-1, required=True)
+@click.option("--wait", is_flag=True, help="Return once they have ended.")
+@controller_options
+def finish(target: Target, pipelines: tuple[str, ...], *, wait: bool) -> None:
+    r"""Let pipelines end with their results, also those that would never end by themselves.
+
+    \b
+        shoal finish people-counter-4f2a
+        shoal finish --wait people-counter-4f2a
+
+    Jobs without stream inputs, the sources, are told to end: generators of shoal.job are closed where
+    they yield, other programs get SIGTERM, and SIGKILL after their `grace`. What they have sent until
+    then goes through the pipeline to its end, results are archived, and the pipeline succeeds.
+
+    Asking twice changes nothing. `shoal cancel` still ends it at once, without results.
+    """
+    run_async(_finish(target, pipelines, wait=wait))
+
+
+async def _finish(target: Target, pipelines: tuple[str, ...], *, wait: bool) -> None:
+    from shoal.cli.figures import state_word
+
+    async with target.client() as client:
+        for name in pipelines:
+            pipeline = await client.finish(name)
+            if wait and not pipeline.state.terminal:
+                # As long as it takes: what was sent has to be processed.
+                pipeline = await client.wait(pipeline.id)
+            word = state_word(pipeline.state) if pipeline.state.terminal else "is finishing"
+            click.echo(f"{pipeline.name} {word}")
