@@ -81,7 +81,9 @@ class ProgramPlan:
                 case PortAttachment.STDIO:
                     ports.append(Port(name, direction, 0 if direction == "in" else 1))
                 case PortAttachment.FIFO:
-                    ports.append(Port(name, direction, path=str(self.folder.ports / name)))
+                    path = str(self.folder.ports / name)
+                    size = _record_bytes(binding)
+                    ports.append(Port(name, direction, path=path, record_bytes=size))
                 case PortAttachment.FD:
                     ports.append(Port(name, direction, following))
                     following += 1
@@ -177,6 +179,17 @@ class ProgramPlan:
         if not path.is_file() or not real.startswith(os.path.realpath(self.folder.work) + os.sep):
             raise ProgramError(f"stdin {name!r} is not a file of the bundle: correct or add it")
         return path
+
+
+def _record_bytes(binding: PortBinding) -> int:
+    """The size of each record of a port; 0 where they have none of their own."""
+    match binding.format:
+        case PortFormat.BYTES:
+            return binding.record_bytes
+        case PortFormat.U32:
+            return 4
+        case _:
+            return 0
 
 
 def _place(port: Port) -> dict[str, object]:

@@ -267,7 +267,7 @@ class KeeperClient:
 
 
 def _port(port: Port) -> Mapping[str, object]:
-    place = {"path": port.path} if port.path else {"fd": port.fd}
+    place = {"path": port.path, "record_bytes": port.record_bytes} if port.path else {"fd": port.fd}
     return {"name": port.name, "direction": port.direction, **place}
 
 

@@ -23,13 +23,15 @@ _FIRST_HIGH_DESCRIPTOR = 512  # above every number that a job's port may be give
 class Port:
     """One port of a job: its name, its direction as the job sees it, and where the job finds it.
 
-    That is a descriptor of the program, or, where `path` is not empty, a FIFO of that absolute path.
+    That is a descriptor of the program, or, where `path` is not empty, a FIFO of that absolute path,
+    whose records have `record_bytes` each; 0 where they have no size of their own.
     """
 
     name: str
     direction: str
     fd: int = -1
     path: str = ""
+    record_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,10 @@ def launch(program: Program) -> Launched:
 
 def _relay(port: Port, job_end: socket.socket, env: Mapping[str, str]) -> Relay:
     try:
-        return start_relay(port.name, port.direction, port.path, job_end.fileno(), env)
+        return start_relay(
+            *(port.name, port.direction, port.path, job_end.fileno(), env),
+            record_bytes=port.record_bytes,
+        )
     except RelayError as error:
         raise LaunchError(f"the FIFO of the port {port.name!r} cannot be had: {error}") from error
 

@@ -76,7 +76,15 @@ class Relay:
         return found.st_ino != self.inode or not stat.S_ISFIFO(found.st_mode)
 
 
-def start_relay(name: str, direction: str, path: str, port: int, env: Mapping[str, str]) -> Relay:
+def start_relay(
+    name: str,
+    direction: str,
+    path: str,
+    port: int,
+    env: Mapping[str, str],
+    *,
+    record_bytes: int = 0,
+) -> Relay:
     """Make the FIFO of a port and start its relay.
 
     Args:
@@ -85,6 +93,7 @@ def start_relay(name: str, direction: str, path: str, port: int, env: Mapping[st
         path: absolute path of the FIFO; one that an earlier start left is replaced.
         port: the program's end of the port's socket, which the relay gets a copy of.
         env: variables of the program; those that name its keeper are the relay's, too.
+        record_bytes: size of each record; 0 where they have none of their own.
 
     Raises:
         RelayError: the FIFO cannot be made, or no process can be had.
@@ -107,7 +116,10 @@ def start_relay(name: str, direction: str, path: str, port: int, env: Mapping[st
                 actions.append((os.POSIX_SPAWN_DUP2, high, number))
             pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-I", "-S", str(_SCRIPT), direction, path, str(_PORT), str(_FIFO)],
+                [
+                    *(sys.executable, "-I", "-S", str(_SCRIPT), direction, path),
+                    *(str(_PORT), str(_FIFO), str(record_bytes)),
+                ],
                 {KEEPER_VARIABLE: env.get(KEEPER_VARIABLE, "")},
                 file_actions=actions,
                 setsigmask=(),

@@ -194,7 +194,10 @@ def _port(value: object) -> Port:
         path = _as(str, fields["path"])
         if not path.startswith("/") or "\0" in path:
             raise ValueError(f"port {name!r} needs an absolute path for its FIFO")
-        return Port(name, direction, path=path)
+        record_bytes = _as(int, fields.get("record_bytes", 0))
+        if record_bytes < 0:
+            raise ValueError(f"port {name!r} has records of {record_bytes} bytes")
+        return Port(name, direction, path=path, record_bytes=record_bytes)
     fd = _as(int, fields["fd"])
     highest = 500
     if not 0 <= fd < highest:

@@ -455,6 +455,13 @@ class _Port:
         return self.received if self.is_blocks else _from_raw(self.name, self.format, self.raw)
 
 
+def _fifo_bytes(port_format: str) -> int:
+    """The size of each record in a raw format; 0 where they have none."""
+    if port_format.startswith("bytes:"):
+        return int(port_format[len("bytes:") :])
+    return 4 if port_format == "u32" else 0
+
+
 class _Bench:
     """All ports of one job, from the worker's side."""
 
@@ -581,7 +588,10 @@ class _Bench:
         fifo = os.open(port.path, os.O_RDWR | os.O_NONBLOCK)
         try:
             relay = subprocess.Popen(
-                [*_RELAY, port.direction, port.path, str(port.fd), str(fifo)],
+                [
+                    *(*_RELAY, port.direction, port.path),
+                    *(str(port.fd), str(fifo), str(_fifo_bytes(port.format))),
+                ],
                 stdin=subprocess.PIPE,
                 bufsize=0,
                 pass_fds=(port.fd, fifo),

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -81,6 +82,64 @@ async def _running(board: Path, script: str, timeout_seconds: float = 0.0) -> As
             end.setblocking(False)
         with ends["numbers"], ends["found"]:
             yield _Job(board, client, ends)
+
+
+_READER = """
+import os, sys
+size, whole, short = int(sys.argv[2]), 0, 0
+fd = os.open(sys.argv[1], os.O_RDONLY)
+while True:
+    record = os.read(fd, size)
+    if not record:
+        break
+    if len(record) == size and record == bytes([whole % 251]) * size:
+        whole += 1
+    else:
+        short += 1
+print(whole, short)
+"""
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [
+        *((4, 20_000), (1000, 20_000), (1024, 20_000), (4096, 5_000), (4097, 2_000)),
+        *((65536, 500), (230_400, 200), (1_000_000, 40)),
+    ],
+)
+async def test_x5_a_program_that_reads_a_record_at_a_time_gets_whole_ones(
+    board: Path, size: int, count: int
+) -> None:
+    """Of several thousand records of the sizes in X5's table not one comes in two pieces."""
+    (board / "reader.py").write_text(_READER)
+    path = board / "ports" / "in"
+    request = StartRequest(
+        attempt="a",
+        argv=[sys.executable, str(board / "reader.py"), "{inputs.in.path}", str(size)],
+        env={"PATH": os.environ["PATH"]},
+        cwd=board,
+        stdout=board / "out",
+        stderr=board / "err",
+        ports=[Port("in", "in", path=str(path), record_bytes=size)],
+    )
+    async with KeeperClient(board / "keeper.sock") as client:
+        await client.start(request)
+        [end] = (await client.ports("a")).values()
+        loop = asyncio.get_running_loop()
+        with socket.socket(fileno=end) as port:
+            port.setblocking(False)
+            records = b"".join(bytes([number % 251]) * size for number in range(count))
+            view = memoryview(records)
+            # As blocks come: never cut where a record ends.
+            for at in range(0, len(view), 100_003):
+                await loop.sock_sendall(port, view[at : at + 100_003])
+            port.shutdown(socket.SHUT_WR)
+
+            async def ended() -> bool:
+                return not (await client.list())[0].running
+
+            await until(ended, 60, what="the program has read everything")
+    assert (board / "out").read_text().split() == [str(count), "0"], (board / "err").read_text()
 
 
 def _relays(board: Path) -> list[int]:

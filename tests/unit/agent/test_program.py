@@ -102,9 +102,9 @@ def test_fifos_have_a_path_in_the_attempts_folder_and_no_number(tmp_path: Path) 
     request = plan(tmp_path, job).request()
     numbers, found = (f"{tmp_path}/attempt/ports/{name}" for name in ("numbers", "found"))
     assert list(request.ports) == [
-        Port("numbers", "in", path=numbers),
+        Port("numbers", "in", path=numbers, record_bytes=4),
         Port("frames", "in", 3),
-        Port("found", "out", path=found),
+        Port("found", "out", path=found, record_bytes=4),
     ]
     ports = json.loads(request.env["SHOAL_PORTS"])
     assert ports["inputs"]["numbers"] == {"path": numbers, "format": "u32", "block_count": 1}
