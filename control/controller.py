@@ -42,6 +42,7 @@ from services.runtime.log import fields
 from services.runtime.outward import outward_host
 from services.runtime.process import StartRefusedError
 from services.runtime.state_folder import prepare_state_folder
+from shoal.affix import beside
 from shoal.names import PipelineRef
 
 LOG = logging.getLogger(__name__)
@@ -339,6 +340,6 @@ def _secret(path: Path, token: Callable[[int], str]) -> bytes:
 
 def write_ready_file(path: Path, addresses: ControllerAddresses) -> None:
     """Write the addresses as JSON, all at once: whoever finds the file finds it whole."""
-    temporary = path.with_name(f"{path.name}.new")
+    temporary = beside(path, ".new")
     temporary.write_text(json.dumps(addresses.as_json()) + "\n", encoding="utf-8")
     temporary.replace(path)

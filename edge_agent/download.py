@@ -20,6 +20,7 @@ import aiohttp
 
 from services.runtime.backoff import Backoff
 from services.runtime.log import fields
+from shoal.affix import beside
 
 LOG = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class Downloader:
             ChecksumError: the bytes that came are not those of `sha256`.
             DownloadError: the server refuses, or was away for too long.
         """
-        part = path.with_name(path.name + ".part")
+        part = beside(path, ".part")
         transfer = _Transfer(url, part, keep=bool(sha256))
         await transfer.begin()
         failures = 0

@@ -17,10 +17,7 @@ from typing import Final
 from edge_agent.assignment import LogPiece
 from edge_agent.tree import open_plain
 from shoal.names import AttemptRef
-from shoal.view import LogStream
-
-SHIPPED_BYTES_MAX: Final = 16 << 20
-"""How much of one output is shipped live; the archive has everything."""
+from shoal.view import LIVE_LOG_BYTES_MAX, LogStream
 
 _PIECE_BYTES: Final = 64 << 10
 _IN_FLIGHT_BYTES_MAX: Final = 4 << 20
@@ -45,7 +42,7 @@ class _Followed:
             status = os.lstat(self.path)
         except OSError:
             return 0
-        return min(status.st_size, SHIPPED_BYTES_MAX) if stat.S_ISREG(status.st_mode) else 0
+        return min(status.st_size, LIVE_LOG_BYTES_MAX) if stat.S_ISREG(status.st_mode) else 0
 
 
 class LogShipper:

@@ -1,16 +1,20 @@
 """Taking a bundle: a stream of pieces into the archive, checked against what it says it is."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
+
+import grpc
 
 from control.object_key import bundle_key
 from control.refusal import invalid
 from services.archive.object_store import ObjectDigestError, ObjectStore
-from services.runtime.rpc import RpcError
+from services.runtime.rpc import RpcError, rpc_error
 from shoal.v1 import pipelines_service_pb2
 
 BUNDLE_BYTES_MAX = 16 * 1024**3
 PIECE_BYTES_MAX = 1024 * 1024
+IDLE_SECONDS = 60.0
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -31,13 +35,22 @@ def check_digest(digest: str, field: str = "digest") -> str:
 
 
 async def take_bundle(
-    store: ObjectStore, requests: AsyncIterator[pipelines_service_pb2.UploadBundleRequest]
+    store: ObjectStore,
+    requests: AsyncIterator[pipelines_service_pb2.UploadBundleRequest],
+    *,
+    idle_seconds: float = IDLE_SECONDS,
 ) -> str:
     """Store the bundle that `requests` carry and return its digest.
+
+    Args:
+        store: where it is kept.
+        requests: its pieces.
+        idle_seconds: how long the sender may be silent.
 
     Raises:
         RpcError: when it is not what its first message says; nothing is stored then.
     """
+    requests = _in_time(requests, idle_seconds)
     first = await anext(requests, None)
     if first is None:
         raise invalid("BUNDLE_EMPTY", "the stream has no message; the first one says the digest")
@@ -59,6 +72,26 @@ async def take_bundle(
             received=error.received,
         ) from error
     return digest
+
+
+async def _in_time(
+    requests: AsyncIterator[pipelines_service_pb2.UploadBundleRequest], idle_seconds: float
+) -> AsyncIterator[pipelines_service_pb2.UploadBundleRequest]:
+    """Pass on what comes, or end the call: a sender that is silent holds a file that is not done."""
+    while True:
+        try:
+            async with asyncio.timeout(idle_seconds):
+                request = await anext(requests, None)
+        except TimeoutError:
+            raise rpc_error(
+                grpc.StatusCode.UNAVAILABLE,
+                "BUNDLE_STALLED",
+                f"nothing of the bundle came for {idle_seconds:g} s; nothing was stored: "
+                "send it again",
+            ) from None
+        if request is None:
+            return
+        yield request
 
 
 async def _pieces(

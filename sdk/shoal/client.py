@@ -22,8 +22,8 @@ from shoal import spec, view, wire
 from shoal.address import check_address
 from shoal.bundle import PackedBundle
 from shoal.connection import Connection, Pause, decoded
-from shoal.download import download
-from shoal.errors import ShoalError, TooLateError
+from shoal.download import download, open_at, read_piece
+from shoal.errors import DownloadError, ShoalError, TooLateError
 from shoal.model import Artifact, MemberState, PipelineState
 from shoal.submitter import Submitter
 from shoal.v1 import (
@@ -39,6 +39,8 @@ from shoal.v1 import (
 )
 
 _CHUNK_BYTES = 1024 * 1024
+_READ_FAILURES_MAX = 3
+_LOGS = {"stdout": view.LogStream.STDOUT, "stderr": view.LogStream.STDERR}
 _KEYS_SECONDS = 120.0  # every member is waited for, and asked again where it is silent
 _EVERYTHING = view.TapWish()
 _SLOWEST_UPLOAD_BYTES_PER_SECOND = 50_000
@@ -341,7 +343,9 @@ class Client:
     ) -> AsyncGenerator[view.LogChunk, None]:
         """Read what the attempts of a pipeline, or of one of its jobs, print.
 
-        After a cut it goes on where it was: nothing comes twice.
+        After a cut it goes on where it was: nothing comes twice. Of a very long log only the
+        beginning comes live (`view.LIVE_LOG_BYTES_MAX`); the rest follows at the end, from the
+        archive, which has the logs of attempts that succeeded, and of no others.
 
         Args:
             name: `pipelines/{p}`, `pipelines/{p}/jobs/{j}`, or an id.
@@ -349,10 +353,13 @@ class Client:
             tail_bytes: only the last of each log; 0 means all.
 
         Raises:
-            ShoalError: there is no such pipeline or job, or the controller stayed away.
+            ShoalError: there is no such pipeline or job, the controller stayed away, or the
+                archive cannot be read.
         """
         held = self._held
         seen: dict[tuple[str, int, view.LogStream], int] = {}
+        # Of these, what the controller keeps has no end, so the last words are in the archive.
+        apart = await self._archived_logs(name) if tail_bytes and not follow else {}
 
         def request() -> pipelines_service_pb2.ReadLogsRequest:
             return pipelines_service_pb2.ReadLogsRequest(
@@ -368,6 +375,8 @@ class Client:
             async for response in responses:
                 chunk = decoded(wire.decode_log_chunk, response.chunk)
                 key = (chunk.attempt, chunk.epoch, chunk.stream)
+                if key in apart:
+                    continue
                 end = chunk.offset + len(chunk.data)
                 known = seen.get(key, 0)
                 if end <= known:
@@ -377,6 +386,54 @@ class Client:
                     data = chunk.data[known - chunk.offset :]
                     chunk = view.LogChunk(chunk.attempt, chunk.stream, known, data, chunk.epoch)
                 yield chunk
+        for key, artifact in (apart or await self._archived_logs(name)).items():
+            begin = seen.get(key, 0)
+            if key in apart:
+                begin = max(0, artifact.size_bytes - tail_bytes)
+            async with contextlib.aclosing(self._read_archived(key, artifact, begin)) as rest:
+                async for chunk in rest:
+                    yield chunk
+
+    async def _archived_logs(self, name: str) -> dict[tuple[str, int, view.LogStream], Artifact]:
+        """Find the logs in the archive of which the controller keeps the beginning alone."""
+        parts = name.split("/")
+        pipeline, job = (parts[1:2], parts[3:4]) if len(parts) > 1 else (parts, [])
+        found: dict[tuple[str, int, view.LogStream], Artifact] = {}
+        for one in (await self.get(pipeline[0])).jobs:
+            if one.manifest is None or (job and job[0] not in {one.id, one.spec_name}):
+                continue
+            for artifact in one.manifest.artifacts:
+                stream = _LOGS.get(artifact.path)
+                if stream is not None and artifact.size_bytes > view.LIVE_LOG_BYTES_MAX:
+                    found[one.manifest.attempt, one.manifest.epoch, stream] = artifact
+        return found
+
+    async def _read_archived(
+        self, key: tuple[str, int, view.LogStream], artifact: Artifact, offset: int
+    ) -> AsyncGenerator[view.LogChunk, None]:
+        """Read a log from a byte on; where the archive breaks off, it is asked again."""
+        attempt, epoch, stream = key
+        pause = Pause()
+        failures = 0
+        while offset < artifact.size_bytes:
+            before = offset
+            try:
+                url = await self.artifact_url(artifact)
+                response = await asyncio.to_thread(open_at, url, offset)
+                with contextlib.closing(response):
+                    while data := await asyncio.to_thread(read_piece, response):
+                        yield view.LogChunk(attempt, stream, offset, data, epoch)
+                        offset += len(data)
+                if offset < artifact.size_bytes:
+                    raise DownloadError(
+                        f"{artifact.path} of {attempt} ends after {offset} of "
+                        f"{artifact.size_bytes} bytes; try again"
+                    )
+            except DownloadError:
+                failures = 1 if offset > before else failures + 1
+                if failures > _READ_FAILURES_MAX:
+                    raise
+                await pause.wait()
 
     async def tap(
         self, name: str, port: str, wish: view.TapWish = _EVERYTHING

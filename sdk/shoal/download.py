@@ -32,12 +32,7 @@ def download(url: str, target: Path, *, sha256: str = "", timeout_seconds: float
         DownloadError: it cannot be fetched or stored, or is not what it has to be; then there is no
             new file.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"}:
-        raise DownloadError(f"{url!r} cannot be fetched; it is no http:// or https:// address")
-    # A proxy does not reach what listens on this machine alone.
-    proxies: dict[str, str] | None = {} if parts.hostname in _LOOPBACK else None
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    opener = _opener(url)
     digest = hashlib.sha256()
     size = 0
     descriptor, temporary = _temporary(target)
@@ -63,12 +58,55 @@ def download(url: str, target: Path, *, sha256: str = "", timeout_seconds: float
     return size
 
 
+def open_at(url: str, offset: int, *, timeout_seconds: float = 60.0) -> Any:
+    """Open an object from a byte on, to be read with `read_piece` and closed; blocks.
+
+    Raises:
+        DownloadError: it cannot be fetched.
+    """
+    request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"})  # noqa: S310
+    try:
+        response = _opener(url).open(request, timeout=timeout_seconds)
+    except (urllib.error.URLError, HTTPException, OSError) as error:
+        raise DownloadError(f"the archive cannot be read: {error}; try again") from error
+    if response.status != 206 and offset:
+        response.close()
+        raise DownloadError("the archive does not serve parts of an object")
+    return response
+
+
+def read_piece(response: Any) -> bytes:
+    """Read some more of what `open_at` opened; nothing at its end; blocks.
+
+    Raises:
+        DownloadError: it broke off.
+    """
+    try:
+        return _read(response)
+    except (HTTPException, OSError) as error:
+        raise DownloadError(f"the archive broke off: {error}; try again") from error
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    """How an address is fetched.
+
+    Raises:
+        DownloadError: it is none of HTTP.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"}:
+        raise DownloadError(f"{url!r} cannot be fetched; it is no http:// or https:// address")
+    # A proxy does not reach what listens on this machine alone.
+    proxies: dict[str, str] | None = {} if parts.hostname in _LOOPBACK else None
+    return urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+
+
 def _temporary(target: Path) -> tuple[int, Path]:
     """Open a file beside the target, in a folder that is made."""
     folder = target.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=folder)
+        descriptor, name = tempfile.mkstemp(prefix=".shoal-", dir=folder)
     except OSError as error:
         raise DownloadError(
             f"{target} cannot be written: {error.strerror} ({error.filename}); choose another folder"

@@ -229,6 +229,10 @@ class LogStream(enum.IntEnum):
     STDERR = 2
 
 
+LIVE_LOG_BYTES_MAX = 16 << 20
+"""How much of one output of an attempt comes live; the archive has all of what succeeded."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogChunk:
     """A piece of what an attempt printed; `offset` is where it begins in the whole log, in bytes."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol, cast
 
 from services.runtime.log import fields
+from shoal.affix import beside
 from shoal.gossip_key import key_id, parse_key, write_key
 
 LOG = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class KeyringFile:
             KeyringFileError: it cannot be written.
         """
         text = json.dumps([write_key(key) for key in keys], indent=2) + "\n"
-        temporary = self._path.with_name(f"{self._path.name}.new")
+        temporary = beside(self._path, ".new")
         try:
             temporary.unlink(missing_ok=True)
             descriptor = os.open(

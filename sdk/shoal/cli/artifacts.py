@@ -23,6 +23,7 @@ def artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> None:
 
 async def _artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> None:
     from shoal.cli.document import print_document
+    from shoal.cli.figures import path_text
     from shoal.cli.naming import pipeline_or_job
     from shoal.cli.tables import artifacts_table, show
     from shoal.names import JobRef
@@ -42,7 +43,9 @@ async def _artifacts(target: Target, name: str, *, urls: bool, as_json: bool) ->
         elif urls:
             for job in jobs:
                 for artifact in job.manifest.artifacts if job.manifest else ():
-                    click.echo(f"{job.id}/{artifact.path} {await client.artifact_url(artifact)}")
+                    click.echo(
+                        f"{job.id}/{path_text(artifact.path)} {await client.artifact_url(artifact)}"
+                    )
         elif any(job.manifest for job in jobs):
             show(artifacts_table(jobs))
         else:

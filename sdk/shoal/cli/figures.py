@@ -31,6 +31,11 @@ def state_style(state: JobState | PipelineState | MemberState) -> str:
     return _STYLES.get(state.name, "")
 
 
+def path_text(path: str) -> str:
+    """A path for people: what is no character to be seen, a line break too, is written out."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in path)
+
+
 def bytes_text(size: float) -> str:
     """`1.5 MiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -1,6 +1,5 @@
 """`shoal get`: download artifacts."""
 
-import fnmatch
 from pathlib import Path
 
 import click
@@ -29,10 +28,14 @@ def get(target: Target, name: str, patterns: tuple[str, ...], output: Path | Non
 
 
 async def _get(target: Target, name: str, patterns: tuple[str, ...], output: Path | None) -> None:
+    from shoal.cli.figures import path_text
     from shoal.cli.naming import pipeline_or_job
     from shoal.names import JobRef
+    from shoal.pattern import NamePattern
 
     ref = pipeline_or_job(name, target.namespace)
+    # Of a path as a whole, so that `*.csv` finds one wherever it is.
+    wanted = [NamePattern.parse(pattern) for pattern in patterns]
     count = 0
     async with target.client() as client:
         pipeline = await client.get(ref.pipeline)
@@ -43,11 +46,11 @@ async def _get(target: Target, name: str, patterns: tuple[str, ...], output: Pat
             if isinstance(ref, JobRef) and ref.job not in {job.id, job.spec_name}:
                 continue
             for artifact in job.manifest.artifacts:
-                if patterns and not any(fnmatch.fnmatch(artifact.path, one) for one in patterns):
+                if wanted and not any(one.matches(artifact.path) for one in wanted):
                     continue
                 path = folder / job.id / artifact.path
                 await client.fetch(artifact, path)
-                click.echo(str(path))
+                click.echo(path_text(str(path)))
                 count += 1
     if not count:
         raise click.ClickException(

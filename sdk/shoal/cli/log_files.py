@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from shoal.client import Client
 from shoal.errors import ShoalError
-from shoal.view import JobView, LogChunk, LogStream
+from shoal.view import LogChunk, LogStream
 
 _NAMES = {LogStream.STDOUT: "stdout", LogStream.STDERR: "stderr"}
 
@@ -45,23 +44,6 @@ class LogFiles:
                 "INVALID_ARGUMENT",
             ) from error
         self._sizes[path] = self._sizes.get(path, 0) + len(chunk.data)
-
-    async def complete(self, client: Client, job: JobView) -> None:
-        """Fetch whole logs from the archive, of which the controller keeps the beginning alone.
-
-        Raises:
-            ShoalError: one cannot be fetched.
-        """
-        if job.manifest is None:
-            return
-        for artifact in job.manifest.artifacts:
-            path = self._path(job.manifest.attempt, artifact.path)
-            if (
-                artifact.path in _NAMES.values()
-                and 0 < self._sizes.get(path, 0) < artifact.size_bytes
-            ):
-                await client.fetch(artifact, path)
-                self._sizes[path] = artifact.size_bytes
 
     def _path(self, attempt: str, name: str) -> Path:
         _, pipeline, _, job, _, number = attempt.split("/")

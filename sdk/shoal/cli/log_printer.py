@@ -2,12 +2,13 @@
 
 import os
 import sys
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import click
 
-from shoal.view import LogChunk, LogStream
+from shoal.view import LIVE_LOG_BYTES_MAX, JobView, LogChunk, LogStream
 
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_red", "bright_cyan")
 _LINE_MAX = 64 * 1024
@@ -25,6 +26,7 @@ class LogPrinter:
         coloured: whether prefixes have colours.
         pipelines: whether prefixes name the pipeline, too.
         together: whether what is written to one is seen after the other's, as on a terminal.
+        incomplete: why not everything came; empty when it did.
     """
 
     stdout: BinaryIO
@@ -33,6 +35,11 @@ class LogPrinter:
     coloured: bool = False
     pipelines: bool = False
     together: bool = False
+    incomplete: str = ""
+    printed_bytes: int = 0
+    _ends: dict[tuple[str, LogStream], int] = field(
+        default_factory=dict[tuple[str, LogStream], int]
+    )
     _rest: dict[tuple[str, LogStream], bytes] = field(
         default_factory=dict[tuple[str, LogStream], bytes]
     )
@@ -42,6 +49,8 @@ class LogPrinter:
 
     def write(self, chunk: LogChunk) -> None:
         """Write one chunk, or its complete lines."""
+        self.printed_bytes += len(chunk.data)
+        self._ends[chunk.attempt, chunk.stream] = chunk.offset + len(chunk.data)
         if chunk.stream is LogStream.STDERR:
             self._last = (self._last + chunk.data)[-_LAST_BYTES:]
         if not self.prefixed:
@@ -63,6 +72,14 @@ class LogPrinter:
         """Whether the end of `words` is among the last that was written to stderr."""
         line = words.strip().rpartition("\n")[2]
         return line in self._last.decode("utf-8", "replace")
+
+    def cut(self, archived: Collection[str]) -> tuple[str, ...]:
+        """Name the logs of which only the beginning came; those of `archived` attempts are whole."""
+        return tuple(
+            f"{stream.name.lower()} of {attempt}"
+            for (attempt, stream), end in self._ends.items()
+            if end == LIVE_LOG_BYTES_MAX and attempt not in archived
+        )
 
     def close(self) -> None:
         """Write what is left of lines that were never ended."""
@@ -102,6 +119,20 @@ class LogPrinter:
             colour = self._colours.setdefault(job, _COLOURS[len(self._colours) % len(_COLOURS)])
             text = click.style(text, fg=colour)
         return text.encode()
+
+
+def tell_cut(printer: LogPrinter, jobs: Iterable[JobView]) -> bool:
+    """Say on stderr what was not printed; return whether there is anything."""
+    cut = printer.cut([job.manifest.attempt for job in jobs if job.manifest is not None])
+    for log in cut:
+        click.echo(
+            f"{log}: only its first {LIVE_LOG_BYTES_MAX >> 20} MiB are printed; the archive has the "
+            "rest if the attempt succeeds, and nobody if it does not",
+            err=True,
+        )
+    if printer.incomplete:
+        click.echo(f"not everything was printed: {printer.incomplete}", err=True)
+    return bool(cut or printer.incomplete)
 
 
 def standard_printer(*, prefixed: bool, pipelines: bool = False) -> LogPrinter:

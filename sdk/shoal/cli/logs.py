@@ -65,8 +65,9 @@ def logs(
         shoal logs --all --save collected
 
     A job's stdout goes to stdout, its stderr to stderr. If there are several jobs, each line begins
-    with the job it came from, and with #2 from its second attempt on. What is saved is complete,
-    also where a job that succeeded printed more than the controller keeps.
+    with the job it came from, and with #2 from its second attempt on. Everything is shown, or saved,
+    that a job printed; of an attempt that did not succeed only the first 16 MiB of each output are
+    kept, which is said, and the exit status is 1 then.
     """
     if every == (name is not None):
         raise click.UsageError("name a PIPELINE or PIPELINE/JOB, or say --all for every pipeline")
@@ -79,7 +80,7 @@ def logs(
 
 
 async def _show(target: Target, name: str | None, wish: _Wish) -> None:
-    from shoal.cli.log_printer import standard_printer
+    from shoal.cli.log_printer import standard_printer, tell_cut
 
     async with target.client() as client:
         found = await _found(client, target, name)
@@ -90,6 +91,10 @@ async def _show(target: Target, name: str | None, wish: _Wish) -> None:
                 await _read(client, read, wish, printer.write)
         finally:
             printer.close()
+        # Anew, because manifests have come while logs were followed.
+        anew = await _found(client, target, name)
+        if tell_cut(printer, [job for _, jobs in anew.values() for job in jobs]):
+            raise click.exceptions.Exit(1)
 
 
 async def _save(target: Target, name: str | None, wish: _Wish, folder: Path) -> None:
@@ -99,10 +104,6 @@ async def _save(target: Target, name: str | None, wish: _Wish, folder: Path) -> 
     async with target.client() as client:
         for read in await _found(client, target, name):
             await _read(client, read, wish, files.write)
-        # Anew, because manifests have come while logs were followed.
-        for _, jobs in (await _found(client, target, name)).values():
-            for job in jobs:
-                await files.complete(client, job)
     for path in files.paths:
         click.echo(str(path))
     if not files.paths:

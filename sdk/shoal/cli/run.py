@@ -243,7 +243,7 @@ async def _run(
     from shoal.cli.display import display_for
     from shoal.cli.document import print_document
     from shoal.cli.local_jobs import local_session, refuse_local
-    from shoal.cli.log_printer import standard_printer
+    from shoal.cli.log_printer import standard_printer, tell_cut
     from shoal.cli.outcome import exit_status, show_outcome, show_warnings
     from shoal.cli.tables import console
     from shoal.cli.waiting import Parting, wait_for_end
@@ -287,4 +287,6 @@ async def _run(
             await show_outcome(client, ended, logs_shown=False)
         else:
             await show_outcome(client, ended, logs_shown=True, said_last=printer.said_last)
+            if tell_cut(printer, ended.jobs):
+                return exit_status(ended) or 1
         return exit_status(ended)

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from shoal.cli.figures import age_text, bytes_text, scale_text, state_style, state_word
+from shoal.cli.figures import age_text, bytes_text, path_text, scale_text, state_style, state_word
 from shoal.cli.progress import Row
 from shoal.model import Artifact, Capacity, JobState, MemberState
 
@@ -120,7 +120,8 @@ def artifacts_table(jobs: Iterable["JobView"]) -> Table:
     table = _table("job", "artifact", ">bytes", "SHA-256")
     for job in jobs:
         for artifact in _artifacts(job):
-            table.add_row(job.id, artifact.path, f"{artifact.size_bytes:,}", artifact.sha256)
+            size = f"{artifact.size_bytes:,}"
+            table.add_row(job.id, path_text(artifact.path), size, artifact.sha256)
     return table
 
 

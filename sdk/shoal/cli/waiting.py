@@ -16,6 +16,7 @@ DECIDE_SECONDS = 5.0
 """How long the user has to press Ctrl-C again."""
 
 _LAST_LOGS_SECONDS = 20.0
+"""How long nothing may come of what is still to be printed."""
 
 
 class Parting(enum.Enum):
@@ -69,8 +70,8 @@ async def wait_for_end(
             if left:
                 watching.cancel()
             if logs is not None:
-                if not left:
-                    await asyncio.wait({logs}, timeout=_LAST_LOGS_SECONDS)
+                if printer is not None and not left:
+                    await _last_logs(logs, printer, pressed)
                 logs.cancel()
     return Parting.DETACHED if watching.cancelled() else watching.result()
 
@@ -92,8 +93,33 @@ async def _print_logs(client: Client, name: str, printer: LogPrinter) -> None:
         async with contextlib.aclosing(client.logs(name, follow=True)) as chunks:
             async for chunk in chunks:
                 printer.write(chunk)
+    except ShoalError as error:
+        printer.incomplete = error.message
     finally:
         printer.close()
+
+
+async def _last_logs(
+    logs: "asyncio.Task[None]", printer: LogPrinter, pressed: "asyncio.Queue[None]"
+) -> None:
+    """Wait for what is still to be printed, as long as it comes and nobody presses Ctrl-C."""
+    pressing = asyncio.ensure_future(pressed.get())
+    try:
+        while not logs.done():
+            before = printer.printed_bytes
+            await asyncio.wait(
+                {logs, pressing},
+                timeout=_LAST_LOGS_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if pressing.done():
+                printer.incomplete = "it was interrupted"
+                return
+            if not logs.done() and printer.printed_bytes == before:
+                printer.incomplete = f"nothing came for {_LAST_LOGS_SECONDS:g} s"
+                return
+    finally:
+        pressing.cancel()
 
 
 async def _run_local(client: Client, name: str, display: Display, beside: LocalSession) -> None:

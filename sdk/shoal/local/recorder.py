@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shoal import spec
+from shoal.affix import beside
 from shoal.client import Client
 from shoal.errors import ShoalError
 from shoal.local.block import Records
@@ -66,7 +67,7 @@ class Recorder:
         self._target = target
         self._clock = clock
         header = _header(pipeline, job, port)
-        self.file = RecordFile(target.with_name(f"{target.name}.part"), header)
+        self.file = RecordFile(beside(target, ".part"), header)
         if any(self.file.header.get(key) != value for key, value in header.items()):
             self.file.close()
             raise RecordingError(f"{self.file.path} is of another stream; move it away")

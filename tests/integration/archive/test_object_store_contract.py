@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from services.archive.key import InvalidKeyError
 from services.archive.object_store import (
@@ -194,23 +195,43 @@ async def test_a_bad_key_is_refused_everywhere(archive: Archive, key: str) -> No
         await store.presign_get(key, expires_seconds=60)
 
 
-async def test_presigned_addresses_need_no_credentials(archive: Archive) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ü b.bin",
+        "a\nb\tc\r",
+        "\\",
+        "%0A%",
+        "+?&=#;~!'()*[]\"<>",
+        "x" * 255,
+        "run[2024-01-15].csv",
+        "-",
+    ],
+)
+async def test_k6_presigned_addresses_need_no_credentials_whatever_the_name(
+    archive: Archive, name: str
+) -> None:
+    if archive.kind == "moto" and "\n" in name:
+        pytest.skip("moto finds no object behind a line break; the other servers do")
     store = archive.store
     data = secrets.token_bytes(300_000)
+    key = f"ns/out/{name}"
     put = await store.presign_put(
-        "ns/out/ü b.bin", size_bytes=len(data), sha256=sha256(data), expires_seconds=60
+        key, size_bytes=len(data), sha256=sha256(data), expires_seconds=60
     )
     async with aiohttp.ClientSession() as http:
-        async with http.put(put.url, data=data, headers=put.headers) as response:
+        async with http.put(URL(put.url, encoded=True), data=data, headers=put.headers) as response:
             assert response.status == 200, await response.text()
-        assert await store.get("ns/out/ü b.bin") == data
-        url = await store.presign_get("ns/out/ü b.bin", expires_seconds=60)
-        async with http.get(url) as response:
+        assert await store.get(key) == data
+        url = await store.presign_get(key, expires_seconds=60)
+        async with http.get(URL(url, encoded=True)) as response:
             assert response.status == 200
             assert await response.read() == data
-        async with http.get(url, headers={"Range": "bytes=100-199"}) as response:
+        async with http.get(URL(url, encoded=True), headers={"Range": "bytes=100-199"}) as response:
             assert response.status == 206
             assert await response.read() == data[100:200]
+    assert [found.key async for found in store.list("ns/out/")] == [key]
+    await store.delete(key)
 
 
 async def test_a_presigned_put_takes_nothing_else(archive: Archive) -> None:

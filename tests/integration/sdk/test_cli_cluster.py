@@ -119,6 +119,87 @@ def test_a_failing_command_fails_us_with_its_reason(home: Path) -> None:
     assert ended.stderr.count("trouble") == 1
 
 
+ODD_NAMES = (
+    "a\nb.txt",
+    "tab\there",
+    "x" * 250,
+    "y" * 255,
+    "run[2024-01-15].csv",
+    "\x1b[2J",
+    "ü%0A",
+)
+
+
+def test_k5_k6_k8_results_of_any_name_are_archived_and_fetched(home: Path) -> None:
+    make = f"[open('results/' + name, 'w').write(name) for name in {ODD_NAMES!r}]"
+    ended = shoal(home, "run", "--name", "odd", "--", "python", "-c", make)
+    assert ended.returncode == 0, ended.stderr
+    assert "results/a\\nb.txt" in ended.stderr
+    assert "\x1b[2J" not in ended.stderr
+    fetched = shoal(home, "get", latest(home), "-o", str(home / "odd"))
+    assert fetched.returncode == 0, fetched.stderr
+    assert "odd/results/tab\\there" in fetched.stdout
+    found = {path.name: path.read_text() for path in (home / "odd/odd/results").iterdir()}
+    assert found == {name: name for name in ODD_NAMES}
+    one = shoal(home, "get", latest(home), "*/run[2024-01-15].csv", "-o", str(home / "one"))
+    assert one.stdout.count("\n") == 1, one.stderr
+
+
+def test_k5_a_pattern_with_a_bracket_that_is_no_class(home: Path) -> None:
+    script = "echo 1 > 'run[2024-01-15].csv'; echo 2 > run2.csv"
+    ended = shoal(home, "run", "--archive", "run[2024-01-15].csv", "--", "sh", "-c", script)
+    assert ended.returncode == 0, ended.stderr
+    assert "run[2024-01-15].csv" in ended.stderr
+    assert "run2.csv" not in ended.stderr
+
+
+def test_k6_what_cannot_be_archived_is_named_and_the_rest_can_be_fetched(home: Path) -> None:
+    script = "import os; open(b'results/\\xff', 'w'); open('results/kept', 'w').write('kept')"
+    ended = shoal(home, "run", "--name", "partly", "--", "python", "-c", script)
+    assert ended.returncode == 1
+    assert "failed: ARCHIVE" in ended.stderr
+    assert "'results/\\xff' cannot be archived" in ended.stderr
+    assert "results/kept" in ended.stderr
+    fetched = shoal(home, "get", latest(home), "-o", str(home / "partly"))
+    assert fetched.returncode == 0, fetched.stderr
+    assert (home / "partly/partly/results/kept").read_text() == "kept"
+
+
+def test_k13_everything_that_a_command_prints_is_printed(home: Path) -> None:
+    """200 MB were tried."""
+    size = 40_000_000
+    script = f"yes 0123456789 | head -c {size}; yes e | head -c {size // 2} >&2"
+    with (home / "out").open("wb") as out, (home / "err").open("wb") as err:
+        words = [SHOAL, "run", "--name", "loud", "--", "sh", "-c", script]
+        ended = subprocess.run(
+            words, env=environment(home), stdout=out, stderr=err, timeout=100, check=False
+        )
+    assert ended.returncode == 0
+    expected = (b"0123456789\n" * (size // 11 + 1))[:size]
+    assert (home / "out").read_bytes() == expected
+    assert (home / "err").read_bytes().count(b"e\n") >= size // 4
+    name = latest(home)
+    with (home / "out").open("wb") as out:
+        subprocess.run(
+            [SHOAL, "logs", name],
+            env=environment(home), stdout=out, stderr=subprocess.DEVNULL, timeout=100, check=True,
+        )  # fmt: skip
+    assert (home / "out").read_bytes() == expected
+    assert shoal(home, "logs", "--tail", "20", name).stdout.encode() == expected[-20:]
+
+
+def test_k13_what_is_cut_of_a_job_that_fails_is_said(home: Path) -> None:
+    script = "yes 0123456789 | head -c 20000000; exit 3"
+    ended = shoal(home, "run", "--name", "lost", "--", "sh", "-c", script)
+    assert ended.returncode == 1
+    assert len(ended.stdout) == 16 << 20
+    assert "stdout of pipelines/lost-" in ended.stderr
+    assert "only its first 16 MiB are printed" in ended.stderr
+    again = shoal(home, "logs", latest(home))
+    assert again.returncode == 1
+    assert "only its first 16 MiB are printed" in again.stderr
+
+
 def test_a_command_that_takes_too_long_is_ended(home: Path) -> None:
     ended = shoal(home, "run", "--timeout", "1s", "--", "sleep", "1000")
     assert ended.returncode == 1

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from edge_agent.assignment import LogPiece
-from edge_agent.logs import SHIPPED_BYTES_MAX, LogShipper, tail
+from edge_agent.logs import LogShipper, tail
 from shoal.names import AttemptRef
-from shoal.view import LogStream
+from shoal.view import LIVE_LOG_BYTES_MAX, LogStream
 from tests.kit.until import until
 
 REF = AttemptRef("default", "p", "work", 1, 1)
@@ -61,7 +61,7 @@ async def test_what_is_not_confirmed_is_sent_again_in_the_next_session(tmp_path:
 
 
 async def test_what_is_in_flight_and_what_is_shipped_is_bounded(tmp_path: Path) -> None:
-    (tmp_path / "stderr").write_bytes(b"x" * (SHIPPED_BYTES_MAX + 1000))
+    (tmp_path / "stderr").write_bytes(b"x" * (LIVE_LOG_BYTES_MAX + 1000))
     listener = Listener()
     listener.shipper.follow(REF, tmp_path)
     async with running(listener):
@@ -70,12 +70,12 @@ async def test_what_is_in_flight_and_what_is_shipped_is_bounded(tmp_path: Path) 
             lambda: sum(len(piece.data) for piece in listener.pieces) == 4 << 20, 5, "4 MiB"
         )
         total = 0
-        while total < SHIPPED_BYTES_MAX:
+        while total < LIVE_LOG_BYTES_MAX:
             await until(lambda: listener.pieces, 5, "pieces")
             assert sum(len(piece.data) for piece in listener.pieces) <= 4 << 20
             total += sum(len(piece.data) for piece in listener.pieces)
             listener.confirm_all()
-        assert total == SHIPPED_BYTES_MAX
+        assert total == LIVE_LOG_BYTES_MAX
         assert await listener.shipper.finish(REF, 5)
 
 
