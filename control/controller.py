@@ -23,7 +23,7 @@ from control.dispatcher.addresses import Addresses
 from control.dispatcher.service import SessionService
 from control.dispatcher.session import SessionSettings
 from control.dispatcher.worker_watch import WorkerWatch
-from control.errors import StoreFailedError, UnknownPipelineError
+from control.errors import StoreFailedError, StoreFullError, UnknownPipelineError
 from control.log_folder import LogFolder
 from control.members import GossipMembers
 from control.plane import ControlPlane, PlaneConfig
@@ -50,6 +50,10 @@ LOG = logging.getLogger(__name__)
 STOP_GRACE_SECONDS = 0.5
 LEAVE_SECONDS = 1.0
 LOG_CLEANING_SECONDS = 3600.0
+DISK_SECONDS = 1.0
+DISK_RESERVE_BYTES = 64 << 20
+"""Below so much free room, or a twentieth of a smaller disk, people may ask for nothing new."""
+
 STORE_NAME = "controller.db"
 """File of the store in the state folder."""
 _SECRET_BYTES = 32
@@ -159,6 +163,7 @@ class Controller:
                 tasks.create_task(workers.run())
                 tasks.create_task(publishing.run())
                 tasks.create_task(_clean_logs(logs, plane))
+                tasks.create_task(_watch_disk(config.state, plane))
                 if member is not None:
                     tasks.create_task(member.run())
                     tasks.create_task(members.tell(plane))
@@ -296,6 +301,37 @@ class Controller:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._process.wall(), UTC)
+
+
+async def _watch_disk(state: Path, plane: ControlPlane) -> None:
+    """Let people ask for nothing new while the disk of the store is short of room."""
+    why: StoreFailedError | None = None
+    while True:
+        why = await asyncio.to_thread(_short_of_room, state, was_short=why is not None)
+        plane.refuse_new(why)
+        await asyncio.sleep(DISK_SECONDS)
+
+
+def _short_of_room(state: Path, *, was_short: bool) -> StoreFailedError | None:
+    """Say why the store has no room to grow; a disk that was short has to have a quarter more."""
+    try:
+        disk = os.statvfs(state)
+    except OSError as error:
+        return StoreFailedError(
+            f"the state folder {state} cannot be looked at: {error}; bring it back"
+        )
+    if disk.f_flag & os.ST_RDONLY:
+        return StoreFailedError(f"the disk of {state} is read-only: see why, and mount it writable")
+    free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+    mark = min(DISK_RESERVE_BYTES, total // 20)
+    if was_short:
+        mark += mark // 4
+    if free >= mark:
+        return None
+    return StoreFullError(
+        f"the disk of the controller is short of room: {free} of {total} bytes are free in {state}, "
+        f"and requests are taken from {mark} on; make room there, and ask again: what runs goes on"
+    )
 
 
 async def _clean_logs(logs: LogFolder, plane: ControlPlane) -> None:

@@ -37,6 +37,10 @@ class StoreFailedError(ControlError):
     """The store could not record: nothing of the request has happened."""
 
 
+class StoreFullError(StoreFailedError):
+    """The disk of the store has no room left: nothing of the request has happened."""
+
+
 class RowError(ControlError, ValueError):
     """A row that no store can hold: the transaction that it was in has not happened."""
 

@@ -135,6 +135,13 @@ class ControlPlane:
         """Set after each commit that added outbox rows; whoever publishes clears it."""
         self._machine: ControlMachine | None = None
         self._broken: ControlError | None = None
+        # What keeps a batch from being recorded that nobody waits for, and what keeps people out.
+        self._held: StoreFailedError | None = None
+        self._short: StoreFailedError | None = None
+        self._retry = Backoff(
+            config.store_retry_seconds, 16 * config.store_retry_seconds, jitter=0.0
+        )
+        self._store_failures = 0
         self._rebuilds = 0
         self._rebuilt_at = 0.0
         # For each node whose messages made the machine raise: how often, and until when it waits.
@@ -186,6 +193,7 @@ class ControlPlane:
 
     async def submit(self, submissions: Sequence[Submission]) -> Sequence[SubmitResult | Refused]:
         """Record pipelines; durable when it returns; one answer each, in order."""
+        self._check_recording(grows=True)
         answers = await self._call_all([partial(_submit, one) for one in submissions])
         return [self._submitted(answer) for answer in answers]
 
@@ -195,6 +203,7 @@ class ControlPlane:
         Raises:
             UnknownPipelineError: There is none of that name.
         """
+        self._check_recording()
         await self._call(lambda call: inbox.Cancel(call, ref, reason))
         return self.pipeline(ref)
 
@@ -214,6 +223,7 @@ class ControlPlane:
             UnknownPipelineError: There is none of that name.
             UnknownJobError: Its specification has no such job.
         """
+        self._check_recording(grows=True)
         value = await self._call(lambda call: inbox.Scale(call, ref, job, replicas))
         return value if isinstance(value, Refused) else self.pipeline(ref)
 
@@ -337,6 +347,7 @@ class ControlPlane:
         Raises:
             UnknownNodeError: No agent of that name ever connected.
         """
+        self._check_recording()
         await self._call(lambda call: inbox.Drain(call, name, drained))
         return self.node(name)
 
@@ -347,6 +358,7 @@ class ControlPlane:
             UnknownNodeError: No agent of that name ever connected.
             NotQuarantinedError: It follows this controller already.
         """
+        self._check_recording()
         await self._call(lambda call: inbox.Adopt(call, name))
         return self.node(name)
 
@@ -501,7 +513,7 @@ class ControlPlane:
             if isinstance(effect, Record):
                 rows += effect.rows
         if rows:
-            await self._store.commit(rows)
+            await self._record(rows, waited_for=any(isinstance(event, _ASKED) for event in events))
         try:
             self._act(machine, effects)
         except Exception as error:
@@ -509,6 +521,29 @@ class ControlPlane:
             raise _rebuilding(error) from error
         if any(isinstance(row, OutboxRow) for row in rows):
             self.outbox_grown.set()
+
+    async def _record(self, rows: Sequence[Row], *, waited_for: bool) -> None:
+        """Write rows; where no person waits, for as long as the store's disk takes.
+
+        Sessions and leases go on meanwhile, people are refused at the door, and nothing is done that
+        is not recorded.
+        """
+        failures = 0
+        while True:
+            try:
+                await self._store.commit(rows)
+                break
+            except StoreFailedError as error:
+                if waited_for:
+                    raise
+                failures += 1
+                self._held = error
+                if failures == 1:
+                    LOG.error("the store waits for its disk", extra=fields(error=str(error)))  # noqa: TRY400 -- the message says it all
+                await asyncio.sleep(self._retry.delay_seconds(failures, 0.0))
+        if failures:
+            self._held = None
+            LOG.info("store works again", extra=fields(failures=failures))
 
     async def _one_by_one(self, events: Sequence[inbox.Event], error: Exception) -> None:
         """Build the machine anew, and take the events of a batch that failed, but for the culprit.
@@ -694,6 +729,19 @@ class ControlPlane:
             case _:
                 raise TypeError(f"a submission was answered with {answer!r}")
 
+    def _check_recording(self, *, grows: bool = False) -> None:
+        """Refuse what a person asks for while it could not be recorded, or has no room to grow."""
+        why = self._held or (self._short if grows else None)
+        if why is not None:
+            raise type(why)(str(why))
+
+    def refuse_new(self, why: StoreFailedError | None) -> None:
+        """Refuse whatever makes the store grow, for this reason; None for taking it again."""
+        if (why is None) != (self._short is None):
+            words = "nothing new is taken" if why else "new requests are taken again"
+            LOG.warning(words, extra=fields(why=why or ""))
+        self._short = why
+
     def _check_open(self) -> None:
         if self._closing:
             raise ClosingError("the control plane is shutting down: try again in a moment")
@@ -750,7 +798,8 @@ class ControlPlane:
         self._nodes.cut_off(error)
 
     async def _recover(self) -> None:
-        await asyncio.sleep(self._config.store_retry_seconds)
+        self._store_failures += 1
+        await asyncio.sleep(self._retry.delay_seconds(self._store_failures, 0.0))
         try:
             await self._load()
         except StoreFailedError as error:
@@ -760,6 +809,7 @@ class ControlPlane:
             self._broken = _rebuilding(error)
             LOG.exception("the control plane cannot be built")
         else:
+            self._store_failures = 0
             LOG.info("store works again")
 
     def _close(self) -> None:
@@ -768,8 +818,14 @@ class ControlPlane:
             self._let_go(ClosingError("the control plane is shutting down: try again in a moment"))
 
     def _seen(self, view: NodeView) -> NodeView:
-        node = self._machine.cluster.nodes.get(view.name) if self._machine else None
+        if self._machine is None:
+            return replace(view, connected=False)  # nobody's session outlived the store
+        node = self._machine.cluster.nodes.get(view.name)
         return view if node is None else replace(view, last_seen_time=node.last_seen_time)
+
+
+_ASKED = inbox.Submit | inbox.Cancel | inbox.Scale | inbox.Drain | inbox.Adopt
+"""What people ask for: they wait for an answer, and are told when there is none."""
 
 
 class _Feed:

@@ -17,6 +17,7 @@ from control.errors import (
     RowError,
     SessionEndedError,
     StoreFailedError,
+    StoreFullError,
     UnknownJobError,
     UnknownNodeError,
     UnknownPipelineError,
@@ -45,6 +46,7 @@ _CONTROL: Mapping[type[ControlError], tuple[grpc.StatusCode, str]] = {
     # These may be tried again: the client dials anew where it was.
     SessionEndedError: (grpc.StatusCode.ABORTED, "SESSION_ENDED"),
     WatcherTooSlowError: (grpc.StatusCode.ABORTED, "WATCHER_TOO_SLOW"),
+    StoreFullError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORE_FULL"),
     StoreFailedError: (grpc.StatusCode.UNAVAILABLE, "STORE_FAILED"),
     RebuildingError: (grpc.StatusCode.UNAVAILABLE, "REBUILDING"),
     ClosingError: (grpc.StatusCode.UNAVAILABLE, "CLOSING"),

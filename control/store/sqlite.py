@@ -3,12 +3,16 @@
 One thread writes: it drains a bounded queue into one transaction and resolves every waiter after
 the commit, so that many commits cost one fsync (https://www.sqlite.org/wal.html). Another thread
 reads on a connection of its own, which in WAL mode neither waits for the writer nor stops it.
+
+The file has room of its own, pages that are free within it and a write-ahead log that is as long
+and is written over in place, so that what runs can still be recorded when its disk is full.
 """
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import queue
 import sqlite3
@@ -20,12 +24,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from control.errors import RowError, StoreFailedError
+from control.errors import RowError, StoreFailedError, StoreFullError
 from control.store import schema, statements
 from control.store.rows import Loaded, OutboxRow, Row
+from services.runtime.log import fields
 from services.runtime.state_folder import PRIVATE_FILE, create_private
 from shoal.view import Event
 from shoal.wire import WireError
+
+LOG = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT")
 
@@ -33,6 +40,10 @@ Work = Callable[[sqlite3.Connection], None]
 
 _Item = tuple[Work, "Future[None]"]
 
+ROOM_BYTES = 4 << 20
+"""What the file and its log take beforehand, each, or an eighth of what is free on a small disk."""
+
+CHECKPOINT_PAGES = 256
 BUSY_SECONDS = 5.0
 """How long another program with the file open (a backup, say) is waited for."""
 
@@ -143,14 +154,23 @@ class SqliteStore:
 
     def _open(self) -> None:
         self._take_lock()
-        create_private(self._path)
+        if self._path.exists() and not self._path.stat().st_size:
+            raise StoreFailedError(
+                f"store {self._path} is empty, so it was cut off: put a copy of it back, or remove "
+                "it to begin with nothing"
+            )
+        made = create_private(self._path)
         connection = self._connect()
         try:
             self._prepare(connection)
             self._read_connection = self._connect()
         except BaseException:
             connection.close()
+            # An empty file would be taken for one that was cut off.
+            if made and not self._path.stat().st_size:
+                self._path.unlink()
             raise
+        self._make_room(connection)
         self._writer = threading.Thread(
             target=self._drain, args=(connection,), name="store-writer", daemon=True
         )
@@ -181,6 +201,20 @@ class SqliteStore:
                 f"BEGIN IMMEDIATE; {schema.STEPS[before]} "
                 f"PRAGMA user_version = {before + 1}; COMMIT;"
             )
+
+    def _make_room(self, connection: sqlite3.Connection) -> None:
+        """Take the room of its own from the disk, as far as there is any."""
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        disk = os.statvfs(self._path.parent)
+        room = min(ROOM_BYTES, disk.f_bavail * disk.f_frsize // 8)
+        try:
+            connection.execute("CREATE TABLE room (filler BLOB)")
+            connection.execute("INSERT INTO room VALUES (zeroblob(?))", (room,))
+        except sqlite3.Error as error:
+            LOG.warning("the store has no room of its own", extra=fields(error=error))
+        with suppress(sqlite3.Error):
+            connection.execute("DROP TABLE IF EXISTS room")
+            connection.execute("PRAGMA wal_checkpoint(RESTART)")
 
     def _take_lock(self) -> None:
         lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
@@ -264,11 +298,21 @@ class SqliteStore:
         return None
 
     def _failed(self, what: str, error: Exception) -> StoreFailedError:
-        return StoreFailedError(
-            f"store {self._path} could not {what}: {error}; "
-            "look at the disk's space, its health and the file's permissions"
-        )
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+            return StoreFullError(
+                f"store {self._path} could not {what}: its disk is full; make room there, and ask "
+                "again: what runs goes on"
+            )
+        remedy = "look at the disk's space, its health and the file's permissions"
+        if (
+            isinstance(error, sqlite3.DatabaseError)
+            and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+        ):
+            remedy = "put a copy of it back, or move it away to begin with nothing"
+        return StoreFailedError(f"store {self._path} could not {what}: {error}; {remedy}")
 
+
+_DAMAGED = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
 
 _ROW_ERRORS = (
     sqlite3.InterfaceError,
