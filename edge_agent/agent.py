@@ -475,6 +475,8 @@ class Agent:
             await self._worker_driver.post(ProgramsListed(found))
 
     async def _exited(self, process: ProcessRecord) -> None:
+        if process.left:
+            LOG.warning("something is left", extra=fields(name=process.attempt, why=process.left))
         if process.attempt == HELPER and self._node is not None:
             await self._node.streams.ended()
         ref = None if process.helper else parse_keeper_id(process.attempt)
@@ -557,8 +559,8 @@ class Agent:
             case Confirmed(messages):
                 for message in messages:
                     await self._confirmed(message)
-            case LeaseRenewed(until):
-                if self._lease.renew(until):
+            case LeaseRenewed(until, lease_seconds):
+                if self._lease.renew(until, lease_seconds):
                     self._renew_leases()
             case Deliver(message, delivery):
                 await self._deliver(message, delivery)
@@ -575,9 +577,7 @@ class Agent:
     async def _renew_lease(self, ref: AttemptRef) -> None:
         # A keeper that is gone has taken the program with it; one that ended needs no lease.
         with contextlib.suppress(KeeperError):
-            seconds = self._lease.program_seconds
-            if seconds > 0:
-                await self._keeper.renew_lease(keeper_id(ref), seconds)
+            await self._keeper.renew_lease(keeper_id(ref), self._lease.program_until)
 
     async def _confirmed(self, message: FromAgent) -> None:
         match message:

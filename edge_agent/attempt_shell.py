@@ -265,9 +265,27 @@ class AttemptShell:
         plan = ProgramPlan(assignment, self._folder, self._environment, sdk, node.environ)
         leased = assignment.job.placement is Placement.AT_MOST_ONE_RUNNING
         self._before = frozenset(await asyncio.to_thread(os.listdir, self._folder.work))
-        await node.keeper.start(plan.request(await node.lease.wait() if leased else 0.0))
+        if leased:
+            await self._start_leased(plan)
+        else:
+            await node.keeper.start(plan.request())
         node.logs.follow(self._ref, self._folder.path)
         return ProgramStarted(self._ref, turn, node.wall())
+
+    async def _start_leased(self, plan: ProgramPlan) -> None:
+        """Start what may only run under a lease; a start that came too late is tried with the next one."""
+        lease = self._node.lease
+        while True:
+            until = await lease.wait()
+            try:
+                await self._node.keeper.start(plan.request(until, lease.grace_seconds))
+            except KeeperGoneError:
+                raise
+            except KeeperError:
+                if not lease.over():
+                    raise
+            else:
+                return
 
     async def _collect(self, assignment: Assignment, turn: int) -> WorkerEvent:
         found = await self._node.work.run(

@@ -100,9 +100,9 @@ class KeeperLink:
         """Start a program, or find it started."""
         await (await self.client()).start(request)
 
-    async def renew_lease(self, attempt: str, lease_seconds: float) -> None:
-        """Let a program run so much longer."""
-        await (await self.client()).renew_lease(attempt, lease_seconds)
+    async def renew_lease(self, attempt: str, until: float) -> None:
+        """Let a program run until a moment of the machine's clock of leases."""
+        await (await self.client()).renew_lease(attempt, until)
 
     async def stop(self, attempt: str, grace_seconds: float) -> None:
         """Ask for the end of a program."""
@@ -121,6 +121,7 @@ def program_exit(record: ProcessRecord, folder: AttemptFolder, disk_full: str) -
         timed_out=record.timed_out,
         lease_ended=record.lease_ended,
         problem=record.problem,
+        left=record.left,
         end_time=record.end_time,
         stderr_tail="" if record.exit_code == 0 else tail(folder.stderr),
         disk_full=disk_full,

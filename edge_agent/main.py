@@ -225,6 +225,7 @@ def agent(
 
 def _run(config: AgentConfig) -> int:
     from edge_agent.agent import Agent, AgentProcess  # noqa: PLC0415 - so that --help is quick
+    from edge_agent.keeper.boottime import boottime  # noqa: PLC0415
 
     uv = Path(sys.executable).parent / "uv"
     process = AgentProcess(
@@ -232,7 +233,7 @@ def _run(config: AgentConfig) -> int:
         version=metadata.version("shoal-server"),
         python=Path(os.path.realpath(sys.executable)),
         uv=uv if uv.exists() else Path(shutil.which("uv") or "uv"),
-        clock=time.monotonic,
+        clock=boottime,
         wall=time.time,
         rng=random.Random(),
         token=lambda: secrets.token_hex(4),

@@ -193,6 +193,7 @@ class LeaseRenewed:
     """
 
     until: float
+    lease_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,7 +456,7 @@ class Session:
             confirmed += messages
         if heard_at is not None and self._knows_all:
             # Counted from when it was sent: the controller counts from when it arrived.
-            effects.append(LeaseRenewed(heard_at + self._lease_seconds))
+            effects.append(LeaseRenewed(heard_at + self._lease_seconds, self._lease_seconds))
         if confirmed:
             effects.append(Confirmed(tuple(confirmed)))
         if self.state is SessionState.OPENING:

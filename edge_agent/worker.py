@@ -113,6 +113,7 @@ class ProgramExit:
 
     `problem` says why records of its FIFOs may be missing, whatever its exit status; else it is empty.
     `disk_full` says what the node's disk had left, if it was full then; else it is empty.
+    `left` says which processes of it could not be ended; else it is empty.
     """
 
     exit_code: int
@@ -123,6 +124,7 @@ class ProgramExit:
     stderr_tail: str = ""
     problem: str = ""
     disk_full: str = ""
+    left: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -841,7 +843,11 @@ class Worker:
         if record.assignment.has_ports:
             effects.append(Conclude(record.ref, succeeded and record.phase is Phase.RUNNING))
         if record.phase is not Phase.RUNNING or not succeeded:
-            return effects + self._program_gone(record, _verdict(record, program_exit))
+            verdict = record.verdict or _verdict(record, program_exit)
+            if program_exit.left:
+                verdict = _with(verdict, program_exit.left)
+                record = replace(record, verdict=verdict)
+            return effects + self._program_gone(record, verdict)
         if record.assignment.sends:
             record = self._move(record, Phase.DRAINING)
             return [*effects, Journal(record), Report(record.observation)]
@@ -1049,6 +1055,12 @@ def _ended_well(record: AttemptRecord, program_exit: ProgramExit) -> bool:
         or program_exit.exit_code == _SHELL_SIGPIPE
         or _BROKEN_PIPE.search(program_exit.stderr_tail) is not None
     )
+
+
+def _with(verdict: Verdict, left: str) -> Verdict:
+    """Say, too, what could not be ended."""
+    message = f"{verdict.reason.message}; {left}" if verdict.reason.message else left
+    return replace(verdict, reason=replace(verdict.reason, message=message))
 
 
 def _verdict(record: AttemptRecord, program_exit: ProgramExit) -> Verdict:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from edge_agent.keeper import strays
+from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.server import Keeper
 
 
@@ -26,12 +27,12 @@ def main() -> int:
     except BlockingIOError:
         _log(f"another keeper serves {path}")
         return 0
-    left = strays.kill_everything_of(str(path))
+    left = strays.end_everything_of(str(path))
     if left:
         _log(f"killed {left} processes that an earlier keeper left behind")
     if not strays.adopt_orphans():
         _log("the kernel gives no orphans to the keeper: a job's daemons may outlive it")
-    Keeper(path, time.monotonic, time.time, _log).run()
+    Keeper(path, boottime, time.time, _log).run()
     return 0
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Self, cast
 
+from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.launch import Port
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.request import MAX_PACKET_BYTES
@@ -33,7 +34,10 @@ class KeeperGoneError(KeeperError):
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """A program to start; see `edge_agent.keeper.launch.Program`. Seconds; 0 means no timeout, no lease."""
+    """A program to start; see `edge_agent.keeper.launch.Program`. Seconds; 0 means no timeout, no lease.
+
+    `lease_until` is a moment of `edge_agent.keeper.boottime`.
+    """
 
     attempt: str
     argv: Sequence[str]
@@ -45,7 +49,8 @@ class StartRequest:
     ports: Sequence[Port] = ()
     timeout_seconds: float = 0.0
     grace_seconds: float = 5.0
-    lease_seconds: float = 0.0
+    lease_until: float = 0.0
+    lease_grace_seconds: float = 0.0
     memory_bytes: int = 0
     open_files: int = 0
 
@@ -111,9 +116,16 @@ class KeeperClient:
         """Ask for the end of a process group: SIGTERM, then SIGKILL after the grace; returns at once."""
         await self._ask({"op": "stop", "attempt": attempt, "grace_seconds": grace_seconds})
 
-    async def renew_lease(self, attempt: str, lease_seconds: float) -> None:
-        """Let a program run so much longer; without another renewal the keeper ends it then."""
-        await self._ask({"op": "lease", "attempt": attempt, "lease_seconds": lease_seconds})
+    async def renew_lease(self, attempt: str, until: float) -> None:
+        """Let a program run until a moment of `edge_agent.keeper.boottime`, and no longer without another renewal."""
+        await self._ask(
+            {
+                "op": "lease",
+                "attempt": attempt,
+                "lease_until": until,
+                "lease_seconds": _as_seconds(until),
+            }
+        )
 
     async def forget(self, attempt: str) -> None:
         """Drop an attempt and kill what is left of it."""
@@ -152,7 +164,9 @@ class KeeperClient:
                 "ports": [_port(port) for port in request.ports],
                 "timeout_seconds": request.timeout_seconds,
                 "grace_seconds": request.grace_seconds,
-                "lease_seconds": request.lease_seconds,
+                "lease_until": request.lease_until,
+                "lease_grace_seconds": request.lease_grace_seconds,
+                "lease_seconds": _as_seconds(request.lease_until),
                 "limits": {
                     "memory_bytes": request.memory_bytes,
                     "open_files": request.open_files,
@@ -264,6 +278,11 @@ class KeeperClient:
         if self._exits.full():
             self._exits.get_nowait()
         self._exits.put_nowait(None)
+
+
+def _as_seconds(until: float) -> float:
+    """What a keeper of before understands, which knows lengths of time alone."""
+    return max(0.001, until - boottime()) if until else 0.0
 
 
 def _port(port: Port) -> Mapping[str, object]:

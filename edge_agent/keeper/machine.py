@@ -10,31 +10,38 @@ from typing import Final
 from edge_agent.keeper.record import ProcessRecord
 
 TIMEOUT_GRACE_SECONDS: Final = 0.5
-"""A program that outlives its timeout or its lease gets no longer than this between SIGTERM and SIGKILL."""
+"""A program that outlives its timeout gets no longer than this between SIGTERM and SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A program runs. `timeout_seconds` and `lease_seconds` of 0 mean without limit.
+    """A program runs. `timeout_seconds` and `lease_until` of 0 mean without limit.
 
-    `relays` names the ports that are FIFOs, each of which has a relay.
+    At `lease_until`, on the machine's own clock, it is asked to end, and `lease_grace_seconds` later
+    it has to be gone. `relays` names the ports that are FIFOs, each of which has a relay.
     """
 
     record: ProcessRecord
     timeout_seconds: float = 0.0
     grace_seconds: float = 5.0
-    lease_seconds: float = 0.0
+    lease_until: float = 0.0
+    lease_grace_seconds: float = 0.0
     relays: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The leader of a process group has ended; exactly one of `exit_code` and `signal` is set."""
+    """The leader of a process group has ended; exactly one of `exit_code` and `signal` is set.
+
+    `lease_ended` says that its guard ended it, `left` what of it could not be ended.
+    """
 
     attempt: str
     exit_code: int | None
     signal: int | None
     end_time: float
+    lease_ended: bool = False
+    left: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +70,22 @@ class ForgetAsked:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRenewed:
-    """The program may run this much longer; without another renewal it is ended then."""
+    """The program may run until then; without another renewal it is ended then."""
 
     attempt: str
-    lease_seconds: float
+    until: float
 
 
-Event = Started | Ended | RelayEnded | StopAsked | ForgetAsked | LeaseRenewed
+@dataclass(frozen=True, slots=True)
+class KillRefused:
+    """A program that was to be killed belongs to another user; `why` says so."""
+
+    attempt: str
+    why: str
+    end_time: float
+
+
+Event = Started | Ended | RelayEnded | StopAsked | ForgetAsked | LeaseRenewed | KillRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +95,14 @@ class SignalGroup:
     attempt: str
     pid: int
     signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenewGuard:
+    """Tell the guard of an attempt at which moment it kills it."""
+
+    attempt: str
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +133,7 @@ class Release:
     attempt: str
 
 
-Effect = SignalGroup | FinishRelays | KillRelays | Announce | Release
+Effect = SignalGroup | RenewGuard | FinishRelays | KillRelays | Announce | Release
 
 
 class UnknownAttemptError(LookupError):
@@ -122,6 +146,8 @@ class _Kept:
     grace_seconds: float
     timeout_at: float | None
     lease_at: float | None = None
+    lease_grace_seconds: float = 0.0
+    leased: bool = False
     kill_at: float | None = None
     forgotten: bool = False
     relays: set[str] = field(default_factory=set[str])
@@ -166,8 +192,9 @@ class KeeperMachine:
             case ForgetAsked():
                 return self._forget(event.attempt)
             case LeaseRenewed():
-                self._get(event.attempt).lease_at = now + event.lease_seconds
-                return ()
+                return self._renewed(self._get(event.attempt), event.until)
+            case KillRefused():
+                return self._kill_refused(event)
 
     def tick(self, now: float) -> Sequence[Effect]:
         """End what is over its time, and kill what did not end within its grace."""
@@ -182,7 +209,7 @@ class KeeperMachine:
             if kept.lease_at is not None and now >= kept.lease_at:
                 kept.lease_at = None
                 kept.record = replace(kept.record, lease_ended=True)
-                effects += self._stop(kept, min(kept.grace_seconds, TIMEOUT_GRACE_SECONDS), now)
+                effects += self._stop(kept, min(kept.grace_seconds, kept.lease_grace_seconds), now)
             if kept.kill_at is not None and now >= kept.kill_at:
                 kept.kill_at = None
                 effects.append(_signal(kept, signal.SIGKILL))
@@ -212,10 +239,28 @@ class KeeperMachine:
             record=event.record,
             grace_seconds=event.grace_seconds,
             timeout_at=now + event.timeout_seconds if event.timeout_seconds > 0 else None,
-            lease_at=now + event.lease_seconds if event.lease_seconds > 0 else None,
+            lease_at=event.lease_until if event.lease_until > 0 else None,
+            lease_grace_seconds=event.lease_grace_seconds,
+            leased=event.lease_until > 0,
             relays=set(event.relays),
         )
         return ()
+
+    def _renewed(self, kept: _Kept, until: float) -> Sequence[Effect]:
+        if not kept.leased or kept.record.lease_ended or not kept.record.running:
+            return ()  # what is being ended is not revived
+        kept.lease_at = until
+        return (RenewGuard(kept.record.attempt, until + kept.lease_grace_seconds),)
+
+    def _kill_refused(self, event: KillRefused) -> Sequence[Effect]:
+        kept = self._kept.get(event.attempt)
+        if kept is None or not kept.record.running or kept.ended is not None:
+            return ()
+        kept.record = replace(kept.record, left=event.why)
+        if kept.leased and not kept.forgotten:
+            return ()  # what may not run twice is not said to have ended while it runs
+        ended = Ended(event.attempt, None, None, event.end_time, left=event.why)
+        return self._ended(ended)
 
     def _ended(self, event: Ended) -> Sequence[Effect]:
         kept = self._kept.get(event.attempt)
@@ -223,6 +268,11 @@ class KeeperMachine:
             raise ValueError(f"attempt {event.attempt!r} ended, but it did not run")
         kept.ended = event
         kept.kill_at = None
+        kept.record = replace(
+            kept.record,
+            lease_ended=kept.record.lease_ended or event.lease_ended,
+            left=event.left,
+        )
         if not kept.relays:
             return self._over(kept, event)
         # The records of a program that failed count for nothing, so nobody waits for the last ones.

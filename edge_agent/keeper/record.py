@@ -15,7 +15,8 @@ class ProcessRecord:
 
     Times are seconds since the epoch, for people; deadlines inside the keeper are monotonic.
     `exit_code` is None while it runs or when a signal ended it. `lease_ended` says that it was ended
-    because nobody renewed its lease, `problem` why records of its FIFOs may be missing.
+    because nobody renewed its lease, `problem` why records of its FIFOs may be missing, `left` which
+    processes of it could not be ended, and why.
     """
 
     attempt: str
@@ -29,6 +30,7 @@ class ProcessRecord:
     end_time: float = 0.0
     lease_ended: bool = False
     problem: str = ""
+    left: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return the object that travels on the socket."""
@@ -50,9 +52,10 @@ class ProcessRecord:
                 exit_code=_optional(value["exit_code"]),
                 signal=_optional(value["signal"]),
                 timed_out=_as(bool, value["timed_out"]),
-                # A keeper that an older agent started knows no leases and no FIFOs.
+                # A keeper that an older agent started knows less.
                 lease_ended=_as(bool, value.get("lease_ended", False)),
                 problem=_as(str, value.get("problem", "")),
+                left=_as(str, value.get("left", "")),
                 start_time=_as(float, value["start_time"]),
                 end_time=_as(float, value["end_time"]),
             )

@@ -23,7 +23,8 @@ class Start:
     program: Program
     timeout_seconds: float
     grace_seconds: float
-    lease_seconds: float
+    lease_until: float
+    lease_grace_seconds: float
     helper: bool
 
 
@@ -46,11 +47,11 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Let an attempt run so much longer."""
+    """Let an attempt run until a moment on the machine's clock of leases."""
 
     id: int
     attempt: str
-    lease_seconds: float
+    lease_until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ def _read(fields: Mapping[str, object], request_id: int) -> Request:
                 None if grace is None else _seconds(grace),
             )
         case "lease":
-            return Lease(request_id, _as(str, fields["attempt"]), _seconds(fields["lease_seconds"]))
+            return Lease(request_id, _as(str, fields["attempt"]), _seconds(fields["lease_until"]))
         case "forget":
             return Forget(request_id, _as(str, fields["attempt"]))
         case "list":
@@ -172,7 +173,8 @@ def _read_start(fields: Mapping[str, object], request_id: int, *, helper: bool) 
         program,
         _seconds(fields.get("timeout_seconds", 0.0)),
         _seconds(fields.get("grace_seconds", 5.0)),
-        _seconds(fields.get("lease_seconds", 0.0)),
+        _seconds(fields.get("lease_until", 0.0)),
+        _seconds(fields.get("lease_grace_seconds", 0.0)),
         helper,
     )
 

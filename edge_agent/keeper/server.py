@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.keeper import strays
+from edge_agent.keeper.execution import limit
+from edge_agent.keeper.guard import Guard
 from edge_agent.keeper.launch import LaunchError, Port, launch
 from edge_agent.keeper.machine import (
     Announce,
@@ -23,10 +25,12 @@ from edge_agent.keeper.machine import (
     FinishRelays,
     ForgetAsked,
     KeeperMachine,
+    KillRefused,
     KillRelays,
     LeaseRenewed,
     RelayEnded,
     Release,
+    RenewGuard,
     SignalGroup,
     Started,
     StopAsked,
@@ -54,6 +58,8 @@ _PATIENCE_SECONDS: Final = 3_600.0  # epoll takes no wait of 25 days, and a time
 _MAX_UNSENT_PACKETS: Final = 4096
 _RECORDS_A_PACKET: Final = 200
 _SHUTDOWN_GRACE_SECONDS: Final = 3.0
+_STRAYS_SECONDS: Final = 2.0
+"""How long the end of an attempt waits for processes that were killed to be gone."""
 
 
 @dataclass(slots=True, eq=False)
@@ -65,12 +71,23 @@ class _Client:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """An attempt whose leader has ended, and until when what it left behind is waited for."""
+
+    exit_code: int | None
+    signal: int | None
+    lease_ended: bool
+    left: str
+    give_up_at: float
+
+
 class Keeper:
     """Serves one Unix socket until it is shut down or told to by SIGTERM.
 
     Args:
         socket_path: Absolute path of the socket; whatever is there is replaced.
-        clock: Monotonic seconds.
+        clock: Seconds on the machine's clock of leases, `edge_agent.keeper.boottime`.
         wall: Seconds since the epoch.
         log: Takes one line for people.
     """
@@ -88,10 +105,17 @@ class Keeper:
         self._log = log
         self._machine = KeeperMachine()
         self._ports: dict[str, Mapping[Port, int]] = {}
+        # Children: the leaders of attempts, or their guards.
         self._by_pid: dict[int, str] = {}
+        self._guards: dict[str, Guard] = {}
+        self._marks = strays.Marks(str(socket_path))
+        self._mark_of: dict[str, int] = {}
+        self._helpers: set[str] = set()
+        self._ending: dict[str, _Ending] = {}
         self._relays: dict[int, tuple[str, Relay]] = {}
         self._clients: dict[socket.socket, _Client] = {}
         self._selector = selectors.DefaultSelector()
+        self._spare = os.open(os.devnull, os.O_RDONLY)
         self._closing = False
         self.refused_packets = 0
 
@@ -105,14 +129,16 @@ class Keeper:
         self._selector.register(listener, selectors.EVENT_READ)
         self._selector.register(wake_read, selectors.EVENT_READ)
         self._log(f"keeper listens at {self._path}, process {os.getpid()}")
-        while not (self._closing and not self._by_pid and not self._relays):
+        while not (self._closing and not (self._by_pid or self._relays or self._ending)):
             for key, mask in self._selector.select(self._patience()):
                 if key.fileobj is listener:
                     self._accept(listener)
                 elif key.fileobj == wake_read:
                     self._wake(os.read(wake_read, 4096))
-                else:
-                    self._serve(self._clients[key.fileobj], mask)  # type: ignore[index]
+                elif (client := self._clients.get(key.fileobj)) is not None:  # type: ignore[call-overload]
+                    self._serve(client, mask)  # which what came before may have hung up
+            if any(ending.give_up_at <= self._clock() for ending in self._ending.values()):
+                self._sweep()
             self._act(self._machine.tick(self._clock()))
         listener.close()
         self._path.unlink(missing_ok=True)
@@ -131,7 +157,9 @@ class Keeper:
         return listener
 
     def _patience(self) -> float | None:
+        times = [ending.give_up_at for ending in self._ending.values()]
         deadline = self._machine.deadline()
+        deadline = min(times if deadline is None else [*times, deadline], default=None)
         if deadline is None:
             return None
         return min(max(0.0, deadline - self._clock()), _PATIENCE_SECONDS)
@@ -141,6 +169,7 @@ class Keeper:
             connection, _ = listener.accept()
         except OSError as error:
             self._log(f"a connection was lost before it was taken: {error}")
+            self._turn_away(listener)
             return
         if len(self._clients) >= _MAX_CLIENTS:
             self._log(f"refused a connection: {_MAX_CLIENTS} are open already")
@@ -150,6 +179,13 @@ class Keeper:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MAX_PACKET_BYTES)
         self._clients[connection] = _Client(connection)
         self._selector.register(connection, selectors.EVENT_READ)
+
+    def _turn_away(self, listener: socket.socket) -> None:
+        """Without a descriptor to spare a connection cannot be taken, and would wake this loop for ever."""
+        os.close(self._spare)
+        with contextlib.suppress(OSError):
+            listener.accept()[0].close()
+        self._spare = os.open(os.devnull, os.O_RDONLY)
 
     def _wake(self, numbers: bytes) -> None:
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
@@ -183,6 +219,9 @@ class Keeper:
             self._obey(client, request)
         except (UnknownAttemptError, LaunchError) as error:
             self._send(client, {"id": request.id, "error": str(error)})
+        except Exception as error:  # noqa: BLE001 - one request fails, and every job of the board goes on
+            self._log(f"{request!r} failed: {error!r}")
+            self._send(client, {"id": request.id, "error": f"the keeper failed: {error!r}"})
 
     def _refuse(self, client: _Client, error: BadRequestError) -> None:
         self.refused_packets += 1
@@ -209,7 +248,7 @@ class Keeper:
                 )
                 self._send(client, {"id": request.id})
             case Lease():
-                renewed = LeaseRenewed(request.attempt, request.lease_seconds)
+                renewed = LeaseRenewed(request.attempt, request.lease_until)
                 self._act(self._machine.handle(renewed, now))
                 self._send(client, {"id": request.id})
             case Forget():
@@ -233,22 +272,33 @@ class Keeper:
             raise LaunchError("the keeper is shutting down")
         env = dict(request.program.env)
         env[strays.KEEPER_VARIABLE] = str(self._path)
-        env[strays.ATTEMPT_VARIABLE] = attempt
-        launched = launch(replace(request.program, env=env))
+        mark = self._marks.new()
+        until = request.lease_until and request.lease_until + request.lease_grace_seconds
+        launched = launch(replace(request.program, env=env), mark, until)
         record = ProcessRecord(
             attempt=attempt, pid=launched.pid, helper=request.helper, start_time=self._wall()
         )
-        self._by_pid[launched.pid] = attempt
+        # Known before anything else is tried with it, or it could run on with nobody knowing.
+        guard = launched.guard
+        self._by_pid[launched.pid if guard is None else guard.pid] = attempt
+        self._mark_of[attempt] = mark
+        if guard is not None:
+            self._guards[attempt] = guard
+        if request.helper:
+            self._helpers.add(attempt)
         self._ports[attempt] = launched.ports
         self._relays |= {relay.pid: (attempt, relay) for relay in launched.relays}
         started = Started(
             record,
             request.timeout_seconds,
             request.grace_seconds,
-            request.lease_seconds,
+            request.lease_until,
+            request.lease_grace_seconds,
             frozenset(relay.port for relay in launched.relays),
         )
         self._act(self._machine.handle(started, now))
+        if guard is None:
+            limit(launched.pid, launched.execution, self._log)
         return launched.pid
 
     def _send_records(self, client: _Client, request_id: int) -> None:
@@ -266,26 +316,67 @@ class Keeper:
                 # taken by anybody else, so killing the rest of the group hits nobody else.
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
-                return
+                break
             if found is None:
-                return
+                break
             attempt = self._by_pid.pop(found.si_pid, None)
-            if attempt is not None:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
+            if attempt is not None and attempt not in self._guards:
+                with contextlib.suppress(OSError):
                     os.killpg(found.si_pid, signal.SIGKILL)
             os.waitid(os.P_PID, found.si_pid, os.WEXITED)
             exited = found.si_code == os.CLD_EXITED
             if attempt is not None:
-                strays.kill_stray_children(attempt)
-                self._ended(attempt, exited, found.si_status)
+                self._leader_ended(attempt, exited, found.si_status)
             elif found.si_pid in self._relays:
                 self._relay_ended(found.si_pid, found.si_status if exited else None)
-            else:
-                # An orphan; its own children are ours now.
-                strays.kill_children_without(set(self._by_pid.values()))
+        self._sweep()
 
-    def _ended(self, attempt: str, exited: bool, status: int) -> None:  # noqa: FBT001 - the kernel's own pair
-        event = Ended(attempt, status if exited else None, None if exited else status, self._wall())
+    def _leader_ended(self, attempt: str, exited: bool, status: int) -> None:  # noqa: FBT001 - the kernel's own pair
+        give_up_at = self._clock() + _STRAYS_SECONDS
+        guard = self._guards.pop(attempt, None)
+        if guard is None:
+            exit_code, number = (status, None) if exited else (None, status)
+            self._ending[attempt] = _Ending(exit_code, number, False, "", give_up_at)
+        elif (said := guard.outcome()) is not None:
+            self._ending[attempt] = _Ending(
+                said.exit_code, said.signal, said.lease_ended, said.left, give_up_at
+            )
+        else:
+            # Unguarded it may not run: as good as a lease that nobody renews.
+            self._log(f"{attempt}: its guard was killed, so it is ended")
+            self._ending[attempt] = _Ending(None, signal.SIGKILL, True, "", give_up_at)
+
+    def _sweep(self) -> None:
+        """End what attempts that are over left behind; an attempt is over once nothing is left of it."""
+        running = set(self._by_pid.values())
+        marks = {self._mark_of[attempt] for attempt in running}
+        rest: dict[int, list[int]] = {}
+        refused: dict[int, str] = {}
+        for pid in strays.children(os.getpid()):
+            if pid in self._by_pid or pid in self._relays or not strays.alive(pid):
+                continue
+            mark = strays.mark_of(pid)
+            known = self._marks.ours(mark)
+            if mark in marks or (not known and running - self._helpers):
+                continue  # a daemon of a job that runs, or what may be one
+            refused |= strays.end([pid, *strays.descendants(pid)])
+            rest.setdefault(mark, []).append(pid)
+        for attempt, ending in tuple(self._ending.items()):
+            pids = rest.get(self._mark_of[attempt], [])
+            if not pids:
+                self._over(attempt, ending, ending.left)
+            elif set(pids) <= set(refused) or self._clock() >= ending.give_up_at:
+                self._over(attempt, ending, strays.left(pids, refused))
+
+    def _over(self, attempt: str, ending: _Ending, left: str) -> None:
+        if left:
+            self._log(f"{attempt}: {left}")
+        del self._ending[attempt]
+        del self._mark_of[attempt]
+        self._helpers.discard(attempt)
+        event = Ended(
+            attempt, ending.exit_code, ending.signal, self._wall(), ending.lease_ended, left
+        )
         self._act(self._machine.handle(event, self._clock()))
 
     def _relay_ended(self, pid: int, exit_code: int | None) -> None:
@@ -313,20 +404,51 @@ class Keeper:
         for effect in effects:
             match effect:
                 case SignalGroup():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(effect.pid, effect.signal)
+                    self._signal(effect)
+                case RenewGuard():
+                    if effect.attempt in self._guards:
+                        self._guards[effect.attempt].renew(effect.until)
                 case FinishRelays():
                     for relay in self._relays_of(effect.attempt):
                         relay.program_ended()
                 case KillRelays():
                     for relay in self._relays_of(effect.attempt):
-                        os.kill(relay.pid, signal.SIGKILL)
+                        with contextlib.suppress(OSError):
+                            os.kill(relay.pid, signal.SIGKILL)
                 case Announce():
                     for client in [c for c in self._clients.values() if c.watching]:
                         self._send(client, {"id": 0, "exited": effect.record.to_json()})
                 case Release():
                     for descriptor in self._ports.pop(effect.attempt, {}).values():
                         os.close(descriptor)
+
+    def _signal(self, effect: SignalGroup) -> None:
+        if effect.attempt in self._ending:
+            return  # the number of its group may be somebody else's by now
+        try:
+            os.killpg(effect.pid, effect.signal)
+        except ProcessLookupError:
+            pass
+        except OSError as error:
+            self._signal_refused(effect, error)
+        guard = self._guards.get(effect.attempt)
+        if guard is not None and effect.signal == signal.SIGKILL:
+            guard.go_on()
+
+    def _signal_refused(self, effect: SignalGroup, error: OSError) -> None:
+        """A program that changed its user is not ours to end: say so, and let everything else go on."""
+        why = strays.left([effect.pid], {effect.pid: error.strerror or str(error)})
+        self._log(f"{effect.attempt}: signal {effect.signal} was refused: {why}")
+        if effect.signal != signal.SIGKILL:
+            return
+        self._act(
+            self._machine.handle(KillRefused(effect.attempt, why, self._wall()), self._clock())
+        )
+        record = self._machine.record(effect.attempt)
+        if record is None or not record.running:
+            # An orphan from now on, whose end is nobody's news.
+            self._by_pid.pop(effect.pid, None)
+            self._mark_of.pop(effect.attempt, None)
 
     def _send(
         self, client: _Client, message: Mapping[str, object], descriptors: tuple[int, ...] = ()

@@ -14,44 +14,21 @@ from edge_agent.keeper.client import (
     KeeperClient,
     KeeperError,
     KeeperGoneError,
-    StartRequest,
     ensure_keeper,
 )
 from edge_agent.keeper.launch import Port
-from edge_agent.keeper.record import ProcessRecord
+from tests.integration.keeper.programs import ended, keeper_of, pids, program
 from tests.kit.until import until
-
-
-def _request(board: Path, *argv: str, attempt: str = "a", **more: object) -> StartRequest:
-    return StartRequest(
-        attempt=attempt,
-        argv=argv,
-        env={"PATH": os.environ["PATH"], "MARK": "here"},
-        cwd=board,
-        stdout=board / f"{attempt}.out",
-        stderr=board / f"{attempt}.err",
-        **more,  # type: ignore[arg-type]
-    )
-
-
-async def _end(client: KeeperClient, attempt: str = "a") -> ProcessRecord:
-    async def ended() -> ProcessRecord | None:
-        records = {record.attempt: record for record in await client.list()}
-        return None if records[attempt].running else records[attempt]
-
-    found = await until(ended, what=f"{attempt} ended")
-    assert isinstance(found, ProcessRecord)
-    return found
 
 
 async def test_a_program_gets_its_folder_environment_and_files(board: Path) -> None:
     (board / "input").write_text("from a file\n")
     async with KeeperClient(board / "keeper.sock") as client:
         script = 'pwd; echo "$MARK"; cat; echo oops >&2; exit 3'
-        request = _request(board, "/bin/sh", "-c", script, stdin=board / "input")
+        request = program(board, "/bin/sh", "-c", script, stdin=board / "input")
         pid = await client.start(request)
         assert await client.start(request) == pid
-        record = await _end(client)
+        record = await ended(client)
     assert (record.exit_code, record.signal, record.timed_out) == (3, None, False)
     assert (board / "a.out").read_text() == f"{board}\nhere\nfrom a file\n"
     assert (board / "a.err").read_text() == "oops\n"
@@ -61,7 +38,7 @@ async def test_ports_are_handed_over_again_to_the_next_agent(board: Path) -> Non
     ports = [Port("numbers", "in", 7), Port("doubled", "out", 1)]
     async with KeeperClient(board / "keeper.sock") as client:
         await client.start(
-            _request(board, "/bin/sh", "-c", "cat <&{inputs.numbers.fd}", ports=ports)
+            program(board, "/bin/sh", "-c", "cat <&{inputs.numbers.fd}", ports=ports)
         )
         first = await client.ports("a")
     for descriptor in first.values():
@@ -77,14 +54,14 @@ async def test_ports_are_handed_over_again_to_the_next_agent(board: Path) -> Non
             numbers.shutdown(socket.SHUT_WR)
             received = await asyncio.to_thread(doubled.recv, 100)
         assert received == b"1 2 3"
-        assert (await _end(client)).exit_code == 0
+        assert (await ended(client)).exit_code == 0
 
 
 @pytest.mark.parametrize("days", [30, 3_650])
 async def test_t4_a_timeout_of_many_days_does_not_end_the_keeper(board: Path, days: int) -> None:
     """`timeout: 30d` is more than epoll waits for: the keeper died of it, with every job."""
     async with KeeperClient(board / "keeper.sock") as client:
-        request = _request(board, "/bin/sleep", "60", timeout_seconds=days * 86_400.0)
+        request = program(board, "/bin/sleep", "60", timeout_seconds=days * 86_400.0)
         await client.start(request)
         (kept,) = await client.list()
         assert kept.running
@@ -94,11 +71,11 @@ async def test_a_timeout_ends_the_whole_process_group(board: Path) -> None:
     """Issue: `timeout: 2s` → the whole process group is gone; also case E6."""
     script = "trap '' TERM; sleep 600 & setsid sleep 601 & echo $$; wait; sleep 602"
     async with KeeperClient(board / "keeper.sock") as client:
-        await client.start(_request(board, "/bin/sh", "-c", script, timeout_seconds=0.3))
-        record = await _end(client)
+        await client.start(program(board, "/bin/sh", "-c", script, timeout_seconds=0.3))
+        record = await ended(client)
         assert record.timed_out
         assert record.signal == 9
-        await until(lambda: not _running_with(board, "a"), what="nothing of the attempt runs")
+        await until(lambda: not running_with(board, "a"), what="nothing of the attempt runs")
 
 
 async def test_nothing_is_left_of_a_daemon_and_its_children(board: Path) -> None:
@@ -107,11 +84,11 @@ async def test_nothing_is_left_of_a_daemon_and_its_children(board: Path) -> None
         " while ! grep -q up a.out; do :; done"
     )
     async with KeeperClient(board / "keeper.sock") as client:
-        await client.start(_request(board, "/bin/sh", "-c", script))
-        await client.start(_request(board, "/bin/sleep", "603", attempt="b"))
-        assert (await _end(client)).exit_code == 0
-        await until(lambda: not _running_with(board, "a"), what="nothing of the attempt runs")
-        assert _running_with(board, "b")
+        await client.start(program(board, "/bin/sh", "-c", script))
+        await client.start(program(board, "/bin/sleep", "603", attempt="b"))
+        assert (await ended(client)).exit_code == 0
+        await until(lambda: not running_with(board, "a"), what="nothing of the attempt runs")
+        assert running_with(board, "b")
 
 
 async def test_a_killed_agent_leaves_its_jobs_running_and_the_next_one_learns_their_end(
@@ -146,9 +123,9 @@ async def test_a_killed_agent_leaves_its_jobs_running_and_the_next_one_learns_th
 async def test_what_cannot_be_started_is_refused_with_words(board: Path) -> None:
     async with KeeperClient(board / "keeper.sock") as client:
         with pytest.raises(KeeperError, match="/no/such/program"):
-            await client.start(_request(board, "/no/such/program"))
+            await client.start(program(board, "/no/such/program"))
         with pytest.raises(KeeperError, match="absolute path"):
-            await client.start(_request(board, "relative"))
+            await client.start(program(board, "relative"))
         with pytest.raises(KeeperError, match="no attempt 'never'"):
             await client.stop("never")
         assert await client.list() == []
@@ -190,7 +167,7 @@ async def test_a_malformed_packet_is_answered_and_ends_nothing(board: Path, pack
 async def test_many_programs_at_once_are_all_listed_and_reaped(board: Path) -> None:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(KeeperClient(board / "keeper.sock"))
-        requests = [_request(board, "/bin/true", attempt=f"a{n}") for n in range(300)]
+        requests = [program(board, "/bin/true", attempt=f"a{n}") for n in range(300)]
         await asyncio.gather(*(client.start(request) for request in requests))
 
         async def all_ended() -> bool:
@@ -206,39 +183,23 @@ async def test_many_programs_at_once_are_all_listed_and_reaped(board: Path) -> N
 
 async def test_a_keeper_that_dies_is_followed_by_one_that_cleans_up(board: Path) -> None:
     async with KeeperClient(board / "keeper.sock") as client:
-        await client.start(_request(board, "/bin/sleep", "600"))
-        [keeper] = [pid for pid in _pids() if _is_keeper(pid, board)]
+        await client.start(program(board, "/bin/sleep", "600"))
         await client.watch()
-        os.kill(keeper, 9)
+        os.kill(keeper_of(board), 9)
         async with asyncio.timeout(10):
             assert [record async for record in client.exits()] == []
         with pytest.raises(KeeperGoneError):
             await client.list()
     await ensure_keeper(board / "keeper.sock", board / "keeper.log")
-    assert not _running_with(board, "a")
+    assert not running_with(board, "a")
 
 
-def _pids() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
-
-
-def _is_keeper(pid: int, board: Path) -> bool:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return b"edge_agent.keeper" in words and os.fsencode(board / "keeper.sock") in words
-
-
-def _running_with(board: Path, attempt: str) -> list[int]:
-    wanted = {
-        b"SHOAL_KEEPER=" + os.fsencode(board / "keeper.sock"),
-        b"SHOAL_KEEPER_ATTEMPT=" + attempt.encode(),
-    }
+def running_with(board: Path, attempt: str) -> list[int]:
+    """Processes whose standard output is an attempt's."""
     found: list[int] = []
-    for pid in _pids():
+    for pid in pids():
         try:
-            if wanted <= set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")):
+            if Path(f"/proc/{pid}/fd/1").readlink() == board / f"{attempt}.out":
                 found.append(pid)
         except OSError:
             continue

@@ -295,7 +295,7 @@ def test_the_lease_counts_from_what_was_sent_and_only_once_all_is_known() -> Non
     ]
     machine.handle(Recorded(1), 1.6)
     machine.tick(1.7)
-    assert list(machine.handle(Received(1, 3, 3, ()), 2.5)) == [LeaseRenewed(7.6)]
+    assert list(machine.handle(Received(1, 3, 3, ()), 2.5)) == [LeaseRenewed(7.6, 6.0)]
     machine.handle(LinkClosed(1, "cut"), 3.0)
     machine.tick(3.5)
     machine.handle(LinkOpened(2, HELLO), 3.5)

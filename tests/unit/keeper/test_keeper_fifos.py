@@ -93,7 +93,7 @@ def test_a_stop_while_records_pass_ends_the_relays_and_no_stranger(asked: StopAs
 
 
 def test_timeout_and_lease_hold_while_records_pass() -> None:
-    machine = _machine(timeout_seconds=2.0, lease_seconds=3.0)
+    machine = _machine(timeout_seconds=2.0, lease_until=3.0)
     machine.handle(_ended(), 1.0)
     assert machine.deadline() == 2.0
     assert machine.tick(2.0) == [KillRelays("a")]

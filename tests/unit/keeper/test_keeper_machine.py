@@ -9,6 +9,7 @@ from edge_agent.keeper.machine import (
     Ended,
     ForgetAsked,
     KeeperMachine,
+    KillRefused,
     Release,
     SignalGroup,
     Started,
@@ -81,3 +82,16 @@ def test_what_is_off_the_table_raises() -> None:
     machine.handle(Ended("a", 0, None, 2.0), 1.0)
     with pytest.raises(ValueError, match="did not run"):
         machine.handle(Ended("a", 0, None, 2.0), 1.0)
+
+
+def test_r4_a_program_that_refuses_to_be_killed_is_over_and_what_is_left_is_said() -> None:
+    machine = _started(timeout_seconds=2.0)
+    machine.tick(2.0)
+    machine.tick(2.5)
+    [announced] = machine.handle(KillRefused("a", "42 (sudo): Operation not permitted", 3.0), 2.6)
+    assert isinstance(announced, Announce)
+    assert not announced.record.running
+    assert announced.record.timed_out
+    assert announced.record.left == "42 (sudo): Operation not permitted"
+    assert machine.deadline() is None
+    assert machine.handle(KillRefused("a", "again", 3.0), 2.7) == ()

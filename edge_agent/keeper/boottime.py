@@ -1,0 +1,10 @@
+"""The clock that leases are on: seconds since the machine started, the time in which it slept included."""
+
+from __future__ import annotations
+
+import time
+
+
+def boottime() -> float:
+    """CLOCK_BOOTTIME: one clock for every process of a machine, which nobody sets; see clock_gettime(2)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
