@@ -12,6 +12,7 @@ from services.membership.settings import GossipSettings
 from services.runtime.address import AddressError, host_port
 from services.runtime.outward import pinned
 from shoal.names import InvalidNameError, check_id
+from shoal.redaction import redacted
 
 
 class ConfigError(ValueError):
@@ -65,7 +66,7 @@ class ControllerConfig(GossipSettings):
         except InvalidNameError as error:
             raise ConfigError(f"{error}; set it with --name") from None
         except (ArchiveUrlError, BrokerUrlError) as error:
-            raise ConfigError(str(error)) from None
+            raise ConfigError(redacted(str(error))) from None
         for option, address in (
             ("--grpc", self.grpc),
             ("--gossip", self.gossip),

@@ -12,10 +12,10 @@ from typing import Any, Final, cast
 from edge_agent.environments.command import Command, CommandFailedError
 
 _PROBE: Final = (
-    "import json, platform, sys, sysconfig; print(json.dumps(["
+    "import json, platform, site, sys, sysconfig; print(json.dumps(["
     "sys.version_info[0], sys.version_info[1], sys.version_info[2], "
     "platform.python_implementation(), sysconfig.get_config_var('SOABI') or '', "
-    "platform.machine(), '-'.join(platform.libc_ver())]))"
+    "platform.machine(), '-'.join(platform.libc_ver())] + site.getsitepackages()))"
 )
 _FIND_SECONDS: Final = 60.0
 
@@ -26,7 +26,7 @@ class InterpreterMissingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """An interpreter and what binary packages for it must fit."""
+    """An interpreter, what binary packages for it must fit, and the folders of its own packages."""
 
     path: Path
     version: tuple[int, int, int]
@@ -34,6 +34,7 @@ class Interpreter:
     abi: str
     machine: str
     libc: str
+    site: tuple[Path, ...] = ()
 
 
 class Interpreters:
@@ -103,8 +104,12 @@ class Interpreters:
             ) from error
         return Interpreter(
             path,
-            (int(answer[0]), int(answer[1]), int(answer[2])),
-            *(str(value) for value in answer[3:7]),
+            version=(int(answer[0]), int(answer[1]), int(answer[2])),
+            implementation=str(answer[3]),
+            abi=str(answer[4]),
+            machine=str(answer[5]),
+            libc=str(answer[6]),
+            site=tuple(Path(str(value)) for value in answer[7:]),
         )
 
 

@@ -99,6 +99,10 @@ def read_recipe(
         bundle if found.whole else "",
         [(name, variables.get(name, "")) for name in sorted(found.variables)],
         [list(_stamps(Path(path))) for path in sorted(found.outside)],
+        # What is installed there already is not installed again, and what goes there is missed.
+        [stamp for path in interpreter.site for stamp in _stamp(str(path))]
+        if environment.system_site_packages
+        else [],
         environment.system_site_packages,
         interpreter.version,
         interpreter.implementation,

@@ -1,5 +1,6 @@
 """Equal recipes share a build, and nothing else does."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +77,20 @@ def test_k1_variables_that_the_installer_puts_in_count(tmp_path: Path) -> None:
     step = RequirementsStep("r.txt")
     assert key(tmp_path, step, HOST="a") != key(tmp_path, step, HOST="b")
     assert key(tmp_path, step, OTHER="a") == key(tmp_path, step, OTHER="b")
+
+
+def test_k1_packages_of_the_interpreter_count_where_they_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    python = replace(PYTHON, site=(tmp_path / "site",))
+    seen = Environment(steps=(PipStep(("six",)),), system_site_packages=True)
+    keys: list[str] = []
+    for environment in (seen, replace(seen, system_site_packages=False)):
+        for name in ("a", "b"):
+            (tmp_path / "site" / f"{name}-{len(keys)}").mkdir()
+            os.utime(tmp_path / "site", (len(keys), len(keys)))
+            keys.append(read_recipe(environment, python, tmp_path, "", {}).key)
+    assert len({*keys[:2]}) == 2
+    assert keys[2] == keys[3]
 
 
 def test_the_order_of_steps_and_the_interpreter_count(tmp_path: Path) -> None:
