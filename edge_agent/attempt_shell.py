@@ -331,8 +331,8 @@ class AttemptShell:
                 said = grant.problem if grant else "it did not say why"
                 self._lost[artifact.path] = f"was granted no place by the controller: {said}"
                 continue
-            path = locate(self._folder.work, self._folder.path, artifact)
             try:
+                path = locate(self._folder.work, self._folder.path, artifact)
                 self._stored[artifact.path] = await self._node.uploader.store(
                     path, artifact, grant, self._say_progress
                 )

@@ -102,8 +102,18 @@ def collect(
 
 
 def locate(folder: Path, logs: Path, artifact: Artifact) -> Path:
-    """Where the file of an artifact lies."""
-    return logs / artifact.path if artifact.path in LOG_PATHS else folder / artifact.path
+    """Where the file of an artifact lies; for a link that is the file that it leads to.
+
+    Raises:
+        NoPlainFileError: it leads out of the job's folder by now.
+    """
+    if artifact.path in LOG_PATHS:
+        return logs / artifact.path
+    root = os.path.realpath(folder)
+    real = os.path.realpath(folder / artifact.path)
+    if not real.startswith(root + os.sep):
+        raise NoPlainFileError(0, "it leads out of the job's folder")
+    return Path(real)
 
 
 @dataclass(slots=True)
