@@ -55,8 +55,9 @@ def pipeline_event(
 ) -> OutboxRow:
     """An event about a pipeline: it runs, or it has ended, then with all its artifacts.
 
-    `finished` says that somebody asked its sources to end; `mismatches` are inputs that mix what two
-    runs of a producer sent (docs/guarantees.md).
+    `finished` says that somebody asked its sources to end; `manifests` where all its artifacts are
+    listed, whatever becomes of the event on its way; `mismatches` are inputs that mix what two runs
+    of a producer sent (docs/guarantees.md).
     """
     what = state.name.lower()
     data: dict[str, object] = {
@@ -74,6 +75,7 @@ def pipeline_event(
             for artifact in job.manifest.artifacts
         ]
         data["finished"] = pipeline.finish_time is not None
+        data["manifests"] = f"{pipeline.ref.namespace}/{pipeline.ref.name}/jobs/*/manifest.json"
         data["mismatches"] = [
             {"job": job_id, "port": stream.port, "lanes": stream.mismatches}
             for job_id, job in pipeline.jobs.items()

@@ -6,7 +6,8 @@ it, so whoever hears of a success finds its manifest.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from control.errors import StoreFailedError
@@ -20,6 +21,7 @@ from services.events.outbox import RowsRead
 from services.events.publisher import NO_BROKER, Publisher, RowsUnavailableError
 from services.runtime.backoff import Backoff
 from services.runtime.log import fields
+from shoal.view import Event
 
 LOG = logging.getLogger(__name__)
 
@@ -87,6 +89,18 @@ class Publishing:
             f"{more}{count} {'event waits' if count == 1 else 'events wait'}"
         )
 
+    def explained(self, namespace: str, events: Iterable[Event]) -> list[Event]:
+        """Say of events that wait although the broker is there why they do."""
+        publisher = self._publisher
+        if publisher is None:
+            return list(events)
+        return [
+            replace(event, problem=publisher.resting(namespace, event.subject))
+            if not (event.published or event.problem)
+            else event
+            for event in events
+        ]
+
     async def _store_manifests(self) -> None:
         failures = 0
         while True:
@@ -143,9 +157,10 @@ class _Events:
         # What is not clear yet is announced when it is.
         return RowsRead(entries, through, more=len(ready) == limit)
 
-    async def mark(self, sequences: Sequence[int]) -> None:
+    async def mark(self, sequences: Sequence[int], aside: Mapping[int, str]) -> None:
+        told = {sequence: f"set aside: {why}" for sequence, why in aside.items()}
         try:
-            await self._store.mark_published(sequences)
+            await self._store.mark_published(sequences, told)
         except StoreFailedError as error:
             raise RowsUnavailableError(str(error)) from error
 

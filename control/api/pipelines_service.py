@@ -234,7 +234,10 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
                 page_token_of(request.page_token),
             )
             return v1.ListEventsResponse(
-                events=[wire.encode_event(event) for event in page.items],
+                events=[
+                    wire.encode_event(event)
+                    for event in self._publishing.explained(namespace, page.items)
+                ],
                 next_page_token=page.next_page_token,
                 publisher_state=await self._publishing.sentence(),
             )

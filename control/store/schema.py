@@ -6,7 +6,7 @@ Times are microseconds since 1970 in UTC; lists and mappings are JSON; a spec is
 from collections.abc import Mapping
 from types import MappingProxyType
 
-VERSION = 4
+VERSION = 5
 """Kept in `PRAGMA user_version`; a later version comes with statements that lead there."""
 
 _SCALES = """
@@ -35,6 +35,10 @@ CREATE TABLE starts (
 );
 """
 
+_PROBLEMS = """
+ALTER TABLE outbox ADD COLUMN problem TEXT NOT NULL DEFAULT '';
+"""
+
 _INSTANCES = """
 ALTER TABLE nodes ADD COLUMN instance_id TEXT NOT NULL DEFAULT '';
 """
@@ -44,7 +48,9 @@ ALTER TABLE pipelines ADD COLUMN finish_time INTEGER;
 ALTER TABLE jobs ADD COLUMN ends TEXT;
 """
 
-STEPS: Mapping[int, str] = MappingProxyType({1: _SCALES, 2: _STARTS + _INSTANCES, 3: _FINISHING})
+STEPS: Mapping[int, str] = MappingProxyType(
+    {1: _SCALES, 2: _STARTS + _INSTANCES, 3: _FINISHING, 4: _PROBLEMS}
+)
 """For each earlier version, the statements that lead to the one after it."""
 
 TABLES = (
@@ -159,7 +165,8 @@ CREATE TABLE outbox (
     time INTEGER NOT NULL,
     key TEXT NOT NULL,
     data TEXT NOT NULL,
-    published INTEGER NOT NULL DEFAULT 0
+    published INTEGER NOT NULL DEFAULT 0,
+    problem TEXT NOT NULL DEFAULT ''
 );
 
 CREATE INDEX requests_by_pipeline ON requests (namespace, pipeline);

@@ -17,11 +17,11 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
 
 from control.errors import RowError, StoreFailedError, StoreFullError
@@ -119,10 +119,14 @@ class SqliteStore:
         """Return what has not left yet with a sequence above `after`, in order."""
         return await self._read(lambda connection: statements.outbox(connection, after, limit))
 
-    async def mark_published(self, sequences: Sequence[int]) -> None:
-        """Let go of rows that have left."""
+    async def mark_published(
+        self, sequences: Sequence[int], aside: Mapping[int, str] = MappingProxyType({})
+    ) -> None:
+        """Let go of rows that have left, or that cannot for the reason in `aside`."""
         await self._write(
-            lambda connection: statements.mark_published(connection, sequences, self._events_kept)
+            lambda connection: statements.mark_published(
+                connection, sequences, aside, self._events_kept
+            )
         )
 
     async def events(

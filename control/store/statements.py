@@ -152,7 +152,7 @@ def events(
 ) -> tuple[Event, ...]:
     """Read events of a namespace, or of one pipeline in it."""
     found = connection.execute(
-        "SELECT id, type, subject, time, data, sequence, published FROM outbox "
+        "SELECT id, type, subject, time, data, sequence, published, problem FROM outbox "
         "WHERE kind = 'event' AND namespace = ? AND (? = '' OR pipeline = ?) AND sequence > ? "
         "ORDER BY sequence LIMIT ?",
         (namespace, pipeline, pipeline, after, limit),
@@ -165,19 +165,25 @@ def events(
             time=_moment(time),
             data_json=data,
             sequence=sequence,
-            published=bool(published),
+            published=bool(published) and not problem,
+            problem=problem,
         )
-        for row_id, row_type, subject, time, data, sequence, published in found
+        for row_id, row_type, subject, time, data, sequence, published, problem in found
     )
 
 
 def mark_published(
-    connection: sqlite3.Connection, sequences: Sequence[int], events_kept: int
+    connection: sqlite3.Connection,
+    sequences: Sequence[int],
+    aside: Mapping[int, str],
+    events_kept: int,
 ) -> None:
     """Manifests that have left are deleted, events stay readable until newer ones push them out."""
     numbers = [(sequence,) for sequence in sequences]
     connection.executemany("DELETE FROM outbox WHERE sequence = ? AND kind = 'manifest'", numbers)
     connection.executemany("UPDATE outbox SET published = 1 WHERE sequence = ?", numbers)
+    problems = [(why, sequence) for sequence, why in aside.items()]
+    connection.executemany("UPDATE outbox SET problem = ? WHERE sequence = ?", problems)
     connection.execute(
         "DELETE FROM outbox WHERE published = 1 "
         "AND sequence <= (SELECT seq FROM sqlite_sequence WHERE name = 'outbox') - ?",

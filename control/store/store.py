@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 from control.store.rows import Loaded, OutboxRow, Row
@@ -28,8 +29,13 @@ class Store(Protocol):
         """Return what has not left yet with a sequence above `after`, in order."""
         ...
 
-    async def mark_published(self, sequences: Sequence[int]) -> None:
-        """Let go of rows that have left; events stay readable for a while."""
+    async def mark_published(
+        self, sequences: Sequence[int], aside: Mapping[int, str] = MappingProxyType({})
+    ) -> None:
+        """Let go of rows that have left; events stay readable for a while.
+
+        Those of `aside` have not left and never will, for the reason beside them.
+        """
         ...
 
     async def events(

@@ -201,7 +201,10 @@ class KeysReport:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A fact that leaves over MQTT; `sequence` is its place in the outbox."""
+    """A fact that leaves over MQTT; `sequence` is its place in the outbox.
+
+    `problem` says why one that is not published waits, or, where it is set aside, cannot leave.
+    """
 
     id: str
     type: str
@@ -210,6 +213,7 @@ class Event:
     data_json: str = "{}"
     sequence: int = 0
     published: bool = False
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

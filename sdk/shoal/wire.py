@@ -1186,6 +1186,7 @@ def encode_event(event: view.Event) -> pipeline_pb2.Event:
         data_json=event.data_json,
         sequence=event.sequence,
         published=event.published,
+        problem=event.problem,
     )
 
 
@@ -1203,6 +1204,7 @@ def decode_event(message: pipeline_pb2.Event, path: str = "event") -> view.Event
         data_json=message.data_json,
         sequence=message.sequence,
         published=message.published,
+        problem=message.problem,
     )
 
 

@@ -6,26 +6,61 @@ Sources: MQTT 5.0 (OASIS), section 3.4 (PUBACK) and 3.1.3.2 (will); aiomqtt 2.5 
 import asyncio
 import json
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from aiomqtt import Client, MqttError, ProtocolVersion, Will
+from aiomqtt import Client, MqttCodeError, MqttError, ProtocolVersion, Will
 from paho.mqtt import client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from services.events.broker_url import BrokerAddress
-from services.events.entry import CONTENT_TYPE, TOPIC_ROOT, Entry, envelope
+from services.events.entry import CONTENT_TYPE, TOPIC_ROOT, Entry, fitted
+from services.events.terms import (
+    EVENT_BYTES_MAX,
+    NEVER,
+    PACKET_TOO_LARGE,
+    QOS_NOT_SUPPORTED,
+    RETAIN_NOT_SUPPORTED,
+    UNKNOWN,
+    Terms,
+)
 
-AT_LEAST_ONCE = 1
+_LEAST_BYTES = 512
+_SHORTER_BITS = 3
+_PROPERTY_BYTES = 3 + len(CONTENT_TYPE)
 GOODBYE_SECONDS = 2.0
 
 
 class LinkLostError(Exception):
-    """The broker cannot be reached, refuses, or is gone; the message says which."""
+    """The broker cannot be reached, refuses, or is gone; the message says which.
+
+    `code` is the reason code of MQTT 5 with which it refused the connection, else 0.
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class RefusedMessageError(Exception):
+    """The broker, on a link that goes on, does not take a message; `final` if it never will."""
+
+    def __init__(self, message: str, *, final: bool) -> None:
+        super().__init__(message)
+        self.final = final
+
+
+def learnt(terms: Terms, lost: LinkLostError) -> Terms:
+    """Return what a refused connection says: the will was retained, or surer than the broker is."""
+    if lost.code == RETAIN_NOT_SUPPORTED:
+        return replace(terms, retain=False)
+    if lost.code == QOS_NOT_SUPPORTED:
+        return replace(terms, qos=0)
+    return terms
 
 
 class BrokerLink:
@@ -36,6 +71,7 @@ class BrokerLink:
         client_id: who we are; a second connection with the same id ends the first.
         timeout_seconds: how long the broker may take to answer anything.
         keepalive_seconds: how long the connection may be silent before it is asked.
+        terms: what is known of the broker; a connection that stands knows more.
 
     Raises:
         LinkLostError: when the CA file cannot be used.
@@ -48,12 +84,13 @@ class BrokerLink:
         *,
         timeout_seconds: float = 10.0,
         keepalive_seconds: int = 10,
+        terms: Terms = UNKNOWN,
     ) -> None:
         self._address = address
         self._state_topic = f"{TOPIC_ROOT}/controllers/{client_id}/state"
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._client = _Client(
-            self._fail,
+            terms,
             _tls(address) if address.tls else None,
             hostname=address.host,
             port=address.port,
@@ -65,10 +102,17 @@ class BrokerLink:
             clean_start=True,
             timeout=timeout_seconds,
             keepalive=keepalive_seconds,
-            will=Will(self._state_topic, _presence("offline"), AT_LEAST_ONCE, retain=True),
+            will=Will(
+                self._state_topic, _presence("offline"), min(1, terms.qos), retain=terms.retain
+            ),
         )
         # Our window says how many are on their way; aiomqtt only warns.
         self._client.pending_calls_threshold = 1_000_000
+
+    @property
+    def terms(self) -> Terms:
+        """What the broker takes, as far as it has said."""
+        return self._client.terms
 
     async def hold(self, connected: asyncio.Event) -> None:
         """Connect, set `connected`, and stay until the connection ends.
@@ -88,29 +132,53 @@ class BrokerLink:
                     raise
                 finally:
                     listening.cancel()
+        except MqttCodeError as error:
+            code = error.rc.value if isinstance(error.rc, ReasonCode) else 0
+            raise LinkLostError(str(error), code) from error
         except (MqttError, OSError, ValueError) as error:
             raise LinkLostError(str(error) or type(error).__name__) from error
         raise LinkLostError(reason)
 
-    async def publish(self, entry: Entry) -> None:
+    async def publish(self, entry: Entry, losses: int = 0) -> str:
         """Publish one event on both of its topics and wait for both acknowledgements.
 
+        It is cut to what the broker takes, and to less from the second of `losses` links on that
+        broke with it. Its state is a copy for whoever comes later: where that
+        alone is refused, the event has arrived, and this returns why; else it returns nothing.
+
         Raises:
-            LinkLostError: when they did not come; the link ends then.
+            RefusedMessageError: the broker does not take the event.
+            LinkLostError: no acknowledgement came; the link ends then.
         """
-        payload = envelope(entry)
+        topics = (entry.events_topic, entry.state_topic)
+        room = self.terms.payload_bytes(topics, _PROPERTY_BYTES)
+        if losses > 1:
+            room = min(room, max(_LEAST_BYTES, EVENT_BYTES_MAX >> _SHORTER_BITS * (losses - 1)))
         try:
-            await self._publish(entry.events_topic, payload, retain=False)
-            await self._publish(entry.state_topic, payload, retain=True)
+            while True:
+                payload = fitted(entry, room)
+                if payload is None:
+                    why = f"not even cut does it fit into the {room} bytes that the broker takes"
+                    raise RefusedMessageError(why, final=True)
+                code = await self._publish(entry.events_topic, payload, retain=False)
+                if code is None or code.value != PACKET_TOO_LARGE or len(payload) < _LEAST_BYTES:
+                    break
+                room = len(payload) // 2  # it does not say what it would take
+            if code is not None:
+                final = code.value in NEVER or code.value == PACKET_TOO_LARGE
+                raise RefusedMessageError(f"the broker refuses it: {code}", final=final)
+            denied = await self._publish(entry.state_topic, payload, retain=True)
         except (MqttError, ValueError) as error:
             reason = f"event {entry.id} was not acknowledged: {error}"
             self._fail(reason)
             raise LinkLostError(reason) from error
+        return "" if denied is None else f"it refuses {entry.state_topic}: {denied}"
 
-    async def _publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
+    async def _publish(self, topic: str, payload: bytes, *, retain: bool) -> ReasonCode | None:
+        """Publish a message, and return why it was refused; None when it was taken."""
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.ContentType = CONTENT_TYPE
-        await self._client.publish(topic, payload, AT_LEAST_ONCE, retain, properties)
+        return await self._client.send(topic, payload, properties, retain=retain)
 
     async def _say_goodbye(self) -> None:
         """Say `offline` ourselves: a broker that is left in good order sends no will."""
@@ -154,10 +222,39 @@ class BrokerLink:
 class _Client(Client):
     """aiomqtt's client, but a refusal is no acknowledgement, and no connection is left behind."""
 
-    def __init__(self, refused: Callable[[str], None], tls: "_Tls | None", **settings: Any) -> None:
+    def __init__(self, terms: Terms, tls: "_Tls | None", **settings: Any) -> None:
         super().__init__(tls_context=tls, **settings)
-        self._refused = refused
+        self.terms = terms
         self._tls = tls
+        self._sent: dict[int, asyncio.Future[ReasonCode]] = {}
+        self._turns = asyncio.Semaphore(terms.in_flight)
+
+    async def send(
+        self, topic: str, payload: bytes, properties: Properties, *, retain: bool
+    ) -> ReasonCode | None:
+        """Publish a message, and return why it was refused; None when it was taken.
+
+        Raises:
+            MqttError: nothing was said about it.
+        """
+        async with self._turns:
+            terms = self.terms
+            sent = self._client.publish(
+                topic, payload, min(1, terms.qos), retain and terms.retain, properties
+            )
+            if sent.rc != mqtt.MQTT_ERR_SUCCESS:
+                raise MqttError(f"could not publish: {mqtt.error_string(sent.rc)}")
+            if terms.qos < 1:
+                return None
+            answer = self._sent[sent.mid] = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(self.timeout):
+                    code = await answer
+            except TimeoutError:
+                raise MqttError("the broker did not answer in time") from None
+            finally:
+                self._sent.pop(sent.mid, None)
+        return code if code.is_failure else None
 
     async def __aenter__(self) -> Self:
         disconnected = self._disconnected
@@ -192,11 +289,29 @@ class _Client(Client):
         reason_code: ReasonCode,
         properties: Properties,
     ) -> None:
-        if reason_code.is_failure:
-            # Whoever waits for it goes on waiting until the link ends, which is now.
-            self._refused(f"the broker refuses a message: {reason_code}")
-        else:
-            super()._on_publish(client, userdata, mid, reason_code, properties)
+        del client, userdata, properties
+        answer = self._sent.get(mid)
+        if answer is not None and not answer.done():
+            answer.set_result(reason_code)
+
+    def _on_connect(
+        self,
+        client: mqtt.Client,
+        userdata: Any,
+        flags: mqtt.ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        if properties is not None and not reason_code.is_failure:
+            known = self.terms
+            self.terms = Terms(
+                packet_bytes=getattr(properties, "MaximumPacketSize", 0),
+                retain=known.retain and bool(getattr(properties, "RetainAvailable", 1)),
+                qos=min(known.qos, getattr(properties, "MaximumQoS", 1)),
+                in_flight=min(known.in_flight, getattr(properties, "ReceiveMaximum", 1 << 16)),
+            )
+            self._turns = asyncio.Semaphore(self.terms.in_flight)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _abandon(self) -> None:
         # paho closes after its DISCONNECT, which may never leave; and when reading raises, as it

@@ -5,11 +5,14 @@ sequence extension.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final, cast
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 TOPIC_ROOT = "shoal"
+_KEPT_TEXT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +43,80 @@ def envelope(entry: Entry) -> bytes:
 
     Data that is not JSON travels as text: an event that cannot leave would hold up those behind it.
     """
+    return _envelope(entry, _data(entry))
+
+
+def fitted(entry: Entry, bytes_max: int) -> bytes | None:
+    """Return the CloudEvent in at most `bytes_max`; None where not even what it is about fits.
+
+    One that is larger is cut: of each list of its data as many as fit, its whole length beside it
+    (`artifacts_total`), then no list and no mapping, then texts alone, and `"cut": true` in each
+    case. What was cut off stands in the manifests, whose keys the data names.
+    """
+    whole = envelope(entry)
+    if len(whole) <= bytes_max:
+        return whole
+    data = _data(entry)
+    if not isinstance(data, dict):
+        return _fits(entry, {"cut": True}, bytes_max)
+    fields = cast("dict[str, object]", data)
+    low, high, best = 0, _longest(fields), None
+    while low <= high:
+        count = (low + high) // 2
+        cut = _fits(entry, {**_shortened(fields, count), "cut": True}, bytes_max)
+        if cut is None:
+            high = count - 1
+        else:
+            best, low = cut, count + 1
+    if best is not None:
+        return best
+    flat = {name: _brief(value) for name, value in fields.items() if not isinstance(value, list)}
+    told = {name: value for name, value in flat.items() if not isinstance(value, dict)}
+    return _fits(entry, {**told, "cut": True}, bytes_max)
+
+
+def _data(entry: Entry) -> object:
     try:
-        data = json.loads(entry.data_json)
+        return json.loads(entry.data_json)
     except (ValueError, RecursionError):
-        data = entry.data_json
+        return entry.data_json
+
+
+def _longest(data: Mapping[str, object]) -> int:
+    """Length of the longest list, one level of mappings deep."""
+    found = [0]
+    for value in data.values():
+        if isinstance(value, list):
+            found.append(len(cast("list[object]", value)))
+        elif isinstance(value, dict):
+            found.append(_longest({"": 0, **cast("dict[str, object]", value)}))
+    return max(found)
+
+
+def _shortened(data: Mapping[str, object], count: int) -> dict[str, object]:
+    """Return the data with at most `count` of each list, and the whole lengths beside them."""
+    short: dict[str, object] = {}
+    for name, value in data.items():
+        if isinstance(value, list) and len(whole := cast("list[object]", value)) > count:
+            short[name] = whole[:count]
+            short[f"{name}_total"] = len(whole)
+        elif isinstance(value, dict):
+            short[name] = _shortened(cast("dict[str, object]", value), count)
+        else:
+            short[name] = value
+    return short
+
+
+def _brief(value: object) -> object:
+    return f"{value[:_KEPT_TEXT]}…" if isinstance(value, str) and len(value) > _KEPT_TEXT else value
+
+
+def _fits(entry: Entry, data: object, bytes_max: int) -> bytes | None:
+    found = _envelope(entry, data)
+    return found if len(found) <= bytes_max else None
+
+
+def _envelope(entry: Entry, data: object) -> bytes:
     event = {
         "specversion": "1.0",
         "id": entry.id,

@@ -3,12 +3,27 @@
 A row is let go of only after the broker has acknowledged it, so each event arrives at least once.
 Rows of one subject leave one after the other, so a subject's events arrive in order. What was sent
 and not acknowledged is sent again, with the same id, on the next link.
+
+No row holds up those of other subjects, whatever the broker says to it:
+- what can never be sent (`Refused`, final: too large even when cut) is *set aside*: durably let go of,
+  with its reason;
+- what the broker will not take now (`Refused`: access, quota) lets its subject *rest*: its rows are
+  forgotten, and read and tried again from that one on, less and less often, for as long as it takes.
+  Others are read on meanwhile, so a thousand refused rows fill no window;
+- a link that breaks while several rows are on their way says nothing about any of them, so these leave
+  one by one on the next (*careful*). One that breaks while a row is on its way alone lets the subject
+  of that row rest, and from the second on it is sent shorter, because that is how a broker that knows
+  no refusal (before MQTT 5), or says it in a way that nobody reads, speaks of size; after eight such
+  in a row the row is set aside.
+Example: a row of 30 kB, a broker that hangs up on 20 kB, 99 small rows beside it: one broken link with
+all of them, 99 rows that leave one by one, and seven more broken links within eight minutes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import assert_never
+from types import MappingProxyType
+from typing import Final, assert_never
 
 from services.events.entry import Entry
 from services.runtime.backoff import Backoff
@@ -42,6 +57,16 @@ class LinkLost:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A row was not taken: not now, or if `final` never; `chance` as for `LinkLost`."""
+
+    sequence: int
+    reason: str
+    chance: float = 0.5
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledged:
     """The broker has acknowledged everything that carries this row."""
 
@@ -60,7 +85,12 @@ class StoreFailed:
     reading: bool
 
 
-OutboxEvent = Grown | RowsRead | LinkUp | LinkLost | Acknowledged | Marked | StoreFailed
+OutboxEvent = Grown | RowsRead | LinkUp | LinkLost | Refused | Acknowledged | Marked | StoreFailed
+
+
+def no_reasons() -> Mapping[int, str]:
+    """Nothing is set aside."""
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +108,35 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Send one row over the link that is up."""
+    """Send one row over the link that is up; `losses` links broke as it was on its way alone."""
 
     entry: Entry
+    losses: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Let go of rows; answered by `Marked` or `StoreFailed`."""
+    """Let go of rows, of some because they cannot leave; answered by `Marked` or `StoreFailed`.
+
+    `aside` has the reasons of these by their sequences.
+    """
 
     sequences: tuple[int, ...]
+    aside: Mapping[int, str] = field(default_factory=no_reasons)
 
 
 OutboxEffect = Connect | Read | Publish | Mark
+
+
+LOSSES_MAX: Final = 8
+"""A row is set aside when so many links in a row broke while it was on its way alone."""
+RESTS_MAX: Final = 10_000
+"""No further rows are read while so many subjects rest."""
+_ROUGHLY_FROM_SECONDS: Final = 8.0
+_ROUGHLY_SECONDS: Final = 10.0
+
+Subject = tuple[str, str]
+"""Namespace and subject."""
 
 
 class Link(Enum):
@@ -111,6 +157,23 @@ class _Stage(Enum):
 class _Held:
     entry: Entry
     stage: _Stage = _Stage.WAITING
+    aside: str = ""
+    """Why it is let go of although nobody has it."""
+
+    @property
+    def subject(self) -> Subject:
+        return self.entry.namespace, self.entry.subject
+
+
+@dataclass(slots=True)
+class _Rest:
+    """A subject that is left alone from one of its rows on; `until` is None while that is tried."""
+
+    sequence: int
+    reason: str = ""
+    until: float | None = None
+    tries: int = 0
+    losses: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +184,9 @@ class OutboxConfig:
     store_retry_seconds: float = 1.0
     backoff: Backoff = field(
         default_factory=lambda: Backoff(initial_seconds=0.2, maximum_seconds=10.0, jitter=0.5)
+    )
+    rest: Backoff = field(
+        default_factory=lambda: Backoff(initial_seconds=1.0, maximum_seconds=600.0, jitter=0.2)
     )
 
 
@@ -136,12 +202,17 @@ class Outbox:
         self._config = config
         self._held: dict[int, _Held] = {}
         self._through = 0
+        self._read_through = 0
+        self._reading_after = 0
+        self._rests: dict[Subject, _Rest] = {}
+        self._careful: set[int] = set()
         self._more = True
         self._reading = False
         self._marking: tuple[int, ...] = ()
         self._link = Link.DOWN
         self._connect_at = now
         self._failures = 0
+        self._up_at = now
         self._store_retry_at: float | None = None
         self.reason = ""
 
@@ -155,27 +226,36 @@ class Outbox:
         """How many rows are in memory."""
         return len(self._held)
 
+    def resting(self, namespace: str, subject: str) -> str:
+        """Why the rows of a subject are not sent now; empty if nothing is known against them."""
+        rest = self._rests.get((namespace, subject))
+        return "" if rest is None else rest.reason
+
+    @property
+    def rests(self) -> int:
+        """How many subjects are left alone for a while."""
+        return len(self._rests)
+
     def handle(self, event: OutboxEvent, now: float) -> Sequence[OutboxEffect]:
         """Take one event and return what is to be done about it, in order."""
         match event:
             case Grown():
                 self._more = True
-            case RowsRead(entries, through, more):
-                self._reading = False
-                self._through = max(self._through, through)
-                self._more = self._more or more
-                for entry in entries:
-                    self._held.setdefault(entry.sequence, _Held(entry))
+            case RowsRead():
+                self._take(event)
             case LinkUp():
                 self._link = Link.UP
-                self._failures = 0
+                self._up_at = now
                 self.reason = ""
             case LinkLost(reason, chance):
                 self._lose(reason, chance, now)
+            case Refused():
+                self._refuse(event, now)
             case Acknowledged(sequence):
+                self._failures = 0
                 # A late one of an earlier link, for a row that is gone, is as good as none.
                 if (held := self._held.get(sequence)) is not None:
-                    held.stage = _Stage.ACKNOWLEDGED
+                    self._let_go(held)
             case Marked():
                 for sequence in self._marking:
                     self._held.pop(sequence, None)
@@ -197,6 +277,7 @@ class Outbox:
         if self._link is Link.DOWN and self._connect_at <= now:
             self._link = Link.CONNECTING
             effects.append(Connect())
+        self._wake(now)
         if self._store_retry_at is not None and self._store_retry_at <= now:
             self._store_retry_at = None
         effects.extend(self._next())
@@ -205,44 +286,157 @@ class Outbox:
     def deadline(self) -> float | None:
         """Return when `tick` is next wanted."""
         times = [self._connect_at] if self._link is Link.DOWN else []
+        if self._link is Link.UP:
+            times.extend(rest.until for rest in self._rests.values() if rest.until is not None)
         if self._store_retry_at is not None:
             times.append(self._store_retry_at)
         return min(times, default=None)
 
+    def _take(self, event: RowsRead) -> None:
+        self._reading = False
+        self._more = self._more or event.more
+        first = self._reading_after
+        if self._through < first:
+            # Meanwhile something before it was to be read again, and these come behind that.
+            self._more = True
+            return
+        self._through = max(self._through, event.through)
+        self._read_through = max(self._read_through, self._through)
+        for entry in event.entries:
+            rest = self._rests.get((entry.namespace, entry.subject))
+            # Of a subject that rests only the row that is tried is held.
+            if rest is None or (rest.until is None and rest.sequence == entry.sequence):
+                self._held.setdefault(entry.sequence, _Held(entry))
+        gone = [
+            subject
+            for subject, rest in self._rests.items()
+            if rest.until is None
+            and first < rest.sequence <= event.through
+            and rest.sequence not in self._held
+        ]
+        for subject in gone:
+            del self._rests[subject]
+
+    def _let_go(self, held: _Held, aside: str = "") -> None:
+        """Take note that a row is to be marked, and go on with its subject."""
+        if held.stage is _Stage.ACKNOWLEDGED:
+            return
+        held.stage, held.aside = _Stage.ACKNOWLEDGED, aside
+        sequence = held.entry.sequence
+        self._careful.discard(sequence)
+        rest = self._rests.get(held.subject)
+        if rest is not None and rest.sequence == sequence:
+            del self._rests[held.subject]
+            self._read_from(sequence)  # what comes behind it was passed over
+
+    def _read_from(self, after: int) -> None:
+        self._through = min(self._through, after)
+        self._more = True
+
+    def _refuse(self, event: Refused, now: float) -> None:
+        held = self._held.get(event.sequence)
+        if held is None or held.stage is _Stage.ACKNOWLEDGED:
+            return
+        if event.final:
+            self._let_go(held, event.reason)
+            return
+        self._let_rest(held, event.reason, event.chance, now)
+
+    def _let_rest(self, held: _Held, reason: str, chance: float, now: float) -> _Rest:
+        """Leave a subject alone for a while, from this row on."""
+        sequence, subject = held.entry.sequence, held.subject
+        rest = self._rests.get(subject)
+        if rest is None or rest.sequence != sequence:
+            rest = self._rests[subject] = _Rest(sequence)
+        rest.reason = reason
+        rest.tries += 1
+        pause = self._config.rest.delay_seconds(rest.tries, chance)
+        rest.until = now + pause
+        if pause >= _ROUGHLY_FROM_SECONDS:
+            # Together with others: each time the outbox is read again from the first of them on.
+            rest.until += _ROUGHLY_SECONDS - rest.until % _ROUGHLY_SECONDS
+        self._careful.discard(sequence)
+        for number in [
+            number
+            for number, other in self._held.items()
+            if other.subject == subject and other.stage is not _Stage.ACKNOWLEDGED
+        ]:
+            del self._held[number]
+        return rest
+
+    def _wake(self, now: float) -> None:
+        """Try again what has rested long enough."""
+        if self._link is not Link.UP:
+            return
+        due = [
+            rest for rest in self._rests.values() if rest.until is not None and rest.until <= now
+        ]
+        for rest in due:
+            rest.until = None
+        if due:
+            self._read_from(min(rest.sequence for rest in due) - 1)
+
     def _lose(self, reason: str, chance: float, now: float) -> None:
+        stood = self._link is Link.UP and now - self._up_at >= self._config.backoff.maximum_seconds
+        self._failures = 1 if stood else self._failures + 1
         self._link = Link.DOWN
-        self._failures += 1
         self._connect_at = now + self._config.backoff.delay_seconds(self._failures, chance)
         self.reason = reason
-        for held in self._held.values():
-            if held.stage is _Stage.SENT:
-                held.stage = _Stage.WAITING
+        under_way = [held for held in self._held.values() if held.stage is _Stage.SENT]
+        for held in under_way:
+            held.stage = _Stage.WAITING
+        if len(under_way) > 1:
+            self._careful.update(held.entry.sequence for held in under_way)
+        elif under_way:
+            [held] = under_way
+            rest = self._let_rest(held, f"the link broke as it was sent: {reason}", chance, now)
+            rest.losses += 1
+            if rest.losses >= LOSSES_MAX:
+                why = f"{rest.losses} links broke as it was sent, the last: {reason}"
+                self._held[held.entry.sequence] = held
+                self._let_go(held, why)
 
     def _next(self) -> list[OutboxEffect]:
         """Return what can be done now: let go, send, read; in this order."""
         effects: list[OutboxEffect] = []
         store_rests = self._store_retry_at is not None
-        if not self._marking and not store_rests:
-            self._marking = tuple(
-                sequence
+        # What was read before is read again: a row must not be read as it is marked, and come back.
+        again = self._through < self._read_through
+        if not self._marking and not store_rests and not (again and self._reading):
+            gone = {
+                sequence: held.aside
                 for sequence, held in self._held.items()
                 if held.stage is _Stage.ACKNOWLEDGED
-            )
-            if self._marking:
-                effects.append(Mark(self._marking))
+            }
+            self._marking = tuple(gone)
+            if gone:
+                aside = {sequence: why for sequence, why in gone.items() if why}
+                effects.append(Mark(self._marking, aside) if aside else Mark(self._marking))
         if self._link is not Link.UP:
             return effects
-        busy: set[tuple[str, str]] = set()
-        for held in self._held.values():
-            subject = (held.entry.namespace, held.entry.subject)
-            if held.stage is _Stage.WAITING and subject not in busy:
-                held.stage = _Stage.SENT
-                effects.append(Publish(held.entry))
-            if held.stage is not _Stage.ACKNOWLEDGED:
-                busy.add(subject)
-        room = self._config.window - len(self._held)
-        if self._more and not self._reading and not store_rests and room > 0:
-            self._reading = True
+        effects.extend(self._publish())
+        room = self._config.window - len(self._held) if len(self._rests) < RESTS_MAX else 0
+        waits = store_rests or (again and self._marking)
+        if self._more and not self._reading and not waits and room > 0:
+            self._reading, self._reading_after = True, self._through
             self._more = False  # whatever is added from now on says so by `Grown`
             effects.append(Read(self._through, room))
+        return effects
+
+    def _publish(self) -> list[OutboxEffect]:
+        """Send what may be sent: in order for each subject, and one row at a time while careful."""
+        effects: list[OutboxEffect] = []
+        busy: set[Subject] = set()
+        alone = bool(self._careful)
+        under_way = any(held.stage is _Stage.SENT for held in self._held.values())
+        for held in sorted(self._held.values(), key=lambda held: held.entry.sequence):
+            if alone and under_way:
+                break
+            if held.stage is _Stage.WAITING and held.subject not in busy:
+                held.stage = _Stage.SENT
+                under_way = True
+                rest = self._rests.get(held.subject)
+                effects.append(Publish(held.entry, 0 if rest is None else rest.losses))
+            if held.stage is not _Stage.ACKNOWLEDGED:
+                busy.add(held.subject)
         return effects

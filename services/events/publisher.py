@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, assert_never
 
-from services.events.broker_link import BrokerLink, LinkLostError
+from services.events.broker_link import BrokerLink, LinkLostError, RefusedMessageError, learnt
 from services.events.broker_url import BrokerAddress, check_client_id
 from services.events.entry import Entry
 from services.events.outbox import (
@@ -24,14 +24,17 @@ from services.events.outbox import (
     OutboxEvent,
     Publish,
     Read,
+    Refused,
     RowsRead,
     StoreFailed,
 )
+from services.events.terms import UNKNOWN
 from services.runtime.driver import Driver
 from services.runtime.log import fields
 
 LOG = logging.getLogger(__name__)
 
+_REMARKS_MAX = 8
 NO_BROKER = "no broker configured: events are kept in the outbox"
 
 
@@ -46,8 +49,8 @@ class Rows(Protocol):
         """Return events with a sequence above `after`, in order, at most `limit`."""
         ...
 
-    async def mark(self, sequences: Sequence[int]) -> None:
-        """Durably let go of rows that have arrived."""
+    async def mark(self, sequences: Sequence[int], aside: Mapping[int, str]) -> None:
+        """Durably let go of rows that have arrived, or that cannot: `aside` says of these why."""
         ...
 
 
@@ -88,6 +91,8 @@ class Publisher:
         self._tasks: asyncio.TaskGroup | None = None
         self._current: BrokerLink | None = None
         self._down_since: datetime | None = None
+        self._terms = UNKNOWN
+        self._remarks: dict[str, None] = {}
         self.published = 0
 
     @property
@@ -98,7 +103,8 @@ class Publisher:
     def sentence(self, waiting: str) -> str:
         """Return the state of the connection for people; `waiting` says how many events wait."""
         if self.connected:
-            return f"connected to {self._address.shown}"
+            said = (f"connected to {self._address.shown}", *self._remarks)
+            return "; ".join((*said, *self._resting()))
         if self._down_since is None:
             return f"connecting to {self._address.shown}"
         since = self._down_since.isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -106,6 +112,20 @@ class Publisher:
             f"broker {self._address.shown} unreachable since {since}: {waiting} "
             f"({self._outbox.reason})"
         )
+
+    def resting(self, namespace: str, subject: str) -> str:
+        """Why the events of a subject wait although the broker is there; empty if they do not."""
+        return self._outbox.resting(namespace, subject)
+
+    def _resting(self) -> tuple[str, ...]:
+        count = self._outbox.rests
+        return (f"events of {count} subjects are refused and tried again",) if count else ()
+
+    def _remark(self, words: str) -> None:
+        """Say something about the broker, once."""
+        if words and words not in self._remarks and len(self._remarks) < _REMARKS_MAX:
+            self._remarks[words] = None
+            LOG.warning("the broker: %s", words, extra=fields(broker=self._address.shown))
 
     def grown(self) -> None:
         """Say that rows were added; costs nothing when many say so."""
@@ -122,12 +142,12 @@ class Publisher:
         match effect:
             case Connect():
                 self._start(self._hold())
-            case Publish(entry):
-                self._start(self._publish(entry, self._current))
+            case Publish(entry, losses):
+                self._start(self._publish(entry, losses, self._current))
             case Read(after, limit):
                 self._start(self._read(after, limit))
-            case Mark(sequences):
-                self._start(self._mark(sequences))
+            case Mark(sequences, aside):
+                self._start(self._mark(sequences, aside))
             case _:
                 assert_never(effect)
 
@@ -140,7 +160,12 @@ class Publisher:
         connected = asyncio.Event()
         reason = "the connection ended"
         try:
-            link = BrokerLink(self._address, self._client_id, timeout_seconds=self._timeout_seconds)
+            link = BrokerLink(
+                self._address,
+                self._client_id,
+                timeout_seconds=self._timeout_seconds,
+                terms=self._terms,
+            )
             async with asyncio.TaskGroup() as tasks:
                 saying = tasks.create_task(self._say_connected(link, connected))
                 try:
@@ -148,7 +173,10 @@ class Publisher:
                 finally:
                     saying.cancel()
         except* LinkLostError as group:
-            reason = str(group.exceptions[0])
+            [lost, *_] = group.exceptions
+            reason = str(lost)
+            if isinstance(lost, LinkLostError):
+                self._terms = learnt(self._terms, lost)
         except* Exception as group:
             # One attempt of many: whatever a broker makes the library do, the next may go well.
             LOG.exception("connection to the broker failed")
@@ -166,16 +194,27 @@ class Publisher:
         await connected.wait()
         self._current = link
         self._down_since = None
+        self._remarks.clear()
+        for words in link.terms.remarks():
+            self._remark(words)
         LOG.info("connected to the broker", extra=fields(broker=self._address.shown))
         await self._driver.post(LinkUp())
 
-    async def _publish(self, entry: Entry, link: BrokerLink | None) -> None:
+    async def _publish(self, entry: Entry, losses: int, link: BrokerLink | None) -> None:
         if link is None:
             return  # the link was lost a moment ago, and the outbox will hear of it
         try:
-            await link.publish(entry)
+            self._remark(await link.publish(entry, losses))
         except LinkLostError:
             return  # whoever holds the link says so
+        except RefusedMessageError as error:
+            LOG.warning(
+                "event set aside" if error.final else "event refused; trying again later",
+                extra=fields(event=entry.id, why=error),
+            )
+            refused = Refused(entry.sequence, str(error), self._chance(), final=error.final)
+            await self._driver.post(refused)
+            return
         self.published += 1
         await self._driver.post(Acknowledged(entry.sequence))
 
@@ -188,9 +227,11 @@ class Publisher:
         else:
             await self._driver.post(found)
 
-    async def _mark(self, sequences: Sequence[int]) -> None:
+    async def _mark(self, sequences: Sequence[int], aside: Mapping[int, str]) -> None:
+        for sequence, why in aside.items():
+            LOG.warning("event set aside", extra=fields(sequence=sequence, why=why))
         try:
-            await self._rows.mark(sequences)
+            await self._rows.mark(sequences, aside)
         except RowsUnavailableError as error:
             LOG.warning("published events not let go of; trying again", extra=fields(why=error))
             await self._driver.post(StoreFailed(reading=False))

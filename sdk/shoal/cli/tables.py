@@ -197,6 +197,8 @@ def events_table(events: Iterable["Event"]) -> Table:
     for event in events:
         moment = event.time.astimezone().strftime("%Y-%m-%d %H:%M:%S") if event.time else ""
         published = Text("yes", style="green") if event.published else Text("not yet")
+        if event.problem:
+            published = Text(event.problem, style="red")
         table.add_row(moment, event.type, event.id, published)
     return table
 

@@ -626,6 +626,7 @@ class Event(_message.Message):
     DATA_JSON_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     PUBLISHED_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Stable id; a consumer that remembers ids sees each fact once."""
     type: _builtins.str
@@ -638,6 +639,8 @@ class Event(_message.Message):
     """Position in the outbox."""
     published: _builtins.bool
     """Whether the broker has acknowledged it."""
+    problem: _builtins.str
+    """Why it is not published although the broker is there: refused and tried again, or set aside."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was recorded."""
@@ -652,10 +655,11 @@ class Event(_message.Message):
         data_json: _builtins.str = ...,
         sequence: _builtins.int = ...,
         published: _builtins.bool = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_json", b"data_json", "id", b"id", "published", b"published", "sequence", b"sequence", "subject", b"subject", "time", b"time", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_json", b"data_json", "id", b"id", "problem", b"problem", "published", b"published", "sequence", b"sequence", "subject", b"subject", "time", b"time", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,55 @@ async def test_every_event_arrives_though_the_broker_was_away(
         assert finals == {second.final_event_id}
         data: Any = said[-1]["data"]
         assert data["artifacts"][0]["path"] == "results/x"
+
+
+async def test_k9_an_event_of_many_artifacts_holds_up_no_other(tmp_path: Path) -> None:
+    """K9: a broker with `max_packet_size 20000`, events of twice that (60 long names).
+
+    One that may not be published says so, and waits.
+    """
+    access = tmp_path / "access"
+    access.write_text("topic readwrite shoal/controllers/#\ntopic readwrite shoal/default/#\n")
+    lines = ("allow_anonymous true", "max_packet_size 20000", f"acl_file {access}")
+    broker = Mosquitto(tmp_path / "mosquitto", "\n".join(lines))
+    await asyncio.to_thread(broker.start)
+    other = Pipeline("two", (Job("b", ("true",)),))
+    try:
+        async with (
+            subscribed(broker.port, "shoal/default/pipelines/+/events") as found,
+            running_controller(
+                tmp_path / "controller", broker=f"mqtt://127.0.0.1:{broker.port}"
+            ) as addresses,
+            Client(addresses.grpc) as client,
+            Client(addresses.grpc, namespace="denied") as denied,
+            connected_agent(addresses.grpc) as agent,
+        ):
+            large = (await client.submit(ONE)).pipeline.name
+            results = {f"results/{'x' * 200}{number}": b"x" for number in range(60)}
+            await agent.run_to_success("a", results)
+            big = await client.wait(large, deadline_seconds=60)
+            hidden = (await denied.submit(other)).pipeline.name
+            await until(lambda: refused(denied), 20, "the refusal told")
+            await denied.cancel(hidden)
+            small = (await client.submit(replace(ONE, name="three"))).pipeline.name
+            await client.cancel(small)
+            last = await client.wait(small, deadline_seconds=60)
+            finals = {big.final_event_id, last.final_event_id}
+            await until(lambda: finals <= {*ids(found)}, 30, "both final events")
+            [data] = [body["data"] for body in bodies(found) if body["id"] == big.final_event_id]
+            cut: Any = data
+            assert cut["cut"] is True
+            assert cut["artifacts_total"] == 60
+            assert 0 < len(cut["artifacts"]) < 60
+            assert cut["manifests"] == f"default/pipelines/{big.id}/jobs/*/manifest.json"
+            log = broker.log.read_text()
+            assert log.count("as shoal-controller (") == 1, "dialled once"
+    finally:
+        broker.stop()
+
+
+async def refused(client: Client) -> bool:
+    return any("Not authorized" in event.problem for event in (await client.events()).events)
 
 
 async def state_is(client: Client, sentence: str) -> bool:

@@ -6,9 +6,10 @@ import json
 import random
 import subprocess
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import aiomqtt
 import pytest
@@ -31,13 +32,16 @@ class MemoryRows:
 
     def __init__(self) -> None:
         self.rows: dict[int, Entry] = {}
+        self.aside: dict[int, str] = {}
         self.failures = 0
         self._last = 0
 
-    def add(self, subject: str) -> Entry:
+    def add(self, subject: str, data: object = None) -> Entry:
         self._last += 1
         number = self._last
-        entry = Entry(number, f"id-{number}", "shoal.test", "ns", subject, datetime.now(UTC))
+        entry = Entry(
+            number, f"id-{number}", "shoal.test", "ns", subject, datetime.now(UTC), json.dumps(data)
+        )
         self.rows[number] = entry
         return entry
 
@@ -47,8 +51,9 @@ class MemoryRows:
         through = found[-1].sequence if found else after
         return RowsRead(tuple(found), through, more=len(found) == limit)
 
-    async def mark(self, sequences: Sequence[int]) -> None:
+    async def mark(self, sequences: Sequence[int], aside: Mapping[int, str]) -> None:
         self._fail()
+        self.aside |= aside
         for sequence in sequences:
             del self.rows[sequence]
 
@@ -216,7 +221,7 @@ async def test_user_and_password_and_a_refused_topic(tmp_path: Path) -> None:
         [program("mosquitto_passwd"), "-b", "-c", str(passwords), "me", "secret"], check=True
     )
     access = tmp_path / "access"
-    access.write_text("user me\ntopic write shoal/controllers/#\n")
+    access.write_text("user me\ntopic write shoal/ns/pipelines/allowed/events\n")
     broker = Mosquitto(
         tmp_path / "mosquitto",
         f"allow_anonymous false\npassword_file {passwords}\nacl_file {access}",
@@ -228,12 +233,162 @@ async def test_user_and_password_and_a_refused_topic(tmp_path: Path) -> None:
         async with running(publisher(rows, broker.port, "me", "wrong")) as refused:
             await until(lambda: "Not authorized" in refused.sentence(""), what="the refusal")
         async with running(publisher(rows, broker.port, "me", "secret")) as denied:
-            # A refusal is no acknowledgement: the event stays, and the state says why.
-            await until(lambda: "refuses a message" in denied.sentence(""), what="the refusal")
-        assert len(rows.rows) == 1
+            # A refusal is no acknowledgement: the event stays, and the state says why. K9: it holds
+            # up no other, though there are more of them than are ever on their way.
+            await until(lambda: denied.resting("ns", "pipelines/p"), what="the refusal")
+            assert "Not authorized" in denied.resting("ns", "pipelines/p")
+            assert "1 subjects are refused and tried again" in denied.sentence("")
+            for _ in range(2 * CONFIG.window):
+                rows.add("pipelines/p")
+            allowed = rows.add("pipelines/allowed")
+            denied.grown()
+            await until(lambda: allowed.sequence not in rows.rows, 20, "the other event")
+            assert denied.connected
+        assert len(rows.rows) == 1 + 2 * CONFIG.window
+        assert rows.aside == {}
         assert "secret" not in denied.sentence("")
     finally:
         broker.stop()
+
+
+def large(paths: int) -> dict[str, object]:
+    """The data of an event with that many artifacts, some 130 bytes each."""
+    return {
+        "pipeline": "p",
+        "state": "succeeded",
+        "artifacts": [
+            {"path": f"results/{number}", "sha256": "0" * 64, "size_bytes": number}
+            for number in range(paths)
+        ],
+        "manifests": "ns/pipelines/p/jobs/*/manifest.json",
+    }
+
+
+@contextlib.contextmanager
+def broker_with(folder: Path, *lines: str) -> Iterator[Mosquitto]:
+    broker = Mosquitto(folder / "mosquitto", "\n".join(("allow_anonymous true", *lines)))
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.stop()
+
+
+def dials(broker: Mosquitto) -> int:
+    """How often our publisher has connected."""
+    return sum("as shoal-test (p5" in line for line in broker.log.read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    "limit", ["max_packet_size 20000", "message_size_limit 19000"], ids=["told", "untold"]
+)
+async def test_k9_a_large_event_is_cut_to_what_the_broker_takes(tmp_path: Path, limit: str) -> None:
+    """K9: 300 artifacts and `max_packet_size 20000`; what comes behind it arrives, in one dial."""
+    rows = MemoryRows()
+    rows.add("pipelines/p", large(300))
+    rows.add("pipelines/p", {"state": "after"})
+    rows.add("pipelines/other")
+    with broker_with(tmp_path, limit) as broker:
+        async with (
+            subscribed(broker.port, "shoal/ns/#") as found,
+            running(publisher(rows, broker.port)),
+        ):
+            await until(lambda: not rows.rows, 20, "an empty outbox")
+            await until(lambda: ids(found) == {"id-1", "id-2", "id-3"}, 20, "all events")
+        assert sequences(found, "pipelines/p") == [1, 1, 2, 2]  # on both topics
+        data: list[Any] = [body["data"] for body in bodies(found) if body["id"] == "id-1"]
+        cut = data[0]
+        assert cut["cut"] is True
+        assert cut["artifacts_total"] == 300
+        assert 0 < len(cut["artifacts"]) < 200
+        assert cut["manifests"] == "ns/pipelines/p/jobs/*/manifest.json"
+        assert rows.aside == {}
+        # This one names no limit, and says a refusal in a way that ends the link: each try is shorter.
+        assert dials(broker) <= (1 if limit.startswith("max_packet_size") else 5)
+
+
+async def test_k9_what_does_not_fit_at_all_is_set_aside(tmp_path: Path) -> None:
+    rows = MemoryRows()
+    rows.add("pipelines/p", {"state": "x" * 100, "name": "y" * 199})
+    rows.add("pipelines/other")
+    with broker_with(tmp_path, "max_packet_size 400") as broker:
+        async with running(publisher(rows, broker.port)):
+            await until(lambda: not rows.rows, 20, "an empty outbox")
+        assert set(rows.aside) == {1}
+        assert "not even cut does it fit" in rows.aside[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "remark"),
+    [("retain_available false", "retains no messages"), ("max_qos 0", "acknowledges nothing")],
+)
+async def test_k9_a_broker_that_does_less_gets_events_and_it_is_said(
+    tmp_path: Path, line: str, remark: str
+) -> None:
+    rows = MemoryRows()
+    rows.add("pipelines/p")
+    with broker_with(tmp_path, line) as broker:
+        async with (
+            subscribed(broker.port, "shoal/ns/+/+/events") as found,
+            running(publisher(rows, broker.port)) as publishing,
+        ):
+            await until(lambda: ids(found) == {"id-1"}, 20, "the event")
+            await until(lambda: not rows.rows, 20, "an empty outbox")
+            assert remark in publishing.sentence("")
+
+
+async def test_k9_a_broker_that_only_hangs_up_is_not_dialled_all_the_time(
+    mosquitto: Mosquitto,
+) -> None:
+    """As one before MQTT 5 does it: through a proxy that cuts each link with a long packet."""
+    rows = MemoryRows()
+    rows.add("pipelines/p", large(300))
+    for number in range(20):
+        rows.add(f"pipelines/other-{number}")
+    proxy = Intolerant(mosquitto.port)
+    async with proxy, running(publisher(rows, proxy.port)):
+        await until(lambda: not rows.rows, 60, "the large one, shorter")
+    # One link with all of them, one for each try, and they come further and further apart.
+    assert proxy.dials <= proxy.cuts + 2
+    assert rows.aside == {}
+
+
+class Intolerant:
+    """A proxy before a broker that hangs up on whoever sends more than 10 kB at once."""
+
+    def __init__(self, port: int) -> None:
+        self.dials = 0
+        self.cuts = 0
+        self.port = 0
+        self._broker = port
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.dials += 1
+        there, to_broker = await asyncio.open_connection("127.0.0.1", self._broker)
+        down = asyncio.create_task(self._copy(there, writer))
+        with contextlib.suppress(OSError):
+            while data := await reader.read(100_000):
+                if len(data) > 10_000:
+                    self.cuts += 1
+                    break
+                to_broker.write(data)
+        down.cancel()
+        writer.close()
+        to_broker.close()
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(10_000):
+                writer.write(data)
 
 
 async def test_without_a_broker_events_stay() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import pytest
@@ -345,9 +346,11 @@ class BreakableStore:
     async def outbox(self, limit: int = 100, after: int = 0) -> Sequence[OutboxRow]:
         return await self._store.outbox(limit, after)
 
-    async def mark_published(self, sequences: Sequence[int]) -> None:
+    async def mark_published(
+        self, sequences: Sequence[int], aside: Mapping[int, str] = MappingProxyType({})
+    ) -> None:
         self._check()
-        await self._store.mark_published(sequences)
+        await self._store.mark_published(sequences, aside)
 
     async def events(
         self, namespace: str, pipeline: str, after: int, limit: int

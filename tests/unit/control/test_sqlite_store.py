@@ -198,7 +198,8 @@ async def test_a_store_of_an_earlier_version_is_brought_forward(tmp_path: Path) 
         f"{schema.TABLES} DROP TABLE scales; DROP TABLE cluster; DROP TABLE starts; "
         "ALTER TABLE nodes DROP COLUMN instance_id; "
         "ALTER TABLE pipelines DROP COLUMN finish_time; "
-        "ALTER TABLE jobs DROP COLUMN ends; PRAGMA user_version = 1;"
+        "ALTER TABLE jobs DROP COLUMN ends; ALTER TABLE outbox DROP COLUMN problem; "
+        "PRAGMA user_version = 1;"
     )
     connection.close()
     ref = PipelineRef("default", "p")

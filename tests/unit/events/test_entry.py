@@ -1,9 +1,13 @@
 """CloudEvents as bytes."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
-from services.events.entry import Entry, envelope
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.events.entry import Entry, envelope, fitted
 
 ENTRY = Entry(
     sequence=17,
@@ -38,3 +42,36 @@ def test_the_topics_are_the_hierarchical_name() -> None:
 def test_data_that_is_no_json_travels_as_text() -> None:
     entry = Entry(1, "i", "t", "default", "pipelines/p", datetime.now(UTC), "{broken")
     assert json.loads(envelope(entry))["data"] == "{broken"
+
+
+@given(
+    st.integers(0, 5000),
+    st.integers(0, 400),
+    st.integers(0, 30),
+    st.text(max_size=400),
+)
+def test_k9_what_is_cut_fits_and_says_so(room: int, count: int, jobs: int, text: str) -> None:
+    data = {
+        "state": "succeeded",
+        "artifacts": [{"path": f"results/{number}"} for number in range(count)],
+        "manifest": {"key": "k", "artifacts": list(range(count))},
+        "jobs": {f"job-{number}": "succeeded" for number in range(jobs)},
+        "reason": {"message": text},
+    }
+    entry = replace(ENTRY, data_json=json.dumps(data))
+    whole = envelope(entry)
+    cut = fitted(entry, room)
+    if len(whole) <= room:
+        assert cut == whole
+        return
+    if cut is None:
+        assert room < len(envelope(replace(ENTRY, data_json="{}"))) + 100
+        return
+    assert len(cut) <= room
+    said = json.loads(cut)
+    assert said["id"] == ENTRY.id
+    assert said["data"]["cut"] is True
+    assert said["data"]["state"] == "succeeded"
+    if "artifacts" in said["data"] and len(said["data"]["artifacts"]) < count:
+        assert said["data"]["artifacts_total"] == count
+        assert said["data"]["manifest"]["artifacts_total"] == count

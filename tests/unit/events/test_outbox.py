@@ -14,8 +14,10 @@ from services.events.outbox import (
     Marked,
     Outbox,
     OutboxConfig,
+    OutboxEffect,
     Publish,
     Read,
+    Refused,
     RowsRead,
     StoreFailed,
 )
@@ -26,6 +28,7 @@ CONFIG = OutboxConfig(
     window=3,
     store_retry_seconds=1.0,
     backoff=Backoff(initial_seconds=1.0, maximum_seconds=4.0, jitter=0.0),
+    rest=Backoff(initial_seconds=1.0, maximum_seconds=600.0, jitter=0.0),
 )
 
 
@@ -68,16 +71,17 @@ def test_what_was_not_acknowledged_is_sent_again_in_order() -> None:
     outbox = linked()
     rows = (entry(1, "s"), entry(2, "s"), entry(3))
     outbox.handle(RowsRead(rows, 3, more=False), 0)
-    outbox.handle(Acknowledged(3), 0)
     assert outbox.handle(LinkLost("gone", 0.5), 10.0) == []
     assert outbox.reason == "gone"
     assert outbox.deadline() == 11.0
     assert outbox.tick(10.9) == []
     assert outbox.tick(11.0) == [Connect()]
+    # Several were under way, so they leave one by one until they have left.
     assert outbox.handle(LinkUp(), 11.1) == [Publish(rows[0])]
+    assert outbox.handle(Acknowledged(1), 11.2) == [Mark((1,)), Publish(rows[1])]
 
 
-def test_the_backoff_grows_until_a_connection_stands() -> None:
+def test_the_backoff_grows_until_an_event_arrives_or_a_connection_stands() -> None:
     outbox = linked()
     now = 0.0
     for wait in (1.0, 2.0, 4.0, 4.0):
@@ -85,9 +89,14 @@ def test_the_backoff_grows_until_a_connection_stands() -> None:
         assert outbox.deadline() == now + wait
         now += wait
         assert outbox.tick(now) == [Connect()]
+    # K9: a broker that accepts us and hangs up at once is not dialled five times a second.
     outbox.handle(LinkUp(), now)
     outbox.handle(LinkLost("gone", 0.5), now)
-    assert outbox.deadline() == now + 1.0
+    assert outbox.deadline() == now + 4.0
+    outbox.tick(now + 4.0)
+    outbox.handle(LinkUp(), now + 4.0)
+    outbox.handle(LinkLost("gone", 0.5), now + 8.0)
+    assert outbox.deadline() == now + 9.0
 
 
 def test_no_more_rows_than_the_window_are_in_memory() -> None:
@@ -133,6 +142,72 @@ def test_a_late_acknowledgement_of_a_row_that_is_gone_is_harmless() -> None:
 
 def test_an_acknowledgement_from_an_earlier_link_counts() -> None:
     outbox = linked()
-    outbox.handle(RowsRead((entry(1),), 1, more=False), 0)
+    outbox.handle(RowsRead((entry(1), entry(2)), 2, more=False), 0)
     outbox.handle(LinkLost("gone", 0.0), 0)
     assert outbox.handle(Acknowledged(1), 0) == [Mark((1,))]
+
+
+def test_k9_what_can_never_be_sent_is_set_aside_with_its_reason() -> None:
+    outbox = linked()
+    one, two = entry(1, "s"), entry(2, "s")
+    outbox.handle(RowsRead((one, two), 2, more=False), 0)
+    effects = outbox.handle(Refused(1, "too large", final=True), 0)
+    assert effects == [Mark((1,), {1: "too large"}), Publish(two)]
+
+
+def test_k9_a_refused_subject_rests_and_no_other_does() -> None:
+    outbox = linked()
+    one, two, other = entry(1, "s"), entry(2, "s"), entry(3, "o")
+    outbox.handle(RowsRead((one, two, other), 3, more=False), 0)
+    assert outbox.handle(Refused(1, "not authorized"), 10.0) == []
+    assert outbox.resting("ns", "s") == "not authorized"
+    assert outbox.handle(Acknowledged(3), 10.0) == [Mark((3,))]
+    assert outbox.handle(Marked(), 10.0) == []
+    assert outbox.held == 0, "what rests fills no window"
+    assert outbox.deadline() == 11.0
+    assert outbox.tick(11.0) == [Read(0, 3)]
+    assert outbox.handle(RowsRead((one, two), 3, more=False), 11.0) == [Publish(one)]
+    # Once it has left, the rest of its subject is read again, but not as it is being marked.
+    assert outbox.handle(Acknowledged(1), 11.0) == [Mark((1,))]
+    assert outbox.handle(Marked(), 11.0) == [Read(1, 3)]
+    assert outbox.handle(RowsRead((two,), 3, more=False), 11.0) == [Publish(two)]
+    assert outbox.resting("ns", "s") == ""
+
+
+def test_k9_a_row_that_breaks_each_link_is_found_and_set_aside() -> None:
+    """As brokers do that know no refusal; its dials become few."""
+    outbox = linked()
+    rows = tuple(entry(number) for number in range(1, 4))
+    outbox.handle(RowsRead(rows, 3, more=False), 0)
+    now, links, left = 0.0, 0, {1, 3}
+    pending: list[OutboxEffect] = [Publish(row) for row in rows]
+    aside: dict[int, str] = {}
+    while not aside:
+        effects: list[OutboxEffect] = []
+        for effect in pending:
+            match effect:
+                case Publish(entry=row) if row.sequence == 2:
+                    links += 1
+                    effects += outbox.handle(LinkLost("hung up", 0.5), now)
+                    break
+                case Publish(entry=row):
+                    left.discard(row.sequence)
+                    effects += outbox.handle(Acknowledged(row.sequence), now)
+                case Connect():
+                    effects += outbox.handle(LinkUp(), now)
+                case Mark(aside=found):
+                    aside |= found
+                    effects += outbox.handle(Marked(), now)
+                case Read(after=after):
+                    found_rows = tuple(row for row in rows[1:2] if row.sequence > after)
+                    effects += outbox.handle(RowsRead(found_rows, 3, more=False), now)
+        if not effects:
+            deadline = outbox.deadline()
+            assert deadline is not None
+            now = max(now, deadline)
+            effects += outbox.tick(now)
+        pending = effects
+    assert aside == {2: "8 links broke as it was sent, the last: hung up"}
+    assert left == set()
+    assert links <= 10
+    assert now > 60
