@@ -20,7 +20,7 @@ from services.streams.event import (
 from services.streams.plan import AttemptPlan, Budget, LanePlan, OutputPlan, Peer
 from shoal.spec import Distribute, PortBinding, PortFormat
 
-PORTS = ("one", "two")
+PORTS: tuple[str, ...] = ("one", "two")
 LANES = {
     port: LanePlan(f"a.{port}/b.{port}", port, port, "b", 0, 1, Distribute.ROUND_ROBIN)
     for port in PORTS
