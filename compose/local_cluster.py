@@ -62,7 +62,13 @@ class LocalCluster:
         self.gossip_address = ""
         self.broker_url = "" if config.mqtt in {"auto", _NO_BROKER} else config.mqtt
         self.broker: Child | None = None
-        self.controller = Child("controller", self._controller_argv, self._path("controller.log"))
+        self._environ = dict(os.environ)
+        self.controller = Child(
+            "controller",
+            self._controller_argv,
+            self._path("controller.log"),
+            environ=self._environ,
+        )
         self.agents: dict[str, Child] = {
             name: self._agent(name)
             for name in (f"node-{number}" for number in range(1, config.agents + 1))
@@ -147,6 +153,9 @@ class LocalCluster:
 
     async def _start(self) -> None:
         await self._start_broker()
+        if self.broker_url:
+            # Not on its command line: it may hold a password, and everybody reads those.
+            self._environ["SHOAL_CONTROLLER_MQTT"] = self.broker_url
         ready = self._path("controller.ready")
         await asyncio.to_thread(ready.unlink, missing_ok=True)
         await self.controller.start()
@@ -196,7 +205,6 @@ class LocalCluster:
             *("--gossip", self.gossip_address or "127.0.0.1:0"),
             *("--objects", self._objects_address or "127.0.0.1:0"),
             *("--archive", archive),
-            *(("--mqtt", self.broker_url) if self.broker_url else ()),
             *("--lease-seconds", f"{self.config.lease_seconds:g}"),
             *("--ready-file", str(self._path("controller.ready"))),
         )

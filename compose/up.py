@@ -40,9 +40,11 @@ from services.runtime.process import StartRefusedError, run
 )
 @click.option(
     "--mqtt",
+    envvar="SHOAL_UP_MQTT",
     default="auto",
     show_default=True,
-    help="mqtt://host:port, auto (mosquitto if installed), or none.",
+    help="mqtt://host:port, auto (mosquitto if installed), or none; one with a password rather as the "
+    "variable SHOAL_UP_MQTT.",
 )
 @click.option(
     "--cpus", default=0.0, help="Cores that each agent says it has. [default: at least 2]"

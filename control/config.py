@@ -1,12 +1,12 @@
 """What an operator may set for a controller, read once at the root."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from services.archive.opening import ArchiveAddress, ArchiveUrlError
 from services.archive.opening import parse_url as parse_archive
 from services.archive.s3_server import S3Server
-from services.events.broker_url import BrokerUrlError
+from services.events.broker_url import BrokerAddress, BrokerUrlError
 from services.events.broker_url import parse_url as parse_broker
 from services.membership.settings import GossipSettings
 from services.runtime.address import AddressError, host_port
@@ -34,6 +34,7 @@ class ControllerConfig(GossipSettings):
         seeds: `host:port` of gossip members to join.
         archive: address of the archive; empty means the folder `archive` of the state.
         broker: address of the MQTT broker; empty keeps events in the outbox.
+        broker_password: its password, where it does not stand in the address.
         sources: S3 server of `s3://` file inputs.
         source_buckets: buckets there that any pipeline may read, with this process's credentials.
         lease_seconds: how long an agent's silence is tolerated.
@@ -51,6 +52,7 @@ class ControllerConfig(GossipSettings):
     objects: str = "127.0.0.1:7471"
     archive: str = ""
     broker: str = ""
+    broker_password: str = field(default="", repr=False)
     sources: S3Server | None = None
     source_buckets: tuple[str, ...] = ()
     lease_seconds: float = 6.0
@@ -61,12 +63,15 @@ class ControllerConfig(GossipSettings):
         try:
             check_id("controller", self.name)
             parse_archive(self.archive_url)
-            if self.broker:
-                parse_broker(self.broker)
+            broker = self.broker_address
         except InvalidNameError as error:
             raise ConfigError(f"{error}; set it with --name") from None
         except (ArchiveUrlError, BrokerUrlError) as error:
             raise ConfigError(redacted(str(error))) from None
+        if self.broker_password and (broker is None or not broker.username):
+            raise ConfigError(
+                "--mqtt-password-file goes with a broker and a user: write --mqtt mqtt://user@host"
+            )
         for option, address in (
             ("--grpc", self.grpc),
             ("--gossip", self.gossip),
@@ -96,6 +101,14 @@ class ControllerConfig(GossipSettings):
     def peers(self) -> tuple[str, ...]:
         """See `GossipSettings`; a controller listens at more addresses of its own."""
         return (*self.seeds, *pinned((self.grpc, self.gossip, self.objects)))
+
+    @property
+    def broker_address(self) -> BrokerAddress | None:
+        """Where the broker is, and who we are to it; None if there is none."""
+        if not self.broker:
+            return None
+        address = parse_broker(self.broker)
+        return replace(address, password=self.broker_password or address.password)
 
     @property
     def archive_url(self) -> str:

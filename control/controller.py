@@ -34,7 +34,6 @@ from services.archive.object_store import ArchiveError
 from services.archive.opening import EndpointSettings, OpenArchive, S3Address, open_store
 from services.archive.s3_server import S3Server
 from services.archive.source import S3Sources
-from services.events.broker_url import parse_url as parse_broker
 from services.membership.endpoint import parse_address
 from services.membership.gossip_member import GossipMember, open_member
 from services.runtime.address import host_port, joined
@@ -244,7 +243,7 @@ class Controller:
             store,
             archive.store,
             plane.outbox_grown,
-            broker=parse_broker(config.broker) if config.broker else None,
+            broker=config.broker_address,
             client_id=f"shoal-{config.name}",
             clock=self._process.clock,
             wall=self._now,

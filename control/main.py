@@ -83,8 +83,16 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     default="",
     show_default=False,
     metavar="URL",
-    help="Broker: mqtt://user:password@host:1883 or mqtts://host:8883?ca=/path.  "
-    "[default: none; events are kept]",
+    help="Broker: mqtt://user@host:1883 or mqtts://user@host:8883?ca=/path. A password may stand "
+    "behind the user, but everybody on the machine reads a command line: rather use "
+    "--mqtt-password-file, or set SHOAL_CONTROLLER_MQTT.  [default: none; events are kept]",
+)
+@click.option(
+    "--mqtt-password-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    show_default=False,
+    help="File (chmod 600) whose first line is the broker's password.",
 )
 @click.option(
     "--source-endpoint",
@@ -152,6 +160,7 @@ def controller(
     archive: str,
     objects: str,
     mqtt: str,
+    mqtt_password_file: Path | None,
     source_endpoint: str,
     source_buckets: tuple[str, ...],
     source_region: str,
@@ -178,6 +187,8 @@ def controller(
     """  # noqa: D301 - click wants the control character
     from control.config import ConfigError, ControllerConfig  # noqa: PLC0415 - for a quick --help
     from services.archive.s3_server import S3Server  # noqa: PLC0415
+    from services.events.broker_url import parse_url  # noqa: PLC0415
+    from services.runtime.secret_option import read_secret, warn_of_visible  # noqa: PLC0415
 
     log.setup("controller", level=log_level, log_format=log.LogFormat(log_format))
     try:
@@ -199,6 +210,7 @@ def controller(
             archive=archive,
             objects=objects,
             broker=mqtt,
+            broker_password=read_secret(mqtt_password_file) if mqtt_password_file else "",
             source_buckets=source_buckets,
             sources=S3Server(source_endpoint, source_region) if source_endpoint else None,
             lease_seconds=lease_seconds,
@@ -207,6 +219,10 @@ def controller(
         )
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+    instead = {"gossip_key": "--gossip-keyring", "serf_rpc_auth": "SHOAL_CONTROLLER_SERF_RPC_AUTH"}
+    if mqtt and parse_url(mqtt).password:
+        instead["mqtt"] = "--mqtt-password-file"
+    warn_of_visible(click.get_current_context(), instead)
     from control.controller import (  # noqa: PLC0415
         Controller,
         ControllerAddresses,

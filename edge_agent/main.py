@@ -20,6 +20,7 @@ from edge_agent.config import AgentConfig, ConfigError, parse_labels, parse_size
 from services.membership.options import gossip_options
 from services.runtime import log
 from services.runtime.process import ExitCode, run
+from services.runtime.secret_option import warn_of_visible
 from services.runtime.settings_file import read_settings, use_settings
 from shoal.model import Capacity
 
@@ -218,6 +219,8 @@ def agent(
         )
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+    instead = {"gossip_key": "--gossip-keyring", "serf_rpc_auth": "SHOAL_AGENT_SERF_RPC_AUTH"}
+    warn_of_visible(click.get_current_context(), instead)
     if drain and not down:
         raise click.UsageError("--drain says how to go --down: give both")
     sys.exit(_down(config, drain=drain) if down else _run(config))

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,9 @@ from shoal.names import JobRef
 from shoal.spec import Job, Pipeline
 from shoal.view import PipelineView
 from tests.integration.events.test_publisher import bodies, subscribed
+from tests.kit.controller_process import ControllerProcess
 from tests.kit.mosquitto import Mosquitto
+from tests.kit.programs import program
 from tests.kit.running_controller import running_controller
 from tests.kit.s3_servers import CREDENTIALS, make_bucket, moto_endpoint
 from tests.kit.scripted_agent import connected_agent
@@ -193,3 +197,33 @@ async def test_an_archive_in_a_bucket_and_an_event_that_waits_for_it(
             stored = await response["Body"].read()
         assert [artifact.path for artifact in decode(stored).artifacts] == ["results/x", "stdout"]
         assert json.loads(stored)["attempt"] == ref.attempt
+
+
+async def test_the_password_of_the_broker_comes_from_a_file_and_is_told_of_elsewhere(
+    tmp_path: Path,
+) -> None:
+    """FAULTS, others: it stood in the process list."""
+    passwords, word = tmp_path / "passwords", tmp_path / "word"
+    made = [program("mosquitto_passwd"), "-b", "-c", str(passwords), "me", "s3cret"]
+    await asyncio.to_thread(subprocess.run, made, check=True)
+    word.write_text("s3cret\n")
+    broker = Mosquitto(tmp_path / "mosquitto", f"allow_anonymous false\npassword_file {passwords}")
+    await asyncio.to_thread(broker.start)
+    here = f"127.0.0.1:{broker.port}"
+    try:
+        async with (
+            ControllerProcess(
+                tmp_path, "--mqtt", f"mqtt://me@{here}", "--mqtt-password-file", str(word)
+            ) as controller,
+            Client(controller.grpc) as client,
+        ):
+            await until(lambda: state_is(client, f"connected to mqtt://{here}"), 30, "the broker")
+            assert "on the command line" not in controller.log()
+            controller.end(signal.SIGTERM)
+            await controller.start("--mqtt", f"mqtt://me:s3cret@{here}", "--gossip-key", "5a" * 16)
+            said = [line for line in controller.log().splitlines() if "on the command line" in line]
+            assert ["--mqtt" in line for line in said] == [False, True]
+            assert "--gossip-key " in said[0]
+            assert "s3cret" not in controller.log()
+    finally:
+        broker.stop()

@@ -26,6 +26,8 @@ def test_the_archive_is_a_folder_of_the_state_unless_said() -> None:
         {"seeds": ("here",)},
         {"archive": "ftp://x"},
         {"broker": "http://x"},
+        {"broker_password": "s3cret"},
+        {"broker": "mqtt://h", "broker_password": "s3cret"},
         {"lease_seconds": 1.0, "heartbeat_seconds": 1.0},
         {"heartbeat_seconds": 0.0},
         {"url_expires_seconds": 8 * 24 * 3600},
