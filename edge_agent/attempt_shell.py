@@ -301,7 +301,8 @@ class AttemptShell:
 
     async def _upload(self, effect: Upload) -> WorkerEvent:
         grants = {grant.path: grant for grant in effect.grants}
-        left = iter([one for one in effect.artifacts if one.path not in self._stored | self._lost])
+        done = {*self._stored, *self._lost}
+        left = iter([one for one in effect.artifacts if one.path not in done])
         refused: list[str] = []
         async with asyncio.TaskGroup() as group:
             for _ in range(_UPLOADS_AT_ONCE):
