@@ -247,8 +247,12 @@ class ControlPlane:
         states: frozenset[PipelineState] = frozenset(),
         page_size: int = PAGE_SIZE,
         page_token: str = "",
+        *,
+        fits: Callable[[PipelineView], bool] = lambda _: True,
     ) -> Page[PipelineView]:
         """List pipelines, newest first; no states means all.
+
+        A page has at least one, and ends before one that `fits` refuses.
 
         Raises:
             PageTokenError: The token is from nowhere.
@@ -264,7 +268,7 @@ class ControlPlane:
                 continue
             if states and view.state not in states:
                 continue
-            if len(found) == size:
+            if len(found) == size or (not fits(view) and found):
                 return Page(tuple(found), str(last))
             found.append(view)
             last = position

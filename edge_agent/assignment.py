@@ -158,6 +158,9 @@ class Desired:
     removed: tuple[AttemptRef, ...] = ()
     commit: int = 0
     """By which commit of the controller's start it was recorded."""
+    part: int = 0
+    more: bool = False
+    """Whether it goes on with the next part; parts count together or not at all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,6 +194,8 @@ def _decode_desired(message: session_service_pb2.Desired) -> Desired:
             for index, ref in enumerate(message.removed)
         ),
         message.commit,
+        message.part,
+        message.more,
     )
 
 

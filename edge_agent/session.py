@@ -25,12 +25,15 @@ from edge_agent.assignment import (
     FromController,
     Heartbeat,
     Hello,
+    Observation,
     Progress,
     Refused,
     UploadsGranted,
+    UploadsWanted,
     Welcome,
 )
 from services.runtime.backoff import Backoff
+from shoal.limits import BATCH_ARTIFACTS_MAX
 from shoal.model import Followed
 from shoal.names import AttemptRef
 
@@ -258,6 +261,7 @@ class Session:
     _leave_at: float | None = None
     _said_quarantine: str = ""
     _snapshot: int | None = None
+    _parts: list[Desired] = field(default_factory=list[Desired])
     _knows_all: bool = False
     _deliveries: int = 0
     _unrecorded: dict[int, int] = field(default_factory=dict[int, int])
@@ -421,6 +425,7 @@ class Session:
         self._progress.clear()
         self._in_flight.clear()
         self._unrecorded.clear()
+        self._parts = []
         self._snapshot = None
         self._knows_all = False
         return [Closed(reason)] if was_open else []
@@ -498,6 +503,9 @@ class Session:
                 )
                 self._spoken_at = now
                 return [*follow, Opened(message)]
+            case Desired() if message.part or message.more:
+                whole = self._assemble(message)
+                return [] if whole is None else self._take(whole, now)
             case Desired() | UploadsGranted() | Refused():
                 self._deliveries += 1
                 follow = []
@@ -517,6 +525,29 @@ class Session:
             return []
         self.followed = followed
         return [Follow(followed)]
+
+    def _assemble(self, part: Desired) -> Desired | None:
+        """Put a long list together; one of which a part is missing is dropped as a whole.
+
+        Half of a snapshot would end every attempt that the other half names.
+        """
+        if part.part == 0:
+            self._parts = []
+        elif part.part != len(self._parts):
+            self.counts.broken_rules += 1
+            self._parts = []
+            return None
+        self._parts.append(part)
+        if part.more:
+            return None
+        parts, self._parts = self._parts, []
+        return replace(
+            part,
+            assignments=tuple(one for each in parts for one in each.assignments),
+            removed=tuple(one for each in parts for one in each.removed),
+            part=0,
+            more=False,
+        )
 
     # ---- speaking
 
@@ -544,7 +575,13 @@ class Session:
 
     def _write(self, now: float) -> list[SessionEffect]:
         room = self.config.flush_messages
-        messages = [self._queue.popleft() for _ in range(min(room, len(self._queue)))]
+        messages: list[FromAgent] = []
+        artifacts = 0
+        while self._queue and len(messages) < room:
+            artifacts += _artifacts(self._queue[0])
+            if messages and artifacts > BATCH_ARTIFACTS_MAX:
+                break
+            messages.append(self._queue.popleft())
         while self._progress and len(messages) < room:
             messages.append(self._progress.pop(next(iter(self._progress))))
         self._sequence += 1
@@ -604,3 +641,12 @@ def _against(followed: Followed | None, welcome: Welcome) -> str:
             "it has an older copy of its store"
         )
     return ""
+
+
+def _artifacts(message: FromAgent) -> int:
+    """How many artifacts a message lists."""
+    match message:
+        case Observation() | UploadsWanted():
+            return len(message.artifacts)
+        case _:
+            return 0

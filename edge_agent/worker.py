@@ -23,6 +23,7 @@ from edge_agent.assignment import (
     UploadGrant,
     UploadsGranted,
 )
+from shoal.limits import HELLO_ARTIFACTS_MAX
 from shoal.model import NO_REASON, Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef, JobRef
 
@@ -561,12 +562,21 @@ class Worker:
         return self._records
 
     def observations(self) -> tuple[Observation, ...]:
-        """What a new session begins with: every attempt whose end is not acknowledged."""
-        return tuple(
-            record.observation
-            for record in self._records.values()
-            if not record.acknowledged and record.phase is not Phase.FORGETTING
-        )
+        """What a new session begins with: every attempt whose end is not acknowledged.
+
+        Of one with many artifacts it says that it is being archived; the whole follows at once.
+        """
+        room = HELLO_ARTIFACTS_MAX
+        found: list[Observation] = []
+        for record in self._records.values():
+            if record.acknowledged or record.phase is Phase.FORGETTING:
+                continue
+            seen = record.observation
+            if len(seen.artifacts) > room:
+                seen = replace(seen, state=JobState.ARCHIVING, reason=NO_REASON, artifacts=())
+            room -= len(seen.artifacts)
+            found.append(seen)
+        return tuple(found)
 
     def deadline(self) -> float | None:
         """Nothing here waits for a time: the keeper, the store and the session have deadlines."""
@@ -643,15 +653,21 @@ class Worker:
                 record = self._known(ref)
                 return [] if record is None else self._release(record)
             case SessionOpened():
-                return [
-                    WantUploads(record.ref, record.artifacts)
-                    for record in self._records.values()
-                    if record.phase is Phase.GRANTING
-                ]
+                return self._say_again()
             case Forgotten(ref):
                 return self._forgotten(ref)
             case _:
                 assert_never(event)
+
+    def _say_again(self) -> list[WorkerEffect]:
+        """Ask for what an earlier session did not answer, and say what was too long for its Hello."""
+        effects: list[WorkerEffect] = []
+        for record in self._records.values():
+            if record.phase is Phase.GRANTING:
+                effects.append(WantUploads(record.ref, record.artifacts))
+            elif record.phase is Phase.ENDED and record.artifacts and not record.acknowledged:
+                effects.append(Report(record.observation))
+        return effects
 
     # ---- what the controller wants
 

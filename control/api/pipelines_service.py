@@ -11,7 +11,9 @@ import grpc.aio
 from control.api import submissions
 from control.api.bundle_upload import check_digest, take_bundle
 from control.api.log_reading import LogQuery, LogReading
+from control.api.picture import picture
 from control.api.request import (
+    first_of,
     job_of,
     namespace_of,
     page_size_of,
@@ -19,7 +21,7 @@ from control.api.request import (
     pipeline_of,
     states_of,
 )
-from control.errors import ControlError
+from control.errors import ControlError, UnknownJobError
 from control.log_folder import LogFolder
 from control.object_key import bundle_key
 from control.plane import ControlPlane
@@ -30,11 +32,12 @@ from control.views import Refused, SnapshotEnd
 from services.archive.key import check_key
 from services.archive.object_store import ObjectMissingError, ObjectStore
 from services.runtime.rpc import RpcError, rpc_error
-from shoal import wire
+from shoal import limits, wire
 from shoal.names import PipelineRef, check_id, parse_pipeline
+from shoal.v1 import pipeline_pb2
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.v1 import pipelines_service_pb2_grpc as v1_grpc
-from shoal.view import LogChunk
+from shoal.view import LogChunk, PipelineView
 
 REASON_CHARACTERS_MAX = 1000
 DIGESTS_MAX = 10_000
@@ -122,21 +125,31 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         """Return one pipeline with its jobs."""
         with refusing():
             view = self._plane.pipeline(pipeline_of(request.name, request.namespace))
-            return v1.GetPipelineResponse(pipeline=wire.encode_pipeline(view))
+            return v1.GetPipelineResponse(pipeline=picture(view))
 
     async def ListPipelines(
         self, request: v1.ListPipelinesRequest, context: Context
     ) -> v1.ListPipelinesResponse:
         """List pipelines, newest first."""
         with refusing():
+            said: list[pipeline_pb2.Pipeline] = []
+            room = limits.BATCH_BYTES_MAX
+
+            def fits(view: PipelineView) -> bool:
+                nonlocal room
+                said.append(picture(view))
+                room -= said[-1].ByteSize()
+                return room >= 0
+
             page = self._plane.pipelines(
                 namespace_of(request.namespace),
                 states_of(request.states),
                 page_size_of(request.page_size),
                 page_token_of(request.page_token),
+                fits=fits,
             )
             return v1.ListPipelinesResponse(
-                pipelines=[wire.encode_pipeline(view) for view in page.items],
+                pipelines=said[: len(page.items)],
                 next_page_token=page.next_page_token,
             )
 
@@ -154,7 +167,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
                     field="reason",
                 )
             view = await self._plane.cancel(ref, request.reason)
-            return v1.CancelPipelineResponse(pipeline=wire.encode_pipeline(view))
+            return v1.CancelPipelineResponse(pipeline=picture(view))
 
     async def FinishPipeline(
         self, request: v1.FinishPipelineRequest, context: Context
@@ -171,7 +184,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             answer = await self._plane.scale(ref, check_id("job", request.job), request.replicas)
             if isinstance(answer, Refused):
                 raise submissions.refused(answer)
-            return v1.ScaleJobResponse(pipeline=wire.encode_pipeline(answer))
+            return v1.ScaleJobResponse(pipeline=picture(answer))
 
     async def WatchPipelines(
         self, request: v1.WatchPipelinesRequest, context: Context
@@ -194,7 +207,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
                         )
                         if isinstance(change, SnapshotEnd)
                         else v1.WatchPipelinesResponse(
-                            pipeline=wire.encode_pipeline(change), revision=changes.resume
+                            pipeline=picture(change), revision=changes.resume
                         )
                     )
 
@@ -272,6 +285,24 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         with refusing():
             digest = await take_bundle(self._store, request_iterator)
             return v1.UploadBundleResponse(digest=digest)
+
+    async def ListArtifacts(
+        self, request: v1.ListArtifactsRequest, context: Context
+    ) -> v1.ListArtifactsResponse:
+        """List what a job has committed."""
+        with refusing():
+            ref = job_of(request.name, request.namespace)
+            view = self._plane.pipeline(ref.pipeline_ref)
+            job = next((one for one in view.jobs if one.id == ref.job), None)
+            if job is None:
+                raise UnknownJobError(f"{ref.pipeline_ref.name} has no job {ref.job!r}")
+            first = first_of(page_token_of(request.page_token))
+            every = job.manifest.artifacts if job.manifest is not None else ()
+            after = first + limits.SHOWN_ARTIFACTS_MAX
+            return v1.ListArtifactsResponse(
+                artifacts=[wire.encode_artifact(one) for one in every[first:after]],
+                next_page_token=str(after) if after < len(every) else "",
+            )
 
     async def GetArtifactUrl(
         self, request: v1.GetArtifactUrlRequest, context: Context

@@ -11,6 +11,7 @@ DEFAULT_NAMESPACE = "default"
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1000
 PAGE_TOKEN_CHARACTERS_MAX = 256
+COUNT_DIGITS_MAX = 12
 
 
 def namespace_of(value: str) -> str:
@@ -80,3 +81,20 @@ def states_of(values: Iterable[int]) -> frozenset[PipelineState]:
     return frozenset(
         decode_pipeline_state(value, f"states[{index}]") for index, value in enumerate(values)
     )
+
+
+def first_of(token: str) -> int:
+    """Return how many items are known already, of a list that is counted.
+
+    Raises:
+        RpcError: when the token is from nowhere.
+    """
+    if not token:
+        return 0
+    if not (token.isascii() and token.isdigit()) or len(token) > COUNT_DIGITS_MAX:
+        raise invalid(
+            "INVALID_PAGE_TOKEN",
+            f"page token {token!r} is none of ours: use the one of the last answer, unchanged",
+            field="page_token",
+        )
+    return int(token)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import grpc
 
+from control.api.picture import picture
 from control.api.request import DEFAULT_NAMESPACE
 from control.errors import ControlError
 from control.plane import ControlPlane
@@ -80,9 +81,7 @@ def _read(request: v1.SubmitPipelineRequest, rule: SourceRule) -> Submission | R
 def _answer(answer: SubmitResult | Refused) -> Outcome:
     match answer:
         case SubmitResult(view, repeated):
-            return v1.SubmitPipelineResponse(
-                pipeline=wire.encode_pipeline(view), repeated_request=repeated
-            )
+            return v1.SubmitPipelineResponse(pipeline=picture(view), repeated_request=repeated)
         case Refused():
             return refused(answer)
 

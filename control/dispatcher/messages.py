@@ -1,8 +1,10 @@
 """The messages of a session between our values and the contract; nothing of an agent is trusted."""
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import count
 
 from control.desired import Assignment, Goal, Lane
 from control.effects import Admitted
@@ -182,17 +184,28 @@ def encode_desired(
     *,
     snapshot: bool,
     commit: int,
-) -> v1.ControllerMessage:
-    """Write what should run on a node."""
-    return v1.ControllerMessage(
-        desired=v1.Desired(
-            revision=revision,
-            snapshot=snapshot,
-            assignments=assignments,
-            removed=[wire.encode_attempt_ref(ref) for ref in removed],
-            commit=commit,
+) -> Iterator[v1.ControllerMessage]:
+    """Write what should run on a node, in parts that fit into a message."""
+    rest = deque(assignments)
+    for part in count():
+        taken: list[v1.Assignment] = []
+        left = limits.BATCH_BYTES_MAX
+        while rest and (not taken or rest[0].ByteSize() <= left):
+            left -= rest[0].ByteSize()
+            taken.append(rest.popleft())
+        yield v1.ControllerMessage(
+            desired=v1.Desired(
+                revision=revision,
+                snapshot=snapshot,
+                assignments=taken,
+                removed=() if part else [wire.encode_attempt_ref(ref) for ref in removed],
+                commit=commit,
+                part=part,
+                more=bool(rest),
+            )
         )
-    )
+        if not rest:
+            return
 
 
 def encode_welcome(

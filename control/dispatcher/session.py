@@ -27,7 +27,7 @@ from control.refusal import invalid
 from services.archive.key import InvalidKeyError
 from services.runtime.log import CountedLog, fields
 from services.runtime.rpc import rpc_error
-from shoal import wire
+from shoal import limits, wire
 from shoal.model import JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.v1 import session_service_pb2 as v1
@@ -38,6 +38,8 @@ REQUESTS_WAITING = 64
 MESSAGES_WAITING = 256
 MESSAGES_TOGETHER = 64
 ATTEMPTS_REMEMBERED = 10_000
+GRANTS_TOGETHER = 100
+LAST_WRITE_SECONDS = 1.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -353,6 +355,8 @@ class Session:
             return
         grants: list[v1.UploadGrant] = []
         for index, message in enumerate(wanted.artifacts):
+            if index % GRANTS_TOGETHER == GRANTS_TOGETHER - 1:
+                await asyncio.sleep(0)  # signing takes a while, and other nodes' leases run
             try:
                 artifact = wire.decode_artifact(message, f"uploads_wanted.artifacts[{index}]")
                 grants.append(messages.encode_grant(*await self._addresses.grant(ref, artifact)))
@@ -381,15 +385,14 @@ class Session:
             )
             for assignment in update.assignments
         ]
-        await self._say(
-            messages.encode_desired(
-                update.revision,
-                assignments,
-                update.removed,
-                snapshot=update.snapshot,
-                commit=update.commit,
-            )
-        )
+        for part in messages.encode_desired(
+            update.revision,
+            assignments,
+            update.removed,
+            snapshot=update.snapshot,
+            commit=update.commit,
+        ):
+            await self._say(part)
 
     async def _say_fenced(self, fenced: Fenced) -> None:
         ref = wire.encode_attempt_ref(fenced.ref)
@@ -402,10 +405,14 @@ class Session:
         sequence = 0
         while True:
             said = [await self._outgoing.get()]
+            size = _size(said[0])
             while len(said) < MESSAGES_TOGETHER and not self._outgoing.empty():
+                if size > limits.BATCH_BYTES_MAX:
+                    break
                 said.append(self._outgoing.get_nowait())
+                size += _size(said[-1])
             sequence += 1
-            await self._context.write(
+            await self._write(
                 v1.ConnectResponse(
                     sequence=sequence,
                     acknowledged=self._acknowledgements.say(self._clock()),
@@ -413,11 +420,32 @@ class Session:
                 )
             )
 
+    async def _write(self, response: v1.ConnectResponse) -> None:
+        """Write to its end, cancelled or not.
+
+        The status of a stream that is sent beside a write is lost (gRPC: TOO_MANY_OPERATIONS), and
+        then the agent waits for it for ever.
+        """
+        writing = asyncio.ensure_future(self._context.write(response))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing}, timeout=LAST_WRITE_SECONDS)
+            if not writing.done():
+                writing.cancel()
+            elif not writing.cancelled():
+                writing.exception()  # whoever reads hears of it too
+            raise
+
     def _remember(self, refs: Iterable[AttemptRef]) -> None:
         for ref in refs:
             self._attempts[ref.name, ref.epoch] = ref
         while len(self._attempts) > ATTEMPTS_REMEMBERED:
             self._attempts.popitem(last=False)
+
+
+def _size(message: v1.ControllerMessage | None) -> int:
+    return 0 if message is None else message.ByteSize()
 
 
 def _host(peer: str) -> str:

@@ -28,6 +28,7 @@ from edge_agent.long_work import Steps
 from edge_agent.tree import Descent, NoPlainFileError, open_plain
 from services.archive.artifact_key import LOG_PATHS, artifact_key
 from services.archive.key import InvalidKeyError
+from shoal.limits import ARTIFACT_PATH_BYTES_MAX, ARTIFACTS_MAX
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.pattern import PathPattern, Places
@@ -94,6 +95,8 @@ def collect(
     collection = _Collection(folder, tuple(map(PathPattern.parse, patterns)), ref, before)
     yield from collection.walk()
     collection.note_left()
+    if collection.many:
+        collection.refuse_many()
     collection.say_notes(logs / "stderr")
     for name in LOG_PATHS:
         yield from collection.take_log(logs, name)
@@ -137,6 +140,8 @@ class _Collection:
     ) -> None:
         self.artifacts: list[Artifact] = []
         self.problems = Problems()
+        self.found = 0
+        self.path_bytes = 0
         self._notes: list[str] = []
         self._unsaid = 0
         self._folder = folder
@@ -262,6 +267,21 @@ class _Collection:
             there = self._step(there, name)
         return self._matched(there) or all(at <= its for at, its in zip(places, there, strict=True))
 
+    @property
+    def many(self) -> bool:
+        """Whether there is more than a manifest takes."""
+        return self.found > ARTIFACTS_MAX or self.path_bytes > ARTIFACT_PATH_BYTES_MAX
+
+    def refuse_many(self) -> None:
+        """Archive none of them: half of the results would look like all."""
+        self.artifacts = []
+        self.problems.add(
+            ".",
+            f"holds {self.found} files with {self.path_bytes} bytes of paths to be archived, and an "
+            f"attempt has at most {ARTIFACTS_MAX} with {ARTIFACT_PATH_BYTES_MAX}: let the job pack "
+            "them into one (tar -cf results.tar results), or name fewer in `archive`",
+        )
+
     def take_log(self, logs: Path, name: str) -> Steps[None]:
         """Take what the program printed."""
         if any(artifact.path == name for artifact in self.artifacts):
@@ -288,6 +308,10 @@ class _Collection:
         except InvalidKeyError as error:
             self.problems.add(path, f"{what}cannot be archived: {error}")
             return
+        self.found += 1
+        self.path_bytes += len(os.fsencode(path))
+        if self.many and not what:
+            return  # only counted, so that the reason says how many there are
         digest = hashlib.sha256()
         size = 0
         try:

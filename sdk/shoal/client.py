@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -216,7 +216,32 @@ class Client:
             held.pipelines.GetPipeline,
             pipelines_service_pb2.GetPipelineRequest(name=name, namespace=self.namespace),
         )
-        return decoded(wire.decode_pipeline, answer.pipeline)
+        return await self._complete(decoded(wire.decode_pipeline, answer.pipeline))
+
+    async def _complete(self, pipeline: view.PipelineView) -> view.PipelineView:
+        """Read the artifacts that did not fit into the picture of a pipeline."""
+        jobs = [
+            job
+            if job.manifest is None or not job.manifest.left_out
+            else replace(job, manifest=await self._whole(job.name, job.manifest))
+            for job in pipeline.jobs
+        ]
+        return replace(pipeline, jobs=tuple(jobs))
+
+    async def _whole(self, name: str, manifest: view.Manifest) -> view.Manifest:
+        held = self._held
+        found = list(manifest.artifacts)
+        token = str(len(found))
+        while token:
+            answer: pipelines_service_pb2.ListArtifactsResponse = await held.connection.call(
+                held.pipelines.ListArtifacts,
+                pipelines_service_pb2.ListArtifactsRequest(
+                    name=name, namespace=self.namespace, page_token=token
+                ),
+            )
+            found += [decoded(wire.decode_artifact, one) for one in answer.artifacts]
+            token = answer.next_page_token
+        return replace(manifest, artifacts=tuple(found), left_out=0)
 
     async def list(
         self, states: Sequence[PipelineState] = (), *, page_size: int = 100
@@ -333,7 +358,7 @@ class Client:
                 async with contextlib.aclosing(self.watch(name)) as changes:
                     async for change in changes:
                         if isinstance(change, view.PipelineView) and change.state.terminal:
-                            return change
+                            return await self._complete(change)
         except TimeoutError:
             raise TooLateError(f"{name} did not end", deadline_seconds or 0.0) from None
         raise ShoalError("WATCH_ENDED", f"the watch of {name} ended early; try again")

@@ -67,6 +67,27 @@ DEVICES_MAX = 256
 WORD_CHARACTERS_MAX = 256
 """Longest single word that a peer says of itself: an address, a version, the class of a device."""
 
+ARTIFACTS_MAX = 50_000
+"""Most artifacts of an attempt: their list travels in one message, as do the addresses for them."""
+
+ARTIFACT_PATH_BYTES_MAX = 8 * 1024 * 1024
+"""Most bytes of the paths of an attempt's artifacts together."""
+
+SHOWN_ARTIFACTS_MAX = 2_000
+"""Most artifacts that the picture of a pipeline lists, and a page of the list of a job's."""
+
+SHOWN_ATTEMPTS_MAX = 50
+"""Most attempts of a job that the picture of its pipeline shows: the newest."""
+
+HELLO_ARTIFACTS_MAX = 1_000
+"""Most artifacts that an agent names as it introduces itself; the rest it says once it is heard."""
+
+BATCH_ARTIFACTS_MAX = 10_000
+"""Most artifacts of several attempts that travel together."""
+
+BATCH_BYTES_MAX = 2 * 1024 * 1024
+"""About the most bytes that a message of a list has, if one item is not longer by itself."""
+
 SENTENCE_CHARACTERS_MAX = 20_000
 """Longest sentence of a reason; what is longer is cut in its middle."""
 

@@ -43,6 +43,8 @@ class Manifest:
     epoch: int
     artifacts: tuple[Artifact, ...] = ()
     commit_time: datetime | None = None
+    left_out: int = 0
+    """How many more there are than `artifacts` lists."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -768,6 +768,7 @@ def encode_manifest(manifest: view.Manifest) -> pipeline_pb2.Manifest:
         epoch=manifest.epoch,
         artifacts=[encode_artifact(artifact) for artifact in manifest.artifacts],
         commit_time=encode_time(manifest.commit_time),
+        left_out=manifest.left_out,
     )
 
 
@@ -784,6 +785,7 @@ def decode_manifest(message: pipeline_pb2.Manifest, path: str = "manifest") -> v
         epoch=message.epoch,
         artifacts=_each(message.artifacts, _at(path, "artifacts"), decode_artifact),
         commit_time=_time(message, "commit_time", path),
+        left_out=message.left_out,
     )
 
 

@@ -347,6 +347,11 @@ class MemoryController(
         self.bundles[digest] = bytes(data)
         return pipelines_service_pb2.UploadBundleResponse(digest=digest)
 
+    async def ListArtifacts(  # noqa: N802
+        self, request: pipelines_service_pb2.ListArtifactsRequest, context: Context
+    ) -> pipelines_service_pb2.ListArtifactsResponse:
+        raise NotImplementedError("it shows all artifacts of its pipelines at once")
+
     async def GetArtifactUrl(  # noqa: N802
         self, request: pipelines_service_pb2.GetArtifactUrlRequest, context: Context
     ) -> pipelines_service_pb2.GetArtifactUrlResponse:

@@ -224,7 +224,7 @@ class ScriptedAgent:
             self.ended = True
 
     def _apply(self, desired: session_service_pb2.Desired) -> None:
-        if desired.snapshot:
+        if desired.snapshot and not desired.part:
             self.assignments.clear()
         for assignment in desired.assignments:
             self.assignments[assignment.ref.attempt] = assignment

@@ -358,7 +358,7 @@ class Job(_message.Message):
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
-        """All attempts so far, oldest first."""
+        """The newest 50 attempts, oldest first; their numbers say how many there were before."""
 
     @_builtins.property
     def streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamProgress]:
@@ -582,12 +582,15 @@ class Manifest(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     COMMIT_TIME_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Key of the manifest in the archive."""
     attempt: _builtins.str
     """Attempt that wrote them."""
     epoch: _builtins.int
     """Its epoch."""
+    left_out: _builtins.int
+    """How many more artifacts there are than `artifacts` lists; ListArtifacts has them all."""
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]:
         """The artifacts, by path."""
@@ -604,10 +607,11 @@ class Manifest(_message.Message):
         epoch: _builtins.int = ...,
         artifacts: _abc.Iterable[Global___Artifact] | None = ...,
         commit_time: _timestamp_pb2.Timestamp | None = ...,
+        left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commit_time", b"commit_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt", b"attempt", "commit_time", b"commit_time", "epoch", b"epoch", "key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt", b"attempt", "commit_time", b"commit_time", "epoch", b"epoch", "key", b"key", "left_out", b"left_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

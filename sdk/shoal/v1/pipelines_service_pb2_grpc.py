@@ -100,6 +100,11 @@ class PipelinesServiceStub:
                 request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.UploadBundleRequest.SerializeToString,
                 response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.UploadBundleResponse.FromString,
                 _registered_method=True)
+        self.ListArtifacts = channel.unary_unary(
+                '/shoal.v1.PipelinesService/ListArtifacts',
+                request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.ListArtifactsRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.ListArtifactsResponse.FromString,
+                _registered_method=True)
         self.GetArtifactUrl = channel.unary_unary(
                 '/shoal.v1.PipelinesService/GetArtifactUrl',
                 request_serializer=shoal_dot_v1_dot_pipelines__service__pb2.GetArtifactUrlRequest.SerializeToString,
@@ -203,6 +208,13 @@ class PipelinesServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListArtifacts(self, request, context):
+        """The committed artifacts of a job, page by page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetArtifactUrl(self, request, context):
         """An address under which an artifact can be read for a while.
         """
@@ -277,6 +289,11 @@ def add_PipelinesServiceServicer_to_server(servicer, server):
                     servicer.UploadBundle,
                     request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.UploadBundleRequest.FromString,
                     response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.UploadBundleResponse.SerializeToString,
+            ),
+            'ListArtifacts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListArtifacts,
+                    request_deserializer=shoal_dot_v1_dot_pipelines__service__pb2.ListArtifactsRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_pipelines__service__pb2.ListArtifactsResponse.SerializeToString,
             ),
             'GetArtifactUrl': grpc.unary_unary_rpc_method_handler(
                     servicer.GetArtifactUrl,
@@ -636,6 +653,33 @@ class PipelinesService:
             '/shoal.v1.PipelinesService/UploadBundle',
             shoal_dot_v1_dot_pipelines__service__pb2.UploadBundleRequest.SerializeToString,
             shoal_dot_v1_dot_pipelines__service__pb2.UploadBundleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListArtifacts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shoal.v1.PipelinesService/ListArtifacts',
+            shoal_dot_v1_dot_pipelines__service__pb2.ListArtifactsRequest.SerializeToString,
+            shoal_dot_v1_dot_pipelines__service__pb2.ListArtifactsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,8 @@ class PipelinesServiceStub:
     """Says which bundles the archive does not have yet."""
     UploadBundle: _aio.StreamUnaryMultiCallable[_pipelines_service_pb2.UploadBundleRequest, _pipelines_service_pb2.UploadBundleResponse]
     """Stores a bundle; checked against its digest."""
+    ListArtifacts: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.ListArtifactsRequest, _pipelines_service_pb2.ListArtifactsResponse]
+    """The committed artifacts of a job, page by page."""
     GetArtifactUrl: _aio.UnaryUnaryMultiCallable[_pipelines_service_pb2.GetArtifactUrlRequest, _pipelines_service_pb2.GetArtifactUrlResponse]
     """An address under which an artifact can be read for a while."""
 
@@ -155,6 +157,14 @@ class PipelinesServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_abc.AsyncIterator[_pipelines_service_pb2.UploadBundleRequest], _abc.Awaitable[_pipelines_service_pb2.UploadBundleResponse]],
     ) -> _abc.Awaitable[_pipelines_service_pb2.UploadBundleResponse]:
         """Stores a bundle; checked against its digest."""
+
+    @_abc_1.abstractmethod
+    def ListArtifacts(
+        self,
+        request: _pipelines_service_pb2.ListArtifactsRequest,
+        context: _aio.ServicerContext[_pipelines_service_pb2.ListArtifactsRequest, _abc.Awaitable[_pipelines_service_pb2.ListArtifactsResponse]],
+    ) -> _abc.Awaitable[_pipelines_service_pb2.ListArtifactsResponse]:
+        """The committed artifacts of a job, page by page."""
 
     @_abc_1.abstractmethod
     def GetArtifactUrl(

@@ -562,12 +562,18 @@ class Desired(_message.Message):
     ASSIGNMENTS_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Rises with each change for this node."""
     snapshot: _builtins.bool
     """True: `assignments` is everything, and what is not named must be ended and forgotten. False: only what changed."""
     commit: _builtins.int
     """Number of the commit, in this start of the controller, by which all of this was recorded."""
+    part: _builtins.int
+    """Which part of one long list this is, from 0; the parts follow one another, and count together or not at all."""
+    more: _builtins.bool
+    """Whether another part follows."""
     @_builtins.property
     def assignments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assignment]:
         """Attempts that should exist on the node."""
@@ -584,10 +590,12 @@ class Desired(_message.Message):
         assignments: _abc.Iterable[Global___Assignment] | None = ...,
         removed: _abc.Iterable[Global___AttemptRef] | None = ...,
         commit: _builtins.int = ...,
+        part: _builtins.int = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "commit", b"commit", "removed", b"removed", "revision", b"revision", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "commit", b"commit", "more", b"more", "part", b"part", "removed", b"removed", "revision", b"revision", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -86,7 +86,8 @@ async def first_message(channel: grpc.aio.Channel, hostile: Hostile) -> bool:
     try:
         await call.write(request)
         await call.done_writing()
-        await call.read()  # the welcome, the end or an error
+        while await call.read() is not grpc.aio.EOF:
+            pass
     except asyncio.InvalidStateError:
         pass
     except grpc.aio.AioRpcError as error:

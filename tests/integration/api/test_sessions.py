@@ -339,3 +339,42 @@ async def beating(agent: ScriptedAgent) -> None:
     """Speak as often as the controller answers."""
     while True:
         await agent.committed(await agent.send(Message()))
+
+
+async def test_r7_lists_without_end_travel_in_pages_and_parts(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    """Assignments of 5 MB, 20,000 artifacts and pipelines of 5 MB: no message of 4 MB or more."""
+    long = {"TEXT": "x" * 45_000}
+    jobs = tuple(Job(f"j{n}", ("true",), variables=long) for n in range(110))
+    for _ in range(2):
+        await client.submit(Pipeline("large", jobs[:55]))
+    async with connected_agent(controller.grpc, cpus=1000) as agent:
+        await until(lambda: len(agent.assignments) == 110, what="all assignments")
+    async with ScriptedAgent(controller.grpc, cpus=1000) as again:
+        refs = [one.ref for one in agent.assignments.values()]
+        await again.hello(*(observed(ref, JobState.RUNNING) for ref in refs))
+        await until(lambda: len(again.assignments) == 110, what="all of the snapshot")
+        parts = [one.desired for one in again.messages if one.HasField("desired")]
+        assert [one.part for one in parts if one.part or one.more] == [0, 1, 2]
+        assert max(one.ByteSize() for one in again.messages) < 4 << 20
+        ref = refs[0]
+        prefix = parse_attempt(ref.attempt, ref.namespace, ref.epoch).prefix
+        paths = [f"results/{number:05}" for number in range(20_000)]
+        artifacts = [
+            pipeline_pb2.Artifact(path=path, sha256="ab" * 32, key=f"{prefix}/out/{path}")
+            for path in paths
+        ]
+        await again.observe(ref, JobState.SUCCEEDED, artifacts=artifacts)
+        name = ref.attempt.split("/")[1]
+        channel_client = await client.get(name)
+        manifest = channel_client.jobs[0].manifest
+        assert manifest is not None
+        assert [one.path for one in manifest.artifacts] == paths
+        assert manifest.left_out == 0
+        listed = [view async for view in client.list()]
+        assert [len(view.jobs) for view in listed] == [55, 55]
+        shown = next(view for view in listed if view.id == name).jobs[0].manifest
+        assert shown is not None
+        assert len(shown.artifacts) + shown.left_out == 20_000
+        assert shown.left_out == 18_000

@@ -353,3 +353,22 @@ def _sleeping(mark: str) -> list[str]:
         if words[:2] == [b"sleep", mark.encode()]:
             found.append(entry.name)
     return found
+
+
+async def test_r7_too_many_results_end_the_attempt_with_a_reason(
+    board: tuple[LocalCluster, Client], tmp_path: Path
+) -> None:
+    """230,000 empty files broke the session for ever; what no manifest takes is refused."""
+    _, client = board
+    spec = """
+        name: many
+        jobs:
+          many: {run: "sh -c 'cd results && seq 50100 | xargs touch'"}
+    """
+    submitted = await submit(client, tmp_path / "many", spec, {})
+    ended = await client.wait(submitted.pipeline.id, deadline_seconds=4 * _DEADLINE)
+    reason = job_of(ended, "many").reason
+    assert (reason.code, ended.state) == (ReasonCode.ARCHIVE, PipelineState.FAILED), describe(ended)
+    assert "holds 50100 files" in reason.message
+    assert "at most 50000" in reason.message
+    assert "tar -cf" in reason.message

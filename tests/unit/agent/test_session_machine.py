@@ -3,6 +3,7 @@
 import pytest
 
 from edge_agent.assignment import (
+    Assignment,
     Desired,
     FromController,
     Heartbeat,
@@ -33,8 +34,9 @@ from edge_agent.session import (
     Write,
 )
 from services.runtime.backoff import Backoff
-from shoal.model import Capacity, JobState
+from shoal.model import Artifact, Capacity, JobState
 from shoal.names import AttemptRef
+from shoal.spec import Job
 from shoal.view import LogStream
 
 REF = AttemptRef("default", "p", "work", 1, 1)
@@ -301,3 +303,44 @@ def test_the_lease_counts_from_what_was_sent_and_only_once_all_is_known() -> Non
     machine.handle(LinkOpened(2, HELLO), 3.5)
     effects = machine.handle(Received(2, 1, 1, (WELCOME,)), 3.6)
     assert not any(isinstance(effect, LeaseRenewed) for effect in effects)
+
+
+ASSIGNED = [
+    Assignment(AttemptRef("default", "p", f"work-{n}", 1, 1), Job("work", ("true",)))
+    for n in range(3)
+]
+
+
+def part(number: int, *, more: bool) -> Desired:
+    return Desired(7, snapshot=True, assignments=(ASSIGNED[number],), part=number, more=more)
+
+
+def test_r7_a_long_list_counts_once_all_its_parts_are_there() -> None:
+    machine = opened()
+    for number in (0, 1):
+        effects = machine.handle(Received(1, 2 + number, 1, (part(number, more=True),)), 0.1)
+        assert not [effect for effect in effects if isinstance(effect, Deliver)]
+    effects = machine.handle(Received(1, 4, 1, (part(2, more=False),)), 0.1)
+    (delivered,) = [effect for effect in effects if isinstance(effect, Deliver)]
+    assert delivered.message == Desired(7, snapshot=True, assignments=tuple(ASSIGNED))
+
+
+def test_r7_a_long_list_without_one_of_its_parts_does_not_count() -> None:
+    """Half of a snapshot would end every attempt that the other half names."""
+    machine = opened()
+    machine.handle(Received(1, 2, 1, (part(0, more=True),)), 0.1)
+    effects = machine.handle(Received(1, 3, 1, (part(2, more=False),)), 0.1)
+    assert not [effect for effect in effects if isinstance(effect, Deliver)]
+    assert machine.counts.broken_rules == 1
+
+
+def test_r7_observations_with_many_artifacts_travel_apart() -> None:
+    machine = opened()
+    many = tuple(Artifact(f"results/{n}", 0, "ab" * 32, "k") for n in range(6_000))
+    observations = [Observation(one.ref, JobState.SUCCEEDED, artifacts=many) for one in ASSIGNED]
+    for observation in observations:
+        machine.handle(Say(observation), 0.4)
+    written = [
+        batch.messages for at in (0.5, 0.6, 0.7, 0.8) for batch in writes(list(machine.tick(at)))
+    ]
+    assert [len(batch) for batch in written] == [1, 1, 1]
