@@ -590,8 +590,10 @@ class ControlPlane:
 
     def _leave_out(self, event: inbox.Event, error: Exception) -> None:
         """Answer the caller of an event that cannot be taken, and set its node aside."""
-        unasked = inbox.MemberVerdict | inbox.Heartbeat | inbox.Progressed | inbox.Conditioned
-        if not isinstance(event, unasked):
+        if not isinstance(
+            event,
+            inbox.MemberVerdict | inbox.Heartbeat | inbox.Progressed | inbox.Conditioned,
+        ):
             future = self._calls.get(event.call)
             if future is not None and not future.done():
                 future.set_exception(_mistake(error))
