@@ -119,7 +119,8 @@ class Publisher:
 
     def _resting(self) -> tuple[str, ...]:
         count = self._outbox.rests
-        return (f"events of {count} subjects are refused and tried again",) if count else ()
+        what = "one subject" if count == 1 else f"{count} subjects"
+        return (f"events of {what} are refused and tried again",) if count else ()
 
     def _remark(self, words: str) -> None:
         """Say something about the broker, once."""
