@@ -99,8 +99,10 @@ def children(pid: int) -> list[int]:
     """Process ids of the children of a process, zombies included."""
     found: list[int] = []
     try:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            found += map(int, (thread / "children").read_text().split())
+        # Keeper and guard have one thread each, and look at themselves whenever a program ends.
+        threads = [pid] if pid == os.getpid() else map(_number, Path(f"/proc/{pid}/task").iterdir())
+        for thread in threads:
+            found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
     except OSError:
         if Path(f"/proc/self/task/{os.getpid()}/children").exists():
             return found  # the process, or a thread of it, is gone
@@ -175,6 +177,10 @@ def name_of(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
+
+
+def _number(entry: Path) -> int:
+    return int(entry.name)
 
 
 def _everybody() -> Iterator[int]:
