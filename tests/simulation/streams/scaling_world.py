@@ -73,6 +73,10 @@ class ScalingWorld(World):
             {port: self.lanes(job, number, port, output=True) for port in shape.ports(job)},
         )
 
+    def readers(self, job: str, replica: int) -> list[tuple[str, int]]:
+        ends = self.pipeline.topology.ends[self.record(job, replica).ref.job]
+        return [self.key(self.pipeline.jobs[end.peer]) for end in ends if end.output]
+
     def plan(self, job: JobShape, replica: int, epoch: int, *, replacement: bool) -> AttemptPlan:
         record, told = self.record(job.name, replica), self.moved(job.name, replica)
         return AttemptPlan(

@@ -740,12 +740,21 @@ class World:
 
         self.at(self.now + self.random.uniform(0.001, 0.05), say)
 
+    def readers(self, job: str, replica: int) -> list[tuple[str, int]]:
+        """Return who gets records of a replica."""
+        del replica
+        return [
+            (edge.consumer, consumer)
+            for edge in self.shape.edges
+            if edge.producer == job
+            for consumer in range(self.shape.job(edge.consumer).replicas)
+        ]
+
     def drained(self, node: Node) -> None:
         key = (node.job.name, node.replica)
-        for edge in self.shape.edges:
-            if edge.producer == node.job.name and self.current[key] is node:
-                for consumer in range(self.shape.job(edge.consumer).replicas):
-                    assert (edge.consumer, consumer) in self.done, f"{key} let go before {edge}"
+        if self.current[key] is node:
+            for reader in self.readers(*key):
+                assert reader in self.done, f"{key} let go before {reader}"
 
         def commit() -> None:
             if not node.alive or self.current[key] is not node:
