@@ -170,7 +170,8 @@ async def test_k5_results_of_any_name_are_stored(board: Board) -> None:
     )
     assert await board.end(literal) is JobState.SUCCEEDED
     stored = board.controller.observed[literal][-1].artifacts
-    assert [one.path for one in stored] == ["run[2024-01-15].csv"]
+    # Its stderr names the other file, which is left where nothing archives it.
+    assert [one.path for one in stored] == ["run[2024-01-15].csv", "stderr"]
 
 
 async def test_k6_one_result_that_is_refused_takes_no_other_with_it(board: Board) -> None:
