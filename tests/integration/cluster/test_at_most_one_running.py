@@ -88,3 +88,4 @@ async def test_r5_no_overlap_when_agent_and_keeper_are_killed_or_stand_still(
     assert set(seen) == {1, 2}
     await client.cancel(name)
     await client.wait(name, deadline_seconds=30)
+    await cluster.kill_board(first)  # its stream worker outlived its keeper
