@@ -73,23 +73,47 @@ class Owner(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Who a waiting state waits for, and what ends the wait if that one stays silent."""
+    """Who a waiting state waits for, and what ends the wait if that one stays silent.
+
+    `sentence` is for people, where nobody has said more: for what, and until when. `{node}` stands
+    for the node, `{neighbours}` for jobs, `{time}` for a moment.
+    """
 
     owner: Owner
     deadline: str
+    sentence: str = ""
 
 
 WAITS: Mapping[JobState, Wait] = MappingProxyType(
     {
         _S.QUEUED: Wait(
-            Owner.SCHEDULER, "the next plan, at once after whatever may have made room"
+            Owner.SCHEDULER,
+            "the next plan, at once after whatever may have made room",
+            "it waits for a node, until one has room",
         ),
-        _S.ASSIGNED: Wait(Owner.AGENT, "assigned_seconds ends the session; the node's lease"),
-        _S.PREPARING: Wait(Owner.AGENT, "the node's lease"),
+        _S.ASSIGNED: Wait(
+            Owner.AGENT,
+            "assigned_seconds ends the session; the node's lease",
+            "node {node} is to take it up, or is asked again, until its lease is over",
+        ),
+        _S.PREPARING: Wait(
+            Owner.AGENT,
+            "the agent's patience with each download and each step; the node's lease",
+            "node {node} prepares bundle, environment and files, and starts its program when no other "
+            "attempt of it runs there, until its lease is over",
+        ),
         _S.RUNNING: Wait(Owner.AGENT, "the spec's timeout at the keeper; the node's lease"),
-        _S.DRAINING: Wait(Owner.AGENT, "the node's lease"),
-        _S.ARCHIVING: Wait(Owner.AGENT, "the node's lease"),
-        _S.RETRY_WAIT: Wait(Owner.TIMER, "retry_time"),
+        _S.DRAINING: Wait(
+            Owner.AGENT,
+            "the node's lease",
+            "node {node} keeps what it sent, until {neighbours} took it and ended well",
+        ),
+        _S.ARCHIVING: Wait(
+            Owner.AGENT,
+            "the node's lease",
+            "node {node} stores its results, until the archive has taken them",
+        ),
+        _S.RETRY_WAIT: Wait(Owner.TIMER, "retry_time", "the next attempt begins at {time}"),
     }
 )
 """For each state that is not the end: its owner and its deadline."""

@@ -34,6 +34,7 @@ from control.errors import (
 from control.lanes import Topology, topology
 from control.leases import Leases
 from control.observed import Fenced, Observation
+from control.pictures import waits_for
 from control.quarantine import Claim, Rival, Starts, claim, same_instance
 from control.reconcile import reconcile
 from control.scheduler.explain import explain
@@ -286,7 +287,7 @@ class ControlMachine:
             )
         snapshot = Snapshot(self._nodes(), {pipeline.ref: pipeline.residents()})
         verdicts = explain(snapshot, pipeline.pending(job))
-        return tuple(_as_it_stands(job, verdict) for verdict in verdicts)
+        return tuple(_as_it_stands(pipeline, job, verdict) for verdict in verdicts)
 
     # --- people
 
@@ -850,7 +851,8 @@ class ControlMachine:
         else:
             attempt.move(seen.state)
             job.move(seen.state)
-            job.progress = ""  # it was about the state before
+            if (before, seen.state) != (JobState.ASSIGNED, JobState.PREPARING):
+                job.progress = ""  # it was about the state before
             self._change.attempt(attempt)
             self._change.job(self._pipeline(attempt), job)
             node = self._cluster.nodes[attempt.node]
@@ -990,7 +992,6 @@ class ControlMachine:
         if delay > 0:
             job.move(JobState.RETRY_WAIT)
             job.retry_time = self._at + timedelta(seconds=delay)
-            job.waiting_for = f"the next attempt begins in {delay:g} s"
             self._retry_at(job, self._now + delay)
         else:
             self._queue_again(pipeline, job)
@@ -1186,6 +1187,8 @@ class ControlMachine:
             if attempt is not None:
                 attempt.assignment = None
                 self._change.set_desired(attempt.node)
+            if pipeline.jobs[neighbour].state is JobState.DRAINING:
+                self._change.show_job(pipeline, pipeline.jobs[neighbour])  # for whom it waits
 
     # --- small things
 
@@ -1314,11 +1317,10 @@ class ControlMachine:
         longest = max(
             job.spec.retry.backoff_limit_seconds, self._config.loss_backoff.maximum_seconds
         )
-        job.waiting_for = "the next attempt begins in a while"
         self._retry_at(job, self._now + min(max(left, 0.0), longest))
 
 
-def _as_it_stands(job: JobRecord, verdict: NodeVerdict) -> NodeVerdict:
+def _as_it_stands(pipeline: PipelineRecord, job: JobRecord, verdict: NodeVerdict) -> NodeVerdict:
     """Say what matters more than room: the job has ended, or is somewhere already."""
     attempt = job.attempt
     if job.ended:
@@ -1327,7 +1329,8 @@ def _as_it_stands(job: JobRecord, verdict: NodeVerdict) -> NodeVerdict:
     if attempt is None:
         return verdict
     if attempt.node == verdict.node:
-        waits = f", {job.waiting_for}" if job.waiting_for else ""
+        said = waits_for(pipeline, job)
+        waits = f"; {said}" if said else ""
         sentence = (
             f"Node {verdict.node} has it: attempt {attempt.ref.number} is {attempt.state.name}"
             f"{waits}."

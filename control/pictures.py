@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from control import lifecycle
 from control.state import AttemptRecord, Cluster, JobRecord, NodeRecord, PipelineRecord
 from control.store.rows import ScaleRow
+from shoal.model import JobState
 from shoal.view import AttemptView, JobView, Manifest, NodeView, PipelineView, ScaleView
 
 
@@ -17,7 +19,7 @@ def pipeline_view(pipeline: PipelineRecord) -> PipelineView:
         reason=pipeline.reason,
         create_time=pipeline.create_time,
         end_time=pipeline.end_time,
-        jobs=tuple(job.view or _job_view(job) for job in pipeline.jobs.values()),
+        jobs=tuple(job.view or _job_view(pipeline, job) for job in pipeline.jobs.values()),
         revision=pipeline.revision,
         final_event_id=pipeline.final_event_id,
         scales=tuple(map(_scale_view, pipeline.scales)),
@@ -47,7 +49,35 @@ def node_view(cluster: Cluster, node: NodeRecord) -> NodeView:
     )
 
 
-def _job_view(job: JobRecord) -> JobView:
+def waits_for(pipeline: PipelineRecord, job: JobRecord) -> str:
+    """For what a job waits and until when, in the words of who knows best; empty if it does not."""
+    wait = lifecycle.WAITS.get(job.state)
+    if wait is None:
+        return ""
+    said = "" if job.state is JobState.RUNNING else job.progress
+    return (
+        job.waiting_for
+        or said
+        or wait.sentence.format(
+            node=job.attempt.node if job.attempt else "",
+            neighbours=", ".join(_unfinished(pipeline, job)) or "its consumers",
+            time=job.retry_time.strftime("%H:%M:%S UTC") if job.retry_time else "once",
+        )
+    )
+
+
+def _unfinished(pipeline: PipelineRecord, job: JobRecord) -> list[str]:
+    """The jobs that a job sends to and that have not ended well."""
+    ends = pipeline.topology.ends[job.ref.job]
+    peers = dict.fromkeys(end.peer for end in ends if end.output)
+    return [
+        peer or "its client"
+        for peer in peers
+        if not peer or pipeline.jobs[peer].state is not JobState.SUCCEEDED
+    ]
+
+
+def _job_view(pipeline: PipelineRecord, job: JobRecord) -> JobView:
     manifest = job.manifest
     job.view = JobView(
         name=job.ref.name,
@@ -70,7 +100,7 @@ def _job_view(job: JobRecord) -> JobView:
             commit_time=manifest.commit_time,
         ),
         progress=job.progress,
-        waiting_for=job.waiting_for,
+        waiting_for=waits_for(pipeline, job),
         generation=job.generation,
     )
     return job.view

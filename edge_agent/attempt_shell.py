@@ -65,6 +65,9 @@ from shoal.spec import Layout, Placement
 LOG = logging.getLogger(__name__)
 
 _QUEUE_SIZE: Final = 1024
+_QUIET_SECONDS: Final = 1.0
+"""What takes no longer is not worth a word."""
+_SAY_AGAIN_SECONDS: Final = 5.0
 _LAST_LOGS_SECONDS: Final = 5.0
 _REGRANT_PAUSE_SECONDS: Final = 1.0
 _REGRANTS_MAX: Final = 10
@@ -113,6 +116,9 @@ class AttemptShell:
         self._folder = node.folder(ref)
         self._queue: asyncio.Queue[AttemptEffect | Durable] = asyncio.Queue(_QUEUE_SIZE)
         self._work: asyncio.Task[None] | None = None
+        self._waits = ""
+        self._began = 0.0
+        self._said = ""
         self._environment = Path()
         # What lay in the job's folder before its program; forgotten with the agent's process.
         self._before: frozenset[str] | None = None
@@ -193,7 +199,7 @@ class AttemptShell:
         self, turn: int, work: Coroutine[Any, Any, WorkerEvent], code: ReasonCode
     ) -> None:
         try:
-            outcome = await work
+            outcome = await self._said_while(work)
         except Exception as raised:  # the root of one attempt's work: its failure is its own
             error = first_cause(raised)
             known = _code(error, code)
@@ -202,6 +208,40 @@ class AttemptShell:
             words = str(error) or type(error).__name__
             outcome = WorkFailed(self._ref, turn, Reason(known or code, 0, _clip(redacted(words))))
         await self._node.post(outcome)
+
+    async def _said_while(self, work: Coroutine[Any, Any, WorkerEvent]) -> WorkerEvent:
+        """Do it, and say for what it waits: after a moment, when that changes, and now and then.
+
+        Now and then, because words are lost with a session, and because time passes.
+        """
+        self._waits = ""
+        self._began = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as group:
+            saying = group.create_task(self._say_now_and_then())
+            outcome = await work
+            saying.cancel()
+        if self._said:
+            self._say_progress("")  # or it would stand beside what comes next
+        return outcome
+
+    async def _say_now_and_then(self) -> None:
+        pause = _QUIET_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            self._say_waits()
+            pause = _SAY_AGAIN_SECONDS
+
+    def _wait_for(self, text: str) -> None:
+        """Take up for what the work waits: why, and until when. A short wait is not worth a word."""
+        changed, self._waits = text != self._waits, text
+        passed = asyncio.get_running_loop().time() - self._began
+        if changed and passed >= _QUIET_SECONDS:
+            self._say_waits()
+
+    def _say_waits(self) -> None:
+        if self._waits:
+            passed = asyncio.get_running_loop().time() - self._began
+            self._say_progress(f"{self._waits}; {passed:.0f} s so far")
 
     async def _give_up(self) -> None:
         if self._work is not None and not self._work.done():
@@ -216,9 +256,11 @@ class AttemptShell:
         try:
             if assignment.bundle_digest:
                 flat = assignment.job.layout is Layout.FLAT
+                digest = assignment.bundle_digest
                 async with self._node.bundles.borrow(
-                    assignment.bundle_digest, assignment.bundle_url
+                    digest, assignment.bundle_url, waiting=self._wait_for
                 ) as archive:
+                    self._wait_for(f"bundle {digest[:12]} is being laid out, until all of it is")
                     await self._node.work.run(lay_out(archive, self._folder.work, flat=flat))
             await asyncio.to_thread(_make_results, self._folder)
         except BaseException:
@@ -229,9 +271,8 @@ class AttemptShell:
         return Prepared(self._ref, turn)
 
     async def _prepare_environment(self, assignment: Assignment, turn: int) -> WorkerEvent:
-        await self._build(assignment, self._say_progress)
-        # Or the text of the build would stand beside what comes next.
-        self._say_progress("")
+        self._wait_for("its environment is being built for another attempt here")
+        await self._build(assignment, self._say_build)
         return Prepared(self._ref, turn)
 
     async def _build(self, assignment: Assignment, progress: Callable[[str], None]) -> None:
@@ -243,7 +284,12 @@ class AttemptShell:
         )
         self._environment = built.path
 
+    def _say_build(self, text: str) -> None:
+        self._waits = text
+        self._say_progress(text)
+
     def _say_progress(self, text: str) -> None:
+        self._said = text
         # Only the latest text is of interest, so one that finds no room is no loss.
         self._node.hint(Progress(self._ref, (), text))
 
@@ -253,7 +299,7 @@ class AttemptShell:
             if not url:
                 raise DownloadError(f"there is no address for the file input {file.name!r}")
             target = _place(self._folder.work, file.path)
-            await self._node.inputs.place(file, url, target, self._folder)
+            await self._node.inputs.place(file, url, target, self._folder, self._wait_for)
         return Prepared(self._ref, turn)
 
     async def _start(self, assignment: Assignment, turn: int) -> WorkerEvent:
@@ -266,8 +312,15 @@ class AttemptShell:
         leased = assignment.job.placement is Placement.AT_MOST_ONE_RUNNING
         self._before = frozenset(await asyncio.to_thread(os.listdir, self._folder.work))
         if leased:
+            self._wait_for(
+                "this node has no lease, without which a job that is at_most_one_running does not "
+                "start: until the controller renews it"
+            )
             await self._start_leased(plan)
         else:
+            self._wait_for(
+                "the keeper is to start the program, and may take 15 s, until it is lost"
+            )
             await node.keeper.start(plan.request())
         node.logs.follow(self._ref, self._folder.path)
         return ProgramStarted(self._ref, turn, node.wall())
@@ -288,6 +341,7 @@ class AttemptShell:
                 return
 
     async def _collect(self, assignment: Assignment, turn: int) -> WorkerEvent:
+        self._wait_for("its results are being found and hashed, until the last of them is")
         found = await self._node.work.run(
             collect(
                 self._folder.work,
@@ -300,6 +354,9 @@ class AttemptShell:
         return ArtifactsCollected(self._ref, turn, found.artifacts, found.problem)
 
     async def _upload(self, effect: Upload) -> WorkerEvent:
+        self._wait_for(
+            f"{len(effect.artifacts)} artifacts are being stored, until the archive has taken them"
+        )
         grants = {grant.path: grant for grant in effect.grants}
         done = {*self._stored, *self._lost}
         left = iter([one for one in effect.artifacts if one.path not in done])
@@ -335,7 +392,7 @@ class AttemptShell:
             try:
                 path = locate(self._folder.work, self._folder.path, artifact)
                 self._stored[artifact.path] = await self._node.uploader.store(
-                    path, artifact, grant, self._say_progress
+                    path, artifact, grant, self._wait_for
                 )
             except GrantRefusedError as error:
                 if self._regrants < _REGRANTS_MAX:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
@@ -57,8 +57,16 @@ class ContentCache:
         return tuple(sorted(path.name for path in self._folder.iterdir() if not path.suffix))
 
     @contextlib.asynccontextmanager
-    async def borrow(self, digest: str, url: str) -> AsyncIterator[Path]:
+    async def borrow(
+        self, digest: str, url: str, name: str = "", waiting: Callable[[str], None] = lambda _: None
+    ) -> AsyncIterator[Path]:
         """Lend a file out; it is fetched if it is not here, by one of those who want it.
+
+        Args:
+            digest: its SHA-256 in hex.
+            url: where it is.
+            name: what people call it; its digest otherwise.
+            waiting: hears for what it waits.
 
         Raises:
             ChecksumError: what came is not what was asked for.
@@ -68,7 +76,11 @@ class ContentCache:
         try:
             path = self._folder / digest
             if not _is_here(path):
-                await self._flights.do(digest, lambda: self._fetch(digest, url, path))
+                what = name or f"{self._what} {digest[:12]}"
+                waiting(f"{what} is being fetched for another attempt here, until that one has it")
+                await self._flights.do(
+                    digest, lambda: self._fetch(digest, url, path, what, waiting)
+                )
             os.utime(path)
             yield path
         finally:
@@ -80,15 +92,24 @@ class ContentCache:
         """Whether it is here."""
         return _is_here(self._folder / digest)
 
-    async def take(self, digest: str, url: str, target: Path) -> None:
+    async def take(
+        self,
+        digest: str,
+        url: str,
+        target: Path,
+        name: str = "",
+        waiting: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Put a content at `target`, on the same file system, for whoever may change it there.
+
+        `name` and `waiting` are those of `borrow`.
 
         Raises:
             ChecksumError: what came, or what lies here, is not what was asked for.
             DownloadError: it cannot be fetched.
         """
         for _ in range(_TRIES):
-            async with self.borrow(digest, url) as kept:
+            async with self.borrow(digest, url, name, waiting) as kept:
                 if self._lent[digest] == 1 and not self._has_room(kept):
                     kept.replace(target)
                     return
@@ -124,11 +145,13 @@ class ContentCache:
         disk = shutil.disk_usage(path)
         return size <= self._bytes_max and disk.free - size >= disk.total // _FREE_SHARE
 
-    async def _fetch(self, digest: str, url: str, path: Path) -> None:
+    async def _fetch(
+        self, digest: str, url: str, path: Path, name: str, waiting: Callable[[str], None]
+    ) -> None:
         if _is_here(path):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        fetched = await self._downloader.fetch(url, path, sha256=digest)
+        fetched = await self._downloader.fetch(url, path, sha256=digest, what=name, waiting=waiting)
         said = fields(what=self._what, digest=digest, size_bytes=fetched.size_bytes)
         LOG.info("fetched", extra=said)
         await asyncio.to_thread(self._evict)

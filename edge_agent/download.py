@@ -1,5 +1,11 @@
 """Fetching one file over HTTP: resumed after a break, checked before anybody sees it.
 
+What may come right (a name that does not resolve on a board without network, a link that breaks, a
+server that is away or busy) is tried again until there was no new byte for so long, and said
+meanwhile. What cannot (an address that is none, a certificate that is not trusted, an answer such
+as 401, 403, 404, 410) fails at once. A certificate that is not valid *yet* may come right: a board
+without a battery begins in 1970.
+
 A resumed request carries `Range` and, where the server gave one, `If-Range` (RFC 9110 §13.1.5,
 §14.2), so that a file which changed meanwhile begins anew.
 """
@@ -11,6 +17,7 @@ import errno
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +60,17 @@ class _TransientError(Exception):
     """Worth another try."""
 
 
+_TROUBLE: Final = (
+    _TransientError,
+    aiohttp.ClientError,
+    TimeoutError,
+    ConnectionError,
+    ValueError,  # of what is no address
+)
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
+_NOT_YET_VALID: Final = 9  # X509_V_ERR_CERT_NOT_YET_VALID
+
+
 class Downloader:
     """Fetches files, trying again while the other side is away.
 
@@ -75,8 +93,23 @@ class Downloader:
         self._backoff = backoff or Backoff(0.2, 10.0)
         self._patience_seconds = patience_seconds
 
-    async def fetch(self, url: str, path: Path, *, sha256: str = "") -> Fetched:
+    async def fetch(
+        self,
+        url: str,
+        path: Path,
+        *,
+        sha256: str = "",
+        what: str = "",
+        waiting: Callable[[str], None] = lambda _: None,
+    ) -> Fetched:
         """Fetch `url` into `path`; what an earlier try left in `path`.part is used where it can be.
+
+        Args:
+            url: where it is.
+            path: where it goes.
+            sha256: what its bytes have to be, in hex; empty for whatever comes.
+            what: what people call it; the name of `path` otherwise.
+            waiting: hears what is fetched, why it has to be tried again, and until when it is.
 
         Raises:
             ChecksumError: the bytes that came are not those of `sha256`.
@@ -88,14 +121,20 @@ class Downloader:
         failures = 0
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._patience_seconds
+        fetching = f"fetching {what or path.name} from {_plain(url)}"
+        waiting(f"{fetching}, given up after {self._patience_seconds:g} s without a byte")
         while True:
             before = transfer.received
             try:
                 await self._attempt(transfer)
                 break
-            except (_TransientError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            except _TROUBLE as error:
                 if isinstance(error, OSError) and error.errno in _LOCAL:
                     raise  # it is this disk, and no server, that does not take the bytes
+                words = _say(error)
+                hopeless = _hopeless(error)
+                if hopeless:
+                    raise DownloadError(f"{_plain(url)} cannot be had: {hopeless}") from error
                 if transfer.received > before:
                     failures = 0
                     give_up_at = loop.time() + self._patience_seconds
@@ -108,11 +147,16 @@ class Downloader:
                     "a download is tried again",
                     extra=fields(url=_plain(url), received=transfer.received, error=_say(error)),
                 )
-            await asyncio.sleep(self._backoff.delay_seconds(failures, self._chance()))
+            delay = self._backoff.delay_seconds(failures, self._chance())
+            waiting(
+                f"{fetching}: {words}; tried {failures} times, again in {delay:.0f} s, "
+                f"given up in {max(give_up_at - loop.time(), 0.0):.0f} s"
+            )
+            await asyncio.sleep(delay)
         fetched = await asyncio.to_thread(transfer.finish, path, sha256)
         if fetched is None and transfer.resumed:
             # What lay here from an earlier try may have been what was wrong.
-            return await self.fetch(url, path, sha256=sha256)
+            return await self.fetch(url, path, sha256=sha256, what=what, waiting=waiting)
         if fetched is None:
             raise ChecksumError(
                 f"{_plain(url)} is not what was asked for: its SHA-256 is "
@@ -216,9 +260,43 @@ class _Transfer:
 
 
 def _plain(url: str) -> str:
-    """An address without its query, which may carry a signature that is nobody's business."""
-    return url.partition("?")[0]
+    """An address without what may be secret in it: its user, its password and its query."""
+    scheme, separator, rest = url.partition("?")[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def _hopeless(error: BaseException) -> str:
+    """Why another try would be in vain; empty if it might not."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            reason = error.certificate_error
+            if getattr(reason, "verify_code", 0) == _NOT_YET_VALID:
+                return ""
+            return (
+                f"the certificate of {error.host} is not trusted: "
+                f"{getattr(reason, 'verify_message', '') or reason}; correct the address, or name its "
+                "authority in SSL_CERT_FILE where the agent starts"
+            )
+        case ValueError() | aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            return "this is no address of http or https"
+        case aiohttp.ClientConnectorDNSError() if not _HOST.fullmatch(error.host):
+            return f"{error.host!r} cannot be the name of a host"
+        case aiohttp.TooManyRedirects():
+            return "it redirects without end"
+        case _:
+            return ""
 
 
 def _say(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return f"the certificate of {error.host} is not valid yet: is the clock of this node right?"
+        case aiohttp.ClientConnectorDNSError():
+            return f"cannot resolve {error.host}: {error.os_error.strerror}"
+        case aiohttp.ClientConnectorError():
+            return f"cannot connect to {error.host}:{error.port}: {error.os_error.strerror}"
+        case TimeoutError() if not str(error):
+            return "no answer in time"
+        case _:
+            return str(error) or type(error).__name__

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -32,8 +32,15 @@ class FileInputs:
         self._cache = cache
         self._downloader = downloader
 
-    async def place(self, file: FileInput, url: str, target: Path, folder: AttemptFolder) -> None:
-        """Put an input at `target`, inside the attempt's folder.
+    async def place(
+        self,
+        file: FileInput,
+        url: str,
+        target: Path,
+        folder: AttemptFolder,
+        waiting: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Put an input at `target`, inside the attempt's folder; `waiting` hears for what it waits.
 
         Raises:
             ChecksumError: what came is not what was asked for.
@@ -42,11 +49,13 @@ class FileInputs:
         known = await asyncio.to_thread(read_fetched, folder)
         digest = known.get(file.name, "")
         if file.sha256:
-            await self._cache.take(file.sha256, url, folder.input)
+            await self._cache.take(file.sha256, url, folder.input, file.path, waiting)
         elif digest and self._cache.has(digest):
-            await self._cache.take(digest, url, folder.input)
+            await self._cache.take(digest, url, folder.input, file.path, waiting)
         else:
-            fetched = await self._downloader.fetch(url, folder.input)
+            fetched = await self._downloader.fetch(
+                url, folder.input, what=file.path, waiting=waiting
+            )
             await self._cache.keep(folder.input, fetched.sha256)
             await asyncio.to_thread(write_fetched, folder, {**known, file.name: fetched.sha256})
         await asyncio.to_thread(_move, folder.input, target)

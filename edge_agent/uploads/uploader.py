@@ -90,8 +90,12 @@ class Uploader:
                 "the store is away, the upload is tried again",
                 extra=fields(key=grant.key, failures=failures, error=trouble),
             )
-            waiting(f"{artifact.path!r} waits for the archive: {trouble}")
-            await asyncio.sleep(self._backoff.delay_seconds(failures, self._chance()))
+            delay = self._backoff.delay_seconds(failures, self._chance())
+            waiting(
+                f"{artifact.path!r} waits for the archive: {trouble}; tried {failures} times, again in "
+                f"{delay:.0f} s, until the archive has taken it"
+            )
+            await asyncio.sleep(delay)
 
     async def _put(self, file: RawIOBase, artifact: Artifact, grant: UploadGrant) -> str:
         """Try once; return what was wrong if it is worth another try, or nothing."""

@@ -67,7 +67,7 @@ class JobView:
     """One job (one replica) with its attempts, oldest first.
 
     `name` is `pipelines/{p}/jobs/{j}`; `spec_name` the name in the spec that it came from;
-    `waiting_for` says why it is not placed and is empty once it is.
+    `waiting_for` says for what it waits and until when; it is empty while it does not.
     """
 
     name: str

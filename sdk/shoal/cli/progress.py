@@ -3,6 +3,7 @@
 Pure: it is fed pictures of a pipeline and moments, and returns text.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from shoal.view import JobView, PipelineView
 
 _SMOOTHING_SECONDS = 2.0
 _CHATTER_SECONDS = 5.0
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 _MOVING = frozenset({JobState.RUNNING, JobState.DRAINING})
 
 
@@ -91,12 +93,11 @@ class Progress:
             flow = row.flow if job.state in _MOVING else ""
             head, text = _head(job), "; ".join(filter(None, (note(job), flow)))
             before = self._said.get(job.id)
-            if (
-                before is not None
-                and before.head == head
-                and (before.text == text or now - before.moment < _CHATTER_SECONDS)
-            ):
-                continue
+            if before is not None and before.head == head:
+                # Of what is waited for, other numbers are no news.
+                same = text == before.text or (not flow and _words(text) == _words(before.text))
+                if same or now - before.moment < _CHATTER_SECONDS:
+                    continue
             self._said[job.id] = _Said(head, text, now)
             said.append(f"{job.id}: {head}: {text}" if text else f"{job.id}: {head}")
         return tuple(said)
@@ -125,7 +126,7 @@ class Progress:
             records,
             seen.records_rate if moving else 0.0,
             seen.bytes_rate if moving else 0.0,
-            note(job),
+            note(job) or job.waiting_for,
             sum(stream.dropped for stream in job.streams),
         )
 
@@ -141,8 +142,9 @@ def note(job: JobView) -> str:
     """Say the one thing about a job that matters now: why it ended, waits, or what it says."""
     if job.state in {JobState.FAILED, JobState.RETRY_WAIT, JobState.CANCELLED} and job.reason.code:
         sentence = first_sentence(job.reason.message)
-        return f"{job.reason.short}: {sentence}" if sentence else job.reason.short
-    if job.state is JobState.QUEUED and job.waiting_for:
+        said = f"{job.reason.short}: {sentence}" if sentence else job.reason.short
+        return f"{said}; {job.waiting_for}" if job.waiting_for else said
+    if job.state in {JobState.QUEUED, JobState.RUNNING} and job.waiting_for:
         return job.waiting_for
     return "" if job.state.terminal else blocked(job) or job.progress
 
@@ -151,6 +153,10 @@ def first_sentence(message: str) -> str:
     """Take the first line of a reason, without the words that announce the next ones."""
     line = message.strip().partition("\n")[0]
     return line.rpartition(";")[0] or line.rstrip(":") if line.endswith(":") else line
+
+
+def _words(text: str) -> str:
+    return _NUMBER.sub("", text)
 
 
 def _head(job: JobView) -> str:

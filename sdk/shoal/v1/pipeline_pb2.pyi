@@ -349,7 +349,7 @@ class Job(_message.Message):
     progress: _builtins.str
     """Free text of the job about its own progress."""
     waiting_for: _builtins.str
-    """Why it is not placed, a sentence for each reason; empty once it is."""
+    """For what it waits and until when, a sentence; empty while it does not wait."""
     generation: _builtins.int
     """How often its job had been scaled before this replica was begun."""
     @_builtins.property

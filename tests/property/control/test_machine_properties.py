@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from control import lifecycle
 from control.admission import difference
 from control.observed import Observation
+from control.pictures import waits_for
 from shoal.model import Artifact, JobState, MemberState, Reason, ReasonCode
 from shoal.names import AttemptRef, PipelineRef
 from shoal.spec import Placement, Retry
@@ -74,6 +75,10 @@ def test_nothing_that_agents_say_breaks_the_machine(
                 ended[job.ref] = job.state
                 assert epochs.get(job.ref, 0) <= job.epoch
                 epochs[job.ref] = job.epoch
+                waits = job.state in lifecycle.WAITS and job.state is not JobState.RUNNING
+                assert waits <= bool(waits_for(pipeline, job)), (
+                    f"K17: {job.state.name} says nothing"
+                )
                 placed = job.attempt is not None
                 assert placed == (job.state in lifecycle.PLACED)
                 if job.manifest is None:

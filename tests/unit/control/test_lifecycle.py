@@ -55,3 +55,10 @@ def test_every_state_of_a_job_that_waits_has_an_owner_and_a_deadline() -> None:
     waiting = {state for state, after in lifecycle.JOB.items() if after}
     assert waiting == set(lifecycle.WAITS)
     assert all(wait.deadline for wait in lifecycle.WAITS.values())
+
+
+def test_k17_every_state_that_waits_has_words_for_what_and_until_when() -> None:
+    """A program that runs waits for nobody; every other state says its piece."""
+    for state, wait in lifecycle.WAITS.items():
+        said = "until" in wait.sentence or "at {time}" in wait.sentence
+        assert said == (state is not S.RUNNING), (state, wait.sentence)

@@ -689,7 +689,10 @@ def test_explain_has_a_sentence_for_every_node() -> None:
     desk.dial_all("n2")
     ref = desk.submit(single(place=Place(require={"role": "camera"})))
     first, second = desk.machine.explain(JobRef("default", ref.pipeline, "main"))
-    assert first.sentence == "Node n1 has it: attempt 1 is ASSIGNED."
+    assert first.sentence == (
+        "Node n1 has it: attempt 1 is ASSIGNED; node n1 is to take it up, or is asked again, "
+        "until its lease is over."
+    )
     assert (second.node, second.feasible) == ("n2", False)
     assert "role=camera" in second.sentence
     assert second.sentence.endswith("The job is on node n1.")

@@ -76,6 +76,24 @@ def test_a_line_is_said_once_a_change_of_state_and_now_and_then_in_between() -> 
     assert line == "a: queued: no node has a camera"
 
 
+def test_k17_what_a_job_waits_for_is_a_line_once_a_change_and_not_once_a_second() -> None:
+    progress = Progress()
+
+    def waiting(words: str, now: float) -> tuple[str, ...]:
+        job = replace(JOB, state=JobState.PREPARING, progress=words, waiting_for=words)
+        return progress.lines(replace(PIPELINE, jobs=(job,)), now)
+
+    assert waiting("", 0.0) == ("a: preparing on node-1",)
+    words = (
+        "fetching x: cannot resolve y; tried {} times, again in {} s, given up in {} s; {} s so far"
+    )
+    (line,) = waiting(words.format(1, 0, 600, 5), 6.0)
+    assert line == f"a: preparing on node-1: {words.format(1, 0, 600, 5)}"
+    for number in range(7, 600, 5):
+        assert waiting(words.format(number, 8, 600 - number, number), float(number)) == ()
+    assert waiting(words.replace("resolve", "connect"), 600.0)
+
+
 def chunk(job_name: str, data: bytes, number: int = 1, stream: int = 1) -> view.LogChunk:
     attempt = f"pipelines/p/jobs/{job_name}/attempts/{number}"
     return view.LogChunk(attempt, view.LogStream(stream), 0, data)
