@@ -408,7 +408,11 @@ class Belief:
         if newer and len(self._claims) < _TOLD_MAX:
             self._claims[old.name] = claim
         claimed = Address(claim.host, claim.port)
-        out.append(Dropped(Reason.CONFLICT, f"{old.name} is {old.endpoint}, claimed by {claimed}"))
+        said = (
+            f"two members call themselves {old.name}: {old.endpoint} has the name and keeps it, "
+            f"{claimed} claims it; give one of them another name"
+        )
+        out.append(Dropped(Reason.CONFLICT, said))
         out.append(NameConflict(old, claimed))
 
     def _tell(self, old: Member, claim: Alive, now: float, out: list[Effect]) -> None:

@@ -146,6 +146,23 @@ async def test_a_watcher_sees_changes_and_a_slow_one_is_cut_off() -> None:
             await anext(watch)
 
 
+async def test_k10_two_members_of_one_name_both_say_so_and_the_first_keeps_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with (
+        running("a", preset=LOCAL) as first,
+        running("pi", seeds=(str(first.address),), preset=LOCAL) as holder,
+    ):
+        await until(lambda: states(first).get("pi") is ALIVE, 5, "pi is known")
+        async with running("pi", seeds=(str(first.address),), preset=LOCAL) as second:
+            words = f"two members call themselves pi: {holder.address} has the name"
+            await until(lambda: words in caplog.text, 10, "the word of the others")
+            own = f"two members call themselves pi: {second.address} has the name"
+            await until(lambda: own in caplog.text, 10, "the word of the second itself")
+            [shown] = [member for member in first.members() if member.name == "pi"]
+            assert shown.port == holder.address.port
+
+
 async def test_misuse_is_told() -> None:
     config = GossipConfig(name="a", bind_host="127.0.0.1", bind_port=0)
     gossip = Gossip(config)
