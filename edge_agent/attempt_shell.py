@@ -271,7 +271,9 @@ class AttemptShell:
         return Prepared(self._ref, turn)
 
     async def _prepare_environment(self, assignment: Assignment, turn: int) -> WorkerEvent:
-        self._wait_for("its environment is being built for another attempt here")
+        self._wait_for(
+            "its environment is being built for another attempt here, until that one has it"
+        )
         await self._build(assignment, self._say_build)
         return Prepared(self._ref, turn)
 

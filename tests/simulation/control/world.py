@@ -10,7 +10,7 @@ import heapq
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
@@ -28,6 +28,7 @@ from control.views import Refused, Submission
 from shoal.model import (
     Artifact,
     Capacity,
+    Followed,
     JobState,
     MemberState,
     Reason,
@@ -119,11 +120,15 @@ class Agent:
         self.safe_until = 0.0
         self.born = 0
         self.gone = False
+        self.followed: Followed | None = None
+        self.told_at = float("-inf")
+        self.kept_off = False
 
     def dial(self) -> None:
         """Open a session if there is none, and try again in a while."""
         world = self.world
-        if self.up and self.linked and self.session is None and world.machine is not None:
+        reached = self.up and self.linked and not self.kept_off
+        if reached and self.session is None and world.machine is not None:
             session = self.session = Session(world, self, f"{self.name}-{next(world.ties)}")
             attempts = tuple(self.observation(one) for one in self.programs.values())
             hello = AgentHello(
@@ -132,11 +137,22 @@ class Agent:
                 self.capacity,
                 stream_address=f"{self.name}:{self.born}",
                 attempts=attempts,
+                instance_id=self.name,
+                followed=self.followed,
             )
             sent = world.now
             said = list(self.programs)
 
             def welcome(value: AnswerValue) -> None:
+                assert isinstance(value, Admitted)
+                if value.quarantine:
+                    session.quarantined = True  # heartbeats alone
+                    return
+                if not isinstance(self.followed, Followed) or (
+                    replace(self.followed, commit=0) != value.following
+                ):
+                    self.followed = value.following
+                self.may_be_told()
                 self.heard(sent)
                 self.told(said, value)
                 session.welcomed = True
@@ -155,7 +171,8 @@ class Agent:
         session.up(lambda _: inbox.Heartbeat(self.name, session.id), None)
         # Its acknowledgement rides on the next message of the controller: an empty observation.
         session.up(
-            lambda call: inbox.Observed(call, self.name, session.id, ()), lambda _: self.heard(sent)
+            lambda call: inbox.Observed(call, self.name, session.id, ()),
+            lambda _: None if session.quarantined else self.heard(sent),
         )
         self.world.later(1.0, self.beat_of(session))
 
@@ -181,12 +198,30 @@ class Agent:
             for fenced in value:
                 self.forget(fenced.ref)
 
+    def may_be_told(self) -> None:
+        """R6: a controller that does not know all that this agent was told never tells it anything."""
+        mistaken = self.session is not None and self.session.mistaken
+        assert not mistaken or self.told_at <= self.world.copied_at, (
+            f"{self.name} is told something by a store of {self.world.copied_at}, "
+            f"and it was told more at {self.told_at}"
+        )
+
     def want(
-        self, *, snapshot: bool, assignments: Sequence[Assignment], removed: Sequence[AttemptRef]
+        self,
+        *,
+        snapshot: bool,
+        assignments: Sequence[Assignment],
+        removed: Sequence[AttemptRef],
+        commit: int,
+        sent: float,
     ) -> None:
-        """Take desired state."""
+        """Take desired state, as the controller had recorded it at `sent`."""
         if not self.up:
             return
+        self.may_be_told()
+        self.told_at = sent
+        if self.followed is not None:
+            self.followed = replace(self.followed, commit=max(commit, self.followed.commit))
         named = {one.ref for one in assignments}
         gone = [ref for ref in self.programs if ref not in named] if snapshot else list(removed)
         for ref in gone:
@@ -297,7 +332,7 @@ class Agent:
     def report(self, program: Program) -> None:
         program.unacknowledged = True
         session = self.session
-        if not self.up or session is None:
+        if not self.up or session is None or session.quarantined:
             return  # Hello tells it
         said = [program.assignment.ref]
         seen = (self.observation(program),)
@@ -369,6 +404,8 @@ class Session:
         self.id = session_id
         self.open = True
         self.welcomed = False
+        self.quarantined = False
+        self.mistaken = world.mistaken
         self.sent: dict[AttemptRef, Assignment] | None = None
         self._up_at = 0.0
         self._down_at = 0.0
@@ -420,9 +457,16 @@ class Session:
         known = before or {}
         changed = [one for ref, one in wanted.items() if known.get(ref) != one]
         removed = [ref for ref in known if ref not in wanted]
+        commit, sent = machine.commits, self.world.now
         if snapshot or changed or removed:
             self.deliver(
-                lambda: self.agent.want(snapshot=snapshot, assignments=changed, removed=removed)
+                lambda: self.agent.want(
+                    snapshot=snapshot,
+                    assignments=changed,
+                    removed=removed,
+                    commit=commit,
+                    sent=sent,
+                )
             )
 
     def break_up(self) -> None:
@@ -478,6 +522,10 @@ class World:
             for index in range(nodes)
         ]
         self.faulty = True
+        self.mistaken = False
+        """Whether the controller runs with a store that is not the right one."""
+        self.copied_at = 0.0
+        self._right = self.connection
 
     # --- time
 
@@ -516,8 +564,35 @@ class World:
             wall=lambda: BEGAN + timedelta(seconds=self.now),
             ids=ids,
         )
-        self.check_promises()
+        if not self.mistaken:
+            self.check_promises()
         self.schedule_tick()
+
+    def copy(self) -> sqlite3.Connection:
+        """Copy the store as a backup does, while the controller runs."""
+        target = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection.backup(target)
+        self.copied_at = self.now
+        return target
+
+    def mistake(self, store: sqlite3.Connection) -> None:
+        """Let the controller start with another store; `mend` gives it the right one again.
+
+        Agents that were told nothing since the copy follow it by right, so they are kept off.
+        """
+        self.crash(0.5)
+        self.mistaken = True
+        self.connection = store
+        for agent in self.agents:
+            agent.kept_off = agent.told_at <= self.copied_at
+
+    def mend(self) -> None:
+        """Start the controller with the store that it had."""
+        self.crash(0.5)
+        self.mistaken = False
+        self.connection = self._right
+        for agent in self.agents:
+            agent.kept_off = False
 
     def crash(self, seconds: float) -> None:
         """Kill the controller: what it did not record is gone, and all its sessions."""
@@ -538,7 +613,13 @@ class World:
         if machine is None:
             return
         if self.now < self.paused_until:
-            self.at(self.paused_until, lambda: self.post(make, answered))
+            mistaken = self.mistaken
+
+            def later() -> None:
+                if self.mistaken == mistaken:  # else it was sent to another controller
+                    self.post(make, answered)
+
+            self.at(self.paused_until, later)
             return
         call = next(self.ties)
         if answered is not None:
@@ -586,6 +667,8 @@ class World:
 
     def apply(self, machine: ControlMachine, effects: Sequence[Effect]) -> None:
         """Record, then act; the controller may die before, or between."""
+        if machine is not self.machine:
+            return
         torn = self.faulty and self.random.random() < self.faults.torn_commit
         recorded = [effect for effect in effects if isinstance(effect, Record)]
         assert recorded == list(effects[: len(recorded)]), "record comes first"
@@ -617,7 +700,7 @@ class World:
         self.connection.execute("BEGIN")
         statements.write(self.connection, rows)
         self.connection.execute("COMMIT")
-        for row in rows:
+        for row in () if self.mistaken else rows:
             if isinstance(row, JobRow):
                 assert row.epoch >= self.epochs.get(row.ref, 0), f"epoch of {row.ref} fell"
                 self.epochs[row.ref] = row.epoch
@@ -648,6 +731,9 @@ class World:
         self.try_submit(key, spec)
 
     def try_submit(self, key: str, spec: Pipeline) -> None:
+        if self.mistaken:
+            self.later(1.0, lambda: self.try_submit(key, spec))
+            return
         acknowledged = False
 
         def taken(value: AnswerValue) -> None:
@@ -719,6 +805,9 @@ class World:
     def lottery(self) -> None:
         """Draw one fault, and draw again later."""
         if not self.faulty:
+            return
+        if self.mistaken:
+            self.later(1.0, self.lottery)
             return
         random, faults = self.random, self.faults
         agent = random.choice(self.agents)
