@@ -27,7 +27,7 @@ import aiohttp
 
 from services.runtime.backoff import Backoff
 from services.runtime.log import fields
-from shoal.affix import beside
+from shoal.redaction import redacted
 
 LOG = logging.getLogger(__name__)
 
@@ -260,10 +260,8 @@ class _Transfer:
 
 
 def _plain(url: str) -> str:
-    """An address without what may be secret in it: its user, its password and its query."""
-    scheme, separator, rest = url.partition("?")[0].partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+    """An address without its query, which may carry a signature that is nobody's business."""
+    return redacted(url.partition("?")[0])
 
 
 def _hopeless(error: BaseException) -> str:
