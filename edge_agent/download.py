@@ -27,6 +27,7 @@ import aiohttp
 
 from services.runtime.backoff import Backoff
 from services.runtime.log import fields
+from shoal.affix import beside
 from shoal.redaction import redacted
 
 LOG = logging.getLogger(__name__)
