@@ -229,6 +229,7 @@ def agent(
 def _run(config: AgentConfig) -> int:
     from edge_agent.agent import Agent, AgentProcess  # noqa: PLC0415 - so that --help is quick
     from edge_agent.keeper.boottime import boottime  # noqa: PLC0415
+    from edge_agent.network_arrival import run_with_or_without_network  # noqa: PLC0415
 
     uv = Path(sys.executable).parent / "uv"
     process = AgentProcess(
@@ -241,7 +242,7 @@ def _run(config: AgentConfig) -> int:
         rng=random.Random(),
         token=lambda: secrets.token_hex(4),
     )
-    return run(lambda: Agent(config, process).run())
+    return run(lambda: run_with_or_without_network(config, lambda now: Agent(now, process).run()))
 
 
 def _down(config: AgentConfig, *, drain: bool) -> int:

@@ -27,6 +27,7 @@ from edge_agent.worker import (
     StreamWorkerLost,
     WorkerEvent,
 )
+from services.runtime.address import joined
 from services.runtime.log import fields
 from services.runtime.rpc import USER, channel_options
 from shoal import wire
@@ -273,6 +274,9 @@ class StreamLink:
                 watch.cancel()
 
     async def _listens_at(self, address: str) -> None:
+        if address and self._plan.advertise:
+            # The worker may be older than the address that this machine has now.
+            address = joined(self._plan.advertise, int(address.rpartition(":")[2]))
         if address:
             self.address = address
         if address and address != self._last_address:

@@ -33,6 +33,10 @@ _WORLD: Final = {4: "192.0.2.1", 6: "2001:db8::1"}
 _DISCARD: Final = 9
 
 
+class NoAddressError(StartRefusedError):
+    """This machine has no network: no address but loopback, and no way to those whom it is to join."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interface:
     """An address of this machine; `up` if its link is."""
@@ -58,7 +62,8 @@ def choose(
         towards: its address towards each of those whom it is to join.
 
     Raises:
-        StartRefusedError: There is none or several, and nothing says which.
+        NoAddressError: There is none.
+        StartRefusedError: There are several, and nothing says which.
     """
     outside = [one for one in towards if not one.is_loopback]
     for found in (*outside, *([world] if world is not None and not world.is_loopback else [])):
@@ -78,7 +83,7 @@ def choose(
         return str(towards[0])  # this machine is the whole cluster
     remedy = "say with --advertise HOST under which address others reach this machine"
     if not candidates:
-        raise StartRefusedError(
+        raise NoAddressError(
             f"this machine has no IPv{version} address but loopback: {remedy}; for a cluster of "
             "this machine alone, listen on 127.0.0.1"
         )

@@ -119,3 +119,30 @@ async def test_k11_two_networks_and_no_hint_refuse_to_start(tmp_path: Path) -> N
             assert code == ExitCode.REFUSED
             assert "several addresses, 10.77.0.1 (eth0), 10.78.0.1 (eth0)" in said
             assert "--advertise HOST" in said
+
+
+async def test_k11_a_board_that_starts_without_a_network_is_a_member_once_it_has_one(
+    tmp_path: Path,
+) -> None:
+    """After a power cut its agent is up before its Wi-Fi: it works on alone, and then tells its address."""
+    async with lab(2) as net:
+        away = ("ip", "addr", "flush", "dev", "eth0")
+        back = ("ip", "addr", "add", f"{net.address(2)}/24", "dev", "eth0")
+        await asyncio.to_thread(subprocess.run, net.inside(2, *away), check=True)
+        known = ("--join", f"{net.address(1)}:7946", "--controller", f"{net.address(1)}:7470")
+        board = Board(net, 2, *known)
+        async with controller(net, tmp_path) as address, board:
+            await until(lambda: "works on alone" in board.log(), 30, "it says so")
+            assert board.process is not None
+            assert board.process.poll() is None
+            await asyncio.to_thread(subprocess.run, net.inside(2, *back), check=True)
+
+            async def told() -> bool:
+                said = await shoal(net, "members", "--json", "--controller", address)
+                rows = [json.loads(line) for line in said.splitlines()]
+                return {"node-2": net.address(2)}.items() <= {
+                    row["name"]: row["address"] for row in rows
+                }.items()
+
+            await until(told, 60, "the member has the address of the switch")
+            await shoal(net, "run", "--controller", address, "--", "true")
