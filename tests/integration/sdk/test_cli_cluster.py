@@ -166,7 +166,7 @@ def test_k6_what_cannot_be_archived_is_named_and_the_rest_can_be_fetched(home: P
 
 
 def test_k13_everything_that_a_command_prints_is_printed(home: Path) -> None:
-    """200 MB were tried."""
+    """More than the controller keeps of either output."""
     size = 40_000_000
     script = f"yes 0123456789 | head -c {size}; yes e | head -c {size // 2} >&2"
     with (home / "out").open("wb") as out, (home / "err").open("wb") as err:

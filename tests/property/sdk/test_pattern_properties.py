@@ -1,6 +1,6 @@
 """Patterns against a slow reference that tries every way of reading them (K5, T7).
 
-SHOAL_EXAMPLES sets the number of cases of each property; 20,000 were tried.
+SHOAL_EXAMPLES sets the number of cases of each property.
 """
 
 import os
