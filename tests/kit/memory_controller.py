@@ -267,13 +267,14 @@ class MemoryController(
         self.watches += 1
         snapshot = shown == 0
         while True:
-            changed = self._changed
+            # What comes while it yields is for the next turn.
+            changed, through = self._changed, self.revision
             for pipeline in tuple(self.pipelines.values()):
                 if pipeline.revision > shown and only in {"", pipeline.id}:
                     yield pipelines_service_pb2.WatchPipelinesResponse(
                         pipeline=wire.encode_pipeline(pipeline), revision=pipeline.revision
                     )
-            shown = self.revision
+            shown = through
             if snapshot:
                 snapshot = False
                 yield pipelines_service_pb2.WatchPipelinesResponse(
