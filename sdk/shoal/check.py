@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from shoal import limits, names, spec
-from shoal.limits import JOBS_MAX, KEEP_MAX, LANES_MAX
+from shoal.limits import COMMAND_BYTES_MAX, JOBS_MAX, KEEP_MAX, LANES_MAX, PORTS_MAX
 from shoal.portal import CLIENT
 from shoal.recipe import BundleFiles, ingredients
 from shoal.redaction import redacted
@@ -26,15 +26,6 @@ from shoal.wire import (
     json_problem,
     relative_path_problem,
 )
-
-PORTS_MAX = 200
-"""Most ports of a job; a local job has half as many, since its portal has two for each.
-
-The kernel passes at most 253 descriptors at once (SCM_MAX_FD, unix(7)).
-"""
-
-COMMAND_BYTES_MAX = 48 * 1024
-"""Most bytes of `run` and `variables` together, written as JSON: they travel in one packet."""
 
 _LOCAL_PORT_CHARACTERS = 56
 

@@ -43,6 +43,15 @@ JOBS_MAX = 1_000
 LANES_MAX = 20_000
 """Most streams between single replicas of a pipeline."""
 
+PORTS_MAX = 200
+"""Most ports of a job; a local job has half as many, since its portal has two for each.
+
+The kernel passes at most 253 descriptors at once (SCM_MAX_FD, unix(7)).
+"""
+
+COMMAND_BYTES_MAX = 48 * 1024
+"""Most bytes of `run` and `variables` together, written as JSON: they travel in one packet."""
+
 SPEC_BYTES_MAX = 4 * 1024 * 1024
 """Largest specification, as the contract encodes it."""
 

@@ -44,7 +44,7 @@ GENERATOR = """
 """
 GENERATOR_FILES = {
     "src.py": (
-        "import time\n"
+        "import select\n"
         "from shoal import job\n"
         "@job.source\n"
         "def src():\n"
@@ -55,7 +55,7 @@ GENERATOR_FILES = {
         "                kept.write('%d\\n' % k)\n"
         "                yield k\n"
         "                k += 1\n"
-        "                time.sleep(0.01)\n"
+        "                select.select([], [], [], 0.01)\n"
         "        finally:\n"
         "            kept.write('cleaned\\n')\n"
     ),
