@@ -61,7 +61,7 @@ def waits_for(pipeline: PipelineRecord, job: JobRecord) -> str:
         or wait.sentence.format(
             node=job.attempt.node if job.attempt else "",
             neighbours=", ".join(_unfinished(pipeline, job)) or "its consumers",
-            time=job.retry_time.strftime("%H:%M:%S UTC") if job.retry_time else "once",
+            time=job.retry_time.strftime("%Y-%m-%d %H:%M:%S UTC") if job.retry_time else "once",
         )
     )
 
