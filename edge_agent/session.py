@@ -50,6 +50,8 @@ class SessionConfig:
     """How long dialling and the controller's welcome may take, each."""
     heartbeat_seconds: float = 1.0
     """Until the controller says something else."""
+    heartbeat_seconds_min: float = 0.01
+    """A controller has the agent speak at most so often: one below is no pause at all."""
     quarantine_seconds: float = 30.0
     """How long to leave a controller alone that must not be followed, if it does not know that."""
     retry_seconds_max: float = 300.0
@@ -304,13 +306,7 @@ class Session:
                 effects: list[SessionEffect] = []
                 if self._due(self._flush_at(), now):
                     effects += self._flush(now)
-                if now >= self._spoken_at + self._heartbeat_seconds:
-                    if len(self._in_flight) >= 2 * self.config.in_flight_batches:
-                        return self._break("the controller acknowledges nothing any more", now)
-                    self._spoken_at = now
-                    self._queue.append(Heartbeat())
-                    effects += self._write(now)
-                return effects
+                return [*effects, *self._show_life(now)]
             case SessionState.QUARANTINED:
                 return self._stay(now)
             case _:
@@ -378,11 +374,7 @@ class Session:
         self._queue.clear()
         self._progress.clear()
         self._retry_seconds = min(max(retry_seconds, 0.0), self.config.retry_seconds_max)
-        self._heartbeat_seconds = (
-            welcome.heartbeat_seconds
-            if welcome.heartbeat_seconds > 0
-            else self.config.heartbeat_seconds
-        )
+        self._heartbeat_seconds = self._pause(welcome)
         self._spoken_at = now
         if not welcome.quarantine:
             self._leave_at = now  # it does not know, and would wait for us
@@ -398,8 +390,19 @@ class Session:
         """Show a sign of life in quarantine, or leave."""
         if self._due(self._leave_at, now):
             return self._break("this controller is not followed", now)
+        return self._show_life(now)
+
+    def _pause(self, welcome: Welcome) -> float:
+        """How long to be silent at most with this controller."""
+        asked = welcome.heartbeat_seconds or self.config.heartbeat_seconds
+        return max(asked, self.config.heartbeat_seconds_min)
+
+    def _show_life(self, now: float) -> list[SessionEffect]:
+        """Say a heartbeat, if it is time; to one that acknowledges nothing, no more."""
         if now < self._spoken_at + self._heartbeat_seconds:
             return []
+        if len(self._in_flight) >= 2 * self.config.in_flight_batches:
+            return self._break("the controller acknowledges nothing any more", now)
         self._queue.append(Heartbeat())
         return self._write(now)
 
@@ -496,11 +499,7 @@ class Session:
                 self.counts.opened += 1
                 self._lease_seconds = message.lease_seconds
                 self._open_until = None
-                self._heartbeat_seconds = (
-                    message.heartbeat_seconds
-                    if message.heartbeat_seconds > 0
-                    else self.config.heartbeat_seconds
-                )
+                self._heartbeat_seconds = self._pause(message)
                 self._spoken_at = now
                 return [*follow, Opened(message)]
             case Desired() if message.part or message.more:

@@ -83,8 +83,17 @@ class SessionLink:
             self._connection.cancel()
 
     def write(self, batch: Write) -> None:
-        """Send a batch on the stream; on one that is gone, nothing is."""
-        self._writes.put_nowait(batch)
+        """Send a batch on the stream; on one that is gone, nothing is.
+
+        One that takes so little that batches find no room, and yet acknowledges them, is closed.
+        """
+        try:
+            self._writes.put_nowait(batch)
+        except asyncio.QueueFull:
+            self._refused.warn(
+                "the controller reads less than it acknowledges, and is left", waiting=_WRITES_MAX
+            )
+            self.hang_up()
 
     async def leave(self) -> None:
         """Half-close, so that the controller sees an end and not a break; nothing is dialled again."""

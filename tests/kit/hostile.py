@@ -68,27 +68,44 @@ class Hostile:
         self._fill(message, depth)
         return kind.FromString(message.SerializeToString())
 
+    def spoil(self, message: Message, share: float) -> None:
+        """Give about that share of the fields of a message, wherever they lie, another value."""
+        for field in message.DESCRIPTOR.fields:
+            if self._rng.random() < share:
+                message.ClearField(field.name)
+                self._put(message, field, 2)
+            elif field.message_type is None or field.message_type.GetOptions().map_entry:
+                continue
+            elif field.is_repeated:
+                for item in getattr(message, field.name):
+                    self.spoil(item, share)
+            elif message.HasField(field.name):
+                self.spoil(getattr(message, field.name), share)
+
     def chance(self) -> float:
         """A number from 0 to below 1."""
         return self._rng.random()
 
     def _fill(self, message: Message, depth: int) -> None:
         for field in self._chosen(message):
-            if field.message_type is not None and field.message_type.GetOptions().map_entry:
-                self._fill_map(getattr(message, field.name), field, depth)
-            elif field.is_repeated:
-                items = getattr(message, field.name)
-                for _ in range(self._count()):
-                    if field.message_type is None:
-                        items.append(self._single(field))
-                    elif depth:
-                        self._fill(items.add(), depth - 1)
-            elif field.message_type is None:
-                setattr(message, field.name, self._single(field))
-            elif depth:
-                below = getattr(message, field.name)
-                below.SetInParent()
-                self._fill(below, depth - 1)
+            self._put(message, field, depth)
+
+    def _put(self, message: Message, field: Any, depth: int) -> None:
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            self._fill_map(getattr(message, field.name), field, depth)
+        elif field.is_repeated:
+            items = getattr(message, field.name)
+            for _ in range(self._count()):
+                if field.message_type is None:
+                    items.append(self._single(field))
+                elif depth:
+                    self._fill(items.add(), depth - 1)
+        elif field.message_type is None:
+            setattr(message, field.name, self._single(field))
+        elif depth:
+            below = getattr(message, field.name)
+            below.SetInParent()
+            self._fill(below, depth - 1)
 
     def _chosen(self, message: Message) -> list[Any]:
         """Most fields, and at most one of each oneof."""

@@ -1,5 +1,7 @@
 """R6: whom an agent follows, and what it does with a controller that it may not follow."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -179,3 +181,28 @@ def test_r6_what_is_delivered_comes_from_a_controller_that_may_be_followed(
 
 def replace_commit(followed: Followed) -> Followed:
     return Followed(followed.cluster_id, followed.term, followed.start_id)
+
+
+def test_t4_a_controller_that_quarantines_and_then_hears_nothing_is_left() -> None:
+    """Each heartbeat waited for an acknowledgement, in memory and before the link, without a bound."""
+    machine, _ = greeted(told(OURS, quarantine="for a test"))
+    now, said = 0.0, 0
+    effects: Sequence[SessionEffect] = ()
+    while machine.state is SessionState.QUARANTINED:
+        now = machine.deadline() or 0.0
+        effects = machine.tick(now)
+        said += sum(isinstance(effect, Write) for effect in effects)
+        assert said <= 200
+    assert effects == [HangUp("the controller acknowledges nothing any more")]
+
+
+@pytest.mark.parametrize("quarantine", ["", "for a test"])
+@pytest.mark.parametrize("seconds", [1e-320, 1e-9, 0.0])
+def test_t4_a_heartbeat_that_is_no_pause_does_not_let_an_agent_turn_in_a_circle(
+    seconds: float, quarantine: str
+) -> None:
+    machine, _ = greeted(Welcome("ctl", 6.0, seconds, OURS, quarantine=quarantine))
+    machine.tick(1.0)
+    deadline = machine.deadline()
+    assert deadline is not None
+    assert deadline >= 1.01

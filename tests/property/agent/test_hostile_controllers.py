@@ -1,0 +1,298 @@
+"""T4: no message of a controller that decodes makes an agent's machines raise, or breaks its journal.
+
+What controllers send is made at random with the values at which numbers, names and texts break; what
+the decoder lets pass goes through the session and the machine of attempts into a real journal, from
+which the agent begins again now and then. `SHOAL_HOSTILE_MESSAGES` raises the count (600 messages a
+seed, 3,000 in all).
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from edge_agent import session, worker
+from edge_agent.agent import _followed, _followed_text
+from edge_agent.assignment import (
+    Desired,
+    FromController,
+    Hello,
+    Observation,
+    Progress,
+    Refused,
+    UploadsGranted,
+    UploadsWanted,
+)
+from edge_agent.attempt_folder import keeper_id, parse_keeper_id
+from edge_agent.journal import Journal
+from edge_agent.messages import decode_message, encode_assignment, encode_lane, encode_request
+from edge_agent.session import Session, SessionConfig, SessionState
+from edge_agent.worker import AttemptRecord, Phase, ProgramExit, ProgramStatus, Worker
+from shoal.limits import MOMENT_SECONDS_MAX
+from shoal.model import Artifact, Capacity, Followed, Reason, ReasonCode
+from shoal.names import AttemptRef
+from shoal.v1 import session_service_pb2
+from shoal.wire import WireError
+from tests.kit.hostile_controller import HostileController
+
+MESSAGES = int(os.environ.get("SHOAL_HOSTILE_MESSAGES", "600"))
+SEEDS = 5
+TICKS_MAX = 50
+"""An agent that has more to do at one moment than this turns in a circle."""
+WRITES_MAX = 1024
+"""How many batches the link of a session holds for a controller that reads nothing."""
+
+v1 = session_service_pb2
+
+BROKEN = Reason(ReasonCode.STREAM, 0, "it broke")
+ARTIFACT = Artifact("results/x", 1, "0" * 64, "default/x")
+
+
+class Node:
+    """An agent without a network and programs: its two machines, its journal, and what is to be done."""
+
+    def __init__(self, seed: int, journal: Path) -> None:
+        self.rng = Random(seed)
+        self.controller = HostileController(self.rng, lambda: tuple(self.worker.records.values()))
+        self.path = journal
+        self.now = 0.0
+        self.decoded = self.refused = self.desired = self.opened = 0
+        self.link = self.sequence = self.written = self.acknowledged = self.unread = 0
+        self.phases: set[Phase] = set()
+        self.pending: list[worker.WorkerEffect] = []
+        self.running: dict[AttemptRef, ProgramStatus] = {}
+        self.recorded: dict[AttemptRef, AttemptRecord] = {}
+        self.followed = ""
+        self.worker = Worker()
+        self.session = Session(SessionConfig(), self.rng.random)
+
+    def begin(self) -> None:
+        """Be a new process of the agent, which knows nothing."""
+        self.pending.clear()
+        self.worker = Worker()
+        self.session = Session(SessionConfig(), self.rng.random)
+        self.session.followed = _followed(self.followed)
+
+    async def live(self, messages: int) -> None:
+        """Begin from the journal, hear so many messages, do and see other things, and die."""
+        async with Journal(self.path) as self.journal:
+            await self.restore()
+            heard = self.decoded + self.refused
+            while self.decoded + self.refused < heard + messages:
+                self.now += self.rng.choice((0.0, 0.001, 0.3, 3.0))
+                await self.tick()
+                match self.session.state:
+                    case SessionState.IDLE:
+                        self.now = max(self.now, self.session.deadline() or 0.0)
+                        await self.speak(session.ControllersKnown(("one:1", "two:2")))
+                    case SessionState.DIALLING:
+                        await self.speak(session.LinkOpened(self.link, self.hello()))
+                    case _ if self.rng.random() < 0.1:
+                        await self.speak(session.LinkClosed(self.link, "it broke"))
+                    case _:
+                        await self.hear()
+                for _ in range(self.rng.randrange(20)):
+                    await self.happen()
+            await self.journal.barrier()
+
+    async def restore(self) -> None:
+        """Read the journal: it has every record, as it was."""
+        loaded = await self.journal.load()
+        assert {record.ref: record for record in loaded} == self.recorded
+        assert (await self.journal.facts()).get("followed", "") == self.followed
+        self.begin()
+        rebooted, survived = self.rng.random() < 0.2, self.rng.random() < 0.8
+        if rebooted:
+            self.running.clear()
+        self.attempts(worker.Restored(loaded, dict(self.running), rebooted, survived))
+        await self.speak(session.ControllersKnown(("one:1", "two:2")))
+
+    def hello(self) -> Hello:
+        seen = self.worker.observations()
+        return Hello(
+            "n1", "a", "1", Capacity(4), {}, "x", "", "", seen, (), "i", self.session.followed
+        )
+
+    async def tick(self) -> None:
+        """Let what is due happen."""
+        for _ in range(TICKS_MAX):
+            deadline = self.session.deadline()
+            if deadline is None or deadline > self.now:
+                return
+            await self.act(self.session.tick(self.now))
+        raise AssertionError(f"{TICKS_MAX} ticks at {self.now}, and another is due")
+
+    async def speak(self, event: session.SessionEvent) -> None:
+        await self.act(self.session.handle(event, self.now))
+
+    # ---- the controller
+
+    async def hear(self) -> None:
+        """Hear a batch of a controller, read as the link of the session does."""
+        self.sequence += 1
+        self.acknowledged = self.rng.choice((self.acknowledged, self.written))
+        response = self.controller.response(self.sequence, self.acknowledged)
+        if self.session.state is SessionState.OPENING and self.rng.random() < 0.9:
+            welcome = self.controller.welcome(self.session.followed or Followed("c", 1, "s"))
+            response.messages.add().welcome.CopyFrom(welcome)
+        for _ in range(self.rng.choice((1, 1, 2, 3))):
+            response.messages.append(self.controller.message())
+        response = v1.ConnectResponse.FromString(response.SerializeToString())
+        messages: list[FromController] = []
+        for message in response.messages:
+            try:
+                decoded = decode_message(message)
+            except WireError:
+                self.refused += 1
+                continue
+            self.decoded += 1
+            if decoded is not None:
+                messages.append(decoded)
+        if self.acknowledged == self.written:
+            self.unread = 0
+        await self.speak(
+            session.Received(self.link, response.sequence, response.acknowledged, tuple(messages))
+        )
+
+    async def act(self, effects: Sequence[session.SessionEffect]) -> None:
+        """Do what the session asks for."""
+        for effect in effects:
+            match effect:
+                case session.Dial(link):
+                    self.link = link
+                    self.sequence = self.written = self.acknowledged = self.unread = 0
+                case session.Write(sequence, acknowledged, messages):
+                    encode_request(sequence, acknowledged, messages).SerializeToString()
+                    self.written = sequence
+                    self.unread += 1
+                    assert self.unread <= WRITES_MAX, "a controller that reads nothing is left"
+                case session.Follow(followed):
+                    self.followed = _followed_text(followed)
+                    self.journal.note("followed", self.followed)
+                case session.Opened():
+                    self.opened += 1
+                    self.attempts(worker.SessionOpened())
+                case session.Confirmed(messages):
+                    for message in messages:
+                        if isinstance(message, Observation) and message.state.terminal:
+                            self.attempts(worker.Acknowledged(message.ref, message.state))
+                case session.Deliver(message, delivery):
+                    await self.deliver(message, delivery)
+                case session.LeaseRenewed(until):
+                    assert until < MOMENT_SECONDS_MAX
+                case _:
+                    pass
+
+    async def deliver(self, message: Desired | UploadsGranted | Refused, delivery: int) -> None:
+        match message:
+            case Desired():
+                self.desired += len(message.assignments)
+                self.attempts(worker.DesiredChanged(message, delivery))
+                await self.speak(session.Recorded(delivery))
+            case UploadsGranted():
+                self.attempts(worker.GrantsReceived(message))
+            case Refused(ref, reason):
+                if ref is not None and reason == ReasonCode.FENCED:
+                    self.attempts(worker.Fenced(ref))
+
+    # ---- the programs
+
+    def attempts(self, event: worker.WorkerEvent) -> None:
+        """Tell the machine of attempts; its records are recorded at once, the rest waits."""
+        for effect in self.worker.handle(event, self.now):
+            match effect:
+                case worker.Journal(record):
+                    self.journal.put(record)
+                    self.recorded[record.ref] = record
+                    self.phases.add(record.phase)
+                case _:
+                    self.pending.append(effect)
+        self.worker.tick(self.now)
+
+    async def happen(self) -> None:
+        """Perform an effect that waits, or let something happen to a program."""
+        if self.pending and self.rng.random() < 0.8:
+            index = self.rng.randrange(len(self.pending)) if self.rng.random() < 0.3 else 0
+            await self.perform(self.pending.pop(index))
+        elif self.running and self.rng.random() < 0.2:
+            ref = self.rng.choice(list(self.running))
+            if self.rng.random() < 0.5:
+                self.exit(ref)
+            else:
+                self.attempts(
+                    self.rng.choice(
+                        (
+                            worker.StreamsClosed(ref),
+                            worker.StreamsDrained(ref),
+                            worker.StreamsBroken(ref, BROKEN),
+                            worker.DiskFull(ref, BROKEN),
+                            worker.StreamWorkerLost(),
+                            worker.ProgramsListed(dict(self.running)),
+                        )
+                    )
+                )
+                await self.speak(session.Say(Progress(ref, (), "x")))
+
+    def exit(self, ref: AttemptRef) -> None:
+        ended = ProgramExit(self.rng.choice((0, 0, 1)), end_time=1.7e9)
+        self.running[ref] = ProgramStatus(1.7e9, ended)
+        self.attempts(worker.ProgramEnded(ref, ended))
+
+    async def perform(self, effect: worker.WorkerEffect) -> None:
+        ok = self.rng.random() < 0.9
+        match effect:
+            case (
+                worker.PrepareBundle(wanted, turn)
+                | worker.PrepareEnvironment(wanted, turn)
+                | worker.PrepareFiles(wanted, turn)
+            ):
+                ref = wanted.ref
+                assert parse_keeper_id(keeper_id(ref)) == ref
+                event = worker.Prepared(ref, turn) if ok else worker.WorkFailed(ref, turn, BROKEN)
+                self.attempts(event)
+            case worker.StartProgram(wanted, turn):
+                ref = wanted.ref
+                if ok:
+                    self.running.setdefault(ref, ProgramStatus(1.7e9))
+                    self.attempts(worker.ProgramStarted(ref, turn, 1.7e9))
+                else:
+                    self.attempts(worker.WorkFailed(ref, turn, BROKEN))
+            case worker.StopProgram(ref) if ref in self.running:
+                self.exit(ref)
+            case worker.AttachStreams(wanted):
+                encode_assignment(wanted).SerializeToString()
+            case worker.UpdateLanes(_, lanes):
+                for lane in lanes:
+                    encode_lane(lane).SerializeToString()
+            case worker.CollectArtifacts(wanted, turn):
+                found = (ARTIFACT,) if ok else ()
+                self.attempts(worker.ArtifactsCollected(wanted.ref, turn, found))
+            case worker.WantUploads(ref, artifacts):
+                await self.speak(session.Say(UploadsWanted(ref, artifacts)))
+            case worker.Upload(wanted, turn, artifacts):
+                stored = worker.Uploaded(wanted.ref, turn, artifacts)
+                self.attempts(stored if ok else worker.GrantsExpired(wanted.ref, turn))
+            case worker.Report(observation):
+                await self.speak(session.Say(observation))
+            case worker.Forget(ref):
+                self.running.pop(ref, None)
+                self.recorded.pop(ref, None)
+                await self.journal.forget(ref)
+                self.attempts(worker.Forgotten(ref))
+            case _:
+                pass
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+async def test_t4_no_decoded_message_of_a_controller_makes_an_agent_raise(
+    seed: int, tmp_path: Path
+) -> None:
+    node = Node(seed, tmp_path / "journal.db")
+    for _ in range(max(1, MESSAGES // 200)):
+        await node.live(min(200, MESSAGES))
+    assert node.decoded > MESSAGES / 3
+    assert node.desired > MESSAGES / 5
+    assert node.opened > 1
+    assert node.phases >= {Phase.RUNNING, Phase.ENDED, Phase.FORGETTING}
