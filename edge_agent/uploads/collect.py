@@ -34,6 +34,8 @@ from shoal.names import AttemptRef
 from shoal.pattern import PathPattern, Places
 
 _CHUNK_BYTES: Final = 1 << 20
+_RESULTS: Final = "results"
+"""Folder that every job has, so that it is told of whatever becomes of it."""
 _TOLD_MAX: Final = 10
 _NAME_SHOWN: Final = 300
 _REASON_SHOWN: Final = 400
@@ -94,7 +96,7 @@ def collect(
     """
     collection = _Collection(folder, tuple(map(PathPattern.parse, patterns)), ref, before)
     yield from collection.walk()
-    collection.note_left()
+    collection.note_left(patterns)
     if collection.many:
         collection.refuse_many()
     collection.say_notes(logs / "stderr")
@@ -149,6 +151,7 @@ class _Collection:
         self._patterns = patterns
         self._ref = ref
         self._before = before
+        self._met: set[int] = set()
         self._left: list[str] = []
         self._left_unsaid = 0
 
@@ -202,16 +205,20 @@ class _Collection:
                     if any(places):
                         yield from self._take(descent.descriptor, folder, entry, places)
                     elif not folder.prefix:
-                        self._leave(entry)
+                        self._leave(descent.descriptor, entry)
         except OSError as error:
             self.problems.add(folder.prefix or ".", f"cannot be read: {error.strerror}")
 
     def _step(self, places: tuple[Places, ...], name: str) -> tuple[Places, ...]:
         """Move every pattern on; one that has matched means everything below, too."""
-        return tuple(
+        stepped = tuple(
             at if pattern.end in at else pattern.step(at, name)
             for pattern, at in zip(self._patterns, places, strict=True)
         )
+        for index, at in enumerate(stepped):
+            if self._patterns[index].end in at:
+                self._met.add(index)
+        return stepped
 
     def _matched(self, places: tuple[Places, ...]) -> bool:
         return any(pattern.end in at for pattern, at in zip(self._patterns, places, strict=True))
@@ -230,6 +237,8 @@ class _Collection:
             folder.below.append((entry.name, places))
         elif self._matched(places):
             yield from self._measure(path, entry.name, descriptor)
+        elif path == _RESULTS:
+            self.problems.add(path, "is no folder any more: write files into it")
 
     def _take_link(self, path: str, places: tuple[Places, ...]) -> Steps[None]:
         matched = self._matched(places)
@@ -250,7 +259,7 @@ class _Collection:
             if inside and self._covered(real, places):
                 return
             where = f"is a link to the folder {target}"
-            if matched:
+            if matched or path == _RESULTS:
                 self.problems.add(path, f"{where}: archive that folder, or copy it")
             else:
                 self._note(f"{shown(path)} {where}, and nothing in it is archived as {path!r}")
@@ -339,10 +348,15 @@ class _Collection:
                 return
         self.artifacts.append(Artifact(path, size, digest.hexdigest()))
 
-    def _leave(self, entry: os.DirEntry[str]) -> None:
+    def _leave(self, descriptor: int, entry: os.DirEntry[str]) -> None:
         """Remember what the program made at the top of its folder, and no pattern leads to."""
         name = entry.name
-        if self._before is None or name in self._before or name.startswith((".", "__")):
+        if self._before is None:
+            return
+        made = name not in self._before
+        if name == _RESULTS:  # Shoal made it, and what is in it is the program's
+            made = not entry.is_dir() or _has_files(descriptor, name)
+        if not made or name.startswith((".", "__")):
             return
         if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
             return
@@ -351,8 +365,11 @@ class _Collection:
         else:
             self._left_unsaid += 1
 
-    def note_left(self) -> None:
-        """Name what the program made beside its results and is not archived."""
+    def note_left(self, patterns: Sequence[str]) -> None:
+        """Name what was asked for and is not there, and what was made and nobody asked for."""
+        for index, pattern in enumerate(patterns):
+            if index not in self._met and not any(sign in pattern for sign in "*?[\\"):
+                self._note(f"{shown(pattern)} of `archive` is not there")
         if self._left:
             more = f" and {self._left_unsaid} more" if self._left_unsaid else ""
             self._note(
@@ -381,6 +398,18 @@ class _Collection:
             return
         with os.fdopen(descriptor, "wb") as file:
             file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def _has_files(descriptor: int, name: str) -> bool:
+    try:
+        opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
+    except OSError:
+        return True
+    try:
+        with os.scandir(opened) as entries:
+            return any(True for _ in entries)
+    finally:
+        os.close(opened)
 
 
 def _has_bytes(path: str) -> bool:

@@ -235,7 +235,9 @@ def _exactly(source: IO[bytes], entry: Entry) -> IO[bytes]:
 def _ignore_file(root: Path) -> list[str]:
     try:
         return (root / IGNORE_FILE).read_text("utf-8-sig").splitlines()
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if (root / IGNORE_FILE).is_symlink():  # or what it names would travel
+            raise BundleError(f"{root / IGNORE_FILE} is a link to nothing: {error}") from error
         return []
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"{root / IGNORE_FILE} cannot be read: {error}") from error

@@ -1,5 +1,7 @@
 """`shoal finish`: let pipelines end with their results."""
 
+import sys
+
 import click
 
 from shoal.cli.controller_option import Target, controller_options, run_async
@@ -20,13 +22,17 @@ def finish(target: Target, pipelines: tuple[str, ...], *, wait: bool) -> None:
     they yield, other programs get SIGTERM, and SIGKILL after their `grace`. What they have sent until
     then goes through the pipeline to its end, results are archived, and the pipeline succeeds.
 
-    Asking twice changes nothing. `shoal cancel` still ends it at once, without results.
+    Asking twice changes nothing. `shoal cancel` still ends it at once, without results. With --wait
+    the exit status is 1 if one of them did not succeed after all.
     """
-    run_async(_finish(target, pipelines, wait=wait))
+    sys.exit(run_async(_finish(target, pipelines, wait=wait)))
 
 
-async def _finish(target: Target, pipelines: tuple[str, ...], *, wait: bool) -> None:
+async def _finish(target: Target, pipelines: tuple[str, ...], *, wait: bool) -> int:
     from shoal.cli.figures import state_word
+    from shoal.cli.outcome import exit_status
+
+    status = 0
 
     async with target.client() as client:
         for name in pipelines:
@@ -36,3 +42,6 @@ async def _finish(target: Target, pipelines: tuple[str, ...], *, wait: bool) -> 
                 pipeline = await client.wait(pipeline.id)
             word = state_word(pipeline.state) if pipeline.state.terminal else "is finishing"
             click.echo(f"{pipeline.name} {word}")
+            if wait:
+                status = max(status, exit_status(pipeline))
+    return status

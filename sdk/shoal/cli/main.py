@@ -154,7 +154,14 @@ def main() -> None:
     # gRPC's core writes lines of its own to stderr when a connection ends; ours say more.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        cli.main(prog_name="shoal")
+        # Not click's own ending, which takes a Ctrl-C for a failure.
+        status = cli.main(prog_name="shoal", standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as in `shoal status | head -1`
         sys.stderr.close()
         sys.exit(1)

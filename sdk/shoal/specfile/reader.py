@@ -206,7 +206,7 @@ class Reader:
             return self._texts(node, path, "a command, or a list of its words")
         words = self._scalars.converted(node, path, split_words) or ()
         for word in words:
-            if word in _SHELL_WORDS:
+            if word in _SHELL_WORDS or word.startswith("<<"):
                 self._scalars.complain(
                     mark_of(node.start_mark),
                     path,

@@ -66,7 +66,7 @@ NAMES = ("a.txt", "b.csv", "results/x", "results/d/y.csv", "results/d/e/z", "oth
 )
 def test_patterns(tmp_path: Path, patterns: list[str], expected: list[str]) -> None:
     found = collected(made(tmp_path, *NAMES), patterns)
-    assert paths(found) == expected
+    assert [path for path in paths(found) if path != "stderr"] == expected, "stderr has the notes"
     assert not found.problem
 
 
@@ -219,3 +219,25 @@ def test_x7_what_a_program_wrote_beside_its_results_is_named(tmp_path: Path) -> 
     (tmp_path / "stderr").write_text("")
     collected(work, ["results/**"])
     assert notes(work) == "", "an agent that did not start the program does not know"
+
+
+def test_k5_results_that_nothing_archives_are_named(tmp_path: Path) -> None:
+    work = made(tmp_path, "results/kept", "out/a.csv")
+    found = done_at_once(
+        collect(work, ["out/*.csv", "absent.csv", "gone*"], tmp_path, REF, {"results", "out"})
+    )
+    assert (paths(found), found.problem) == (["out/a.csv", "stderr"], "")
+    assert notes(work) == (
+        "shoal: 'absent.csv' of `archive` is not there\n"
+        "shoal: not archived, since no pattern of `archive` leads there: 'results/'; "
+        "write to results/, or add what to keep to `archive`\n"
+    )
+
+
+def test_k5_results_that_became_something_else_fail_the_attempt(tmp_path: Path) -> None:
+    work = made(tmp_path, "other/z")
+    (work / "results").write_text("important")
+    assert "'results' is no folder any more" in collected(work, ["results/**"]).problem
+    (work / "results").unlink()
+    (work / "results").symlink_to("other")
+    assert "'results' is a link to the folder 'other'" in collected(work, ["results/**"]).problem

@@ -129,3 +129,12 @@ def test_k15_the_first_pattern_of_an_ignore_file_holds_behind_a_byte_order_mark(
     (root / "secret.env").write_text("TOKEN=1")
     (root / bundle.IGNORE_FILE).write_bytes(b"\xef\xbb\xbfsecret.env\r\n*.log\r\n")
     assert names(BundleFolder(root)) == [bundle.IGNORE_FILE, "main.py"]
+
+
+def test_k15_an_ignore_file_that_is_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
+    """Or what it leaves out would travel."""
+    root = tmp_path / "code"
+    root.mkdir()
+    (root / bundle.IGNORE_FILE).symlink_to("conf/ignore")
+    with pytest.raises(bundle.BundleError, match="is a link to nothing"):
+        names(BundleFolder(root))

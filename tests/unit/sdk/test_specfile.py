@@ -544,3 +544,19 @@ jobs:
     assert said[0].startswith("the job 'a' reads the terminal already")
     assert said[1].startswith("the bundle has no file 'terminal'")
     assert len(said) == 2
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ("'echo a; false'", "has two commands, and no shell runs it"),
+        ("cat <<E", "the program would get '<<E' as a word"),
+    ],
+)
+def test_k14_what_only_a_shell_understands_is_refused(run: str, said: str) -> None:
+    assert said in complaint(ONE_JOB + run + "\n")
+
+
+def test_k14_what_is_in_quotes_is_the_programs() -> None:
+    words = read(ONE_JOB + """sh -c 'echo a; false' "b; c" x;y\n""").pipeline.jobs[0].run
+    assert words == ("sh", "-c", "echo a; false", "b; c", "x;y")
