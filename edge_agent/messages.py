@@ -284,6 +284,8 @@ def encode_lane(lane: Lane) -> session_service_pb2.Lane:
 def _decode_lane(message: session_service_pb2.Lane, path: str) -> Lane:
     if not message.id or not message.port:
         raise WireError(path, "a lane has an id and a port")
+    if problem := limits.count_problem(message.peer_replicas, limits.LANES_MAX):
+        raise WireError(f"{path}.peer_replicas", f"{message.peer_replicas} {problem}")
     return Lane(
         id=message.id,
         output=message.output,

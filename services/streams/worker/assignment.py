@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from services.streams.event import PeersMoved
 from services.streams.plan import AttemptPlan, InputPlan, LanePlan, OutputPlan, Peer
 from services.streams.rotation import Stretch
-from shoal import wire
+from shoal import limits, wire
 from shoal.spec import Merge, Recovery
 from shoal.v1 import session_service_pb2
 
@@ -54,7 +54,11 @@ def peers_from(lanes: Iterable[session_service_pb2.Lane]) -> dict[str, Peer]:
 
 
 def moved_from(lanes: Iterable[session_service_pb2.Lane]) -> PeersMoved:
-    """Return what the lanes of an attempt are now, and where their peers stand."""
+    """Return what the lanes of an attempt are now, and where their peers stand.
+
+    Raises:
+        WireError: One breaks the contract.
+    """
     every = tuple(lanes)
 
     def ports(*, output: bool) -> dict[str, tuple[LanePlan, ...]]:
@@ -74,7 +78,7 @@ def _lanes(
             lane.peer_port,
             lane.peer_job,
             lane.peer_replica,
-            max(1, lane.peer_replicas),
+            _replicas(lane),
             wire.decode_distribute(lane.distribute),
             Stretch(
                 lane.generation,
@@ -89,3 +93,10 @@ def _lanes(
         for lane in lanes
         if lane.output == output and lane.port == port
     )
+
+
+def _replicas(lane: session_service_pb2.Lane) -> int:
+    """How many replicas the other end has: bounded, since turns are counted out among them."""
+    if problem := limits.count_problem(lane.peer_replicas, limits.LANES_MAX):
+        raise wire.WireError(f"lane {lane.id}.peer_replicas", f"{lane.peer_replicas} {problem}")
+    return max(1, lane.peer_replicas)

@@ -142,7 +142,11 @@ class Worker:
         return self._carriers.get(ref)
 
     async def update(self, carrier: Carrier, lanes: Iterable[session_service_pb2.Lane]) -> None:
-        """Tell an attempt what its lanes are now; consumers may wait for one that is new."""
+        """Tell an attempt what its lanes are now; consumers may wait for one that is new.
+
+        Raises:
+            ValueError: A lane breaks the contract.
+        """
         before = carrier.machine.output_lanes
         carrier.post(moved_from(lanes))
         if carrier.machine.output_lanes != before:
@@ -338,7 +342,10 @@ class WorkerService(StreamWorkerServiceServicer):
         context: Any,  # noqa: ARG002 - the contract's shape
     ) -> UpdateLanesResponse:
         """See the contract."""
-        await self._worker.update(self._carrier(request.ref), request.lanes)
+        try:
+            await self._worker.update(self._carrier(request.ref), request.lanes)
+        except ValueError as error:
+            raise rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "LANES", _words(error)) from error
         return UpdateLanesResponse()
 
     async def Conclude(  # noqa: N802 - the contract's name
