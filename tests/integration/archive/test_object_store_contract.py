@@ -172,7 +172,6 @@ BAD_KEYS: Iterable[str] = (
     "a/../../b",
     "a/./b",
     "a\0b",
-    "a\nb",
     "x" * 256,
     "/".join(itertools.repeat("x" * 100, 11)),
 )
