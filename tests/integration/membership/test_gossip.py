@@ -111,7 +111,7 @@ async def test_a_member_that_restarts_on_another_port_gets_its_name_back() -> No
     async with running("a", preset=LOCAL) as first:
         seeds = (str(first.address),)
         async with running("b", seeds=seeds, preset=LOCAL, incarnation=5):
-            await until(lambda: states(first).get("b") is ALIVE, 5, "b is known")
+            await until(lambda: states(first).get("b") is ALIVE, 30, "b is known")
         async with running("b", seeds=seeds, preset=LOCAL) as again:
             port = again.address.port
             await until(
