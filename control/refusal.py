@@ -32,7 +32,7 @@ from services.archive.object_store import (
 )
 from services.runtime.rpc import RpcError, rpc_error
 from shoal.names import InvalidNameError
-from shoal.wire import WireError
+from shoal.wire.fields import WireError
 
 _CONTROL: Mapping[type[ControlError], tuple[grpc.StatusCode, str]] = {
     UnknownPipelineError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_PIPELINE"),

@@ -33,11 +33,28 @@ from edge_agent.assignment import (
     Welcome,
 )
 from services.streams.rotation import Stretch
-from shoal import limits, wire
+from shoal import limits
 from shoal.model import Followed
 from shoal.redaction import redacted
 from shoal.v1 import pipelines_service_pb2, session_service_pb2
-from shoal.wire import WireError
+from shoal.wire.fields import WireError, encode_time
+from shoal.wire.session import decode_attempt_ref, encode_attempt_ref, encode_followed
+from shoal.wire.spec import (
+    decode_distribute,
+    decode_job_spec,
+    decode_port_format,
+    encode_distribute,
+    encode_job_spec,
+    encode_port_format,
+)
+from shoal.wire.state import (
+    encode_artifact,
+    encode_capacity,
+    encode_job_state,
+    encode_log_stream,
+    encode_reason,
+    encode_stream_counters,
+)
 
 
 def encode_request(
@@ -67,7 +84,7 @@ def _encode_message(message: FromAgent) -> session_service_pb2.AgentMessage:
             return session_service_pb2.AgentMessage(
                 log=pipelines_service_pb2.LogChunk(
                     attempt=ref.name,
-                    stream=wire.encode_log_stream(stream),
+                    stream=encode_log_stream(stream),
                     offset=offset,
                     data=data,
                     epoch=ref.epoch,
@@ -79,15 +96,15 @@ def _encode_message(message: FromAgent) -> session_service_pb2.AgentMessage:
                     attempt=ref.name,
                     namespace=ref.namespace,
                     epoch=ref.epoch,
-                    streams=[wire.encode_stream_counters(counters) for counters in streams],
+                    streams=[encode_stream_counters(counters) for counters in streams],
                     progress=limits.cut(redacted(text), limits.PROGRESS_CHARACTERS_MAX),
                 )
             )
         case UploadsWanted(ref, artifacts):
             return session_service_pb2.AgentMessage(
                 uploads_wanted=session_service_pb2.UploadsWanted(
-                    ref=wire.encode_attempt_ref(ref),
-                    artifacts=[wire.encode_artifact(artifact) for artifact in artifacts],
+                    ref=encode_attempt_ref(ref),
+                    artifacts=[encode_artifact(artifact) for artifact in artifacts],
                 )
             )
         case _:
@@ -99,7 +116,7 @@ def _encode_hello(hello: Hello) -> session_service_pb2.Hello:
         node=hello.node,
         agent_id=hello.agent_id,
         agent_version=hello.agent_version,
-        capacity=wire.encode_capacity(hello.capacity),
+        capacity=encode_capacity(hello.capacity),
         labels=dict(hello.labels),
         architecture=hello.architecture,
         stream_address=hello.stream_address,
@@ -107,7 +124,7 @@ def _encode_hello(hello: Hello) -> session_service_pb2.Hello:
         bundles=hello.bundles,
         member_name=hello.member_name,
         instance_id=hello.instance_id,
-        followed=None if hello.followed is None else wire.encode_followed(hello.followed),
+        followed=None if hello.followed is None else encode_followed(hello.followed),
         condition=session_service_pb2.NodeCondition(refuses=hello.refuses),
     )
 
@@ -118,16 +135,16 @@ def encode_observation(observation: Observation) -> session_service_pb2.AttemptO
         attempt=observation.ref.name,
         namespace=observation.ref.namespace,
         epoch=observation.ref.epoch,
-        state=wire.encode_job_state(observation.state),
-        reason=wire.encode_reason(observation.reason),
-        artifacts=[wire.encode_artifact(artifact) for artifact in observation.artifacts],
+        state=encode_job_state(observation.state),
+        reason=encode_reason(observation.reason),
+        artifacts=[encode_artifact(artifact) for artifact in observation.artifacts],
         start_time=_encode_seconds(observation.start_time),
         end_time=_encode_seconds(observation.end_time),
     )
 
 
 def _encode_seconds(seconds: float) -> Timestamp | None:
-    return wire.encode_time(datetime.fromtimestamp(seconds, UTC)) if seconds else None
+    return encode_time(datetime.fromtimestamp(seconds, UTC)) if seconds else None
 
 
 def decode_message(message: session_service_pb2.ControllerMessage) -> FromController | None:
@@ -144,7 +161,7 @@ def decode_message(message: session_service_pb2.ControllerMessage) -> FromContro
         case "uploads_granted":
             granted = message.uploads_granted
             return UploadsGranted(
-                wire.decode_attempt_ref(granted.ref, "uploads_granted.ref"),
+                decode_attempt_ref(granted.ref, "uploads_granted.ref"),
                 tuple(
                     UploadGrant(
                         grant.path, grant.key, grant.url, dict(grant.headers), grant.problem
@@ -154,9 +171,7 @@ def decode_message(message: session_service_pb2.ControllerMessage) -> FromContro
             )
         case "refused":
             refused = message.refused
-            ref = (
-                wire.decode_attempt_ref(refused.ref, "refused.ref") if refused.ref.attempt else None
-            )
+            ref = decode_attempt_ref(refused.ref, "refused.ref") if refused.ref.attempt else None
             return Refused(ref, refused.reason, refused.message)
         case None:
             return None
@@ -190,7 +205,7 @@ def _decode_desired(message: session_service_pb2.Desired) -> Desired:
             for index, assignment in enumerate(message.assignments)
         ),
         tuple(
-            wire.decode_attempt_ref(ref, f"desired.removed[{index}]")
+            decode_attempt_ref(ref, f"desired.removed[{index}]")
             for index, ref in enumerate(message.removed)
         ),
         message.commit,
@@ -202,8 +217,8 @@ def _decode_desired(message: session_service_pb2.Desired) -> Desired:
 def encode_assignment(assignment: Assignment) -> session_service_pb2.Assignment:
     """Write an attempt that should exist."""
     return session_service_pb2.Assignment(
-        ref=wire.encode_attempt_ref(assignment.ref),
-        job=wire.encode_job_spec(assignment.job),
+        ref=encode_attempt_ref(assignment.ref),
+        job=encode_job_spec(assignment.job),
         replica=assignment.replica,
         bundle_digest=assignment.bundle_digest,
         bundle_url=assignment.bundle_url,
@@ -238,8 +253,8 @@ def decode_assignment(
     except ValueError:
         raise WireError(f"{path}.goal", f"{message.goal} is not a goal") from None
     return Assignment(
-        ref=wire.decode_attempt_ref(message.ref, f"{path}.ref"),
-        job=wire.decode_job_spec(message.job, f"{path}.job"),
+        ref=decode_attempt_ref(message.ref, f"{path}.ref"),
+        job=decode_job_spec(message.job, f"{path}.job"),
         replica=message.replica,
         replicas=message.replicas or 1,
         bundle_digest=digest,
@@ -267,10 +282,10 @@ def encode_lane(lane: Lane) -> session_service_pb2.Lane:
             epoch=lane.peer.epoch,
             done=lane.peer.done,
         ),
-        distribute=wire.encode_distribute(lane.distribute),
+        distribute=encode_distribute(lane.distribute),
         peer_port=lane.peer_port,
         peer_job=lane.peer_job,
-        peer_format=wire.encode_port_format(lane.peer_format),
+        peer_format=encode_port_format(lane.peer_format),
         keep=lane.keep,
         generation=lane.stretch.generation,
         producer_begin=lane.stretch.producer_begin,
@@ -295,10 +310,10 @@ def _decode_lane(message: session_service_pb2.Lane, path: str) -> Lane:
         peer=LanePeer(
             message.peer.address, message.peer.attempt, message.peer.epoch, message.peer.done
         ),
-        distribute=wire.decode_distribute(message.distribute, f"{path}.distribute"),
+        distribute=decode_distribute(message.distribute, f"{path}.distribute"),
         peer_port=message.peer_port,
         peer_job=message.peer_job,
-        peer_format=wire.decode_port_format(message.peer_format, f"{path}.peer_format"),
+        peer_format=decode_port_format(message.peer_format, f"{path}.peer_format"),
         keep=message.keep,
         stretch=Stretch(
             message.generation,

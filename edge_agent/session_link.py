@@ -21,7 +21,7 @@ from edge_agent.session import LinkClosed, LinkOpened, Received, SessionEvent, W
 from services.runtime.log import CountedLog
 from services.runtime.rpc import SESSION, channel_options
 from shoal.v1 import session_service_pb2, session_service_pb2_grpc
-from shoal.wire import WireError
+from shoal.wire.fields import WireError
 
 LOG = logging.getLogger(__name__)
 

@@ -30,9 +30,11 @@ from edge_agent.worker import (
 from services.runtime.address import joined
 from services.runtime.log import fields
 from services.runtime.rpc import USER, channel_options
-from shoal import wire
 from shoal.names import AttemptRef
 from shoal.v1 import streams_service_pb2, streams_service_pb2_grpc
+from shoal.wire.fields import WireError
+from shoal.wire.session import decode_attempt_ref, encode_attempt_ref
+from shoal.wire.state import decode_reason, decode_stream_counters
 
 LOG = logging.getLogger(__name__)
 
@@ -186,7 +188,7 @@ class StreamLink:
         async with self._calling() as stub:
             await stub.UpdateLanes(
                 streams_service_pb2.UpdateLanesRequest(
-                    ref=wire.encode_attempt_ref(ref), lanes=[encode_lane(lane) for lane in lanes]
+                    ref=encode_attempt_ref(ref), lanes=[encode_lane(lane) for lane in lanes]
                 ),
                 timeout=_CALL_SECONDS,
             )
@@ -200,7 +202,7 @@ class StreamLink:
         async with self._calling() as stub:
             await stub.Conclude(
                 streams_service_pb2.ConcludeRequest(
-                    ref=wire.encode_attempt_ref(ref), succeeded=succeeded
+                    ref=encode_attempt_ref(ref), succeeded=succeeded
                 ),
                 timeout=_CALL_SECONDS,
             )
@@ -213,7 +215,7 @@ class StreamLink:
         """
         async with self._calling() as stub:
             await stub.Detach(
-                streams_service_pb2.DetachRequest(ref=wire.encode_attempt_ref(ref)),
+                streams_service_pb2.DetachRequest(ref=encode_attempt_ref(ref)),
                 timeout=_CALL_SECONDS,
             )
 
@@ -285,11 +287,11 @@ class StreamLink:
 
     async def _heard(self, message: streams_service_pb2.AttemptStreams) -> None:
         try:
-            ref = wire.decode_attempt_ref(message.ref)
-            counters = tuple(wire.decode_stream_counters(stream) for stream in message.streams)
+            ref = decode_attempt_ref(message.ref)
+            counters = tuple(decode_stream_counters(stream) for stream in message.streams)
             if message.HasField("failure"):
-                await self._post(StreamsBroken(ref, wire.decode_reason(message.failure)))
-        except wire.WireError as error:
+                await self._post(StreamsBroken(ref, decode_reason(message.failure)))
+        except WireError as error:
             LOG.warning("the stream worker said something odd", extra=fields(error=error))
             return
         await self._say(Progress(ref, counters, message.progress))

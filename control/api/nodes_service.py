@@ -13,11 +13,11 @@ from control.plane import ControlPlane
 from control.refusal import refusing
 from control.views import SnapshotEnd
 from control.watch import Changes
-from shoal import wire
 from shoal.names import check_id
 from shoal.v1 import nodes_service_pb2 as v1
 from shoal.v1 import nodes_service_pb2_grpc as v1_grpc
 from shoal.view import MemberView
+from shoal.wire.view import encode_member, encode_node
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -57,7 +57,7 @@ class NodesService(v1_grpc.NodesServiceServicer):
             size = page_size_of(request.page_size)
             rest = [node for node in self._plane.nodes() if node.name > after]
             return v1.ListNodesResponse(
-                nodes=[wire.encode_node(node) for node in rest[:size]],
+                nodes=[encode_node(node) for node in rest[:size]],
                 next_page_token=rest[size - 1].name if len(rest) > size else "",
             )
 
@@ -65,7 +65,7 @@ class NodesService(v1_grpc.NodesServiceServicer):
         """Return one node."""
         with refusing():
             node = self._plane.node(check_id("node", request.name))
-            return v1.GetNodeResponse(node=wire.encode_node(node))
+            return v1.GetNodeResponse(node=encode_node(node))
 
     async def DrainNode(
         self, request: v1.DrainNodeRequest, context: Context
@@ -74,7 +74,7 @@ class NodesService(v1_grpc.NodesServiceServicer):
         with refusing():
             name = check_id("node", request.name)
             node = await self._plane.drain(name, drained=request.drained)
-            return v1.DrainNodeResponse(node=wire.encode_node(node))
+            return v1.DrainNodeResponse(node=encode_node(node))
 
     async def AdoptNode(
         self, request: v1.AdoptNodeRequest, context: Context
@@ -82,7 +82,7 @@ class NodesService(v1_grpc.NodesServiceServicer):
         """Let a quarantined node give up what it has and follow this controller."""
         with refusing():
             node = await self._plane.adopt(check_id("node", request.name))
-            return v1.AdoptNodeResponse(node=wire.encode_node(node))
+            return v1.AdoptNodeResponse(node=encode_node(node))
 
     async def WatchNodes(
         self, request: v1.WatchNodesRequest, context: Context
@@ -97,7 +97,7 @@ class NodesService(v1_grpc.NodesServiceServicer):
                         )
                         if isinstance(change, SnapshotEnd)
                         else v1.WatchNodesResponse(
-                            node=wire.encode_node(change), revision=changes.resume
+                            node=encode_node(change), revision=changes.resume
                         )
                     )
 
@@ -108,8 +108,7 @@ class NodesService(v1_grpc.NodesServiceServicer):
         with refusing():
             return v1.ListMembersResponse(
                 members=[
-                    wire.encode_member(member)
-                    for member in self._members.members(everyone=request.all)
+                    encode_member(member) for member in self._members.members(everyone=request.all)
                 ]
             )
 
@@ -125,6 +124,6 @@ class NodesService(v1_grpc.NodesServiceServicer):
                     )
                     if isinstance(change, SnapshotEnd)
                     else v1.WatchMembersResponse(
-                        member=wire.encode_member(change.view), revision=changes.resume
+                        member=encode_member(change.view), revision=changes.resume
                     )
                 )

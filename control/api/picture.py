@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from shoal import limits, wire
+from shoal import limits
 from shoal.v1 import pipeline_pb2
 from shoal.view import JobView, PipelineView
+from shoal.wire.view import encode_pipeline
 
 
 def picture(view: PipelineView) -> pipeline_pb2.Pipeline:
@@ -24,4 +25,4 @@ def picture(view: PipelineView) -> pipeline_pb2.Pipeline:
                 manifest = replace(manifest, artifacts=kept, left_out=left_out)
                 shown = replace(shown, manifest=manifest)
         jobs.append(shown)
-    return wire.encode_pipeline(replace(view, jobs=tuple(jobs)))
+    return encode_pipeline(replace(view, jobs=tuple(jobs)))

@@ -32,12 +32,14 @@ from control.views import Refused, SnapshotEnd
 from services.archive.key import check_key
 from services.archive.object_store import ObjectMissingError, ObjectStore
 from services.runtime.rpc import RpcError, rpc_error
-from shoal import limits, wire
+from shoal import limits
 from shoal.names import PipelineRef, check_id, parse_pipeline
 from shoal.v1 import pipeline_pb2
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.v1 import pipelines_service_pb2_grpc as v1_grpc
 from shoal.view import LogChunk, PipelineView
+from shoal.wire.state import encode_artifact
+from shoal.wire.view import encode_event, encode_log_chunk, encode_pipeline, encode_verdict
 
 REASON_CHARACTERS_MAX = 1000
 DIGESTS_MAX = 10_000
@@ -175,7 +177,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         """Record that the sources of a pipeline shall end."""
         with refusing():
             view = await self._plane.finish(pipeline_of(request.name, request.namespace))
-            return v1.FinishPipelineResponse(pipeline=wire.encode_pipeline(view))
+            return v1.FinishPipelineResponse(pipeline=encode_pipeline(view))
 
     async def ScaleJob(self, request: v1.ScaleJobRequest, context: Context) -> v1.ScaleJobResponse:
         """Record that a job shall have another number of replicas."""
@@ -217,7 +219,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         """Send what the attempts of a pipeline, or of one of its jobs, printed and print."""
 
         async def send(chunk: LogChunk) -> None:
-            await context.write(v1.ReadLogsResponse(chunk=wire.encode_log_chunk(chunk)))
+            await context.write(v1.ReadLogsResponse(chunk=encode_log_chunk(chunk)))
 
         with refusing():
             query = _log_query(request)
@@ -229,9 +231,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         """Say for each node why a job is or is not placed there."""
         with refusing():
             verdicts = self._plane.explain(job_of(request.name, request.namespace))
-            return v1.ExplainJobResponse(
-                verdicts=[wire.encode_verdict(verdict) for verdict in verdicts]
-            )
+            return v1.ExplainJobResponse(verdicts=[encode_verdict(verdict) for verdict in verdicts])
 
     async def ListEvents(
         self, request: v1.ListEventsRequest, context: Context
@@ -248,7 +248,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             )
             return v1.ListEventsResponse(
                 events=[
-                    wire.encode_event(event)
+                    encode_event(event)
                     for event in self._publishing.explained(namespace, page.items)
                 ],
                 next_page_token=page.next_page_token,
@@ -300,7 +300,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             every = job.manifest.artifacts if job.manifest is not None else ()
             after = first + limits.SHOWN_ARTIFACTS_MAX
             return v1.ListArtifactsResponse(
-                artifacts=[wire.encode_artifact(one) for one in every[first:after]],
+                artifacts=[encode_artifact(one) for one in every[first:after]],
                 next_page_token=str(after) if after < len(every) else "",
             )
 

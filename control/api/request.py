@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from control.refusal import invalid
 from shoal.model import PipelineState
 from shoal.names import JobRef, PipelineRef, check_id, parse_job, parse_pipeline
-from shoal.wire import decode_pipeline_state
+from shoal.wire.state import decode_pipeline_state
 
 DEFAULT_NAMESPACE = "default"
 PAGE_SIZE_DEFAULT = 100

@@ -12,8 +12,9 @@ from control.refusal import refusal
 from control.source_rule import SourceRule
 from control.views import Refused, Submission, SubmitResult
 from services.runtime.rpc import RpcError, rpc_error
-from shoal import wire
 from shoal.v1 import pipelines_service_pb2 as v1
+from shoal.wire.fields import WireError
+from shoal.wire.spec import decode_pipeline_spec
 
 Outcome = v1.SubmitPipelineResponse | RpcError
 """What becomes of one submission."""
@@ -61,8 +62,8 @@ def refused_all(error: ControlError, count: int) -> Sequence[Outcome]:
 def _read(request: v1.SubmitPipelineRequest, rule: SourceRule) -> Submission | RpcError:
     namespace = request.namespace or DEFAULT_NAMESPACE
     try:
-        spec = wire.decode_pipeline_spec(request.spec, "spec")
-    except wire.WireError as error:
+        spec = decode_pipeline_spec(request.spec, "spec")
+    except WireError as error:
         return rpc_error(
             grpc.StatusCode.INVALID_ARGUMENT,
             "INVALID_SPEC",

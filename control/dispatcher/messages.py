@@ -10,11 +10,21 @@ from control.desired import Assignment, Goal, Lane
 from control.effects import Admitted
 from control.observed import AgentHello, Observation, Progress
 from services.archive.object_store import PresignedPut
-from shoal import limits, wire
+from shoal import limits
 from shoal.model import Capacity
 from shoal.names import AttemptRef, check_id
 from shoal.v1 import session_service_pb2 as v1
 from shoal.v1.nodes_service_pb2 import NodeCapacity
+from shoal.wire.fields import WireError, decode_time
+from shoal.wire.session import decode_attempt_name, decode_followed, encode_attempt_ref
+from shoal.wire.spec import encode_distribute, encode_job_spec, encode_port_format
+from shoal.wire.state import (
+    decode_artifact,
+    decode_capacity,
+    decode_job_state,
+    decode_reason,
+    decode_stream_counters,
+)
 
 ATTEMPTS_MAX = 10_000
 """Most attempts that an agent may know."""
@@ -38,21 +48,21 @@ REFUSAL_CHARACTERS_MAX = 2_000
 """Most that is kept of an agent's words for why it takes no work."""
 
 
-def decode_hello(message: v1.Hello, refuse: Callable[[wire.WireError], None]) -> AgentHello:
+def decode_hello(message: v1.Hello, refuse: Callable[[WireError], None]) -> AgentHello:
     """Read who an agent is; attempts that cannot be read are left out, and `refuse` is told.
 
     Raises:
         WireError: a field breaks the contract.
     """
     if len(message.attempts) > ATTEMPTS_MAX:
-        raise wire.WireError(
+        raise WireError(
             "hello.attempts",
             f"{len(message.attempts)} are more than any node has; at most {ATTEMPTS_MAX} are taken",
         )
     try:
         node = check_id("node", message.node)
     except ValueError as error:
-        raise wire.WireError("hello.node", str(error)) from None
+        raise WireError("hello.node", str(error)) from None
     return AgentHello(
         node=node,
         agent_id=_word(message.agent_id, "hello.agent_id"),
@@ -68,14 +78,14 @@ def decode_hello(message: v1.Hello, refuse: Callable[[wire.WireError], None]) ->
         # An agent that does not say otherwise gossips under the name of its node.
         member_name=_word(message.member_name, "hello.member_name") or node,
         instance_id=_word(message.instance_id, "hello.instance_id"),
-        followed=wire.decode_followed(message.followed) if message.HasField("followed") else None,
+        followed=decode_followed(message.followed) if message.HasField("followed") else None,
         refuses=message.condition.refuses[:REFUSAL_CHARACTERS_MAX],
     )
 
 
 def _word(value: str, path: str) -> str:
     if len(value) > limits.WORD_CHARACTERS_MAX:
-        raise wire.WireError(
+        raise WireError(
             path,
             f"{value[:40]!r}… has {len(value)} characters; at most {limits.WORD_CHARACTERS_MAX} "
             "are taken",
@@ -86,24 +96,24 @@ def _word(value: str, path: str) -> str:
 def _capacity(message: NodeCapacity) -> Capacity:
     path = "hello.capacity"
     if len(message.devices) > limits.DEVICES_MAX:
-        raise wire.WireError(
+        raise WireError(
             f"{path}.devices",
             f"{len(message.devices)} are too many; at most {limits.DEVICES_MAX} are taken",
         )
     for index, device in enumerate(message.devices):
         _word(device, f"{path}.devices[{index}]")
-    return wire.decode_capacity(message, path)
+    return decode_capacity(message, path)
 
 
 def _labels(labels: Mapping[str, str]) -> Mapping[str, str]:
     if len(labels) > limits.LABELS_MAX:
-        raise wire.WireError(
+        raise WireError(
             "hello.labels", f"{len(labels)} are too many; at most {limits.LABELS_MAX} are taken"
         )
     for key, value in labels.items():
         longest = max(len(key), len(value))
         if longest > limits.LABEL_CHARACTERS_MAX:
-            raise wire.WireError(
+            raise WireError(
                 f"hello.labels[{key[:40]!r}]",
                 f"it has {longest} characters; at most {limits.LABEL_CHARACTERS_MAX} are taken",
             )
@@ -111,12 +121,12 @@ def _labels(labels: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _readable(
-    attempts: Iterable[v1.AttemptObserved], refuse: Callable[[wire.WireError], None]
+    attempts: Iterable[v1.AttemptObserved], refuse: Callable[[WireError], None]
 ) -> Iterator[Observation]:
     for index, observed in enumerate(attempts):
         try:
             yield decode_observation(observed, f"hello.attempts[{index}]")
-        except wire.WireError as error:
+        except WireError as error:
             refuse(error)
 
 
@@ -127,11 +137,11 @@ def decode_observation(message: v1.AttemptObserved, path: str = "observed") -> O
         WireError: a field breaks the contract.
     """
     return Observation(
-        ref=wire.decode_attempt_name(message.attempt, message.namespace, message.epoch, path),
-        state=wire.decode_job_state(message.state, f"{path}.state"),
-        reason=wire.decode_reason(message.reason, f"{path}.reason"),
+        ref=decode_attempt_name(message.attempt, message.namespace, message.epoch, path),
+        state=decode_job_state(message.state, f"{path}.state"),
+        reason=decode_reason(message.reason, f"{path}.reason"),
         artifacts=tuple(
-            wire.decode_artifact(artifact, f"{path}.artifacts[{index}]")
+            decode_artifact(artifact, f"{path}.artifacts[{index}]")
             for index, artifact in enumerate(message.artifacts)
         ),
         start_time=_time(message, "start_time", path),
@@ -146,13 +156,13 @@ def decode_progress(message: v1.AttemptProgress, path: str = "progress") -> Prog
         WireError: a field breaks the contract.
     """
     if len(message.streams) > STREAMS_MAX:
-        raise wire.WireError(
+        raise WireError(
             f"{path}.streams", f"{len(message.streams)} are more ports than any job has"
         )
     return Progress(
-        ref=wire.decode_attempt_name(message.attempt, message.namespace, message.epoch, path),
+        ref=decode_attempt_name(message.attempt, message.namespace, message.epoch, path),
         streams=tuple(
-            wire.decode_stream_counters(counters, f"{path}.streams[{index}]")
+            decode_stream_counters(counters, f"{path}.streams[{index}]")
             for index, counters in enumerate(message.streams)
         ),
         text=limits.cut(message.progress, limits.PROGRESS_CHARACTERS_MAX),
@@ -164,8 +174,8 @@ def encode_assignment(
 ) -> v1.Assignment:
     """Write an attempt that should exist, with the addresses of what it needs."""
     return v1.Assignment(
-        ref=wire.encode_attempt_ref(assignment.ref),
-        job=wire.encode_job_spec(assignment.job),
+        ref=encode_attempt_ref(assignment.ref),
+        job=encode_job_spec(assignment.job),
         replica=assignment.replica,
         replicas=assignment.replicas,
         bundle_digest=assignment.bundle_digest,
@@ -198,7 +208,7 @@ def encode_desired(
                 revision=revision,
                 snapshot=snapshot,
                 assignments=taken,
-                removed=() if part else [wire.encode_attempt_ref(ref) for ref in removed],
+                removed=() if part else [encode_attempt_ref(ref) for ref in removed],
                 commit=commit,
                 part=part,
                 more=bool(rest),
@@ -239,7 +249,7 @@ def encode_grant(path: str, key: str, put: PresignedPut) -> v1.UploadGrant:
 def encode_grants(ref: AttemptRef, grants: Sequence[v1.UploadGrant]) -> v1.ControllerMessage:
     """Write where artifacts may be stored, or why not."""
     return v1.ControllerMessage(
-        uploads_granted=v1.UploadsGranted(ref=wire.encode_attempt_ref(ref), grants=grants)
+        uploads_granted=v1.UploadsGranted(ref=encode_attempt_ref(ref), grants=grants)
     )
 
 
@@ -257,8 +267,8 @@ def _encode_lane(lane: Lane) -> v1.Lane:
         peer_port=lane.peer_port,
         peer_replica=lane.peer_replica,
         peer_replicas=lane.peer_replicas,
-        peer_format=wire.encode_port_format(lane.peer_format),
-        distribute=wire.encode_distribute(lane.distribute),
+        peer_format=encode_port_format(lane.peer_format),
+        distribute=encode_distribute(lane.distribute),
         keep=lane.keep,
         peer=v1.LanePeer(
             address=lane.peer.address,
@@ -278,4 +288,4 @@ def _encode_lane(lane: Lane) -> v1.Lane:
 def _time(message: v1.AttemptObserved, field: str, path: str) -> datetime | None:
     stamp = message.start_time if field == "start_time" else message.end_time
     has = message.HasField("start_time" if field == "start_time" else "end_time")
-    return wire.decode_time(stamp, f"{path}.{field}") if has else None
+    return decode_time(stamp, f"{path}.{field}") if has else None

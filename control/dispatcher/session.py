@@ -27,10 +27,14 @@ from control.refusal import invalid
 from services.archive.key import InvalidKeyError
 from services.runtime.log import CountedLog, fields
 from services.runtime.rpc import rpc_error
-from shoal import limits, wire
+from shoal import limits
 from shoal.model import JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.v1 import session_service_pb2 as v1
+from shoal.wire.fields import WireError
+from shoal.wire.session import decode_attempt_ref, encode_attempt_ref
+from shoal.wire.state import decode_artifact
+from shoal.wire.view import decode_log_chunk
 
 LOG = logging.getLogger(__name__)
 
@@ -267,7 +271,7 @@ class Session:
                 batch.waited_for |= message.WhichOneof("message") != "heartbeat"
                 try:
                     self._sort(message, batch, first=request.sequence == 1 and index == 0)
-                except wire.WireError as error:
+                except WireError as error:
                     self._refused.warn("message of an agent refused", node=self._node, why=error)
                     batch.refused.append(
                         messages.encode_refused(_ref_of(message), "INVALID_FIELD", str(error))
@@ -278,7 +282,7 @@ class Session:
         match message.WhichOneof("message"):
             case "hello":
                 if not first:
-                    raise wire.WireError("hello", "only the first message introduces the agent")
+                    raise WireError("hello", "only the first message introduces the agent")
             case "observed":
                 observation = messages.decode_observation(message.observed)
                 batch.observations.append(self._checked(observation))
@@ -297,7 +301,7 @@ class Session:
                 pass  # was one as it was read; None is what a newer agent may say
 
     def _piece(self, message: v1.AgentMessage) -> LogPiece | None:
-        chunk = wire.decode_log_chunk(message.log, "log")
+        chunk = decode_log_chunk(message.log, "log")
         ref = self._attempts.get((chunk.attempt, chunk.epoch))
         # A Hello may name any attempt; only where it was placed its output is known.
         if ref is None or not self._plane.was_placed(self._node, ref):
@@ -345,8 +349,8 @@ class Session:
         An archive that cannot be asked ends the session: the agent dials again and asks again.
         """
         try:
-            ref = wire.decode_attempt_ref(wanted.ref, "uploads_wanted.ref")
-        except wire.WireError as error:
+            ref = decode_attempt_ref(wanted.ref, "uploads_wanted.ref")
+        except WireError as error:
             await self._say(messages.encode_refused(wanted.ref, "INVALID_FIELD", str(error)))
             return
         if not self._plane.is_current(self._node, ref):
@@ -358,9 +362,9 @@ class Session:
             if index % GRANTS_TOGETHER == GRANTS_TOGETHER - 1:
                 await asyncio.sleep(0)  # signing takes a while, and other nodes' leases run
             try:
-                artifact = wire.decode_artifact(message, f"uploads_wanted.artifacts[{index}]")
+                artifact = decode_artifact(message, f"uploads_wanted.artifacts[{index}]")
                 grants.append(messages.encode_grant(*await self._addresses.grant(ref, artifact)))
-            except (wire.WireError, InvalidKeyError) as error:
+            except (WireError, InvalidKeyError) as error:
                 self._refused.warn("artifact refused", name=ref.name, why=error)
                 grants.append(v1.UploadGrant(path=message.path, problem=str(error)))
         await self._say(messages.encode_grants(ref, grants))
@@ -395,7 +399,7 @@ class Session:
             await self._say(part)
 
     async def _say_fenced(self, fenced: Fenced) -> None:
-        ref = wire.encode_attempt_ref(fenced.ref)
+        ref = encode_attempt_ref(fenced.ref)
         await self._say(messages.encode_refused(ref, "FENCED", fenced.message))
 
     async def _say(self, message: v1.ControllerMessage) -> None:

@@ -30,7 +30,7 @@ from control.store.rows import Loaded, OutboxRow, Row
 from services.runtime.log import fields
 from services.runtime.state_folder import PRIVATE_FILE, create_private
 from shoal.view import Event
-from shoal.wire import WireError
+from shoal.wire.fields import WireError
 
 LOG = logging.getLogger(__name__)
 

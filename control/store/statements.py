@@ -42,12 +42,8 @@ from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.spec import Pipeline
 from shoal.v1 import spec_pb2
 from shoal.view import Event
-from shoal.wire import (
-    WireError,
-    bring_within_limits,
-    decode_pipeline_spec,
-    encode_pipeline_spec,
-)
+from shoal.wire.fields import WireError
+from shoal.wire.spec import bring_within_limits, decode_pipeline_spec, encode_pipeline_spec
 
 LOG = logging.getLogger(__name__)
 

@@ -19,13 +19,8 @@ from shoal.portal import CLIENT
 from shoal.recipe import BundleFiles, ingredients
 from shoal.redaction import redacted
 from shoal.suggestion import did_you_mean
-from shoal.wire import (
-    RECORD_BYTES_MAX,
-    encode_job_spec,
-    encode_pipeline_spec,
-    json_problem,
-    relative_path_problem,
-)
+from shoal.wire.fields import json_problem, relative_path_problem
+from shoal.wire.spec import encode_job_spec, encode_pipeline_spec
 
 _LOCAL_PORT_CHARACTERS = 56
 
@@ -438,11 +433,11 @@ def _placeholders(job: spec.Job, at: Path) -> Iterator[Problem]:
 
 def _binding(path: Path, binding: spec.PortBinding) -> Iterator[Problem]:
     if binding.format is spec.PortFormat.BYTES:
-        if not 1 <= binding.record_bytes <= RECORD_BYTES_MAX:
+        if not 1 <= binding.record_bytes <= limits.RECORD_BYTES_MAX:
             yield Problem(
                 path,
                 f"a record of bytes:{binding.record_bytes} is not possible; "
-                f"use 1 to {RECORD_BYTES_MAX} bytes",
+                f"use 1 to {limits.RECORD_BYTES_MAX} bytes",
             )
     elif binding.record_bytes:
         yield Problem(path, f"{binding.format.value} has no record size; use bytes:N")

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import grpc.aio
 
-from shoal import spec, view, wire
+from shoal import spec, view
 from shoal.address import check_address
 from shoal.bundle import PackedBundle
 from shoal.connection import Connection, Pause, decoded
@@ -36,6 +36,18 @@ from shoal.v1 import (
     pipelines_service_pb2_grpc,
     records_service_pb2,
     records_service_pb2_grpc,
+)
+from shoal.wire.records import decode_tap_news, encode_tap_wish
+from shoal.wire.spec import encode_pipeline_spec
+from shoal.wire.state import decode_artifact, encode_pipeline_state
+from shoal.wire.view import (
+    decode_event,
+    decode_keys_report,
+    decode_log_chunk,
+    decode_member,
+    decode_node,
+    decode_pipeline,
+    decode_verdict,
 )
 
 _CHUNK_BYTES = 1024 * 1024
@@ -161,12 +173,10 @@ class Client:
             pipelines_service_pb2.SubmitPipelineRequest(
                 namespace=self.namespace,
                 request_id=request_id or self._new_id(),
-                spec=wire.encode_pipeline_spec(pipeline),
+                spec=encode_pipeline_spec(pipeline),
             )
         )
-        return Submitted(
-            decoded(wire.decode_pipeline, response.pipeline), response.repeated_request
-        )
+        return Submitted(decoded(decode_pipeline, response.pipeline), response.repeated_request)
 
     async def ensure_bundle(self, bundle: PackedBundle) -> bool:
         """Upload a bundle unless the archive has it.
@@ -216,7 +226,7 @@ class Client:
             held.pipelines.GetPipeline,
             pipelines_service_pb2.GetPipelineRequest(name=name, namespace=self.namespace),
         )
-        return await self._complete(decoded(wire.decode_pipeline, answer.pipeline))
+        return await self._complete(decoded(decode_pipeline, answer.pipeline))
 
     async def _complete(self, pipeline: view.PipelineView) -> view.PipelineView:
         """Read the artifacts that did not fit into the picture of a pipeline."""
@@ -239,7 +249,7 @@ class Client:
                     name=name, namespace=self.namespace, page_token=token
                 ),
             )
-            found += [decoded(wire.decode_artifact, one) for one in answer.artifacts]
+            found += [decoded(decode_artifact, one) for one in answer.artifacts]
             token = answer.next_page_token
         return replace(manifest, artifacts=tuple(found), left_out=0)
 
@@ -260,11 +270,11 @@ class Client:
                     namespace=self.namespace,
                     page_size=page_size,
                     page_token=token,
-                    states=[wire.encode_pipeline_state(state) for state in states],
+                    states=[encode_pipeline_state(state) for state in states],
                 ),
             )
             for pipeline in answer.pipelines:
-                yield decoded(wire.decode_pipeline, pipeline)
+                yield decoded(decode_pipeline, pipeline)
             token = answer.next_page_token
             if not token:
                 return
@@ -282,7 +292,7 @@ class Client:
                 name=name, namespace=self.namespace, reason=reason
             ),
         )
-        return decoded(wire.decode_pipeline, answer.pipeline)
+        return decoded(decode_pipeline, answer.pipeline)
 
     async def finish(self, name: str) -> view.PipelineView:
         """Ask the sources of a pipeline to end, and return how it stands right after.
@@ -298,7 +308,7 @@ class Client:
             held.pipelines.FinishPipeline,
             pipelines_service_pb2.FinishPipelineRequest(name=name, namespace=self.namespace),
         )
-        return decoded(wire.decode_pipeline, answer.pipeline)
+        return decoded(decode_pipeline, answer.pipeline)
 
     async def scale(self, name: str, job: str, replicas: int) -> view.PipelineView:
         """Change the number of replicas of a job, by its name in the specification.
@@ -316,7 +326,7 @@ class Client:
                 name=name, namespace=self.namespace, job=job, replicas=replicas
             ),
         )
-        return decoded(wire.decode_pipeline, answer.pipeline)
+        return decoded(decode_pipeline, answer.pipeline)
 
     async def watch(self, name: str = "") -> AsyncGenerator[view.PipelineView | SnapshotEnd, None]:
         """Show one pipeline, or all, as they are and then as they change.
@@ -340,7 +350,7 @@ class Client:
             async for response in responses:
                 match response.WhichOneof("change"):
                     case "pipeline":
-                        yield decoded(wire.decode_pipeline, response.pipeline)
+                        yield decoded(decode_pipeline, response.pipeline)
                     case "snapshot_end":
                         yield SnapshotEnd(response.revision)
                     case _:
@@ -398,7 +408,7 @@ class Client:
         stream = held.connection.stream(held.pipelines.ReadLogs, request, endless=False)
         async with contextlib.aclosing(stream) as responses:
             async for response in responses:
-                chunk = decoded(wire.decode_log_chunk, response.chunk)
+                chunk = decoded(decode_log_chunk, response.chunk)
                 key = (chunk.attempt, chunk.epoch, chunk.stream)
                 if key in apart:
                     continue
@@ -480,13 +490,13 @@ class Client:
 
         def request() -> records_service_pb2.TapPortRequest:
             return records_service_pb2.TapPortRequest(
-                name=name, namespace=self.namespace, port=port, wish=wire.encode_tap_wish(wish)
+                name=name, namespace=self.namespace, port=port, wish=encode_tap_wish(wish)
             )
 
         stream = held.connection.stream(held.records.TapPort, request, endless=False)
         async with contextlib.aclosing(stream) as responses:
             async for response in responses:
-                yield decoded(wire.decode_tap_news, response)
+                yield decoded(decode_tap_news, response)
 
     @property
     def lanes(self) -> "lanes_service_pb2_grpc.LanesServiceStub":
@@ -508,7 +518,7 @@ class Client:
             held.pipelines.ExplainJob,
             pipelines_service_pb2.ExplainJobRequest(name=name, namespace=self.namespace),
         )
-        return tuple(wire.decode_verdict(verdict) for verdict in answer.verdicts)
+        return tuple(decode_verdict(verdict) for verdict in answer.verdicts)
 
     async def events(
         self, name: str = "", *, page_token: str = "", page_size: int = 100
@@ -526,7 +536,7 @@ class Client:
             ),
         )
         return EventPage(
-            tuple(decoded(wire.decode_event, event) for event in answer.events),
+            tuple(decoded(decode_event, event) for event in answer.events),
             answer.publisher_state,
             answer.next_page_token,
         )
@@ -577,7 +587,7 @@ class Client:
             answer: nodes_service_pb2.ListNodesResponse = await held.connection.call(
                 held.nodes.ListNodes, nodes_service_pb2.ListNodesRequest(page_token=token)
             )
-            found.extend(decoded(wire.decode_node, node) for node in answer.nodes)
+            found.extend(decoded(decode_node, node) for node in answer.nodes)
             token = answer.next_page_token
             if not token:
                 return tuple(found)
@@ -592,7 +602,7 @@ class Client:
         answer: nodes_service_pb2.GetNodeResponse = await held.connection.call(
             held.nodes.GetNode, nodes_service_pb2.GetNodeRequest(name=name)
         )
-        return decoded(wire.decode_node, answer.node)
+        return decoded(decode_node, answer.node)
 
     async def drain(self, name: str, *, drained: bool = True) -> view.NodeView:
         """Stop placing on a node, or take it back.
@@ -604,7 +614,7 @@ class Client:
         answer: nodes_service_pb2.DrainNodeResponse = await held.connection.call(
             held.nodes.DrainNode, nodes_service_pb2.DrainNodeRequest(name=name, drained=drained)
         )
-        return decoded(wire.decode_node, answer.node)
+        return decoded(decode_node, answer.node)
 
     async def adopt(self, name: str) -> view.NodeView:
         """Let a quarantined node give up what it has and follow this controller.
@@ -616,7 +626,7 @@ class Client:
         answer: nodes_service_pb2.AdoptNodeResponse = await held.connection.call(
             held.nodes.AdoptNode, nodes_service_pb2.AdoptNodeRequest(name=name)
         )
-        return decoded(wire.decode_node, answer.node)
+        return decoded(decode_node, answer.node)
 
     async def watch_nodes(self) -> AsyncGenerator[view.NodeView | SnapshotEnd, None]:
         """Show all nodes as they are and then as they change; see `watch`.
@@ -635,7 +645,7 @@ class Client:
             async for response in responses:
                 match response.WhichOneof("change"):
                     case "node":
-                        yield decoded(wire.decode_node, response.node)
+                        yield decoded(decode_node, response.node)
                     case "snapshot_end":
                         yield SnapshotEnd(response.revision)
                     case _:
@@ -652,7 +662,7 @@ class Client:
         answer: nodes_service_pb2.ListMembersResponse = await held.connection.call(
             held.nodes.ListMembers, nodes_service_pb2.ListMembersRequest(all=everyone)
         )
-        return tuple(decoded(wire.decode_member, member) for member in answer.members)
+        return tuple(decoded(decode_member, member) for member in answer.members)
 
     async def watch_members(self) -> AsyncGenerator[view.MemberView | SnapshotEnd, None]:
         """Show all members as they are, dead and left ones too, and then as they change.
@@ -676,7 +686,7 @@ class Client:
             async for response in responses:
                 match response.WhichOneof("change"):
                     case "member":
-                        member = decoded(wire.decode_member, response.member)
+                        member = decoded(decode_member, response.member)
                         shown.add(member.name)
                         if member.state is MemberState.UNKNOWN:
                             known.pop(member.name, None)
@@ -705,7 +715,7 @@ class Client:
             keys_service_pb2.ListKeysRequest(),
             deadline_seconds=_KEYS_SECONDS,
         )
-        return wire.decode_keys_report(answer.report, answer.keys)
+        return decode_keys_report(answer.report, answer.keys)
 
     async def install_gossip_key(self, key: bytes) -> view.KeysReport:
         """Have every member install a key that opens, but does not seal yet.
@@ -719,7 +729,7 @@ class Client:
             keys_service_pb2.InstallKeyRequest(key=key),
             deadline_seconds=_KEYS_SECONDS,
         )
-        return wire.decode_keys_report(answer.report)
+        return decode_keys_report(answer.report)
 
     async def use_gossip_key(self, identity: str) -> view.KeysReport:
         """Have every member seal with an installed key, named by the digits of its name.
@@ -733,7 +743,7 @@ class Client:
             keys_service_pb2.UseKeyRequest(id=identity),
             deadline_seconds=_KEYS_SECONDS,
         )
-        return wire.decode_keys_report(answer.report)
+        return decode_keys_report(answer.report)
 
     async def remove_gossip_key(self, identity: str) -> view.KeysReport:
         """Have every member drop a key that none seals with.
@@ -747,7 +757,7 @@ class Client:
             keys_service_pb2.RemoveKeyRequest(id=identity),
             deadline_seconds=_KEYS_SECONDS,
         )
-        return wire.decode_keys_report(answer.report)
+        return decode_keys_report(answer.report)
 
 
 @dataclass(frozen=True, slots=True)

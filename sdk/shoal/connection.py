@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from shoal.errors import ControllerUnreachableError, ShoalError, TooLateError, from_status
-from shoal.wire import WireError
+from shoal.wire.fields import WireError
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")

@@ -37,6 +37,9 @@ NUMBER_MAX = 2**32 - 1
 RECORDS_MAX = 2**53
 """Most records of a stream where they are counted for a scale: a million a second for 285 years."""
 
+RECORD_BYTES_MAX = 256 * 1024 * 1024
+"""Largest record of a stream, with its headers (docs/architecture.md, section 3)."""
+
 JOBS_MAX = 1_000
 """Most jobs of a pipeline, replicas counted."""
 

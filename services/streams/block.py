@@ -18,6 +18,7 @@ from typing import Protocol
 from services.streams.checksum import crc32c
 from services.streams.large_body import LargeBody
 from services.streams.ring import RingError
+from shoal.limits import RECORD_BYTES_MAX
 
 HEADER = struct.Struct("<BBHIQII")
 HEADER_BYTES = 24
@@ -36,9 +37,6 @@ REFERENCE = struct.Struct("<IQ")
 
 LENT_REFERENCE = struct.Struct("<IIQ")
 """The same to a job: the table, number of the ring on this port, and where they lie."""
-
-RECORD_BYTES_MAX = 256 * 1024 * 1024
-"""Largest record, with its headers."""
 
 BLOCK_BYTES_MAX = 256 * 1024
 """Largest body, unless it carries one record that is larger."""

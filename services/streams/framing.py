@@ -9,7 +9,6 @@ import struct
 
 from services.streams.block import (
     BLOCK_BYTES_MAX,
-    RECORD_BYTES_MAX,
     Block,
     BlockError,
     Kind,
@@ -19,6 +18,7 @@ from services.streams.block import (
     without_headers,
 )
 from services.streams.large_body import LargeBody
+from shoal.limits import RECORD_BYTES_MAX
 from shoal.spec import PortFormat
 
 _READ_BYTES = 256 * 1024

@@ -17,7 +17,6 @@ import shoal.job
 from edge_agent.keeper.client import KeeperClient, StartRequest, ensure_keeper
 from edge_agent.keeper.launch import Port
 from edge_agent.keeper.record import ProcessRecord
-from shoal import wire
 from shoal.spec import Job, PortAttachment, PortBinding
 from shoal.v1 import session_service_pb2 as session
 from shoal.v1.streams_service_pb2 import (
@@ -30,6 +29,7 @@ from shoal.v1.streams_service_pb2 import (
     WatchAttemptsResponse,
 )
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceStub
+from shoal.wire.spec import decode_job_spec
 
 SDK_PATH = str(Path(shoal.job.__file__).parents[2])
 WORKER = "stream-worker"
@@ -121,7 +121,7 @@ class Board:
         variables: Mapping[str, str] | None = None,
     ) -> int:
         """Start the program of an attempt, attach its ports, and return its process id."""
-        job = wire.decode_job_spec(assignment.job)
+        job = decode_job_spec(assignment.job)
         name = assignment.ref.attempt
         folder = self.folder / f"{job.name}.{assignment.ref.epoch}"
         (folder / "results").mkdir(parents=True, exist_ok=True)

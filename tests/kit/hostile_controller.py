@@ -12,7 +12,7 @@ from shoal.model import Followed
 from shoal.names import AttemptRef
 from shoal.spec import FileInput, Job, Output, StreamInput
 from shoal.v1 import session_service_pb2
-from shoal.wire import encode_attempt_ref
+from shoal.wire.session import encode_attempt_ref
 from tests.kit.hostile import Hostile
 
 v1 = session_service_pb2

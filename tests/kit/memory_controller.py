@@ -14,13 +14,23 @@ import grpc
 import grpc.aio
 
 from services.runtime import rpc
-from shoal import spec, view, wire
+from shoal import spec, view
 from shoal.model import JobState, MemberState, PipelineState, ScaleState
 from shoal.v1 import (
     nodes_service_pb2,
     nodes_service_pb2_grpc,
     pipelines_service_pb2,
     pipelines_service_pb2_grpc,
+)
+from shoal.wire.spec import decode_pipeline_spec
+from shoal.wire.state import encode_pipeline_state
+from shoal.wire.view import (
+    encode_event,
+    encode_log_chunk,
+    encode_member,
+    encode_node,
+    encode_pipeline,
+    encode_verdict,
 )
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -137,7 +147,7 @@ class MemoryController(
     async def _submit(
         self, request: pipelines_service_pb2.SubmitPipelineRequest
     ) -> pipelines_service_pb2.SubmitPipelineResponse:
-        asked = wire.decode_pipeline_spec(request.spec, "spec")
+        asked = decode_pipeline_spec(request.spec, "spec")
         known = self.keys.get(request.request_id)
         if known is not None:
             pipeline_id, before = known
@@ -149,7 +159,7 @@ class MemoryController(
                     {"pipeline": pipeline_id},
                 )
             return pipelines_service_pb2.SubmitPipelineResponse(
-                pipeline=wire.encode_pipeline(self.pipelines[pipeline_id]), repeated_request=True
+                pipeline=encode_pipeline(self.pipelines[pipeline_id]), repeated_request=True
             )
         pipeline_id = f"{asked.name}-{len(self.pipelines) + 1}"
         self.keys[request.request_id] = (pipeline_id, asked)
@@ -174,7 +184,7 @@ class MemoryController(
         if self.on_submit is not None:
             await self.on_submit(self.pipelines[pipeline_id])
         return pipelines_service_pb2.SubmitPipelineResponse(
-            pipeline=wire.encode_pipeline(self.pipelines[pipeline_id])
+            pipeline=encode_pipeline(self.pipelines[pipeline_id])
         )
 
     async def SubmitPipeline(  # noqa: N802
@@ -210,16 +220,16 @@ class MemoryController(
         self, request: pipelines_service_pb2.GetPipelineRequest, context: Context
     ) -> pipelines_service_pb2.GetPipelineResponse:
         return pipelines_service_pb2.GetPipelineResponse(
-            pipeline=wire.encode_pipeline(self._find(request.name))
+            pipeline=encode_pipeline(self._find(request.name))
         )
 
     async def ListPipelines(  # noqa: N802
         self, request: pipelines_service_pb2.ListPipelinesRequest, context: Context
     ) -> pipelines_service_pb2.ListPipelinesResponse:
         found = [
-            wire.encode_pipeline(pipeline)
+            encode_pipeline(pipeline)
             for pipeline in reversed(self.pipelines.values())
-            if not request.states or wire.encode_pipeline_state(pipeline.state) in request.states
+            if not request.states or encode_pipeline_state(pipeline.state) in request.states
         ]
         begin = int(request.page_token or 0)
         end = begin + (request.page_size or 100)
@@ -233,7 +243,7 @@ class MemoryController(
         found = self._find(request.name)
         self.finish(found.id, PipelineState.CANCELLED, JobState.CANCELLED)
         return pipelines_service_pb2.CancelPipelineResponse(
-            pipeline=wire.encode_pipeline(self.pipelines[found.id])
+            pipeline=encode_pipeline(self.pipelines[found.id])
         )
 
     async def FinishPipeline(  # noqa: N802
@@ -242,7 +252,7 @@ class MemoryController(
         found = self._find(request.name)
         self.finish(found.id, PipelineState.SUCCEEDED, JobState.SUCCEEDED)
         return pipelines_service_pb2.FinishPipelineResponse(
-            pipeline=wire.encode_pipeline(self.pipelines[found.id])
+            pipeline=encode_pipeline(self.pipelines[found.id])
         )
 
     async def ScaleJob(  # noqa: N802
@@ -255,7 +265,7 @@ class MemoryController(
         )
         self.put(replace(found, scales=(*found.scales, scale)))
         return pipelines_service_pb2.ScaleJobResponse(
-            pipeline=wire.encode_pipeline(self.pipelines[found.id])
+            pipeline=encode_pipeline(self.pipelines[found.id])
         )
 
     async def WatchPipelines(  # noqa: N802
@@ -272,7 +282,7 @@ class MemoryController(
             for pipeline in tuple(self.pipelines.values()):
                 if pipeline.revision > shown and only in {"", pipeline.id}:
                     yield pipelines_service_pb2.WatchPipelinesResponse(
-                        pipeline=wire.encode_pipeline(pipeline), revision=pipeline.revision
+                        pipeline=encode_pipeline(pipeline), revision=pipeline.revision
                     )
             shown = through
             if snapshot:
@@ -292,7 +302,7 @@ class MemoryController(
         while True:
             changed = self._changed
             while shown < len(self.chunks):
-                chunk = wire.encode_log_chunk(self.chunks[shown])
+                chunk = encode_log_chunk(self.chunks[shown])
                 shown += 1
                 yield pipelines_service_pb2.ReadLogsResponse(chunk=chunk)
             self._break_if(cut)
@@ -306,7 +316,7 @@ class MemoryController(
         self._find(request.name)
         return pipelines_service_pb2.ExplainJobResponse(
             verdicts=[
-                wire.encode_verdict(
+                encode_verdict(
                     view.NodeVerdict(name, feasible=True, sentence=f"{name} has room", score=1.0)
                 )
                 for name in self.nodes
@@ -319,7 +329,7 @@ class MemoryController(
         begin = int(request.page_token or 0)
         end = begin + (request.page_size or 100)
         return pipelines_service_pb2.ListEventsResponse(
-            events=[wire.encode_event(event) for event in self.events[begin:end]],
+            events=[encode_event(event) for event in self.events[begin:end]],
             next_page_token=str(end) if end < len(self.events) else "",
             publisher_state="no broker configured; events are kept",
         )
@@ -364,34 +374,34 @@ class MemoryController(
         self, request: nodes_service_pb2.ListNodesRequest, context: Context
     ) -> nodes_service_pb2.ListNodesResponse:
         return nodes_service_pb2.ListNodesResponse(
-            nodes=[wire.encode_node(node) for node in self.nodes.values()]
+            nodes=[encode_node(node) for node in self.nodes.values()]
         )
 
     async def GetNode(  # noqa: N802
         self, request: nodes_service_pb2.GetNodeRequest, context: Context
     ) -> nodes_service_pb2.GetNodeResponse:
-        return nodes_service_pb2.GetNodeResponse(node=wire.encode_node(self.nodes[request.name]))
+        return nodes_service_pb2.GetNodeResponse(node=encode_node(self.nodes[request.name]))
 
     async def DrainNode(  # noqa: N802
         self, request: nodes_service_pb2.DrainNodeRequest, context: Context
     ) -> nodes_service_pb2.DrainNodeResponse:
         node = replace(self.nodes[request.name], drained=request.drained)
         self.nodes[request.name] = node
-        return nodes_service_pb2.DrainNodeResponse(node=wire.encode_node(node))
+        return nodes_service_pb2.DrainNodeResponse(node=encode_node(node))
 
     async def AdoptNode(  # noqa: N802
         self, request: nodes_service_pb2.AdoptNodeRequest, context: Context
     ) -> nodes_service_pb2.AdoptNodeResponse:
         node = replace(self.nodes[request.name], quarantine="")
         self.nodes[request.name] = node
-        return nodes_service_pb2.AdoptNodeResponse(node=wire.encode_node(node))
+        return nodes_service_pb2.AdoptNodeResponse(node=encode_node(node))
 
     async def WatchNodes(  # noqa: N802
         self, request: nodes_service_pb2.WatchNodesRequest, context: Context
     ) -> AsyncIterator[nodes_service_pb2.WatchNodesResponse]:
         cut = self._cut
         for node in self.nodes.values():
-            yield nodes_service_pb2.WatchNodesResponse(node=wire.encode_node(node), revision=1)
+            yield nodes_service_pb2.WatchNodesResponse(node=encode_node(node), revision=1)
         yield nodes_service_pb2.WatchNodesResponse(
             snapshot_end=nodes_service_pb2.NodesSnapshotEnd(), revision=1
         )
@@ -403,7 +413,7 @@ class MemoryController(
     ) -> nodes_service_pb2.ListMembersResponse:
         return nodes_service_pb2.ListMembersResponse(
             members=[
-                wire.encode_member(
+                encode_member(
                     view.MemberView(
                         name, "127.0.0.1", 7946, MemberState.ALIVE, 1, {"role": "agent"}
                     )
@@ -418,7 +428,7 @@ class MemoryController(
         cut = self._cut
         for name in self.nodes:
             member = view.MemberView(name, "127.0.0.1", 7946, MemberState.ALIVE, 1)
-            yield nodes_service_pb2.WatchMembersResponse(member=wire.encode_member(member))
+            yield nodes_service_pb2.WatchMembersResponse(member=encode_member(member))
         yield nodes_service_pb2.WatchMembersResponse(
             snapshot_end=nodes_service_pb2.MembersSnapshotEnd(), revision=1
         )

@@ -15,10 +15,11 @@ from control.dispatcher.acknowledgements import Acknowledgements
 from edge_agent.assignment import Assignment, Goal
 from edge_agent.messages import encode_assignment
 from services.runtime import rpc
-from shoal import wire
 from shoal.model import JobState
 from shoal.names import AttemptRef
 from shoal.v1 import session_service_pb2, session_service_pb2_grpc
+from shoal.wire.session import decode_attempt_name, decode_attempt_ref, encode_attempt_ref
+from shoal.wire.state import decode_job_state
 from tests.kit.object_server import ObjectServer
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -118,11 +119,11 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
     def state(self, ref: AttemptRef) -> JobState | None:
         """The last state of an attempt."""
         told = self.observed.get(ref)
-        return wire.decode_job_state(told[-1].state) if told else None
+        return decode_job_state(told[-1].state) if told else None
 
     def states(self, ref: AttemptRef) -> list[JobState]:
         """Every state of an attempt, repetitions left out."""
-        told = [wire.decode_job_state(message.state) for message in self.observed.get(ref, [])]
+        told = [decode_job_state(message.state) for message in self.observed.get(ref, [])]
         return [state for index, state in enumerate(told) if index == 0 or told[index - 1] != state]
 
     def reason(self, ref: AttemptRef) -> tuple[str, int, str]:
@@ -233,14 +234,14 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
         ]
 
     def _observe(self, observed: session_service_pb2.AttemptObserved) -> Messages:
-        ref = wire.decode_attempt_name(observed.attempt, observed.namespace, observed.epoch)
+        ref = decode_attempt_name(observed.attempt, observed.namespace, observed.epoch)
         if ref in self.fence:
             refused = session_service_pb2.MessageRefused(
-                ref=wire.encode_attempt_ref(ref), reason="FENCED", message="a newer one runs"
+                ref=encode_attempt_ref(ref), reason="FENCED", message="a newer one runs"
             )
             return [session_service_pb2.ControllerMessage(refused=refused)]
         self.observed.setdefault(ref, []).append(observed)
-        if wire.decode_job_state(observed.state).terminal and self.commit_ends:
+        if decode_job_state(observed.state).terminal and self.commit_ends:
             self.wanted.pop(ref, None)
             return [self._desired(removed=[ref])]
         return []
@@ -253,7 +254,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
     def _grant(
         self, wanted: session_service_pb2.UploadsWanted
     ) -> session_service_pb2.ControllerMessage:
-        ref = wire.decode_attempt_ref(wanted.ref)
+        ref = decode_attempt_ref(wanted.ref)
         grants = [
             session_service_pb2.UploadGrant(
                 path=artifact.path,
@@ -280,7 +281,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
             desired=session_service_pb2.Desired(
                 revision=self._revision,
                 assignments=[encode_assignment(assignment) for assignment in assignments or []],
-                removed=[wire.encode_attempt_ref(ref) for ref in removed or []],
+                removed=[encode_attempt_ref(ref) for ref in removed or []],
             )
         )
 

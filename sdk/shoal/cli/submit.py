@@ -117,10 +117,10 @@ async def _submit(
 async def _one(
     client: "Client", spec_file: "SpecFile", *, force: bool, request_id: str
 ) -> "Submitted":
-    from shoal import wire
     from shoal.cli.local_jobs import refuse_local
     from shoal.cli.packing import packed_file
     from shoal.client import request_key
+    from shoal.wire.spec import encode_pipeline_spec
 
     refuse_local(spec_file.pipeline)
     with contextlib.ExitStack() as stack:
@@ -129,7 +129,7 @@ async def _one(
             await client.ensure_bundle(prepared.packed)
         key = request_id
         if not key and not force:
-            message = wire.encode_pipeline_spec(prepared.pipeline)
+            message = encode_pipeline_spec(prepared.pipeline)
             content = message.SerializeToString(deterministic=True)
             key = request_key(client.namespace, content.hex())
         return await client.submit(prepared.pipeline, request_id=key)

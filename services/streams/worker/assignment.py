@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from services.streams.event import PeersMoved
 from services.streams.plan import AttemptPlan, InputPlan, LanePlan, OutputPlan, Peer
 from services.streams.rotation import Stretch
-from shoal import limits, wire
+from shoal import limits
 from shoal.spec import Merge, Recovery
 from shoal.v1 import session_service_pb2
+from shoal.wire.fields import WireError
+from shoal.wire.spec import decode_distribute, decode_job_spec
 
 
 def plan_from(message: session_service_pb2.Assignment) -> AttemptPlan:
@@ -18,7 +20,7 @@ def plan_from(message: session_service_pb2.Assignment) -> AttemptPlan:
     Raises:
         WireError: It breaks the contract.
     """
-    job = wire.decode_job_spec(message.job, "job")
+    job = decode_job_spec(message.job, "job")
     return AttemptPlan(
         epoch=message.ref.epoch,
         resume=job.recovery is Recovery.RESUME,
@@ -79,7 +81,7 @@ def _lanes(
             lane.peer_job,
             lane.peer_replica,
             _replicas(lane),
-            wire.decode_distribute(lane.distribute),
+            decode_distribute(lane.distribute),
             Stretch(
                 lane.generation,
                 lane.producer_begin,
@@ -98,5 +100,5 @@ def _lanes(
 def _replicas(lane: session_service_pb2.Lane) -> int:
     """How many replicas the other end has: bounded, since turns are counted out among them."""
     if problem := limits.count_problem(lane.peer_replicas, limits.LANES_MAX):
-        raise wire.WireError(f"lane {lane.id}.peer_replicas", f"{lane.peer_replicas} {problem}")
+        raise WireError(f"lane {lane.id}.peer_replicas", f"{lane.peer_replicas} {problem}")
     return max(1, lane.peer_replicas)

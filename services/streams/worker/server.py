@@ -27,7 +27,6 @@ from services.streams.worker.pull import Channels, ServedCall, ServerContext
 from services.streams.worker.spool import Spool
 from services.streams.worker.tap import show
 from services.streams.worker.wire import SERVICE, write_message
-from shoal import wire
 from shoal.model import Reason
 from shoal.names import AttemptRef
 from shoal.portal import is_recorder, port_of, portal_job
@@ -52,6 +51,8 @@ from shoal.v1.streams_service_pb2 import (
     WatchAttemptsResponse,
 )
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceServicer
+from shoal.wire.session import decode_attempt_ref, encode_attempt_ref
+from shoal.wire.state import encode_reason, encode_stream_counters
 
 LOG = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Worker:
             LookupError: It lacks one of them.
             ValueError: The assignment breaks the contract.
         """
-        ref = wire.decode_attempt_ref(assignment.ref)
+        ref = decode_attempt_ref(assignment.ref)
         lock = self._attaching.setdefault(ref, asyncio.Lock())
         try:
             async with lock:
@@ -390,7 +391,7 @@ class WorkerService(StreamWorkerServiceServicer):
 
 def _ref(message: session_service_pb2.AttemptRef) -> AttemptRef:
     try:
-        return wire.decode_attempt_ref(message)
+        return decode_attempt_ref(message)
     except ValueError as error:
         raise rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "ATTEMPT", _words(error)) from error
 
@@ -404,13 +405,13 @@ def _streams_of(carrier: Carrier, now: float) -> AttemptStreams:
     machine = carrier.machine
     failure = machine.failure
     return AttemptStreams(
-        ref=wire.encode_attempt_ref(carrier.ref),
-        streams=[wire.encode_stream_counters(counters) for counters in machine.counters(now)],
+        ref=encode_attempt_ref(carrier.ref),
+        streams=[encode_stream_counters(counters) for counters in machine.counters(now)],
         drained=machine.drained,
         failure=(
             None
             if failure is None
-            else wire.encode_reason(Reason(failure.code, message=failure.message))
+            else encode_reason(Reason(failure.code, message=failure.message))
         ),
         progress=machine.progress,
         closed=machine.closed,

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from services.streams.attempt import AttemptMachine
 from services.streams.worker.carrier import PortTap
 from services.streams.worker.pull import ServerContext
-from shoal import wire
 from shoal.v1.records_service_pb2 import TapConsumer, TapRecord, TapSample
 from shoal.v1.streams_service_pb2 import TapResponse
+from shoal.wire.state import encode_stream_counters
 
 QUIET_SECONDS = 0.5
 """Counters are told so often while nothing passes."""
@@ -38,7 +38,7 @@ async def show(
                 for one in tap.sampler.take()
             ],
             dropped=tap.sampler.dropped,
-            port=wire.encode_stream_counters(counters),
+            port=encode_stream_counters(counters),
             consumers=[
                 TapConsumer(
                     lane=lag.lane,

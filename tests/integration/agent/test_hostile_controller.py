@@ -10,7 +10,7 @@ from edge_agent.worker import AttemptRecord
 from shoal.model import JobState
 from shoal.spec import Job
 from shoal.v1 import session_service_pb2
-from shoal.wire import WireError
+from shoal.wire.fields import WireError
 from tests.integration.agent.board import Board
 from tests.kit.agent_process import AgentProcess
 from tests.kit.hostile_controller import HostileController

@@ -9,13 +9,13 @@ from pathlib import Path
 from services.streams.block import (
     HEADER,
     HEADER_BYTES,
-    RECORD_BYTES_MAX,
     Block,
     Kind,
     encode,
     header,
 )
 from services.streams.checksum import crc32c, extended
+from shoal.limits import RECORD_BYTES_MAX
 from shoal.v1 import session_service_pb2 as session
 from tests.kit.stream_worker import (
     Job,

@@ -34,7 +34,7 @@ from shoal.limits import MOMENT_SECONDS_MAX
 from shoal.model import Artifact, Capacity, Followed, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.v1 import session_service_pb2
-from shoal.wire import WireError
+from shoal.wire.fields import WireError
 from tests.kit.hostile_controller import HostileController
 
 MESSAGES = int(os.environ.get("SHOAL_HOSTILE_MESSAGES", "600"))

@@ -13,8 +13,8 @@ from control.dispatcher.session import Session, SessionSettings
 from control.plane import ControlPlane, PlaneConfig
 from control.source_rule import SourceRule
 from services.runtime.rpc import RpcError
-from shoal import wire
 from shoal.v1 import pipeline_pb2, pipelines_service_pb2, session_service_pb2, spec_pb2
+from shoal.wire.fields import WireError
 
 v1 = session_service_pb2
 
@@ -132,11 +132,11 @@ def test_no_request_of_an_agent_gets_further_than_a_refusal(
 @given(mutations=MUTATIONS)
 def test_no_hello_gets_further_than_a_refusal(mutations: list[tuple[int, str, int]]) -> None:
     hello = v1.Hello()
-    left_out: list[wire.WireError] = []
+    left_out: list[WireError] = []
     try:
         hello.ParseFromString(mutated(HELLO, mutations))
         messages.decode_hello(hello, left_out.append)
-    except (DecodeError, wire.WireError):
+    except (DecodeError, WireError):
         return
 
 

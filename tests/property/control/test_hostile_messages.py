@@ -24,11 +24,12 @@ from control.source_rule import SourceRule
 from control.store import schema, statements
 from control.views import Submission
 from services.runtime.rpc import RpcError
-from shoal import wire
 from shoal.model import MemberState
 from shoal.names import PipelineRef
 from shoal.spec import Recovery, Retry
 from shoal.v1 import pipelines_service_pb2, session_service_pb2
+from shoal.wire.fields import WireError
+from shoal.wire.view import decode_pipeline, encode_node, encode_pipeline
 from tests.kit.hostile import Hostile
 from tests.unit.control.world import BEGAN, counter, numbered_ids, single
 
@@ -104,10 +105,10 @@ class Peers:
                 self.connection.execute("COMMIT")
         cluster = self.machine.cluster
         for pipeline in list(cluster.pipelines.values())[-2:]:
-            said = wire.encode_pipeline(pipeline_view(pipeline))
-            wire.decode_pipeline(type(said).FromString(said.SerializeToString()))
+            said = encode_pipeline(pipeline_view(pipeline))
+            decode_pipeline(type(said).FromString(said.SerializeToString()))
         for name, node in list(cluster.nodes.items())[-2:]:
-            wire.encode_node(node_view(cluster, node)).SerializeToString()
+            encode_node(node_view(cluster, node)).SerializeToString()
             for assignment in self.machine.desired(name).values():
                 messages.encode_assignment(assignment, "", {}).SerializeToString()
 
@@ -134,7 +135,7 @@ class Peers:
             message.capacity.cpus = 4
         try:
             hello = messages.decode_hello(message, lambda _: None)
-        except wire.WireError:
+        except WireError:
             return None
         return inbox.SessionOpened(next(self.calls), hello, f"s{next(self.calls)}")
 
@@ -151,7 +152,7 @@ class Peers:
             message.attempt, message.namespace, message.epoch = ref.name, ref.namespace, ref.epoch
         try:
             observation = messages.decode_observation(message)
-        except wire.WireError:
+        except WireError:
             return None
         return inbox.Observed(next(self.calls), node, self.machine.session(node), (observation,))
 
@@ -170,7 +171,7 @@ class Peers:
                 stream.port, stream.output, stream.hold = "frames", True, 1
         try:
             progress = messages.decode_progress(message)
-        except wire.WireError:
+        except WireError:
             return None
         return inbox.Progressed(node, self.machine.session(node), progress)
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.streams import block as worker
+from shoal import limits
 from shoal.job import block as job
 from shoal.job.block_reader import BlockReader
 
@@ -124,6 +125,6 @@ def test_no_block_of_data_is_refused_by_one_end_alone(kind: int, count: int, len
 
 
 def test_the_limits_are_the_same() -> None:
-    assert job.MAX_RECORD_BYTES == worker.RECORD_BYTES_MAX
+    assert job.MAX_RECORD_BYTES == limits.RECORD_BYTES_MAX
     assert job.MAX_BLOCK_BYTES == worker.BLOCK_BYTES_MAX
     assert job.MAX_HEADERS_BYTES == worker.HEADERS_BYTES_MAX

@@ -7,11 +7,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoal import check, wire
+from shoal import check
 from shoal.ignore import IgnoreRules
 from shoal.specfile.load import parse
 from shoal.specfile.mark import SpecFileError
 from shoal.specfile.units import parse_duration, parse_size
+from shoal.wire.spec import decode_pipeline_spec, encode_pipeline_spec
 from tests.property.sdk import specs
 
 WORDS = st.sampled_from(
@@ -106,7 +107,7 @@ def test_random_trees(tree: object) -> None:
 @settings(max_examples=50, deadline=None)
 @given(specs.PIPELINES)
 def test_any_specification_can_be_checked(pipeline: object) -> None:
-    decoded = wire.decode_pipeline_spec(wire.encode_pipeline_spec(pipeline))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    decoded = decode_pipeline_spec(encode_pipeline_spec(pipeline))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     for problem in check.check_pipeline(decoded, frozenset()):
         assert problem.message
         assert str(problem)

@@ -9,33 +9,71 @@ from google.protobuf.message import DecodeError, Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoal import names, wire
+from shoal import names
 from shoal.v1 import pipeline_pb2, spec_pb2
+from shoal.wire.fields import WireError
+from shoal.wire.session import decode_attempt_ref, encode_attempt_ref
+from shoal.wire.spec import (
+    decode_job_spec,
+    decode_pipeline_spec,
+    encode_job_spec,
+    encode_pipeline_spec,
+)
+from shoal.wire.state import (
+    decode_artifact,
+    decode_capacity,
+    decode_reason,
+    decode_stream_counters,
+    encode_artifact,
+    encode_capacity,
+    encode_reason,
+    encode_stream_counters,
+)
+from shoal.wire.view import (
+    decode_attempt,
+    decode_event,
+    decode_job,
+    decode_log_chunk,
+    decode_manifest,
+    decode_member,
+    decode_node,
+    decode_pipeline,
+    decode_verdict,
+    encode_attempt,
+    encode_event,
+    encode_job,
+    encode_log_chunk,
+    encode_manifest,
+    encode_member,
+    encode_node,
+    encode_pipeline,
+    encode_verdict,
+)
 from tests.property.sdk import specs
 
 Pair = tuple[Callable[[Any], Message], Callable[[Any], Any]]
 
 CASES: dict[str, tuple[st.SearchStrategy[Any], Pair]] = {
-    "pipeline spec": (specs.PIPELINES, (wire.encode_pipeline_spec, wire.decode_pipeline_spec)),
-    "job spec": (specs.JOBS, (wire.encode_job_spec, wire.decode_job_spec)),
-    "reason": (specs.REASONS, (wire.encode_reason, wire.decode_reason)),
-    "artifact": (specs.ARTIFACTS, (wire.encode_artifact, wire.decode_artifact)),
-    "capacity": (specs.CAPACITIES, (wire.encode_capacity, wire.decode_capacity)),
-    "counters": (specs.COUNTERS, (wire.encode_stream_counters, wire.decode_stream_counters)),
-    "manifest": (specs.MANIFESTS, (wire.encode_manifest, wire.decode_manifest)),
-    "attempt": (specs.ATTEMPTS, (wire.encode_attempt, wire.decode_attempt)),
-    "job": (specs.JOB_VIEWS, (wire.encode_job, wire.decode_job)),
-    "pipeline": (specs.PIPELINE_VIEWS, (wire.encode_pipeline, wire.decode_pipeline)),
-    "node": (specs.NODES, (wire.encode_node, wire.decode_node)),
-    "member": (specs.MEMBERS, (wire.encode_member, wire.decode_member)),
-    "event": (specs.EVENTS, (wire.encode_event, wire.decode_event)),
-    "verdict": (specs.VERDICTS, (wire.encode_verdict, wire.decode_verdict)),
-    "chunk": (specs.CHUNKS, (wire.encode_log_chunk, wire.decode_log_chunk)),
+    "pipeline spec": (specs.PIPELINES, (encode_pipeline_spec, decode_pipeline_spec)),
+    "job spec": (specs.JOBS, (encode_job_spec, decode_job_spec)),
+    "reason": (specs.REASONS, (encode_reason, decode_reason)),
+    "artifact": (specs.ARTIFACTS, (encode_artifact, decode_artifact)),
+    "capacity": (specs.CAPACITIES, (encode_capacity, decode_capacity)),
+    "counters": (specs.COUNTERS, (encode_stream_counters, decode_stream_counters)),
+    "manifest": (specs.MANIFESTS, (encode_manifest, decode_manifest)),
+    "attempt": (specs.ATTEMPTS, (encode_attempt, decode_attempt)),
+    "job": (specs.JOB_VIEWS, (encode_job, decode_job)),
+    "pipeline": (specs.PIPELINE_VIEWS, (encode_pipeline, decode_pipeline)),
+    "node": (specs.NODES, (encode_node, decode_node)),
+    "member": (specs.MEMBERS, (encode_member, decode_member)),
+    "event": (specs.EVENTS, (encode_event, decode_event)),
+    "verdict": (specs.VERDICTS, (encode_verdict, decode_verdict)),
+    "chunk": (specs.CHUNKS, (encode_log_chunk, decode_log_chunk)),
     "attempt ref": (
         st.builds(
             names.AttemptRef, specs.IDS, specs.IDS, specs.IDS, specs.COUNTS, specs.NUMBERS_63
         ),
-        (wire.encode_attempt_ref, wire.decode_attempt_ref),
+        (encode_attempt_ref, decode_attempt_ref),
     ),
 }
 
@@ -59,17 +97,17 @@ def test_random_bytes_are_a_value_or_a_wire_error(data: bytes, kind: type[Messag
         message.ParseFromString(data)
     except DecodeError:
         return
-    with contextlib.suppress(wire.WireError):
+    with contextlib.suppress(WireError):
         if isinstance(message, spec_pb2.PipelineSpec):
-            wire.decode_pipeline_spec(message)
+            decode_pipeline_spec(message)
         elif isinstance(message, pipeline_pb2.Pipeline):
-            wire.decode_pipeline(message)
+            decode_pipeline(message)
 
 
 @settings(max_examples=60, deadline=None)
 @given(specs.PIPELINES, st.data())
 def test_damaged_messages_are_a_value_or_a_wire_error(value: Any, data: st.DataObject) -> None:
-    good = bytearray(wire.encode_pipeline_spec(value).SerializeToString())
+    good = bytearray(encode_pipeline_spec(value).SerializeToString())
     if good:
         position = data.draw(st.integers(0, len(good) - 1))
         good[position] = data.draw(st.integers(0, 255))
@@ -78,5 +116,5 @@ def test_damaged_messages_are_a_value_or_a_wire_error(value: Any, data: st.DataO
         message.ParseFromString(bytes(good))
     except DecodeError:
         return
-    with contextlib.suppress(wire.WireError):
-        wire.decode_pipeline_spec(message)
+    with contextlib.suppress(WireError):
+        decode_pipeline_spec(message)

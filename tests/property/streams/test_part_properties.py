@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from services.streams import part as parts
 from services.streams.block import (
-    RECORD_BYTES_MAX,
     Block,
     BlockError,
     Kind,
@@ -23,6 +22,7 @@ from services.streams.checksum import crc32c, extended, joined, tail
 from services.streams.large_body import LargeBody
 from services.streams.part import PART_BYTES, PART_BYTES_MAX, Assembler, ranges
 from services.streams.worker.wire import Part, read_message, write_part
+from shoal.limits import RECORD_BYTES_MAX
 from shoal.v1.streams_service_pb2 import PullResponse
 
 BYTES = st.binary(max_size=400)

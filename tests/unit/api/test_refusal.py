@@ -9,7 +9,7 @@ from services.archive.key import InvalidKeyError
 from services.archive.object_store import ArchiveUnavailableError, ObjectMissingError
 from services.runtime.rpc import RpcError
 from shoal.names import InvalidNameError
-from shoal.wire import WireError
+from shoal.wire.fields import WireError
 
 
 @pytest.mark.parametrize("kind", errors.ControlError.__subclasses__())

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from shoal import spec, wire
+from shoal import spec
 from shoal.specfile.load import parse
 from shoal.specfile.mark import SpecFileError
+from shoal.wire.spec import decode_output, encode_output
 
 _FILE = """\
 name: p
@@ -51,7 +52,7 @@ def _said(text: str) -> str:
 def test_an_output_is_spread_by_key(output: str, key: str) -> None:
     found = _read(_text(output)).job("split").outputs[0]
     assert (found.distribute, found.key) == (spec.Distribute.KEY, key)
-    assert wire.decode_output(wire.encode_output(found)) == found
+    assert decode_output(encode_output(found)) == found
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from control.lanes import topology
-from shoal import spec, wire
+from shoal import spec
 from shoal.specfile.load import parse
 from shoal.specfile.mark import SpecFileError
+from shoal.wire.spec import decode_input, encode_input
 
 _FILE = """\
 name: p
@@ -45,7 +46,7 @@ def _said(text: str) -> str:
 def test_an_input_wants_the_newest(more: str, keep: int) -> None:
     found = _view(_text(more))
     assert (found.promise, found.keep) == (spec.Promise.LATEST, keep)
-    assert wire.decode_input(wire.encode_input(found)) == found
+    assert decode_input(encode_input(found)) == found
 
 
 def test_both_ends_of_the_lane_know() -> None:

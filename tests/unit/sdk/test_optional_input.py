@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from shoal import spec, wire
+from shoal import spec
 from shoal.specfile.load import parse
 from shoal.specfile.mark import SpecFileError
+from shoal.wire.fields import WireError
+from shoal.wire.spec import decode_input, encode_input
 
 _FILE = """\
 name: p
@@ -54,7 +56,7 @@ def _said(more: str, job: str = "") -> str:
 def test_an_optional_input_says_what_stands_in(more: str, stand_in: spec.StandIn | None) -> None:
     found = _input(more)
     assert found.optional == stand_in
-    assert wire.decode_input(wire.encode_input(found)) == found
+    assert decode_input(encode_input(found)) == found
 
 
 @pytest.mark.parametrize(
@@ -91,9 +93,7 @@ def test_one_input_at_least_makes_the_rounds() -> None:
 
 
 def test_a_default_that_is_no_json_is_refused_on_the_wire() -> None:
-    message = wire.encode_input(
-        spec.StreamInput("speed", "gps", "speed", optional=spec.StandIn("{"))
-    )
-    with pytest.raises(wire.WireError) as caught:
-        wire.decode_input(message)
+    message = encode_input(spec.StreamInput("speed", "gps", "speed", optional=spec.StandIn("{")))
+    with pytest.raises(WireError) as caught:
+        decode_input(message)
     assert caught.value.path.endswith("optional.default_json")

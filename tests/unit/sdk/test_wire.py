@@ -1,15 +1,30 @@
 """What the contract does not allow is refused with the path of the field."""
 
+import enum
+import re
+from typing import Any
+
 import pytest
 
-from shoal import spec, wire
-from shoal.model import Reason
-from shoal.v1 import pipeline_pb2, session_service_pb2, spec_pb2
+from shoal import spec, view
+from shoal.model import JobState, MemberState, PipelineState, Reason, ScaleState
+from shoal.v1 import (
+    nodes_service_pb2,
+    pipeline_pb2,
+    pipelines_service_pb2,
+    session_service_pb2,
+    spec_pb2,
+)
+from shoal.wire.fields import WireError
+from shoal.wire.session import decode_attempt_ref
+from shoal.wire.spec import decode_job_spec, decode_pipeline_spec, encode_pipeline_spec
+from shoal.wire.state import decode_job_state, decode_reason
+from shoal.wire.view import decode_event
 
 
 def message() -> spec_pb2.PipelineSpec:
     """A good specification to break."""
-    return wire.encode_pipeline_spec(
+    return encode_pipeline_spec(
         spec.Pipeline(
             "counter",
             (
@@ -27,13 +42,13 @@ def message() -> spec_pb2.PipelineSpec:
 
 
 def refusal(broken: spec_pb2.PipelineSpec) -> str:
-    with pytest.raises(wire.WireError) as caught:
-        wire.decode_pipeline_spec(broken)
+    with pytest.raises(WireError) as caught:
+        decode_pipeline_spec(broken)
     return caught.value.path
 
 
 def test_everything_unset_becomes_the_default() -> None:
-    job = wire.decode_job_spec(spec_pb2.JobSpec(name="job", run=["true"]))
+    job = decode_job_spec(spec_pb2.JobSpec(name="job", run=["true"]))
     assert job == spec.Job("job", ("true",))
 
 
@@ -92,19 +107,19 @@ def test_a_record_size_belongs_to_bytes_alone() -> None:
 
 
 def test_a_state_that_was_never_set_is_refused() -> None:
-    with pytest.raises(wire.WireError, match="0 is not a job state"):
-        wire.decode_job_state(0, "observed.state")
+    with pytest.raises(WireError, match="0 is not a job state"):
+        decode_job_state(0, "observed.state")
 
 
 def test_an_unknown_reason_is_refused_and_an_unset_one_is_none() -> None:
-    with pytest.raises(wire.WireError, match=r"reason\.code: 'TIRED' is not a reason"):
-        wire.decode_reason(pipeline_pb2.Reason(code="TIRED"))
-    assert wire.decode_reason(pipeline_pb2.Reason()) == Reason()
+    with pytest.raises(WireError, match=r"reason\.code: 'TIRED' is not a reason"):
+        decode_reason(pipeline_pb2.Reason(code="TIRED"))
+    assert decode_reason(pipeline_pb2.Reason()) == Reason()
 
 
 def test_an_attempt_has_a_whole_name() -> None:
-    with pytest.raises(wire.WireError, match="does not name an attempt"):
-        wire.decode_attempt_ref(
+    with pytest.raises(WireError, match="does not name an attempt"):
+        decode_attempt_ref(
             session_service_pb2.AttemptRef(attempt="pipelines/p/jobs/j", namespace="default")
         )
 
@@ -112,5 +127,27 @@ def test_an_attempt_has_a_whole_name() -> None:
 def test_a_time_outside_the_calendar_is_refused() -> None:
     broken = pipeline_pb2.Event(id="x")
     broken.time.seconds = 2**60
-    with pytest.raises(wire.WireError, match=r"event\.time"):
-        wire.decode_event(broken)
+    with pytest.raises(WireError, match=r"event\.time"):
+        decode_event(broken)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (JobState, pipeline_pb2.JobState),
+        (PipelineState, pipeline_pb2.PipelineState),
+        (ScaleState, pipeline_pb2.ScaleState),
+        (MemberState, nodes_service_pb2.MemberState),
+        (view.LogStream, pipelines_service_pb2.LogStream),
+    ],
+)
+def test_our_enumerations_have_the_numbers_of_the_contract(
+    ours: type[enum.IntEnum], theirs: Any
+) -> None:
+    prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", ours.__name__).upper()
+    numbers = {f"{prefix}_{member.name}": int(member) for member in ours}
+    if ours is MemberState:
+        numbers[f"{prefix}_UNSPECIFIED"] = numbers.pop(f"{prefix}_UNKNOWN")
+    else:
+        numbers[f"{prefix}_UNSPECIFIED"] = 0
+    assert numbers == dict(theirs.items())

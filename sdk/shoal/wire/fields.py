@@ -1,0 +1,254 @@
+"""One field of a message at a time: what every codec of this package is made of.
+
+`path` is where the field stands in the message, such as `jobs[1].inputs[0].name`. Whatever the
+contract does not allow raises `WireError` with it.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from shoal import limits, names
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+M = TypeVar("M")
+W = TypeVar("W", bound=int)
+T = TypeVar("T")
+V = TypeVar("V")
+EnumT = TypeVar("EnumT", bound=enum.IntEnum)
+
+
+class WireError(ValueError):
+    """A message that breaks the contract.
+
+    Attributes:
+        path: the field, such as `jobs[1].inputs[0].name`; empty for the message itself.
+        problem: what is wrong with it and what would be right, one sentence.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}" if path else problem)
+        self.path = path
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Generic[M, W]):
+    """One enumeration on both sides; without a default, the contract's 0 is refused."""
+
+    what: str
+    numbers: Mapping[M, W]
+    default: M | None = None
+
+    def encode(self, member: M) -> W:
+        """Return the number of a member."""
+        return self.numbers[member]
+
+    def decode(self, number: int, path: str) -> M:
+        """Return the member with this number; 0 is the default, if there is one."""
+        if number == 0 and self.default is not None:
+            return self.default
+        for member, candidate in self.numbers.items():
+            if candidate == number:
+                return member
+        known = ", ".join(str(int(value)) for value in self.numbers.values())
+        raise WireError(path, f"{number} is not a {self.what}; this version knows {known}")
+
+
+def enum_member(kind: type[EnumT], number: int, what: str, path: str) -> EnumT:
+    """Return the member of an enumeration that has the numbers of the contract."""
+    try:
+        return kind(number)
+    except ValueError:
+        known = ", ".join(str(int(one)) for one in kind)
+        raise WireError(path, f"{number} is not a {what}; this version knows {known}") from None
+
+
+def encode_time(moment: datetime | None) -> Timestamp | None:
+    """Write a moment; None stays unset."""
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def decode_time(stamp: Timestamp, path: str = "time") -> datetime:
+    """Read a moment as an aware datetime in UTC, to the microsecond.
+
+    Raises:
+        WireError: it is outside the years 1970 to 9998, so that it is a date in every time zone.
+    """
+    if not 0 <= stamp.seconds < limits.MOMENT_SECONDS_MAX:
+        raise WireError(path, f"{stamp.seconds} s is not a moment of the years 1970 to 9998")
+    try:
+        return stamp.ToDatetime(UTC)
+    except (ValueError, OverflowError) as error:
+        raise WireError(path, f"{stamp.seconds} s is not a moment ({error})") from None
+
+
+def at(path: str, name: str) -> str:
+    """Return the path of a field of the message at `path`."""
+    return f"{path}.{name}" if path else name
+
+
+def each(items: Iterable[T], path: str, decode: Callable[[T, str], V]) -> tuple[V, ...]:
+    """Decode every item, each with its own path."""
+    return tuple(decode(item, f"{path}[{index}]") for index, item in enumerate(items))
+
+
+def identifier(what: str, value: str, path: str) -> str:
+    """Return `value` if it is an id; `what` says of which thing."""
+    try:
+        return names.check_id(what, value)
+    except names.InvalidNameError as error:
+        raise WireError(path, str(error)) from None
+
+
+def attempt_ref(attempt: str, namespace: str, epoch: int, path: str) -> names.AttemptRef:
+    """Read which attempt; an empty namespace is `default`."""
+    count(epoch, limits.INTEGER_MAX, path)
+    try:
+        return names.parse_attempt(attempt, namespace or "default", epoch)
+    except names.InvalidNameError as error:
+        raise WireError(path, str(error)) from None
+
+
+def strings(items: Mapping[str, str]) -> Mapping[str, str]:
+    """Return a sorted copy that cannot be changed."""
+    return MappingProxyType(dict(sorted(items.items())))
+
+
+def variables(items: Mapping[str, str], path: str) -> Mapping[str, str]:
+    """Read variables of a program by name."""
+    for key, value in items.items():
+        if _VARIABLE.fullmatch(key) is None:
+            raise WireError(
+                path, f"{key!r} is not the name of a variable; use letters, digits and underscores"
+            )
+        text(value, f"{path}[{key}]")
+    return strings(items)
+
+
+def text(value: str, path: str) -> str:
+    """Return `value` if a program can be given it."""
+    if "\0" in value:
+        raise WireError(path, "it holds a NUL character, which no program can be given")
+    return value
+
+
+def words(values: Iterable[str], path: str) -> tuple[str, ...]:
+    """Read a list of words, none of them empty."""
+    words = tuple(values)
+    for index, word in enumerate(words):
+        if not word:
+            raise WireError(f"{path}[{index}]", "it is empty; name it or leave it out")
+        text(word, f"{path}[{index}]")
+    return words
+
+
+def run(values: Iterable[str], path: str) -> tuple[str, ...]:
+    """Read the words of a command."""
+    words = tuple(text(word, f"{path}[{index}]") for index, word in enumerate(values))
+    if not words or not words[0]:
+        raise WireError(path, "there is no program; give the words of the command")
+    return words
+
+
+def patterns(values: Iterable[str], path: str) -> tuple[str, ...]:
+    """Read patterns of files to archive; none given is `results/**`."""
+    patterns = tuple(relative(pattern, f"{path}[{index}]") for index, pattern in enumerate(values))
+    return patterns or ("results/**",)
+
+
+def relative(value: str, path: str) -> str:
+    """Return `value` if it names something inside the job's folder."""
+    text(value, path)
+    problem = relative_path_problem(value)
+    if problem:
+        raise WireError(path, f"{value!r} {problem}")
+    return value
+
+
+def relative_path_problem(value: str) -> str:
+    """Say why `value` does not name something inside a folder; empty when it does.
+
+    The words complete a sentence that begins with the value.
+    """
+    pure = PurePosixPath(value)
+    if not value or not pure.parts:
+        return "is not a path; name a file below the job's folder"
+    if pure.is_absolute():
+        return "is an absolute path; name it relative to the job's folder"
+    if ".." in pure.parts:
+        return "has '..' in it; name something inside the job's folder"
+    return ""
+
+
+def sha256(value: str, path: str) -> str:
+    """Return `value` if it is a SHA-256 in hex, or empty."""
+    if value and _SHA256.fullmatch(value) is None:
+        raise WireError(path, f"{value!r} is not a SHA-256; write 64 lower-case hex digits")
+    return value
+
+
+def json_problem(text: str) -> str:
+    """Say why `text` is no JSON that a program can be given; empty when it is.
+
+    The words complete a sentence that begins with the text.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > limits.DEFAULT_JSON_BYTES_MAX:
+        return f"… is longer than {limits.DEFAULT_JSON_BYTES_MAX} bytes; send it in a file"
+    if limits.json_depth(text) > limits.JSON_DEPTH_MAX:
+        return f"lies deeper than {limits.JSON_DEPTH_MAX} lists or objects; write it flatter"
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except (ValueError, RecursionError):
+        return "is no JSON"
+    return ""
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"{word} is no number as JSON has it")
+
+
+def duration(value: float, default: float, path: str) -> float:
+    """Return so many seconds; 0 is `default`."""
+    if problem := limits.duration_problem(value):
+        raise WireError(path, f"{value} {problem}")
+    return value or default
+
+
+def number(value: float, most: float, path: str) -> float:
+    """Return `value` if it is from 0 to `most`."""
+    if problem := limits.count_problem(value, most):
+        raise WireError(path, f"{value} {problem}")
+    return value
+
+
+def count(value: int, most: int, path: str) -> int:
+    """Return `value` if it is from 0 to `most`."""
+    if not 0 <= value <= most:
+        raise WireError(path, f"{value} {limits.count_problem(value, most)}")
+    return value
+
+
+def moment(message: Message, field: str, path: str) -> datetime | None:
+    """Read a moment that may be unset, to None."""
+    if not message.HasField(field):
+        return None
+    return decode_time(getattr(message, field), at(path, field))
