@@ -22,7 +22,7 @@ from control.config import ControllerConfig
 from control.dispatcher.addresses import Addresses
 from control.dispatcher.service import SessionService
 from control.dispatcher.session import SessionSettings
-from control.dispatcher.worker_watch import WorkerWatch
+from control.dispatcher.worker_watch import WorkerWatch, listens
 from control.errors import StoreFailedError, StoreFullError, UnknownPipelineError
 from control.log_folder import LogFolder
 from control.members import GossipMembers
@@ -156,6 +156,7 @@ class Controller:
                 plane.stream_worker_gone,
                 patience_seconds=config.lease_seconds,
                 clock=process.clock,
+                listens=listens,
             )
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(plane.run())

@@ -15,8 +15,10 @@ from control.store.rows import OutboxKind, OutboxRow
 from control.store.store import Store
 from services.archive.key import InvalidKeyError
 from services.archive.object_store import ArchiveError, ObjectStore, PutOutcome
+from services.events.broker_link import OpenLink
 from services.events.broker_url import BrokerAddress
 from services.events.entry import Entry
+from services.events.mqtt_link import MqttLink
 from services.events.outbox import RowsRead
 from services.events.publisher import NO_BROKER, Publisher, RowsUnavailableError
 from services.runtime.backoff import Backoff
@@ -42,6 +44,7 @@ class Publishing:
         clock: seconds on a monotonic clock.
         wall: now, for people.
         chance: a number from [0, 1) for each backoff.
+        open_link: makes a connection to the broker.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Publishing:
         clock: Callable[[], float],
         wall: Callable[[], datetime],
         chance: Callable[[], float],
+        open_link: OpenLink = MqttLink,
     ) -> None:
         self._store = store
         self._archive = archive
@@ -66,7 +70,13 @@ class Publishing:
         if broker is not None:
             events = _Events(store, lambda: self._clear_through)
             self._publisher = Publisher(
-                events, broker, client_id, clock=clock, wall=wall, chance=chance
+                events,
+                broker,
+                client_id,
+                clock=clock,
+                wall=wall,
+                chance=chance,
+                open_link=open_link,
             )
 
     async def run(self) -> None:

@@ -45,6 +45,7 @@ class WorkerWatch:
         patience_seconds: how long it looks after a session was opened, and after it broke; the
             lease decides then.
         clock: seconds on a monotonic clock.
+        listens: whether an address accepts connections; None when that cannot be told.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class WorkerWatch:
         *,
         patience_seconds: float,
         clock: Callable[[], float],
+        listens: Callable[[str], Awaitable[bool | None]],
     ) -> None:
+        self._listens = listens
         self._gone = gone
         self._patience_seconds = patience_seconds
         self._clock = clock
@@ -120,13 +123,13 @@ class WorkerWatch:
         give_up_at = self._clock() + self._patience_seconds
         pause_seconds = _FIRST_POLL_SECONDS
         while self._clock() < give_up_at:
-            yield await _listens(address)
+            yield await self._listens(address)
             # A process of another host, which tells nobody when it starts or dies.
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, _SLOWEST_POLL_SECONDS)
 
 
-async def _listens(address: str) -> bool | None:
+async def listens(address: str) -> bool | None:
     """Whether somebody accepts connections there; None when that cannot be told."""
     host, _, port = address.rpartition(":")
     try:

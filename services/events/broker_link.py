@@ -1,38 +1,12 @@
-"""One connection to an MQTT broker, from CONNECT to its end.
-
-Sources: MQTT 5.0 (OASIS), section 3.4 (PUBACK) and 3.1.3.2 (will); aiomqtt 2.5 and paho-mqtt 2.
-"""
+"""A connection to a broker, whatever it is made of, and how it fails."""
 
 import asyncio
-import json
-import ssl
-from contextlib import suppress
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self
-
-from aiomqtt import Client, MqttCodeError, MqttError, ProtocolVersion, Will
-from paho.mqtt import client as mqtt
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
+from typing import Protocol
 
 from services.events.broker_url import BrokerAddress
-from services.events.entry import CONTENT_TYPE, TOPIC_ROOT, Entry, fitted
-from services.events.terms import (
-    EVENT_BYTES_MAX,
-    NEVER,
-    PACKET_TOO_LARGE,
-    QOS_NOT_SUPPORTED,
-    RETAIN_NOT_SUPPORTED,
-    UNKNOWN,
-    Terms,
-)
-
-_LEAST_BYTES = 512
-_SHORTER_BITS = 3
-_PROPERTY_BYTES = 3 + len(CONTENT_TYPE)
-GOODBYE_SECONDS = 2.0
+from services.events.entry import Entry
+from services.events.terms import QOS_NOT_SUPPORTED, RETAIN_NOT_SUPPORTED, Terms
 
 
 class LinkLostError(Exception):
@@ -63,56 +37,13 @@ def learnt(terms: Terms, lost: LinkLostError) -> Terms:
     return terms
 
 
-class BrokerLink:
-    """A connection; `hold` it once, publish while it is held.
-
-    Args:
-        address: where the broker stands.
-        client_id: who we are; a second connection with the same id ends the first.
-        timeout_seconds: how long the broker may take to answer anything.
-        keepalive_seconds: how long the connection may be silent before it is asked.
-        terms: what is known of the broker; a connection that stands knows more.
-
-    Raises:
-        LinkLostError: when the CA file cannot be used.
-    """
-
-    def __init__(
-        self,
-        address: BrokerAddress,
-        client_id: str,
-        *,
-        timeout_seconds: float = 10.0,
-        keepalive_seconds: int = 10,
-        terms: Terms = UNKNOWN,
-    ) -> None:
-        self._address = address
-        self._state_topic = f"{TOPIC_ROOT}/controllers/{client_id}/state"
-        self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._client = _Client(
-            terms,
-            _tls(address) if address.tls else None,
-            hostname=address.host,
-            port=address.port,
-            username=address.username or None,
-            password=address.password or None,
-            identifier=client_id,
-            # 5.0, since a broker of 3.1.1 cannot say that it refuses a message.
-            protocol=ProtocolVersion.V5,
-            clean_start=True,
-            timeout=timeout_seconds,
-            keepalive=keepalive_seconds,
-            will=Will(
-                self._state_topic, _presence("offline"), min(1, terms.qos), retain=terms.retain
-            ),
-        )
-        # Our window says how many are on their way; aiomqtt only warns.
-        self._client.pending_calls_threshold = 1_000_000
+class BrokerLink(Protocol):
+    """One connection; `hold` it once, publish while it is held."""
 
     @property
     def terms(self) -> Terms:
         """What the broker takes, as far as it has said."""
-        return self._client.terms
+        ...
 
     async def hold(self, connected: asyncio.Event) -> None:
         """Connect, set `connected`, and stay until the connection ends.
@@ -120,235 +51,30 @@ class BrokerLink:
         Raises:
             LinkLostError: always, unless it is cancelled.
         """
-        try:
-            async with self._client:
-                listening = asyncio.ensure_future(self._listen())
-                try:
-                    await self._say_online(listening)
-                    connected.set()
-                    reason = await self._ended(listening)
-                except asyncio.CancelledError:
-                    await self._say_goodbye()
-                    raise
-                finally:
-                    listening.cancel()
-        except MqttCodeError as error:
-            code = error.rc.value if isinstance(error.rc, ReasonCode) else 0
-            raise LinkLostError(str(error), code) from error
-        except (MqttError, OSError, ValueError) as error:
-            raise LinkLostError(str(error) or type(error).__name__) from error
-        raise LinkLostError(reason)
+        ...
 
     async def publish(self, entry: Entry, losses: int = 0) -> str:
-        """Publish one event on both of its topics and wait for both acknowledgements.
+        """Publish one event and wait for its acknowledgement.
 
         It is cut to what the broker takes, and to less from the second of `losses` links on that
-        broke with it. Its state is a copy for whoever comes later: where that
-        alone is refused, the event has arrived, and this returns why; else it returns nothing.
+        broke with it. Returns what the broker refused besides; empty if nothing.
 
         Raises:
             RefusedMessageError: the broker does not take the event.
             LinkLostError: no acknowledgement came; the link ends then.
         """
-        topics = (entry.events_topic, entry.state_topic)
-        room = self.terms.payload_bytes(topics, _PROPERTY_BYTES)
-        if losses > 1:
-            room = min(room, max(_LEAST_BYTES, EVENT_BYTES_MAX >> _SHORTER_BITS * (losses - 1)))
-        try:
-            while True:
-                payload = fitted(entry, room)
-                if payload is None:
-                    why = f"not even cut does it fit into the {room} bytes that the broker takes"
-                    raise RefusedMessageError(why, final=True)
-                code = await self._publish(entry.events_topic, payload, retain=False)
-                if code is None or code.value != PACKET_TOO_LARGE or len(payload) < _LEAST_BYTES:
-                    break
-                room = len(payload) // 2  # it does not say what it would take
-            if code is not None:
-                final = code.value in NEVER or code.value == PACKET_TOO_LARGE
-                raise RefusedMessageError(f"the broker refuses it: {code}", final=final)
-            denied = await self._publish(entry.state_topic, payload, retain=True)
-        except (MqttError, ValueError) as error:
-            reason = f"event {entry.id} was not acknowledged: {error}"
-            self._fail(reason)
-            raise LinkLostError(reason) from error
-        return "" if denied is None else f"it refuses {entry.state_topic}: {denied}"
-
-    async def _publish(self, topic: str, payload: bytes, *, retain: bool) -> ReasonCode | None:
-        """Publish a message, and return why it was refused; None when it was taken."""
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.ContentType = CONTENT_TYPE
-        return await self._client.send(topic, payload, properties, retain=retain)
-
-    async def _say_goodbye(self) -> None:
-        """Say `offline` ourselves: a broker that is left in good order sends no will."""
-        with suppress(MqttError, TimeoutError):
-            async with asyncio.timeout(GOODBYE_SECONDS):
-                await self._publish(self._state_topic, _presence("offline"), retain=True)
-
-    async def _say_online(self, listening: asyncio.Future[str]) -> None:
-        """Publish our presence, or notice that the connection is gone already."""
-        saying = asyncio.ensure_future(
-            self._publish(self._state_topic, _presence("online"), retain=True)
-        )
-        try:
-            await asyncio.wait(
-                (saying, listening, self._failed), return_when=asyncio.FIRST_COMPLETED
-            )
-            if not saying.done():
-                raise LinkLostError(await self._ended(listening))
-            await saying
-        finally:
-            saying.cancel()
-
-    async def _ended(self, listening: asyncio.Future[str]) -> str:
-        await asyncio.wait((listening, self._failed), return_when=asyncio.FIRST_COMPLETED)
-        return self._failed.result() if self._failed.done() else await listening
-
-    async def _listen(self) -> str:
-        # Nothing is subscribed to; this ends when the connection does.
-        try:
-            async for _ in self._client.messages:
-                pass
-        except MqttError as error:
-            return f"the connection broke: {error.__cause__ or error}"
-        return "the broker ended the connection"
-
-    def _fail(self, reason: str) -> None:
-        if not self._failed.done():
-            self._failed.set_result(reason)
+        ...
 
 
-class _Client(Client):
-    """aiomqtt's client, but a refusal is no acknowledgement, and no connection is left behind."""
+class OpenLink(Protocol):
+    """Makes a connection to a broker, which is dialled once it is held.
 
-    def __init__(self, terms: Terms, tls: "_Tls | None", **settings: Any) -> None:
-        super().__init__(tls_context=tls, **settings)
-        self.terms = terms
-        self._tls = tls
-        self._sent: dict[int, asyncio.Future[ReasonCode]] = {}
-        self._turns = asyncio.Semaphore(terms.in_flight)
+    Raises:
+        LinkLostError: when it cannot even be made.
+    """
 
-    async def send(
-        self, topic: str, payload: bytes, properties: Properties, *, retain: bool
-    ) -> ReasonCode | None:
-        """Publish a message, and return why it was refused; None when it was taken.
-
-        Raises:
-            MqttError: nothing was said about it.
-        """
-        async with self._turns:
-            terms = self.terms
-            sent = self._client.publish(
-                topic, payload, min(1, terms.qos), retain and terms.retain, properties
-            )
-            if sent.rc != mqtt.MQTT_ERR_SUCCESS:
-                raise MqttError(f"could not publish: {mqtt.error_string(sent.rc)}")
-            if terms.qos < 1:
-                return None
-            answer = self._sent[sent.mid] = asyncio.get_running_loop().create_future()
-            try:
-                async with asyncio.timeout(self.timeout):
-                    code = await answer
-            except TimeoutError:
-                raise MqttError("the broker did not answer in time") from None
-            finally:
-                self._sent.pop(sent.mid, None)
-        return code if code.is_failure else None
-
-    async def __aenter__(self) -> Self:
-        disconnected = self._disconnected
-        try:
-            await super().__aenter__()
-            if disconnected.done():  # in one breath with the acceptance, and forgotten since
-                raise MqttError("the connection broke at once") from disconnected.exception()
-        except BaseException:
-            # A broker that accepts and says nothing would be left connected, once for each try.
-            self._abandon()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        if self._client.socket() is not None:
-            # A broker that does not answer any more does not answer a good-bye either.
-            with suppress(MqttError, TimeoutError):
-                async with asyncio.timeout(GOODBYE_SECONDS):
-                    await super().__aexit__(exc_type, exc, tb)
-        self._abandon()
-
-    def _on_publish(
-        self,
-        client: mqtt.Client,
-        userdata: Any,
-        mid: int,
-        reason_code: ReasonCode,
-        properties: Properties,
-    ) -> None:
-        del client, userdata, properties
-        answer = self._sent.get(mid)
-        if answer is not None and not answer.done():
-            answer.set_result(reason_code)
-
-    def _on_connect(
-        self,
-        client: mqtt.Client,
-        userdata: Any,
-        flags: mqtt.ConnectFlags,
-        reason_code: ReasonCode,
-        properties: Properties | None = None,
-    ) -> None:
-        if properties is not None and not reason_code.is_failure:
-            known = self.terms
-            self.terms = Terms(
-                packet_bytes=getattr(properties, "MaximumPacketSize", 0),
-                retain=known.retain and bool(getattr(properties, "RetainAvailable", 1)),
-                qos=min(known.qos, getattr(properties, "MaximumQoS", 1)),
-                in_flight=min(known.in_flight, getattr(properties, "ReceiveMaximum", 1 << 16)),
-            )
-            self._turns = asyncio.Semaphore(self.terms.in_flight)
-        super()._on_connect(client, userdata, flags, reason_code, properties)
-
-    def _abandon(self) -> None:
-        # paho closes after its DISCONNECT, which may never leave; and when reading raises, as it
-        # does with TLS, aiomqtt goes on being woken by a socket that nobody closes.
-        self._client._sock_close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        if self._tls is not None:
-            self._tls.close_socket()
-        if self._disconnected.done() and not self._disconnected.cancelled():
-            self._disconnected.exception()  # somebody has looked, so asyncio does not complain
-
-
-def _presence(state: str) -> bytes:
-    return json.dumps({"state": state}).encode()
-
-
-class _Tls(ssl.SSLContext):
-    """Verifies the broker, and remembers its socket: paho forgets one whose handshake failed."""
-
-    _socket: ssl.SSLSocket | None = None
-
-    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
-        self._socket = super().wrap_socket(*args, **kwargs)
-        return self._socket
-
-    def close_socket(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-
-def _tls(address: BrokerAddress) -> _Tls:
-    context = _Tls(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        if address.ca_file:
-            context.load_verify_locations(address.ca_file)
-        else:
-            context.load_default_certs()
-    except OSError as error:
-        raise LinkLostError(f"the CA file {address.ca_file} cannot be used: {error}") from error
-    return context
+    def __call__(
+        self, address: BrokerAddress, client_id: str, *, timeout_seconds: float, terms: Terms
+    ) -> BrokerLink:
+        """Make one; `timeout_seconds` is how long the broker may take to answer anything."""
+        ...

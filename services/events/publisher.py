@@ -6,9 +6,16 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, assert_never
 
-from services.events.broker_link import BrokerLink, LinkLostError, RefusedMessageError, learnt
+from services.events.broker_link import (
+    BrokerLink,
+    LinkLostError,
+    OpenLink,
+    RefusedMessageError,
+    learnt,
+)
 from services.events.broker_url import BrokerAddress, check_client_id
 from services.events.entry import Entry
+from services.events.mqtt_link import MqttLink
 from services.events.outbox import (
     Acknowledged,
     Connect,
@@ -66,6 +73,7 @@ class Publisher:
         chance: a number from [0, 1) for each backoff.
         config: window and times.
         timeout_seconds: how long the broker may take to answer anything.
+        open_link: makes a connection.
     """
 
     def __init__(
@@ -79,7 +87,9 @@ class Publisher:
         chance: Callable[[], float],
         config: OutboxConfig | None = None,
         timeout_seconds: float = 10.0,
+        open_link: OpenLink = MqttLink,
     ) -> None:
+        self._open_link = open_link
         self._rows = rows
         self._address = address
         self._client_id = check_client_id(client_id)
@@ -161,7 +171,7 @@ class Publisher:
         connected = asyncio.Event()
         reason = "the connection ended"
         try:
-            link = BrokerLink(
+            link = self._open_link(
                 self._address,
                 self._client_id,
                 timeout_seconds=self._timeout_seconds,

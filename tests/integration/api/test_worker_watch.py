@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 
-from control.dispatcher.worker_watch import WorkerWatch
+from control.dispatcher.worker_watch import WorkerWatch, listens
 from tests.kit.until import until
 
 
@@ -17,7 +17,9 @@ class _Watched:
 
     def __init__(self) -> None:
         self.gone: list[str] = []
-        self.watch = WorkerWatch(self._note, patience_seconds=60.0, clock=time.monotonic)
+        self.watch = WorkerWatch(
+            self._note, patience_seconds=60.0, clock=time.monotonic, listens=listens
+        )
 
     async def _note(self, node: str) -> None:
         self.gone.append(node)

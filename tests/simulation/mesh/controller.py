@@ -1,0 +1,231 @@
+"""The controller's process: the real control plane, sessions and outbox on a store in memory.
+
+The store is the real SQL on a database in memory, which outlives the process. A transaction that is
+on its way when the process dies is there or not; one that was answered is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from random import Random
+from types import MappingProxyType
+from typing import Any, cast
+
+from control.dispatcher.addresses import Addresses
+from control.dispatcher.service import SessionService
+from control.dispatcher.session import SessionSettings
+from control.dispatcher.worker_watch import WorkerWatch
+from control.errors import StoreFailedError
+from control.plane import ControlPlane, PlaneConfig
+from control.publishing import Publishing
+from control.source_rule import SourceRule
+from control.store import schema, statements
+from control.store.rows import Loaded, OutboxRow, Row
+from services.events.broker_url import parse_url
+from shoal.view import Event
+from tests.simulation.mesh.archive import MemoryArchive
+from tests.simulation.mesh.broker import MemoryBroker
+from tests.simulation.mesh.loop import VirtualLoop
+from tests.simulation.mesh.network import Network, ServerContext
+from tests.simulation.mesh.process import Process
+
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+ADDRESS = "controller:7000"
+CONNECT = "Connect"
+URL_SECONDS = 60
+_COMMIT_SECONDS = 0.004
+
+
+class MemoryStore:
+    """A `Store`: SQL in memory, with the time that a disk takes.
+
+    Args:
+        rng: draws how long, and what is cut short.
+        recorded: is told the rows of each transaction as it becomes durable.
+    """
+
+    def __init__(self, rng: Random, recorded: Callable[[Sequence[Row]], None]) -> None:
+        self._rng = rng
+        self._recorded = recorded
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection.executescript(schema.TABLES)
+        self.fails = False
+
+    async def load(self, new_id: Callable[[], str]) -> Loaded:
+        """Read everything, and count this start."""
+        await self._wait()
+        statements.count_start(self.connection, new_id)
+        return statements.load(self.connection)
+
+    async def commit(self, rows: Sequence[Row]) -> None:
+        """Write all rows in one transaction."""
+        await self._wait()
+        self.connection.execute("BEGIN")
+        try:
+            statements.write(self.connection, rows)
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+        self._recorded(rows)
+        await self._wait()
+
+    async def outbox(self, limit: int = 100, after: int = 0) -> Sequence[OutboxRow]:
+        """Return what has not left yet."""
+        await self._wait()
+        return statements.outbox(self.connection, after, limit)
+
+    async def mark_published(
+        self, sequences: Sequence[int], aside: Mapping[int, str] = MappingProxyType({})
+    ) -> None:
+        """Let go of rows that have left."""
+        await self._wait()
+        self.connection.execute("BEGIN")
+        statements.mark_published(self.connection, sequences, aside, 1_000_000)
+        self.connection.execute("COMMIT")
+        await self._wait()
+
+    async def events(
+        self, namespace: str, pipeline: str, after: int, limit: int
+    ) -> Sequence[Event]:
+        """Return events."""
+        await self._wait()
+        return statements.events(self.connection, namespace, pipeline, after, limit)
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(_COMMIT_SECONDS * self._rng.random())
+        if self.fails:
+            raise StoreFailedError("store in memory could not write: its disk is broken; mend it")
+
+
+class NoLogs:
+    """Takes what programs print, and keeps none of it."""
+
+    async def append(self, pieces: object) -> None:
+        """Take pieces."""
+
+
+class Controller:
+    """The controller; `start` it, `kill` it, and start it again.
+
+    Args:
+        loop: the loop of the world.
+        network: where it is reached.
+        archive: where artifacts and manifests go.
+        broker: where events go.
+        rng: its chance.
+        config: what an operator sets.
+        recorded: is told the rows of each transaction as it becomes durable.
+        make: makes the control plane.
+    """
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        network: Network,
+        archive: MemoryArchive,
+        broker: MemoryBroker,
+        rng: Random,
+        *,
+        config: PlaneConfig,
+        recorded: Callable[[Sequence[Row]], None],
+        make: Callable[..., ControlPlane] = ControlPlane,
+    ) -> None:
+        self._loop = loop
+        self._network = network
+        self._archive = archive
+        self._broker = broker
+        self._rng = rng
+        self._config = config
+        self._make = make
+        self.store = MemoryStore(rng, recorded)
+        self.process: Process | None = None
+        self.plane: ControlPlane | None = None
+        """That of the running process, once it has loaded."""
+        self.skew_seconds = 0.0
+        """By how much its wall clock is off."""
+        self.starts = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self.process is not None and not self.process.dead
+
+    def start(self) -> None:
+        """Start the process; harmless while it runs."""
+        if self.running:
+            return
+        self.starts += 1
+        self.process = Process(self._loop, "controller", "controller")
+        self.process.run(self._run(self.process))
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self.process is not None:
+            self.process.kill()
+        self.plane = None
+
+    def wall(self) -> datetime:
+        """Now, as its clock says."""
+        return BEGAN + timedelta(seconds=self._loop.time() + self.skew_seconds)
+
+    async def _run(self, process: Process) -> None:
+        clock = self._loop.time
+        plane = self._make(
+            store=self.store,
+            config=self._config,
+            clock=clock,
+            wall=self.wall,
+            ids=self._id,
+        )
+        async with plane, asyncio.TaskGroup() as tasks:
+            workers = WorkerWatch(
+                plane.stream_worker_gone,
+                patience_seconds=self._config.lease_seconds,
+                clock=clock,
+                listens=self._network.listens,
+            )
+            publishing = Publishing(
+                self.store,
+                self._archive,
+                plane.outbox_grown,
+                broker=parse_url("mqtt://broker:1883"),
+                client_id="shoal-mesh",
+                clock=clock,
+                wall=self.wall,
+                chance=self._rng.random,
+                open_link=self._broker.open_link,
+            )
+            service = SessionService(
+                plane=plane,
+                logs=cast("Any", NoLogs()),
+                addresses=Addresses(
+                    self._archive,
+                    cast("Any", None),
+                    SourceRule(),
+                    expires_seconds=URL_SECONDS,
+                ),
+                settings=SessionSettings(
+                    controller_id=f"controller-{self.starts}",
+                    lease_seconds=self._config.lease_seconds,
+                    heartbeat_seconds=self._config.heartbeat_seconds,
+                ),
+                workers=workers,
+                clock=clock,
+                new_id=lambda: self._id(16),
+            )
+
+            async def connect(context: ServerContext) -> None:
+                await service.Connect(cast("Any", None), cast("Any", context))
+
+            tasks.create_task(plane.run())
+            tasks.create_task(workers.run())
+            tasks.create_task(publishing.run())
+            self._network.serve(ADDRESS, CONNECT, connect, process)
+            self.plane = plane
+
+    def _id(self, characters: int) -> str:
+        return f"{self._rng.getrandbits(4 * characters):0{characters}x}"
