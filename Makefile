@@ -120,11 +120,18 @@ format: $(STAMP) ## Let ruff and buf put the source in form
 	@$(BIN)/ruff format --quiet .
 	@if [ -n "$(PROTOS)" ]; then $(BIN)/buf format --write; fi
 
-.PHONY: test
+# What CI runs, in lanes side by side; a lane is named here and has a target lane-NAME below.
+# Lanes share the checkout, /tmp and the loopback interface, so each test brings folders and ports of its own.
+LANES := unit integration
+
+.PHONY: test $(LANES:%=lane-%)
 test integration: export SHOAL_MINISTACK := $(abspath $(MINISTACK)/bin/ministack)
-test: setup system lint $(MINISTACK)/.stamp ## Everything that CI runs
-	$(SAY) "pytest"
-	@$(PY) -m pytest
+test: setup system $(MINISTACK)/.stamp ## Everything that CI runs, in lanes side by side
+	@.ci/lanes $(LANES)
+
+# One after the other: it reckons all the time, and the other lane needs the second core.
+lane-unit: lint unit
+lane-integration: integration
 
 .PHONY: unit
 unit: $(STAMP) ## Tests that need no server: unit, property, simulation, architecture
