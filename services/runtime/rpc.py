@@ -7,7 +7,7 @@ Sources: grpc/doc/keepalive.md and grpc/include/grpc/impl/channel_arg_names.h (g
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import Any, NoReturn, Protocol, TypeAlias, cast
 
 import grpc
 import grpc.aio
@@ -181,7 +181,15 @@ def rpc_error(
     return RpcError(code, reason, redacted(message), metadata)
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], error: RpcError) -> NoReturn:
+class AbortableCall(Protocol):
+    """A call as its server holds it, of which only the end matters here."""
+
+    async def abort(self, code: grpc.StatusCode, details: str, trailing_metadata: Any, /) -> Any:
+        """End the call with an error; does not return."""
+        ...
+
+
+async def abort(context: AbortableCall, error: RpcError) -> NoReturn:
     """End the call of `context` with `error`."""
     await context.abort(error.code, error.message, error.trailing_metadata())
     raise AssertionError("abort() returned")

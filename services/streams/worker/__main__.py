@@ -27,7 +27,10 @@ from services.runtime.rpc import (
     server_options,
 )
 from services.streams.plan import Budget
-from services.streams.worker.server import Worker, WorkerService
+from services.streams.worker.keeper import KeeperPorts
+from services.streams.worker.pull import Channels
+from services.streams.worker.server import Links, Worker, WorkerService
+from services.streams.worker.spool import FileSpool
 from shoal.v1.streams_service_pb2_grpc import add_StreamWorkerServiceServicer_to_server
 
 LOG = logging.getLogger(__name__)
@@ -151,7 +154,8 @@ async def serve(settings: Settings) -> None:
             bind(orders, f"unix:{settings.socket}")
         except OSError as error:
             raise process.StartRefusedError(str(error)) from error
-        worker = Worker(joined(settings.advertise, port), settings.budget, tasks)
+        links = Links(Channels(), KeeperPorts(), lambda path: FileSpool(Path(path)))
+        worker = Worker(joined(settings.advertise, port), settings.budget, tasks, links)
         lanes.add_generic_rpc_handlers((worker.handlers(),))
         add_StreamWorkerServiceServicer_to_server(WorkerService(worker), orders)
         await lanes.start()

@@ -1,4 +1,4 @@
-"""The shell of one attempt's streams: sockets, calls and spool around its machine."""
+"""The shell of one attempt's streams: ports, calls and spool around its machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import socket
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
@@ -53,12 +52,12 @@ from services.streams.event import (
 )
 from services.streams.plan import AttemptPlan, LanePlan
 from services.streams.sampler import Sampler, Wish
+from services.streams.worker.call import Connections
 from services.streams.worker.directory import Directory, Post, Served
 from services.streams.worker.feed import Desk, FeedCall
-from services.streams.worker.keeper import PortName
 from services.streams.worker.local import LocalCall
-from services.streams.worker.port import PortLink
-from services.streams.worker.pull import Channels, DialledCall
+from services.streams.worker.port_link import PortEnd, PortLink, PortName, PortUse
+from services.streams.worker.pull import DialledCall
 from services.streams.worker.spool import Spool, Spooler
 from shoal.names import AttemptRef
 from shoal.portal import CLIENT, CLIENT_ADDRESS, RECORDER, port_of
@@ -83,7 +82,7 @@ class Neighbours:
 
     address: str
     directory: Directory
-    channels: Channels
+    connections: Connections
     desk: Desk
 
 
@@ -136,7 +135,7 @@ class Carrier:
         self._tasks = tasks
         self._turned = turned
         self._loop = asyncio.get_running_loop()
-        self._ports: dict[tuple[str, bool], PortLink] = {}
+        self._ports: dict[PortName, PortLink] = {}
         self._calls: dict[int, Served] = {}
         self._dials: dict[tuple[str, int], Dialled] = {}
         self._numbers = itertools.count(1)
@@ -148,32 +147,25 @@ class Carrier:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
 
-    async def attach(self, sockets: Mapping[PortName, socket.socket]) -> None:
+    async def attach(self, ends: Mapping[PortName, PortEnd]) -> None:
         """Take the ports over and begin.
 
         Raises:
             LookupError: The keeper has not got a port of the plan.
         """
+        rings = self._ring_bytes
         wanted = [
-            *((port.name, False, port.binding, port.block_count) for port in self._plan.inputs),
-            *((port.name, True, port.binding, 1) for port in self._plan.outputs),
+            *(PortUse(p.name, False, p.binding, rings, p.block_count) for p in self._plan.inputs),
+            *(PortUse(p.name, True, p.binding, rings) for p in self._plan.outputs),
         ]
-        for name, output, binding, round_records in wanted:
-            if (name, output) not in sockets:
+        for use in wanted:
+            end = ends.get((use.name, use.output))
+            if end is None:
                 raise LookupError(
-                    f"the keeper has no {'output' if output else 'input'} {name!r} of "
-                    f"{self.ref.name}; it has {', '.join(sorted({one for one, _ in sockets})) or 'none'}"
+                    f"the keeper has no {'output' if use.output else 'input'} {use.name!r} of "
+                    f"{self.ref.name}; it has {', '.join(sorted({one for one, _ in ends})) or 'none'}"
                 )
-            link = PortLink(
-                name,
-                output=output,
-                binding=binding,
-                post=self.post,
-                ring_bytes=self._ring_bytes,
-                round_records=round_records,
-            )
-            await link.connect(sockets[name, output])
-            self._ports[name, output] = link
+            self._ports[use.name, use.output] = await end.connect(use, self.post)
         self.post(Attached())
 
     def post(self, event: Event) -> None:
@@ -408,12 +400,13 @@ class Carrier:
             self._dials.pop(key, None)
 
     async def _carry(self, call: DialledCall, effect: Dial) -> None:
-        shared = self._neighbours.channels.take(effect.address, bulk=effect.bulk)
+        connections = self._neighbours.connections
+        connection = connections.take(effect.address, bulk=effect.bulk)
         try:
-            await call.run(shared.channel)
+            await call.run(connection)
         finally:
             with contextlib.suppress(asyncio.CancelledError):
-                await self._neighbours.channels.leave(shared, broken=call.broken)
+                await connections.leave(connection, broken=call.broken)
 
 
 def _tell(call: Served, effect: SendBlock | AcceptCall | SendEnd | RefuseCall | CloseCall) -> None:

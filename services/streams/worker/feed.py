@@ -8,7 +8,7 @@ the producer's call, and the producer dials again.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import cast
 
 import grpc.aio
 
@@ -16,8 +16,9 @@ from services.streams.block import Block, BlockError
 from services.streams.effect import Acknowledge, Dial
 from services.streams.event import DialAccepted, DialBlock, DialBroken, DialEnded
 from services.streams.part import Assembler
+from services.streams.worker.call import ServerContext
 from services.streams.worker.directory import Post
-from services.streams.worker.pull import BROKEN_CALL, ServerContext
+from services.streams.worker.pull import BROKEN_CALL
 from services.streams.worker.wire import BadBlock, Part, read_message
 from shoal.names import AttemptRef
 from shoal.v1.streams_service_pb2 import (
@@ -38,7 +39,7 @@ class OfferedCall:
     """A producer's call; it ends when `over` is set.
 
     Args:
-        context: of the call in grpc.aio.
+        context: of the call.
         epoch: of the producer.
     """
 
@@ -207,5 +208,5 @@ def read_feed(data: bytes) -> FeedRequest | PullResponse | Block | Part | BadBlo
 
 async def first_open(context: ServerContext) -> FeedOpen | None:
     """Read the first message of a producer's call; None if it is something else."""
-    message: Any = await context.read()
+    message = await context.read()
     return message.open if isinstance(message, FeedRequest) else None

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from typing import Any, cast
+
+from services.streams.worker.port import SocketEnd
+from services.streams.worker.port_link import PortName
 
 _PACKET_BYTES = 64 * 1024
 _DESCRIPTORS_MAX = 253  # what the kernel passes at once, SCM_MAX_FD
@@ -16,8 +20,13 @@ class KeeperRefusedError(Exception):
     """The keeper does not answer, or does not know the attempt."""
 
 
-PortName = tuple[str, bool]
-"""Name of a port, and whether it is an output."""
+class KeeperPorts:
+    """Ports whose ends a keeper hands over at its Unix socket."""
+
+    async def fetch(self, keeper_path: str, keeper_id: str) -> dict[PortName, SocketEnd]:
+        """See `PortSource`."""
+        sockets = await asyncio.to_thread(fetch_ports, keeper_path, keeper_id)
+        return {name: SocketEnd(end) for name, end in sockets.items()}
 
 
 def fetch_ports(path: str, attempt: str) -> dict[PortName, socket.socket]:

@@ -32,6 +32,7 @@ from services.streams.event import (
 from services.streams.framing import FixedReader, LineReader
 from services.streams.ring import SLOTS_MAX
 from services.streams.worker.loan import Loan, LoanError
+from services.streams.worker.port_link import PortUse
 from services.streams.worker.ring import Ring, slot_of
 from shoal.spec import PortBinding, PortFormat
 
@@ -93,46 +94,50 @@ def reader_of(binding: PortBinding, *, output: bool, ring: Ring | None = None) -
             return FixedReader(binding.record_bytes)
 
 
-class PortLink(asyncio.BufferedProtocol):
+class SocketEnd:
+    """An end of a port that the keeper has passed on: a socket that does not block."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+
+    async def connect(self, use: PortUse, post: Callable[[Event], None]) -> SocketPort:
+        """See `PortEnd`."""
+        port = SocketPort(use, post)
+        await port.connect(self._end)
+        return port
+
+    def close(self) -> None:
+        """See `PortEnd`."""
+        self._end.close()
+
+
+class SocketPort(asyncio.BufferedProtocol):
     """The socket of one port. Reading begins when the machine asks for it.
 
     A job that can is given the ring of its output with START, and on an input references to records
     in the rings of others instead of the records.
 
     Args:
-        port: name of the port.
-        output: whether the job writes records to it.
-        binding: what travels on it.
+        use: which port it is, and what travels on it.
         post: takes events.
-        ring_bytes: size of the ring of an output; 0 for none.
-        round_records: how many records of an input make a round.
 
     Raises:
         ValueError: The binding has a record size that cannot be.
     """
 
-    def __init__(
-        self,
-        port: str,
-        *,
-        output: bool,
-        binding: PortBinding,
-        post: Callable[[Event], None],
-        ring_bytes: int = 0,
-        round_records: int = 1,
-    ) -> None:
-        self._port = port
-        self._output = output
+    def __init__(self, use: PortUse, post: Callable[[Event], None]) -> None:
+        self._port = use.name
+        self._output = use.output
         self._post = post
         self._ring: Ring | None = None
-        if output and ring_bytes and binding.format is PortFormat.BLOCKS:
+        if use.output and use.ring_bytes and use.binding.format is PortFormat.BLOCKS:
             # A system without such memory passes large records by the socket.
             with contextlib.suppress(OSError, AttributeError):
-                self._ring = Ring(f"shoal.{port}", ring_bytes, self._give_back)
+                self._ring = Ring(f"shoal.{use.name}", use.ring_bytes, self._give_back)
         self._ring_given = False
         self._ring_told = 0
-        self._loan = None if output else Loan(round_records, self._forget_ring)
-        self._reader = reader_of(binding, output=output, ring=self._ring)
+        self._loan = None if use.output else Loan(use.round_records, self._forget_ring)
+        self._reader = reader_of(use.binding, output=use.output, ring=self._ring)
         self._socket: socket.socket | None = None
         self._transport: asyncio.Transport | None = None
         self._wanted = False

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import grpc
 import grpc.aio
@@ -32,6 +32,7 @@ from services.streams.event import (
     DialEnded,
 )
 from services.streams.part import WHOLE_BYTES_MAX, Assembler, ranges
+from services.streams.worker.call import Connection, PullCall, ServerContext
 from services.streams.worker.directory import Post, ReadPiece
 from services.streams.worker.spool import SpoolGoneError
 from services.streams.worker.wire import (
@@ -54,8 +55,6 @@ from shoal.v1.streams_service_pb2 import (
     PullResponse,
 )
 
-ServerContext = grpc.aio.ServicerContext[Any, Any]
-
 BROKEN_CALL = (
     grpc.RpcError,
     grpc.aio.UsageError,
@@ -72,7 +71,7 @@ class ServedCall:
         number: the machine's name for it.
         opened: what the consumer said first.
         post: takes events.
-        context: of the call in grpc.aio.
+        context: of the call.
     """
 
     parts = True
@@ -227,17 +226,9 @@ class DialledCall:
         self._ack = effect
         self._wake.set()
 
-    async def run(self, channel: grpc.aio.Channel) -> None:
+    async def run(self, connection: Connection) -> None:
         """Carry the call until it breaks, which is posted, or until this is cancelled."""
-        pull = cast(
-            "Callable[[], grpc.aio.StreamStreamCall[PullRequest, Any]]",
-            channel.stream_stream(
-                PULL,
-                request_serializer=PullRequest.SerializeToString,
-                response_deserializer=read_message,
-            ),
-        )
-        call = pull()
+        call = connection.pull()
         try:
             reason, message = await self._carry(call)
         except* BROKEN_CALL as group:
@@ -247,7 +238,7 @@ class DialledCall:
             call.cancel()
         self._post(DialBroken(self._effect.lane, self._effect.dial, reason, message))
 
-    async def _carry(self, call: grpc.aio.StreamStreamCall[PullRequest, Any]) -> tuple[str, str]:
+    async def _carry(self, call: PullCall) -> tuple[str, str]:
         async with asyncio.TaskGroup() as tasks:
             await call.write(PullRequest(open=self._opened))
             writing = tasks.create_task(self._write(call))
@@ -256,7 +247,7 @@ class DialledCall:
             finally:
                 writing.cancel()
 
-    async def _read(self, call: grpc.aio.StreamStreamCall[PullRequest, Any]) -> tuple[str, str]:
+    async def _read(self, call: PullCall) -> tuple[str, str]:
         lane, dial = self._effect.lane, self._effect.dial
         assembler = Assembler()
         while True:
@@ -294,7 +285,7 @@ class DialledCall:
                 case other:
                     return "BROKEN", f"a response of kind {other}"
 
-    async def _write(self, call: grpc.aio.StreamStreamCall[PullRequest, Any]) -> None:
+    async def _write(self, call: PullCall) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -320,6 +311,15 @@ class Shared:
     channel: grpc.aio.Channel
     users: int = 0
 
+    def pull(self) -> PullCall:
+        """See `Connection`."""
+        call = self.channel.stream_stream(
+            PULL,
+            request_serializer=PullRequest.SerializeToString,
+            response_deserializer=read_message,
+        )()
+        return cast("PullCall", call)
+
 
 class Channels:
     """One or two channels for each peer that lanes are open to; they close with their last lane.
@@ -343,12 +343,13 @@ class Channels:
         shared.users += 1
         return shared
 
-    async def leave(self, shared: Shared, *, broken: bool) -> None:
+    async def leave(self, connection: Connection, *, broken: bool) -> None:
         """Give a channel back.
 
         A broken one is not used again: gRPC would wait up to two seconds before it connects anew,
         and how often we try is for our own backoff to say.
         """
+        shared = cast("Shared", connection)
         shared.users -= 1
         key = (shared.address, shared.bulk)
         if (broken or not shared.users) and self._channels.get(key) is shared:

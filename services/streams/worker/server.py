@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, cast
 
 import grpc
@@ -19,11 +19,13 @@ from services.streams.event import Concluded
 from services.streams.plan import Budget
 from services.streams.sampler import Wish
 from services.streams.worker.assignment import moved_from, plan_from
+from services.streams.worker.call import Connections, ServerContext
 from services.streams.worker.carrier import Carrier, Neighbours
 from services.streams.worker.directory import Directory, Missing
 from services.streams.worker.feed import Desk, first_open, read_feed
-from services.streams.worker.keeper import KeeperRefusedError, fetch_ports
-from services.streams.worker.pull import Channels, ServedCall, ServerContext
+from services.streams.worker.keeper import KeeperRefusedError
+from services.streams.worker.port_link import PortSource
+from services.streams.worker.pull import ServedCall
 from services.streams.worker.spool import Spool
 from services.streams.worker.tap import show
 from services.streams.worker.wire import SERVICE, write_message
@@ -60,6 +62,19 @@ NEWS_SECONDS = 0.25
 """Counters are told at most so often; turning points at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What a worker reaches outside of its process.
+
+    `connections` lead to the workers of other nodes, `ports` are those of the jobs beside it, and
+    `spool` makes the spool of an attempt at a path.
+    """
+
+    connections: Connections
+    ports: PortSource
+    spool: Callable[[str], Spool]
+
+
 class Worker:
     """The attempts that this process carries.
 
@@ -67,6 +82,7 @@ class Worker:
         stream_address: `host:port` where other nodes reach it.
         budget: what each attempt may use.
         tasks: owns the calls that are dialled.
+        links: what it reaches outside of its process.
         chance: draws a number from [0, 1).
     """
 
@@ -75,17 +91,21 @@ class Worker:
         stream_address: str,
         budget: Budget,
         tasks: asyncio.TaskGroup,
+        links: Links,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.stream_address = stream_address
         self._budget = budget
         self._tasks = tasks
+        self._links = links
         self._chance = chance
         self._carriers: dict[AttemptRef, Carrier] = {}
         self._attaching: dict[AttemptRef, asyncio.Lock] = {}
         self._directory = Directory()
         self._desk = Desk()
-        self._neighbours = Neighbours(stream_address, self._directory, Channels(), self._desk)
+        self._neighbours = Neighbours(
+            stream_address, self._directory, links.connections, self._desk
+        )
         self._watchers: set[asyncio.Event] = set()
         self._loop = asyncio.get_running_loop()
         self._refused = CountedLog(LOG, self._loop.time)
@@ -113,12 +133,12 @@ class Worker:
                     await self.update(self._carriers[ref], assignment.lanes)
                     return
                 plan = plan_from(assignment)
-                sockets = await asyncio.to_thread(fetch_ports, keeper_path, keeper_id)
+                ends = await self._links.ports.fetch(keeper_path, keeper_id)
                 carrier = Carrier(
                     ref,
                     plan,
                     AttemptMachine(plan, self._budget, self._chance),
-                    spool=Spool(Path(spool_path)),
+                    spool=self._links.spool(spool_path),
                     neighbours=self._neighbours,
                     ring_bytes=self._budget.ring_bytes,
                     tasks=self._tasks,
@@ -127,10 +147,10 @@ class Worker:
                 self._carriers[ref] = carrier
                 self._directory.add(ref, carrier.machine.output_lanes, carrier)
                 try:
-                    await carrier.attach(sockets)
+                    await carrier.attach(ends)
                 except BaseException:
                     self.detach(ref)
-                    for end in sockets.values():
+                    for end in ends.values():
                         end.close()
                     raise
                 await self._directory.announce()

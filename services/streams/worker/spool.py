@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from services.streams.block import Body
 from services.streams.effect import DropSegment, ReadSpool, SpoolEffect, WriteSpool
@@ -29,34 +29,72 @@ class _Piece:
     piece: asyncio.Future[bytes]
 
 
-class Spool:
-    """Files `{segment}.spool` in one folder, which is made when it is needed.
+class Spool(Protocol):
+    """Where bodies lie; one thing is asked of it at a time."""
 
-    It holds what can be made again by running the producer again, so nothing is flushed to disk.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._files: dict[int, int] = {}
-
-    def write(self, place: SpoolPlace, body: Body) -> None:
+    async def write(self, place: SpoolPlace, body: Body) -> None:
         """Write a body to its place.
 
         Raises:
             OSError: The disk is full or broken.
         """
-        descriptor = self._open(place.segment)
-        done = 0
-        while done < len(body):
-            done += os.pwrite(descriptor, memoryview(body)[done:], place.offset + done)
+        ...
 
-    def read(self, place: SpoolPlace) -> bytes:
+    async def read(self, place: SpoolPlace) -> bytes:
         """Return the body at its place.
 
         Raises:
             OSError: It cannot be read, or is cut short.
             SpoolGoneError: Its segment was removed.
         """
+        ...
+
+    async def drop(self, segment: int) -> None:
+        """Remove a segment."""
+        ...
+
+    def close(self) -> None:
+        """Remove every segment that is left."""
+        ...
+
+
+class FileSpool:
+    """Files `{segment}.spool` in one folder, which is made when it is needed.
+
+    It holds what can be made again by running the producer again, so nothing is flushed to disk.
+    A thread does the work, so that a slow disk stalls no lane.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[int, int] = {}
+
+    async def write(self, place: SpoolPlace, body: Body) -> None:
+        """See `Spool`."""
+        await asyncio.to_thread(self._write, place, body)
+
+    async def read(self, place: SpoolPlace) -> bytes:
+        """See `Spool`."""
+        return await asyncio.to_thread(self._read, place)
+
+    async def drop(self, segment: int) -> None:
+        """See `Spool`."""
+        await asyncio.to_thread(self._drop, segment)
+
+    def close(self) -> None:
+        """Remove every segment that is left, and the folder."""
+        for segment in list(self._files):
+            self._drop(segment)
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
+
+    def _write(self, place: SpoolPlace, body: Body) -> None:
+        descriptor = self._open(place.segment)
+        done = 0
+        while done < len(body):
+            done += os.pwrite(descriptor, memoryview(body)[done:], place.offset + done)
+
+    def _read(self, place: SpoolPlace) -> bytes:
         descriptor = self._files.get(place.segment)
         if descriptor is None:
             raise SpoolGoneError(f"segment {place.segment} is not there")
@@ -70,19 +108,11 @@ class Spool:
             have += len(part)
         return b"".join(parts)
 
-    def drop(self, segment: int) -> None:
-        """Remove a segment."""
+    def _drop(self, segment: int) -> None:
         descriptor = self._files.pop(segment, None)
         if descriptor is not None:
             os.close(descriptor)
             self._path(segment).unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Remove every segment that is left, and the folder."""
-        for segment in list(self._files):
-            self.drop(segment)
-        with contextlib.suppress(OSError):
-            self._folder.rmdir()
 
     def _open(self, segment: int) -> int:
         descriptor = self._files.get(segment)
@@ -97,10 +127,10 @@ class Spool:
 
 
 class Spooler:
-    """Works on a spool in a thread, one thing after the other, so that a slow disk stalls no lane.
+    """Works on a spool, one thing after the other.
 
     Args:
-        spool: the files.
+        spool: where bodies lie.
         post: takes what came of it.
     """
 
@@ -145,7 +175,7 @@ class Spooler:
                 while self._waiting:
                     order = self._waiting.popleft()
                     self._working = True
-                    done = await asyncio.to_thread(self._work, order)
+                    done = await self._work(order)
                     self._working = False
                     self._tell(order, done)
                 if self._closing:
@@ -153,7 +183,7 @@ class Spooler:
                 self._wake.clear()
                 await self._wake.wait()
         finally:
-            # Not while the thread writes: the process ends then, and its files close with it.
+            # Not while it is written: the process ends then, and its files close with it.
             if not self._working:
                 self._spool.close()
 
@@ -171,26 +201,26 @@ class Spooler:
         else:
             order.piece.set_exception(SpoolGoneError(f"{order.place} cannot be read"))
 
-    def _work(self, order: SpoolEffect | _Piece) -> Event | bytes | None:
+    async def _work(self, order: SpoolEffect | _Piece) -> Event | bytes | None:
         try:
             match order:
                 case WriteSpool(place=place, body=body):
-                    self._spool.write(place, body)
+                    await self._spool.write(place, body)
                     return SpoolWritten(place)
                 case ReadSpool(lane=lane, call=call, place=place):
-                    return SpoolLoaded(lane, call, self._spool.read(place))
+                    return SpoolLoaded(lane, call, await self._spool.read(place))
                 case DropSegment(segment=segment):
-                    self._spool.drop(segment)
+                    await self._spool.drop(segment)
                     return None
                 case _Piece(place=place):
-                    return self._piece(place)
+                    return await self._piece(place)
                 case _:
                     assert_never(order)
         except (OSError, SpoolGoneError) as error:
             return ShellFailed(f"the spool: {error}")
 
-    def _piece(self, place: SpoolPlace) -> bytes | None:
+    async def _piece(self, place: SpoolPlace) -> bytes | None:
         try:
-            return self._spool.read(place)
+            return await self._spool.read(place)
         except SpoolGoneError:
             return None  # its consumer is done, and its call about to end

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from services.streams.attempt import AttemptMachine
+from services.streams.worker.call import ServerContext
 from services.streams.worker.carrier import PortTap
-from services.streams.worker.pull import ServerContext
 from shoal.v1.records_service_pb2 import TapConsumer, TapRecord, TapSample
 from shoal.v1.streams_service_pb2 import TapResponse
 from shoal.wire.state import encode_stream_counters

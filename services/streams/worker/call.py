@@ -1,0 +1,69 @@
+"""Calls between the stream workers of nodes, as what dials and what serves them uses them.
+
+gRPC stands behind these protocols in the product (`pull.Channels`, `grpc.aio.ServicerContext`). What
+stands in for it keeps its rules: messages of one call arrive in order or the call breaks, `read`
+returns `grpc.aio.EOF` at the end, and a call that is over raises one of `pull.BROKEN_CALL`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import grpc
+
+from shoal.v1.streams_service_pb2 import PullRequest
+
+
+class ServerContext(Protocol):
+    """A call as its server holds it. One task reads, one writes."""
+
+    async def read(self) -> Any:
+        """Return the next message, as the method's deserializer made it; EOF at the end."""
+        ...
+
+    async def write(self, message: Any, /) -> None:
+        """Send a message; returns when there is room for the next one."""
+        ...
+
+    async def abort(self, code: grpc.StatusCode, details: str, trailing_metadata: Any, /) -> Any:
+        """End the call with an error; does not return."""
+        ...
+
+
+class PullCall(Protocol):
+    """A call of StreamsService.Pull as its consumer holds it. One task reads, one writes."""
+
+    async def read(self) -> Any:
+        """Return what `wire.read_message` made of the next message; EOF at the end."""
+        ...
+
+    async def write(self, request: PullRequest, /) -> None:
+        """Send a request; returns when there is room for the next one."""
+        ...
+
+    def cancel(self) -> bool:
+        """End the call; harmless when it is over."""
+        ...
+
+
+class Connection(Protocol):
+    """A way to one peer, for any number of calls."""
+
+    def pull(self) -> PullCall:
+        """Begin a call of StreamsService.Pull; that nobody answers shows when it is used."""
+        ...
+
+
+class Connections(Protocol):
+    """Connections to peers, shared by the lanes that are open to them."""
+
+    def take(self, address: str, *, bulk: bool) -> Connection:
+        """Return a connection to `host:port`; give it back with `leave`.
+
+        Lanes with large records are `bulk`, and have a connection of their own.
+        """
+        ...
+
+    async def leave(self, connection: Connection, *, broken: bool) -> None:
+        """Give a connection back; one that is broken is not used again."""
+        ...
