@@ -15,7 +15,7 @@ import grpc.aio
 
 from services.runtime import rpc
 from shoal import spec, view
-from shoal.model import JobState, MemberState, PipelineState, ScaleState
+from shoal.model import Artifact, JobState, MemberState, PipelineState, ScaleState
 from shoal.v1 import (
     nodes_service_pb2,
     nodes_service_pb2_grpc,
@@ -23,7 +23,7 @@ from shoal.v1 import (
     pipelines_service_pb2_grpc,
 )
 from shoal.wire.spec import decode_pipeline_spec
-from shoal.wire.state import encode_pipeline_state
+from shoal.wire.state import encode_artifact, encode_pipeline_state
 from shoal.wire.view import (
     encode_event,
     encode_log_chunk,
@@ -34,6 +34,9 @@ from shoal.wire.view import (
 )
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+ARTIFACTS_PAGE = 2
+"""How many artifacts a page lists."""
 
 
 class MemoryController(
@@ -51,6 +54,8 @@ class MemoryController(
         self.chunks: list[view.LogChunk] = []
         self.events: list[view.Event] = []
         self.urls: dict[str, str] = {}
+        self.artifacts: dict[str, tuple[Artifact, ...]] = {}
+        """All of a job, by its name: for pictures that list only some of them."""
         self.batches: list[int] = []
         self.watches = 0
         self.log_readers = 0
@@ -361,7 +366,13 @@ class MemoryController(
     async def ListArtifacts(  # noqa: N802
         self, request: pipelines_service_pb2.ListArtifactsRequest, context: Context
     ) -> pipelines_service_pb2.ListArtifactsResponse:
-        raise NotImplementedError("it shows all artifacts of its pipelines at once")
+        begin = int(request.page_token or 0)
+        end = begin + ARTIFACTS_PAGE
+        every = self.artifacts[request.name]
+        return pipelines_service_pb2.ListArtifactsResponse(
+            artifacts=[encode_artifact(one) for one in every[begin:end]],
+            next_page_token=str(end) if end < len(every) else "",
+        )
 
     async def GetArtifactUrl(  # noqa: N802
         self, request: pipelines_service_pb2.GetArtifactUrlRequest, context: Context

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from shoal import bundle, spec, view
 from shoal.client import Client, SnapshotEnd
 from shoal.errors import ControllerUnreachableError, ShoalError, TooLateError
-from shoal.model import JobState, PipelineState
+from shoal.model import Artifact, JobState, PipelineState
 from tests.kit.memory_controller import MemoryController
 from tests.kit.ports import free_port
 from tests.kit.until import until
@@ -181,6 +182,20 @@ async def test_lists_are_read_page_by_page(controller: MemoryController, client:
     assert "no broker" in page.publisher_state
     rest = await client.events(page_token=page.next_page_token)
     assert [event.id for event in rest.events] == ["e2"]
+
+
+async def test_artifacts_that_a_picture_leaves_out_are_read_page_by_page(
+    controller: MemoryController, client: Client
+) -> None:
+    name = (await client.submit(PIPELINE)).pipeline.id
+    pipeline = controller.pipelines[name]
+    [job] = pipeline.jobs
+    every = tuple(Artifact(f"results/{n}", n, f"{n:064x}") for n in range(6))
+    controller.artifacts[job.name] = every
+    manifest = view.Manifest("key", f"{job.name}/attempts/1", 1, every[:1], left_out=5)
+    controller.put(replace(pipeline, jobs=(replace(job, manifest=manifest),)))
+    [shown] = (await client.get(name)).jobs
+    assert shown.manifest == replace(manifest, artifacts=every, left_out=0)
 
 
 async def test_nodes_members_and_verdicts(client: Client) -> None:
