@@ -2,7 +2,8 @@
 
 Each attempt has a queue of its own, so that one which waits for its journal entry or its keeper
 holds up nobody else, and the entries of many become durable with one fsync. What takes long
-(preparing, collecting, uploading) runs beside the queue and can be given up.
+(preparing, collecting, uploading) runs beside the queue and can be given up; so are the stream
+worker's orders, which are given until it takes them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from edge_agent.keeper.client import KeeperError, KeeperGoneError
 from edge_agent.node import Node
 from edge_agent.program import ProgramError, ProgramPlan
 from edge_agent.stream_link import StreamsError
+from edge_agent.stream_orders import StreamOrders
 from edge_agent.uploads.collect import Problems, collect, locate
 from edge_agent.uploads.uploader import GrantRefusedError
 from edge_agent.worker import (
@@ -116,6 +118,8 @@ class AttemptShell:
         self._folder = node.folder(ref)
         self._queue: asyncio.Queue[AttemptEffect | Durable] = asyncio.Queue(_QUEUE_SIZE)
         self._work: asyncio.Task[None] | None = None
+        self._orders = StreamOrders(ref, node.streams)
+        self._ordering: asyncio.Task[None] | None = None
         self._waits = ""
         self._began = 0.0
         self._said = ""
@@ -164,10 +168,12 @@ class AttemptShell:
                     await self._node.keeper.stop(keeper_id(ref), grace_seconds)
             case AttachStreams(assignment):
                 await self._attach(assignment)
-            case UpdateLanes(ref, lanes):
-                await self._tell_streams(self._node.streams.update_lanes(ref, lanes))
-            case Conclude(ref, succeeded):
-                await self._tell_streams(self._node.streams.conclude(ref, succeeded=succeeded))
+            case UpdateLanes(_, lanes):
+                self._orders.update_lanes(lanes)
+                self._order(group)
+            case Conclude(_, succeeded):
+                self._orders.conclude(succeeded=succeeded)
+                self._order(group)
             case CollectArtifacts(assignment, turn):
                 await self._begin(group, turn, self._collect(assignment, turn), ReasonCode.ARCHIVE)
             case WantUploads(ref, artifacts):
@@ -415,14 +421,9 @@ class AttemptShell:
             words = f"the stream worker does not take the ports: {error}"
             await self._node.post(StreamsBroken(self._ref, Reason(ReasonCode.STREAM, 0, words)))
 
-    async def _tell_streams(self, telling: Coroutine[Any, Any, None]) -> None:
-        try:
-            await telling
-        except StreamsError as error:
-            # A worker that died is reported by itself, with all its attempts.
-            LOG.warning(
-                "the stream worker does not listen", extra=fields(name=self._ref.name, error=error)
-            )
+    def _order(self, group: asyncio.TaskGroup) -> None:
+        if self._ordering is None:
+            self._ordering = group.create_task(self._orders.run())
 
     async def _report(self, observation: Observation) -> None:
         if observation.state.terminal:
@@ -443,8 +444,9 @@ class AttemptShell:
     async def _forget(self, *, has_ports: bool) -> None:
         await self._give_up()
         node = self._node
-        if has_ports:
-            await self._tell_streams(node.streams.detach(self._ref))
+        if self._ordering is not None:
+            self._ordering.cancel()
+        detached = not has_ports or await self._orders.detach()
         with contextlib.suppress(KeeperError):
             await node.keeper.forget(keeper_id(self._ref))
         await node.logs.finish(self._ref, _LAST_LOGS_SECONDS)
@@ -457,6 +459,9 @@ class AttemptShell:
                 "the folder of an attempt cannot be moved away",
                 extra=fields(name=self._ref.name, path=self._folder.path, error=error),
             )
+        if not detached:
+            # Last, since all else goes without the worker; until then, it keeps what it has of it.
+            await self._orders.detach_at_last()
         await node.journal.forget(self._ref)
 
     def _make_folder(self, fetched: Mapping[str, str]) -> None:

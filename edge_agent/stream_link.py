@@ -49,10 +49,21 @@ STREAM_ADDRESS: Final = "stream_address"
 _CALL_SECONDS: Final = 10.0
 _READY_SECONDS: Final = 20.0
 _PAUSE_SECONDS: Final = 0.2
+_REFUSALS: Final = frozenset(
+    {
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.FAILED_PRECONDITION,
+    }
+)
 
 
 class StreamsError(Exception):
     """The stream worker refused, or does not answer."""
+
+
+class StreamsRefusedError(StreamsError):
+    """The stream worker answered that it cannot do this: asking again does not help."""
 
 
 class _Watch(Protocol):
@@ -231,7 +242,8 @@ class StreamLink:
         try:
             yield streams_service_pb2_grpc.StreamWorkerServiceStub(self._channel)
         except grpc.aio.AioRpcError as error:
-            raise StreamsError(_say(error)) from error
+            refused = error.code() in _REFUSALS
+            raise (StreamsRefusedError if refused else StreamsError)(_say(error)) from error
 
     async def _ensure(self) -> bool:
         """Start a worker if none runs; say whether it is a new one."""

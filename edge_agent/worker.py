@@ -963,8 +963,11 @@ class Worker:
             case Phase.DRAINING if not event.streams_survived:
                 return self._end(record, _WORKER_LOST)
             case Phase.DRAINING:
-                # The agent may have died after it had recorded its lanes and before it said so.
-                return [UpdateLanes(record.ref, record.assignment.lanes)]
+                # The agent may have died after it had recorded this and before it was heard.
+                return [
+                    UpdateLanes(record.ref, record.assignment.lanes),
+                    Conclude(record.ref, succeeded=True),
+                ]
             case Phase.COLLECTING:
                 return [CollectArtifacts(record.assignment, record.turn)]
             case Phase.UPLOADING:

@@ -78,7 +78,13 @@ class Stage(enum.Enum):
 
 
 _ALLOWED = {
-    Stage.NEW: {Stage.ASKING_CONSUMERS, Stage.SETTLING, Stage.GONE},
+    Stage.NEW: {
+        Stage.ASKING_CONSUMERS,
+        Stage.SETTLING,
+        Stage.ABANDONED,
+        Stage.FAILED,
+        Stage.GONE,
+    },
     Stage.ASKING_CONSUMERS: {Stage.SETTLING, Stage.ABANDONED, Stage.FAILED, Stage.GONE},
     Stage.SETTLING: {Stage.FLOWING, Stage.ABANDONED, Stage.FAILED, Stage.GONE},
     Stage.FLOWING: {Stage.CONCLUDED, Stage.ABANDONED, Stage.FAILED, Stage.GONE},

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import grpc
 import grpc.aio
@@ -100,7 +102,8 @@ class Worker:
         self._links = links
         self._chance = chance
         self._carriers: dict[AttemptRef, Carrier] = {}
-        self._attaching: dict[AttemptRef, asyncio.Lock] = {}
+        # One lives for as long as somebody has it, or waits for it.
+        self._turns: WeakValueDictionary[AttemptRef, asyncio.Lock] = WeakValueDictionary()
         self._directory = Directory()
         self._desk = Desk()
         self._neighbours = Neighbours(
@@ -126,37 +129,42 @@ class Worker:
             ValueError: The assignment breaks the contract.
         """
         ref = decode_attempt_ref(assignment.ref)
-        lock = self._attaching.setdefault(ref, asyncio.Lock())
+        if ref in self._carriers:
+            await self.update(self._carriers[ref], assignment.lanes)
+            return
+        plan = plan_from(assignment)
+        ends = await self._links.ports.fetch(keeper_path, keeper_id)
+        carrier = Carrier(
+            ref,
+            plan,
+            AttemptMachine(plan, self._budget, self._chance),
+            spool=self._links.spool(spool_path),
+            neighbours=self._neighbours,
+            ring_bytes=self._budget.ring_bytes,
+            tasks=self._tasks,
+            turned=self._turned,
+        )
+        self._carriers[ref] = carrier
+        self._directory.add(ref, carrier.machine.output_lanes, carrier)
         try:
-            async with lock:
-                if ref in self._carriers:
-                    await self.update(self._carriers[ref], assignment.lanes)
-                    return
-                plan = plan_from(assignment)
-                ends = await self._links.ports.fetch(keeper_path, keeper_id)
-                carrier = Carrier(
-                    ref,
-                    plan,
-                    AttemptMachine(plan, self._budget, self._chance),
-                    spool=self._links.spool(spool_path),
-                    neighbours=self._neighbours,
-                    ring_bytes=self._budget.ring_bytes,
-                    tasks=self._tasks,
-                    turned=self._turned,
-                )
-                self._carriers[ref] = carrier
-                self._directory.add(ref, carrier.machine.output_lanes, carrier)
-                try:
-                    await carrier.attach(ends)
-                except BaseException:
-                    self.detach(ref)
-                    for end in ends.values():
-                        end.close()
-                    raise
-                await self._directory.announce()
-                LOG.info("attached", extra=fields(attempt=ref.name, epoch=ref.epoch))
-        finally:
-            self._attaching.pop(ref, None)
+            await carrier.attach(ends)
+        except BaseException:
+            self.detach(ref)
+            for end in ends.values():
+                end.close()
+            raise
+        await self._directory.announce()
+        LOG.info("attached", extra=fields(attempt=ref.name, epoch=ref.epoch))
+
+    @asynccontextmanager
+    async def turn(self, ref: AttemptRef) -> AsyncIterator[None]:
+        """Take one order about an attempt after the other: attaching takes a while, others wait.
+
+        One that came in between would meet half of the ports, and streams that have not begun.
+        """
+        lock = self._turns.setdefault(ref, asyncio.Lock())
+        async with lock:
+            yield
 
     def carrier(self, ref: AttemptRef) -> Carrier | None:
         """Return who carries an attempt."""
@@ -341,12 +349,13 @@ class WorkerService(StreamWorkerServiceServicer):
     ) -> AttachResponse:
         """See the contract."""
         try:
-            await self._worker.attach(
-                request.assignment,
-                spool_path=request.spool_path,
-                keeper_path=request.keeper_path,
-                keeper_id=request.keeper_id,
-            )
+            async with self._worker.turn(_ref(request.assignment.ref)):
+                await self._worker.attach(
+                    request.assignment,
+                    spool_path=request.spool_path,
+                    keeper_path=request.keeper_path,
+                    keeper_id=request.keeper_id,
+                )
         except (KeeperRefusedError, LookupError) as error:
             raise rpc_error(
                 grpc.StatusCode.FAILED_PRECONDITION, "PORTS_MISSING", _words(error)
@@ -364,7 +373,8 @@ class WorkerService(StreamWorkerServiceServicer):
     ) -> UpdateLanesResponse:
         """See the contract."""
         try:
-            await self._worker.update(self._carrier(request.ref), request.lanes)
+            async with self._worker.turn(_ref(request.ref)):
+                await self._worker.update(self._carrier(request.ref), request.lanes)
         except ValueError as error:
             raise rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "LANES", _words(error)) from error
         return UpdateLanesResponse()
@@ -375,7 +385,8 @@ class WorkerService(StreamWorkerServiceServicer):
         context: Any,  # noqa: ARG002 - the contract's shape
     ) -> ConcludeResponse:
         """See the contract."""
-        self._carrier(request.ref).post(Concluded(request.succeeded))
+        async with self._worker.turn(_ref(request.ref)):
+            self._carrier(request.ref).post(Concluded(request.succeeded))
         return ConcludeResponse()
 
     async def Detach(  # noqa: N802 - the contract's name
@@ -384,7 +395,9 @@ class WorkerService(StreamWorkerServiceServicer):
         context: Any,  # noqa: ARG002 - the contract's shape
     ) -> DetachResponse:
         """See the contract."""
-        self._worker.detach(_ref(request.ref))
+        ref = _ref(request.ref)
+        async with self._worker.turn(ref):
+            self._worker.detach(ref)
         return DetachResponse()
 
     async def WatchAttempts(  # noqa: N802 - the contract's name

@@ -500,7 +500,10 @@ def test_after_a_reboot_a_program_without_ports_runs_again_where_it_was() -> Non
 
 def test_draining_goes_on_if_its_records_are_still_there() -> None:
     play, effects = restore(at(Phase.DRAINING, SENDER))
-    assert effects == [UpdateLanes(REF, SENDER.lanes)], "it may have missed where they end"
+    assert effects == [
+        UpdateLanes(REF, SENDER.lanes),
+        Conclude(REF, succeeded=True),
+    ], "it may have missed where they end, and that the program has ended"
     assert play.state() is JobState.DRAINING
     play, _ = restore(at(Phase.DRAINING, SENDER), streams_survived=False)
     assert play.state() is JobState.LOST

@@ -334,6 +334,22 @@ def test_a_raw_output_ends_only_when_the_program_has_ended_well() -> None:
     assert bench.only(SendEnd).total == 2
 
 
+@pytest.mark.parametrize(
+    ("event", "stage"),
+    [
+        (Concluded(succeeded=False), Stage.ABANDONED),
+        (ShellFailed("a port is gone"), Stage.FAILED),
+    ],
+)
+def test_streams_may_end_before_they_have_begun(event: Event, stage: Stage) -> None:
+    machine = AttemptMachine(source(), Budget(), lambda: 0.5)
+    machine.handle(event, 0.0)
+    assert machine.stage is stage
+    assert machine.handle(Attached(), 0.0) == []
+    machine.handle(Detached(), 0.0)
+    assert machine.stage is Stage.GONE
+
+
 def test_a_crash_ends_nothing_and_hangs_up() -> None:
     bench = Bench(source(PortFormat.LINES))
     bench.post(Attached())

@@ -1,0 +1,122 @@
+"""What a stream worker is told of an attempt while it attaches it waits until it has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from services.runtime.rpc import RpcError
+from services.streams.attempt import Stage
+from services.streams.block import Body
+from services.streams.plan import Budget
+from services.streams.worker.directory import Post
+from services.streams.worker.port_link import PortLink, PortName, PortUse
+from services.streams.worker.pull import Channels
+from services.streams.worker.server import Links, Worker, WorkerService
+from services.streams.worker.spool import FileSpool
+from shoal.v1.streams_service_pb2 import (
+    AttachRequest,
+    ConcludeRequest,
+    DetachRequest,
+    UpdateLanesRequest,
+)
+from shoal.wire.session import decode_attempt_ref
+from tests.kit.stream_worker import assignment, lane, stream_output
+from tests.kit.until import until
+
+ONE = assignment(
+    "source",
+    outputs=[stream_output("out")],
+    lanes=[lane("source.out", "sink.in", output=True, epoch=1)],
+)
+REF = decode_attempt_ref(ONE.ref)
+
+
+class _Port:
+    """Both ends of a port that nobody writes to."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    async def connect(self, use: PortUse, post: Post) -> PortLink:
+        return self
+
+    def read(self) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def write(self, parts: Sequence[Body]) -> None: ...
+
+    def shut(self) -> None: ...
+
+    def take_nothing_more(self) -> None: ...
+
+    def let_go(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class _SlowPorts:
+    """Hands a port over once it is told to."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.answers = asyncio.Event()
+        self.port = _Port()
+
+    async def fetch(self, keeper_path: str, keeper_id: str) -> Mapping[PortName, _Port]:
+        self.asked = True
+        await self.answers.wait()
+        return {("out", True): self.port}
+
+
+async def test_the_end_of_a_program_that_comes_while_its_attempt_is_attached(
+    tmp_path: Path,
+) -> None:
+    ports = _SlowPorts()
+    async with asyncio.TaskGroup() as group:
+        links = Links(Channels(), ports, lambda path: FileSpool(Path(path)))
+        worker = Worker("127.0.0.1:1", Budget(), group, links)
+        service = WorkerService(worker)
+        request = AttachRequest(assignment=ONE, spool_path=str(tmp_path), keeper_id="x")
+        attaching = group.create_task(service.Attach(request, None))
+        await until(lambda: ports.asked)
+        updating = group.create_task(
+            service.UpdateLanes(UpdateLanesRequest(ref=ONE.ref, lanes=ONE.lanes), None)
+        )
+        concluding = group.create_task(service.Conclude(ConcludeRequest(ref=ONE.ref), None))
+        ports.answers.set()
+        await attaching
+        carrier = worker.carrier(REF)
+        assert carrier is not None
+        await updating
+        await concluding
+        assert carrier.machine.stage is Stage.ABANDONED
+        assert carrier.machine.failure is None
+        await service.Detach(DetachRequest(ref=ONE.ref), None)
+        assert ports.port.closed
+
+
+async def test_an_attempt_that_is_dropped_while_it_is_attached_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    ports = _SlowPorts()
+    async with asyncio.TaskGroup() as group:
+        links = Links(Channels(), ports, lambda path: FileSpool(Path(path)))
+        worker = Worker("127.0.0.1:1", Budget(), group, links)
+        service = WorkerService(worker)
+        request = AttachRequest(assignment=ONE, spool_path=str(tmp_path), keeper_id="x")
+        attaching = group.create_task(service.Attach(request, None))
+        await until(lambda: ports.asked)
+        dropping = group.create_task(service.Detach(DetachRequest(ref=ONE.ref), None))
+        ports.answers.set()
+        await attaching
+        await dropping
+        assert worker.carrier(REF) is None
+        assert ports.port.closed
+        with pytest.raises(RpcError, match="is not attached"):
+            await service.Conclude(ConcludeRequest(ref=ONE.ref), None)
