@@ -109,7 +109,7 @@ class Worker:
         self._neighbours = Neighbours(
             stream_address, self._directory, links.connections, self._desk
         )
-        self._watchers: set[asyncio.Event] = set()
+        self._watchers: dict[asyncio.Event, None] = {}
         self._loop = asyncio.get_running_loop()
         self._refused = CountedLog(LOG, self._loop.time)
 
@@ -299,7 +299,7 @@ class Worker:
     async def news(self) -> AsyncIterator[list[AttemptStreams]]:
         """Yield what changed, first everything, counters coalesced."""
         wake = asyncio.Event()
-        self._watchers.add(wake)
+        self._watchers[wake] = None
         told: dict[AttemptRef, bytes] = {}
         try:
             first = True
@@ -324,7 +324,7 @@ class Worker:
                 except TimeoutError:
                     continue
         finally:
-            self._watchers.discard(wake)
+            del self._watchers[wake]
 
     def close(self) -> None:
         """Let go of all attempts; their programs and their keeper go on."""

@@ -1,0 +1,319 @@
+"""The stream worker of a board: the real `Worker` and its service, on links in memory.
+
+Its calls with other boards pass the network of the world, so that its lanes are cut and torn as any
+other call. Its agent calls it over the board's own loopback; see `OrdersStub`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping
+from random import Random
+from typing import Any, Protocol, cast
+
+import grpc
+import grpc.aio
+
+from services.streams.block import HEADER_BYTES
+from services.streams.part import OFFSET
+from services.streams.plan import Budget
+from services.streams.worker.port_link import PortEnd, PortName
+from services.streams.worker.server import Links, Worker, WorkerService
+from services.streams.worker.wire import PULL, read_message
+from shoal.v1.streams_service_pb2 import PullRequest, PullResponse
+from tests.simulation.mesh.loop import VirtualLoop
+from tests.simulation.mesh.network import ClientCall, Network, ServerContext, broken
+from tests.simulation.mesh.process import Process
+from tests.simulation.mesh.spool import SpoolDisk
+
+STREAM_PORT = 7100
+ORDERS = ("Attach", "UpdateLanes", "Conclude", "Detach")
+WATCH = "WatchAttempts"
+CONNECT_AGAIN_SECONDS = 0.1
+DATA_TAGS = (
+    PullResponse.BLOCK_FIELD_NUMBER << 3 | 2,
+    PullResponse.PART_FIELD_NUMBER << 3 | 2,
+)
+
+BUDGET = Budget(
+    credit_bytes=2000,
+    backlog_bytes=1500,
+    memory_bytes=4000,
+    spooling_bytes=1000,
+    block_bytes=800,
+    bulk_bytes=1400,
+    segment_bytes=3000,
+    ring_bytes=0,
+    ack_seconds=0.002,
+    redial_seconds=0.01,
+    redial_seconds_max=0.1,
+)
+"""Small enough for a few hundred records to fill every buffer, and without rings."""
+
+
+class Keeper(Protocol):
+    """Who has the ends of the programs' ports."""
+
+    def fetch_ports(self, keeper_id: str) -> Mapping[PortName, PortEnd]:
+        """Return the stream worker's ends of an attempt's ports.
+
+        Raises:
+            KeeperRefusedError: it does not answer, or does not know the attempt.
+        """
+        ...
+
+
+class MemoryStreamWorker:
+    """A stream worker; `start` it, `kill` it, and start it again.
+
+    Args:
+        loop: the loop of the world.
+        network: reaches other boards, and this one.
+        rng: its chance.
+        host: the board.
+        keeper: has the ports.
+        disk: has the spools.
+        budget: what each attempt may use.
+    """
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        network: Network,
+        rng: Random,
+        *,
+        host: str,
+        keeper: Keeper,
+        disk: SpoolDisk,
+        budget: Budget = BUDGET,
+    ) -> None:
+        self._loop = loop
+        self._network = network
+        self._rng = rng
+        self._host = host
+        self._keeper = keeper
+        self._disk = disk
+        self._budget = budget
+        self.address = f"{host}:{STREAM_PORT}"
+        """Where other boards reach it."""
+        self.orders = f"{host}:stream-worker.sock"
+        """Where its agent reaches it."""
+        self.process: Process | None = None
+        self.worker: Worker | None = None
+        """That of the running process."""
+        self.flips = 0.0
+        """How likely it is that a message that comes from another board has another bit."""
+        self.flipped = 0
+        """How many had."""
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self.process is not None and not self.process.dead
+
+    def start(self) -> Process:
+        """Start the process, which its keeper has as one more program; return it."""
+        if self.process is not None and not self.process.dead:
+            return self.process
+        self.process = Process(self._loop, f"{self._host}/stream-worker", self._host)
+        self.process.run(self._run(self.process))
+        return self.process
+
+    def kill(self) -> None:
+        """SIGKILL: the programs that stream, and their keeper, go on."""
+        if self.process is not None:
+            self.process.kill()
+        self.worker = None
+
+    def stub(self) -> OrdersStub:
+        """Return a connection of its agent to it."""
+        return OrdersStub(self._network, self.orders)
+
+    async def _run(self, process: Process) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            links = Links(
+                _Connections(self._network, self._flip),
+                _Ports(self._keeper),
+                self._disk.open,
+            )
+            worker = Worker(self.address, self._budget, tasks, links, self._rng.random)
+            service = WorkerService(worker)
+            serve = self._network.serve
+
+            async def pull(context: ServerContext) -> None:
+                await worker.pull(None, context)
+
+            async def watch(context: ServerContext) -> None:
+                request = await context.read()
+                async with contextlib.aclosing(
+                    cast("AsyncGenerator[Any]", service.WatchAttempts(request, context))
+                ) as news:
+                    async for response in news:
+                        await context.write(response)
+
+            serve(self.address, PULL, pull, process)
+            for name in ORDERS:
+                serve(self.orders, name, _answering(getattr(service, name)), process)
+            serve(self.orders, WATCH, watch, process)
+            self.worker = worker
+            await self._loop.create_future()
+
+    def _flip(self, message: bytes) -> bytes:
+        """Return what comes from another board, sometimes with another bit in a body."""
+        if self._rng.random() >= self.flips or message[0] not in DATA_TAGS:
+            return message
+        at = min(1 + 3 + OFFSET.size + HEADER_BYTES, len(message) - 1)
+        wrong = bytearray(message)
+        wrong[self._rng.randrange(at, len(message))] ^= 1 << self._rng.randrange(8)
+        self.flipped += 1
+        return bytes(wrong)
+
+
+class OrdersStub:
+    """StreamWorkerService as its agent calls it: its methods fail as those of gRPC do.
+
+    Args:
+        network: carries the calls of the running process.
+        address: of the worker's orders.
+    """
+
+    def __init__(self, network: Network, address: str) -> None:
+        self._network = network
+        self._address = address
+
+    async def Attach(self, request: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109, N802
+        """See the contract."""
+        return await self._ask("Attach", request, timeout)
+
+    async def UpdateLanes(self, request: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109, N802
+        """See the contract."""
+        return await self._ask("UpdateLanes", request, timeout)
+
+    async def Conclude(self, request: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109, N802
+        """See the contract."""
+        return await self._ask("Conclude", request, timeout)
+
+    async def Detach(self, request: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109, N802
+        """See the contract."""
+        return await self._ask("Detach", request, timeout)
+
+    def WatchAttempts(self, request: Any, *, wait_for_ready: bool = False) -> WatchCall:  # noqa: N802
+        """See the contract."""
+        return WatchCall(self._network, self._address, request, wait_for_ready=wait_for_ready)
+
+    async def _ask(self, method: str, request: Any, seconds: float | None) -> Any:
+        call: ClientCall | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                call = await self._network.call(self._address, method)
+                await call.write(request)
+                return await call.read()
+        except TimeoutError as error:
+            raise broken(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from error
+        finally:
+            if call is not None:
+                call.cancel()
+
+
+class WatchCall:
+    """A call that is opened when it is first read."""
+
+    def __init__(
+        self, network: Network, address: str, request: Any, *, wait_for_ready: bool
+    ) -> None:
+        self._network = network
+        self._address = address
+        self._request = request
+        self._wait = wait_for_ready
+        self._call: ClientCall | None = None
+
+    async def read(self) -> Any:
+        """Return the next message, or EOF."""
+        if self._call is None:
+            self._call = await self._open()
+            await self._call.write(self._request)
+        return await self._call.read()
+
+    def cancel(self) -> bool:
+        """End the call."""
+        return self._call is not None and self._call.cancel()
+
+    async def _open(self) -> ClientCall:
+        while True:
+            try:
+                return await self._network.call(self._address, WATCH)
+            except grpc.aio.AioRpcError:
+                if not self._wait:
+                    raise
+            await asyncio.sleep(CONNECT_AGAIN_SECONDS)
+
+
+def _answering(method: Callable[[Any, Any], Any]) -> Callable[[ServerContext], Any]:
+    async def answer(context: ServerContext) -> None:
+        await context.write(await method(await context.read(), context))
+
+    return answer
+
+
+class _Ports:
+    """See `PortSource` of the worker."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+
+    async def fetch(self, keeper_path: str, keeper_id: str) -> Mapping[PortName, PortEnd]:
+        del keeper_path
+        return self._keeper.fetch_ports(keeper_id)
+
+
+class _Connections:
+    """See `Connections` of the worker."""
+
+    def __init__(self, network: Network, flip: Callable[[bytes], bytes]) -> None:
+        self._network = network
+        self._flip = flip
+
+    def take(self, address: str, *, bulk: bool) -> _Connection:
+        del bulk
+        return _Connection(self._network, address, self._flip)
+
+    async def leave(self, connection: object, *, broken: bool) -> None:
+        """Nothing is shared, so nothing is to be closed."""
+
+
+class _Connection:
+    """See `Connection` of the worker."""
+
+    def __init__(self, network: Network, address: str, flip: Callable[[bytes], bytes]) -> None:
+        self._network = network
+        self._address = address
+        self._flip = flip
+
+    def pull(self) -> _PullCall:
+        return _PullCall(self._network, self._address, self._flip)
+
+
+class _PullCall:
+    """See `PullCall` of the worker; it is opened by the first write."""
+
+    def __init__(self, network: Network, address: str, flip: Callable[[bytes], bytes]) -> None:
+        self._network = network
+        self._address = address
+        self._flip = flip
+        self._call: ClientCall | None = None
+
+    async def read(self) -> Any:
+        assert self._call is not None, "a call is read that was not begun"
+        message = await self._call.read()
+        if message is grpc.aio.EOF:
+            return message
+        return read_message(self._flip(message))
+
+    async def write(self, request: PullRequest, /) -> None:
+        if self._call is None:
+            self._call = await self._network.call(self._address, PULL)
+        await self._call.write(request)
+
+    def cancel(self) -> bool:
+        return self._call is not None and self._call.cancel()
