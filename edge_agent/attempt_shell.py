@@ -3,7 +3,8 @@
 Each attempt has a queue of its own, so that one which waits for its journal entry or its keeper
 holds up nobody else, and the entries of many become durable with one fsync. What takes long
 (preparing, collecting, uploading) runs beside the queue and can be given up; so are the stream
-worker's orders, which are given until it takes them.
+worker's orders, which are given until it takes them. How work is done is the workbench's business;
+here are its order, its end, what it waits for, and new grants.
 """
 
 from __future__ import annotations
@@ -13,26 +14,24 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Awaitable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, assert_never
 
 from edge_agent.assignment import Assignment, Observation, Progress, UploadGrant, UploadsWanted
-from edge_agent.attempt_folder import AttemptFolder, keeper_id
-from edge_agent.bundles.layout import BundleRefusedError, lay_out
+from edge_agent.attempt_folder import keeper_id
+from edge_agent.attempt_services import AttemptServices
+from edge_agent.bundles.layout import BundleRefusedError
 from edge_agent.cause import first_cause
 from edge_agent.download import ChecksumError, DownloadError
 from edge_agent.environments.installer import InstallError
 from edge_agent.environments.interpreter import InterpreterMissingError
 from edge_agent.environments.recipe import RecipeError
-from edge_agent.file_inputs import read_fetched, write_fetched
-from edge_agent.keeper.client import KeeperError, KeeperGoneError
-from edge_agent.node import Node
-from edge_agent.program import ProgramError, ProgramPlan
+from edge_agent.keeper.client import KeeperError, KeeperGoneError, StartRequest
+from edge_agent.program import ProgramError
 from edge_agent.stream_link import StreamsError
 from edge_agent.stream_orders import StreamOrders
-from edge_agent.uploads.collect import Problems, collect, locate
+from edge_agent.uploads.collect import Problems
 from edge_agent.uploads.uploader import GrantRefusedError
 from edge_agent.worker import (
     ArtifactsCollected,
@@ -62,7 +61,7 @@ from services.runtime.log import fields
 from shoal.model import Artifact, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.redaction import redacted
-from shoal.spec import Layout, Placement
+from shoal.spec import Placement
 
 LOG = logging.getLogger(__name__)
 
@@ -101,7 +100,7 @@ AttemptEffect = (
 class Durable:
     """A journal entry on its way; what comes after it waits for it."""
 
-    done: asyncio.Future[None]
+    done: Awaitable[None]
 
 
 class AttemptShell:
@@ -109,23 +108,21 @@ class AttemptShell:
 
     Args:
         ref: which attempt.
-        node: what it shares with the others.
+        services: what it shares with the others.
     """
 
-    def __init__(self, ref: AttemptRef, node: Node) -> None:
+    def __init__(self, ref: AttemptRef, services: AttemptServices) -> None:
         self._ref = ref
-        self._node = node
-        self._folder = node.folder(ref)
+        self._services = services
+        self._folder = services.folder(ref)
+        self._bench = services.workshop.bench(ref)
         self._queue: asyncio.Queue[AttemptEffect | Durable] = asyncio.Queue(_QUEUE_SIZE)
         self._work: asyncio.Task[None] | None = None
-        self._orders = StreamOrders(ref, node.streams)
+        self._orders = StreamOrders(ref, services.streams)
         self._ordering: asyncio.Task[None] | None = None
         self._waits = ""
         self._began = 0.0
         self._said = ""
-        self._environment = Path()
-        # What lay in the job's folder before its program; forgotten with the agent's process.
-        self._before: frozenset[str] | None = None
         self._stored: dict[str, Artifact] = {}
         self._lost: dict[str, str] = {}
         """Artifacts that cannot be stored, and why."""
@@ -165,7 +162,7 @@ class AttemptShell:
             case StopProgram(ref, grace_seconds):
                 # A keeper that is gone has taken the program with it.
                 with contextlib.suppress(KeeperError):
-                    await self._node.keeper.stop(keeper_id(ref), grace_seconds)
+                    await self._services.keeper.stop(keeper_id(ref), grace_seconds)
             case AttachStreams(assignment):
                 await self._attach(assignment)
             case UpdateLanes(_, lanes):
@@ -177,7 +174,7 @@ class AttemptShell:
             case CollectArtifacts(assignment, turn):
                 await self._begin(group, turn, self._collect(assignment, turn), ReasonCode.ARCHIVE)
             case WantUploads(ref, artifacts):
-                await self._node.say(UploadsWanted(ref, artifacts))
+                await self._services.say(UploadsWanted(ref, artifacts))
             case Upload():
                 await self._begin(group, effect.turn, self._upload(effect), ReasonCode.ARCHIVE)
             case CancelWork():
@@ -213,7 +210,7 @@ class AttemptShell:
                 LOG.exception("work failed unexpectedly", extra=fields(name=self._ref.name))
             words = str(error) or type(error).__name__
             outcome = WorkFailed(self._ref, turn, Reason(known or code, 0, _clip(redacted(words))))
-        await self._node.post(outcome)
+        await self._services.post(outcome)
 
     async def _said_while(self, work: Coroutine[Any, Any, WorkerEvent]) -> WorkerEvent:
         """Do it, and say for what it waits: after a moment, when that changes, and now and then.
@@ -256,41 +253,15 @@ class AttemptShell:
         self._work = None
 
     async def _prepare_bundle(self, assignment: Assignment, turn: int) -> WorkerEvent:
-        fetched = await asyncio.to_thread(read_fetched, self._folder)
-        await self._node.trash.throw(self._folder.path)
-        await asyncio.to_thread(self._make_folder, fetched)
-        try:
-            if assignment.bundle_digest:
-                flat = assignment.job.layout is Layout.FLAT
-                digest = assignment.bundle_digest
-                async with self._node.bundles.borrow(
-                    digest, assignment.bundle_url, waiting=self._wait_for
-                ) as archive:
-                    self._wait_for(f"bundle {digest[:12]} is being laid out, until all of it is")
-                    await self._node.work.run(lay_out(archive, self._folder.work, flat=flat))
-            await asyncio.to_thread(_make_results, self._folder)
-        except BaseException:
-            # Half a bundle is of no use, and its room may be what the next attempt needs.
-            with contextlib.suppress(OSError):
-                await self._node.trash.throw(self._folder.work)
-            raise
+        await self._bench.lay_out(assignment, self._wait_for)
         return Prepared(self._ref, turn)
 
     async def _prepare_environment(self, assignment: Assignment, turn: int) -> WorkerEvent:
         self._wait_for(
             "its environment is being built for another attempt here, until that one has it"
         )
-        await self._build(assignment, self._say_build)
+        await self._bench.build(assignment, self._say_build)
         return Prepared(self._ref, turn)
-
-    async def _build(self, assignment: Assignment, progress: Callable[[str], None]) -> None:
-        built = await self._node.environments.get(
-            assignment.job.environment,
-            self._folder.work,
-            f"{assignment.bundle_digest} {assignment.job.layout.value}",
-            progress,
-        )
-        self._environment = built.path
 
     def _say_build(self, text: str) -> None:
         self._waits = text
@@ -299,47 +270,38 @@ class AttemptShell:
     def _say_progress(self, text: str) -> None:
         self._said = text
         # Only the latest text is of interest, so one that finds no room is no loss.
-        self._node.hint(Progress(self._ref, (), text))
+        self._services.hint(Progress(self._ref, (), text))
 
     async def _prepare_files(self, assignment: Assignment, turn: int) -> WorkerEvent:
-        for file in assignment.job.files:
-            url = assignment.file_urls.get(file.name, "")
-            if not url:
-                raise DownloadError(f"there is no address for the file input {file.name!r}")
-            target = _place(self._folder.work, file.path)
-            await self._node.inputs.place(file, url, target, self._folder, self._wait_for)
+        await self._bench.fetch(assignment, self._wait_for)
         return Prepared(self._ref, turn)
 
     async def _start(self, assignment: Assignment, turn: int) -> WorkerEvent:
-        if self._environment == Path():
-            # An agent of before has prepared it.
-            await self._build(assignment, lambda _: None)
-        node = self._node
-        sdk = await asyncio.to_thread(node.sdk.path)
-        plan = ProgramPlan(assignment, self._folder, self._environment, sdk, node.environ)
-        leased = assignment.job.placement is Placement.AT_MOST_ONE_RUNNING
-        self._before = frozenset(await asyncio.to_thread(os.listdir, self._folder.work))
-        if leased:
+        services = self._services
+        request = await self._bench.plan(assignment)
+        if assignment.job.placement is Placement.AT_MOST_ONE_RUNNING:
             self._wait_for(
                 "this node has no lease, without which a job that is at_most_one_running does not "
                 "start: until the controller renews it"
             )
-            await self._start_leased(plan)
+            await self._start_leased(request)
         else:
             self._wait_for(
                 "the keeper is to start the program, and may take 15 s, until it is lost"
             )
-            await node.keeper.start(plan.request())
-        node.logs.follow(self._ref, self._folder.path)
-        return ProgramStarted(self._ref, turn, node.wall())
+            await services.keeper.start(request)
+        services.logs.follow(self._ref, self._folder.path)
+        return ProgramStarted(self._ref, turn, services.wall())
 
-    async def _start_leased(self, plan: ProgramPlan) -> None:
+    async def _start_leased(self, request: StartRequest) -> None:
         """Start what may only run under a lease; a start that came too late is tried with the next one."""
-        lease = self._node.lease
+        lease = self._services.lease
         while True:
             until = await lease.wait()
             try:
-                await self._node.keeper.start(plan.request(until, lease.grace_seconds))
+                await self._services.keeper.start(
+                    replace(request, lease_until=until, lease_grace_seconds=lease.grace_seconds)
+                )
             except KeeperGoneError:
                 raise
             except KeeperError:
@@ -350,15 +312,7 @@ class AttemptShell:
 
     async def _collect(self, assignment: Assignment, turn: int) -> WorkerEvent:
         self._wait_for("its results are being found and hashed, until the last of them is")
-        found = await self._node.work.run(
-            collect(
-                self._folder.work,
-                assignment.job.archive,
-                self._folder.path,
-                self._ref,
-                self._before,
-            )
-        )
+        found = await self._bench.collect(assignment)
         return ArtifactsCollected(self._ref, turn, found.artifacts, found.problem)
 
     async def _upload(self, effect: Upload) -> WorkerEvent:
@@ -398,9 +352,8 @@ class AttemptShell:
                 self._lost[artifact.path] = f"was granted no place by the controller: {said}"
                 continue
             try:
-                path = locate(self._folder.work, self._folder.path, artifact)
-                self._stored[artifact.path] = await self._node.uploader.store(
-                    path, artifact, grant, self._wait_for
+                self._stored[artifact.path] = await self._bench.store(
+                    artifact, grant, self._wait_for
                 )
             except GrantRefusedError as error:
                 if self._regrants < _REGRANTS_MAX:
@@ -416,10 +369,10 @@ class AttemptShell:
 
     async def _attach(self, assignment: Assignment) -> None:
         try:
-            await self._node.streams.attach(assignment, self._folder)
+            await self._services.streams.attach(assignment, self._folder)
         except StreamsError as error:
             words = f"the stream worker does not take the ports: {error}"
-            await self._node.post(StreamsBroken(self._ref, Reason(ReasonCode.STREAM, 0, words)))
+            await self._services.post(StreamsBroken(self._ref, Reason(ReasonCode.STREAM, 0, words)))
 
     def _order(self, group: asyncio.TaskGroup) -> None:
         if self._ordering is None:
@@ -428,7 +381,7 @@ class AttemptShell:
     async def _report(self, observation: Observation) -> None:
         if observation.state.terminal:
             # What a program said last should be there when somebody reads that it has ended.
-            await self._node.logs.finish(self._ref, _LAST_LOGS_SECONDS)
+            await self._services.logs.finish(self._ref, _LAST_LOGS_SECONDS)
         LOG.info(
             "attempt",
             extra=fields(
@@ -439,20 +392,20 @@ class AttemptShell:
                 message=observation.reason.message,
             ),
         )
-        await self._node.say(observation)
+        await self._services.say(observation)
 
     async def _forget(self, *, has_ports: bool) -> None:
         await self._give_up()
-        node = self._node
+        services = self._services
         if self._ordering is not None:
             self._ordering.cancel()
         detached = not has_ports or await self._orders.detach()
         with contextlib.suppress(KeeperError):
-            await node.keeper.forget(keeper_id(self._ref))
-        await node.logs.finish(self._ref, _LAST_LOGS_SECONDS)
-        node.logs.unfollow(self._ref)
+            await services.keeper.forget(keeper_id(self._ref))
+        await services.logs.finish(self._ref, _LAST_LOGS_SECONDS)
+        services.logs.unfollow(self._ref)
         try:
-            await node.trash.throw(self._folder.path)
+            await self._bench.throw()
         except OSError as error:
             # The next start of the agent tries again; this name is not used again until then.
             LOG.warning(
@@ -462,31 +415,7 @@ class AttemptShell:
         if not detached:
             # Last, since all else goes without the worker; until then, it keeps what it has of it.
             await self._orders.detach_at_last()
-        await node.journal.forget(self._ref)
-
-    def _make_folder(self, fetched: Mapping[str, str]) -> None:
-        self._folder.work.mkdir(parents=True)
-        self._folder.spool.mkdir()
-        write_fetched(self._folder, fetched)
-
-
-def _make_results(folder: AttemptFolder) -> None:
-    try:
-        (folder.work / "results").mkdir(exist_ok=True)
-    except OSError as error:
-        raise BundleRefusedError(
-            f"the folder results/ cannot be made: {error.strerror}; is it a file of the bundle?"
-        ) from error
-
-
-def _place(work: Path, path: str) -> Path:
-    """Where a file input lies: inside the job's folder, also behind the bundle's own links."""
-    target = work / path
-    parent = os.path.realpath(target.parent)
-    root = os.path.realpath(work)
-    if parent != root and not parent.startswith(root + os.sep):
-        raise DownloadError(f"{path!r} leads out of the job's folder: correct the path")
-    return target
+        await services.journal.forget(self._ref)
 
 
 def _code(error: BaseException, expected: ReasonCode) -> ReasonCode | None:

@@ -10,15 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.attempt_folder import AttemptFolder, parse_keeper_id
-from edge_agent.keeper.client import (
-    KeeperClient,
-    KeeperError,
-    KeeperGoneError,
-    StartRequest,
-    ensure_keeper,
-)
+from edge_agent.keeper.client import KeeperError, KeeperGoneError, StartRequest
 from edge_agent.keeper.record import ProcessRecord
-from edge_agent.logs import tail
+from edge_agent.links.keeper import KeeperConnection, KeeperDoor
+from edge_agent.links.logs import AttemptLogs
 from edge_agent.worker import ProgramExit, ProgramStatus
 from services.runtime.log import fields
 from shoal.names import AttemptRef
@@ -32,17 +27,18 @@ class KeeperLink:
     """One keeper, whichever process it is at the moment.
 
     Args:
-        socket_path: where the keeper listens.
-        log_path: where one that is started here writes its log.
-        environ: its variables.
+        door: where the keeper is found, or started.
     """
 
-    def __init__(self, socket_path: Path, log_path: Path, environ: Mapping[str, str]) -> None:
-        self.socket_path = socket_path
-        self._log_path = log_path
-        self._environ = environ
-        self._client: KeeperClient | None = None
+    def __init__(self, door: KeeperDoor) -> None:
+        self._door = door
+        self._client: KeeperConnection | None = None
         self._ready = asyncio.Event()
+
+    @property
+    def path(self) -> Path:
+        """Where the keeper listens."""
+        return self._door.path
 
     async def run(
         self,
@@ -58,7 +54,7 @@ class KeeperLink:
         """
         while True:
             try:
-                await ensure_keeper(self.socket_path, self._log_path, self._environ)
+                await self._door.ensure()
                 async with self._connect() as client:
                     await client.watch()
                     await listed(list(await client.list()))
@@ -66,21 +62,21 @@ class KeeperLink:
                     self._ready.set()
                     async for record in client.exits():
                         await exited(record)
-                LOG.warning("the keeper hung up", extra=fields(socket=self.socket_path))
+                LOG.warning("the keeper hung up", extra=fields(socket=self.path))
             except KeeperError as error:
                 LOG.warning("the keeper is away", extra=fields(error=error))
             await asyncio.sleep(_PAUSE_SECONDS)
 
     @contextlib.asynccontextmanager
-    async def _connect(self) -> AsyncIterator[KeeperClient]:
-        async with KeeperClient(self.socket_path) as client:
+    async def _connect(self) -> AsyncIterator[KeeperConnection]:
+        async with self._door.connect() as client:
             try:
                 yield client
             finally:
                 self._ready.clear()
                 self._client = None
 
-    async def client(self, deadline_seconds: float = 15.0) -> KeeperClient:
+    async def client(self, deadline_seconds: float = 15.0) -> KeeperConnection:
         """The connection, once there is one.
 
         Raises:
@@ -92,7 +88,7 @@ class KeeperLink:
                     await self._ready.wait()
         except TimeoutError:
             raise KeeperGoneError(
-                f"no keeper answered at {self.socket_path} for {deadline_seconds:g} s"
+                f"no keeper answered at {self.path} for {deadline_seconds:g} s"
             ) from None
         return self._client
 
@@ -113,7 +109,9 @@ class KeeperLink:
         await (await self.client()).forget(attempt)
 
 
-def program_exit(record: ProcessRecord, folder: AttemptFolder, disk_full: str) -> ProgramExit:
+def program_exit(
+    record: ProcessRecord, folder: AttemptFolder, logs: AttemptLogs, disk_full: str
+) -> ProgramExit:
     """How a program ended, with its last words from its folder, and how full the disk was."""
     return ProgramExit(
         exit_code=-1 if record.exit_code is None else record.exit_code,
@@ -123,19 +121,22 @@ def program_exit(record: ProcessRecord, folder: AttemptFolder, disk_full: str) -
         problem=record.problem,
         left=record.left,
         end_time=record.end_time,
-        stderr_tail="" if record.exit_code == 0 else tail(folder.stderr),
+        stderr_tail="" if record.exit_code == 0 else logs.last_words(folder.path),
         disk_full=disk_full,
     )
 
 
 def programs(
-    records: list[ProcessRecord], folder: Callable[[AttemptRef], AttemptFolder], disk_full: str
+    records: list[ProcessRecord],
+    folder: Callable[[AttemptRef], AttemptFolder],
+    logs: AttemptLogs,
+    disk_full: str,
 ) -> Mapping[AttemptRef, ProgramStatus]:
     """The programs of attempts in a keeper's list."""
     found: dict[AttemptRef, ProgramStatus] = {}
     for record in records:
         ref = None if record.helper else parse_keeper_id(record.attempt)
         if ref is not None:
-            ended = None if record.running else program_exit(record, folder(ref), disk_full)
+            ended = None if record.running else program_exit(record, folder(ref), logs, disk_full)
             found[ref] = ProgramStatus(record.start_time, ended)
     return found

@@ -78,6 +78,10 @@ class LogShipper:
             self._in_flight -= followed.sent - followed.confirmed
         self._urgent.pop(ref, None)
 
+    def last_words(self, folder: Path) -> str:
+        """The end of `folder`/stderr."""
+        return tail(folder / _NAMES[LogStream.STDERR])
+
     def session_opened(self) -> None:
         """A session stands."""
         self._open = True

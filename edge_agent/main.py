@@ -227,7 +227,8 @@ def agent(
 
 
 def _run(config: AgentConfig) -> int:
-    from edge_agent.agent import Agent, AgentProcess  # noqa: PLC0415 - so that --help is quick
+    from edge_agent.agent import Agent  # noqa: PLC0415 - so that --help is quick
+    from edge_agent.agent_process import AgentProcess  # noqa: PLC0415
     from edge_agent.keeper.boottime import boottime  # noqa: PLC0415
     from edge_agent.network_arrival import run_with_or_without_network  # noqa: PLC0415
 
@@ -237,6 +238,7 @@ def _run(config: AgentConfig) -> int:
         version=metadata.version("shoal-server"),
         python=Path(os.path.realpath(sys.executable)),
         uv=uv if uv.exists() else Path(shutil.which("uv") or "uv"),
+        boot_id=fingerprint.boot_id(),
         clock=boottime,
         wall=time.time,
         rng=random.Random(),

@@ -43,12 +43,8 @@ class ProgramPlan:
     sdk: Path
     environ: Mapping[str, str]
 
-    def request(self, lease_until: float = 0.0, lease_grace_seconds: float = 0.0) -> StartRequest:
-        """Return what the keeper is asked for.
-
-        Args:
-            lease_until: until when it may run without a renewal; 0 means without limit.
-            lease_grace_seconds: how long after that it has to be gone.
+    def request(self) -> StartRequest:
+        """Return what the keeper is asked for, without a lease.
 
         Raises:
             ProgramError: the program or its standard input is not there.
@@ -66,8 +62,6 @@ class ProgramPlan:
             ports=self._ports(),
             timeout_seconds=job.timeout_seconds,
             grace_seconds=job.grace_seconds,
-            lease_until=lease_until,
-            lease_grace_seconds=lease_grace_seconds,
         )
 
     def _ports(self) -> tuple[Port, ...]:

@@ -1,4 +1,4 @@
-"""The gRPC stream of a session: one reader, one writer, and nothing decided here.
+"""The stream of a session: one reader, one writer, and nothing decided here.
 
 The reader is one long-lived task without a timeout, since a timeout around `read()` cancels the
 whole call; a dead link is found by keepalive instead. `write()` returning is not delivery: only an
@@ -10,39 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 import grpc.aio
 
 from edge_agent.assignment import FromController, Hello
 from edge_agent.cause import first_cause
+from edge_agent.links.session import SessionCall, SessionDialler
 from edge_agent.messages import decode_message, encode_request
 from edge_agent.session import LinkClosed, LinkOpened, Received, SessionEvent, Write
 from services.runtime.log import CountedLog
-from services.runtime.rpc import SESSION, channel_options
-from shoal.v1 import session_service_pb2, session_service_pb2_grpc
 from shoal.wire.fields import WireError
 
 LOG = logging.getLogger(__name__)
 
 _WRITES_MAX: Final = 1024
 _GOODBYE_SECONDS: Final = 1.0
-
-
-class _Call(Protocol):
-    """What is used of a bidirectional call."""
-
-    async def read(self) -> session_service_pb2.ConnectResponse: ...
-
-    async def write(self, request: session_service_pb2.ConnectRequest) -> None: ...
-
-    async def done_writing(self) -> None: ...
-
-    async def code(self) -> grpc.StatusCode: ...
-
-    async def details(self) -> str: ...
-
-    def cancel(self) -> bool: ...
 
 
 class SessionLink:
@@ -52,6 +35,7 @@ class SessionLink:
         post: hands an event to the session.
         hello: says who the agent is and what it knows, at this moment.
         clock: monotonic seconds, for the log.
+        dial: opens the call to a controller.
     """
 
     def __init__(
@@ -59,9 +43,11 @@ class SessionLink:
         post: Callable[[SessionEvent], Awaitable[None]],
         hello: Callable[[], Hello],
         clock: Callable[[], float],
+        dial: SessionDialler,
     ) -> None:
         self._post = post
         self._hello = hello
+        self._open_call = dial
         self._refused = CountedLog(LOG, clock)
         self._dials: asyncio.Queue[tuple[int, str]] = asyncio.Queue(4)
         self._writes: asyncio.Queue[Write | None] = asyncio.Queue(_WRITES_MAX)
@@ -113,26 +99,29 @@ class SessionLink:
             self._connection = None
 
     async def _connect(self, link: int, address: str) -> None:
-        reason = "the controller closed it"
-        async with grpc.aio.insecure_channel(address, options=channel_options(SESSION)) as channel:
-            stub = session_service_pb2_grpc.SessionServiceStub(channel)
-            call = cast("_Call", stub.Connect())
-            try:
+        reason = ""
+        try:
+            async with self._open_call(address) as call:
                 await self._post(LinkOpened(link, self._hello()))
-                async with asyncio.TaskGroup() as group:
-                    writer = group.create_task(self._write_all(call))
-                    try:
-                        await self._read_all(link, call)
-                    finally:
-                        writer.cancel()
-                reason = f"{address}: {(await call.code()).name} {await call.details()}".strip()
-            except* (grpc.aio.AioRpcError, asyncio.InvalidStateError) as errors:
-                reason = f"{address}: {_say(errors)}"
-            finally:
-                call.cancel()
+                reason = await self._talk(link, address, call)
+        except* (grpc.aio.AioRpcError, asyncio.InvalidStateError) as errors:
+            reason = f"{address}: {_say(errors)}"
         await self._post(LinkClosed(link, reason))
 
-    async def _read_all(self, link: int, call: _Call) -> None:
+    async def _talk(self, link: int, address: str, call: SessionCall) -> str:
+        """Read and write until the other side ends the call; say how it did."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                writer = group.create_task(self._write_all(call))
+                try:
+                    await self._read_all(link, call)
+                finally:
+                    writer.cancel()
+            return f"{address}: {(await call.code()).name} {await call.details()}".strip()
+        finally:
+            call.cancel()
+
+    async def _read_all(self, link: int, call: SessionCall) -> None:
         while True:
             response = await call.read()
             if response is cast("Any", grpc.aio.EOF):
@@ -152,7 +141,7 @@ class SessionLink:
                 Received(link, response.sequence, response.acknowledged, tuple(messages))
             )
 
-    async def _write_all(self, call: _Call) -> None:
+    async def _write_all(self, call: SessionCall) -> None:
         while True:
             batch = await self._writes.get()
             if batch is None:

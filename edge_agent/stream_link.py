@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 import grpc.aio
 
 from edge_agent.assignment import Assignment, Lane, Progress
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
-from edge_agent.journal import Journal
-from edge_agent.keeper.client import KeeperError, StartRequest
+from edge_agent.keeper.client import KeeperError
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper_link import KeeperLink
+from edge_agent.links.journal import AttemptJournal
+from edge_agent.links.stream_worker import HELPER, StreamWorkerDoor, StreamWorkerStub
 from edge_agent.messages import encode_assignment, encode_lane
 from edge_agent.worker import (
     StreamsBroken,
@@ -29,17 +27,13 @@ from edge_agent.worker import (
 )
 from services.runtime.address import joined
 from services.runtime.log import fields
-from services.runtime.rpc import USER, channel_options
 from shoal.names import AttemptRef
-from shoal.v1 import streams_service_pb2, streams_service_pb2_grpc
+from shoal.v1 import streams_service_pb2
 from shoal.wire.fields import WireError
 from shoal.wire.session import decode_attempt_ref, encode_attempt_ref
 from shoal.wire.state import decode_reason, decode_stream_counters
 
 LOG = logging.getLogger(__name__)
-
-HELPER: Final = "stream-worker"
-"""Name of the process at the keeper."""
 
 STREAM_WORKER: Final = "stream_worker"
 """Name of the fact that tells one worker's process from the next."""
@@ -66,86 +60,41 @@ class StreamsRefusedError(StreamsError):
     """The stream worker answered that it cannot do this: asking again does not help."""
 
 
-class _Watch(Protocol):
-    """What is used of the watching call."""
-
-    async def read(self) -> streams_service_pb2.WatchAttemptsResponse: ...
-
-    def cancel(self) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class StreamWorkerPlan:
-    """How the stream worker is started: where it listens, and its variables.
-
-    `advertise` is the host under which other nodes reach it; empty for the one it listens on.
-    """
-
-    socket_path: Path
-    listen: str
-    advertise: str
-    folder: Path
-    environ: Mapping[str, str]
-
-    def request(self, last_address: str) -> StartRequest:
-        """What the keeper is asked for; a free port that was found before is taken again."""
-        listen = self.listen
-        host, _, port = listen.rpartition(":")
-        if port == "0" and last_address:
-            listen = f"{host}:{last_address.rpartition(':')[2]}"
-        return StartRequest(
-            attempt=HELPER,
-            argv=[
-                sys.executable,
-                "-m",
-                "services.streams.worker",
-                "--socket",
-                str(self.socket_path),
-                "--listen",
-                listen,
-                *(("--advertise", self.advertise) if self.advertise else ()),
-            ],
-            env=dict(self.environ),
-            cwd=self.folder,
-            stdout=self.folder / "stream-worker.log",
-            stderr=self.folder / "stream-worker.log",
-        )
-
-
 class StreamLink:
     """One stream worker, whichever process it is at the moment.
 
     Args:
         keeper: keeps the worker's process.
-        plan: starts one.
+        door: how one is started and reached.
         journal: remembers which process it is and where it listens.
         post: hands an event to the machine that drives attempts.
         say: hands counters to the session.
-        last_address: where the last worker of this node listened.
     """
 
     def __init__(
         self,
         keeper: KeeperLink,
-        plan: StreamWorkerPlan,
-        journal: Journal,
+        door: StreamWorkerDoor,
+        journal: AttemptJournal,
         post: Callable[[WorkerEvent], Awaitable[None]],
         say: Callable[[Progress], Awaitable[None]],
-        *,
-        last_address: str = "",
     ) -> None:
         self._keeper = keeper
-        self._plan = plan
+        self._door = door
         self._journal = journal
-        self._last_address = last_address
+        self._last_address = ""
         self._post = post
         self._say = say
-        self._channel: grpc.aio.Channel | None = None
+        self._stub: StreamWorkerStub | None = None
         self._ready = asyncio.Event()
         # What was lost before this agent began, it has heard of with its journal.
         self._loss_told = True
         self.address = ""
         """Where the worker listens for other nodes, `host:port`; empty until it has said so."""
+
+    def recall(self, facts: Mapping[str, str]) -> None:
+        """Take up what the journal says of the last worker of this node."""
+        self._last_address = facts.get(STREAM_ADDRESS, "")
 
     async def wait_ready(self, deadline_seconds: float) -> bool:
         """Wait until the worker answers; say whether it does."""
@@ -184,7 +133,7 @@ class StreamLink:
                 streams_service_pb2.AttachRequest(
                     assignment=encode_assignment(assignment),
                     spool_path=str(folder.spool),
-                    keeper_path=str(self._keeper.socket_path),
+                    keeper_path=str(self._keeper.path),
                     keeper_id=keeper_id(assignment.ref),
                 ),
                 timeout=_CALL_SECONDS,
@@ -231,16 +180,14 @@ class StreamLink:
             )
 
     @contextlib.asynccontextmanager
-    async def _calling(
-        self,
-    ) -> AsyncIterator[streams_service_pb2_grpc.StreamWorkerServiceStub]:
-        if not await self.wait_ready(_READY_SECONDS) or self._channel is None:
+    async def _calling(self) -> AsyncIterator[StreamWorkerStub]:
+        if not await self.wait_ready(_READY_SECONDS) or self._stub is None:
             raise StreamsError(
-                f"the stream worker did not answer for {_READY_SECONDS:g} s: see its log in "
-                f"{self._plan.folder}"
+                f"the stream worker did not answer for {_READY_SECONDS:g} s: see its log "
+                f"{self._door.log_path}"
             )
         try:
-            yield streams_service_pb2_grpc.StreamWorkerServiceStub(self._channel)
+            yield self._stub
         except grpc.aio.AioRpcError as error:
             refused = error.code() in _REFUSALS
             raise (StreamsRefusedError if refused else StreamsError)(_say(error)) from error
@@ -254,24 +201,18 @@ class StreamLink:
         if known:
             LOG.warning("the stream worker has ended", extra=fields(record=known[0]))
             await client.forget(HELPER)
-        with contextlib.suppress(FileNotFoundError):
-            self._plan.socket_path.unlink()
-        await client.spawn(self._plan.request(self._last_address))
+        await client.spawn(self._door.prepare(self._last_address))
         records = await client.list()
         worker = next(record for record in records if record.attempt == HELPER)
         await self._journal.note(STREAM_WORKER, process_identity(worker))
         return True
 
     async def _listen(self) -> None:
-        options = channel_options(USER)
-        target = f"unix:{self._plan.socket_path.absolute()}"
-        async with grpc.aio.insecure_channel(target, options=options) as channel:
-            stub = streams_service_pb2_grpc.StreamWorkerServiceStub(channel)
-            watch = cast(
-                "_Watch",
-                stub.WatchAttempts(streams_service_pb2.WatchAttemptsRequest(), wait_for_ready=True),
+        async with self._door.connect() as stub:
+            watch = stub.WatchAttempts(
+                streams_service_pb2.WatchAttemptsRequest(), wait_for_ready=True
             )
-            self._channel = channel
+            self._stub = stub
             try:
                 # Only the first answer has a deadline, since missing it ends the call.
                 async with asyncio.timeout(_READY_SECONDS):
@@ -284,13 +225,13 @@ class StreamLink:
                     response = await watch.read()
             finally:
                 self._ready.clear()
-                self._channel = None
+                self._stub = None
                 watch.cancel()
 
     async def _listens_at(self, address: str) -> None:
-        if address and self._plan.advertise:
+        if address and self._door.advertise:
             # The worker may be older than the address that this machine has now.
-            address = joined(self._plan.advertise, int(address.rpartition(":")[2]))
+            address = joined(self._door.advertise, int(address.rpartition(":")[2]))
         if address:
             self.address = address
         if address and address != self._last_address:

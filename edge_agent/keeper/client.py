@@ -320,6 +320,24 @@ async def ensure_keeper(
         ) from None
 
 
+async def end_keeper(socket_path: Path, deadline_seconds: float) -> bool:
+    """End a keeper with everything that it keeps; say whether there was one.
+
+    Raises:
+        TimeoutError: it did not end in time.
+    """
+    try:
+        async with KeeperClient(socket_path) as client:
+            await client.watch()
+            await client.shutdown()
+            async with asyncio.timeout(deadline_seconds):
+                async for _ in client.exits():
+                    pass
+    except KeeperError:
+        return False
+    return True
+
+
 async def _answers(socket_path: Path) -> bool:
     with contextlib.suppress(KeeperError):
         async with KeeperClient(socket_path) as client:

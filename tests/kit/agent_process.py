@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from edge_agent.agent import end_keeper
+from edge_agent.keeper.client import end_keeper
 from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
 from shoal.names import AttemptRef
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from edge_agent.assignment import Assignment, Lane, LanePeer
 from edge_agent.keeper.client import KeeperClient
-from edge_agent.stream_link import HELPER
+from edge_agent.links.stream_worker import HELPER
 from shoal.model import JobState
 from shoal.names import AttemptRef
 from shoal.spec import Job, Output, PortAttachment, PortBinding, PortFormat, StreamInput

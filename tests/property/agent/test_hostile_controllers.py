@@ -14,7 +14,6 @@ from random import Random
 import pytest
 
 from edge_agent import session, worker
-from edge_agent.agent import _followed, _followed_text
 from edge_agent.assignment import (
     Desired,
     FromController,
@@ -26,6 +25,7 @@ from edge_agent.assignment import (
     UploadsWanted,
 )
 from edge_agent.attempt_folder import keeper_id, parse_keeper_id
+from edge_agent.followed import followed_text, read_followed
 from edge_agent.journal import Journal
 from edge_agent.messages import decode_message, encode_assignment, encode_lane, encode_request
 from edge_agent.session import Session, SessionConfig, SessionState
@@ -73,7 +73,7 @@ class Node:
         self.pending.clear()
         self.worker = Worker()
         self.session = Session(SessionConfig(), self.rng.random)
-        self.session.followed = _followed(self.followed)
+        self.session.followed = read_followed(self.followed)
 
     async def live(self, messages: int) -> None:
         """Begin from the journal, hear so many messages, do and see other things, and die."""
@@ -169,7 +169,7 @@ class Node:
                     self.unread += 1
                     assert self.unread <= WRITES_MAX, "a controller that reads nothing is left"
                 case session.Follow(followed):
-                    self.followed = _followed_text(followed)
+                    self.followed = followed_text(followed)
                     self.journal.note("followed", self.followed)
                 case session.Opened():
                     self.opened += 1

@@ -1,6 +1,7 @@
 """The stream of a session, where it is not one that a controller serves well."""
 
 from edge_agent.assignment import Hello
+from edge_agent.links.session import dial_session
 from edge_agent.session import SessionEvent, Write
 from edge_agent.session_link import SessionLink
 from shoal.model import Capacity
@@ -16,6 +17,6 @@ async def test_t4_a_batch_that_finds_no_room_ends_the_stream_and_not_the_agent()
     async def post(_: SessionEvent) -> None:
         pass
 
-    link = SessionLink(post, hello, lambda: 0.0)
+    link = SessionLink(post, hello, lambda: 0.0, dial_session)
     for sequence in range(5000):
         link.write(Write(sequence, 0, ()))

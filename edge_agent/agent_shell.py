@@ -1,0 +1,506 @@
+"""The shell of an agent: its two machines, their drivers, and how what they decide is performed.
+
+One machine keeps the session with a controller (`session.py`), the other drives every attempt of the
+node (`worker.py`). Neither knows the other: what the controller wants is posted from the one to the
+other, and so is what it has to hear. Everything outside is reached through links, so that a
+simulation runs the same shell; `agent.py` makes the links of a board.
+
+An effect of an attempt is performed by that attempt's own shell, in order; what the journal is asked
+for is asked here, so that entries become durable in the order in which they were decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Coroutine, Mapping
+from typing import Any, Final, assert_never
+
+from edge_agent.agent_process import AgentProcess
+from edge_agent.assignment import (
+    Desired,
+    FromAgent,
+    Hello,
+    LogPiece,
+    NodeCondition,
+    Observation,
+    Refused,
+    UploadsGranted,
+)
+from edge_agent.attempt_folder import keeper_id, parse_keeper_id
+from edge_agent.attempt_services import AttemptServices
+from edge_agent.attempt_shell import AttemptShell, Durable
+from edge_agent.config import AgentConfig
+from edge_agent.disk_watch import (
+    DiskWatch,
+    FailAttempt,
+    FoldersMeasured,
+    Measured,
+    MeasureFolders,
+    Refuse,
+)
+from edge_agent.followed import followed_text, read_followed
+from edge_agent.keeper.client import KeeperError
+from edge_agent.keeper.record import ProcessRecord
+from edge_agent.keeper_link import KeeperLink, program_exit, programs
+from edge_agent.lease import NodeLease
+from edge_agent.links.agent_links import AgentLinks
+from edge_agent.links.stream_worker import HELPER
+from edge_agent.session import (
+    Closed,
+    Confirmed,
+    ControllersKnown,
+    Deliver,
+    Dial,
+    Follow,
+    HangUp,
+    LeaseRenewed,
+    Opened,
+    Quarantined,
+    Recorded,
+    Say,
+    Session,
+    SessionConfig,
+    SessionEffect,
+    SessionEvent,
+    Write,
+)
+from edge_agent.session_link import SessionLink
+from edge_agent.stream_link import STREAM_WORKER, StreamLink, process_identity
+from edge_agent.worker import (
+    FAILS_FOR_ITS_DISK,
+    PREPARING,
+    Acknowledged,
+    AttachStreams,
+    AttemptRecord,
+    CancelWork,
+    CollectArtifacts,
+    Conclude,
+    DesiredChanged,
+    DesiredRecorded,
+    DiskFull,
+    Fenced,
+    Forget,
+    Forgotten,
+    GrantsReceived,
+    Phase,
+    PrepareBundle,
+    PrepareEnvironment,
+    PrepareFiles,
+    ProgramEnded,
+    ProgramsListed,
+    ProgramStatus,
+    Report,
+    Restored,
+    SessionOpened,
+    StartProgram,
+    StopProgram,
+    UpdateLanes,
+    Upload,
+    WantUploads,
+    Worker,
+    WorkerEffect,
+    WorkerEvent,
+)
+from edge_agent.worker import Journal as JournalEffect
+from services.runtime.driver import Driver
+from services.runtime.log import fields
+from services.runtime.process import StartRefusedError
+from shoal.model import ReasonCode
+from shoal.names import AttemptRef
+from shoal.spec import Placement
+
+LOG = logging.getLogger(__name__)
+
+INSTANCE: Final = "instance"
+"""Fact of the journal: drawn when the journal was made."""
+FOLLOWED: Final = "followed"
+"""Fact of the journal: how much is known of the controller that was followed last, as JSON."""
+
+_INBOX_SIZE: Final = 8192
+_DISK_SECONDS: Final = 1.0
+_KEEPER_SECONDS: Final = 30.0
+_STREAMS_READY_SECONDS: Final = 10.0
+
+
+class AgentShell:
+    """What an agent decides and performs; `run` runs it.
+
+    Args:
+        config: what the operator set.
+        process: what the process gives.
+        links: how everything outside is reached; open, and closed by the caller.
+    """
+
+    def __init__(self, config: AgentConfig, process: AgentProcess, links: AgentLinks) -> None:
+        self._config = config
+        self._process = process
+        self._links = links
+        self._agent_id = process.token()
+        self._instance_id = ""
+        self._worker = Worker()
+        self._session = Session(SessionConfig(), process.rng.random)
+        self._worker_driver: Driver[WorkerEvent, WorkerEffect] = Driver(
+            self._worker, self._act_on_attempt, process.clock, inbox_size=_INBOX_SIZE
+        )
+        self._session_driver: Driver[SessionEvent, SessionEffect] = Driver(
+            self._session, self._act_on_session, process.clock, inbox_size=_INBOX_SIZE
+        )
+        self._link = SessionLink(self._session_driver.post, self._hello, process.clock, links.dial)
+        self._logs = links.logs(self._say)
+        self._lease = NodeLease(process.clock)
+        self._journal = links.journal
+        self._keeper = KeeperLink(links.keeper)
+        self._first_list: asyncio.Future[list[ProcessRecord]] | None = None
+        self._streams = StreamLink(
+            self._keeper, links.stream_worker, self._journal, self._worker_driver.post, self._say
+        )
+        self._services = AttemptServices(
+            attempts=config.state / "attempts",
+            journal=self._journal,
+            keeper=self._keeper,
+            streams=self._streams,
+            workshop=links.workshop,
+            logs=self._logs,
+            lease=self._lease,
+            wall=process.wall,
+            post=self._worker_driver.post,
+            say=self._say,
+            hint=lambda message: self._session_driver.offer(Say(message)),
+        )
+        self._shells: dict[AttemptRef, AttemptShell] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._disk = DiskWatch(str(config.state), config.disk_reserve_bytes)
+        self.restored = asyncio.Event()
+        """Set once everything that an earlier agent left is taken over."""
+
+    @property
+    def records(self) -> Mapping[AttemptRef, AttemptRecord]:
+        """Every attempt that the node knows."""
+        return self._worker.records
+
+    async def run(self) -> None:
+        """Take over what an earlier agent left, and be an agent until cancelled; then say goodbye.
+
+        Raises:
+            StartRefusedError: no keeper can be had.
+        """
+        self._first_list = asyncio.get_running_loop().create_future()
+        self._disk.handle(Measured(await self._links.disk.read()), self._process.clock())
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            group.create_task(self._keeper.run(self._listed, self._exited))
+            facts = await self._journal.facts()
+            await self._remember(facts)
+            await self._restore(facts, self._first_list)
+            for running in (
+                self._streams.run(),
+                self._logs.run(),
+                self._worker_driver.run(),
+                self._session_driver.run(),
+                self._link.run(),
+                self._find_controllers(),
+                self._watch_disk(),
+            ):
+                group.create_task(running)
+            self.restored.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await self._link.leave()
+
+    # ---- beginning
+
+    async def _remember(self, facts: Mapping[str, str]) -> None:
+        """Take up who this node is and whom it follows; a new journal is a new instance."""
+        self._instance_id = facts.get(INSTANCE, "")
+        if not self._instance_id:
+            self._instance_id = self._process.token()
+            await self._journal.note(INSTANCE, self._instance_id)
+        self._session.followed = read_followed(facts.get(FOLLOWED, ""))
+        self._streams.recall(facts)
+
+    async def _restore(
+        self, facts: Mapping[str, str], first_list: asyncio.Future[list[ProcessRecord]]
+    ) -> None:
+        """Take over what an earlier agent left, before anything else happens."""
+        try:
+            async with asyncio.timeout(_KEEPER_SECONDS):
+                processes = await first_list
+        except TimeoutError:
+            raise StartRefusedError(
+                f"no keeper answered at {self._keeper.path} within {_KEEPER_SECONDS:g} s: "
+                f"see {self._config.state / 'keeper.log'}"
+            ) from None
+        records = await self._journal.load()
+        booted = self._process.boot_id
+        rebooted = facts.get("boot_id", booted) != booted
+        worker = next((record for record in processes if record.attempt == HELPER), None)
+        survived = (
+            worker is not None
+            and worker.running
+            and facts.get(STREAM_WORKER) == process_identity(worker)
+        )
+        known = {record.ref for record in records}
+        for process in processes:
+            ref = parse_keeper_id(process.attempt)
+            if not process.helper and ref not in known:
+                await self._keeper.forget(process.attempt)
+        await self._links.workshop.sweep({keeper_id(ref) for ref in known})
+        for record in records:
+            if record.phase not in PREPARING and record.phase is not Phase.FORGETTING:
+                self._logs.follow(record.ref, self._services.folder(record.ref).path)
+        found = self._programs(processes)
+        restored = Restored(records, found, rebooted, survived)
+        for effect in self._worker.handle(restored, self._process.clock()):
+            await self._act_on_attempt(effect)
+        if facts.get("boot_id") != booted:
+            # Not waited for: a start is no reason to need room on the disk.
+            self._journal.note("boot_id", booted)
+        LOG.info(
+            "agent started",
+            extra=fields(
+                node=self._config.name,
+                attempts=len(records),
+                processes=len(processes),
+                rebooted=rebooted,
+                streams_survived=survived,
+            ),
+        )
+
+    # ---- the machine that drives attempts
+
+    async def _act_on_attempt(self, effect: WorkerEffect) -> None:
+        match effect:
+            case JournalEffect(record):
+                # Asked for here and now, so that entries become durable in this order.
+                done = self._journal.put(record)
+                await self._shell(record.ref).put(Durable(done))
+            case DesiredRecorded(delivery):
+                self._spawn(self._recorded(delivery, self._journal.barrier()))
+            case (
+                PrepareBundle(assignment)
+                | PrepareEnvironment(assignment)
+                | PrepareFiles(assignment)
+                | StartProgram(assignment)
+                | AttachStreams(assignment)
+                | CollectArtifacts(assignment)
+                | Upload(assignment)
+            ):
+                await self._shell(assignment.ref).put(effect)
+            case Report(observation):
+                await self._shell(observation.ref).put(effect)
+            case (
+                StopProgram(ref)
+                | UpdateLanes(ref)
+                | Conclude(ref)
+                | WantUploads(ref)
+                | CancelWork(ref)
+                | Forget(ref)
+            ):
+                await self._shell(ref).put(effect)
+            case _:
+                assert_never(effect)
+
+    def _shell(self, ref: AttemptRef) -> AttemptShell:
+        shell = self._shells.get(ref)
+        if shell is None:
+            shell = self._shells[ref] = AttemptShell(ref, self._services)
+            self._spawn(self._run_shell(ref, shell))
+        return shell
+
+    async def _run_shell(self, ref: AttemptRef, shell: AttemptShell) -> None:
+        await shell.run()
+        # Gone before the machine knows, so that a new life of this name gets a shell of its own.
+        del self._shells[ref]
+        await self._worker_driver.post(Forgotten(ref))
+
+    async def _recorded(self, delivery: int, durable: Awaitable[None]) -> None:
+        await durable
+        await self._session_driver.post(Recorded(delivery))
+
+    async def _listed(self, processes: list[ProcessRecord]) -> None:
+        if self._first_list is not None and not self._first_list.done():
+            self._first_list.set_result(processes)
+        else:
+            await self._worker_driver.post(ProgramsListed(self._programs(processes)))
+
+    async def _exited(self, process: ProcessRecord) -> None:
+        if process.left:
+            LOG.warning("something is left", extra=fields(name=process.attempt, why=process.left))
+        if process.attempt == HELPER:
+            await self._streams.ended()
+        ref = None if process.helper else parse_keeper_id(process.attempt)
+        if ref is not None:
+            # Looked at here and now, since it may just have been filled, or have been freed.
+            full = self._disk.full_at(await self._links.disk.read()) if process.exit_code else ""
+            ended = program_exit(process, self._services.folder(ref), self._logs, full)
+            await self._worker_driver.post(ProgramEnded(ref, ended))
+
+    def _programs(self, processes: list[ProcessRecord]) -> Mapping[AttemptRef, ProgramStatus]:
+        return programs(processes, self._services.folder, self._logs, self._disk.full)
+
+    # ---- the disk
+
+    async def _watch_disk(self) -> None:
+        """Look at the disk of the state folder until cancelled."""
+        if self._disk.refusal:
+            LOG.warning("no new work is taken", extra=fields(why=self._disk.refusal))
+        while True:
+            seen = Measured(await self._links.disk.read())
+            for effect in self._disk.handle(seen, self._process.clock()):
+                match effect:
+                    case Refuse(why):
+                        words = "no new work is taken" if why else "new work is taken again"
+                        LOG.warning(words, extra=fields(why=why))
+                        await self._say(NodeCondition(why))
+                    case MeasureFolders():
+                        await self._fail_for_disk()
+                    case FailAttempt():
+                        raise AssertionError("folders are measured first")
+                    case _:
+                        assert_never(effect)
+            await asyncio.sleep(_DISK_SECONDS)
+
+    async def _fail_for_disk(self) -> None:
+        able = [
+            record.ref
+            for record in self._worker.records.values()
+            if record.phase in FAILS_FOR_ITS_DISK
+        ]
+        uses = await self._links.disk.folders(
+            (ref, self._services.folder(ref).path) for ref in able
+        )
+        for effect in self._disk.handle(FoldersMeasured(uses), self._process.clock()):
+            if isinstance(effect, FailAttempt):
+                LOG.warning(
+                    "an attempt is failed for the disk",
+                    extra=fields(name=effect.ref.name, why=effect.reason.message),
+                )
+                await self._worker_driver.post(DiskFull(effect.ref, effect.reason))
+
+    # ---- the session
+
+    async def _act_on_session(self, effect: SessionEffect) -> None:
+        match effect:
+            case Dial(link, address):
+                LOG.debug("dialling", extra=fields(controller=address))
+                self._link.dial(link, address)
+            case HangUp(reason):
+                LOG.warning("the session is given up", extra=fields(reason=reason))
+                self._link.hang_up()
+            case Write():
+                self._link.write(effect)
+            case Follow(followed):
+                # Asked for here and now: what it wants is journalled later, so never without this.
+                self._spawn(_durable(self._journal.note(FOLLOWED, followed_text(followed))))
+            case Quarantined(reason):
+                LOG.error(
+                    "quarantined: the controller is not followed, and everything stays as it is",
+                    extra=fields(reason=reason),
+                )
+            case Opened(welcome):
+                LOG.info(
+                    "session opened",
+                    extra=fields(
+                        controller=welcome.controller_id, lease_seconds=welcome.lease_seconds
+                    ),
+                )
+                self._logs.session_opened()
+                await self._worker_driver.post(SessionOpened())
+            case Closed(reason):
+                LOG.warning("session closed", extra=fields(reason=reason))
+                self._logs.session_closed()
+            case Confirmed(messages):
+                for message in messages:
+                    await self._confirmed(message)
+            case LeaseRenewed(until, lease_seconds):
+                if self._lease.renew(until, lease_seconds):
+                    self._renew_leases()
+            case Deliver(message, delivery):
+                await self._deliver(message, delivery)
+            case _:
+                assert_never(effect)
+
+    def _renew_leases(self) -> None:
+        """Let what may not run twice run on, for as long as it is not replaced."""
+        for record in self._worker.records.values():
+            leased = record.assignment.job.placement is Placement.AT_MOST_ONE_RUNNING
+            if leased and record.phase is Phase.RUNNING:
+                self._spawn(self._renew_lease(record.ref))
+
+    async def _renew_lease(self, ref: AttemptRef) -> None:
+        # A keeper that is gone has taken the program with it; one that ended needs no lease.
+        with contextlib.suppress(KeeperError):
+            await self._keeper.renew_lease(keeper_id(ref), self._lease.program_until)
+
+    async def _confirmed(self, message: FromAgent) -> None:
+        match message:
+            case LogPiece():
+                self._logs.confirm(message)
+            case Observation():
+                await self._acknowledged(message)
+            case Hello():
+                for observation in message.attempts:
+                    await self._acknowledged(observation)
+            case _:
+                pass  # nobody waits for it
+
+    async def _acknowledged(self, observation: Observation) -> None:
+        if observation.state.terminal:
+            await self._worker_driver.post(Acknowledged(observation.ref, observation.state))
+
+    async def _deliver(self, message: Desired | UploadsGranted | Refused, delivery: int) -> None:
+        match message:
+            case Desired():
+                await self._worker_driver.post(DesiredChanged(message, delivery))
+            case UploadsGranted():
+                await self._worker_driver.post(GrantsReceived(message))
+            case Refused(ref, reason, text):
+                LOG.warning(
+                    "the controller refused", extra=fields(reason=reason, message=text, ref=ref)
+                )
+                if ref is not None and reason == ReasonCode.FENCED:
+                    await self._worker_driver.post(Fenced(ref))
+            case _:
+                assert_never(message)
+
+    async def _say(self, message: FromAgent) -> None:
+        await self._session_driver.post(Say(message))
+
+    def _hello(self) -> Hello:
+        config = self._config
+        return Hello(
+            node=config.name,
+            agent_id=self._agent_id,
+            agent_version=self._process.version,
+            capacity=config.capacity,
+            labels=config.labels,
+            architecture=config.architecture,
+            stream_address=self._streams.address,
+            member_name=config.name if config.gossip else "",
+            attempts=self._worker.observations(),
+            bundles=self._links.workshop.bundles(),
+            instance_id=self._instance_id,
+            followed=self._session.followed,
+            refuses=self._disk.refusal,
+        )
+
+    async def _find_controllers(self) -> None:
+        """Tell the session which controllers it may dial, once the stream worker says where it is."""
+        if not await self._streams.wait_ready(_STREAMS_READY_SECONDS):
+            LOG.warning("the stream worker is not there; jobs without streams can run")
+        async with contextlib.aclosing(self._links.controllers()) as found:
+            async for addresses in found:
+                await self._session_driver.post(ControllersKnown(addresses))
+
+    def _spawn(self, running: Coroutine[Any, Any, None]) -> None:
+        if self._group is None:
+            running.close()
+            raise AssertionError("nothing happens before the agent runs")
+        self._group.create_task(running)
+
+
+async def _durable(done: Awaitable[None]) -> None:
+    await done

@@ -1,0 +1,1 @@
+"""What lies between an agent and everything outside of it, as protocols; simulations have their own."""

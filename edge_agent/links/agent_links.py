@@ -1,0 +1,31 @@
+"""Every link of one agent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+from edge_agent.links.disk import DiskMeter
+from edge_agent.links.journal import AttemptJournal
+from edge_agent.links.keeper import KeeperDoor
+from edge_agent.links.logs import LogsOpener
+from edge_agent.links.session import SessionDialler
+from edge_agent.links.stream_worker import StreamWorkerDoor
+from edge_agent.links.workshop import Workshop
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLinks:
+    """All through which an agent reaches what is outside of it.
+
+    `controllers` yields the addresses of controllers, best first, whenever they change.
+    """
+
+    controllers: Callable[[], AsyncGenerator[tuple[str, ...], None]]
+    dial: SessionDialler
+    keeper: KeeperDoor
+    stream_worker: StreamWorkerDoor
+    journal: AttemptJournal
+    workshop: Workshop
+    disk: DiskMeter
+    logs: LogsOpener

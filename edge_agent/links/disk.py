@@ -1,0 +1,22 @@
+"""The link from an agent to the disk of its node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from edge_agent.disk_watch import DiskReading, FolderUse
+from shoal.names import AttemptRef
+
+
+class DiskMeter(Protocol):
+    """Measures the disk that the attempts of a node write to."""
+
+    async def read(self) -> DiskReading:
+        """What the disk has left."""
+        ...
+
+    async def folders(self, paths: Iterable[tuple[AttemptRef, Path]]) -> tuple[FolderUse, ...]:
+        """What attempts have in their folders."""
+        ...

@@ -1,0 +1,45 @@
+"""The link from an agent to what it remembers across its own death."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Protocol
+
+from edge_agent.worker import AttemptRecord
+from shoal.names import AttemptRef
+
+
+class AttemptJournal(Protocol):
+    """Writes become durable in the order in which they were asked for; awaiting one waits for that.
+
+    A write that nobody awaits is done all the same.
+    """
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot be written at the moment, for people; empty while it can."""
+        ...
+
+    def put(self, record: AttemptRecord) -> Awaitable[None]:
+        """Remember an attempt."""
+        ...
+
+    def forget(self, ref: AttemptRef) -> Awaitable[None]:
+        """Remember an attempt no more."""
+        ...
+
+    def note(self, name: str, value: str) -> Awaitable[None]:
+        """Remember a fact about the node, such as its boot id."""
+        ...
+
+    def barrier(self) -> Awaitable[None]:
+        """Awaiting it waits until everything asked for before is durable."""
+        ...
+
+    async def load(self) -> tuple[AttemptRecord, ...]:
+        """Every attempt that is remembered, in the order of their names."""
+        ...
+
+    async def facts(self) -> Mapping[str, str]:
+        """Every fact that was noted."""
+        ...

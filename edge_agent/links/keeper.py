@@ -1,0 +1,96 @@
+"""The link from an agent to its keeper: a connection, and how one is had."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edge_agent.keeper.client import KeeperClient, StartRequest, ensure_keeper
+from edge_agent.keeper.record import ProcessRecord
+
+
+class KeeperConnection(Protocol):
+    """What is used of a connection.
+
+    Every request raises `KeeperError` when it is refused and `KeeperGoneError` when nobody answers.
+    """
+
+    async def start(self, request: StartRequest) -> int:
+        """Start a job's program and return its process id; the same attempt is never started twice."""
+        ...
+
+    async def spawn(self, request: StartRequest) -> int:
+        """Start a helper process that outlives the agent, and return its process id."""
+        ...
+
+    async def stop(self, attempt: str, grace_seconds: float | None = None) -> None:
+        """Ask for the end of a program; returns at once."""
+        ...
+
+    async def renew_lease(self, attempt: str, until: float) -> None:
+        """Let a program run until a moment of the machine's clock of leases."""
+        ...
+
+    async def forget(self, attempt: str) -> None:
+        """Drop an attempt and kill what is left of it."""
+        ...
+
+    async def list(self) -> Sequence[ProcessRecord]:
+        """Everything that the keeper remembers, helpers too, oldest first."""
+        ...
+
+    async def watch(self) -> None:
+        """Begin to hear ends; ask for `list` afterwards to learn of those before."""
+        ...
+
+    def exits(self) -> AsyncIterator[ProcessRecord]:
+        """Every end since `watch`, in order, until the keeper is gone."""
+        ...
+
+
+class KeeperDoor(Protocol):
+    """Where a node's keeper is found, or started.
+
+    `path` names it to people and to the stream worker.
+    """
+
+    @property
+    def path(self) -> Path:
+        """Where it listens."""
+        ...
+
+    async def ensure(self) -> None:
+        """Make sure that a keeper answers.
+
+        Raises:
+            KeeperGoneError: none does.
+        """
+        ...
+
+    def connect(self) -> contextlib.AbstractAsyncContextManager[KeeperConnection]:
+        """Open a connection; entering raises `KeeperGoneError` where nobody listens."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperSocket:
+    """A keeper behind a Unix socket.
+
+    `log_path` takes the log of one that is started here, and `environ` is all that one gets of
+    variables.
+    """
+
+    path: Path
+    log_path: Path
+    environ: Mapping[str, str]
+
+    async def ensure(self) -> None:
+        """Start a keeper in a session of its own if none answers."""
+        await ensure_keeper(self.path, self.log_path, self.environ)
+
+    def connect(self) -> KeeperClient:
+        """Open a connection with `async with`."""
+        return KeeperClient(self.path)

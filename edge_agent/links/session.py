@@ -1,0 +1,52 @@
+"""The link from an agent to a controller: one bidirectional call of `SessionService.Connect`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol, TypeAlias, cast
+
+import grpc.aio
+
+from services.runtime.rpc import SESSION, channel_options
+from shoal.v1 import session_service_pb2, session_service_pb2_grpc
+
+
+class SessionCall(Protocol):
+    """What is used of a bidirectional call: as `grpc.aio.StreamStreamCall`, with its errors and its EOF."""
+
+    async def read(self) -> session_service_pb2.ConnectResponse:
+        """The next message, or `grpc.aio.EOF`."""
+        ...
+
+    async def write(self, request: session_service_pb2.ConnectRequest) -> None:
+        """Send a message; returning is not delivery."""
+        ...
+
+    async def done_writing(self) -> None:
+        """Half-close."""
+        ...
+
+    async def code(self) -> grpc.StatusCode:
+        """How the call ended, once it has."""
+        ...
+
+    async def details(self) -> str:
+        """What the other side said of its end."""
+        ...
+
+    def cancel(self) -> bool:
+        """End the call at once."""
+        ...
+
+
+SessionDialler: TypeAlias = Callable[[str], contextlib.AbstractAsyncContextManager[SessionCall]]
+"""Opens a call to the controller at an address, `host:port`; leaving the context ends the connection."""
+
+
+@contextlib.asynccontextmanager
+async def dial_session(address: str) -> AsyncIterator[SessionCall]:
+    """Open a call over a gRPC channel of its own."""
+    async with grpc.aio.insecure_channel(address, options=channel_options(SESSION)) as channel:
+        stub = session_service_pb2_grpc.SessionServiceStub(channel)
+        yield cast("SessionCall", stub.Connect())

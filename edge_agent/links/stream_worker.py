@@ -1,0 +1,138 @@
+"""The link from an agent to its stream worker: the calls of `StreamWorkerService`, and how they are had."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+import grpc.aio
+
+from edge_agent.keeper.client import StartRequest
+from services.runtime.rpc import USER, channel_options
+from shoal.v1 import streams_service_pb2, streams_service_pb2_grpc
+
+HELPER: Final = "stream-worker"
+"""Name of the process at the keeper."""
+
+v1 = streams_service_pb2
+
+
+class AttemptsWatch(Protocol):
+    """What is used of the watching call."""
+
+    async def read(self) -> v1.WatchAttemptsResponse:
+        """The next message, or `grpc.aio.EOF`."""
+        ...
+
+    def cancel(self) -> bool:
+        """End the call at once."""
+        ...
+
+
+class StreamWorkerStub(Protocol):
+    """What is used of the stub; every call raises `grpc.aio.AioRpcError` as gRPC's does."""
+
+    def Attach(self, request: v1.AttachRequest, *, timeout: float) -> Awaitable[object]:  # noqa: N802
+        """Take the ports of an attempt over."""
+        ...
+
+    def UpdateLanes(self, request: v1.UpdateLanesRequest, *, timeout: float) -> Awaitable[object]:  # noqa: N802
+        """Learn where the peers of an attempt are now."""
+        ...
+
+    def Conclude(self, request: v1.ConcludeRequest, *, timeout: float) -> Awaitable[object]:  # noqa: N802
+        """Learn how a program ended."""
+        ...
+
+    def Detach(self, request: v1.DetachRequest, *, timeout: float) -> Awaitable[object]:  # noqa: N802
+        """Drop an attempt."""
+        ...
+
+    def WatchAttempts(  # noqa: N802
+        self, request: v1.WatchAttemptsRequest, *, wait_for_ready: bool
+    ) -> AttemptsWatch:
+        """Hear of every attempt."""
+        ...
+
+
+class StreamWorkerDoor(Protocol):
+    """How a stream worker is started and reached."""
+
+    @property
+    def log_path(self) -> Path:
+        """Where it says what went wrong, for people."""
+        ...
+
+    @property
+    def advertise(self) -> str:
+        """Host under which other nodes reach it; empty for the one it listens on."""
+        ...
+
+    def prepare(self, last_address: str) -> StartRequest:
+        """Make way for a new one, and return what the keeper is asked for.
+
+        Args:
+            last_address: where the one before listened, `host:port`; empty where none did.
+        """
+        ...
+
+    def connect(self) -> contextlib.AbstractAsyncContextManager[StreamWorkerStub]:
+        """Open a connection, whether somebody listens yet or not."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWorkerSocket:
+    """A stream worker behind a Unix socket: where it listens, and its variables.
+
+    `listen` is `host:port` for other nodes, `folder` its working folder.
+    """
+
+    socket_path: Path
+    listen: str
+    advertise: str
+    folder: Path
+    environ: Mapping[str, str]
+
+    @property
+    def log_path(self) -> Path:
+        """Its log, in the folder."""
+        return self.folder / "stream-worker.log"
+
+    def prepare(self, last_address: str) -> StartRequest:
+        """Remove the socket of the one before; a free port that it had found is taken again."""
+        self.socket_path.unlink(missing_ok=True)
+        listen = self.listen
+        host, _, port = listen.rpartition(":")
+        if port == "0" and last_address:
+            listen = f"{host}:{last_address.rpartition(':')[2]}"
+        return StartRequest(
+            attempt=HELPER,
+            argv=[
+                sys.executable,
+                "-m",
+                "services.streams.worker",
+                "--socket",
+                str(self.socket_path),
+                "--listen",
+                listen,
+                *(("--advertise", self.advertise) if self.advertise else ()),
+            ],
+            env=dict(self.environ),
+            cwd=self.folder,
+            stdout=self.log_path,
+            stderr=self.log_path,
+        )
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[StreamWorkerStub]:
+        """Open a gRPC channel to the socket."""
+        options = channel_options(USER)
+        target = f"unix:{self.socket_path.absolute()}"
+        async with grpc.aio.insecure_channel(target, options=options) as channel:
+            stub = streams_service_pb2_grpc.StreamWorkerServiceStub(channel)
+            yield cast("StreamWorkerStub", stub)

@@ -1,0 +1,93 @@
+"""The link from an agent to the work on its attempts: folders, environments, files, the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Protocol, TypeAlias
+
+from edge_agent.assignment import Assignment, UploadGrant
+from edge_agent.keeper.client import StartRequest
+from edge_agent.uploads.collect import Collected
+from shoal.model import Artifact
+from shoal.names import AttemptRef
+
+Waiting: TypeAlias = Callable[[str], None]
+"""Hears for what work waits: why, and until when; for people."""
+
+
+class Workbench(Protocol):
+    """The work on one attempt; cancelling it leaves nothing behind that a second try would mind.
+
+    Errors are those by which `edge_agent.attempt_shell` tells reasons from each other; `OSError`
+    and anything else count for what was being done.
+    """
+
+    async def lay_out(self, assignment: Assignment, waiting: Waiting) -> None:
+        """Lay the bundle out in a fresh folder; what was fetched for the attempt before stays known.
+
+        Raises:
+            BundleRefusedError, DownloadError, ChecksumError: it cannot be had, or cannot be laid out.
+        """
+        ...
+
+    async def build(self, assignment: Assignment, progress: Waiting) -> None:
+        """Build the environment, or find it built.
+
+        Raises:
+            InterpreterMissingError, RecipeError, InstallError, ChecksumError, DownloadError: it
+                cannot be built.
+        """
+        ...
+
+    async def fetch(self, assignment: Assignment, waiting: Waiting) -> None:
+        """Fetch the file inputs and check them.
+
+        Raises:
+            DownloadError, ChecksumError: one cannot be had.
+        """
+        ...
+
+    async def plan(self, assignment: Assignment) -> StartRequest:
+        """What the keeper is asked for, without a lease; the environment is found if it is not known.
+
+        Raises:
+            ProgramError: the program or its standard input is not there.
+        """
+        ...
+
+    async def collect(self, assignment: Assignment) -> Collected:
+        """Find, measure and hash what is archived."""
+        ...
+
+    async def store(self, artifact: Artifact, grant: UploadGrant, waiting: Waiting) -> Artifact:
+        """Store one file for as long as it takes, and return the artifact with its key.
+
+        Raises:
+            GrantRefusedError: the archive answered, and not with success; a new grant may help.
+            OSError: the file cannot be read any more.
+        """
+        ...
+
+    async def throw(self) -> None:
+        """Throw the folder of the attempt away.
+
+        Raises:
+            OSError: it cannot be moved away.
+        """
+        ...
+
+
+class Workshop(Protocol):
+    """Where a node does the work on its attempts."""
+
+    def bench(self, ref: AttemptRef) -> Workbench:
+        """A bench for one life of an attempt; what it remembers goes with it."""
+        ...
+
+    def bundles(self) -> tuple[str, ...]:
+        """Digests of the bundles that are here already."""
+        ...
+
+    async def sweep(self, known: Collection[str]) -> None:
+        """Throw folders of attempts away that are not known any more; `known` are keeper ids."""
+        ...
