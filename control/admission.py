@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
-from control.views import RefusalCode, Refused, Submission
+from control.views import Refusal, RefusalCode, Submission
 from shoal.check import check_pipeline
 from shoal.names import InvalidNameError, PipelineRef, check_id
 from shoal.spec import Pipeline
@@ -18,10 +18,10 @@ REQUEST_ID_MAX = 256
 """Longest idempotency key in characters."""
 
 
-def refusal(submission: Submission) -> Refused | None:
+def refusal(submission: Submission) -> Refusal | None:
     """Return why a submission cannot be taken, with the path of every problem, or None."""
     if len(submission.request_id) > REQUEST_ID_MAX:
-        return Refused(
+        return Refusal(
             RefusalCode.INVALID_ARGUMENT,
             "INVALID_REQUEST_ID",
             f"the request id has {len(submission.request_id)} characters: use {REQUEST_ID_MAX} "
@@ -30,13 +30,13 @@ def refusal(submission: Submission) -> Refused | None:
     try:
         check_id("namespace", submission.namespace)
     except InvalidNameError as error:
-        return Refused(RefusalCode.INVALID_ARGUMENT, "INVALID_NAMESPACE", str(error))
+        return Refusal(RefusalCode.INVALID_ARGUMENT, "INVALID_NAMESPACE", str(error))
     problems = check_pipeline(submission.spec)
     first = next(iter(problems), None)
     if first is None:
         return None
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return Refused(
+    return Refusal(
         RefusalCode.INVALID_ARGUMENT,
         "INVALID_SPEC",
         f"pipeline {submission.spec.name!r} cannot run: {first}{more}",
@@ -44,11 +44,11 @@ def refusal(submission: Submission) -> Refused | None:
     )
 
 
-def reused(submission: Submission, first: PipelineRef, spec: Pipeline) -> Refused:
+def reused(submission: Submission, first: PipelineRef, spec: Pipeline) -> Refusal:
     """Refuse a key that was used for another spec, and say what differs."""
     found = list(difference(spec, submission.spec))
     details = {path: f"{one} -> {other}" for path, one, other in found[:PROBLEMS_MAX]}
-    return Refused(
+    return Refusal(
         RefusalCode.ALREADY_EXISTS,
         "REQUEST_ID_REUSED",
         f"request id {submission.request_id!r} was used for {first.name} with another spec "

@@ -17,7 +17,6 @@ from control.effects import (
     Tell,
 )
 from control.errors import ControlError
-from control.observed import Fenced
 from control.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
 from control.store.rows import (
     Forgotten,
@@ -28,8 +27,9 @@ from control.store.rows import (
     ScaleRow,
     StartRow,
 )
-from control.views import Refused
+from control.views import Refusal
 from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.session.messages import Fenced
 
 
 class Change:
@@ -131,7 +131,7 @@ class Change:
     def answer(
         self,
         call: int,
-        value: Taken | Admitted | Refused | tuple[Fenced, ...] | ControlError | None,
+        value: Taken | Admitted | Refusal | tuple[Fenced, ...] | ControlError | None,
     ) -> None:
         """A caller may know something once everything is recorded."""
         self._answers.append(Answer(call, value))

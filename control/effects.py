@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from control.errors import ControlError
-from control.observed import Fenced
 from control.store.rows import Row
-from control.views import Refused
+from control.views import Refusal
 from shoal.model import Followed
 from shoal.names import PipelineRef
+from shoal.session.messages import Fenced
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Answer:
     """The caller `call` may know now."""
 
     call: int
-    value: Taken | Admitted | Refused | tuple[Fenced, ...] | ControlError | None
+    value: Taken | Admitted | Refusal | tuple[Fenced, ...] | ControlError | None
 
 
 Effect = Record | EndSession | Tell | SetDesired | ShowPipeline | ShowNode | Answer

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from control.observed import AgentHello, Observation, Progress
 from control.views import Submission
 from shoal.model import MemberState
 from shoal.names import PipelineRef
+from shoal.session.messages import Hello
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,12 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class SessionOpened:
-    """An agent introduces itself."""
+    """An agent introduces itself; `address` is where it dialled from."""
 
     call: int
-    hello: AgentHello
+    hello: Hello
     session_id: str
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

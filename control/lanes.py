@@ -10,15 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from control.desired import Lane, LanePeer
 from control.generations import Generation, apart, first_number, replica_id, sent_by, taken_by
 from control.portal import portal_of
-from services.streams.rotation import WHOLE, Stretch
 from shoal.portal import CLIENT, CLIENT_ADDRESS, client_port, input_lane, output_lane
+from shoal.session.lane import NOWHERE, WHOLE, Lane, LanePeer, Stretch
 from shoal.spec import Distribute, Job, Pipeline, PortFormat, Promise, StreamInput
-
-NOWHERE = LanePeer()
-"""A peer that is not placed."""
 
 _NO_ENDS: Mapping[str, int] = MappingProxyType({})
 

@@ -11,11 +11,11 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from services.runtime.log import CountedLog
 from shoal.names import AttemptRef, PipelineRef
+from shoal.session.log_piece import LogPiece
 from shoal.view import LogStream
 
 LOG = logging.getLogger(__name__)
@@ -25,16 +25,6 @@ LOG_BYTES_MAX = 64 * 1024 * 1024
 
 READ_BYTES = 256 * 1024
 _NAMES = {LogStream.STDOUT: "stdout", LogStream.STDERR: "stderr"}
-
-
-@dataclass(frozen=True, slots=True)
-class LogPiece:
-    """A piece of one output of an attempt; `offset` is where it begins, in bytes."""
-
-    ref: AttemptRef
-    stream: LogStream
-    offset: int
-    data: bytes
 
 
 class LogFolder:

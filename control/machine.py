@@ -20,7 +20,6 @@ from control import facts, finishing, inbox, lifecycle, scaling
 from control.admission import refusal, reused
 from control.backlog import Backlog
 from control.change import Change
-from control.desired import Assignment
 from control.effects import Admitted, Effect, Taken
 from control.errors import (
     HelloRefusedError,
@@ -33,7 +32,6 @@ from control.errors import (
 )
 from control.lanes import Topology, topology
 from control.leases import Leases
-from control.observed import Fenced, Observation
 from control.pictures import waits_for
 from control.quarantine import Claim, Rival, Starts, claim, same_instance
 from control.reconcile import reconcile
@@ -42,7 +40,7 @@ from control.scheduler.plan import plan
 from control.scheduler.snapshot import NodeState, Pending, Placed, Snapshot
 from control.state import AttemptRecord, Cluster, JobRecord, NodeRecord, PipelineRecord
 from control.store.rows import Loaded, ManifestRow, PipelineAdded, ScaleRow
-from control.views import RefusalCode, Refused
+from control.views import Refusal, RefusalCode
 from services.archive.manifest import manifest_key
 from services.runtime.backoff import Backoff
 from shoal.model import (
@@ -56,6 +54,9 @@ from shoal.model import (
     ScaleState,
 )
 from shoal.names import AttemptRef, InvalidNameError, JobRef, PipelineRef, check_id
+from shoal.session.assignment import Assignment
+from shoal.session.messages import Fenced
+from shoal.session.observation import Observation
 from shoal.spec import Placement
 from shoal.view import NodeVerdict
 
@@ -291,7 +292,7 @@ class ControlMachine:
 
     # --- people
 
-    def _submit(self, event: inbox.Submit) -> Taken | Refused:
+    def _submit(self, event: inbox.Submit) -> Taken | Refusal:
         submission = event.submission
         key = (submission.namespace, submission.request_id)
         first = self._cluster.requests.get(key) if submission.request_id else None
@@ -304,7 +305,7 @@ class ControlMachine:
         if refused is not None:
             return refused
         if self._open >= self._config.pipelines_open_max:
-            return Refused(
+            return Refusal(
                 RefusalCode.RESOURCE_EXHAUSTED,
                 "TOO_MANY_PIPELINES",
                 f"{self._open} pipelines have not ended yet: submit again when some have",
@@ -440,7 +441,7 @@ class ControlMachine:
         else:
             self._change.answer(event.call, self._begin_scale(pipeline, event))
 
-    def _begin_scale(self, pipeline: PipelineRecord, event: inbox.Scale) -> Refused | None:
+    def _begin_scale(self, pipeline: PipelineRecord, event: inbox.Scale) -> Refusal | None:
         holding = pipeline.holding
         if holding is not None and (holding.job, holding.replicas) == (event.job, event.replicas):
             return None  # asked for again
@@ -452,7 +453,7 @@ class ControlMachine:
         then = scaling.after(pipeline, event.job, event.replicas, 0)
         why = self._fit(pipeline, then)[1]
         if why:
-            return Refused(RefusalCode.FAILED_PRECONDITION, "NO_ROOM", why)
+            return Refusal(RefusalCode.FAILED_PRECONDITION, "NO_ROOM", why)
         scale = ScaleRow(
             ref=pipeline.ref,
             number=len(pipeline.scales) + 1,
@@ -595,7 +596,7 @@ class ControlMachine:
         """Quarantine an agent whose name another one has; both are told."""
         hello = event.hello
         copied = bool(hello.instance_id) and same_instance(node, hello)
-        rival = Rival(hello.agent_id, hello.address, copied, self._now)
+        rival = Rival(hello.agent_id, event.address, copied, self._now)
         before = self._rivals.get(node.name)
         known = before is not None and before.agent_id == rival.agent_id
         why = rival.conflict(node)
@@ -642,7 +643,7 @@ class ControlMachine:
         same_agent = node.agent_id == hello.agent_id
         node.agent_id = hello.agent_id
         node.instance_id = hello.instance_id
-        node.address = hello.address
+        node.address = event.address
         node.followed = hello.followed
         node.capacity = hello.capacity
         node.labels = hello.labels

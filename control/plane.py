@@ -28,7 +28,6 @@ from types import TracebackType
 from typing import Self, assert_never
 
 from control import inbox
-from control.desired import Assignment, DesiredUpdate
 from control.effects import (
     Admitted,
     Answer,
@@ -53,16 +52,19 @@ from control.errors import (
     UnknownPipelineError,
 )
 from control.machine import ControlMachine, MachineConfig
-from control.observed import AgentHello, Fenced, Observation, Progress
 from control.pictures import node_view, pipeline_view
 from control.store.rows import OutboxRow, Row
 from control.store.store import Store
-from control.views import Page, Refused, Submission, SubmitResult
+from control.views import Page, Refusal, Submission, SubmitResult
 from control.watch import Changes, Watched
 from services.runtime.backoff import Backoff
 from services.runtime.log import fields
 from shoal.model import MemberState, PipelineState
 from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.session.assignment import Assignment
+from shoal.session.messages import Desired, Fenced, Hello, Refused
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
 from shoal.view import Event, NodeVerdict, NodeView, PipelineView
 
 LOG = logging.getLogger(__name__)
@@ -81,7 +83,7 @@ REBUILDS_FORGOTTEN_SECONDS = 600.0
 PAGE_SIZE = 100
 PAGE_SIZE_MAX = 1000
 
-AnswerValue = Taken | Admitted | Refused | tuple[Fenced, ...] | ControlError | None
+AnswerValue = Taken | Admitted | Refusal | tuple[Fenced, ...] | ControlError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,7 @@ class ControlPlane:
 
     # --- people
 
-    async def submit(self, submissions: Sequence[Submission]) -> Sequence[SubmitResult | Refused]:
+    async def submit(self, submissions: Sequence[Submission]) -> Sequence[SubmitResult | Refusal]:
         """Record pipelines; durable when it returns; one answer each, in order."""
         self._check_recording(grows=True)
         answers = await self._call_all([partial(_submit, one) for one in submissions])
@@ -216,7 +218,7 @@ class ControlPlane:
         await self._call(lambda call: inbox.Finish(call, ref))
         return self.pipeline(ref)
 
-    async def scale(self, ref: PipelineRef, job: str, replicas: int) -> PipelineView | Refused:
+    async def scale(self, ref: PipelineRef, job: str, replicas: int) -> PipelineView | Refusal:
         """Ask for another number of replicas of a job of the spec; returns when that is recorded.
 
         Raises:
@@ -225,7 +227,7 @@ class ControlPlane:
         """
         self._check_recording(grows=True)
         value = await self._call(lambda call: inbox.Scale(call, ref, job, replicas))
-        return value if isinstance(value, Refused) else self.pipeline(ref)
+        return value if isinstance(value, Refusal) else self.pipeline(ref)
 
     def pipeline(self, ref: PipelineRef) -> PipelineView:
         """Return one pipeline.
@@ -368,8 +370,10 @@ class ControlPlane:
 
     # --- agents
 
-    async def open_session(self, hello: AgentHello, session_id: str) -> Admitted:
+    async def open_session(self, hello: Hello, session_id: str, address: str = "") -> Admitted:
         """Record a node and what it says of its attempts; replaces an older session of the node.
+
+        `address` is where its agent dialled from.
 
         Raises:
             HelloRefusedError: The node cannot be recorded.
@@ -382,7 +386,7 @@ class ControlPlane:
                 f"node {hello.node} is set aside for {until - self._clock():.0f} s: {failures} of "
                 "its messages met a mistake of the controller, whose log has it: report it"
             )
-        value = await self._call(lambda call: inbox.SessionOpened(call, hello, session_id))
+        value = await self._call(lambda call: inbox.SessionOpened(call, hello, session_id, address))
         if not isinstance(value, Admitted):
             raise TypeError(f"a Hello was answered with {value!r}")
         return value
@@ -426,8 +430,10 @@ class ControlPlane:
         """Say that a node's stream worker is dead; ignored while the node has a session."""
         await self._call(lambda call: inbox.StreamWorkerGone(call, node))
 
-    async def desired(self, node: str, session_id: str) -> AsyncGenerator[DesiredUpdate, None]:
+    async def desired(self, node: str, session_id: str) -> AsyncGenerator[Desired | Refused, None]:
         """Follow what should run on a node: first a snapshot, then deltas, coalesced.
+
+        What its agent should say in its log comes between them, as a refusal of nothing.
 
         Raises:
             SessionEndedError: The session was replaced, its lease ran out, it was closed, or the
@@ -442,7 +448,9 @@ class ControlPlane:
                 raise SessionEndedError(feed.over)
             wanted, notice = feed.wanted, feed.notice
             feed.notice = ""
-            update = _update(sent, wanted, feed.revision, feed.commit, notice)
+            if notice:
+                yield Refused(None, "NOTICE", notice)
+            update = _update(sent, wanted, feed.revision, feed.commit)
             if update is not None:
                 yield update
             sent = wanted
@@ -726,11 +734,11 @@ class ControlPlane:
                 for call in calls:
                     self._calls.pop(call, None)
 
-    def _submitted(self, answer: AnswerValue) -> SubmitResult | Refused:
+    def _submitted(self, answer: AnswerValue) -> SubmitResult | Refusal:
         match answer:
             case Taken(ref, repeated):
                 return SubmitResult(self.pipeline(ref), repeated)
-            case Refused():
+            case Refusal():
                 return answer
             case _:
                 raise TypeError(f"a submission was answered with {answer!r}")
@@ -882,15 +890,13 @@ def _update(
     wanted: Mapping[AttemptRef, Assignment],
     revision: int,
     commit: int,
-    notice: str,
-) -> DesiredUpdate | None:
+) -> Desired | None:
     if sent is None:
-        return DesiredUpdate(
+        return Desired(
             revision,
             snapshot=True,
             assignments=tuple(wanted.values()),
             commit=commit,
-            notice=notice,
         )
     changed = tuple(
         one
@@ -898,15 +904,14 @@ def _update(
         if (known := sent.get(ref)) is not one and known != one  # most are the same object
     )
     removed = tuple(ref for ref in sent if ref not in wanted)
-    if not changed and not removed and not notice:
+    if not changed and not removed:
         return None
-    return DesiredUpdate(
+    return Desired(
         revision,
         snapshot=False,
         assignments=changed,
         removed=removed,
         commit=commit,
-        notice=notice,
     )
 
 

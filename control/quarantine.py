@@ -26,10 +26,10 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from control.observed import AgentHello
 from control.state import NodeRecord
 from control.store.rows import StartRow
 from shoal.model import Followed
+from shoal.session.messages import Hello
 
 REMEDY = (
     "it keeps all that it has as it is; start this controller with the store that it followed, or "
@@ -88,7 +88,7 @@ class Claim(enum.Enum):
     """Its session before is open still: whether anybody is there, the next heartbeat will tell."""
 
 
-def claim(node: NodeRecord, hello: AgentHello, *, leased: bool) -> Claim:
+def claim(node: NodeRecord, hello: Hello, *, leased: bool) -> Claim:
     """Judge an agent's claim to a node's name; `leased` says whether the node's lease holds."""
     if not node.agent_id or hello.agent_id == node.agent_id:
         return Claim.FREE
@@ -97,7 +97,7 @@ def claim(node: NodeRecord, hello: AgentHello, *, leased: bool) -> Claim:
     return Claim.TAKEN if leased and not same_instance(node, hello) else Claim.FREE
 
 
-def same_instance(node: NodeRecord, hello: AgentHello) -> bool:
+def same_instance(node: NodeRecord, hello: Hello) -> bool:
     """Whether an agent has the state folder of the one that has the name, as far as they say."""
     return (
         not hello.instance_id

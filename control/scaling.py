@@ -24,7 +24,7 @@ from control.generations import (
 from control.lanes import Topology, topology
 from control.state import JobRecord, PipelineRecord
 from control.store.rows import ScaleRow
-from control.views import RefusalCode, Refused
+from control.views import Refusal, RefusalCode
 from shoal.limits import JOBS_MAX, LANES_MAX
 from shoal.model import JobState, ScaleState, StreamCounters
 from shoal.names import ID_PATTERN
@@ -67,7 +67,7 @@ def moved(scale: ScaleRow, state: ScaleState) -> ScaleRow:
     return replace(scale, state=state)
 
 
-def refusal(pipeline: PipelineRecord, name: str, number: int) -> Refused | None:
+def refusal(pipeline: PipelineRecord, name: str, number: int) -> Refusal | None:
     """Return why a job of the spec cannot be scaled to this number of replicas, or None."""
     if number < 1:
         return _refused(
@@ -135,7 +135,7 @@ def _unfit(pipeline: PipelineRecord, job: Job) -> str:
     return ""
 
 
-def _too_large(pipeline: PipelineRecord, name: str, number: int) -> Refused | None:
+def _too_large(pipeline: PipelineRecord, name: str, number: int) -> Refusal | None:
     grown = replicas_of(pipeline, name, number)
     taken = [one for one in grown if one in pipeline.jobs]
     if taken:
@@ -158,7 +158,7 @@ def _too_large(pipeline: PipelineRecord, name: str, number: int) -> Refused | No
     return None
 
 
-def _ended(pipeline: PipelineRecord, name: str) -> Refused | None:
+def _ended(pipeline: PipelineRecord, name: str) -> Refusal | None:
     for job in (*pipeline.newest(name), *pipeline.producers(name)):
         if job.state not in _GOING_ON:
             return _refused(
@@ -177,8 +177,8 @@ def _ended(pipeline: PipelineRecord, name: str) -> Refused | None:
 
 def _refused(
     reason: str, message: str, code: RefusalCode = RefusalCode.FAILED_PRECONDITION
-) -> Refused:
-    return Refused(code, reason, message)
+) -> Refusal:
+    return Refusal(code, reason, message)
 
 
 def grown(pipeline: PipelineRecord) -> dict[str, tuple[Generation, ...]]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from control import lifecycle
-from control.desired import Assignment, Goal, LanePeer
 from control.lanes import LaneEnd, Replica, Topology
 from control.scheduler.plan import feasibility
 from control.scheduler.snapshot import NodeState, Pending, Resident
@@ -24,7 +23,6 @@ from control.store.rows import (
     PipelineRow,
     ScaleRow,
 )
-from control.views import no_strings
 from shoal.model import (
     NO_CAPACITY,
     NO_REASON,
@@ -36,8 +34,11 @@ from shoal.model import (
     Reason,
     ScaleState,
     StreamCounters,
+    no_strings,
 )
 from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.session.assignment import Assignment, Goal
+from shoal.session.lane import LanePeer
 from shoal.spec import Job, Pipeline
 from shoal.view import JobView
 
@@ -408,7 +409,7 @@ class Cluster:
         attempt = job.attempt
         if attempt is None:
             return LanePeer(epoch=job.epoch, done=done)
-        return LanePeer(self.nodes[attempt.node].stream_address, attempt.ref, job.epoch, done)
+        return LanePeer(self.nodes[attempt.node].stream_address, attempt.ref.name, job.epoch, done)
 
     def assignment(self, attempt: AttemptRecord) -> Assignment:
         """What the agent of a current attempt is told; kept until `attempt.assignment` is cleared."""

@@ -10,18 +10,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Generic, TypeVar
 
+from shoal.model import no_strings
 from shoal.spec import Pipeline
 from shoal.view import PipelineView
 
 ItemT = TypeVar("ItemT")
-
-
-def no_strings() -> Mapping[str, str]:
-    """An empty mapping that nobody can fill."""
-    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +61,7 @@ class SubmitResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Refusal:
     """Why a submission or a scale was not taken: code, upper-case reason, one sentence, details by name."""
 
     code: RefusalCode

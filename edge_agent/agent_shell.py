@@ -18,16 +18,6 @@ from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, Final, assert_never
 
 from edge_agent.agent_process import AgentProcess
-from edge_agent.assignment import (
-    Desired,
-    FromAgent,
-    Hello,
-    LogPiece,
-    NodeCondition,
-    Observation,
-    Refused,
-    UploadsGranted,
-)
 from edge_agent.attempt_folder import keeper_id, parse_keeper_id
 from edge_agent.attempt_services import AttemptServices
 from edge_agent.attempt_shell import AttemptShell, Durable
@@ -80,7 +70,6 @@ from edge_agent.worker import (
     DesiredChanged,
     DesiredRecorded,
     DiskFull,
-    Fenced,
     Forget,
     Forgotten,
     GrantsReceived,
@@ -109,6 +98,10 @@ from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
 from shoal.model import ReasonCode
 from shoal.names import AttemptRef
+from shoal.session.log_piece import LogPiece
+from shoal.session.messages import Desired, Fenced, FromAgent, Hello, NodeCondition, Refused
+from shoal.session.observation import Observation
+from shoal.session.uploads import UploadsGranted
 from shoal.spec import Placement
 
 LOG = logging.getLogger(__name__)
@@ -451,7 +444,9 @@ class AgentShell:
         if observation.state.terminal:
             await self._worker_driver.post(Acknowledged(observation.ref, observation.state))
 
-    async def _deliver(self, message: Desired | UploadsGranted | Refused, delivery: int) -> None:
+    async def _deliver(
+        self, message: Desired | UploadsGranted | Refused | Fenced, delivery: int
+    ) -> None:
         match message:
             case Desired():
                 await self._worker_driver.post(DesiredChanged(message, delivery))
@@ -461,8 +456,12 @@ class AgentShell:
                 LOG.warning(
                     "the controller refused", extra=fields(reason=reason, message=text, ref=ref)
                 )
-                if ref is not None and reason == ReasonCode.FENCED:
-                    await self._worker_driver.post(Fenced(ref))
+            case Fenced(ref, text):
+                reason = ReasonCode.FENCED
+                LOG.warning(
+                    "the controller refused", extra=fields(reason=reason, message=text, ref=ref)
+                )
+                await self._worker_driver.post(message)
             case _:
                 assert_never(message)
 
@@ -481,7 +480,7 @@ class AgentShell:
             stream_address=self._streams.address,
             member_name=config.name if config.gossip else "",
             attempts=self._worker.observations(),
-            bundles=self._links.workshop.bundles(),
+            bundles=frozenset(self._links.workshop.bundles()),
             instance_id=self._instance_id,
             followed=self._session.followed,
             refuses=self._disk.refusal,

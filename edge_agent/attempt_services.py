@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.assignment import FromAgent
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.keeper_link import KeeperLink
 from edge_agent.lease import NodeLease
@@ -16,6 +15,7 @@ from edge_agent.links.workshop import Workshop
 from edge_agent.stream_link import StreamLink
 from edge_agent.worker import WorkerEvent
 from shoal.names import AttemptRef
+from shoal.session.messages import FromAgent
 
 
 @dataclass(frozen=True, slots=True)

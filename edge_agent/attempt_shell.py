@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, assert_never
 
-from edge_agent.assignment import Assignment, Observation, Progress, UploadGrant, UploadsWanted
 from edge_agent.attempt_folder import keeper_id
 from edge_agent.attempt_services import AttemptServices
 from edge_agent.bundles.layout import BundleRefusedError
@@ -61,6 +60,10 @@ from services.runtime.log import fields
 from shoal.model import Artifact, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.redaction import redacted
+from shoal.session.assignment import Assignment
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
+from shoal.session.uploads import UploadGrant, UploadsWanted
 from shoal.spec import Placement
 
 LOG = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Final
 from services.membership.settings import GossipSettings
 from services.runtime.address import AddressError, host_port
 from services.runtime.outward import pinned
-from shoal.model import Capacity
+from shoal.model import Capacity, no_strings
 from shoal.names import InvalidNameError, check_id
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", re.IGNORECASE)
@@ -26,10 +26,6 @@ _UNITS: Final = MappingProxyType(
 
 class ConfigError(ValueError):
     """A setting that cannot be; the message names it and the remedy."""
-
-
-def _no_strings() -> Mapping[str, str]:
-    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +58,7 @@ class AgentConfig(GossipSettings):
     controllers: tuple[str, ...] = ()
     gossip: str = "0.0.0.0:7946"
     streams: str = "0.0.0.0:7947"
-    labels: Mapping[str, str] = field(default_factory=_no_strings)
+    labels: Mapping[str, str] = field(default_factory=no_strings)
     bundle_bytes_max: int = 10 << 30
     input_bytes_max: int = 10 << 30
     disk_reserve_bytes: int = 256 << 20

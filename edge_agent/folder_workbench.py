@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from edge_agent.assignment import Assignment, UploadGrant
 from edge_agent.attempt_folder import AttemptFolder
 from edge_agent.bundles.layout import BundleRefusedError, lay_out
 from edge_agent.content_cache import ContentCache
@@ -24,6 +23,8 @@ from edge_agent.uploads.collect import Collected, collect, locate
 from edge_agent.uploads.uploader import Uploader
 from shoal.model import Artifact
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment
+from shoal.session.uploads import UploadGrant
 from shoal.spec import Layout
 
 

@@ -28,15 +28,15 @@ from pathlib import Path
 from typing import Any, Final, Self, cast
 from urllib.parse import quote
 
-from edge_agent.assignment import Assignment
-from edge_agent.messages import decode_assignment, encode_assignment
 from edge_agent.worker import AttemptRecord, Phase, Verdict
 from services.runtime.backoff import Backoff
 from services.runtime.log import fields
 from services.runtime.state_folder import PRIVATE_FILE, create_private
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment
 from shoal.v1 import session_service_pb2
+from shoal.wire.assignment import decode_assignment, encode_assignment
 
 LOG = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge_agent.assignment import LogPiece
 from edge_agent.tree import open_plain
 from shoal.names import AttemptRef
+from shoal.session.log_piece import LogPiece
 from shoal.view import LIVE_LOG_BYTES_MAX, LogStream
 
 _PIECE_BYTES: Final = 64 << 10

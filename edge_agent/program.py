@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge_agent.assignment import Assignment
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.keeper.client import StartRequest
 from edge_agent.keeper.launch import Port
 from edge_agent.variables import job_variables
+from shoal.session.assignment import Assignment
 from shoal.spec import PortAttachment, PortBinding, PortFormat, StandIn
 
 _STANDARD_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

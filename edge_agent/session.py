@@ -19,23 +19,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from edge_agent.assignment import (
-    Desired,
-    FromAgent,
-    FromController,
-    Heartbeat,
-    Hello,
-    Observation,
-    Progress,
-    Refused,
-    UploadsGranted,
-    UploadsWanted,
-    Welcome,
-)
 from services.runtime.backoff import Backoff
 from shoal.limits import BATCH_ARTIFACTS_MAX
 from shoal.model import Followed
 from shoal.names import AttemptRef
+from shoal.session.messages import (
+    Desired,
+    Fenced,
+    FromAgent,
+    FromController,
+    Heartbeat,
+    Hello,
+    Refused,
+    Welcome,
+)
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
+from shoal.session.uploads import UploadsGranted, UploadsWanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ class LeaseRenewed:
 class Deliver:
     """Hand over what the controller said; `Recorded` with the number answers a `Desired`."""
 
-    message: Desired | UploadsGranted | Refused
+    message: Desired | UploadsGranted | Refused | Fenced
     delivery: int
 
 
@@ -505,7 +505,7 @@ class Session:
             case Desired() if message.part or message.more:
                 whole = self._assemble(message)
                 return [] if whole is None else self._take(whole, now)
-            case Desired() | UploadsGranted() | Refused():
+            case Desired() | UploadsGranted() | Refused() | Fenced():
                 self._deliveries += 1
                 follow = []
                 if isinstance(message, Desired):

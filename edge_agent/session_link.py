@@ -14,13 +14,13 @@ from typing import Any, Final, cast
 
 import grpc.aio
 
-from edge_agent.assignment import FromController, Hello
 from edge_agent.cause import first_cause
 from edge_agent.links.session import SessionCall, SessionDialler
-from edge_agent.messages import decode_message, encode_request
 from edge_agent.session import LinkClosed, LinkOpened, Received, SessionEvent, Write
 from services.runtime.log import CountedLog
+from shoal.session.messages import FromController, Hello
 from shoal.wire.fields import WireError
+from shoal.wire.session import decode_controller_message, encode_request
 
 LOG = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class SessionLink:
             messages: list[FromController] = []
             for message in response.messages:
                 try:
-                    decoded = decode_message(message)
+                    decoded = decode_controller_message(message)
                 except WireError as error:
                     self._refused.warn(
                         "a message of the controller is refused", error=error.problem, at=error.path

@@ -10,14 +10,12 @@ from typing import Any, Final, cast
 
 import grpc.aio
 
-from edge_agent.assignment import Assignment, Lane, Progress
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.keeper.client import KeeperError
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper_link import KeeperLink
 from edge_agent.links.journal import AttemptJournal
 from edge_agent.links.stream_worker import HELPER, StreamWorkerDoor, StreamWorkerStub
-from edge_agent.messages import encode_assignment, encode_lane
 from edge_agent.worker import (
     StreamsBroken,
     StreamsClosed,
@@ -28,9 +26,14 @@ from edge_agent.worker import (
 from services.runtime.address import joined
 from services.runtime.log import fields
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment
+from shoal.session.lane import Lane
+from shoal.session.progress import Progress
 from shoal.v1 import streams_service_pb2
+from shoal.wire.assignment import encode_assignment
+from shoal.wire.attempt import decode_attempt_ref, encode_attempt_ref
 from shoal.wire.fields import WireError
-from shoal.wire.session import decode_attempt_ref, encode_attempt_ref
+from shoal.wire.lane import encode_lane
 from shoal.wire.state import decode_reason, decode_stream_counters
 
 LOG = logging.getLogger(__name__)

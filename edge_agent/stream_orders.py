@@ -20,11 +20,11 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
-from edge_agent.assignment import Lane
 from edge_agent.stream_link import StreamsError, StreamsRefusedError
 from services.runtime.backoff import Backoff
 from services.runtime.log import fields
 from shoal.names import AttemptRef
+from shoal.session.lane import Lane
 
 LOG = logging.getLogger(__name__)
 

@@ -11,21 +11,18 @@ import enum
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import assert_never
 
-from edge_agent.assignment import (
-    Assignment,
-    Desired,
-    Goal,
-    Lane,
-    Observation,
-    UploadGrant,
-    UploadsGranted,
-)
 from shoal.limits import HELLO_ARTIFACTS_MAX
 from shoal.model import NO_REASON, Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef, JobRef
+from shoal.session.assignment import Assignment, Goal
+from shoal.session.lane import Lane
+from shoal.session.messages import Desired, Fenced
+from shoal.session.observation import Observation
+from shoal.session.uploads import UploadGrant, UploadsGranted
 
 
 class Phase(enum.StrEnum):
@@ -167,8 +164,18 @@ class AttemptRecord:
     def observation(self) -> Observation:
         """What the controller is told."""
         return Observation(
-            self.ref, self.state, self.reason, self.artifacts, self.start_time, self.end_time
+            self.ref,
+            self.state,
+            self.reason,
+            self.artifacts,
+            _moment(self.start_time),
+            _moment(self.end_time),
         )
+
+
+def _moment(seconds: float) -> datetime | None:
+    """The moment so many seconds after the epoch; 0 is none."""
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
 # ---- events
@@ -316,13 +323,6 @@ class Acknowledged:
 
     ref: AttemptRef
     state: JobState
-
-
-@dataclass(frozen=True, slots=True)
-class Fenced:
-    """The controller refuses the attempt: a newer one has its place."""
-
-    ref: AttemptRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -649,7 +649,7 @@ class Worker:
                 if record is None or not state.terminal or record.state is not state:
                     return []
                 return [Journal(self._keep(replace(record, acknowledged=True)))]
-            case Fenced(ref):
+            case Fenced(ref=ref):
                 record = self._known(ref)
                 return [] if record is None else self._release(record)
             case SessionOpened():

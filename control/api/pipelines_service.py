@@ -28,7 +28,7 @@ from control.plane import ControlPlane
 from control.publishing import Publishing
 from control.refusal import invalid, refusing
 from control.source_rule import SourceRule
-from control.views import Refused, SnapshotEnd
+from control.views import Refusal, SnapshotEnd
 from services.archive.key import check_key
 from services.archive.object_store import ObjectMissingError, ObjectStore
 from services.runtime.rpc import RpcError, rpc_error
@@ -184,7 +184,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         with refusing():
             ref = pipeline_of(request.name, request.namespace)
             answer = await self._plane.scale(ref, check_id("job", request.job), request.replicas)
-            if isinstance(answer, Refused):
+            if isinstance(answer, Refusal):
                 raise submissions.refused(answer)
             return v1.ScaleJobResponse(pipeline=picture(answer))
 

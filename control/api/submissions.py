@@ -10,7 +10,7 @@ from control.errors import ControlError
 from control.plane import ControlPlane
 from control.refusal import refusal
 from control.source_rule import SourceRule
-from control.views import Refused, Submission, SubmitResult
+from control.views import Refusal, Submission, SubmitResult
 from services.runtime.rpc import RpcError, rpc_error
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.wire.fields import WireError
@@ -79,14 +79,14 @@ def _read(request: v1.SubmitPipelineRequest, rule: SourceRule) -> Submission | R
     return Submission(namespace, request.request_id, spec)
 
 
-def _answer(answer: SubmitResult | Refused) -> Outcome:
+def _answer(answer: SubmitResult | Refusal) -> Outcome:
     match answer:
         case SubmitResult(view, repeated):
             return v1.SubmitPipelineResponse(pipeline=picture(view), repeated_request=repeated)
-        case Refused():
+        case Refusal():
             return refused(answer)
 
 
-def refused(answer: Refused) -> RpcError:
+def refused(answer: Refusal) -> RpcError:
     """Return what somebody is told whose wish was not taken."""
     return rpc_error(_CODES[int(answer.code)], answer.reason, answer.message, answer.metadata)

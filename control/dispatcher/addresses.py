@@ -3,16 +3,17 @@
 import logging
 from collections.abc import Mapping
 
-from control.desired import Assignment
 from control.object_key import bundle_key
 from control.source_rule import SourceRule
 from services.archive.artifact_key import artifact_key
 from services.archive.key import InvalidKeyError
-from services.archive.object_store import ArchiveError, ObjectStore, PresignedPut
+from services.archive.object_store import ArchiveError, ObjectStore
 from services.archive.source import S3Sources, SourceError
 from services.runtime.log import fields
 from shoal.model import Artifact
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment
+from shoal.session.uploads import UploadGrant
 
 LOG = logging.getLogger(__name__)
 
@@ -59,8 +60,8 @@ class Addresses:
                 )
         return urls
 
-    async def grant(self, ref: AttemptRef, artifact: Artifact) -> tuple[str, str, PresignedPut]:
-        """Return path, key and address for the PUT of one artifact.
+    async def grant(self, ref: AttemptRef, artifact: Artifact) -> UploadGrant:
+        """Return where one artifact may be stored.
 
         Raises:
             InvalidKeyError: when its path leads out of the attempt's prefix.
@@ -73,7 +74,7 @@ class Addresses:
             sha256=artifact.sha256,
             expires_seconds=self._expires_seconds,
         )
-        return artifact.path, key, put
+        return UploadGrant(artifact.path, key, put.url, put.headers)
 
     async def _file_url(self, namespace: str, source: str) -> str:
         # A submission was asked the same; this one may be older than the rule.

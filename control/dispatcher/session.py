@@ -12,16 +12,14 @@ from urllib.parse import unquote
 import grpc
 import grpc.aio
 
-from control.desired import DesiredUpdate
-from control.dispatcher import messages
 from control.dispatcher.acknowledgements import Acknowledgements
 from control.dispatcher.addresses import Addresses
+from control.dispatcher.parts import in_parts
 from control.dispatcher.worker_watch import WorkerWatch
 from control.effects import Admitted
 from control.errors import ControlError, NameTakenError
-from control.log_folder import LogFolder, LogPiece
+from control.log_folder import LogFolder
 from control.object_key import wrong_key
-from control.observed import AgentHello, Fenced, Observation
 from control.plane import ControlPlane
 from control.refusal import invalid
 from services.archive.key import InvalidKeyError
@@ -30,11 +28,24 @@ from services.runtime.rpc import rpc_error
 from shoal import limits
 from shoal.model import JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
+from shoal.session.log_piece import LogPiece
+from shoal.session.messages import (
+    Desired,
+    Fenced,
+    FromController,
+    Heartbeat,
+    Hello,
+    NodeCondition,
+    Refused,
+    Welcome,
+)
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
+from shoal.session.uploads import UploadGrant, UploadsGranted, UploadsWanted
 from shoal.v1 import session_service_pb2 as v1
+from shoal.wire.attempt import decode_attempt_name, decode_attempt_ref
 from shoal.wire.fields import WireError
-from shoal.wire.session import decode_attempt_ref, encode_attempt_ref
-from shoal.wire.state import decode_artifact
-from shoal.wire.view import decode_log_chunk
+from shoal.wire.session import decode_agent_message, decode_hello, encode_controller_message
 
 LOG = logging.getLogger(__name__)
 
@@ -44,6 +55,7 @@ MESSAGES_TOGETHER = 64
 ATTEMPTS_REMEMBERED = 10_000
 GRANTS_TOGETHER = 100
 LAST_WRITE_SECONDS = 1.0
+NAME_CHARACTERS = 200
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -65,8 +77,9 @@ class _Batch:
     through: int
     observations: list[Observation]
     pieces: list[LogPiece]
-    uploads: list[v1.UploadsWanted]
-    refused: list[v1.ControllerMessage]
+    uploads: list[tuple[UploadsWanted, list[UploadGrant]]]
+    """With what cannot be granted."""
+    refused: list[Refused]
     waited_for: bool
     """Whether the agent waits for the acknowledgement: nobody does for a heartbeat."""
 
@@ -132,11 +145,13 @@ class Session:
                 admitted = await self._open(hello)
                 self._workers.opened(self._node, self._id, hello.stream_address)
                 await self._say(
-                    messages.encode_welcome(
+                    Welcome(
                         self._settings.controller_id,
                         self._settings.lease_seconds,
                         self._settings.heartbeat_seconds,
-                        admitted,
+                        admitted.following,
+                        admitted.quarantine,
+                        admitted.adopted,
                     )
                 )
                 if admitted.quarantine:
@@ -146,7 +161,7 @@ class Session:
                 await self._snapshot_said.wait()  # nothing else comes before it
                 writing = tasks.create_task(self._write_all())
                 for one in admitted.fenced:
-                    await self._say_fenced(one)
+                    await self._say(one)
                 await self._take(self._sorted([request]))
                 await self._process_all()
                 following.cancel()
@@ -194,7 +209,7 @@ class Session:
             await self._incoming.put(request)
         await self._incoming.put(None)
 
-    async def _hello(self, reading: asyncio.Task[None]) -> tuple[v1.ConnectRequest, AgentHello]:
+    async def _hello(self, reading: asyncio.Task[None]) -> tuple[v1.ConnectRequest, Hello]:
         """Wait for the first message; a deadline around the read itself would end the stream."""
         getting = asyncio.ensure_future(self._incoming.get())
         try:
@@ -216,21 +231,27 @@ class Session:
             raise invalid("NO_HELLO", "the stream ended without a Hello")
         if not request.messages or request.messages[0].WhichOneof("message") != "hello":
             raise invalid("NO_HELLO", "the first message has to be Hello", field="messages[0]")
-        return request, messages.decode_hello(
+        return request, decode_hello(
             request.messages[0].hello,
-            lambda error: self._refused.warn("attempt of a hello left out", why=error),
+            lambda name, error: self._refused.warn(
+                "attempt of a hello left out", name=name[:NAME_CHARACTERS], why=error
+            ),
         )
 
-    async def _open(self, hello: AgentHello) -> Admitted:
-        hello = replace(hello, address=_host(self._context.peer()))
+    async def _open(self, hello: Hello) -> Admitted:
         self._remember(observation.ref for observation in hello.attempts)
         attempts = tuple(self._checked(observation) for observation in hello.attempts)
         try:
-            admitted = await self._plane.open_session(replace(hello, attempts=attempts), self._id)
+            admitted = await self._plane.open_session(
+                replace(hello, attempts=attempts), self._id, _host(self._context.peer())
+            )
         except NameTakenError as error:
             LOG.warning("agent quarantined", extra=fields(node=hello.node, why=error))
-            welcome = messages.encode_name_taken(str(error), error.retry_seconds)
-            await self._context.write(v1.ConnectResponse(sequence=1, messages=[welcome]))
+            welcome = Welcome(
+                "", 0.0, 0.0, quarantine=str(error), retry_seconds=error.retry_seconds
+            )
+            message = encode_controller_message(welcome)
+            await self._context.write(v1.ConnectResponse(sequence=1, messages=[message]))
             raise
         self._node = hello.node
         if admitted.quarantine:
@@ -273,43 +294,44 @@ class Session:
                     self._sort(message, batch, first=request.sequence == 1 and index == 0)
                 except WireError as error:
                     self._refused.warn("message of an agent refused", node=self._node, why=error)
-                    batch.refused.append(
-                        messages.encode_refused(_ref_of(message), "INVALID_FIELD", str(error))
-                    )
+                    batch.refused.append(Refused(_ref_of(message), "INVALID_FIELD", str(error)))
         return batch
 
     def _sort(self, message: v1.AgentMessage, batch: _Batch, *, first: bool) -> None:
-        match message.WhichOneof("message"):
-            case "hello":
-                if not first:
-                    raise WireError("hello", "only the first message introduces the agent")
-            case "observed":
-                observation = messages.decode_observation(message.observed)
-                batch.observations.append(self._checked(observation))
-            case "log":
-                if (piece := self._piece(message)) is not None:
-                    batch.pieces.append(piece)
-            case "progress":
-                progress = messages.decode_progress(message.progress)
-                self._plane.progress(self._node, self._id, progress)
-            case "condition":
-                refuses = message.condition.refuses[: messages.REFUSAL_CHARACTERS_MAX]
-                self._plane.condition(self._node, self._id, refuses)
-            case "uploads_wanted":
-                batch.uploads.append(message.uploads_wanted)
-            case "heartbeat" | None:
-                pass  # was one as it was read; None is what a newer agent may say
+        if message.WhichOneof("message") == "hello":
+            if not first:
+                raise WireError("hello", "only the first message introduces the agent")
+            return
+        problems: list[UploadGrant] = []
 
-    def _piece(self, message: v1.AgentMessage) -> LogPiece | None:
-        chunk = decode_log_chunk(message.log, "log")
-        ref = self._attempts.get((chunk.attempt, chunk.epoch))
+        def left_out(path: str, error: WireError) -> None:
+            problems.append(self._problem(path, error))
+
+        match decode_agent_message(message, left_out):
+            case Observation() as observation:
+                batch.observations.append(self._checked(observation))
+            case LogPiece() as piece:
+                if (placed := self._placed(piece)) is not None:
+                    batch.pieces.append(placed)
+            case Progress() as progress:
+                self._plane.progress(self._node, self._id, progress)
+            case NodeCondition(refuses):
+                self._plane.condition(self._node, self._id, refuses)
+            case UploadsWanted() as wanted:
+                batch.uploads.append((wanted, problems))
+            case Hello() | Heartbeat() | None:
+                pass  # was a heartbeat as it was read; None is what a newer agent may say
+
+    def _placed(self, piece: LogPiece) -> LogPiece | None:
+        """Put in the namespace, which the message does not say."""
+        ref = self._attempts.get((piece.ref.name, piece.ref.epoch))
         # A Hello may name any attempt; only where it was placed its output is known.
         if ref is None or not self._plane.was_placed(self._node, ref):
             self._refused.warn(
-                "log of an attempt that is not this node's", node=self._node, name=chunk.attempt
+                "log of an attempt that is not this node's", node=self._node, name=piece.ref.name
             )
             return None
-        return LogPiece(ref, chunk.stream, chunk.offset, chunk.data)
+        return replace(piece, ref=ref)
 
     async def _take(self, batch: _Batch) -> None:
         """Keep logs, then commit observations: who sees an end finds the last words."""
@@ -323,9 +345,9 @@ class Session:
         for refused in batch.refused:
             await self._say(refused)
         for one in fenced:
-            await self._say_fenced(one)
-        for wanted in batch.uploads:
-            await self._grant(wanted)
+            await self._say(one)
+        for wanted, problems in batch.uploads:
+            await self._grant(wanted, problems)
         if answer and self._outgoing.empty():
             await self._outgoing.put(None)
 
@@ -343,67 +365,57 @@ class Session:
         reason = Reason(ReasonCode.ARCHIVE, 0, f"{wrong}; nothing was committed")
         return replace(observation, state=JobState.FAILED, reason=reason, artifacts=())
 
-    async def _grant(self, wanted: v1.UploadsWanted) -> None:
+    async def _grant(self, wanted: UploadsWanted, problems: Sequence[UploadGrant]) -> None:
         """Grant what can be, and say why not of the rest: that fails its attempt, not the others.
 
         An archive that cannot be asked ends the session: the agent dials again and asks again.
         """
-        try:
-            ref = decode_attempt_ref(wanted.ref, "uploads_wanted.ref")
-        except WireError as error:
-            await self._say(messages.encode_refused(wanted.ref, "INVALID_FIELD", str(error)))
-            return
+        ref = wanted.ref
         if not self._plane.is_current(self._node, ref):
             why = f"{ref.name} of epoch {ref.epoch} does not run on this node"
-            await self._say_fenced(Fenced(ref, why))
+            await self._say(Fenced(ref, why))
             return
-        grants: list[v1.UploadGrant] = []
-        for index, message in enumerate(wanted.artifacts):
+        grants = [*problems]
+        for index, artifact in enumerate(wanted.artifacts):
             if index % GRANTS_TOGETHER == GRANTS_TOGETHER - 1:
                 await asyncio.sleep(0)  # signing takes a while, and other nodes' leases run
             try:
-                artifact = decode_artifact(message, f"uploads_wanted.artifacts[{index}]")
-                grants.append(messages.encode_grant(*await self._addresses.grant(ref, artifact)))
-            except (WireError, InvalidKeyError) as error:
-                self._refused.warn("artifact refused", name=ref.name, why=error)
-                grants.append(v1.UploadGrant(path=message.path, problem=str(error)))
-        await self._say(messages.encode_grants(ref, grants))
+                grants.append(await self._addresses.grant(ref, artifact))
+            except InvalidKeyError as error:
+                grants.append(self._problem(artifact.path, error))
+        await self._say(UploadsGranted(ref, tuple(grants)))
+
+    def _problem(self, path: str, error: Exception) -> UploadGrant:
+        self._refused.warn("artifact refused", node=self._node, why=error)
+        return UploadGrant(path, problem=str(error))
 
     # ---- what the agent is told -----------------------------------------------------------------
 
     async def _follow(self) -> None:
         async with contextlib.aclosing(self._plane.desired(self._node, self._id)) as updates:
-            async for update in updates:
-                if update.notice:
-                    await self._say(messages.encode_refused(None, "NOTICE", update.notice))
-                await self._say_desired(update)
-                self._snapshot_said.set()
+            async for message in updates:
+                match message:
+                    case Refused():
+                        await self._say(message)
+                    case Desired():
+                        await self._say_desired(message)
+                        self._snapshot_said.set()
 
-    async def _say_desired(self, update: DesiredUpdate) -> None:
-        self._remember(assignment.ref for assignment in update.assignments)
+    async def _say_desired(self, desired: Desired) -> None:
+        self._remember(assignment.ref for assignment in desired.assignments)
         assignments = [
-            messages.encode_assignment(
+            replace(
                 assignment,
-                await self._addresses.bundle_url(assignment.bundle_digest),
-                await self._addresses.file_urls(assignment),
+                bundle_url=await self._addresses.bundle_url(assignment.bundle_digest),
+                file_urls=await self._addresses.file_urls(assignment),
             )
-            for assignment in update.assignments
+            for assignment in desired.assignments
         ]
-        for part in messages.encode_desired(
-            update.revision,
-            assignments,
-            update.removed,
-            snapshot=update.snapshot,
-            commit=update.commit,
-        ):
-            await self._say(part)
+        for part in in_parts(replace(desired, assignments=tuple(assignments))):
+            await self._outgoing.put(part)
 
-    async def _say_fenced(self, fenced: Fenced) -> None:
-        ref = encode_attempt_ref(fenced.ref)
-        await self._say(messages.encode_refused(ref, "FENCED", fenced.message))
-
-    async def _say(self, message: v1.ControllerMessage) -> None:
-        await self._outgoing.put(message)
+    async def _say(self, message: FromController) -> None:
+        await self._outgoing.put(encode_controller_message(message))
 
     async def _write_all(self) -> None:
         sequence = 0
@@ -457,12 +469,15 @@ def _host(peer: str) -> str:
     return unquote(peer).partition(":")[2].rpartition(":")[0] or peer
 
 
-def _ref_of(message: v1.AgentMessage) -> v1.AttemptRef | None:
-    match message.WhichOneof("message"):
-        case "observed":
-            seen = message.observed
-            return v1.AttemptRef(attempt=seen.attempt, namespace=seen.namespace, epoch=seen.epoch)
-        case "uploads_wanted":
-            return message.uploads_wanted.ref
-        case _:
-            return None
+def _ref_of(message: v1.AgentMessage) -> AttemptRef | None:
+    """Which attempt a message is about that cannot be read; None where it does not say that either."""
+    with contextlib.suppress(WireError):
+        match message.WhichOneof("message"):
+            case "observed":
+                seen = message.observed
+                return decode_attempt_name(seen.attempt, seen.namespace, seen.epoch)
+            case "uploads_wanted":
+                return decode_attempt_ref(message.uploads_wanted.ref)
+            case _:
+                pass
+    return None

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from control.views import no_strings
-from shoal.model import NO_CAPACITY, Capacity
+from shoal.model import NO_CAPACITY, Capacity, no_strings
 from shoal.names import JobRef, PipelineRef
 from shoal.spec import Place, Resources
 

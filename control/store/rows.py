@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from control.views import no_strings
 from shoal.model import (
     NO_REASON,
     Artifact,
@@ -16,6 +15,7 @@ from shoal.model import (
     PipelineState,
     Reason,
     ScaleState,
+    no_strings,
 )
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.spec import Pipeline

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from edge_agent.assignment import LogPiece
 from shoal.names import AttemptRef
+from shoal.session.log_piece import LogPiece
 
 
 class AttemptLogs(Protocol):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Protocol, TypeAlias
 
-from edge_agent.assignment import Assignment, UploadGrant
 from edge_agent.keeper.client import StartRequest
 from edge_agent.uploads.collect import Collected
 from shoal.model import Artifact
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment
+from shoal.session.uploads import UploadGrant
 
 Waiting: TypeAlias = Callable[[str], None]
 """Hears for what work waits: why, and until when; for people."""

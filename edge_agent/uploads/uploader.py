@@ -16,11 +16,11 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from edge_agent.assignment import UploadGrant
 from edge_agent.tree import open_plain
 from services.runtime.backoff import Backoff
 from services.runtime.log import fields
 from shoal.model import Artifact
+from shoal.session.uploads import UploadGrant
 
 LOG = logging.getLogger(__name__)
 

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from shoal.redaction import redacted
+
+
+def no_strings() -> Mapping[str, str]:
+    """An empty mapping that cannot be filled: the default of labels, variables and addresses."""
+    return MappingProxyType({})
 
 
 class JobState(enum.IntEnum):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
+
+from shoal.model import no_strings
 
 
 class Layout(enum.Enum):
@@ -95,10 +96,6 @@ class PortAttachment(enum.Enum):
 
 TERMINAL = "terminal"
 """As `stdin` of a local job: it reads the standard input of its client. A file is `./terminal`."""
-
-
-def _no_strings() -> Mapping[str, str]:
-    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +225,7 @@ class Resources:
 class Place:
     """Where a job may run (`require`, all labels must match) or would rather (`prefer`, best first)."""
 
-    require: Mapping[str, str] = field(default_factory=_no_strings)
+    require: Mapping[str, str] = field(default_factory=no_strings)
     prefer: tuple[str, ...] = ()
     strategy: Strategy = Strategy.SPREAD
 
@@ -258,7 +255,7 @@ class Job:
     archive: tuple[str, ...] = ("results/**",)
     retry: Retry = Retry()
     timeout_seconds: float = 0.0
-    variables: Mapping[str, str] = field(default_factory=_no_strings)
+    variables: Mapping[str, str] = field(default_factory=no_strings)
     stdin: str = ""
     recovery: Recovery = Recovery.RESTART
     placement: Placement = Placement.AT_LEAST_ONCE
@@ -278,7 +275,7 @@ class Pipeline:
     name: str
     jobs: tuple[Job, ...]
     bundle_digest: str = ""
-    labels: Mapping[str, str] = field(default_factory=_no_strings)
+    labels: Mapping[str, str] = field(default_factory=no_strings)
 
     def job(self, name: str) -> Job:
         """The job of that name.

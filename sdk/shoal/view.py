@@ -9,7 +9,6 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 
 from shoal.model import (
     NO_CAPACITY,
@@ -22,12 +21,9 @@ from shoal.model import (
     Reason,
     ScaleState,
     StreamCounters,
+    no_strings,
 )
 from shoal.spec import Pipeline
-
-
-def _no_strings() -> Mapping[str, str]:
-    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +141,7 @@ class NodeView:
     member_state: MemberState = MemberState.UNKNOWN
     capacity: Capacity = NO_CAPACITY
     claimed: Capacity = NO_CAPACITY
-    labels: Mapping[str, str] = field(default_factory=_no_strings)
+    labels: Mapping[str, str] = field(default_factory=no_strings)
     attempts: tuple[str, ...] = ()
     agent_version: str = ""
     architecture: str = ""
@@ -169,7 +165,7 @@ class MemberView:
     port: int
     state: MemberState
     incarnation: int = 0
-    tags: Mapping[str, str] = field(default_factory=_no_strings)
+    tags: Mapping[str, str] = field(default_factory=no_strings)
     state_time: datetime | None = None
 
 
@@ -192,7 +188,7 @@ class KeysReport:
     members: int
     answered: int
     failed: int
-    messages: Mapping[str, str] = field(default_factory=_no_strings)
+    messages: Mapping[str, str] = field(default_factory=no_strings)
     keys: tuple[KeyHolders, ...] = ()
 
     @property

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 
 from services.streams.block import HEADER_BYTES
 from services.streams.effect import AcceptCall, Effect, SendBlock, SendEnd
-from services.streams.plan import WANT_KEPT, LanePlan, Peer
+from services.streams.plan import LanePlan, Peer
 from services.streams.retention import Track
 from services.streams.rotation import Share
 from services.streams.sender import SendLane
 from services.streams.shelf import Kept
+from shoal.session.lane import WANT_KEPT
 
 
 class NewestTrack(Track):

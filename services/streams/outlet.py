@@ -23,12 +23,13 @@ from services.streams.event import PortClosed
 from services.streams.intake import JobError
 from services.streams.key import HeadersError, KeyRule
 from services.streams.latest import LatestLane, NewestTrack
-from services.streams.plan import WANT_KEPT, WANT_NOTHING, Budget, LanePlan, OutputPlan, Peer
+from services.streams.plan import Budget, LanePlan, OutputPlan, Peer
 from services.streams.retention import Track
 from services.streams.rotation import Share, share
 from services.streams.sender import SendLane
 from services.streams.shelf import SpoolPlace
 from shoal.model import StreamCounters
+from shoal.session.lane import WANT_KEPT, WANT_NOTHING
 from shoal.spec import Distribute, PortFormat
 
 

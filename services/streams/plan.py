@@ -6,15 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.streams.block import BLOCK_BYTES_MAX
-from services.streams.rotation import WHOLE, Stretch
+from shoal.session.lane import WHOLE, Stretch
 from shoal.spec import Distribute, PortBinding
-
-WANT_NOTHING = 2**64 - 1
-"""A consumer that has finished dials with this: it asks for no record, and releases none."""
-
-WANT_KEPT = 2**64 - 2
-"""A consumer that does not know where to go on dials with this: it wants all that is still kept."""
-
 
 RING_UNIT_BYTES = 1024 * 1024
 """Rings are made in multiples of this, which every page size divides."""

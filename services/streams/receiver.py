@@ -19,8 +19,9 @@ from services.streams.block import (
 from services.streams.digest import Digest
 from services.streams.effect import Acknowledge, Dial, Effect, HangUp
 from services.streams.event import DialAccepted, DialEnded
-from services.streams.plan import WANT_KEPT, WANT_NOTHING, LanePlan, Peer
+from services.streams.plan import LanePlan, Peer
 from services.streams.tally import Tally
+from shoal.session.lane import WANT_KEPT, WANT_NOTHING
 
 
 class LaneError(Exception):

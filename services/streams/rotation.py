@@ -16,23 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
 
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Where the generations at both ends of a lane begin in the stream, as global indices.
-
-    The producer's replicas have the records from `producer_begin` on; the consumer's have those from
-    `consumer_begin` to before `consumer_end`, if that is set. `generation` orders producers.
-    """
-
-    generation: int = 0
-    producer_begin: int = 0
-    consumer_begin: int = 0
-    consumer_end: int | None = None
-
-
-WHOLE = Stretch()
-"""Neither end was ever scaled."""
+from shoal.session.lane import WHOLE, Stretch
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,12 @@ from services.streams.effect import (
 )
 from services.streams.event import CallAcknowledged, CallOpened
 from services.streams.part import WHOLE_BYTES_MAX
-from services.streams.plan import WANT_KEPT, WANT_NOTHING, LanePlan, Peer
+from services.streams.plan import LanePlan, Peer
 from services.streams.retention import Track
 from services.streams.rotation import Share
 from services.streams.shelf import Kept
 from shoal.portal import CLIENT
+from shoal.session.lane import WANT_KEPT, WANT_NOTHING
 
 
 class RewindError(Exception):

@@ -5,14 +5,15 @@ from dataclasses import replace
 from itertools import count
 from random import Random
 
-from edge_agent.assignment import Assignment, Goal, Lane
-from edge_agent.messages import encode_assignment
 from edge_agent.worker import AttemptRecord, Phase
 from shoal.model import Followed
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment, Goal
+from shoal.session.lane import Lane
 from shoal.spec import FileInput, Job, Output, StreamInput
 from shoal.v1 import session_service_pb2
-from shoal.wire.session import encode_attempt_ref
+from shoal.wire.assignment import encode_assignment
+from shoal.wire.attempt import encode_attempt_ref
 from tests.kit.hostile import Hostile
 
 v1 = session_service_pb2

@@ -12,13 +12,13 @@ from typing import Any, Self
 import grpc.aio
 
 from control.dispatcher.acknowledgements import Acknowledgements
-from edge_agent.assignment import Assignment, Goal
-from edge_agent.messages import encode_assignment
 from services.runtime import rpc
 from shoal.model import JobState
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment, Goal
 from shoal.v1 import session_service_pb2, session_service_pb2_grpc
-from shoal.wire.session import decode_attempt_name, decode_attempt_ref, encode_attempt_ref
+from shoal.wire.assignment import encode_assignment
+from shoal.wire.attempt import decode_attempt_name, decode_attempt_ref, encode_attempt_ref
 from shoal.wire.state import decode_job_state
 from tests.kit.object_server import ObjectServer
 

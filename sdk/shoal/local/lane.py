@@ -30,6 +30,7 @@ from shoal.local.block import (
     sealed,
 )
 from shoal.local.record_file import RecordFile
+from shoal.session.lane import WANT_KEPT, WANT_NOTHING
 from shoal.v1.lanes_service_pb2 import FeedLaneRequest, PullLaneRequest
 from shoal.v1.streams_service_pb2 import (
     FeedOpen,
@@ -39,9 +40,6 @@ from shoal.v1.streams_service_pb2 import (
     PullOpen,
     PullRefusal,
 )
-
-WANT_NOTHING = 2**64 - 1
-WANT_KEPT = 2**64 - 2
 
 CREDIT_BYTES = 4 * 1024 * 1024
 BACKLOG_BYTES = 64 * 1024 * 1024

@@ -45,6 +45,10 @@ class WireError(ValueError):
         self.problem = problem
 
 
+LeftOut = Callable[[str, WireError], None]
+"""Takes the name of an item of a list that breaks the contract, and why; the rest is read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Table(Generic[M, W]):
     """One enumeration on both sides; without a default, the contract's 0 is refused."""
@@ -147,6 +151,17 @@ def text(value: str, path: str) -> str:
     """Return `value` if a program can be given it."""
     if "\0" in value:
         raise WireError(path, "it holds a NUL character, which no program can be given")
+    return value
+
+
+def word(value: str, path: str) -> str:
+    """Return a single word that a peer says of itself, if it is not too long."""
+    if len(value) > limits.WORD_CHARACTERS_MAX:
+        raise WireError(
+            path,
+            f"{value[:40]!r}… has {len(value)} characters; at most {limits.WORD_CHARACTERS_MAX} "
+            "are taken",
+        )
     return value
 
 

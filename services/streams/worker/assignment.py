@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from services.streams.event import PeersMoved
 from services.streams.plan import AttemptPlan, InputPlan, LanePlan, OutputPlan, Peer
-from services.streams.rotation import Stretch
 from shoal import limits
+from shoal.session.lane import Stretch
 from shoal.spec import Merge, Recovery
 from shoal.v1 import session_service_pb2
 from shoal.wire.fields import WireError

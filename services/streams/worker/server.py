@@ -55,7 +55,7 @@ from shoal.v1.streams_service_pb2 import (
     WatchAttemptsResponse,
 )
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceServicer
-from shoal.wire.session import decode_attempt_ref, encode_attempt_ref
+from shoal.wire.attempt import decode_attempt_ref, encode_attempt_ref
 from shoal.wire.state import encode_reason, encode_stream_counters
 
 LOG = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from edge_agent.assignment import Assignment
 from shoal.model import JobState
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment
 from shoal.spec import Job
 from tests.kit.agent_process import AgentProcess
 from tests.kit.object_server import ObjectServer

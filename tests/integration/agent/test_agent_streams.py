@@ -4,11 +4,12 @@ import os
 import signal
 from dataclasses import replace
 
-from edge_agent.assignment import Assignment, Lane, LanePeer
 from edge_agent.keeper.client import KeeperClient
 from edge_agent.links.stream_worker import HELPER
 from shoal.model import JobState
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment
+from shoal.session.lane import Lane, LanePeer
 from shoal.spec import Job, Output, PortAttachment, PortBinding, PortFormat, StreamInput
 from tests.integration.agent.board import Board
 from tests.kit.bundle_archive import tar_of

@@ -4,13 +4,13 @@ import contextlib
 from random import Random
 from typing import Any
 
-from edge_agent.assignment import Desired
-from edge_agent.messages import decode_message
 from edge_agent.worker import AttemptRecord
 from shoal.model import JobState
+from shoal.session.messages import Desired
 from shoal.spec import Job
 from shoal.v1 import session_service_pb2
 from shoal.wire.fields import WireError
+from shoal.wire.session import decode_controller_message
 from tests.integration.agent.board import Board
 from tests.kit.agent_process import AgentProcess
 from tests.kit.hostile_controller import HostileController
@@ -44,7 +44,7 @@ class Stranger(ScriptedController):
         for wanted in message.desired.assignments:
             wanted.job.ClearField("environment")
         with contextlib.suppress(WireError):
-            decoded = decode_message(message)
+            decoded = decode_controller_message(message)
             if isinstance(decoded, Desired):
                 self.told += [AttemptRecord(wanted) for wanted in decoded.assignments]
         return message

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.assignment import Assignment
 from edge_agent.journal import Journal, JournalError
 from edge_agent.worker import AttemptRecord
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment
 from shoal.spec import Job
 from tests.kit.small_disk import SmallDisk, small_disk
 from tests.kit.until import until

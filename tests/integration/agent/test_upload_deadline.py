@@ -11,10 +11,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from edge_agent.assignment import UploadGrant
 from edge_agent.uploads.uploader import Uploader
 from services.runtime.backoff import Backoff
 from shoal.model import Artifact
+from shoal.session.uploads import UploadGrant
 
 
 @asynccontextmanager

@@ -14,27 +14,23 @@ from random import Random
 import pytest
 
 from edge_agent import session, worker
-from edge_agent.assignment import (
-    Desired,
-    FromController,
-    Hello,
-    Observation,
-    Progress,
-    Refused,
-    UploadsGranted,
-    UploadsWanted,
-)
 from edge_agent.attempt_folder import keeper_id, parse_keeper_id
 from edge_agent.followed import followed_text, read_followed
 from edge_agent.journal import Journal
-from edge_agent.messages import decode_message, encode_assignment, encode_lane, encode_request
 from edge_agent.session import Session, SessionConfig, SessionState
 from edge_agent.worker import AttemptRecord, Phase, ProgramExit, ProgramStatus, Worker
 from shoal.limits import MOMENT_SECONDS_MAX
 from shoal.model import Artifact, Capacity, Followed, Reason, ReasonCode
 from shoal.names import AttemptRef
+from shoal.session.messages import Desired, Fenced, FromController, Hello, Refused
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
+from shoal.session.uploads import UploadsGranted, UploadsWanted
 from shoal.v1 import session_service_pb2
+from shoal.wire.assignment import encode_assignment
 from shoal.wire.fields import WireError
+from shoal.wire.lane import encode_lane
+from shoal.wire.session import decode_controller_message, encode_request
 from tests.kit.hostile_controller import HostileController
 
 MESSAGES = int(os.environ.get("SHOAL_HOSTILE_MESSAGES", "600"))
@@ -112,7 +108,12 @@ class Node:
     def hello(self) -> Hello:
         seen = self.worker.observations()
         return Hello(
-            "n1", "a", "1", Capacity(4), {}, "x", "", "", seen, (), "i", self.session.followed
+            "n1",
+            "a",
+            Capacity(4),
+            attempts=seen,
+            instance_id="i",
+            followed=self.session.followed,
         )
 
     async def tick(self) -> None:
@@ -143,7 +144,7 @@ class Node:
         messages: list[FromController] = []
         for message in response.messages:
             try:
-                decoded = decode_message(message)
+                decoded = decode_controller_message(message)
             except WireError:
                 self.refused += 1
                 continue
@@ -185,7 +186,9 @@ class Node:
                 case _:
                     pass
 
-    async def deliver(self, message: Desired | UploadsGranted | Refused, delivery: int) -> None:
+    async def deliver(
+        self, message: Desired | UploadsGranted | Refused | Fenced, delivery: int
+    ) -> None:
         match message:
             case Desired():
                 self.desired += len(message.assignments)
@@ -193,9 +196,10 @@ class Node:
                 await self.speak(session.Recorded(delivery))
             case UploadsGranted():
                 self.attempts(worker.GrantsReceived(message))
-            case Refused(ref, reason):
-                if ref is not None and reason == ReasonCode.FENCED:
-                    self.attempts(worker.Fenced(ref))
+            case Fenced():
+                self.attempts(message)
+            case Refused():
+                pass
 
     # ---- the programs
 

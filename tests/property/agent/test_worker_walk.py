@@ -6,14 +6,6 @@ from typing import TypeVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.assignment import (
-    Assignment,
-    Desired,
-    Goal,
-    Lane,
-    UploadGrant,
-    UploadsGranted,
-)
 from edge_agent.worker import (
     ALIVE,
     Acknowledged,
@@ -21,7 +13,6 @@ from edge_agent.worker import (
     AttemptRecord,
     CollectArtifacts,
     DesiredChanged,
-    Fenced,
     Forget,
     Forgotten,
     GrantsExpired,
@@ -56,6 +47,10 @@ from edge_agent.worker import (
 )
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment, Goal
+from shoal.session.lane import Lane
+from shoal.session.messages import Desired, Fenced
+from shoal.session.uploads import UploadGrant, UploadsGranted
 from shoal.spec import Job, Output
 
 ARTIFACT = Artifact("results/x", 1, "0" * 64)

@@ -7,8 +7,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control.log_folder import LogFolder, LogPiece
+from control.log_folder import LogFolder
 from shoal.names import AttemptRef, PipelineRef
+from shoal.session.log_piece import LogPiece
 from shoal.view import LogStream
 
 REF = AttemptRef("default", "p-1", "a", 1, 1)

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control.api import submissions
-from control.dispatcher import messages
 from control.dispatcher.session import Session, SessionSettings
 from control.plane import ControlPlane, PlaneConfig
 from control.source_rule import SourceRule
 from services.runtime.rpc import RpcError
 from shoal.v1 import pipeline_pb2, pipelines_service_pb2, session_service_pb2, spec_pb2
 from shoal.wire.fields import WireError
+from shoal.wire.session import decode_hello
 
 v1 = session_service_pb2
 
@@ -135,7 +135,7 @@ def test_no_hello_gets_further_than_a_refusal(mutations: list[tuple[int, str, in
     left_out: list[WireError] = []
     try:
         hello.ParseFromString(mutated(HELLO, mutations))
-        messages.decode_hello(hello, left_out.append)
+        decode_hello(hello, lambda _, error: left_out.append(error))
     except (DecodeError, WireError):
         return
 

@@ -16,7 +16,6 @@ import pytest
 
 from control import inbox
 from control.api import submissions
-from control.dispatcher import messages
 from control.effects import Record
 from control.machine import ControlMachine, MachineConfig
 from control.pictures import node_view, pipeline_view
@@ -28,7 +27,10 @@ from shoal.model import MemberState
 from shoal.names import PipelineRef
 from shoal.spec import Recovery, Retry
 from shoal.v1 import pipelines_service_pb2, session_service_pb2
+from shoal.wire.assignment import encode_assignment
 from shoal.wire.fields import WireError
+from shoal.wire.observation import decode_observation, decode_progress
+from shoal.wire.session import decode_hello
 from shoal.wire.view import decode_pipeline, encode_node, encode_pipeline
 from tests.kit.hostile import Hostile
 from tests.unit.control.world import BEGAN, counter, numbered_ids, single
@@ -110,7 +112,7 @@ class Peers:
         for name, node in list(cluster.nodes.items())[-2:]:
             encode_node(node_view(cluster, node)).SerializeToString()
             for assignment in self.machine.desired(name).values():
-                messages.encode_assignment(assignment, "", {}).SerializeToString()
+                encode_assignment(assignment).SerializeToString()
 
     # ---- who says what
 
@@ -134,7 +136,7 @@ class Peers:
             message.node = self.rng.choice(("n1", "n2"))
             message.capacity.cpus = 4
         try:
-            hello = messages.decode_hello(message, lambda _: None)
+            hello = decode_hello(message, lambda _name, _error: None)
         except WireError:
             return None
         return inbox.SessionOpened(next(self.calls), hello, f"s{next(self.calls)}")
@@ -151,7 +153,7 @@ class Peers:
             ref = self.rng.choice(known)
             message.attempt, message.namespace, message.epoch = ref.name, ref.namespace, ref.epoch
         try:
-            observation = messages.decode_observation(message)
+            observation = decode_observation(message)
         except WireError:
             return None
         return inbox.Observed(next(self.calls), node, self.machine.session(node), (observation,))
@@ -170,7 +172,7 @@ class Peers:
             for stream in message.streams:
                 stream.port, stream.output, stream.hold = "frames", True, 1
         try:
-            progress = messages.decode_progress(message)
+            progress = decode_progress(message)
         except WireError:
             return None
         return inbox.Progressed(node, self.machine.session(node), progress)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from control import lifecycle
 from control.admission import difference
-from control.observed import Observation
 from control.pictures import waits_for
 from shoal.model import Artifact, JobState, MemberState, Reason, ReasonCode
 from shoal.names import AttemptRef, PipelineRef
+from shoal.session.observation import Observation
 from shoal.spec import Placement, Retry
 from tests.unit.control.desk import Desk
 from tests.unit.control.world import counter, hello, single

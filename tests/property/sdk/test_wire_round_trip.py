@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from shoal import names
 from shoal.v1 import pipeline_pb2, spec_pb2
+from shoal.wire.attempt import decode_attempt_ref, encode_attempt_ref
 from shoal.wire.fields import WireError
-from shoal.wire.session import decode_attempt_ref, encode_attempt_ref
 from shoal.wire.spec import (
     decode_job_spec,
     decode_pipeline_spec,

@@ -34,8 +34,9 @@ from services.streams.outlet import Outlet
 from services.streams.plan import Budget, InputPlan, LanePlan, OutputPlan, Peer
 from services.streams.receiver import ReceiveLane
 from services.streams.retention import Track
-from services.streams.rotation import Rotation, Share, Stretch, share
+from services.streams.rotation import Rotation, Share, share
 from services.streams.worker.wire import BadBlock, read_message, write_block
+from shoal.session.lane import Stretch
 from shoal.spec import Distribute, PortBinding, PortFormat
 from shoal.v1.streams_service_pb2 import PullResponse
 

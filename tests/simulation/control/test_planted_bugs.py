@@ -11,13 +11,14 @@ from control import inbox
 from control.backlog import Backlog
 from control.effects import Answer, Effect, Record, Taken
 from control.machine import ControlMachine
-from control.observed import Fenced, Observation
 from control.scheduler.snapshot import NodeState
 from control.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
 from control.store.rows import AttemptRow, Loaded
-from control.views import Refused
+from control.views import Refusal
 from shoal.model import NO_CAPACITY, Reason
 from shoal.names import JobRef
+from shoal.session.messages import Fenced
+from shoal.session.observation import Observation
 from tests.simulation.control.world import NO_DEATH, Faults, history
 
 HISTORIES = 120
@@ -48,7 +49,7 @@ class BelievesGossipAboveTheLease(ControlMachine):
 class ForgetsRequestIds(ControlMachine):
     """The same key makes two pipelines."""
 
-    def _submit(self, event: inbox.Submit) -> Taken | Refused:
+    def _submit(self, event: inbox.Submit) -> Taken | Refusal:
         self._cluster.requests.clear()
         return super()._submit(event)
 

@@ -17,14 +17,12 @@ from itertools import count
 from random import Random
 
 from control import inbox, lifecycle
-from control.desired import Assignment, Goal
 from control.effects import Admitted, Answer, Effect, EndSession, Record, SetDesired, Taken
 from control.errors import ControlError
 from control.machine import ControlMachine, MachineConfig
-from control.observed import AgentHello, Fenced, Observation, Progress
 from control.store import schema, statements
 from control.store.rows import AttemptRow, JobRow, ManifestRow, Row
-from control.views import Refused, Submission
+from control.views import Refusal, Submission
 from shoal.model import (
     Artifact,
     Capacity,
@@ -36,6 +34,10 @@ from shoal.model import (
     StreamCounters,
 )
 from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.session.assignment import Assignment, Goal
+from shoal.session.messages import Fenced, Hello
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
 from shoal.spec import Job, Output, Pipeline, Placement, Resources, Retry, StreamInput
 
 ENDLESS = ("endless",)
@@ -43,7 +45,7 @@ ENDLESS = ("endless",)
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
-AnswerValue = Taken | Admitted | Refused | tuple[Fenced, ...] | ControlError | None
+AnswerValue = Taken | Admitted | Refusal | tuple[Fenced, ...] | ControlError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class Agent:
         if reached and self.session is None and world.machine is not None:
             session = self.session = Session(world, self, f"{self.name}-{next(world.ties)}")
             attempts = tuple(self.observation(one) for one in self.programs.values())
-            hello = AgentHello(
+            hello = Hello(
                 self.name,
                 f"{self.name}-{self.born}",
                 self.capacity,

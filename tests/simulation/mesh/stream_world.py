@@ -21,7 +21,6 @@ from typing import Any
 import grpc.aio
 
 from control import scaling
-from control.dispatcher.messages import encode_assignment
 from control.lanes import topology
 from control.state import AttemptRecord, Cluster, JobRecord, NodeRecord, PipelineRecord
 from control.store.rows import PipelineAdded, ScaleRow
@@ -43,7 +42,8 @@ from shoal.v1.streams_service_pb2 import (
     UpdateLanesRequest,
     WatchAttemptsRequest,
 )
-from shoal.wire.session import encode_attempt_ref
+from shoal.wire.assignment import encode_assignment
+from shoal.wire.attempt import encode_attempt_ref
 from shoal.wire.state import decode_stream_counters
 from tests.simulation.mesh.loop import VirtualLoop
 from tests.simulation.mesh.network import Network
@@ -175,7 +175,7 @@ class Attempt:
 
     def _assignment(self) -> session_service_pb2.Assignment:
         self.record.assignment = None
-        return encode_assignment(self.world.cluster.assignment(self.record), "", {})
+        return encode_assignment(self.world.cluster.assignment(self.record))
 
     def _attached(self) -> None:
         worker = self.board.worker.worker

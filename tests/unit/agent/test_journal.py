@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.assignment import Assignment, Goal, Lane, LanePeer
 from edge_agent.journal import Journal, JournalError
 from edge_agent.worker import AttemptRecord, Phase, Verdict
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment, Goal
+from shoal.session.lane import Lane, LanePeer
 from shoal.spec import (
     Distribute,
     Environment,

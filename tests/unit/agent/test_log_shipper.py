@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from edge_agent.assignment import LogPiece
 from edge_agent.logs import LogShipper, tail
 from shoal.names import AttemptRef
+from shoal.session.log_piece import LogPiece
 from shoal.view import LIVE_LOG_BYTES_MAX, LogStream
 from tests.kit.until import until
 

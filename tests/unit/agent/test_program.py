@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.assignment import Assignment
 from edge_agent.attempt_folder import AttemptFolder, keeper_id, parse_keeper_id
 from edge_agent.keeper.launch import Port
 from edge_agent.program import ProgramError, ProgramPlan
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment
 from shoal.spec import (
     Job,
     Output,

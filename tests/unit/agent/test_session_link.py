@@ -1,14 +1,14 @@
 """The stream of a session, where it is not one that a controller serves well."""
 
-from edge_agent.assignment import Hello
 from edge_agent.links.session import dial_session
 from edge_agent.session import SessionEvent, Write
 from edge_agent.session_link import SessionLink
 from shoal.model import Capacity
+from shoal.session.messages import Hello
 
 
 def hello() -> Hello:
-    return Hello("node-1", "id", "0", Capacity(), {}, "x", "h:1", "node-1")
+    return Hello("node-1", "id", Capacity(), "h:1", member_name="node-1")
 
 
 async def test_t4_a_batch_that_finds_no_room_ends_the_stream_and_not_the_agent() -> None:

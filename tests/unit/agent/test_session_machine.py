@@ -2,17 +2,6 @@
 
 import pytest
 
-from edge_agent.assignment import (
-    Assignment,
-    Desired,
-    FromController,
-    Heartbeat,
-    Hello,
-    LogPiece,
-    Observation,
-    Progress,
-    Welcome,
-)
 from edge_agent.session import (
     Closed,
     Confirmed,
@@ -36,11 +25,16 @@ from edge_agent.session import (
 from services.runtime.backoff import Backoff
 from shoal.model import Artifact, Capacity, JobState
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment
+from shoal.session.log_piece import LogPiece
+from shoal.session.messages import Desired, FromController, Heartbeat, Hello, Welcome
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
 from shoal.spec import Job
 from shoal.view import LogStream
 
 REF = AttemptRef("default", "p", "work", 1, 1)
-HELLO = Hello("node-1", "id", "0", Capacity(), {}, "x", "h:1", "node-1")
+HELLO = Hello("node-1", "id", Capacity(), "h:1", member_name="node-1")
 WELCOME = Welcome("c", 6.0, 1.0)
 OBSERVED = Observation(REF, JobState.RUNNING)
 CONFIG = SessionConfig(backoff=Backoff(1.0, 8.0))

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.assignment import Desired, FromController, Heartbeat, Hello, Observation, Welcome
 from edge_agent.session import (
     Closed,
     Confirmed,
@@ -31,9 +30,11 @@ from edge_agent.session import (
 from services.runtime.backoff import Backoff
 from shoal.model import Capacity, Followed, JobState
 from shoal.names import AttemptRef
+from shoal.session.messages import Desired, FromController, Heartbeat, Hello, Welcome
+from shoal.session.observation import Observation
 
 REF = AttemptRef("default", "p", "work", 1, 1)
-HELLO = Hello("node-1", "id", "0", Capacity(), {}, "x", "h:1", "node-1")
+HELLO = Hello("node-1", "id", Capacity(), "h:1", member_name="node-1")
 OURS = Followed("c", 7, "seven", 40)
 SNAPSHOT = Desired(1, snapshot=True, commit=41)
 

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from edge_agent.assignment import Lane, LanePeer
 from edge_agent.stream_link import StreamsError, StreamsRefusedError
 from edge_agent.stream_orders import StreamOrders
 from services.runtime.backoff import Backoff
 from shoal.names import AttemptRef
+from shoal.session.lane import Lane, LanePeer
 from tests.kit.until import until
 
 REF = AttemptRef("default", "p", "camera", 1, 1)

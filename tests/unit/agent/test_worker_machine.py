@@ -4,15 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from edge_agent.assignment import (
-    Assignment,
-    Desired,
-    Goal,
-    Lane,
-    LanePeer,
-    UploadGrant,
-    UploadsGranted,
-)
 from edge_agent.worker import (
     ALIVE,
     MOVES,
@@ -27,7 +18,6 @@ from edge_agent.worker import (
     Conclude,
     DesiredChanged,
     DesiredRecorded,
-    Fenced,
     Forget,
     Forgotten,
     GrantsExpired,
@@ -64,6 +54,10 @@ from edge_agent.worker import (
 )
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment, Goal
+from shoal.session.lane import Lane, LanePeer
+from shoal.session.messages import Desired, Fenced
+from shoal.session.uploads import UploadGrant, UploadsGranted
 from shoal.spec import Job, Output, StreamInput
 
 REF = AttemptRef("default", "p", "work", 1, 1)

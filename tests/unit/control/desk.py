@@ -9,16 +9,17 @@ from itertools import count
 from typing import cast
 
 from control import inbox
-from control.desired import Assignment
 from control.effects import Admitted, Answer, Effect, EndSession, Record, Taken, Tell
 from control.machine import ControlMachine, MachineConfig
-from control.observed import AgentHello, Fenced, Observation
 from control.state import JobRecord, PipelineRecord
 from control.store import schema, statements
 from control.store.rows import OutboxRow
-from control.views import Refused, Submission
+from control.views import Refusal, Submission
 from shoal.model import JobState, MemberState, Reason, ReasonCode
 from shoal.names import AttemptRef, PipelineRef
+from shoal.session.assignment import Assignment
+from shoal.session.messages import Fenced, Hello
+from shoal.session.observation import Observation
 from shoal.spec import Pipeline
 from tests.unit.control.world import BEGAN, artifact, hello, numbered_ids
 
@@ -108,9 +109,9 @@ class Desk:
 
     def try_submit(
         self, spec: Pipeline, request_id: str = "", namespace: str = "default"
-    ) -> Taken | Refused:
+    ) -> Taken | Refusal:
         answer = self.post(lambda call: inbox.Submit(call, Submission(namespace, request_id, spec)))
-        assert isinstance(answer, Taken | Refused)
+        assert isinstance(answer, Taken | Refusal)
         return answer
 
     def cancel(self, ref: PipelineRef, reason: str = "enough") -> object:
@@ -141,20 +142,20 @@ class Desk:
 
     # --- agents
 
-    def dial(self, said: AgentHello) -> tuple[Fenced, ...]:
+    def dial(self, said: Hello) -> tuple[Fenced, ...]:
         answer = self.claim(said)
         assert isinstance(answer, Admitted), answer
         return answer.fenced
 
-    def claim(self, said: AgentHello) -> object:
+    def claim(self, said: Hello) -> object:
         """Let an agent introduce itself, which may be refused; None while that is not clear."""
         session = f"session-{next(self.calls)}"
-        answer = self.post(lambda call: inbox.SessionOpened(call, said, session))
+        answer = self.post(lambda call: inbox.SessionOpened(call, said, session, "10.0.0.7"))
         if isinstance(answer, Admitted):
             self.sessions[said.node] = session
         return answer
 
-    def restart(self, said: AgentHello) -> tuple[Fenced, ...]:
+    def restart(self, said: Hello) -> tuple[Fenced, ...]:
         """Let the agent of a node die, with its session, and another process introduce itself."""
         self.hang_up(said.node)
         return self.dial(said)

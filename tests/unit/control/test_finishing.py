@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 
 from control import inbox
-from control.desired import Goal
 from control.errors import UnknownPipelineError
 from control.finishing import HOLD_FIRST
-from control.observed import Observation, Progress
-from control.views import Refused
+from control.views import Refusal
 from shoal.model import JobState, PipelineState, StreamCounters
 from shoal.names import PipelineRef
+from shoal.session.assignment import Goal
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
 from shoal.spec import Job, Output, Pipeline, Recovery, Resources, StreamInput
 from tests.unit.control.desk import Desk
 from tests.unit.control.world import counter, hello, single
@@ -173,7 +174,7 @@ def test_x1_finish_and_scale_do_not_meet() -> None:
     desk.finish(ref)
     assert desk.pipeline(ref).holding is None
     refused = desk.post(lambda call: inbox.Scale(call, ref, "detector", 4))
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, Refusal)
     assert refused.reason == "FINISHING"
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from control.desired import LanePeer
 from control.lanes import topology
-from shoal.names import AttemptRef
+from shoal.session.lane import LanePeer
 from shoal.spec import Distribute, Job, Output, Pipeline, StreamInput
 from tests.unit.control.world import counter, single
 
@@ -67,7 +66,7 @@ def test_two_consumers_of_one_port_and_two_ports_between_two_jobs() -> None:
 def test_peers_are_filled_in_from_where_they_stand() -> None:
     made = topology(counter(replicas=2))
     peers = {
-        "detector-0": LanePeer("n1:1", AttemptRef("default", "p", "detector-0", 2, 2), 2),
+        "detector-0": LanePeer("n1:1", "pipelines/p/jobs/detector-0/attempts/2", 2),
         "detector-1": LanePeer(epoch=1, done=True),
     }
     lanes = made.lanes("camera", peers.__getitem__)

@@ -9,7 +9,6 @@ from functools import partial
 import pytest
 
 from control import inbox
-from control.desired import Goal, LanePeer
 from control.effects import Taken
 from control.errors import (
     HelloRefusedError,
@@ -19,9 +18,8 @@ from control.errors import (
     UnknownPipelineError,
 )
 from control.machine import MachineConfig
-from control.observed import Observation, Progress
 from control.store.rows import OutboxKind
-from control.views import RefusalCode, Refused
+from control.views import Refusal, RefusalCode
 from shoal.model import (
     Artifact,
     Capacity,
@@ -33,6 +31,10 @@ from shoal.model import (
     StreamCounters,
 )
 from shoal.names import JobRef, PipelineRef
+from shoal.session.assignment import Goal
+from shoal.session.lane import LanePeer
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
 from shoal.spec import Job, Output, Pipeline, Place, Placement, Resources, Retry, StreamInput
 from tests.unit.control.desk import Desk
 from tests.unit.control.world import counter, hello, single
@@ -134,7 +136,7 @@ def test_a_request_id_with_another_spec_is_refused_with_the_difference() -> None
     desk = Desk()
     desk.submit(single(), "key")
     refused = desk.try_submit(single(timeout_seconds=5.0), "key")
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, Refusal)
     assert (refused.code, refused.reason) == (RefusalCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
     assert refused.metadata["jobs[0].timeout_seconds"] == "0.0 -> 5.0"
 
@@ -143,14 +145,14 @@ def test_a_spec_that_cannot_run_is_refused_with_the_path() -> None:
     desk = Desk()
     loose = Pipeline("loose", (Job("a", ("a",), outputs=(Output("o"),)),))
     refused = desk.try_submit(loose)
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, Refusal)
     assert refused.reason == "INVALID_SPEC"
     assert "jobs.a.outputs.o" in refused.metadata
     bad_namespace = desk.try_submit(single(), namespace="No Such")
-    assert isinstance(bad_namespace, Refused)
+    assert isinstance(bad_namespace, Refusal)
     assert bad_namespace.reason == "INVALID_NAMESPACE"
     long_key = desk.try_submit(single(), "k" * 300)
-    assert isinstance(long_key, Refused)
+    assert isinstance(long_key, Refusal)
     assert long_key.reason == "INVALID_REQUEST_ID"
 
 
@@ -158,7 +160,7 @@ def test_too_many_open_pipelines_are_refused() -> None:
     desk = Desk(MachineConfig(pipelines_open_max=1))
     ref = desk.submit(single())
     refused = desk.try_submit(single())
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, Refusal)
     assert refused.code is RefusalCode.RESOURCE_EXHAUSTED
     desk.cancel(ref)
     desk.submit(single())
@@ -584,7 +586,7 @@ def test_a_consumer_that_has_committed_is_done_for_its_producers() -> None:
     ref = desk.submit(counter(replicas=1))
     desk.succeed(ref, "counter")
     peer = _peer(desk, ref, "detector")
-    assert (peer.done, peer.address, peer.attempt) == (True, "", None)
+    assert (peer.done, peer.address, peer.attempt) == (True, "", "")
     assert not _peer(desk, ref, "camera").done
 
 

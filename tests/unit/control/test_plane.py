@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any, cast
 
 import pytest
 
-from control.desired import DesiredUpdate, Goal
 from control.errors import (
     ClosingError,
     InternalError,
@@ -23,13 +23,16 @@ from control.errors import (
     UnknownPipelineError,
     WatcherTooSlowError,
 )
-from control.observed import Observation, Progress
 from control.plane import ControlPlane, PlaneConfig
 from control.store.rows import Loaded, OutboxKind, OutboxRow, Row
 from control.store.sqlite import SqliteStore
-from control.views import Refused, SnapshotEnd, Submission, SubmitResult
+from control.views import Refusal, SnapshotEnd, Submission, SubmitResult
 from shoal.model import Capacity, JobState, MemberState, PipelineState, StreamCounters
 from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.session.assignment import Goal
+from shoal.session.messages import Desired
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
 from shoal.spec import Pipeline
 from shoal.view import Event, NodeView, PipelineView
 from tests.kit.until import until
@@ -58,11 +61,19 @@ async def submit(plane: ControlPlane, spec: Pipeline, request_id: str = "") -> P
     return PipelineRef(result.view.namespace, result.view.id)
 
 
+async def desired(plane: ControlPlane, node: str, session: str) -> AsyncGenerator[Desired, None]:
+    """Follow desired state alone."""
+    async with contextlib.aclosing(plane.desired(node, session)) as messages:
+        async for message in messages:
+            assert isinstance(message, Desired)
+            yield message
+
+
 async def assigned(
-    updates: AsyncGenerator[DesiredUpdate, None], wanted: int
-) -> dict[AttemptRef, DesiredUpdate]:
+    updates: AsyncGenerator[Desired, None], wanted: int
+) -> dict[AttemptRef, Desired]:
     """Follow desired state until so many attempts were named."""
-    found: dict[AttemptRef, DesiredUpdate] = {}
+    found: dict[AttemptRef, Desired] = {}
     while len(found) < wanted:
         update = await anext(updates)
         found |= {one.ref: update for one in update.assignments}
@@ -73,7 +84,7 @@ async def test_a_pipeline_goes_from_submission_to_its_final_event(tmp_path: Path
     async with running_plane(tmp_path / "control.db") as plane:
         assert (await plane.open_session(hello("n1"), "s1")).fenced == ()
         ref = await submit(plane, counter())
-        updates = plane.desired("n1", "s1")
+        updates = desired(plane, "n1", "s1")
         attempts = await assigned(updates, 4)
         for attempt in attempts:
             assert await plane.observe("n1", "s1", seen(attempt, *STEPS)) == ()
@@ -101,7 +112,7 @@ async def test_desired_state_is_a_snapshot_then_deltas_with_rising_revisions(
 ) -> None:
     async with running_plane(tmp_path / "control.db") as plane:
         await plane.open_session(hello("n1"), "s1")
-        updates = plane.desired("n1", "s1")
+        updates = desired(plane, "n1", "s1")
         first = await anext(updates)
         assert (first.snapshot, first.assignments) == (True, ())
         ref = await submit(plane, single())
@@ -121,7 +132,7 @@ async def test_repeated_and_refused_submissions_are_answered_in_order(tmp_path: 
         first, again, refused = await plane.submit([one, one, other])
         assert isinstance(first, SubmitResult)
         assert isinstance(again, SubmitResult)
-        assert isinstance(refused, Refused)
+        assert isinstance(refused, Refusal)
         assert (first.repeated, again.repeated) == (False, True)
         assert first.view.id == again.view.id
         assert await plane.submit([]) == []
@@ -130,7 +141,7 @@ async def test_repeated_and_refused_submissions_are_answered_in_order(tmp_path: 
 async def test_an_older_session_ends_when_a_newer_one_opens(tmp_path: Path) -> None:
     async with running_plane(tmp_path / "control.db") as plane:
         await plane.open_session(hello("n1"), "s1")
-        updates = plane.desired("n1", "s1")
+        updates = desired(plane, "n1", "s1")
         await anext(updates)
         await plane.open_session(hello("n1"), "s2")
         with pytest.raises(SessionEndedError, match="another session"):
@@ -138,7 +149,7 @@ async def test_an_older_session_ends_when_a_newer_one_opens(tmp_path: Path) -> N
         with pytest.raises(SessionEndedError):
             await plane.observe("n1", "s1", [])
         with pytest.raises(SessionEndedError):
-            await anext(plane.desired("n1", "s1"))
+            await anext(desired(plane, "n1", "s1"))
         await plane.close_session("n1", "s1")
         assert plane.node("n1").connected
         await plane.close_session("n1", "s2")
@@ -152,7 +163,7 @@ async def test_a_lease_that_runs_out_ends_the_session_and_replaces(tmp_path: Pat
         await plane.open_session(hello("n1"), "s1")
         ref = await submit(plane, single())
         await plane.open_session(hello("n2"), "s2")
-        lost = plane.desired("n1", "s1")
+        lost = desired(plane, "n1", "s1")
         (attempt,) = await assigned(lost, 1)
         await plane.observe("n1", "s1", seen(attempt, JobState.RUNNING))
 
@@ -247,7 +258,7 @@ async def test_progress_is_shown_while_it_is_current(tmp_path: Path) -> None:
     async with running_plane(tmp_path / "control.db") as plane:
         await plane.open_session(hello("n1"), "s1")
         ref = await submit(plane, single())
-        (attempt,) = await assigned(plane.desired("n1", "s1"), 1)
+        (attempt,) = await assigned(desired(plane, "n1", "s1"), 1)
         counters = (StreamCounters("frames", output=True, records=9),)
         plane.progress("n1", "s1", Progress(replace(attempt, epoch=9), (), "lies"))
         plane.progress("n1", "s1", Progress(attempt, counters, "half way"))
@@ -259,7 +270,7 @@ async def test_the_last_counters_count_even_if_the_end_comes_with_them(tmp_path:
     async with running_plane(tmp_path / "control.db") as plane:
         await plane.open_session(hello("n1"), "s1")
         ref = await submit(plane, single())
-        (attempt,) = await assigned(plane.desired("n1", "s1"), 1)
+        (attempt,) = await assigned(desired(plane, "n1", "s1"), 1)
         counters = (StreamCounters("frames", output=True, records=9),)
         ending = asyncio.create_task(
             plane.observe("n1", "s1", [Observation(attempt, JobState.SUCCEEDED)])
@@ -306,7 +317,7 @@ async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) ->
     async with running_plane(path) as plane:
         await plane.open_session(hello("n1"), "s1")
         ref = await submit(plane, single(), "key")
-        (attempt,) = await assigned(plane.desired("n1", "s1"), 1)
+        (attempt,) = await assigned(desired(plane, "n1", "s1"), 1)
         await plane.observe("n1", "s1", seen(attempt, JobState.RUNNING))
         before = plane.pipeline(ref)
     async with running_plane(path) as plane:
@@ -320,7 +331,7 @@ async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) ->
         assert again.repeated
         said = Observation(attempt, JobState.RUNNING)
         assert (await plane.open_session(hello("n1", said), "s2")).fenced == ()
-        snapshot = await anext(plane.desired("n1", "s2"))
+        snapshot = await anext(desired(plane, "n1", "s2"))
         assert [one.ref for one in snapshot.assignments] == [attempt]
 
 
@@ -370,7 +381,7 @@ async def test_a_failing_store_refuses_with_its_reason_and_recovers(tmp_path: Pa
             loop = tasks.create_task(plane.run())
             plane.member_verdict("n1", MemberState.ALIVE)
             await plane.open_session(hello("n1"), "s1")
-            updates = plane.desired("n1", "s1")
+            updates = desired(plane, "n1", "s1")
             await anext(updates)
             kept = await submit(plane, single())
             async with plane.watch_pipelines("default") as changes:
@@ -406,7 +417,7 @@ async def test_a_failing_store_refuses_with_its_reason_and_recovers(tmp_path: Pa
 async def test_whoever_waits_is_let_go_at_the_end(tmp_path: Path) -> None:
     async with running_plane(tmp_path / "control.db") as plane:
         await plane.open_session(hello("n1"), "s1")
-        updates = plane.desired("n1", "s1")
+        updates = desired(plane, "n1", "s1")
         await anext(updates)
     with pytest.raises(SessionEndedError, match="shutting down"):
         await anext(updates)
@@ -443,7 +454,7 @@ class TestPoison:
             assert [node.name for node in plane.nodes()] == ["n1"]
             # Its sessions are over, and agents dial again; the poisoned node is refused for a while.
             with pytest.raises(SessionEndedError):
-                await anext(plane.desired("n1", "s1"))
+                await anext(desired(plane, "n1", "s1"))
             await plane.open_session(hello("n1"), "s3")
             with pytest.raises(InternalError, match="node n2 is set aside"):
                 await plane.open_session(hello("n2"), "s4")
@@ -453,7 +464,7 @@ class TestPoison:
         async with running_plane(tmp_path / "control.db", clock=clock) as plane:
             await plane.open_session(hello("n1"), "s1")
             good, bad = await submit(plane, single("good")), await submit(plane, single("bad"))
-            attempts = {one.pipeline: one for one in await assigned(plane.desired("n1", "s1"), 2)}
+            attempts = {one.pipeline: one for one in await assigned(desired(plane, "n1", "s1"), 2)}
             ref = attempts[bad.pipeline]
             nothing = cast("Any", None)  # what no decoder lets pass
             broken = Observation(ref, JobState.SUCCEEDED, artifacts=(nothing,))

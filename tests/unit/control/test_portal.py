@@ -1,11 +1,11 @@
 """What stands in for a local job: its ports, its lanes, and what it costs."""
 
-from control.desired import LanePeer
 from control.lanes import topology
 from control.portal import portal_of
 from shoal import spec
 from shoal.check import check_pipeline
 from shoal.portal import CLIENT_ADDRESS, input_lane, output_lane, portal_job
+from shoal.session.lane import LanePeer
 
 ME = spec.Job(
     "me",

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from control.effects import Admitted
 from control.errors import NameTakenError, NotQuarantinedError
 from control.machine import MachineConfig
-from control.observed import AgentHello, Observation
 from control.quarantine import Starts
 from control.store.rows import StartRow
 from shoal.model import Followed, JobState
+from shoal.session.messages import Hello
+from shoal.session.observation import Observation
 from tests.unit.control.desk import Desk
 from tests.unit.control.world import FOUR_CPUS, hello, single
 
@@ -67,12 +68,12 @@ def test_r6_a_copy_of_a_store_is_older_exactly_when_more_was_told_since(
     assert bool(restored.against("n1", followed)) == (not listed or told > known)
 
 
-def _quarantined() -> tuple[Desk, AgentHello]:
+def _quarantined() -> tuple[Desk, Hello]:
     desk = Desk()
     desk.dial_all("n1")
     ref = desk.submit(single())
     desk.observe(ref, "main", S.RUNNING)
-    foreign = AgentHello(
+    foreign = Hello(
         "n1", "n1-agent", FOUR_CPUS, followed=Followed("elsewhere", 1, "x", 1), instance_id="i"
     )
     return desk, foreign
@@ -116,10 +117,8 @@ def test_r6_who_is_adopted_follows_from_its_next_session_on() -> None:
     assert answer.quarantine, "what was adopted once is not adopted for ever"
 
 
-def _agent(process: str, instance: str = "i", *attempts: Observation) -> AgentHello:
-    return AgentHello(
-        "n1", process, FOUR_CPUS, instance_id=instance, attempts=attempts, address="10.0.0.7"
-    )
+def _agent(process: str, instance: str = "i", *attempts: Observation) -> Hello:
+    return Hello("n1", process, FOUR_CPUS, instance_id=instance, attempts=attempts)
 
 
 def test_k10_a_second_board_of_a_name_is_refused_and_the_job_goes_on() -> None:

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from control import inbox
-from control.desired import Lane
 from control.errors import UnknownJobError
-from control.observed import Observation, Progress
 from control.store.rows import ScaleRow
-from control.views import Refused
-from services.streams.rotation import Stretch
+from control.views import Refusal
 from shoal.model import Capacity, JobState, ScaleState, StreamCounters
 from shoal.names import PipelineRef
+from shoal.session.lane import Lane, Stretch
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
 from shoal.spec import (
     Distribute,
     Job,
@@ -266,7 +266,7 @@ def test_asking_again_changes_nothing() -> None:
     assert desk.scale(ref, 3) is None
     assert len(desk.scales(ref)) == 1
     other = desk.scale(ref, 4)
-    assert isinstance(other, Refused)
+    assert isinstance(other, Refusal)
     assert (other.reason, other.message) == (
         "SCALING",
         "job detector is being scaled to 3: try again when that is settled",
@@ -307,7 +307,7 @@ def test_what_cannot_be_scaled_is_refused_with_the_remedy(
     desk = _Scaled()
     ref = desk.run(spec)
     refused = desk.scale(ref, replicas, job)
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, Refusal)
     assert refused.reason == reason
     assert words in refused.message
     assert desk.scales(ref) == []
@@ -321,7 +321,7 @@ def test_a_replica_does_not_get_the_name_of_another_job() -> None:
     refused = desk.scale(ref, 2)
     assert refused is None, "it has two already"
     refused = desk.scale(ref, 3)
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, Refusal)
     assert "replica detector-3 would have the name of another job" in refused.message
 
 
@@ -329,12 +329,12 @@ def test_what_has_not_begun_or_has_ended_is_not_scaled() -> None:
     desk = _Scaled()
     ref = desk.submit(_network())
     early = desk.scale(ref, 3)
-    assert isinstance(early, Refused)
+    assert isinstance(early, Refusal)
     assert early.reason == "NOT_STARTED"
     desk.dial(hello("a", capacity=_BIG))
     desk.observe(ref, "camera", JobState.RUNNING, JobState.DRAINING)
     late = desk.scale(ref, 3)
-    assert isinstance(late, Refused)
+    assert isinstance(late, Refusal)
     assert late.message.startswith("job camera is DRAINING")
     unknown = desk.scale(ref, 3, "detector-0")
     assert isinstance(unknown, UnknownJobError)

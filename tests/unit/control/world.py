@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
-from control.observed import AgentHello, Observation
 from control.plane import ControlPlane, PlaneConfig
 from control.store.sqlite import SqliteStore
 from shoal.model import Artifact, Capacity, JobState
 from shoal.names import AttemptRef
+from shoal.session.messages import Hello
+from shoal.session.observation import Observation
 from shoal.spec import Job, Output, Pipeline, StreamInput
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,9 +66,9 @@ def counter(replicas: int = 2, **changes: object) -> Pipeline:
     )
 
 
-def hello(node: str, *attempts: Observation, capacity: Capacity = FOUR_CPUS) -> AgentHello:
+def hello(node: str, *attempts: Observation, capacity: Capacity = FOUR_CPUS) -> Hello:
     """How the agent of a node introduces itself."""
-    return AgentHello(
+    return Hello(
         node=node,
         agent_id=f"{node}-agent",
         capacity=capacity,

@@ -15,8 +15,8 @@ from shoal.v1 import (
     session_service_pb2,
     spec_pb2,
 )
+from shoal.wire.attempt import decode_attempt_ref
 from shoal.wire.fields import WireError
-from shoal.wire.session import decode_attempt_ref
 from shoal.wire.spec import decode_job_spec, decode_pipeline_spec, encode_pipeline_spec
 from shoal.wire.state import decode_job_state, decode_reason
 from shoal.wire.view import decode_event

@@ -53,18 +53,10 @@ from services.streams.event import (
     ShellFailed,
     SpoolWritten,
 )
-from services.streams.plan import (
-    WANT_KEPT,
-    WANT_NOTHING,
-    AttemptPlan,
-    Budget,
-    InputPlan,
-    LanePlan,
-    OutputPlan,
-    Peer,
-)
+from services.streams.plan import AttemptPlan, Budget, InputPlan, LanePlan, OutputPlan, Peer
 from services.streams.shelf import SpoolPlace
 from shoal.model import ReasonCode
+from shoal.session.lane import WANT_KEPT, WANT_NOTHING
 from shoal.spec import Distribute, PortBinding, PortFormat
 
 T = TypeVar("T", bound=Effect)

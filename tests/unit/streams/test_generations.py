@@ -16,9 +16,9 @@ from services.streams.event import (
     PeersMoved,
     PortWritten,
 )
-from services.streams.plan import WANT_KEPT, AttemptPlan, LanePlan, OutputPlan, Peer
-from services.streams.rotation import Stretch
+from services.streams.plan import AttemptPlan, LanePlan, OutputPlan, Peer
 from shoal.model import ReasonCode
+from shoal.session.lane import WANT_KEPT, Stretch
 from shoal.spec import PortBinding
 from tests.unit.streams.test_attempt import (
     IN,

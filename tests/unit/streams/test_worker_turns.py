@@ -23,7 +23,7 @@ from shoal.v1.streams_service_pb2 import (
     DetachRequest,
     UpdateLanesRequest,
 )
-from shoal.wire.session import decode_attempt_ref
+from shoal.wire.attempt import decode_attempt_ref
 from tests.kit.stream_worker import assignment, lane, stream_output
 from tests.kit.until import until
 

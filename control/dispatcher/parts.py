@@ -1,0 +1,36 @@
+"""Cuts what should run on a node into messages of a bounded size."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+
+from shoal.limits import BATCH_BYTES_MAX
+from shoal.session.messages import Desired
+from shoal.v1 import session_service_pb2 as v1
+from shoal.wire.assignment import encode_assignment
+from shoal.wire.session import encode_desired
+
+
+def in_parts(desired: Desired) -> Iterator[v1.ControllerMessage]:
+    """Write what should run on a node, in parts that fit into a message.
+
+    A part has one assignment at least, and no more bytes of them than `BATCH_BYTES_MAX` otherwise;
+    what was removed goes with the first.
+    """
+    rest = deque(encode_assignment(assignment) for assignment in desired.assignments)
+    removed = desired.removed
+    for part in count():
+        taken: list[v1.Assignment] = []
+        left = BATCH_BYTES_MAX
+        while rest and (not taken or rest[0].ByteSize() <= left):
+            left -= rest[0].ByteSize()
+            taken.append(rest.popleft())
+        message = encode_desired(
+            replace(desired, assignments=(), removed=removed, part=part, more=bool(rest))
+        )
+        message.assignments.extend(taken)
+        yield v1.ControllerMessage(desired=message)
+        if not rest:
+            return
+        removed = ()

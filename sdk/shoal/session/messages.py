@@ -1,0 +1,114 @@
+"""The messages of a session, and the closed unions of what each side says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from shoal.model import Capacity, Followed, no_strings
+from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment
+from shoal.session.log_piece import LogPiece
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
+from shoal.session.uploads import UploadsGranted, UploadsWanted
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who an agent is, and where every attempt stands whose end was not acknowledged.
+
+    `agent_id` is that of its process and `instance_id` that of its journal; `bundles` are the
+    digests in its cache, and `followed` is what it followed last. `refuses` is as in
+    `NodeCondition`.
+    """
+
+    node: str
+    agent_id: str
+    capacity: Capacity
+    stream_address: str = ""
+    agent_version: str = ""
+    labels: Mapping[str, str] = field(default_factory=no_strings)
+    architecture: str = ""
+    attempts: tuple[Observation, ...] = ()
+    bundles: frozenset[str] = frozenset()
+    member_name: str = ""
+    instance_id: str = ""
+    followed: Followed | None = None
+    refuses: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The agent is alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCondition:
+    """Why the node takes no new work at the moment, for people; empty when it does."""
+
+    refuses: str
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The session is open; how long silence is tolerated and how often to speak, in seconds.
+
+    `following` says which controller this is; None if it does not say. With `quarantine` nothing is
+    wanted of the agent, which may dial again after `retry_seconds`. `adopted` says that a person
+    had the agent follow this controller, whatever it followed before.
+    """
+
+    controller_id: str
+    lease_seconds: float
+    heartbeat_seconds: float
+    following: Followed | None = None
+    quarantine: str = ""
+    adopted: bool = False
+    retry_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What should run on a node, by revision.
+
+    A `snapshot` is everything; else `assignments` are what changed, and `removed` are the attempts
+    that the agent must end, if they run, and forget. `commit` says by which commit of the
+    controller's start all of it was recorded. A long list travels in parts, numbered from 0, and
+    `more` says whether it goes on with the next: parts count together or not at all.
+    """
+
+    revision: int
+    snapshot: bool
+    assignments: tuple[Assignment, ...] = ()
+    removed: tuple[AttemptRef, ...] = ()
+    commit: int = 0
+    part: int = 0
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message of the agent that the controller did not take, or what the agent should log.
+
+    `ref` is None where it is about no attempt.
+    """
+
+    ref: AttemptRef | None
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """A message was about a stale attempt: its agent ends and forgets it."""
+
+    ref: AttemptRef
+    message: str = ""
+
+
+FromAgent = Hello | Heartbeat | NodeCondition | Observation | LogPiece | Progress | UploadsWanted
+"""What an agent says; the first message is Hello."""
+
+FromController = Welcome | Desired | UploadsGranted | Refused | Fenced
+"""What a controller says; the first message is Welcome, the second a snapshot."""

@@ -1,0 +1,25 @@
+"""An observation: where an attempt stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from shoal.model import NO_REASON, Artifact, JobState, Reason
+from shoal.names import AttemptRef
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Where an attempt stands, as its agent sees it; idempotent.
+
+    `SUCCEEDED` means archived and ready to be committed, with `artifacts`. The times are those of
+    the program, aware, and None before it started or ended.
+    """
+
+    ref: AttemptRef
+    state: JobState
+    reason: Reason = NO_REASON
+    artifacts: tuple[Artifact, ...] = ()
+    start_time: datetime | None = None
+    end_time: datetime | None = None
