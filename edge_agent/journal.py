@@ -120,7 +120,7 @@ class Journal:
             (
                 record.ref.prefix,
                 self._encode(record.assignment),
-                json.dumps(_to_json(record), separators=(",", ":")),
+                encode_record(record),
             ),
         )
 
@@ -262,7 +262,7 @@ class Journal:
         with self._reading() as connection:
             rows = connection.execute("SELECT key, assignment, record FROM attempt ORDER BY key")
             return tuple(
-                record for row in rows if (record := _read(row[0], row[1], row[2])) is not None
+                record for row in rows if (record := decode_row(row[0], row[1], row[2])) is not None
             )
 
     def _facts(self) -> dict[str, str]:
@@ -393,7 +393,13 @@ def _resolve(waiting: Iterable[asyncio.Future[None]]) -> None:
             done.set_result(None)
 
 
-def _read(key: str, assignment: bytes, record: str) -> AttemptRecord | None:
+def encode_record(record: AttemptRecord) -> str:
+    """Write all of a record but its assignment, which has a column of its own, as JSON."""
+    return json.dumps(_to_json(record), separators=(",", ":"))
+
+
+def decode_row(key: str, assignment: bytes, record: str) -> AttemptRecord | None:
+    """Read a row; None for one that cannot be read, which is logged."""
     try:
         message = session_service_pb2.Assignment.FromString(assignment)
         return _from_json(json.loads(record), message)

@@ -554,7 +554,10 @@ class Worker:
     _records: dict[AttemptRef, AttemptRecord] = field(
         default_factory=dict[AttemptRef, AttemptRecord]
     )
-    _by_job: dict[JobRef, set[AttemptRef]] = field(default_factory=dict[JobRef, set[AttemptRef]])
+    # An order, not a set: what is decided for several attempts is decided in one order always.
+    _by_job: dict[JobRef, dict[AttemptRef, None]] = field(
+        default_factory=dict[JobRef, dict[AttemptRef, None]]
+    )
 
     @property
     def records(self) -> Mapping[AttemptRef, AttemptRecord]:
@@ -792,7 +795,7 @@ class Worker:
             self.counts.unknown_attempts += 1
             return []
         siblings = self._by_job[ref.job_ref]
-        siblings.discard(ref)
+        siblings.pop(ref, None)
         if not siblings:
             del self._by_job[ref.job_ref]
         return []
@@ -1025,7 +1028,7 @@ class Worker:
 
     def _keep(self, record: AttemptRecord) -> AttemptRecord:
         self._records[record.ref] = record
-        self._by_job.setdefault(record.ref.job_ref, set()).add(record.ref)
+        self._by_job.setdefault(record.ref.job_ref, {})[record.ref] = None
         return record
 
     def _known(self, ref: AttemptRef) -> AttemptRecord | None:

@@ -151,13 +151,18 @@ class _Link:
         if self.code is None:
             self.code, self.details = code, details
         self.network.links.pop(self, None)
-        for forget in self._forget:
-            forget()
+        self.forget_processes()
         for pipe in (self.up, self.down):
             pipe.wake()
             pipe.wake_writers()
         if self.handling is not None and not self.handling.done() and not self.server.dead:
             self.handling.cancel()
+
+    def forget_processes(self) -> None:
+        """Let the end of a process at either end break nothing."""
+        for forget in self._forget:
+            forget()
+        self._forget = []
 
     def finish(self, code: grpc.StatusCode, details: str) -> None:
         """The server has answered: the client reads what is on its way, then the status."""
@@ -300,6 +305,8 @@ class Network:
         self.cuts: dict[tuple[str, str], None] = {}
         """Directions, from host to host, in which nothing passes."""
         self.links: dict[_Link, None] = {}
+        self.dark: dict[str, None] = {}
+        """Hosts without power."""
         self.slow = 1.0
         """By how much every link is slower than usual."""
         self.failures: list[tuple[str, BaseException]] = []
@@ -378,6 +385,8 @@ class Network:
 
     def reachable(self, source: str, target: str) -> bool:
         """Whether a connection can be made."""
+        if source in self.dark or target in self.dark:
+            return False
         return (source, target) not in self.cuts and (target, source) not in self.cuts
 
     def cut(self, source: str, target: str) -> None:
@@ -408,6 +417,24 @@ class Network:
         for link in tuple(self.links):
             if {link.client.host, link.server.host} == {one, other}:
                 link.end(grpc.StatusCode.UNAVAILABLE, "Connection reset by peer")
+
+    def power_off(self, host: str) -> None:
+        """Let a host go silent, before its processes are killed: keepalive ends what called it."""
+        self.dark[host] = None
+        for link in tuple(self.links):
+            if host in {link.client.host, link.server.host}:
+                link.forget_processes()
+                self.loop.call_later(
+                    KEEPALIVE_SECONDS * (0.5 + self._rng.random()),
+                    link.end,
+                    grpc.StatusCode.UNAVAILABLE,
+                    "keepalive watchdog timeout",
+                    context=self.context,
+                )
+
+    def power_on(self, host: str) -> None:
+        """Let a host be heard again."""
+        self.dark.pop(host, None)
 
     def _keepalive(self, link: _Link) -> None:
         """End a call that a cut has kept silent; a cut in one direction is found by both ends."""

@@ -1,0 +1,365 @@
+"""A board: one machine with an agent, a keeper, a stream worker and programs, each its own process.
+
+The agent is the real `AgentShell`, the keeper the real `KeeperMachine`, the stream worker the real
+`Worker`; what lies between and around them is in memory. The agent starts keeper and stream worker
+by itself, as on a real board. What outlives what:
+
+| | agent killed | keeper killed | power lost |
+|---|---|---|---|
+| journal, awaited | stays | stays | stays |
+| journal, in flight | there or not | stays | there or not |
+| folders, results | stay | stay | may be lost or half |
+| spools | stay | stay | lost |
+| programs | run on | see `keeper.py` | gone |
+
+Its clock is the loop's and does not begin anew with a boot: with a difference between them, a wait
+for what is left until a deadline could be too short for the loop to move at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from pathlib import Path
+from random import Random
+from types import MappingProxyType
+from typing import Final, cast
+
+from edge_agent.agent_process import AgentProcess
+from edge_agent.agent_shell import AgentShell
+from edge_agent.assignment import LogPiece
+from edge_agent.cause import first_cause
+from edge_agent.config import AgentConfig
+from edge_agent.disk_watch import DiskReading, FolderUse
+from edge_agent.keeper.client import StartRequest
+from edge_agent.links.agent_links import AgentLinks
+from edge_agent.links.session import SessionCall
+from edge_agent.links.stream_worker import HELPER, StreamWorkerStub
+from edge_agent.worker import AttemptRecord
+from services.runtime.process import StartRefusedError
+from services.streams.plan import Budget
+from shoal.model import Capacity
+from shoal.names import AttemptRef
+from tests.simulation.mesh.archive import MemoryArchive
+from tests.simulation.mesh.controller import ADDRESS, BEGAN, CONNECT
+from tests.simulation.mesh.journal import JournalDisk, MemoryJournal
+from tests.simulation.mesh.keeper import MemoryKeeper, Running
+from tests.simulation.mesh.loop import VirtualLoop
+from tests.simulation.mesh.network import Network
+from tests.simulation.mesh.process import Process
+from tests.simulation.mesh.program import Program
+from tests.simulation.mesh.spool import SpoolDisk
+from tests.simulation.mesh.stream_worker import BUDGET, MemoryStreamWorker
+from tests.simulation.mesh.workshop import FolderDisk, MemoryWorkshop
+
+RESTART_SECONDS: Final = 1.0
+"""After how long the init system starts an agent again that ended by itself."""
+CAPACITY: Final = Capacity(4.0, 8 << 30)
+DISK: Final = DiskReading(free_bytes=50 << 30, total_bytes=100 << 30)
+
+
+class Board:
+    """A machine; `boot` it first.
+
+    Args:
+        loop: the loop of the world.
+        network: how it reaches others, under its name.
+        archive: where artifacts are put.
+        rng: its chance.
+        name: of the node.
+        controllers: addresses that are configured.
+        capacity: what it has for attempts.
+        labels: what the operator calls it by.
+        gossip: whether it is a member of that name; its gossip is the world's business.
+        budget: what the streams of each attempt may use.
+        make_program: makes a program.
+    """
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        network: Network,
+        archive: MemoryArchive,
+        rng: Random,
+        name: str,
+        *,
+        controllers: tuple[str, ...] = (ADDRESS,),
+        capacity: Capacity = CAPACITY,
+        labels: Mapping[str, str] = MappingProxyType({}),
+        gossip: bool = False,
+        budget: Budget = BUDGET,
+        make_program: Callable[..., Program] = Program,
+    ) -> None:
+        self.name = name
+        self.loop = loop
+        self.network = network
+        self.rng = rng
+        self.config = AgentConfig(
+            name=name,
+            state=Path("/board") / name,
+            capacity=capacity,
+            architecture="x86_64",
+            controllers=controllers,
+            gossip="0.0.0.0:7946" if gossip else "",
+            labels=labels,
+        )
+        self.journal = JournalDisk()
+        """What its agent remembers durably."""
+        self.folders = FolderDisk()
+        self.spools = SpoolDisk(rng)
+        self.workshop = MemoryWorkshop(rng, self.folders, archive, network, name)
+        self.keeper = MemoryKeeper(self, make_program)
+        self.worker = MemoryStreamWorker(
+            loop, network, rng, host=name, keeper=self.keeper, disk=self.spools, budget=budget
+        )
+        self.agent: Process | None = None
+        self.shell: AgentShell | None = None
+        """That of the running agent, or of the last one."""
+        self.on_agent: Callable[[Process], None] = lambda _: None
+        """Called when an agent has begun: what else runs in its process is spawned there."""
+        self.controllers = controllers
+        self.reading = DISK
+        """What its disk has left."""
+        self.skew_seconds = 0.0
+        """By how much its wall clock is off."""
+        self.powered = False
+        self.frozen = False
+        self.boots = 0
+        self.agents = 0
+        """How many have begun."""
+        self.crashes: list[tuple[str, BaseException]] = []
+        """Processes that ended by an error; no history may have one."""
+        self._agent_journal: MemoryJournal | None = None
+        self._known: asyncio.Future[None] | None = None
+
+    # ---- what is there --------------------------------------------------------------------------
+
+    @property
+    def programs(self) -> list[Running]:
+        """Programs that exist on this machine now; `process.frozen` for those that stand still."""
+        return [one for one in self.keeper.running.values() if one.program is not None]
+
+    @property
+    def records(self) -> Mapping[AttemptRef, AttemptRecord]:
+        """What the running agent knows, or else what the journal does."""
+        if self.shell is not None and self.agent is not None and not self.agent.dead:
+            return self.shell.records
+        return self.journal.records
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left of any attempt."""
+        return not (self.journal.records or self.programs or self.folders.folders)
+
+    def clock(self) -> float:
+        """Seconds on the clock that leases are on."""
+        return self.loop.time()
+
+    def wall(self) -> float:
+        """Seconds since the epoch, as its clock says."""
+        return BEGAN.timestamp() + self.loop.time() + self.skew_seconds
+
+    # ---- what happens to it ---------------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Start the machine, which starts its agent; harmless while it runs."""
+        if self.powered:
+            return
+        self.powered = True
+        self.boots += 1
+        self.network.power_on(self.name)
+        self.start_agent()
+
+    def power_off(self, *, lose_unsynced: bool) -> None:
+        """Cut the power; without `lose_unsynced` the disk had written everything a moment before."""
+        if not self.powered:
+            return
+        self.powered = False
+        self.frozen = False
+        self.network.power_off(self.name)
+        self._end_agent(written=not lose_unsynced or self.rng.random() < 0.5)
+        self.keeper.lose_power()
+        self.worker.kill()
+        if lose_unsynced:
+            self.spools.lose_power()
+            self.folders.lose_power(self.rng)
+
+    def start_agent(self) -> None:
+        """Start an agent; harmless while one runs, or without power."""
+        if not self.powered or (self.agent is not None and not self.agent.dead):
+            return
+        self.agents += 1
+        rng = Random(self.rng.getrandbits(64))
+        journal = MemoryJournal(self.loop, rng, self.journal)
+        given = AgentProcess(
+            environ={},
+            version="mesh",
+            python=Path("python"),
+            uv=Path("uv"),
+            boot_id=f"boot-{self.boots}",
+            clock=self.clock,
+            wall=self.wall,
+            rng=rng,
+            token=lambda: f"{rng.getrandbits(32):08x}",
+        )
+        agent = self.agent = Process(self.loop, f"{self.name}/agent", self.name)
+        self._agent_journal = journal
+        agent.on_end(lambda: self._agent_ended(agent))
+        self.shell = AgentShell(self.config, given, self._links(journal))
+        agent.run(self.shell.run())
+        if self.frozen:
+            agent.freeze()
+        self.on_agent(agent)
+
+    def kill_agent(self) -> None:
+        """SIGKILL; programs, keeper and stream worker go on."""
+        self._end_agent(written=self.rng.random() < 0.5)
+
+    def kill_keeper(self) -> None:
+        """SIGKILL; the agent starts another one, which ends what this one left."""
+        self.keeper.kill()
+
+    def kill_worker(self) -> None:
+        """SIGKILL of the stream worker; the agent has the keeper start another one."""
+        self.worker.kill()
+
+    def freeze(self) -> None:
+        """Let everything on the machine stand still."""
+        self.frozen = True
+        for process in self._processes():
+            process.freeze()
+
+    def thaw(self) -> None:
+        """Let everything go on."""
+        self.frozen = False
+        for process in self._processes():
+            process.thaw()
+
+    def know_controllers(self, addresses: tuple[str, ...]) -> None:
+        """Let its agent hear of other controllers."""
+        self.controllers = addresses
+        if self._known is not None and not self._known.done():
+            self._known.set_result(None)
+
+    # ---- what its processes use -----------------------------------------------------------------
+
+    def start_worker(self) -> Process:
+        """See `KeeperBoard`."""
+        return self.worker.start()
+
+    def left(self, attempt: str, results: dict[str, bytes]) -> None:
+        """See `KeeperBoard`."""
+        self.folders.leave(attempt, results)
+
+    def ended(self, process: Process) -> None:
+        """See `KeeperBoard`."""
+        error = process.failure
+        if error is not None and not isinstance(first_cause(error), StartRefusedError):
+            self.crashes.append((process.name, error))
+
+    def _links(self, journal: MemoryJournal) -> AgentLinks:
+        return AgentLinks(
+            controllers=self._controllers,
+            dial=self._dial,
+            keeper=self.keeper,
+            stream_worker=_WorkerDoor(self),
+            journal=journal,
+            workshop=self.workshop,
+            disk=_Disk(self),
+            logs=_NoLogs,
+        )
+
+    async def _controllers(self) -> AsyncGenerator[tuple[str, ...], None]:
+        while True:
+            known = self.controllers
+            yield known
+            while self.controllers == known:
+                self._known = self.loop.create_future()
+                await self._known
+
+    @contextlib.asynccontextmanager
+    async def _dial(self, address: str) -> AsyncIterator[SessionCall]:
+        yield cast("SessionCall", await self.network.call(address, CONNECT))
+
+    def _processes(self) -> list[Process]:
+        mine = [] if self.agent is None or self.agent.dead else [self.agent]
+        return [*mine, *self.keeper.processes()]
+
+    def _end_agent(self, *, written: bool) -> None:
+        if self.agent is not None and not self.agent.dead:
+            self.agent.kill()
+            if self._agent_journal is not None:
+                self._agent_journal.end(written=written)
+
+    def _agent_ended(self, agent: Process) -> None:
+        """It has ended by itself, or by an order."""
+        self.ended(agent)
+        if agent.failure is not None:
+            self.loop.call_later(RESTART_SECONDS, self.start_agent, context=self.network.context)
+
+
+class _WorkerDoor:
+    """See `StreamWorkerDoor` of the agent."""
+
+    advertise = ""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self.log_path = board.config.state / "stream-worker.log"
+
+    def prepare(self, last_address: str) -> StartRequest:
+        del last_address
+        state = self._board.config.state
+        return StartRequest(HELPER, ["stream-worker"], {}, state, self.log_path, self.log_path)
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[StreamWorkerStub]:
+        yield self._board.worker.stub()
+
+
+class _Disk:
+    """See `DiskMeter` of the agent."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    async def read(self) -> DiskReading:
+        return self._board.reading
+
+    async def folders(self, paths: Iterable[tuple[AttemptRef, Path]]) -> tuple[FolderUse, ...]:
+        del paths
+        return ()
+
+
+class _NoLogs:
+    """See `AttemptLogs` of the agent: programs in memory print nothing."""
+
+    def __init__(self, _say: object) -> None:
+        pass
+
+    def follow(self, ref: AttemptRef, folder: Path) -> None:
+        pass
+
+    def unfollow(self, ref: AttemptRef) -> None:
+        pass
+
+    def last_words(self, folder: Path) -> str:
+        del folder
+        return ""
+
+    def session_opened(self) -> None:
+        pass
+
+    def session_closed(self) -> None:
+        pass
+
+    def confirm(self, piece: LogPiece) -> None:
+        pass
+
+    async def finish(self, ref: AttemptRef, deadline_seconds: float) -> bool:
+        del ref, deadline_seconds
+        return True
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()

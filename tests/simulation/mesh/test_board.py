@@ -1,0 +1,277 @@
+"""A board with the real controller, in virtual time: what an attempt survives, and what it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any
+
+import pytest
+
+from control.plane import PlaneConfig
+from control.views import Submission, SubmitResult
+from shoal.model import JobState, PipelineState
+from shoal.names import PipelineRef
+from shoal.spec import Job, Output, Pipeline, Placement, Retry, StreamInput
+from shoal.view import PipelineView
+from tests.simulation.mesh.apart import run_apart
+from tests.simulation.mesh.archive import MemoryArchive
+from tests.simulation.mesh.board import Board
+from tests.simulation.mesh.broker import MemoryBroker
+from tests.simulation.mesh.controller import Controller
+from tests.simulation.mesh.loop import VirtualLoop
+from tests.simulation.mesh.network import Network
+
+DEADLINE_SECONDS = 600.0
+
+
+class World:
+    """One controller and one board."""
+
+    def __init__(self, seed: int) -> None:
+        self.loop = VirtualLoop()
+        rng = Random(seed)
+        self.network = Network(self.loop, rng)
+        self.archive = MemoryArchive(rng)
+        self.controller = Controller(
+            self.loop,
+            self.network,
+            self.archive,
+            MemoryBroker(rng),
+            rng,
+            config=PlaneConfig(lease_seconds=6.0, heartbeat_seconds=1.0),
+            recorded=lambda _rows: None,
+        )
+        self.board = Board(self.loop, self.network, self.archive, rng, "node-1")
+        self.ref = PipelineRef("default", "unknown")
+
+    async def begin(self, *jobs: Job) -> None:
+        """Start everything, and submit."""
+        self.controller.start()
+        self.board.boot()
+        await self.until(lambda: self.controller.plane is not None)
+        await self.until(lambda: len(self.plane.nodes()) == 1)
+        [done] = await self.plane.submit([Submission("default", "r", Pipeline("p", jobs))])
+        assert isinstance(done, SubmitResult), done
+        self.ref = PipelineRef("default", done.view.id)
+
+    @property
+    def plane(self) -> Any:
+        """The control plane."""
+        assert self.controller.plane is not None
+        return self.controller.plane
+
+    @property
+    def view(self) -> PipelineView:
+        """The pipeline."""
+        view: PipelineView = self.plane.pipeline(self.ref)
+        return view
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        """Let time pass until something is so."""
+        give_up_at = self.loop.time() + DEADLINE_SECONDS
+        while not true():
+            assert self.loop.time() < give_up_at, f"in vain; {self.board.crashes}"
+            await asyncio.sleep(0.05)
+
+    async def state(self, state: JobState) -> None:
+        """Wait until the first job is so far."""
+        await self.until(lambda: self.view.jobs[0].state is state)
+
+    async def end(self) -> tuple[PipelineState, list[int]]:
+        """Wait for the end of it all, and say how it went: its state, and attempts by job."""
+        await self.until(lambda: self.view.state.terminal)
+        await self.until(lambda: self.board.idle)
+        assert self.board.crashes == []
+        assert self.network.failures == []
+        return self.view.state, [len(job.attempts) for job in self.view.jobs]
+
+
+def run(play: Callable[[World], Coroutine[Any, Any, Any]], seed: int) -> Any:
+    """Play in a world of its own, in a child."""
+
+    def work() -> Any:
+        world = World(seed)
+        return world.loop.run_until_complete(world.loop.create_task(play(world)))
+
+    return run_apart(work)
+
+
+SLEEPER = Job("sleeper", ("sleep", "5"))
+PAIR = (
+    Job("source", ("source", "200", "0.01"), outputs=(Output("out"),)),
+    Job("sink", ("sink",), streams=(StreamInput("in", "source", "out"),)),
+)
+
+
+def test_a_job_is_run_and_archived() -> None:
+    async def play(world: World) -> Any:
+        await world.begin(SLEEPER)
+        await world.state(JobState.RUNNING)
+        [program] = world.board.programs
+        assert program.ref is not None
+        return await world.end(), program.ref.job, sorted(world.archive.objects)
+
+    outcome, job, stored = run(play, 1)
+    assert outcome == (PipelineState.SUCCEEDED, [1])
+    assert job == "sleeper"
+    assert any(key.endswith("results/received.json") for key in stored)
+
+
+def test_records_pass_and_both_jobs_end() -> None:
+    async def play(world: World) -> Any:
+        await world.begin(*PAIR)
+        outcome = await world.end()
+        told = [data for key, data in world.archive.objects.items() if "sink" in key]
+        return outcome, any(b'"end": 200' in data for data in told)
+
+    assert run(play, 2) == ((PipelineState.SUCCEEDED, [1, 1]), True)
+
+
+@pytest.mark.parametrize("at", [JobState.PREPARING, JobState.RUNNING, JobState.ARCHIVING])
+def test_an_agent_that_dies_goes_on_where_it_was(at: JobState) -> None:
+    """Whatever the attempt was at, it is the first one that succeeds, and its program runs once."""
+
+    async def play(world: World) -> Any:
+        await world.begin(SLEEPER)
+        started: set[int] = set()
+
+        def watch() -> bool:
+            started.update(program.pid for program in world.board.programs)
+            return world.view.jobs[0].state >= at
+
+        await world.until(watch)
+        for _ in range(3):
+            world.board.kill_agent()
+            await asyncio.sleep(0.3)
+            world.board.start_agent()
+            await asyncio.sleep(0.2)
+            watch()
+        await world.until(lambda: watch() and world.view.state.terminal)
+        return await world.end(), len(started), world.board.agents
+
+    assert run(play, 3) == ((PipelineState.SUCCEEDED, [1]), 1, 4)
+
+
+def test_a_keeper_that_dies_takes_its_programs_with_it() -> None:
+    """The next keeper ends what it left, and the controller has the job tried again."""
+
+    async def play(world: World) -> Any:
+        await world.begin(SLEEPER)
+        await world.state(JobState.RUNNING)
+        [before] = world.board.programs
+        world.board.kill_keeper()
+        await asyncio.sleep(0.01)
+        orphaned = [one.pid for one in world.board.programs]
+        await world.until(lambda: len(world.view.jobs[0].attempts) > 1)
+        return orphaned == [before.pid], before.process.dead, await world.end()
+
+    assert run(play, 4) == (True, True, (PipelineState.SUCCEEDED, [2]))
+
+
+def test_a_stream_worker_that_dies_takes_attempts_with_ports_with_it() -> None:
+    async def play(world: World) -> Any:
+        await world.begin(*PAIR)
+        await world.until(lambda: {job.state for job in world.view.jobs} == {JobState.RUNNING})
+        world.board.kill_worker()
+        return await world.end()
+
+    state, attempts = run(play, 5)
+    assert state is PipelineState.SUCCEEDED
+    assert attempts == [2, 2]
+
+
+@pytest.mark.parametrize("lose_unsynced", [False, True])
+def test_a_board_without_power_comes_back_and_runs_its_job_again(lose_unsynced: bool) -> None:  # noqa: FBT001
+    async def play(world: World) -> Any:
+        await world.begin(SLEEPER)
+        await world.state(JobState.RUNNING)
+        world.board.power_off(lose_unsynced=lose_unsynced)
+        assert not world.board.programs
+        await asyncio.sleep(2)
+        world.board.boot()
+        return await world.end()
+
+    # It was not away for as long as its lease, so it goes on with the attempt that it had.
+    assert run(play, 6) == (PipelineState.SUCCEEDED, [1])
+
+
+def test_a_guard_ends_a_program_whose_lease_ends_while_agent_and_keeper_are_dead() -> None:
+    async def play(world: World) -> Any:
+        long = Job("long", ("sleep", "100"), placement=Placement.AT_MOST_ONE_RUNNING)
+        await world.begin(long)
+        await world.state(JobState.RUNNING)
+        board = world.board
+        assert [program.guard is not None for program in board.programs] == [True]
+        board.kill_agent()
+        began = world.loop.time()
+        await world.until(lambda: not board.programs)
+        after_agent = world.loop.time() - began
+        board.start_agent()
+        await world.until(lambda: len(board.programs) == 1)
+        board.kill_agent()
+        board.kill_keeper()
+        began = world.loop.time()
+        await world.until(lambda: not board.programs)
+        return after_agent, world.loop.time() - began
+
+    after_agent, after_keeper = run(play, 7)
+    assert 3 < after_agent < 6
+    assert after_keeper < 1
+
+
+def test_a_board_that_stands_still_ends_a_leased_program_when_it_goes_on() -> None:
+    async def play(world: World) -> Any:
+        long = Job("long", ("sleep", "30"), placement=Placement.AT_MOST_ONE_RUNNING)
+        await world.begin(long)
+        await world.state(JobState.RUNNING)
+        [program] = world.board.programs
+        world.board.freeze()
+        await asyncio.sleep(20)
+        still = [one.process.frozen for one in world.board.programs]
+        world.board.thaw()
+        await asyncio.sleep(0.2)
+        return still, program.process.dead, await world.end()
+
+    assert run(play, 8) == ([True], True, (PipelineState.SUCCEEDED, [2]))
+
+
+def test_a_program_that_fails_is_tried_again_and_a_broken_preparation_ends_it() -> None:
+    async def failing(world: World) -> Any:
+        await world.begin(Job("bad", ("fail", "3", "1"), retry=Retry(3, 0.5)))
+        return await world.end()
+
+    async def unprepared(world: World) -> Any:
+        world.board.workshop.failing = 1.0
+        await world.begin(SLEEPER)
+        return *await world.end(), world.view.jobs[0].reason.code.value
+
+    assert run(failing, 9) == (PipelineState.FAILED, [3])
+    assert run(unprepared, 10) == (PipelineState.FAILED, [1], "BUNDLE")
+
+
+def test_an_archive_that_is_away_and_grants_that_expire_are_waited_for() -> None:
+    async def play(world: World) -> Any:
+        await world.begin(Job("short", ("sleep", "1")))
+        await world.state(JobState.RUNNING)
+        world.archive.away = True
+        await asyncio.sleep(90)
+        assert not world.view.state.terminal
+        world.archive.away = False
+        return await world.end()
+
+    assert run(play, 11) == (PipelineState.SUCCEEDED, [1])
+
+
+def test_one_seed_is_one_history() -> None:
+    async def play(world: World) -> Any:
+        await world.begin(*PAIR)
+        await asyncio.sleep(1)
+        world.board.kill_agent()
+        await asyncio.sleep(1)
+        world.board.start_agent()
+        await world.end()
+        return world.loop.callbacks, repr(world.loop.time()), sorted(world.archive.objects)
+
+    assert run(play, 12) == run(play, 12)

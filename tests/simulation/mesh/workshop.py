@@ -1,0 +1,254 @@
+"""The work on attempts in memory: it takes time, fails now and then, and stores what programs left.
+
+A bundle that is laid out and results that a program wrote are files that were never flushed: a
+program that is killed leaves them, a board that loses power may not have them any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from edge_agent.assignment import Assignment, UploadGrant
+from edge_agent.attempt_folder import AttemptFolder, keeper_id
+from edge_agent.bundles.layout import BundleRefusedError
+from edge_agent.download import DownloadError
+from edge_agent.environments.installer import InstallError
+from edge_agent.keeper.client import StartRequest
+from edge_agent.keeper.launch import Port
+from edge_agent.program import ProgramError
+from edge_agent.uploads.collect import Collected
+from edge_agent.uploads.uploader import GrantRefusedError
+from services.archive.object_store import ArchiveUnavailableError, ObjectDigestError
+from services.runtime.backoff import Backoff
+from shoal.model import Artifact
+from shoal.names import AttemptRef
+from tests.simulation.mesh.archive import ExpiredError, MemoryArchive
+from tests.simulation.mesh.network import Network
+
+ARCHIVE_HOST = "archive"
+LAY_OUT_SECONDS = 0.05
+BUILD_SECONDS = 0.3
+FETCH_SECONDS = 0.05
+LOOK_SECONDS = 0.01
+_AGAIN = Backoff(0.2, 10.0)
+_FIRST_DESCRIPTOR = 3
+
+
+@dataclass(slots=True)
+class MemoryFolder:
+    """The folder of one attempt: whether its bundle is whole, and the results by their path."""
+
+    whole: bool = False
+    results: dict[str, bytes] = field(default_factory=dict[str, bytes])
+
+
+class FolderDisk:
+    """The folders of all attempts of a board, by their keeper ids; they outlive its agents."""
+
+    def __init__(self) -> None:
+        self.folders: dict[str, MemoryFolder] = {}
+
+    def leave(self, attempt: str, results: dict[str, bytes]) -> None:
+        """A program has ended and left results; nothing where its folder is gone."""
+        folder = self.folders.get(attempt)
+        if folder is not None:
+            folder.results |= {f"results/{name}": data for name, data in results.items()}
+
+    def lose_power(self, rng: Random) -> None:
+        """Lose of each file that was never flushed all, half or nothing."""
+        for folder in self.folders.values():
+            folder.whole = folder.whole and rng.random() < 0.5
+            for path, data in tuple(folder.results.items()):
+                match rng.randrange(3):
+                    case 0:
+                        del folder.results[path]
+                    case 1:
+                        folder.results[path] = data[: len(data) // 2]
+                    case _:
+                        pass
+
+
+class MemoryWorkshop:
+    """See `Workshop` of the agent.
+
+    Args:
+        rng: draws how long things take, and what fails.
+        disk: has the folders.
+        archive: takes artifacts.
+        network: whether the archive is reached.
+        host: the board.
+    """
+
+    def __init__(
+        self, rng: Random, disk: FolderDisk, archive: MemoryArchive, network: Network, host: str
+    ) -> None:
+        self.rng = rng
+        self.disk = disk
+        self.archive = archive
+        self.network = network
+        self.host = host
+        self.failing = 0.0
+        """Which part of all preparations fails for good, from 0 to 1."""
+        self.slow = 1.0
+        """By how much everything takes longer than usual."""
+
+    def bench(self, ref: AttemptRef) -> MemoryWorkbench:
+        """See `Workshop`."""
+        return MemoryWorkbench(self, ref)
+
+    def bundles(self) -> tuple[str, ...]:
+        """See `Workshop`; the scheduler does not need them here."""
+        return ()
+
+    async def sweep(self, known: Collection[str]) -> None:
+        """See `Workshop`."""
+        await self.work(LOOK_SECONDS)
+        for attempt in tuple(self.disk.folders):
+            if attempt not in known:
+                del self.disk.folders[attempt]
+
+    async def work(self, seconds: float) -> None:
+        """Take some time, usually less than so many seconds."""
+        await asyncio.sleep(seconds * self.slow * (0.2 + self.rng.random()))
+
+    def fails(self) -> bool:
+        """Whether this fails now."""
+        return self.failing > 0 and self.rng.random() < self.failing
+
+
+class MemoryWorkbench:
+    """See `Workbench` of the agent."""
+
+    def __init__(self, workshop: MemoryWorkshop, ref: AttemptRef) -> None:
+        self._shop = workshop
+        self._ref = ref
+        self._key = keeper_id(ref)
+        self._built = False
+
+    async def lay_out(self, assignment: Assignment, waiting: Callable[[str], None]) -> None:
+        """See `Workbench`."""
+        shop = self._shop
+        folder = shop.disk.folders[self._key] = MemoryFolder()
+        waiting(f"bundle {assignment.bundle_digest[:12]} is fetched and laid out, until it is")
+        await shop.work(LAY_OUT_SECONDS)
+        if shop.fails():
+            raise BundleRefusedError("the bundle in memory is broken: bundle it again")
+        folder.whole = True
+
+    async def build(self, assignment: Assignment, progress: Callable[[str], None]) -> None:
+        """See `Workbench`."""
+        del assignment
+        progress("its environment is built in memory")
+        await self._shop.work(BUILD_SECONDS)
+        if self._shop.fails():
+            raise InstallError("a package in memory cannot be installed: name another one")
+        self._built = True
+
+    async def fetch(self, assignment: Assignment, waiting: Callable[[str], None]) -> None:
+        """See `Workbench`."""
+        if assignment.job.files:
+            waiting("its files are fetched, until all are there")
+        await self._shop.work(FETCH_SECONDS)
+        if self._shop.fails():
+            raise DownloadError("a file input in memory is not there: name another one")
+
+    async def plan(self, assignment: Assignment) -> StartRequest:
+        """See `Workbench`."""
+        if not self._built:
+            await self.build(assignment, lambda _: None)
+        await self._shop.work(LOOK_SECONDS)
+        folder = self._shop.disk.folders.get(self._key)
+        if folder is None or not folder.whole:
+            raise ProgramError(f"the folder of {self._ref.name} has no program: bundle it again")
+        return _request(assignment)
+
+    async def collect(self, assignment: Assignment) -> Collected:
+        """See `Workbench`."""
+        await self._shop.work(LOOK_SECONDS)
+        folder = self._shop.disk.folders.get(self._key)
+        if folder is None:
+            return Collected((), "the job's folder is there no more")
+        if not assignment.job.archive:
+            return Collected(())
+        return Collected(
+            tuple(
+                Artifact(path, len(data), hashlib.sha256(data).hexdigest())
+                for path, data in sorted(folder.results.items())
+            )
+        )
+
+    async def store(
+        self, artifact: Artifact, grant: UploadGrant, waiting: Callable[[str], None]
+    ) -> Artifact:
+        """See `Workbench`; an archive that is away or out of reach is tried again."""
+        failures = 0
+        while True:
+            folder = self._shop.disk.folders.get(self._key)
+            data = None if folder is None else folder.results.get(artifact.path)
+            if data is None:
+                raise FileNotFoundError(2, "no such file", artifact.path)
+            trouble = await self._put(grant, data)
+            if not trouble:
+                return Artifact(artifact.path, artifact.size_bytes, artifact.sha256, grant.key)
+            failures += 1
+            delay = _AGAIN.delay_seconds(failures, self._shop.rng.random())
+            waiting(f"{artifact.path!r} waits for the archive: {trouble}; until it has taken it")
+            await asyncio.sleep(delay)
+
+    async def throw(self) -> None:
+        """See `Workbench`."""
+        self._shop.disk.folders.pop(self._key, None)
+
+    async def _put(self, grant: UploadGrant, data: bytes) -> str:
+        """Try once; return what was wrong if it is worth another try, or nothing."""
+        shop = self._shop
+        if not shop.network.reachable(shop.host, ARCHIVE_HOST):
+            await asyncio.sleep(1.0)
+            return "nothing is heard of it"
+        try:
+            await shop.archive.upload(grant.url, dict(grant.headers), data)
+        except ArchiveUnavailableError as error:
+            return str(error)
+        except (ExpiredError, ObjectDigestError) as error:
+            raise GrantRefusedError(f"{grant.key}: {error!r}") from error
+        return ""
+
+
+def _request(assignment: Assignment) -> StartRequest:
+    """What a keeper in memory is asked for; of the variables those that `Program` heeds."""
+    job, ref = assignment.job, assignment.ref
+    names = [
+        *((stream.name, "in") for stream in job.streams),
+        *((output.name, "out") for output in job.outputs),
+    ]
+    ports = [
+        Port(name, direction, number)
+        for number, (name, direction) in enumerate(names, _FIRST_DESCRIPTOR)
+    ]
+    inputs = {stream.name: {"block_count": stream.block_count} for stream in job.streams}
+    folder = AttemptFolder(Path("/attempts") / keeper_id(ref))
+    return StartRequest(
+        attempt=keeper_id(ref),
+        argv=job.run,
+        env={
+            "SHOAL_JOB": job.name,
+            "SHOAL_NAME": ref.name,
+            "SHOAL_REPLICA": str(assignment.replica),
+            "SHOAL_REPLICAS": str(assignment.replicas),
+            "SHOAL_ATTEMPT": str(ref.number),
+            "SHOAL_EPOCH": str(ref.epoch),
+            "SHOAL_PORTS": json.dumps({"inputs": inputs}),
+        },
+        cwd=folder.work,
+        stdout=folder.stdout,
+        stderr=folder.stderr,
+        ports=tuple(ports),
+        timeout_seconds=job.timeout_seconds,
+        grace_seconds=job.grace_seconds,
+    )
