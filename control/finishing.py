@@ -78,10 +78,10 @@ def ends(pipeline: PipelineRecord, job: JobRecord) -> Mapping[str, int] | None:
     attempt = job.attempt
     found: dict[str, int] = {}
     for port in ports(pipeline, job):
-        said = _said(job, port)
-        if attempt is None or said is None or said.hold != attempt.held:
+        hold = None if attempt is None else attempt.hold(port, attempt.held)
+        if hold is None:
             return None
-        found[port] = said.held_at
+        found[port] = hold.held_at
     return found
 
 

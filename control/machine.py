@@ -378,6 +378,9 @@ class ControlMachine:
             attempt = job.attempt
             if attempt is None or job.ends is not None:
                 continue
+            if unheard := self._unheard(attempt):
+                self._wait_for(attempt, f"it ends once it can be said where: {unheard}")
+                continue
             if not attempt.held:
                 repeating = finishing.repeating(pipeline, job)
                 if repeating:
@@ -450,6 +453,10 @@ class ControlMachine:
         refused = scaling.refusal(pipeline, event.job, event.replicas)
         if refused is not None:
             return refused
+        for job in (*pipeline.newest(event.job), *pipeline.producers(event.job)):
+            why = "" if job.attempt is None else self._unheard(job.attempt)
+            if why:
+                return Refusal(RefusalCode.FAILED_PRECONDITION, "OLD_AGENT", why)
         then = scaling.after(pipeline, event.job, event.replicas, 0)
         why = self._fit(pipeline, then)[1]
         if why:
@@ -467,6 +474,16 @@ class ControlMachine:
         self._change.scale(pipeline, scale)
         self._tell_all(pipeline)
         return None
+
+    def _unheard(self, attempt: AttemptRecord) -> str:
+        """Say of an attempt whose agent is too old to say how far a port is what is to be done."""
+        node = self._cluster.nodes[attempt.node]
+        if node.says_holds or not node.session_id:
+            return ""
+        return (
+            f"the agent of node {node.name} (version {node.agent_version or 'unknown'}) does not say "
+            f"how far {attempt.ref.job} is: update it"
+        )
 
     def _hold(self, pipeline: PipelineRecord) -> None:
         self._holding[pipeline.ref] = self._now + self._config.hold_seconds
@@ -652,6 +669,7 @@ class ControlMachine:
         node.agent_version = hello.agent_version
         node.bundles = hello.bundles
         node.refuses = hello.refuses
+        node.says_holds = hello.says_holds
         node.session_id = event.session_id
         node.last_seen_time = self._at
         node.heard_at = self._now
@@ -681,6 +699,7 @@ class ControlMachine:
             self._wait_for(attempt, "")
             if moved:
                 self._lanes_changed(attempt.ref.job_ref)
+            self._end_sources(self._pipeline(attempt))
         self._change.answer(event.call, Admitted(fenced, self._starts.welcome(), adopted=adopted))
 
     def _take_condition(self, event: inbox.Conditioned) -> None:
@@ -818,6 +837,7 @@ class ControlMachine:
         attempt = job.attempt
         if attempt is not None and attempt.ref == seen.ref and attempt.node == node.name:
             self._advance(job, attempt, seen)
+            self._take_holds(attempt, seen)
             return None
         for old in job.attempts:
             # What was committed is said again because the answer was lost: that is no intruder.
@@ -862,6 +882,16 @@ class ControlMachine:
             if before in lifecycle.CLAIMING and seen.state not in lifecycle.CLAIMING:
                 self._room_grew = True
                 self._change.show_node(node)
+
+    def _take_holds(self, attempt: AttemptRecord, seen: Observation) -> None:
+        """Record how far the outputs of an attempt are that stand still, and act on all of them."""
+        pipeline, job = self._pipeline(attempt), self._job(attempt)
+        if job.attempt is attempt and seen.holds and attempt.holds != seen.holds:
+            attempt.holds = seen.holds
+            self._change.attempt(attempt)
+            self._end_sources(pipeline)
+        if pipeline.holding is not None:  # an end may be what it waits for no longer
+            self._try_to_settle(pipeline, pipeline.holding)
 
     def _started(self, job: JobRecord, attempt: AttemptRecord, node: NodeRecord) -> None:
         pipeline = self._pipeline(attempt)
@@ -1206,8 +1236,6 @@ class ControlMachine:
         job.progress = said.text
         pipeline = self._pipeline_of(job.ref)
         self._change.show_job(pipeline, job)
-        if pipeline.holding is not None:
-            self._try_to_settle(pipeline, pipeline.holding)
         self._end_sources(pipeline)
 
     def _wait_for(self, attempt: AttemptRecord, why: str) -> None:
@@ -1300,6 +1328,7 @@ class ControlMachine:
                 reason=seen.reason,
                 start_time=seen.start_time,
                 end_time=seen.end_time,
+                holds=seen.holds,
             )
             job.attempts.append(attempt)
             if seen.state in lifecycle.PLACED:

@@ -26,8 +26,9 @@ from control.state import JobRecord, PipelineRecord
 from control.store.rows import ScaleRow
 from control.views import Refusal, RefusalCode
 from shoal.limits import JOBS_MAX, LANES_MAX
-from shoal.model import JobState, ScaleState, StreamCounters
+from shoal.model import JobState, ScaleState
 from shoal.names import ID_PATTERN
+from shoal.session.port_hold import PortHold
 from shoal.spec import Distribute, Job, Merge, Promise, Recovery
 
 SCALES_MAX = 100
@@ -213,8 +214,8 @@ def stopped_by(pipeline: PipelineRecord, scale: ScaleRow) -> str:
     for job, port in _reporting(pipeline, scale):
         if job.state not in _GOING_ON and job.state is not JobState.DRAINING:
             return f"job {job.ref.job} is {job.state.name}"
-        said = _said(job, port)
-        if said is not None and said.ended:
+        hold = _hold(job, port, scale)
+        if hold is not None and hold.ended:
             return f"the stream of {job.ref.job}.{port} has ended"
     return ""
 
@@ -226,17 +227,17 @@ def rounds(pipeline: PipelineRecord, scale: ScaleRow) -> int | None:
     every = generations(spec, pipeline.scales)
     replicas = every[-1].replicas
     for job, port in _reporting(pipeline, scale):
-        said = _said(job, port)
-        if said is None or said.hold != scale.number or job.attempt is None:
+        hold = _hold(job, port, scale)
+        if hold is None:
             return None
         if job.spec.name == scale.job:
-            least = max(least, said.held_at)
+            least = max(least, hold.held_at)
             continue
         begun = generations(pipeline.spec.job(job.spec.name), pipeline.scales)
         begin = sent_by(begun[:-1])
         sent = begin
-        if said.held_at:
-            sent += (said.held_at - 1) * job.spec.replicas + job.replica + 1
+        if hold.held_at:
+            sent += (hold.held_at - 1) * job.spec.replicas + job.replica + 1
         for index, stream in enumerate(spec.streams):
             if (stream.job, stream.port) == (job.spec.name, port):
                 way = _distribute(pipeline, spec, index)
@@ -248,8 +249,7 @@ def rounds(pipeline: PipelineRecord, scale: ScaleRow) -> int | None:
 def silent(pipeline: PipelineRecord, scale: ScaleRow) -> str:
     """Return the first port that has not said how far it is, as `job.port`."""
     for job, port in _reporting(pipeline, scale):
-        said = _said(job, port)
-        if said is None or said.hold != scale.number:
+        if _hold(job, port, scale) is None:
             return f"{job.ref.job}.{port}"
     return ""
 
@@ -267,8 +267,8 @@ def _reporting(pipeline: PipelineRecord, scale: ScaleRow) -> Iterator[tuple[JobR
             yield job, port
 
 
-def _said(job: JobRecord, port: str) -> StreamCounters | None:
-    return next((one for one in job.streams if one.output and one.port == port), None)
+def _hold(job: JobRecord, port: str, scale: ScaleRow) -> PortHold | None:
+    return None if job.attempt is None else job.attempt.hold(port, scale.number)
 
 
 def _distribute(pipeline: PipelineRecord, job: Job, index: int) -> Distribute:

@@ -39,6 +39,7 @@ from shoal.model import (
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.lane import LanePeer
+from shoal.session.port_hold import PortHold
 from shoal.spec import Job, Pipeline
 from shoal.view import JobView
 
@@ -47,7 +48,8 @@ from shoal.view import JobView
 class AttemptRecord:
     """One try of a job on one node; `assignment` is what its agent is told, until that changes.
 
-    `held` is the number under which the outputs of a source stand still, since it is to end.
+    `held` is the number under which the outputs of a source stand still, since it is to end;
+    `holds` says which of its outputs do stand still, and how far they are, as its agent observed it.
     """
 
     ref: AttemptRef
@@ -59,6 +61,11 @@ class AttemptRecord:
     end_time: datetime | None = None
     assignment: Assignment | None = None
     held: int = 0
+    holds: tuple[PortHold, ...] = ()
+
+    def hold(self, port: str, number: int) -> PortHold | None:
+        """How far an output is that stands still under this number; None if it has not been said."""
+        return next((one for one in self.holds if (one.port, one.number) == (port, number)), None)
 
     def move(self, state: JobState) -> None:
         """Go to another state of the table.
@@ -78,6 +85,7 @@ class AttemptRecord:
             reason=self.reason,
             start_time=self.start_time,
             end_time=self.end_time,
+            holds=self.holds,
         )
 
 
@@ -323,6 +331,8 @@ class NodeRecord:
     attempts: dict[AttemptRef, AttemptRecord] = field(
         default_factory=dict[AttemptRef, AttemptRecord]
     )
+    says_holds: bool = False
+    """Whether its agent says how far ports are that stand still; one of before does not."""
     revision: int = 0
     snapshot: NodeState | None = None
 

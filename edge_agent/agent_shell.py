@@ -484,6 +484,7 @@ class AgentShell:
             instance_id=self._instance_id,
             followed=self._session.followed,
             refuses=self._disk.refusal,
+            says_holds=True,
         )
 
     async def _find_controllers(self) -> None:

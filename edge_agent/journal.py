@@ -35,6 +35,7 @@ from services.runtime.state_folder import PRIVATE_FILE, create_private
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
+from shoal.session.port_hold import PortHold
 from shoal.v1 import session_service_pb2
 from shoal.wire.assignment import decode_assignment, encode_assignment
 
@@ -428,6 +429,7 @@ def _to_json(record: AttemptRecord) -> dict[str, object]:
         "acknowledged": record.acknowledged,
         "closed": record.closed,
         "finishing": record.finishing,
+        "holds": [[one.port, one.number, one.held_at, one.ended] for one in record.holds],
     }
 
 
@@ -450,9 +452,13 @@ def _from_json(values: dict[str, Any], assignment: session_service_pb2.Assignmen
         else Verdict(JobState(verdict[0]), _reason_from_json(verdict[1])),
         forget=bool(values["forget"]),
         acknowledged=bool(values["acknowledged"]),
-        # What an older agent wrote has neither.
+        # What an older agent wrote has none of these.
         closed=bool(values.get("closed")),
         finishing=bool(values.get("finishing")),
+        holds=tuple(
+            PortHold(str(port), int(number), int(held_at), bool(ended))
+            for port, number, held_at, ended in cast("list[list[Any]]", values.get("holds", []))
+        ),
     )
 
 

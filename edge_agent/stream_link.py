@@ -20,6 +20,7 @@ from edge_agent.worker import (
     StreamsBroken,
     StreamsClosed,
     StreamsDrained,
+    StreamsHeld,
     StreamWorkerLost,
     WorkerEvent,
 )
@@ -34,6 +35,7 @@ from shoal.wire.assignment import encode_assignment
 from shoal.wire.attempt import decode_attempt_ref, encode_attempt_ref
 from shoal.wire.fields import WireError
 from shoal.wire.lane import encode_lane
+from shoal.wire.port_hold import decode_port_holds
 from shoal.wire.state import decode_reason, decode_stream_counters
 
 LOG = logging.getLogger(__name__)
@@ -244,6 +246,7 @@ class StreamLink:
     async def _heard(self, message: streams_service_pb2.AttemptStreams) -> None:
         try:
             ref = decode_attempt_ref(message.ref)
+            holds = decode_port_holds(message.holds, "holds")
             counters = tuple(decode_stream_counters(stream) for stream in message.streams)
             if message.HasField("failure"):
                 await self._post(StreamsBroken(ref, decode_reason(message.failure)))
@@ -251,6 +254,8 @@ class StreamLink:
             LOG.warning("the stream worker said something odd", extra=fields(error=error))
             return
         await self._say(Progress(ref, counters, message.progress))
+        if holds:
+            await self._post(StreamsHeld(ref, holds))
         if message.closed:
             await self._post(StreamsClosed(ref))
         if message.drained:

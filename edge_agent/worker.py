@@ -22,6 +22,7 @@ from shoal.session.assignment import Assignment, Goal
 from shoal.session.lane import Lane
 from shoal.session.messages import Desired, Fenced
 from shoal.session.observation import Observation
+from shoal.session.port_hold import PortHold
 from shoal.session.uploads import UploadGrant, UploadsGranted
 
 
@@ -154,6 +155,8 @@ class AttemptRecord:
     """Whether none of its outputs takes anything more."""
     finishing: bool = False
     """Whether its program was told to end because the controller wants it finished."""
+    holds: tuple[PortHold, ...] = ()
+    """How far its outputs were when they were last told to stand still."""
 
     @property
     def ref(self) -> AttemptRef:
@@ -170,6 +173,7 @@ class AttemptRecord:
             self.artifacts,
             _moment(self.start_time),
             _moment(self.end_time),
+            self.holds,
         )
 
 
@@ -261,6 +265,14 @@ class DiskFull:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamsHeld:
+    """Outputs of an attempt stand still, as their lanes ask, and these are all that do."""
+
+    ref: AttemptRef
+    holds: tuple[PortHold, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StreamsClosed:
     """No output of an attempt takes anything more: it ended, or nobody is left who wants it."""
 
@@ -346,6 +358,7 @@ WorkerEvent = (
     | ProgramEnded
     | ProgramsListed
     | StreamsBroken
+    | StreamsHeld
     | DiskFull
     | StreamsClosed
     | StreamsDrained
@@ -622,6 +635,9 @@ class Worker:
             case DiskFull(ref, reason):
                 record = self._known(ref)
                 return [] if record is None else self._disk_full(record, reason)
+            case StreamsHeld(ref, holds):
+                record = self._known(ref)
+                return [] if record is None else self._streams_held(record, holds)
             case StreamsClosed(ref):
                 record = self._known(ref)
                 return [] if record is None else self._streams_closed(record)
@@ -895,6 +911,19 @@ class Worker:
         if record.phase in ALIVE or record.phase is Phase.DRAINING:
             return self._conclude(record, Verdict(JobState.FAILED, reason))
         return []
+
+    def _streams_held(
+        self, record: AttemptRecord, holds: tuple[PortHold, ...]
+    ) -> list[WorkerEffect]:
+        """Record how far ports are, then say so: the controller may not hear it at the first try.
+
+        That a hold is over needs no word: its number does not come again.
+        """
+        streaming = record.phase in ALIVE or record.phase is Phase.DRAINING
+        if not holds or record.holds == holds or not streaming:
+            return []
+        record = self._keep(replace(record, holds=holds))
+        return [Journal(record), Report(record.observation)]
 
     def _streams_closed(self, record: AttemptRecord) -> list[WorkerEffect]:
         if record.closed or record.phase not in ALIVE:

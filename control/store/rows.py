@@ -18,6 +18,7 @@ from shoal.model import (
     no_strings,
 )
 from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.session.port_hold import PortHold
 from shoal.spec import Pipeline
 
 
@@ -97,6 +98,7 @@ class AttemptRow:
     reason: Reason = NO_REASON
     start_time: datetime | None = None
     end_time: datetime | None = None
+    holds: tuple[PortHold, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Times are microseconds since 1970 in UTC; lists and mappings are JSON; a spec is
 from collections.abc import Mapping
 from types import MappingProxyType
 
-VERSION = 5
+VERSION = 6
 """Kept in `PRAGMA user_version`; a later version comes with statements that lead there."""
 
 _SCALES = """
@@ -48,8 +48,12 @@ ALTER TABLE pipelines ADD COLUMN finish_time INTEGER;
 ALTER TABLE jobs ADD COLUMN ends TEXT;
 """
 
+_HOLDS = """
+ALTER TABLE attempts ADD COLUMN holds TEXT NOT NULL DEFAULT '[]';
+"""
+
 STEPS: Mapping[int, str] = MappingProxyType(
-    {1: _SCALES, 2: _STARTS + _INSTANCES, 3: _FINISHING, 4: _PROBLEMS}
+    {1: _SCALES, 2: _STARTS + _INSTANCES, 3: _FINISHING, 4: _PROBLEMS, 5: _HOLDS}
 )
 """For each earlier version, the statements that lead to the one after it."""
 
@@ -123,6 +127,7 @@ CREATE TABLE attempts (
     create_time INTEGER NOT NULL,
     start_time INTEGER,
     end_time INTEGER,
+    holds TEXT NOT NULL DEFAULT '[]',
     PRIMARY KEY (namespace, pipeline, job, number)
 ) WITHOUT ROWID;
 

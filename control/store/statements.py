@@ -39,6 +39,7 @@ from shoal.model import (
     ScaleState,
 )
 from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.session.port_hold import PortHold
 from shoal.spec import Pipeline
 from shoal.v1 import spec_pb2
 from shoal.view import Event
@@ -201,7 +202,7 @@ _SET_PIPELINE = (
 )
 _SET_JOB = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SET_SCALE = "INSERT OR REPLACE INTO scales VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_SET_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SET_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_MANIFEST = "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _SET_NODE = "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SET_START = "UPDATE starts SET commits = ? WHERE term = ?"
@@ -296,6 +297,7 @@ def _attempt_values(rows: Sequence[AttemptRow]) -> Iterator[Values]:
             _micros(row.create_time),
             _micros(row.start_time),
             _micros(row.end_time),
+            _json([[one.port, one.number, one.held_at, one.ended] for one in row.holds]),
         )
 
 
@@ -509,7 +511,7 @@ def _scale(values: Values) -> ScaleRow:
 
 def _attempt(values: Values) -> AttemptRow:
     namespace, pipeline, job, number, epoch, node, state, *rest = values
-    create_time, start_time, end_time = rest[3:]
+    create_time, start_time, end_time, holds = rest[3:]
     return AttemptRow(
         ref=AttemptRef(namespace, pipeline, job, number, epoch),
         node=node,
@@ -518,6 +520,7 @@ def _attempt(values: Values) -> AttemptRow:
         reason=_reason(rest[0:3]),
         start_time=_moment_or_none(start_time),
         end_time=_moment_or_none(end_time),
+        holds=tuple(PortHold(*one) for one in json.loads(holds)),
     )
 
 

@@ -163,9 +163,7 @@ class ScaleState(enum.IntEnum):
 class StreamCounters:
     """Counters of one port of a job, summed over its lanes.
 
-    `hold` numbers the hold under which the port stands still, and `held_at` then says below which
-    record everything lies that any of its consumers may have. `repeating` is the output of a
-    replacement that has not sent again yet all that its consumers have.
+    `repeating` is the output of a replacement that has not sent again yet all that its consumers have.
     """
 
     port: str
@@ -177,8 +175,6 @@ class StreamCounters:
     blocked_seconds: float = 0.0
     duplicates: int = 0
     ended: bool = False
-    hold: int = 0
-    held_at: int = 0
     dropped: int = 0
     refused: int = 0
     broken: int = 0

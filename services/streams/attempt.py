@@ -58,6 +58,7 @@ from services.streams.retention import SpoolLedger, Track
 from services.streams.sender import RewindError, SendLane
 from services.streams.shelf import Kept, SpoolPlace
 from shoal.model import ReasonCode, StreamCounters
+from shoal.session.port_hold import PortHold
 
 
 class Stage(enum.Enum):
@@ -195,6 +196,12 @@ class AttemptMachine:
             *(intake.counters(now) for intake in self._intakes.values()),
             *(outlet.counters(now) for outlet in self._outlets.values()),
         )
+
+    @property
+    def holds(self) -> tuple[PortHold, ...]:
+        """Its outputs that stand still and know how far they are."""
+        found = (outlet.held() for outlet in self._outlets.values())
+        return tuple(hold for hold in found if hold is not None)
 
     def port_counters(self, port: str, now: float) -> StreamCounters:
         """Return the counters of one output port.

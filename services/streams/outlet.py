@@ -30,6 +30,7 @@ from services.streams.sender import SendLane
 from services.streams.shelf import SpoolPlace
 from shoal.model import StreamCounters
 from shoal.session.lane import WANT_KEPT, WANT_NOTHING
+from shoal.session.port_hold import PortHold
 from shoal.spec import Distribute, PortFormat
 
 
@@ -438,7 +439,6 @@ class Outlet:
             if lane.share.cut is None or lane.share.sequence(lane.share.cut) > lane.consumed
         ]
         consumed += self._consumed_by_key()
-        stands_at = self._stands_at()
         return StreamCounters(
             port=self.plan.name,
             output=True,
@@ -451,11 +451,16 @@ class Outlet:
             duplicates=0,
             refused=sum(lane.refused for lane in self.lanes),
             ended=self._ended,
-            hold=0 if stands_at is None else self._hold,
-            held_at=stands_at or 0,
             dropped=sum(lane.newest.dropped for lane in self._latest),
             repeating=self.repeating,
         )
+
+    def held(self) -> PortHold | None:
+        """Return how far the port is while it stands still; None while it does not, or cannot say."""
+        stands_at = self._stands_at()
+        if stands_at is None:
+            return None
+        return PortHold(self.plan.name, self._hold, stands_at, self._ended)
 
     def lags(self) -> tuple[Lag, ...]:
         """Return how far every consumer is behind; one that has committed is not."""

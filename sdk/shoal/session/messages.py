@@ -20,7 +20,8 @@ class Hello:
 
     `agent_id` is that of its process and `instance_id` that of its journal; `bundles` are the
     digests in its cache, and `followed` is what it followed last. `refuses` is as in
-    `NodeCondition`.
+    `NodeCondition`. An agent of before neither `says_holds` (`Observation.holds`) nor `takes_lanes`
+    (`Desired.lanes`).
     """
 
     node: str
@@ -36,6 +37,8 @@ class Hello:
     instance_id: str = ""
     followed: Followed | None = None
     refuses: str = ""
+    says_holds: bool = False
+    takes_lanes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from shoal.model import NO_REASON, Artifact, JobState, Reason
 from shoal.names import AttemptRef
+from shoal.session.port_hold import PortHold
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,7 @@ class Observation:
     """Where an attempt stands, as its agent sees it; idempotent.
 
     `SUCCEEDED` means archived and ready to be committed, with `artifacts`. The times are those of
-    the program, aware, and None before it started or ended.
+    the program, aware, and None before it started or ended. `holds` are the outputs that stand still.
     """
 
     ref: AttemptRef
@@ -23,3 +24,4 @@ class Observation:
     artifacts: tuple[Artifact, ...] = ()
     start_time: datetime | None = None
     end_time: datetime | None = None
+    holds: tuple[PortHold, ...] = ()

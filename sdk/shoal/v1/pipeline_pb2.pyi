@@ -19,6 +19,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class _JobState:
@@ -495,10 +500,26 @@ class StreamProgress(_message.Message):
     """Duplicates that were dropped."""
     ended: _builtins.bool
     """Whether the end of the stream has passed."""
-    hold: _builtins.int
-    """Number of the hold under which the port stands still; 0 when it does not, or does not know yet."""
-    held_at: _builtins.int
-    """With `hold`: below which record, counted from 0, everything lies that any consumer may have."""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def hold(self) -> _builtins.int:
+        """Not used any more: counters may be lost, so `AttemptObserved.holds` says it."""
+
+    @hold.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def hold(self, value: _builtins.int) -> None:
+        """Not used any more: counters may be lost, so `AttemptObserved.holds` says it."""
+
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def held_at(self) -> _builtins.int:
+        """Not used any more, likewise."""
+
+    @held_at.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def held_at(self, value: _builtins.int) -> None:
+        """Not used any more, likewise."""
+
     dropped: _builtins.int
     """Records that were dropped because a consumer wants the newest alone: of an output before they were sent, of an input before the job got them."""
     refused: _builtins.int

@@ -261,6 +261,8 @@ class Hello(_message.Message):
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
     FOLLOWED_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
+    TAKES_LANES_FIELD_NUMBER: _builtins.int
+    SAYS_HOLDS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node."""
     agent_id: _builtins.str
@@ -275,6 +277,10 @@ class Hello(_message.Message):
     """Name under which it gossips."""
     instance_id: _builtins.str
     """Drawn when the agent's journal was made: tells two machines of one name apart."""
+    takes_lanes: _builtins.bool
+    """It takes `Desired.lanes`; else a lane that moved comes with its whole assignment."""
+    says_holds: _builtins.bool
+    """Its observations say which ports stand still (`AttemptObserved.holds`); else nothing that needs to know is begun there."""
     @_builtins.property
     def capacity(self) -> _nodes_service_pb2.NodeCapacity:
         """What the node has."""
@@ -315,10 +321,12 @@ class Hello(_message.Message):
         instance_id: _builtins.str = ...,
         followed: Global___Followed | None = ...,
         condition: Global___NodeCondition | None = ...,
+        takes_lanes: _builtins.bool = ...,
+        says_holds: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "condition", b"condition", "followed", b"followed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "bundles", b"bundles", "capacity", b"capacity", "condition", b"condition", "followed", b"followed", "instance_id", b"instance_id", "labels", b"labels", "member_name", b"member_name", "node", b"node", "stream_address", b"stream_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "bundles", b"bundles", "capacity", b"capacity", "condition", b"condition", "followed", b"followed", "instance_id", b"instance_id", "labels", b"labels", "member_name", b"member_name", "node", b"node", "says_holds", b"says_holds", "stream_address", b"stream_address", "takes_lanes", b"takes_lanes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -467,6 +475,7 @@ class AttemptObserved(_message.Message):
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
     attempt: _builtins.str
     """`pipelines/{p}/jobs/{j}/attempts/{n}`."""
     namespace: _builtins.str
@@ -491,6 +500,10 @@ class AttemptObserved(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When its program ended."""
 
+    @_builtins.property
+    def holds(self) -> _containers.RepeatedCompositeFieldContainer[Global___PortHeld]:
+        """How far its output ports are that stand still, as `Lane.hold` asks; one whose hold is over may be named still."""
+
     def __init__(
         self,
         *,
@@ -502,14 +515,49 @@ class AttemptObserved(_message.Message):
         artifacts: _abc.Iterable[_pipeline_pb2.Artifact] | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        holds: _abc.Iterable[Global___PortHeld] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "reason", b"reason", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt", b"attempt", "end_time", b"end_time", "epoch", b"epoch", "namespace", b"namespace", "reason", b"reason", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt", b"attempt", "end_time", b"end_time", "epoch", b"epoch", "holds", b"holds", "namespace", b"namespace", "reason", b"reason", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AttemptObserved: _TypeAlias = AttemptObserved  # noqa: Y015
+
+@_typing.final
+class PortHeld(_message.Message):
+    """An output port that stands still under a hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORT_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    HELD_AT_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    port: _builtins.str
+    """Name of the port."""
+    hold: _builtins.int
+    """Number of the hold: that of `Lane.hold`."""
+    held_at: _builtins.int
+    """Number, counted from 0, of the first record that no consumer of the port may have: all that any of them may have lies below."""
+    ended: _builtins.bool
+    """The port has ended there: nothing comes after it, hold or not."""
+    def __init__(
+        self,
+        *,
+        port: _builtins.str = ...,
+        hold: _builtins.int = ...,
+        held_at: _builtins.int = ...,
+        ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "held_at", b"held_at", "hold", b"hold", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PortHeld: _TypeAlias = PortHeld  # noqa: Y015
 
 @_typing.final
 class AttemptProgress(_message.Message):
@@ -564,6 +612,7 @@ class Desired(_message.Message):
     COMMIT_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    LANES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Rises with each change for this node."""
     snapshot: _builtins.bool
@@ -582,6 +631,10 @@ class Desired(_message.Message):
     def removed(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptRef]:
         """With `snapshot` false: attempts that the agent must end, if they run, and forget."""
 
+    @_builtins.property
+    def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptLanes]:
+        """With `snapshot` false: attempts of which nothing changed but lanes. Only for an agent whose Hello says `takes_lanes`."""
+
     def __init__(
         self,
         *,
@@ -592,14 +645,45 @@ class Desired(_message.Message):
         commit: _builtins.int = ...,
         part: _builtins.int = ...,
         more: _builtins.bool = ...,
+        lanes: _abc.Iterable[Global___AttemptLanes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "commit", b"commit", "more", b"more", "part", b"part", "removed", b"removed", "revision", b"revision", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "commit", b"commit", "lanes", b"lanes", "more", b"more", "part", b"part", "removed", b"removed", "revision", b"revision", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Desired: _TypeAlias = Desired  # noqa: Y015
+
+@_typing.final
+class AttemptLanes(_message.Message):
+    """What changed of the lanes of an attempt that the agent was told of before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    LANES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ref(self) -> Global___AttemptRef:
+        """Which attempt."""
+
+    @_builtins.property
+    def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lane]:
+        """Lanes that are not what they were, each in the place of the one with its id; new ones come after all others."""
+
+    def __init__(
+        self,
+        *,
+        ref: Global___AttemptRef | None = ...,
+        lanes: _abc.Iterable[Global___Lane] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lanes", b"lanes", "ref", b"ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttemptLanes: _TypeAlias = AttemptLanes  # noqa: Y015
 
 @_typing.final
 class AttemptRef(_message.Message):
@@ -767,7 +851,7 @@ class Lane(_message.Message):
     consumer_end: _builtins.int
     """Global index of the first record that it does not get any more; unset while it gets all that come."""
     hold: _builtins.int
-    """Above 0: the producer stands still at this port, and says how far it is under this number."""
+    """Above 0: the producer stands still at this port, and says how far it is under this number (`AttemptObserved.holds`)."""
     keep: _builtins.int
     """Above 0: the consumer wants the newest records alone (PROMISE_LATEST), and so many wait for it at most."""
     end: _builtins.int

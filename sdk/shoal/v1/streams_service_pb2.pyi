@@ -746,6 +746,7 @@ class AttemptStreams(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     CLOSED_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
     drained: _builtins.bool
     """The program has ended, and no consumer needs anything of it any more."""
     progress: _builtins.str
@@ -764,6 +765,10 @@ class AttemptStreams(_message.Message):
     def failure(self) -> _pipeline_pb2.Reason:
         """Set when the attempt cannot go on: code STREAM (its program broke the format) or REWIND (a consumer wants what it skipped)."""
 
+    @_builtins.property
+    def holds(self) -> _containers.RepeatedCompositeFieldContainer[_session_service_pb2.PortHeld]:
+        """Its output ports that stand still, as `Lane.hold` asks; an agent reports them as part of its observation."""
+
     def __init__(
         self,
         *,
@@ -773,10 +778,11 @@ class AttemptStreams(_message.Message):
         failure: _pipeline_pb2.Reason | None = ...,
         progress: _builtins.str = ...,
         closed: _builtins.bool = ...,
+        holds: _abc.Iterable[_session_service_pb2.PortHeld] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "ref", b"ref"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "drained", b"drained", "failure", b"failure", "progress", b"progress", "ref", b"ref", "streams", b"streams"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "drained", b"drained", "failure", b"failure", "holds", b"holds", "progress", b"progress", "ref", b"ref", "streams", b"streams"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,6 +12,7 @@ from shoal.v1 import session_service_pb2 as v1
 from shoal.wire import fields
 from shoal.wire.attempt import decode_attempt_name
 from shoal.wire.fields import WireError, encode_time
+from shoal.wire.port_hold import PORTS_MAX, decode_port_holds, encode_port_hold
 from shoal.wire.state import (
     decode_artifact,
     decode_job_state,
@@ -25,9 +26,6 @@ from shoal.wire.state import (
     encode_stream_counters,
 )
 
-_STREAMS_MAX = 4_096
-"""More ports than any job has."""
-
 
 def encode_observation(observation: Observation) -> v1.AttemptObserved:
     """Write where an attempt stands."""
@@ -40,6 +38,7 @@ def encode_observation(observation: Observation) -> v1.AttemptObserved:
         artifacts=[encode_artifact(artifact) for artifact in observation.artifacts],
         start_time=encode_time(observation.start_time),
         end_time=encode_time(observation.end_time),
+        holds=[encode_port_hold(hold) for hold in observation.holds],
     )
 
 
@@ -56,6 +55,7 @@ def decode_observation(message: v1.AttemptObserved, path: str = "observed") -> O
         artifacts=fields.each(message.artifacts, fields.at(path, "artifacts"), decode_artifact),
         start_time=fields.moment(message, "start_time", path),
         end_time=fields.moment(message, "end_time", path),
+        holds=decode_port_holds(message.holds, fields.at(path, "holds")),
     )
 
 
@@ -77,7 +77,7 @@ def decode_progress(message: v1.AttemptProgress, path: str = "progress") -> Prog
         WireError: a field breaks the contract.
     """
     at = fields.at(path, "streams")
-    if len(message.streams) > _STREAMS_MAX:
+    if len(message.streams) > PORTS_MAX:
         raise WireError(at, f"{len(message.streams)} are more ports than any job has")
     return Progress(
         ref=decode_attempt_name(message.attempt, message.namespace, message.epoch, path),

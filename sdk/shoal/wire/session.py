@@ -141,6 +141,8 @@ def encode_hello(hello: Hello) -> v1.Hello:
         instance_id=hello.instance_id,
         followed=None if hello.followed is None else encode_followed(hello.followed),
         condition=v1.NodeCondition(refuses=hello.refuses),
+        says_holds=hello.says_holds,
+        takes_lanes=hello.takes_lanes,
     )
 
 
@@ -185,6 +187,8 @@ def decode_hello(message: v1.Hello, left_out: LeftOut) -> Hello:
         instance_id=fields.word(message.instance_id, "hello.instance_id"),
         followed=decode_followed(message.followed) if message.HasField("followed") else None,
         refuses=message.condition.refuses[:REFUSAL_CHARACTERS_MAX],
+        says_holds=message.says_holds,
+        takes_lanes=message.takes_lanes,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -56,6 +56,7 @@ from shoal.v1.streams_service_pb2 import (
 )
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceServicer
 from shoal.wire.attempt import decode_attempt_ref, encode_attempt_ref
+from shoal.wire.port_hold import encode_port_hold
 from shoal.wire.state import encode_reason, encode_stream_counters
 
 LOG = logging.getLogger(__name__)
@@ -296,7 +297,7 @@ class Worker:
         )
         return cast("grpc.GenericRpcHandler", handler)
 
-    async def news(self) -> AsyncIterator[list[AttemptStreams]]:
+    async def news(self) -> AsyncGenerator[list[AttemptStreams], None]:
         """Yield what changed, first everything, counters coalesced."""
         wake = asyncio.Event()
         self._watchers[wake] = None
@@ -309,8 +310,7 @@ class Worker:
                 for ref, carrier in self._carriers.items():
                     streams = _streams_of(carrier, self._loop.time())
                     text = streams.SerializeToString(deterministic=True)
-                    # Who stands still says so until it is heard: counters may be lost on their way.
-                    if told.get(ref) != text or any(stream.hold for stream in streams.streams):
+                    if told.get(ref) != text:
                         told[ref] = text
                         changed.append(streams)
                 for ref in told.keys() - self._carriers.keys():
@@ -448,4 +448,5 @@ def _streams_of(carrier: Carrier, now: float) -> AttemptStreams:
         ),
         progress=machine.progress,
         closed=machine.closed,
+        holds=[encode_port_hold(hold) for hold in machine.holds],
     )

@@ -152,6 +152,8 @@ class Peers:
         if known and self.rng.random() < 0.9:
             ref = self.rng.choice(known)
             message.attempt, message.namespace, message.epoch = ref.name, ref.namespace, ref.epoch
+            for hold in message.holds:
+                hold.port, hold.hold = "frames", 1
         try:
             observation = decode_observation(message)
         except WireError:
@@ -170,7 +172,7 @@ class Peers:
             ref = self.rng.choice(known)
             message.attempt, message.namespace, message.epoch = ref.name, ref.namespace, ref.epoch
             for stream in message.streams:
-                stream.port, stream.output, stream.hold = "frames", True, 1
+                stream.port, stream.output = "frames", True
         try:
             progress = decode_progress(message)
         except WireError:

@@ -14,6 +14,7 @@ from control.pictures import waits_for
 from shoal.model import Artifact, JobState, MemberState, Reason, ReasonCode
 from shoal.names import AttemptRef, PipelineRef
 from shoal.session.observation import Observation
+from shoal.session.port_hold import PortHold
 from shoal.spec import Placement, Retry
 from tests.unit.control.desk import Desk
 from tests.unit.control.world import counter, hello, single
@@ -29,6 +30,7 @@ REFS = st.builds(
     st.integers(1, 3),
     st.integers(1, 3),
 )
+COUNTS = st.integers(0, 100)
 OBSERVATIONS = st.builds(
     Observation,
     REFS,
@@ -36,6 +38,8 @@ OBSERVATIONS = st.builds(
     st.builds(Reason, st.sampled_from(ReasonCode), st.integers(0, 3), st.just("so it said")),
     st.tuples()
     | st.tuples(st.builds(Artifact, st.just("a"), st.just(1), st.just("ab" * 32), st.just("key"))),
+    holds=st.tuples()
+    | st.tuples(st.builds(PortHold, st.just("frames"), st.integers(0, 2), COUNTS)),
 )
 STEPS = st.lists(
     st.one_of(

@@ -16,6 +16,7 @@ from shoal.model import (
     ReasonCode,
     StreamCounters,
 )
+from shoal.session.port_hold import PortHold
 
 IDS = st.from_regex(r"[a-z][a-z0-9-]{0,12}", fullmatch=True)
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
@@ -116,6 +117,7 @@ PIPELINES = st.builds(spec.Pipeline, IDS, tuples(JOBS), MAYBE_HASHES, MAPPINGS)
 REASONS = st.builds(Reason, st.sampled_from(ReasonCode), st.integers(-(2**31), 2**31 - 1), TEXT)
 ARTIFACTS = st.builds(Artifact, PATHS, NUMBERS_63, HASHES, TEXT)
 CAPACITIES = st.builds(Capacity, st.floats(0, 1e4), NUMBERS_63, tuples(WORDS))
+HOLDS = st.builds(PortHold, IDS, COUNTS, st.integers(0, limits.RECORDS_MAX), st.booleans())
 COUNTERS = st.builds(
     StreamCounters,
     IDS,
@@ -127,8 +129,6 @@ COUNTERS = st.builds(
     st.floats(0, limits.DURATION_SECONDS_MAX),
     NUMBERS_64,
     st.booleans(),
-    COUNTS,
-    st.integers(0, limits.RECORDS_MAX),
     NUMBERS_64,
     NUMBERS_64,
     NUMBERS_64,

@@ -13,6 +13,7 @@ from shoal import names
 from shoal.v1 import pipeline_pb2, spec_pb2
 from shoal.wire.attempt import decode_attempt_ref, encode_attempt_ref
 from shoal.wire.fields import WireError
+from shoal.wire.port_hold import decode_port_hold, encode_port_hold
 from shoal.wire.spec import (
     decode_job_spec,
     decode_pipeline_spec,
@@ -60,6 +61,7 @@ CASES: dict[str, tuple[st.SearchStrategy[Any], Pair]] = {
     "artifact": (specs.ARTIFACTS, (encode_artifact, decode_artifact)),
     "capacity": (specs.CAPACITIES, (encode_capacity, decode_capacity)),
     "counters": (specs.COUNTERS, (encode_stream_counters, decode_stream_counters)),
+    "hold": (specs.HOLDS, (encode_port_hold, decode_port_hold)),
     "manifest": (specs.MANIFESTS, (encode_manifest, decode_manifest)),
     "attempt": (specs.ATTEMPTS, (encode_attempt, decode_attempt)),
     "job": (specs.JOB_VIEWS, (encode_job, decode_job)),

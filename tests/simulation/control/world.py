@@ -37,6 +37,7 @@ from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.messages import Fenced, Hello
 from shoal.session.observation import Observation
+from shoal.session.port_hold import PortHold
 from shoal.session.progress import Progress
 from shoal.spec import Job, Output, Pipeline, Placement, Resources, Retry, StreamInput
 
@@ -98,6 +99,7 @@ class Program:
     running: bool = False
     reason: Reason = field(default_factory=Reason)
     unacknowledged: bool = True
+    holds: tuple[PortHold, ...] = ()
     repeats: int = 0
     """How often it still has to say that it sends again what was sent before."""
 
@@ -141,6 +143,7 @@ class Agent:
                 attempts=attempts,
                 instance_id=self.name,
                 followed=self.followed,
+                says_holds=True,
             )
             sent = world.now
             said = list(self.programs)
@@ -265,6 +268,7 @@ class Agent:
                 program.state = JobState.RUNNING
             case JobState.RUNNING if program.endless:
                 self.progress(program)
+                self.stand_still(program)
                 self.world.later(self.world.random.uniform(0.1, 0.5), lambda: self.step(program))
                 return
             case JobState.RUNNING:
@@ -295,14 +299,21 @@ class Agent:
             StreamCounters(
                 output.name,
                 output=True,
-                hold=max((lane.hold for lane in one.lanes if lane.port == output.name), default=0),
-                held_at=one.ref.epoch,
                 repeating=program.repeats > 0,
             )
             for output in one.job.outputs
         )
         news = Progress(one.ref, said, "")
         session.up(lambda _: inbox.Progressed(self.name, session.id, news), None)
+
+    def stand_still(self, program: Program) -> None:
+        """Report how far the outputs are, once they are told to stand still."""
+        one = program.assignment
+        told = {lane.port: lane.hold for lane in one.lanes if lane.output and lane.hold}
+        holds = tuple(PortHold(port, hold, one.ref.epoch) for port, hold in told.items())
+        if holds and holds != program.holds:
+            program.holds = holds
+            self.report(program)
 
     def fenced(self, program: Program) -> bool:
         """End what may only run under a lease, once the lease may be over."""
@@ -351,7 +362,7 @@ class Agent:
         artifacts: tuple[Artifact, ...] = ()
         if program.state is JobState.SUCCEEDED:
             artifacts = (Artifact("results/x", 1, "ab" * 32, f"{ref.prefix}/out/results/x"),)
-        return Observation(ref, program.state, program.reason, artifacts)
+        return Observation(ref, program.state, program.reason, artifacts, holds=program.holds)
 
     def crash(self, seconds: float) -> None:
         """The agent's process dies; the keeper and the jobs go on."""

@@ -12,8 +12,9 @@ from control.store.rows import PipelineAdded, ScaleRow
 from services.streams.attempt import Stage
 from services.streams.event import PeersMoved
 from services.streams.plan import AttemptPlan, Budget, InputPlan, LanePlan, OutputPlan
-from shoal.model import JobState, ScaleState, StreamCounters
+from shoal.model import JobState, ScaleState
 from shoal.names import AttemptRef, PipelineRef
+from shoal.session.port_hold import PortHold
 from shoal.spec import Distribute, Job, Output, Pipeline, PortBinding, Recovery, StreamInput
 from tests.simulation.streams.world import Edge, JobShape, Node, Shape, World
 
@@ -102,7 +103,9 @@ class ScalingWorld(World):
         self.at(self.now + self.random.uniform(0.001, 0.02), say)
 
     def place(self, job: JobShape, replica: int) -> None:
-        self.record(job.name, replica).streams = ()
+        attempt = self.record(job.name, replica).attempt
+        if attempt is not None:
+            attempt.holds = ()
         super().place(job, replica)
 
     # ---- scaling --------------------------------------------------------------------------------
@@ -130,13 +133,14 @@ class ScalingWorld(World):
             return
         for (name, replica), node in self.current.items():
             if node.alive and node.machine.stage is not Stage.NEW:
-                self.hear(node, name, replica, node.machine.counters(self.now))
+                self.hear(node, name, replica, node.machine.holds)
         self.at(self.now + 0.01, lambda: self.listen(number))
 
-    def hear(self, node: Node, name: str, replica: int, said: tuple[StreamCounters, ...]) -> None:
+    def hear(self, node: Node, name: str, replica: int, said: tuple[PortHold, ...]) -> None:
         def arrive() -> None:
-            if self.current[name, replica] is node:
-                self.record(name, replica).streams = said
+            attempt = self.record(name, replica).attempt
+            if self.current[name, replica] is node and attempt is not None:
+                attempt.holds = said
                 scale = self.pipeline.holding
                 if scale is not None:
                     self.settle(scale)

@@ -13,6 +13,7 @@ from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.lane import Lane, LanePeer
+from shoal.session.port_hold import PortHold
 from shoal.spec import (
     Distribute,
     Environment,
@@ -58,6 +59,7 @@ RECORD = AttemptRecord(
     verdict=Verdict(JobState.CANCELLED, Reason(ReasonCode.CANCELLED, 0, "asked")),
     forget=True,
     acknowledged=True,
+    holds=(PortHold("out", 3, 1 << 40, ended=True),),
 )  # fmt: skip
 
 

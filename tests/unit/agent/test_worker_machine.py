@@ -42,6 +42,7 @@ from edge_agent.worker import (
     StreamsBroken,
     StreamsClosed,
     StreamsDrained,
+    StreamsHeld,
     StreamWorkerLost,
     UpdateLanes,
     Upload,
@@ -57,6 +58,7 @@ from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.lane import Lane, LanePeer
 from shoal.session.messages import Desired, Fenced
+from shoal.session.port_hold import PortHold
 from shoal.session.uploads import UploadGrant, UploadsGranted
 from shoal.spec import Job, Output, StreamInput
 
@@ -356,6 +358,24 @@ def test_broken_streams_stop_the_program_and_are_the_reason(code: ReasonCode) ->
     assert StopProgram in kinds(play.tell(StreamsBroken(REF, reason)))
     play.tell(ProgramEnded(REF, ProgramExit(1)))
     assert (play.record.state, play.record.reason) == (JobState.FAILED, reason)
+
+
+def test_how_far_a_port_is_that_stands_still_is_recorded_and_reported_once() -> None:
+    play = Play()
+    play.start(SENDER)
+    holds = (PortHold("out", 3, 12),)
+    effects = play.tell(StreamsHeld(REF, holds))
+    assert kinds(effects) == [Journal, Report]
+    assert effects[1] == Report(play.record.observation)
+    assert play.record.observation.holds == holds
+    assert play.tell(StreamsHeld(REF, holds)) == [], "the stream worker tells it again"
+    assert play.worker.observations()[0].holds == holds, "a new session begins with it"
+    play, _ = restore(play.record, ProgramStatus(5.0))
+    assert play.tell(StreamsHeld(REF, holds)) == []
+    assert play.worker.observations()[0].holds == holds
+    assert kinds(play.tell(StreamsHeld(REF, (PortHold("out", 4, 15),)))) == [Journal, Report]
+    play.tell(ProgramEnded(REF, ProgramExit(1)))
+    assert play.tell(StreamsHeld(REF, (PortHold("out", 5, 15),))) == [], "it has ended"
 
 
 def test_broken_streams_while_draining_are_the_end() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from control import inbox
 from control.errors import UnknownPipelineError
@@ -12,6 +13,7 @@ from shoal.model import JobState, PipelineState, StreamCounters
 from shoal.names import PipelineRef
 from shoal.session.assignment import Goal
 from shoal.session.observation import Observation
+from shoal.session.port_hold import PortHold
 from shoal.session.progress import Progress
 from shoal.spec import Job, Output, Pipeline, Recovery, Resources, StreamInput
 from tests.unit.control.desk import Desk
@@ -55,10 +57,13 @@ class _Finished(Desk):
         assert attempt is not None
         lanes = self.assignment(ref, job).lanes
         hold = max(lane.hold for lane in lanes if lane.output)
-        said = StreamCounters(port, output=True, hold=hold, held_at=at, repeating=repeating)
+        said = StreamCounters(port, output=True, repeating=repeating)
         session = self.sessions[attempt.node]
         news = Progress(attempt.ref, (said,), "")
         self.post(lambda _: inbox.Progressed(attempt.node, session, news))
+        if hold:
+            seen = Observation(attempt.ref, attempt.state, holds=(PortHold(port, hold, at),))
+            self.post(lambda call: inbox.Observed(call, attempt.node, session, (seen,)))
 
     def wanted(self, ref: PipelineRef, job: str) -> tuple[Goal, int, int | None]:
         """Goal, hold and end in what the agent of a job with one output lane is told."""
@@ -154,6 +159,25 @@ def test_x1_what_was_said_to_an_earlier_controller_does_not_count() -> None:
     after = desk.wanted(ref, "src")[1]
     assert after >= HOLD_FIRST
     assert before != after
+
+
+def test_a_source_goes_on_until_its_agent_can_say_where_it_ends() -> None:
+    desk = _Finished()
+    ref = desk.run(CHAIN)
+    node = desk.nodes(ref)["src"]
+    mine = [job for job, other in desk.nodes(ref).items() if other == node]
+    seen = [Observation(desk.current(ref, job), S.RUNNING) for job in mine]
+    desk.dial(replace(hello(node, *seen), says_holds=False, agent_version="0.1"))
+    desk.finish(ref)
+    assert desk.wanted(ref, "src") == (Goal.RUN, 0, None)
+    assert desk.job(ref, "src").waiting_for == (
+        f"it ends once it can be said where: the agent of node {node} (version 0.1) does not say "
+        "how far src is: update it"
+    )
+    desk.dial(hello(node, *seen))
+    assert desk.job(ref, "src").waiting_for == ""
+    desk.tell(ref, "src", "o", 12)
+    assert desk.wanted(ref, "src") == (Goal.FINISH, 0, 12)
 
 
 def test_x1_cancel_still_ends_a_pipeline_that_is_finishing() -> None:

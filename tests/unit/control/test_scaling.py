@@ -14,6 +14,7 @@ from shoal.model import Capacity, JobState, ScaleState, StreamCounters
 from shoal.names import PipelineRef
 from shoal.session.lane import Lane, Stretch
 from shoal.session.observation import Observation
+from shoal.session.port_hold import PortHold
 from shoal.session.progress import Progress
 from shoal.spec import (
     Distribute,
@@ -72,10 +73,17 @@ class _Scaled(Desk):
         assert attempt is not None
         port = self.job(ref, job).spec.outputs[0].name
         number = hold or self.scales(ref)[-1].number
-        said = StreamCounters(port, True, records=at, hold=number, held_at=at, ended=ended)
         session = self.sessions[attempt.node]
-        progress = Progress(attempt.ref, (said,))
-        self.post(lambda _: inbox.Progressed(attempt.node, session, progress))
+        held = PortHold(port, number, at, ended)
+        seen = Observation(attempt.ref, attempt.state, holds=(held,))
+        self.post(lambda call: inbox.Observed(call, attempt.node, session, (seen,)))
+
+    def count(self, ref: PipelineRef, job: str, records: int) -> None:
+        """Let the agent of a job say how many records passed its output, and that it has ended."""
+        port = self.job(ref, job).spec.outputs[0].name
+        said = (StreamCounters(port, True, records=records, ended=True),)
+        news = Progress(self.current(ref, job), said)
+        self.post(lambda _: inbox.Progressed("a", self.sessions["a"], news))
 
     def stand_all(self, ref: PipelineRef, camera: int, *detectors: int) -> None:
         for number, at in enumerate(detectors):
@@ -245,6 +253,60 @@ def test_streams_do_not_stand_still_for_ever() -> None:
     assert desk.scales(ref)[1].state is ScaleState.HOLDING
     desk.stand(ref, "camera", 9)
     assert desk.scales(ref)[1].rounds == 5
+
+
+def test_what_was_acknowledged_need_not_be_said_again_after_a_restart_of_the_controller() -> None:
+    desk = _Scaled()
+    ref = desk.run()
+    desk.scale(ref, 3)
+    desk.stand(ref, "camera", 7)
+    desk.stand(ref, "detector-0", 2)
+    desk.start()
+    refs = [desk.current(ref, job) for job in desk.nodes(ref)]
+    desk.dial(hello("a", *(Observation(one, JobState.RUNNING) for one in refs), capacity=_BIG))
+    assert desk.scales(ref)[0].state is ScaleState.HOLDING
+    desk.stand(ref, "detector-1", 1)
+    assert (desk.scales(ref)[0].state, desk.scales(ref)[0].rounds) == (ScaleState.SETTLED, 4)
+
+
+def test_an_agent_that_dials_again_says_how_far_its_ports_are() -> None:
+    desk = _Scaled()
+    ref = desk.run()
+    desk.scale(ref, 3)
+    at = {"camera": ("frames", 7), "detector-0": ("found", 2), "detector-1": ("found", 1)}
+    seen = [
+        Observation(
+            desk.current(ref, job),
+            JobState.RUNNING,
+            holds=(PortHold(at[job][0], 1, at[job][1]),) if job in at else (),
+        )
+        for job in desk.nodes(ref)
+    ]
+    desk.dial(hello("a", *seen, capacity=_BIG))
+    assert (desk.scales(ref)[0].state, desk.scales(ref)[0].rounds) == (ScaleState.SETTLED, 4)
+
+
+def test_counters_decide_nothing() -> None:
+    desk = _Scaled()
+    ref = desk.run()
+    desk.scale(ref, 3)
+    for job in ("camera", "detector-0", "detector-1"):
+        desk.count(ref, job, 7)
+    assert desk.scales(ref)[0].state is ScaleState.HOLDING
+
+
+def test_an_agent_that_cannot_say_how_far_a_port_is_keeps_its_jobs_from_being_scaled() -> None:
+    desk = _Scaled()
+    desk.dial(replace(hello("a", capacity=_BIG), says_holds=False, agent_version="0.1"))
+    ref = desk.submit(_network())
+    for job in desk.pipeline(ref).jobs:
+        desk.observe(ref, job, JobState.RUNNING)
+    refused = desk.scale(ref, 3)
+    assert isinstance(refused, Refusal)
+    assert (refused.reason, refused.message) == (
+        "OLD_AGENT",
+        "the agent of node a (version 0.1) does not say how far detector-0 is: update it",
+    )
 
 
 def test_a_pipeline_that_is_cancelled_is_not_scaled() -> None:

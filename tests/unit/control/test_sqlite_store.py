@@ -28,6 +28,7 @@ from control.store.rows import (
 from control.store.sqlite import SqliteStore
 from shoal.model import Capacity, JobState, PipelineState, Reason, ReasonCode, ScaleState
 from shoal.names import AttemptRef, PipelineRef
+from shoal.session.port_hold import PortHold
 from tests.unit.control.world import BEGAN, artifact, counter
 
 REF = PipelineRef("default", "counter-1")
@@ -55,7 +56,10 @@ JOB = JobRow(
     pinned_node="n1",
     avoid=("n2", "n3"),
 )
-TRIED = AttemptRow(ATTEMPT, "n1", JobState.FAILED, BEGAN, Reason(ReasonCode.EXIT, 1), LATER, LATER)
+HELD = (PortHold("out", 2, 7, ended=True),)
+TRIED = AttemptRow(
+    ATTEMPT, "n1", JobState.FAILED, BEGAN, Reason(ReasonCode.EXIT, 1), LATER, LATER, HELD
+)
 MANIFEST = ManifestRow("a/key", ATTEMPT, (artifact(ATTEMPT),), LATER)
 NODE = NodeRow(
     "n1",
@@ -198,6 +202,7 @@ async def test_a_store_of_an_earlier_version_is_brought_forward(tmp_path: Path) 
         f"{schema.TABLES} DROP TABLE scales; DROP TABLE cluster; DROP TABLE starts; "
         "ALTER TABLE nodes DROP COLUMN instance_id; "
         "ALTER TABLE pipelines DROP COLUMN finish_time; "
+        "ALTER TABLE attempts DROP COLUMN holds; "
         "ALTER TABLE jobs DROP COLUMN ends; ALTER TABLE outbox DROP COLUMN problem; "
         "PRAGMA user_version = 1;"
     )

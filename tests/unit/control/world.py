@@ -74,6 +74,7 @@ def hello(node: str, *attempts: Observation, capacity: Capacity = FOUR_CPUS) -> 
         capacity=capacity,
         stream_address=f"{node}:7000",
         attempts=attempts,
+        says_holds=True,
     )
 
 

@@ -1,9 +1,10 @@
-"""What a stream worker is told of an attempt while it attaches it waits until it has."""
+"""What a stream worker is told of an attempt waits until it has attached it, and what it tells of one."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from services.streams.worker.port_link import PortLink, PortName, PortUse
 from services.streams.worker.pull import Channels
 from services.streams.worker.server import Links, Worker, WorkerService
 from services.streams.worker.spool import FileSpool
+from shoal.v1.session_service_pb2 import Assignment, PortHeld
 from shoal.v1.streams_service_pb2 import (
     AttachRequest,
     ConcludeRequest,
@@ -120,3 +122,29 @@ async def test_an_attempt_that_is_dropped_while_it_is_attached_leaves_nothing(
         assert ports.port.closed
         with pytest.raises(RpcError, match="is not attached"):
             await service.Conclude(ConcludeRequest(ref=ONE.ref), None)
+
+
+async def test_how_far_a_port_is_that_stands_still_is_told_once_and_to_each_watcher(
+    tmp_path: Path,
+) -> None:
+    ports = _SlowPorts()
+    ports.answers.set()
+    held = Assignment()
+    held.CopyFrom(ONE)
+    held.lanes[0].hold = 3
+    async with asyncio.TaskGroup() as group:
+        links = Links(Channels(), ports, lambda path: FileSpool(Path(path)))
+        worker = Worker("127.0.0.1:1", Budget(), group, links)
+        service = WorkerService(worker)
+        request = AttachRequest(assignment=held, spool_path=str(tmp_path), keeper_id="x")
+        await service.Attach(request, None)
+        hold = PortHeld(port="out", hold=3, held_at=0)
+        for _ in range(2):
+            async with aclosing(worker.news()) as news:
+                [told] = await anext(news)
+                assert list(told.holds) == [hold]
+                await service.UpdateLanes(UpdateLanesRequest(ref=ONE.ref, lanes=ONE.lanes), None)
+                [told] = await anext(news)
+                assert list(told.holds) == []
+                await service.UpdateLanes(UpdateLanesRequest(ref=ONE.ref, lanes=held.lanes), None)
+        await service.Detach(DetachRequest(ref=ONE.ref), None)
