@@ -28,7 +28,6 @@ from typing import Final, cast
 
 from edge_agent.agent_process import AgentProcess
 from edge_agent.agent_shell import AgentShell
-from edge_agent.assignment import LogPiece
 from edge_agent.cause import first_cause
 from edge_agent.config import AgentConfig
 from edge_agent.disk_watch import DiskReading, FolderUse
@@ -41,6 +40,7 @@ from services.runtime.process import StartRefusedError
 from services.streams.plan import Budget
 from shoal.model import Capacity
 from shoal.names import AttemptRef
+from shoal.session.log_piece import LogPiece
 from tests.simulation.mesh.archive import MemoryArchive
 from tests.simulation.mesh.controller import ADDRESS, BEGAN, CONNECT
 from tests.simulation.mesh.journal import JournalDisk, MemoryJournal

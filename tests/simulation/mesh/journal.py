@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from random import Random
 
 from edge_agent.journal import decode_row, encode_record
-from edge_agent.messages import encode_assignment
 from edge_agent.worker import AttemptRecord
 from shoal.names import AttemptRef
+from shoal.wire.assignment import encode_assignment
 from tests.simulation.mesh.loop import VirtualLoop
 
 COMMIT_SECONDS = 0.006

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from edge_agent.assignment import Assignment, UploadGrant
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.bundles.layout import BundleRefusedError
 from edge_agent.download import DownloadError
@@ -28,6 +27,8 @@ from services.archive.object_store import ArchiveUnavailableError, ObjectDigestE
 from services.runtime.backoff import Backoff
 from shoal.model import Artifact
 from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment
+from shoal.session.uploads import UploadGrant
 from tests.simulation.mesh.archive import ExpiredError, MemoryArchive
 from tests.simulation.mesh.network import Network
 
