@@ -667,6 +667,8 @@ class Worker:
                 record = self._records.get(ref)
                 if record is None or not state.terminal or record.state is not state:
                     return []
+                if record.phase is Phase.FORGETTING:
+                    return []  # its shell may have it forgotten already: it would be remembered again
                 return [Journal(self._keep(replace(record, acknowledged=True)))]
             case Fenced(ref=ref):
                 record = self._known(ref)

@@ -565,6 +565,14 @@ def test_a_session_begins_with_every_end_that_is_not_acknowledged() -> None:
     assert play.worker.observations() == ()
 
 
+def test_an_end_that_is_acknowledged_while_it_is_forgotten_is_not_recorded_again() -> None:
+    """The journal may have let go of it already, and nothing would take it out once more."""
+    play, _ = restore(at(Phase.ENDED))
+    play.tell(DesiredChanged(Desired(2, True), 2))
+    assert play.record.phase is Phase.FORGETTING
+    assert play.tell(Acknowledged(REF, JobState.FAILED)) == []
+
+
 def finish(assignment: Assignment, end: int = 3) -> Assignment:
     lanes = tuple(replace(lane, end=end) for lane in assignment.lanes)
     return replace(assignment, goal=Goal.FINISH, lanes=lanes)
