@@ -141,6 +141,15 @@ unit: $(STAMP) ## Tests that need no server: unit, property, simulation, archite
 integration: $(STAMP) system $(MINISTACK)/.stamp ## Tests on real servers and real processes
 	@$(PY) -m pytest tests/integration tests/lab
 
+.PHONY: sim sim-mutants
+sim: $(STAMP) ## Histories of the whole mesh in virtual time (SEEDS=10000, SECONDS=300, SEED=17 for one again)
+	@PYTHONHASHSEED=0 $(PY) -m tests.simulation.mesh $(if $(SEED),--seed $(SEED)) \
+	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JOBS),--jobs $(JOBS)) \
+	  $(if $(SEED)$(SEEDS)$(SECONDS),,--seeds 100)
+
+sim-mutants: $(STAMP) ## Plant twelve mistakes in the product; the histories have to find each (ONLY=name)
+	@PYTHONHASHSEED=0 $(PY) -m tests.simulation.mesh --mutants $(ONLY)
+
 # ---- seeing it work -----------------------------------------------------------------------------
 
 .PHONY: demo

@@ -16,6 +16,9 @@ The first attempt of a source stands still at once: nothing was ever sent that i
 has would fail it. Nor is what its own consumers have enough: `source -> filter -> sink`, and the
 board with source and filter dies. The new filter has nothing, the sink has the first 1,000 results.
 So a replacement goes on until nobody behind it repeats anything (`StreamProgress.repeating`).
+
+A consumer that has committed has seen the end of the source, wherever a replacement of the source
+stands now. Such a source is left to end by itself: there, and nowhere before.
 """
 
 from __future__ import annotations
@@ -48,6 +51,13 @@ def ports(pipeline: PipelineRecord, job: JobRecord) -> tuple[str, ...]:
     """The outputs of a replica that another job reads."""
     ends = pipeline.topology.ends[job.ref.job]
     return tuple(dict.fromkeys(end.port for end in ends if end.output and end.peer))
+
+
+def committed_consumer(pipeline: PipelineRecord, job: JobRecord) -> str:
+    """Return the id of a consumer that has committed, with the source's own end; empty if none."""
+    consumers = pipeline.topology.consumers(job.ref.job)
+    done = (one for one in consumers if pipeline.jobs[one].state is JobState.SUCCEEDED)
+    return next(done, "")
 
 
 def repeating(pipeline: PipelineRecord, job: JobRecord) -> str:

@@ -382,6 +382,10 @@ class ControlMachine:
                 self._wait_for(attempt, f"it ends once it can be said where: {unheard}")
                 continue
             if not attempt.held:
+                committed = finishing.committed_consumer(pipeline, job)
+                if committed:
+                    self._wait_for(attempt, f"it ends by itself where {committed} saw its end")
+                    continue
                 repeating = finishing.repeating(pipeline, job)
                 if repeating:
                     why = f"it ends once {repeating} has sent again what was sent before"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from random import Random
 from urllib.parse import quote, unquote
 
@@ -34,12 +34,18 @@ class MemoryArchive:
 
     Args:
         rng: decides what fails.
+        stored: is told of every object as it is stored.
     """
 
     conditional_put = True
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(
+        self,
+        rng: Random,
+        stored: Callable[[str, bytes, dict[str, bytes]], None] = lambda _key, _data, _all: None,
+    ) -> None:
         self._rng = rng
+        self._stored = stored
         self.objects: dict[str, bytes] = {}
         self.away = False
         self.errors = 0.0
@@ -126,6 +132,7 @@ class MemoryArchive:
         if if_absent and key in self.objects:
             return PutOutcome.EXISTS
         self.objects[key] = data
+        self._stored(key, data, self.objects)
         return PutOutcome.STORED
 
     async def _answer(self, key: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from random import Random
 
 from services.events.broker_link import BrokerLink, LinkLostError
@@ -18,13 +19,13 @@ class MemoryBroker:
 
     Args:
         rng: decides what is lost.
+        arrived: is told of every event as it arrives.
     """
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, arrived: Callable[[str], None] = lambda _: None) -> None:
         self.rng = rng
+        self.arrived = arrived
         self.up = True
-        self.received: list[str] = []
-        """Ids of the events, as they arrived."""
         self.links: dict[MemoryBrokerLink, None] = {}
 
     def open_link(
@@ -81,7 +82,7 @@ class MemoryBrokerLink:
         await asyncio.sleep(PUBLISH_SECONDS * self._broker.rng.random())
         if self._lost.done():
             raise LinkLostError(self._lost.result())
-        self._broker.received.append(entry.id)
+        self._broker.arrived(entry.id)
         await asyncio.sleep(PUBLISH_SECONDS * self._broker.rng.random())
         if self._lost.done():
             raise LinkLostError(self._lost.result())

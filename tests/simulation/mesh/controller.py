@@ -23,12 +23,13 @@ from control.plane import ControlPlane, PlaneConfig
 from control.publishing import Publishing
 from control.source_rule import SourceRule
 from control.store import schema, statements
-from control.store.rows import Loaded, OutboxRow, Row
+from control.store.rows import Loaded, OutboxKind, OutboxRow, Row
 from services.events.broker_url import parse_url
 from shoal.view import Event
 from tests.simulation.mesh.archive import MemoryArchive
 from tests.simulation.mesh.broker import MemoryBroker
 from tests.simulation.mesh.loop import VirtualLoop
+from tests.simulation.mesh.membership import Membership
 from tests.simulation.mesh.network import Network, ServerContext
 from tests.simulation.mesh.process import Process
 
@@ -45,11 +46,18 @@ class MemoryStore:
     Args:
         rng: draws how long, and what is cut short.
         recorded: is told the rows of each transaction as it becomes durable.
+        let_go: is told the ids of events that are let go of.
     """
 
-    def __init__(self, rng: Random, recorded: Callable[[Sequence[Row]], None]) -> None:
+    def __init__(
+        self,
+        rng: Random,
+        recorded: Callable[[Sequence[Row]], None],
+        let_go: Callable[[Sequence[str]], None],
+    ) -> None:
         self._rng = rng
         self._recorded = recorded
+        self._let_go = let_go
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.connection.executescript(schema.TABLES)
         self.fails = False
@@ -83,6 +91,11 @@ class MemoryStore:
     ) -> None:
         """Let go of rows that have left."""
         await self._wait()
+        rows = statements.outbox(self.connection, 0, 1_000_000)
+        gone = set(sequences)
+        self._let_go(
+            [one.id for one in rows if one.sequence in gone and one.kind is OutboxKind.EVENT]
+        )
         self.connection.execute("BEGIN")
         statements.mark_published(self.connection, sequences, aside, 1_000_000)
         self.connection.execute("COMMIT")
@@ -119,6 +132,8 @@ class Controller:
         rng: its chance.
         config: what an operator sets.
         recorded: is told the rows of each transaction as it becomes durable.
+        let_go: is told the ids of events that leave the outbox.
+        membership: where it is a member; None if nothing gossips.
         make: makes the control plane.
     """
 
@@ -132,16 +147,19 @@ class Controller:
         *,
         config: PlaneConfig,
         recorded: Callable[[Sequence[Row]], None],
+        let_go: Callable[[Sequence[str]], None] = lambda _: None,
+        membership: Membership | None = None,
         make: Callable[..., ControlPlane] = ControlPlane,
     ) -> None:
         self._loop = loop
         self._network = network
+        self._membership = membership
         self._archive = archive
         self._broker = broker
         self._rng = rng
         self._config = config
         self._make = make
-        self.store = MemoryStore(rng, recorded)
+        self.store = MemoryStore(rng, recorded, let_go)
         self.process: Process | None = None
         self.plane: ControlPlane | None = None
         """That of the running process, once it has loaded."""
@@ -226,6 +244,9 @@ class Controller:
             tasks.create_task(publishing.run())
             self._network.serve(ADDRESS, CONNECT, connect, process)
             self.plane = plane
+            if self._membership is not None:
+                member = self._membership.join(process, plane.member_verdict, self.starts)
+                tasks.create_task(member.run())
 
     def _id(self, characters: int) -> str:
         return f"{self._rng.getrandbits(4 * characters):0{characters}x}"

@@ -1,0 +1,252 @@
+"""What has been promised, recorded and seen in one world, and the invariants that follow.
+
+The numbers are those of docs/guarantees.md. An invariant is looked at where it could first be broken:
+when a transaction becomes durable, an answer reaches its user, a program begins, an object is
+stored, an event arrives, an agent hears that it was acknowledged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from control.store.rows import (
+    AttemptRow,
+    Forgotten,
+    JobRow,
+    ManifestRow,
+    OutboxKind,
+    OutboxRow,
+    PipelineAdded,
+    PipelineRow,
+    Row,
+    ScaleRow,
+)
+from services.archive import manifest
+from shoal.model import JobState
+from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.spec import Pipeline
+
+_FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
+
+
+class BrokenError(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass(slots=True)
+class Trace:
+    """A checksum over everything that was seen, in order; with `lines` they are kept, too."""
+
+    now: Callable[[], float]
+    sum: int = 0
+    count: int = 0
+    lines: list[str] | None = None
+
+    def note(self, *words: object) -> None:
+        """Take something down."""
+        line = f"{self.now():.6f} " + " ".join(map(str, words))
+        self.sum = zlib.crc32(line.encode(), self.sum)
+        self.count += 1
+        if self.lines is not None:
+            self.lines.append(line)
+
+    @property
+    def hash(self) -> str:
+        """The checksum, in hex."""
+        return f"{self.sum:08x}"
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Everything that must never be taken back."""
+
+    trace: Trace
+    specs: dict[PipelineRef, Pipeline] = field(default_factory=dict[PipelineRef, Pipeline])
+    """What is recorded of submissions."""
+    promised: dict[str, tuple[Pipeline, PipelineRef]] = field(
+        default_factory=dict[str, tuple[Pipeline, PipelineRef]]
+    )
+    epochs: dict[JobRef, int] = field(default_factory=dict[JobRef, int])
+    attempts: dict[AttemptRef, JobState] = field(default_factory=dict[AttemptRef, JobState])
+    committed: dict[JobRef, ManifestRow] = field(default_factory=dict[JobRef, ManifestRow])
+    events: dict[str, OutboxRow] = field(default_factory=dict[str, OutboxRow])
+    """Recorded events by id."""
+    marked: dict[str, None] = field(default_factory=dict[str, None])
+    arrived: dict[str, int] = field(default_factory=dict[str, int])
+    """How often each event has arrived at the broker."""
+    finals: dict[PipelineRef, str] = field(default_factory=dict[PipelineRef, str])
+    states: dict[str, str] = field(default_factory=dict[str, str])
+    """The recorded state of pipelines and jobs, by name."""
+    cuts: dict[JobRef, int] = field(default_factory=dict[JobRef, int])
+    """After how many records a source was told to end."""
+    scaled: dict[PipelineRef, None] = field(default_factory=dict[PipelineRef, None])
+    look: Callable[[], None] = lambda: None
+    """Looks at the whole after each transaction."""
+    losses: int = 0
+    begun: dict[AttemptRef, int] = field(default_factory=dict[AttemptRef, int])
+    """How often the program of each attempt was started."""
+
+    def check(self, good: bool, *words: object) -> None:  # noqa: FBT001 - a condition, as of assert
+        """Raise if an invariant does not hold."""
+        if not good:
+            raise BrokenError(" ".join(map(str, words)))
+
+    # ---- the store
+
+    def record(self, rows: Sequence[Row]) -> None:
+        """A transaction is durable."""
+        for row in rows:
+            match row:
+                case PipelineAdded(ref):
+                    self.trace.note("added", ref.name)
+                    self.specs[ref] = row.spec
+                case PipelineRow(ref, state):
+                    self.trace.note("pipeline", ref.name, state.name)
+                    self.states[ref.name] = state.name
+                    if row.final_event_id:
+                        known = self.finals.setdefault(ref, row.final_event_id)
+                        self.check(known == row.final_event_id, "6: two final events of", ref.name)
+                case JobRow(ref, state, epoch=epoch):
+                    self.trace.note("job", ref.name, state.name, epoch)
+                    self.states[ref.name] = state.name
+                    self.check(
+                        epoch >= self.epochs.get(ref, 0),
+                        "3: the epoch of",
+                        ref.name,
+                        "fell to",
+                        epoch,
+                    )
+                    self.epochs[ref] = epoch
+                    if row.ends:
+                        (ends,) = row.ends.values()
+                        known = self.cuts.setdefault(ref, ends)
+                        self.check(known == ends, "the end of", ref.name, "moved to", ends)
+                case AttemptRow():
+                    self._attempt(row)
+                case ManifestRow():
+                    self._manifest(row)
+                case ScaleRow(ref):
+                    self.trace.note("scale", ref.name, row.replicas, row.state.name)
+                    self.scaled[ref] = None
+                case OutboxRow(kind=OutboxKind.EVENT):
+                    self.check(row.id not in self.events, "6: event", row.id, "was recorded twice")
+                    self.events[row.id] = row
+                case Forgotten(ref):
+                    self.check(ref in self.finals, "1:", ref.name, "was forgotten before its end")
+                case _:
+                    pass
+        for row in rows:
+            if isinstance(row, OutboxRow) and row.kind is OutboxKind.EVENT:
+                self._event(row)
+        self.look()
+
+    def _event(self, row: OutboxRow) -> None:
+        """An event says nothing that is not recorded with it."""
+        state = row.type.rpartition(".")[2].upper()
+        known = self.states.get(row.subject, "")
+        if state in _FINAL:
+            self.check(known == state, "event", row.id, "says", state, "and recorded is", known)
+
+    def _attempt(self, row: AttemptRow) -> None:
+        before = self.attempts.get(row.ref)
+        self.trace.note("attempt", row.ref.name, row.ref.epoch, row.node, row.state.name)
+        if before is not None and before.terminal:
+            self.check(
+                row.state is before,
+                "4:",
+                row.ref.name,
+                "was",
+                before.name,
+                "and is",
+                row.state.name,
+            )
+        if row.state is JobState.LOST and before is not JobState.LOST and row.ref in self.begun:
+            self.losses += 1
+        self.attempts[row.ref] = row.state
+
+    def _manifest(self, row: ManifestRow) -> None:
+        job = row.attempt.job_ref
+        self.trace.note("commit", row.attempt.name, row.attempt.epoch)
+        self.check(job not in self.committed, "2:", job.name, "was committed twice")
+        self.check(
+            row.attempt.epoch == self.epochs.get(job),
+            f"4: {row.attempt.name} of epoch {row.attempt.epoch} was committed, "
+            f"the epoch is {self.epochs.get(job)}",
+        )
+        self.committed[job] = row
+
+    # ---- users
+
+    def answered(self, key: str, spec: Pipeline, ref: PipelineRef, *, repeated: bool) -> None:
+        """A user was told that a submission is taken."""
+        self.check(ref in self.specs, "1:", ref.name, "was promised and not recorded")
+        if key in self.promised:
+            self.check(self.promised[key][1] == ref, "1: request", key, "made two pipelines")
+            self.check(repeated, "1: request", key, "was taken for new when it came again")
+        self.promised[key] = (spec, ref)
+
+    # ---- agents
+
+    def acknowledged(self, ref: AttemptRef, state: JobState) -> None:
+        """An agent heard that the controller has recorded the end of an attempt."""
+        known = self.attempts.get(ref)
+        # What is stale is acknowledged, too: the job has a newer epoch, and its attempt has ended.
+        good = known is None or known.terminal or not state.terminal
+        self.check(
+            good,
+            f"1: {ref.name} of epoch {ref.epoch} was acknowledged as {state.name}, "
+            f"and is recorded as {known.name if known else 'nothing'}",
+        )
+
+    def begins(self, ref: AttemptRef, node: str, others: Sequence[tuple[AttemptRef, str]]) -> None:
+        """A program begins; `others` are those of the same job that run now and must not overlap."""
+        self.trace.note("begins", ref.name, ref.epoch, node)
+        self.begun[ref] = self.begun.get(ref, 0) + 1
+        self.check(
+            not others,
+            f"5: {ref.name} of epoch {ref.epoch} begins on {node} beside",
+            *(f"epoch {other.epoch} on {at}" for other, at in others),
+        )
+
+    def ends(self, ref: AttemptRef, node: str, how: object) -> None:
+        """A program has ended."""
+        self.trace.note("ends", ref.name, ref.epoch, node, how)
+
+    # ---- archive and broker
+
+    def stored(self, key: str, data: bytes, objects: dict[str, bytes]) -> None:
+        """An object is in the archive; a manifest only after everything that it names."""
+        self.trace.note("stored", key)
+        if not key.endswith("/manifest.json"):
+            return
+        found = manifest.decode(data)
+        for one in found.artifacts:
+            self.check(one.key in objects, "7:", key, "names", one.key, "which is not there")
+            self.check(
+                hashlib.sha256(objects[one.key]).hexdigest() == one.sha256,
+                "7:",
+                one.key,
+                "is not what the manifest says",
+            )
+        committed = self.committed.get(found.attempt.job_ref)
+        self.check(
+            committed is not None and committed.attempt == found.attempt,
+            "2: the manifest of",
+            found.attempt.name,
+            "is not that of the commit",
+        )
+
+    def event_arrived(self, event: str) -> None:
+        """An event has arrived at the broker."""
+        self.trace.note("event", event)
+        self.check(event in self.events, "event", event, "arrived and was not recorded")
+        self.arrived[event] = self.arrived.get(event, 0) + 1
+
+    def marked_published(self, events: Sequence[str]) -> None:
+        """Events were deleted from the outbox: only what has arrived may be."""
+        for event in events:
+            self.check(event in self.arrived, "6: event", event, "was let go of and never arrived")
+            self.marked[event] = None

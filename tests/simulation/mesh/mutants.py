@@ -1,0 +1,222 @@
+"""Twelve mistakes that the mesh has to find, each planted in a process of its own.
+
+A mistake is a small change of the product's own code, made while the histories run and nowhere
+else. A simulation that does not find one of them proves less than it says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from control.errors import ControlError
+from control.machine import ControlMachine
+from control.plane import ControlPlane
+from control.state import NodeRecord
+from control.store.rows import OutboxKind, OutboxRow, Row
+from edge_agent import agent_shell, attempt_shell, worker
+from services.events import publisher
+from services.events.entry import Entry
+from services.streams import attempt, outlet, sender
+from services.streams.effect import Effect
+from services.streams.event import CallOpened
+from tests.simulation.mesh.controller import MemoryStore
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One mistake; `plant` makes it in this process, for good."""
+
+    name: str
+    plant: Callable[[], None]
+
+
+def _set(owner: object, name: str, value: object) -> None:
+    setattr(owner, name, value)
+
+
+def _no_epoch_check() -> None:
+    """What an attempt says counts for its job, whichever attempt is the current one."""
+    right = ControlMachine._observe
+
+    def observe(self: ControlMachine, node: NodeRecord, seen: Any) -> Any:
+        job = self._cluster.job(seen.ref.job_ref)
+        if job is not None and job.attempt is not None and not job.ended:
+            self._advance(job, job.attempt, seen)
+            return None
+        return right(self, node, seen)
+
+    _set(ControlMachine, "_observe", observe)
+
+
+def _acknowledge_before_commit() -> None:
+    """An agent is told that its observation is recorded while that is only on its way."""
+    right = ControlPlane.observe
+
+    async def observe(
+        self: ControlPlane, node: str, session_id: str, observations: Sequence[Any]
+    ) -> Sequence[Any]:
+        async def later() -> None:
+            with contextlib.suppress(ControlError):
+                await right(self, node, session_id, observations)
+
+        asyncio.get_running_loop().create_task(later())
+        return ()
+
+    _set(ControlPlane, "observe", observe)
+
+
+def _event_before_commit() -> None:
+    """Events become durable in a transaction of their own, before what they tell of."""
+    right = MemoryStore.commit
+
+    async def commit(self: MemoryStore, rows: Sequence[Row]) -> None:
+        events = [
+            one for one in rows if isinstance(one, OutboxRow) and one.kind is OutboxKind.EVENT
+        ]
+        if events:
+            await right(self, events)
+        await right(self, [one for one in rows if one not in events])
+
+    _set(MemoryStore, "commit", commit)
+
+
+def _lease_by_wall_clock() -> None:
+    """The controller reckons leases by a clock that people set."""
+    right = ControlPlane.__init__
+
+    def init(self: ControlPlane, *, wall: Callable[[], Any], **more: Any) -> None:
+        right(self, wall=wall, **{**more, "clock": lambda: wall().timestamp()})
+
+    _set(ControlPlane, "__init__", init)
+
+
+def _replay_from_the_wrong_record() -> None:
+    """A producer that is dialled again goes on one record after the one that is wanted."""
+    right = sender.SendLane.answer
+
+    def answer(self: sender.SendLane, own_epoch: int) -> list[Effect]:
+        held = self.held
+        if held is not None and 0 < held.want < self.track.next:
+            self.held = replace(held, want=held.want + 1)
+        return right(self, own_epoch)
+
+    _set(sender.SendLane, "answer", answer)
+
+
+def _released_before_committed() -> None:
+    """A consumer that would be restarted lets its producers go of what it was given."""
+    right = attempt.AttemptMachine._release_inputs
+
+    def release(self: attempt.AttemptMachine) -> None:
+        for intake in self._intakes.values():
+            intake.release(intake.acknowledged_rounds * intake.plan.block_count)
+        right(self)
+
+    _set(attempt.AttemptMachine, "_release_inputs", release)
+
+
+def _hold_lost() -> None:
+    """A port that has said where it stands still goes on all the same."""
+    right = outlet.Outlet._stands_at
+
+    def stands_at(self: outlet.Outlet) -> int | None:
+        stands = right(self)
+        if stands is not None:
+            self._hold = 0
+        return stands
+
+    _set(outlet.Outlet, "_stands_at", stands_at)
+
+
+def _stale_lane_update() -> None:
+    """Lanes of before are applied after those of now."""
+    right = attempt_shell.AttemptShell._perform
+    before: dict[Any, Any] = {}
+
+    async def perform(self: attempt_shell.AttemptShell, effect: Any, group: Any) -> None:
+        await right(self, effect, group)
+        if isinstance(effect, worker.UpdateLanes):
+            if effect.ref in before:
+                await right(self, before[effect.ref], group)
+            before[effect.ref] = effect
+
+    _set(attempt_shell.AttemptShell, "_perform", perform)
+
+
+def _resend_after_fenced() -> None:
+    """A producer takes the calls of consumers whose epoch is over, and goes on sending to them."""
+    right = sender.SendLane.opened
+
+    def opened(self: sender.SendLane, event: CallOpened, own_epoch: int) -> list[Effect]:
+        return right(
+            self,
+            replace(
+                event,
+                producer_epoch=own_epoch,
+                consumer_epoch=max(event.consumer_epoch, self.peer.epoch),
+            ),
+            own_epoch,
+        )
+
+    _set(sender.SendLane, "opened", opened)
+
+
+def _manifest_before_artifacts() -> None:
+    """An agent says that it has archived before the archive has said so."""
+    machine = worker.Worker
+    right = machine._collected
+
+    def collected(self: Any, record: Any, artifacts: Any, problem: str) -> list[Any]:
+        effects = right(self, record, artifacts, problem)
+        record = self._records[record.ref]
+        if record.phase is worker.Phase.GRANTING:
+            stored = tuple(
+                replace(one, key=f"{record.ref.prefix}/out/{one.path}") for one in artifacts
+            )
+            return self._end(replace(record, artifacts=stored), worker._ARCHIVED)
+        return effects
+
+    _set(machine, "_collected", collected)
+
+
+def _outbox_row_deleted_early() -> None:
+    """An event is let go of before the broker has acknowledged it."""
+    right = publisher.Publisher._publish
+
+    async def publish(self: publisher.Publisher, entry: Entry, losses: int, link: Any) -> None:
+        await self._driver.post(publisher.Acknowledged(entry.sequence))
+        await right(self, entry, losses, link)
+
+    _set(publisher.Publisher, "_publish", publish)
+
+
+def _journal_replayed_twice() -> None:
+    """An agent that starts takes what its journal has for two lots of attempts."""
+    right = agent_shell.AgentShell._restore
+
+    async def restore(self: agent_shell.AgentShell, *args: Any) -> None:
+        await right(self, *args)
+        await right(self, *args)
+
+    _set(agent_shell.AgentShell, "_restore", restore)
+
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant("no-epoch-check", _no_epoch_check),
+    Mutant("acknowledge-before-commit", _acknowledge_before_commit),
+    Mutant("event-before-commit", _event_before_commit),
+    Mutant("lease-by-wall-clock", _lease_by_wall_clock),
+    Mutant("replay-from-the-wrong-record", _replay_from_the_wrong_record),
+    Mutant("released-before-committed", _released_before_committed),
+    Mutant("hold-lost", _hold_lost),
+    Mutant("stale-lane-update", _stale_lane_update),
+    Mutant("resend-after-fenced", _resend_after_fenced),
+    Mutant("manifest-before-artifacts", _manifest_before_artifacts),
+    Mutant("outbox-row-deleted-early", _outbox_row_deleted_early),
+    Mutant("journal-replayed-twice", _journal_replayed_twice),
+)
+"""All of them; `make sim-mutants` tells which seed finds each."""

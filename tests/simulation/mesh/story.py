@@ -1,0 +1,208 @@
+"""What happens in one history: its boards, its pipelines, its faults, drawn from the seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from shoal.spec import Distribute, Job, Pipeline, Placement, Resources, Retry
+from tests.simulation.mesh.stream_shape import Edge, JobShape, Shape
+
+ENDLESS = 1_000_000
+"""As many records as a source has that ends when it is told to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What may go wrong, each as a weight in the lottery that is held every `every_seconds`."""
+
+    every_seconds: float = 0.9
+    cut: float = 2.0
+    cut_one_way: float = 1.0
+    tear: float = 1.5
+    slow: float = 0.5
+    lossy: float = 0.5
+    down_seconds: float = 9.0
+    agent_crash: float = 2.0
+    worker_crash: float = 1.5
+    keeper_crash: float = 0.7
+    power_cut: float = 0.8
+    power_cut_synced: float = 0.5
+    agent_freeze: float = 0.7
+    worker_freeze: float = 0.5
+    board_freeze: float = 0.4
+    controller_crash: float = 1.5
+    controller_freeze: float = 0.5
+    clock_jump: float = 0.5
+    store_fails: float = 0.3
+    archive_errors: float = 0.7
+    archive_away: float = 0.3
+    broker_drop: float = 0.7
+    broker_away: float = 0.4
+    drain: float = 0.4
+    cancel: float = 0.4
+    finish: float = 0.6
+    scale: float = 1.2
+    submit: float = 1.2
+    nothing: float = 0.5
+    failing_programs: float = 0.1
+    """Which part of all programs ends badly."""
+    board_dies: float = 0.15
+    """How often a board never comes back."""
+
+
+SHORT_CUTS = Faults(
+    every_seconds=6.0,  # or two short cuts are one long one
+    down_seconds=1.5,
+    agent_crash=1.0,
+    worker_crash=0.0,
+    keeper_crash=0.0,
+    power_cut=0.0,
+    power_cut_synced=0.0,
+    agent_freeze=0.5,
+    worker_freeze=0.5,
+    board_freeze=0.5,
+    cancel=0.0,
+    finish=0.0,
+    scale=0.0,
+    store_fails=0.0,
+    failing_programs=0.0,
+    board_dies=0.0,
+)
+"""Only faults that are shorter than the tolerance: nothing may be lost or started again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The frame of a history."""
+
+    boards: int
+    seconds: float
+    """How long faults are drawn."""
+    gossips: bool
+    pipelines: int
+
+
+def story(rng: Random) -> Story:
+    """Draw one."""
+    return Story(
+        boards=rng.choice((2, 2, 3)),
+        seconds=rng.uniform(4.0, 14.0),
+        gossips=rng.random() < 0.4,
+        pipelines=rng.choice((1, 1, 2)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What a user hands over; `shape` is None where nothing streams."""
+
+    spec: Pipeline
+    shape: Shape | None = None
+
+
+def submission(rng: Random, faults: Faults) -> Submitted:
+    """Draw one."""
+    return rng.choice((_single, _chain, _chain, _spread, _fork))(rng, faults)
+
+
+def _single(rng: Random, faults: Faults) -> Submitted:
+    placement = rng.choice((*Placement, Placement.AT_MOST_ONE_RUNNING))
+    seconds = f"{rng.choice((rng.uniform(0.0, 3.0), rng.uniform(3.0, 15.0))):.2f}"
+    fails = rng.random() < faults.failing_programs
+    run = ("fail", "3", seconds) if fails else ("sleep", seconds)
+    job = Job("main", run, placement=placement, retry=_retry(rng), resources=_cpus(rng))
+    return Submitted(Pipeline("single", (job,)))
+
+
+def _source(rng: Random, faults: Faults) -> JobShape:
+    return JobShape(
+        "source",
+        records=ENDLESS if rng.random() < 0.3 else rng.randint(1, 80),
+        pace=rng.choice((0.01, 0.05, 0.2)),
+        resume=rng.random() < 0.4,
+        crash=_crash(rng, faults),
+    )
+
+
+def _crash(rng: Random, faults: Faults) -> int:
+    return rng.randint(0, 30) if rng.random() < faults.failing_programs else -1
+
+
+def _map(rng: Random, faults: Faults, *, replicas: int) -> JobShape:
+    return JobShape(
+        "map",
+        replicas=replicas,
+        resume=rng.random() < 0.5,
+        plain=True,
+        crash=_crash(rng, faults),
+        stubborn=rng.random() < 0.1,
+    )
+
+
+def _chain(rng: Random, faults: Faults) -> Submitted:
+    return _submitted(
+        rng,
+        "chain",
+        Shape(
+            (_source(rng, faults), _map(rng, faults, replicas=1), JobShape("sink")),
+            (
+                Edge("source", "out", "map", "in", block_count=rng.choice((1, 1, 3))),
+                Edge("map", "out", "sink", "in"),
+            ),
+        ),
+    )
+
+
+def _spread(rng: Random, faults: Faults) -> Submitted:
+    """Replicas in the middle, which may be scaled; they have to be able to go on."""
+    middle = replace(_map(rng, faults, replicas=rng.choice((1, 2))), resume=True)
+    return _submitted(
+        rng,
+        "spread",
+        Shape(
+            (_source(rng, faults), middle, JobShape("sink")),
+            (Edge("source", "out", "map", "in"), Edge("map", "out", "sink", "in")),
+        ),
+    )
+
+
+def _fork(rng: Random, faults: Faults) -> Submitted:
+    """Two sinks, each of which gets everything; the replicas of one share it, or have all of it."""
+    left = JobShape("left", replicas=rng.choice((1, 2)), crash=_crash(rng, faults))
+    distribute = rng.choice((Distribute.ROUND_ROBIN, Distribute.BROADCAST))
+    return _submitted(
+        rng,
+        "fork",
+        Shape(
+            (_source(rng, faults), left, JobShape("right")),
+            (
+                Edge("source", "out", "left", "in", distribute),
+                Edge("source", "out", "right", "in", distribute),
+            ),
+        ),
+    )
+
+
+def _submitted(rng: Random, name: str, shape: Shape) -> Submitted:
+    spec = shape.pipeline(name)
+    jobs = tuple(
+        replace(
+            job,
+            retry=_retry(rng),
+            resources=_cpus(rng),
+            placement=rng.choice((Placement.AT_LEAST_ONCE, Placement.AT_LEAST_ONCE, *Placement)),
+        )
+        for job in spec.jobs
+    )
+    return Submitted(replace(spec, jobs=jobs), shape)
+
+
+def _retry(rng: Random) -> Retry:
+    return Retry(
+        attempts=rng.choice((1, 3, 20)), backoff_seconds=0.2, backoff_limit_seconds=2.0
+    )
+
+
+def _cpus(rng: Random) -> Resources:
+    return Resources(cpus=rng.choice((0.25, 0.5)))

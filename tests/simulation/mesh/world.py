@@ -1,0 +1,814 @@
+"""One history of the whole mesh: users, faults, healing, and what has to be so at its end.
+
+Everything random comes from one seed. Controller, agents, keepers, stream workers, members and
+outbox are the real ones, on links in memory; the world does to them what a field of boards does,
+heals, and requires that everything comes to its end. `ledger.py` has the invariants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import Any, TypeVar
+
+from control.errors import ControlError
+from control.plane import ControlPlane, PlaneConfig
+from control.store import statements
+from control.store.rows import OutboxKind
+from control.views import Refused, Submission, SubmitResult
+from edge_agent.worker import Acknowledged
+from services.streams.worker.port_link import PortName
+from shoal.model import Capacity, JobState
+from shoal.names import AttemptRef, PipelineRef, parse_attempt
+from shoal.spec import Pipeline, Placement
+from shoal.view import PipelineView
+from tests.simulation.mesh import stream_check
+from tests.simulation.mesh.archive import MemoryArchive
+from tests.simulation.mesh.board import Board
+from tests.simulation.mesh.broker import MemoryBroker
+from tests.simulation.mesh.controller import Controller
+from tests.simulation.mesh.keeper import Running
+from tests.simulation.mesh.ledger import Ledger, Trace
+from tests.simulation.mesh.loop import VirtualLoop
+from tests.simulation.mesh.membership import Membership
+from tests.simulation.mesh.network import Network
+from tests.simulation.mesh.port import ProgramEnd
+from tests.simulation.mesh.process import Process
+from tests.simulation.mesh.program import Program
+from tests.simulation.mesh.story import ENDLESS, Faults, Story, Submitted, story, submission
+from tests.simulation.mesh.stream_shape import Shape
+
+ValueT = TypeVar("ValueT")
+
+ASK_SECONDS = 3.0
+SETTLE_SECONDS = 400.0
+LATE_STEPS = 60
+CAPACITY_SLACK = 1e-6
+
+
+class MistakeError(AssertionError):
+    """A process met something that its own code did not expect."""
+
+
+class UnsettledError(AssertionError):
+    """Invariant 10: some time after everything was healed, not everything has come to its end."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one history was like; `problem` is empty if nothing was wrong."""
+
+    seed: int
+    trace: str = ""
+    problem: str = ""
+    callbacks: int = 0
+    seconds: float = 0.0
+    """Virtual ones."""
+    losses: int = 0
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    """How often each fault was done, and what else happened."""
+    lines: list[str] = field(default_factory=list[str])
+
+
+class World:
+    """A controller, its boards, archive and broker.
+
+    Args:
+        seed: decides everything.
+        faults: what may go wrong.
+        plane: makes the control plane.
+        lines: whether the trace is kept, and not its checksum alone.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        faults: Faults,
+        *,
+        plane: Callable[..., ControlPlane] = ControlPlane,
+        lines: bool = False,
+    ) -> None:
+        self.seed = seed
+        self.faults = faults
+        self.rng = Random(seed)
+        self.story: Story = story(self.rng)
+        self.loop = VirtualLoop()
+        self.trace = Trace(self.loop.time, lines=[] if lines else None)
+        self.ledger = Ledger(self.trace, look=self._check_capacity)
+        self.counts: dict[str, int] = {}
+        self.failure: BaseException | None = None
+        self.over: asyncio.Future[None] = self.loop.create_future()
+        self.network = Network(self.loop, Random(self.rng.random()))
+        self.membership = (
+            Membership(self.loop, self.network, Random(self.rng.random()))
+            if self.story.gossips
+            else None
+        )
+        self.archive = MemoryArchive(Random(self.rng.random()), self.ledger.stored)
+        self.broker = MemoryBroker(Random(self.rng.random()), self.ledger.event_arrived)
+        self.config = PlaneConfig()
+        self.controller = Controller(
+            self.loop,
+            self.network,
+            self.archive,
+            self.broker,
+            Random(self.rng.random()),
+            config=self.config,
+            recorded=self.ledger.record,
+            let_go=self.ledger.marked_published,
+            membership=self.membership,
+            make=plane,
+        )
+        self.boards = [self._make_board(f"node-{index + 1}") for index in range(self.story.boards)]
+        self.programs: list[tuple[AttemptRef, Program]] = []
+        """Every program that ever began, in order."""
+        self.faulty = True
+        self.dead: Board | None = None
+        """A board that never comes back."""
+        self._submitted: dict[str, Submitted] = {}
+        self._shapes: dict[PipelineRef, Shape] = {}
+        self._users: set[asyncio.Task[Any]] = set()
+
+    # ---- living
+
+    async def live(self) -> None:
+        """Live through the history.
+
+        Raises:
+            BrokenError: an invariant does not hold.
+            UnsettledError: not everything came to its end.
+        """
+        self.controller.start()
+        for board in self.boards:
+            board.boot()
+        for _ in range(self.story.pipelines):
+            self.user(self._submit())
+        lottery = self.user(self._lottery())
+        await asyncio.sleep(self.story.seconds)
+        lottery.cancel()
+        self._heal()
+        await self._settle()
+        self._check_end()
+
+    def user(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Let something go on beside the world; what it raises ends the history."""
+        task = self.loop.create_task(work)
+        self._users.add(task)
+        task.add_done_callback(self._user_done)
+        return task
+
+    def _user_done(self, task: asyncio.Task[None]) -> None:
+        self._users.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    def _crashed(self) -> None:
+        """Look whether a process ended that was not told to."""
+        for board in self.boards:
+            for name, error in board.crashes:
+                raise MistakeError(f"{name} ended by itself") from error
+        process = self.controller.process
+        if process is not None and process.failure is not None:
+            raise MistakeError("the controller ended by itself") from process.failure
+
+    def fail(self, error: BaseException) -> None:
+        """End the history with an error."""
+        if self.failure is None:
+            self.failure = error
+        if not self.over.done():
+            self.over.set_exception(error)
+
+    def count(self, what: str) -> None:
+        """Count something that happened."""
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    # ---- boards
+
+    def _make_board(self, name: str) -> Board:
+        board = Board(
+            self.loop,
+            self.network,
+            self.archive,
+            Random(self.rng.random()),
+            name,
+            capacity=Capacity(cpus=self.rng.choice((1.0, 2.0)), memory_bytes=8 << 30),
+            gossip=self.membership is not None,
+            make_program=self._begin_program,
+        )
+        board.on_agent = lambda process: self._agent_began(board, process)
+        return board
+
+    def _agent_began(self, board: Board, process: Process) -> None:
+        """Let an agent gossip, and look at what it is told."""
+        self.trace.note("agent", board.name, board.agents)
+        if board.shell is not None:
+            driver = board.shell._worker_driver
+            driver._machine = _Acknowledged(driver._machine, self.ledger)
+        if self.membership is not None:
+            member = self.membership.join(process, lambda _name, _state: None, board.agents)
+            process.spawn(member.run())
+
+    def _begin_program(
+        self,
+        board: Board,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        ports: Mapping[PortName, ProgramEnd],
+        exited: Callable[[int, int], None],
+        *,
+        host: str,
+    ) -> Program:
+        """Make a program, unless it may not run now."""
+        ref = _attempt(environ)
+        spec = self.ledger.specs[ref.job_ref.pipeline_ref]
+        placement = spec.job(environ["SHOAL_JOB"]).placement
+        others: list[tuple[AttemptRef, str]] = []
+        if placement is Placement.AT_MOST_ONE_RUNNING:
+            others = [
+                (one.ref, each.name)
+                for each in self.boards
+                for one in each.programs
+                if one.ref is not None and one.ref.job_ref == ref.job_ref and self._lives(one)
+            ]
+
+        def ended(status: int, number: int) -> None:
+            self.ledger.ends(ref, host, (status, number))
+            exited(status, number)
+
+        self.ledger.begins(ref, host, others)
+        program = Program(board, argv, environ, ports, ended, host=host)
+        self.programs.append((ref, program))
+        return program
+
+    @staticmethod
+    def _lives(running: Running) -> bool:
+        return running.process is not None and not running.process.dead
+
+    # ---- users
+
+    async def _ask(self, make: Callable[[ControlPlane], Awaitable[ValueT]]) -> ValueT | None:
+        """Ask the controller as a client does; None if there was no answer, or a refusal."""
+        process, plane = self.controller.process, self.controller.plane
+        if process is None or plane is None:
+            return None
+        answer: asyncio.Future[ValueT | None] = self.loop.create_future()
+
+        async def asking() -> None:
+            value: ValueT | None = None
+            try:
+                value = await make(plane)
+            except ControlError as error:
+                self.trace.note("refused", type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - a mistake of the controller's
+                self.fail(error)
+            if not answer.done():
+                answer.set_result(value)
+
+        process.spawn(asking())
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                return await answer
+        except TimeoutError:
+            return None
+
+    async def _submit(self) -> None:
+        """Submit something new, or something old again, until the answer has come."""
+        rng = self.rng
+        if self._submitted and rng.random() < 0.2:
+            key = rng.choice(sorted(self._submitted))
+        else:
+            key = f"key-{len(self._submitted) + 1}"
+            self._submitted[key] = submission(rng, self.faults)
+            self.count(f"submit {self._submitted[key].spec.name}")
+        one = self._submitted[key]
+        told = False
+        while not told:
+            taken = await self._ask(lambda plane: self._taken(plane, key, one))
+            # Now and then the answer is lost on its way, and the user asks again.
+            told = taken is True and rng.random() < 0.9
+            await asyncio.sleep(0.5)
+
+    async def _taken(self, plane: ControlPlane, key: str, one: Submitted) -> bool:
+        (answer,) = await plane.submit([Submission("default", key, one.spec)])
+        if isinstance(answer, Refused):
+            raise TypeError(f"a good pipeline was refused: {answer}")
+        result: SubmitResult = answer
+        ref = PipelineRef(result.view.namespace, result.view.id)
+        self.ledger.answered(key, one.spec, ref, repeated=result.repeated)
+        if one.shape is not None:
+            self._shapes[ref] = one.shape
+        return True
+
+    def _some_pipeline(self) -> tuple[Pipeline, PipelineRef] | None:
+        if not self.ledger.promised:
+            return None
+        return self.ledger.promised[self.rng.choice(sorted(self.ledger.promised))]
+
+    async def _cancel(self) -> None:
+        if (found := self._some_pipeline()) is not None:
+            await self._ask(lambda plane: plane.cancel(found[1], "changed my mind"))
+
+    async def _finish(self) -> None:
+        if (found := self._some_pipeline()) is not None:
+            await self._ask(lambda plane: plane.finish(found[1]))
+
+    async def _scale(self) -> None:
+        found = self._some_pipeline()
+        if found is None or found[0].name != "spread":
+            return
+        replicas = self.rng.choice((1, 2, 3))
+        await self._ask(lambda plane: plane.scale(found[1], "map", replicas))
+
+    async def _drain(self, board: Board, *, drained: bool) -> None:
+        await self._ask(lambda plane: plane.drain(board.name, drained=drained))
+
+    # ---- faults
+
+    async def _lottery(self) -> None:
+        """Draw one fault after the other."""
+        rng, faults = self.rng, self.faults
+        names = [name for name in _LOTS if getattr(faults, name)]
+        weights = [getattr(faults, name) for name in names]
+        while self.faulty:
+            await asyncio.sleep(rng.expovariate(1 / faults.every_seconds))
+            (name,) = rng.choices(names, weights)
+            self.count(name)
+            self.trace.note("fault", name)
+            self.user(_LOTS[name](self, rng.uniform(0.1, faults.down_seconds)))
+
+    async def _down(
+        self, seconds: float, begin: Callable[[], object], end: Callable[[], object]
+    ) -> None:
+        """Do something, and take it back after a while."""
+        begin()
+        await asyncio.sleep(seconds)
+        if self.faulty:
+            end()
+
+    def _host(self) -> str:
+        return self.rng.choice(("controller", *(board.name for board in self.boards)))
+
+    def _pair(self) -> tuple[str, str]:
+        """Two hosts that speak to each other; mostly a board and its controller."""
+        boards = [board.name for board in self.boards]
+        if self.rng.random() < 0.6:
+            return self.rng.choice(boards), "controller"
+        one, other = self.rng.sample(boards, 2)
+        return one, other
+
+    async def cut(self, seconds: float) -> None:
+        """Nothing passes between two hosts."""
+        one, other = self._pair()
+
+        def begin() -> None:
+            self.network.cut(one, other)
+            self.network.cut(other, one)
+
+        def end() -> None:
+            self.network.heal(one, other)
+            self.network.heal(other, one)
+
+        await self._down(seconds, begin, end)
+
+    async def cut_one_way(self, seconds: float) -> None:
+        """Nothing passes from one host to another."""
+        pair = self._pair()
+        one, other = pair if self.rng.random() < 0.5 else pair[::-1]
+        await self._down(
+            seconds, lambda: self.network.cut(one, other), lambda: self.network.heal(one, other)
+        )
+
+    async def tear(self, _: float) -> None:
+        """Every connection between two hosts is reset."""
+        self.network.tear(*self._pair())
+
+    async def slow(self, seconds: float) -> None:
+        """Every link is slow."""
+
+        def speed(factor: float) -> None:
+            self.network.slow = factor
+
+        await self._down(seconds, lambda: speed(self.rng.uniform(10, 100)), lambda: speed(1.0))
+
+    async def lossy(self, seconds: float) -> None:
+        """Datagrams are lost and doubled."""
+        if self.membership is None:
+            return
+        weather = self.membership.weather
+
+        def be(part: float) -> None:
+            weather.loss = weather.duplication = part
+
+        await self._down(seconds, lambda: be(self.rng.uniform(0.05, 0.4)), lambda: be(0.0))
+
+    def _board(self) -> Board:
+        return self.rng.choice(self.boards)
+
+    async def agent_crash(self, seconds: float) -> None:
+        """SIGKILL to an agent."""
+        board = self._board()
+        await self._down(seconds, board.kill_agent, board.start_agent)
+
+    async def worker_crash(self, _: float) -> None:
+        """SIGKILL to a stream worker; its agent starts another."""
+        self._board().kill_worker()
+
+    async def keeper_crash(self, _: float) -> None:
+        """SIGKILL to a keeper; its agent starts another."""
+        self._board().kill_keeper()
+
+    async def power_cut(self, seconds: float) -> None:
+        """A board loses its power, and writes that were on their way."""
+        board = self._board()
+        await self._down(seconds, lambda: board.power_off(lose_unsynced=True), board.boot)
+
+    async def power_cut_synced(self, seconds: float) -> None:
+        """A board loses its power just after its writes were done."""
+        board = self._board()
+        await self._down(seconds, lambda: board.power_off(lose_unsynced=False), board.boot)
+
+    async def agent_freeze(self, seconds: float) -> None:
+        """SIGSTOP to an agent."""
+        board = self._board()
+        await self._down(seconds, partial(_freeze, board.agent), partial(_thaw, board.agent))
+
+    async def worker_freeze(self, seconds: float) -> None:
+        """SIGSTOP to a stream worker."""
+        board = self._board()
+        await self._down(
+            seconds, partial(_freeze, board.worker.process), partial(_thaw, board.worker.process)
+        )
+
+    async def board_freeze(self, seconds: float) -> None:
+        """A whole board stands still."""
+        board = self._board()
+        await self._down(seconds, board.freeze, board.thaw)
+
+    async def controller_crash(self, seconds: float) -> None:
+        """SIGKILL to the controller."""
+        await self._down(min(seconds, 4.0), self.controller.kill, self.controller.start)
+
+    async def controller_freeze(self, seconds: float) -> None:
+        """SIGSTOP to the controller."""
+        process = self.controller.process
+        if process is not None:
+            await self._down(seconds, process.freeze, process.thaw)
+            process.thaw()
+
+    async def clock_jump(self, _: float) -> None:
+        """A wall clock is set, by up to an hour."""
+        skew = self.rng.uniform(-3600, 3600)
+        if self.rng.random() < 0.5:
+            self.controller.skew_seconds = skew
+        else:
+            self._board().skew_seconds = skew
+
+    async def store_fails(self, seconds: float) -> None:
+        """The controller's disk is broken for a while."""
+
+        def be(fails: bool) -> None:  # noqa: FBT001 - a state
+            self.controller.store.fails = fails
+
+        await self._down(min(seconds, 3.0), lambda: be(True), lambda: be(False))
+
+    async def archive_errors(self, seconds: float) -> None:
+        """Requests to the object store fail, and some of them have been done."""
+
+        def be(part: float) -> None:
+            self.archive.errors = part
+
+        await self._down(seconds, lambda: be(self.rng.uniform(0.1, 0.6)), lambda: be(0.0))
+
+    async def archive_away(self, seconds: float) -> None:
+        """The object store does not answer."""
+
+        def be(away: bool) -> None:  # noqa: FBT001 - a state
+            self.archive.away = away
+
+        await self._down(seconds, lambda: be(True), lambda: be(False))
+
+    async def broker_drop(self, _: float) -> None:
+        """The broker ends its connections."""
+        self.broker.drop()
+
+    async def broker_away(self, seconds: float) -> None:
+        """The broker is away."""
+        await self._down(seconds, self.broker.stop, self.broker.start)
+
+    async def drain(self, _: float) -> None:
+        """An operator drains a node, or takes it back."""
+        await self._drain(self._board(), drained=self.rng.random() < 0.5)
+
+    async def cancel(self, _: float) -> None:
+        """A user cancels a pipeline."""
+        await self._cancel()
+
+    async def finish(self, _: float) -> None:
+        """A user has a pipeline finish."""
+        await self._finish()
+
+    async def scale(self, _: float) -> None:
+        """A user changes the replicas of a job in the middle."""
+        await self._scale()
+
+    async def submit(self, _: float) -> None:
+        """A user submits."""
+        await self._submit()
+
+    async def nothing(self, _: float) -> None:
+        """All is well."""
+
+    # ---- healing
+
+    def _heal(self) -> None:
+        """Everything works from now on."""
+        self.faulty = False
+        self.trace.note("heals")
+        network = self.network
+        network.slow = 1.0
+        for source, target in tuple(network.cuts):
+            network.heal(source, target)
+        if self.membership is not None:
+            self.membership.weather.loss = self.membership.weather.duplication = 0.0
+        self.archive.away, self.archive.errors = False, 0.0
+        self.broker.start()
+        self.controller.store.fails = False
+        if self.controller.process is not None:
+            self.controller.process.thaw()
+        self.controller.start()
+        if self.rng.random() < self.faults.board_dies:
+            self.dead = self._board()
+            self.count("board dies")
+        for board in self.boards:
+            board.thaw()
+            if board is self.dead:
+                board.power_off(lose_unsynced=True)
+            else:
+                board.boot()
+                board.start_agent()
+
+    async def _settle(self) -> None:
+        """Wait for the end of everything; users help where only they can."""
+        loop = self.loop
+        end = loop.time() + SETTLE_SECONDS
+        step = 0
+        while not self._settled():
+            if loop.time() > end:
+                raise UnsettledError(self._unsettled())
+            await asyncio.sleep(1.0)
+            self._crashed()
+            if step % 5 == 0:
+                for board in self.boards:
+                    await self._drain(board, drained=False)
+                for view in self._open_pipelines():
+                    await self._help(view, late=step > LATE_STEPS)
+            step += 1
+
+    async def _help(self, view: PipelineView, *, late: bool) -> None:
+        """Finish what would never end; give up what has no room since a node is gone for good."""
+        ref = PipelineRef(view.namespace, view.id)
+        shape = self._shapes.get(ref)
+        if shape is not None and shape.job("source").records == ENDLESS:
+            await self._ask(lambda plane: plane.finish(ref))
+        pinned = any(job.placement is Placement.PINNED for job in view.spec.jobs)
+        waits = any(job.state is JobState.QUEUED for job in view.jobs)
+        if self.dead is not None and (pinned or (late and waits)):
+            await self._ask(lambda plane: plane.cancel(ref, "its node is gone"))
+
+    def _open_pipelines(self) -> list[PipelineView]:
+        plane = self.controller.plane
+        if plane is None:
+            return []
+        found = plane.pipelines("default", page_size=1000).items
+        return [view for view in found if not view.state.terminal]
+
+    def _settled(self) -> bool:
+        plane = self.controller.plane
+        return (
+            plane is not None
+            and not self._open_pipelines()
+            and all(ref in self.ledger.finals for ref in self.ledger.specs)
+            and all(
+                not board.programs and not board.journal.records
+                for board in self.boards
+                if board is not self.dead
+            )
+            and not statements.outbox(self.controller.store.connection, 0, 1)
+        )
+
+    def _unsettled(self) -> str:
+        lines = [f"10: not settled {SETTLE_SECONDS:g} s after healing:"]
+        for view in self._open_pipelines():
+            lines.append(f"pipeline {view.id} is {view.state.name}")
+            lines += [
+                f"  {job.name} {job.state.name} on {job.node or '-'}: {job.waiting_for} {job.reason.message}"
+                for job in view.jobs
+                if not job.state.terminal
+            ]
+        lines += [
+            f"{board.name}{' (dead)' if board is self.dead else ''} runs "
+            f"{[one.attempt for one in board.programs]}, knows "
+            f"{[(one.ref.name, one.ref.epoch, one.phase) for one in board.records.values()]}"
+            for board in self.boards
+        ]
+        rows = statements.outbox(self.controller.store.connection, 0, 100)
+        lines += [f"outbox has {len(rows)} rows, first {row.id}" for row in rows[:1]]
+        return "\n".join(lines)
+
+    def _check_end(self) -> None:
+        """Everything has ended: look at it whole."""
+        self._crashed()
+        ledger, plane = self.ledger, self.controller.plane
+        assert plane is not None
+        for key, (spec, ref) in ledger.promised.items():
+            view = plane.pipeline(ref)
+            ledger.check(view.spec == spec, "1:", key, "was promised another specification")
+        for ref, event in ledger.finals.items():
+            ledger.check(
+                event in ledger.arrived, "6: the final event of", ref.name, "never arrived"
+            )
+        for view in plane.pipelines("default", page_size=1000).items:
+            for job in view.jobs:
+                done = job.state is JobState.SUCCEEDED
+                ref = next((one for one in ledger.committed if one.name == job.name), None)
+                ledger.check(
+                    done == (ref is not None), "2:", job.name, job.state.name, "and commit", ref
+                )
+                epochs = [attempt.epoch for attempt in job.attempts]
+                ledger.check(epochs == sorted(set(epochs)), "3: epochs of", job.name, epochs)
+        ids = [row.id for row in ledger.events.values() if row.kind is OutboxKind.EVENT]
+        ledger.check(len(ids) == len(set(ids)), "6: an event id was used twice")
+        for row in ledger.committed.values():
+            ledger.check(
+                f"{row.key}" in self.archive.objects, "7: the manifest", row.key, "is not there"
+            )
+        for ref, shape in self._shapes.items():
+            self._check_streams(ref, shape)
+
+    def _check_streams(self, pipeline: PipelineRef, shape: Shape) -> None:
+        programs: dict[str, list[tuple[AttemptRef, Program]]] = {}
+        for ref, program in self.programs:
+            if ref.job_ref.pipeline_ref == pipeline:
+                programs.setdefault(ref.job, []).append((ref, program))
+        told = stream_check.Told(
+            shape,
+            programs,
+            {
+                job.job: row.attempt
+                for job, row in self.ledger.committed.items()
+                if job.pipeline_ref == pipeline
+            },
+            next((n for job, n in self.ledger.cuts.items() if job.pipeline_ref == pipeline), None),
+            pipeline in self.ledger.scaled,
+        )
+        found = list(stream_check.problems(told))
+        self.ledger.check(not found, "streams of", pipeline.name, found[:3])
+
+    def _check_capacity(self) -> None:
+        """Invariant 8, as the controller reckons."""
+        plane = self.controller.plane
+        machine = None if plane is None else plane._machine
+        for node in () if machine is None else machine.cluster.nodes.values():
+            claimed = machine.cluster.claimed(node) if machine else node.capacity
+            self.ledger.check(
+                claimed.cpus <= node.capacity.cpus + CAPACITY_SLACK,
+                f"8: {node.name} has {node.capacity.cpus} CPUs, claimed are {claimed.cpus}",
+            )
+
+    def describe_counts(self) -> dict[str, int]:
+        """What happened, for the table."""
+        found = dict(self.counts)
+        for state in self.ledger.attempts.values():
+            found[f"attempt {state.name}"] = found.get(f"attempt {state.name}", 0) + 1
+        return found
+
+
+class _Acknowledged:
+    """The machine of an agent's attempts, looked at: what is acknowledged has to be recorded."""
+
+    def __init__(self, machine: Any, ledger: Ledger) -> None:
+        self._machine = machine
+        self._ledger = ledger
+        self.tick = machine.tick
+        self.deadline = machine.deadline
+
+    def handle(self, event: Any, now: float) -> Any:
+        """Look at an event, and let the machine take it."""
+        if isinstance(event, Acknowledged):
+            self._ledger.acknowledged(event.ref, event.state)
+        return self._machine.handle(event, now)
+
+
+def _attempt(environ: Mapping[str, str]) -> AttemptRef:
+    return parse_attempt(
+        environ["SHOAL_NAME"], environ["SHOAL_NAMESPACE"], int(environ["SHOAL_EPOCH"])
+    )
+
+
+def _freeze(process: Process | None) -> None:
+    if process is not None:
+        process.freeze()
+
+
+def _thaw(process: Process | None) -> None:
+    if process is not None:
+        process.thaw()
+
+
+_LOTS: dict[str, Callable[[World, float], Coroutine[Any, Any, None]]] = {
+    name: getattr(World, name)
+    for name in (
+        "cut",
+        "cut_one_way",
+        "tear",
+        "slow",
+        "lossy",
+        "agent_crash",
+        "worker_crash",
+        "keeper_crash",
+        "power_cut",
+        "power_cut_synced",
+        "agent_freeze",
+        "worker_freeze",
+        "board_freeze",
+        "controller_crash",
+        "controller_freeze",
+        "clock_jump",
+        "store_fails",
+        "archive_errors",
+        "archive_away",
+        "broker_drop",
+        "broker_away",
+        "drain",
+        "cancel",
+        "finish",
+        "scale",
+        "submit",
+        "nothing",
+    )
+}
+
+
+def history(
+    seed: int,
+    faults: Faults,
+    *,
+    plane: Callable[..., ControlPlane] = ControlPlane,
+    lines: bool = False,
+) -> Outcome:
+    """Live through one history; run it apart (`apart.py`)."""
+    world = World(seed, faults, plane=plane, lines=lines)
+    _KEPT.append(world)
+    outcome = Outcome(seed)
+    loop = world.loop
+    logging.disable(logging.WARNING)
+    handler = _Mistakes(world)
+    root = logging.getLogger()
+    root.addHandler(handler)
+
+    async def whole() -> None:
+        living = loop.create_task(world.live())
+        await asyncio.wait((living, world.over), return_when=asyncio.FIRST_COMPLETED)
+        if world.over.done():
+            living.cancel()
+            world.over.result()
+        living.result()
+        for name, failure in world.network.failures:
+            raise AssertionError(f"a handler of {name} failed") from failure
+
+    try:
+        loop.run_until_complete(whole())
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told with its seed
+        outcome.problem = "".join(traceback.format_exception(error))
+    root.removeHandler(handler)
+    outcome.trace = world.trace.hash
+    outcome.callbacks = loop.callbacks
+    outcome.seconds = loop.time()
+    outcome.losses = world.ledger.losses
+    outcome.counts = world.describe_counts()
+    outcome.lines = world.trace.lines or []
+    return outcome
+
+
+class _Mistakes(logging.Handler):
+    """Ends a history in which a process logged an exception that it did not expect."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a line of the log."""
+        if record.exc_info and record.exc_info[1] is not None:
+            error = MistakeError(f"{record.name}: {record.getMessage()}")
+            error.__cause__ = record.exc_info[1]
+            self._world.fail(error)
+
+
+_KEPT: list[World] = []
+"""Worlds of this process: what killed processes left in them must not be collected."""
