@@ -79,7 +79,7 @@ class MemoryStore:
             raise
         self.connection.execute("COMMIT")
         self._recorded(rows)
-        await self._wait()
+        await self._answer()
 
     async def outbox(self, limit: int = 100, after: int = 0) -> Sequence[OutboxRow]:
         """Return what has not left yet."""
@@ -99,7 +99,7 @@ class MemoryStore:
         self.connection.execute("BEGIN")
         statements.mark_published(self.connection, sequences, aside, 1_000_000)
         self.connection.execute("COMMIT")
-        await self._wait()
+        await self._answer()
 
     async def events(
         self, namespace: str, pipeline: str, after: int, limit: int
@@ -108,8 +108,12 @@ class MemoryStore:
         await self._wait()
         return statements.events(self.connection, namespace, pipeline, after, limit)
 
-    async def _wait(self) -> None:
+    async def _answer(self) -> None:
+        """It is done; whoever asked for it may die before it knows."""
         await asyncio.sleep(_COMMIT_SECONDS * self._rng.random())
+
+    async def _wait(self) -> None:
+        await self._answer()
         if self.fails:
             raise StoreFailedError("store in memory could not write: its disk is broken; mend it")
 

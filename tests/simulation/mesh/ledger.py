@@ -122,8 +122,8 @@ class Ledger:
                     self.epochs[ref] = epoch
                     if row.ends:
                         (ends,) = row.ends.values()
-                        known = self.cuts.setdefault(ref, ends)
-                        self.check(known == ends, "the end of", ref.name, "moved to", ends)
+                        cut = self.cuts.setdefault(ref, ends)
+                        self.check(cut == ends, "the end of", ref.name, "moved to", ends)
                 case AttemptRow():
                     self._attempt(row)
                 case ManifestRow():

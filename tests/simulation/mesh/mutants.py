@@ -18,6 +18,7 @@ from control.plane import ControlPlane
 from control.state import NodeRecord
 from control.store.rows import OutboxKind, OutboxRow, Row
 from edge_agent import agent_shell, attempt_shell, worker
+from services.events import outbox as outbox_machine
 from services.events import publisher
 from services.events.entry import Entry
 from services.streams import attempt, outlet, sender
@@ -88,8 +89,9 @@ def _lease_by_wall_clock() -> None:
     """The controller reckons leases by a clock that people set."""
     right = ControlPlane.__init__
 
-    def init(self: ControlPlane, *, wall: Callable[[], Any], **more: Any) -> None:
-        right(self, wall=wall, **{**more, "clock": lambda: wall().timestamp()})
+    def init(self: ControlPlane, **given: Any) -> None:
+        given["clock"] = lambda: given["wall"]().timestamp()
+        right(self, **given)
 
     _set(ControlPlane, "__init__", init)
 
@@ -171,13 +173,13 @@ def _manifest_before_artifacts() -> None:
     right = machine._collected
 
     def collected(self: Any, record: Any, artifacts: Any, problem: str) -> list[Any]:
-        effects = right(self, record, artifacts, problem)
+        effects: list[Any] = right(self, record, artifacts, problem)
         record = self._records[record.ref]
         if record.phase is worker.Phase.GRANTING:
             stored = tuple(
                 replace(one, key=f"{record.ref.prefix}/out/{one.path}") for one in artifacts
             )
-            return self._end(replace(record, artifacts=stored), worker._ARCHIVED)
+            effects = self._end(replace(record, artifacts=stored), worker._ARCHIVED)
         return effects
 
     _set(machine, "_collected", collected)
@@ -188,7 +190,7 @@ def _outbox_row_deleted_early() -> None:
     right = publisher.Publisher._publish
 
     async def publish(self: publisher.Publisher, entry: Entry, losses: int, link: Any) -> None:
-        await self._driver.post(publisher.Acknowledged(entry.sequence))
+        await self._driver.post(outbox_machine.Acknowledged(entry.sequence))
         await right(self, entry, losses, link)
 
     _set(publisher.Publisher, "_publish", publish)

@@ -86,10 +86,10 @@ class Story:
 def story(rng: Random) -> Story:
     """Draw one."""
     return Story(
-        boards=rng.choice((2, 2, 3)),
-        seconds=rng.uniform(4.0, 14.0),
+        boards=rng.choice((2, 2, 2, 3)),
+        seconds=rng.uniform(3.0, 9.0),
         gossips=rng.random() < 0.4,
-        pipelines=rng.choice((1, 1, 2)),
+        pipelines=rng.choice((1, 1, 1, 2)),
     )
 
 
@@ -199,9 +199,7 @@ def _submitted(rng: Random, name: str, shape: Shape) -> Submitted:
 
 
 def _retry(rng: Random) -> Retry:
-    return Retry(
-        attempts=rng.choice((1, 3, 20)), backoff_seconds=0.2, backoff_limit_seconds=2.0
-    )
+    return Retry(attempts=rng.choice((1, 3, 20)), backoff_seconds=0.2, backoff_limit_seconds=2.0)
 
 
 def _cpus(rng: Random) -> Resources:

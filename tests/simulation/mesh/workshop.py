@@ -240,6 +240,7 @@ def _request(assignment: Assignment) -> StartRequest:
         env={
             "SHOAL_JOB": job.name,
             "SHOAL_NAME": ref.name,
+            "SHOAL_NAMESPACE": ref.namespace,
             "SHOAL_REPLICA": str(assignment.replica),
             "SHOAL_REPLICAS": str(assignment.replicas),
             "SHOAL_ATTEMPT": str(ref.number),

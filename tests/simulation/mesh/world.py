@@ -20,7 +20,7 @@ from control.errors import ControlError
 from control.plane import ControlPlane, PlaneConfig
 from control.store import statements
 from control.store.rows import OutboxKind
-from control.views import Refused, Submission, SubmitResult
+from control.views import Refusal, Submission, SubmitResult
 from edge_agent.worker import Acknowledged
 from services.streams.worker.port_link import PortName
 from shoal.model import Capacity, JobState
@@ -247,7 +247,8 @@ class World:
 
     @staticmethod
     def _lives(running: Running) -> bool:
-        return running.process is not None and not running.process.dead
+        """Whether a program runs now; one that stands still with its whole board does nothing."""
+        return not (running.process.dead or running.process.frozen)
 
     # ---- users
 
@@ -295,7 +296,7 @@ class World:
 
     async def _taken(self, plane: ControlPlane, key: str, one: Submitted) -> bool:
         (answer,) = await plane.submit([Submission("default", key, one.spec)])
-        if isinstance(answer, Refused):
+        if isinstance(answer, Refusal):
             raise TypeError(f"a good pipeline was refused: {answer}")
         result: SubmitResult = answer
         ref = PipelineRef(result.view.namespace, result.view.id)
@@ -635,9 +636,9 @@ class World:
         for view in plane.pipelines("default", page_size=1000).items:
             for job in view.jobs:
                 done = job.state is JobState.SUCCEEDED
-                ref = next((one for one in ledger.committed if one.name == job.name), None)
+                commit = next((one for one in ledger.committed if one.name == job.name), None)
                 ledger.check(
-                    done == (ref is not None), "2:", job.name, job.state.name, "and commit", ref
+                    done == (commit is not None), "2:", job.name, job.state.name, "and", commit
                 )
                 epochs = [attempt.epoch for attempt in job.attempts]
                 ledger.check(epochs == sorted(set(epochs)), "3: epochs of", job.name, epochs)
