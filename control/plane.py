@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import Self, assert_never
 
 from control import inbox
+from control.delta import delta
 from control.effects import (
     Admitted,
     Answer,
@@ -430,8 +431,12 @@ class ControlPlane:
         """Say that a node's stream worker is dead; ignored while the node has a session."""
         await self._call(lambda call: inbox.StreamWorkerGone(call, node))
 
-    async def desired(self, node: str, session_id: str) -> AsyncGenerator[Desired | Refused, None]:
+    async def desired(
+        self, node: str, session_id: str, *, takes_lanes: bool = False
+    ) -> AsyncGenerator[Desired | Refused, None]:
         """Follow what should run on a node: first a snapshot, then deltas, coalesced.
+
+        With `takes_lanes` an attempt of which only lanes changed is told by these alone.
 
         What its agent should say in its log comes between them, as a refusal of nothing.
 
@@ -450,7 +455,13 @@ class ControlPlane:
             feed.notice = ""
             if notice:
                 yield Refused(None, "NOTICE", notice)
-            update = _update(sent, wanted, feed.revision, feed.commit)
+            update = delta(
+                sent,
+                wanted,
+                revision=feed.revision,
+                commit=feed.commit,
+                takes_lanes=takes_lanes,
+            )
             if update is not None:
                 yield update
             sent = wanted
@@ -883,36 +894,6 @@ def _views(
 
 def _submit(submission: Submission, call: int) -> inbox.Submit:
     return inbox.Submit(call, submission)
-
-
-def _update(
-    sent: Mapping[AttemptRef, Assignment] | None,
-    wanted: Mapping[AttemptRef, Assignment],
-    revision: int,
-    commit: int,
-) -> Desired | None:
-    if sent is None:
-        return Desired(
-            revision,
-            snapshot=True,
-            assignments=tuple(wanted.values()),
-            commit=commit,
-        )
-    changed = tuple(
-        one
-        for ref, one in wanted.items()
-        if (known := sent.get(ref)) is not one and known != one  # most are the same object
-    )
-    removed = tuple(ref for ref in sent if ref not in wanted)
-    if not changed and not removed:
-        return None
-    return Desired(
-        revision,
-        snapshot=False,
-        assignments=changed,
-        removed=removed,
-        commit=commit,
-    )
 
 
 def _size(page_size: int) -> int:

@@ -485,6 +485,7 @@ class AgentShell:
             followed=self._session.followed,
             refuses=self._disk.refusal,
             says_holds=True,
+            takes_lanes=True,
         )
 
     async def _find_controllers(self) -> None:

@@ -544,6 +544,7 @@ class Session:
             part,
             assignments=tuple(one for each in parts for one in each.assignments),
             removed=tuple(one for each in parts for one in each.removed),
+            lanes=tuple(one for each in parts for one in each.lanes),
             part=0,
             more=False,
         )

@@ -19,6 +19,7 @@ from shoal.limits import HELLO_ARTIFACTS_MAX
 from shoal.model import NO_REASON, Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef, JobRef
 from shoal.session.assignment import Assignment, Goal
+from shoal.session.attempt_lanes import AttemptLanes, merged
 from shoal.session.lane import Lane
 from shoal.session.messages import Desired, Fenced
 from shoal.session.observation import Observation
@@ -705,7 +706,16 @@ class Worker:
                 effects += self._release(known)
         for assignment in desired.assignments:
             effects += self._assign(assignment)
+        for changed in desired.lanes:
+            effects += self._move_lanes(changed)
         return effects
+
+    def _move_lanes(self, changed: AttemptLanes) -> list[WorkerEffect]:
+        record = self._known(changed.ref)
+        if record is None:
+            return []
+        lanes = merged(record.assignment.lanes, changed.lanes)
+        return self._reassign(record, replace(record.assignment, lanes=lanes))
 
     def _assign(self, assignment: Assignment) -> list[WorkerEffect]:
         record = self._records.get(assignment.ref)

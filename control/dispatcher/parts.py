@@ -9,27 +9,35 @@ from shoal.limits import BATCH_BYTES_MAX
 from shoal.session.messages import Desired
 from shoal.v1 import session_service_pb2 as v1
 from shoal.wire.assignment import encode_assignment
+from shoal.wire.attempt_lanes import encode_attempt_lanes
 from shoal.wire.session import encode_desired
 
 
-def in_parts(desired: Desired) -> Iterator[v1.ControllerMessage]:
+def in_parts(desired: Desired, bytes_max: int = BATCH_BYTES_MAX) -> Iterator[v1.ControllerMessage]:
     """Write what should run on a node, in parts that fit into a message.
 
-    A part has one assignment at least, and no more bytes of them than `BATCH_BYTES_MAX` otherwise;
-    what was removed goes with the first.
+    A part has one assignment, or the lanes of one attempt, at least, and no more bytes of them than
+    `bytes_max` otherwise; what was removed goes with the first.
     """
-    rest = deque(encode_assignment(assignment) for assignment in desired.assignments)
+    rest: deque[v1.Assignment | v1.AttemptLanes] = deque(
+        encode_assignment(assignment) for assignment in desired.assignments
+    )
+    rest.extend(encode_attempt_lanes(lanes) for lanes in desired.lanes)
     removed = desired.removed
     for part in count():
-        taken: list[v1.Assignment] = []
-        left = BATCH_BYTES_MAX
+        taken: list[v1.Assignment | v1.AttemptLanes] = []
+        left = bytes_max
         while rest and (not taken or rest[0].ByteSize() <= left):
             left -= rest[0].ByteSize()
             taken.append(rest.popleft())
         message = encode_desired(
-            replace(desired, assignments=(), removed=removed, part=part, more=bool(rest))
+            replace(desired, assignments=(), lanes=(), removed=removed, part=part, more=bool(rest))
         )
-        message.assignments.extend(taken)
+        for one in taken:
+            if isinstance(one, v1.Assignment):
+                message.assignments.append(one)
+            else:
+                message.lanes.append(one)
         yield v1.ControllerMessage(desired=message)
         if not rest:
             return

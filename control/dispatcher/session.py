@@ -157,7 +157,7 @@ class Session:
                 if admitted.quarantine:
                     await self._keep_quarantined(tasks)
                     return
-                following = tasks.create_task(self._follow())
+                following = tasks.create_task(self._follow(takes_lanes=hello.takes_lanes))
                 await self._snapshot_said.wait()  # nothing else comes before it
                 writing = tasks.create_task(self._write_all())
                 for one in admitted.fenced:
@@ -391,8 +391,9 @@ class Session:
 
     # ---- what the agent is told -----------------------------------------------------------------
 
-    async def _follow(self) -> None:
-        async with contextlib.aclosing(self._plane.desired(self._node, self._id)) as updates:
+    async def _follow(self, *, takes_lanes: bool) -> None:
+        desired = self._plane.desired(self._node, self._id, takes_lanes=takes_lanes)
+        async with contextlib.aclosing(desired) as updates:
             async for message in updates:
                 match message:
                     case Refused():

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from shoal.model import Capacity, Followed, no_strings
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
+from shoal.session.attempt_lanes import AttemptLanes
 from shoal.session.log_piece import LogPiece
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
@@ -77,7 +78,8 @@ class Desired:
 
     A `snapshot` is everything; else `assignments` are what changed, and `removed` are the attempts
     that the agent must end, if they run, and forget. `commit` says by which commit of the
-    controller's start all of it was recorded. A long list travels in parts, numbered from 0, and
+    controller's start all of it was recorded. `lanes` are of attempts of which nothing else changed,
+    for an agent that takes them. A long list travels in parts, numbered from 0, and
     `more` says whether it goes on with the next: parts count together or not at all.
     """
 
@@ -88,6 +90,7 @@ class Desired:
     commit: int = 0
     part: int = 0
     more: bool = False
+    lanes: tuple[AttemptLanes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from shoal.v1.nodes_service_pb2 import NodeCapacity
 from shoal.wire import fields
 from shoal.wire.assignment import decode_assignment, encode_assignment
 from shoal.wire.attempt import decode_attempt_ref, encode_attempt_ref
+from shoal.wire.attempt_lanes import decode_attempt_lanes, encode_attempt_lanes
 from shoal.wire.fields import LeftOut, WireError
 from shoal.wire.observation import (
     decode_log_piece,
@@ -326,6 +327,7 @@ def encode_desired(desired: Desired) -> v1.Desired:
         commit=desired.commit,
         part=desired.part,
         more=desired.more,
+        lanes=[encode_attempt_lanes(lanes) for lanes in desired.lanes],
     )
 
 
@@ -345,4 +347,5 @@ def decode_desired(message: v1.Desired, path: str = "desired") -> Desired:
         commit=message.commit,
         part=message.part,
         more=message.more,
+        lanes=fields.each(message.lanes, fields.at(path, "lanes"), decode_attempt_lanes),
     )

@@ -17,6 +17,7 @@ from itertools import count
 from random import Random
 
 from control import inbox, lifecycle
+from control.delta import delta
 from control.effects import Admitted, Answer, Effect, EndSession, Record, SetDesired, Taken
 from control.errors import ControlError
 from control.machine import ControlMachine, MachineConfig
@@ -35,7 +36,8 @@ from shoal.model import (
 )
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.assignment import Assignment, Goal
-from shoal.session.messages import Fenced, Hello
+from shoal.session.attempt_lanes import merged
+from shoal.session.messages import Desired, Fenced, Hello
 from shoal.session.observation import Observation
 from shoal.session.port_hold import PortHold
 from shoal.session.progress import Progress
@@ -211,27 +213,27 @@ class Agent:
             f"and it was told more at {self.told_at}"
         )
 
-    def want(
-        self,
-        *,
-        snapshot: bool,
-        assignments: Sequence[Assignment],
-        removed: Sequence[AttemptRef],
-        commit: int,
-        sent: float,
-    ) -> None:
+    def want(self, desired: Desired, sent: float) -> None:
         """Take desired state, as the controller had recorded it at `sent`."""
         if not self.up:
             return
         self.may_be_told()
         self.told_at = sent
         if self.followed is not None:
-            self.followed = replace(self.followed, commit=max(commit, self.followed.commit))
-        named = {one.ref for one in assignments}
-        gone = [ref for ref in self.programs if ref not in named] if snapshot else list(removed)
+            commit = max(desired.commit, self.followed.commit)
+            self.followed = replace(self.followed, commit=commit)
+        gone: Sequence[AttemptRef] = desired.removed
+        if desired.snapshot:
+            named = {one.ref for one in desired.assignments}
+            gone = [ref for ref in self.programs if ref not in named]
         for ref in gone:
             self.forget(ref)
-        for one in assignments:
+        moved = [
+            replace(known.assignment, lanes=merged(known.assignment.lanes, one.lanes))
+            for one in desired.lanes
+            if (known := self.programs.get(one.ref)) is not None
+        ]
+        for one in (*desired.assignments, *moved):
             self.world.check_ends(one)
             program = self.programs.get(one.ref)
             if program is None:
@@ -420,6 +422,7 @@ class Session:
         self.quarantined = False
         self.mistaken = world.mistaken
         self.sent: dict[AttemptRef, Assignment] | None = None
+        self.takes_lanes = int(session_id.rpartition("-")[2]) % 5 > 0
         self._up_at = 0.0
         self._down_at = 0.0
 
@@ -466,21 +469,16 @@ class Session:
             return
         wanted = dict(machine.desired(self.agent.name))
         before, self.sent = self.sent, wanted
-        snapshot = before is None
-        known = before or {}
-        changed = [one for ref, one in wanted.items() if known.get(ref) != one]
-        removed = [ref for ref in known if ref not in wanted]
-        commit, sent = machine.commits, self.world.now
-        if snapshot or changed or removed:
-            self.deliver(
-                lambda: self.agent.want(
-                    snapshot=snapshot,
-                    assignments=changed,
-                    removed=removed,
-                    commit=commit,
-                    sent=sent,
-                )
-            )
+        desired = delta(
+            before,
+            wanted,
+            revision=machine.revision,
+            commit=machine.commits,
+            takes_lanes=self.takes_lanes,
+        )
+        sent = self.world.now
+        if desired is not None:
+            self.deliver(lambda: self.agent.want(desired, sent))
 
     def break_up(self) -> None:
         """Both ends notice; the controller's sooner or later, or only by the lease."""

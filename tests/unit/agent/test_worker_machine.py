@@ -56,6 +56,7 @@ from edge_agent.worker import (
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment, Goal
+from shoal.session.attempt_lanes import AttemptLanes
 from shoal.session.lane import Lane, LanePeer
 from shoal.session.messages import Desired, Fenced
 from shoal.session.port_hold import PortHold
@@ -348,6 +349,22 @@ def test_lanes_that_change_are_passed_on_while_they_are_carried() -> None:
     assert UpdateLanes not in kinds(play.want(moved))
     play.tell(ProgramEnded(REF, WELL))
     assert UpdateLanes in kinds(play.want(SENDER))
+
+
+def test_lanes_that_come_alone_take_the_places_of_those_before() -> None:
+    play = Play()
+    play.start(SENDER)
+    moved = replace(LANE, peer=replace(LANE.peer, address="h:2"))
+    added = replace(LANE, id="work.out/other.in")
+    change = AttemptLanes(REF, (moved, added))
+    effects = play.tell(DesiredChanged(Desired(2, False, lanes=(change,)), 2))
+    assert kinds(effects) == [Journal, UpdateLanes, DesiredRecorded]
+    assert effects[1] == UpdateLanes(REF, (moved, added))
+    assert play.record.assignment == replace(SENDER, lanes=(moved, added))
+    unknown = AttemptLanes(replace(REF, job="nobody"), (moved,))
+    effects = play.tell(DesiredChanged(Desired(3, False, lanes=(unknown,)), 3))
+    assert kinds(effects) == [DesiredRecorded]
+    assert play.worker.counts.unknown_attempts == 1
 
 
 @pytest.mark.parametrize("code", [ReasonCode.STREAM, ReasonCode.REWIND])

@@ -61,9 +61,12 @@ async def submit(plane: ControlPlane, spec: Pipeline, request_id: str = "") -> P
     return PipelineRef(result.view.namespace, result.view.id)
 
 
-async def desired(plane: ControlPlane, node: str, session: str) -> AsyncGenerator[Desired, None]:
+async def desired(
+    plane: ControlPlane, node: str, session: str, *, takes_lanes: bool = False
+) -> AsyncGenerator[Desired, None]:
     """Follow desired state alone."""
-    async with contextlib.aclosing(plane.desired(node, session)) as messages:
+    told = plane.desired(node, session, takes_lanes=takes_lanes)
+    async with contextlib.aclosing(told) as messages:
         async for message in messages:
             assert isinstance(message, Desired)
             yield message
@@ -122,6 +125,35 @@ async def test_desired_state_is_a_snapshot_then_deltas_with_rising_revisions(
         stopped = await anext(updates)
         assert [one.goal for one in stopped.assignments] == [Goal.STOP]
         assert first.revision < placed.revision < stopped.revision
+        await updates.aclose()
+
+
+@pytest.mark.parametrize("takes_lanes", [False, True])
+async def test_lanes_travel_alone_to_an_agent_that_takes_them(
+    tmp_path: Path, *, takes_lanes: bool
+) -> None:
+    async with running_plane(tmp_path / "control.db") as plane:
+        await plane.open_session(hello("n1"), "s1")
+        ref = await submit(plane, counter())
+        updates = desired(plane, "n1", "s1", takes_lanes=takes_lanes)
+        attempts = await assigned(updates, 4)
+        for attempt in attempts:
+            await plane.observe("n1", "s1", seen(attempt, JobState.RUNNING))
+        await plane.finish(ref)  # the source is to stand still
+        [camera] = [one for one in attempts if one.job == "camera"]
+        update = await anext(updates)
+        if takes_lanes:
+            assert update.assignments == ()
+            [changed] = update.lanes
+            assert changed.ref == camera
+            lanes = changed.lanes
+        else:
+            assert update.lanes == ()
+            [assignment] = update.assignments
+            assert assignment.ref == camera
+            lanes = assignment.lanes
+        assert len(lanes) == 2
+        assert all(lane.hold for lane in lanes)
         await updates.aclose()
 
 
