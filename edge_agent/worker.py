@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import assert_never
 
+from services.archive.artifact_key import LOG_PATHS
 from shoal.limits import HELLO_ARTIFACTS_MAX
 from shoal.model import NO_REASON, Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef, JobRef
@@ -56,14 +57,16 @@ MOVES: Mapping[Phase, frozenset[Phase]] = MappingProxyType(
         Phase.ENVIRONMENT: _OUT | {Phase.FILES},
         Phase.FILES: _OUT | {Phase.READY},
         Phase.READY: _OUT | {Phase.STARTING},
-        Phase.STARTING: _OUT | {Phase.RUNNING, Phase.STOPPING},
-        # Back to BUNDLE only after the machine itself went down and took the program with it.
+        # Back to BUNDLE only after the machine itself went down and took the program with it, or what
+        # its disk had not written yet.
+        Phase.STARTING: _OUT | {Phase.RUNNING, Phase.STOPPING, Phase.BUNDLE},
         Phase.RUNNING: _OUT | {Phase.STOPPING, Phase.DRAINING, Phase.COLLECTING, Phase.BUNDLE},
         Phase.STOPPING: _OUT,
         Phase.DRAINING: _OUT | {Phase.COLLECTING},
-        Phase.COLLECTING: _OUT | {Phase.GRANTING},
-        Phase.GRANTING: _OUT | {Phase.UPLOADING},
-        Phase.UPLOADING: _OUT | {Phase.GRANTING},
+        Phase.COLLECTING: _OUT | {Phase.GRANTING, Phase.BUNDLE},
+        # Back to COLLECTING only after the machine went down: are the files still what was hashed?
+        Phase.GRANTING: _OUT | {Phase.UPLOADING, Phase.COLLECTING},
+        Phase.UPLOADING: _OUT | {Phase.GRANTING, Phase.COLLECTING},
         Phase.ENDED: frozenset({Phase.FORGETTING}),
         Phase.FORGETTING: frozenset(),
     }
@@ -538,6 +541,12 @@ _LEASE_ENDED = Verdict(
         "the node's lease ran out, and the job may not run twice: it was ended here",
     ),
 )
+_RESULTS_LOST = Verdict(
+    JobState.LOST,
+    Reason(
+        ReasonCode.LOST, 0, "the node went down before it had stored the results, and lost some"
+    ),
+)
 _PROGRAM_LOST = Verdict(
     JobState.LOST,
     Reason(ReasonCode.LOST, 0, "the program is gone from this node with the keeper that kept it"),
@@ -972,6 +981,8 @@ class Worker:
     def _collected(
         self, record: AttemptRecord, artifacts: tuple[Artifact, ...], problem: str
     ) -> list[WorkerEffect]:
+        if record.artifacts and _results(record.artifacts) != _results(artifacts):
+            return self._lost_with_machine(record)  # they were looked at before it went down
         record = _with_problem(record, problem)
         if not artifacts:
             return self._end(record, record.verdict or _ARCHIVED)
@@ -1012,8 +1023,14 @@ class Worker:
                     UpdateLanes(record.ref, record.assignment.lanes),
                     Conclude(record.ref, succeeded=True),
                 ]
+            case Phase.COLLECTING if event.rebooted and not record.artifacts:
+                # What the program wrote last may not have been on the disk, and nothing says so.
+                return self._lost_with_machine(record)
             case Phase.COLLECTING:
                 return [CollectArtifacts(record.assignment, record.turn)]
+            case Phase.GRANTING | Phase.UPLOADING if event.rebooted:
+                record = self._move(replace(record, verdict=None), Phase.COLLECTING)
+                return [Journal(record), CollectArtifacts(record.assignment, record.turn)]
             case Phase.UPLOADING:
                 self._move(record, Phase.GRANTING)
                 return []
@@ -1028,13 +1045,11 @@ class Worker:
     ) -> list[WorkerEffect]:
         wanted = record.verdict is None and not record.forget
         if program is None:
-            if record.phase is Phase.STARTING and wanted:
+            starting = record.phase is Phase.STARTING
+            if wanted and event.rebooted and (starting or not record.assignment.has_ports):
+                return self._begin_again(record)
+            if starting and wanted:
                 return [StartProgram(record.assignment, record.turn)]
-            if wanted and event.rebooted and not record.assignment.has_ports:
-                # The program cannot run any more, and has stored nothing: it may run again here,
-                # without anybody's leave, since there may be no network to ask over.
-                record = self._move(record, Phase.BUNDLE)
-                return [Journal(record), PrepareBundle(record.assignment, record.turn)]
             return self._program_gone(record, _PROGRAM_LOST)
         effects: list[WorkerEffect] = []
         if record.phase is Phase.STARTING:
@@ -1052,6 +1067,22 @@ class Worker:
         if record.assignment.has_ports and not event.streams_survived:
             effects += self._conclude(record, _WORKER_LOST)
         return effects
+
+    def _begin_again(self, record: AttemptRecord) -> list[WorkerEffect]:
+        """Run again here what went down with the machine.
+
+        The program cannot run any more and has stored nothing, so it needs nobody's leave: there
+        may be no network to ask over. What was prepared may be as broken as what it wrote.
+        """
+        record = replace(record, artifacts=(), verdict=None, closed=False, finishing=False)
+        record = self._move(record, Phase.BUNDLE)
+        return [Journal(record), PrepareBundle(record.assignment, record.turn)]
+
+    def _lost_with_machine(self, record: AttemptRecord) -> list[WorkerEffect]:
+        """Do without results that went down with the machine; what streamed is not run again here."""
+        if record.assignment.has_ports:
+            return self._end(record, _RESULTS_LOST)
+        return self._begin_again(record)
 
     # ---- the table
 
@@ -1090,6 +1121,11 @@ class Worker:
     ) -> list[WorkerEffect]:
         affected = [record for record in self._records.values() if record.phase in phases]
         return [effect for record in affected for effect in decide(record)]
+
+
+def _results(artifacts: tuple[Artifact, ...]) -> Mapping[str, str]:
+    """What the program made, by path, with its SHA-256; logs may end where the power did."""
+    return {one.path: one.sha256 for one in artifacts if one.path not in LOG_PATHS}
 
 
 def _with_problem(record: AttemptRecord, problem: str) -> AttemptRecord:

@@ -11,6 +11,7 @@ import pytest
 
 from control.plane import PlaneConfig
 from control.views import Submission, SubmitResult
+from edge_agent.worker import Phase
 from shoal.model import JobState, PipelineState
 from shoal.names import PipelineRef
 from shoal.spec import Job, Output, Pipeline, Placement, Retry, StreamInput
@@ -68,12 +69,12 @@ class World:
         view: PipelineView = self.plane.pipeline(self.ref)
         return view
 
-    async def until(self, true: Callable[[], bool]) -> None:
+    async def until(self, true: Callable[[], bool], look_seconds: float = 0.05) -> None:
         """Let time pass until something is so."""
         give_up_at = self.loop.time() + DEADLINE_SECONDS
         while not true():
             assert self.loop.time() < give_up_at, f"in vain; {self.board.crashes}"
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(look_seconds)
 
     async def state(self, state: JobState) -> None:
         """Wait until the first job is so far."""
@@ -195,6 +196,32 @@ def test_a_board_without_power_comes_back_and_runs_its_job_again(lose_unsynced: 
 
     # It was not away for as long as its lease, so it goes on with the attempt that it had.
     assert run(play, 6) == (PipelineState.SUCCEEDED, [1])
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.COLLECTING, Phase.GRANTING])
+def test_no_cut_results_are_archived_when_the_power_goes_after_the_program(phase: Phase) -> None:
+    """The disk had not written everything: what is not whole is made again, on the same board."""
+
+    async def play(world: World) -> Any:
+        board = world.board
+        board.workshop.slow = 20.0 if phase is not Phase.GRANTING else 1.0
+        world.archive.away = phase is Phase.GRANTING
+        await world.begin(Job("short", ("sleep", "1")))
+        # The archive grants nothing while it is away, so the attempt stays in this phase.
+        await world.until(
+            lambda: any(record.phase is phase for record in board.journal.records.values()), 0.002
+        )
+        board.power_off(lose_unsynced=True)
+        await asyncio.sleep(1)
+        board.boot()
+        world.archive.away = False
+        outcome = await world.end()
+        manifest = world.view.jobs[0].manifest
+        assert manifest is not None
+        return outcome, [world.archive.objects[one.key] for one in manifest.artifacts]
+
+    for seed in range(13, 17):
+        assert run(play, seed) == ((PipelineState.SUCCEEDED, [1]), [b'{"rounds": 0}'])
 
 
 def test_a_guard_ends_a_program_whose_lease_ends_while_agent_and_keeper_are_dead() -> None:

@@ -529,6 +529,43 @@ def test_after_a_reboot_a_program_without_ports_runs_again_where_it_was() -> Non
     assert play.state() is JobState.LOST
 
 
+def test_after_a_reboot_what_was_to_start_is_prepared_again() -> None:
+    """The bundle may not have been written to the disk when the power went."""
+    for assignment in (PLAIN, SENDER):
+        _, effects = restore(at(Phase.STARTING, assignment), rebooted=True, streams_survived=False)
+        assert kinds(effects) == [Journal, PrepareBundle]
+
+
+def test_after_a_reboot_a_program_that_was_to_finish_is_told_so_again() -> None:
+    finished = replace(PLAIN, goal=Goal.FINISH)
+    play, _ = restore(replace(at(Phase.RUNNING, finished), finishing=True), rebooted=True)
+    assert StopProgram in kinds(play.start(finished))
+
+
+def test_after_a_reboot_results_that_were_not_looked_at_are_made_again_or_lost() -> None:
+    """They may be cut off where the disk had not written them yet, and nothing says so."""
+    play, effects = restore(at(Phase.COLLECTING), rebooted=True)
+    assert kinds(effects) == [Journal, PrepareBundle]
+    play, _ = restore(at(Phase.COLLECTING, SENDER), rebooted=True, streams_survived=False)
+    assert play.state() is JobState.LOST
+
+
+@pytest.mark.parametrize("phase", [Phase.GRANTING, Phase.UPLOADING])
+def test_after_a_reboot_results_are_stored_if_they_are_what_they_were(phase: Phase) -> None:
+    before = replace(at(phase), artifacts=(ARTIFACT, Artifact("stderr", 4, "5" * 64)))
+    play, effects = restore(before, rebooted=True)
+    assert kinds(effects) == [Journal, CollectArtifacts]
+    found = (ARTIFACT, Artifact("stderr", 3, "6" * 64))
+    assert kinds(play.tell(ArtifactsCollected(REF, play.turn, found))) == [Journal, WantUploads]
+    assert play.record.artifacts == found
+
+    play, _ = restore(before, rebooted=True)
+    cut = (replace(ARTIFACT, sha256="7" * 64),)
+    effects = play.tell(ArtifactsCollected(REF, play.turn, cut))
+    assert kinds(effects) == [Journal, PrepareBundle]
+    assert play.record.artifacts == ()
+
+
 def test_draining_goes_on_if_its_records_are_still_there() -> None:
     play, effects = restore(at(Phase.DRAINING, SENDER))
     assert effects == [
