@@ -43,14 +43,14 @@ def hold_number(term: int) -> int:
 def sources(pipeline: PipelineRecord) -> Iterator[JobRecord]:
     """The replicas that get nothing from another job; a local job gets its records from its client."""
     for name, job in pipeline.jobs.items():
-        if all(end.output or not end.peer for end in pipeline.topology.ends[name]):
+        if all(end.lane.output or not end.peer for end in pipeline.topology.ends[name]):
             yield job
 
 
 def ports(pipeline: PipelineRecord, job: JobRecord) -> tuple[str, ...]:
     """The outputs of a replica that another job reads."""
     ends = pipeline.topology.ends[job.ref.job]
-    return tuple(dict.fromkeys(end.port for end in ends if end.output and end.peer))
+    return tuple(dict.fromkeys(end.lane.port for end in ends if end.lane.output and end.peer))
 
 
 def committed_consumer(pipeline: PipelineRecord, job: JobRecord) -> str:

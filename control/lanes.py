@@ -13,7 +13,7 @@ from types import MappingProxyType
 from control.generations import Generation, apart, first_number, replica_id, sent_by, taken_by
 from control.portal import portal_of
 from shoal.portal import CLIENT, CLIENT_ADDRESS, client_port, input_lane, output_lane
-from shoal.session.lane import NOWHERE, WHOLE, Lane, LanePeer, Stretch
+from shoal.session.lane import NOWHERE, Lane, LanePeer, Stretch
 from shoal.spec import Distribute, Job, Pipeline, PortFormat, Promise, StreamInput
 
 _NO_ENDS: Mapping[str, int] = MappingProxyType({})
@@ -34,23 +34,13 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class LaneEnd:
-    """One end of a lane without its peer's whereabouts.
+    """One end of a lane, and the job id at the other end; empty for the client of a local job.
 
-    `peer` is the job id at the other end; it is empty where that is the client of a local job.
+    Of the lane all is set that the spec fixes: not its peer's whereabouts, a hold or an end.
     """
 
-    id: str
-    output: bool
-    port: str
+    lane: Lane
     peer: str
-    peer_job: str
-    peer_port: str
-    peer_replica: int
-    peer_replicas: int
-    peer_format: PortFormat
-    distribute: Distribute
-    stretch: Stretch
-    keep: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +57,9 @@ class Topology:
 
     def consumers(self, job: str) -> tuple[str, ...]:
         """Ids of the replicas that get records from this one."""
-        return tuple(dict.fromkeys(end.peer for end in self.ends[job] if end.output and end.peer))
+        return tuple(
+            dict.fromkeys(end.peer for end in self.ends[job] if end.lane.output and end.peer)
+        )
 
     def lanes(
         self,
@@ -78,21 +70,11 @@ class Topology:
     ) -> tuple[Lane, ...]:
         """Return the lanes of a replica as they stand now: peers, who is to hold, where ports end."""
         return tuple(
-            Lane(
-                id=end.id,
-                output=end.output,
-                port=end.port,
-                peer_job=end.peer_job,
-                peer_port=end.peer_port,
-                peer_replica=end.peer_replica,
-                peer_replicas=end.peer_replicas,
-                peer_format=end.peer_format,
-                distribute=end.distribute,
-                keep=end.keep,
-                peer=peer(end.peer) if end.peer else _client(end),
-                stretch=end.stretch,
+            replace(
+                end.lane,
+                peer=peer(end.peer) if end.peer else _client(end.lane),
                 hold=hold(end),
-                end=ends.get(end.port) if end.output else None,
+                end=ends.get(end.lane.port) if end.lane.output else None,
             )
             for end in self.ends[job]
         )
@@ -224,23 +206,13 @@ def _client_ends(job: Job) -> list[LaneEnd]:
 
 def _client_end(lane: str, port: str, *, output: bool) -> LaneEnd:
     return LaneEnd(
-        id=lane,
-        output=output,
-        port=client_port(port),
-        peer="",
-        peer_job=CLIENT,
-        peer_port=port,
-        peer_replica=0,
-        peer_replicas=1,
-        peer_format=PortFormat.BLOCKS,
-        distribute=Distribute.ROUND_ROBIN,
-        stretch=WHOLE,
+        Lane(id=lane, output=output, port=client_port(port), peer_job=CLIENT, peer_port=port), ""
     )
 
 
-def _client(end: LaneEnd) -> LanePeer:
+def _client(lane: Lane) -> LanePeer:
     """A client has no place: it dials the controller, which relays."""
-    return NOWHERE if end.output else LanePeer(CLIENT_ADDRESS)
+    return NOWHERE if lane.output else LanePeer(CLIENT_ADDRESS)
 
 
 def _end(
@@ -256,18 +228,20 @@ def _end(
     output: bool,
 ) -> LaneEnd:
     return LaneEnd(
-        id=lane,
-        output=output,
-        port=port,
-        peer=peer.id,
-        peer_job=peer.job.name,
-        peer_port=peer_port,
-        peer_replica=peer.number,
-        peer_replicas=peer.job.replicas,
-        peer_format=peer_format,
-        distribute=distribute,
-        stretch=stretch,
-        keep=keep,
+        Lane(
+            id=lane,
+            output=output,
+            port=port,
+            peer_job=peer.job.name,
+            peer_port=peer_port,
+            peer_replica=peer.number,
+            peer_replicas=peer.job.replicas,
+            peer_format=peer_format,
+            distribute=distribute,
+            stretch=stretch,
+            keep=keep,
+        ),
+        peer.id,
     )
 
 

@@ -69,7 +69,7 @@ def waits_for(pipeline: PipelineRecord, job: JobRecord) -> str:
 def _unfinished(pipeline: PipelineRecord, job: JobRecord) -> list[str]:
     """The jobs that a job sends to and that have not ended well."""
     ends = pipeline.topology.ends[job.ref.job]
-    peers = dict.fromkeys(end.peer for end in ends if end.output)
+    peers = dict.fromkeys(end.peer for end in ends if end.lane.output)
     return [
         peer or "its client"
         for peer in peers

@@ -223,15 +223,15 @@ class PipelineRecord:
         """For a lane of a job: the number under which its producer stands still, or 0."""
         held = 0 if job.attempt is None else job.attempt.held
         if held:
-            return lambda end: held if end.output and end.peer else 0
+            return lambda end: held if end.lane.output and end.peer else 0
         scale = self.holding
         if scale is None:
             return lambda _: 0
         number, newest = scale.number, {one.ref.job for one in self.newest(scale.job)}
         if job.ref.job in newest:
-            return lambda end: number if end.output else 0
+            return lambda end: number if end.lane.output else 0
         if job in self.producers(scale.job):
-            return lambda end: number if end.output and end.peer in newest else 0
+            return lambda end: number if end.lane.output and end.peer in newest else 0
         return lambda _: 0
 
     def grow(self, topology: Topology) -> tuple[JobRecord, ...]:

@@ -9,7 +9,7 @@ own producers still keep, which is what was not released.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import assert_never
 
@@ -37,7 +37,7 @@ from services.streams.event import (
     DialBroken,
     DialEnded,
     Event,
-    PeersMoved,
+    LanesChanged,
     PortBlock,
     PortClosed,
     PortShut,
@@ -52,12 +52,13 @@ from services.streams.event import (
 from services.streams.framing import RecordError
 from services.streams.intake import Intake, JobError
 from services.streams.outlet import Lag, Outlet
-from services.streams.plan import AttemptPlan, Budget, LanePlan, Peer
+from services.streams.plan import AttemptPlan, Budget
 from services.streams.receiver import DigestError, LaneError, NotRepeatedError, ReceiveLane
 from services.streams.retention import SpoolLedger, Track
 from services.streams.sender import RewindError, SendLane
 from services.streams.shelf import Kept, SpoolPlace
 from shoal.model import ReasonCode, StreamCounters
+from shoal.session.lane import Lane
 from shoal.session.port_hold import PortHold
 
 
@@ -123,7 +124,7 @@ class AttemptMachine:
         self._intakes = {
             port.name: Intake(
                 port,
-                [self._receiving(lane, plan.peers.get(lane.id, Peer())) for lane in port.lanes],
+                [self._receiving(lane) for lane in port.lanes],
                 plan.replica,
                 plan.replicas,
             )
@@ -134,7 +135,6 @@ class AttemptMachine:
                 port,
                 producer=plan.replica,
                 producers=plan.replicas,
-                peers=plan.peers,
                 budget=budget,
                 replacement=plan.replacement,
             )
@@ -276,8 +276,8 @@ class AttemptMachine:
                 pass
             case Concluded(succeeded=succeeded):
                 yield from self._conclude(now, succeeded=succeeded)
-            case PeersMoved():
-                yield from self._peers_moved(event, now)
+            case LanesChanged():
+                yield from self._lanes_changed(event, now)
             case Detached():
                 yield from self._leave(Stage.GONE)
             case SpoolWritten(place=place):
@@ -446,7 +446,7 @@ class AttemptMachine:
         try:
             return lane.answer(self._epoch)
         except RewindError as error:
-            if lane.plan.recorder:
+            if lane.recorder:
                 return lane.refuse_held("BEHIND", str(error))
             return [
                 *lane.refuse_held("BEHIND", str(error)),
@@ -488,36 +488,30 @@ class AttemptMachine:
             yield from lane.wrong(error, now)
         yield from intake.pump(now)
 
-    def _peers_moved(self, event: PeersMoved, now: float) -> Iterator[Effect]:
+    def _lanes_changed(self, event: LanesChanged, now: float) -> Iterator[Effect]:
         may_dial = self._stage not in {Stage.NEW, Stage.ASKING_CONSUMERS}
-        for name, peer in event.peers.items():
-            if name in self._out_lanes:
-                lane, outlet = self._out_lanes[name]
-                yield from lane.moved(peer)
+        inputs: dict[str, list[Lane]] = {}
+        outputs: dict[str, list[Lane]] = {}
+        for plan in event.lanes:
+            (outputs if plan.output else inputs).setdefault(plan.port, []).append(plan)
+            if plan.id in self._out_lanes:
+                lane, outlet = self._out_lanes[plan.id]
+                yield from lane.moved(plan.peer)
                 yield from outlet.pump()
-            elif name in self._in_lanes:
-                yield from self._in_lanes[name][0].moved(peer, may_dial=may_dial)
-        for port, plans in event.outputs.items():
+            elif plan.id in self._in_lanes:
+                yield from self._in_lanes[plan.id][0].moved(plan.peer, may_dial=may_dial)
+        for port, plans in outputs.items():
             outlet = self._outlets[port]
-            yield from outlet.rearrange(plans, event.peers, now)
+            yield from outlet.rearrange(plans, now)
             self._out_lanes |= {lane.plan.id: (lane, outlet) for lane in outlet.lanes}
-        for port, plans in event.inputs.items():
-            yield from self._new_inputs(self._intakes[port], plans, event.peers, may_dial=may_dial)
+        for port, plans in inputs.items():
+            yield from self._new_inputs(self._intakes[port], plans, may_dial=may_dial)
 
     def _new_inputs(
-        self,
-        intake: Intake,
-        plans: Sequence[LanePlan],
-        peers: Mapping[str, Peer],
-        *,
-        may_dial: bool,
+        self, intake: Intake, plans: Sequence[Lane], *, may_dial: bool
     ) -> Iterator[Effect]:
         """Take lanes from new replicas of a producer, behind those there are."""
-        lanes = [
-            self._receiving(plan, peers.get(plan.id, Peer()))
-            for plan in plans
-            if plan.id not in self._in_lanes
-        ]
+        lanes = [self._receiving(plan) for plan in plans if plan.id not in self._in_lanes]
         intake.extend(lanes)
         for lane in lanes:
             self._in_lanes[lane.plan.id] = (lane, intake)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 
 from services.streams.block import Block
 from services.streams.digest import Digest
-from services.streams.plan import LanePlan, Peer
 from services.streams.shelf import SpoolPlace
+from shoal.session.lane import Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +72,14 @@ class Concluded:
     succeeded: bool
 
 
-Lanes = Mapping[str, tuple[LanePlan, ...]]
-"""All lanes of ports, by the port's name."""
-
-
-def no_lanes() -> Lanes:
-    """Nothing about any port."""
-    return MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
-class PeersMoved:
-    """Where the other ends of the lanes are now, by lane id.
+class LanesChanged:
+    """What the lanes of ports are now, and where their peers stand.
 
-    `inputs` and `outputs` say what the lanes of ports are now: some may be new, some were cut.
+    All lanes of each port that is named: some may be new, some were cut.
     """
 
-    peers: Mapping[str, Peer]
-    inputs: Lanes = field(default_factory=no_lanes)
-    outputs: Lanes = field(default_factory=no_lanes)
+    lanes: tuple[Lane, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +91,7 @@ class Detached:
 class RecorderJoined:
     """Somebody wants a copy of all that passes on an output, from what is kept on."""
 
-    plan: LanePlan
+    plan: Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +225,7 @@ DialEvent = DialAccepted | DialBlock | DialEnded | DialBroken
 Event = (
     Attached
     | Concluded
-    | PeersMoved
+    | LanesChanged
     | Detached
     | SpoolWritten
     | ShellFailed

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 
 from services.streams.block import HEADER_BYTES
 from services.streams.effect import AcceptCall, Effect, SendBlock, SendEnd
-from services.streams.plan import LanePlan, Peer
 from services.streams.retention import Track
 from services.streams.rotation import Share
 from services.streams.sender import SendLane
 from services.streams.shelf import Kept
-from shoal.session.lane import WANT_KEPT
+from shoal.session.lane import WANT_KEPT, Lane
 
 
 class NewestTrack(Track):
@@ -77,10 +76,8 @@ class NewestTrack(Track):
 class LatestLane(SendLane):
     """One lane out of an attempt to a consumer that wants the newest records alone."""
 
-    def __init__(
-        self, plan: LanePlan, track: NewestTrack, share: Share, peer: Peer, bulk_bytes: int
-    ) -> None:
-        super().__init__(plan, track, share, peer, bulk_bytes)
+    def __init__(self, plan: Lane, track: NewestTrack, share: Share, bulk_bytes: int) -> None:
+        super().__init__(plan, track, share, bulk_bytes)
         self.newest = track
 
     @property

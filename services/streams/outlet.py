@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -23,13 +23,13 @@ from services.streams.event import PortClosed
 from services.streams.intake import JobError
 from services.streams.key import HeadersError, KeyRule
 from services.streams.latest import LatestLane, NewestTrack
-from services.streams.plan import Budget, LanePlan, OutputPlan, Peer
+from services.streams.plan import Budget, OutputPlan
 from services.streams.retention import Track
 from services.streams.rotation import Share, share
 from services.streams.sender import SendLane
 from services.streams.shelf import SpoolPlace
 from shoal.model import StreamCounters
-from shoal.session.lane import WANT_KEPT, WANT_NOTHING
+from shoal.session.lane import WANT_KEPT, WANT_NOTHING, Lane
 from shoal.session.port_hold import PortHold
 from shoal.spec import Distribute, PortFormat
 
@@ -62,7 +62,6 @@ class Outlet:
         *,
         producer: int,
         producers: int,
-        peers: Mapping[str, Peer],
         budget: Budget,
         replacement: bool = False,
     ) -> None:
@@ -80,7 +79,7 @@ class Outlet:
         self._keyed: dict[int, list[Track]] = {}
         self._latest: list[LatestLane] = []
         for lane in plan.lanes:
-            self._add(lane, peers.get(lane.id, Peer()))
+            self._add(lane)
         by_key = any(_by_key(lane) for lane in plan.lanes)
         self._rule = KeyRule(plan.binding.format, plan.key) if by_key else None
         self._hold = max((lane.hold for lane in plan.lanes), default=0)
@@ -139,7 +138,7 @@ class Outlet:
         return not self._started or any(
             not lane.dialled or lane.existing < lane.wanted
             for lane in self.lanes
-            if not (lane.done or lane.share.empty or lane.plan.keep or lane.plan.recorder)
+            if not (lane.done or lane.share.empty or lane.plan.keep or lane.recorder)
         )
 
     @property
@@ -177,7 +176,7 @@ class Outlet:
         """
         wants: list[int] = []
         for lane in self.lanes:
-            if lane.done or lane.share.empty or lane.plan.keep or lane.plan.recorder:
+            if lane.done or lane.share.empty or lane.plan.keep or lane.recorder:
                 continue
             if lane.held is None:
                 return None
@@ -191,7 +190,7 @@ class Outlet:
         return any(
             lane.held is not None and lane.held.want == WANT_KEPT
             for lane in self.lanes
-            if not (lane.done or lane.share.empty or lane.plan.keep or lane.plan.recorder)
+            if not (lane.done or lane.share.empty or lane.plan.keep or lane.recorder)
         )
 
     def latest_wants(self) -> list[int] | None:
@@ -327,9 +326,7 @@ class Outlet:
             lane.continued = self.continued
         return self.pump()
 
-    def rearrange(
-        self, plans: Sequence[LanePlan], peers: Mapping[str, Peer], now: float
-    ) -> list[Effect]:
+    def rearrange(self, plans: Sequence[Lane], now: float) -> list[Effect]:
         """Follow what the lanes are now: some are new, some were cut, or the port stands still.
 
         Raises:
@@ -343,7 +340,7 @@ class Outlet:
             part = self._share(plan)
             if lane is None:
                 self._check_cut(plan.id, None if part.empty else part.first)
-                self._add(plan, peers.get(plan.id, Peer()))
+                self._add(plan)
             elif lane.plan != plan:
                 if part != lane.share:
                     self._check_cut(plan.id, part.cut)
@@ -431,7 +428,7 @@ class Outlet:
             lane
             for lane in self.lanes
             if not (lane.done or lane.idle or lane.share.empty or lane.plan.keep)
-            and not (lane.plan.recorder or _by_key(lane.plan))
+            and not (lane.recorder or _by_key(lane.plan))
         ]
         consumed = [
             min(self._next, lane.share.record(lane.consumed))
@@ -504,7 +501,7 @@ class Outlet:
                     highest = max(highest, lane.share.record(lane.wanted - 1) + 1)
         return highest
 
-    def _share(self, lane: LanePlan) -> Share:
+    def _share(self, lane: Lane) -> Share:
         if _by_key(lane):
             # Sequences of a lane of its own: which records they are, nobody can reckon.
             return Share(0, 1)
@@ -517,13 +514,13 @@ class Outlet:
             stretch=lane.stretch,
         )
 
-    def _add(self, lane: LanePlan, peer: Peer) -> None:
+    def _add(self, lane: Lane) -> None:
         part = self._share(lane)
         if lane.keep:
             newest = NewestTrack(lane.keep, self._budget.block_bytes)
             if part.empty:
                 newest.end()
-            latest = LatestLane(lane, newest, part, peer, self._budget.bulk_bytes)
+            latest = LatestLane(lane, newest, part, self._budget.bulk_bytes)
             self._latest.append(latest)
             self.lanes.append(latest)
             return
@@ -532,20 +529,20 @@ class Outlet:
             if number not in self._keyed:
                 self._keyed[number] = [self._track() for _ in range(number)]
             track = self._keyed[number][lane.peer_replica]
-            self.lanes.append(SendLane(lane, track, part, peer, self._budget.bulk_bytes))
+            self.lanes.append(SendLane(lane, track, part, self._budget.bulk_bytes))
             return
         whole = part.step == 1 and part.first == 0 and not part.empty
         if whole:
             self._whole = self._whole or self._track()
         track = self._whole if whole and self._whole else self._track()
-        added = SendLane(lane, track, part, peer, self._budget.bulk_bytes)
+        added = SendLane(lane, track, part, self._budget.bulk_bytes)
         if part.empty:
             added.track.end()
         elif not whole:
             self._split.append(added)
         self.lanes.append(added)
 
-    def join(self, plan: LanePlan) -> SendLane | None:
+    def join(self, plan: Lane) -> SendLane | None:
         """Add the lane of a recorder, from what is kept on; None if nothing whole is kept any more.
 
         Where no lane carries everything, it begins with the next record.
@@ -558,7 +555,7 @@ class Outlet:
             self._whole.begin(self._next)
             if self._ended:
                 self._whole.end()
-        lane = SendLane(plan, self._whole, Share(0, 1), Peer(), self._budget.bulk_bytes)
+        lane = SendLane(plan, self._whole, Share(0, 1), self._budget.bulk_bytes, recorder=True)
         lane.begin(self._whole.base)
         self.lanes.append(lane)
         return lane
@@ -683,9 +680,9 @@ class Outlet:
                     track.append(len(chosen), body)
 
 
-def _end_of(plans: Sequence[LanePlan]) -> int | None:
+def _end_of(plans: Sequence[Lane]) -> int | None:
     return min((plan.end for plan in plans if plan.end is not None), default=None)
 
 
-def _by_key(lane: LanePlan) -> bool:
+def _by_key(lane: Lane) -> bool:
     return lane.distribute is Distribute.KEY and lane.peer_replicas > 1

@@ -1,49 +1,16 @@
-"""What an attempt's streams are to be, as plain values: ports, lanes, and where the peers stand."""
+"""What an attempt's streams are to be, as plain values: ports with their lanes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.streams.block import BLOCK_BYTES_MAX
-from shoal.session.lane import WHOLE, Stretch
-from shoal.spec import Distribute, PortBinding
+from shoal.session.assignment import Assignment
+from shoal.session.lane import Lane
+from shoal.spec import Merge, PortBinding, Recovery
 
 RING_UNIT_BYTES = 1024 * 1024
 """Rings are made in multiples of this, which every page size divides."""
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Where the other end of a lane stands; an empty address means that it is not placed."""
-
-    address: str = ""
-    epoch: int = 0
-    done: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LanePlan:
-    """One lane of a port: who is at the other end, and how records are spread.
-
-    `hold` above 0 asks the producer to stand still, and to say how far it is, under that number.
-    `end` is after how many records of its own the producer's port ends, whatever its job goes on to send.
-    `keep` above 0 says that the consumer wants the newest records alone, and how many may wait.
-    A `recorder` joined while the stream was passing: it holds what it has not taken, and no more.
-    """
-
-    id: str
-    port: str
-    peer_port: str
-    peer_job: str
-    peer_replica: int
-    peer_replicas: int
-    distribute: Distribute
-    stretch: Stretch = WHOLE
-    hold: int = 0
-    keep: int = 0
-    recorder: bool = False
-    end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +19,7 @@ class InputPlan:
 
     name: str
     binding: PortBinding
-    lanes: tuple[LanePlan, ...]
+    lanes: tuple[Lane, ...]
     block_count: int = 1
     ordered: bool = True
 
@@ -66,7 +33,7 @@ class OutputPlan:
 
     name: str
     binding: PortBinding
-    lanes: tuple[LanePlan, ...]
+    lanes: tuple[Lane, ...]
     key: str = ""
 
 
@@ -85,7 +52,38 @@ class AttemptPlan:
     replicas: int
     inputs: tuple[InputPlan, ...]
     outputs: tuple[OutputPlan, ...]
-    peers: Mapping[str, Peer]
+
+
+def plan_of(assignment: Assignment) -> AttemptPlan:
+    """Return the streams of an assignment."""
+    job = assignment.job
+
+    def lanes(port: str, *, output: bool) -> tuple[Lane, ...]:
+        return tuple(
+            lane for lane in assignment.lanes if lane.output == output and lane.port == port
+        )
+
+    return AttemptPlan(
+        epoch=assignment.ref.epoch,
+        resume=job.recovery is Recovery.RESUME,
+        replacement=assignment.replacement,
+        replica=assignment.replica,
+        replicas=assignment.replicas,
+        inputs=tuple(
+            InputPlan(
+                port.name,
+                port.binding,
+                lanes(port.name, output=False),
+                port.block_count,
+                port.merge is Merge.ORDERED,
+            )
+            for port in job.streams
+        ),
+        outputs=tuple(
+            OutputPlan(port.name, port.binding, lanes(port.name, output=True), port.key)
+            for port in job.outputs
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,8 @@ from services.streams.block import (
 from services.streams.digest import Digest
 from services.streams.effect import Acknowledge, Dial, Effect, HangUp
 from services.streams.event import DialAccepted, DialEnded
-from services.streams.plan import LanePlan, Peer
 from services.streams.tally import Tally
-from shoal.session.lane import WANT_KEPT, WANT_NOTHING
+from shoal.session.lane import WANT_KEPT, WANT_NOTHING, Lane, LanePeer
 
 
 class LaneError(Exception):
@@ -82,7 +81,6 @@ class ReceiveLane:
 
     Args:
         plan: the lane.
-        peer: where the producer stands.
         epoch: of this attempt.
         credit_bytes: that may be in flight.
         backoff: between dials.
@@ -91,8 +89,7 @@ class ReceiveLane:
 
     def __init__(
         self,
-        plan: LanePlan,
-        peer: Peer,
+        plan: Lane,
         *,
         epoch: int,
         credit_bytes: int,
@@ -100,7 +97,8 @@ class ReceiveLane:
         chance: Callable[[], float],
     ) -> None:
         self.plan = plan
-        self.peer = peer
+        self.peer = plan.peer
+        """Where the producer stands, as far as is known here."""
         self.queue: deque[Chunk] = deque()
         self.total: int | None = None
         """How many records the lane has in all, once its end has come."""
@@ -368,7 +366,7 @@ class ReceiveLane:
         self.retry_at = now + self._backoff.delay_seconds(self._failures, self._chance())
         return effects
 
-    def moved(self, peer: Peer, *, may_dial: bool) -> list[Effect]:
+    def moved(self, peer: LanePeer, *, may_dial: bool) -> list[Effect]:
         """Follow the producer to where it stands now."""
         if peer.epoch < self.peer.epoch:
             return []

@@ -17,12 +17,11 @@ from services.streams.effect import (
 )
 from services.streams.event import CallAcknowledged, CallOpened
 from services.streams.part import WHOLE_BYTES_MAX
-from services.streams.plan import LanePlan, Peer
 from services.streams.retention import Track
 from services.streams.rotation import Share
 from services.streams.shelf import Kept
 from shoal.portal import CLIENT
-from shoal.session.lane import WANT_KEPT, WANT_NOTHING
+from shoal.session.lane import WANT_KEPT, WANT_NOTHING, Lane, LanePeer
 
 
 class RewindError(Exception):
@@ -39,17 +38,20 @@ class SendLane:
         plan: the lane.
         track: what it reads; other lanes may read it too.
         share: which records of the producer these are.
-        peer: where the consumer stands.
         bulk_bytes: a block as large as this goes only where large ones may come.
+        recorder: whether it joined while the stream was passing: it holds what it has not taken,
+            and no more.
     """
 
     def __init__(
-        self, plan: LanePlan, track: Track, share: Share, peer: Peer, bulk_bytes: int
+        self, plan: Lane, track: Track, share: Share, bulk_bytes: int, *, recorder: bool = False
     ) -> None:
         self.plan = plan
         self.track = track
         self.share = share
-        self.peer = peer
+        self.recorder = recorder
+        self.peer = plan.peer
+        """Where the consumer stands, as far as is known here."""
         self.released = 0
         """Below this sequence nothing will be asked for again."""
         self.consumed = 0
@@ -161,7 +163,7 @@ class SendLane:
         effects = self._drop_call()
         if event.consumer_epoch > self.peer.epoch:
             # The controller told the consumer first; we hear of it soon.
-            self.peer = Peer(self.peer.address, event.consumer_epoch, self.peer.done)
+            self.peer = replace(self.peer, epoch=event.consumer_epoch)
         self.dialled = True
         if event.want not in {WANT_NOTHING, WANT_KEPT}:
             self.wanted = max(self.wanted, event.want)
@@ -282,10 +284,10 @@ class SendLane:
         if call == self._call:
             self._leave()
 
-    def moved(self, peer: Peer) -> list[Effect]:
+    def moved(self, peer: LanePeer) -> list[Effect]:
         """Take note of where the consumer stands now; a call of an older epoch is ended."""
         if peer.epoch < self.peer.epoch:
-            peer = Peer(self.peer.address, self.peer.epoch, peer.done or self.peer.done)
+            peer = replace(self.peer, done=peer.done or self.peer.done)
         older = peer.epoch > self.peer.epoch
         self.peer = peer
         if peer.done:

@@ -332,6 +332,7 @@ def assignment(
             attempt=f"pipelines/p/jobs/{name}/attempts/{epoch}", namespace="default", epoch=epoch
         ),
         job=spec.JobSpec(name=job, run=[job], inputs=inputs, outputs=outputs, recovery=recovery),
+        goal=session.GOAL_RUN,
         lanes=lanes,
         replacement=replacement,
         replica=replica,

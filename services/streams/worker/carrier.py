@@ -50,7 +50,7 @@ from services.streams.event import (
     RecorderLeft,
     ShellFailed,
 )
-from services.streams.plan import AttemptPlan, LanePlan
+from services.streams.plan import AttemptPlan
 from services.streams.sampler import Sampler, Wish
 from services.streams.worker.call import Connections
 from services.streams.worker.directory import Directory, Post, Served
@@ -61,6 +61,7 @@ from services.streams.worker.pull import DialledCall
 from services.streams.worker.spool import Spool, Spooler
 from shoal.names import AttemptRef
 from shoal.portal import CLIENT, CLIENT_ADDRESS, RECORDER, port_of
+from shoal.session.lane import Lane
 from shoal.spec import Distribute
 from shoal.v1.streams_service_pb2 import PullOpen
 
@@ -212,7 +213,14 @@ class Carrier:
         if timer is not None:
             timer.cancel()
         if lane not in self.machine.output_lanes:
-            plan = LanePlan(lane, port, RECORDER, CLIENT, 0, 1, Distribute.BROADCAST, recorder=True)
+            plan = Lane(
+                lane,
+                output=True,
+                port=port,
+                peer_port=RECORDER,
+                peer_job=CLIENT,
+                distribute=Distribute.BROADCAST,
+            )
             self.post(RecorderJoined(plan))
         if lane not in self.machine.output_lanes:
             call = make(0, self.post)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -17,10 +17,9 @@ import grpc.aio
 from services.runtime.log import CountedLog, fields
 from services.runtime.rpc import abort, rpc_error
 from services.streams.attempt import AttemptMachine
-from services.streams.event import Concluded
-from services.streams.plan import Budget
+from services.streams.event import Concluded, LanesChanged
+from services.streams.plan import Budget, plan_of
 from services.streams.sampler import Wish
-from services.streams.worker.assignment import moved_from, plan_from
 from services.streams.worker.call import Connections, ServerContext
 from services.streams.worker.carrier import Carrier, Neighbours
 from services.streams.worker.directory import Directory, Missing
@@ -34,6 +33,8 @@ from services.streams.worker.wire import SERVICE, write_message
 from shoal.model import Reason
 from shoal.names import AttemptRef
 from shoal.portal import is_recorder, port_of, portal_job
+from shoal.session.assignment import Assignment
+from shoal.session.lane import Lane
 from shoal.v1 import session_service_pb2
 from shoal.v1.streams_service_pb2 import (
     AttachRequest,
@@ -55,7 +56,10 @@ from shoal.v1.streams_service_pb2 import (
     WatchAttemptsResponse,
 )
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceServicer
+from shoal.wire.assignment import decode_assignment
 from shoal.wire.attempt import decode_attempt_ref, encode_attempt_ref
+from shoal.wire.fields import each
+from shoal.wire.lane import decode_lane
 from shoal.wire.port_hold import encode_port_hold
 from shoal.wire.state import encode_reason, encode_stream_counters
 
@@ -116,7 +120,7 @@ class Worker:
 
     async def attach(
         self,
-        assignment: session_service_pb2.Assignment,
+        assignment: Assignment,
         *,
         spool_path: str,
         keeper_path: str,
@@ -127,13 +131,13 @@ class Worker:
         Raises:
             KeeperRefusedError: The keeper does not hand over the ports.
             LookupError: It lacks one of them.
-            ValueError: The assignment breaks the contract.
+            ValueError: A lane's replica is not below their number.
         """
-        ref = decode_attempt_ref(assignment.ref)
+        ref = assignment.ref
         if ref in self._carriers:
             await self.update(self._carriers[ref], assignment.lanes)
             return
-        plan = plan_from(assignment)
+        plan = plan_of(assignment)
         ends = await self._links.ports.fetch(keeper_path, keeper_id)
         carrier = Carrier(
             ref,
@@ -171,14 +175,10 @@ class Worker:
         """Return who carries an attempt."""
         return self._carriers.get(ref)
 
-    async def update(self, carrier: Carrier, lanes: Iterable[session_service_pb2.Lane]) -> None:
-        """Tell an attempt what its lanes are now; consumers may wait for one that is new.
-
-        Raises:
-            ValueError: A lane breaks the contract.
-        """
+    async def update(self, carrier: Carrier, lanes: tuple[Lane, ...]) -> None:
+        """Tell an attempt what its lanes are now; consumers may wait for one that is new."""
         before = carrier.machine.output_lanes
-        carrier.post(moved_from(lanes))
+        carrier.post(LanesChanged(lanes))
         if carrier.machine.output_lanes != before:
             self._directory.add(carrier.ref, carrier.machine.output_lanes, carrier)
             await self._directory.announce()
@@ -351,7 +351,7 @@ class WorkerService(StreamWorkerServiceServicer):
         try:
             async with self._worker.turn(_ref(request.assignment.ref)):
                 await self._worker.attach(
-                    request.assignment,
+                    decode_assignment(request.assignment),
                     spool_path=request.spool_path,
                     keeper_path=request.keeper_path,
                     keeper_id=request.keeper_id,
@@ -374,7 +374,8 @@ class WorkerService(StreamWorkerServiceServicer):
         """See the contract."""
         try:
             async with self._worker.turn(_ref(request.ref)):
-                await self._worker.update(self._carrier(request.ref), request.lanes)
+                lanes = each(request.lanes, "lanes", decode_lane)
+                await self._worker.update(self._carrier(request.ref), lanes)
         except ValueError as error:
             raise rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "LANES", _words(error)) from error
         return UpdateLanesResponse()

@@ -14,16 +14,16 @@ from services.streams.event import (
     CallReady,
     Concluded,
     Event,
-    PeersMoved,
+    LanesChanged,
     PortBlock,
 )
-from services.streams.plan import AttemptPlan, Budget, LanePlan, OutputPlan, Peer
-from shoal.spec import Distribute, PortBinding, PortFormat
+from services.streams.plan import AttemptPlan, Budget, OutputPlan
+from shoal.session.lane import Lane, LanePeer
+from shoal.spec import PortBinding, PortFormat
 
 PORTS: tuple[str, ...] = ("one", "two")
 LANES = {
-    port: LanePlan(f"a.{port}/b.{port}", port, port, "b", 0, 1, Distribute.ROUND_ROBIN)
-    for port in PORTS
+    port: Lane(f"a.{port}/b.{port}", True, port, peer_port=port, peer_job="b") for port in PORTS
 }
 
 
@@ -33,7 +33,7 @@ class Source:
     def __init__(self) -> None:
         binding = PortBinding(PortFormat.LINES)
         outputs = tuple(OutputPlan(port, binding, (LANES[port],)) for port in PORTS)
-        plan = AttemptPlan(7, False, False, 0, 1, (), outputs, {})
+        plan = AttemptPlan(7, False, False, 0, 1, (), outputs)
         self.machine = AttemptMachine(plan, Budget(), lambda: 0.5)
         self.written = dict.fromkeys(PORTS, 0)
         self.ends: dict[str, int] = {}
@@ -73,9 +73,16 @@ class Source:
 
     def move(self) -> None:
         """Tell the lanes as they are now."""
-        lanes = {port: (replace(lane, end=self.ends.get(port)),) for port, lane in LANES.items()}
-        peers = {lane.id: Peer("", 1, port in self.done) for port, lane in LANES.items()}
-        self.post(PeersMoved(peers, outputs=lanes))
+        self.post(
+            LanesChanged(
+                tuple(
+                    replace(
+                        lane, end=self.ends.get(port), peer=LanePeer("", "", 1, port in self.done)
+                    )
+                    for port, lane in LANES.items()
+                )
+            )
+        )
 
     def check(self) -> None:
         unwanted = {

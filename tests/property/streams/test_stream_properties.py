@@ -31,12 +31,12 @@ from services.streams.event import DialAccepted, DialEnded
 from services.streams.framing import FixedReader, LineReader, render
 from services.streams.intake import Intake
 from services.streams.outlet import Outlet
-from services.streams.plan import Budget, InputPlan, LanePlan, OutputPlan, Peer
+from services.streams.plan import Budget, InputPlan, OutputPlan
 from services.streams.receiver import ReceiveLane
 from services.streams.retention import Track
 from services.streams.rotation import Rotation, Share, share
 from services.streams.worker.wire import BadBlock, read_message, write_block
-from shoal.session.lane import Stretch
+from shoal.session.lane import Lane, LanePeer, Stretch
 from shoal.spec import Distribute, PortBinding, PortFormat
 from shoal.v1.streams_service_pb2 import PullResponse
 
@@ -293,7 +293,7 @@ def test_f12_headers_pass_through_split_join_and_merge(
     lanes: dict[tuple[int, int], list[Block]] = {}
     for producer in range(replicas):
         plan = OutputPlan("out", PortBinding(), tuple(lane_of(n, middle) for n in range(middle)))
-        outlet = Outlet(plan, producer=producer, producers=replicas, peers={}, budget=budget)
+        outlet = Outlet(plan, producer=producer, producers=replicas, budget=budget)
         outlet.start(0, "restart", 1, 0.0)
         first = 0
         for group in groups:
@@ -341,13 +341,22 @@ def test_equal_keys_reach_one_replica_of_each_consumer_in_order(
     groups: list[Mixed], first: int, second: int
 ) -> None:
     lanes = [
-        LanePlan(f"{job}-{replica}", "out", "in", job, replica, replicas, Distribute.KEY)
+        Lane(
+            f"{job}-{replica}",
+            True,
+            "out",
+            replica,
+            replicas,
+            peer_port="in",
+            peer_job=job,
+            distribute=Distribute.KEY,
+        )
         for job, replicas in (("one", first), ("two", second))
         for replica in range(replicas)
     ]
     outlet = Outlet(
         OutputPlan("out", PortBinding(), tuple(lanes)),
-        producer=0, producers=1, peers={}, budget=Budget(block_bytes=100),
+        producer=0, producers=1, budget=Budget(block_bytes=100),
     )  # fmt: skip
     outlet.start(0, "restart", 1, 0.0)
     everything: Mixed = []
@@ -371,9 +380,16 @@ def key_of(has: bool, record: bytes) -> bytes:  # noqa: FBT001 - as records are 
     return headers["key"].encode() if "key" in headers else record[size:]
 
 
-def lane_of(replica: int, replicas: int) -> LanePlan:
-    return LanePlan(
-        f"lane-{replica}", "out", "in", "peer", replica, replicas, Distribute.ROUND_ROBIN
+def lane_of(replica: int, replicas: int) -> Lane:
+    return Lane(
+        f"lane-{replica}",
+        True,
+        "out",
+        replica,
+        replicas,
+        LanePeer("here", "", 1),
+        peer_port="in",
+        peer_job="peer",
     )
 
 
@@ -394,7 +410,7 @@ def taken(
     plans = tuple(lane_of(producer, len(lanes)) for producer in lanes)
     ends = [
         ReceiveLane(
-            plan, Peer("here", 1), epoch=1, credit_bytes=10**9, backoff=Backoff(1, 1),
+            plan, epoch=1, credit_bytes=10**9, backoff=Backoff(1, 1),
             chance=lambda: 0.5,
         )
         for plan in plans

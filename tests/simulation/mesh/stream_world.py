@@ -697,7 +697,9 @@ class StreamWorld:
     def _scaled_feed(self, job: JobRecord, edge: Edge) -> list[bytes]:
         """Return the part of the whole stream that belongs to a replica of a generation."""
         ends = self.pipeline.topology.ends[job.ref.job]
-        stretch = next(end.stretch for end in ends if not end.output and end.port == edge.into)
+        stretch = next(
+            end.lane.stretch for end in ends if not end.lane.output and end.lane.port == edge.into
+        )
         mine = self._whole(edge)[stretch.consumer_begin : stretch.consumer_end]
         if edge.distribute is Distribute.BROADCAST:
             return mine

@@ -10,10 +10,11 @@ from control.lanes import topology
 from control.state import AttemptRecord, JobRecord, PipelineRecord
 from control.store.rows import PipelineAdded, ScaleRow
 from services.streams.attempt import Stage
-from services.streams.event import PeersMoved
-from services.streams.plan import AttemptPlan, Budget, InputPlan, LanePlan, OutputPlan
+from services.streams.event import LanesChanged
+from services.streams.plan import AttemptPlan, Budget, InputPlan, OutputPlan
 from shoal.model import JobState, ScaleState
 from shoal.names import AttemptRef, PipelineRef
+from shoal.session.lane import Lane
 from shoal.session.port_hold import PortHold
 from shoal.spec import Distribute, Job, Output, Pipeline, PortBinding, Recovery, StreamInput
 from tests.simulation.streams.world import Edge, JobShape, Node, Shape, World
@@ -48,55 +49,45 @@ class ScalingWorld(World):
 
     # ---- what is told ---------------------------------------------------------------------------
 
-    def lanes(self, job: str, number: int, port: str, *, output: bool) -> tuple[LanePlan, ...]:
-        record = self.record(job, number)
-        holds = self.pipeline.holds(record)
-        return tuple(
-            LanePlan(
-                *(end.id, end.port, end.peer_port, end.peer_job, end.peer_replica),
-                *(end.peer_replicas, end.distribute, end.stretch, holds(end)),
-            )
-            for end in self.pipeline.topology.ends[record.ref.job]
-            if (end.output, end.port) == (output, port)
-        )
-
-    def moved(self, job: str, number: int) -> PeersMoved:
-        shape = self.shape
-        return PeersMoved(
-            {
-                end.id: self.peer(*self.key(self.pipeline.jobs[end.peer]))
-                for end in self.pipeline.topology.ends[self.record(job, number).ref.job]
-            },
-            {
-                edge.into: self.lanes(job, number, edge.into, output=False)
-                for edge in shape.inputs(job)
-            },
-            {port: self.lanes(job, number, port, output=True) for port in shape.ports(job)},
+    def lanes(self, job: str, replica: int) -> tuple[Lane, ...]:
+        record = self.record(job, replica)
+        return self.pipeline.topology.lanes(
+            record.ref.job,
+            lambda peer: self.peer(*self.key(self.pipeline.jobs[peer])),
+            self.pipeline.holds(record),
         )
 
     def readers(self, job: str, replica: int) -> list[tuple[str, int]]:
         ends = self.pipeline.topology.ends[self.record(job, replica).ref.job]
-        return [self.key(self.pipeline.jobs[end.peer]) for end in ends if end.output]
+        return [self.key(self.pipeline.jobs[end.peer]) for end in ends if end.lane.output]
 
     def plan(self, job: JobShape, replica: int, epoch: int, *, replacement: bool) -> AttemptPlan:
-        record, told = self.record(job.name, replica), self.moved(job.name, replica)
+        record, lanes = self.record(job.name, replica), self.lanes(job.name, replica)
         return AttemptPlan(
             epoch, job.resume, replacement, record.replica, record.spec.replicas,
             tuple(
-                InputPlan(edge.into, PortBinding(), told.inputs[edge.into], edge.block_count)
+                InputPlan(
+                    edge.into,
+                    PortBinding(),
+                    tuple(one for one in lanes if not one.output and one.port == edge.into),
+                    edge.block_count,
+                )
                 for edge in self.shape.inputs(job.name)
             ),
             tuple(
-                OutputPlan(port, PortBinding(), told.outputs[port])
+                OutputPlan(
+                    port,
+                    PortBinding(),
+                    tuple(one for one in lanes if one.output and one.port == port),
+                )
                 for port in self.shape.ports(job.name)
             ),
-            told.peers,
         )  # fmt: skip
 
     def tell(self, node: Node, name: str, replica: int) -> None:
         def say() -> None:
             if node.machine.stage not in {Stage.NEW, Stage.GONE}:
-                node.post(self.moved(name, replica))
+                node.post(LanesChanged(self.lanes(name, replica)))
             elif node.machine.stage is Stage.NEW:
                 self.at(self.now + 0.01, say)
 
@@ -181,7 +172,9 @@ class ScalingWorld(World):
         [edge] = [one for one in self.shape.inputs(job) if one.into == port]
         every = self.whole(edge)
         ends = self.pipeline.topology.ends[record.ref.job]
-        stretch = next(end.stretch for end in ends if not end.output and end.port == port)
+        stretch = next(
+            end.lane.stretch for end in ends if not end.lane.output and end.lane.port == port
+        )
         mine = every[stretch.consumer_begin : stretch.consumer_end]
         if edge.distribute is Distribute.BROADCAST:
             return mine

@@ -8,7 +8,7 @@ import json
 import random
 import zlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.streams.attempt import AttemptMachine, Stage
@@ -60,7 +60,7 @@ from services.streams.event import (
     DialBroken,
     DialEnded,
     Event,
-    PeersMoved,
+    LanesChanged,
     PortBlock,
     PortClosed,
     PortWritten,
@@ -68,10 +68,11 @@ from services.streams.event import (
     SpoolWritten,
 )
 from services.streams.part import OFFSET, Assembler
-from services.streams.plan import AttemptPlan, Budget, InputPlan, LanePlan, OutputPlan, Peer
+from services.streams.plan import AttemptPlan, Budget, InputPlan, OutputPlan
 from services.streams.rotation import share
 from services.streams.shelf import SpoolPlace
 from shoal.model import ReasonCode
+from shoal.session.lane import Lane, LanePeer
 from shoal.spec import Distribute, PortBinding
 
 PART_BYTES = 700
@@ -681,42 +682,44 @@ class World:
             )
             for port in self.shape.ports(job.name)
         )
-        return AttemptPlan(
-            epoch, job.resume, replacement, replica, job.replicas, inputs, outputs,
-            self.peers(job.name, replica),
-        )  # fmt: skip
+        return AttemptPlan(epoch, job.resume, replacement, replica, job.replicas, inputs, outputs)
 
-    def lane(self, edge: Edge, producer: int, consumer: int, *, output: bool) -> LanePlan:
+    def lane(self, edge: Edge, producer: int, consumer: int, *, output: bool) -> Lane:
         name = f"{edge.producer}-{producer}.{edge.port}/{edge.consumer}-{consumer}.{edge.into}"
         if output:
-            return LanePlan(
-                name, edge.port, edge.into, edge.consumer, consumer,
-                self.shape.job(edge.consumer).replicas, edge.distribute, keep=edge.keep,
-            )  # fmt: skip
-        return LanePlan(
-            name, edge.into, edge.port, edge.producer, producer,
-            self.shape.job(edge.producer).replicas, edge.distribute, keep=edge.keep,
-        )  # fmt: skip
+            port, peer_port, job, replica = edge.port, edge.into, edge.consumer, consumer
+        else:
+            port, peer_port, job, replica = edge.into, edge.port, edge.producer, producer
+        return Lane(
+            name,
+            output,
+            port,
+            replica,
+            self.shape.job(job).replicas,
+            self.peer(job, replica),
+            edge.distribute,
+            peer_port,
+            job,
+            keep=edge.keep,
+        )
 
-    def peers(self, job: str, replica: int) -> Mapping[str, Peer]:
-        peers: dict[str, Peer] = {}
+    def lanes(self, job: str, replica: int) -> tuple[Lane, ...]:
+        found: list[Lane] = []
         for edge in self.shape.edges:
             if edge.producer == job:
-                for other in range(self.shape.job(edge.consumer).replicas):
-                    lane = self.lane(edge, replica, other, output=True).id
-                    peers[lane] = self.peer(edge.consumer, other)
+                others = range(self.shape.job(edge.consumer).replicas)
+                found += [self.lane(edge, replica, other, output=True) for other in others]
             if edge.consumer == job:
-                for other in range(self.shape.job(edge.producer).replicas):
-                    lane = self.lane(edge, other, replica, output=False).id
-                    peers[lane] = self.peer(edge.producer, other)
-        return peers
+                others = range(self.shape.job(edge.producer).replicas)
+                found += [self.lane(edge, other, replica, output=False) for other in others]
+        return tuple(found)
 
-    def peer(self, job: str, replica: int) -> Peer:
+    def peer(self, job: str, replica: int) -> LanePeer:
         node = self.current.get((job, replica))
         done = (job, replica) in self.done
         if node is None:
-            return Peer(done=done)
-        return Peer(node.address if node.alive else "", node.epoch, done)
+            return LanePeer(done=done)
+        return LanePeer(node.address if node.alive else "", "", node.epoch, done)
 
     def place(self, job: JobShape, replica: int) -> None:
         before = self.current.get((job.name, replica))
@@ -734,7 +737,7 @@ class World:
     def tell(self, node: Node, name: str, replica: int) -> None:
         def say() -> None:
             if node.machine.stage not in {Stage.NEW, Stage.GONE}:
-                node.post(PeersMoved(self.peers(name, replica)))
+                node.post(LanesChanged(self.lanes(name, replica)))
             elif node.machine.stage is Stage.NEW:
                 self.at(self.now + 0.01, say)
 

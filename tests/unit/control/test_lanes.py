@@ -18,15 +18,19 @@ def test_a_single_job_has_no_lanes() -> None:
 
 def test_every_producer_replica_has_a_lane_to_every_consumer_replica() -> None:
     made = topology(counter(replicas=2))
-    assert [end.id for end in made.ends["camera"]] == [
+    assert [end.lane.id for end in made.ends["camera"]] == [
         "camera.frames/detector-0.frames",
         "camera.frames/detector-1.frames",
     ]
     end = made.ends["detector-1"][1]
-    assert (end.id, end.output, end.port) == ("detector-1.found/counter.found", True, "found")
-    assert (end.peer, end.peer_job, end.peer_port) == ("counter", "counter", "found")
-    assert (end.peer_replica, end.peer_replicas) == (0, 1)
-    assert [end.peer_replica for end in made.ends["counter"]] == [0, 1]
+    assert (end.lane.id, end.lane.output, end.lane.port) == (
+        "detector-1.found/counter.found",
+        True,
+        "found",
+    )
+    assert (end.peer, end.lane.peer_job, end.lane.peer_port) == ("counter", "counter", "found")
+    assert (end.lane.peer_replica, end.lane.peer_replicas) == (0, 1)
+    assert [end.lane.peer_replica for end in made.ends["counter"]] == [0, 1]
     assert made.neighbours["camera"] == ("detector-0", "detector-1")
     assert made.consumers("camera") == ("detector-0", "detector-1")
     assert made.consumers("counter") == ()
@@ -34,7 +38,7 @@ def test_every_producer_replica_has_a_lane_to_every_consumer_replica() -> None:
 
 def test_both_ends_of_a_lane_agree() -> None:
     made = topology(counter(replicas=3))
-    ends = [end for found in made.ends.values() for end in found]
+    ends = [end.lane for found in made.ends.values() for end in found]
     for lane in {end.id for end in ends}:
         one, other = [end for end in ends if end.id == lane]
         assert one.output is not other.output
@@ -54,8 +58,8 @@ def test_two_consumers_of_one_port_and_two_ports_between_two_jobs() -> None:
             ),
         )
     )  # fmt: skip
-    assert [end.id for end in made.ends["a"]] == ["a.x/b.x", "a.y/b.y", "a.x/c.in"]
-    assert [end.distribute for end in made.ends["b"]] == [
+    assert [end.lane.id for end in made.ends["a"]] == ["a.x/b.x", "a.y/b.y", "a.x/c.in"]
+    assert [end.lane.distribute for end in made.ends["b"]] == [
         Distribute.BROADCAST,
         Distribute.ROUND_ROBIN,
     ]

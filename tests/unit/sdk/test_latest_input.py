@@ -51,11 +51,11 @@ def test_an_input_wants_the_newest(more: str, keep: int) -> None:
 
 def test_both_ends_of_the_lane_know() -> None:
     found = topology(parse(_text(", keep: 7"), "p.yaml", Path()).pipeline)
-    assert {end.id: end.keep for end in found.ends["camera"]} == {
+    assert {end.lane.id: end.lane.keep for end in found.ends["camera"]} == {
         "camera.frames/view.frames": 7,
         "camera.frames/log.frames": 0,
     }
-    assert [end.keep for end in found.ends["view"]] == [7]
+    assert [end.lane.keep for end in found.ends["view"]] == [7]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -44,7 +44,7 @@ from services.streams.event import (
     DialBroken,
     DialEnded,
     Event,
-    PeersMoved,
+    LanesChanged,
     PortBlock,
     PortClosed,
     PortShut,
@@ -53,10 +53,10 @@ from services.streams.event import (
     ShellFailed,
     SpoolWritten,
 )
-from services.streams.plan import AttemptPlan, Budget, InputPlan, LanePlan, OutputPlan, Peer
+from services.streams.plan import AttemptPlan, Budget, InputPlan, OutputPlan
 from services.streams.shelf import SpoolPlace
 from shoal.model import ReasonCode
-from shoal.session.lane import WANT_KEPT, WANT_NOTHING
+from shoal.session.lane import WANT_KEPT, WANT_NOTHING, Lane, LanePeer
 from shoal.spec import Distribute, PortBinding, PortFormat
 
 T = TypeVar("T", bound=Effect)
@@ -70,12 +70,22 @@ class Bench:
 
     def __init__(self, plan: AttemptPlan, budget: Budget | None = None) -> None:
         self.machine = AttemptMachine(plan, budget or Budget(), lambda: 0.5)
+        lanes = [lane for port in plan.inputs for lane in port.lanes]
+        lanes += [lane for port in plan.outputs for lane in port.lanes]
+        self.lanes = {lane.id: lane for lane in lanes}
         self.now = 0.0
         self.last: Sequence[Effect] = ()
 
     def post(self, event: Event) -> Sequence[Effect]:
+        if isinstance(event, LanesChanged):
+            self.lanes |= {lane.id: lane for lane in event.lanes}
         self.last = self.machine.handle(event, self.now)
         return self.last
+
+    def move(self, peers: Mapping[str, LanePeer]) -> Sequence[Effect]:
+        """Tell all lanes, with these peers."""
+        self.lanes |= {name: replace(self.lanes[name], peer=peer) for name, peer in peers.items()}
+        return self.post(LanesChanged(tuple(self.lanes.values())))
 
     def only(self, kind: type[T]) -> T:
         found = [effect for effect in self.last if isinstance(effect, kind)]
@@ -90,12 +100,16 @@ class Bench:
         return self.machine.failure
 
 
-def out_lane(name: str = OUT, *, replica: int = 0, replicas: int = 1) -> LanePlan:
-    return LanePlan(name, "out", "in", "b", replica, replicas, Distribute.ROUND_ROBIN)
+def peer(address: str = "", epoch: int = 0, *, done: bool = False) -> LanePeer:
+    return LanePeer(address, "", epoch, done)
 
 
-def in_lane(name: str = IN, *, replica: int = 0, replicas: int = 1) -> LanePlan:
-    return LanePlan(name, "in", "out", "z", replica, replicas, Distribute.ROUND_ROBIN)
+def out_lane(name: str = OUT, *, replica: int = 0, replicas: int = 1) -> Lane:
+    return Lane(name, True, "out", replica, replicas, peer_port="in", peer_job="b")
+
+
+def in_lane(name: str = IN, *, replica: int = 0, replicas: int = 1) -> Lane:
+    return Lane(name, False, "in", replica, replicas, peer_port="out", peer_job="z")
 
 
 def plan(
@@ -104,14 +118,24 @@ def plan(
     outputs: tuple[OutputPlan, ...] = (),
     resume: bool = False,
     replacement: bool = False,
-    peers: dict[str, Peer] | None = None,
+    peers: dict[str, LanePeer] | None = None,
     epoch: int = 7,
 ) -> AttemptPlan:
-    return AttemptPlan(epoch, resume, replacement, 0, 1, inputs, outputs, peers or {})
+    def placed(lanes: tuple[Lane, ...]) -> tuple[Lane, ...]:
+        return tuple(replace(one, peer=(peers or {}).get(one.id, one.peer)) for one in lanes)
+
+    return AttemptPlan(
+        *(epoch, resume, replacement, 0, 1),
+        tuple(replace(port, lanes=placed(port.lanes)) for port in inputs),
+        tuple(replace(port, lanes=placed(port.lanes)) for port in outputs),
+    )
 
 
-def key_lane(replica: int, job: str = "b") -> LanePlan:
-    return LanePlan(f"a.out/{job}-{replica}.in", "out", "in", job, replica, 2, Distribute.KEY)
+def key_lane(replica: int, job: str = "b") -> Lane:
+    name = f"a.out/{job}-{replica}.in"
+    return Lane(
+        name, True, "out", replica, 2, peer_port="in", peer_job=job, distribute=Distribute.KEY
+    )
 
 
 def source(port_format: PortFormat = PortFormat.BLOCKS) -> AttemptPlan:
@@ -121,7 +145,7 @@ def source(port_format: PortFormat = PortFormat.BLOCKS) -> AttemptPlan:
 def sink(port_format: PortFormat = PortFormat.BLOCKS) -> AttemptPlan:
     return plan(
         inputs=(InputPlan("in", PortBinding(port_format), (in_lane(),)),),
-        peers={IN: Peer("there:1", 3)},
+        peers={IN: peer("there:1", 3)},
     )
 
 
@@ -216,7 +240,7 @@ def test_a_backlog_blocks_the_job_until_it_is_sent() -> None:
 def test_an_older_epoch_is_fenced(event: CallOpened, words: str) -> None:
     bench = Bench(source())
     bench.post(Attached())
-    bench.post(PeersMoved({OUT: Peer("", 2)}))
+    bench.move({OUT: peer("", 2)})
     bench.post(event)
     refusal = bench.only(RefuseCall)
     assert refusal.reason == "FENCED"
@@ -231,7 +255,7 @@ def test_a_newer_call_takes_a_lane_over() -> None:
     assert bench.only(CloseCall) == CloseCall(1)
     bench.post(opened(3, consumer=2))
     assert bench.only(RefuseCall).call == 3
-    bench.post(PeersMoved({OUT: Peer("", 4)}))
+    bench.move({OUT: peer("", 4)})
     assert bench.only(CloseCall) == CloseCall(2)
 
 
@@ -264,9 +288,9 @@ def test_an_attempt_drains_only_when_its_consumers_are_done() -> None:
     bench.post(Concluded(succeeded=True))
     bench.post(CallAcknowledged(1, OUT, 0, 0, 0))
     assert not bench.machine.drained, "the consumer may still be replaced and ask for the end"
-    bench.post(PeersMoved({OUT: Peer("", 1, done=True)}))
+    bench.move({OUT: peer("", 1, done=True)})
     bench.only(ReportDrained)
-    bench.post(PeersMoved({OUT: Peer("", 1, done=True)}))
+    bench.move({OUT: peer("", 1, done=True)})
     assert bench.none(ReportDrained)
 
 
@@ -462,10 +486,10 @@ def test_a_producer_that_moved_is_dialled_at_once() -> None:
     bench = Bench(sink())
     bench.post(Attached())
     accepted(bench)
-    bench.post(PeersMoved({IN: Peer("elsewhere:2", 4)}))
+    bench.move({IN: peer("elsewhere:2", 4)})
     bench.only(HangUp)
     assert bench.only(Dial).producer_epoch == 4
-    bench.post(PeersMoved({IN: Peer("there:1", 3)}))
+    bench.move({IN: peer("there:1", 3)})
     assert bench.none(Dial), "late news of an older epoch"
     bench.post(DialAccepted(IN, 2, 3, 0))
     bench.only(HangUp)  # an older producer
@@ -529,7 +553,7 @@ def test_a_producer_that_sends_less_when_run_again_fails_the_consumer() -> None:
     accepted(bench)
     bench.post(PortWritten("in", output=False))
     bench.post(DialBlock(IN, 1, data([b"a", b"b"])))
-    bench.post(PeersMoved({IN: Peer("there:1", 4)}))
+    bench.move({IN: peer("there:1", 4)})
     bench.post(DialAccepted(IN, 2, 4, 2))
     bench.post(DialEnded(IN, 2, 1))
     assert "ended after 1 records, and 2 were received" in bench.failure().message
@@ -562,7 +586,7 @@ def test_records_of_several_producers_come_as_they_arrive_if_asked_so() -> None:
     bench = Bench(
         plan(
             inputs=(InputPlan("in", PortBinding(PortFormat.LINES), lanes, ordered=False),),
-            peers={one.id: Peer("there:1", 3) for one in lanes},
+            peers={one.id: peer("there:1", 3) for one in lanes},
         )
     )
     bench.post(Attached())
@@ -588,7 +612,7 @@ def middle(*, replacement: bool, block_count: int = 1) -> AttemptPlan:
         outputs=(OutputPlan("out", PortBinding(), (out_lane(), out_lane("a.out/c.in"))),),
         resume=True,
         replacement=replacement,
-        peers={IN: Peer("there:1", 3), OUT: Peer("", 1), "a.out/c.in": Peer("", 1)},
+        peers={IN: peer("there:1", 3), OUT: peer("", 1), "a.out/c.in": peer("", 1)},
     )
 
 
@@ -652,7 +676,7 @@ def test_a_done_consumer_is_not_waited_for() -> None:
     bench = Bench(middle(replacement=True))
     bench.post(Attached())
     bench.post(opened(1, want=40))
-    bench.post(PeersMoved({"a.out/c.in": Peer("", 1, done=True)}))
+    bench.move({"a.out/c.in": peer("", 1, done=True)})
     assert bench.only(Dial).want == 40
 
 
@@ -684,7 +708,7 @@ def test_a_resuming_sink_goes_on_with_what_is_kept() -> None:
             inputs=(InputPlan("in", PortBinding(), (in_lane(),)),),
             resume=True,
             replacement=True,
-            peers={IN: Peer("there:1", 3)},
+            peers={IN: peer("there:1", 3)},
         )
     )
     bench.post(Attached())

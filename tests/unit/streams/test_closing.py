@@ -7,22 +7,33 @@ from dataclasses import replace
 from services.streams.attempt import Stage
 from services.streams.block import Block, Kind, unpack
 from services.streams.effect import ClosePort, PausePort, ReportDrained, SendBlock, SendEnd
-from services.streams.event import Attached, CallReady, Concluded, PeersMoved, PortClosed
-from services.streams.plan import AttemptPlan, OutputPlan, Peer
+from services.streams.event import Attached, CallReady, Concluded, LanesChanged, PortClosed
+from services.streams.plan import AttemptPlan, OutputPlan
+from shoal.session.lane import LanePeer
 from shoal.spec import PortBinding, PortFormat
-from tests.unit.streams.test_attempt import OUT, Bench, data, opened, out_lane, plan, source, wrote
+from tests.unit.streams.test_attempt import (
+    OUT,
+    Bench,
+    data,
+    opened,
+    out_lane,
+    peer,
+    plan,
+    source,
+    wrote,
+)
 
 OTHER = "a.more/c.in"
 
 
-def ends(at: int) -> PeersMoved:
+def ends(at: int) -> LanesChanged:
     """The port ends after so many records."""
-    return PeersMoved({}, outputs={"out": (replace(out_lane(), end=at),)})
+    return LanesChanged((replace(out_lane(), end=at),))
 
 
-def done(*lanes: str) -> PeersMoved:
+def done(*lanes: str) -> dict[str, LanePeer]:
     """The consumers at these lanes have committed."""
-    return PeersMoved({lane: Peer("", 1, done=True) for lane in lanes})
+    return {lane: peer("", 1, done=True) for lane in lanes}
 
 
 def two() -> AttemptPlan:
@@ -58,7 +69,7 @@ def test_x1_a_port_ends_at_its_record_whatever_the_job_goes_on_to_send() -> None
     ):
         assert not bench.post(event)
     bench.post(Concluded(succeeded=True))
-    bench.post(done(OUT))
+    bench.move(done(OUT))
     bench.only(ReportDrained)
 
 
@@ -96,7 +107,7 @@ def test_x4_an_output_is_closed_once_its_last_reader_has_committed() -> None:
     bench.post(opened())
     bench.post(wrote(data([b"0"])))
     assert not closed(bench)
-    bench.post(done(OUT))
+    bench.move(done(OUT))
     assert closed(bench) == {"out"}
     assert bench.machine.closed
     bench.post(Concluded(succeeded=True))
@@ -107,9 +118,9 @@ def test_x4_an_output_is_closed_once_its_last_reader_has_committed() -> None:
 def test_x4_outputs_are_closed_together() -> None:
     bench = Bench(two())
     bench.post(Attached())
-    bench.post(done(OUT))
+    bench.move(done(OUT))
     assert not closed(bench), "the program would die of it, and the other reader gets the rest"
-    bench.post(done(OTHER))
+    bench.move(done(OTHER))
     assert closed(bench) == {"out", "more"}
 
 

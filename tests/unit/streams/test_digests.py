@@ -12,12 +12,10 @@ from services.streams.event import (
     DialBlock,
     DialBroken,
     DialEnded,
-    PeersMoved,
     PortWritten,
 )
-from services.streams.plan import Peer
 from shoal.model import ReasonCode, StreamCounters
-from tests.unit.streams.test_attempt import IN, Bench, accepted, data, sink
+from tests.unit.streams.test_attempt import IN, Bench, accepted, data, peer, sink
 
 FIRST = [b"a", b"b", b"c"]
 
@@ -82,7 +80,7 @@ def test_when_it_stays_the_attempt_fails_and_says_what_differs() -> None:
 def test_when_the_producer_was_run_again_it_is_counted_and_the_job_goes_on() -> None:
     bench = begun()
     bench.post(DialBlock(IN, 1, data([b"?"])))
-    bench.post(PeersMoved({IN: Peer("elsewhere:1", 4)}))
+    bench.move({IN: peer("elsewhere:1", 4)})
     bench.post(DialAccepted(IN, 2, 4, 0))
     bench.post(PortWritten("in", output=False))
     bench.post(DialBlock(IN, 2, data(FIRST)))  # the first of them is dropped

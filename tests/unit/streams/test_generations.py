@@ -13,12 +13,12 @@ from services.streams.event import (
     CallReady,
     DialBlock,
     DialEnded,
-    PeersMoved,
+    LanesChanged,
     PortWritten,
 )
-from services.streams.plan import AttemptPlan, LanePlan, OutputPlan, Peer
+from services.streams.plan import AttemptPlan, OutputPlan
 from shoal.model import ReasonCode
-from shoal.session.lane import WANT_KEPT, Stretch
+from shoal.session.lane import WANT_KEPT, Lane, Stretch
 from shoal.spec import PortBinding
 from tests.unit.streams.test_attempt import (
     IN,
@@ -28,6 +28,7 @@ from tests.unit.streams.test_attempt import (
     data,
     in_lane,
     out_lane,
+    peer,
     plan,
     sink,
     wrote,
@@ -43,11 +44,11 @@ def held(*, replacement: bool = False) -> AttemptPlan:
     return plan(outputs=(OutputPlan("out", PortBinding(), (lane,)),), replacement=replacement)
 
 
-def cut(at: int, *others: LanePlan) -> PeersMoved:
+def cut(at: int, *others: Lane) -> LanesChanged:
     """Record `at` is the first of a new replica."""
     old = replace(out_lane(), stretch=Stretch(consumer_end=at))
     new = replace(out_lane(NEW), stretch=Stretch(consumer_begin=at))
-    return PeersMoved({}, outputs={"out": (old, new, *others)})
+    return LanesChanged((old, new, *others))
 
 
 def dialled(call: int, lane: str, want: int = 0) -> CallOpened:
@@ -94,7 +95,7 @@ def test_a_scale_that_is_given_up_changes_nothing() -> None:
     bench.post(Attached())
     bench.post(dialled(1, OUT))
     bench.post(wrote(data([b"0", b"1"])))
-    bench.post(PeersMoved({}, outputs={"out": (out_lane(),)}))
+    bench.post(LanesChanged((out_lane(),)))
     assert sent(bench) == [b"0", b"1"]
 
 
@@ -153,8 +154,7 @@ def test_an_input_does_not_end_before_the_next_generation_is_known() -> None:
     bench.post(DialEnded(IN, 1, 2, continued=True))
     assert bench.none(ShutPort)
     next_lane = replace(in_lane("z-1.out/a.in"), stretch=Stretch(1, producer_begin=2))
-    peers = {next_lane.id: Peer("there:2", 1)}
-    bench.post(PeersMoved(peers, inputs={"in": (in_lane(), next_lane)}))
+    bench.post(LanesChanged((in_lane(), replace(next_lane, peer=peer("there:2", 1)))))
     bench.post(DialEnded(next_lane.id, 1, 0))
     assert not bench.none(ShutPort)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from services.streams.attempt import Stage
 from services.streams.block import HEADER_BYTES, Block, Kind, decode, encode, pack, unpack
@@ -25,7 +26,6 @@ from services.streams.event import (
     DialAccepted,
     DialBlock,
     DialEnded,
-    PeersMoved,
     PortBlock,
     PortWritten,
 )
@@ -34,30 +34,29 @@ from services.streams.plan import (
     AttemptPlan,
     Budget,
     InputPlan,
-    LanePlan,
     OutputPlan,
-    Peer,
 )
-from shoal.spec import Distribute, PortBinding, PortFormat
-from tests.unit.streams.test_attempt import Bench, data, plan
+from shoal.session.lane import Lane
+from shoal.spec import PortBinding, PortFormat
+from tests.unit.streams.test_attempt import Bench, data, in_lane, out_lane, peer, plan
 
 OUT = "a.out/b.in"
 IN = "z.out/a.in"
 
 
-def to_viewer(keep: int = 1) -> LanePlan:
-    return LanePlan(OUT, "out", "in", "b", 0, 1, Distribute.ROUND_ROBIN, keep=keep)
+def to_viewer(keep: int = 1) -> Lane:
+    return replace(out_lane(), keep=keep)
 
 
-def producer(*lanes: LanePlan, resume: bool = False, replacement: bool = False) -> AttemptPlan:
+def producer(*lanes: Lane, resume: bool = False, replacement: bool = False) -> AttemptPlan:
     outputs = (OutputPlan("out", PortBinding(), lanes or (to_viewer(),)),)
     return plan(outputs=outputs, resume=resume, replacement=replacement)
 
 
 def viewer(port_format: PortFormat = PortFormat.BLOCKS, *, resume: bool = False) -> AttemptPlan:
-    lane = LanePlan(IN, "in", "out", "z", 0, 1, Distribute.ROUND_ROBIN, keep=1)
+    lane = replace(in_lane(), keep=1)
     inputs = (InputPlan("in", PortBinding(port_format), (lane,)),)
-    return plan(inputs=inputs, resume=resume, peers={IN: Peer("far:1", 3)})
+    return plan(inputs=inputs, resume=resume, peers={IN: peer("far:1", 3)})
 
 
 def opened(call: int = 1, want: int = 0, *, consumer_epoch: int = 1) -> CallOpened:
@@ -151,7 +150,7 @@ def test_a_resuming_source_goes_on_counting_where_the_newest_is_wanted() -> None
 
 
 def test_who_wants_the_newest_does_not_hold_up_a_replacement_that_others_wait_for() -> None:
-    reliable = LanePlan("a.out/c.in", "out", "in", "c", 0, 1, Distribute.ROUND_ROBIN)
+    reliable = replace(out_lane("a.out/c.in"), peer_job="c")
     bench = Bench(producer(to_viewer(), reliable, resume=True, replacement=True))
     bench.post(Attached())
     bench.post(CallOpened(1, "a.out/c.in", 1, 7, 40, 1 << 20))
@@ -201,7 +200,7 @@ def test_a_viewer_is_restarted_and_its_producer_may_have_fewer_records_the_next_
     bench.post(DialBlock(IN, 1, data([b"x"], 99)))
     bench.post(PortWritten("in", output=False))
     bench.post(PortBlock("in", False, Block(Kind.ACK, 100)))
-    bench.post(PeersMoved({IN: Peer("far:2", 4)}))
+    bench.move({IN: peer("far:2", 4)})
     assert bench.only(Dial).want == 100
     bench.post(DialAccepted(IN, 2, 4, 100))
     bench.post(DialEnded(IN, 2, 60))
