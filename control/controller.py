@@ -21,7 +21,7 @@ from control.api.server import ApiServer
 from control.config import ControllerConfig
 from control.dispatcher.addresses import Addresses
 from control.dispatcher.service import SessionService
-from control.dispatcher.session import SessionSettings
+from control.dispatcher.session_server import SessionSettings
 from control.dispatcher.worker_watch import WorkerWatch, listens
 from control.errors import StoreFailedError, StoreFullError, UnknownPipelineError
 from control.log_folder import LogFolder

@@ -68,7 +68,7 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionOpened:
+class HelloReceived:
     """An agent introduces itself; `address` is where it dialled from."""
 
     call: int
@@ -105,7 +105,7 @@ class StreamWorkerGone:
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat:
+class HeartbeatReceived:
     """An agent is alive; has no effects."""
 
     node: str
@@ -145,11 +145,11 @@ Event = (
     | Scale
     | Drain
     | Adopt
-    | SessionOpened
+    | HelloReceived
     | Observed
     | SessionClosed
     | StreamWorkerGone
-    | Heartbeat
+    | HeartbeatReceived
     | Progressed
     | Conditioned
     | MemberVerdict

@@ -117,7 +117,7 @@ class MachineConfig:
 class _Waiting:
     """An agent whose claim to a name is unclear; monotonic seconds."""
 
-    event: inbox.SessionOpened
+    event: inbox.HelloReceived
     since: float
 
 
@@ -189,7 +189,7 @@ class ControlMachine:
                 self._drain(event)
             case inbox.Adopt():
                 self._adopt(event)
-            case inbox.SessionOpened():
+            case inbox.HelloReceived():
                 self._open_session(event)
             case inbox.Observed():
                 self._take_observations(event)
@@ -197,7 +197,7 @@ class ControlMachine:
                 self._close_session(event)
             case inbox.StreamWorkerGone():
                 self._lose_streams(event)
-            case inbox.Heartbeat():
+            case inbox.HeartbeatReceived():
                 self._heard(event.node, event.session_id)
             case inbox.Progressed():
                 self._progress(event)
@@ -581,7 +581,7 @@ class ControlMachine:
         node.heard_at = self._now
         return node
 
-    def _open_session(self, event: inbox.SessionOpened) -> None:
+    def _open_session(self, event: inbox.HelloReceived) -> None:
         hello = event.hello
         node = self._cluster.nodes.get(hello.node)
         if node is None:
@@ -613,7 +613,7 @@ class ControlMachine:
             else:
                 self._claims.append(one)
 
-    def _refuse_rival(self, node: NodeRecord, event: inbox.SessionOpened) -> None:
+    def _refuse_rival(self, node: NodeRecord, event: inbox.HelloReceived) -> None:
         """Quarantine an agent whose name another one has; both are told."""
         hello = event.hello
         copied = bool(hello.instance_id) and same_instance(node, hello)
@@ -649,7 +649,7 @@ class ControlMachine:
     def _rival_until(self, rival: Rival) -> float:
         return rival.at + _RIVAL_RETRIES * self._config.rival_seconds
 
-    def _admit(self, node: NodeRecord, event: inbox.SessionOpened) -> None:
+    def _admit(self, node: NodeRecord, event: inbox.HelloReceived) -> None:
         """Let an agent have the name of a node, and compare what both sides know."""
         hello = event.hello
         rival = self._rivals.get(node.name)

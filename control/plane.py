@@ -387,7 +387,7 @@ class ControlPlane:
                 f"node {hello.node} is set aside for {until - self._clock():.0f} s: {failures} of "
                 "its messages met a mistake of the controller, whose log has it: report it"
             )
-        value = await self._call(lambda call: inbox.SessionOpened(call, hello, session_id, address))
+        value = await self._call(lambda call: inbox.HelloReceived(call, hello, session_id, address))
         if not isinstance(value, Admitted):
             raise TypeError(f"a Hello was answered with {value!r}")
         return value
@@ -408,7 +408,7 @@ class ControlPlane:
         """Renew a lease at once, even while a commit is under way; says whether the session lives."""
         if self._machine is None:
             return False
-        self._machine.handle(inbox.Heartbeat(node, session_id), self._clock())
+        self._machine.handle(inbox.HeartbeatReceived(node, session_id), self._clock())
         record = self._machine.cluster.nodes.get(node)
         return record is not None and record.session_id == session_id
 
@@ -611,12 +611,12 @@ class ControlPlane:
         """Answer the caller of an event that cannot be taken, and set its node aside."""
         if not isinstance(
             event,
-            inbox.MemberVerdict | inbox.Heartbeat | inbox.Progressed | inbox.Conditioned,
+            inbox.MemberVerdict | inbox.HeartbeatReceived | inbox.Progressed | inbox.Conditioned,
         ):
             future = self._calls.get(event.call)
             if future is not None and not future.done():
                 future.set_exception(_mistake(error))
-        node = event.hello.node if isinstance(event, inbox.SessionOpened) else ""
+        node = event.hello.node if isinstance(event, inbox.HelloReceived) else ""
         if isinstance(event, inbox.Observed | inbox.Progressed | inbox.Conditioned):
             node = event.node
         if node:

@@ -21,6 +21,41 @@ from edge_agent.agent_process import AgentProcess
 from edge_agent.attempt_folder import keeper_id, parse_keeper_id
 from edge_agent.attempt_services import AttemptServices
 from edge_agent.attempt_shell import AttemptShell, Durable
+from edge_agent.attempts_machine import (
+    FAILS_FOR_ITS_DISK,
+    PREPARING,
+    Acknowledged,
+    AttachStreams,
+    AttemptsEffect,
+    AttemptsEvent,
+    AttemptsMachine,
+    CancelWork,
+    CollectArtifacts,
+    Conclude,
+    DesiredChanged,
+    DesiredRecorded,
+    DiskFull,
+    Forget,
+    Forgotten,
+    GrantsReceived,
+    LocalAttempt,
+    Phase,
+    PrepareBundle,
+    PrepareEnvironment,
+    PrepareFiles,
+    ProgramEnded,
+    ProgramsListed,
+    ProgramStatus,
+    Report,
+    Restored,
+    SessionOpened,
+    StartProgram,
+    StopProgram,
+    UpdateLanes,
+    Upload,
+    WantUploads,
+    WriteJournal,
+)
 from edge_agent.config import AgentConfig
 from edge_agent.disk_watch import (
     DiskWatch,
@@ -37,7 +72,8 @@ from edge_agent.keeper_link import KeeperLink, program_exit, programs
 from edge_agent.lease import NodeLease
 from edge_agent.links.agent_links import AgentLinks
 from edge_agent.links.stream_worker import HELPER
-from edge_agent.session import (
+from edge_agent.session_link import SessionLink
+from edge_agent.session_machine import (
     Closed,
     Confirmed,
     ControllersKnown,
@@ -50,49 +86,13 @@ from edge_agent.session import (
     Quarantined,
     Recorded,
     Say,
-    Session,
     SessionConfig,
     SessionEffect,
     SessionEvent,
+    SessionMachine,
     Write,
 )
-from edge_agent.session_link import SessionLink
 from edge_agent.stream_link import STREAM_WORKER, StreamLink, process_identity
-from edge_agent.worker import (
-    FAILS_FOR_ITS_DISK,
-    PREPARING,
-    Acknowledged,
-    AttachStreams,
-    AttemptRecord,
-    CancelWork,
-    CollectArtifacts,
-    Conclude,
-    DesiredChanged,
-    DesiredRecorded,
-    DiskFull,
-    Forget,
-    Forgotten,
-    GrantsReceived,
-    Phase,
-    PrepareBundle,
-    PrepareEnvironment,
-    PrepareFiles,
-    ProgramEnded,
-    ProgramsListed,
-    ProgramStatus,
-    Report,
-    Restored,
-    SessionOpened,
-    StartProgram,
-    StopProgram,
-    UpdateLanes,
-    Upload,
-    WantUploads,
-    Worker,
-    WorkerEffect,
-    WorkerEvent,
-)
-from edge_agent.worker import Journal as JournalEffect
 from services.runtime.driver import Driver
 from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
@@ -132,9 +132,9 @@ class AgentShell:
         self._links = links
         self._agent_id = process.token()
         self._instance_id = ""
-        self._worker = Worker()
-        self._session = Session(SessionConfig(), process.rng.random)
-        self._worker_driver: Driver[WorkerEvent, WorkerEffect] = Driver(
+        self._worker = AttemptsMachine()
+        self._session = SessionMachine(SessionConfig(), process.rng.random)
+        self._worker_driver: Driver[AttemptsEvent, AttemptsEffect] = Driver(
             self._worker, self._act_on_attempt, process.clock, inbox_size=_INBOX_SIZE
         )
         self._session_driver: Driver[SessionEvent, SessionEffect] = Driver(
@@ -169,7 +169,7 @@ class AgentShell:
         """Set once everything that an earlier agent left is taken over."""
 
     @property
-    def records(self) -> Mapping[AttemptRef, AttemptRecord]:
+    def records(self) -> Mapping[AttemptRef, LocalAttempt]:
         """Every attempt that the node knows."""
         return self._worker.records
 
@@ -264,9 +264,9 @@ class AgentShell:
 
     # ---- the machine that drives attempts
 
-    async def _act_on_attempt(self, effect: WorkerEffect) -> None:
+    async def _act_on_attempt(self, effect: AttemptsEffect) -> None:
         match effect:
-            case JournalEffect(record):
+            case WriteJournal(record):
                 # Asked for here and now, so that entries become durable in this order.
                 done = self._journal.put(record)
                 await self._shell(record.ref).put(Durable(done))

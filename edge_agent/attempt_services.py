@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
+from edge_agent.attempts_machine import AttemptsEvent
 from edge_agent.keeper_link import KeeperLink
 from edge_agent.lease import NodeLease
 from edge_agent.links.journal import AttemptJournal
 from edge_agent.links.logs import AttemptLogs
 from edge_agent.links.workshop import Workshop
 from edge_agent.stream_link import StreamLink
-from edge_agent.worker import WorkerEvent
 from shoal.names import AttemptRef
 from shoal.session.messages import FromAgent
 
@@ -34,7 +34,7 @@ class AttemptServices:
     logs: AttemptLogs
     lease: NodeLease
     wall: Callable[[], float]
-    post: Callable[[WorkerEvent], Awaitable[None]]
+    post: Callable[[AttemptsEvent], Awaitable[None]]
     say: Callable[[FromAgent], Awaitable[None]]
     hint: Callable[[FromAgent], bool]
 

@@ -20,21 +20,10 @@ from typing import Any, Final, assert_never
 
 from edge_agent.attempt_folder import keeper_id
 from edge_agent.attempt_services import AttemptServices
-from edge_agent.bundles.layout import BundleRefusedError
-from edge_agent.cause import first_cause
-from edge_agent.download import ChecksumError, DownloadError
-from edge_agent.environments.installer import InstallError
-from edge_agent.environments.interpreter import InterpreterMissingError
-from edge_agent.environments.recipe import RecipeError
-from edge_agent.keeper.client import KeeperError, KeeperGoneError, StartRequest
-from edge_agent.program import ProgramError
-from edge_agent.stream_link import StreamsError
-from edge_agent.stream_orders import StreamOrders
-from edge_agent.uploads.collect import Problems
-from edge_agent.uploads.uploader import GrantRefusedError
-from edge_agent.worker import (
+from edge_agent.attempts_machine import (
     ArtifactsCollected,
     AttachStreams,
+    AttemptsEvent,
     CancelWork,
     CollectArtifacts,
     Conclude,
@@ -53,9 +42,20 @@ from edge_agent.worker import (
     Upload,
     Uploaded,
     WantUploads,
-    WorkerEvent,
     WorkFailed,
 )
+from edge_agent.bundles.layout import BundleRefusedError
+from edge_agent.cause import first_cause
+from edge_agent.download import ChecksumError, DownloadError
+from edge_agent.environments.installer import InstallError
+from edge_agent.environments.interpreter import InterpreterMissingError
+from edge_agent.environments.recipe import RecipeError
+from edge_agent.keeper.client import KeeperError, KeeperGoneError, StartRequest
+from edge_agent.program import ProgramError
+from edge_agent.stream_link import StreamsError
+from edge_agent.stream_orders import StreamOrders
+from edge_agent.uploads.collect import Problems
+from edge_agent.uploads.uploader import GrantRefusedError
 from services.runtime.log import fields
 from shoal.model import Artifact, Reason, ReasonCode
 from shoal.names import AttemptRef
@@ -195,14 +195,14 @@ class AttemptShell:
         self,
         group: asyncio.TaskGroup,
         turn: int,
-        work: Coroutine[Any, Any, WorkerEvent],
+        work: Coroutine[Any, Any, AttemptsEvent],
         code: ReasonCode,
     ) -> None:
         await self._give_up()
         self._work = group.create_task(self._finish(turn, work, code))
 
     async def _finish(
-        self, turn: int, work: Coroutine[Any, Any, WorkerEvent], code: ReasonCode
+        self, turn: int, work: Coroutine[Any, Any, AttemptsEvent], code: ReasonCode
     ) -> None:
         try:
             outcome = await self._said_while(work)
@@ -215,7 +215,7 @@ class AttemptShell:
             outcome = WorkFailed(self._ref, turn, Reason(known or code, 0, _clip(redacted(words))))
         await self._services.post(outcome)
 
-    async def _said_while(self, work: Coroutine[Any, Any, WorkerEvent]) -> WorkerEvent:
+    async def _said_while(self, work: Coroutine[Any, Any, AttemptsEvent]) -> AttemptsEvent:
         """Do it, and say for what it waits: after a moment, when that changes, and now and then.
 
         Now and then, because words are lost with a session, and because time passes.
@@ -255,11 +255,11 @@ class AttemptShell:
             await asyncio.wait({self._work})
         self._work = None
 
-    async def _prepare_bundle(self, assignment: Assignment, turn: int) -> WorkerEvent:
+    async def _prepare_bundle(self, assignment: Assignment, turn: int) -> AttemptsEvent:
         await self._bench.lay_out(assignment, self._wait_for)
         return Prepared(self._ref, turn)
 
-    async def _prepare_environment(self, assignment: Assignment, turn: int) -> WorkerEvent:
+    async def _prepare_environment(self, assignment: Assignment, turn: int) -> AttemptsEvent:
         self._wait_for(
             "its environment is being built for another attempt here, until that one has it"
         )
@@ -275,11 +275,11 @@ class AttemptShell:
         # Only the latest text is of interest, so one that finds no room is no loss.
         self._services.hint(Progress(self._ref, (), text))
 
-    async def _prepare_files(self, assignment: Assignment, turn: int) -> WorkerEvent:
+    async def _prepare_files(self, assignment: Assignment, turn: int) -> AttemptsEvent:
         await self._bench.fetch(assignment, self._wait_for)
         return Prepared(self._ref, turn)
 
-    async def _start(self, assignment: Assignment, turn: int) -> WorkerEvent:
+    async def _start(self, assignment: Assignment, turn: int) -> AttemptsEvent:
         services = self._services
         request = await self._bench.plan(assignment)
         if assignment.job.placement is Placement.AT_MOST_ONE_RUNNING:
@@ -313,12 +313,12 @@ class AttemptShell:
             else:
                 return
 
-    async def _collect(self, assignment: Assignment, turn: int) -> WorkerEvent:
+    async def _collect(self, assignment: Assignment, turn: int) -> AttemptsEvent:
         self._wait_for("its results are being found and hashed, until the last of them is")
         found = await self._bench.collect(assignment)
         return ArtifactsCollected(self._ref, turn, found.artifacts, found.problem)
 
-    async def _upload(self, effect: Upload) -> WorkerEvent:
+    async def _upload(self, effect: Upload) -> AttemptsEvent:
         self._wait_for(
             f"{len(effect.artifacts)} artifacts are being stored, until the archive has taken them"
         )

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final, Self, cast
 from urllib.parse import quote
 
-from edge_agent.worker import AttemptRecord, Phase, Verdict
+from edge_agent.attempts_machine import LocalAttempt, Phase, Verdict
 from services.runtime.backoff import Backoff
 from services.runtime.log import fields
 from services.runtime.state_folder import PRIVATE_FILE, create_private
@@ -112,7 +112,7 @@ class Journal:
                 self._changed.notify()
             await asyncio.to_thread(thread.join)
 
-    def put(self, record: AttemptRecord) -> asyncio.Future[None]:
+    def put(self, record: LocalAttempt) -> asyncio.Future[None]:
         """Remember an attempt; the future is done once it is durable."""
         return self._ask(
             record.ref,
@@ -142,7 +142,7 @@ class Journal:
         """Return a future that is done once everything asked for before is durable."""
         return self._ask(object(), "SELECT 1", ())
 
-    async def load(self) -> tuple[AttemptRecord, ...]:
+    async def load(self) -> tuple[LocalAttempt, ...]:
         """Every attempt that is remembered; one that cannot be read is logged and left out.
 
         Raises:
@@ -259,7 +259,7 @@ class Journal:
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
 
-    def _load(self) -> tuple[AttemptRecord, ...]:
+    def _load(self) -> tuple[LocalAttempt, ...]:
         with self._reading() as connection:
             rows = connection.execute("SELECT key, assignment, record FROM attempt ORDER BY key")
             return tuple(
@@ -394,12 +394,12 @@ def _resolve(waiting: Iterable[asyncio.Future[None]]) -> None:
             done.set_result(None)
 
 
-def encode_record(record: AttemptRecord) -> str:
+def encode_record(record: LocalAttempt) -> str:
     """Write all of a record but its assignment, which has a column of its own, as JSON."""
     return json.dumps(_to_json(record), separators=(",", ":"))
 
 
-def decode_row(key: str, assignment: bytes, record: str) -> AttemptRecord | None:
+def decode_row(key: str, assignment: bytes, record: str) -> LocalAttempt | None:
     """Read a row; None for one that cannot be read, which is logged."""
     try:
         message = session_service_pb2.Assignment.FromString(assignment)
@@ -409,7 +409,7 @@ def decode_row(key: str, assignment: bytes, record: str) -> AttemptRecord | None
         return None
 
 
-def _to_json(record: AttemptRecord) -> dict[str, object]:
+def _to_json(record: LocalAttempt) -> dict[str, object]:
     verdict = record.verdict
     return {
         "phase": record.phase.value,
@@ -433,9 +433,9 @@ def _to_json(record: AttemptRecord) -> dict[str, object]:
     }
 
 
-def _from_json(values: dict[str, Any], assignment: session_service_pb2.Assignment) -> AttemptRecord:
+def _from_json(values: dict[str, Any], assignment: session_service_pb2.Assignment) -> LocalAttempt:
     verdict = values["verdict"]
-    return AttemptRecord(
+    return LocalAttempt(
         assignment=decode_assignment(assignment),
         phase=Phase(values["phase"]),
         turn=int(values["turn"]),

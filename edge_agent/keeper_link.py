@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.attempt_folder import AttemptFolder, parse_keeper_id
+from edge_agent.attempts_machine import ProgramExit, ProgramStatus
 from edge_agent.keeper.client import KeeperError, KeeperGoneError, StartRequest
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.links.keeper import KeeperConnection, KeeperDoor
 from edge_agent.links.logs import AttemptLogs
-from edge_agent.worker import ProgramExit, ProgramStatus
 from services.runtime.log import fields
 from shoal.names import AttemptRef
 

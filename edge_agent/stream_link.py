@@ -11,19 +11,19 @@ from typing import Any, Final, cast
 import grpc.aio
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
-from edge_agent.keeper.client import KeeperError
-from edge_agent.keeper.record import ProcessRecord
-from edge_agent.keeper_link import KeeperLink
-from edge_agent.links.journal import AttemptJournal
-from edge_agent.links.stream_worker import HELPER, StreamWorkerDoor, StreamWorkerStub
-from edge_agent.worker import (
+from edge_agent.attempts_machine import (
+    AttemptsEvent,
     StreamsBroken,
     StreamsClosed,
     StreamsDrained,
     StreamsHeld,
     StreamWorkerLost,
-    WorkerEvent,
 )
+from edge_agent.keeper.client import KeeperError
+from edge_agent.keeper.record import ProcessRecord
+from edge_agent.keeper_link import KeeperLink
+from edge_agent.links.journal import AttemptJournal
+from edge_agent.links.stream_worker import HELPER, StreamWorkerDoor, StreamWorkerStub
 from services.runtime.address import joined
 from services.runtime.log import fields
 from shoal.names import AttemptRef
@@ -81,7 +81,7 @@ class StreamLink:
         keeper: KeeperLink,
         door: StreamWorkerDoor,
         journal: AttemptJournal,
-        post: Callable[[WorkerEvent], Awaitable[None]],
+        post: Callable[[AttemptsEvent], Awaitable[None]],
         say: Callable[[Progress], Awaitable[None]],
     ) -> None:
         self._keeper = keeper

@@ -4,7 +4,7 @@
 from collections.abc import AsyncIterator, Callable
 
 from control.dispatcher.addresses import Addresses
-from control.dispatcher.session import Context, Session, SessionSettings
+from control.dispatcher.session_server import Context, SessionServer, SessionSettings
 from control.dispatcher.worker_watch import WorkerWatch
 from control.log_folder import LogFolder
 from control.plane import ControlPlane
@@ -50,7 +50,7 @@ class SessionService(v1_grpc.SessionServiceServicer):
         self, request_iterator: AsyncIterator[v1.ConnectRequest], context: Context
     ) -> None:
         """Serve one agent until its stream ends."""
-        session = Session(
+        session = SessionServer(
             context,
             self._new_id(),
             plane=self._plane,

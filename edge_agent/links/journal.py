@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
-from edge_agent.worker import AttemptRecord
+from edge_agent.attempts_machine import LocalAttempt
 from shoal.names import AttemptRef
 
 
@@ -20,7 +20,7 @@ class AttemptJournal(Protocol):
         """Why it cannot be written at the moment, for people; empty while it can."""
         ...
 
-    def put(self, record: AttemptRecord) -> Awaitable[None]:
+    def put(self, record: LocalAttempt) -> Awaitable[None]:
         """Remember an attempt."""
         ...
 
@@ -36,7 +36,7 @@ class AttemptJournal(Protocol):
         """Awaiting it waits until everything asked for before is durable."""
         ...
 
-    async def load(self) -> tuple[AttemptRecord, ...]:
+    async def load(self) -> tuple[LocalAttempt, ...]:
         """Every attempt that is remembered, in the order of their names."""
         ...
 

@@ -66,7 +66,7 @@ def setup(
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00.000Z INFO agent edge_agent.worker attempt started pid=4711`."""
+    """`2026-01-31T12:00:00.000Z INFO agent edge_agent.agent_shell attempt started pid=4711`."""
 
     def __init__(self, process: str) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import count
 from random import Random
 
-from edge_agent.worker import AttemptRecord, Phase
+from edge_agent.attempts_machine import LocalAttempt, Phase
 from shoal.model import Followed
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment, Goal
@@ -39,7 +39,7 @@ class HostileController:
         known: the attempts of the agent, which most messages are about.
     """
 
-    def __init__(self, rng: Random, known: Callable[[], Sequence[AttemptRecord]]) -> None:
+    def __init__(self, rng: Random, known: Callable[[], Sequence[LocalAttempt]]) -> None:
         self._rng = rng
         self._known = known
         self._hostile = Hostile(rng, self._names)
@@ -94,11 +94,11 @@ class HostileController:
         self._hostile.spoil(message, self._rng.choice((0.0, 0.0, 0.003, 0.01, 0.03, 0.2)))
         return message
 
-    def _granting(self, known: Sequence[AttemptRecord]) -> AttemptRecord:
+    def _granting(self, known: Sequence[LocalAttempt]) -> LocalAttempt:
         waiting = [record for record in known if record.phase is Phase.GRANTING]
         return self._rng.choice(waiting or known)
 
-    def _want(self, desired: v1.Desired, known: Sequence[AttemptRecord]) -> None:
+    def _want(self, desired: v1.Desired, known: Sequence[LocalAttempt]) -> None:
         desired.snapshot = self._rng.random() < 0.05
         desired.commit = self._rng.randrange(100)
         if self._rng.random() < 0.1:

@@ -4,7 +4,7 @@ import contextlib
 from random import Random
 from typing import Any
 
-from edge_agent.worker import AttemptRecord
+from edge_agent.attempts_machine import LocalAttempt
 from shoal.model import JobState
 from shoal.session.messages import Desired
 from shoal.spec import Job
@@ -28,7 +28,7 @@ class Stranger(ScriptedController):
     def __init__(self, objects: ObjectServer) -> None:
         super().__init__(objects, heartbeat_seconds=0.1)
         self.hostile = HostileController(Random(1), lambda: self.told)
-        self.told: list[AttemptRecord] = []
+        self.told: list[LocalAttempt] = []
         self.said = 0
 
     def _take(self, message: session_service_pb2.AgentMessage, outbox: Any) -> Messages:
@@ -46,7 +46,7 @@ class Stranger(ScriptedController):
         with contextlib.suppress(WireError):
             decoded = decode_controller_message(message)
             if isinstance(decoded, Desired):
-                self.told += [AttemptRecord(wanted) for wanted in decoded.assignments]
+                self.told += [LocalAttempt(wanted) for wanted in decoded.assignments]
         return message
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.attempts_machine import LocalAttempt
 from edge_agent.journal import Journal, JournalError
-from edge_agent.worker import AttemptRecord
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
 from shoal.spec import Job
 from tests.kit.small_disk import SmallDisk, small_disk
 from tests.kit.until import until
 
-RECORD = AttemptRecord(
+RECORD = LocalAttempt(
     Assignment(
         AttemptRef("default", "p", "work", 1, 1), Job("work", ("true",)), bundle_url="x" * 500
     )
@@ -124,7 +124,7 @@ async def test_r3_a_damaged_journal_is_refused_and_left_as_it_is(
     async with Journal(path) as journal:
         for number in range(30):
             ref = AttemptRef("default", "p", "work", number, number)
-            journal.put(AttemptRecord(replace(RECORD.assignment, ref=ref)))
+            journal.put(LocalAttempt(replace(RECORD.assignment, ref=ref)))
         await journal.barrier()
     path.write_bytes(damage(path.read_bytes()))
     before = path.read_bytes()

@@ -13,12 +13,18 @@ from random import Random
 
 import pytest
 
-from edge_agent import session, worker
+from edge_agent import attempts_machine, session_machine
 from edge_agent.attempt_folder import keeper_id, parse_keeper_id
+from edge_agent.attempts_machine import (
+    AttemptsMachine,
+    LocalAttempt,
+    Phase,
+    ProgramExit,
+    ProgramStatus,
+)
 from edge_agent.followed import followed_text, read_followed
 from edge_agent.journal import Journal
-from edge_agent.session import Session, SessionConfig, SessionState
-from edge_agent.worker import AttemptRecord, Phase, ProgramExit, ProgramStatus, Worker
+from edge_agent.session_machine import SessionConfig, SessionMachine, SessionState
 from shoal.limits import MOMENT_SECONDS_MAX
 from shoal.model import Artifact, Capacity, Followed, Reason, ReasonCode
 from shoal.names import AttemptRef
@@ -57,18 +63,18 @@ class Node:
         self.decoded = self.refused = self.desired = self.opened = 0
         self.link = self.sequence = self.written = self.acknowledged = self.unread = 0
         self.phases: set[Phase] = set()
-        self.pending: list[worker.WorkerEffect] = []
+        self.pending: list[attempts_machine.AttemptsEffect] = []
         self.running: dict[AttemptRef, ProgramStatus] = {}
-        self.recorded: dict[AttemptRef, AttemptRecord] = {}
+        self.recorded: dict[AttemptRef, LocalAttempt] = {}
         self.followed = ""
-        self.worker = Worker()
-        self.session = Session(SessionConfig(), self.rng.random)
+        self.worker = AttemptsMachine()
+        self.session = SessionMachine(SessionConfig(), self.rng.random)
 
     def begin(self) -> None:
         """Be a new process of the agent, which knows nothing."""
         self.pending.clear()
-        self.worker = Worker()
-        self.session = Session(SessionConfig(), self.rng.random)
+        self.worker = AttemptsMachine()
+        self.session = SessionMachine(SessionConfig(), self.rng.random)
         self.session.followed = read_followed(self.followed)
 
     async def live(self, messages: int) -> None:
@@ -82,11 +88,11 @@ class Node:
                 match self.session.state:
                     case SessionState.IDLE:
                         self.now = max(self.now, self.session.deadline() or 0.0)
-                        await self.speak(session.ControllersKnown(("one:1", "two:2")))
+                        await self.speak(session_machine.ControllersKnown(("one:1", "two:2")))
                     case SessionState.DIALLING:
-                        await self.speak(session.LinkOpened(self.link, self.hello()))
+                        await self.speak(session_machine.LinkOpened(self.link, self.hello()))
                     case _ if self.rng.random() < 0.1:
-                        await self.speak(session.LinkClosed(self.link, "it broke"))
+                        await self.speak(session_machine.LinkClosed(self.link, "it broke"))
                     case _:
                         await self.hear()
                 for _ in range(self.rng.randrange(20)):
@@ -102,8 +108,8 @@ class Node:
         rebooted, survived = self.rng.random() < 0.2, self.rng.random() < 0.8
         if rebooted:
             self.running.clear()
-        self.attempts(worker.Restored(loaded, dict(self.running), rebooted, survived))
-        await self.speak(session.ControllersKnown(("one:1", "two:2")))
+        self.attempts(attempts_machine.Restored(loaded, dict(self.running), rebooted, survived))
+        await self.speak(session_machine.ControllersKnown(("one:1", "two:2")))
 
     def hello(self) -> Hello:
         seen = self.worker.observations()
@@ -125,7 +131,7 @@ class Node:
             await self.act(self.session.tick(self.now))
         raise AssertionError(f"{TICKS_MAX} ticks at {self.now}, and another is due")
 
-    async def speak(self, event: session.SessionEvent) -> None:
+    async def speak(self, event: session_machine.SessionEvent) -> None:
         await self.act(self.session.handle(event, self.now))
 
     # ---- the controller
@@ -154,34 +160,36 @@ class Node:
         if self.acknowledged == self.written:
             self.unread = 0
         await self.speak(
-            session.Received(self.link, response.sequence, response.acknowledged, tuple(messages))
+            session_machine.Received(
+                self.link, response.sequence, response.acknowledged, tuple(messages)
+            )
         )
 
-    async def act(self, effects: Sequence[session.SessionEffect]) -> None:
+    async def act(self, effects: Sequence[session_machine.SessionEffect]) -> None:
         """Do what the session asks for."""
         for effect in effects:
             match effect:
-                case session.Dial(link):
+                case session_machine.Dial(link):
                     self.link = link
                     self.sequence = self.written = self.acknowledged = self.unread = 0
-                case session.Write(sequence, acknowledged, messages):
+                case session_machine.Write(sequence, acknowledged, messages):
                     encode_request(sequence, acknowledged, messages).SerializeToString()
                     self.written = sequence
                     self.unread += 1
                     assert self.unread <= WRITES_MAX, "a controller that reads nothing is left"
-                case session.Follow(followed):
+                case session_machine.Follow(followed):
                     self.followed = followed_text(followed)
                     self.journal.note("followed", self.followed)
-                case session.Opened():
+                case session_machine.Opened():
                     self.opened += 1
-                    self.attempts(worker.SessionOpened())
-                case session.Confirmed(messages):
+                    self.attempts(attempts_machine.SessionOpened())
+                case session_machine.Confirmed(messages):
                     for message in messages:
                         if isinstance(message, Observation) and message.state.terminal:
-                            self.attempts(worker.Acknowledged(message.ref, message.state))
-                case session.Deliver(message, delivery):
+                            self.attempts(attempts_machine.Acknowledged(message.ref, message.state))
+                case session_machine.Deliver(message, delivery):
                     await self.deliver(message, delivery)
-                case session.LeaseRenewed(until):
+                case session_machine.LeaseRenewed(until):
                     assert until < MOMENT_SECONDS_MAX
                 case _:
                     pass
@@ -192,10 +200,10 @@ class Node:
         match message:
             case Desired():
                 self.desired += len(message.assignments)
-                self.attempts(worker.DesiredChanged(message, delivery))
-                await self.speak(session.Recorded(delivery))
+                self.attempts(attempts_machine.DesiredChanged(message, delivery))
+                await self.speak(session_machine.Recorded(delivery))
             case UploadsGranted():
-                self.attempts(worker.GrantsReceived(message))
+                self.attempts(attempts_machine.GrantsReceived(message))
             case Fenced():
                 self.attempts(message)
             case Refused():
@@ -203,11 +211,11 @@ class Node:
 
     # ---- the programs
 
-    def attempts(self, event: worker.WorkerEvent) -> None:
+    def attempts(self, event: attempts_machine.AttemptsEvent) -> None:
         """Tell the machine of attempts; its records are recorded at once, the rest waits."""
         for effect in self.worker.handle(event, self.now):
             match effect:
-                case worker.Journal(record):
+                case attempts_machine.WriteJournal(record):
                     self.journal.put(record)
                     self.recorded[record.ref] = record
                     self.phases.add(record.phase)
@@ -228,63 +236,67 @@ class Node:
                 self.attempts(
                     self.rng.choice(
                         (
-                            worker.StreamsClosed(ref),
-                            worker.StreamsDrained(ref),
-                            worker.StreamsBroken(ref, BROKEN),
-                            worker.DiskFull(ref, BROKEN),
-                            worker.StreamWorkerLost(),
-                            worker.ProgramsListed(dict(self.running)),
+                            attempts_machine.StreamsClosed(ref),
+                            attempts_machine.StreamsDrained(ref),
+                            attempts_machine.StreamsBroken(ref, BROKEN),
+                            attempts_machine.DiskFull(ref, BROKEN),
+                            attempts_machine.StreamWorkerLost(),
+                            attempts_machine.ProgramsListed(dict(self.running)),
                         )
                     )
                 )
-                await self.speak(session.Say(Progress(ref, (), "x")))
+                await self.speak(session_machine.Say(Progress(ref, (), "x")))
 
     def exit(self, ref: AttemptRef) -> None:
         ended = ProgramExit(self.rng.choice((0, 0, 1)), end_time=1.7e9)
         self.running[ref] = ProgramStatus(1.7e9, ended)
-        self.attempts(worker.ProgramEnded(ref, ended))
+        self.attempts(attempts_machine.ProgramEnded(ref, ended))
 
-    async def perform(self, effect: worker.WorkerEffect) -> None:
+    async def perform(self, effect: attempts_machine.AttemptsEffect) -> None:
         ok = self.rng.random() < 0.9
         match effect:
             case (
-                worker.PrepareBundle(wanted, turn)
-                | worker.PrepareEnvironment(wanted, turn)
-                | worker.PrepareFiles(wanted, turn)
+                attempts_machine.PrepareBundle(wanted, turn)
+                | attempts_machine.PrepareEnvironment(wanted, turn)
+                | attempts_machine.PrepareFiles(wanted, turn)
             ):
                 ref = wanted.ref
                 assert parse_keeper_id(keeper_id(ref)) == ref
-                event = worker.Prepared(ref, turn) if ok else worker.WorkFailed(ref, turn, BROKEN)
+                event = (
+                    attempts_machine.Prepared(ref, turn)
+                    if ok
+                    else attempts_machine.WorkFailed(ref, turn, BROKEN)
+                )
                 self.attempts(event)
-            case worker.StartProgram(wanted, turn):
+            case attempts_machine.StartProgram(wanted, turn):
                 ref = wanted.ref
                 if ok:
                     self.running.setdefault(ref, ProgramStatus(1.7e9))
-                    self.attempts(worker.ProgramStarted(ref, turn, 1.7e9))
+                    self.attempts(attempts_machine.ProgramStarted(ref, turn, 1.7e9))
                 else:
-                    self.attempts(worker.WorkFailed(ref, turn, BROKEN))
-            case worker.StopProgram(ref) if ref in self.running:
+                    self.attempts(attempts_machine.WorkFailed(ref, turn, BROKEN))
+            case attempts_machine.StopProgram(ref) if ref in self.running:
                 self.exit(ref)
-            case worker.AttachStreams(wanted):
+            case attempts_machine.AttachStreams(wanted):
                 encode_assignment(wanted).SerializeToString()
-            case worker.UpdateLanes(_, lanes):
+            case attempts_machine.UpdateLanes(_, lanes):
                 for lane in lanes:
                     encode_lane(lane).SerializeToString()
-            case worker.CollectArtifacts(wanted, turn):
+            case attempts_machine.CollectArtifacts(wanted, turn):
                 found = (ARTIFACT,) if ok else ()
-                self.attempts(worker.ArtifactsCollected(wanted.ref, turn, found))
-            case worker.WantUploads(ref, artifacts):
-                await self.speak(session.Say(UploadsWanted(ref, artifacts)))
-            case worker.Upload(wanted, turn, artifacts):
-                stored = worker.Uploaded(wanted.ref, turn, artifacts)
-                self.attempts(stored if ok else worker.GrantsExpired(wanted.ref, turn))
-            case worker.Report(observation):
-                await self.speak(session.Say(observation))
-            case worker.Forget(ref):
+                self.attempts(attempts_machine.ArtifactsCollected(wanted.ref, turn, found))
+            case attempts_machine.WantUploads(ref, artifacts):
+                await self.speak(session_machine.Say(UploadsWanted(ref, artifacts)))
+            case attempts_machine.Upload(wanted, turn, artifacts):
+                stored = attempts_machine.Uploaded(wanted.ref, turn, artifacts)
+                self.attempts(stored if ok else attempts_machine.GrantsExpired(wanted.ref, turn))
+            case attempts_machine.Report(observation):
+                await self.speak(session_machine.Say(observation))
+            case attempts_machine.Forget(ref):
                 self.running.pop(ref, None)
                 self.recorded.pop(ref, None)
                 await self.journal.forget(ref)
-                self.attempts(worker.Forgotten(ref))
+                self.attempts(attempts_machine.Forgotten(ref))
             case _:
                 pass
 

@@ -6,18 +6,20 @@ from typing import TypeVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.worker import (
+from edge_agent.attempts_machine import (
     ALIVE,
     Acknowledged,
     ArtifactsCollected,
-    AttemptRecord,
+    AttemptsEffect,
+    AttemptsEvent,
+    AttemptsMachine,
     CollectArtifacts,
     DesiredChanged,
     Forget,
     Forgotten,
     GrantsExpired,
     GrantsReceived,
-    Journal,
+    LocalAttempt,
     Phase,
     PrepareBundle,
     Prepared,
@@ -40,10 +42,8 @@ from edge_agent.worker import (
     Upload,
     Uploaded,
     WantUploads,
-    Worker,
-    WorkerEffect,
-    WorkerEvent,
     WorkFailed,
+    WriteJournal,
 )
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
@@ -68,20 +68,20 @@ class Node:
 
     def __init__(self, data: st.DataObject) -> None:
         self.data = data
-        self.worker = Worker()
-        self.journal: dict[AttemptRef, AttemptRecord] = {}
+        self.worker = AttemptsMachine()
+        self.journal: dict[AttemptRef, LocalAttempt] = {}
         self.running: set[AttemptRef] = set()
         self.exits: dict[AttemptRef, ProgramExit] = {}
         self.started: dict[AttemptRef, int] = {}
-        self.pending: list[WorkerEffect] = []
+        self.pending: list[AttemptsEffect] = []
         self.reported: dict[AttemptRef, JobState] = {}
         self.desired: dict[AttemptRef, Assignment] = {}
         self.epoch = 0
 
-    def tell(self, event: WorkerEvent) -> None:
+    def tell(self, event: AttemptsEvent) -> None:
         for effect in self.worker.handle(event, 0.0):
             match effect:
-                case Journal(record):
+                case WriteJournal(record):
                     self.journal[record.ref] = record
                 case Report(observation):
                     self.report(observation.ref, observation.state)
@@ -126,7 +126,7 @@ class Node:
                 self.exit(self.pick(sorted(self.running)))
             case "streams" if self.worker.records:
                 ref = self.pick(sorted(self.worker.records))
-                events: list[WorkerEvent] = [
+                events: list[AttemptsEvent] = [
                     StreamsClosed(ref),
                     StreamsDrained(ref),
                     StreamsBroken(ref, REASON),
@@ -156,7 +156,7 @@ class Node:
             after = self.worker.records[ref].state
             assert after in {JobState.DRAINING, JobState.ARCHIVING}, "any end is what was wanted"
 
-    def perform(self, effect: WorkerEffect) -> None:
+    def perform(self, effect: AttemptsEffect) -> None:
         ok = self.data.draw(st.integers(0, 4)) > 0
         match effect:
             case PrepareBundle(a, turn) | PrepareEnvironment(a, turn) | PrepareFiles(a, turn):
@@ -193,7 +193,7 @@ class Node:
     def die(self) -> None:
         """The agent is killed: what it did not do is lost, what it recorded is not."""
         self.pending.clear()
-        self.worker = Worker()
+        self.worker = AttemptsMachine()
         self.tell(Restored(tuple(self.journal.values()), self.listed(), False, True))
 
     def listed(self) -> dict[AttemptRef, ProgramStatus]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control.api import submissions
-from control.dispatcher.session import Session, SessionSettings
+from control.dispatcher.session_server import SessionServer, SessionSettings
 from control.plane import ControlPlane, PlaneConfig
 from control.source_rule import SourceRule
 from services.runtime.rpc import RpcError
@@ -114,7 +114,7 @@ def test_no_request_of_an_agent_gets_further_than_a_refusal(
     except DecodeError:
         return
     anything = cast("Any", None)
-    session = Session(
+    session = SessionServer(
         anything,
         "s",
         plane=PLANE,

@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 
 from control.delta import delta
 from control.dispatcher.parts import in_parts
-from edge_agent.session import (
+from edge_agent.attempts_machine import AttemptsMachine, DesiredChanged, Forget, Forgotten, Phase
+from edge_agent.session_machine import (
     ControllersKnown,
     Deliver,
     LinkClosed,
     LinkOpened,
     Received,
-    Session,
     SessionConfig,
+    SessionMachine,
     SessionState,
 )
-from edge_agent.worker import DesiredChanged, Forget, Forgotten, Phase, Worker
 from shoal.model import Capacity
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment, Goal
@@ -106,8 +106,8 @@ class Agent:
     """The machines of an agent whose programs never start, and the way to it."""
 
     def __init__(self) -> None:
-        self.session = Session(SessionConfig(), lambda: 0.5)
-        self.worker = Worker()
+        self.session = SessionMachine(SessionConfig(), lambda: 0.5)
+        self.worker = AttemptsMachine()
         self.link = 0
         self.sequence = 0
         self.sent: dict[AttemptRef, Assignment] | None = None

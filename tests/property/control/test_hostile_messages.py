@@ -139,7 +139,7 @@ class Peers:
             hello = decode_hello(message, lambda _name, _error: None)
         except WireError:
             return None
-        return inbox.SessionOpened(next(self.calls), hello, f"s{next(self.calls)}")
+        return inbox.HelloReceived(next(self.calls), hello, f"s{next(self.calls)}")
 
     def observed(self) -> inbox.Event | None:
         message = self.hostile.message(v1.AttemptObserved)

@@ -10,10 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal import names
-from shoal.v1 import pipeline_pb2, spec_pb2
+from shoal.v1 import pipeline_pb2, session_service_pb2, spec_pb2
+from shoal.wire.assignment import decode_assignment, encode_assignment
 from shoal.wire.attempt import decode_attempt_ref, encode_attempt_ref
 from shoal.wire.fields import WireError
+from shoal.wire.lane import decode_lane, encode_lane
 from shoal.wire.port_hold import decode_port_hold, encode_port_hold
+from shoal.wire.session import (
+    decode_agent_message,
+    decode_controller_message,
+    encode_agent_message,
+    encode_controller_message,
+)
 from shoal.wire.spec import (
     decode_job_spec,
     decode_pipeline_spec,
@@ -50,9 +58,17 @@ from shoal.wire.view import (
     encode_pipeline,
     encode_verdict,
 )
-from tests.property.sdk import specs
+from tests.property.sdk import session_nouns, specs
 
 Pair = tuple[Callable[[Any], Message], Callable[[Any], Any]]
+
+
+def _of_agent(message: session_service_pb2.AgentMessage) -> object:
+    def nothing(name: str, error: WireError) -> None:
+        raise AssertionError(f"{name} is left out: {error}")
+
+    return decode_agent_message(message, nothing)
+
 
 CASES: dict[str, tuple[st.SearchStrategy[Any], Pair]] = {
     "pipeline spec": (specs.PIPELINES, (encode_pipeline_spec, decode_pipeline_spec)),
@@ -62,6 +78,13 @@ CASES: dict[str, tuple[st.SearchStrategy[Any], Pair]] = {
     "capacity": (specs.CAPACITIES, (encode_capacity, decode_capacity)),
     "counters": (specs.COUNTERS, (encode_stream_counters, decode_stream_counters)),
     "hold": (specs.HOLDS, (encode_port_hold, decode_port_hold)),
+    "lane": (session_nouns.LANES, (encode_lane, decode_lane)),
+    "assignment": (session_nouns.ASSIGNMENTS, (encode_assignment, decode_assignment)),
+    "from agent": (session_nouns.FROM_AGENT, (encode_agent_message, _of_agent)),
+    "from controller": (
+        session_nouns.FROM_CONTROLLER,
+        (encode_controller_message, decode_controller_message),
+    ),
     "manifest": (specs.MANIFESTS, (encode_manifest, decode_manifest)),
     "attempt": (specs.ATTEMPTS, (encode_attempt, decode_attempt)),
     "job": (specs.JOB_VIEWS, (encode_job, decode_job)),

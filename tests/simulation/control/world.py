@@ -165,7 +165,7 @@ class Agent:
                 session.welcomed = True
                 session.push()
 
-            session.up(lambda call: inbox.SessionOpened(call, hello, session.id), welcome)
+            session.up(lambda call: inbox.HelloReceived(call, hello, session.id), welcome)
             world.later(1.0, self.beat)
         world.later(world.random.uniform(0.1, 1.0), self.dial)
 
@@ -175,7 +175,7 @@ class Agent:
             return
         sent = self.world.now
         session = self.session
-        session.up(lambda _: inbox.Heartbeat(self.name, session.id), None)
+        session.up(lambda _: inbox.HeartbeatReceived(self.name, session.id), None)
         # Its acknowledgement rides on the next message of the controller: an empty observation.
         session.up(
             lambda call: inbox.Observed(call, self.name, session.id, ()),

@@ -28,6 +28,7 @@ from typing import Final, cast
 
 from edge_agent.agent_process import AgentProcess
 from edge_agent.agent_shell import AgentShell
+from edge_agent.attempts_machine import LocalAttempt
 from edge_agent.cause import first_cause
 from edge_agent.config import AgentConfig
 from edge_agent.disk_watch import DiskReading, FolderUse
@@ -35,7 +36,6 @@ from edge_agent.keeper.client import StartRequest
 from edge_agent.links.agent_links import AgentLinks
 from edge_agent.links.session import SessionCall
 from edge_agent.links.stream_worker import HELPER, StreamWorkerStub
-from edge_agent.worker import AttemptRecord
 from services.runtime.process import StartRefusedError
 from services.streams.plan import Budget
 from shoal.model import Capacity
@@ -141,7 +141,7 @@ class Board:
         return [one for one in self.keeper.running.values() if one.program is not None]
 
     @property
-    def records(self) -> Mapping[AttemptRef, AttemptRecord]:
+    def records(self) -> Mapping[AttemptRef, LocalAttempt]:
         """What the running agent knows, or else what the journal does."""
         if self.shell is not None and self.agent is not None and not self.agent.dead:
             return self.shell.records

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from control.dispatcher.addresses import Addresses
 from control.dispatcher.service import SessionService
-from control.dispatcher.session import SessionSettings
+from control.dispatcher.session_server import SessionSettings
 from control.dispatcher.worker_watch import WorkerWatch
 from control.errors import StoreFailedError
 from control.plane import ControlPlane, PlaneConfig

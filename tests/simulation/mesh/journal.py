@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from random import Random
 
+from edge_agent.attempts_machine import LocalAttempt
 from edge_agent.journal import decode_row, encode_record
-from edge_agent.worker import AttemptRecord
 from shoal.names import AttemptRef
 from shoal.wire.assignment import encode_assignment
 from tests.simulation.mesh.loop import VirtualLoop
@@ -29,7 +29,7 @@ class JournalDisk:
     """What is durable; it outlives agents."""
 
     def __init__(self) -> None:
-        self.records: dict[AttemptRef, AttemptRecord] = {}
+        self.records: dict[AttemptRef, LocalAttempt] = {}
         self.facts: dict[str, str] = {}
         self.full = False
         """Whether it takes no write at the moment."""
@@ -56,7 +56,7 @@ class MemoryJournal:
         """See `AttemptJournal`."""
         return "its journal in memory cannot be written: make room" if self._disk.full else ""
 
-    def put(self, record: AttemptRecord) -> asyncio.Future[None]:
+    def put(self, record: LocalAttempt) -> asyncio.Future[None]:
         """See `AttemptJournal`."""
         ref = record.ref
         return self._ask(ref, lambda: self._disk.records.__setitem__(ref, record))
@@ -73,11 +73,11 @@ class MemoryJournal:
         """See `AttemptJournal`."""
         return self._ask(object(), lambda: None)
 
-    async def load(self) -> tuple[AttemptRecord, ...]:
+    async def load(self) -> tuple[LocalAttempt, ...]:
         """See `AttemptJournal`."""
         await asyncio.sleep(COMMIT_SECONDS * self._rng.random())
         rows = sorted(self._disk.records.values(), key=lambda record: record.ref.prefix)
-        read: list[AttemptRecord] = []
+        read: list[LocalAttempt] = []
         for record in rows:
             assignment = encode_assignment(record.assignment).SerializeToString()
             again = decode_row(record.ref.prefix, assignment, encode_record(record))

@@ -17,7 +17,7 @@ from control.machine import ControlMachine
 from control.plane import ControlPlane
 from control.state import NodeRecord
 from control.store.rows import OutboxKind, OutboxRow, Row
-from edge_agent import agent_shell, attempt_shell, worker
+from edge_agent import agent_shell, attempt_shell, attempts_machine
 from services.events import outbox as outbox_machine
 from services.events import publisher
 from services.events.entry import Entry
@@ -141,7 +141,7 @@ def _stale_lane_update() -> None:
 
     async def perform(self: attempt_shell.AttemptShell, effect: Any, group: Any) -> None:
         await right(self, effect, group)
-        if isinstance(effect, worker.UpdateLanes):
+        if isinstance(effect, attempts_machine.UpdateLanes):
             if effect.ref in before:
                 await right(self, before[effect.ref], group)
             before[effect.ref] = effect
@@ -169,17 +169,17 @@ def _resend_after_fenced() -> None:
 
 def _manifest_before_artifacts() -> None:
     """An agent says that it has archived before the archive has said so."""
-    machine = worker.Worker
+    machine = attempts_machine.AttemptsMachine
     right = machine._collected
 
     def collected(self: Any, record: Any, artifacts: Any, problem: str) -> list[Any]:
         effects: list[Any] = right(self, record, artifacts, problem)
         record = self._records[record.ref]
-        if record.phase is worker.Phase.GRANTING:
+        if record.phase is attempts_machine.Phase.GRANTING:
             stored = tuple(
                 replace(one, key=f"{record.ref.prefix}/out/{one.path}") for one in artifacts
             )
-            effects = self._end(replace(record, artifacts=stored), worker._ARCHIVED)
+            effects = self._end(replace(record, artifacts=stored), attempts_machine._ARCHIVED)
         return effects
 
     _set(machine, "_collected", collected)

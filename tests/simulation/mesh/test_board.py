@@ -11,7 +11,7 @@ import pytest
 
 from control.plane import PlaneConfig
 from control.views import Submission, SubmitResult
-from edge_agent.worker import Phase
+from edge_agent.attempts_machine import Phase
 from shoal.model import JobState, PipelineState
 from shoal.names import PipelineRef
 from shoal.spec import Job, Output, Pipeline, Placement, Retry, StreamInput

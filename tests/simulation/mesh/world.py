@@ -21,7 +21,7 @@ from control.plane import ControlPlane, PlaneConfig
 from control.store import statements
 from control.store.rows import OutboxKind
 from control.views import Refusal, Submission, SubmitResult
-from edge_agent.worker import Acknowledged
+from edge_agent.attempts_machine import Acknowledged
 from services.streams.worker.port_link import PortName
 from shoal.model import Capacity, JobState
 from shoal.names import AttemptRef, PipelineRef, parse_attempt

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.attempts_machine import LocalAttempt, Phase, Verdict
 from edge_agent.journal import Journal, JournalError
-from edge_agent.worker import AttemptRecord, Phase, Verdict
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment, Goal
@@ -24,7 +24,7 @@ from shoal.spec import (
     StreamInput,
 )
 
-RECORD = AttemptRecord(
+RECORD = LocalAttempt(
     Assignment(
         AttemptRef("default", "p", "work", 2, 3),
         Job(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_agent.session import (
+from edge_agent.session_machine import (
     Closed,
     Confirmed,
     ControllersKnown,
@@ -16,9 +16,9 @@ from edge_agent.session import (
     Received,
     Recorded,
     Say,
-    Session,
     SessionConfig,
     SessionEffect,
+    SessionMachine,
     SessionState,
     Write,
 )
@@ -40,11 +40,11 @@ OBSERVED = Observation(REF, JobState.RUNNING)
 CONFIG = SessionConfig(backoff=Backoff(1.0, 8.0))
 
 
-def session() -> Session:
-    return Session(CONFIG, lambda: 0.5)
+def session() -> SessionMachine:
+    return SessionMachine(CONFIG, lambda: 0.5)
 
 
-def opened(now: float = 0.0) -> Session:
+def opened(now: float = 0.0) -> SessionMachine:
     """A session that stands."""
     machine = session()
     machine.handle(ControllersKnown(("a:1", "b:1")), now)
@@ -58,7 +58,9 @@ def writes(effects: list[SessionEffect] | tuple[SessionEffect, ...]) -> list[Wri
     return [effect for effect in effects if isinstance(effect, Write)]
 
 
-def say(machine: Session, message: Observation | LogPiece | Progress, now: float) -> list[Write]:
+def say(
+    machine: SessionMachine, message: Observation | LogPiece | Progress, now: float
+) -> list[Write]:
     return writes(list(machine.handle(Say(message), now)))
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.session import (
+from edge_agent.session_machine import (
     Closed,
     Confirmed,
     ControllersKnown,
@@ -21,9 +21,9 @@ from edge_agent.session import (
     Quarantined,
     Received,
     Say,
-    Session,
     SessionConfig,
     SessionEffect,
+    SessionMachine,
     SessionState,
     Write,
 )
@@ -45,9 +45,9 @@ def told(following: Followed | None, **more: object) -> Welcome:
 
 def greeted(
     welcome: Welcome, *more: FromController, addresses: tuple[str, ...] = ("a:1",)
-) -> tuple[Session, list[SessionEffect]]:
+) -> tuple[SessionMachine, list[SessionEffect]]:
     """A session of an agent that followed `OURS`, right after a controller's first batch."""
-    machine = Session(SessionConfig(backoff=Backoff(1.0, 8.0)), lambda: 0.5, followed=OURS)
+    machine = SessionMachine(SessionConfig(backoff=Backoff(1.0, 8.0)), lambda: 0.5, followed=OURS)
     machine.handle(ControllersKnown(addresses), 0.0)
     machine.handle(LinkOpened(1, HELLO), 0.0)
     return machine, list(machine.handle(Received(1, 1, 1, (welcome, *more)), 0.0))
@@ -154,7 +154,7 @@ def test_r6_what_is_delivered_comes_from_a_controller_that_may_be_followed(
     welcomes: list[Welcome],
 ) -> None:
     """Whoever answers in turn: what ends jobs never comes from another cluster or an older term."""
-    machine = Session(SessionConfig(), lambda: 0.5)
+    machine = SessionMachine(SessionConfig(), lambda: 0.5)
     machine.handle(ControllersKnown(("a:1",)), 0.0)
     now, link = 0.0, 1
     for welcome in welcomes:

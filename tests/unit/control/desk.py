@@ -71,7 +71,7 @@ class Desk:
             self.now = min(self.now + 0.25, until)
             for node, session in self.sessions.items():
                 if node not in self.silent:
-                    self.machine.handle(inbox.Heartbeat(node, session), self.now)
+                    self.machine.handle(inbox.HeartbeatReceived(node, session), self.now)
             self._tick()
 
     def _tick(self) -> None:
@@ -150,7 +150,7 @@ class Desk:
     def claim(self, said: Hello) -> object:
         """Let an agent introduce itself, which may be refused; None while that is not clear."""
         session = f"session-{next(self.calls)}"
-        answer = self.post(lambda call: inbox.SessionOpened(call, said, session, "10.0.0.7"))
+        answer = self.post(lambda call: inbox.HelloReceived(call, said, session, "10.0.0.7"))
         if isinstance(answer, Admitted):
             self.sessions[said.node] = session
         return answer

@@ -528,12 +528,12 @@ def test_a_node_with_a_bad_name_is_refused() -> None:
         answer = desk.post(partial(_nameless, name))
         assert isinstance(answer, HelloRefusedError)
     desk.dial_all("n1")
-    answer = desk.post(lambda call: inbox.SessionOpened(call, hello("n2"), "s"))
+    answer = desk.post(lambda call: inbox.HelloReceived(call, hello("n2"), "s"))
     assert isinstance(answer, HelloRefusedError)
 
 
-def _nameless(name: str, call: int) -> inbox.SessionOpened:
-    return inbox.SessionOpened(call, hello(name), "s")
+def _nameless(name: str, call: int) -> inbox.HelloReceived:
+    return inbox.HelloReceived(call, hello(name), "s")
 
 
 def test_progress_is_shown_and_stale_progress_is_not() -> None:

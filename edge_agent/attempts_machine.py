@@ -139,7 +139,7 @@ class ProgramStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptRecord:
+class LocalAttempt:
     """Everything that the agent remembers of an attempt, in memory and in its journal."""
 
     assignment: Assignment
@@ -197,7 +197,7 @@ class Restored:
     `streams_survived` that the stream worker is the one that the journal knew.
     """
 
-    records: tuple[AttemptRecord, ...]
+    records: tuple[LocalAttempt, ...]
     programs: Mapping[AttemptRef, ProgramStatus]
     rebooted: bool
     streams_survived: bool
@@ -353,7 +353,7 @@ class Forgotten:
     ref: AttemptRef
 
 
-WorkerEvent = (
+AttemptsEvent = (
     Restored
     | DesiredChanged
     | Prepared
@@ -382,10 +382,10 @@ WorkerEvent = (
 
 
 @dataclass(frozen=True, slots=True)
-class Journal:
+class WriteJournal:
     """Record an attempt durably; later effects of the same attempt wait for it."""
 
-    record: AttemptRecord
+    record: LocalAttempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,8 +506,8 @@ class Forget:
     has_ports: bool
 
 
-WorkerEffect = (
-    Journal
+AttemptsEffect = (
+    WriteJournal
     | DesiredRecorded
     | PrepareBundle
     | PrepareEnvironment
@@ -570,20 +570,18 @@ class WorkerCounts:
 
 
 @dataclass(slots=True)
-class Worker:
+class AttemptsMachine:
     """Drives every attempt on this node; see the module for the rules."""
 
     counts: WorkerCounts = field(default_factory=WorkerCounts)
-    _records: dict[AttemptRef, AttemptRecord] = field(
-        default_factory=dict[AttemptRef, AttemptRecord]
-    )
+    _records: dict[AttemptRef, LocalAttempt] = field(default_factory=dict[AttemptRef, LocalAttempt])
     # An order, not a set: what is decided for several attempts is decided in one order always.
     _by_job: dict[JobRef, dict[AttemptRef, None]] = field(
         default_factory=dict[JobRef, dict[AttemptRef, None]]
     )
 
     @property
-    def records(self) -> Mapping[AttemptRef, AttemptRecord]:
+    def records(self) -> Mapping[AttemptRef, LocalAttempt]:
         """Every attempt that the node knows."""
         return self._records
 
@@ -608,12 +606,12 @@ class Worker:
         """Nothing here waits for a time: the keeper, the store and the session have deadlines."""
         return None
 
-    def tick(self, now: float) -> Sequence[WorkerEffect]:
+    def tick(self, now: float) -> Sequence[AttemptsEffect]:
         """Nothing falls due."""
         del now
         return ()
 
-    def handle(self, event: WorkerEvent, now: float) -> Sequence[WorkerEffect]:
+    def handle(self, event: AttemptsEvent, now: float) -> Sequence[AttemptsEffect]:
         """Take one event and return what is to be done, in order.
 
         Raises:
@@ -679,7 +677,7 @@ class Worker:
                     return []
                 if record.phase is Phase.FORGETTING:
                     return []  # its shell may have it forgotten already: it would be remembered again
-                return [Journal(self._keep(replace(record, acknowledged=True)))]
+                return [WriteJournal(self._keep(replace(record, acknowledged=True)))]
             case Fenced(ref=ref):
                 record = self._known(ref)
                 return [] if record is None else self._release(record)
@@ -690,9 +688,9 @@ class Worker:
             case _:
                 assert_never(event)
 
-    def _say_again(self) -> list[WorkerEffect]:
+    def _say_again(self) -> list[AttemptsEffect]:
         """Ask for what an earlier session did not answer, and say what was too long for its Hello."""
-        effects: list[WorkerEffect] = []
+        effects: list[AttemptsEffect] = []
         for record in self._records.values():
             if record.phase is Phase.GRANTING:
                 effects.append(WantUploads(record.ref, record.artifacts))
@@ -702,8 +700,8 @@ class Worker:
 
     # ---- what the controller wants
 
-    def _desire(self, desired: Desired) -> list[WorkerEffect]:
-        effects: list[WorkerEffect] = []
+    def _desire(self, desired: Desired) -> list[AttemptsEffect]:
+        effects: list[AttemptsEffect] = []
         if desired.snapshot:
             named = {assignment.ref for assignment in desired.assignments}
             for record in tuple(self._records.values()):
@@ -719,37 +717,37 @@ class Worker:
             effects += self._move_lanes(changed)
         return effects
 
-    def _move_lanes(self, changed: AttemptLanes) -> list[WorkerEffect]:
+    def _move_lanes(self, changed: AttemptLanes) -> list[AttemptsEffect]:
         record = self._known(changed.ref)
         if record is None:
             return []
         lanes = merged(record.assignment.lanes, changed.lanes)
         return self._reassign(record, replace(record.assignment, lanes=lanes))
 
-    def _assign(self, assignment: Assignment) -> list[WorkerEffect]:
+    def _assign(self, assignment: Assignment) -> list[AttemptsEffect]:
         record = self._records.get(assignment.ref)
         if record is not None:
             return self._reassign(record, assignment)
-        effects: list[WorkerEffect] = []
+        effects: list[AttemptsEffect] = []
         siblings = [self._records[ref] for ref in self._by_job.get(assignment.ref.job_ref, ())]
         if any(sibling.ref.epoch > assignment.ref.epoch for sibling in siblings):
             self.counts.stale_assignments += 1
             return effects
         for sibling in siblings:
             effects += self._release(sibling)
-        record = self._keep(AttemptRecord(assignment))
-        effects += [Journal(record)]
+        record = self._keep(LocalAttempt(assignment))
+        effects += [WriteJournal(record)]
         if assignment.goal is Goal.STOP:
             return [*effects, *self._end(record, _STOPPED)]
         return [*effects, Report(record.observation), PrepareBundle(assignment, record.turn)]
 
-    def _reassign(self, record: AttemptRecord, assignment: Assignment) -> list[WorkerEffect]:
+    def _reassign(self, record: LocalAttempt, assignment: Assignment) -> list[AttemptsEffect]:
         """Take over what may change: the goal, the lanes and the addresses."""
         before = record.assignment
         if record.forget or record.phase is Phase.FORGETTING or assignment == before:
             return []
         record = self._keep(replace(record, assignment=assignment))
-        effects: list[WorkerEffect] = [Journal(record)]
+        effects: list[AttemptsEffect] = [WriteJournal(record)]
         if assignment.lanes != before.lanes and record.phase in {
             Phase.RUNNING,
             Phase.STOPPING,
@@ -762,7 +760,7 @@ class Worker:
 
     # ---- ends
 
-    def _conclude(self, record: AttemptRecord, verdict: Verdict) -> list[WorkerEffect]:
+    def _conclude(self, record: LocalAttempt, verdict: Verdict) -> list[AttemptsEffect]:
         """Bring an attempt to an end; a program that runs is stopped first."""
         match record.phase:
             case Phase.ENDED | Phase.FORGETTING:
@@ -770,13 +768,13 @@ class Worker:
             case Phase.STARTING | Phase.STOPPING:
                 if record.verdict is not None or record.forget:
                     return []
-                return [Journal(self._keep(replace(record, verdict=verdict)))]
+                return [WriteJournal(self._keep(replace(record, verdict=verdict)))]
             case Phase.RUNNING:
                 return self._stop(replace(record, verdict=verdict))
             case _:
                 return [CancelWork(record.ref), *self._end(record, verdict)]
 
-    def _release(self, record: AttemptRecord) -> list[WorkerEffect]:
+    def _release(self, record: LocalAttempt) -> list[AttemptsEffect]:
         """End an attempt and forget it; nobody wants to hear how it ended."""
         match record.phase:
             case Phase.FORGETTING:
@@ -784,17 +782,17 @@ class Worker:
             case Phase.STARTING | Phase.STOPPING:
                 if record.forget:
                     return []
-                return [Journal(self._keep(replace(record, forget=True)))]
+                return [WriteJournal(self._keep(replace(record, forget=True)))]
             case Phase.RUNNING:
                 return self._stop(replace(record, forget=True))
             case _:
                 return [CancelWork(record.ref), *self._forget(record)]
 
-    def _stop(self, record: AttemptRecord) -> list[WorkerEffect]:
+    def _stop(self, record: LocalAttempt) -> list[AttemptsEffect]:
         record = self._move(record, Phase.STOPPING)
-        return [Journal(record), StopProgram(record.ref, record.assignment.job.grace_seconds)]
+        return [WriteJournal(record), StopProgram(record.ref, record.assignment.job.grace_seconds)]
 
-    def _finish(self, record: AttemptRecord) -> list[WorkerEffect]:
+    def _finish(self, record: LocalAttempt) -> list[AttemptsEffect]:
         """Tell a program to end that is to be finished, once its streams are where they are to end.
 
         It stays RUNNING: whatever way it ends from then on, it has done what was wanted.
@@ -803,9 +801,9 @@ class Worker:
         if not wanted or record.finishing or (record.assignment.sends and not record.closed):
             return []
         record = self._keep(replace(record, finishing=True))
-        return [Journal(record), StopProgram(record.ref, record.assignment.job.grace_seconds)]
+        return [WriteJournal(record), StopProgram(record.ref, record.assignment.job.grace_seconds)]
 
-    def _end(self, record: AttemptRecord, verdict: Verdict) -> list[WorkerEffect]:
+    def _end(self, record: LocalAttempt, verdict: Verdict) -> list[AttemptsEffect]:
         record = self._move(
             replace(
                 record,
@@ -817,17 +815,17 @@ class Worker:
             ),
             Phase.ENDED,
         )
-        return [Journal(record), Report(record.observation), *self._start_ready(record)]
+        return [WriteJournal(record), Report(record.observation), *self._start_ready(record)]
 
-    def _forget(self, record: AttemptRecord) -> list[WorkerEffect]:
+    def _forget(self, record: LocalAttempt) -> list[AttemptsEffect]:
         record = self._move(record, Phase.FORGETTING)
         return [
-            Journal(record),
+            WriteJournal(record),
             Forget(record.ref, record.assignment.has_ports),
             *self._start_ready(record),
         ]
 
-    def _forgotten(self, ref: AttemptRef) -> list[WorkerEffect]:
+    def _forgotten(self, ref: AttemptRef) -> list[AttemptsEffect]:
         if self._records.pop(ref, None) is None:
             self.counts.unknown_attempts += 1
             return []
@@ -839,7 +837,7 @@ class Worker:
 
     # ---- preparing
 
-    def _prepared(self, record: AttemptRecord) -> list[WorkerEffect]:
+    def _prepared(self, record: LocalAttempt) -> list[AttemptsEffect]:
         match record.phase:
             case Phase.BUNDLE:
                 record = self._move(record, Phase.ENVIRONMENT)
@@ -850,46 +848,46 @@ class Worker:
             case _:
                 return self._start(self._move(record, Phase.READY))
 
-    def _start(self, record: AttemptRecord) -> list[WorkerEffect]:
+    def _start(self, record: LocalAttempt) -> list[AttemptsEffect]:
         siblings = (self._records[ref] for ref in self._by_job[record.ref.job_ref])
         if any(sibling.phase in ALIVE for sibling in siblings if sibling.ref != record.ref):
             return []
         record = self._move(record, Phase.STARTING)
-        return [Journal(record), StartProgram(record.assignment, record.turn)]
+        return [WriteJournal(record), StartProgram(record.assignment, record.turn)]
 
-    def _start_ready(self, gone: AttemptRecord) -> list[WorkerEffect]:
+    def _start_ready(self, gone: LocalAttempt) -> list[AttemptsEffect]:
         """Start what waited for `gone`; the newest attempt goes first, and the others are stale."""
         siblings = [self._records[ref] for ref in self._by_job[gone.ref.job_ref]]
         ready = [sibling for sibling in siblings if sibling.phase is Phase.READY]
         return self._start(max(ready, key=lambda record: record.ref.epoch)) if ready else []
 
-    def _work_failed(self, record: AttemptRecord, reason: Reason) -> list[WorkerEffect]:
+    def _work_failed(self, record: LocalAttempt, reason: Reason) -> list[AttemptsEffect]:
         if record.phase is Phase.STARTING:
             return self._program_gone(record, Verdict(JobState.FAILED, reason))
         return self._end(record, Verdict(JobState.FAILED, reason))
 
     # ---- the program
 
-    def _started(self, record: AttemptRecord, start_time: float) -> list[WorkerEffect]:
+    def _started(self, record: LocalAttempt, start_time: float) -> list[AttemptsEffect]:
         if record.phase is not Phase.STARTING:
             raise InvalidMoveError(f"{record.ref.name} started while it was {record.phase}")
         record = replace(record, start_time=start_time)
         if record.verdict is not None or record.forget:
             return self._stop(record)
         record = self._move(record, Phase.RUNNING)
-        effects: list[WorkerEffect] = [Journal(record), Report(record.observation)]
+        effects: list[AttemptsEffect] = [WriteJournal(record), Report(record.observation)]
         if record.assignment.has_ports:
             effects.append(AttachStreams(record.assignment))
         return effects + self._finish(record)
 
     def _program_ended(
-        self, record: AttemptRecord, program_exit: ProgramExit
-    ) -> list[WorkerEffect]:
+        self, record: LocalAttempt, program_exit: ProgramExit
+    ) -> list[AttemptsEffect]:
         if record.phase not in ALIVE:
             # The keeper says it again to a new watcher.
             return []
         record = replace(record, end_time=program_exit.end_time)
-        effects: list[WorkerEffect] = []
+        effects: list[AttemptsEffect] = []
         if record.phase is Phase.STARTING and record.verdict is None and not record.forget:
             # It ended before the keeper's answer was read.
             effects += self._started(record, record.start_time or program_exit.end_time)
@@ -906,11 +904,11 @@ class Worker:
             return effects + self._program_gone(record, verdict)
         if record.assignment.sends:
             record = self._move(record, Phase.DRAINING)
-            return [*effects, Journal(record), Report(record.observation)]
+            return [*effects, WriteJournal(record), Report(record.observation)]
         return effects + self._archive(record)
 
-    def _listed(self, programs: Mapping[AttemptRef, ProgramStatus]) -> list[WorkerEffect]:
-        effects: list[WorkerEffect] = []
+    def _listed(self, programs: Mapping[AttemptRef, ProgramStatus]) -> list[AttemptsEffect]:
+        effects: list[AttemptsEffect] = []
         for record in tuple(self._records.values()):
             # One that is starting hears from its own start.
             if record.phase is Phase.RUNNING or record.phase is Phase.STOPPING:
@@ -921,21 +919,21 @@ class Worker:
                     effects += self._program_ended(record, program.exit)
         return effects
 
-    def _program_gone(self, record: AttemptRecord, verdict: Verdict) -> list[WorkerEffect]:
+    def _program_gone(self, record: LocalAttempt, verdict: Verdict) -> list[AttemptsEffect]:
         if record.forget:
             return self._forget(record)
         return self._end(record, record.verdict or verdict)
 
     # ---- streams
 
-    def _streams_broken(self, record: AttemptRecord, reason: Reason) -> list[WorkerEffect]:
+    def _streams_broken(self, record: LocalAttempt, reason: Reason) -> list[AttemptsEffect]:
         if record.phase in ALIVE or record.phase is Phase.DRAINING:
             return self._conclude(record, Verdict(JobState.FAILED, reason))
         return []
 
     def _streams_held(
-        self, record: AttemptRecord, holds: tuple[PortHold, ...]
-    ) -> list[WorkerEffect]:
+        self, record: LocalAttempt, holds: tuple[PortHold, ...]
+    ) -> list[AttemptsEffect]:
         """Record how far ports are, then say so: the controller may not hear it at the first try.
 
         That a hold is over needs no word: its number does not come again.
@@ -944,52 +942,52 @@ class Worker:
         if not holds or record.holds == holds or not streaming:
             return []
         record = self._keep(replace(record, holds=holds))
-        return [Journal(record), Report(record.observation)]
+        return [WriteJournal(record), Report(record.observation)]
 
-    def _streams_closed(self, record: AttemptRecord) -> list[WorkerEffect]:
+    def _streams_closed(self, record: LocalAttempt) -> list[AttemptsEffect]:
         if record.closed or record.phase not in ALIVE:
             return []
         record = self._keep(replace(record, closed=True))
-        return [Journal(record), *self._finish(record)]
+        return [WriteJournal(record), *self._finish(record)]
 
-    def _streams_lost(self, record: AttemptRecord) -> list[WorkerEffect]:
+    def _streams_lost(self, record: LocalAttempt) -> list[AttemptsEffect]:
         if not record.assignment.has_ports:
             return []
         return self._conclude(record, _WORKER_LOST)
 
-    def _drained(self, record: AttemptRecord) -> list[WorkerEffect]:
+    def _drained(self, record: LocalAttempt) -> list[AttemptsEffect]:
         return self._archive(record) if record.phase is Phase.DRAINING else []
 
     # ---- the disk
 
-    def _disk_full(self, record: AttemptRecord, reason: Reason) -> list[WorkerEffect]:
+    def _disk_full(self, record: LocalAttempt, reason: Reason) -> list[AttemptsEffect]:
         if record.phase in FAILS_FOR_ITS_DISK:
             return self._conclude(record, Verdict(JobState.FAILED, reason))
         return []
 
     # ---- archiving
 
-    def _archive(self, record: AttemptRecord) -> list[WorkerEffect]:
+    def _archive(self, record: LocalAttempt) -> list[AttemptsEffect]:
         record = self._move(record, Phase.COLLECTING)
         return [
-            Journal(record),
+            WriteJournal(record),
             Report(record.observation),
             CollectArtifacts(record.assignment, record.turn),
             *self._start_ready(record),
         ]
 
     def _collected(
-        self, record: AttemptRecord, artifacts: tuple[Artifact, ...], problem: str
-    ) -> list[WorkerEffect]:
+        self, record: LocalAttempt, artifacts: tuple[Artifact, ...], problem: str
+    ) -> list[AttemptsEffect]:
         if record.artifacts and _results(record.artifacts) != _results(artifacts):
             return self._lost_with_machine(record)  # they were looked at before it went down
         record = _with_problem(record, problem)
         if not artifacts:
             return self._end(record, record.verdict or _ARCHIVED)
         record = self._move(replace(record, artifacts=artifacts), Phase.GRANTING)
-        return [Journal(record), WantUploads(record.ref, artifacts)]
+        return [WriteJournal(record), WantUploads(record.ref, artifacts)]
 
-    def _granted(self, granted: UploadsGranted) -> list[WorkerEffect]:
+    def _granted(self, granted: UploadsGranted) -> list[AttemptsEffect]:
         record = self._records.get(granted.ref)
         if record is None or record.phase is not Phase.GRANTING:
             self.counts.unwanted_grants += 1
@@ -999,15 +997,15 @@ class Worker:
 
     # ---- after a start of the agent
 
-    def _restore(self, event: Restored) -> list[WorkerEffect]:
+    def _restore(self, event: Restored) -> list[AttemptsEffect]:
         for record in event.records:
             self._keep(record)
-        effects: list[WorkerEffect] = []
+        effects: list[AttemptsEffect] = []
         for record in event.records:
             effects += self._resume(record, event)
         return effects
 
-    def _resume(self, record: AttemptRecord, event: Restored) -> list[WorkerEffect]:
+    def _resume(self, record: LocalAttempt, event: Restored) -> list[AttemptsEffect]:
         program = event.programs.get(record.ref)
         if record.phase in PREPARING:
             record = self._keep(replace(record, phase=Phase.BUNDLE, turn=record.turn + 1))
@@ -1030,7 +1028,7 @@ class Worker:
                 return [CollectArtifacts(record.assignment, record.turn)]
             case Phase.GRANTING | Phase.UPLOADING if event.rebooted:
                 record = self._move(replace(record, verdict=None), Phase.COLLECTING)
-                return [Journal(record), CollectArtifacts(record.assignment, record.turn)]
+                return [WriteJournal(record), CollectArtifacts(record.assignment, record.turn)]
             case Phase.UPLOADING:
                 self._move(record, Phase.GRANTING)
                 return []
@@ -1041,8 +1039,8 @@ class Worker:
                 return []
 
     def _resume_program(
-        self, record: AttemptRecord, program: ProgramStatus | None, event: Restored
-    ) -> list[WorkerEffect]:
+        self, record: LocalAttempt, program: ProgramStatus | None, event: Restored
+    ) -> list[AttemptsEffect]:
         wanted = record.verdict is None and not record.forget
         if program is None:
             starting = record.phase is Phase.STARTING
@@ -1051,7 +1049,7 @@ class Worker:
             if starting and wanted:
                 return [StartProgram(record.assignment, record.turn)]
             return self._program_gone(record, _PROGRAM_LOST)
-        effects: list[WorkerEffect] = []
+        effects: list[AttemptsEffect] = []
         if record.phase is Phase.STARTING:
             effects += self._started(record, program.start_time)
             record = self._records[record.ref]
@@ -1068,7 +1066,7 @@ class Worker:
             effects += self._conclude(record, _WORKER_LOST)
         return effects
 
-    def _begin_again(self, record: AttemptRecord) -> list[WorkerEffect]:
+    def _begin_again(self, record: LocalAttempt) -> list[AttemptsEffect]:
         """Run again here what went down with the machine.
 
         The program cannot run any more and has stored nothing, so it needs nobody's leave: there
@@ -1076,9 +1074,9 @@ class Worker:
         """
         record = replace(record, artifacts=(), verdict=None, closed=False, finishing=False)
         record = self._move(record, Phase.BUNDLE)
-        return [Journal(record), PrepareBundle(record.assignment, record.turn)]
+        return [WriteJournal(record), PrepareBundle(record.assignment, record.turn)]
 
-    def _lost_with_machine(self, record: AttemptRecord) -> list[WorkerEffect]:
+    def _lost_with_machine(self, record: LocalAttempt) -> list[AttemptsEffect]:
         """Do without results that went down with the machine; what streamed is not run again here."""
         if record.assignment.has_ports:
             return self._end(record, _RESULTS_LOST)
@@ -1086,7 +1084,7 @@ class Worker:
 
     # ---- the table
 
-    def _move(self, record: AttemptRecord, phase: Phase) -> AttemptRecord:
+    def _move(self, record: LocalAttempt, phase: Phase) -> LocalAttempt:
         if phase not in MOVES[record.phase]:
             raise InvalidMoveError(
                 f"{record.ref.name} cannot go from {record.phase} to {phase}; "
@@ -1098,18 +1096,18 @@ class Worker:
             replace(record, phase=phase, turn=record.turn + 1, state=max(state, record.state))
         )
 
-    def _keep(self, record: AttemptRecord) -> AttemptRecord:
+    def _keep(self, record: LocalAttempt) -> LocalAttempt:
         self._records[record.ref] = record
         self._by_job.setdefault(record.ref.job_ref, {})[record.ref] = None
         return record
 
-    def _known(self, ref: AttemptRef) -> AttemptRecord | None:
+    def _known(self, ref: AttemptRef) -> LocalAttempt | None:
         record = self._records.get(ref)
         if record is None:
             self.counts.unknown_attempts += 1
         return record
 
-    def _in_turn(self, ref: AttemptRef, turn: int) -> AttemptRecord | None:
+    def _in_turn(self, ref: AttemptRef, turn: int) -> LocalAttempt | None:
         record = self._records.get(ref)
         if record is None or record.turn != turn:
             self.counts.overtaken_outcomes += 1
@@ -1117,8 +1115,8 @@ class Worker:
         return record
 
     def _for_each(
-        self, phases: frozenset[Phase], decide: Callable[[AttemptRecord], Sequence[WorkerEffect]]
-    ) -> list[WorkerEffect]:
+        self, phases: frozenset[Phase], decide: Callable[[LocalAttempt], Sequence[AttemptsEffect]]
+    ) -> list[AttemptsEffect]:
         affected = [record for record in self._records.values() if record.phase in phases]
         return [effect for record in affected for effect in decide(record)]
 
@@ -1128,7 +1126,7 @@ def _results(artifacts: tuple[Artifact, ...]) -> Mapping[str, str]:
     return {one.path: one.sha256 for one in artifacts if one.path not in LOG_PATHS}
 
 
-def _with_problem(record: AttemptRecord, problem: str) -> AttemptRecord:
+def _with_problem(record: LocalAttempt, problem: str) -> LocalAttempt:
     """Let an attempt fail, once its other artifacts are stored, for those that cannot be."""
     if not problem:
         return record
@@ -1137,7 +1135,7 @@ def _with_problem(record: AttemptRecord, problem: str) -> AttemptRecord:
     return replace(record, verdict=verdict)
 
 
-def _ended_well(record: AttemptRecord, program_exit: ProgramExit) -> bool:
+def _ended_well(record: LocalAttempt, program_exit: ProgramExit) -> bool:
     """Whether an end is a good one; see docs/jobs.md, "How a job ends".
 
     A program that nobody reads any more may end by that: by SIGPIPE, with the status that a shell
@@ -1162,7 +1160,7 @@ def _with(verdict: Verdict, left: str) -> Verdict:
     return replace(verdict, reason=replace(verdict.reason, message=message))
 
 
-def _verdict(record: AttemptRecord, program_exit: ProgramExit) -> Verdict:
+def _verdict(record: LocalAttempt, program_exit: ProgramExit) -> Verdict:
     """Why a program that did not end well failed."""
     tail = f"; it said last:\n{program_exit.stderr_tail}" if program_exit.stderr_tail else ""
     name = record.ref.job

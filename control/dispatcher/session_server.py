@@ -84,7 +84,7 @@ class _Batch:
     """Whether the agent waits for the acknowledgement: nobody does for a heartbeat."""
 
 
-class Session:
+class SessionServer:
     """The stream of one agent; `run` it once.
 
     One task reads for as long as the stream lives, one writes, one follows the desired state, and

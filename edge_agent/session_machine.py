@@ -232,7 +232,7 @@ class SessionCounts:
 
 
 @dataclass(slots=True)
-class Session:
+class SessionMachine:
     """Keeps one session; `chance` draws from [0, 1) for the jitter of its waits."""
 
     config: SessionConfig

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from edge_agent.worker import (
+from edge_agent.attempts_machine import (
     ALIVE,
     MOVES,
     PREPARING,
@@ -12,7 +12,9 @@ from edge_agent.worker import (
     Acknowledged,
     ArtifactsCollected,
     AttachStreams,
-    AttemptRecord,
+    AttemptsEffect,
+    AttemptsEvent,
+    AttemptsMachine,
     CancelWork,
     CollectArtifacts,
     Conclude,
@@ -23,7 +25,7 @@ from edge_agent.worker import (
     GrantsExpired,
     GrantsReceived,
     InvalidMoveError,
-    Journal,
+    LocalAttempt,
     Phase,
     PrepareBundle,
     Prepared,
@@ -48,10 +50,8 @@ from edge_agent.worker import (
     Upload,
     Uploaded,
     WantUploads,
-    Worker,
-    WorkerEffect,
-    WorkerEvent,
     WorkFailed,
+    WriteJournal,
 )
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
@@ -78,19 +78,19 @@ class Play:
     """A machine and everything that it asked for."""
 
     def __init__(self) -> None:
-        self.worker = Worker()
-        self.effects: list[WorkerEffect] = []
+        self.worker = AttemptsMachine()
+        self.effects: list[AttemptsEffect] = []
 
-    def tell(self, *events: WorkerEvent) -> list[WorkerEffect]:
+    def tell(self, *events: AttemptsEvent) -> list[AttemptsEffect]:
         new = [effect for event in events for effect in self.worker.handle(event, 0.0)]
         self.effects += new
         return new
 
-    def want(self, *assignments: Assignment, snapshot: bool = False) -> list[WorkerEffect]:
+    def want(self, *assignments: Assignment, snapshot: bool = False) -> list[AttemptsEffect]:
         return self.tell(DesiredChanged(Desired(1, snapshot, assignments), 1))
 
     @property
-    def record(self) -> AttemptRecord:
+    def record(self) -> LocalAttempt:
         return self.worker.records[REF]
 
     @property
@@ -102,7 +102,7 @@ class Play:
         for _ in range(3):
             self.tell(Prepared(assignment.ref, self.worker.records[assignment.ref].turn))
 
-    def start(self, assignment: Assignment = PLAIN) -> list[WorkerEffect]:
+    def start(self, assignment: Assignment = PLAIN) -> list[AttemptsEffect]:
         self.prepare(assignment)
         turn = self.worker.records[assignment.ref].turn
         return self.tell(ProgramStarted(assignment.ref, turn, 5.0))
@@ -114,7 +114,7 @@ class Play:
         return [effect.observation.state for effect in self.effects if isinstance(effect, Report)]
 
 
-def kinds(effects: list[WorkerEffect]) -> list[type]:
+def kinds(effects: list[AttemptsEffect]) -> list[type]:
     return [type(effect) for effect in effects]
 
 
@@ -128,20 +128,20 @@ def test_every_phase_stands_in_the_table_and_can_be_forgotten() -> None:
 def test_an_attempt_goes_all_the_way() -> None:
     play = Play()
     first = play.want(PLAIN)
-    assert kinds(first) == [Journal, Report, PrepareBundle, DesiredRecorded]
+    assert kinds(first) == [WriteJournal, Report, PrepareBundle, DesiredRecorded]
     assert kinds(play.tell(Prepared(REF, play.turn))) == [PrepareEnvironment]
     assert kinds(play.tell(Prepared(REF, play.turn))) == [PrepareFiles]
-    assert kinds(play.tell(Prepared(REF, play.turn))) == [Journal, StartProgram]
-    assert kinds(play.tell(ProgramStarted(REF, play.turn, 5.0))) == [Journal, Report]
-    assert kinds(play.tell(ProgramEnded(REF, WELL))) == [Journal, Report, CollectArtifacts]
+    assert kinds(play.tell(Prepared(REF, play.turn))) == [WriteJournal, StartProgram]
+    assert kinds(play.tell(ProgramStarted(REF, play.turn, 5.0))) == [WriteJournal, Report]
+    assert kinds(play.tell(ProgramEnded(REF, WELL))) == [WriteJournal, Report, CollectArtifacts]
     assert kinds(play.tell(ArtifactsCollected(REF, play.turn, (ARTIFACT,)))) == [
-        Journal,
+        WriteJournal,
         WantUploads,
     ]
     granted = GrantsReceived(UploadsGranted(REF, (GRANT,)))
     assert kinds(play.tell(granted)) == [Upload]
     last = play.tell(Uploaded(REF, play.turn, (STORED,)))
-    assert kinds(last) == [Journal, Report]
+    assert kinds(last) == [WriteJournal, Report]
     assert play.record.observation.artifacts == (STORED,)
     assert (play.record.start_time, play.record.end_time) == (5.0, 9.0)
     assert play.reported() == [
@@ -150,11 +150,11 @@ def test_an_attempt_goes_all_the_way() -> None:
         JobState.ARCHIVING,
         JobState.SUCCEEDED,
     ]
-    assert kinds(play.tell(Acknowledged(REF, JobState.SUCCEEDED))) == [Journal]
+    assert kinds(play.tell(Acknowledged(REF, JobState.SUCCEEDED))) == [WriteJournal]
     assert play.worker.observations() == ()
     assert kinds(play.tell(DesiredChanged(Desired(2, False, removed=(REF,)), 2))) == [
         CancelWork,
-        Journal,
+        WriteJournal,
         Forget,
         DesiredRecorded,
     ]
@@ -166,7 +166,7 @@ def test_a_job_that_leaves_nothing_needs_no_uploads() -> None:
     play = Play()
     play.start()
     play.tell(ProgramEnded(REF, WELL))
-    assert kinds(play.tell(ArtifactsCollected(REF, play.turn, ()))) == [Journal, Report]
+    assert kinds(play.tell(ArtifactsCollected(REF, play.turn, ()))) == [WriteJournal, Report]
     assert play.state() is JobState.SUCCEEDED
 
 
@@ -177,7 +177,7 @@ def test_a_failure_while_preparing_is_the_end(steps: int) -> None:
     for _ in range(steps):
         play.tell(Prepared(REF, play.turn))
     reason = Reason(ReasonCode.INSTALL, 0, "no such package")
-    assert kinds(play.tell(WorkFailed(REF, play.turn, reason))) == [Journal, Report]
+    assert kinds(play.tell(WorkFailed(REF, play.turn, reason))) == [WriteJournal, Report]
     assert (play.record.state, play.record.reason) == (JobState.FAILED, reason)
 
 
@@ -197,7 +197,7 @@ def test_how_a_program_ended_is_the_reason(
 ) -> None:
     play = Play()
     play.start()
-    assert kinds(play.tell(ProgramEnded(REF, ended))) == [Journal, Report]
+    assert kinds(play.tell(ProgramEnded(REF, ended))) == [WriteJournal, Report]
     assert play.state() is JobState.FAILED
     assert (play.record.reason.code, play.record.reason.number) == (code, number)
     assert ended.stderr_tail in play.record.reason.message
@@ -228,7 +228,7 @@ def test_a_stop_while_preparing_cancels_the_work() -> None:
     play = Play()
     play.want(PLAIN)
     effects = play.want(stop(PLAIN))
-    assert kinds(effects) == [Journal, CancelWork, Journal, Report, DesiredRecorded]
+    assert kinds(effects) == [WriteJournal, CancelWork, WriteJournal, Report, DesiredRecorded]
     assert play.state() is JobState.CANCELLED
 
 
@@ -236,7 +236,7 @@ def test_a_stop_while_running_waits_for_the_end_of_the_program() -> None:
     play = Play()
     play.start()
     effects = play.want(stop(PLAIN))
-    assert kinds(effects) == [Journal, Journal, StopProgram, DesiredRecorded]
+    assert kinds(effects) == [WriteJournal, WriteJournal, StopProgram, DesiredRecorded]
     assert play.state() is JobState.RUNNING
     play.tell(ProgramEnded(REF, ProgramExit(-1, signal=15)))
     assert play.state() is JobState.CANCELLED
@@ -247,7 +247,7 @@ def test_a_stop_while_starting_stops_what_has_started() -> None:
     play = Play()
     play.prepare()
     assert StopProgram not in kinds(play.want(stop(PLAIN)))
-    assert kinds(play.tell(ProgramStarted(REF, play.turn, 1.0))) == [Journal, StopProgram]
+    assert kinds(play.tell(ProgramStarted(REF, play.turn, 1.0))) == [WriteJournal, StopProgram]
     play.tell(ProgramEnded(REF, ProgramExit(-1, signal=15)))
     assert play.state() is JobState.CANCELLED
 
@@ -277,7 +277,7 @@ def test_what_a_snapshot_leaves_out_is_ended_and_forgotten() -> None:
     play.start()
     assert StopProgram in kinds(play.want(snapshot=True))
     effects = play.tell(ProgramEnded(REF, ProgramExit(-1, signal=9)))
-    assert kinds(effects) == [Journal, Forget]
+    assert kinds(effects) == [WriteJournal, Forget]
     assert play.reported() == [JobState.PREPARING, JobState.RUNNING]
 
 
@@ -290,7 +290,7 @@ def test_without_a_snapshot_others_are_left_alone() -> None:
 def test_a_fenced_attempt_is_stopped_and_nothing_is_said() -> None:
     play = Play()
     play.start()
-    assert kinds(play.tell(Fenced(REF))) == [Journal, StopProgram]
+    assert kinds(play.tell(Fenced(REF))) == [WriteJournal, StopProgram]
     assert play.tell(Fenced(REF)) == []
 
 
@@ -303,7 +303,7 @@ def test_a_newer_epoch_ends_the_older_and_starts_after_it() -> None:
         play.tell(Prepared(newer.ref, play.worker.records[newer.ref].turn))
     assert play.worker.records[newer.ref].phase is Phase.READY
     effects = play.tell(ProgramEnded(REF, ProgramExit(-1, signal=15)))
-    assert kinds(effects) == [Journal, Forget, Journal, StartProgram]
+    assert kinds(effects) == [WriteJournal, Forget, WriteJournal, StartProgram]
 
 
 def test_an_older_epoch_is_dropped_and_counted() -> None:
@@ -315,7 +315,7 @@ def test_an_older_epoch_is_dropped_and_counted() -> None:
 
 def test_ports_are_handed_over_after_the_start_and_concluded_at_the_end() -> None:
     play = Play()
-    assert kinds(play.start(TAKER)) == [Journal, Report, AttachStreams]
+    assert kinds(play.start(TAKER)) == [WriteJournal, Report, AttachStreams]
     effects = play.tell(ProgramEnded(REF, WELL))
     assert effects[0] == Conclude(REF, succeeded=True)
     assert play.state() is JobState.ARCHIVING
@@ -324,7 +324,7 @@ def test_ports_are_handed_over_after_the_start_and_concluded_at_the_end() -> Non
 def test_a_sender_drains_before_it_archives() -> None:
     play = Play()
     play.start(SENDER)
-    assert kinds(play.tell(ProgramEnded(REF, WELL))) == [Conclude, Journal, Report]
+    assert kinds(play.tell(ProgramEnded(REF, WELL))) == [Conclude, WriteJournal, Report]
     assert play.state() is JobState.DRAINING
     assert CollectArtifacts in kinds(play.tell(StreamsDrained(REF)))
     assert play.tell(StreamsDrained(REF)) == []
@@ -358,7 +358,7 @@ def test_lanes_that_come_alone_take_the_places_of_those_before() -> None:
     added = replace(LANE, id="work.out/other.in")
     change = AttemptLanes(REF, (moved, added))
     effects = play.tell(DesiredChanged(Desired(2, False, lanes=(change,)), 2))
-    assert kinds(effects) == [Journal, UpdateLanes, DesiredRecorded]
+    assert kinds(effects) == [WriteJournal, UpdateLanes, DesiredRecorded]
     assert effects[1] == UpdateLanes(REF, (moved, added))
     assert play.record.assignment == replace(SENDER, lanes=(moved, added))
     unknown = AttemptLanes(replace(REF, job="nobody"), (moved,))
@@ -382,7 +382,7 @@ def test_how_far_a_port_is_that_stands_still_is_recorded_and_reported_once() -> 
     play.start(SENDER)
     holds = (PortHold("out", 3, 12),)
     effects = play.tell(StreamsHeld(REF, holds))
-    assert kinds(effects) == [Journal, Report]
+    assert kinds(effects) == [WriteJournal, Report]
     assert effects[1] == Report(play.record.observation)
     assert play.record.observation.holds == holds
     assert play.tell(StreamsHeld(REF, holds)) == [], "the stream worker tells it again"
@@ -390,7 +390,7 @@ def test_how_far_a_port_is_that_stands_still_is_recorded_and_reported_once() -> 
     play, _ = restore(play.record, ProgramStatus(5.0))
     assert play.tell(StreamsHeld(REF, holds)) == []
     assert play.worker.observations()[0].holds == holds
-    assert kinds(play.tell(StreamsHeld(REF, (PortHold("out", 4, 15),)))) == [Journal, Report]
+    assert kinds(play.tell(StreamsHeld(REF, (PortHold("out", 4, 15),)))) == [WriteJournal, Report]
     play.tell(ProgramEnded(REF, ProgramExit(1)))
     assert play.tell(StreamsHeld(REF, (PortHold("out", 5, 15),))) == [], "it has ended"
 
@@ -470,21 +470,21 @@ def test_a_keeper_that_came_back_tells_of_ends() -> None:
 
 
 def restore(
-    record: AttemptRecord,
+    record: LocalAttempt,
     program: ProgramStatus | None = None,
     *,
     rebooted: bool = False,
     streams_survived: bool = True,
-) -> tuple[Play, list[WorkerEffect]]:
+) -> tuple[Play, list[AttemptsEffect]]:
     play = Play()
     programs = {} if program is None else {REF: program}
     effects = play.tell(Restored((record,), programs, rebooted, streams_survived))
     return play, effects
 
 
-def at(phase: Phase, assignment: Assignment = PLAIN) -> AttemptRecord:
+def at(phase: Phase, assignment: Assignment = PLAIN) -> LocalAttempt:
     state = STATE_OF.get(phase, JobState.FAILED)
-    return AttemptRecord(assignment, phase=phase, turn=7, state=state)
+    return LocalAttempt(assignment, phase=phase, turn=7, state=state)
 
 
 @pytest.mark.parametrize("phase", sorted(PREPARING))
@@ -523,7 +523,7 @@ def test_a_program_that_nobody_keeps_any_more_is_lost() -> None:
 
 def test_after_a_reboot_a_program_without_ports_runs_again_where_it_was() -> None:
     play, effects = restore(at(Phase.RUNNING), rebooted=True)
-    assert kinds(effects) == [Journal, PrepareBundle]
+    assert kinds(effects) == [WriteJournal, PrepareBundle]
     assert play.state() is JobState.RUNNING
     play, _ = restore(at(Phase.RUNNING, SENDER), rebooted=True, streams_survived=False)
     assert play.state() is JobState.LOST
@@ -533,7 +533,7 @@ def test_after_a_reboot_what_was_to_start_is_prepared_again() -> None:
     """The bundle may not have been written to the disk when the power went."""
     for assignment in (PLAIN, SENDER):
         _, effects = restore(at(Phase.STARTING, assignment), rebooted=True, streams_survived=False)
-        assert kinds(effects) == [Journal, PrepareBundle]
+        assert kinds(effects) == [WriteJournal, PrepareBundle]
 
 
 def test_after_a_reboot_a_program_that_was_to_finish_is_told_so_again() -> None:
@@ -545,7 +545,7 @@ def test_after_a_reboot_a_program_that_was_to_finish_is_told_so_again() -> None:
 def test_after_a_reboot_results_that_were_not_looked_at_are_made_again_or_lost() -> None:
     """They may be cut off where the disk had not written them yet, and nothing says so."""
     play, effects = restore(at(Phase.COLLECTING), rebooted=True)
-    assert kinds(effects) == [Journal, PrepareBundle]
+    assert kinds(effects) == [WriteJournal, PrepareBundle]
     play, _ = restore(at(Phase.COLLECTING, SENDER), rebooted=True, streams_survived=False)
     assert play.state() is JobState.LOST
 
@@ -554,15 +554,18 @@ def test_after_a_reboot_results_that_were_not_looked_at_are_made_again_or_lost()
 def test_after_a_reboot_results_are_stored_if_they_are_what_they_were(phase: Phase) -> None:
     before = replace(at(phase), artifacts=(ARTIFACT, Artifact("stderr", 4, "5" * 64)))
     play, effects = restore(before, rebooted=True)
-    assert kinds(effects) == [Journal, CollectArtifacts]
+    assert kinds(effects) == [WriteJournal, CollectArtifacts]
     found = (ARTIFACT, Artifact("stderr", 3, "6" * 64))
-    assert kinds(play.tell(ArtifactsCollected(REF, play.turn, found))) == [Journal, WantUploads]
+    assert kinds(play.tell(ArtifactsCollected(REF, play.turn, found))) == [
+        WriteJournal,
+        WantUploads,
+    ]
     assert play.record.artifacts == found
 
     play, _ = restore(before, rebooted=True)
     cut = (replace(ARTIFACT, sha256="7" * 64),)
     effects = play.tell(ArtifactsCollected(REF, play.turn, cut))
-    assert kinds(effects) == [Journal, PrepareBundle]
+    assert kinds(effects) == [WriteJournal, PrepareBundle]
     assert play.record.artifacts == ()
 
 
@@ -648,9 +651,9 @@ def test_x1_a_source_is_told_to_end_once_its_streams_have_and_any_end_is_good(
 ) -> None:
     play = Play()
     play.start(SENDER)
-    assert kinds(play.want(finish(SENDER))) == [Journal, UpdateLanes, DesiredRecorded]
+    assert kinds(play.want(finish(SENDER))) == [WriteJournal, UpdateLanes, DesiredRecorded]
     effects = play.tell(StreamsClosed(REF))
-    assert kinds(effects) == [Journal, Journal, StopProgram]
+    assert kinds(effects) == [WriteJournal, WriteJournal, StopProgram]
     assert play.tell(StreamsClosed(REF)) == [], "it is told again"
     assert play.state() is JobState.RUNNING
     effects = play.tell(ProgramEnded(REF, ended))
@@ -661,14 +664,19 @@ def test_x1_a_source_is_told_to_end_once_its_streams_have_and_any_end_is_good(
 def test_x1_a_program_without_streams_is_told_at_once() -> None:
     play = Play()
     play.start(PLAIN)
-    assert kinds(play.want(finish(PLAIN))) == [Journal, Journal, StopProgram, DesiredRecorded]
+    assert kinds(play.want(finish(PLAIN))) == [
+        WriteJournal,
+        WriteJournal,
+        StopProgram,
+        DesiredRecorded,
+    ]
     assert CollectArtifacts in kinds(play.tell(ProgramEnded(REF, ProgramExit(-1, signal=15))))
 
 
 def test_x1_a_source_that_begins_while_it_is_to_finish_begins_and_ends() -> None:
     play = Play()
     effects = play.start(finish(PLAIN))
-    assert kinds(effects) == [Journal, Report, Journal, StopProgram]
+    assert kinds(effects) == [WriteJournal, Report, WriteJournal, StopProgram]
 
 
 def test_x1_a_restarted_agent_goes_on_finishing() -> None:

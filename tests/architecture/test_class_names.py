@@ -1,0 +1,71 @@
+"""A public class of the product has its name alone: whoever reads it need not ask which is meant."""
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+from tests.kit.tree import parsed, sources
+
+PRODUCT = ("control", "edge_agent", "sdk", "services")
+GENERATED = Path("sdk/shoal/v1")
+
+TWO_ENDS = "job code stands alone, so that it has its own end of the port protocol"
+TWO_PROCESSES = "the keeper stands alone, so that its requests are its own"
+OWN_WORDS = "memberlist's and Serf's own word, beside ours"
+TO_BE_QUALIFIED = "two things by one word; the rarer of them is still to be qualified"
+
+SHARED = {
+    "Acknowledged": TO_BE_QUALIFIED,
+    "Block": TWO_ENDS,
+    "BlockError": TWO_ENDS,
+    "BlockReader": TWO_ENDS,
+    "Codec": OWN_WORDS,
+    "ConfigError": TO_BE_QUALIFIED,
+    "Connection": TO_BE_QUALIFIED,
+    "Dial": TO_BE_QUALIFIED,
+    "DownloadError": TO_BE_QUALIFIED,
+    "Entry": TO_BE_QUALIFIED,
+    "Forget": TWO_PROCESSES,
+    "Forgotten": TO_BE_QUALIFIED,
+    "HangUp": TO_BE_QUALIFIED,
+    "JobError": TWO_ENDS,
+    "LeaseRenewed": TWO_PROCESSES,
+    "Manifest": TO_BE_QUALIFIED,
+    "Mark": TO_BE_QUALIFIED,
+    "MemberState": OWN_WORDS,
+    "Merge": OWN_WORDS,
+    "NodeState": OWN_WORDS,
+    "Pause": TO_BE_QUALIFIED,
+    "Place": TO_BE_QUALIFIED,
+    "Prepared": TO_BE_QUALIFIED,
+    "Problem": TO_BE_QUALIFIED,
+    "Program": TO_BE_QUALIFIED,
+    "Progress": TO_BE_QUALIFIED,
+    "Reader": TO_BE_QUALIFIED,
+    "Reason": OWN_WORDS,
+    "Received": TO_BE_QUALIFIED,
+    "Record": TO_BE_QUALIFIED,
+    "Refused": TO_BE_QUALIFIED,
+    "Ring": TO_BE_QUALIFIED,
+    "RingError": TWO_ENDS,
+    "Room": TO_BE_QUALIFIED,
+    "SnapshotEnd": TO_BE_QUALIFIED,
+    "Streams": TO_BE_QUALIFIED,
+    "Tally": TO_BE_QUALIFIED,
+    "Watch": TWO_PROCESSES,
+}
+"""Names that two modules still share, and why."""
+
+
+def test_no_public_class_has_the_name_of_another() -> None:
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for path in sources(*PRODUCT):
+        if GENERATED in path.parents:
+            continue
+        for node in parsed(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name].append(str(path))
+    twice = {name: paths for name, paths in found.items() if len(paths) > 1}
+    new = {name: paths for name, paths in twice.items() if name not in SHARED}
+    assert new == {}, "qualify the rarer one, or use one class"
+    assert sorted(SHARED.keys() - twice.keys()) == [], "these are shared no more: take them out"

@@ -1,0 +1,160 @@
+"""Strategies for the nouns of a session; every field of each is drawn, so that none is forgotten."""
+
+import dataclasses
+from typing import Any
+
+from hypothesis import strategies as st
+
+from shoal import limits
+from shoal.model import Followed, JobState, ReasonCode
+from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment, Goal
+from shoal.session.attempt_lanes import AttemptLanes
+from shoal.session.lane import Lane, LanePeer, Stretch
+from shoal.session.log_piece import LogPiece
+from shoal.session.messages import (
+    Desired,
+    Fenced,
+    Heartbeat,
+    Hello,
+    NodeCondition,
+    Refused,
+    Welcome,
+)
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
+from shoal.session.uploads import UploadGrant, UploadsGranted, UploadsWanted
+from shoal.spec import Distribute, PortFormat
+from shoal.view import LogStream
+from tests.property.sdk import specs
+from tests.property.sdk.specs import COUNTS, IDS, NUMBERS_32, NUMBERS_63, NUMBERS_64, TEXT, WORDS
+
+SPANS = st.floats(0, limits.DURATION_SECONDS_MAX)
+
+
+def drawn(noun: type[Any], **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Draw a noun by all its fields."""
+    missing = {one.name for one in dataclasses.fields(noun)} ^ fields.keys()
+    assert not missing, f"draw these fields of {noun.__name__} too: {missing}"
+    return st.builds(noun, **fields)
+
+
+REFS = st.builds(AttemptRef, IDS, IDS, IDS, COUNTS, NUMBERS_63)
+LANES = drawn(
+    Lane,
+    id=WORDS,
+    output=st.booleans(),
+    port=WORDS,
+    peer_replica=NUMBERS_32,
+    peer_replicas=st.integers(1, limits.LANES_MAX),
+    peer=drawn(LanePeer, address=TEXT, attempt=TEXT, epoch=NUMBERS_64, done=st.booleans()),
+    distribute=st.sampled_from(Distribute),
+    peer_port=TEXT,
+    peer_job=TEXT,
+    peer_format=st.sampled_from(PortFormat),
+    keep=NUMBERS_32,
+    stretch=drawn(
+        Stretch,
+        generation=NUMBERS_32,
+        producer_begin=NUMBERS_64,
+        consumer_begin=NUMBERS_64,
+        consumer_end=st.none() | NUMBERS_64,
+    ),
+    hold=NUMBERS_32,
+    end=st.none() | NUMBERS_64,
+)
+ASSIGNMENTS = drawn(
+    Assignment,
+    ref=REFS,
+    job=specs.JOBS,
+    replica=NUMBERS_32,
+    replicas=COUNTS,
+    bundle_digest=specs.MAYBE_HASHES,
+    bundle_url=TEXT,
+    file_urls=specs.MAPPINGS,
+    goal=st.sampled_from(Goal),
+    lanes=specs.tuples(LANES),
+    replacement=st.booleans(),
+)
+OBSERVATIONS = drawn(
+    Observation,
+    ref=REFS,
+    state=st.sampled_from(JobState),
+    reason=specs.REASONS,
+    artifacts=specs.tuples(specs.ARTIFACTS),
+    start_time=specs.TIMES,
+    end_time=specs.TIMES,
+    holds=specs.tuples(specs.HOLDS),
+)
+FOLLOWED = drawn(Followed, cluster_id=WORDS, term=NUMBERS_64, start_id=TEXT, commit=NUMBERS_64)
+FROM_AGENT = st.one_of(
+    drawn(
+        Hello,
+        node=IDS,
+        agent_id=TEXT,
+        capacity=specs.CAPACITIES,
+        stream_address=TEXT,
+        agent_version=TEXT,
+        labels=specs.MAPPINGS,
+        architecture=TEXT,
+        attempts=specs.tuples(OBSERVATIONS),
+        bundles=st.frozensets(specs.HASHES, max_size=3),
+        member_name=WORDS,
+        instance_id=TEXT,
+        followed=st.none() | FOLLOWED,
+        refuses=TEXT,
+        says_holds=st.booleans(),
+        takes_lanes=st.booleans(),
+    ),
+    st.just(Heartbeat()),
+    drawn(NodeCondition, refuses=TEXT),
+    OBSERVATIONS,
+    # A piece of a log says no namespace.
+    drawn(
+        LogPiece,
+        ref=st.builds(AttemptRef, st.just("default"), IDS, IDS, COUNTS, NUMBERS_63),
+        stream=st.sampled_from(LogStream),
+        offset=NUMBERS_64,
+        data=st.binary(max_size=20),
+    ),
+    drawn(Progress, ref=REFS, streams=specs.tuples(specs.COUNTERS), text=TEXT),
+    drawn(UploadsWanted, ref=REFS, artifacts=specs.tuples(specs.ARTIFACTS)),
+)
+FROM_CONTROLLER = st.one_of(
+    drawn(
+        Welcome,
+        controller_id=TEXT,
+        lease_seconds=SPANS,
+        heartbeat_seconds=SPANS,
+        # A welcome says no commit.
+        following=st.none() | st.builds(Followed, WORDS, NUMBERS_64, TEXT),
+        quarantine=TEXT,
+        adopted=st.booleans(),
+        retry_seconds=SPANS,
+    ),
+    drawn(
+        Desired,
+        revision=NUMBERS_64,
+        snapshot=st.booleans(),
+        assignments=specs.tuples(ASSIGNMENTS),
+        removed=specs.tuples(REFS),
+        commit=NUMBERS_64,
+        lanes=specs.tuples(drawn(AttemptLanes, ref=REFS, lanes=specs.tuples(LANES))),
+        part=NUMBERS_32,
+        more=st.booleans(),
+    ),
+    drawn(
+        UploadsGranted,
+        ref=REFS,
+        grants=specs.tuples(
+            drawn(UploadGrant, path=TEXT, key=TEXT, url=TEXT, headers=specs.MAPPINGS, problem=TEXT)
+        ),
+    ),
+    drawn(
+        Refused,
+        ref=st.none() | REFS,
+        reason=TEXT.filter(lambda reason: reason != ReasonCode.FENCED),
+        message=TEXT,
+    ),
+    drawn(Fenced, ref=REFS, message=TEXT),
+)
