@@ -401,6 +401,7 @@ class AgentShell:
                     ),
                 )
                 self._logs.session_opened()
+                self._spawn(self._streams.say_again())
                 await self._worker_driver.post(SessionOpened())
             case Closed(reason):
                 LOG.warning("session closed", extra=fields(reason=reason))

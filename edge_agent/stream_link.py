@@ -92,6 +92,7 @@ class StreamLink:
         self._say = say
         self._stub: StreamWorkerStub | None = None
         self._ready = asyncio.Event()
+        self._told: dict[AttemptRef, Progress] = {}
         # What was lost before this agent began, it has heard of with its journal.
         self._loss_told = True
         self.address = ""
@@ -144,6 +145,14 @@ class StreamLink:
                 timeout=_CALL_SECONDS,
             )
 
+    async def say_again(self) -> None:
+        """Hand the latest counters of all attempts to a session that has just begun.
+
+        A stream that stands still has no news, and what an earlier session was told may be lost.
+        """
+        for progress in tuple(self._told.values()):
+            await self._say(progress)
+
     async def update_lanes(self, ref: AttemptRef, lanes: tuple[Lane, ...]) -> None:
         """Tell the worker where the peers of an attempt are now.
 
@@ -178,6 +187,7 @@ class StreamLink:
         Raises:
             StreamsError: it did not listen.
         """
+        self._told.pop(ref, None)
         async with self._calling() as stub:
             await stub.Detach(
                 streams_service_pb2.DetachRequest(ref=encode_attempt_ref(ref)),
@@ -218,6 +228,7 @@ class StreamLink:
                 streams_service_pb2.WatchAttemptsRequest(), wait_for_ready=True
             )
             self._stub = stub
+            self._told.clear()  # it begins with everything
             try:
                 # Only the first answer has a deadline, since missing it ends the call.
                 async with asyncio.timeout(_READY_SECONDS):
@@ -253,7 +264,8 @@ class StreamLink:
         except WireError as error:
             LOG.warning("the stream worker said something odd", extra=fields(error=error))
             return
-        await self._say(Progress(ref, counters, message.progress))
+        self._told[ref] = progress = Progress(ref, counters, message.progress)
+        await self._say(progress)
         if holds:
             await self._post(StreamsHeld(ref, holds))
         if message.closed:

@@ -110,6 +110,29 @@ async def halfway(board: Board, producer: Assignment) -> None:
     await until((folder / "work" / "half").exists, 30, "half of the records")
 
 
+async def test_a_new_controller_hears_of_streams_that_stand_still(board: Board) -> None:
+    producer, consumer = pair(board)
+    board.controller.assign(producer)
+    board.controller.assign(consumer)
+    await halfway(board, producer)
+
+    def told() -> dict[str, int]:
+        """How many records of each stream are done with, as it was said last."""
+        return {
+            one.attempt: stream.acknowledged if stream.output else stream.records
+            for one in board.controller.progress
+            for stream in one.streams
+        }
+
+    both = {producer.ref.name: COUNT // 2, consumer.ref.name: COUNT // 2}
+    await until(lambda: told() == both, 30, "half of the records, acknowledged")
+    await board.controller.stop()
+    board.controller.progress.clear()
+    await board.controller.start()
+    await until(lambda: told() == both, 30, "the same, said again")
+    await finish(board, producer, consumer)
+
+
 async def test_records_go_from_job_to_job_and_the_producer_drains(board: Board) -> None:
     producer, consumer = pair(board)
     board.controller.assign(producer)
