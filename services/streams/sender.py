@@ -82,6 +82,7 @@ class SendLane:
         """Whether the consumer has said to this attempt what it wants."""
         self.wanted = 0
         """The highest record that it ever wanted."""
+        self._let_go: int | None = None
 
     @property
     def total(self) -> int | None:
@@ -128,11 +129,13 @@ class SendLane:
         """Let the lane begin at a sequence above 0, because its consumers have what is before.
 
         Having is not letting go: a consumer that dies may want what it had, and says which of it is
-        no longer wanted. One that wants what is kept gets what this attempt begins with.
+        no longer wanted. It may have died since it said so, with its call: what it had not let go of
+        is not here, and whoever wants all that is kept has to get it from a run that begins earlier.
+        Where nobody has named a record, one that wants what is kept gets what this attempt begins with.
         """
         self.released = self.consumed = first
-        if self.held is not None and self.held.want != WANT_KEPT:
-            self.released = min(first, self.held.released)
+        if self._let_go is not None:
+            self.released = min(first, self._let_go)
 
     def cut(self, share: Share) -> list[Effect]:
         """Take note of where the lane ends although the producer goes on."""
@@ -167,6 +170,7 @@ class SendLane:
         self.dialled = True
         if event.want not in {WANT_NOTHING, WANT_KEPT}:
             self.wanted = max(self.wanted, event.want)
+            self._let_go = event.released
         self.held = event
         return effects
 

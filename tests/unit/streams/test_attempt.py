@@ -34,6 +34,7 @@ from services.streams.effect import (
 from services.streams.event import (
     Attached,
     CallAcknowledged,
+    CallClosed,
     CallDone,
     CallOpened,
     CallReady,
@@ -661,6 +662,32 @@ def test_what_a_consumer_has_is_not_let_go_of_before_it_says_so() -> None:
     assert told.released == 40, "what it stands for is kept further up"
     # It dies, and its replacement does not know what it had: records 40 to 97 are not here.
     bench.post(CallOpened(3, OUT, 2, 7, WANT_KEPT, 1 << 20))
+    assert bench.failure().code is ReasonCode.REWIND
+
+
+@pytest.mark.parametrize("when", ["before it begins", "after"])
+def test_what_a_consumer_had_is_not_forgotten_when_it_dies(when: str) -> None:
+    """Else its replacement would get all from where this attempt begins, with a gap before it."""
+    inputs = tuple(
+        replace(
+            in_lane(f"z-{number}.out/a.in", replica=number, replicas=2), peer=peer("there:1", 3)
+        )
+        for number in range(2)
+    )
+    one = middle(replacement=True)
+    bench = Bench(replace(one, inputs=(replace(one.inputs[0], lanes=inputs),)))
+    bench.post(Attached())
+    for call, lane in enumerate((OUT, "a.out/c.in"), 1):
+        bench.post(CallOpened(call, lane, 1, 7, 98, 1 << 20, released=40))
+    bench.post(CallClosed(1, OUT))
+    replacement = CallOpened(3, OUT, 2, 7, WANT_KEPT, 1 << 20)
+    if when == "before it begins":
+        bench.post(replacement)
+    for each in inputs:
+        bench.post(DialAccepted(each.id, 1, 3, 0))
+        bench.post(DialBlock(each.id, 1, data([b"a"] * 49)))
+    if when == "after":
+        bench.post(replacement)
     assert bench.failure().code is ReasonCode.REWIND
 
 
