@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from typing import Any
 import grpc.aio
 
 from control import scaling
-from control.lanes import topology
+from control.lanes import Topology, topology
 from control.state import AttemptRecord, Cluster, JobRecord, NodeRecord, PipelineRecord
 from control.store.rows import PipelineAdded, ScaleRow
 from services.streams.attempt import AttemptMachine
@@ -44,10 +45,10 @@ from shoal.v1.streams_service_pb2 import (
 )
 from shoal.wire.assignment import encode_assignment
 from shoal.wire.attempt import encode_attempt_ref
-from shoal.wire.state import decode_stream_counters
+from shoal.wire.port_hold import decode_port_holds
 from tests.simulation.mesh.loop import VirtualLoop
 from tests.simulation.mesh.network import Network
-from tests.simulation.mesh.port import WorkerEnd, port_pairs
+from tests.simulation.mesh.port import ROOM_BYTES, WorkerEnd, port_pairs
 from tests.simulation.mesh.process import Process
 from tests.simulation.mesh.program import Program
 from tests.simulation.mesh.spool import SpoolDisk
@@ -58,6 +59,9 @@ from tests.simulation.mesh.stream_worker import BUDGET, MemoryStreamWorker, Orde
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
 _LOOK_SECONDS = 0.005
 _RESTART_SECONDS = 0.05
+
+HOLD_SECONDS = 20.0
+"""A scale that holds for longer is abandoned, as the controller has it."""
 
 
 class Attempt:
@@ -80,6 +84,8 @@ class Attempt:
         self.exit: bool | None = None
         """Whether its program has ended well."""
         self.let_go = False
+        self.counted: Topology | None = None
+        """The lanes when it ended or was replaced: what was settled later says nothing of it."""
         self.wake = asyncio.Event()
 
     def start(self) -> None:
@@ -120,6 +126,11 @@ class Attempt:
         self.moves += 1
         self.wake.set()
 
+    def superseded(self) -> None:
+        """It has ended, or another one counts."""
+        if self.counted is None:
+            self.counted = self.world.pipeline.topology
+
     def release(self) -> None:
         """Let the worker drop it."""
         self.let_go = True
@@ -127,6 +138,7 @@ class Attempt:
 
     def _exited(self, status: int, number: int) -> None:
         self.exit = status == 0 and number == 0
+        self.superseded()
         self.wake.set()
         self.world.ended(self)
 
@@ -218,6 +230,11 @@ class Board:
         """The worker as the agent calls it."""
         return self.worker.stub()
 
+    @property
+    def up(self) -> bool:
+        """Whether it runs attempts now."""
+        return self.worker.running and not self.agent.dead
+
     def boot(self) -> None:
         """Start worker and agent."""
         self.agent = Process(self.world.loop, f"{self.name}/agent", self.name)
@@ -251,9 +268,9 @@ class Board:
         lost = list(self.attempts.values())
         self.attempts.clear()
         self.ports.clear()
+        self.disk.spools.clear()  # the agent empties the folders of attempts that are gone
         for attempt in lost:
             attempt.die()
-            self.disk.spools.pop(attempt.spool_path, None)  # the agent empties its folder
             self.world.lost(attempt)
 
     async def _watch(self) -> None:
@@ -392,7 +409,6 @@ class StreamWorld:
         """Start an attempt of a job somewhere."""
         job.epoch += 1
         job.number += 1
-        job.streams = ()
         job.state = JobState.RUNNING
         place = self._places.get(job.ref.job)
         name = self.rng.choice(self._names) if place is None else self._names[place]
@@ -400,19 +416,23 @@ class StreamWorld:
         ref = AttemptRef(job.ref.namespace, job.ref.pipeline, job.ref.job, job.number, job.epoch)
         job.attempt = AttemptRecord(ref, board.name, JobState.RUNNING, _AT)
         attempt = Attempt(self, board, job.attempt)
+        if job.ref.job in self._current:
+            self._current[job.ref.job].superseded()
         self._current[job.ref.job] = attempt
         self.attempts.append(attempt)
         self.tell_all()
 
-        def start() -> None:
-            if attempt.alive:
-                board.attempts[ref] = attempt
-                attempt.start()
+        self.soon(0.0, 0.002, lambda: self._start(attempt))
 
-        if board.worker.running:
-            self.soon(0.0, 0.002, start)
-        else:
-            self.soon(5 * _RESTART_SECONDS, 6 * _RESTART_SECONDS, start)
+    def _start(self, attempt: Attempt) -> None:
+        """Start an attempt, once its board is up."""
+        if not attempt.alive:
+            return
+        if not attempt.board.up:
+            self.soon(_RESTART_SECONDS, 2 * _RESTART_SECONDS, lambda: self._start(attempt))
+            return
+        attempt.board.attempts[attempt.ref] = attempt
+        attempt.start()
 
     def tell_all(self) -> None:
         """Tell every attempt where its peers are now, each a little later."""
@@ -425,7 +445,8 @@ class StreamWorld:
         job = attempt.job
         if self._current[job.ref.job] is not attempt or job.state is JobState.SUCCEEDED:
             return
-        job.streams = tuple(map(decode_stream_counters, streams.streams))
+        if streams.holds:
+            attempt.record.holds = decode_port_holds(streams.holds, "holds")
         if self.pipeline.holding is not None:
             self.settle(self.pipeline.holding)
         if streams.HasField("failure"):
@@ -471,6 +492,7 @@ class StreamWorld:
 
     def lost(self, attempt: Attempt) -> None:
         """An attempt has gone with its board or its stream worker."""
+        self.count("killed")
         self.soon(0.01, 0.2, lambda: self.replace(attempt))
 
     def replace(self, attempt: Attempt) -> None:
@@ -504,14 +526,12 @@ class StreamWorld:
 
     def kill_worker(self, draw: float) -> None:
         """End a stream worker."""
-        self.count("killed")
         self._board(draw).kill_worker()
 
     def lose_power(self, draw: float) -> None:
         """Let a board lose power."""
-        self.count("killed")
         board = self._board(draw)
-        if board.worker.running:
+        if board.up:
             board.lose_power()
 
     def zombie(self, job: str) -> None:
@@ -575,6 +595,13 @@ class StreamWorld:
         row = ScaleRow(self.pipeline.ref, number, job, replicas, ScaleState.HOLDING, _AT)
         self.pipeline.scales.append(row)
         self.tell_all()
+        self.later(HOLD_SECONDS, lambda: self._give_up(number))
+
+    def _give_up(self, number: int) -> None:
+        """Abandon a scale that holds for too long: its streams have to go on."""
+        scale = self.pipeline.scales[number - 1]
+        if scale.state is ScaleState.HOLDING:
+            self._end_scale(replace(scale, state=ScaleState.ABANDONED))
 
     def settle(self, scale: ScaleRow) -> None:
         """Let the next generation begin once everybody has said how far they are."""
@@ -609,7 +636,8 @@ class StreamWorld:
                     self.problem(f"{attempt.ref.name}: more than the credit waits on a lane")
             outlets = machine._outlets.values()
             memory = sum(outlet.memory_bytes for outlet in outlets)
-            tails = 2 * block * max(1, len(machine._out_lanes))
+            # What a look at a port finds comes whole, although the machine stops reading within it.
+            tails = 2 * block * max(1, len(machine._out_lanes)) + ROOM_BYTES
             if memory > budget.memory_bytes + budget.spooling_bytes + tails:
                 self.problem(f"{attempt.ref.name}: {memory} bytes are kept in memory")
             for outlet in outlets:
@@ -633,6 +661,11 @@ class StreamWorld:
         now = self.loop.time()
         counters = [one for machine in self.machines for one in machine.counters(now)]
         flipped = sum(board.worker.flipped for board in self._boards.values())
+        self.counts |= {
+            "flips": flipped,
+            "dropped": sum(one.dropped for one in counters),
+            "refused": sum(one.refused for one in counters),
+        }
         broken = sum(one.broken for one in counters)
         if broken > flipped:
             yield f"{broken} lanes broke by themselves"
@@ -644,12 +677,17 @@ class StreamWorld:
         for failure in self.network.failures:
             yield f"a handler broke: {failure}"
         for board in self._boards.values():
+            self.counts["spooled"] = self.counts.get("spooled", 0) + board.disk.written
             if board.disk.spools:
                 yield f"spools outlive their attempts: {list(board.disk.spools)}"
             if board.agent.failure is not None:
                 yield f"an agent broke: {board.agent.failure!r}"
+        rounds: Counter[tuple[str, int]] = Counter()
         for attempt in self.attempts:
             yield from self._of_attempt(attempt)
+            if attempt.program is not None:
+                rounds.update((attempt.ref.job, number) for number in attempt.program.processed)
+        self.counts["repeated"] = rounds.total() - len(rounds)
         for job in self.pipeline.jobs.values():
             yield from self._of_sink(job)
 
@@ -660,7 +698,7 @@ class StreamWorld:
         for complaint in program.complaints:
             yield f"{attempt.ref.name}: {complaint}"
         for port, delivery in program.deliveries.items():
-            expected = self.expected(attempt.job, port)
+            expected = self.expected(attempt.job, port, attempt.counted)
             for one in violations(expected, delivery):
                 yield f"{attempt.ref.name}.{port}: {one}"
 
@@ -678,13 +716,14 @@ class StreamWorld:
         for one in missing(self.expected(job, edges[0].into), rounds, resumes=resumes):
             yield f"{job.ref.job}: {one}"
 
-    def expected(self, job: JobRecord, port: str) -> Expected:
-        """Return what an input port of a replica has when nothing goes wrong."""
+    def expected(self, job: JobRecord, port: str, lanes: Topology | None = None) -> Expected:
+        """Return what an input port of a replica has when nothing goes wrong, with these lanes."""
         name = job.spec.name
         [edge] = [one for one in self.shape.inputs(name) if one.into == port]
         deaths = self.counts.get("killed", 0) + self.counts.get("zombies", 0)
         if self.pipeline.scales:
-            return Expected(self._scaled_feed(job, edge), edge.block_count)
+            feed = self._scaled_feed(job, edge, lanes or self.pipeline.topology)
+            return Expected(feed, edge.block_count)
         feeds = feeds_of(self.shape, self.outs, edge, job.replica)
         return Expected(
             self.ins[name, job.replica, port],
@@ -694,9 +733,9 @@ class StreamWorld:
             gap_may_be=deaths > 1,
         )
 
-    def _scaled_feed(self, job: JobRecord, edge: Edge) -> list[bytes]:
+    def _scaled_feed(self, job: JobRecord, edge: Edge, lanes: Topology) -> list[bytes]:
         """Return the part of the whole stream that belongs to a replica of a generation."""
-        ends = self.pipeline.topology.ends[job.ref.job]
+        ends = lanes.ends[job.ref.job]
         stretch = next(
             end.lane.stretch for end in ends if not end.lane.output and end.lane.port == edge.into
         )

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from services.streams.attempt import Stage
 from services.streams.block import Block, Kind, unpack
-from services.streams.effect import PausePort, ReadPort, SendBlock, SendEnd, ShutPort
+from services.streams.effect import PausePort, ReadPort, SendBlock, SendEnd, ShutPort, WritePort
 from services.streams.event import (
     Attached,
     CallOpened,
     CallReady,
+    DialAccepted,
     DialBlock,
     DialEnded,
     LanesChanged,
@@ -168,3 +169,26 @@ def test_outputs_of_a_replica_that_was_cut_off_are_continued() -> None:
     bench.post(dialled(1, OUT))
     bench.post(wrote(Block(Kind.END, 0)))
     assert ended(bench) == (0, False, True)
+
+
+def test_a_record_of_the_next_generation_is_not_taken_for_the_last_of_the_one_before() -> None:
+    first = replace(in_lane(), peer=peer("there:1", 3))
+    left, right = (
+        replace(
+            in_lane(f"z-{number}.out/a.in", replica=number - 1, replicas=2),
+            stretch=Stretch(1, producer_begin=1),
+            peer=peer("there:2", 3),
+        )
+        for number in (1, 2)
+    )
+    [port] = sink().inputs
+    bench = Bench(plan(inputs=(replace(port, lanes=(first, left, right)),)))
+    bench.post(Attached())
+    for lane in (first, left, right):
+        bench.post(DialAccepted(lane.id, 1, 3, 0))
+    bench.post(DialBlock(IN, 1, data([b"0"])))
+    bench.post(DialEnded(IN, 1, 1, continued=True))
+    bench.post(DialBlock(left.id, 1, data([b"1", b"3"])))
+    bench.post(PortWritten("in", output=False))  # START
+    written = b"".join(bench.only(WritePort).parts)
+    assert [written[24 + 4 + at] for at in (0, 29)] == [ord("0"), ord("1")]

@@ -108,3 +108,14 @@ def test_nothing_is_folded_that_somebody_has_still_to_read() -> None:
     track.block(fast.number)
     assert len(track._kept) == 2
     assert (fast.number, slow.number) == (1, 1)
+
+
+def test_the_last_records_of_a_stream_may_go_to_the_spool() -> None:
+    """Else one that holds more than its limit in memory would stand still at its end."""
+    track = Track(block_bytes=400)
+    add(track, b"last")
+    track.end()
+    kept = track.oldest_in_memory()
+    assert track.spoolable
+    assert kept is not None
+    assert (kept.first, kept.count) == (0, 1)
