@@ -1060,10 +1060,12 @@ class AttemptsMachine:
             effects.append(AttachStreams(record.assignment))
         if record.finishing and record.phase is Phase.RUNNING:
             effects.append(StopProgram(record.ref, record.assignment.job.grace_seconds))
-        if program.exit is not None:
-            return effects + self._program_ended(record, program.exit)
         if record.assignment.has_ports and not event.streams_survived:
+            # Told before the end of the program, which may have taken the worker's for its input's.
             effects += self._conclude(record, _WORKER_LOST)
+            record = self._records[record.ref]
+        if program.exit is not None:
+            effects += self._program_ended(record, program.exit)
         return effects
 
     def _begin_again(self, record: LocalAttempt) -> list[AttemptsEffect]:

@@ -587,6 +587,15 @@ def test_a_running_sender_without_its_stream_worker_is_stopped() -> None:
     assert play.state() is JobState.LOST
 
 
+@pytest.mark.parametrize("assignment", [SENDER, TAKER])
+def test_an_end_beside_that_of_the_stream_worker_is_no_good_end(assignment: Assignment) -> None:
+    """What it sent is gone, and what it read may have ended with the worker."""
+    play, _ = restore(
+        at(Phase.RUNNING, assignment), ProgramStatus(5.0, WELL), streams_survived=False
+    )
+    assert play.state() is JobState.LOST
+
+
 @pytest.mark.parametrize(
     ("phase", "expected"),
     [
