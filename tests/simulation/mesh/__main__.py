@@ -28,6 +28,7 @@ FAILURES_SHOWN = 5
 SHORT_CUTS_EVERY = 5
 """Each so-many-th history has only faults that are shorter than the tolerance."""
 MUTANT_SEEDS = 400
+MUTANT_BATCH = 4
 LINES_SHOWN = 60
 
 
@@ -45,8 +46,8 @@ def _batch(seeds: list[int]) -> list[Outcome]:
     return [live(seed) for seed in seeds]
 
 
-def _batches(seeds: Iterator[int]) -> Iterator[list[int]]:
-    while batch := list(islice(seeds, BATCH)):
+def _batches(seeds: Iterator[int], size: int = BATCH) -> Iterator[list[int]]:
+    while batch := list(islice(seeds, size)):
         yield batch
 
 
@@ -135,7 +136,7 @@ def _caught(mutant: Mutant, jobs: int) -> tuple[int | None, str]:
     with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
         found = [
             pool.apply_async(_mutated, (mutant.name, batch))
-            for batch in _batches(iter(range(MUTANT_SEEDS)))
+            for batch in _batches(iter(range(MUTANT_SEEDS)), MUTANT_BATCH)
         ]
         for one in found:
             for outcome in one.get():

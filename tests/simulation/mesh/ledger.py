@@ -83,6 +83,8 @@ class Ledger:
     cuts: dict[JobRef, int] = field(default_factory=dict[JobRef, int])
     """After how many records a source was told to end."""
     scaled: dict[PipelineRef, None] = field(default_factory=dict[PipelineRef, None])
+    broken: Callable[[BaseException], None] = lambda _: None
+    """Is told of an invariant that does not hold, before the process hears that looked."""
     look: Callable[[], None] = lambda: None
     """Looks at the whole after each transaction."""
     losses: int = 0
@@ -92,7 +94,9 @@ class Ledger:
     def check(self, good: bool, *words: object) -> None:  # noqa: FBT001 - a condition, as of assert
         """Raise if an invariant does not hold."""
         if not good:
-            raise BrokenError(" ".join(map(str, words)))
+            error = BrokenError(" ".join(map(str, words)))
+            self.broken(error)
+            raise error
 
     # ---- the store
 

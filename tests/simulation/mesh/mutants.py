@@ -24,6 +24,7 @@ from services.events.entry import Entry
 from services.streams import attempt, outlet, sender
 from services.streams.effect import Effect
 from services.streams.event import CallOpened
+from tests.simulation.mesh.board import Board
 from tests.simulation.mesh.controller import MemoryStore
 
 
@@ -86,14 +87,12 @@ def _event_before_commit() -> None:
 
 
 def _lease_by_wall_clock() -> None:
-    """The controller reckons leases by a clock that people set."""
-    right = ControlPlane.__init__
+    """A board reckons its lease by a clock that people set."""
 
-    def init(self: ControlPlane, **given: Any) -> None:
-        given["clock"] = lambda: given["wall"]().timestamp()
-        right(self, **given)
+    def clock(self: Board) -> float:
+        return self.loop.time() + self.skew_seconds
 
-    _set(ControlPlane, "__init__", init)
+    _set(Board, "clock", clock)
 
 
 def _replay_from_the_wrong_record() -> None:

@@ -99,7 +99,7 @@ class World:
         self.story: Story = story(self.rng)
         self.loop = VirtualLoop()
         self.trace = Trace(self.loop.time, lines=[] if lines else None)
-        self.ledger = Ledger(self.trace, look=self._check_capacity)
+        self.ledger = Ledger(self.trace, broken=self.fail, look=self._check_capacity)
         self.counts: dict[str, int] = {}
         self.failure: BaseException | None = None
         self.over: asyncio.Future[None] = self.loop.create_future()
@@ -333,8 +333,10 @@ class World:
     async def _lottery(self) -> None:
         """Draw one fault after the other."""
         rng, faults = self.rng, self.faults
-        names = [name for name in _LOTS if getattr(faults, name)]
-        weights = [getattr(faults, name) for name in names]
+        # A history that has all faults has little of each, so every one has its own taste.
+        taste = {name: rng.choice((0.0, 1.0, 1.0, 4.0)) for name in _LOTS}
+        names = [name for name in _LOTS if getattr(faults, name) and taste[name]]
+        weights = [getattr(faults, name) * taste[name] for name in names]
         while self.faulty:
             await asyncio.sleep(rng.expovariate(1 / faults.every_seconds))
             (name,) = rng.choices(names, weights)
