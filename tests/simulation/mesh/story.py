@@ -16,7 +16,7 @@ ENDLESS = 1_000_000
 class Faults:
     """What may go wrong, each as a weight in the lottery that is held every `every_seconds`."""
 
-    every_seconds: float = 0.9
+    every_seconds: float = 0.6
     cut: float = 2.0
     cut_one_way: float = 1.0
     tear: float = 1.5
@@ -87,8 +87,8 @@ def story(rng: Random) -> Story:
     """Draw one."""
     return Story(
         boards=rng.choice((2, 2, 2, 3)),
-        seconds=rng.uniform(3.0, 9.0),
-        gossips=rng.random() < 0.4,
+        seconds=rng.uniform(2.0, 7.0),
+        gossips=rng.random() < 0.3,
         pipelines=rng.choice((1, 1, 1, 2)),
     )
 
@@ -118,15 +118,15 @@ def _single(rng: Random, faults: Faults) -> Submitted:
 def _source(rng: Random, faults: Faults) -> JobShape:
     return JobShape(
         "source",
-        records=ENDLESS if rng.random() < 0.3 else rng.randint(1, 80),
-        pace=rng.choice((0.01, 0.05, 0.2)),
+        records=ENDLESS if rng.random() < 0.3 else rng.randint(1, 40),
+        pace=rng.choice((0.02, 0.1, 0.3)),
         resume=rng.random() < 0.4,
         crash=_crash(rng, faults),
     )
 
 
 def _crash(rng: Random, faults: Faults) -> int:
-    return rng.randint(0, 30) if rng.random() < faults.failing_programs else -1
+    return rng.randint(0, 20) if rng.random() < faults.failing_programs else -1
 
 
 def _map(rng: Random, faults: Faults, *, replicas: int) -> JobShape:

@@ -16,7 +16,7 @@ from tests.simulation.mesh.story import ENDLESS
 from tests.simulation.mesh.stream_guarantees import Expected, missing, violations
 from tests.simulation.mesh.stream_shape import Canon, Edge, Shape, canonical
 
-SLACK = 1000
+SLACK = 50
 """Records beyond those that came, of a source whose end is not known."""
 
 
@@ -43,7 +43,7 @@ def problems(told: Told) -> Iterator[str]:
     source = shape.job("source")
     most = max(
         (
-            (delivery.numbered[-1][0] + 1) * 2 * edge.block_count
+            (delivery.numbered[-1][0] + 1) * 3
             for attempts in told.programs.values()
             for _, program in attempts
             for edge in shape.inputs(program.shape.name)
