@@ -158,8 +158,9 @@ def _mutated(name: str, seeds: list[int]) -> list[Outcome]:
 
 
 def _last_line(problem: str) -> str:
-    lines = [line for line in problem.strip().splitlines() if line and not line.startswith(" ")]
-    return lines[-1][:110] if lines else ""
+    """The line that names what was found."""
+    lines = [line for line in problem.splitlines() if "Error: " in line and line[0] != " "]
+    return lines[-1].rpartition("Error: ")[2][:100] if lines else problem[:100]
 
 
 def main() -> int:
