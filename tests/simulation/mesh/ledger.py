@@ -89,7 +89,7 @@ class Ledger:
     """Looks at the whole after each transaction."""
     losses: int = 0
     begun: dict[AttemptRef, int] = field(default_factory=dict[AttemptRef, int])
-    """How often the program of each attempt was started."""
+    """In which life of its board the program of each attempt began."""
 
     def check(self, good: bool, *words: object) -> None:  # noqa: FBT001 - a condition, as of assert
         """Raise if an invariant does not hold."""
@@ -182,6 +182,10 @@ class Ledger:
         )
         self.committed[job] = row
 
+    def fail(self, words: str) -> None:
+        """Say that an invariant does not hold."""
+        self.check(False, words)
+
     # ---- users
 
     def answered(self, key: str, spec: Pipeline, ref: PipelineRef, *, repeated: bool) -> None:
@@ -205,10 +209,16 @@ class Ledger:
             f"and is recorded as {known.name if known else 'nothing'}",
         )
 
-    def begins(self, ref: AttemptRef, node: str, others: Sequence[tuple[AttemptRef, str]]) -> None:
-        """A program begins; `others` are those of the same job that run now and must not overlap."""
+    def begins(
+        self, ref: AttemptRef, node: str, boot: int, others: Sequence[tuple[AttemptRef, str]]
+    ) -> None:
+        """A program begins; `others` are those of the same job that run now and must not overlap.
+
+        An attempt begins once (docs/adr/0006), and again only where its board lost its power.
+        """
         self.trace.note("begins", ref.name, ref.epoch, node)
-        self.begun[ref] = self.begun.get(ref, 0) + 1
+        self.check(boot > self.begun.get(ref, 0), ref.name, "of epoch", ref.epoch, "begins again")
+        self.begun[ref] = boot
         self.check(
             not others,
             f"5: {ref.name} of epoch {ref.epoch} begins on {node} beside",

@@ -17,7 +17,7 @@ from control.machine import ControlMachine
 from control.plane import ControlPlane
 from control.state import NodeRecord
 from control.store.rows import OutboxKind, OutboxRow, Row
-from edge_agent import agent_shell, attempt_shell, attempts_machine
+from edge_agent import attempt_shell, attempts_machine
 from services.events import outbox as outbox_machine
 from services.events import publisher
 from services.events.entry import Entry
@@ -26,6 +26,7 @@ from services.streams.effect import Effect
 from services.streams.event import CallOpened
 from tests.simulation.mesh.board import Board
 from tests.simulation.mesh.controller import MemoryStore
+from tests.simulation.mesh.keeper import MemoryKeeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +197,23 @@ def _outbox_row_deleted_early() -> None:
 
 
 def _journal_replayed_twice() -> None:
-    """An agent that starts takes what its journal has for two lots of attempts."""
-    right = agent_shell.AgentShell._restore
+    """An agent that starts does what its journal says again, and no keeper knows that it was done."""
+    machine = attempts_machine.AttemptsMachine
+    right = machine._resume_program
+    start = MemoryKeeper.start_program
 
-    async def restore(self: agent_shell.AgentShell, *args: Any) -> None:
-        await right(self, *args)
-        await right(self, *args)
+    def resume(self: Any, record: Any, program: Any, event: Any) -> list[Any]:
+        again = attempts_machine.StartProgram(record.assignment, record.turn)
+        return [again, *right(self, record, program, event)]
 
-    _set(agent_shell.AgentShell, "_restore", restore)
+    async def start_program(self: Any, request: Any, *, helper: bool) -> int:
+        known = self._machine.record(request.attempt)
+        if known is not None and known.running and not helper:
+            self._machine._kept.pop(request.attempt)
+        return await start(self, request, helper=helper)
+
+    _set(machine, "_resume_program", resume)
+    _set(MemoryKeeper, "start_program", start_program)
 
 
 MUTANTS: tuple[Mutant, ...] = (

@@ -8,6 +8,7 @@ from random import Random
 from shoal.spec import Distribute, Job, Pipeline, Placement, Resources, Retry
 from tests.simulation.mesh.stream_shape import Edge, JobShape, Shape
 
+USUAL_LEASE_SECONDS = 6.0
 ENDLESS = 1_000_000
 """As many records as a source has that ends when it is told to."""
 
@@ -33,7 +34,7 @@ class Faults:
     board_freeze: float = 0.4
     controller_crash: float = 1.5
     controller_freeze: float = 0.5
-    clock_jump: float = 0.5
+    clock_jump: float = 1.0
     store_fails: float = 0.3
     archive_errors: float = 0.7
     archive_away: float = 0.3
@@ -79,6 +80,7 @@ class Story:
     boards: int
     seconds: float
     """How long faults are drawn."""
+    lease_seconds: float
     gossips: bool
     pipelines: int
 
@@ -88,6 +90,7 @@ def story(rng: Random) -> Story:
     return Story(
         boards=rng.choice((2, 2, 2, 3)),
         seconds=rng.uniform(2.0, 7.0),
+        lease_seconds=rng.choice((2.0, 3.0, USUAL_LEASE_SECONDS)),
         gossips=rng.random() < 0.3,
         pipelines=rng.choice((1, 1, 1, 2)),
     )

@@ -22,6 +22,7 @@ from services.streams.worker.port_link import PortEnd, PortName
 from services.streams.worker.server import Links, Worker, WorkerService
 from services.streams.worker.wire import PULL, read_message
 from shoal.v1.streams_service_pb2 import PullRequest, PullResponse
+from tests.simulation.mesh.lane_watch import LaneWatch, WatchedPull
 from tests.simulation.mesh.loop import VirtualLoop
 from tests.simulation.mesh.network import ClientCall, Network, ServerContext, broken
 from tests.simulation.mesh.process import Process
@@ -102,6 +103,8 @@ class MemoryStreamWorker:
         self.process: Process | None = None
         self.worker: Worker | None = None
         """That of the running process."""
+        self.lanes: LaneWatch | None = None
+        """Looks at the lanes that it serves."""
         self.flips = 0.0
         """How likely it is that a message that comes from another board has another bit."""
         self.flipped = 0
@@ -142,7 +145,8 @@ class MemoryStreamWorker:
             serve = self._network.serve
 
             async def pull(context: ServerContext) -> None:
-                await worker.pull(None, context)
+                watched = context if self.lanes is None else WatchedPull(context, self.lanes)
+                await worker.pull(None, watched)
 
             async def watch(context: ServerContext) -> None:
                 request = await context.read()

@@ -33,6 +33,7 @@ from tests.simulation.mesh.board import Board
 from tests.simulation.mesh.broker import MemoryBroker
 from tests.simulation.mesh.controller import Controller
 from tests.simulation.mesh.keeper import Running
+from tests.simulation.mesh.lane_watch import LaneWatch
 from tests.simulation.mesh.ledger import Ledger, Trace
 from tests.simulation.mesh.loop import VirtualLoop
 from tests.simulation.mesh.membership import Membership
@@ -40,7 +41,16 @@ from tests.simulation.mesh.network import Network
 from tests.simulation.mesh.port import ProgramEnd
 from tests.simulation.mesh.process import Process
 from tests.simulation.mesh.program import Program
-from tests.simulation.mesh.story import ENDLESS, Faults, Story, Submitted, story, submission
+from tests.simulation.mesh.story import (
+    ENDLESS,
+    SHORT_CUTS,
+    USUAL_LEASE_SECONDS,
+    Faults,
+    Story,
+    Submitted,
+    story,
+    submission,
+)
 from tests.simulation.mesh.stream_shape import Shape
 
 ValueT = TypeVar("ValueT")
@@ -111,7 +121,11 @@ class World:
         )
         self.archive = MemoryArchive(Random(self.rng.random()), self.ledger.stored)
         self.broker = MemoryBroker(Random(self.rng.random()), self.ledger.event_arrived)
-        self.config = PlaneConfig()
+        usual = faults is SHORT_CUTS
+        self.config = PlaneConfig(
+            lease_seconds=USUAL_LEASE_SECONDS if usual else self.story.lease_seconds,
+            heartbeat_seconds=1.0 if usual else self.story.lease_seconds / 6,
+        )
         self.controller = Controller(
             self.loop,
             self.network,
@@ -123,6 +137,9 @@ class World:
             let_go=self.ledger.marked_published,
             membership=self.membership,
             make=plane,
+        )
+        self._lanes = LaneWatch(
+            self.ledger.specs, lambda job: job in self.ledger.committed, self.ledger.fail
         )
         self.boards = [self._make_board(f"node-{index + 1}") for index in range(self.story.boards)]
         self.programs: list[tuple[AttemptRef, Program]] = []
@@ -200,6 +217,7 @@ class World:
             gossip=self.membership is not None,
             make_program=self._begin_program,
         )
+        board.worker.lanes = self._lanes
         board.on_agent = lambda process: self._agent_began(board, process)
         return board
 
@@ -240,7 +258,7 @@ class World:
             self.ledger.ends(ref, host, (status, number))
             exited(status, number)
 
-        self.ledger.begins(ref, host, others)
+        self.ledger.begins(ref, host, board.boots, others)
         program = Program(board, argv, environ, ports, ended, host=host)
         self.programs.append((ref, program))
         return program
