@@ -122,7 +122,7 @@ format: $(STAMP) ## Let ruff and buf put the source in form
 
 # What CI runs, in lanes side by side; a lane is named here and has a target lane-NAME below.
 # Lanes share the checkout, /tmp and the loopback interface, so each test brings folders and ports of its own.
-LANES := unit integration
+LANES := unit integration sim
 
 .PHONY: test $(LANES:%=lane-%)
 test integration: export SHOAL_MINISTACK := $(abspath $(MINISTACK)/bin/ministack)
@@ -132,6 +132,10 @@ test: setup system $(MINISTACK)/.stamp ## Everything that CI runs, in lanes side
 # One after the other: it reckons all the time, and the other lane needs the second core.
 lane-unit: lint unit
 lane-integration: integration
+# Whenever the others leave a core: they wait for real time, and this one does not.
+lane-sim: $(STAMP)
+	@nice -n 15 $(MAKE) --no-print-directory sim-mutants
+	@nice -n 15 $(MAKE) --no-print-directory sim SECONDS=300
 
 .PHONY: unit
 unit: $(STAMP) ## Tests that need no server: unit, property, simulation, architecture

@@ -87,13 +87,13 @@ def _table(outcomes: list[Outcome], seconds: float, jobs: int) -> None:
         counts.update(outcome.counts)
     virtual = sum(outcome.seconds for outcome in outcomes)
     failed = sum(bool(outcome.problem) for outcome in outcomes)
+    for name, number in sorted(counts.items()):
+        print(f"  {name:<24} {number:>8}")
     print(
         f"{len(outcomes)} histories in {seconds:.0f} s on {jobs} processes "
         f"({len(outcomes) / max(seconds, 1e-9):.1f} a second), {virtual / 3600:.1f} virtual hours, "
         f"{sum(outcome.callbacks for outcome in outcomes):,} callbacks, {failed} failed"
     )
-    for name, number in sorted(counts.items()):
-        print(f"  {name:<24} {number:>8}")
 
 
 def replay(seed: int) -> int:
