@@ -17,8 +17,10 @@ has would fail it. Nor is what its own consumers have enough: `source -> filter 
 board with source and filter dies. The new filter has nothing, the sink has the first 1,000 results.
 So a replacement goes on until nobody behind it repeats anything (`StreamProgress.repeating`).
 
-A consumer that has committed has seen the end of the source, wherever a replacement of the source
-stands now. Such a source is left to end by itself: there, and nowhere before.
+A consumer that has committed may have seen the end of the source (one that stops after three records
+has not). Wherever a replacement of the source stands now, it is left to end by itself: there, and
+nowhere before. That the end was seen is known by the consumer's counters, which a restarted
+controller has not got: then the source ends where it stands.
 """
 
 from __future__ import annotations
@@ -53,11 +55,19 @@ def ports(pipeline: PipelineRecord, job: JobRecord) -> tuple[str, ...]:
     return tuple(dict.fromkeys(end.lane.port for end in ends if end.lane.output and end.peer))
 
 
-def committed_consumer(pipeline: PipelineRecord, job: JobRecord) -> str:
-    """Return the id of a consumer that has committed, with the source's own end; empty if none."""
-    consumers = pipeline.topology.consumers(job.ref.job)
-    done = (one for one in consumers if pipeline.jobs[one].state is JobState.SUCCEEDED)
-    return next(done, "")
+def end_seen_by(pipeline: PipelineRecord, job: JobRecord) -> str:
+    """Return the id of a committed consumer that has seen the end of a source; empty if none has."""
+    for name in pipeline.topology.consumers(job.ref.job):
+        consumer = pipeline.jobs[name]
+        inputs = {
+            end.lane.port
+            for end in pipeline.topology.ends[name]
+            if not end.lane.output and end.peer == job.ref.job
+        }
+        seen = any(one.ended for one in consumer.streams if not one.output and one.port in inputs)
+        if consumer.state is JobState.SUCCEEDED and seen:
+            return name
+    return ""
 
 
 def repeating(pipeline: PipelineRecord, job: JobRecord) -> str:

@@ -382,9 +382,9 @@ class ControlMachine:
                 self._wait_for(attempt, f"it ends once it can be said where: {unheard}")
                 continue
             if not attempt.held:
-                committed = finishing.committed_consumer(pipeline, job)
-                if committed:
-                    self._wait_for(attempt, f"it ends by itself where {committed} saw its end")
+                consumer = finishing.end_seen_by(pipeline, job)
+                if consumer:
+                    self._wait_for(attempt, f"it ends by itself where {consumer} saw its end")
                     continue
                 repeating = finishing.repeating(pipeline, job)
                 if repeating:

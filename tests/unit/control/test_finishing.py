@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
+
 from control import inbox
 from control.errors import UnknownPipelineError
 from control.finishing import HOLD_FIRST
@@ -133,6 +135,41 @@ def test_x1_a_replacement_goes_on_until_nobody_behind_it_repeats_anything() -> N
     assert not desk.job(ref, "src").waiting_for
     desk.tell(ref, "src", "o", 40)
     assert desk.wanted(ref, "src") == (Goal.FINISH, 0, 40)
+
+
+FORK = Pipeline(
+    "fork",
+    (
+        Job("src", ("x",), outputs=(Output("o"),), resources=Resources(0.1)),
+        Job("left", ("x",), streams=(StreamInput("i", "src", "o"),), resources=Resources(0.1)),
+        Job("right", ("x",), streams=(StreamInput("i", "src", "o"),), resources=Resources(0.1)),
+    ),
+)
+
+
+@pytest.mark.parametrize("saw_end", [True, False])
+def test_x1_a_replacement_ends_nowhere_before_the_end_that_a_committed_consumer_saw(
+    *, saw_end: bool
+) -> None:
+    desk = _Finished()
+    ref = desk.run(FORK)
+    left = desk.job(ref, "left").attempt
+    assert left is not None
+    counters = (StreamCounters("i", output=False, records=26, ended=saw_end),)
+    session = desk.sessions[left.node]
+    news = Progress(left.ref, counters, "")
+    desk.post(lambda _: inbox.Progressed(left.node, session, news))
+    for state in (S.ARCHIVING, S.SUCCEEDED):
+        desk.observe(ref, "left", state)
+    for job in ("src", "right"):
+        attempt = desk.job(ref, job).attempt
+        assert attempt is not None
+        desk.report(attempt.node, attempt.ref, S.LOST)
+    desk.finish(ref)
+    desk.tell(ref, "src", "o")
+    waiting = desk.job(ref, "src").waiting_for
+    assert waiting == ("it ends by itself where left saw its end" if saw_end else "")
+    assert (desk.wanted(ref, "src")[1] >= HOLD_FIRST) is not saw_end
 
 
 def test_x1_a_replacement_ends_where_it_was_recorded() -> None:
