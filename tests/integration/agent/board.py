@@ -39,9 +39,11 @@ class Board:
 
         def there() -> bool:
             states = self.controller.states(ref)
-            over = [seen for seen in states if seen.terminal and seen is not state]
+            if state in states:
+                return True
+            over = [seen for seen in states if seen.terminal]
             assert not over, f"{ref.name} is {over}: {self.controller.reason(ref)}"
-            return state in states
+            return False
 
         await until(there, seconds, f"{ref.name} being {state.name}\n{self.agent.log()[-3000:]}")
 
