@@ -151,7 +151,7 @@ sim: $(STAMP) ## Histories of the whole mesh in virtual time (SEEDS=10000, SECON
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JOBS),--jobs $(JOBS)) \
 	  $(if $(SEED)$(SEEDS)$(SECONDS),,--seeds 100)
 
-sim-mutants: $(STAMP) ## Plant twelve mistakes in the product; the histories have to find each (ONLY=name)
+sim-mutants: $(STAMP) ## Plant mistakes in the product; the histories have to find each (ONLY=name)
 	@PYTHONHASHSEED=0 $(PY) -m tests.simulation.mesh --mutants $(ONLY)
 
 # ---- seeing it work -----------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from itertools import count, islice
 from random import SystemRandom
 
 from tests.simulation.mesh.apart import ApartError, run_apart
+from tests.simulation.mesh.control_mutants import CONTROL_MUTANTS
 from tests.simulation.mesh.mutants import MUTANTS, Mutant
 from tests.simulation.mesh.story import SHORT_CUTS, Faults
 from tests.simulation.mesh.world import Outcome, history
@@ -27,13 +28,16 @@ BATCH = 10
 FAILURES_SHOWN = 5
 SHORT_CUTS_EVERY = 5
 """Each so-many-th history has only faults that are shorter than the tolerance."""
+ALL_MUTANTS = (*MUTANTS, *CONTROL_MUTANTS)
 MUTANT_SEEDS = 400
 MUTANT_BATCH = 4
 LINES_SHOWN = 60
 
 
-def live(seed: int, *, lines: bool = False) -> Outcome:
+def live(seed: int, *, faults: Faults | None = None, lines: bool = False) -> Outcome:
     """Live through the history of a seed, and require of one with short faults that nothing is lost."""
+    if faults is not None:
+        return history(seed, faults, lines=lines)
     short = seed % SHORT_CUTS_EVERY == 0
     outcome = history(seed, SHORT_CUTS if short else Faults(), lines=lines)
     if short and outcome.losses and not outcome.problem:
@@ -116,7 +120,7 @@ def replay(seed: int) -> int:
 
 def mutants(names: list[str], jobs: int) -> int:
     """Plant each mistake, and require that a history finds it."""
-    chosen = [one for one in MUTANTS if not names or one.name in names]
+    chosen = [one for one in ALL_MUTANTS if not names or one.name in names]
     missed = 0
     for mutant in chosen:
         began = time.monotonic()
@@ -147,11 +151,12 @@ def _caught(mutant: Mutant, jobs: int) -> tuple[int | None, str]:
 
 
 def _mutated(name: str, seeds: list[int]) -> list[Outcome]:
-    next(one for one in MUTANTS if one.name == name).plant()
+    mutant = next(one for one in ALL_MUTANTS if one.name == name)
+    mutant.plant()
     outcomes: list[Outcome] = []
     gc.disable()
     for seed in seeds:
-        outcomes.append(live(seed))
+        outcomes.append(live(seed, faults=mutant.faults))
         if outcomes[-1].problem:
             break
     return outcomes

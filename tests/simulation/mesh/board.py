@@ -128,6 +128,8 @@ class Board:
         self.boots = 0
         self.agents = 0
         """How many have begun."""
+        self.disks = 1
+        """How many disks it has had."""
         self.crashes: list[tuple[str, BaseException]] = []
         """Processes that ended by an error; no history may have one."""
         self._agent_journal: MemoryJournal | None = None
@@ -184,6 +186,14 @@ class Board:
         if lose_unsynced:
             self.spools.lose_power()
             self.folders.lose_power(self.rng)
+
+    def lose_disk(self) -> None:
+        """Put another disk in, which is empty; the power is off."""
+        self.disks += 1
+        self.journal.records.clear()
+        self.journal.facts.clear()
+        self.folders.folders.clear()
+        self.spools.lose_power()
 
     def start_agent(self) -> None:
         """Start an agent; harmless while one runs, or without power."""

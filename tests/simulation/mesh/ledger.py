@@ -90,6 +90,8 @@ class Ledger:
     losses: int = 0
     begun: dict[AttemptRef, int] = field(default_factory=dict[AttemptRef, int])
     """In which life of its board the program of each attempt began."""
+    begun_on: dict[AttemptRef, str] = field(default_factory=dict[AttemptRef, str])
+    """The disk that remembers that it was."""
 
     def check(self, good: bool, *words: object) -> None:  # noqa: FBT001 - a condition, as of assert
         """Raise if an invariant does not hold."""
@@ -210,13 +212,25 @@ class Ledger:
         )
 
     def begins(
-        self, ref: AttemptRef, node: str, boot: int, others: Sequence[tuple[AttemptRef, str]]
+        self,
+        ref: AttemptRef,
+        node: str,
+        boot: int,
+        others: Sequence[tuple[AttemptRef, str]],
+        *,
+        disk: str,
     ) -> None:
         """A program begins; `others` are those of the same job that run now and must not overlap.
 
-        An attempt begins once (docs/adr/0006), and again only where its board lost its power.
+        An attempt begins once (docs/adr/0006), and again only where its board lost its power and its disk
+        remembers it: another board, or another disk, may not begin it.
         """
         self.trace.note("begins", ref.name, ref.epoch, node)
+        place = self.begun_on.setdefault(ref, disk)
+        self.check(
+            place == disk,
+            f"3: {ref.name} of epoch {ref.epoch} began with {place}, and begins again with {disk}",
+        )
         self.check(boot > self.begun.get(ref, 0), ref.name, "of epoch", ref.epoch, "begins again")
         self.begun[ref] = boot
         self.check(

@@ -27,14 +27,19 @@ from services.streams.event import CallOpened
 from tests.simulation.mesh.board import Board
 from tests.simulation.mesh.controller import MemoryStore
 from tests.simulation.mesh.keeper import MemoryKeeper
+from tests.simulation.mesh.story import Faults
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One mistake; `plant` makes it in this process, for good."""
+    """One mistake; `plant` makes it in this process, for good.
+
+    `faults` are those that bring it to light; None for those of any history.
+    """
 
     name: str
     plant: Callable[[], None]
+    faults: Faults | None = None
 
 
 def _set(owner: object, name: str, value: object) -> None:

@@ -29,11 +29,13 @@ class Faults:
     keeper_crash: float = 0.7
     power_cut: float = 0.8
     power_cut_synced: float = 0.5
+    disk_lost: float = 0.3
     agent_freeze: float = 0.7
     worker_freeze: float = 0.5
     board_freeze: float = 0.4
     controller_crash: float = 1.5
     controller_freeze: float = 0.5
+    rumour: float = 0.5
     clock_jump: float = 1.0
     store_fails: float = 0.3
     archive_errors: float = 0.7
@@ -60,6 +62,8 @@ SHORT_CUTS = Faults(
     keeper_crash=0.0,
     power_cut=0.0,
     power_cut_synced=0.0,
+    disk_lost=0.0,
+    rumour=0.0,
     agent_freeze=0.5,
     worker_freeze=0.5,
     board_freeze=0.5,
@@ -71,6 +75,9 @@ SHORT_CUTS = Faults(
     board_dies=0.0,
 )
 """Only faults that are shorter than the tolerance: nothing may be lost or started again."""
+
+RUMOURS = replace(Faults(), rumour=10.0, controller_crash=0.0, cancel=0.0, finish=0.0)
+"""Gossip is wrong again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +209,11 @@ def _submitted(rng: Random, name: str, shape: Shape) -> Submitted:
 
 
 def _retry(rng: Random) -> Retry:
-    return Retry(attempts=rng.choice((1, 3, 20)), backoff_seconds=0.2, backoff_limit_seconds=2.0)
+    return Retry(
+        attempts=rng.choice((1, 3, 20)),
+        backoff_seconds=rng.choice((0.2, 0.2, 3.0)),
+        backoff_limit_seconds=3.0,
+    )
 
 
 def _cpus(rng: Random) -> Resources:

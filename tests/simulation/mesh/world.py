@@ -23,7 +23,7 @@ from control.store.rows import OutboxKind
 from control.views import Refusal, Submission, SubmitResult
 from edge_agent.attempts_machine import Acknowledged
 from services.streams.worker.port_link import PortName
-from shoal.model import Capacity, JobState
+from shoal.model import Capacity, JobState, MemberState
 from shoal.names import AttemptRef, PipelineRef, parse_attempt
 from shoal.spec import Pipeline, Placement
 from shoal.view import PipelineView
@@ -160,17 +160,21 @@ class World:
             BrokenError: an invariant does not hold.
             UnsettledError: not everything came to its end.
         """
-        self.controller.start()
-        for board in self.boards:
-            board.boot()
-        for _ in range(self.story.pipelines):
-            self.user(self._submit())
-        lottery = self.user(self._lottery())
+        lottery = self._begin()
         await asyncio.sleep(self.story.seconds)
         lottery.cancel()
         self._heal()
         await self._settle()
         self._check_end()
+
+    def _begin(self) -> asyncio.Task[None]:
+        """Start everything; the task draws faults."""
+        self.controller.start()
+        for board in self.boards:
+            board.boot()
+        for _ in range(self.story.pipelines):
+            self.user(self._submit())
+        return self.user(self._lottery())
 
     def user(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Let something go on beside the world; what it raises ends the history."""
@@ -258,7 +262,8 @@ class World:
             self.ledger.ends(ref, host, (status, number))
             exited(status, number)
 
-        self.ledger.begins(ref, host, board.boots, others)
+        disk = f"disk {board.disks} of {board.name}"
+        self.ledger.begins(ref, host, board.boots, others, disk=disk)
         program = Program(board, argv, environ, ports, ended, host=host)
         self.programs.append((ref, program))
         return program
@@ -453,6 +458,16 @@ class World:
         board = self._board()
         await self._down(seconds, lambda: board.power_off(lose_unsynced=False), board.boot)
 
+    async def disk_lost(self, seconds: float) -> None:
+        """A board loses its power, and comes back with an empty disk."""
+        board = self._board()
+
+        def begin() -> None:
+            board.power_off(lose_unsynced=True)
+            board.lose_disk()
+
+        await self._down(seconds, begin, board.boot)
+
     async def agent_freeze(self, seconds: float) -> None:
         """SIGSTOP to an agent."""
         board = self._board()
@@ -480,6 +495,27 @@ class World:
         if process is not None:
             await self._down(seconds, process.freeze, process.thaw)
             process.thaw()
+
+    async def rumour(self, seconds: float) -> None:
+        """A board that works is cut off from its controller, and gossip takes it for dead."""
+        board = self._board()
+
+        def begin() -> None:
+            self.network.cut(board.name, "controller")
+            self.network.cut("controller", board.name)
+            self.network.tear(board.name, "controller")
+            self._gossip(board, MemberState.DEAD)
+
+        def end() -> None:
+            self.network.heal(board.name, "controller")
+            self.network.heal("controller", board.name)
+            self._gossip(board, MemberState.ALIVE)
+
+        await self._down(seconds, begin, end)
+
+    def _gossip(self, board: Board, state: MemberState) -> None:
+        if self.controller.plane is not None:
+            self.controller.plane.member_verdict(board.name, state)
 
     async def clock_jump(self, _: float) -> None:
         """A wall clock is set, by up to an hour."""
@@ -572,6 +608,7 @@ class World:
             else:
                 board.boot()
                 board.start_agent()
+                self._gossip(board, MemberState.ALIVE)
 
     async def _settle(self) -> None:
         """Wait for the end of everything; users help where only they can."""
@@ -754,11 +791,13 @@ _LOTS: dict[str, Callable[[World, float], Coroutine[Any, Any, None]]] = {
         "keeper_crash",
         "power_cut",
         "power_cut_synced",
+        "disk_lost",
         "agent_freeze",
         "worker_freeze",
         "board_freeze",
         "controller_crash",
         "controller_freeze",
+        "rumour",
         "clock_jump",
         "store_fails",
         "archive_errors",
@@ -781,9 +820,10 @@ def history(
     *,
     plane: Callable[..., ControlPlane] = ControlPlane,
     lines: bool = False,
+    make: Callable[..., World] = World,
 ) -> Outcome:
     """Live through one history; run it apart (`apart.py`)."""
-    world = World(seed, faults, plane=plane, lines=lines)
+    world = make(seed, faults, plane=plane, lines=lines)
     _KEPT.append(world)
     outcome = Outcome(seed)
     loop = world.loop

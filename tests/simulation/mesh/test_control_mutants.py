@@ -1,0 +1,21 @@
+"""Histories find each mistake that is planted in the control machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.mesh.__main__ import live
+from tests.simulation.mesh.apart import run_apart
+from tests.simulation.mesh.control_mutants import CONTROL_MUTANTS
+from tests.simulation.mesh.mutants import Mutant
+
+HISTORIES = 120
+
+
+@pytest.mark.parametrize("mutant", CONTROL_MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mistake_of_the_control_machine_is_found(mutant: Mutant) -> None:
+    def found() -> bool:
+        mutant.plant()
+        return any(live(seed, faults=mutant.faults).problem for seed in range(HISTORIES))
+
+    assert run_apart(found)
