@@ -21,7 +21,7 @@ from control.views import Refusal
 from shoal.model import NO_CAPACITY, Reason
 from shoal.names import JobRef
 from tests.simulation.mesh.mutants import Mutant
-from tests.simulation.mesh.story import RUMOURS
+from tests.simulation.mesh.story import HARD_ON_CONTROL
 
 
 class BelievesGossipAboveTheLease(ControlMachine):
@@ -146,27 +146,23 @@ def _plant(machine: type[ControlMachine]) -> None:
     setattr(plane, "ControlMachine", machine)  # noqa: B010 - a module's name, for this process
 
 
-CONTROL_MUTANTS: tuple[Mutant, ...] = (
-    Mutant(
-        "believes-gossip-above-the-lease", partial(_plant, BelievesGossipAboveTheLease), RUMOURS
-    ),
-    *(
-        Mutant(name, partial(_plant, machine))
-        for name, machine in (
-            ("forgets-request-ids", ForgetsRequestIds),
-            ("grants-no-lease-at-its-start", GrantsNoLeaseAtItsStart),
-            ("keeps-what-an-agent-has-lost", KeepsWhatAnAgentHasLost),
-            ("tells-neighbours-nothing", TellsNeighboursNothing),
-            ("oversubscribes", Oversubscribes),
-            ("ends-pipelines-early", EndsPipelinesEarly),
-            ("forgets-retries", ForgetsRetries),
-            ("forgets-the-queue", ForgetsTheQueue),
-            ("takes-the-same-epoch-again", TakesTheSameEpochAgain),
-            ("stops-no-pipeline", StopsNoPipeline),
-            ("records-no-attempts", RecordsNoAttempts),
-            ("finishes-no-source", FinishesNoSource),
-            ("moves-the-ends-of-sources", MovesTheEndsOfSources),
-        )
-    ),
+CONTROL_MUTANTS: tuple[Mutant, ...] = tuple(
+    Mutant(name, partial(_plant, machine), None if "source" in name else HARD_ON_CONTROL)
+    for name, machine in (
+        ("believes-gossip-above-the-lease", BelievesGossipAboveTheLease),
+        ("forgets-request-ids", ForgetsRequestIds),
+        ("grants-no-lease-at-its-start", GrantsNoLeaseAtItsStart),
+        ("keeps-what-an-agent-has-lost", KeepsWhatAnAgentHasLost),
+        ("tells-neighbours-nothing", TellsNeighboursNothing),
+        ("oversubscribes", Oversubscribes),
+        ("ends-pipelines-early", EndsPipelinesEarly),
+        ("forgets-retries", ForgetsRetries),
+        ("forgets-the-queue", ForgetsTheQueue),
+        ("takes-the-same-epoch-again", TakesTheSameEpochAgain),
+        ("stops-no-pipeline", StopsNoPipeline),
+        ("records-no-attempts", RecordsNoAttempts),
+        ("finishes-no-source", FinishesNoSource),
+        ("moves-the-ends-of-sources", MovesTheEndsOfSources),
+    )
 )
 """All of them; that stale observations count, and answers come before commits, is in `mutants.py`."""

@@ -76,8 +76,10 @@ SHORT_CUTS = Faults(
 )
 """Only faults that are shorter than the tolerance: nothing may be lost or started again."""
 
-RUMOURS = replace(Faults(), rumour=10.0, controller_crash=0.0, cancel=0.0, finish=0.0)
-"""Gossip is wrong again and again."""
+HARD_ON_CONTROL = replace(
+    Faults(), controller_crash=8.0, rumour=6.0, disk_lost=4.0, drain=1.0, board_dies=0.6
+)
+"""Many faults of those that the controller has to live through."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,13 @@ from tests.simulation.mesh.apart import run_apart
 from tests.simulation.mesh.control_mutants import CONTROL_MUTANTS
 from tests.simulation.mesh.mutants import Mutant
 
-HISTORIES = 120
+HISTORIES = 80
+RARE = ("forgets-retries", "finishes-no-source", "moves-the-ends-of-sources")
+"""What takes many histories, or long ones: `make sim-mutants` plants these, too."""
+FREQUENT = [one for one in CONTROL_MUTANTS if one.name not in RARE]
 
 
-@pytest.mark.parametrize("mutant", CONTROL_MUTANTS, ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", FREQUENT, ids=lambda mutant: mutant.name)
 def test_a_mistake_of_the_control_machine_is_found(mutant: Mutant) -> None:
     def found() -> bool:
         mutant.plant()

@@ -18,6 +18,11 @@ def _live(seed: int, *, empty: bool) -> Outcome:
     return history(seed, FAULTS, make=partial(OtherStoreWorld, empty=empty))
 
 
+def _never(*_: object) -> str:
+    """Why an agent may not be told anything: for no reason."""
+    return ""
+
+
 @pytest.mark.parametrize("empty", [False, True])
 def test_r6_an_agent_is_told_nothing_by_a_store_that_knows_less(*, empty: bool) -> None:
     def histories() -> tuple[list[str], int]:
@@ -32,7 +37,7 @@ def test_r6_an_agent_is_told_nothing_by_a_store_that_knows_less(*, empty: bool) 
 
 def test_a_controller_that_takes_any_agent_for_its_own_is_found() -> None:
     def histories() -> bool:
-        setattr(Starts, "against", lambda *_: "")  # noqa: B010 - planted, in this child alone
+        setattr(Starts, "against", _never)  # noqa: B010 - planted, in this child alone
         return any("R6:" in _live(seed, empty=False).problem for seed in range(HISTORIES))
 
     assert run_apart(histories)
