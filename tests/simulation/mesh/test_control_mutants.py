@@ -11,7 +11,7 @@ from tests.simulation.mesh.mutants import Mutant
 
 HISTORIES = 80
 RARE = ("forgets-retries", "finishes-no-source", "moves-the-ends-of-sources")
-"""What takes many histories, or long ones: `make sim-mutants` plants these, too."""
+"""What takes many histories, or long ones: `make sim-mutants ONLY=name` plants one of these."""
 FREQUENT = [one for one in CONTROL_MUTANTS if one.name not in RARE]
 
 
