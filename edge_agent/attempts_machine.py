@@ -768,7 +768,7 @@ class AttemptsMachine:
             case Phase.STARTING | Phase.STOPPING:
                 if record.verdict is not None or record.forget:
                     return []
-                return [WriteJournal(self._keep(replace(record, verdict=verdict)))]
+                return self._stop_starting(replace(record, verdict=verdict))
             case Phase.RUNNING:
                 return self._stop(replace(record, verdict=verdict))
             case _:
@@ -782,7 +782,7 @@ class AttemptsMachine:
             case Phase.STARTING | Phase.STOPPING:
                 if record.forget:
                     return []
-                return [WriteJournal(self._keep(replace(record, forget=True)))]
+                return self._stop_starting(replace(record, forget=True))
             case Phase.RUNNING:
                 return self._stop(replace(record, forget=True))
             case _:
@@ -854,6 +854,13 @@ class AttemptsMachine:
             return []
         record = self._move(record, Phase.STARTING)
         return [WriteJournal(record), StartProgram(record.assignment, record.turn)]
+
+    def _stop_starting(self, record: LocalAttempt) -> list[AttemptsEffect]:
+        """Note that a program is not wanted any more, and start none that still waits for a lease."""
+        effects: list[AttemptsEffect] = [WriteJournal(self._keep(record))]
+        if record.phase is Phase.STARTING:
+            effects.append(StopProgram(record.ref, record.assignment.job.grace_seconds))
+        return effects
 
     def _start_ready(self, gone: LocalAttempt) -> list[AttemptsEffect]:
         """Start what waited for `gone`; the newest attempt goes first, and the others are stale."""
