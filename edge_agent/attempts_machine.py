@@ -26,6 +26,7 @@ from shoal.session.messages import Desired, Fenced
 from shoal.session.observation import Observation
 from shoal.session.port_hold import PortHold
 from shoal.session.uploads import UploadGrant, UploadsGranted
+from shoal.spec import Placement
 
 
 class Phase(enum.StrEnum):
@@ -858,8 +859,9 @@ class AttemptsMachine:
     def _stop_starting(self, record: LocalAttempt) -> list[AttemptsEffect]:
         """Note that a program is not wanted any more, and start none that still waits for a lease."""
         effects: list[AttemptsEffect] = [WriteJournal(self._keep(record))]
-        if record.phase is Phase.STARTING:
-            effects.append(StopProgram(record.ref, record.assignment.job.grace_seconds))
+        job = record.assignment.job
+        if record.phase is Phase.STARTING and job.placement is Placement.AT_MOST_ONE_RUNNING:
+            effects.append(StopProgram(record.ref, job.grace_seconds))
         return effects
 
     def _start_ready(self, gone: LocalAttempt) -> list[AttemptsEffect]:

@@ -55,9 +55,7 @@ def _batches(seeds: Iterator[int], size: int = BATCH) -> Iterator[list[int]]:
         yield batch
 
 
-def run(
-    first: int, seeds: int | None, seconds: float | None, jobs: int, tolerated: float
-) -> int:
+def run(first: int, seeds: int | None, seconds: float | None, jobs: int, tolerated: float) -> int:
     """Live through histories; the exit status is 1 if more than the tolerated part failed."""
     began = time.monotonic()
     numbers = count(first) if seeds is None else iter(range(first, first + seeds))

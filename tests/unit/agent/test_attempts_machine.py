@@ -61,7 +61,7 @@ from shoal.session.lane import Lane, LanePeer
 from shoal.session.messages import Desired, Fenced
 from shoal.session.port_hold import PortHold
 from shoal.session.uploads import UploadGrant, UploadsGranted
-from shoal.spec import Job, Output, StreamInput
+from shoal.spec import Job, Output, Placement, StreamInput
 
 REF = AttemptRef("default", "p", "work", 1, 1)
 PLAIN = Assignment(REF, Job("work", ("true",)))
@@ -249,6 +249,15 @@ def test_a_stop_while_starting_stops_what_has_started() -> None:
     assert StopProgram not in kinds(play.want(stop(PLAIN)))
     assert kinds(play.tell(ProgramStarted(REF, play.turn, 1.0))) == [WriteJournal, StopProgram]
     play.tell(ProgramEnded(REF, ProgramExit(-1, signal=15)))
+    assert play.state() is JobState.CANCELLED
+
+
+def test_a_stop_reaches_a_start_that_waits_for_its_lease() -> None:
+    leased = replace(PLAIN, job=replace(PLAIN.job, placement=Placement.AT_MOST_ONE_RUNNING))
+    play = Play()
+    play.prepare(leased)
+    assert StopProgram in kinds(play.want(stop(leased)))
+    play.tell(WorkFailed(REF, play.turn, Reason(ReasonCode.START, 0, "stopped before")))
     assert play.state() is JobState.CANCELLED
 
 
