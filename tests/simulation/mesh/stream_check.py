@@ -73,11 +73,14 @@ def problems(told: Told) -> Iterator[str]:
             key = name, attempts[0][1].replica, edge.into
             expected = Expected(ins[key], edge.block_count)
             for ref, program in attempts:
-                kept = told.committed.get(job) == ref
-                feed = expected if kept else Expected(sent[key], edge.block_count)
-                if not kept and told.ends is not None:
-                    program.deliveries[edge.into].end = None  # it may have been at either place
-                for one in violations(feed, program.deliveries[edge.into]):
+                found = list(violations(expected, program.deliveries[edge.into]))
+                if found and told.ends is not None and told.committed.get(job) != ref:
+                    # One that was lost may have been given what comes after the end, too; and where
+                    # rounds take several records, the last one before it was whole then.
+                    program.deliveries[edge.into].end = None
+                    longer = Expected(sent[key], edge.block_count)
+                    found = list(violations(longer, program.deliveries[edge.into]))
+                for one in found:
                     yield f"{ref.name} of epoch {ref.epoch}, port {edge.into}: {one}"
             # A job in the middle may end once all that read it have what they want.
             if job in told.committed and not shape.ports(name):
