@@ -273,6 +273,26 @@ class Ledger:
         self.check(event in self.events, "event", event, "arrived and was not recorded")
         self.arrived[event] = self.arrived.get(event, 0) + 1
 
+    def check_final_events(self) -> None:
+        """Invariant 6, when all has ended: one final event of each job, and a pipeline's is the last."""
+        finals: dict[tuple[str, str], OutboxRow] = {}
+        last: dict[tuple[str, str], int] = {}
+        for row in self.events.values():
+            pipeline = "/".join(row.subject.split("/")[:2])
+            last[row.namespace, pipeline] = max(
+                last.get((row.namespace, pipeline), 0), row.sequence
+            )
+            if row.type.rpartition(".")[2].upper() in _FINAL:
+                key = row.namespace, row.subject
+                self.check(key not in finals, "6:", row.subject, "has two final events")
+                finals[key] = row
+        for job in self.epochs:
+            self.check((job.namespace, job.name) in finals, "6: no final event of", job.name)
+        for ref in self.finals:
+            row = finals[ref.namespace, ref.name]
+            good = row.sequence == last[ref.namespace, ref.name]
+            self.check(good, "6: something was told of", ref.name, "after its end")
+
     def marked_published(self, events: Sequence[str]) -> None:
         """Events were deleted from the outbox: only what has arrived may be."""
         for event in events:

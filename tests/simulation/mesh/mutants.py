@@ -27,7 +27,7 @@ from services.streams.event import CallOpened
 from tests.simulation.mesh.board import Board
 from tests.simulation.mesh.controller import MemoryStore
 from tests.simulation.mesh.keeper import MemoryKeeper
-from tests.simulation.mesh.story import Faults
+from tests.simulation.mesh.story import HARD_ON_LANES, Faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +230,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("released-before-committed", _released_before_committed),
     Mutant("hold-lost", _hold_lost),
     Mutant("stale-lane-update", _stale_lane_update),
-    Mutant("resend-after-fenced", _resend_after_fenced),
+    Mutant("resend-after-fenced", _resend_after_fenced, HARD_ON_LANES),
     Mutant("manifest-before-artifacts", _manifest_before_artifacts),
     Mutant("outbox-row-deleted-early", _outbox_row_deleted_early),
     Mutant("journal-replayed-twice", _journal_replayed_twice),

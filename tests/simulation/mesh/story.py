@@ -81,6 +81,11 @@ HARD_ON_CONTROL = replace(
 )
 """Many faults of those that the controller has to live through."""
 
+HARD_ON_LANES = replace(
+    Faults(), cut=12.0, cut_one_way=6.0, tear=4.0, worker_crash=0.0, keeper_crash=0.0
+)
+"""Boards that the controller takes for dead, while others still stream with them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Story:

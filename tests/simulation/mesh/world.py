@@ -17,9 +17,9 @@ from random import Random
 from typing import Any, TypeVar
 
 from control.errors import ControlError
+from control.machine import ControlMachine
 from control.plane import ControlPlane, PlaneConfig
 from control.store import statements
-from control.store.rows import OutboxKind
 from control.views import Refusal, Submission, SubmitResult
 from edge_agent.attempts_machine import Acknowledged
 from services.streams.worker.port_link import PortName
@@ -699,14 +699,30 @@ class World:
                 )
                 epochs = [attempt.epoch for attempt in job.attempts]
                 ledger.check(epochs == sorted(set(epochs)), "3: epochs of", job.name, epochs)
-        ids = [row.id for row in ledger.events.values() if row.kind is OutboxKind.EVENT]
-        ledger.check(len(ids) == len(set(ids)), "6: an event id was used twice")
+        ledger.check_final_events()
+        self._check_reloaded(plane)
         for row in ledger.committed.values():
             ledger.check(
                 f"{row.key}" in self.archive.objects, "7: the manifest", row.key, "is not there"
             )
         for ref, shape in self._shapes.items():
             self._check_streams(ref, shape)
+
+    def _check_reloaded(self, plane: ControlPlane) -> None:
+        """A controller that started now would know what this one knows."""
+        loaded = statements.load(self.controller.store.connection)
+        again = ControlMachine(
+            self.config, loaded, self.loop.time(), wall=self.controller.wall, ids="x".__mul__
+        )
+        for ref, pipeline in (
+            () if plane._machine is None else plane._machine.cluster.pipelines.items()
+        ):
+            same = again.cluster.pipelines[ref]
+            self.ledger.check(same.row() == pipeline.row(), "1: the store has another", ref.name)
+            for name, job in pipeline.jobs.items():
+                self.ledger.check(
+                    same.jobs[name].row() == job.row(), "1: the store has another", job.ref.name
+                )
 
     def _check_streams(self, pipeline: PipelineRef, shape: Shape) -> None:
         programs: dict[str, list[tuple[AttemptRef, Program]]] = {}
