@@ -180,7 +180,9 @@ def main() -> int:
         "--tolerate", type=float, default=0.0, help="which part may fail: that of the open faults"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--mutants", nargs="*", help="plant mistakes: all, or those of these names")
+    parser.add_argument(
+        "--mutants", nargs="*", help="plant the twelve mistakes, or those of these names"
+    )
     given = parser.parse_args()
     if given.seed is not None:
         try:
