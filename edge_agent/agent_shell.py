@@ -39,6 +39,7 @@ from edge_agent.attempts_machine import (
     Forgotten,
     GrantsReceived,
     LocalAttempt,
+    NoteStreamWorker,
     Phase,
     PrepareBundle,
     PrepareEnvironment,
@@ -92,7 +93,7 @@ from edge_agent.session_machine import (
     SessionMachine,
     Write,
 )
-from edge_agent.stream_link import STREAM_WORKER, StreamLink, process_identity
+from edge_agent.stream_link import STREAM_WORKER, StreamLink
 from services.runtime.driver import Driver
 from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
@@ -212,7 +213,6 @@ class AgentShell:
             self._instance_id = self._process.token()
             await self._journal.note(INSTANCE, self._instance_id)
         self._session.followed = read_followed(facts.get(FOLLOWED, ""))
-        self._streams.recall(facts)
 
     async def _restore(
         self, facts: Mapping[str, str], first_list: asyncio.Future[list[ProcessRecord]]
@@ -229,12 +229,7 @@ class AgentShell:
         records = await self._journal.load()
         booted = self._process.boot_id
         rebooted = facts.get("boot_id", booted) != booted
-        worker = next((record for record in processes if record.attempt == HELPER), None)
-        survived = (
-            worker is not None
-            and worker.running
-            and facts.get(STREAM_WORKER) == process_identity(worker)
-        )
+        survived = self._streams.recall(facts, processes)
         known = {record.ref for record in records}
         for process in processes:
             ref = parse_keeper_id(process.attempt)
@@ -270,6 +265,9 @@ class AgentShell:
                 # Asked for here and now, so that entries become durable in this order.
                 done = self._journal.put(record)
                 await self._shell(record.ref).put(Durable(done))
+            case NoteStreamWorker(identity):
+                # After what was lost with the one before, so that an agent that dies here knows it.
+                self._spawn(_durable(self._journal.note(STREAM_WORKER, identity)))
             case DesiredRecorded(delivery):
                 self._spawn(self._recorded(delivery, self._journal.barrier()))
             case (
@@ -317,13 +315,14 @@ class AgentShell:
         if self._first_list is not None and not self._first_list.done():
             self._first_list.set_result(processes)
         else:
+            await self._streams.listed(processes)
             await self._worker_driver.post(ProgramsListed(self._programs(processes)))
 
     async def _exited(self, process: ProcessRecord) -> None:
         if process.left:
             LOG.warning("something is left", extra=fields(name=process.attempt, why=process.left))
         if process.attempt == HELPER:
-            await self._streams.ended()
+            await self._streams.ended(process)
         ref = None if process.helper else parse_keeper_id(process.attempt)
         if ref is not None:
             # Looked at here and now, since it may just have been filled, or have been freed.

@@ -297,6 +297,13 @@ class StreamWorkerLost:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamWorkerFound:
+    """Another stream worker's process is there; what was attached to the one before is not on it."""
+
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
 class ArtifactsCollected:
     """The files that are archived are known, with sizes and SHA-256.
 
@@ -368,6 +375,7 @@ AttemptsEvent = (
     | StreamsClosed
     | StreamsDrained
     | StreamWorkerLost
+    | StreamWorkerFound
     | ArtifactsCollected
     | GrantsReceived
     | Uploaded
@@ -387,6 +395,13 @@ class WriteJournal:
     """Record an attempt durably; later effects of the same attempt wait for it."""
 
     record: LocalAttempt
+
+
+@dataclass(frozen=True, slots=True)
+class NoteStreamWorker:
+    """Write down which process of the stream worker carries what is attached from now on."""
+
+    identity: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -509,6 +524,7 @@ class Forget:
 
 AttemptsEffect = (
     WriteJournal
+    | NoteStreamWorker
     | DesiredRecorded
     | PrepareBundle
     | PrepareEnvironment
@@ -655,6 +671,8 @@ class AttemptsMachine:
                 return [] if record is None else self._drained(record)
             case StreamWorkerLost():
                 return self._for_each(ALIVE | {Phase.DRAINING}, self._streams_lost)
+            case StreamWorkerFound(identity):
+                return [NoteStreamWorker(identity)]
             case ArtifactsCollected(ref, turn, artifacts, problem):
                 record = self._in_turn(ref, turn)
                 return [] if record is None else self._collected(record, artifacts, problem)

@@ -1,11 +1,22 @@
-"""The agent's hold on its stream worker, which the keeper keeps so that it outlives the agent."""
+"""The agent's hold on its stream worker, which the keeper keeps so that it outlives the agent.
+
+Rule: a worker that carried attempts and is gone is told as lost exactly once, before anything can be
+attached to the next one, and before the journal names the next one.
+Why: what a worker carried is gone with it. If nobody told, an attempt that drains would wait for a
+worker that has never heard of it, for ever. If the journal named the next worker first, an agent
+that dies in between would take that for the one that carries its attempts.
+How: `_carrier` is the process that the attempts are on, as `Restored` had it or as it was found
+since. Every list of the keeper's, and every end that it tells, is held against it.
+Example: agent restarts, finds its worker; the keeper is killed, and the worker with it; the next
+keeper knows no worker. Its first list says so, then the ends of the programs are looked at.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import grpc.aio
@@ -17,6 +28,7 @@ from edge_agent.attempts_machine import (
     StreamsClosed,
     StreamsDrained,
     StreamsHeld,
+    StreamWorkerFound,
     StreamWorkerLost,
 )
 from edge_agent.keeper.client import KeeperError
@@ -93,14 +105,16 @@ class StreamLink:
         self._stub: StreamWorkerStub | None = None
         self._ready = asyncio.Event()
         self._told: dict[AttemptRef, Progress] = {}
-        # What was lost before this agent began, it has heard of with its journal.
-        self._loss_told = True
+        self._carrier = ""
         self.address = ""
         """Where the worker listens for other nodes, `host:port`; empty until it has said so."""
 
-    def recall(self, facts: Mapping[str, str]) -> None:
-        """Take up what the journal says of the last worker of this node."""
+    def recall(self, facts: Mapping[str, str], processes: Sequence[ProcessRecord]) -> bool:
+        """Take up what the journal says of the last worker of this node; say whether it still runs."""
         self._last_address = facts.get(STREAM_ADDRESS, "")
+        known = facts.get(STREAM_WORKER, "")
+        self._carrier = known if _runs(known, processes) else ""
+        return bool(self._carrier)
 
     async def wait_ready(self, deadline_seconds: float) -> bool:
         """Wait until the worker answers; say whether it does."""
@@ -113,19 +127,24 @@ class StreamLink:
         """Keep a worker running, and listen to it, until cancelled."""
         while True:
             try:
-                fresh = await self._ensure()
-                if fresh and not self._loss_told:
-                    await self._post(StreamWorkerLost())
-                if fresh:
-                    self._loss_told = False
+                await self._ensure()
                 await self._listen()
             except (KeeperError, grpc.aio.AioRpcError, OSError, TimeoutError) as error:
                 LOG.info("the stream worker is away", extra=fields(error=_say(error)))
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def ended(self) -> None:
-        """The keeper has seen the end of the worker: told before the ends that follow from it."""
-        self._loss_told = True
+    async def ended(self, process: ProcessRecord) -> None:
+        """The keeper has seen the end of a worker: told before the ends that follow from it."""
+        if process_identity(process) == self._carrier:
+            await self._lose()
+
+    async def listed(self, processes: Sequence[ProcessRecord]) -> None:
+        """A keeper has said what it keeps, which may be another than before, without the worker."""
+        if self._carrier and not _runs(self._carrier, processes):
+            await self._lose()
+
+    async def _lose(self) -> None:
+        self._carrier = ""
         await self._post(StreamWorkerLost())
 
     async def attach(self, assignment: Assignment, folder: AttemptFolder) -> None:
@@ -207,20 +226,22 @@ class StreamLink:
             refused = error.code() in _REFUSALS
             raise (StreamsRefusedError if refused else StreamsError)(_say(error)) from error
 
-    async def _ensure(self) -> bool:
-        """Start a worker if none runs; say whether it is a new one."""
+    async def _ensure(self) -> None:
+        """Start a worker if none runs."""
         client = await self._keeper.client()
-        known = [record for record in await client.list() if record.attempt == HELPER]
-        if any(record.running for record in known):
-            return False
-        if known:
-            LOG.warning("the stream worker has ended", extra=fields(record=known[0]))
-            await client.forget(HELPER)
-        await client.spawn(self._door.prepare(self._last_address))
-        records = await client.list()
-        worker = next(record for record in records if record.attempt == HELPER)
-        await self._journal.note(STREAM_WORKER, process_identity(worker))
-        return True
+        processes = await client.list()
+        known = [record for record in processes if record.attempt == HELPER]
+        if not any(record.running for record in known):
+            if known:
+                LOG.warning("the stream worker has ended", extra=fields(record=known[0]))
+                await client.forget(HELPER)
+            await client.spawn(self._door.prepare(self._last_address))
+            processes = await client.list()
+        await self.listed(processes)
+        found = next(process_identity(one) for one in processes if one.attempt == HELPER)
+        if found != self._carrier:
+            self._carrier = found
+            await self._post(StreamWorkerFound(found))
 
     async def _listen(self) -> None:
         async with self._door.connect() as stub:
@@ -272,6 +293,13 @@ class StreamLink:
             await self._post(StreamsClosed(ref))
         if message.drained:
             await self._post(StreamsDrained(ref))
+
+
+def _runs(identity: str, processes: Sequence[ProcessRecord]) -> bool:
+    return any(
+        one.attempt == HELPER and one.running and process_identity(one) == identity
+        for one in processes
+    )
 
 
 def process_identity(record: ProcessRecord) -> str:

@@ -183,6 +183,27 @@ def test_a_stream_worker_that_dies_takes_attempts_with_ports_with_it() -> None:
     assert attempts == [2, 2]
 
 
+def test_a_source_that_drains_is_lost_with_the_stream_worker_that_a_later_agent_found() -> None:
+    """An agent that found a worker has to tell its loss, as the one that started it would."""
+
+    async def play(world: World) -> Any:
+        await world.begin(*PAIR)
+        await world.until(lambda: {job.state for job in world.view.jobs} == {JobState.RUNNING})
+        world.archive.away = True
+        await world.state(JobState.DRAINING)
+        world.board.kill_agent()
+        world.board.start_agent()
+        await asyncio.sleep(1)
+        world.board.kill_keeper()
+        await asyncio.sleep(2)
+        world.archive.away = False
+        return await world.end()
+
+    state, attempts = run(play, 18)
+    assert state is PipelineState.SUCCEEDED
+    assert attempts[0] == 2
+
+
 @pytest.mark.parametrize("lose_unsynced", [False, True])
 def test_a_board_without_power_comes_back_and_runs_its_job_again(lose_unsynced: bool) -> None:  # noqa: FBT001
     async def play(world: World) -> Any:

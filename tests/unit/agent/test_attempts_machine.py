@@ -26,6 +26,7 @@ from edge_agent.attempts_machine import (
     GrantsReceived,
     InvalidMoveError,
     LocalAttempt,
+    NoteStreamWorker,
     Phase,
     PrepareBundle,
     Prepared,
@@ -45,6 +46,7 @@ from edge_agent.attempts_machine import (
     StreamsClosed,
     StreamsDrained,
     StreamsHeld,
+    StreamWorkerFound,
     StreamWorkerLost,
     UpdateLanes,
     Upload,
@@ -421,6 +423,7 @@ def test_a_dead_stream_worker_loses_attempts_with_ports_alone() -> None:
     assert [
         effect.ref for effect in play.tell(StreamWorkerLost()) if isinstance(effect, StopProgram)
     ] == [REF]
+    assert play.tell(StreamWorkerFound("7@1")) == [NoteStreamWorker("7@1")]
     play.tell(ProgramEnded(REF, ProgramExit(1)))
     assert play.state() is JobState.LOST
     assert play.worker.records[other.ref].state is JobState.RUNNING
