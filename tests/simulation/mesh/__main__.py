@@ -69,7 +69,10 @@ def run(first: int, seeds: int | None, seconds: float | None, jobs: int, tolerat
         while under_way:
             found = under_way.pop(0).get()
             outcomes += found
-            failed += [one for one in found if one.problem]
+            for one in found:
+                if one.problem:
+                    failed.append(one)
+                    print(f"  seed {one.seed} FAILED: {_last_line(one.problem)}", flush=True)
             passed = time.monotonic() - began
             going = tolerated > 0 or len(failed) < FAILURES_SHOWN
             if going and (seconds is None or passed < seconds):
