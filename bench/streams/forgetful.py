@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import sys
 
-from services.streams.effect import SendBlock
+from services.streams.block_index import RetainedBlock
+from services.streams.effects import SendBlock
 from services.streams.receiver import ReceiveLane
 from services.streams.sender import SendLane
-from services.streams.shelf import Kept
 from services.streams.worker.__main__ import main
 
 
 class ForgetfulSender(SendLane):
     """Lets go of what it sends."""
 
-    def _block(self, call: int, kept: Kept, body: bytes | memoryview) -> SendBlock:
-        effect = super()._block(call, kept, body)
-        self.released = max(self.released, kept.end)
+    def _block(self, call: int, retained: RetainedBlock, body: bytes | memoryview) -> SendBlock:
+        effect = super()._block(call, retained, body)
+        self.released = max(self.released, retained.end)
         return effect
 
 
@@ -37,7 +37,7 @@ class SilentReceiver(ReceiveLane):
 
 def shorten() -> None:
     """Put the short cuts into this process."""
-    for name, shortcut in (("outlet", ForgetfulSender), ("attempt", SilentReceiver)):
+    for name, shortcut in (("attempt_output", ForgetfulSender), ("machine", SilentReceiver)):
         module = sys.modules[f"services.streams.{name}"]
         setattr(module, shortcut.__bases__[0].__name__, shortcut)
 

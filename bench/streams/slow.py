@@ -24,7 +24,7 @@ import psutil
 from bench.streams import interruptible
 from bench.streams.figure import Figure
 from bench.streams.lanes import PROGRAMS
-from services.streams.plan import Budget
+from services.streams.plan import StreamLimits
 from tests.kit.board import WORKER, Board, boards
 from tests.kit.stream_worker import assignment, lane, stream_input, stream_output
 
@@ -73,12 +73,12 @@ async def sample(seconds: int) -> Samples:
 
 def figure(samples: Samples, seconds: int) -> Figure:
     """Judge the samples."""
-    budget = Budget()
-    allowed = (budget.memory_bytes + budget.credit_bytes) / MIB * WASTE
+    limits = StreamLimits()
+    allowed = (limits.memory_bytes + limits.credit_bytes) / MIB * WASTE
     half = len(samples) // 2
     grown, above = 0.0, 0.0
     where = ""
-    ring = budget.ring_bytes / MIB
+    ring = limits.ring_bytes / MIB
     rings = [size for one in samples for name, size in one.items() if name.endswith(RING)]
     for name in samples[-1]:
         if name.endswith(RING):

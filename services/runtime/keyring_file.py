@@ -31,7 +31,7 @@ class KeyringFileError(Exception):
     """The file cannot be used; the message names it and the remedy, and never a key."""
 
 
-class Ring(Protocol):
+class LiveKeyring(Protocol):
     """The keys that a process uses, the one that seals first."""
 
     @property
@@ -130,7 +130,7 @@ class KeyringFile:
                 f"the keyring {self._path} cannot be written: {error.strerror}"
             ) from None
 
-    async def follow(self, ring: Ring, rotated: asyncio.Event) -> None:
+    async def follow(self, ring: LiveKeyring, rotated: asyncio.Event) -> None:
         """Keep ring and file the same, until cancelled.
 
         What the whole cluster was told (`rotated`) wins over what stands in the file. A file that
@@ -167,7 +167,7 @@ class KeyringFile:
         return None if now == self._seen else now
 
 
-def _take(ring: Ring, keys: Sequence[bytes]) -> None:
+def _take(ring: LiveKeyring, keys: Sequence[bytes]) -> None:
     """Make a ring what the file says, without a moment in which it has no key."""
     for key in keys:
         ring.install(key)

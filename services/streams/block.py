@@ -17,7 +17,7 @@ from typing import Protocol
 
 from services.streams.checksum import crc32c
 from services.streams.large_body import LargeBody
-from services.streams.ring import RingError
+from services.streams.slots import RingError
 from shoal.limits import RECORD_BYTES_MAX
 
 HEADER = struct.Struct("<BBHIQII")
@@ -94,7 +94,7 @@ class Block:
     crc: int | None = field(default=None, compare=False)
 
 
-class Ring(Protocol):
+class SlotSource(Protocol):
     """Where a job puts large records."""
 
     def take(self, offset: int, length: int) -> memoryview:
@@ -281,7 +281,7 @@ class BlockReader:
         ring: the port's, if it has one.
     """
 
-    def __init__(self, ring: Ring | None = None) -> None:
+    def __init__(self, ring: SlotSource | None = None) -> None:
         self._ring = ring
         self._scratch = bytearray(_SCRATCH_BYTES)
         self._view = memoryview(self._scratch)

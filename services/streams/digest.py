@@ -77,7 +77,7 @@ class _Open:
 
 
 class RunningDigest:
-    """Counts the blocks of a track, also those whose checksum nobody has asked for so far.
+    """Counts the blocks of a log, also those whose checksum nobody has asked for so far.
 
     A large block that only ever passes within one node is never reckoned; then there is no digest.
 

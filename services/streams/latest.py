@@ -11,15 +11,15 @@ from collections import deque
 from collections.abc import Sequence
 
 from services.streams.block import HEADER_BYTES
-from services.streams.effect import AcceptCall, Effect, SendBlock, SendEnd
-from services.streams.retention import Track
-from services.streams.rotation import Share
+from services.streams.block_index import RetainedBlock
+from services.streams.effects import AcceptCall, Effect, SendBlock, SendEnd
+from services.streams.merge_order import LaneSlice
+from services.streams.retained_log import RetainedLog
 from services.streams.sender import SendLane
-from services.streams.shelf import Kept
 from shoal.session.lane import WANT_KEPT, Lane
 
 
-class NewestTrack(Track):
+class NewestLog(RetainedLog):
     """The newest records of a sequence, of which the older ones are gone.
 
     Args:
@@ -38,7 +38,7 @@ class NewestTrack(Track):
         """Records that were dropped before they were sent to anybody."""
 
     def begin(self, first: int) -> None:
-        """Let the track begin at a sequence above 0."""
+        """Let the log begin at a sequence above 0."""
         super().begin(first)
         self.passed = first
 
@@ -61,7 +61,7 @@ class NewestTrack(Track):
         super().forget()
         self._newest.clear()
 
-    def since(self, sequence: int) -> Kept | None:
+    def since(self, sequence: int) -> RetainedBlock | None:
         """Return what is kept at or after `sequence`, as one block; None if there is nothing."""
         first = max(sequence, self.base)
         if first >= self.next:
@@ -70,15 +70,15 @@ class NewestTrack(Track):
         body = chosen[0]
         if len(chosen) > 1:
             body = b"".join([*(one[:4] for one in chosen), *(one[4:] for one in chosen)])
-        return Kept(first, len(chosen), len(body), 0, body)
+        return RetainedBlock(first, len(chosen), len(body), 0, body)
 
 
 class LatestLane(SendLane):
     """One lane out of an attempt to a consumer that wants the newest records alone."""
 
-    def __init__(self, plan: Lane, track: NewestTrack, share: Share, bulk_bytes: int) -> None:
-        super().__init__(plan, track, share, bulk_bytes)
-        self.newest = track
+    def __init__(self, plan: Lane, log: NewestLog, part: LaneSlice, bulk_bytes: int) -> None:
+        super().__init__(plan, log, part, bulk_bytes)
+        self.newest = log
 
     @property
     def backlog(self) -> int:
@@ -105,19 +105,19 @@ class LatestLane(SendLane):
         """Send what is newest once the block before was taken, or the end."""
         if self._call is None or self._busy or self._idle or self.done:
             return []
-        kept = self.newest.since(self._at)
-        if kept is not None:
+        retained = self.newest.since(self._at)
+        if retained is not None:
             if self._sent_bytes > self._consumed_bytes:
                 return []
-            if kept.size >= self._bulk_bytes and not self._bulk:
-                return self._send_elsewhere(self._call, kept.size)
+            if retained.size >= self._bulk_bytes and not self._bulk:
+                return self._send_elsewhere(self._call, retained.size)
             self._busy = True
-            self._at = kept.end
-            self.newest.passed = max(self.newest.passed, kept.end)
-            self._sent_bytes += kept.size + HEADER_BYTES
-            return [SendBlock(self._call, self.plan.id, kept, kept.body or b"")]
+            self._at = retained.end
+            self.newest.passed = max(self.newest.passed, retained.end)
+            self._sent_bytes += retained.size + HEADER_BYTES
+            return [SendBlock(self._call, self.plan.id, retained, retained.body or b"")]
         total = self.total
         if total is not None and not self._end_sent:
             self._end_sent = True
-            return [SendEnd(self._call, total, total == self.share.count, self.continued)]
+            return [SendEnd(self._call, total, total == self.slice.count, self.continued)]
         return []

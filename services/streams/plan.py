@@ -87,7 +87,7 @@ def plan_of(assignment: Assignment) -> AttemptPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class StreamLimits:
     """What streams may use: bytes and seconds.
 
     Raises:

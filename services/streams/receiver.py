@@ -17,9 +17,9 @@ from services.streams.block import (
     without_head,
 )
 from services.streams.digest import Digest
-from services.streams.effect import Acknowledge, Dial, Effect, HangUp
-from services.streams.event import DialAccepted, DialEnded
-from services.streams.tally import Tally
+from services.streams.effects import Acknowledge, DialLane, Effect, HangUpLane
+from services.streams.events import DialAccepted, DialEnded
+from services.streams.lane_digest import LaneDigest
 from shoal.session.lane import WANT_KEPT, WANT_NOTHING, Lane, LanePeer
 
 
@@ -50,7 +50,7 @@ class Chunk:
     block: Block
     size: int
     dial: int
-    before: Tally
+    before: LaneDigest
     table: tuple[int, ...] = ()
     index: int = 0
     at: int = 0
@@ -132,7 +132,7 @@ class ReceiveLane:
         self._backoff = backoff
         self._chance = chance
         self._slack = 0
-        self._tally = Tally(Digest(0))
+        self._digest = LaneDigest(Digest(0))
         self._producer_epoch = 0
         self._differed = False
         self._want_kept = False
@@ -184,7 +184,7 @@ class ReceiveLane:
     def begin(self, first: int, *, slack: int = 0) -> None:
         """Want records from `first` on; the lane may have ended up to `slack` records before."""
         self.taken = self.expected = self.consumed = first
-        self._tally = Tally(Digest(first))
+        self._digest = LaneDigest(Digest(first))
         self._slack = slack
 
     def begin_kept(self) -> None:
@@ -198,7 +198,7 @@ class ReceiveLane:
         return self.dial()
 
     def dial(self) -> list[Effect]:
-        """Dial the producer, if it is placed; whatever call there is ends."""
+        """DialLane the producer, if it is placed; whatever call there is ends."""
         effects = self.hang_up()
         self.retry_at = None
         if not self.peer.address:
@@ -216,7 +216,7 @@ class ReceiveLane:
         self._acknowledged = (0, 0)
         return [
             *effects,
-            Dial(
+            DialLane(
                 self.plan.id,
                 self._dial,
                 self.peer.address,
@@ -234,7 +234,7 @@ class ReceiveLane:
         if self._dial is None:
             return []
         dial, self._dial, self._open = self._dial, None, False
-        return [HangUp(self.plan.id, dial)]
+        return [HangUpLane(self.plan.id, dial)]
 
     def current(self, dial: int) -> bool:
         """Whether an event belongs to the present call."""
@@ -254,7 +254,7 @@ class ReceiveLane:
         if self._want_kept and self.base is None and not self._finished:
             self.base = event.first
             self.taken = self.expected = self.consumed = event.first
-            self._tally = Tally(Digest(event.first))
+            self._digest = LaneDigest(Digest(event.first))
         elif not self._finished and event.first > self.expected:
             raise LaneError(f"the producer begins at {event.first}, {self.expected} is wanted")
         self._open = True
@@ -292,8 +292,8 @@ class ReceiveLane:
         if skip:
             self.duplicates += skip
             block = without_head(block, skip)
-        self.queue.append(Chunk(block, size, self._dials, self._tally))
-        self._tally = self._tally.after(block, self._producer_epoch)
+        self.queue.append(Chunk(block, size, self._dials, self._digest))
+        self._digest = self._digest.after(block, self._producer_epoch)
         self.expected = end
         return True
 
@@ -317,7 +317,7 @@ class ReceiveLane:
             )
         if self.known and total > self.expected and not self._latest:
             raise LaneError(f"the lane ended after {total} records, {self.expected} came")
-        if total == self.expected and self._tally.differs(event.digest):
+        if total == self.expected and self._digest.differs(event.digest):
             self._differs(total, event.digest)
         if total < self.taken:
             self.taken = self.expected = self.consumed = total
@@ -342,7 +342,7 @@ class ReceiveLane:
             self.consumed_chunk(chunk)
 
     def dial_for_bulk(self) -> list[Effect]:
-        """Dial again where large blocks may come, from now on."""
+        """DialLane again where large blocks may come, from now on."""
         self._bulk = True
         return self.dial()
 
@@ -396,14 +396,14 @@ class ReceiveLane:
         ]
 
     def _differs(self, total: int, digest: Digest | None) -> None:
-        tally = self._tally
-        if (tally.oldest or self._producer_epoch) != self._producer_epoch:
+        mine = self._digest
+        if (mine.oldest or self._producer_epoch) != self._producer_epoch:
             # The producer was run again and sends other records than before; the lane did its part.
             self.mismatches = 1
             return
         words = (
             f"lane {self.plan.id}: of {total} records the producer has the digest {digest}, "
-            f"and what came has {tally.digest}"
+            f"and what came has {mine.digest}"
         )
         if self._differed:
             raise DigestError(words)
@@ -416,9 +416,9 @@ class ReceiveLane:
             block = chunk.block
             some = min(max(0, self.taken - block.first), block.count)
             self.expected = block.first + some
-            self._tally = chunk.before.after_some(block, some)
+            self._digest = chunk.before.after_some(block, some)
             self.queue.clear()
         if self.taken > self.expected:
             # What was passed over is not asked for again, and so it is not counted either.
-            self._tally = Tally(None)
+            self._digest = LaneDigest(None)
             self.expected = self.taken

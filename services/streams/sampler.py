@@ -23,7 +23,7 @@ _RECORD_BYTES_MAX = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SampleRequest:
     """How much of a stream is wanted; see TapWish in the contract. Zeros are the defaults."""
 
     every: int = 1
@@ -34,7 +34,7 @@ class Wish:
     @classmethod
     def of(
         cls, every: int, records_per_second: float, bytes_per_second: float, record_bytes: int
-    ) -> Wish:
+    ) -> SampleRequest:
         """Read a wish in which 0 stands for the default."""
         return cls(
             max(1, every),
@@ -62,7 +62,7 @@ class Sampler:
         now: seconds on a monotonic clock.
     """
 
-    def __init__(self, wish: Wish, now: float) -> None:
+    def __init__(self, wish: SampleRequest, now: float) -> None:
         self._wish = wish
         self._records = wish.records_per_second
         self._bytes = wish.bytes_per_second

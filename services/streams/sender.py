@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from services.streams.block import HEADER_BYTES, Body
-from services.streams.effect import (
+from services.streams.block_index import RetainedBlock
+from services.streams.effects import (
     AcceptCall,
     CloseCall,
     Effect,
@@ -15,11 +16,10 @@ from services.streams.effect import (
     SendEnd,
     SendSpooled,
 )
-from services.streams.event import CallAcknowledged, CallOpened
+from services.streams.events import CallAcknowledged, CallOpened
+from services.streams.merge_order import LaneSlice
 from services.streams.part import WHOLE_BYTES_MAX
-from services.streams.retention import Track
-from services.streams.rotation import Share
-from services.streams.shelf import Kept
+from services.streams.retained_log import RetainedLog
 from shoal.portal import CLIENT
 from shoal.session.lane import WANT_KEPT, WANT_NOTHING, Lane, LanePeer
 
@@ -36,19 +36,25 @@ class SendLane:
 
     Args:
         plan: the lane.
-        track: what it reads; other lanes may read it too.
-        share: which records of the producer these are.
+        log: what it reads; other lanes may read it too.
+        part: which records of the producer these are.
         bulk_bytes: a block as large as this goes only where large ones may come.
         recorder: whether it joined while the stream was passing: it holds what it has not taken,
             and no more.
     """
 
     def __init__(
-        self, plan: Lane, track: Track, share: Share, bulk_bytes: int, *, recorder: bool = False
+        self,
+        plan: Lane,
+        log: RetainedLog,
+        part: LaneSlice,
+        bulk_bytes: int,
+        *,
+        recorder: bool = False,
     ) -> None:
         self.plan = plan
-        self.track = track
-        self.share = share
+        self.log = log
+        self.slice = part
         self.recorder = recorder
         self.peer = plan.peer
         """Where the consumer stands, as far as is known here."""
@@ -68,14 +74,14 @@ class SendLane:
         self._sent_bytes = 0
         self._consumed_bytes = 0
         self._want = 0
-        self._cursor = track.cursor()
-        self._mark = 0
+        self._cursor = log.cursor()
+        self._offset = 0
         self._idle = False
         self._busy = False
         self._end_sent = False
         self._at = 0
-        self.limit_mark: int | None = None
-        """Bytes of the track before the end of a lane that was cut, once they are there."""
+        self.limit_offset: int | None = None
+        """Bytes of the log before the end of a lane that was cut, once they are there."""
         self.continued = False
         """Whether another generation of the producer goes on where this one ends."""
         self.dialled = False
@@ -87,19 +93,19 @@ class SendLane:
     @property
     def total(self) -> int | None:
         """How many records the lane has in all, once that is known."""
-        limit = self.share.count
-        return limit if limit is not None and self.track.next >= limit else self.track.total
+        limit = self.slice.count
+        return limit if limit is not None and self.log.next >= limit else self.log.total
 
     @property
     def existing(self) -> int:
         """How many records the lane has so far."""
-        limit = self.share.count
-        return self.track.next if limit is None else min(limit, self.track.next)
+        limit = self.slice.count
+        return self.log.next if limit is None else min(limit, self.log.next)
 
     @property
     def exhausted(self) -> bool:
         """Whether the lane was cut, and its consumer will not ask for any of its records again."""
-        limit = self.share.count
+        limit = self.slice.count
         return limit is not None and self.released >= limit
 
     @property
@@ -115,10 +121,10 @@ class SendLane:
     @property
     def backlog(self) -> int:
         """Bytes that are kept and not yet sent to the consumer; 0 if it wants none."""
-        if self.done or self._idle or self.track.next <= self._want or self._beyond():
+        if self.done or self._idle or self.log.next <= self._want or self._beyond():
             return 0
-        mark = self.track.mark if self.limit_mark is None else self.limit_mark
-        return max(0, mark - self._mark)
+        offset = self.log.offset if self.limit_offset is None else self.limit_offset
+        return max(0, offset - self._offset)
 
     @property
     def floor(self) -> int | None:
@@ -137,15 +143,15 @@ class SendLane:
         if self._let_go is not None:
             self.released = min(first, self._let_go)
 
-    def cut(self, share: Share) -> list[Effect]:
+    def cut(self, part: LaneSlice) -> list[Effect]:
         """Take note of where the lane ends although the producer goes on."""
-        self.share = share
+        self.slice = part
         return self.pump()
 
     def passed_cut(self) -> None:
-        """Take note that what comes on the track from now on is not of this lane."""
-        if self.limit_mark is None:
-            self.limit_mark = self.track.mark
+        """Take note that what comes on the log from now on is not of this lane."""
+        if self.limit_offset is None:
+            self.limit_offset = self.log.offset
 
     def opened(self, event: CallOpened, own_epoch: int) -> list[Effect]:
         """Take a call, or refuse it; an answer to an accepted one comes from `answer`."""
@@ -184,19 +190,19 @@ class SendLane:
         if event is None:
             return []
         want = self.released if event.want == WANT_KEPT else event.want
-        limit = self.share.count
+        limit = self.slice.count
         beyond = limit is not None and want >= limit
-        if want < self.track.base and not self.done and not beyond:
+        if want < self.log.base and not self.done and not beyond:
             raise RewindError(
                 f"lane {self.plan.id}: its consumer wants record {want}, "
-                f"and {self.track.base} is the first that is kept"
+                f"and {self.log.base} is the first that is kept"
             )
         self._begin_call(event, want)
         if not self._idle:
             self._want = self._at = want
             if not beyond:
-                self._cursor.number = self.track.number_at(want)
-                self._mark = self.track.mark_at(self._cursor.number)
+                self._cursor.number = self.log.number_at(want)
+                self._offset = self.log.offset_at(self._cursor.number)
             # A successor may want more than its predecessor let go of, and it is still there.
             self.released = min(self.released, want)
         return [AcceptCall(event.call, own_epoch, want), *self.pump()]
@@ -212,22 +218,22 @@ class SendLane:
             return []
         if not self._beyond():
             number = self._skip()
-            size = self.track.peek_size(number)
-            if size and self.track.next > self._want:
+            size = self.log.peek_size(number)
+            if size and self.log.next > self._want:
                 in_flight = self._sent_bytes - self._consumed_bytes
                 if in_flight and in_flight + size > self._credit:
                     return []
                 if size >= self._bulk_bytes and not self._bulk:
                     return self._send_elsewhere(self._call, size)
-                kept = self.track.block(number)
-                if kept is not None:
-                    return self._send(self._call, kept)
+                retained = self.log.block(number)
+                if retained is not None:
+                    return self._send(self._call, retained)
         total = self.total
         if total is not None and not self._end_sent:
             self._end_sent = True
-            # Where the lane is cut, the track goes on, and so does what is counted of it.
-            digest = self.track.digest() if total == self.track.total else None
-            cut = total == self.share.count
+            # Where the lane is cut, the log goes on, and so does what is counted of it.
+            digest = self.log.digest() if total == self.log.total else None
+            cut = total == self.slice.count
             return [SendEnd(self._call, total, cut, self.continued, digest)]
         return []
 
@@ -235,10 +241,10 @@ class SendLane:
         """Send a block whose body came back from the spool."""
         if call != self._call or self.done or self._cursor.number is None:
             return []
-        kept = self.track.block(self._cursor.number)
-        if kept is None:
+        retained = self.log.block(self._cursor.number)
+        if retained is None:
             return []
-        return [self._block(call, kept, body)]
+        return [self._block(call, retained, body)]
 
     def ready(self, call: int) -> list[Effect]:
         """Take note that a block has left."""
@@ -254,13 +260,13 @@ class SendLane:
         if (
             event.consumed_bytes > self._sent_bytes
             or event.consumed_bytes < self._consumed_bytes
-            or (not self._idle and event.released > self.track.next)
+            or (not self._idle and event.released > self.log.next)
         ):
             self.refused += 1
             return self._drop_call()
         self._consumed_bytes = event.consumed_bytes
         if not self._idle:
-            self.consumed = max(self.consumed, min(event.consumed, self.track.next))
+            self.consumed = max(self.consumed, min(event.consumed, self.log.next))
             self.released = max(self.released, event.released)
         return self.pump()
 
@@ -317,7 +323,7 @@ class SendLane:
 
     def _beyond(self) -> bool:
         """Whether all records of a lane that was cut have been sent."""
-        limit = self.share.count
+        limit = self.slice.count
         return limit is not None and self._at >= limit
 
     def _skip(self) -> int:
@@ -325,41 +331,41 @@ class SendLane:
         number = self._cursor.number
         if number is None:
             raise AssertionError(f"lane {self.plan.id} is read and has no cursor")
-        if number < self.track.first_number:
+        if number < self.log.first_number:
             # The last block of all was let go of before anybody wanted what comes after it.
-            number = self.track.first_number
-            self._mark = self.track.mark_at(number)
-        while (end := self.track.sealed_end(number)) is not None and end <= self._want:
+            number = self.log.first_number
+            self._offset = self.log.offset_at(number)
+        while (end := self.log.sealed_end(number)) is not None and end <= self._want:
             if self._parts:
-                self.track.reckon(number)
+                self.log.reckon(number)
             number += 1
-            self._mark = self.track.mark_at(number)
+            self._offset = self.log.offset_at(number)
         self._cursor.number = number
         return number
 
-    def _send(self, call: int, kept: Kept) -> list[Effect]:
+    def _send(self, call: int, retained: RetainedBlock) -> list[Effect]:
         self._busy = True
-        if kept.body is not None:
-            return [self._block(call, kept, kept.body)]
-        if kept.place is None:
-            raise AssertionError(f"block {kept.first} of {self.plan.id} is nowhere")
-        if self._parts and kept.size > WHOLE_BYTES_MAX and kept.crc is not None:
-            self._advance(kept)
-            return [SendSpooled(call, self.plan.id, kept, kept.place, kept.crc)]
-        return [ReadSpool(self.plan.id, call, kept.place)]
+        if retained.body is not None:
+            return [self._block(call, retained, retained.body)]
+        if retained.place is None:
+            raise AssertionError(f"block {retained.first} of {self.plan.id} is nowhere")
+        if self._parts and retained.size > WHOLE_BYTES_MAX and retained.crc is not None:
+            self._advance(retained)
+            return [SendSpooled(call, self.plan.id, retained, retained.place, retained.crc)]
+        return [ReadSpool(self.plan.id, call, retained.place)]
 
-    def _block(self, call: int, kept: Kept, body: Body) -> SendBlock:
-        self._advance(kept)
-        return SendBlock(call, self.plan.id, kept, body)
+    def _block(self, call: int, retained: RetainedBlock, body: Body) -> SendBlock:
+        self._advance(retained)
+        return SendBlock(call, self.plan.id, retained, body)
 
-    def _advance(self, kept: Kept) -> None:
+    def _advance(self, retained: RetainedBlock) -> None:
         """Go on to the block after this one, which is being sent."""
         self._cursor.number = (self._cursor.number or 0) + 1
-        self._mark = kept.mark + kept.size
-        self._at = kept.end
+        self._offset = retained.offset + retained.size
+        self._at = retained.end
         if self._beyond():
             self._cursor.number = None
-        self._sent_bytes += kept.size + HEADER_BYTES
+        self._sent_bytes += retained.size + HEADER_BYTES
 
     def _send_elsewhere(self, call: int, size: int) -> list[Effect]:
         """Ask the consumer to dial where a large block holds up no small one behind it."""

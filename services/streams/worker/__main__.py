@@ -26,10 +26,10 @@ from services.runtime.rpc import (
     bind,
     server_options,
 )
-from services.streams.plan import Budget
-from services.streams.worker.keeper import KeeperPorts
+from services.streams.plan import StreamLimits
+from services.streams.worker.keeper_ports import KeeperPorts
 from services.streams.worker.pull import Channels
-from services.streams.worker.server import Links, Worker, WorkerService
+from services.streams.worker.server import AgentService, Links, Worker
 from services.streams.worker.spool import FileSpool
 from shoal.v1.streams_service_pb2_grpc import add_StreamWorkerServiceServicer_to_server
 
@@ -49,7 +49,7 @@ class Settings:
     socket: Path
     listen: str
     advertise: str
-    budget: Budget
+    limits: StreamLimits
 
 
 def settings_from(arguments: list[str]) -> Settings:
@@ -66,7 +66,7 @@ def settings_from(arguments: list[str]) -> Settings:
         ),
         epilog="example: python -m services.streams.worker --socket /run/w.sock --listen 10.0.0.7:0",
     )
-    budget = Budget()
+    limits = StreamLimits()
     parser.add_argument("--socket", required=True, type=Path, help="Unix socket for the agent")
     parser.add_argument(
         "--listen", required=True, metavar="HOST:PORT", help="for other nodes; port 0 takes any"
@@ -80,26 +80,26 @@ def settings_from(arguments: list[str]) -> Settings:
     parser.add_argument(
         "--memory-bytes",
         type=int,
-        default=budget.memory_bytes,
+        default=limits.memory_bytes,
         help="retained in memory for one attempt before its spool is used (default: %(default)s)",
     )
     parser.add_argument(
         "--credit-bytes",
         type=int,
-        default=budget.credit_bytes,
+        default=limits.credit_bytes,
         help="in flight on one lane (default: %(default)s)",
     )
     parser.add_argument(
         "--ring-bytes",
         type=int,
-        default=budget.ring_bytes,
+        default=limits.ring_bytes,
         help="shared with the job of an output for large records, a multiple of 1 MiB; 0 turns it "
         "off (default: %(default)s)",
     )
     parser.add_argument(
         "--bulk-bytes",
         type=int,
-        default=budget.bulk_bytes,
+        default=limits.bulk_bytes,
         help="a block as large as this takes its lane to a connection of its own, "
         "beside that of the small ones (default: %(default)s)",
     )
@@ -120,7 +120,7 @@ def settings_from(arguments: list[str]) -> Settings:
             f"--socket {given.socket} is longer than {_SOCKET_PATH_BYTES} bytes: use a shorter path"
         )
     try:
-        budget = Budget(
+        limits = StreamLimits(
             memory_bytes=given.memory_bytes,
             credit_bytes=given.credit_bytes,
             ring_bytes=given.ring_bytes,
@@ -132,7 +132,7 @@ def settings_from(arguments: list[str]) -> Settings:
         given.socket.absolute(),
         given.listen if host else f"0.0.0.0:{port}",
         given.advertise or host.strip("[]"),
-        budget,
+        limits,
     )
 
 
@@ -155,9 +155,9 @@ async def serve(settings: Settings) -> None:
         except OSError as error:
             raise process.StartRefusedError(str(error)) from error
         links = Links(Channels(), KeeperPorts(), lambda path: FileSpool(Path(path)))
-        worker = Worker(joined(settings.advertise, port), settings.budget, tasks, links)
+        worker = Worker(joined(settings.advertise, port), settings.limits, tasks, links)
         lanes.add_generic_rpc_handlers((worker.handlers(),))
-        add_StreamWorkerServiceServicer_to_server(WorkerService(worker), orders)
+        add_StreamWorkerServiceServicer_to_server(AgentService(worker), orders)
         await lanes.start()
         await orders.start()
         LOG.info(

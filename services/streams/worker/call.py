@@ -46,7 +46,7 @@ class PullCall(Protocol):
         ...
 
 
-class Connection(Protocol):
+class PeerConnection(Protocol):
     """A way to one peer, for any number of calls."""
 
     def pull(self) -> PullCall:
@@ -54,16 +54,16 @@ class Connection(Protocol):
         ...
 
 
-class Connections(Protocol):
-    """Connections to peers, shared by the lanes that are open to them."""
+class PeerConnections(Protocol):
+    """PeerConnections to peers, shared by the lanes that are open to them."""
 
-    def take(self, address: str, *, bulk: bool) -> Connection:
+    def take(self, address: str, *, bulk: bool) -> PeerConnection:
         """Return a connection to `host:port`; give it back with `leave`.
 
         Lanes with large records are `bulk`, and have a connection of their own.
         """
         ...
 
-    async def leave(self, connection: Connection, *, broken: bool) -> None:
+    async def leave(self, connection: PeerConnection, *, broken: bool) -> None:
         """Give a connection back; one that is broken is not used again."""
         ...

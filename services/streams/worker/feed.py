@@ -1,6 +1,6 @@
 """A lane whose producer dials: a client that nobody can reach feeds the portal of its local job.
 
-The calls are those of `pull`, the other way around: the producer's call waits at the desk until the
+The calls are those of `pull`, the other way around: the producer's call waits at the rendezvous until the
 consumer's machine dials, and carries one dial. To go on elsewhere the machine hangs up, which ends
 the producer's call, and the producer dials again.
 """
@@ -13,11 +13,11 @@ from typing import cast
 import grpc.aio
 
 from services.streams.block import Block, BlockError
-from services.streams.effect import Acknowledge, Dial
-from services.streams.event import DialAccepted, DialBlock, DialBroken, DialEnded
+from services.streams.effects import Acknowledge, DialLane
+from services.streams.events import DialAccepted, DialBlock, DialBroken, DialEnded
 from services.streams.part import Assembler
 from services.streams.worker.call import ServerContext
-from services.streams.worker.directory import Post
+from services.streams.worker.lane_registry import Post
 from services.streams.worker.pull import BROKEN_CALL
 from services.streams.worker.wire import BadBlock, Part, read_message
 from shoal.names import AttemptRef
@@ -55,7 +55,7 @@ class OfferedCall:
         self.over.set()
 
 
-class Desk:
+class Rendezvous:
     """Where producers that dial wait for the consumers here, one for each lane."""
 
     def __init__(self) -> None:
@@ -105,17 +105,22 @@ class FeedCall:
         effect: which call of the machine's it is.
         opened: what to say first.
         ref: the consumer's attempt.
-        desk: where producers wait.
+        rendezvous: where producers wait.
         post: takes events.
     """
 
     def __init__(
-        self, effect: Dial, opened: PullOpen, ref: AttemptRef, desk: Desk, post: Post
+        self,
+        effect: DialLane,
+        opened: PullOpen,
+        ref: AttemptRef,
+        rendezvous: Rendezvous,
+        post: Post,
     ) -> None:
         self._effect = effect
         self._opened = opened
         self._key = (ref.namespace, ref.pipeline, effect.lane, ref.epoch)
-        self._desk = desk
+        self._rendezvous = rendezvous
         self._post = post
         self._ack: Acknowledge | None = None
         self._wake = asyncio.Event()
@@ -127,7 +132,7 @@ class FeedCall:
 
     async def dial(self) -> None:
         """Carry the call until it ends, which is posted, or until this is cancelled."""
-        call = await self._desk.take(self._key)
+        call = await self._rendezvous.take(self._key)
         try:
             reason, message = await self._carry(call)
         except* BROKEN_CALL:
@@ -177,7 +182,7 @@ class FeedCall:
             message = cast("PullResponse", request)
             match message.WhichOneof("message"):
                 case "accept":
-                    # Which of several clients counts is settled at the desk.
+                    # Which of several clients counts is settled at the rendezvous.
                     epoch = self._opened.producer_epoch
                     self._post(DialAccepted(lane, dial, epoch, message.accept.first))
                 case "end":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from services.streams.effect import Acknowledge, Dial, SendBlock, SendEnd, SendSpooled
-from services.streams.event import (
+from services.streams.effects import Acknowledge, DialLane, SendBlock, SendEnd, SendSpooled
+from services.streams.events import (
     CallAcknowledged,
     CallReady,
     DialAccepted,
@@ -14,7 +14,7 @@ from services.streams.event import (
     DialBroken,
     DialEnded,
 )
-from services.streams.worker.directory import Directory, Missing, Post, ReadPiece
+from services.streams.worker.lane_registry import LaneRegistry, Missing, Post, ReadPiece
 from shoal.v1.streams_service_pb2 import PullOpen
 
 _ENDED = ("UNAVAILABLE", "the producer ended the call")
@@ -30,17 +30,17 @@ class LocalCall:
     Args:
         effect: what the consumer dialled.
         opened: the same as the producer reads it.
-        directory: knows the producer.
+        registry: knows the producer.
         consumer: takes the consumer's events.
     """
 
     def __init__(
-        self, effect: Dial, opened: PullOpen, directory: Directory, consumer: Post
+        self, effect: DialLane, opened: PullOpen, registry: LaneRegistry, consumer: Post
     ) -> None:
         self._lane = effect.lane
         self._dial = effect.dial
         self._opened = opened
-        self._directory = directory
+        self._registry = registry
         self._consumer = consumer
         self._producer: Post | None = None
         self._number = 0
@@ -60,7 +60,7 @@ class LocalCall:
 
     async def dial(self) -> None:
         """Carry the call until it ends, which is posted, or until this is cancelled."""
-        found = await self._directory.find(self._opened)
+        found = await self._registry.find(self._opened)
         if isinstance(found, Missing):
             self._reason = (found.reason, found.message)
         else:
@@ -99,7 +99,9 @@ class LocalCall:
     def send_spooled(self, effect: SendSpooled, read: ReadPiece) -> None:
         """See `Served`."""
         del read
-        raise AssertionError(f"a part of {effect.kept.first} on {self._lane}: there are none here")
+        raise AssertionError(
+            f"a part of {effect.retained.first} on {self._lane}: there are none here"
+        )
 
     def send_end(self, effect: SendEnd) -> None:
         """See `Served`."""

@@ -21,7 +21,7 @@ from services.streams.block import (
     Kind,
     header,
 )
-from services.streams.event import (
+from services.streams.events import (
     Event,
     PortBlock,
     PortClosed,
@@ -30,16 +30,16 @@ from services.streams.event import (
     PortWritten,
 )
 from services.streams.framing import FixedReader, LineReader
-from services.streams.ring import SLOTS_MAX
-from services.streams.worker.loan import Loan, LoanError
+from services.streams.slots import SLOTS_MAX
 from services.streams.worker.port_link import PortUse
 from services.streams.worker.ring import Ring, slot_of
+from services.streams.worker.ring_lease import RingLease, RingLeaseError
 from shoal.spec import PortBinding, PortFormat
 
 _DROPPED_BYTES = 64 * 1024
 
 
-class Reader(Protocol):
+class PortReader(Protocol):
     """Cuts what comes from a port into blocks."""
 
     offset: int
@@ -75,7 +75,7 @@ class _Ignored:
         return []
 
 
-def reader_of(binding: PortBinding, *, output: bool, ring: Ring | None = None) -> Reader:
+def reader_of(binding: PortBinding, *, output: bool, ring: Ring | None = None) -> PortReader:
     """Return what reads the bytes that the job writes on a port, and the records in its ring.
 
     Raises:
@@ -136,7 +136,7 @@ class SocketPort(asyncio.BufferedProtocol):
                 self._ring = Ring(f"shoal.{use.name}", use.ring_bytes, self._give_back)
         self._ring_given = False
         self._ring_told = 0
-        self._loan = None if use.output else Loan(use.round_records, self._forget_ring)
+        self._lease = None if use.output else RingLease(use.round_records, self._forget_ring)
         self._reader = reader_of(use.binding, output=use.output, ring=self._ring)
         self._socket: socket.socket | None = None
         self._transport: asyncio.Transport | None = None
@@ -179,7 +179,7 @@ class SocketPort(asyncio.BufferedProtocol):
             self._post(PortViolation(self._port, self._output, error.offset, error.reason))
             return
         for block in blocks:
-            if self._loan is not None and not self._heed(self._loan, block):
+            if self._lease is not None and not self._heed(self._lease, block):
                 continue
             self._post(PortBlock(self._port, self._output, block))
         self._done()
@@ -228,8 +228,8 @@ class SocketPort(asyncio.BufferedProtocol):
         if self._ring is not None and not self._ring_given:
             self._ring_given = True
             parts = self._pass(parts, self._ring.descriptor)
-        elif self._loan is not None and self._loan.wanted:
-            parts = self._lend(self._loan, parts)
+        elif self._lease is not None and self._lease.wanted:
+            parts = self._lend(self._lease, parts)
         if parts:
             self._transport.writelines(parts)
         self._done()
@@ -265,8 +265,8 @@ class SocketPort(asyncio.BufferedProtocol):
 
     def let_go(self) -> None:
         """Take back what was lent to the job: its program has ended."""
-        if self._loan is not None:
-            self._loan.end()
+        if self._lease is not None:
+            self._lease.end()
 
     def _read_the_rest(self) -> None:
         """Read what the job wrote before it closed its end without reading ours.
@@ -287,27 +287,27 @@ class SocketPort(asyncio.BufferedProtocol):
                 return
             self.buffer_updated(count)
 
-    def _heed(self, loan: Loan, block: Block) -> bool:
-        """Take what a block says about a loan; return whether it says more than that."""
+    def _heed(self, lease: RingLease, block: Block) -> bool:
+        """Take what a block says about a lease; return whether it says more than that."""
         match block.kind:
             case Kind.RING:
-                loan.wanted = True
+                lease.wanted = True
             case Kind.FREE:
                 try:
-                    loan.take_back(block.body)
-                except LoanError as error:
+                    lease.take_back(block.body)
+                except RingLeaseError as error:
                     self.pause()
                     self._post(
                         PortViolation(self._port, self._output, self._reader.offset, str(error))
                     )
             case Kind.ACK:
-                loan.acknowledged(block.first)
+                lease.acknowledged(block.first)
                 return True
             case _:
                 return True
         return False
 
-    def _lend(self, loan: Loan, parts: Sequence[Body]) -> list[Body]:
+    def _lend(self, lease: RingLease, parts: Sequence[Body]) -> list[Body]:
         """Put references where whole records lie in rings, as far as the job may have more."""
         given: list[Body] = []
         for part in parts:
@@ -315,12 +315,12 @@ class SocketPort(asyncio.BufferedProtocol):
             head = given[-1] if given else b""
             # Every record in a ring is a block of its own; a raw format would have cut its header off.
             if slot is not None and isinstance(part, memoryview) and len(head) == HEADER_BYTES:
-                number = loan.number(slot.ring)
-                if not loan.holds(slot, number):
-                    number = self._introduce(loan, slot.ring) if number is None else number
+                number = lease.number(slot.ring)
+                if not lease.holds(slot, number):
+                    number = self._introduce(lease, slot.ring) if number is None else number
                     if number is not None:
                         _, _, _, count, first, _, _ = HEADER.unpack(head)
-                        reference = loan.lend(number, slot, part, first + count)
+                        reference = lease.lend(number, slot, part, first + count)
                         given[-1] = HEADER.pack(
                             Kind.DATA, FLAG_RING, 0, count, first, len(reference), 0
                         )
@@ -329,19 +329,19 @@ class SocketPort(asyncio.BufferedProtocol):
             given.append(part)
         return given
 
-    def _introduce(self, loan: Loan, ring: Ring) -> int | None:
+    def _introduce(self, lease: RingLease, ring: Ring) -> int | None:
         """Pass a ring to the job, if that is possible at once; return its number."""
         descriptor = ring.open_for_reading()
         if descriptor is None:
             return None
-        number = loan.introduce(ring)
+        number = lease.introduce(ring)
         said = self._ring_block(number, ring.size)
         try:
             rest = self._pass([said], descriptor)
         finally:
             os.close(descriptor)
         if rest and len(rest[0]) == len(said):
-            loan.withdraw(number)
+            lease.withdraw(number)
             return None
         if rest and self._transport is not None:
             self._transport.writelines(rest)
@@ -384,7 +384,7 @@ class SocketPort(asyncio.BufferedProtocol):
         return [data[sent:]] if sent < len(data) else []
 
     def _done(self) -> None:
-        if self._writing and not self._full and not (self._loan is not None and self._loan.full):
+        if self._writing and not self._full and not (self._lease is not None and self._lease.full):
             self._writing = False
             self._post(PortWritten(self._port, self._output))
 

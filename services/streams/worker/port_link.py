@@ -1,4 +1,4 @@
-"""The ports of an attempt as its carrier uses them: where they come from, and one that is connected.
+"""The ports of an attempt as its shell uses them: where they come from, and one that is connected.
 
 The product's are sockets that the keeper hands over (`keeper.KeeperPorts`, `port.SocketPort`).
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.streams.block import Body
-from services.streams.worker.directory import Post
+from services.streams.worker.lane_registry import Post
 from shoal.spec import PortBinding
 
 PortName = tuple[str, bool]

@@ -21,8 +21,8 @@ from services.runtime.rpc import STREAM, STREAM_MESSAGE_BYTES_MAX, channel_optio
 from services.streams.block import Block, BlockError
 from services.streams.checksum import extended
 from services.streams.digest import Digest
-from services.streams.effect import Acknowledge, Dial, SendBlock, SendEnd, SendSpooled
-from services.streams.event import (
+from services.streams.effects import Acknowledge, DialLane, SendBlock, SendEnd, SendSpooled
+from services.streams.events import (
     CallAcknowledged,
     CallDone,
     CallReady,
@@ -32,8 +32,8 @@ from services.streams.event import (
     DialEnded,
 )
 from services.streams.part import WHOLE_BYTES_MAX, Assembler, ranges
-from services.streams.worker.call import Connection, PullCall, ServerContext
-from services.streams.worker.directory import Post, ReadPiece
+from services.streams.worker.call import PeerConnection, PullCall, ServerContext
+from services.streams.worker.lane_registry import Post, ReadPiece
 from services.streams.worker.spool import SpoolGoneError
 from services.streams.worker.wire import (
     PULL,
@@ -157,13 +157,13 @@ class ServedCall:
 
     async def _large(self, effect: SendBlock) -> AsyncGenerator[bytes]:
         """Yield the messages of a large block; reckoning its checksum holds up nobody either."""
-        kept, body = effect.kept, effect.body
-        if kept.crc is None:
+        retained, body = effect.retained, effect.body
+        if retained.crc is None:
             crc = 0
             for offset, length in ranges(len(body)):
                 crc = extended(crc, bytes(memoryview(body)[offset : offset + length]))
                 await asyncio.sleep(0)
-            kept.crc = crc
+            retained.crc = crc
         async with contextlib.aclosing(
             write_parts(effect.header, len(body), in_memory(body))
         ) as parts:
@@ -212,7 +212,7 @@ class DialledCall:
         post: takes events.
     """
 
-    def __init__(self, effect: Dial, opened: PullOpen, post: Post) -> None:
+    def __init__(self, effect: DialLane, opened: PullOpen, post: Post) -> None:
         self._effect = effect
         self._opened = opened
         self._post = post
@@ -226,7 +226,7 @@ class DialledCall:
         self._ack = effect
         self._wake.set()
 
-    async def run(self, connection: Connection) -> None:
+    async def run(self, connection: PeerConnection) -> None:
         """Carry the call until it breaks, which is posted, or until this is cancelled."""
         call = connection.pull()
         try:
@@ -312,7 +312,7 @@ class Shared:
     users: int = 0
 
     def pull(self) -> PullCall:
-        """See `Connection`."""
+        """See `PeerConnection`."""
         call = self.channel.stream_stream(
             PULL,
             request_serializer=PullRequest.SerializeToString,
@@ -343,7 +343,7 @@ class Channels:
         shared.users += 1
         return shared
 
-    async def leave(self, connection: Connection, *, broken: bool) -> None:
+    async def leave(self, connection: PeerConnection, *, broken: bool) -> None:
         """Give a channel back.
 
         A broken one is not used again: gRPC would wait up to two seconds before it connects anew,

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from services.streams.ring import RingError, Slots
+from services.streams.slots import RingError, Slots
 
 # fcntl(2), "File Sealing"; Python names these from 3.9 on Linux only.
 _F_ADD_SEALS = 1033

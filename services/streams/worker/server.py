@@ -16,17 +16,17 @@ import grpc.aio
 
 from services.runtime.log import CountedLog, fields
 from services.runtime.rpc import abort, rpc_error
-from services.streams.attempt import AttemptMachine
-from services.streams.event import Concluded, LanesChanged
-from services.streams.plan import Budget, plan_of
-from services.streams.sampler import Wish
-from services.streams.worker.call import Connections, ServerContext
-from services.streams.worker.carrier import Carrier, Neighbours
-from services.streams.worker.directory import Directory, Missing
-from services.streams.worker.feed import Desk, first_open, read_feed
-from services.streams.worker.keeper import KeeperRefusedError
+from services.streams.events import Concluded, LanesChanged
+from services.streams.machine import AttemptStreamsMachine
+from services.streams.plan import StreamLimits, plan_of
+from services.streams.sampler import SampleRequest
+from services.streams.worker.call import PeerConnections, ServerContext
+from services.streams.worker.feed import Rendezvous, first_open, read_feed
+from services.streams.worker.keeper_ports import KeeperRefusedError
+from services.streams.worker.lane_registry import LaneRegistry, Missing
 from services.streams.worker.port_link import PortSource
 from services.streams.worker.pull import ServedCall
+from services.streams.worker.shell import AttemptStreamsShell, Neighbours
 from services.streams.worker.spool import Spool
 from services.streams.worker.tap import show
 from services.streams.worker.wire import SERVICE, write_message
@@ -77,7 +77,7 @@ class Links:
     `spool` makes the spool of an attempt at a path.
     """
 
-    connections: Connections
+    connections: PeerConnections
     ports: PortSource
     spool: Callable[[str], Spool]
 
@@ -87,7 +87,7 @@ class Worker:
 
     Args:
         stream_address: `host:port` where other nodes reach it.
-        budget: what each attempt may use.
+        limits: what each attempt may use.
         tasks: owns the calls that are dialled.
         links: what it reaches outside of its process.
         chance: draws a number from [0, 1).
@@ -96,23 +96,23 @@ class Worker:
     def __init__(
         self,
         stream_address: str,
-        budget: Budget,
+        limits: StreamLimits,
         tasks: asyncio.TaskGroup,
         links: Links,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.stream_address = stream_address
-        self._budget = budget
+        self._limits = limits
         self._tasks = tasks
         self._links = links
         self._chance = chance
-        self._carriers: dict[AttemptRef, Carrier] = {}
+        self._shells: dict[AttemptRef, AttemptStreamsShell] = {}
         # One lives for as long as somebody has it, or waits for it.
         self._turns: WeakValueDictionary[AttemptRef, asyncio.Lock] = WeakValueDictionary()
-        self._directory = Directory()
-        self._desk = Desk()
+        self._registry = LaneRegistry()
+        self._rendezvous = Rendezvous()
         self._neighbours = Neighbours(
-            stream_address, self._directory, links.connections, self._desk
+            stream_address, self._registry, links.connections, self._rendezvous
         )
         self._watchers: dict[asyncio.Event, None] = {}
         self._loop = asyncio.get_running_loop()
@@ -134,31 +134,31 @@ class Worker:
             ValueError: A lane's replica is not below their number.
         """
         ref = assignment.ref
-        if ref in self._carriers:
-            await self.update(self._carriers[ref], assignment.lanes)
+        if ref in self._shells:
+            await self.update(self._shells[ref], assignment.lanes)
             return
         plan = plan_of(assignment)
         ends = await self._links.ports.fetch(keeper_path, keeper_id)
-        carrier = Carrier(
+        shell = AttemptStreamsShell(
             ref,
             plan,
-            AttemptMachine(plan, self._budget, self._chance),
+            AttemptStreamsMachine(plan, self._limits, self._chance),
             spool=self._links.spool(spool_path),
             neighbours=self._neighbours,
-            ring_bytes=self._budget.ring_bytes,
+            ring_bytes=self._limits.ring_bytes,
             tasks=self._tasks,
             turned=self._turned,
         )
-        self._carriers[ref] = carrier
-        self._directory.add(ref, carrier.machine.output_lanes, carrier)
+        self._shells[ref] = shell
+        self._registry.add(ref, shell.machine.output_lanes, shell)
         try:
-            await carrier.attach(ends)
+            await shell.attach(ends)
         except BaseException:
             self.detach(ref)
             for end in ends.values():
                 end.close()
             raise
-        await self._directory.announce()
+        await self._registry.announce()
         LOG.info("attached", extra=fields(attempt=ref.name, epoch=ref.epoch))
 
     @asynccontextmanager
@@ -171,27 +171,27 @@ class Worker:
         async with lock:
             yield
 
-    def carrier(self, ref: AttemptRef) -> Carrier | None:
+    def shell(self, ref: AttemptRef) -> AttemptStreamsShell | None:
         """Return who carries an attempt."""
-        return self._carriers.get(ref)
+        return self._shells.get(ref)
 
-    async def update(self, carrier: Carrier, lanes: tuple[Lane, ...]) -> None:
+    async def update(self, shell: AttemptStreamsShell, lanes: tuple[Lane, ...]) -> None:
         """Tell an attempt what its lanes are now; consumers may wait for one that is new."""
-        before = carrier.machine.output_lanes
-        carrier.post(LanesChanged(lanes))
-        if carrier.machine.output_lanes != before:
-            self._directory.add(carrier.ref, carrier.machine.output_lanes, carrier)
-            await self._directory.announce()
+        before = shell.machine.output_lanes
+        shell.post(LanesChanged(lanes))
+        if shell.machine.output_lanes != before:
+            self._registry.add(shell.ref, shell.machine.output_lanes, shell)
+            await self._registry.announce()
         # How far a port is that was told to stand still is waited for.
         self._turned()
 
     def detach(self, ref: AttemptRef) -> None:
         """Let go of an attempt; harmless when it is not here."""
-        carrier = self._carriers.pop(ref, None)
-        if carrier is None:
+        shell = self._shells.pop(ref, None)
+        if shell is None:
             return
-        self._directory.remove(ref, carrier.machine.output_lanes, carrier)
-        carrier.detach()
+        self._registry.remove(ref, shell.machine.output_lanes, shell)
+        shell.detach()
         LOG.info("detached", extra=fields(attempt=ref.name, epoch=ref.epoch))
 
     async def pull(self, _requests: object, context: ServerContext) -> None:
@@ -210,7 +210,7 @@ class Worker:
         if is_recorder(opened.lane):
             await self._record(opened, context)
             return
-        found = await self._directory.find(opened)
+        found = await self._registry.find(opened)
         if not isinstance(found, Missing):
             await found.serve(
                 opened, lambda number, post: ServedCall(number, opened, post, context)
@@ -222,14 +222,14 @@ class Worker:
 
     async def _record(self, opened: PullOpen, context: ServerContext) -> None:
         job = portal_job(opened.lane)
-        for ref, carrier in self._carriers.items():
+        for ref, shell in self._shells.items():
             if (ref.namespace, ref.pipeline, ref.job, ref.epoch) == (
                 opened.namespace,
                 opened.pipeline,
                 job,
                 opened.producer_epoch,
-            ) and carrier.has_output(port_of(opened.lane)):
-                await carrier.record(
+            ) and shell.has_output(port_of(opened.lane)):
+                await shell.record(
                     opened, lambda number, post: ServedCall(number, opened, post, context)
                 )
                 return
@@ -248,13 +248,13 @@ class Worker:
                     "the first message on Feed has to be FeedOpen",
                 ),
             )
-        await self._desk.offer(opened, context)
+        await self._rendezvous.offer(opened, context)
 
     async def tap(self, request: TapRequest, context: ServerContext) -> None:
         """Show some of the records of a port; see StreamsService.Tap."""
         found = [
-            carrier
-            for ref, carrier in self._carriers.items()
+            shell
+            for ref, shell in self._shells.items()
             if (ref.namespace, ref.pipeline, ref.job, ref.epoch)
             == (request.namespace, request.pipeline, request.job, request.epoch)
         ]
@@ -269,7 +269,7 @@ class Worker:
                 ),
             )
         wish = request.wish
-        wanted = Wish.of(
+        wanted = SampleRequest.of(
             wish.every, wish.records_per_second, wish.bytes_per_second, wish.record_bytes
         )
         with found[0].tapped(request.port, wanted) as tap:
@@ -307,13 +307,13 @@ class Worker:
             while True:
                 wake.clear()
                 changed: list[AttemptStreams] = []
-                for ref, carrier in self._carriers.items():
-                    streams = _streams_of(carrier, self._loop.time())
+                for ref, shell in self._shells.items():
+                    streams = _streams_of(shell, self._loop.time())
                     text = streams.SerializeToString(deterministic=True)
                     if told.get(ref) != text:
                         told[ref] = text
                         changed.append(streams)
-                for ref in told.keys() - self._carriers.keys():
+                for ref in told.keys() - self._shells.keys():
                     del told[ref]
                 if changed or first:
                     first = False
@@ -328,7 +328,7 @@ class Worker:
 
     def close(self) -> None:
         """Let go of all attempts; their programs and their keeper go on."""
-        for ref in list(self._carriers):
+        for ref in list(self._shells):
             self.detach(ref)
 
     def _turned(self) -> None:
@@ -336,7 +336,7 @@ class Worker:
             wake.set()
 
 
-class WorkerService(StreamWorkerServiceServicer):
+class AgentService(StreamWorkerServiceServicer):
     """The worker's face towards its agent."""
 
     def __init__(self, worker: Worker) -> None:
@@ -375,7 +375,7 @@ class WorkerService(StreamWorkerServiceServicer):
         try:
             async with self._worker.turn(_ref(request.ref)):
                 lanes = each(request.lanes, "lanes", decode_lane)
-                await self._worker.update(self._carrier(request.ref), lanes)
+                await self._worker.update(self._shell(request.ref), lanes)
         except ValueError as error:
             raise rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "LANES", _words(error)) from error
         return UpdateLanesResponse()
@@ -387,7 +387,7 @@ class WorkerService(StreamWorkerServiceServicer):
     ) -> ConcludeResponse:
         """See the contract."""
         async with self._worker.turn(_ref(request.ref)):
-            self._carrier(request.ref).post(Concluded(request.succeeded))
+            self._shell(request.ref).post(Concluded(request.succeeded))
         return ConcludeResponse()
 
     async def Detach(  # noqa: N802 - the contract's name
@@ -412,15 +412,15 @@ class WorkerService(StreamWorkerServiceServicer):
                 attempts=changed, stream_address=self._worker.stream_address
             )
 
-    def _carrier(self, message: session_service_pb2.AttemptRef) -> Carrier:
-        carrier = self._worker.carrier(_ref(message))
-        if carrier is None:
+    def _shell(self, message: session_service_pb2.AttemptRef) -> AttemptStreamsShell:
+        shell = self._worker.shell(_ref(message))
+        if shell is None:
             raise rpc_error(
                 grpc.StatusCode.NOT_FOUND,
                 "ATTEMPT_UNKNOWN",
                 f"{message.attempt} at epoch {message.epoch} is not attached; attach it first",
             )
-        return carrier
+        return shell
 
 
 def _ref(message: session_service_pb2.AttemptRef) -> AttemptRef:
@@ -435,11 +435,11 @@ def _words(error: Exception) -> str:
     return str(error.args[0]) if isinstance(error, LookupError) else str(error)
 
 
-def _streams_of(carrier: Carrier, now: float) -> AttemptStreams:
-    machine = carrier.machine
+def _streams_of(shell: AttemptStreamsShell, now: float) -> AttemptStreams:
+    machine = shell.machine
     failure = machine.failure
     return AttemptStreams(
-        ref=encode_attempt_ref(carrier.ref),
+        ref=encode_attempt_ref(shell.ref),
         streams=[encode_stream_counters(counters) for counters in machine.counters(now)],
         drained=machine.drained,
         failure=(

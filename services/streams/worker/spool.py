@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Protocol, assert_never
 
 from services.streams.block import Body
-from services.streams.effect import DropSegment, ReadSpool, SpoolEffect, WriteSpool
-from services.streams.event import Event, ShellFailed, SpoolLoaded, SpoolWritten
-from services.streams.shelf import SpoolPlace
+from services.streams.block_index import SpoolPlace
+from services.streams.effects import DropSegment, ReadSpool, SpoolEffect, WriteSpool
+from services.streams.events import Event, ShellFailed, SpoolLoaded, SpoolWritten
 
 
 class SpoolGoneError(Exception):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from services.streams.attempt import AttemptMachine
+from services.streams.machine import AttemptStreamsMachine
 from services.streams.worker.call import ServerContext
-from services.streams.worker.carrier import PortTap
+from services.streams.worker.shell import PortTap
 from shoal.v1.records_service_pb2 import TapConsumer, TapRecord, TapSample
 from shoal.v1.streams_service_pb2 import TapResponse
 from shoal.wire.state import encode_stream_counters
@@ -20,7 +20,7 @@ _PAUSE_SECONDS = 0.05
 
 
 async def show(
-    machine: AttemptMachine, tap: PortTap, context: ServerContext, clock: Callable[[], float]
+    machine: AttemptStreamsMachine, tap: PortTap, context: ServerContext, clock: Callable[[], float]
 ) -> None:
     """Send samples until the stream has ended or its attempt is let go of.
 

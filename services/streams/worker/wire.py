@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from services.streams.block import Block, BlockError, Body, decode
 from services.streams.part import OFFSET, ranges
-from services.streams.worker.directory import ReadPiece
+from services.streams.worker.lane_registry import ReadPiece
 from shoal.v1.streams_service_pb2 import PullResponse
 
 PULL = "/shoal.v1.StreamsService/Pull"

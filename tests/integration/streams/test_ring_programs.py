@@ -123,8 +123,8 @@ async def test_a_job_that_keeps_more_than_the_ring_holds_loses_nothing(
         await board.run(producer, program(code, "source", SOURCE, 40, 256))
         assert await board.conclude(producer.ref)
         assert await board.conclude(consumer.ref)
-        kept = len(range(0, 40, every))
-        assert told(board, "one") == {"seen": 40, "wrong": 0, "kept": kept, "mapped": 1}
+        retained = len(range(0, 40, every))
+        assert told(board, "one") == {"seen": 40, "wrong": 0, "kept": retained, "mapped": 1}
 
 
 async def test_without_rings_the_same_programs_pass_the_same_records(tmp_path: Path) -> None:

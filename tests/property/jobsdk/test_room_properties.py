@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.streams.ring import Slots
+from services.streams.slots import Slots
 from shoal.job.ring import Room
 
 PAGE = 16

@@ -5,10 +5,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.streams.attempt import AttemptMachine
 from services.streams.block import Block, Kind, pack
-from services.streams.effect import ClosePort, Effect, ReportFailed, SendBlock, SendEnd
-from services.streams.event import (
+from services.streams.effects import ClosePort, Effect, ReportFailed, SendBlock, SendEnd
+from services.streams.events import (
     Attached,
     CallOpened,
     CallReady,
@@ -17,7 +16,8 @@ from services.streams.event import (
     LanesChanged,
     PortBlock,
 )
-from services.streams.plan import AttemptPlan, Budget, OutputPlan
+from services.streams.machine import AttemptStreamsMachine
+from services.streams.plan import AttemptPlan, OutputPlan, StreamLimits
 from shoal.session.lane import Lane, LanePeer
 from shoal.spec import PortBinding, PortFormat
 
@@ -34,7 +34,7 @@ class Source:
         binding = PortBinding(PortFormat.LINES)
         outputs = tuple(OutputPlan(port, binding, (LANES[port],)) for port in PORTS)
         plan = AttemptPlan(7, False, False, 0, 1, (), outputs)
-        self.machine = AttemptMachine(plan, Budget(), lambda: 0.5)
+        self.machine = AttemptStreamsMachine(plan, StreamLimits(), lambda: 0.5)
         self.written = dict.fromkeys(PORTS, 0)
         self.ends: dict[str, int] = {}
         self.done: set[str] = set()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.streams.block import Block, Kind, pack, without_head
 from services.streams.checksum import crc32c
 from services.streams.digest import Digest, RunningDigest
-from services.streams.retention import Track
+from services.streams.retained_log import RetainedLog
 
 RECORD = st.one_of(
     st.binary(max_size=40), st.binary(min_size=1, max_size=4).map(lambda b: b * 9000)
@@ -103,13 +103,13 @@ def test_a_block_that_is_let_go_of_before_it_was_reckoned_ends_the_counting(
 
 @given(st.lists(RECORDS, min_size=1, max_size=6))
 def test_a_track_counts_what_it_was_given(groups: list[list[bytes]]) -> None:
-    track = Track(block_bytes=400)
+    log = RetainedLog(block_bytes=400)
     for group in groups:
-        track.append(len(group), pack(group))
+        log.append(len(group), pack(group))
     for number in range(len(groups) + 1):
-        kept = track.block(number)
-        if kept is None:
+        retained = log.block(number)
+        if retained is None:
             break
-        track.reckon(number)
+        log.reckon(number)
     everything = [record for group in groups for record in group]
-    assert track.digest() == Digest(0).after(data(everything))
+    assert log.digest() == Digest(0).after(data(everything))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.streams.ring import RingError, Slots
+from services.streams.slots import RingError, Slots
 
 PAGE = 16
 PAGES = 12

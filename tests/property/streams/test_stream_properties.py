@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.runtime.backoff import Backoff
+from services.streams.attempt_input import AttemptInput
+from services.streams.attempt_output import AttemptOutput
 from services.streams.block import (
     HEADED,
     Block,
@@ -26,15 +28,13 @@ from services.streams.block import (
     unpack,
     without_head,
 )
-from services.streams.effect import WritePort
-from services.streams.event import DialAccepted, DialEnded
+from services.streams.effects import WritePort
+from services.streams.events import DialAccepted, DialEnded
 from services.streams.framing import FixedReader, LineReader, render
-from services.streams.intake import Intake
-from services.streams.outlet import Outlet
-from services.streams.plan import Budget, InputPlan, OutputPlan
+from services.streams.merge_order import LaneSlice, MergeOrder, lane_slice
+from services.streams.plan import InputPlan, OutputPlan, StreamLimits
 from services.streams.receiver import ReceiveLane
-from services.streams.retention import Track
-from services.streams.rotation import Rotation, Share, share
+from services.streams.retained_log import RetainedLog
 from services.streams.worker.wire import BadBlock, read_message, write_block
 from shoal.session.lane import Lane, LanePeer, Stretch
 from shoal.spec import Distribute, PortBinding, PortFormat
@@ -178,28 +178,28 @@ def test_consumers_take_what_the_producers_sent_in_the_order_of_the_contract(
     }
     seen: list[tuple[int, int]] = []
     for consumer in range(consumers):
-        rotation = Rotation(producers, consumer, consumers, broadcast=broadcast)
-        shares = [
-            share(producer, producers, consumer, consumers, broadcast=broadcast)
+        order = MergeOrder(producers, consumer, consumers, broadcast=broadcast)
+        slices = [
+            lane_slice(producer, producers, consumer, consumers, broadcast=broadcast)
             for producer in range(producers)
         ]
-        for producer, part in enumerate(shares):
-            assert part.empty == (producer not in rotation.lanes)
-            rotation.end(producer, part.sequence(totals[producer]))
+        for producer, part in enumerate(slices):
+            assert part.empty == (producer not in order.lanes)
+            order.end(producer, part.sequence(totals[producer]))
         taken: list[tuple[int, int]] = []
-        while (lane := rotation.lane()) is not None:
-            sequence = rotation.taken[lane]
-            record = shares[lane].record(sequence)
-            assert shares[lane].sequence(record) == sequence
+        while (lane := order.lane()) is not None:
+            sequence = order.taken[lane]
+            record = slices[lane].record(sequence)
+            assert slices[lane].sequence(record) == sequence
             assert broadcast or sent[lane, record] % consumers == consumer
             taken.append((lane, record))
-            rotation.take()
+            order.take()
         if len(set(totals[:producers])) == 1:
-            order = [sent[one] for one in taken]
-            assert order == sorted(order)
+            indices = [sent[one] for one in taken]
+            assert indices == sorted(indices)
         seen += taken
-        skipped = Rotation(producers, consumer, consumers, broadcast=broadcast)
-        known = [part.sequence(totals[producer]) for producer, part in enumerate(shares)]
+        skipped = MergeOrder(producers, consumer, consumers, broadcast=broadcast)
+        known = [part.sequence(totals[producer]) for producer, part in enumerate(slices)]
         for producer, total in enumerate(known):
             skipped.end(producer, total)
         half = len(taken) // 2
@@ -224,47 +224,47 @@ def test_consumers_take_what_the_producers_sent_in_the_order_of_the_contract(
 def test_a_track_gives_what_was_appended_until_it_is_released(
     steps: list[tuple[str, list[bytes] | int]],
 ) -> None:
-    track = Track(block_bytes=200)
-    reader = track.cursor()
+    log = RetainedLog(block_bytes=200)
+    reader = log.cursor()
     everything: list[bytes] = []
     released = read = 0
     for step, value in steps:
         match step, value:
             case "add", list(records):
-                track.append(len(records), pack(records))
+                log.append(len(records), pack(records))
                 everything += records
                 if reader.number is None:
-                    reader.number = track.number_at(track.base)
+                    reader.number = log.number_at(log.base)
             case "read", int(count):
                 for _ in range(count % 5):
                     number = reader.number
-                    kept = None if number is None else track.block(number)
-                    if kept is None or kept.end <= read:
+                    retained = None if number is None else log.block(number)
+                    if retained is None or retained.end <= read:
                         break
-                    assert kept.first <= read
-                    read = kept.end
+                    assert retained.first <= read
+                    read = retained.end
                     reader.number = None if reader.number is None else reader.number + 1
             case "take", int(number):
-                sequence = track.base + number % (track.next - track.base + 1)
-                kept = track.block(track.number_at(sequence))
-                if kept is None or kept.body is None:
-                    assert sequence == track.next
+                sequence = log.base + number % (log.next - log.base + 1)
+                retained = log.block(log.number_at(sequence))
+                if retained is None or retained.body is None:
+                    assert sequence == log.next
                     continue
-                assert kept.first <= sequence
-                assert sequence < kept.end or sequence == track.next
-                block = Block(Kind.DATA, kept.first, kept.count, kept.body)
-                assert unpack(block) == everything[kept.first : kept.end]
-                size = sum(len(record) + 4 for record in everything[: kept.first])
-                assert kept.mark == size
+                assert retained.first <= sequence
+                assert sequence < retained.end or sequence == log.next
+                block = Block(Kind.DATA, retained.first, retained.count, retained.body)
+                assert unpack(block) == everything[retained.first : retained.end]
+                size = sum(len(record) + 4 for record in everything[: retained.first])
+                assert retained.offset == size
             case "release", int(number):
                 released = max(released, min(number, read))
-                track.release(released)
+                log.release(released)
             case _:
                 raise AssertionError(step)
-        assert track.next == len(everything)
-        assert track.base <= max(released, 0)
-        assert track.mark == sum(len(record) + 4 for record in everything)
-        assert track.memory_bytes == sum(len(record) + 4 for record in everything[track.base :])
+        assert log.next == len(everything)
+        assert log.base <= max(released, 0)
+        assert log.offset == sum(len(record) + 4 for record in everything)
+        assert log.memory_bytes == sum(len(record) + 4 for record in everything[log.base :])
 
 
 @given(st.lists(st.lists(RECORD, min_size=1, max_size=6), max_size=6), CUTS, st.integers(0, 5))
@@ -289,19 +289,19 @@ def test_f12_headers_pass_through_split_join_and_merge(
     groups: list[Mixed], replicas: int, middle: int
 ) -> None:
     """Producer replicas split over consumers; each consumer's lanes are merged; all stays marked."""
-    budget = Budget(block_bytes=100)
+    limits = StreamLimits(block_bytes=100)
     lanes: dict[tuple[int, int], list[Block]] = {}
     for producer in range(replicas):
         plan = OutputPlan("out", PortBinding(), tuple(lane_of(n, middle) for n in range(middle)))
-        outlet = Outlet(plan, producer=producer, producers=replicas, budget=budget)
-        outlet.start(0, "restart", 1, 0.0)
+        out_port = AttemptOutput(plan, producer=producer, producers=replicas, limits=limits)
+        out_port.start(0, "restart", 1, 0.0)
         first = 0
         for group in groups:
-            outlet.wrote(mixed(group, first), 0.0)
+            out_port.wrote(mixed(group, first), 0.0)
             first += len(group)
-        outlet.end()
-        for number, lane in enumerate(outlet.lanes):
-            lanes[producer, number] = drain(lane.track)
+        out_port.end()
+        for number, lane in enumerate(out_port.lanes):
+            lanes[producer, number] = drain(lane.log)
     everything = [record for group in groups for record in group]
     for consumer in range(middle):
         got = taken(
@@ -354,19 +354,19 @@ def test_equal_keys_reach_one_replica_of_each_consumer_in_order(
         for job, replicas in (("one", first), ("two", second))
         for replica in range(replicas)
     ]
-    outlet = Outlet(
+    out_port = AttemptOutput(
         OutputPlan("out", PortBinding(), tuple(lanes)),
-        producer=0, producers=1, budget=Budget(block_bytes=100),
+        producer=0, producers=1, limits=StreamLimits(block_bytes=100),
     )  # fmt: skip
-    outlet.start(0, "restart", 1, 0.0)
+    out_port.start(0, "restart", 1, 0.0)
     everything: Mixed = []
     for group in groups:
-        outlet.wrote(mixed(group, len(everything)), 0.0)
+        out_port.wrote(mixed(group, len(everything)), 0.0)
         everything += group
-    outlet.end()
-    for lane in outlet.lanes:
-        got = [one for block in drain(lane.track) for one in unmixed(block)]
-        assert lane.track.total == len(got)
+    out_port.end()
+    for lane in out_port.lanes:
+        got = [one for block in drain(lane.log) for one in unmixed(block)]
+        assert lane.log.total == len(got)
         assert got == [
             one
             for one in everything
@@ -393,12 +393,12 @@ def lane_of(replica: int, replicas: int) -> Lane:
     )
 
 
-def drain(track: Track) -> list[Block]:
+def drain(log: RetainedLog) -> list[Block]:
     blocks: list[Block] = []
     number = 0
-    while (kept := track.block(number)) is not None:
-        assert kept.body is not None
-        blocks.append(Block(Kind.DATA, kept.first, kept.count, kept.body))
+    while (retained := log.block(number)) is not None:
+        assert retained.body is not None
+        blocks.append(Block(Kind.DATA, retained.first, retained.count, retained.body))
         number += 1
     return blocks
 
@@ -415,20 +415,22 @@ def taken(
         )
         for plan in plans
     ]  # fmt: skip
-    intake = Intake(InputPlan("in", PortBinding(port_format), plans), ends, consumer, consumers)
-    intake.begin(0)
-    assert intake.settle() == 0
-    intake.start(0, "restart", 1, 0.0)
+    in_port = AttemptInput(
+        InputPlan("in", PortBinding(port_format), plans), ends, consumer, consumers
+    )
+    in_port.begin(0)
+    assert in_port.settle() == 0
+    in_port.start(0, "restart", 1, 0.0)
     written: list[bytes] = []
     for producer, end in enumerate(ends):
         end.dial()
         end.accepted(DialAccepted("", 1, 1, 0))
         for block in lanes[producer]:
             end.received(block)
-            intake.arrived(end)
+            in_port.arrived(end)
         end.ended(DialEnded("", 1, end.expected))
-        intake.lane_ended(end)
-    while effects := intake.written(0.0):
+        in_port.lane_ended(end)
+    while effects := in_port.written(0.0):
         written += [
             bytes(part) for one in effects if isinstance(one, WritePort) for part in one.parts
         ]
@@ -493,33 +495,35 @@ def _taken(
 ) -> list[int]:
     """What one replica takes, as global indices."""
     replica, replicas, begin, end = consumer
-    rotation: Rotation | None = None
-    lanes: list[tuple[Share, int, int]] = []
+    order: MergeOrder | None = None
+    lanes: list[tuple[LaneSlice, int, int]] = []
     for generation, (number, producer_begin, producer_end) in enumerate(producers):
         if (producer_end is not None and producer_end <= begin) or (
             end is not None and producer_begin >= end
         ):
             continue  # they have no record in common, so there are no lanes
-        if rotation is None:
-            rotation = Rotation(
+        if order is None:
+            order = MergeOrder(
                 *(number, replica, replicas),
                 broadcast=broadcast,
                 begin=begin,
                 producer_begin=producer_begin,
             )
         else:
-            rotation.extend(number, producer_begin)
+            order.extend(number, producer_begin)
         stretch = Stretch(generation, producer_begin, begin, end)
         for producer in range(number):
-            part = share(producer, number, replica, replicas, broadcast=broadcast, stretch=stretch)
-            rotation.end(len(lanes), part.sequence(records(producers[generation])))
+            part = lane_slice(
+                producer, number, replica, replicas, broadcast=broadcast, stretch=stretch
+            )
+            order.end(len(lanes), part.sequence(records(producers[generation])))
             lanes.append((part, producer_begin + producer, number))
     taken: list[int] = []
-    while rotation is not None and (index := rotation.lane()) is not None:
+    while order is not None and (index := order.lane()) is not None:
         part, own, number = lanes[index]
-        record = part.record(rotation.taken[index])
-        assert part.sequence(record) == rotation.taken[index]
+        record = part.record(order.taken[index])
+        assert part.sequence(record) == order.taken[index]
         assert not part.over(record)
         taken.append(own + record * number)
-        rotation.take()
+        order.take()
     return taken

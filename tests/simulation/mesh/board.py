@@ -37,7 +37,7 @@ from edge_agent.links.agent_links import AgentLinks
 from edge_agent.links.session import SessionCall
 from edge_agent.links.stream_worker import HELPER, StreamWorkerStub
 from services.runtime.process import StartRefusedError
-from services.streams.plan import Budget
+from services.streams.plan import StreamLimits
 from shoal.model import Capacity
 from shoal.names import AttemptRef
 from shoal.session.log_piece import LogPiece
@@ -50,7 +50,7 @@ from tests.simulation.mesh.network import Network
 from tests.simulation.mesh.process import Process
 from tests.simulation.mesh.program import Program
 from tests.simulation.mesh.spool import SpoolDisk
-from tests.simulation.mesh.stream_worker import BUDGET, MemoryStreamWorker
+from tests.simulation.mesh.stream_worker import LIMITS, MemoryStreamWorker
 from tests.simulation.mesh.workshop import FolderDisk, MemoryWorkshop
 
 RESTART_SECONDS: Final = 1.0
@@ -72,7 +72,7 @@ class Board:
         capacity: what it has for attempts.
         labels: what the operator calls it by.
         gossip: whether it is a member of that name; its gossip is the world's business.
-        budget: what the streams of each attempt may use.
+        limits: what the streams of each attempt may use.
         make_program: makes a program.
     """
 
@@ -88,7 +88,7 @@ class Board:
         capacity: Capacity = CAPACITY,
         labels: Mapping[str, str] = MappingProxyType({}),
         gossip: bool = False,
-        budget: Budget = BUDGET,
+        limits: StreamLimits = LIMITS,
         make_program: Callable[..., Program] = Program,
     ) -> None:
         self.name = name
@@ -111,7 +111,7 @@ class Board:
         self.workshop = MemoryWorkshop(rng, self.folders, archive, network, name)
         self.keeper = MemoryKeeper(self, make_program)
         self.worker = MemoryStreamWorker(
-            loop, network, rng, host=name, keeper=self.keeper, disk=self.spools, budget=budget
+            loop, network, rng, host=name, keeper=self.keeper, disk=self.spools, limits=limits
         )
         self.agent: Process | None = None
         self.shell: AgentShell | None = None

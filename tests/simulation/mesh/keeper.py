@@ -44,7 +44,7 @@ from edge_agent.keeper.machine import (
     UnknownAttemptError,
 )
 from edge_agent.keeper.record import ProcessRecord
-from services.streams.worker.keeper import KeeperRefusedError
+from services.streams.worker.keeper_ports import KeeperRefusedError
 from services.streams.worker.port_link import PortEnd, PortName
 from shoal.names import AttemptRef
 from tests.simulation.mesh.loop import VirtualLoop

@@ -21,9 +21,9 @@ from edge_agent import attempt_shell, attempts_machine
 from services.events import outbox as outbox_machine
 from services.events import publisher
 from services.events.entry import Entry
-from services.streams import attempt, outlet, sender
-from services.streams.effect import Effect
-from services.streams.event import CallOpened
+from services.streams import attempt_output, machine, sender
+from services.streams.effects import Effect
+from services.streams.events import CallOpened
 from tests.simulation.mesh.board import Board
 from tests.simulation.mesh.controller import MemoryStore
 from tests.simulation.mesh.keeper import MemoryKeeper
@@ -107,7 +107,7 @@ def _replay_from_the_wrong_record() -> None:
 
     def answer(self: sender.SendLane, own_epoch: int) -> list[Effect]:
         held = self.held
-        if held is not None and 0 < held.want < self.track.next:
+        if held is not None and 0 < held.want < self.log.next:
             self.held = replace(held, want=held.want + 1)
         return right(self, own_epoch)
 
@@ -116,27 +116,27 @@ def _replay_from_the_wrong_record() -> None:
 
 def _released_before_committed() -> None:
     """A consumer that would be restarted lets its producers go of what it was given."""
-    right = attempt.AttemptMachine._release_inputs
+    right = machine.AttemptStreamsMachine._release_inputs
 
-    def release(self: attempt.AttemptMachine) -> None:
-        for intake in self._intakes.values():
-            intake.release(intake.acknowledged_rounds * intake.plan.block_count)
+    def release(self: machine.AttemptStreamsMachine) -> None:
+        for in_port in self._inputs.values():
+            in_port.release(in_port.acknowledged_rounds * in_port.plan.block_count)
         right(self)
 
-    _set(attempt.AttemptMachine, "_release_inputs", release)
+    _set(machine.AttemptStreamsMachine, "_release_inputs", release)
 
 
 def _hold_lost() -> None:
     """A port that has said where it stands still goes on all the same."""
-    right = outlet.Outlet._stands_at
+    right = attempt_output.AttemptOutput._stands_at
 
-    def stands_at(self: outlet.Outlet) -> int | None:
+    def stands_at(self: attempt_output.AttemptOutput) -> int | None:
         stands = right(self)
         if stands is not None:
             self._hold = 0
         return stands
 
-    _set(outlet.Outlet, "_stands_at", stands_at)
+    _set(attempt_output.AttemptOutput, "_stands_at", stands_at)
 
 
 def _stale_lane_update() -> None:

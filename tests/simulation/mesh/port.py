@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from contextvars import Context, copy_context
 
 from services.streams.block import HEADER, HEADER_BYTES, Block, Body, Kind
-from services.streams.event import PortBlock, PortClosed, PortShut, PortWritten
-from services.streams.worker.directory import Post
+from services.streams.events import PortBlock, PortClosed, PortShut, PortWritten
+from services.streams.worker.lane_registry import Post
 from services.streams.worker.port_link import PortName, PortUse
 from tests.simulation.mesh.loop import VirtualLoop
 

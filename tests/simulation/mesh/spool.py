@@ -7,7 +7,7 @@ import errno
 from random import Random
 
 from services.streams.block import Body
-from services.streams.shelf import SpoolPlace
+from services.streams.block_index import SpoolPlace
 from services.streams.worker.spool import SpoolGoneError
 
 OPERATION_SECONDS = 0.001

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from services.streams.block import HEADED
-from services.streams.rotation import share
+from services.streams.merge_order import lane_slice
 from shoal.spec import Distribute, Job, Merge, Output, Pipeline, Promise, Recovery, StreamInput
 
 
@@ -208,7 +208,7 @@ def feeds_of(shape: Shape, outs: Canon, edge: Edge, replica: int) -> list[list[b
             feeds.append(mine)
             continue
         broadcast = edge.distribute is Distribute.BROADCAST
-        part = share(producer, producers, replica, consumers, broadcast=broadcast)
+        part = lane_slice(producer, producers, replica, consumers, broadcast=broadcast)
         feeds.append([] if part.empty else records[part.first :: part.step])
     return feeds
 

@@ -17,9 +17,9 @@ import grpc.aio
 
 from services.streams.block import HEADER_BYTES
 from services.streams.part import OFFSET
-from services.streams.plan import Budget
+from services.streams.plan import StreamLimits
 from services.streams.worker.port_link import PortEnd, PortName
-from services.streams.worker.server import Links, Worker, WorkerService
+from services.streams.worker.server import AgentService, Links, Worker
 from services.streams.worker.wire import PULL, read_message
 from shoal.v1.streams_service_pb2 import PullRequest, PullResponse
 from tests.simulation.mesh.lane_watch import LaneWatch, WatchedPull
@@ -37,7 +37,7 @@ DATA_TAGS = (
     PullResponse.PART_FIELD_NUMBER << 3 | 2,
 )
 
-BUDGET = Budget(
+LIMITS = StreamLimits(
     credit_bytes=2000,
     backlog_bytes=1500,
     memory_bytes=4000,
@@ -75,7 +75,7 @@ class MemoryStreamWorker:
         host: the board.
         keeper: has the ports.
         disk: has the spools.
-        budget: what each attempt may use.
+        limits: what each attempt may use.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class MemoryStreamWorker:
         host: str,
         keeper: Keeper,
         disk: SpoolDisk,
-        budget: Budget = BUDGET,
+        limits: StreamLimits = LIMITS,
     ) -> None:
         self._loop = loop
         self._network = network
@@ -95,7 +95,7 @@ class MemoryStreamWorker:
         self._host = host
         self._keeper = keeper
         self._disk = disk
-        self._budget = budget
+        self._limits = limits
         self.address = f"{host}:{STREAM_PORT}"
         """Where other boards reach it."""
         self.orders = f"{host}:stream-worker.sock"
@@ -140,8 +140,8 @@ class MemoryStreamWorker:
                 _Ports(self._keeper),
                 self._disk.open,
             )
-            worker = Worker(self.address, self._budget, tasks, links, self._rng.random)
-            service = WorkerService(worker)
+            worker = Worker(self.address, self._limits, tasks, links, self._rng.random)
+            service = AgentService(worker)
             serve = self._network.serve
 
             async def pull(context: ServerContext) -> None:
@@ -272,7 +272,7 @@ class _Ports:
 
 
 class _Connections:
-    """See `Connections` of the worker."""
+    """See `PeerConnections` of the worker."""
 
     def __init__(self, network: Network, flip: Callable[[bytes], bytes]) -> None:
         self._network = network
@@ -287,7 +287,7 @@ class _Connections:
 
 
 class _Connection:
-    """See `Connection` of the worker."""
+    """See `PeerConnection` of the worker."""
 
     def __init__(self, network: Network, address: str, flip: Callable[[bytes], bytes]) -> None:
         self._network = network

@@ -25,9 +25,9 @@ from control import scaling
 from control.lanes import Topology, topology
 from control.state import AttemptRecord, Cluster, JobRecord, NodeRecord, PipelineRecord
 from control.store.rows import PipelineAdded, ScaleRow
-from services.streams.attempt import AttemptMachine
-from services.streams.plan import Budget
-from services.streams.worker.keeper import KeeperRefusedError
+from services.streams.machine import AttemptStreamsMachine
+from services.streams.plan import StreamLimits
+from services.streams.worker.keeper_ports import KeeperRefusedError
 from services.streams.worker.port_link import PortEnd, PortName
 from shoal.model import JobState, ReasonCode, ScaleState
 from shoal.names import AttemptRef, PipelineRef
@@ -54,7 +54,7 @@ from tests.simulation.mesh.program import Program
 from tests.simulation.mesh.spool import SpoolDisk
 from tests.simulation.mesh.stream_guarantees import Expected, missing, violations
 from tests.simulation.mesh.stream_shape import Edge, Shape, canonical, feeds_of
-from tests.simulation.mesh.stream_worker import BUDGET, MemoryStreamWorker, OrdersStub
+from tests.simulation.mesh.stream_worker import LIMITS, MemoryStreamWorker, OrdersStub
 
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
 _LOOK_SECONDS = 0.005
@@ -77,7 +77,7 @@ class Attempt:
         self.spool_path = f"spool/{self.keeper_id}"
         self.alive = True
         """Whether anything of it is still there."""
-        self.machine: AttemptMachine | None = None
+        self.machine: AttemptStreamsMachine | None = None
         self.program: Program | None = None
         self.moves = 0
         """How often its lanes have changed."""
@@ -191,10 +191,10 @@ class Attempt:
 
     def _attached(self) -> None:
         worker = self.board.worker.worker
-        carrier = None if worker is None else worker.carrier(self.ref)
-        if carrier is not None:
-            self.machine = carrier.machine
-            self.world.machines.append(carrier.machine)
+        shell = None if worker is None else worker.shell(self.ref)
+        if shell is not None:
+            self.machine = shell.machine
+            self.world.machines.append(shell.machine)
 
     def _detached(self) -> None:
         self.alive = False
@@ -207,7 +207,7 @@ class Attempt:
 class Board:
     """A machine with a stream worker, a little agent and a keeper."""
 
-    def __init__(self, world: StreamWorld, name: str, budget: Budget) -> None:
+    def __init__(self, world: StreamWorld, name: str, limits: StreamLimits) -> None:
         self.world = world
         self.name = name
         self.disk = SpoolDisk(world.rng)
@@ -220,7 +220,7 @@ class Board:
             host=name,
             keeper=self,
             disk=self.disk,
-            budget=budget,
+            limits=limits,
         )
         self.agent = Process(world.loop, f"{name}/agent", name)
         self.boot()
@@ -298,7 +298,7 @@ class StreamWorld:
     Args:
         shape: the pipeline.
         seed: decides everything.
-        budget: of each attempt's streams.
+        limits: of each attempt's streams.
         boards: how many there are.
         places: the number of the board of jobs that do not run anywhere.
     """
@@ -308,7 +308,7 @@ class StreamWorld:
         shape: Shape,
         seed: int,
         *,
-        budget: Budget = BUDGET,
+        limits: StreamLimits = LIMITS,
         boards: int = 3,
         places: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
@@ -316,7 +316,7 @@ class StreamWorld:
         self.seed = seed
         self.rng = Random(seed)
         self.loop = VirtualLoop()
-        self.budget = budget
+        self.limits = limits
         self.network = Network(self.loop, self.rng)
         self.ins, self.outs = canonical(shape)
         self.cluster = Cluster()
@@ -324,7 +324,7 @@ class StreamWorld:
         added = PipelineAdded(PipelineRef("default", "p"), 1, "", spec, _AT)
         self.pipeline = PipelineRecord.begin(added, topology(spec))
         self.cluster.pipelines[added.ref] = self.pipeline
-        self.machines: list[AttemptMachine] = []
+        self.machines: list[AttemptStreamsMachine] = []
         self.attempts: list[Attempt] = []
         """All there ever were, the latest last."""
         self.counts: dict[str, int] = {}
@@ -364,7 +364,7 @@ class StreamWorld:
 
     async def _run(self, until_seconds: float) -> None:
         self._done = self.loop.create_future()
-        self._boards = {name: Board(self, name, self.budget) for name in self._names}
+        self._boards = {name: Board(self, name, self.limits) for name in self._names}
         for board in self._boards.values():
             self.cluster.nodes[board.name] = NodeRecord(
                 board.name, stream_address=board.worker.address
@@ -548,7 +548,7 @@ class StreamWorld:
         self.count("cuts")
         for link in tuple(self.network.links):
             if link.client.host != link.server.host and self.rng.random() < share_of_calls:
-                link.end(grpc.StatusCode.UNAVAILABLE, "Connection reset by peer")
+                link.end(grpc.StatusCode.UNAVAILABLE, "PeerConnection reset by peer")
 
     def isolate(self, draw: float, seconds: float) -> None:
         """Let nothing pass to and from one board for a while."""
@@ -625,23 +625,23 @@ class StreamWorld:
 
     def _look(self) -> None:
         """Bounded memory, at every look."""
-        budget = self.budget
+        limits = self.limits
         block = 2 * max(job.burst * (job.record_bytes + 40) for job in self.shape.jobs) + 400
         for attempt in self.attempts:
             machine = attempt.machine
             if machine is None or not attempt.alive:
                 continue
             for lane, _ in machine._in_lanes.values():
-                if sum(chunk.size for chunk in lane.queue) > budget.credit_bytes + block:
+                if sum(chunk.size for chunk in lane.queue) > limits.credit_bytes + block:
                     self.problem(f"{attempt.ref.name}: more than the credit waits on a lane")
-            outlets = machine._outlets.values()
-            memory = sum(outlet.memory_bytes for outlet in outlets)
+            outputs = machine._outputs.values()
+            memory = sum(out_port.memory_bytes for out_port in outputs)
             # What a look at a port finds comes whole, although the machine stops reading within it.
             tails = 2 * block * max(1, len(machine._out_lanes)) + ROOM_BYTES
-            if memory > budget.memory_bytes + budget.spooling_bytes + tails:
+            if memory > limits.memory_bytes + limits.spooling_bytes + tails:
                 self.problem(f"{attempt.ref.name}: {memory} bytes are kept in memory")
-            for outlet in outlets:
-                if outlet._paused and not (outlet.reliable or outlet.spool_behind):
+            for out_port in outputs:
+                if out_port._paused and not (out_port.reliable or out_port.spool_behind):
                     self.problem("a consumer that wants the newest alone blocks its producer")
         if self._done is not None and not self._done.done():
             self.later(_LOOK_SECONDS, self._look)

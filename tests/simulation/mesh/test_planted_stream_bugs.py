@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import pytest
 
-from services.streams.attempt import AttemptMachine
 from services.streams.block import Block
-from services.streams.effect import Effect
-from services.streams.event import CallDone, CallOpened, Event
+from services.streams.effects import Effect
+from services.streams.events import CallDone, CallOpened, Event
+from services.streams.machine import AttemptStreamsMachine
 from services.streams.receiver import ReceiveLane
 from services.streams.sender import SendLane
 from tests.simulation.mesh.apart import run_apart
@@ -60,7 +60,7 @@ class ForgetsWhatWasHad(SendLane):
         super().begin(first)
 
 
-class BelievesAnybody(AttemptMachine):
+class BelievesAnybody(AttemptStreamsMachine):
     """A `done` on a call lets a producer go, as only the controller's may."""
 
     def _take(self, event: Event, now: float) -> Iterator[Effect]:
@@ -71,7 +71,7 @@ class BelievesAnybody(AttemptMachine):
         yield from super()._take(event, now)
 
 
-class EndsWhatHasCrashed(AttemptMachine):
+class EndsWhatHasCrashed(AttemptStreamsMachine):
     """An end of file is an end, however the program ended."""
 
     def _conclude(self, now: float, *, succeeded: bool) -> Iterator[Effect]:

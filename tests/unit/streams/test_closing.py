@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.streams.attempt import Stage
 from services.streams.block import Block, Kind, unpack
-from services.streams.effect import ClosePort, PausePort, ReportDrained, SendBlock, SendEnd
-from services.streams.event import Attached, CallReady, Concluded, LanesChanged, PortClosed
+from services.streams.effects import ClosePort, PausePort, ReportDrained, SendBlock, SendEnd
+from services.streams.events import Attached, CallReady, Concluded, LanesChanged, PortClosed
+from services.streams.machine import Stage
 from services.streams.plan import AttemptPlan, OutputPlan
 from shoal.session.lane import LanePeer
 from shoal.spec import PortBinding, PortFormat
-from tests.unit.streams.test_attempt import (
+from tests.unit.streams.test_machine import (
     OUT,
     Bench,
     data,

@@ -6,8 +6,8 @@ import pytest
 
 from services.runtime.backoff import Backoff
 from services.streams.digest import Digest
-from services.streams.effect import Dial, HangUp, ReportFailed, ShutPort
-from services.streams.event import (
+from services.streams.effects import DialLane, HangUpLane, ReportFailed, ShutPort
+from services.streams.events import (
     Attached,
     DialAccepted,
     DialBlock,
@@ -17,7 +17,7 @@ from services.streams.event import (
 )
 from services.streams.receiver import ReceiveLane
 from shoal.model import ReasonCode, StreamCounters
-from tests.unit.streams.test_attempt import IN, Bench, accepted, data, in_lane, peer, sink
+from tests.unit.streams.test_machine import IN, Bench, accepted, data, in_lane, peer, sink
 
 FIRST = [b"a", b"b", b"c"]
 
@@ -54,9 +54,9 @@ def test_within_one_run_it_breaks_the_lane_and_what_waits_is_asked_for_again() -
     bench.post(DialBlock(IN, 1, data([b"a"])))
     bench.post(DialBlock(IN, 1, data([b"?", b"c"], 1)))  # waits while the first is written
     bench.post(DialEnded(IN, 1, 3, digest=digest_of(FIRST)))
-    bench.only(HangUp)
+    bench.only(HangUpLane)
     assert counters(bench).broken == 1
-    [again] = [effect for effect in bench.machine.tick(1.0) if isinstance(effect, Dial)]
+    [again] = [effect for effect in bench.machine.tick(1.0) if isinstance(effect, DialLane)]
     assert again.want == 1
     bench.post(DialAccepted(IN, 2, 3, 1))
     bench.post(DialBlock(IN, 2, data([b"b", b"c"], 1)))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.streams.attempt import Stage
 from services.streams.block import Block, Kind, unpack
-from services.streams.effect import PausePort, ReadPort, SendBlock, SendEnd, ShutPort, WritePort
-from services.streams.event import (
+from services.streams.effects import PausePort, ReadPort, SendBlock, SendEnd, ShutPort, WritePort
+from services.streams.events import (
     Attached,
     CallOpened,
     CallReady,
@@ -17,11 +16,12 @@ from services.streams.event import (
     LanesChanged,
     PortWritten,
 )
+from services.streams.machine import Stage
 from services.streams.plan import AttemptPlan, OutputPlan
 from shoal.model import ReasonCode
 from shoal.session.lane import WANT_KEPT, Lane, Stretch
 from shoal.spec import PortBinding
-from tests.unit.streams.test_attempt import (
+from tests.unit.streams.test_machine import (
     IN,
     OUT,
     Bench,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from services.streams.block import decode, pack
 from services.streams.checksum import crc32c
-from services.streams.effect import (
+from services.streams.effects import (
     AcceptCall,
-    Dial,
+    DialLane,
     ReadSpool,
     RefuseCall,
     SendBlock,
     SendSpooled,
     WriteSpool,
 )
-from services.streams.event import (
+from services.streams.events import (
     Attached,
     CallAcknowledged,
     CallOpened,
@@ -22,8 +22,8 @@ from services.streams.event import (
     DialBroken,
     SpoolWritten,
 )
-from services.streams.plan import Budget
-from tests.unit.streams.test_attempt import IN, OUT, Bench, accepted, data, sink, source, wrote
+from services.streams.plan import StreamLimits
+from tests.unit.streams.test_machine import IN, OUT, Bench, accepted, data, sink, source, wrote
 
 LARGE = b"x" * (2 << 20)
 
@@ -47,7 +47,7 @@ def test_a_large_block_is_sent_only_where_large_ones_may_come() -> None:
     assert bench.post(CallAcknowledged(1, OUT, 1, 0, 33)) == []  # the call is over
     bench.post(opened(2, want=1, bulk=True))
     assert bench.only(AcceptCall).first == 1
-    assert bench.only(SendBlock).kept.first == 1
+    assert bench.only(SendBlock).retained.first == 1
     assert bench.machine.counters(0)[0].records == 2
 
 
@@ -56,20 +56,20 @@ def test_a_lane_that_is_refused_for_a_large_block_is_dialled_for_it_at_once_and_
 ):
     bench = Bench(sink())
     bench.post(Attached())
-    assert not bench.only(Dial).bulk
+    assert not bench.only(DialLane).bulk
     accepted(bench)
     bench.post(DialBlock(IN, 1, data([b"waits", b"for the job"])))
     bench.post(DialBroken(IN, 1, "BULK", "the next block has 2097176 bytes"))
-    again = bench.only(Dial)
+    again = bench.only(DialLane)
     assert (again.bulk, again.want) == (True, 0), "what waited for the job is asked for again"
     bench.post(DialBroken(IN, 2, "UNAVAILABLE"))
-    [later] = [effect for effect in bench.machine.tick(1.0) if isinstance(effect, Dial)]
+    [later] = [effect for effect in bench.machine.tick(1.0) if isinstance(effect, DialLane)]
     assert later.bulk
 
 
 def test_a_large_block_leaves_the_spool_part_by_part_where_it_is_sent_in_parts() -> None:
-    budget = Budget(memory_bytes=1000)
-    bench = Bench(source(), budget)
+    limits = StreamLimits(memory_bytes=1000)
+    bench = Bench(source(), limits)
     bench.post(Attached())
     body = pack([LARGE])
     bench.post(wrote(data([LARGE])))
@@ -78,7 +78,7 @@ def test_a_large_block_leaves_the_spool_part_by_part_where_it_is_sent_in_parts()
     bench.post(CallOpened(1, OUT, 1, 7, 0, 1 << 20))  # within the node: in one piece
     assert bench.only(ReadSpool).place == place
 
-    bench = Bench(source(), budget)
+    bench = Bench(source(), limits)
     bench.post(Attached())
     bench.post(opened(1, bulk=True))
     bench.post(wrote(data([LARGE])))
@@ -94,4 +94,4 @@ def test_a_large_block_leaves_the_spool_part_by_part_where_it_is_sent_in_parts()
     # Beyond the credit until the large one is taken.
     assert bench.none(SendBlock)
     bench.post(CallAcknowledged(2, OUT, 1, 0, len(body) + 24))
-    assert bench.only(SendBlock).kept.first == 1
+    assert bench.only(SendBlock).retained.first == 1

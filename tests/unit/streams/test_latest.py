@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from services.streams.attempt import Stage
 from services.streams.block import HEADER_BYTES, Block, Kind, decode, encode, pack, unpack
-from services.streams.effect import (
+from services.streams.effects import (
     AcceptCall,
     Acknowledge,
-    Dial,
+    DialLane,
     PausePort,
     SendBlock,
     SendEnd,
     WritePort,
 )
-from services.streams.event import (
+from services.streams.events import (
     Attached,
     CallAcknowledged,
     CallClosed,
@@ -29,16 +28,17 @@ from services.streams.event import (
     PortBlock,
     PortWritten,
 )
-from services.streams.latest import NewestTrack
+from services.streams.latest import NewestLog
+from services.streams.machine import Stage
 from services.streams.plan import (
     AttemptPlan,
-    Budget,
     InputPlan,
     OutputPlan,
+    StreamLimits,
 )
 from shoal.session.lane import Lane
 from shoal.spec import PortBinding, PortFormat
-from tests.unit.streams.test_attempt import Bench, data, in_lane, out_lane, peer, plan
+from tests.unit.streams.test_machine import Bench, data, in_lane, out_lane, peer, plan
 
 OUT = "a.out/b.in"
 IN = "z.out/a.in"
@@ -75,29 +75,29 @@ def wrote(records: list[bytes], first: int) -> PortBlock:
 
 
 def test_a_track_of_the_newest_keeps_so_many_records_and_counts_the_rest() -> None:
-    track = NewestTrack(keep=3, bytes_max=100)
-    track.offer(2, [pack([b"a"]), pack([b"b"])])
-    track.offer(4, [pack([b"d"]), pack([b"e"]), pack([b"f"])])
-    assert (track.base, track.next, track.dropped) == (3, 6, 3)
-    kept = track.since(0)
-    assert kept is not None
-    assert kept.body is not None
-    assert (kept.first, kept.count) == (3, 3)
-    assert unpack(Block(Kind.DATA, 3, 3, bytes(kept.body))) == [b"d", b"e", b"f"]
-    assert track.since(6) is None
+    log = NewestLog(keep=3, bytes_max=100)
+    log.offer(2, [pack([b"a"]), pack([b"b"])])
+    log.offer(4, [pack([b"d"]), pack([b"e"]), pack([b"f"])])
+    assert (log.base, log.next, log.dropped) == (3, 6, 3)
+    retained = log.since(0)
+    assert retained is not None
+    assert retained.body is not None
+    assert (retained.first, retained.count) == (3, 3)
+    assert unpack(Block(Kind.DATA, 3, 3, bytes(retained.body))) == [b"d", b"e", b"f"]
+    assert log.since(6) is None
 
 
 def test_a_track_of_the_newest_is_bounded_in_bytes_but_for_one_record() -> None:
-    track = NewestTrack(keep=1000, bytes_max=100)
+    log = NewestLog(keep=1000, bytes_max=100)
     for number in range(50):
-        track.offer(1, [pack([b"%030d" % number])])
-    assert (track.memory_bytes, track.base, track.dropped) == (2 * 34, 48, 48)
-    track.offer(1, [pack([b"x" * 5000])])
-    assert (track.base, track.next, track.memory_bytes) == (50, 51, 5004)
+        log.offer(1, [pack([b"%030d" % number])])
+    assert (log.memory_bytes, log.base, log.dropped) == (2 * 34, 48, 48)
+    log.offer(1, [pack([b"x" * 5000])])
+    assert (log.base, log.next, log.memory_bytes) == (50, 51, 5004)
 
 
 def test_f10_a_producer_is_never_held_up_and_the_next_block_is_what_is_newest() -> None:
-    bench = Bench(producer(), Budget(backlog_bytes=1000, credit_bytes=1000))
+    bench = Bench(producer(), StreamLimits(backlog_bytes=1000, credit_bytes=1000))
     bench.post(Attached())
     bench.post(opened())
     bench.post(wrote([b"first"], 0))
@@ -201,7 +201,7 @@ def test_a_viewer_is_restarted_and_its_producer_may_have_fewer_records_the_next_
     bench.post(PortWritten("in", output=False))
     bench.post(PortBlock("in", False, Block(Kind.ACK, 100)))
     bench.move({IN: peer("far:2", 4)})
-    assert bench.only(Dial).want == 100
+    assert bench.only(DialLane).want == 100
     bench.post(DialAccepted(IN, 2, 4, 100))
     bench.post(DialEnded(IN, 2, 60))
     assert bench.machine.failure is None

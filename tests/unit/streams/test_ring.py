@@ -20,9 +20,9 @@ from services.streams.block import (
     Kind,
     unpack,
 )
-from services.streams.ring import SLOTS_MAX, RingError, Slots
-from services.streams.worker.loan import LENT_BYTES, Loan, LoanError
+from services.streams.slots import SLOTS_MAX, RingError, Slots
 from services.streams.worker.ring import Ring, Slot, slot_of
+from services.streams.worker.ring_lease import LENT_BYTES, RingLease, RingLeaseError
 from tests.kit.until import until
 
 PAGE = mmap.PAGESIZE
@@ -174,19 +174,19 @@ async def test_a_reference_that_is_none_is_refused(block: bytes) -> None:
 
 async def test_a_loan_is_given_back_once_and_only_what_was_lent() -> None:
     ring = Ring("test", SIZE, lambda: None)
-    loan = Loan(1, lambda _: None)
+    lease = RingLease(1, lambda _: None)
     view = ring.take(PAGE, 8)
     slot = Slot(ring, PAGE, 8)
-    number = loan.introduce(ring)
-    assert loan.number(ring) == number
-    loan.lend(number, slot, view, 1)
-    assert loan.lent_bytes == 8
-    assert loan.holds(slot, number)
+    number = lease.introduce(ring)
+    assert lease.number(ring) == number
+    lease.lend(number, slot, view, 1)
+    assert lease.lent_bytes == 8
+    assert lease.holds(slot, number)
     back = number.to_bytes(4, "little") + PAGE.to_bytes(8, "little")
-    loan.take_back(back)
-    with pytest.raises(LoanError, match="was not lent"):
-        loan.take_back(back)
-    loan.end()
+    lease.take_back(back)
+    with pytest.raises(RingLeaseError, match="was not lent"):
+        lease.take_back(back)
+    lease.end()
     ring.close()
 
 
@@ -195,32 +195,32 @@ async def test_a_job_that_does_not_acknowledge_gets_a_window_or_a_round(
     round_records: int,
 ) -> None:
     ring = Ring("test", 4 * LENT_BYTES, lambda: None)
-    loan = Loan(round_records, lambda _: None)
-    number = loan.introduce(ring)
+    lease = RingLease(round_records, lambda _: None)
+    number = lease.introduce(ring)
     lent = 0
 
     def enough() -> bool:
-        return loan.full
+        return lease.full
 
     while not enough():
         at = lent << 20
         view = ring.take(at, 1 << 20)
         lent += 1
-        loan.lend(number, Slot(ring, at, 1 << 20), view, lent)
+        lease.lend(number, Slot(ring, at, 1 << 20), view, lent)
     assert lent == max((LENT_BYTES >> 20) + 1, round_records + 1)
-    loan.acknowledged(1)
+    lease.acknowledged(1)
     assert not enough()
-    assert loan.lent_bytes == lent << 20, "acknowledged is not given back"
-    loan.end()
-    assert loan.lent_bytes == 0
+    assert lease.lent_bytes == lent << 20, "acknowledged is not given back"
+    lease.end()
+    assert lease.lent_bytes == 0
     ring.close()
 
 
 async def test_a_ring_that_is_gone_is_forgotten() -> None:
     forgotten: list[int] = []
     ring = Ring("test", SIZE, lambda: None)
-    loan = Loan(1, forgotten.append)
-    number = loan.introduce(ring)
+    lease = RingLease(1, forgotten.append)
+    number = lease.introduce(ring)
     ring.close()
     del ring
     await until(lambda: forgotten == [number], 5, "the ring forgotten")

@@ -1,7 +1,7 @@
 """What a tap takes of a stream: every n-th, within its buckets, and counted when it is not."""
 
 from services.streams.block import Block, Kind, pack
-from services.streams.sampler import RECORD_BYTES, Sampler, Wish
+from services.streams.sampler import RECORD_BYTES, Sampler, SampleRequest
 
 
 def block(records: list[bytes]) -> Block:
@@ -11,7 +11,7 @@ def block(records: list[bytes]) -> Block:
 
 def test_every_nth_by_the_number_on_the_port_wherever_blocks_begin() -> None:
     """F13: `--every 3` shows 0, 3, 6, … however the records are packed."""
-    sampler = Sampler(Wish.of(3, 0, 0, 0), 0.0)
+    sampler = Sampler(SampleRequest.of(3, 0, 0, 0), 0.0)
     first = 0
     for count in (1, 1, 4, 2, 9):
         sampler.offer(block([b"%d" % (first + index) for index in range(count)]), first, 0.0)
@@ -25,7 +25,7 @@ def test_every_nth_by_the_number_on_the_port_wherever_blocks_begin() -> None:
 
 def test_what_the_buckets_do_not_let_through_is_counted() -> None:
     """F13: ten records a second are shown of any number, and come back with time."""
-    sampler = Sampler(Wish.of(1, 10, 0, 0), 0.0)
+    sampler = Sampler(SampleRequest.of(1, 10, 0, 0), 0.0)
     sampler.offer(block([b"x"] * 25), 0, 0.0)
     assert len(sampler.take()) == 10
     assert sampler.dropped == 15
@@ -39,7 +39,7 @@ def test_what_the_buckets_do_not_let_through_is_counted() -> None:
 
 def test_a_large_record_is_shown_by_its_beginning() -> None:
     """F13: one that is larger than the bucket is seen too, and only once in a while."""
-    sampler = Sampler(Wish.of(1, 0, 100_000, 0), 0.0)
+    sampler = Sampler(SampleRequest.of(1, 0, 100_000, 0), 0.0)
     large = bytes(3_000_000)
     for sequence in range(4):
         sampler.offer(block([large]), sequence, 0.0)
@@ -53,7 +53,7 @@ def test_a_large_record_is_shown_by_its_beginning() -> None:
 
 def test_nobody_fetches_and_memory_stays_bounded() -> None:
     """F13: a reader that stands still costs a megabyte at most."""
-    sampler = Sampler(Wish.of(1, 1e9, 1e12, 1024 * 1024), 0.0)
+    sampler = Sampler(SampleRequest.of(1, 1e9, 1e12, 1024 * 1024), 0.0)
     for sequence in range(100):
         sampler.offer(block([bytes(500_000)]), sequence, float(sequence))
     taken = sampler.take()

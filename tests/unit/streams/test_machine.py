@@ -9,17 +9,17 @@ from typing import TypeVar
 
 import pytest
 
-from services.streams.attempt import AttemptMachine, Stage
 from services.streams.block import HEADED, HEADER_BYTES, Block, Kind, decode, encode, pack, unpack
+from services.streams.block_index import SpoolPlace
 from services.streams.digest import Digest
-from services.streams.effect import (
+from services.streams.effects import (
     AcceptCall,
     Acknowledge,
     CloseCall,
-    Dial,
+    DialLane,
     DropSegment,
     Effect,
-    HangUp,
+    HangUpLane,
     PausePort,
     ReadPort,
     RefuseCall,
@@ -31,7 +31,7 @@ from services.streams.effect import (
     WritePort,
     WriteSpool,
 )
-from services.streams.event import (
+from services.streams.events import (
     Attached,
     CallAcknowledged,
     CallClosed,
@@ -54,8 +54,8 @@ from services.streams.event import (
     ShellFailed,
     SpoolWritten,
 )
-from services.streams.plan import AttemptPlan, Budget, InputPlan, OutputPlan
-from services.streams.shelf import SpoolPlace
+from services.streams.machine import AttemptStreamsMachine, Stage
+from services.streams.plan import AttemptPlan, InputPlan, OutputPlan, StreamLimits
 from shoal.model import ReasonCode
 from shoal.session.lane import WANT_KEPT, WANT_NOTHING, Lane, LanePeer
 from shoal.spec import Distribute, PortBinding, PortFormat
@@ -69,8 +69,8 @@ IN = "z.out/a.in"
 class Bench:
     """A machine with a clock, and what it asked for so far."""
 
-    def __init__(self, plan: AttemptPlan, budget: Budget | None = None) -> None:
-        self.machine = AttemptMachine(plan, budget or Budget(), lambda: 0.5)
+    def __init__(self, plan: AttemptPlan, limits: StreamLimits | None = None) -> None:
+        self.machine = AttemptStreamsMachine(plan, limits or StreamLimits(), lambda: 0.5)
         lanes = [lane for port in plan.inputs for lane in port.lanes]
         lanes += [lane for port in plan.outputs for lane in port.lanes]
         self.lanes = {lane.id: lane for lane in lanes}
@@ -165,7 +165,7 @@ def opened(
 
 
 def accepted(bench: Bench, first: int = 0) -> None:
-    dial = bench.only(Dial)
+    dial = bench.only(DialLane)
     bench.post(DialAccepted(IN, dial.dial, 3, first))
 
 
@@ -220,7 +220,7 @@ def test_credit_bounds_what_is_in_flight_and_an_acknowledgement_renews_it() -> N
 
 
 def test_a_backlog_blocks_the_job_until_it_is_sent() -> None:
-    bench = Bench(source(), Budget(backlog_bytes=100))
+    bench = Bench(source(), StreamLimits(backlog_bytes=100))
     bench.post(Attached())
     bench.post(wrote(data([b"x" * 200])))
     assert bench.only(PausePort) == PausePort("out", output=True)
@@ -310,7 +310,7 @@ def test_a_consumer_that_is_no_client_cannot_say_that_it_is_done(*, concluded: b
     assert not bench.machine.drained
     assert bench.machine.counters(0)[0].refused == 1
     bench.post(opened(2, want=0))
-    assert bench.only(SendBlock).kept.count == 1, "the true consumer still gets everything"
+    assert bench.only(SendBlock).retained.count == 1, "the true consumer still gets everything"
 
 
 def test_a_client_says_itself_that_it_is_done_on_the_call_that_counts() -> None:
@@ -359,7 +359,7 @@ def test_a_raw_output_ends_only_when_the_program_has_ended_well() -> None:
     ],
 )
 def test_streams_may_end_before_they_have_begun(event: Event, stage: Stage) -> None:
-    machine = AttemptMachine(source(), Budget(), lambda: 0.5)
+    machine = AttemptStreamsMachine(source(), StreamLimits(), lambda: 0.5)
     machine.handle(event, 0.0)
     assert machine.stage is stage
     assert machine.handle(Attached(), 0.0) == []
@@ -416,7 +416,9 @@ def test_what_a_job_may_not_do_fails_its_attempt(events: list[Event], words: str
 
 
 def test_retention_above_its_limit_is_spooled_and_a_slow_disk_blocks_the_job() -> None:
-    bench = Bench(source(), Budget(memory_bytes=100, spooling_bytes=100, backlog_bytes=10_000))
+    bench = Bench(
+        source(), StreamLimits(memory_bytes=100, spooling_bytes=100, backlog_bytes=10_000)
+    )
     bench.post(Attached())
     bench.post(opened())
     places: list[SpoolPlace] = []
@@ -447,7 +449,7 @@ def test_progress_is_kept() -> None:
 def test_a_sink_dials_and_hands_records_over_one_write_at_a_time() -> None:
     bench = Bench(sink())
     bench.post(Attached())
-    dial = bench.only(Dial)
+    dial = bench.only(DialLane)
     assert (dial.address, dial.consumer_epoch, dial.producer_epoch, dial.want) == (
         "there:1",
         7,
@@ -478,8 +480,8 @@ def test_duplicates_are_dropped_and_a_gap_breaks_the_lane() -> None:
     bench.post(DialBlock(IN, 1, data([b"b", b"c"], 1)))
     assert bench.machine.counters(0)[0].duplicates == 2
     bench.post(DialBlock(IN, 1, data([b"e"], 4)))
-    bench.only(HangUp)
-    again = [effect for effect in bench.machine.tick(1.0) if isinstance(effect, Dial)]
+    bench.only(HangUpLane)
+    again = [effect for effect in bench.machine.tick(1.0) if isinstance(effect, DialLane)]
     assert [dial.want for dial in again] == [2], "what waited for the job is asked for again"
 
 
@@ -488,12 +490,12 @@ def test_a_producer_that_moved_is_dialled_at_once() -> None:
     bench.post(Attached())
     accepted(bench)
     bench.move({IN: peer("elsewhere:2", 4)})
-    bench.only(HangUp)
-    assert bench.only(Dial).producer_epoch == 4
+    bench.only(HangUpLane)
+    assert bench.only(DialLane).producer_epoch == 4
     bench.move({IN: peer("there:1", 3)})
-    assert bench.none(Dial), "late news of an older epoch"
+    assert bench.none(DialLane), "late news of an older epoch"
     bench.post(DialAccepted(IN, 2, 3, 0))
-    bench.only(HangUp)  # an older producer
+    bench.only(HangUpLane)  # an older producer
 
 
 def test_a_refused_lane_is_dialled_again_more_and_more_slowly() -> None:
@@ -568,7 +570,7 @@ def test_a_job_that_reads_no_more_lets_everything_pass() -> None:
     for number in range(100):
         bench.post(DialBlock(IN, 1, data([b"x" * 100_000], number)))
         assert bench.none(WritePort)
-        assert bench.none(HangUp)
+        assert bench.none(HangUpLane)
     bench.post(DialEnded(IN, 1, 100))
     assert bench.machine.counters(0)[0].ended
 
@@ -578,7 +580,7 @@ def test_a_job_that_ends_well_before_its_input_wants_nothing_more() -> None:
     bench.post(Attached())
     accepted(bench)
     bench.post(Concluded(succeeded=True))
-    assert bench.only(Dial).want == WANT_NOTHING
+    assert bench.only(DialLane).want == WANT_NOTHING
     bench.only(ReportDrained)
 
 
@@ -624,7 +626,7 @@ def test_a_resuming_replacement_begins_where_the_last_of_its_consumers_is() -> N
     bench.post(opened(1, want=40))
     assert list(bench.last) == [], "the other consumer has not said what it wants"
     bench.post(CallOpened(2, "a.out/c.in", 1, 7, 25, 1 << 20))
-    assert bench.only(Dial).want == 75
+    assert bench.only(DialLane).want == 75
     bench.post(DialAccepted(IN, 1, 3, 75))
     bench.post(DialBlock(IN, 1, data([b"a"], 75)))
     starts = [effect for effect in bench.last if isinstance(effect, WritePort)]
@@ -654,7 +656,7 @@ def test_what_a_consumer_has_is_not_let_go_of_before_it_says_so() -> None:
     bench.post(Attached())
     for call, lane in enumerate((OUT, "a.out/c.in"), 1):
         bench.post(CallOpened(call, lane, 1, 7, 98, 1 << 20, released=40))
-    assert bench.only(Dial).want == 98
+    assert bench.only(DialLane).want == 98
     bench.post(DialAccepted(IN, 1, 3, 98))
     bench.post(DialBlock(IN, 1, data([b"a"], 98)))
     [told] = bench.machine.tick(1.0)
@@ -696,7 +698,7 @@ def test_a_consumer_that_does_not_know_gets_all_that_is_kept() -> None:
     bench.post(Attached())
     bench.post(opened(1, want=98))
     bench.post(CallOpened(2, "a.out/c.in", 1, 7, WANT_KEPT, 1 << 20))
-    assert bench.only(Dial).want == WANT_KEPT, "98 may be past what the other one needs"
+    assert bench.only(DialLane).want == WANT_KEPT, "98 may be past what the other one needs"
 
 
 def test_a_done_consumer_is_not_waited_for() -> None:
@@ -704,13 +706,13 @@ def test_a_done_consumer_is_not_waited_for() -> None:
     bench.post(Attached())
     bench.post(opened(1, want=40))
     bench.move({"a.out/c.in": peer("", 1, done=True)})
-    assert bench.only(Dial).want == 40
+    assert bench.only(DialLane).want == 40
 
 
 def test_a_resuming_job_releases_a_round_once_all_its_consumers_have() -> None:
     bench = Bench(middle(replacement=False))
     bench.post(Attached())
-    dial = bench.only(Dial)
+    dial = bench.only(DialLane)
     assert dial.want == 0
     bench.post(DialAccepted(IN, 1, 3, 0))
     bench.post(PortWritten("in", output=False))
@@ -739,7 +741,7 @@ def test_a_resuming_sink_goes_on_with_what_is_kept() -> None:
         )
     )
     bench.post(Attached())
-    assert bench.only(Dial).want == WANT_KEPT
+    assert bench.only(DialLane).want == WANT_KEPT
     bench.post(DialAccepted(IN, 1, 3, 17))
     start = bench.only(WritePort).parts[0]
     assert int.from_bytes(start[8:16], "little") == 17
@@ -753,7 +755,7 @@ def test_a_resuming_sink_goes_on_with_what_is_kept() -> None:
 
 
 def test_a_restarting_replacement_sends_from_the_beginning_and_skips_what_consumers_have() -> None:
-    bench = Bench(plan(outputs=source().outputs, replacement=True), Budget(block_bytes=64))
+    bench = Bench(plan(outputs=source().outputs, replacement=True), StreamLimits(block_bytes=64))
     bench.post(Attached())
     bench.post(opened(want=3))
     assert bench.only(AcceptCall).first == 3
@@ -773,7 +775,7 @@ def test_a_repeated_run_goes_on_where_its_consumer_released_everything_before() 
     assert bench.none(SendBlock)
     bench.post(CallAcknowledged(1, OUT, 2, 2, 0))
     bench.post(wrote(data([b"c"], 2)))
-    assert bench.only(SendBlock).kept.first == 2
+    assert bench.only(SendBlock).retained.first == 2
     assert bench.machine.counters(0)[0].retained_bytes == 5
 
 
@@ -791,7 +793,7 @@ def test_a_last_round_that_was_short_does_not_look_like_a_loss(total: int) -> No
     bench.post(Attached())
     bench.post(opened(1, want=4))
     bench.post(CallOpened(2, "a.out/c.in", 1, 7, 4, 1 << 20))
-    assert bench.only(Dial).want == 12
+    assert bench.only(DialLane).want == 12
     bench.post(DialAccepted(IN, 1, 3, 12))
     assert bench.none(WritePort), "whether round 3 was a whole one is not known yet"
     bench.post(DialEnded(IN, 1, total))

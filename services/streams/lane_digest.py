@@ -12,22 +12,22 @@ _UNRECKONED_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class LaneDigest:
     """A digest, None where it cannot be told, and between which producer epochs its records came."""
 
     digest: Digest | None
     oldest: int = 0
     newest: int = 0
 
-    def after(self, block: Block, epoch: int) -> Tally:
+    def after(self, block: Block, epoch: int) -> LaneDigest:
         """Count a block that came from a producer of this epoch."""
         if self.digest is None:
             return self
         if block.crc is None and len(block.body) >= _UNRECKONED_BYTES:
             return replace(self, digest=None)
-        return Tally(self.digest.after(block), self.oldest or epoch, epoch)
+        return LaneDigest(self.digest.after(block), self.oldest or epoch, epoch)
 
-    def after_some(self, block: Block, count: int) -> Tally:
+    def after_some(self, block: Block, count: int) -> LaneDigest:
         """Count the first `count` records of a block that was counted before."""
         if self.digest is None or count <= 0:
             return self

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from services.streams.attempt_input import PortRuleError
 from services.streams.block import (
     LENGTH_MASK,
     Block,
@@ -18,16 +19,15 @@ from services.streams.block import (
     plain,
     unpack,
 )
-from services.streams.effect import ClosePort, Effect, PausePort, ReadPort, WritePort
-from services.streams.event import PortClosed
-from services.streams.intake import JobError
+from services.streams.block_index import SpoolPlace
+from services.streams.effects import ClosePort, Effect, PausePort, ReadPort, WritePort
+from services.streams.events import PortClosed
 from services.streams.key import HeadersError, KeyRule
-from services.streams.latest import LatestLane, NewestTrack
-from services.streams.plan import Budget, OutputPlan
-from services.streams.retention import Track
-from services.streams.rotation import Share, share
+from services.streams.latest import LatestLane, NewestLog
+from services.streams.merge_order import LaneSlice, lane_slice
+from services.streams.plan import OutputPlan, StreamLimits
+from services.streams.retained_log import RetainedLog
 from services.streams.sender import SendLane
-from services.streams.shelf import SpoolPlace
 from shoal.model import StreamCounters
 from shoal.session.lane import WANT_KEPT, WANT_NOTHING, Lane
 from shoal.session.port_hold import PortHold
@@ -44,7 +44,7 @@ class Lag:
     done: bool
 
 
-class Outlet:
+class AttemptOutput:
     """One output port of an attempt.
 
     Args:
@@ -52,7 +52,7 @@ class Outlet:
         producer: replica of this attempt.
         producers: replicas of its job.
         peers: where the consumers stand, by lane.
-        budget: what the attempt may use.
+        limits: what the attempt may use.
         replacement: whether an earlier attempt may have sent records.
     """
 
@@ -62,21 +62,21 @@ class Outlet:
         *,
         producer: int,
         producers: int,
-        budget: Budget,
+        limits: StreamLimits,
         replacement: bool = False,
     ) -> None:
         self.plan = plan
         self.lanes: list[SendLane] = []
-        self.tracks: list[Track] = []
+        self.logs: list[RetainedLog] = []
         self._producer = producer
         self._producers = producers
-        self._budget = budget
+        self._limits = limits
         self._replacement = replacement
         self._raw = plan.binding.format is not PortFormat.BLOCKS
-        self._whole: Track | None = None
-        # Lanes with a track of their own; those that carry everything share one.
+        self._whole: RetainedLog | None = None
+        # Lanes with a log of their own; those that carry everything share one.
         self._split: list[SendLane] = []
-        self._keyed: dict[int, list[Track]] = {}
+        self._keyed: dict[int, list[RetainedLog]] = {}
         self._latest: list[LatestLane] = []
         for lane in plan.lanes:
             self._add(lane)
@@ -138,7 +138,7 @@ class Outlet:
         return not self._started or any(
             not lane.dialled or lane.existing < lane.wanted
             for lane in self.lanes
-            if not (lane.done or lane.share.empty or lane.plan.keep or lane.recorder)
+            if not (lane.done or lane.slice.empty or lane.plan.keep or lane.recorder)
         )
 
     @property
@@ -162,12 +162,12 @@ class Outlet:
     @property
     def memory_bytes(self) -> int:
         """Bytes that are kept in memory."""
-        return sum(track.memory_bytes for track in self.tracks)
+        return sum(log.memory_bytes for log in self.logs)
 
     @property
     def staying_bytes(self) -> int:
         """Of those, the bytes that are not being written to the spool."""
-        return sum(track.memory_bytes - track.leaving_bytes for track in self.tracks)
+        return sum(log.memory_bytes - log.leaving_bytes for log in self.logs)
 
     def wants(self) -> list[int] | None:
         """Return the first record that each consumer wants; None while one has not dialled in.
@@ -176,12 +176,12 @@ class Outlet:
         """
         wants: list[int] = []
         for lane in self.lanes:
-            if lane.done or lane.share.empty or lane.plan.keep or lane.recorder:
+            if lane.done or lane.slice.empty or lane.plan.keep or lane.recorder:
                 continue
             if lane.held is None:
                 return None
             if lane.held.want not in {WANT_NOTHING, WANT_KEPT}:
-                wants.append(lane.share.record(lane.held.want))
+                wants.append(lane.slice.record(lane.held.want))
         return wants
 
     @property
@@ -190,7 +190,7 @@ class Outlet:
         return any(
             lane.held is not None and lane.held.want == WANT_KEPT
             for lane in self.lanes
-            if not (lane.done or lane.share.empty or lane.plan.keep or lane.recorder)
+            if not (lane.done or lane.slice.empty or lane.plan.keep or lane.recorder)
         )
 
     def latest_wants(self) -> list[int] | None:
@@ -199,7 +199,7 @@ class Outlet:
         if self._latest and not here:
             return None
         return [
-            lane.share.record(lane.held.want)
+            lane.slice.record(lane.held.want)
             for lane in here
             if lane.held is not None and lane.held.want not in {WANT_NOTHING, WANT_KEPT}
         ]
@@ -213,10 +213,10 @@ class Outlet:
             if self._whole is not None:
                 self._whole.begin(first)
             for lane in (*self._split, *self._latest):
-                lane.track.begin(lane.share.sequence(first))
+                lane.log.begin(lane.slice.sequence(first))
             for lane in self.lanes:
-                if not lane.share.empty:
-                    lane.begin(lane.share.sequence(first))
+                if not lane.slice.empty:
+                    lane.begin(lane.slice.sequence(first))
         self._pass_cuts()
         effects: list[Effect] = [ReadPort(self.plan.name, output=True)]
         if not self._raw:
@@ -231,16 +231,16 @@ class Outlet:
         """Take records of the job.
 
         Raises:
-            JobError: They do not follow on those before, come after the end, or have headers that
+            PortRuleError: They do not follow on those before, come after the end, or have headers that
                 do not say what their key is.
         """
         if self._over:
             return []
         if self._said_end:
-            raise JobError(f"DATA from record {block.first} after END")
+            raise PortRuleError(f"DATA from record {block.first} after END")
         number = self._next + sum(one.count for one in self._waiting)
         if not self._raw and block.first != number:
-            raise JobError(f"DATA begins with record {block.first}, the next one is {number}")
+            raise PortRuleError(f"DATA begins with record {block.first}, the next one is {number}")
         if self._hold or not self._started:
             # It was on its way when the port was told to stand still, or before it is known where
             # the port begins, and so whose it is; no more is read.
@@ -259,15 +259,15 @@ class Outlet:
         """Take note that the job ends the port.
 
         Raises:
-            JobError: The total is not the number of records.
+            PortRuleError: The total is not the number of records.
         """
         if self._over:
             return []
         if self._said_end:
-            raise JobError("a second END")
+            raise PortRuleError("a second END")
         number = self._next + sum(one.count for one in self._waiting)
         if total != number:
-            raise JobError(f"END says {total} records in all, {number} came")
+            raise PortRuleError(f"END says {total} records in all, {number} came")
         self._said_end = True
         if self._hold:
             return []
@@ -281,7 +281,7 @@ class Outlet:
         """Take note that the program has ended well: its end of file, if it came, was the end.
 
         Raises:
-            JobError: It left something half done.
+            PortRuleError: It left something half done.
         """
         event = self._closed
         if event is None or self._ended:
@@ -290,7 +290,7 @@ class Outlet:
             self._closes_late = True
             return []
         if event.cut:
-            raise JobError(f"port {self.plan.name} at offset {event.offset}: {event.cut}")
+            raise PortRuleError(f"port {self.plan.name} at offset {event.offset}: {event.cut}")
         effects: list[Effect] = []
         for block in event.rest:
             effects += self.wrote(block, now)
@@ -319,9 +319,9 @@ class Outlet:
     def end(self) -> list[Effect]:
         """End all lanes."""
         self._ended = True
-        for track in (*self.tracks, *(lane.track for lane in self._latest)):
-            if track.total is None:
-                track.end()
+        for log in (*self.logs, *(lane.log for lane in self._latest)):
+            if log.total is None:
+                log.end()
         for lane in self.lanes:
             lane.continued = self.continued
         return self.pump()
@@ -330,19 +330,19 @@ class Outlet:
         """Follow what the lanes are now: some are new, some were cut, or the port stands still.
 
         Raises:
-            JobError: A cut lies before what was sent; or as `wrote` and `end_if_closed`, about what
+            PortRuleError: A cut lies before what was sent; or as `wrote` and `end_if_closed`, about what
                 had to wait.
         """
         effects: list[Effect] = []
         known = {lane.plan.id: lane for lane in self.lanes}
         for plan in plans:
             lane = known.get(plan.id)
-            part = self._share(plan)
+            part = self._slice_of(plan)
             if lane is None:
                 self._check_cut(plan.id, None if part.empty else part.first)
                 self._add(plan)
             elif lane.plan != plan:
-                if part != lane.share:
+                if part != lane.slice:
                     self._check_cut(plan.id, part.cut)
                 lane.plan = plan
                 effects += lane.cut(part)
@@ -357,7 +357,7 @@ class Outlet:
 
     def _check_cut(self, lane: str, record: int | None) -> None:
         if record is not None and self._started and record < self._next:
-            raise JobError(f"lane {lane} was cut at record {record}, {self._next} came before")
+            raise PortRuleError(f"lane {lane} was cut at record {record}, {self._next} came before")
 
     def _let_go(self, now: float) -> list[Effect]:
         """Take what came while the port stood still."""
@@ -389,7 +389,7 @@ class Outlet:
         full = (
             self.spool_behind
             or (self._hold > 0 and not self._over)
-            or any(lane.backlog >= self._budget.backlog_bytes for lane in self.lanes)
+            or any(lane.backlog >= self._limits.backlog_bytes for lane in self.lanes)
         )
         if full and not self._paused:
             self._paused = True
@@ -402,23 +402,23 @@ class Outlet:
     def release(self) -> list[SpoolPlace]:
         """Let go of what no lane will ask for; return what this frees in the spool."""
         places: list[SpoolPlace] = []
-        for track in self.tracks:
-            floors = [lane.floor for lane in self.lanes if lane.track is track]
-            kept = [floor for floor in floors if floor is not None]
-            places += track.release(min(kept) if kept else track.next)
+        for log in self.logs:
+            floors = [lane.floor for lane in self.lanes if lane.log is log]
+            retained = [floor for floor in floors if floor is not None]
+            places += log.release(min(retained) if retained else log.next)
         return places
 
     def forget(self) -> None:
         """Let go of all bytes: the attempt is over for everybody."""
-        for track in (*self.tracks, *(lane.newest for lane in self._latest)):
-            track.forget()
+        for log in (*self.logs, *(lane.newest for lane in self._latest)):
+            log.forget()
 
     def released_records(self) -> int | None:
         """Return below which record no consumer will ask again; None if none will ask at all."""
         floors = [
-            lane.share.record(lane.floor)
+            lane.slice.record(lane.floor)
             for lane in self.lanes
-            if lane.floor is not None and not lane.share.empty
+            if lane.floor is not None and not lane.slice.empty
         ]
         return min(floors) if floors else None
 
@@ -427,13 +427,13 @@ class Outlet:
         live = [
             lane
             for lane in self.lanes
-            if not (lane.done or lane.idle or lane.share.empty or lane.plan.keep)
+            if not (lane.done or lane.idle or lane.slice.empty or lane.plan.keep)
             and not (lane.recorder or _by_key(lane.plan))
         ]
         consumed = [
-            min(self._next, lane.share.record(lane.consumed))
+            min(self._next, lane.slice.record(lane.consumed))
             for lane in live
-            if lane.share.cut is None or lane.share.sequence(lane.share.cut) > lane.consumed
+            if lane.slice.cut is None or lane.slice.sequence(lane.slice.cut) > lane.consumed
         ]
         consumed += self._consumed_by_key()
         return StreamCounters(
@@ -442,8 +442,8 @@ class Outlet:
             records=self._next,
             bytes=self._bytes,
             acknowledged=min(consumed) if consumed else self._next,
-            retained_bytes=sum(track.retained_bytes for track in self.tracks)
-            + sum(lane.track.retained_bytes for lane in self._latest),
+            retained_bytes=sum(log.retained_bytes for log in self.logs)
+            + sum(lane.log.retained_bytes for lane in self._latest),
             blocked_seconds=max(0.0, now - self._moved_at) if self._paused else 0.0,
             duplicates=0,
             refused=sum(lane.refused for lane in self.lanes),
@@ -469,7 +469,7 @@ class Outlet:
                 lane.done,
             )
             for lane in self.lanes
-            if not lane.share.empty
+            if not lane.slice.empty
         )
 
     def _consumed_by_key(self) -> list[int]:
@@ -479,7 +479,7 @@ class Outlet:
             if _by_key(lane.plan) and not lane.plan.keep:
                 consumer = (lane.plan.peer_job, lane.plan.peer_port)
                 over = lane.done or lane.idle
-                taken = lane.track.next if over else min(lane.consumed, lane.track.next)
+                taken = lane.log.next if over else min(lane.consumed, lane.log.next)
                 consumed[consumer] = consumed.get(consumer, 0) + taken
         return list(consumed.values())
 
@@ -493,19 +493,19 @@ class Outlet:
         highest = self._next
         if self._replacement:
             for lane in self.lanes:
-                if not lane.plan.hold or lane.plan.keep or lane.done or lane.share.empty:
+                if not lane.plan.hold or lane.plan.keep or lane.done or lane.slice.empty:
                     continue
                 if not lane.dialled:
                     return None
                 if lane.wanted:
-                    highest = max(highest, lane.share.record(lane.wanted - 1) + 1)
+                    highest = max(highest, lane.slice.record(lane.wanted - 1) + 1)
         return highest
 
-    def _share(self, lane: Lane) -> Share:
+    def _slice_of(self, lane: Lane) -> LaneSlice:
         if _by_key(lane):
             # Sequences of a lane of its own: which records they are, nobody can reckon.
-            return Share(0, 1)
-        return share(
+            return LaneSlice(0, 1)
+        return lane_slice(
             self._producer,
             self._producers,
             lane.peer_replica,
@@ -515,29 +515,29 @@ class Outlet:
         )
 
     def _add(self, lane: Lane) -> None:
-        part = self._share(lane)
+        part = self._slice_of(lane)
         if lane.keep:
-            newest = NewestTrack(lane.keep, self._budget.block_bytes)
+            newest = NewestLog(lane.keep, self._limits.block_bytes)
             if part.empty:
                 newest.end()
-            latest = LatestLane(lane, newest, part, self._budget.bulk_bytes)
+            latest = LatestLane(lane, newest, part, self._limits.bulk_bytes)
             self._latest.append(latest)
             self.lanes.append(latest)
             return
         if _by_key(lane):
             number = lane.peer_replicas
             if number not in self._keyed:
-                self._keyed[number] = [self._track() for _ in range(number)]
-            track = self._keyed[number][lane.peer_replica]
-            self.lanes.append(SendLane(lane, track, part, self._budget.bulk_bytes))
+                self._keyed[number] = [self._new_log() for _ in range(number)]
+            log = self._keyed[number][lane.peer_replica]
+            self.lanes.append(SendLane(lane, log, part, self._limits.bulk_bytes))
             return
         whole = part.step == 1 and part.first == 0 and not part.empty
         if whole:
-            self._whole = self._whole or self._track()
-        track = self._whole if whole and self._whole else self._track()
-        added = SendLane(lane, track, part, self._budget.bulk_bytes)
+            self._whole = self._whole or self._new_log()
+        log = self._whole if whole and self._whole else self._new_log()
+        added = SendLane(lane, log, part, self._limits.bulk_bytes)
         if part.empty:
-            added.track.end()
+            added.log.end()
         elif not whole:
             self._split.append(added)
         self.lanes.append(added)
@@ -550,12 +550,12 @@ class Outlet:
         if self._whole is not None and not self._whole_live:
             return None
         if self._whole is None:
-            self._whole = self._track()
+            self._whole = self._new_log()
             self._lent = True
             self._whole.begin(self._next)
             if self._ended:
                 self._whole.end()
-        lane = SendLane(plan, self._whole, Share(0, 1), self._budget.bulk_bytes, recorder=True)
+        lane = SendLane(plan, self._whole, LaneSlice(0, 1), self._limits.bulk_bytes, recorder=True)
         lane.begin(self._whole.base)
         self.lanes.append(lane)
         return lane
@@ -563,11 +563,11 @@ class Outlet:
     def leave(self, lane: SendLane) -> list[SpoolPlace]:
         """Take the lane of a recorder away; return what this frees in the spool."""
         self.lanes.remove(lane)
-        if not self._lent or any(other.track is lane.track for other in self.lanes):
+        if not self._lent or any(other.log is lane.log for other in self.lanes):
             return []
-        self.tracks.remove(lane.track)
+        self.logs.remove(lane.log)
         self._whole, self._lent = None, False
-        return lane.track.release(lane.track.next)
+        return lane.log.release(lane.log.next)
 
     def _append(self, block: Block) -> None:
         if self._whole is not None and self._whole_live:
@@ -586,33 +586,33 @@ class Outlet:
 
     def _pass_cuts(self) -> None:
         """Let the lanes end that were cut at the record that comes next, or before."""
-        live = [lane for lane in self.lanes if not lane.share.over(self._next)]
-        cuts = [lane.share.cut for lane in live]
+        live = [lane for lane in self.lanes if not lane.slice.over(self._next)]
+        cuts = [lane.slice.cut for lane in live]
         self._cut = min((cut for cut in cuts if cut is not None), default=None)
-        self._whole_live = any(lane.track is self._whole for lane in live)
+        self._whole_live = any(lane.log is self._whole for lane in live)
         for lane in self.lanes:
-            if lane.share.cut is None or not lane.share.over(self._next):
+            if lane.slice.cut is None or not lane.slice.over(self._next):
                 continue
-            if lane.track is not self._whole:
-                if lane.track.total is None:
-                    lane.track.end()
-            elif lane.limit_mark is None:
-                lane.track.fence()
+            if lane.log is not self._whole:
+                if lane.log.total is None:
+                    lane.log.end()
+            elif lane.limit_offset is None:
+                lane.log.fence()
             lane.passed_cut()
 
-    def _track(self) -> Track:
-        track = Track(self._budget.block_bytes)
-        self.tracks.append(track)
-        return track
+    def _new_log(self) -> RetainedLog:
+        log = RetainedLog(self._limits.block_bytes)
+        self.logs.append(log)
+        return log
 
     def _spread(self, block: Block) -> None:
         first = self._next
-        live = [lane for lane in self._split if not lane.share.over(first)]
+        live = [lane for lane in self._split if not lane.slice.over(first)]
         if block.count == 1:
             # It may be a large one, which is not copied for nothing.
             for lane in live:
-                if lane.share.record(lane.share.sequence(first)) == first:
-                    lane.track.append(1, block.body, block.crc)
+                if lane.slice.record(lane.slice.sequence(first)) == first:
+                    lane.log.append(1, block.body, block.crc)
             return
         table = entries(block)
         offsets = [4 * block.count]
@@ -620,14 +620,14 @@ class Outlet:
             offsets.append(offsets[-1] + (entry & LENGTH_MASK))
         body = block.body
         for lane in live:
-            part, track = lane.share, lane.track
+            part, log = lane.slice, lane.log
             start = part.record(part.sequence(first)) - first
             records = [
                 body[offsets[index] : offsets[index + 1]]
                 for index in range(start, block.count, part.step)
             ]
             if records:
-                track.append(len(records), pack(records, table[start :: part.step]))
+                log.append(len(records), pack(records, table[start :: part.step]))
 
     def _offer(self, block: Block, sums: list[int] | None) -> None:
         """Give what is newest to the consumers that want nothing else."""
@@ -636,7 +636,7 @@ class Outlet:
         first = self._next
         body = block.body
         for lane in self._latest:
-            part = lane.share
+            part = lane.slice
             if part.over(first):
                 continue
             if sums is not None and _by_key(lane.plan):
@@ -661,23 +661,23 @@ class Outlet:
         try:
             return rule.checksums(block)
         except HeadersError as error:
-            raise JobError(str(error)) from error
+            raise PortRuleError(str(error)) from error
 
     def _spread_by_key(self, block: Block, sums: list[int]) -> None:
         if block.count == 1:
-            for number, tracks in self._keyed.items():
-                tracks[sums[0] % number].append(1, block.body)
+            for number, logs in self._keyed.items():
+                logs[sums[0] % number].append(1, block.body)
             return
         table = entries(block)
         records = unpack(block)
-        for number, tracks in self._keyed.items():
-            rows: list[list[int]] = [[] for _ in tracks]
+        for number, logs in self._keyed.items():
+            rows: list[list[int]] = [[] for _ in logs]
             for index, checksum in enumerate(sums):
                 rows[checksum % number].append(index)
-            for track, chosen in zip(tracks, rows, strict=True):
+            for log, chosen in zip(logs, rows, strict=True):
                 if chosen:
                     body = pack([records[at] for at in chosen], [table[at] for at in chosen])
-                    track.append(len(chosen), body)
+                    log.append(len(chosen), body)
 
 
 def _end_of(plans: Sequence[Lane]) -> int | None:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from services.runtime.rpc import RpcError
-from services.streams.attempt import Stage
 from services.streams.block import Body
-from services.streams.plan import Budget
-from services.streams.worker.directory import Post
+from services.streams.machine import Stage
+from services.streams.plan import StreamLimits
+from services.streams.worker.lane_registry import Post
 from services.streams.worker.port_link import PortLink, PortName, PortUse
 from services.streams.worker.pull import Channels
-from services.streams.worker.server import Links, Worker, WorkerService
+from services.streams.worker.server import AgentService, Links, Worker
 from services.streams.worker.spool import FileSpool
 from shoal.v1.session_service_pb2 import Assignment, PortHeld
 from shoal.v1.streams_service_pb2 import (
@@ -82,8 +82,8 @@ async def test_the_end_of_a_program_that_comes_while_its_attempt_is_attached(
     ports = _SlowPorts()
     async with asyncio.TaskGroup() as group:
         links = Links(Channels(), ports, lambda path: FileSpool(Path(path)))
-        worker = Worker("127.0.0.1:1", Budget(), group, links)
-        service = WorkerService(worker)
+        worker = Worker("127.0.0.1:1", StreamLimits(), group, links)
+        service = AgentService(worker)
         request = AttachRequest(assignment=ONE, spool_path=str(tmp_path), keeper_id="x")
         attaching = group.create_task(service.Attach(request, None))
         await until(lambda: ports.asked)
@@ -93,12 +93,12 @@ async def test_the_end_of_a_program_that_comes_while_its_attempt_is_attached(
         concluding = group.create_task(service.Conclude(ConcludeRequest(ref=ONE.ref), None))
         ports.answers.set()
         await attaching
-        carrier = worker.carrier(REF)
-        assert carrier is not None
+        shell = worker.shell(REF)
+        assert shell is not None
         await updating
         await concluding
-        assert carrier.machine.stage is Stage.ABANDONED
-        assert carrier.machine.failure is None
+        assert shell.machine.stage is Stage.ABANDONED
+        assert shell.machine.failure is None
         await service.Detach(DetachRequest(ref=ONE.ref), None)
         assert ports.port.closed
 
@@ -109,8 +109,8 @@ async def test_an_attempt_that_is_dropped_while_it_is_attached_leaves_nothing(
     ports = _SlowPorts()
     async with asyncio.TaskGroup() as group:
         links = Links(Channels(), ports, lambda path: FileSpool(Path(path)))
-        worker = Worker("127.0.0.1:1", Budget(), group, links)
-        service = WorkerService(worker)
+        worker = Worker("127.0.0.1:1", StreamLimits(), group, links)
+        service = AgentService(worker)
         request = AttachRequest(assignment=ONE, spool_path=str(tmp_path), keeper_id="x")
         attaching = group.create_task(service.Attach(request, None))
         await until(lambda: ports.asked)
@@ -118,7 +118,7 @@ async def test_an_attempt_that_is_dropped_while_it_is_attached_leaves_nothing(
         ports.answers.set()
         await attaching
         await dropping
-        assert worker.carrier(REF) is None
+        assert worker.shell(REF) is None
         assert ports.port.closed
         with pytest.raises(RpcError, match="is not attached"):
             await service.Conclude(ConcludeRequest(ref=ONE.ref), None)
@@ -134,8 +134,8 @@ async def test_how_far_a_port_is_that_stands_still_is_told_once_and_to_each_watc
     held.lanes[0].hold = 3
     async with asyncio.TaskGroup() as group:
         links = Links(Channels(), ports, lambda path: FileSpool(Path(path)))
-        worker = Worker("127.0.0.1:1", Budget(), group, links)
-        service = WorkerService(worker)
+        worker = Worker("127.0.0.1:1", StreamLimits(), group, links)
+        service = AgentService(worker)
         request = AttachRequest(assignment=held, spool_path=str(tmp_path), keeper_id="x")
         await service.Attach(request, None)
         hold = PortHeld(port="out", hold=3, held_at=0)

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.streams.effect import SendBlock, SendEnd, SendSpooled
-from services.streams.event import Event
+from services.streams.effects import SendBlock, SendEnd, SendSpooled
+from services.streams.events import Event
 from shoal.names import AttemptRef
 from shoal.v1.streams_service_pb2 import PullOpen
 
@@ -75,7 +75,7 @@ class Missing:
     message: str
 
 
-class Directory:
+class LaneRegistry:
     """The lanes that the attempts of this worker produce, by epoch."""
 
     def __init__(self) -> None:

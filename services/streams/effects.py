@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.streams.block import Block, Body, Kind, data_header
+from services.streams.block_index import RetainedBlock, SpoolPlace
 from services.streams.digest import Digest
-from services.streams.shelf import Kept, SpoolPlace
 from shoal.model import ReasonCode
 
 
@@ -65,19 +65,21 @@ class SendBlock:
 
     call: int
     lane: str
-    kept: Kept
+    retained: RetainedBlock
     body: Body
 
     @property
     def block(self) -> Block:
         """The block, with its checksum if that was reckoned before."""
-        return Block(Kind.DATA, self.kept.first, self.kept.count, self.body, self.kept.crc)
+        return Block(
+            Kind.DATA, self.retained.first, self.retained.count, self.body, self.retained.crc
+        )
 
     @property
     def header(self) -> bytes:
         """The block's header with its checksum, which is reckoned when it is first asked for."""
-        crc = self.kept.checksum(self.body)
-        return data_header(self.kept.first, self.kept.count, self.kept.size, crc)
+        crc = self.retained.checksum(self.body)
+        return data_header(self.retained.first, self.retained.count, self.retained.size, crc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,14 @@ class SendSpooled:
 
     call: int
     lane: str
-    kept: Kept
+    retained: RetainedBlock
     place: SpoolPlace
     crc: int
 
     @property
     def header(self) -> bytes:
         """The block's header with its checksum."""
-        return data_header(self.kept.first, self.kept.count, self.kept.size, self.crc)
+        return data_header(self.retained.first, self.retained.count, self.retained.size, self.crc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +130,8 @@ class CloseCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Dial:
-    """Dial the producer of a lane; with `bulk` on the channel for large records."""
+class DialLane:
+    """DialLane the producer of a lane; with `bulk` on the channel for large records."""
 
     lane: str
     dial: int
@@ -143,7 +145,7 @@ class Dial:
 
 
 @dataclass(frozen=True, slots=True)
-class HangUp:
+class HangUpLane:
     """Give up a call of ours; nothing more of it is wanted."""
 
     lane: str
@@ -200,6 +202,6 @@ class ReportFailed:
 
 PortEffect = ReadPort | PausePort | WritePort | ShutPort | ClosePort
 CallEffect = AcceptCall | SendBlock | SendSpooled | SendEnd | RefuseCall | CloseCall
-DialEffect = Dial | HangUp | Acknowledge
+DialEffect = DialLane | HangUpLane | Acknowledge
 SpoolEffect = WriteSpool | ReadSpool | DropSegment
 Effect = PortEffect | CallEffect | DialEffect | SpoolEffect | ReportDrained | ReportFailed

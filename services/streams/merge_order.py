@@ -20,7 +20,7 @@ from shoal.session.lane import WHOLE, Stretch
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class LaneSlice:
     """The records of one producer that travel on one lane: `first`, `first + step` and so on.
 
     `empty` says that there are none, whatever the producer sends; `count` how many there are at
@@ -57,7 +57,7 @@ class Share:
         return self.empty or (self.cut is not None and record >= self.cut)
 
 
-def share(
+def lane_slice(
     producer: int,
     producers: int,
     consumer: int,
@@ -65,7 +65,7 @@ def share(
     *,
     broadcast: bool,
     stretch: Stretch = WHOLE,
-) -> Share:
+) -> LaneSlice:
     """Return what travels from replica `producer` of `producers` to `consumer` of `consumers`.
 
     Raises:
@@ -80,30 +80,30 @@ def share(
     own = stretch.producer_begin + producer
     lowest = max(0, _rounded_up(stretch.consumer_begin - own, producers))
     if broadcast:
-        return _cut(Share(lowest, 1), own, producers, stretch.consumer_end)
+        return _cut(LaneSlice(lowest, 1), own, producers, stretch.consumer_end)
     common = gcd(producers, consumers)
     distance = stretch.consumer_begin + consumer - own
     if distance % common:
-        return Share(0, 1, empty=True)
+        return LaneSlice(0, 1, empty=True)
     step = consumers // common
     first = distance // common * pow(producers // common, -1, step) % step
     first += max(0, _rounded_up(lowest - first, step)) * step
-    return _cut(Share(first, step), own, producers, stretch.consumer_end)
+    return _cut(LaneSlice(first, step), own, producers, stretch.consumer_end)
 
 
-def _cut(part: Share, own: int, producers: int, end: int | None) -> Share:
+def _cut(part: LaneSlice, own: int, producers: int, end: int | None) -> LaneSlice:
     if end is None:
         return part
     cut = max(0, _rounded_up(end - own, producers))
     count = max(0, _rounded_up(cut - part.first, part.step))
-    return Share(part.first, part.step, count=count, cut=cut)
+    return LaneSlice(part.first, part.step, count=count, cut=cut)
 
 
 def _rounded_up(number: int, divisor: int) -> int:
     return -(-number // divisor)
 
 
-class Rotation:
+class MergeOrder:
     """The order in which one consumer takes records from the lanes of its producers.
 
     Lanes are numbered by producer replica, and a later generation of producers goes on counting. A
@@ -207,7 +207,7 @@ class Rotation:
             lane = self.lane()
             if lane is None or self.taken[lane] >= known[lane]:
                 return False
-            # Whole turns of the rotation at once, as long as no lane runs out within them.
+            # Whole turns of the order at once, as long as no lane runs out within them.
             turns = (
                 min(
                     (position - self.position) // len(self._active),

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from services.runtime.log import fields
-from services.streams.attempt import AttemptMachine, Stage
 from services.streams.block import Kind
-from services.streams.effect import (
+from services.streams.effects import (
     AcceptCall,
     Acknowledge,
     CloseCall,
     ClosePort,
-    Dial,
+    DialLane,
     DropSegment,
     Effect,
-    HangUp,
+    HangUpLane,
     PausePort,
     ReadPort,
     ReadSpool,
@@ -36,7 +35,7 @@ from services.streams.effect import (
     WritePort,
     WriteSpool,
 )
-from services.streams.event import (
+from services.streams.events import (
     Attached,
     CallClosed,
     CallOpened,
@@ -50,11 +49,12 @@ from services.streams.event import (
     RecorderLeft,
     ShellFailed,
 )
+from services.streams.machine import AttemptStreamsMachine, Stage
 from services.streams.plan import AttemptPlan
-from services.streams.sampler import Sampler, Wish
-from services.streams.worker.call import Connections
-from services.streams.worker.directory import Directory, Post, Served
-from services.streams.worker.feed import Desk, FeedCall
+from services.streams.sampler import Sampler, SampleRequest
+from services.streams.worker.call import PeerConnections
+from services.streams.worker.feed import FeedCall, Rendezvous
+from services.streams.worker.lane_registry import LaneRegistry, Post, Served
 from services.streams.worker.local import LocalCall
 from services.streams.worker.port_link import PortEnd, PortLink, PortName, PortUse
 from services.streams.worker.pull import DialledCall
@@ -78,13 +78,13 @@ Dialled = tuple[DialledCall | LocalCall | FeedCall, asyncio.Task[None]]
 class Neighbours:
     """How the other ends of lanes are reached: at `address`, in this worker, without a socket.
 
-    Clients, which nobody can dial, wait at the `desk`.
+    Clients, which nobody can dial, wait at the `rendezvous`.
     """
 
     address: str
-    directory: Directory
-    connections: Connections
-    desk: Desk
+    registry: LaneRegistry
+    connections: PeerConnections
+    rendezvous: Rendezvous
 
 
 class PortTap:
@@ -97,7 +97,7 @@ class PortTap:
         self.gone = False
 
 
-class Carrier:
+class AttemptStreamsShell:
     """Carries the records of one attempt.
 
     Events are dispatched where they happen; what performing an effect brings about waits until the
@@ -118,7 +118,7 @@ class Carrier:
         self,
         ref: AttemptRef,
         plan: AttemptPlan,
-        machine: AttemptMachine,
+        machine: AttemptStreamsMachine,
         *,
         spool: Spool,
         neighbours: Neighbours,
@@ -246,7 +246,7 @@ class Carrier:
         return any(output.name == port for output in self._plan.outputs)
 
     @contextlib.contextmanager
-    def tapped(self, port: str, wish: Wish) -> Iterator[PortTap]:
+    def tapped(self, port: str, wish: SampleRequest) -> Iterator[PortTap]:
         """Show what the job sends on a port for as long as somebody looks."""
         tap = PortTap(port, Sampler(wish, self._loop.time()))
         self._taps.append(tap)
@@ -347,9 +347,9 @@ class Carrier:
                 call = self._calls.get(effect.call)
                 if call is not None:
                     call.send_spooled(effect, self._spooler.reader(place))
-            case Dial():
+            case DialLane():
                 self._dial(effect)
-            case HangUp(lane=lane, dial=dial):
+            case HangUpLane(lane=lane, dial=dial):
                 entry = self._dials.pop((lane, dial), None)
                 if entry is not None:
                     entry[1].cancel()
@@ -373,7 +373,7 @@ class Carrier:
             case _:
                 assert_never(effect)
 
-    def _dial(self, effect: Dial) -> None:
+    def _dial(self, effect: DialLane) -> None:
         key = (effect.lane, effect.dial)
         opened = PullOpen(
             namespace=self.ref.namespace,
@@ -388,10 +388,10 @@ class Carrier:
         )
         call: DialledCall | LocalCall | FeedCall
         if effect.address == CLIENT_ADDRESS:
-            call = FeedCall(effect, opened, self.ref, self._neighbours.desk, self.post)
+            call = FeedCall(effect, opened, self.ref, self._neighbours.rendezvous, self.post)
             running = call.dial()
         elif effect.address == self._neighbours.address:
-            call = LocalCall(effect, opened, self._neighbours.directory, self.post)
+            call = LocalCall(effect, opened, self._neighbours.registry, self.post)
             running = call.dial()
         else:
             call = DialledCall(effect, opened, self.post)
@@ -407,7 +407,7 @@ class Carrier:
         finally:
             self._dials.pop(key, None)
 
-    async def _carry(self, call: DialledCall, effect: Dial) -> None:
+    async def _carry(self, call: DialledCall, effect: DialLane) -> None:
         connections = self._neighbours.connections
         connection = connections.take(effect.address, bulk=effect.bulk)
         try:

@@ -14,8 +14,11 @@ from functools import partial
 from typing import assert_never
 
 from services.runtime.backoff import Backoff
+from services.streams.attempt_input import AttemptInput, PortRuleError
+from services.streams.attempt_output import AttemptOutput, Lag
 from services.streams.block import Kind, plain
-from services.streams.effect import (
+from services.streams.block_index import RetainedBlock, SpoolPlace
+from services.streams.effects import (
     DropSegment,
     Effect,
     RefuseCall,
@@ -23,7 +26,7 @@ from services.streams.effect import (
     ReportFailed,
     WriteSpool,
 )
-from services.streams.event import (
+from services.streams.events import (
     Attached,
     CallAcknowledged,
     CallClosed,
@@ -50,13 +53,10 @@ from services.streams.event import (
     SpoolWritten,
 )
 from services.streams.framing import RecordError
-from services.streams.intake import Intake, JobError
-from services.streams.outlet import Lag, Outlet
-from services.streams.plan import AttemptPlan, Budget
+from services.streams.plan import AttemptPlan, StreamLimits
 from services.streams.receiver import DigestError, LaneError, NotRepeatedError, ReceiveLane
-from services.streams.retention import SpoolLedger, Track
+from services.streams.retained_log import RetainedLog, SpoolLedger
 from services.streams.sender import RewindError, SendLane
-from services.streams.shelf import Kept, SpoolPlace
 from shoal.model import ReasonCode, StreamCounters
 from shoal.session.lane import Lane
 from shoal.session.port_hold import PortHold
@@ -101,28 +101,30 @@ _CALLS = CallAcknowledged | CallDone | CallReady | CallClosed | SpoolLoaded | Re
 _OVER = frozenset({Stage.ABANDONED, Stage.FAILED, Stage.GONE})
 
 
-class AttemptMachine:
+class AttemptStreamsMachine:
     """Carries the records of one attempt.
 
     Args:
         plan: its ports and lanes.
-        budget: what it may use.
+        limits: what it may use.
         chance: draws a number from [0, 1), for the time between two dials.
     """
 
-    def __init__(self, plan: AttemptPlan, budget: Budget, chance: Callable[[], float]) -> None:
+    def __init__(
+        self, plan: AttemptPlan, limits: StreamLimits, chance: Callable[[], float]
+    ) -> None:
         self._plan = plan
-        self._budget = budget
+        self._limits = limits
         self._epoch = plan.epoch
         self._receiving = partial(
             ReceiveLane,
             epoch=plan.epoch,
-            credit_bytes=budget.credit_bytes,
-            backoff=Backoff(budget.redial_seconds, budget.redial_seconds_max),
+            credit_bytes=limits.credit_bytes,
+            backoff=Backoff(limits.redial_seconds, limits.redial_seconds_max),
             chance=chance,
         )
-        self._intakes = {
-            port.name: Intake(
+        self._inputs = {
+            port.name: AttemptInput(
                 port,
                 [self._receiving(lane) for lane in port.lanes],
                 plan.replica,
@@ -130,35 +132,35 @@ class AttemptMachine:
             )
             for port in plan.inputs
         }
-        self._outlets = {
-            port.name: Outlet(
+        self._outputs = {
+            port.name: AttemptOutput(
                 port,
                 producer=plan.replica,
                 producers=plan.replicas,
-                budget=budget,
+                limits=limits,
                 replacement=plan.replacement,
             )
             for port in plan.outputs
         }
         self._in_lanes = {
-            lane.plan.id: (lane, intake)
-            for intake in self._intakes.values()
-            for lane in intake.lanes
+            lane.plan.id: (lane, in_port)
+            for in_port in self._inputs.values()
+            for lane in in_port.lanes
         }
         self._out_lanes = {
-            lane.plan.id: (lane, outlet)
-            for outlet in self._outlets.values()
-            for lane in outlet.lanes
+            lane.plan.id: (lane, out_port)
+            for out_port in self._outputs.values()
+            for lane in out_port.lanes
         }
         # Records that came as they arrived come in another order the next time, so a round of them
         # cannot be asked for again; and a lane of one key does not tell which round it is at.
         self._resume = (
             plan.resume
-            and all(intake.replayable for intake in self._intakes.values())
-            and all(outlet.resumable for outlet in self._outlets.values())
+            and all(in_port.replayable for in_port in self._inputs.values())
+            and all(out_port.resumable for out_port in self._outputs.values())
         )
-        self._ledger = SpoolLedger(budget.segment_bytes)
-        self._leaving: dict[SpoolPlace, tuple[Track, Kept]] = {}
+        self._ledger = SpoolLedger(limits.segment_bytes)
+        self._leaving: dict[SpoolPlace, tuple[RetainedLog, RetainedBlock]] = {}
         self._stage = Stage.NEW
         self._start: int | None = None
         self._concluded: bool | None = None
@@ -193,14 +195,14 @@ class AttemptMachine:
     def counters(self, now: float) -> tuple[StreamCounters, ...]:
         """Return the counters of all ports, inputs first."""
         return (
-            *(intake.counters(now) for intake in self._intakes.values()),
-            *(outlet.counters(now) for outlet in self._outlets.values()),
+            *(in_port.counters(now) for in_port in self._inputs.values()),
+            *(out_port.counters(now) for out_port in self._outputs.values()),
         )
 
     @property
     def holds(self) -> tuple[PortHold, ...]:
         """Its outputs that stand still and know how far they are."""
-        found = (outlet.held() for outlet in self._outlets.values())
+        found = (out_port.held() for out_port in self._outputs.values())
         return tuple(hold for hold in found if hold is not None)
 
     def port_counters(self, port: str, now: float) -> StreamCounters:
@@ -209,15 +211,15 @@ class AttemptMachine:
         Raises:
             KeyError: There is none of that name.
         """
-        return self._outlets[port].counters(now)
+        return self._outputs[port].counters(now)
 
     def sent(self, port: str) -> int:
         """Return how many records an output port has sent, those of earlier attempts included."""
-        return self._outlets[port].sent
+        return self._outputs[port].sent
 
     def lags(self, port: str) -> tuple[Lag, ...]:
         """Return how far the consumers of an output port are behind."""
-        return self._outlets[port].lags()
+        return self._outputs[port].lags()
 
     def deadline(self) -> float | None:
         """Return when `tick` is next wanted, or None while nothing is waited for."""
@@ -227,7 +229,7 @@ class AttemptMachine:
         return min(times, default=None)
 
     def tick(self, now: float) -> Sequence[Effect]:
-        """Dial again and acknowledge where it is time."""
+        """DialLane again and acknowledge where it is time."""
         effects: list[Effect] = []
         for lane, _ in self._in_lanes.values():
             if lane.retry_at is not None and lane.retry_at <= now:
@@ -252,7 +254,7 @@ class AttemptMachine:
             if self._stage not in _OVER:
                 for effect in self._afterwards(now):
                     effects.append(effect)  # noqa: PERF402 - see above
-        except (JobError, RecordError, NotRepeatedError, DigestError) as error:
+        except (PortRuleError, RecordError, NotRepeatedError, DigestError) as error:
             effects += self._fail(ReasonCode.STREAM, f"{_where(event)}{error}")
         return effects
 
@@ -269,9 +271,9 @@ class AttemptMachine:
             case PortClosed():
                 yield from self._port_closed(event, now)
             case PortWritten(port=port, output=False):
-                yield from self._intakes[port].written(now)
+                yield from self._inputs[port].written(now)
             case PortShut(port=port, output=False):
-                yield from self._intakes[port].shut(now)
+                yield from self._inputs[port].shut(now)
             case PortWritten() | PortShut():
                 pass
             case Concluded(succeeded=succeeded):
@@ -287,10 +289,10 @@ class AttemptMachine:
             case CallOpened():
                 yield from self._call_opened(event)
             case RecorderJoined(plan=plan):
-                outlet = self._outlets[plan.port]
-                joined = outlet.join(plan)
+                out_port = self._outputs[plan.port]
+                joined = out_port.join(plan)
                 if joined is not None:
-                    self._out_lanes[plan.id] = (joined, outlet)
+                    self._out_lanes[plan.id] = (joined, out_port)
             case RecorderLeft(lane=lane):
                 yield from self._depart(lane)
             case CallAcknowledged(lane=lane):
@@ -323,32 +325,32 @@ class AttemptMachine:
 
     def _begin(self, start: int | None) -> Iterator[Effect]:
         """Begin with round `start`, or with what the producers still keep."""
-        for intake in self._intakes.values():
+        for in_port in self._inputs.values():
             if start is None:
-                intake.begin_kept()
+                in_port.begin_kept()
             else:
-                intake.begin(start * intake.plan.block_count)
+                in_port.begin(start * in_port.plan.block_count)
         self._start = start
         for lane, _ in self._in_lanes.values():
             yield from lane.dial()
 
     def _ask_consumers(self) -> Iterator[Effect]:
         wants: list[int] = []
-        for outlet in self._outlets.values():
-            some = outlet.wants()
+        for out_port in self._outputs.values():
+            some = out_port.wants()
             if some is None:
                 return
             wants += some
-        kept = None if self._intakes else 0
-        start = min(wants, default=kept)
-        if any(outlet.unsure for outlet in self._outlets.values()):
-            start = kept  # nobody knows what else was let go of
-        if self._outlets and not any(outlet.reliable for outlet in self._outlets.values()):
+        all_kept = None if self._inputs else 0
+        start = min(wants, default=all_kept)
+        if any(out_port.unsure for out_port in self._outputs.values()):
+            start = all_kept  # what else was let go of is not known
+        if self._outputs and not any(out_port.reliable for out_port in self._outputs.values()):
             start = None
-            if not self._intakes:
+            if not self._inputs:
                 # A source goes on counting behind what anybody has. A job with inputs goes on with
                 # what it has not said that it processed, which may well be older.
-                newest = [outlet.latest_wants() for outlet in self._outlets.values()]
+                newest = [out_port.latest_wants() for out_port in self._outputs.values()]
                 if all(some is None for some in newest):
                     return
                 start = max((want for some in newest for want in some or ()), default=0)
@@ -357,33 +359,33 @@ class AttemptMachine:
 
     def _settle(self, now: float) -> Iterator[Effect]:
         positions: dict[str, int] = {}
-        for name, intake in self._intakes.items():
-            position = intake.settle()
+        for name, in_port in self._inputs.items():
+            position = in_port.settle()
             if position is None:
                 return
             positions[name] = position
         if self._start is None:
             # Inputs may have been released to different rounds; none below the highest is needed.
             self._start = max(
-                -(-positions[name] // intake.plan.block_count)
-                for name, intake in self._intakes.items()
+                -(-positions[name] // in_port.plan.block_count)
+                for name, in_port in self._inputs.items()
             )
-            for intake in self._intakes.values():
-                intake.aim(self._start * intake.plan.block_count)
+            for in_port in self._inputs.values():
+                in_port.aim(self._start * in_port.plan.block_count)
             yield from self._settle(now)
             return
         self._to(Stage.FLOWING)
         recovery = "resume" if self._resume else "restart"
-        for outlet in self._outlets.values():
-            yield from outlet.start(self._start, recovery, self._epoch, now)
+        for out_port in self._outputs.values():
+            yield from out_port.start(self._start, recovery, self._epoch, now)
         for lane, _ in self._out_lanes.values():
             yield from self._answer(lane)
         if self._stage is not Stage.FLOWING:
             return
-        for intake in self._intakes.values():
+        for in_port in self._inputs.values():
             # Always a whole round, also after a last one that was short: then the end is all there is.
-            position = self._start * intake.plan.block_count
-            yield from intake.start(position, recovery, self._epoch, now)
+            position = self._start * in_port.plan.block_count
+            yield from in_port.start(position, recovery, self._epoch, now)
         if self._concluded:
             yield from self._conclude(now, succeeded=True)
 
@@ -395,24 +397,26 @@ class AttemptMachine:
             case Kind.PROGRESS:
                 self.progress = plain(block.body).decode(errors="replace")
             case Kind.ACK if not event.output:
-                self._intakes[event.port].acknowledged(block.first)
-                yield from self._intakes[event.port].pump(now)
+                self._inputs[event.port].acknowledged(block.first)
+                yield from self._inputs[event.port].pump(now)
             case Kind.DATA if event.output:
-                yield from self._outlets[event.port].wrote(block, now)
+                yield from self._outputs[event.port].wrote(block, now)
                 yield from self._spool()
             case Kind.END if event.output:
-                yield from self._outlets[event.port].said_end(block.first)
+                yield from self._outputs[event.port].said_end(block.first)
             case _:
                 direction = "output" if event.output else "input"
-                raise JobError(f"{block.kind.name} is not for the job to send on an {direction}")
+                raise PortRuleError(
+                    f"{block.kind.name} is not for the job to send on an {direction}"
+                )
 
     def _port_closed(self, event: PortClosed, now: float) -> Iterator[Effect]:
         if not event.output:
             return
-        outlet = self._outlets[event.port]
-        outlet.closed(event)
+        out_port = self._outputs[event.port]
+        out_port.closed(event)
         if self._concluded:
-            yield from outlet.end_if_closed(now)
+            yield from out_port.end_if_closed(now)
 
     def _conclude(self, now: float, *, succeeded: bool) -> Iterator[Effect]:
         if self._stage is Stage.CONCLUDED:
@@ -427,20 +431,20 @@ class AttemptMachine:
         self._to(Stage.CONCLUDED)
         for lane, _ in self._in_lanes.values():
             yield from lane.finish()
-        for outlet in self._outlets.values():
-            yield from outlet.end_if_closed(now)
+        for out_port in self._outputs.values():
+            yield from out_port.end_if_closed(now)
 
     # ---- lanes ----------------------------------------------------------------------------------
 
     def _call_opened(self, event: CallOpened) -> Iterator[Effect]:
-        lane, outlet = self._out_lanes[event.lane]
+        lane, out_port = self._out_lanes[event.lane]
         if self._stage in _OVER:
             yield RefuseCall(event.call, "NOT_READY", f"the attempt has {self._stage.value}")
             return
         yield from lane.opened(event, self._epoch)
         if self._stage in {Stage.FLOWING, Stage.CONCLUDED}:
             yield from self._answer(lane)
-            yield from outlet.throttle()
+            yield from out_port.throttle()
 
     def _answer(self, lane: SendLane) -> Sequence[Effect]:
         try:
@@ -454,15 +458,15 @@ class AttemptMachine:
             ]
 
     def _depart(self, name: str) -> Iterator[Effect]:
-        lane, outlet = self._out_lanes.pop(name)
+        lane, out_port = self._out_lanes.pop(name)
         yield from lane.stop()
-        yield from self._free(outlet.leave(lane))
-        yield from outlet.throttle()
+        yield from self._free(out_port.leave(lane))
+        yield from out_port.throttle()
 
     def _dialled(
         self, event: DialAccepted | DialBlock | DialEnded | DialBroken, now: float
     ) -> Iterator[Effect]:
-        lane, intake = self._in_lanes[event.lane]
+        lane, in_port = self._in_lanes[event.lane]
         if not lane.current(event.dial):
             return
         try:
@@ -471,13 +475,13 @@ class AttemptMachine:
                     lane.accepted(event)
                 case DialBlock(block=block):
                     if lane.received(block):
-                        intake.arrived(lane)
+                        in_port.arrived(lane)
                 case DialEnded():
                     lane.ended(event)
-                    intake.lane_ended(lane)
-                    if intake.cut:
-                        for outlet in self._outlets.values():
-                            outlet.continued = True
+                    in_port.lane_ended(lane)
+                    if in_port.cut:
+                        for out_port in self._outputs.values():
+                            out_port.continued = True
                 case DialBroken(reason="BULK"):
                     yield from lane.dial_for_bulk()
                 case DialBroken(reason=reason):
@@ -486,7 +490,7 @@ class AttemptMachine:
                     assert_never(event)
         except LaneError as error:
             yield from lane.wrong(error, now)
-        yield from intake.pump(now)
+        yield from in_port.pump(now)
 
     def _lanes_changed(self, event: LanesChanged, now: float) -> Iterator[Effect]:
         may_dial = self._stage not in {Stage.NEW, Stage.ASKING_CONSUMERS}
@@ -495,26 +499,26 @@ class AttemptMachine:
         for plan in event.lanes:
             (outputs if plan.output else inputs).setdefault(plan.port, []).append(plan)
             if plan.id in self._out_lanes:
-                lane, outlet = self._out_lanes[plan.id]
+                lane, out_port = self._out_lanes[plan.id]
                 yield from lane.moved(plan.peer)
-                yield from outlet.pump()
+                yield from out_port.pump()
             elif plan.id in self._in_lanes:
                 yield from self._in_lanes[plan.id][0].moved(plan.peer, may_dial=may_dial)
         for port, plans in outputs.items():
-            outlet = self._outlets[port]
-            yield from outlet.rearrange(plans, now)
-            self._out_lanes |= {lane.plan.id: (lane, outlet) for lane in outlet.lanes}
+            out_port = self._outputs[port]
+            yield from out_port.rearrange(plans, now)
+            self._out_lanes |= {lane.plan.id: (lane, out_port) for lane in out_port.lanes}
         for port, plans in inputs.items():
-            yield from self._new_inputs(self._intakes[port], plans, may_dial=may_dial)
+            yield from self._new_inputs(self._inputs[port], plans, may_dial=may_dial)
 
     def _new_inputs(
-        self, intake: Intake, plans: Sequence[Lane], *, may_dial: bool
+        self, in_port: AttemptInput, plans: Sequence[Lane], *, may_dial: bool
     ) -> Iterator[Effect]:
         """Take lanes from new replicas of a producer, behind those there are."""
         lanes = [self._receiving(plan) for plan in plans if plan.id not in self._in_lanes]
-        intake.extend(lanes)
+        in_port.extend(lanes)
         for lane in lanes:
-            self._in_lanes[lane.plan.id] = (lane, intake)
+            self._in_lanes[lane.plan.id] = (lane, in_port)
             if self._stage is Stage.CONCLUDED:
                 yield from lane.finish()
             elif may_dial:
@@ -527,9 +531,9 @@ class AttemptMachine:
             yield from self._ask_consumers()
         if self._stage is Stage.SETTLING:
             yield from self._settle(now)
-        for outlet in self._outlets.values():
-            yield from self._free(outlet.release())
-            if outlet.spool_behind:
+        for out_port in self._outputs.values():
+            yield from self._free(out_port.release())
+            if out_port.spool_behind:
                 yield from self._watch_spool()
         yield from self._close_outputs()
         self._release_inputs()
@@ -537,7 +541,7 @@ class AttemptMachine:
         if (
             self._stage is Stage.CONCLUDED
             and not self._drained
-            and all(outlet.drained for outlet in self._outlets.values())
+            and all(out_port.drained for out_port in self._outputs.values())
         ):
             self._drained = True
             yield ReportDrained()
@@ -548,78 +552,76 @@ class AttemptMachine:
         All of them together: a program is ended by the first that is closed (SIGPIPE), and with it
         would go what the consumers of the others have not got yet.
         """
-        read = [outlet for outlet in self._outlets.values() if outlet.lanes]
+        read = [out_port for out_port in self._outputs.values() if out_port.lanes]
         if self._closed or self._stage is not Stage.FLOWING or not read:
             return
-        if not all(outlet.unwanted for outlet in read):
+        if not all(out_port.unwanted for out_port in read):
             return
         self._closed = True
-        for outlet in self._outlets.values():
-            yield from outlet.close()
+        for out_port in self._outputs.values():
+            yield from out_port.close()
 
     def _release_inputs(self) -> None:
         """Let producers go of rounds that are finished for good (docs/architecture.md, 4)."""
         if not self._resume or self._stage not in {Stage.FLOWING, Stage.CONCLUDED}:
             return
-        reliable = [outlet for outlet in self._outlets.values() if outlet.reliable]
+        reliable = [out_port for out_port in self._outputs.values() if out_port.reliable]
         if reliable:
-            floors = [outlet.released_records() for outlet in reliable]
+            floors = [out_port.released_records() for out_port in reliable]
             rounds = min((floor for floor in floors if floor is not None), default=None)
         else:
             rounds = min(
-                (intake.acknowledged_rounds for intake in self._intakes.values()), default=None
+                (in_port.acknowledged_rounds for in_port in self._inputs.values()), default=None
             )
             if rounds is not None:
                 # A replacement makes the newest records again, for whoever has not got them.
                 newest = max(
-                    (outlet.newest_records for outlet in self._outlets.values()), default=0
+                    (out_port.newest_records for out_port in self._outputs.values()), default=0
                 )
                 rounds = max(0, rounds - newest)
         if rounds is None:
             return
-        for intake in self._intakes.values():
-            intake.release(rounds * intake.plan.block_count)
+        for in_port in self._inputs.values():
+            in_port.release(rounds * in_port.plan.block_count)
 
     def _acknowledge(self, now: float) -> Iterator[Effect]:
         for lane, _ in self._in_lanes.values():
             if lane.urgent:
                 yield from lane.acknowledge()
             elif lane.unacknowledged and self._ack_at is None:
-                self._ack_at = now + self._budget.ack_seconds
+                self._ack_at = now + self._limits.ack_seconds
 
     def _spool(self) -> Iterator[Effect]:
         """Move the oldest bodies to disk until memory is within its limit."""
-        outlets = self._outlets.values()
-        excess = sum(outlet.staying_bytes for outlet in outlets) - self._budget.memory_bytes
+        outputs = self._outputs.values()
+        excess = sum(out_port.staying_bytes for out_port in outputs) - self._limits.memory_bytes
         while excess > 0:
-            tracks = [track for outlet in outlets for track in outlet.tracks if track.spoolable]
-            track = max(
-                tracks, key=lambda track: track.memory_bytes - track.leaving_bytes, default=None
-            )
-            kept = None if track is None else track.oldest_in_memory()
-            if track is None or kept is None or kept.body is None:
+            logs = [log for out_port in outputs for log in out_port.logs if log.spoolable]
+            log = max(logs, key=lambda log: log.memory_bytes - log.leaving_bytes, default=None)
+            retained = None if log is None else log.oldest_in_memory()
+            if log is None or retained is None or retained.body is None:
                 break
-            place = self._ledger.place(kept.size)
-            track.spooling(place)
-            self._leaving[place] = (track, kept)
-            yield WriteSpool(place, kept.body)
-            excess -= kept.size
+            place = self._ledger.place(retained.size)
+            log.spooling(place)
+            self._leaving[place] = (log, retained)
+            yield WriteSpool(place, retained.body)
+            excess -= retained.size
         yield from self._watch_spool()
 
     def _spooled(self, place: SpoolPlace) -> Iterator[Effect]:
-        track, kept = self._leaving.pop(place)
-        track.spooled(kept)
+        log, retained = self._leaving.pop(place)
+        log.spooled(retained)
         yield from self._watch_spool()
 
     def _watch_spool(self) -> Iterator[Effect]:
         """Block the job while the disk is slower than it is."""
-        outlets = self._outlets.values()
-        memory = sum(outlet.memory_bytes for outlet in outlets)
-        behind = memory > self._budget.memory_bytes + self._budget.spooling_bytes
-        for outlet in outlets:
-            if outlet.spool_behind != behind:
-                outlet.spool_behind = behind
-                yield from outlet.throttle()
+        outputs = self._outputs.values()
+        memory = sum(out_port.memory_bytes for out_port in outputs)
+        behind = memory > self._limits.memory_bytes + self._limits.spooling_bytes
+        for out_port in outputs:
+            if out_port.spool_behind != behind:
+                out_port.spool_behind = behind
+                yield from out_port.throttle()
 
     def _free(self, places: Sequence[SpoolPlace]) -> Iterator[Effect]:
         for place in places:
@@ -645,10 +647,10 @@ class AttemptMachine:
         if stage is Stage.GONE:
             # At once, and not when the collector comes by: much of it may be memory of a ring.
             self._leaving.clear()
-            for outlet in self._outlets.values():
-                outlet.forget()
-            for intake in self._intakes.values():
-                intake.forget()
+            for out_port in self._outputs.values():
+                out_port.forget()
+            for in_port in self._inputs.values():
+                in_port.forget()
             effects += [DropSegment(segment) for segment in self._ledger.segments]
         return effects
 

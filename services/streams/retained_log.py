@@ -1,6 +1,6 @@
 """What is kept of an output until nobody will ask for it again.
 
-A track is one sequence of records that one or several lanes read: lanes that carry the whole output
+A log is one sequence of records that one or several lanes read: lanes that carry the whole output
 share one, each lane of a round-robin split has its own. Records collect in an open tail until
 somebody takes them, so that a fast producer's blocks grow while a lane is busy and a single record
 leaves at once while it is idle (group commit, as flush rules go: no timer is needed).
@@ -12,19 +12,19 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from services.streams.block import BLOCK_BYTES_MAX, HEADER_BYTES, Body
+from services.streams.block_index import BlockIndex, RetainedBlock, SpoolPlace
 from services.streams.digest import Digest, RunningDigest
-from services.streams.shelf import Kept, Shelf, SpoolPlace
 
 
 @dataclass(slots=True)
 class Cursor:
-    """Where one reader of a track is: the number of the block that it takes next, if it reads."""
+    """Where one reader of a log is: the number of the block that it takes next, if it reads."""
 
     number: int | None = None
 
 
-class Track:
-    """Kept records of one sequence, in numbered blocks.
+class RetainedLog:
+    """RetainedBlock records of one sequence, in numbered blocks.
 
     Numbers count released blocks too. Small blocks that every reader has passed are folded into
     larger ones, two of about a size at a time: otherwise a trickle of records, kept for days, would
@@ -37,7 +37,7 @@ class Track:
     def __init__(self, block_bytes: int = BLOCK_BYTES_MAX) -> None:
         self._block_bytes = block_bytes
         self._join_bytes = block_bytes // 4
-        self._kept = Shelf()
+        self._index = BlockIndex()
         self._running = RunningDigest()
         self._fences: set[int] = set()
         self._cursors: list[Cursor] = []
@@ -53,7 +53,7 @@ class Track:
         """Sequence of the record that comes next."""
         self.total: int | None = None
         """How many records there are in all, once the end is known."""
-        self.mark = 0
+        self.offset = 0
         """Bytes that were ever appended."""
         self.memory_bytes: int = 0
         self.leaving_bytes = 0
@@ -68,7 +68,7 @@ class Track:
     @property
     def spoolable(self) -> bool:
         """Whether a sealed block is in memory and not on its way to the spool."""
-        return self._spooled < len(self._kept)
+        return self._spooled < len(self._index)
 
     @property
     def first_number(self) -> int:
@@ -82,7 +82,7 @@ class Track:
         return cursor
 
     def begin(self, first: int) -> None:
-        """Let the track begin at a sequence above 0; nothing may have been appended yet."""
+        """Let the log begin at a sequence above 0; nothing may have been appended yet."""
         self.base = self.next = first
         self._running = RunningDigest(first)
 
@@ -93,8 +93,8 @@ class Track:
         if large or self._tail_size + size > self._block_bytes:
             self._seal()
         if large:
-            self._keep(self.next, count, body, self.mark, crc)
-            self._running.add_later(self._kept[-1], body)
+            self._keep(self.next, count, body, self.offset, crc)
+            self._running.add_later(self._index[-1], body)
         else:
             table, data = body[: 4 * count], body[4 * count :]
             self._running.add(table, data)
@@ -103,14 +103,14 @@ class Track:
             self._tail_size += size
             self._tail_count += count
         self.next += count
-        self.mark += size
+        self.offset += size
         self.memory_bytes += size
 
     def reckon(self, number: int) -> None:
         """Reckon the checksum of block `number`, which another node has and will not be sent."""
-        kept = self._kept[number - self._gone]
-        if kept.body is not None:
-            kept.checksum(kept.body)
+        retained = self._index[number - self._gone]
+        if retained.body is not None:
+            retained.checksum(retained.body)
 
     def digest(self) -> Digest | None:
         """Return the digest of all records since the first one, if it can be told."""
@@ -128,36 +128,36 @@ class Track:
 
     def number_at(self, sequence: int) -> int:
         """Return the number of the first block with a record at or after `sequence`, or of the tail."""
-        index = bisect_right(self._kept, sequence, key=_end_of)
+        index = bisect_right(self._index, sequence, key=_end_of)
         return self._gone + index
 
-    def mark_at(self, number: int) -> int:
+    def offset_at(self, number: int) -> int:
         """Return how many bytes were appended before the block with this number."""
         index = number - self._gone
-        if index < len(self._kept):
-            return self._kept[max(index, 0)].mark
-        return self.mark - self._tail_size
+        if index < len(self._index):
+            return self._index[max(index, 0)].offset
+        return self.offset - self._tail_size
 
     def sealed_end(self, number: int) -> int | None:
         """Return where block `number` ends, or None if that is not known because it is still open."""
         index = number - self._gone
-        return self._kept[index].end if 0 <= index < len(self._kept) else None
+        return self._index[index].end if 0 <= index < len(self._index) else None
 
-    def block(self, number: int) -> Kept | None:
+    def block(self, number: int) -> RetainedBlock | None:
         """Return block `number`, closing the tail if it is the one; None when it is not there yet."""
         index = number - self._gone
         if index < 0:
             raise IndexError(f"block {number} was released; the first kept is {self._gone}")
-        if index < len(self._kept):
-            return self._kept[index]
+        if index < len(self._index):
+            return self._index[index]
         # Closing the tail may fold blocks before it, and move the cursor that points at it.
-        return self._kept[-1] if self._seal() else None
+        return self._index[-1] if self._seal() else None
 
     def peek_size(self, number: int) -> int:
         """Return the size of block `number` on the wire, without closing the tail; 0 if empty."""
         index = number - self._gone
-        if 0 <= index < len(self._kept):
-            return self._kept[index].size + HEADER_BYTES
+        if 0 <= index < len(self._index):
+            return self._index[index].size + HEADER_BYTES
         return self._tail_size + HEADER_BYTES if self._tail_count else 0
 
     def release(self, sequence: int) -> list[SpoolPlace]:
@@ -166,55 +166,55 @@ class Track:
             self._seal()
         drop = 0
         places: list[SpoolPlace] = []
-        for kept in self._kept:
-            if kept.end > sequence:
+        for retained in self._index:
+            if retained.end > sequence:
                 break
             drop += 1
-            self._running.gone(kept)
-            if kept.place is not None:
-                places.append(kept.place)
-            if kept.body is None:
-                self.spool_bytes -= kept.size
+            self._running.gone(retained)
+            if retained.place is not None:
+                places.append(retained.place)
+            if retained.body is None:
+                self.spool_bytes -= retained.size
             else:
-                self.memory_bytes -= kept.size
-                self.leaving_bytes -= kept.size if kept.place is not None else 0
-            self.base = kept.end
+                self.memory_bytes -= retained.size
+                self.leaving_bytes -= retained.size if retained.place is not None else 0
+            self.base = retained.end
         if drop:
-            self._kept.drop(drop)
+            self._index.drop(drop)
             self._gone += drop
             self._spooled = max(0, self._spooled - drop)
         return places
 
     def forget(self) -> None:
-        """Let go of all bytes, whoever still holds the track; it is of no use afterwards."""
-        self._kept = Shelf()
+        """Let go of all bytes, whoever still holds the log; it is of no use afterwards."""
+        self._index = BlockIndex()
         self._running = RunningDigest()
         self._tables.clear()
         self._datas.clear()
 
-    def oldest_in_memory(self) -> Kept | None:
+    def oldest_in_memory(self) -> RetainedBlock | None:
         """Return the block that goes to the spool next."""
-        return self._kept[self._spooled] if self.spoolable else None
+        return self._index[self._spooled] if self.spoolable else None
 
     def spooling(self, place: SpoolPlace) -> None:
         """Take note that the oldest block in memory is being written to `place`."""
-        kept = self._kept[self._spooled]
-        if kept.body is not None:
+        retained = self._index[self._spooled]
+        if retained.body is not None:
             # Every byte of it is looked at now anyway, and on disk it is out of reach.
-            kept.checksum(kept.body)
-        kept.place = place
+            retained.checksum(retained.body)
+        retained.place = place
         self._spooled += 1
-        self.leaving_bytes += kept.size
+        self.leaving_bytes += retained.size
 
-    def spooled(self, kept: Kept) -> None:
+    def spooled(self, retained: RetainedBlock) -> None:
         """Take note that a block lies in the spool; it may have been released meanwhile."""
-        if kept.body is None or kept.first < self.base:
+        if retained.body is None or retained.first < self.base:
             return
-        kept.body = None
-        self.memory_bytes -= kept.size
-        self.leaving_bytes -= kept.size
-        self.spool_bytes += kept.size
-        self._kept.settle()
+        retained.body = None
+        self.memory_bytes -= retained.size
+        self.leaving_bytes -= retained.size
+        self.spool_bytes += retained.size
+        self._index.settle()
 
     def _seal(self) -> bool:
         if not self._tail_count:
@@ -223,31 +223,35 @@ class Track:
         count, size = self._tail_count, self._tail_size
         self._tables, self._datas = [], []
         self._tail_size = self._tail_count = 0
-        self._keep(self.next - count, count, body, self.mark - size)
+        self._keep(self.next - count, count, body, self.offset - size)
         return True
 
-    def _keep(self, first: int, count: int, body: Body, mark: int, crc: int | None = None) -> None:
+    def _keep(
+        self, first: int, count: int, body: Body, offset: int, crc: int | None = None
+    ) -> None:
         self._fold()
-        self._kept.append(Kept(first, count, len(body), mark, body, crc=crc))
+        self._index.append(RetainedBlock(first, count, len(body), offset, body, crc=crc))
 
     def _fold(self) -> None:
         """Join the last blocks, while the one before is no larger than the last."""
-        kept = self._kept
-        while len(kept) >= self._spooled + 2:
-            one, two = kept[-2], kept[-1]
+        retained = self._index
+        while len(retained) >= self._spooled + 2:
+            one, two = retained[-2], retained[-1]
             if two.first in self._fences:
                 return
             if one.size > two.size or two.size >= self._join_bytes:
                 return
             if one.body is None or two.body is None:
                 return
-            end = self._gone + len(kept)
+            end = self._gone + len(retained)
             reading = [cursor for cursor in self._cursors if cursor.number is not None]
             if any(cursor.number != end for cursor in reading):
                 return
             at, cut = 4 * one.count, 4 * two.count
             body = b"".join((one.body[:at], two.body[:cut], one.body[at:], two.body[cut:]))
-            kept.join_last(Kept(one.first, one.count + two.count, len(body), one.mark, body))
+            retained.join_last(
+                RetainedBlock(one.first, one.count + two.count, len(body), one.offset, body)
+            )
             for cursor in reading:
                 cursor.number = end - 1
 
@@ -292,5 +296,5 @@ class SpoolLedger:
         return tuple(self._live)
 
 
-def _end_of(kept: Kept) -> int:
-    return kept.end
+def _end_of(retained: RetainedBlock) -> int:
+    return retained.end

@@ -9,22 +9,22 @@ from functools import partial
 from itertools import groupby
 
 from services.streams.block import BLOCK_BYTES_MAX, Block, Body, Kind, header, pack
-from services.streams.effect import Effect, ReadPort, ShutPort, WritePort
+from services.streams.effects import Effect, ReadPort, ShutPort, WritePort
 from services.streams.framing import render
+from services.streams.merge_order import MergeOrder
 from services.streams.plan import InputPlan
 from services.streams.receiver import Chunk, ReceiveLane
-from services.streams.rotation import Rotation
 from shoal.model import StreamCounters
 from shoal.spec import Distribute, PortFormat, Promise
 
 _WRITE_BYTES = BLOCK_BYTES_MAX
 
 
-class JobError(Exception):
+class PortRuleError(Exception):
     """The job on a port breaks the port's rules; the message says how."""
 
 
-class Intake:
+class AttemptInput:
     """One input port of an attempt.
 
     Before the job gets anything the port is *settled*: it has passed over what earlier attempts
@@ -45,12 +45,10 @@ class Intake:
         ways = {lane.plan.distribute for lane in lanes}
         keyed = Distribute.KEY in ways and consumers > 1
         # Every producer may have records for every consumer.
-        turns = partial(Rotation, broadcast=keyed or Distribute.BROADCAST in ways)
+        turns = partial(MergeOrder, broadcast=keyed or Distribute.BROADCAST in ways)
         generations = _generations(lanes)
         first = generations[0] if generations else []
-        self._rotation, self._releases = (
-            _rotation(first, consumer, consumers, turns) for _ in range(2)
-        )
+        self._order, self._releases = (_order(first, consumer, consumers, turns) for _ in range(2))
         self._number(first)
         self._newest = first
         for generation in generations[1:]:
@@ -99,7 +97,7 @@ class Intake:
 
     @property
     def _single(self) -> bool:
-        return len(self._rotation.lanes) == 1
+        return len(self._order.lanes) == 1
 
     def extend(self, lanes: list[ReceiveLane]) -> None:
         """Take the lanes of new generations of the producer; they come after all others."""
@@ -112,8 +110,8 @@ class Intake:
 
     def _extend(self, generation: list[ReceiveLane]) -> None:
         plan = generation[0].plan
-        for rotation in (self._rotation, self._releases):
-            rotation.extend(plan.peer_replicas, plan.stretch.producer_begin)
+        for order in (self._order, self._releases):
+            order.extend(plan.peer_replicas, plan.stretch.producer_begin)
         self._number(generation)
         self._newest = generation
 
@@ -130,7 +128,7 @@ class Intake:
         self._begun_single = self._single
         self._begun_kept = not self._single
         for lane in self.lanes:
-            if self._single and lane.index in self._rotation.lanes:
+            if self._single and lane.index in self._order.lanes:
                 lane.begin(position, slack=self.plan.block_count - 1)
             else:
                 # How many records of each lane come before depends on which lanes end early, so
@@ -152,16 +150,16 @@ class Intake:
         if not self.lanes:
             return self._target or 0
         target = self._target
-        if target and self._begun_single and self.lanes[self._rotation.lanes[0]].base is None:
+        if target and self._begun_single and self.lanes[self._order.lanes[0]].base is None:
             return self._settle_at(target)
         if target is None:
             if not self._reach_bases():
                 return None
-        elif not self._rotation.advance(target, self._existing()) and not self._all_ended():
+        elif not self._order.advance(target, self._existing()) and not self._all_ended():
             self._pass()
             return None
         self._pass()
-        return self._rotation.position
+        return self._order.position
 
     def start(self, position: int, recovery: str, epoch: int, now: float) -> list[Effect]:
         """Show the job where it begins, and let records through."""
@@ -192,7 +190,7 @@ class Intake:
     def lane_ended(self, lane: ReceiveLane) -> None:
         """Take note that the end of a lane is known."""
         if lane.total is not None:
-            self._rotation.end(lane.index, lane.total)
+            self._order.end(lane.index, lane.total)
             self._releases.end(lane.index, lane.total)
 
     def pump(self, now: float) -> list[Effect]:
@@ -251,14 +249,14 @@ class Intake:
         """Take note that the job has processed every record below `sequence`.
 
         Raises:
-            JobError: It never got so many, or takes back what it said.
+            PortRuleError: It never got so many, or takes back what it said.
         """
         if sequence > self._position:
-            raise JobError(
+            raise PortRuleError(
                 f"ACK {sequence} is above {self._position}, the number of records handed over"
             )
         if sequence < self._acknowledged:
-            raise JobError(f"ACK {sequence} is below the earlier ACK {self._acknowledged}")
+            raise PortRuleError(f"ACK {sequence} is below the earlier ACK {self._acknowledged}")
         self._acknowledged = sequence
         self._dropped_before = self._dropped
         if self._one_by_one and sequence == self._position and not self._busy:
@@ -303,11 +301,11 @@ class Intake:
         return [lane.existing for lane in self.lanes]
 
     def _all_ended(self) -> bool:
-        return self._rotation.lane() is None and not self._awaits_generation()
+        return self._order.lane() is None and not self._awaits_generation()
 
     def _awaits_generation(self) -> bool:
         """Whether another generation of the producer goes on, and nobody has said where it is."""
-        newest = [lane for lane in self._newest if lane.index in self._rotation.lanes]
+        newest = [lane for lane in self._newest if lane.index in self._order.lanes]
         return any(lane.continued for lane in newest) and not any(lane.cut for lane in newest)
 
     def _all_taken(self) -> bool:
@@ -315,7 +313,7 @@ class Intake:
             return True
         if self._ordered:
             return self._all_ended()
-        visited = [self.lanes[index] for index in self._rotation.lanes]
+        visited = [self.lanes[index] for index in self._order.lanes]
         return all(lane.over for lane in visited) and not self._awaits_generation()
 
     def _drop_rest(self) -> None:
@@ -330,39 +328,39 @@ class Intake:
 
     def _reach_bases(self) -> bool:
         """Take what was released before, until every lane is where its producer begins."""
-        visited = [self.lanes[index] for index in self._rotation.lanes]
+        visited = [self.lanes[index] for index in self._order.lanes]
         bases = {lane.index: lane.base for lane in visited}
         if any(base is None for base in bases.values()):
             return False
         if self._single:
-            missing = (visited[0].base or 0) - self._rotation.position
-            self._rotation.take_many(max(0, missing))
+            missing = (visited[0].base or 0) - self._order.position
+            self._order.take_many(max(0, missing))
             return True
         existing = self._existing()
-        rotation = self._rotation
-        rotation.advance(sum(base or 0 for base in bases.values()), existing)
-        while any(rotation.taken[index] < (base or 0) for index, base in bases.items()):
-            lane = rotation.lane()
+        order = self._order
+        order.advance(sum(base or 0 for base in bases.values()), existing)
+        while any(order.taken[index] < (base or 0) for index, base in bases.items()):
+            lane = order.lane()
             if lane is None and not self._awaits_generation():
                 break
-            if lane is None or rotation.taken[lane] >= existing[lane]:
+            if lane is None or order.taken[lane] >= existing[lane]:
                 self._pass()
                 return False
-            rotation.take()
+            order.take()
         return True
 
     def _settle_at(self, target: int) -> int | None:
         """Begin at a known round on a single lane; whether its last one was short may not be known."""
-        lane = self.lanes[self._rotation.lanes[0]]
+        lane = self.lanes[self._order.lanes[0]]
         if self.plan.block_count > 1 and lane.total is None and not lane.known:
             return None
-        if self._rotation.position == 0:
-            self._rotation.take_many(min(target, lane.taken))
-        return self._rotation.position
+        if self._order.position == 0:
+            self._order.take_many(min(target, lane.taken))
+        return self._order.position
 
     def _pass(self) -> None:
         for lane in self.lanes:
-            lane.pass_to(self._rotation.taken[lane.index])
+            lane.pass_to(self._order.taken[lane.index])
 
     def _next(self) -> Block | None:
         """Take the next records out of the lanes, numbered as the job sees them."""
@@ -370,10 +368,10 @@ class Intake:
             return None
         if not self._ordered:
             return self._next_arrived()
-        index = self._rotation.lane()
+        index = self._order.lane()
         if index is None:
             return None
-        return self._next_whole(index) if self._rotation.alone else self._next_merged()
+        return self._next_whole(index) if self._order.alone else self._next_merged()
 
     def _next_whole(self, index: int) -> Block | None:
         lane = self.lanes[index]
@@ -385,10 +383,10 @@ class Intake:
             self._position += block.first - lane.taken
             self._dropped += block.first - lane.taken
         lane.taken = block.first + block.count
-        if self._ordered and self._rotation.alone:
-            self._rotation.take_many(block.count)
+        if self._ordered and self._order.alone:
+            self._order.take_many(block.count)
         elif self._ordered:
-            self._rotation.take()
+            self._order.take()
         self._writing.append((lane, chunk))
         return self._numbered(block.count, block.body)
 
@@ -400,14 +398,14 @@ class Intake:
         return None
 
     def _next_merged(self) -> Block | None:
-        rotation = self._rotation
+        order = self._order
         before = len(self._writing)
         records: list[Body] = []
         table: list[int] = []
         size = 0
         while size < BLOCK_BYTES_MAX:
-            index = rotation.lane()
-            if index is None or rotation.alone:
+            index = order.lane()
+            if index is None or order.alone:
                 break
             lane = self.lanes[index]
             if not lane.queue:
@@ -425,7 +423,7 @@ class Intake:
                 break
             records.append(record)
             table.append(entry)
-            rotation.take()
+            order.take()
             lane.taken += 1
             if chunk.index == chunk.block.count:
                 lane.queue.popleft()
@@ -468,9 +466,9 @@ def _generations(lanes: list[ReceiveLane]) -> list[list[ReceiveLane]]:
     return [list(generation) for _, generation in found]
 
 
-def _rotation(
-    first: list[ReceiveLane], consumer: int, consumers: int, turns: Callable[..., Rotation]
-) -> Rotation:
+def _order(
+    first: list[ReceiveLane], consumer: int, consumers: int, turns: Callable[..., MergeOrder]
+) -> MergeOrder:
     if not first:
         return turns(1, consumer, consumers)
     stretch = first[0].plan.stretch

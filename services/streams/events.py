@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.streams.block import Block
+from services.streams.block_index import SpoolPlace
 from services.streams.digest import Digest
-from services.streams.shelf import SpoolPlace
 from shoal.session.lane import Lane
 
 

@@ -18,11 +18,11 @@ LENT_BYTES = 16 * 1024 * 1024
 """Lent and not acknowledged; while it is more than that, and a round, the job gets nothing."""
 
 
-class LoanError(ValueError):
+class RingLeaseError(ValueError):
     """A job gives back what it was not lent; the message says what."""
 
 
-class Loan:
+class RingLease:
     """The records that a job was given by reference, until it gives them back.
 
     Args:
@@ -94,11 +94,13 @@ class Loan:
         """Take back what a FREE block of the job names.
 
         Raises:
-            LoanError: The job does not hold it.
+            RingLeaseError: The job does not hold it.
         """
         for number, offset in FREE_ENTRY.iter_unpack(plain(body)):
             if self._lent.pop((number, offset), None) is None and not self._ended:
-                raise LoanError(f"FREE names offset {offset} of ring {number}, which was not lent")
+                raise RingLeaseError(
+                    f"FREE names offset {offset} of ring {number}, which was not lent"
+                )
 
     def end(self) -> None:
         """Take everything back."""
