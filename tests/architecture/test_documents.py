@@ -9,6 +9,7 @@ from tests.kit.tree import ROOT, sources, text, tracked
 
 DOCUMENTS = tracked("*.md")
 CHECKLISTS = Path("CONTRIBUTING.md")
+DECISIONS = Path("docs/adr")
 WIDTH = 120
 """Columns of a line of prose, inclusive. Tables and code may be wider."""
 
@@ -26,6 +27,8 @@ SYMBOL = re.compile(r"[A-Za-z]\w*(?:_\w+|[a-z][A-Z]\w*)(?:\.\w+)*")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 TARGET = re.compile(r"\bmake ([a-z][a-z-]*)")
 MENTION = re.compile(r"docs/[\w/-]+(?:\.\w+)?")
+STATUS = re.compile(r"^\*(?:Accepted|Replaced by .+,) on \d{4}-\d\d-\d\d", re.MULTILINE)
+PARTS = ("Context", "Decision", "Alternatives", "Consequences")
 
 THE_USERS = {"camera.py", "detector.py", "lengths.py", "pipeline.py", "prompt.py", "say.py"}
 """Files of the users in examples of documents."""
@@ -102,6 +105,21 @@ def test_every_document_that_source_points_to_exists() -> None:
         if not (ROOT / name).exists() and not list(ROOT.glob(f"{name}*.md"))
     ]
     assert missing == []
+
+
+def test_every_decision_has_a_status_a_date_and_its_four_parts() -> None:
+    index = text(DECISIONS / "README.md")
+    decisions = tracked(f"{DECISIONS}/0*.md")
+    bad = [
+        str(path)
+        for path in decisions
+        if not STATUS.search(text(path))
+        or not all(f"**{part}.**" in text(path) for part in PARTS)
+        or f"({path.name})" not in index
+    ]
+    assert bad == [], "see docs/adr/README.md for the form, and add them there"
+    numbers = [path.name[:4] for path in decisions]
+    assert len(numbers) == len(set(numbers)), "two decisions have one number"
 
 
 def _prose(path: Path) -> Iterator[tuple[int, str]]:
