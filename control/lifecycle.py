@@ -52,6 +52,9 @@ CLAIMING = frozenset({_S.ASSIGNED, _S.PREPARING, _S.RUNNING})
 STARTED = frozenset({_S.RUNNING, _S.DRAINING, _S.ARCHIVING})
 """States that say that the program was started."""
 
+ENDED_WELL = frozenset({_S.DRAINING, _S.ARCHIVING, _S.SUCCEEDED})
+"""States that say that the program has ended, and well."""
+
 ENDED = _ENDS
 """States after which nothing happens to a job."""
 

@@ -382,9 +382,9 @@ class ControlMachine:
                 self._wait_for(attempt, f"it ends once it can be said where: {unheard}")
                 continue
             if not attempt.held:
-                consumer = finishing.end_seen_by(pipeline, job)
-                if consumer:
-                    self._wait_for(attempt, f"it ends by itself where {consumer} saw its end")
+                seen = finishing.seen_end(pipeline, job)
+                if seen:
+                    self._wait_for(attempt, seen)
                     continue
                 repeating = finishing.repeating(pipeline, job)
                 if repeating:
@@ -840,6 +840,9 @@ class ControlMachine:
             return Fenced(seen.ref, f"there is no {seen.ref.job_ref.name}")
         attempt = job.attempt
         if attempt is not None and attempt.ref == seen.ref and attempt.node == node.name:
+            attempt.ended_inputs = (
+                seen.ended_inputs or attempt.ended_inputs
+            )  # recorded as it moves on
             self._advance(job, attempt, seen)
             self._take_holds(attempt, seen)
             return None
@@ -1333,6 +1336,7 @@ class ControlMachine:
                 start_time=seen.start_time,
                 end_time=seen.end_time,
                 holds=seen.holds,
+                ended_inputs=seen.ended_inputs,
             )
             job.attempts.append(attempt)
             if seen.state in lifecycle.PLACED:

@@ -49,7 +49,8 @@ class AttemptRecord:
     """One try of a job on one node; `assignment` is what its agent is told, until that changes.
 
     `held` is the number under which the outputs of a source stand still, since it is to end;
-    `holds` says which of its outputs do stand still, and how far they are, as its agent observed it.
+    `holds` says which of its outputs do stand still, and how far they are, as its agent observed it,
+    and `ended_inputs` of which inputs a program that has ended well was shown the end.
     """
 
     ref: AttemptRef
@@ -62,6 +63,7 @@ class AttemptRecord:
     assignment: Assignment | None = None
     held: int = 0
     holds: tuple[PortHold, ...] = ()
+    ended_inputs: tuple[str, ...] = ()
 
     def hold(self, port: str, number: int) -> PortHold | None:
         """How far an output is that stands still under this number; None if it has not been said."""
@@ -86,6 +88,7 @@ class AttemptRecord:
             start_time=self.start_time,
             end_time=self.end_time,
             holds=self.holds,
+            ended_inputs=self.ended_inputs,
         )
 
 

@@ -162,6 +162,8 @@ class LocalAttempt:
     """Whether its program was told to end because the controller wants it finished."""
     holds: tuple[PortHold, ...] = ()
     """How far its outputs were when they were last told to stand still."""
+    ended_inputs: tuple[str, ...] = ()
+    """The inputs of which its program was shown the end; known once its streams have drained."""
 
     @property
     def ref(self) -> AttemptRef:
@@ -179,6 +181,7 @@ class LocalAttempt:
             _moment(self.start_time),
             _moment(self.end_time),
             self.holds,
+            self.ended_inputs,
         )
 
 
@@ -286,9 +289,10 @@ class StreamsClosed:
 
 @dataclass(frozen=True, slots=True)
 class StreamsDrained:
-    """Nobody needs a record of the attempt any more."""
+    """Nobody needs a record of the attempt any more; of these inputs its program was shown the end."""
 
     ref: AttemptRef
+    ended_inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -666,9 +670,9 @@ class AttemptsMachine:
             case StreamsClosed(ref):
                 record = self._known(ref)
                 return [] if record is None else self._streams_closed(record)
-            case StreamsDrained(ref):
+            case StreamsDrained(ref, ended_inputs):
                 record = self._known(ref)
-                return [] if record is None else self._drained(record)
+                return [] if record is None else self._drained(record, ended_inputs)
             case StreamWorkerLost():
                 return self._for_each(ALIVE | {Phase.DRAINING}, self._streams_lost)
             case StreamWorkerFound(identity):
@@ -982,7 +986,14 @@ class AttemptsMachine:
             return []
         return self._conclude(record, _WORKER_LOST)
 
-    def _drained(self, record: LocalAttempt) -> list[AttemptsEffect]:
+    def _drained(self, record: LocalAttempt, ended_inputs: tuple[str, ...]) -> list[AttemptsEffect]:
+        """Archive what has sent all it had; a sink is being archived already, since its program ended.
+
+        Which inputs have ended is recorded and said with the next step, and the worker says it to
+        every start of the agent.
+        """
+        if record.phase is Phase.DRAINING or record.phase in ARCHIVING:
+            record = self._keep(replace(record, ended_inputs=ended_inputs))
         return self._archive(record) if record.phase is Phase.DRAINING else []
 
     # ---- the disk

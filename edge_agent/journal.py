@@ -430,6 +430,7 @@ def _to_json(record: LocalAttempt) -> dict[str, object]:
         "closed": record.closed,
         "finishing": record.finishing,
         "holds": [[one.port, one.number, one.held_at, one.ended] for one in record.holds],
+        "ended_inputs": list(record.ended_inputs),
     }
 
 
@@ -459,6 +460,7 @@ def _from_json(values: dict[str, Any], assignment: session_service_pb2.Assignmen
             PortHold(str(port), int(number), int(held_at), bool(ended))
             for port, number, held_at, ended in cast("list[list[Any]]", values.get("holds", []))
         ),
+        ended_inputs=tuple(map(str, cast("list[Any]", values.get("ended_inputs", [])))),
     )
 
 

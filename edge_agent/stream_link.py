@@ -292,7 +292,8 @@ class StreamLink:
         if message.closed:
             await self._post(StreamsClosed(ref))
         if message.drained:
-            await self._post(StreamsDrained(ref))
+            ended = tuple(one.port for one in counters if one.ended and not one.output)
+            await self._post(StreamsDrained(ref, ended))
 
 
 def _runs(identity: str, processes: Sequence[ProcessRecord]) -> bool:

@@ -99,6 +99,7 @@ class AttemptRow:
     start_time: datetime | None = None
     end_time: datetime | None = None
     holds: tuple[PortHold, ...] = ()
+    ended_inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

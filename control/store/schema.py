@@ -6,7 +6,7 @@ Times are microseconds since 1970 in UTC; lists and mappings are JSON; a spec is
 from collections.abc import Mapping
 from types import MappingProxyType
 
-VERSION = 6
+VERSION = 7
 """Kept in `PRAGMA user_version`; a later version comes with statements that lead there."""
 
 _SCALES = """
@@ -52,8 +52,19 @@ _HOLDS = """
 ALTER TABLE attempts ADD COLUMN holds TEXT NOT NULL DEFAULT '[]';
 """
 
+_ENDED_INPUTS = """
+ALTER TABLE attempts ADD COLUMN ended_inputs TEXT NOT NULL DEFAULT '[]';
+"""
+
 STEPS: Mapping[int, str] = MappingProxyType(
-    {1: _SCALES, 2: _STARTS + _INSTANCES, 3: _FINISHING, 4: _PROBLEMS, 5: _HOLDS}
+    {
+        1: _SCALES,
+        2: _STARTS + _INSTANCES,
+        3: _FINISHING,
+        4: _PROBLEMS,
+        5: _HOLDS,
+        6: _ENDED_INPUTS,
+    }
 )
 """For each earlier version, the statements that lead to the one after it."""
 
@@ -128,6 +139,7 @@ CREATE TABLE attempts (
     start_time INTEGER,
     end_time INTEGER,
     holds TEXT NOT NULL DEFAULT '[]',
+    ended_inputs TEXT NOT NULL DEFAULT '[]',
     PRIMARY KEY (namespace, pipeline, job, number)
 ) WITHOUT ROWID;
 

@@ -202,7 +202,9 @@ _SET_PIPELINE = (
 )
 _SET_JOB = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SET_SCALE = "INSERT OR REPLACE INTO scales VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_SET_ATTEMPT = "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SET_ATTEMPT = (
+    "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _ADD_MANIFEST = "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _SET_NODE = "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SET_START = "UPDATE starts SET commits = ? WHERE term = ?"
@@ -298,6 +300,7 @@ def _attempt_values(rows: Sequence[AttemptRow]) -> Iterator[Values]:
             _micros(row.start_time),
             _micros(row.end_time),
             _json([[one.port, one.number, one.held_at, one.ended] for one in row.holds]),
+            _json(row.ended_inputs),
         )
 
 
@@ -511,7 +514,7 @@ def _scale(values: Values) -> ScaleRow:
 
 def _attempt(values: Values) -> AttemptRow:
     namespace, pipeline, job, number, epoch, node, state, *rest = values
-    create_time, start_time, end_time, holds = rest[3:]
+    create_time, start_time, end_time, holds, ended_inputs = rest[3:]
     return AttemptRow(
         ref=AttemptRef(namespace, pipeline, job, number, epoch),
         node=node,
@@ -521,6 +524,7 @@ def _attempt(values: Values) -> AttemptRow:
         start_time=_moment_or_none(start_time),
         end_time=_moment_or_none(end_time),
         holds=tuple(PortHold(*one) for one in json.loads(holds)),
+        ended_inputs=tuple(json.loads(ended_inputs)),
     )
 
 

@@ -132,13 +132,22 @@ class AttemptOutput:
 
     @property
     def repeating(self) -> bool:
-        """Whether a consumer may have records that this attempt has not sent again yet."""
-        if not self._replacement:
+        """Whether a consumer may have records that this attempt has not sent again yet.
+
+        Those of the generations before the newest one have all that comes before it, whoever of them
+        has committed since.
+        """
+        if not self._replacement or self._ended:
             return False
-        return not self._started or any(
-            not lane.dialled or lane.existing < lane.wanted
-            for lane in self.lanes
-            if not (lane.done or lane.slice.empty or lane.plan.keep or lane.recorder)
+        begun = max(map(self._begins, self.lanes), default=0)
+        return (
+            not self._started
+            or self._next < begun
+            or any(
+                not lane.dialled or lane.existing < lane.wanted
+                for lane in self.lanes
+                if not (lane.done or lane.slice.empty or lane.plan.keep or lane.recorder)
+            )
         )
 
     @property
@@ -500,6 +509,12 @@ class AttemptOutput:
                 if lane.wanted:
                     highest = max(highest, lane.slice.record(lane.wanted - 1) + 1)
         return highest
+
+    def _begins(self, lane: SendLane) -> int:
+        """Number of the first record that the generation of a lane's consumer may have."""
+        stretch = lane.plan.stretch
+        before = stretch.consumer_begin - stretch.producer_begin - self._producer
+        return max(0, -(-before // self._producers))
 
     def _slice_of(self, lane: Lane) -> LaneSlice:
         if _by_key(lane):

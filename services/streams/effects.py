@@ -131,7 +131,10 @@ class CloseCall:
 
 @dataclass(frozen=True, slots=True)
 class DialLane:
-    """DialLane the producer of a lane; with `bulk` on the channel for large records."""
+    """Dial the producer of a lane; with `bulk` on the channel for large records.
+
+    Below `had` lies what the job was given, if it wants nothing more.
+    """
 
     lane: str
     dial: int
@@ -142,6 +145,7 @@ class DialLane:
     credit_bytes: int
     bulk: bool = False
     released: int = 0
+    had: int = 0
 
 
 @dataclass(frozen=True, slots=True)

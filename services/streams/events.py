@@ -106,7 +106,7 @@ class CallOpened:
     """A consumer dialled a lane of ours; `call` is the shell's number for it.
 
     `parts` says that a large block need not be in memory as a whole to be sent on it, `bulk` that
-    large ones may come on it.
+    large ones may come on it. Below `had` lies what a consumer was given that wants nothing more.
     """
 
     call: int
@@ -118,6 +118,7 @@ class CallOpened:
     parts: bool = False
     bulk: bool = True
     released: int = 0
+    had: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,6 +226,7 @@ class ReceiveLane:
                 self._credit_bytes,
                 self._bulk,
                 self.released,
+                self.taken if self._finished else 0,
             ),
         ]
 

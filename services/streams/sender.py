@@ -87,7 +87,7 @@ class SendLane:
         self.dialled = False
         """Whether the consumer has said to this attempt what it wants."""
         self.wanted = 0
-        """The highest record that it ever wanted."""
+        """The highest record that it ever wanted; of one that has finished, what it was given."""
         self._let_go: int | None = None
 
     @property
@@ -174,7 +174,9 @@ class SendLane:
             # The controller told the consumer first; we hear of it soon.
             self.peer = replace(self.peer, epoch=event.consumer_epoch)
         self.dialled = True
-        if event.want not in {WANT_NOTHING, WANT_KEPT}:
+        if event.want == WANT_NOTHING:
+            self.wanted = max(self.wanted, event.had)
+        elif event.want != WANT_KEPT:
             self.wanted = max(self.wanted, event.want)
             self._let_go = event.released
         self.held = event

@@ -15,7 +15,8 @@ class Observation:
     """Where an attempt stands, as its agent sees it; idempotent.
 
     `SUCCEEDED` means archived and ready to be committed, with `artifacts`. The times are those of
-    the program, aware, and None before it started or ended. `holds` are the outputs that stand still.
+    the program, aware, and None before it started or ended. `holds` are the outputs that stand still,
+    `ended_inputs` the inputs of which a program that has ended well was shown the end.
     """
 
     ref: AttemptRef
@@ -25,3 +26,4 @@ class Observation:
     start_time: datetime | None = None
     end_time: datetime | None = None
     holds: tuple[PortHold, ...] = ()
+    ended_inputs: tuple[str, ...] = ()

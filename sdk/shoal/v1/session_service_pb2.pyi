@@ -476,6 +476,7 @@ class AttemptObserved(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     HOLDS_FIELD_NUMBER: _builtins.int
+    ENDED_INPUTS_FIELD_NUMBER: _builtins.int
     attempt: _builtins.str
     """`pipelines/{p}/jobs/{j}/attempts/{n}`."""
     namespace: _builtins.str
@@ -504,6 +505,10 @@ class AttemptObserved(_message.Message):
     def holds(self) -> _containers.RepeatedCompositeFieldContainer[Global___PortHeld]:
         """How far its output ports are that stand still, as `Lane.hold` asks; one whose hold is over may be named still."""
 
+    @_builtins.property
+    def ended_inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its input ports of which the program was shown the end, once the program itself has ended well."""
+
     def __init__(
         self,
         *,
@@ -516,10 +521,11 @@ class AttemptObserved(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         holds: _abc.Iterable[Global___PortHeld] | None = ...,
+        ended_inputs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "reason", b"reason", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt", b"attempt", "end_time", b"end_time", "epoch", b"epoch", "holds", b"holds", "namespace", b"namespace", "reason", b"reason", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "attempt", b"attempt", "end_time", b"end_time", "ended_inputs", b"ended_inputs", "epoch", b"epoch", "holds", b"holds", "namespace", b"namespace", "reason", b"reason", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

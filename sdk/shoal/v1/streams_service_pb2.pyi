@@ -68,6 +68,7 @@ class PullOpen(_message.Message):
     CREDIT_BYTES_FIELD_NUMBER: _builtins.int
     BULK_FIELD_NUMBER: _builtins.int
     RELEASED_FIELD_NUMBER: _builtins.int
+    HAD_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Namespace of the pipeline."""
     pipeline: _builtins.str
@@ -86,6 +87,8 @@ class PullOpen(_message.Message):
     """The call came on the channel for large records; without it a large one is refused with BULK."""
     released: _builtins.int
     """Every record below this sequence will never be asked for again, as far as the consumer knows."""
+    had: _builtins.int
+    """Where `want` says that it wants nothing any more: every record below this sequence was given to its program."""
     def __init__(
         self,
         *,
@@ -98,10 +101,11 @@ class PullOpen(_message.Message):
         credit_bytes: _builtins.int = ...,
         bulk: _builtins.bool = ...,
         released: _builtins.int = ...,
+        had: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk", b"bulk", "consumer_epoch", b"consumer_epoch", "credit_bytes", b"credit_bytes", "lane", b"lane", "namespace", b"namespace", "pipeline", b"pipeline", "producer_epoch", b"producer_epoch", "released", b"released", "want", b"want"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk", b"bulk", "consumer_epoch", b"consumer_epoch", "credit_bytes", b"credit_bytes", "had", b"had", "lane", b"lane", "namespace", b"namespace", "pipeline", b"pipeline", "producer_epoch", b"producer_epoch", "released", b"released", "want", b"want"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

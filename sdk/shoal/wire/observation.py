@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from shoal import limits
 from shoal.redaction import redacted
 from shoal.session.log_piece import LogPiece
@@ -39,6 +41,7 @@ def encode_observation(observation: Observation) -> v1.AttemptObserved:
         start_time=encode_time(observation.start_time),
         end_time=encode_time(observation.end_time),
         holds=[encode_port_hold(hold) for hold in observation.holds],
+        ended_inputs=observation.ended_inputs,
     )
 
 
@@ -48,6 +51,9 @@ def decode_observation(message: v1.AttemptObserved, path: str = "observed") -> O
     Raises:
         WireError: a field breaks the contract.
     """
+    inputs = fields.at(path, "ended_inputs")
+    if len(message.ended_inputs) > PORTS_MAX:
+        raise WireError(inputs, f"{len(message.ended_inputs)} are more ports than any job has")
     return Observation(
         ref=decode_attempt_name(message.attempt, message.namespace, message.epoch, path),
         state=decode_job_state(message.state, fields.at(path, "state")),
@@ -56,6 +62,7 @@ def decode_observation(message: v1.AttemptObserved, path: str = "observed") -> O
         start_time=fields.moment(message, "start_time", path),
         end_time=fields.moment(message, "end_time", path),
         holds=decode_port_holds(message.holds, fields.at(path, "holds")),
+        ended_inputs=fields.each(message.ended_inputs, inputs, partial(fields.identifier, "port")),
     )
 
 

@@ -199,6 +199,7 @@ class AttemptStreamsShell:
                     call.parts,
                     opened.bulk or not call.parts,
                     opened.released,
+                    opened.had,
                 )
             )
             await call.run()
@@ -385,6 +386,7 @@ class AttemptStreamsShell:
             credit_bytes=effect.credit_bytes,
             bulk=effect.bulk,
             released=effect.released,
+            had=effect.had,
         )
         call: DialledCall | LocalCall | FeedCall
         if effect.address == CLIENT_ADDRESS:

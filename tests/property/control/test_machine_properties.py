@@ -40,6 +40,7 @@ OBSERVATIONS = st.builds(
     | st.tuples(st.builds(Artifact, st.just("a"), st.just(1), st.just("ab" * 32), st.just("key"))),
     holds=st.tuples()
     | st.tuples(st.builds(PortHold, st.just("frames"), st.integers(0, 2), COUNTS)),
+    ended_inputs=st.tuples() | st.tuples(st.just("frames")),
 )
 STEPS = st.lists(
     st.one_of(

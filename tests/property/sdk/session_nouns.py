@@ -85,6 +85,7 @@ OBSERVATIONS = drawn(
     start_time=specs.TIMES,
     end_time=specs.TIMES,
     holds=specs.tuples(specs.HOLDS),
+    ended_inputs=specs.tuples(IDS),
 )
 FOLLOWED = drawn(Followed, cluster_id=WORDS, term=NUMBERS_64, start_id=TEXT, commit=NUMBERS_64)
 FROM_AGENT = st.one_of(

@@ -341,6 +341,21 @@ def test_a_sender_drains_before_it_archives() -> None:
     assert play.tell(StreamsDrained(REF)) == []
 
 
+@pytest.mark.parametrize("assignment", [TAKER, SENDER])
+def test_of_which_inputs_a_program_was_shown_the_end_is_said_with_its_end(
+    assignment: Assignment,
+) -> None:
+    """A sink is archived at once; what its stream worker says comes while it is."""
+    play = Play()
+    play.start(assignment)
+    play.tell(ProgramEnded(REF, WELL))
+    play.tell(StreamsDrained(REF, ("in",)))
+    effects = play.tell(ArtifactsCollected(REF, play.record.turn, ()))
+    assert play.record.state is JobState.SUCCEEDED
+    assert play.record.observation.ended_inputs == ("in",)
+    assert Report(play.record.observation) in effects
+
+
 def test_a_failed_program_ends_its_streams_as_failed() -> None:
     play = Play()
     play.start(SENDER)

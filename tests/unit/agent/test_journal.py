@@ -60,6 +60,7 @@ RECORD = LocalAttempt(
     forget=True,
     acknowledged=True,
     holds=(PortHold("out", 3, 1 << 40, ended=True),),
+    ended_inputs=("in",),
 )  # fmt: skip
 
 

@@ -67,6 +67,18 @@ class _Finished(Desk):
             seen = Observation(attempt.ref, attempt.state, holds=(PortHold(port, hold, at),))
             self.post(lambda call: inbox.Observed(call, attempt.node, session, (seen,)))
 
+    def commit(self, ref: PipelineRef, job: str, *ended_inputs: str) -> None:
+        """A job has ended well, and its program was shown the end of these inputs."""
+        attempt = self.job(ref, job).attempt
+        assert attempt is not None
+        ends = Observation(attempt.ref, S.ARCHIVING, ended_inputs=ended_inputs)
+        self.say(attempt.node, ends)
+        self.say(attempt.node, replace(ends, state=S.SUCCEEDED))
+
+    def lose(self, ref: PipelineRef, *jobs: str) -> None:
+        for job in jobs:
+            self.observe(ref, job, S.LOST)
+
     def wanted(self, ref: PipelineRef, job: str) -> tuple[Goal, int, int | None]:
         """Goal, hold and end in what the agent of a job with one output lane is told."""
         one = self.assignment(ref, job)
@@ -153,23 +165,57 @@ def test_x1_a_replacement_ends_nowhere_before_the_end_that_a_committed_consumer_
 ) -> None:
     desk = _Finished()
     ref = desk.run(FORK)
-    left = desk.job(ref, "left").attempt
-    assert left is not None
-    counters = (StreamCounters("i", output=False, records=26, ended=saw_end),)
-    session = desk.sessions[left.node]
-    news = Progress(left.ref, counters, "")
-    desk.post(lambda _: inbox.Progressed(left.node, session, news))
-    for state in (S.ARCHIVING, S.SUCCEEDED):
-        desk.observe(ref, "left", state)
-    for job in ("src", "right"):
-        attempt = desk.job(ref, job).attempt
-        assert attempt is not None
-        desk.report(attempt.node, attempt.ref, S.LOST)
+    desk.commit(ref, "left", *(["i"] if saw_end else []))
+    desk.start()
+    desk.dial_all("n1", "n2")  # which know nothing of the others any more
     desk.finish(ref)
     desk.tell(ref, "src", "o")
     waiting = desk.job(ref, "src").waiting_for
     assert waiting == ("it ends by itself where left saw its end" if saw_end else "")
     assert (desk.wanted(ref, "src")[1] >= HOLD_FIRST) is not saw_end
+
+
+def test_x1_a_source_goes_on_until_a_job_behind_it_ends_where_a_committed_job_saw_its_end() -> None:
+    """The new `mid` has nothing yet, and the sink has committed all that the one before made."""
+    desk = _Finished()
+    ref = desk.run(CHAIN)
+    desk.observe(ref, "mid", S.DRAINING)
+    desk.commit(ref, "sink", "i")
+    desk.lose(ref, "src", "mid")
+    desk.finish(ref)
+    desk.tell(ref, "src", "o")
+    desk.tell(ref, "mid", "o")
+    assert desk.job(ref, "src").waiting_for == "it ends once mid has ended where sink saw its end"
+    assert desk.wanted(ref, "src") == (Goal.RUN, 0, None)
+
+
+def test_x1_a_source_whose_readers_have_all_committed_is_ended_and_no_end_is_recorded() -> None:
+    """Such a `mid` ends at once, since nobody reads it, and where says nothing of the sink."""
+    desk = _Finished()
+    ref = desk.run(CHAIN)
+    desk.commit(ref, "sink", "i")
+    desk.lose(ref, "src", "mid")
+    desk.commit(ref, "mid")
+    desk.finish(ref)
+    desk.tell(ref, "src", "o", 4)
+    assert desk.wanted(ref, "src") == (Goal.FINISH, 0, None)
+    assert desk.job(ref, "src").ends == {}
+
+
+def test_x1_where_a_scale_cut_a_reader_off_is_not_the_end() -> None:
+    desk = _Finished()
+    ref = desk.run(counter(1, recovery=Recovery.RESUME))
+    desk.post(lambda call: inbox.Scale(call, ref, "detector", 2))
+    for job in ("camera", "detector"):
+        attempt = desk.job(ref, job).attempt
+        assert attempt is not None
+        port = "frames" if job == "camera" else "found"
+        desk.say(attempt.node, Observation(attempt.ref, S.RUNNING, holds=(PortHold(port, 1, 5),)))
+    assert len(desk.pipeline(ref).jobs) == 5, "the scale is settled"
+    desk.commit(ref, "detector", "frames")
+    desk.lose(ref, "camera")
+    desk.finish(ref)
+    assert "saw its end" not in desk.job(ref, "camera").waiting_for
 
 
 def test_x1_a_replacement_ends_where_it_was_recorded() -> None:

@@ -58,7 +58,7 @@ JOB = JobRow(
 )
 HELD = (PortHold("out", 2, 7, ended=True),)
 TRIED = AttemptRow(
-    ATTEMPT, "n1", JobState.FAILED, BEGAN, Reason(ReasonCode.EXIT, 1), LATER, LATER, HELD
+    ATTEMPT, "n1", JobState.FAILED, BEGAN, Reason(ReasonCode.EXIT, 1), LATER, LATER, HELD, ("in",)
 )
 MANIFEST = ManifestRow("a/key", ATTEMPT, (artifact(ATTEMPT),), LATER)
 NODE = NodeRow(
@@ -203,6 +203,7 @@ async def test_a_store_of_an_earlier_version_is_brought_forward(tmp_path: Path) 
         "ALTER TABLE nodes DROP COLUMN instance_id; "
         "ALTER TABLE pipelines DROP COLUMN finish_time; "
         "ALTER TABLE attempts DROP COLUMN holds; "
+        "ALTER TABLE attempts DROP COLUMN ended_inputs; "
         "ALTER TABLE jobs DROP COLUMN ends; ALTER TABLE outbox DROP COLUMN problem; "
         "PRAGMA user_version = 1;"
     )

@@ -9,7 +9,7 @@ from services.streams.effects import ClosePort, PausePort, ReportDrained, SendBl
 from services.streams.events import Attached, CallReady, Concluded, LanesChanged, PortClosed
 from services.streams.machine import Stage
 from services.streams.plan import AttemptPlan, OutputPlan
-from shoal.session.lane import LanePeer
+from shoal.session.lane import WANT_NOTHING, LanePeer
 from shoal.spec import PortBinding, PortFormat
 from tests.unit.streams.test_machine import (
     OUT,
@@ -99,6 +99,17 @@ def test_x1_a_replacement_repeats_until_it_has_sent_what_its_consumer_has() -> N
     assert repeating()
     bench.post(wrote(data([b"1"], 1)))
     assert not repeating()
+
+
+def test_x1_a_replacement_repeats_what_a_consumer_had_that_wants_nothing_more() -> None:
+    """It has not committed yet: if it does, what it had is what it commits."""
+    bench = Bench(replace(source(), replacement=True))
+    bench.post(Attached())
+    bench.post(replace(opened(want=WANT_NOTHING), had=2))
+    bench.post(wrote(data([b"0"])))
+    assert bench.machine.counters(0.0)[0].repeating
+    bench.post(wrote(data([b"1"], 1)))
+    assert not bench.machine.counters(0.0)[0].repeating
 
 
 def test_x4_an_output_is_closed_once_its_last_reader_has_committed() -> None:

@@ -116,6 +116,21 @@ def test_a_consumer_without_a_past_bounds_nothing() -> None:
     assert counted(bench) == (3, 0)
 
 
+def test_a_replacement_repeats_what_an_earlier_generation_had() -> None:
+    """The first one has committed all before record 2, and the second one has nothing yet."""
+    old = replace(out_lane(), stretch=Stretch(consumer_end=2))
+    new = replace(out_lane(NEW), stretch=Stretch(consumer_begin=2))
+    output = OutputPlan("out", PortBinding(), (old, new))
+    done = peer(epoch=1, done=True)
+    bench = Bench(plan(outputs=(output,), peers={OUT: done}, replacement=True))
+    bench.post(Attached())
+    bench.post(dialled(1, NEW))
+    bench.post(wrote(data([b"0"])))
+    assert bench.machine.counters(0.0)[0].repeating
+    bench.post(wrote(data([b"1"], 1)))
+    assert not bench.machine.counters(0.0)[0].repeating
+
+
 def test_who_reads_everything_is_not_cut() -> None:
     """Both read the same kept blocks: none of them has records from before and after the cut."""
     beside = out_lane(BESIDE)

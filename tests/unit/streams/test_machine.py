@@ -579,8 +579,11 @@ def test_a_job_that_ends_well_before_its_input_wants_nothing_more() -> None:
     bench = Bench(sink())
     bench.post(Attached())
     accepted(bench)
+    bench.post(PortWritten("in", output=False))
+    bench.post(DialBlock(IN, 1, data([b"0", b"1"])))
     bench.post(Concluded(succeeded=True))
-    assert bench.only(DialLane).want == WANT_NOTHING
+    dial = bench.only(DialLane)
+    assert (dial.want, dial.had) == (WANT_NOTHING, 2)
     bench.only(ReportDrained)
 
 
