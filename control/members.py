@@ -9,10 +9,10 @@ from typing import Final
 
 from control.plane import ControlPlane
 from control.watch import Changes, Watched
-from services.membership.gossip import Gossip
+from services.membership.change_watch import WatchEvictedError
 from services.membership.member import ChangeKind, Member
-from services.membership.message import MemberState as Believed
-from services.membership.watch import WatchCutOffError
+from services.membership.message import SwimState
+from services.membership.shell import GossipShell
 from shoal.model import MemberState
 from shoal.view import MemberView
 
@@ -20,10 +20,10 @@ CHANGES_KEPT: Final = 10_000
 PENDING_MAX: Final = 20_000  # above the largest cluster, so that its whole change fits
 
 _STATES = {
-    Believed.ALIVE: MemberState.ALIVE,
-    Believed.SUSPECT: MemberState.SUSPECT,
-    Believed.DEAD: MemberState.DEAD,
-    Believed.LEFT: MemberState.LEFT,
+    SwimState.ALIVE: MemberState.ALIVE,
+    SwimState.SUSPECT: MemberState.SUSPECT,
+    SwimState.DEAD: MemberState.DEAD,
+    SwimState.LEFT: MemberState.LEFT,
 }
 
 
@@ -51,7 +51,7 @@ class GossipMembers:
 
     def __init__(
         self,
-        gossip: Gossip | None,
+        gossip: GossipShell | None,
         *,
         clock: Callable[[], float],
         wall: Callable[[], datetime],
@@ -104,11 +104,11 @@ class GossipMembers:
                             self._forget(change.member.name, plane)
                         else:
                             self._show(change.member, plane)
-                except WatchCutOffError:
+                except WatchEvictedError:
                     continue  # so many changes at once: read them all again
                 return
 
-    def _read_all(self, gossip: Gossip, plane: ControlPlane) -> None:
+    def _read_all(self, gossip: GossipShell, plane: ControlPlane) -> None:
         members = gossip.members(all_states=True)
         for name in self._records.keys() - {member.name for member in members}:
             self._forget(name, plane)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 
-from services.membership.gossip import Gossip
+from services.membership.change_watch import WatchEvictedError
 from services.membership.member import Member
-from services.membership.watch import WatchCutOffError
+from services.membership.shell import GossipShell
 
 
 async def found_controllers(
-    configured: tuple[str, ...], gossip: Gossip | None
+    configured: tuple[str, ...], gossip: GossipShell | None
 ) -> AsyncGenerator[tuple[str, ...], None]:
     """Yield the addresses, best first, at the beginning and whenever they may have changed.
 
@@ -34,7 +34,7 @@ async def found_controllers(
                     if address:
                         found[member.name] = address
                     yield _each_once(configured, found)
-            except WatchCutOffError:
+            except WatchEvictedError:
                 continue  # so many changes at once: read them all again
             return
 

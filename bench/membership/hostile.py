@@ -10,17 +10,17 @@ from collections import Counter
 from collections.abc import Iterator
 
 from bench.membership.figure import Figure
-from services.membership.codec import Codec
-from services.membership.event import Received
+from services.membership.codec import MessageCodec
+from services.membership.events import PacketReceived
 from services.membership.keyring import Keyring
+from services.membership.machine import SwimMachine
 from services.membership.message import Address, User
 from services.membership.packet import PacketFormat, compound
 from services.membership.preset import LAN
 from services.membership.profile import Profile
 from services.membership.refusal import RefusedError
-from services.membership.serf.node import SerfNode
-from services.membership.stream import Pause, StreamParser
-from services.membership.swim import Swim
+from services.membership.serf.machine import SerfMachine
+from services.membership.stream import ParserPause, StreamParser
 
 _SEEDS = [
     bytes.fromhex(text)
@@ -73,11 +73,11 @@ def m10(packets: int, streams: int) -> Iterator[Figure]:
     gc.collect()
     gc.freeze()
     rng = random.Random(10)
-    codec, keyring = Codec(), Keyring()
+    codec, keyring = MessageCodec(), Keyring()
     form = PacketFormat(codec, keyring, nonce=rng.randbytes)
     profile = Profile(name="py1", address=Address("10.0.0.1", 7946))
-    swim = Swim(profile, rng, 0.0)
-    node = SerfNode(swim, keyring, LAN, rng)
+    swim = SwimMachine(profile, rng, 0.0)
+    node = SerfMachine(swim, keyring, LAN, rng)
     reasons: Counter[str] = Counter()
     source = Address("10.0.0.2", 7946)
     escaped = worst = slow = 0
@@ -92,7 +92,7 @@ def m10(packets: int, streams: int) -> Iterator[Figure]:
         try:
             messages, refused, sealed = form.unwrap(data)
             reasons.update(refused)
-            node.handle(Received(source, messages, sealed), now)
+            node.handle(PacketReceived(source, messages, sealed), now)
             reasons["read"] += sum(not isinstance(message, User) for message in messages)
         except RefusedError as error:
             reasons[error.reason] += 1
@@ -118,7 +118,7 @@ def m10(packets: int, streams: int) -> Iterator[Figure]:
         fed = 0
         try:
             while (pause := parser.work()) is not None:
-                if pause is Pause.DATA:
+                if pause is ParserPause.DATA:
                     parser.feed(data[fed : fed + 40])
                     fed += 40
         except RefusedError:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from bench.membership.figure import Figure
 from services.membership.config import GossipConfig
-from services.membership.gossip import Gossip
 from services.membership.member import ChangeKind
-from services.membership.message import MemberState
+from services.membership.message import SwimState
+from services.membership.shell import GossipShell
 from tests.kit.serf import SerfAgent
 from tests.kit.until import until
 
@@ -27,7 +27,7 @@ class _Suspects:
     def __init__(self) -> None:
         self.count = 0
 
-    async def follow(self, gossip: Gossip) -> None:
+    async def follow(self, gossip: GossipShell) -> None:
         """Count those of one member."""
         async with gossip.watch() as watch:
             async for change in watch:
@@ -46,12 +46,12 @@ async def m1() -> AsyncIterator[Figure]:
             for index in (1, 2)
         ]
         tasks = await enter(asyncio.TaskGroup())
-        ours: list[Gossip] = []
+        ours: list[GossipShell] = []
         running: list[asyncio.Task[None]] = []
         start = time.monotonic()
         for index in range(3):
             config = GossipConfig(name=f"py{index}", bind_host="127.0.0.1", bind_port=0)
-            gossip = await enter(Gossip(config))
+            gossip = await enter(GossipShell(config))
             running.append(tasks.create_task(gossip.run()))
             await gossip.join([first])
             ours.append(gossip)
@@ -80,7 +80,7 @@ async def m1() -> AsyncIterator[Figure]:
         await asyncio.sleep(3.5)
         agents[2].signal(signal.SIGCONT)
         await until(
-            lambda: all(_state(gossip, "serf2") is MemberState.ALIVE for gossip in ours),
+            lambda: all(_state(gossip, "serf2") is SwimState.ALIVE for gossip in ours),
             20,
             "the stopped one is well",
         )
@@ -91,7 +91,7 @@ async def m1() -> AsyncIterator[Figure]:
         start = time.monotonic()
         agents[2].signal(signal.SIGKILL)
         await until(
-            lambda: all(_state(gossip, "serf2") is MemberState.DEAD for gossip in ours), 40, "dead"
+            lambda: all(_state(gossip, "serf2") is SwimState.DEAD for gossip in ours), 40, "dead"
         )
         mine = time.monotonic() - start
         await _serf_sees(agents[:2], lambda view: view.get("serf2") == "failed")
@@ -104,7 +104,7 @@ async def m1() -> AsyncIterator[Figure]:
             task.cancel()
 
 
-def _state(gossip: Gossip, name: str) -> MemberState | None:
+def _state(gossip: GossipShell, name: str) -> SwimState | None:
     found = [m.state for m in gossip.members(all_states=True) if m.name == name]
     return found[0] if found else None
 

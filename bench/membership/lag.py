@@ -17,9 +17,9 @@ from pathlib import Path
 
 from bench.membership.figure import Figure
 from services.membership.config import GossipConfig
-from services.membership.event import Merge
-from services.membership.gossip import Gossip
-from services.membership.message import SERF_VERSIONS, MemberState, NodeState
+from services.membership.events import RecordsReceived
+from services.membership.message import SERF_VERSIONS, PushNodeState, SwimState
+from services.membership.shell import GossipShell
 
 _MEMBERS = 10_000
 _PERIOD_MICROSECONDS = 10_000
@@ -27,15 +27,15 @@ _SHARE = 0.2
 _CGROUPS = (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup/cpu,cpuacct"))
 
 
-def _strangers(prefix: str) -> list[NodeState]:
+def _strangers(prefix: str) -> list[PushNodeState]:
     return [
-        NodeState(
+        PushNodeState(
             f"{prefix}{index}",
             f"10.{index >> 16}.{index >> 8 & 255}.{index & 255}",
             7946,
             b"\xff\x81\xa4role\xa4edge",
             1,
-            MemberState.ALIVE,
+            SwimState.ALIVE,
             SERF_VERSIONS,
         )
         for index in range(_MEMBERS)
@@ -74,8 +74,8 @@ async def _subject() -> None:
     gc.collect()
     gc.freeze()
     config = GossipConfig(name="subject", bind_host="127.0.0.1", bind_port=0)
-    async with Gossip(config) as gossip, asyncio.TaskGroup() as tasks:
-        gossip._handle(Merge(_strangers("a")))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    async with GossipShell(config) as gossip, asyncio.TaskGroup() as tasks:
+        gossip._handle(RecordsReceived(_strangers("a")))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         tasks.create_task(gossip.run())
         print(gossip.address.port, flush=True)
         while True:
@@ -98,8 +98,8 @@ async def m11() -> AsyncIterator[Figure]:
     try:
         port = int(await lines.readline())
         config = GossipConfig(name="other", bind_host="127.0.0.1", bind_port=0, preset="wan")
-        async with Gossip(config) as gossip:
-            gossip._handle(Merge(_strangers("b")))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        async with GossipShell(config) as gossip:
+            gossip._handle(RecordsReceived(_strangers("b")))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             with _quota(process.pid) as held:
                 idle = [await _lag(lines) for _ in range(4)][1:]
                 joined = asyncio.create_task(gossip.join([f"127.0.0.1:{port}"]))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bench.membership.figure import Figure
 from services.membership.config import GossipConfig
-from services.membership.gossip import Gossip
 from services.membership.member import ChangeKind
+from services.membership.shell import GossipShell
 from tests.kit.memberlist import GoMembers
 from tests.kit.until import until
 
@@ -21,10 +21,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.asynccontextmanager
-async def cluster(count: int, seed: str = "") -> AsyncIterator[list[Gossip]]:
+async def cluster(count: int, seed: str = "") -> AsyncIterator[list[GossipShell]]:
     """Run plain members in this process."""
     async with contextlib.AsyncExitStack() as stack:
-        members: list[Gossip] = []
+        members: list[GossipShell] = []
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         for index in range(count):
             config = GossipConfig(
@@ -36,7 +36,7 @@ async def cluster(count: int, seed: str = "") -> AsyncIterator[list[Gossip]]:
                 if seed or members
                 else (),
             )
-            gossip = await stack.enter_async_context(Gossip(config))
+            gossip = await stack.enter_async_context(GossipShell(config))
             members.append(gossip)
         running = [tasks.create_task(gossip.run()) for gossip in members]
         try:
@@ -131,7 +131,7 @@ async def m4(each: int = 20, kills: int = 30) -> AsyncIterator[Figure]:
         yield Figure("m4_p99_against_go", ratio, 1.05)
 
 
-async def _deaths(gossip: Gossip, found: dict[str, list[float]]) -> None:
+async def _deaths(gossip: GossipShell, found: dict[str, list[float]]) -> None:
     async with gossip.watch() as watch:
         async for change in watch:
             if change.kind is ChangeKind.DIED:

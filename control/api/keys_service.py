@@ -12,8 +12,8 @@ import grpc
 import grpc.aio
 
 from control.refusal import invalid, refusing
-from services.membership.gossip import Gossip
 from services.membership.serf.shell import KeyReport
+from services.membership.shell import GossipShell
 from services.runtime.log import fields
 from services.runtime.rpc import rpc_error
 from shoal.gossip_key import KEY_BYTES, key_id
@@ -34,7 +34,7 @@ class KeysService(v1_grpc.KeysServiceServicer):
         gossip: the controller's own member, which asks all the others; None if there is none.
     """
 
-    def __init__(self, gossip: Gossip | None) -> None:
+    def __init__(self, gossip: GossipShell | None) -> None:
         self._gossip = gossip
 
     async def ListKeys(self, request: v1.ListKeysRequest, context: Context) -> v1.ListKeysResponse:
@@ -93,7 +93,7 @@ class KeysService(v1_grpc.KeysServiceServicer):
             _log("remove", key, report)
             return v1.RemoveKeyResponse(report=_report(report))
 
-    def _encrypted(self) -> Gossip:
+    def _encrypted(self) -> GossipShell:
         """Return the member, if there are keys to speak of.
 
         Raises:
@@ -146,7 +146,7 @@ async def _insisting(ask: Callable[[], Awaitable[KeyReport]]) -> KeyReport:
     return report
 
 
-async def _find(gossip: Gossip, identity: str) -> bytes:
+async def _find(gossip: GossipShell, identity: str) -> bytes:
     """Find a key by the beginning of its name: in the controller's ring, else at any member.
 
     Raises:

@@ -10,8 +10,6 @@ class Awareness:
         most: Scores run from 0 to `most - 1`.
     """
 
-    __slots__ = ("_most", "score")
-
     def __init__(self, most: int) -> None:
         self._most = most
         self.score = 0

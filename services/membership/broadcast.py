@@ -7,27 +7,24 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
+@dataclass(slots=True, eq=False)
 class _Entry(Generic[T]):
     """One broadcast and how often it was sent."""
 
-    __slots__ = ("item", "key", "size", "transmits")
-
-    def __init__(self, key: Hashable, item: T, size: int) -> None:
-        self.key = key
-        self.item = item
-        self.size = size
-        self.transmits = 0
+    key: Hashable
+    item: T
+    size: int
+    transmits: int = 0
 
 
 class _Tier(Generic[T]):
     """The broadcasts that were sent equally often, in buckets by size."""
-
-    __slots__ = ("buckets", "sizes")
 
     def __init__(self) -> None:
         self.sizes: list[int] = []

@@ -19,18 +19,18 @@ from services.membership.message import (
     Dead,
     ErrorReply,
     IndirectPing,
-    MemberState,
     MessageType,
     Nack,
-    NodeState,
     PacketMessage,
     Ping,
+    PushNodeState,
     Rumour,
     Suspect,
+    SwimState,
     User,
     Versions,
 )
-from services.membership.refusal import Reason, RefusedError
+from services.membership.refusal import DropReason, RefusedError
 
 META_BYTES_MAX: Final = 512
 """Most bytes of `meta`, as upstream's MetaMaxSize."""
@@ -77,7 +77,7 @@ def fields(value: object, names: Sequence[bytes]) -> list[object]:
         row: list[object] = list(value[: len(names)])  # pyright: ignore[reportUnknownArgumentType]
         row.extend([None] * (len(names) - len(row)))
         return row
-    raise RefusedError(Reason.MALFORMED, f"body is {type(value).__name__}, not a map or array")
+    raise RefusedError(DropReason.MALFORMED, f"body is {type(value).__name__}, not a map or array")
 
 
 def number(value: object, most: int, name: str) -> int:
@@ -89,9 +89,11 @@ def number(value: object, most: int, name: str) -> int:
     if value is None:
         return 0
     if not isinstance(value, int):
-        raise RefusedError(Reason.MALFORMED, f"{name} is {type(value).__name__}, not an integer")
+        raise RefusedError(
+            DropReason.MALFORMED, f"{name} is {type(value).__name__}, not an integer"
+        )
     if not 0 <= value <= most:
-        raise RefusedError(Reason.OUT_OF_RANGE, f"{name} is outside 0..{most}")
+        raise RefusedError(DropReason.OUT_OF_RANGE, f"{name} is outside 0..{most}")
     return int(value)
 
 
@@ -108,9 +110,9 @@ def octets(value: object, most: int, name: str) -> bytes:
     if isinstance(value, list):
         value = _octets_of_list(value, name)  # pyright: ignore[reportUnknownArgumentType]
     if not isinstance(value, bytes):
-        raise RefusedError(Reason.MALFORMED, f"{name} is {type(value).__name__}, not bytes")
+        raise RefusedError(DropReason.MALFORMED, f"{name} is {type(value).__name__}, not bytes")
     if len(value) > most:
-        raise RefusedError(Reason.TOO_BIG, f"{name} has {len(value)} bytes, over {most}")
+        raise RefusedError(DropReason.TOO_BIG, f"{name} has {len(value)} bytes, over {most}")
     return value
 
 
@@ -119,7 +121,7 @@ def _octets_of_list(value: list[object], name: str) -> bytes:
     try:
         return bytes(value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError) as error:
-        raise RefusedError(Reason.MALFORMED, f"{name} is an array of non-bytes") from error
+        raise RefusedError(DropReason.MALFORMED, f"{name} is an array of non-bytes") from error
 
 
 def text(value: object, name: str, most: int = NAME_BYTES_MAX) -> str:
@@ -140,7 +142,7 @@ def flag(value: object, name: str) -> bool:
     if value is None:
         return False
     if not isinstance(value, bool):
-        raise RefusedError(Reason.MALFORMED, f"{name} is {type(value).__name__}, not a boolean")
+        raise RefusedError(DropReason.MALFORMED, f"{name} is {type(value).__name__}, not a boolean")
     return value
 
 
@@ -169,7 +171,7 @@ def octets_to_host(packed: bytes) -> str:
         address = ipaddress.ip_address(packed)
     except ValueError as error:
         raise RefusedError(
-            Reason.MALFORMED, f"address has {len(packed)} bytes, not 4 or 16"
+            DropReason.MALFORMED, f"address has {len(packed)} bytes, not 4 or 16"
         ) from error
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
@@ -185,7 +187,7 @@ def _versions(packed: bytes) -> Versions | None:
     if not packed:
         return None
     if len(packed) < _VERSIONS_BYTES:
-        raise RefusedError(Reason.MALFORMED, f"Vsn has {len(packed)} bytes, fewer than 6")
+        raise RefusedError(DropReason.MALFORMED, f"Vsn has {len(packed)} bytes, fewer than 6")
     return Versions(*packed[:_VERSIONS_BYTES])
 
 
@@ -268,7 +270,7 @@ def decode_body(kind: int, value: object) -> PacketMessage:
     """
     decoder = _DECODERS.get(kind)
     if decoder is None:
-        raise RefusedError(Reason.UNKNOWN_TYPE, f"message type {kind}")
+        raise RefusedError(DropReason.UNKNOWN_TYPE, f"message type {kind}")
     return decoder(value)
 
 
@@ -279,30 +281,30 @@ def decode(data: bytes) -> PacketMessage:
         RefusedError: Empty, unknown type, no msgpack, or a field is wrong.
     """
     if not data:
-        raise RefusedError(Reason.EMPTY, "empty message")
+        raise RefusedError(DropReason.EMPTY, "empty message")
     kind = data[0]
     if kind == MessageType.USER:
         return User(data[1:])
     decoder = _DECODERS.get(kind)
     if decoder is None:
-        raise RefusedError(Reason.UNKNOWN_TYPE, f"message type {kind}")
+        raise RefusedError(DropReason.UNKNOWN_TYPE, f"message type {kind}")
     return decoder(unpack(memoryview(data)[1:]))
 
 
-def decode_node_state(value: object) -> NodeState:
+def decode_node_state(value: object) -> PushNodeState:
     """Build one push/pull record from its unpacked body.
 
     Raises:
         RefusedError: A field is wrong.
     """
     name, host, port, meta, incarnation, state, versions = fields(value, _NODE_STATE)
-    return NodeState(
+    return PushNodeState(
         text(name, "Name"),
         octets_to_host(octets(host, 16, "Addr")),
         number(port, _U16_MAX, "Port"),
         octets(meta, META_BYTES_MAX, "Meta"),
         number(incarnation, _U32_MAX, "Incarnation"),
-        MemberState(number(state, MemberState.LEFT, "State")),
+        SwimState(number(state, SwimState.LEFT, "State")),
         _versions(octets(versions, 64, "Vsn")),
     )
 
@@ -338,7 +340,7 @@ def decode_compress(data: bytes | memoryview) -> bytes:
     """
     algorithm, compressed = fields(unpack(data), _COMPRESS)
     if number(algorithm, 255, "Algo") != 0:
-        raise RefusedError(Reason.BAD_COMPRESSION, f"unknown compression algorithm {algorithm}")
+        raise RefusedError(DropReason.BAD_COMPRESSION, f"unknown compression algorithm {algorithm}")
     return octets(compressed, USER_STATE_BYTES_MAX * 2, "Buf")
 
 
@@ -397,7 +399,7 @@ def _row(message: PacketMessage) -> tuple[MessageType, tuple[bytes, ...], tuple[
             assert_never(message)
 
 
-def _node_row(state: NodeState) -> tuple[Value, ...]:
+def _node_row(state: PushNodeState) -> tuple[Value, ...]:
     """List a push/pull record's fields in declaration order."""
     return (
         state.name,
@@ -452,7 +454,7 @@ def _value_size(value: Value) -> int:
     return 3 + count if count <= _U16_MAX else 5 + count
 
 
-class Codec:
+class MessageCodec:
     """Encodes messages in one of the two dialects.
 
     Args:
@@ -491,7 +493,7 @@ class Codec:
                 total += 1 + len(name) + _value_size(value)
         return total
 
-    def encode_node_state(self, state: NodeState) -> bytes:
+    def encode_node_state(self, state: PushNodeState) -> bytes:
         """Encode one push/pull record (no type byte)."""
         return self._body(_NODE_STATE, _node_row(state))
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from services.membership.message import MemberState, NodeState, Versions
+from services.membership.message import PushNodeState, SwimState, Versions
 
 
-def incompatibility(remote: Sequence[NodeState], local: Iterable[Versions]) -> str | None:
+def incompatibility(remote: Sequence[PushNodeState], local: Iterable[Versions]) -> str | None:
     """Say in one sentence why the two cannot be merged, None if they can.
 
     The alive members of both sides span the windows `[max of minima, min of maxima]`; the current
@@ -24,7 +24,7 @@ def incompatibility(remote: Sequence[NodeState], local: Iterable[Versions]) -> s
     alive = known | {
         node.versions
         for node in remote
-        if node.versions is not None and node.state is MemberState.ALIVE
+        if node.versions is not None and node.state is SwimState.ALIVE
     }
     if not alive:
         return None

@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
-from services.membership.refusal import Reason, RefusedError
+from services.membership.refusal import DropReason, RefusedError
 
 Value = (
     None
@@ -67,7 +67,7 @@ def unpack(data: bytes | memoryview) -> object:
     except _UNPACK_ERRORS as error:
         if isinstance(error, _ExtraData):
             return cast("Any", error).unpacked
-        raise RefusedError(Reason.MALFORMED, f"not msgpack: {type(error).__name__}") from error
+        raise RefusedError(DropReason.MALFORMED, f"not msgpack: {type(error).__name__}") from error
 
 
 class StreamUnpacker:
@@ -87,9 +87,9 @@ class StreamUnpacker:
         try:
             self._unpacker.feed(data)
         except _UNPACK_ERRORS as error:
-            raise RefusedError(Reason.TOO_BIG, "stream buffer over 40 MiB") from error
+            raise RefusedError(DropReason.TOO_BIG, "stream buffer over 40 MiB") from error
         except Exception as error:  # msgpack.BufferFull derives from Exception alone
-            raise RefusedError(Reason.TOO_BIG, "stream buffer over 40 MiB") from error
+            raise RefusedError(DropReason.TOO_BIG, "stream buffer over 40 MiB") from error
         self._fed += len(data)
 
     def value(self) -> tuple[bool, object]:
@@ -103,7 +103,9 @@ class StreamUnpacker:
         except _OutOfData:
             return False, None
         except _UNPACK_ERRORS as error:
-            raise RefusedError(Reason.MALFORMED, f"not msgpack: {type(error).__name__}") from error
+            raise RefusedError(
+                DropReason.MALFORMED, f"not msgpack: {type(error).__name__}"
+            ) from error
 
     @property
     def position(self) -> int:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from random import Random
 
 from services.membership.config import GossipConfig
-from services.membership.gossip import Gossip
 from services.membership.ipc import IpcServer
 from services.membership.keyring import Keyring
 from services.membership.settings import GossipSettings, split
+from services.membership.shell import GossipShell
 from services.membership.web import MembersPage
 from services.runtime.keyring_file import KeyringFile, KeyringFileError
 from services.runtime.process import StartRefusedError
@@ -29,13 +29,13 @@ class GossipMember:
         members_http: `host:port` of the members as JSON, empty if they are not served.
     """
 
-    gossip: Gossip
+    gossip: GossipShell
     keyring: KeyringFile | None = None
     serf_rpc: str = ""
     members_http: str = ""
 
     async def run(self) -> None:
-        """Gossip, and keep the keys, until cancelled."""
+        """GossipShell, and keep the keys, until cancelled."""
         rotated = asyncio.Event()
         self.gossip.serf.on_keys = rotated.set
         async with asyncio.TaskGroup() as tasks:
@@ -79,7 +79,7 @@ async def open_member(
             raise StartRefusedError(f"{error} (--gossip-keyring)") from error
     async with contextlib.AsyncExitStack() as stack:
         gossip = await stack.enter_async_context(
-            Gossip(
+            GossipShell(
                 GossipConfig(
                     name=settings.name,
                     bind_host=host or "0.0.0.0",  # noqa: S104 - members have to be reachable

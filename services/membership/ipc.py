@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Final, Self
 from services.membership.codec import fields, flag, host_to_octets, number, octets, text
 from services.membership.dialect import StreamUnpacker, Value, pack
 from services.membership.member import ChangeKind, Member, MemberChange
-from services.membership.message import MemberState
+from services.membership.message import SwimState
 from services.membership.refusal import RefusedError
 from services.membership.serf.coordinate import coordinate_body
-from services.membership.serf.effect import EventHeard, QueryHeard
+from services.membership.serf.effects import EventHeard, QueryHeard
 from services.membership.serf.shell import Happening, KeyReport
 
 if TYPE_CHECKING:
-    from services.membership.gossip import Gossip
+    from services.membership.shell import GossipShell
 
 _U64: Final = 0xFFFFFFFFFFFFFFFF
 _CONNECTIONS_MAX: Final = 64
@@ -36,10 +36,10 @@ _WRITE_SECONDS: Final = 10.0
 _LEAVE_SECONDS: Final = 5.0
 _QUERIES_HELD: Final = 1024
 _STATUS: Final = {
-    MemberState.ALIVE: "alive",
-    MemberState.SUSPECT: "alive",  # Serf shows no suspicion
-    MemberState.DEAD: "failed",
-    MemberState.LEFT: "left",
+    SwimState.ALIVE: "alive",
+    SwimState.SUSPECT: "alive",  # Serf shows no suspicion
+    SwimState.DEAD: "failed",
+    SwimState.LEFT: "left",
 }
 _EVENTS: Final = {
     ChangeKind.JOINED: "member-join",
@@ -89,7 +89,7 @@ class IpcServer:
 
     def __init__(
         self,
-        gossip: Gossip,
+        gossip: GossipShell,
         *,
         host: str = "127.0.0.1",
         port: int = 7373,
@@ -151,7 +151,7 @@ class _Session:
     def __init__(
         self,
         server: IpcServer,
-        gossip: Gossip,
+        gossip: GossipShell,
         auth_key: str,
         log: logging.Logger,
         reader: asyncio.StreamReader,
@@ -318,9 +318,9 @@ class _Session:
         counters: _Body = {name: str(count) for name, count in gossip.counters.items()}
         serf: _Body = {
             "encrypted": str(gossip.keyring.primary is not None).lower(),
-            "failed": str(states.count(MemberState.DEAD)),
+            "failed": str(states.count(SwimState.DEAD)),
             "health_score": str(gossip.awareness),
-            "left": str(states.count(MemberState.LEFT)),
+            "left": str(states.count(SwimState.LEFT)),
             "members": str(len(members)),
         }
         return {

@@ -14,7 +14,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from services.membership.refusal import Reason, RefusedError
+from services.membership.refusal import DropReason, RefusedError
 
 KEY_BYTES: Final = (16, 24, 32)
 NONCE_BYTES: Final = 12
@@ -131,9 +131,9 @@ class Keyring:
         """
         version = sealed[0] if sealed else -1
         if version not in OVERHEAD_BYTES:
-            raise RefusedError(Reason.UNDECRYPTABLE, f"unknown encryption version {version}")
+            raise RefusedError(DropReason.UNDECRYPTABLE, f"unknown encryption version {version}")
         if len(sealed) < OVERHEAD_BYTES[version]:
-            raise RefusedError(Reason.UNDECRYPTABLE, f"{len(sealed)} bytes are too few")
+            raise RefusedError(DropReason.UNDECRYPTABLE, f"{len(sealed)} bytes are too few")
         nonce = sealed[1 : 1 + NONCE_BYTES]
         body = sealed[1 + NONCE_BYTES :]
         for key in self._keys:
@@ -142,14 +142,14 @@ class Keyring:
             except InvalidTag:
                 continue
             return plain if version else _unpad(plain)
-        raise RefusedError(Reason.UNDECRYPTABLE, "no installed key opens it")
+        raise RefusedError(DropReason.UNDECRYPTABLE, "no installed key opens it")
 
 
 def _unpad(plain: bytes) -> bytes:
     """Take PKCS#7 padding off."""
     pad = plain[-1] if plain else 0
     if not 1 <= pad <= _BLOCK_BYTES or pad > len(plain) or plain[-pad:] != bytes((pad,)) * pad:
-        raise RefusedError(Reason.UNDECRYPTABLE, "padding is wrong")
+        raise RefusedError(DropReason.UNDECRYPTABLE, "padding is wrong")
     return plain[:-pad]
 
 

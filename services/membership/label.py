@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from services.membership.message import MessageType
-from services.membership.refusal import Reason, RefusedError
+from services.membership.refusal import DropReason, RefusedError
 
 LABEL_BYTES_MAX: Final = 255
 _HEADER_BYTES: Final = 2
@@ -37,9 +37,9 @@ def split_label(data: bytes) -> tuple[bytes, bytes]:
     if not data or data[0] != MessageType.HAS_LABEL:
         return b"", data
     if len(data) < _HEADER_BYTES or len(data) < _HEADER_BYTES + data[1]:
-        raise RefusedError(Reason.TRUNCATED, "label header is cut short")
+        raise RefusedError(DropReason.TRUNCATED, "label header is cut short")
     if data[1] == 0:
-        raise RefusedError(Reason.MALFORMED, "label is present but empty")
+        raise RefusedError(DropReason.MALFORMED, "label is present but empty")
     end = _HEADER_BYTES + data[1]
     return data[_HEADER_BYTES:end], data[end:]
 
@@ -51,4 +51,4 @@ def check_label(found: bytes, ours: bytes) -> None:
         RefusedError: The labels differ.
     """
     if found != ours:
-        raise RefusedError(Reason.WRONG_LABEL, f"label {found!r} is not {ours!r}")
+        raise RefusedError(DropReason.WRONG_LABEL, f"label {found!r} is not {ours!r}")

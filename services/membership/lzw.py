@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.membership.refusal import Reason, RefusedError
+from services.membership.refusal import DropReason, RefusedError
 
 _CLEAR: Final = 256
 _END: Final = 257
@@ -128,10 +128,12 @@ class Decompressor:
             elif code == len(table) and previous and len(table) < _TABLE_MAX:
                 entry = previous + previous[:1]
             else:
-                raise RefusedError(Reason.BAD_COMPRESSION, f"LZW code {code} is not in the table")
+                raise RefusedError(
+                    DropReason.BAD_COMPRESSION, f"LZW code {code} is not in the table"
+                )
             out += entry
             if len(out) > self._most:
-                raise RefusedError(Reason.TOO_BIG, f"decompresses to over {self._most} bytes")
+                raise RefusedError(DropReason.TOO_BIG, f"decompresses to over {self._most} bytes")
             if previous and len(table) < _TABLE_MAX:
                 table.append(previous + entry[:1])
             if len(table) >= 1 << width and width < _WIDTH_MAX:
@@ -150,5 +152,5 @@ def decompress(data: bytes, most: int) -> bytes:
     stream = Decompressor(most)
     stream.feed(data)
     if not stream.ended:
-        raise RefusedError(Reason.BAD_COMPRESSION, "LZW stream has no end mark")
+        raise RefusedError(DropReason.BAD_COMPRESSION, "LZW stream has no end mark")
     return stream.output

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.membership.message import Address, MemberState, NodeState, Versions
+from services.membership.message import Address, PushNodeState, SwimState, Versions
 from services.membership.tags import decode_tags
 
 NO_VERSIONS = Versions(0, 0, 0, 0, 0, 0)
@@ -32,7 +32,7 @@ class Member:
     port: int
     meta: bytes
     incarnation: int
-    state: MemberState
+    state: SwimState
     state_since: float
     versions: Versions = NO_VERSIONS
 
@@ -49,9 +49,9 @@ class Member:
     @property
     def reachable(self) -> bool:
         """Whether it is alive, or suspect and so not yet given up."""
-        return self.state is MemberState.ALIVE or self.state is MemberState.SUSPECT
+        return self.state is SwimState.ALIVE or self.state is SwimState.SUSPECT
 
-    def turned(self, state: MemberState, incarnation: int, now: float) -> Member:
+    def turned(self, state: SwimState, incarnation: int, now: float) -> Member:
         """The same member in another state; `state_since` moves only if the state does."""
         since = self.state_since if state is self.state else now
         return Member(
@@ -65,9 +65,9 @@ class Member:
             self.versions,
         )
 
-    def as_node_state(self) -> NodeState:
+    def as_node_state(self) -> PushNodeState:
         """The record as push/pull carries it."""
-        return NodeState(
+        return PushNodeState(
             self.name,
             self.address,
             self.port,

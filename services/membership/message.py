@@ -31,7 +31,7 @@ class MessageType(IntEnum):
     HAS_LABEL = 244
 
 
-class MemberState(IntEnum):
+class SwimState(IntEnum):
     """What SWIM believes of a member; the numbers are the wire's."""
 
     ALIVE = 0
@@ -154,7 +154,7 @@ class ErrorReply:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeState:
+class PushNodeState:
     """One record of a push/pull exchange."""
 
     name: str
@@ -162,7 +162,7 @@ class NodeState:
     port: int
     meta: bytes
     incarnation: int
-    state: MemberState
+    state: SwimState
     versions: Versions | None = None
 
 
@@ -170,7 +170,7 @@ class NodeState:
 class PushPull:
     """A full state exchange over a stream; `user_state` belongs to the layer above."""
 
-    nodes: tuple[NodeState, ...]
+    nodes: tuple[PushNodeState, ...]
     user_state: bytes = b""
     join: bool = False
 

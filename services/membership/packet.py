@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from services.membership import lzw
-from services.membership.codec import Codec, decode, decode_compress, encode_compress
+from services.membership.codec import MessageCodec, decode, decode_compress, encode_compress
 from services.membership.keyring import NONCE_BYTES, OVERHEAD_BYTES, Keyring
 from services.membership.label import check_label, label_header, split_label
 from services.membership.message import MessageType, PacketMessage
-from services.membership.refusal import Reason, RefusedError
+from services.membership.refusal import DropReason, RefusedError
 
 COMPOUND_PARTS_MAX: Final = 127
 """More would crash memberlist before 0.3, whose length arithmetic is eight bits wide."""
@@ -52,11 +52,11 @@ def split_compound(body: bytes) -> tuple[list[bytes], int]:
         RefusedError: Not even the lengths are there.
     """
     if not body:
-        raise RefusedError(Reason.TRUNCATED, "compound has no count")
+        raise RefusedError(DropReason.TRUNCATED, "compound has no count")
     count = body[0]
     offset = 1 + 2 * count
     if len(body) < offset:
-        raise RefusedError(Reason.TRUNCATED, f"compound of {count} parts ends in its lengths")
+        raise RefusedError(DropReason.TRUNCATED, f"compound of {count} parts ends in its lengths")
     parts: list[bytes] = []
     for (length,) in _U16.iter_unpack(body[1:offset]):
         if offset + length > len(body):
@@ -81,7 +81,7 @@ class PacketFormat:
 
     def __init__(
         self,
-        codec: Codec,
+        codec: MessageCodec,
         keyring: Keyring,
         label: str = "",
         *,
@@ -128,7 +128,7 @@ class PacketFormat:
             data = self._keyring.seal(data, nonce, self._label, self._version)
         return self._header + data if self._header else data
 
-    def unwrap(self, data: bytes) -> tuple[list[PacketMessage], list[Reason], bool]:
+    def unwrap(self, data: bytes) -> tuple[list[PacketMessage], list[DropReason], bool]:
         """Read a datagram: `(messages, a reason for each refused part, sealed by our key or not)`.
 
         Raises:
@@ -146,10 +146,10 @@ class PacketFormat:
                     raise
         if len(data) >= _CRC_HEADER.size and data[0] == MessageType.HAS_CRC:
             if zlib.crc32(memoryview(data)[5:]) != _CRC_HEADER.unpack_from(data)[1]:
-                raise RefusedError(Reason.BAD_CHECKSUM, "CRC-32 differs")
+                raise RefusedError(DropReason.BAD_CHECKSUM, "CRC-32 differs")
             data = data[_CRC_HEADER.size :]
         if not data:
-            raise RefusedError(Reason.EMPTY, "empty packet")
+            raise RefusedError(DropReason.EMPTY, "empty packet")
         if data[0] not in (MessageType.COMPOUND, MessageType.COMPRESS):
             return [decode(data)], [], sealed
         reading = _Reading()
@@ -162,7 +162,7 @@ class _Reading:
 
     def __init__(self) -> None:
         self.messages: list[PacketMessage] = []
-        self.refused: list[Reason] = []
+        self.refused: list[DropReason] = []
         self._parts = 0
         self._budget = DECOMPRESSED_BYTES_MAX
 
@@ -170,14 +170,14 @@ class _Reading:
         """Read one part, and the parts inside it."""
         self._parts += 1
         if depth > DEPTH_MAX or self._parts > MESSAGES_MAX:
-            self.refused.append(Reason.TOO_DEEP if depth > DEPTH_MAX else Reason.TOO_BIG)
+            self.refused.append(DropReason.TOO_DEEP if depth > DEPTH_MAX else DropReason.TOO_BIG)
             return
         try:
             kind = data[0] if data else -1
             if kind == MessageType.COMPOUND:
                 parts, cut = split_compound(data[1:])
                 if cut:
-                    self.refused.append(Reason.TRUNCATED)
+                    self.refused.append(DropReason.TRUNCATED)
                 for part in parts:
                     if self._parts > MESSAGES_MAX:
                         break

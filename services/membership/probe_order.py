@@ -21,8 +21,6 @@ class ProbeOrder:
         rng: The source of chance.
     """
 
-    __slots__ = ("_late", "_place", "_rng", "_size", "_step", "_walked")
-
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._size = 0

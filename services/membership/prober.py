@@ -13,23 +13,23 @@ import heapq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from services.membership.event import DialPing, Effect, RoundTripMeasured, SendPacket
+from services.membership.effects import DialPing, Effect, RoundTripMeasured, SendPacket
 from services.membership.member import Member
 from services.membership.message import (
     Ack,
     Address,
     IndirectPing,
-    MemberState,
     Nack,
     PacketMessage,
     Ping,
     Suspect,
+    SwimState,
 )
 
 if TYPE_CHECKING:
     from random import Random
 
-    from services.membership.belief import Belief
+    from services.membership.member_states import MemberStates
     from services.membership.preset import Preset
 
 _STREAM_PING_PROTOCOL: Final = 3
@@ -67,28 +67,16 @@ class Prober:
     """Runs probes and relays; says whom to suspect.
 
     Args:
-        belief: Where targets are looked up and awareness is kept.
+        states: Where targets are looked up and awareness is kept.
         preset: Timing.
         rng: The source of chance.
         lifeguard: Whether NACKs and awareness are used.
     """
 
-    __slots__ = (
-        "_belief",
-        "_late",
-        "_lifeguard",
-        "_preset",
-        "_probe",
-        "_relays",
-        "_rng",
-        "_sequence",
-        "_timers",
-        "due",
-        "stream_rescues",
-    )
-
-    def __init__(self, belief: Belief, preset: Preset, rng: Random, *, lifeguard: bool) -> None:
-        self._belief = belief
+    def __init__(
+        self, states: MemberStates, preset: Preset, rng: Random, *, lifeguard: bool
+    ) -> None:
+        self._states = states
         self._preset = preset
         self._rng = rng
         self._lifeguard = lifeguard
@@ -117,14 +105,14 @@ class Prober:
         self._sequence = self._sequence % 0xFFFFFFFF + 1
         interval = self._preset.probe_interval_seconds
         if self._lifeguard:
-            interval = self._belief.awareness.scale(interval)
+            interval = self._states.awareness.scale(interval)
         self._probe = _Probe(self._sequence, target, now, now + interval)
         self.due = now + self._preset.probe_timeout_seconds * _REPEAT_AT
         # No source address: we send from the port we listen on, so the answer finds its way.
         ping = Ping(self._sequence, target.name)
-        if target.state is MemberState.SUSPECT:
+        if target.state is SwimState.SUSPECT:
             # So that it can refute at once.
-            word = Suspect(target.incarnation, target.name, self._belief.me.name)
+            word = Suspect(target.incarnation, target.name, self._states.me.name)
             return (ping, word)
         return (ping,)
 
@@ -205,8 +193,8 @@ class Prober:
         probe.indirect = True
         self.due = max(probe.deadline, now)
         target = probe.target
-        me = self._belief.me.name
-        helpers = self._belief.roster.draw(
+        me = self._states.me.name
+        helpers = self._states.table.draw(
             self._rng, self._preset.indirect_checks, (me, target.name), now
         )
         for helper in helpers:
@@ -229,7 +217,7 @@ class Prober:
 
     def _aware(self, delta: int) -> None:
         if self._lifeguard:
-            self._belief.awareness.apply(delta)
+            self._states.awareness.apply(delta)
 
     # ---- probes for others ----------------------------------------------------------------------
 

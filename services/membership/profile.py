@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from services.membership.codec import Codec
+from services.membership.codec import MessageCodec
 from services.membership.message import MEMBERLIST_VERSIONS, Address, Versions
 from services.membership.packet import PACKET_BYTES
 from services.membership.preset import LAN, Preset
@@ -42,12 +42,12 @@ class Profile:
     versions: Versions = MEMBERLIST_VERSIONS
     incarnation: int = 1
     preset: Preset = LAN
-    codec: Codec = field(default_factory=Codec)
+    codec: MessageCodec = field(default_factory=MessageCodec)
     packet_bytes: int | Callable[[], int] = PACKET_BYTES
     reclaim_seconds: float = 0.0
     heal_interval_seconds: float = 10.0
-    lost_max: int = 4096
-    lost_seconds: float = 24 * 3600.0
+    departed_max: int = 4096
+    departed_seconds: float = 24 * 3600.0
     accuser_burst: int = 16
     members_max: int = 65536
     seeds: tuple[Address, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Reason(StrEnum):
+class DropReason(StrEnum):
     """The reasons under which refused input is counted; the values are counter names."""
 
     EMPTY = "empty"
@@ -38,7 +38,7 @@ class RefusedError(Exception):
         detail: One sentence for the log: the thing, the value, the bound.
     """
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: DropReason, detail: str) -> None:
         """Keep the reason beside the sentence."""
         super().__init__(f"{reason.value}: {detail}")
         self.reason = reason

@@ -1,4 +1,4 @@
-"""Streams: label, seal, compress and the messages inside; parsed piece by piece.
+"""StreamTransport: label, seal, compress and the messages inside; parsed piece by piece.
 
 `[label, from the dialer only] [10 | u32 n | sealed n bytes] [compress] type body`. Plain streams
 have no outer length, so bodies are parsed as they arrive. Work is done in slices: a push/pull
@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final
 
 from services.membership.codec import (
-    Codec,
+    MessageCodec,
     decode_body,
     decode_node_state,
     decode_push_pull_header,
@@ -31,13 +31,13 @@ from services.membership.message import (
     Ack,
     ErrorReply,
     MessageType,
-    NodeState,
     Ping,
+    PushNodeState,
     PushPull,
     StreamMessage,
     User,
 )
-from services.membership.refusal import Reason, RefusedError
+from services.membership.refusal import DropReason, RefusedError
 
 SEALED_BYTES_MAX: Final = 20 * 1024 * 1024
 DECOMPRESSED_BYTES_MAX: Final = 40 * 1024 * 1024
@@ -47,14 +47,14 @@ _NODES_SLICE: Final = 128
 _ERROR_BYTES_MAX: Final = 4096
 
 
-class Pause(Enum):
+class ParserPause(Enum):
     """Why the parser stopped."""
 
     DATA = "data"
     TURN = "turn"
 
 
-_Steps = Generator[Pause, None, StreamMessage]
+_Steps = Generator[ParserPause, None, StreamMessage]
 
 
 class StreamParser:
@@ -83,7 +83,7 @@ class StreamParser:
         else:
             self._ended = True
 
-    def work(self) -> Pause | None:
+    def work(self) -> ParserPause | None:
         """Do a slice of parsing; None when `message` is complete.
 
         Raises:
@@ -95,12 +95,12 @@ class StreamParser:
             self.message = stop.value
             return None
 
-    def _take(self, count: int) -> Generator[Pause, None, bytes]:
+    def _take(self, count: int) -> Generator[ParserPause, None, bytes]:
         """Wait for `count` bytes and take them."""
         while len(self._buffer) < count:
             if self._ended:
-                raise RefusedError(Reason.TRUNCATED, "stream ended too early")
-            yield Pause.DATA
+                raise RefusedError(DropReason.TRUNCATED, "stream ended too early")
+            yield ParserPause.DATA
         taken = bytes(self._buffer[:count])
         del self._buffer[:count]
         return taken
@@ -117,19 +117,23 @@ class StreamParser:
         if kind == MessageType.ENCRYPT:
             kind = yield from self._open()
         elif self._keyring.demands:
-            raise RefusedError(Reason.NOT_ENCRYPTED, "encryption is configured, stream is plain")
+            raise RefusedError(
+                DropReason.NOT_ENCRYPTED, "encryption is configured, stream is plain"
+            )
         if kind == MessageType.COMPRESS:
             kind = yield from self._decompress()
         return (yield from self._body(kind))
 
-    def _open(self) -> Generator[Pause, None, int]:
+    def _open(self) -> Generator[ParserPause, None, int]:
         """Replace the buffer by what was sealed; returns the next type byte."""
         if not self._keyring.keys:
-            raise RefusedError(Reason.UNDECRYPTABLE, "stream is encrypted, no key is configured")
+            raise RefusedError(
+                DropReason.UNDECRYPTABLE, "stream is encrypted, no key is configured"
+            )
         head = yield from self._take(4)
         length = int.from_bytes(head, "big")
         if length > SEALED_BYTES_MAX:
-            raise RefusedError(Reason.TOO_BIG, f"sealed frame of {length} bytes")
+            raise RefusedError(DropReason.TOO_BIG, f"sealed frame of {length} bytes")
         sealed = yield from self._take(length)
         associated = bytes((MessageType.ENCRYPT,)) + head + self._label
         self._buffer = bytearray(self._keyring.open(sealed, associated))
@@ -137,7 +141,7 @@ class StreamParser:
         self._ended = True
         return (yield from self._take(1))[0]
 
-    def _value(self, unpacker: StreamUnpacker) -> Generator[Pause, None, object]:
+    def _value(self, unpacker: StreamUnpacker) -> Generator[ParserPause, None, object]:
         """Wait for one msgpack value."""
         while True:
             if self._buffer:
@@ -147,10 +151,10 @@ class StreamParser:
             if there:
                 return value
             if self._ended:
-                raise RefusedError(Reason.TRUNCATED, "stream ended too early")
-            yield Pause.DATA
+                raise RefusedError(DropReason.TRUNCATED, "stream ended too early")
+            yield ParserPause.DATA
 
-    def _raw(self, unpacker: StreamUnpacker, count: int) -> Generator[Pause, None, bytes]:
+    def _raw(self, unpacker: StreamUnpacker, count: int) -> Generator[ParserPause, None, bytes]:
         """Wait for `count` raw bytes behind msgpack values."""
         while True:
             if self._buffer:
@@ -160,22 +164,22 @@ class StreamParser:
             if raw is not None:
                 return raw
             if self._ended:
-                raise RefusedError(Reason.TRUNCATED, "stream ended too early")
-            yield Pause.DATA
+                raise RefusedError(DropReason.TRUNCATED, "stream ended too early")
+            yield ParserPause.DATA
 
-    def _decompress(self) -> Generator[Pause, None, int]:
+    def _decompress(self) -> Generator[ParserPause, None, int]:
         """Replace the buffer by what was compressed; returns the next type byte."""
         value = yield from self._value(StreamUnpacker())
         algorithm, compressed = fields(value, (b"Algo", b"Buf"))
         if number(algorithm, 255, "Algo") != 0:
-            raise RefusedError(Reason.BAD_COMPRESSION, f"unknown algorithm {algorithm!r}")
+            raise RefusedError(DropReason.BAD_COMPRESSION, f"unknown algorithm {algorithm!r}")
         packed = octets(compressed, DECOMPRESSED_BYTES_MAX, "Buf")
         stream = Decompressor(DECOMPRESSED_BYTES_MAX)
         for start in range(0, len(packed), _LZW_SLICE_BYTES):
             stream.feed(packed[start : start + _LZW_SLICE_BYTES])
-            yield Pause.TURN
+            yield ParserPause.TURN
         if not stream.ended:
-            raise RefusedError(Reason.BAD_COMPRESSION, "LZW stream has no end mark")
+            raise RefusedError(DropReason.BAD_COMPRESSION, "LZW stream has no end mark")
         self._buffer = bytearray(stream.output)
         self._ended = True
         return (yield from self._take(1))[0]
@@ -194,16 +198,16 @@ class StreamParser:
         if kind == MessageType.ERROR:
             value = yield from self._value(unpacker)
             return ErrorReply(text(fields(value, (b"Error",))[0], "Error", _ERROR_BYTES_MAX))
-        raise RefusedError(Reason.UNKNOWN_TYPE, f"stream message type {kind}")
+        raise RefusedError(DropReason.UNKNOWN_TYPE, f"stream message type {kind}")
 
     def _push_pull(self, unpacker: StreamUnpacker) -> _Steps:
         header = yield from self._value(unpacker)
         count, size, join = decode_push_pull_header(header)
-        nodes: list[NodeState] = []
+        nodes: list[PushNodeState] = []
         while len(nodes) < count:
             nodes.append(decode_node_state((yield from self._value(unpacker))))
             if not len(nodes) % _NODES_SLICE:
-                yield Pause.TURN
+                yield ParserPause.TURN
         state = yield from self._raw(unpacker, size)
         return PushPull(tuple(nodes), state, join)
 
@@ -221,7 +225,7 @@ class StreamFormat:
 
     def __init__(
         self,
-        codec: Codec,
+        codec: MessageCodec,
         keyring: Keyring,
         label: str = "",
         *,

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Final, Self
 from aiohttp import web
 
 from services.membership.member import Member
-from services.membership.message import MemberState
+from services.membership.message import SwimState
 
 if TYPE_CHECKING:
-    from services.membership.gossip import Gossip
+    from services.membership.shell import GossipShell
 
 _STATES: Final = {
-    "Active": MemberState.ALIVE,
-    "Suspect": MemberState.SUSPECT,
-    "Dead": MemberState.DEAD,
-    "Left": MemberState.LEFT,
+    "Active": SwimState.ALIVE,
+    "Suspect": SwimState.SUSPECT,
+    "Dead": SwimState.DEAD,
+    "Left": SwimState.LEFT,
 }
 _YES: Final = {"", "1", "true", "yes"}
 
@@ -38,7 +38,12 @@ class MembersPage:
     """
 
     def __init__(
-        self, gossip: Gossip, *, clock: Callable[[], float], host: str = "127.0.0.1", port: int = 0
+        self,
+        gossip: GossipShell,
+        *,
+        clock: Callable[[], float],
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self._gossip = gossip
         self._clock = clock

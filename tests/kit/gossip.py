@@ -9,15 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 from services.membership.config import GossipConfig
-from services.membership.gossip import Gossip
-from services.membership.message import MemberState
+from services.membership.message import SwimState
+from services.membership.shell import GossipShell
 
 
 @contextlib.asynccontextmanager
-async def running(name: str, **options: Any) -> AsyncIterator[Gossip]:
+async def running(name: str, **options: Any) -> AsyncIterator[GossipShell]:
     """Run a member on a free port of loopback."""
     config = replace(GossipConfig(name=name, bind_host="127.0.0.1", bind_port=0), **options)
-    async with Gossip(config) as gossip:
+    async with GossipShell(config) as gossip:
         task = asyncio.create_task(gossip.run())
         try:
             yield gossip
@@ -29,6 +29,6 @@ async def running(name: str, **options: Any) -> AsyncIterator[Gossip]:
             assert not failed, "gossip ended by itself"
 
 
-def states(gossip: Gossip) -> dict[str, MemberState]:
+def states(gossip: GossipShell) -> dict[str, SwimState]:
     """What a member believes of everybody."""
     return {member.name: member.state for member in gossip.members(all_states=True)}

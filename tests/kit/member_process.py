@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.membership.config import GossipConfig
-from services.membership.gossip import Gossip
 from services.membership.preset import LAN
+from services.membership.shell import GossipShell
 from tests.kit.until import until
 
 PORT = 7946
@@ -97,14 +97,14 @@ async def _main() -> None:
         seeds=(arguments.seed,) if arguments.seed else (),
     )
 
-    async with Gossip(config) as gossip, asyncio.TaskGroup() as tasks, gossip.watch() as watch:
+    async with GossipShell(config) as gossip, asyncio.TaskGroup() as tasks, gossip.watch() as watch:
         tasks.create_task(gossip.run())
         _say(gossip)
         async for change in watch:
             _say(gossip, kind=str(change.kind), name=change.member.name)
 
 
-def _say(gossip: Gossip, **more: str) -> None:
+def _say(gossip: GossipShell, **more: str) -> None:
     view = {m.name: m.state.name.lower() for m in gossip.members(all_states=True)}
     said = {"view": view, "awareness": gossip.awareness, **more}
     print(json.dumps(said), flush=True)  # noqa: T201 the protocol with the test

@@ -16,29 +16,25 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NamedTuple, assert_never
 
-from services.membership.event import (
+from services.membership.effects import (
     Changed,
     Departed,
     DialPing,
     DialPushPull,
     Dropped,
     Effect,
-    Event,
-    Leave,
-    Merge,
     NameConflict,
-    Received,
     RoundTripMeasured,
     SendPacket,
-    StreamAnswered,
     UserReceived,
 )
+from services.membership.events import Event, Leave, PacketReceived, RecordsReceived, StreamAnswered
+from services.membership.machine import SwimMachine
 from services.membership.member import ChangeKind, Member, MemberChange
-from services.membership.message import Address, MemberState, PacketMessage
+from services.membership.member_table import EMPTY_BASE, TableBase
+from services.membership.message import Address, PacketMessage, SwimState
 from services.membership.preset import LAN, Preset
 from services.membership.profile import Profile
-from services.membership.roster import EMPTY_BASE, Base
-from services.membership.swim import Swim
 
 _NEVER = float("inf")
 _FROZEN_PACKETS_MAX = 4096
@@ -96,7 +92,7 @@ class Seat:
     """One simulated process and its machine."""
 
     index: int
-    swim: Swim
+    swim: SwimMachine
     profile: Profile
     life: Life = Life.RUNNING
     drift: float = 0.0
@@ -150,7 +146,7 @@ class Network:
         *,
         preset: Preset = LAN,
         incarnation: int = 1,
-        base: Base = EMPTY_BASE,
+        base: TableBase = EMPTY_BASE,
         drift: float = 0.0,
         address: Address | None = None,
         options: Callable[[Profile], Profile] = lambda profile: profile,
@@ -179,14 +175,14 @@ class Network:
             options(Profile(name=f"n{index}", address=_address(index), preset=preset))
             for index in range(first, first + count)
         ]
-        base = Base(
+        base = TableBase(
             Member(
                 profile.name,
                 profile.address.host,
                 profile.address.port,
                 profile.meta,
                 profile.incarnation,
-                MemberState.ALIVE,
+                SwimState.ALIVE,
                 self.now,
                 profile.versions,
             )
@@ -236,7 +232,7 @@ class Network:
         seat.held.clear()
         for parcel in held:
             where = self.seats[parcel.source].profile.address
-            self._handle(seat, Received(where, parcel.messages))
+            self._handle(seat, PacketReceived(where, parcel.messages))
         seat.scheduled = _NEVER
         self._schedule(seat)
 
@@ -318,31 +314,31 @@ class Network:
         """The members whose process runs."""
         return [seat for seat in self.seats if seat.life is Life.RUNNING]
 
-    def view(self, seat: Seat) -> dict[str, MemberState]:
+    def view(self, seat: Seat) -> dict[str, SwimState]:
         """What a member believes."""
-        return {member.name: member.state for member in seat.swim.belief.roster}
+        return {member.name: member.state for member in seat.swim.states.table}
 
     def agree(self, seats: Sequence[Seat], alive: Sequence[Seat]) -> bool:
         """Whether each of `seats` holds exactly `alive` for alive."""
         names = {seat.name for seat in alive}
         for seat in seats:
-            roster = seat.swim.belief.roster
-            if roster.reachable != len(names):
+            table = seat.swim.states.table
+            if table.reachable != len(names):
                 return False
             for name in names:
-                member = roster.get(name)
-                if member is None or member.state is not MemberState.ALIVE:
+                member = table.get(name)
+                if member is None or member.state is not SwimState.ALIVE:
                     return False
         return True
 
     def acquainted(self, seats: Sequence[Seat]) -> bool:
         """Whether each of `seats` holds as many as they are for alive or suspect."""
-        return all(seat.swim.belief.roster.reachable == len(seats) for seat in seats)
+        return all(seat.swim.states.table.reachable == len(seats) for seat in seats)
 
-    def all_hold(self, seats: Iterable[Seat], name: str, *states: MemberState) -> bool:
+    def all_hold(self, seats: Iterable[Seat], name: str, *states: SwimState) -> bool:
         """Whether each of `seats` holds `name` in one of the states, or has reaped it."""
         for seat in seats:
-            member = seat.swim.belief.roster.get(name)
+            member = seat.swim.states.table.get(name)
             if member is not None and member.state not in states:
                 return False
         return True
@@ -362,9 +358,9 @@ class Network:
 
     # ---- inside ---------------------------------------------------------------------------------
 
-    def _machine(self, profile: Profile, index: int, drift: float, base: Base) -> Swim:
+    def _machine(self, profile: Profile, index: int, drift: float, base: TableBase) -> SwimMachine:
         rng = random.Random(self.seed * 1_000_003 + index)
-        return Swim(profile, rng, self._local(drift), base=base)
+        return SwimMachine(profile, rng, self._local(drift), base=base)
 
     def _local(self, drift: float) -> float:
         return self.now * (1.0 + drift)
@@ -396,7 +392,7 @@ class Network:
         elif isinstance(payload, _Parcel):
             if seat.life is Life.RUNNING:
                 where = self.seats[payload.source].profile.address
-                self._handle(seat, Received(where, payload.messages))
+                self._handle(seat, PacketReceived(where, payload.messages))
             elif seat.life is Life.FROZEN and len(seat.held) < _FROZEN_PACKETS_MAX:
                 seat.held.append(payload)
         else:
@@ -536,15 +532,15 @@ class Network:
                 return
             # Records that neither has changed are the same in both: they are not news to either.
             names = {
-                **dict.fromkeys(seat.swim.belief.roster.changed_names()),
-                **dict.fromkeys(other.swim.belief.roster.changed_names()),
+                **dict.fromkeys(seat.swim.states.table.changed_names()),
+                **dict.fromkeys(other.swim.states.table.changed_names()),
             }
             ours = seat.swim.local_state(names)
             theirs = other.swim.local_state(names)
             if other.swim.refusal(ours) is None:
-                self._handle(other, Merge(ours))
+                self._handle(other, RecordsReceived(ours))
             if seat.swim.refusal(theirs) is None:
-                self._handle(seat, Merge(theirs))
+                self._handle(seat, RecordsReceived(theirs))
 
         self._later(taken, seat, exchange)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.membership.codec import fields
 from services.membership.dialect import pack, unpack
-from services.membership.refusal import Reason, RefusedError
+from services.membership.refusal import DropReason, RefusedError
 
 if TYPE_CHECKING:
     from random import Random
@@ -171,11 +171,11 @@ def decode_coordinate(payload: bytes) -> Coordinate:
         RefusedError: Another version, malformed, or not finite.
     """
     if not payload or payload[0] != _VERSION:
-        raise RefusedError(Reason.MALFORMED, "coordinate of an unknown version")
+        raise RefusedError(DropReason.MALFORMED, "coordinate of an unknown version")
     names = (b"Vec", b"Error", b"Adjustment", b"Height")
     vector, error, adjustment, height = fields(unpack(memoryview(payload)[1:]), names)
     if not isinstance(vector, list) or len(vector) != DIMENSIONS:  # pyright: ignore[reportUnknownArgumentType]
-        raise RefusedError(Reason.MALFORMED, f"coordinate has not {DIMENSIONS} dimensions")
+        raise RefusedError(DropReason.MALFORMED, f"coordinate has not {DIMENSIONS} dimensions")
     components: list[object] = vector  # pyright: ignore[reportUnknownVariableType]
     numbers = [_finite(value) for value in (*components, error, adjustment, height)]
     return Coordinate(tuple(numbers[:DIMENSIONS]), *numbers[DIMENSIONS:])
@@ -183,7 +183,7 @@ def decode_coordinate(payload: bytes) -> Coordinate:
 
 def _finite(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise RefusedError(Reason.MALFORMED, "coordinate holds something that is no number")
+        raise RefusedError(DropReason.MALFORMED, "coordinate holds something that is no number")
     if not math.isfinite(value):
-        raise RefusedError(Reason.OUT_OF_RANGE, "coordinate holds a number that is not finite")
+        raise RefusedError(DropReason.OUT_OF_RANGE, "coordinate holds a number that is not finite")
     return float(value)

@@ -9,7 +9,7 @@ from typing import Final
 
 from services.membership.codec import fields, octets, text
 from services.membership.dialect import pack, unpack
-from services.membership.refusal import Reason, RefusedError
+from services.membership.refusal import DropReason, RefusedError
 
 _EXPRESSION_MAX: Final = 256
 _REPETITIONS_MAX: Final = 2
@@ -45,11 +45,11 @@ def passes(filters: Iterable[bytes], name: str, tags: Mapping[str, str]) -> bool
     """
     for packed in filters:
         if not packed:
-            raise RefusedError(Reason.EMPTY, "empty query filter")
+            raise RefusedError(DropReason.EMPTY, "empty query filter")
         body = unpack(memoryview(packed)[1:])
         if packed[0] == FilterType.NODE:
             if not isinstance(body, list):
-                raise RefusedError(Reason.MALFORMED, "node filter is not an array")
+                raise RefusedError(DropReason.MALFORMED, "node filter is not an array")
             wanted: list[object] = body  # pyright: ignore[reportUnknownVariableType]
             if name not in {text(item, "name") for item in wanted}:
                 return False
@@ -58,7 +58,7 @@ def passes(filters: Iterable[bytes], name: str, tags: Mapping[str, str]) -> bool
             if not _matches(expression, tags.get(text(tag, "Tag"), "")):
                 return False
         else:
-            raise RefusedError(Reason.UNKNOWN_TYPE, f"query filter of type {packed[0]}")
+            raise RefusedError(DropReason.UNKNOWN_TYPE, f"query filter of type {packed[0]}")
     return True
 
 
@@ -67,8 +67,8 @@ def _matches(expression: object, value: str) -> bool:
     pattern = octets(expression, _EXPRESSION_MAX, "Expr").decode("utf-8", "replace")
     # Go's engine is linear, ours is not: a pattern that could run for long is not run at all.
     if _REPEATED_GROUP.search(pattern) or len(_REPETITION.findall(pattern)) > _REPETITIONS_MAX:
-        raise RefusedError(Reason.NOT_ADMITTED, f"tag expression {pattern!r} repeats too much")
+        raise RefusedError(DropReason.NOT_ADMITTED, f"tag expression {pattern!r} repeats too much")
     try:
         return re.search(pattern, value) is not None
     except (re.error, RecursionError, OverflowError) as error:
-        raise RefusedError(Reason.MALFORMED, f"tag expression: {error}") from error
+        raise RefusedError(DropReason.MALFORMED, f"tag expression: {error}") from error

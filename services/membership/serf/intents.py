@@ -9,14 +9,12 @@ from services.membership.serf.message import JoinIntent, LeaveIntent
 _EARLY_MAX: Final = 1024
 
 
-class IntentBook:
+class IntentLog:
     """The status time of each member, and intents about members not known yet.
 
     An intent counts only if its Lamport time is later than the last one about that member, which
     is also what stops it from being passed on for ever.
     """
-
-    __slots__ = ("_early", "_times", "leaving")
 
     def __init__(self) -> None:
         self._times: dict[str, int] = {}
@@ -29,7 +27,7 @@ class IntentBook:
         return self._times
 
     def known(self, name: str) -> None:
-        """A member joined the roster: apply what was said of it before."""
+        """A member entered the table: apply what was said of it before."""
         self.leaving.discard(name)
         early = self._early.pop(name, None)
         if early is None:
@@ -40,7 +38,7 @@ class IntentBook:
             self.leaving.add(name)
 
     def forget(self, name: str) -> None:
-        """A member was dropped from the roster."""
+        """A member was dropped from the table."""
         self._times.pop(name, None)
         self.leaving.discard(name)
 

@@ -10,7 +10,7 @@ from typing import Final
 from services.membership.codec import fields, flag, octets, text
 from services.membership.dialect import pack, unpack
 from services.membership.keyring import Keyring
-from services.membership.refusal import Reason, RefusedError
+from services.membership.refusal import DropReason, RefusedError
 from services.membership.serf.message import SerfType
 
 PREFIX: Final = "_serf_"
@@ -66,11 +66,11 @@ def decode_key_answer(payload: bytes) -> KeyAnswer:
         RefusedError: Malformed.
     """
     if not payload or payload[0] != SerfType.KEY_RESPONSE:
-        raise RefusedError(Reason.MALFORMED, "answer is no key response")
+        raise RefusedError(DropReason.MALFORMED, "answer is no key response")
     names = (b"Result", b"Message", b"Keys", b"PrimaryKey")
     result, message, keys, primary = fields(unpack(memoryview(payload)[1:]), names)
     if keys is not None and not isinstance(keys, list):
-        raise RefusedError(Reason.MALFORMED, "Keys is not an array")
+        raise RefusedError(DropReason.MALFORMED, "Keys is not an array")
     listed: list[object] = keys or []  # pyright: ignore[reportUnknownVariableType]
     return KeyAnswer(
         flag(result, "Result"),
@@ -99,7 +99,7 @@ def answer_key_query(keyring: Keyring, name: str, payload: bytes) -> KeyAnswer |
         return KeyAnswer(ok=False, message="No keyring to modify (encryption not enabled)")
     try:
         if not payload or payload[0] != SerfType.KEY_REQUEST:
-            raise RefusedError(Reason.MALFORMED, "payload is no key request")
+            raise RefusedError(DropReason.MALFORMED, "payload is no key request")
         (key,) = fields(unpack(memoryview(payload)[1:]), (b"Key",))
         action(octets(key, 64, "Key"))
     except (RefusedError, ValueError) as error:

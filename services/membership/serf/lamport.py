@@ -10,8 +10,6 @@ LAMPORT_MAX: Final = 0xFFFFFFFFFFFFFFFF
 class LamportClock:
     """A logical clock that starts at 1, as Serf's do."""
 
-    __slots__ = ("time",)
-
     def __init__(self, time: int = 1) -> None:
         self.time = time
 

@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 from services.membership.codec import fields, flag, number, octets, text
 from services.membership.dialect import StreamUnpacker, Value, pack, unpack
-from services.membership.refusal import Reason, RefusedError
+from services.membership.refusal import DropReason, RefusedError
 
 _U64: Final = 0xFFFFFFFFFFFFFFFF
 _U32: Final = 0xFFFFFFFF
@@ -149,10 +149,10 @@ def _items(value: object, most: int, name: str) -> list[object]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise RefusedError(Reason.MALFORMED, f"{name} is {type(value).__name__}, not an array")
+        raise RefusedError(DropReason.MALFORMED, f"{name} is {type(value).__name__}, not an array")
     items: list[object] = value  # pyright: ignore[reportUnknownVariableType]
     if len(items) > most:
-        raise RefusedError(Reason.TOO_BIG, f"{name} has over {most} elements")
+        raise RefusedError(DropReason.TOO_BIG, f"{name} has over {most} elements")
     return items
 
 
@@ -161,7 +161,9 @@ def _signed(value: object, name: str) -> int:
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, int):
-        raise RefusedError(Reason.MALFORMED, f"{name} is {type(value).__name__}, not an integer")
+        raise RefusedError(
+            DropReason.MALFORMED, f"{name} is {type(value).__name__}, not an integer"
+        )
     return int(value)
 
 
@@ -172,7 +174,7 @@ def decode_serf(payload: bytes) -> SerfMessage | None:
         RefusedError: Empty or malformed.
     """
     if not payload:
-        raise RefusedError(Reason.EMPTY, "empty Serf message")
+        raise RefusedError(DropReason.EMPTY, "empty Serf message")
     kind = payload[0]
     body = memoryview(payload)[1:]
     if kind == SerfType.LEAVE:
@@ -233,7 +235,7 @@ def _relayed(body: memoryview) -> Relayed:
     unpacker.feed(bytes(body))
     there, value = unpacker.value()
     if not there:
-        raise RefusedError(Reason.TRUNCATED, "relay header is cut short")
+        raise RefusedError(DropReason.TRUNCATED, "relay header is cut short")
     address, name = fields(value, (b"DestAddr", b"DestName"))
     host, port = fields(address, (b"IP", b"Port"))
     return Relayed(
@@ -325,13 +327,13 @@ def decode_user_state(data: bytes) -> UserState | None:
     if not data:
         return None
     if data[0] != SerfType.PUSH_PULL:
-        raise RefusedError(Reason.UNKNOWN_TYPE, f"user state of type {data[0]}")
+        raise RefusedError(DropReason.UNKNOWN_TYPE, f"user state of type {data[0]}")
     row = fields(unpack(memoryview(data)[1:]), _STATE)
     time, statuses, left, event_time, events, query_time = row
     if statuses is None:
         statuses = {}
     if not isinstance(statuses, dict):
-        raise RefusedError(Reason.MALFORMED, "StatusLTimes is not a map")
+        raise RefusedError(DropReason.MALFORMED, "StatusLTimes is not a map")
     pairs: dict[object, object] = statuses  # pyright: ignore[reportUnknownVariableType]
     recent: list[UserEvent] = []
     for slot in _items(events, _EVENT_SLOTS_MAX, "Events"):
@@ -348,7 +350,7 @@ def decode_user_state(data: bytes) -> UserState | None:
                 )
             )
             if len(recent) > _EVENT_SLOTS_MAX:
-                raise RefusedError(Reason.TOO_BIG, "Events holds over 4096 events")
+                raise RefusedError(DropReason.TOO_BIG, "Events holds over 4096 events")
     return UserState(
         number(time, _U64, "LTime"),
         {text(key, "name"): number(value, _U64, "LTime") for key, value in pairs.items()},

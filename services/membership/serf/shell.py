@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.membership.change_watch import ChangeWatch
 from services.membership.member import MemberChange
 from services.membership.refusal import RefusedError
 from services.membership.serf import keys
 from services.membership.serf.coordinate import Coordinate
-from services.membership.serf.effect import (
+from services.membership.serf.effects import (
     EventHeard,
     KeyringChanged,
     QueryAnswered,
@@ -20,9 +21,8 @@ from services.membership.serf.effect import (
     QueryOver,
     SerfEffect,
 )
+from services.membership.serf.machine import SerfMachine
 from services.membership.serf.message import Query
-from services.membership.serf.node import SerfNode
-from services.membership.watch import Watch
 
 Happening = MemberChange | EventHeard | QueryHeard
 """What a watcher of the cluster sees."""
@@ -68,7 +68,7 @@ class SerfShell:
 
     def __init__(
         self,
-        node: SerfNode,
+        node: SerfMachine,
         clock: Callable[[], float],
         perform: Callable[[Iterable[SerfEffect]], None],
     ) -> None:
@@ -76,7 +76,7 @@ class SerfShell:
         self._clock = clock
         self._perform = perform
         self._answers: dict[int, asyncio.Queue[QueryAnswered | None]] = {}
-        self._watches: set[Watch[Happening]] = set()
+        self._watches: set[ChangeWatch[Happening]] = set()
         self.on_keys: Callable[[], None] = _nothing
 
     # ---- asking and telling ---------------------------------------------------------------------
@@ -146,9 +146,9 @@ class SerfShell:
         self._perform(self._node.force_leave(name, self._clock(), prune=prune))
 
     @contextlib.asynccontextmanager
-    async def watch(self) -> AsyncIterator[Watch[Happening]]:
+    async def watch(self) -> AsyncIterator[ChangeWatch[Happening]]:
         """Iterate over member changes, user events and queries from here on."""
-        watch: Watch[Happening] = Watch(_WATCH_SIZE)
+        watch: ChangeWatch[Happening] = ChangeWatch(_WATCH_SIZE)
         self._watches.add(watch)
         try:
             yield watch
@@ -175,7 +175,7 @@ class SerfShell:
         return await self._key_query(keys.LIST, b"")
 
     async def _key_query(self, name: str, payload: bytes) -> KeyReport:
-        report = KeyReport(self._node.swim.belief.roster.reachable)
+        report = KeyReport(self._node.swim.states.table.reachable)
         async with self.query(name, payload) as answers:
             async for answer in answers:
                 if answer.ack:

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 
 from services.membership.config import GossipConfig
-from services.membership.gossip import Gossip
-from services.membership.message import MemberState
+from services.membership.message import SwimState
+from services.membership.shell import GossipShell
 from tests.kit.agent_process import AgentProcess
 from tests.kit.object_server import ObjectServer
 from tests.kit.scripted_controller import ScriptedController
@@ -16,7 +16,7 @@ async def test_a_controller_is_found_by_its_tags_and_the_agent_says_goodbye() ->
     async with (
         ObjectServer() as objects,
         ScriptedController(objects) as controller,
-        Gossip(
+        GossipShell(
             GossipConfig(
                 name="controller",
                 bind_host="127.0.0.1",
@@ -39,7 +39,7 @@ async def test_a_controller_is_found_by_its_tags_and_the_agent_says_goodbye() ->
 
             def left() -> bool:
                 states = {found.name: found.state for found in gossip.members(all_states=True)}
-                return states["node-1"] is MemberState.LEFT
+                return states["node-1"] is SwimState.LEFT
 
             await until(left, 10, "the agent shown as left")
         running.cancel()

@@ -15,7 +15,7 @@ from control.errors import WatcherTooSlowError
 from control.members import GossipMembers, MemberShown
 from control.plane import ControlPlane, PlaneConfig
 from control.store.sqlite import SqliteStore
-from services.membership.gossip import Gossip
+from services.membership.shell import GossipShell
 from shoal.client import Client, SnapshotEnd
 from shoal.model import MemberState
 from shoal.v1 import nodes_service_pb2 as v1
@@ -88,7 +88,7 @@ async def test_a_member_that_is_pruned_is_shown_as_forgotten(tmp_path: Path) -> 
 
 
 @contextlib.asynccontextmanager
-async def telling(folder: Path, gossip: Gossip, **limits: int) -> AsyncIterator[GossipMembers]:
+async def telling(folder: Path, gossip: GossipShell, **limits: int) -> AsyncIterator[GossipMembers]:
     """Members of one gossip, which they follow."""
     members = GossipMembers(gossip, clock=time.monotonic, wall=lambda: datetime.now(UTC), **limits)
     async with (

@@ -9,17 +9,17 @@ from dataclasses import replace
 
 import pytest
 
+from services.membership.change_watch import WatchEvictedError
 from services.membership.config import GossipConfig
-from services.membership.gossip import Gossip, NotRunningError
 from services.membership.keyring import Keyring
 from services.membership.member import ChangeKind
-from services.membership.message import MemberState
+from services.membership.message import SwimState
 from services.membership.preset import LOCAL
-from services.membership.watch import WatchCutOffError
+from services.membership.shell import GossipShell, NotRunningError
 from tests.kit.gossip import running, states
 from tests.kit.until import until
 
-ALIVE, DEAD, LEFT = MemberState.ALIVE, MemberState.DEAD, MemberState.LEFT
+ALIVE, DEAD, LEFT = SwimState.ALIVE, SwimState.DEAD, SwimState.LEFT
 
 
 def has_ipv6() -> bool:
@@ -33,7 +33,7 @@ def has_ipv6() -> bool:
 
 async def test_sixteen_sealed_and_labelled_members_converge_and_leave() -> None:
     async with contextlib.AsyncExitStack() as stack:
-        some: list[Gossip] = []
+        some: list[GossipShell] = []
         for index in range(16):
             seeds = (str(some[0].address),) if some else ()
             member = running(
@@ -124,7 +124,7 @@ async def test_a_member_that_restarts_on_another_port_gets_its_name_back() -> No
 
 async def test_a_watcher_sees_changes_and_a_slow_one_is_cut_off() -> None:
     config = GossipConfig(name="a", bind_host="127.0.0.1", bind_port=0, preset=LOCAL)
-    async with Gossip(replace(config, watch_size=1)) as gossip:
+    async with GossipShell(replace(config, watch_size=1)) as gossip:
         task = asyncio.create_task(gossip.run())
         async with gossip.watch() as slow, gossip.watch() as other:
             await gossip.set_tags({"a": "1"})
@@ -133,13 +133,13 @@ async def test_a_watcher_sees_changes_and_a_slow_one_is_cut_off() -> None:
             await gossip.set_tags({"a": "2"})
             await gossip.set_tags({"a": "3"})
             assert (await anext(slow)).member.tags["a"] == "1"
-            with pytest.raises(WatchCutOffError):
+            with pytest.raises(WatchEvictedError):
                 await anext(slow)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
     async with contextlib.AsyncExitStack() as stack:
-        gossip = await stack.enter_async_context(Gossip(config))
+        gossip = await stack.enter_async_context(GossipShell(config))
         watch = await stack.enter_async_context(gossip.watch())
         await stack.aclose()
         with pytest.raises(StopAsyncIteration):
@@ -165,23 +165,23 @@ async def test_k10_two_members_of_one_name_both_say_so_and_the_first_keeps_it(
 
 async def test_misuse_is_told() -> None:
     config = GossipConfig(name="a", bind_host="127.0.0.1", bind_port=0)
-    gossip = Gossip(config)
+    gossip = GossipShell(config)
     with pytest.raises(NotRunningError, match="async with"):
         await gossip.run()
     with pytest.raises(ValueError, match="preset"):
-        Gossip(replace(config, preset="moon"))
+        GossipShell(replace(config, preset="moon"))
     with pytest.raises(ValueError, match="512"):
-        Gossip(replace(config, tags={"a": "x" * 600}))
+        GossipShell(replace(config, tags={"a": "x" * 600}))
     async with gossip:
         taken = replace(config, bind_port=gossip.address.port)
         with pytest.raises(OSError, match="cannot bind"):
-            await Gossip(taken).__aenter__()
+            await GossipShell(taken).__aenter__()
 
 
 async def test_ten_members_form_within_two_seconds_of_gossip() -> None:
     """M9 on real sockets, at the size a shared machine allows."""
     async with contextlib.AsyncExitStack() as stack:
-        some: list[Gossip] = []
+        some: list[GossipShell] = []
         for index in range(10):
             seeds = (str(some[0].address),) if some else ()
             member = running(f"m{index}", seeds=seeds, preset=LOCAL, serf=False)

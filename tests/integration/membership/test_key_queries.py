@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from services.membership.codec import Codec, host_to_octets
+from services.membership.codec import MessageCodec, host_to_octets
 from services.membership.keyring import Keyring
 from services.membership.message import Address, User
 from services.membership.packet import PacketFormat
@@ -62,7 +62,7 @@ class Stranger:
 
     async def dial(self, to: Address, message: SerfMessage) -> None:
         """Send it over a plain stream, and wait until the member is done with it."""
-        stream = StreamFormat(Codec(), Keyring(), nonce=os.urandom)
+        stream = StreamFormat(MessageCodec(), Keyring(), nonce=os.urandom)
         reader, writer = await asyncio.open_connection(*to)
         plain = b"".join(stream.encode(User(encode_serf(message))))
         writer.write(stream.wrap(plain, dialled=True))
@@ -89,7 +89,7 @@ class Stranger:
 
 def form(*ring: bytes) -> PacketFormat:
     keyring = Keyring(ring, verify_incoming=False)
-    return PacketFormat(Codec(), keyring, nonce=os.urandom)
+    return PacketFormat(MessageCodec(), keyring, nonce=os.urandom)
 
 
 @contextlib.asynccontextmanager

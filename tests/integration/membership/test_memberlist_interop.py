@@ -7,12 +7,12 @@ import contextlib
 import pytest
 
 from services.membership.keyring import Keyring
-from services.membership.message import MemberState
+from services.membership.message import SwimState
 from tests.kit.gossip import running, states
 from tests.kit.memberlist import GoMembers
 from tests.kit.until import until
 
-ALIVE, DEAD, LEFT = MemberState.ALIVE, MemberState.DEAD, MemberState.LEFT
+ALIVE, DEAD, LEFT = SwimState.ALIVE, SwimState.DEAD, SwimState.LEFT
 
 
 @pytest.mark.parametrize("compact", [False, True], ids=["maps", "compact"])

@@ -6,7 +6,7 @@ import time
 
 import aiohttp
 
-from services.membership.message import MemberState
+from services.membership.message import SwimState
 from services.membership.preset import LOCAL
 from services.membership.web import MembersPage
 from tests.kit.gossip import running, states
@@ -27,7 +27,7 @@ async def test_e10_members_and_info() -> None:
                 assert await answer.json() == {"Active": [own, place]}
             async with session.get("/info") as answer:
                 assert await answer.json() == own
-        await until(lambda: states(first)["b"] is MemberState.DEAD, 30, "the other is dead")
+        await until(lambda: states(first)["b"] is SwimState.DEAD, 30, "the other is dead")
         async with session.get("/members") as answer:
             assert await answer.json() == {"Active": [own]}
         async with session.get("/members?all=true") as answer:

@@ -12,23 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from services.membership.gossip import Gossip
 from services.membership.ipc import IpcServer
 from services.membership.keyring import Keyring
-from services.membership.message import MemberState
-from services.membership.serf.effect import EventHeard, QueryHeard
+from services.membership.message import SwimState
+from services.membership.serf.effects import EventHeard, QueryHeard
+from services.membership.shell import GossipShell
 from tests.kit.gossip import running, states
 from tests.kit.programs import program
 from tests.kit.serf import SerfAgent, serf_command
 from tests.kit.until import until
 
-ALIVE = MemberState.ALIVE
+ALIVE = SwimState.ALIVE
 
 
 @contextlib.asynccontextmanager
 async def mixed(
     folder: Path, *, key: bytes = b""
-) -> AsyncIterator[tuple[list[SerfAgent], list[Gossip]]]:
+) -> AsyncIterator[tuple[list[SerfAgent], list[GossipShell]]]:
     """Two Serf agents and three members of ours that all see each other."""
     encoded = base64.b64encode(key).decode()
     async with contextlib.AsyncExitStack() as stack:
@@ -121,7 +121,7 @@ async def test_m2_events_pass_both_ways(tmp_path: Path) -> None:
 async def test_m2_queries_pass_both_ways(tmp_path: Path) -> None:
     async with mixed(tmp_path) as (agents, ours), IpcServer(ours[0], port=0) as ipc:
 
-        async def answering(gossip: Gossip, ready: asyncio.Event) -> None:
+        async def answering(gossip: GossipShell, ready: asyncio.Event) -> None:
             async with gossip.serf.watch() as watch:
                 ready.set()
                 async for happening in watch:

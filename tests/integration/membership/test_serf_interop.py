@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from services.membership.keyring import Keyring
-from services.membership.message import MemberState
+from services.membership.message import SwimState
 from tests.kit.gossip import running, states
 from tests.kit.serf import SerfAgent
 from tests.kit.until import until
 
-ALIVE, DEAD, LEFT = MemberState.ALIVE, MemberState.DEAD, MemberState.LEFT
+ALIVE, DEAD, LEFT = SwimState.ALIVE, SwimState.DEAD, SwimState.LEFT
 KEYS = [b"", b"k" * 16, b"k" * 24, b"k" * 32]
 
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.membership import lzw
-from services.membership.codec import Codec, decode
-from services.membership.event import Received
+from services.membership.codec import MessageCodec, decode
+from services.membership.events import PacketReceived
 from services.membership.keyring import Keyring
+from services.membership.machine import SwimMachine
 from services.membership.message import (
     Ack,
     Address,
@@ -29,8 +30,7 @@ from services.membership.packet import PacketFormat
 from services.membership.profile import Profile
 from services.membership.refusal import RefusedError
 from services.membership.serf.message import decode_serf, decode_user_state
-from services.membership.stream import Pause, StreamParser
-from services.membership.swim import Swim
+from services.membership.stream import ParserPause, StreamParser
 from services.membership.tags import decode_tags
 
 NAMES = st.text(max_size=20)
@@ -51,7 +51,7 @@ MESSAGES = st.one_of(
     st.builds(Nack, U32),
     st.builds(User, st.binary(max_size=200)),
 )
-CODECS = [Codec(), Codec(compact=True)]
+CODECS = [MessageCodec(), MessageCodec(compact=True)]
 SEEDS = [
     bytes.fromhex(data)
     for data in (
@@ -77,7 +77,7 @@ def mapped(host: str) -> bool:
 
 
 @given(MESSAGES, st.sampled_from(CODECS))
-def test_what_is_encoded_is_decoded(message: object, codec: Codec) -> None:
+def test_what_is_encoded_is_decoded(message: object, codec: MessageCodec) -> None:
     hosts = [getattr(message, name, "") for name in ("host", "source_host")]
     if any(map(mapped, hosts)):
         return  # read as the IPv4 address that it means
@@ -118,15 +118,15 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 HOSTILE = st.one_of(st.binary(max_size=200), mutated())
 FORMATS = [
-    PacketFormat(Codec(), Keyring(keys), label, nonce=lambda n: b"\0" * n)
+    PacketFormat(MessageCodec(), Keyring(keys), label, nonce=lambda n: b"\0" * n)
     for keys in ((), (b"k" * 16,))
     for label in ("", "abc")
 ]
 
 
-def machine() -> Swim:
+def machine() -> SwimMachine:
     profile = Profile(name="py1", address=Address("10.0.0.1", 7946))
-    return Swim(profile, random.Random(1), 0.0)
+    return SwimMachine(profile, random.Random(1), 0.0)
 
 
 @settings(max_examples=400)
@@ -139,7 +139,7 @@ def test_no_packet_lets_an_exception_out(packets: list[bytes]) -> None:
                 messages, _, sealed = form.unwrap(data)
             except RefusedError:
                 continue
-            effects = swim.handle(Received(Address("10.0.0.2", 1), messages, sealed), 0.0)
+            effects = swim.handle(PacketReceived(Address("10.0.0.2", 1), messages, sealed), 0.0)
             for message in messages:
                 if isinstance(message, User):
                     with contextlib.suppress(RefusedError):
@@ -162,7 +162,7 @@ def test_no_stream_lets_an_exception_out(data: bytes, keys: tuple[bytes, ...], p
     offset = 0
     try:
         while (pause := parser.work()) is not None:
-            if pause is Pause.DATA:
+            if pause is ParserPause.DATA:
                 parser.feed(data[offset : offset + piece])
                 offset += piece
     except RefusedError:
@@ -191,14 +191,14 @@ def test_incarnations_never_fall_and_the_own_record_lives(
         now += pause
         while (deadline := swim.deadline()) is not None and deadline <= now:
             swim.tick(max(deadline, 0.0))
-        swim.handle(Received(Address("10.0.0.2", 1), (rumour,)), now)
-        for member in swim.belief.roster:
+        swim.handle(PacketReceived(Address("10.0.0.2", 1), (rumour,)), now)
+        for member in swim.states.table:
             assert member.incarnation >= highest.get(member.name, 0)
             highest[member.name] = member.incarnation
         assert swim.me.state == 0
-        roster = swim.belief.roster
-        assert roster.reachable == sum(member.reachable for member in roster)
-        assert len(roster) == sum(1 for _ in roster)
+        table = swim.states.table
+        assert table.reachable == sum(member.reachable for member in table)
+        assert len(table) == sum(1 for _ in table)
 
 
 def test_the_mutation_corpus_is_read_by_the_plain_format() -> None:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from services.membership.message import Address, MemberState
+from services.membership.message import Address, SwimState
 from services.membership.preset import LAN, LOCAL
 from tests.kit.network import Network, Weather
 
-DEAD, LEFT, ALIVE = MemberState.DEAD, MemberState.LEFT, MemberState.ALIVE
+DEAD, LEFT, ALIVE = SwimState.DEAD, SwimState.LEFT, SwimState.ALIVE
 SEEDS = [1, 2, 3]
 
 
@@ -188,7 +188,7 @@ def test_a_node_comes_back_under_a_new_address() -> None:
 
     assert found is not None
     assert found - start <= 5
-    member = net.seats[0].swim.belief.roster.get("n4")
+    member = net.seats[0].swim.states.table.get("n4")
     assert member is not None
     assert member.address == "10.99.0.1"
 

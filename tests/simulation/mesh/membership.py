@@ -1,7 +1,7 @@
 """The members of the mesh: the real SWIM machine of each process, on datagrams in memory.
 
 Datagrams are lost, doubled and overtake one another as the weather has it; nothing passes where a
-link is cut. Streams (push/pull, pings over TCP) take two round trips and pass in both directions or
+link is cut. StreamTransport (push/pull, pings over TCP) take two round trips and pass in both directions or
 not at all.
 """
 
@@ -11,22 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from services.membership.event import (
-    Changed,
-    DialPing,
-    DialPushPull,
-    Effect,
-    Event,
-    Merge,
-    Received,
-    SendPacket,
-    StreamAnswered,
-)
+from services.membership.effects import Changed, DialPing, DialPushPull, Effect, SendPacket
+from services.membership.events import Event, PacketReceived, RecordsReceived, StreamAnswered
+from services.membership.machine import SwimMachine
 from services.membership.member import ChangeKind
-from services.membership.message import Address, MemberState, PacketMessage
+from services.membership.message import Address, PacketMessage, SwimState
 from services.membership.preset import LAN
 from services.membership.profile import Profile
-from services.membership.swim import Swim
 from services.runtime.driver import Driver
 from shoal.model import MemberState as Shown
 from tests.simulation.mesh.loop import VirtualLoop
@@ -35,10 +26,10 @@ from tests.simulation.mesh.process import Process
 
 PORT = 7946
 _SHOWN = {
-    MemberState.ALIVE: Shown.ALIVE,
-    MemberState.SUSPECT: Shown.SUSPECT,
-    MemberState.DEAD: Shown.DEAD,
-    MemberState.LEFT: Shown.LEFT,
+    SwimState.ALIVE: Shown.ALIVE,
+    SwimState.SUSPECT: Shown.SUSPECT,
+    SwimState.DEAD: Shown.DEAD,
+    SwimState.LEFT: Shown.LEFT,
 }
 
 
@@ -107,7 +98,7 @@ class Membership:
     def _arrive(self, source: str, target: str, messages: tuple[PacketMessage, ...]) -> None:
         member = self.members.get(target)
         if member is not None:
-            member.take(Received(self.address(source), messages))
+            member.take(PacketReceived(self.address(source), messages))
 
     def exchange(self, one: MeshMember, host: str) -> None:
         """Let two members exchange all they know, after the time that it takes."""
@@ -127,8 +118,8 @@ class Membership:
         if one.process.frozen or other.process.frozen:
             return
         ours, theirs = one.swim.local_state(), other.swim.local_state()
-        other.take(Merge(ours))
-        one.take(Merge(theirs))
+        other.take(RecordsReceived(ours))
+        one.take(RecordsReceived(theirs))
 
     def ping(self, one: MeshMember, effect: DialPing) -> None:
         """Ask a member over a stream whether it lives."""
@@ -169,7 +160,7 @@ class MeshMember:
             incarnation=incarnation,
         )
         loop = membership.loop
-        self.swim = Swim(profile, membership.rng, loop.time())
+        self.swim = SwimMachine(profile, membership.rng, loop.time())
         self._driver = Driver[Event, Effect](self.swim, self._act, loop.time)
         process.on_end(self._gone)
 

@@ -8,22 +8,22 @@ from collections import Counter
 
 import pytest
 
-from services.membership.accuser import AccuserLimit
 from services.membership.awareness import Awareness
 from services.membership.broadcast import BroadcastQueue
 from services.membership.compatibility import incompatibility
-from services.membership.lost import LostBook
+from services.membership.departed_members import DepartedMembers
 from services.membership.member import Member
-from services.membership.message import MemberState, NodeState, Versions
+from services.membership.member_table import MemberTable, TableBase
+from services.membership.message import PushNodeState, SwimState, Versions
 from services.membership.preset import LAN, LOCAL, WAN
 from services.membership.probe_order import ProbeOrder
-from services.membership.roster import Base, Roster
+from services.membership.suspect_rate_limit import SuspectRateLimit
 from services.membership.suspicion import Suspicion
 
-ALIVE, SUSPECT, DEAD, LEFT = MemberState
+ALIVE, SUSPECT, DEAD, LEFT = SwimState
 
 
-def member(name: str, state: MemberState = ALIVE, since: float = 0.0) -> Member:
+def member(name: str, state: SwimState = ALIVE, since: float = 0.0) -> Member:
     return Member(name, "10.0.0.1", 7946, b"", 1, state, since, Versions())
 
 
@@ -152,37 +152,37 @@ def test_a_newcomer_has_its_turn_within_the_round() -> None:
 
 
 def test_roster_over_a_shared_base() -> None:
-    base = Base([member("a"), member("b"), member("c", DEAD)])
-    roster, other = Roster(base), Roster(base)
-    roster.put(member("d"))
-    roster.put(member("a", DEAD))
-    roster.drop("b")
+    base = TableBase([member("a"), member("b"), member("c", DEAD)])
+    table, other = MemberTable(base), MemberTable(base)
+    table.put(member("d"))
+    table.put(member("a", DEAD))
+    table.drop("b")
 
-    assert [m.name for m in roster] == ["a", "c", "d"]
-    assert (len(roster), roster.reachable) == (3, 1)
+    assert [m.name for m in table] == ["a", "c", "d"]
+    assert (len(table), table.reachable) == (3, 1)
     assert (len(other), other.reachable) == (3, 2)
-    assert roster.get("b") is None
-    assert {m.name for m in roster.unreachable()} == {"a", "c"}
-    roster.put(member("b"))
-    assert (len(roster), roster.reachable) == (4, 2)
-    roster.drop("d")
-    roster.drop("d")
-    assert [m.name for m in roster] == ["a", "b", "c"]
-    assert {m.name for p in range(roster.places) if (m := roster.at(p))} == {"a", "b", "c"}
+    assert table.get("b") is None
+    assert {m.name for m in table.unreachable()} == {"a", "c"}
+    table.put(member("b"))
+    assert (len(table), table.reachable) == (4, 2)
+    table.drop("d")
+    table.drop("d")
+    assert [m.name for m in table] == ["a", "b", "c"]
+    assert {m.name for p in range(table.places) if (m := table.at(p))} == {"a", "b", "c"}
 
 
 def test_draw_is_fair_and_honours_states() -> None:
-    roster = Roster()
+    table = MemberTable()
     for index in range(6):
-        roster.put(member(f"n{index}"))
-    roster.put(member("suspect", SUSPECT))
-    roster.put(member("dead", DEAD, since=95.0))
-    roster.put(member("long dead", DEAD, since=10.0))
-    roster.put(member("left", LEFT, since=99.0))
+        table.put(member(f"n{index}"))
+    table.put(member("suspect", SUSPECT))
+    table.put(member("dead", DEAD, since=95.0))
+    table.put(member("long dead", DEAD, since=10.0))
+    table.put(member("left", LEFT, since=99.0))
     rng = random.Random(3)
-    alive = Counter(m.name for _ in range(3000) for m in roster.draw(rng, 2, ("n0",), 100.0))
+    alive = Counter(m.name for _ in range(3000) for m in table.draw(rng, 2, ("n0",), 100.0))
     gossip = {
-        m.name for _ in range(500) for m in roster.draw(rng, 3, ("n0",), 100.0, dead_within=30)
+        m.name for _ in range(500) for m in table.draw(rng, 3, ("n0",), 100.0, dead_within=30)
     }
 
     assert set(alive) == {f"n{index}" for index in range(1, 6)}
@@ -191,7 +191,7 @@ def test_draw_is_fair_and_honours_states() -> None:
 
 
 def test_an_accuser_has_a_burst_and_a_rate() -> None:
-    limit = AccuserLimit(3, 1.0)
+    limit = SuspectRateLimit(3, 1.0)
 
     assert [limit.admit("a", 0.0) for _ in range(4)] == [True, True, True, False]
     assert limit.admit("b", 0.0)
@@ -200,7 +200,7 @@ def test_an_accuser_has_a_burst_and_a_rate() -> None:
 
 
 def test_accusers_are_bounded() -> None:
-    limit = AccuserLimit(1, 1e9, most=10)
+    limit = SuspectRateLimit(1, 1e9, most=10)
     for index in range(100):
         assert limit.admit(f"a{index}", 0.0)
     assert not limit.admit("a99", 0.0)
@@ -208,13 +208,13 @@ def test_accusers_are_bounded() -> None:
 
 
 def test_the_book_of_the_lost_is_bounded() -> None:
-    book = LostBook(3, 100.0)
+    book = DepartedMembers(3, 100.0)
     for index in range(5):
-        book.write(member(f"n{index}", LEFT if index == 4 else DEAD), float(index))
+        book.add(member(f"n{index}", LEFT if index == 4 else DEAD), float(index))
 
     assert [m.name for m in book] == ["n2", "n3", "n4"]
     assert len(book.dead()) == 2
-    book.strike("n3")
+    book.remove("n3")
     book.expire(103.0)
     assert [m.name for m in book] == ["n4"]
 
@@ -232,6 +232,6 @@ def test_the_book_of_the_lost_is_bounded() -> None:
 def test_versions_have_to_overlap(
     remote: Versions | None, local: Versions, *, refused: bool
 ) -> None:
-    node = NodeState("n", "10.0.0.1", 1, b"", 1, ALIVE, remote)
+    node = PushNodeState("n", "10.0.0.1", 1, b"", 1, ALIVE, remote)
 
     assert (incompatibility([node], [local]) is not None) is refused

@@ -1,4 +1,4 @@
-"""Streams: parsed byte by byte as well as at once, in every wrapping."""
+"""StreamTransport: parsed byte by byte as well as at once, in every wrapping."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ import struct
 
 import pytest
 
-from services.membership.codec import Codec
+from services.membership.codec import MessageCodec
 from services.membership.dialect import pack
 from services.membership.keyring import Keyring
 from services.membership.lzw import compress
 from services.membership.message import (
     Ack,
     ErrorReply,
-    MemberState,
-    NodeState,
     Ping,
+    PushNodeState,
     PushPull,
     StreamMessage,
+    SwimState,
     User,
     Versions,
 )
-from services.membership.refusal import Reason, RefusedError
-from services.membership.stream import Pause, StreamFormat, StreamParser
+from services.membership.refusal import DropReason, RefusedError
+from services.membership.stream import ParserPause, StreamFormat, StreamParser
 
 NODES = tuple(
-    NodeState(f"n{index}", "10.0.0.1", 7946, b"m", index, MemberState(index % 4), Versions(1, 5, 2))
+    PushNodeState(
+        f"n{index}", "10.0.0.1", 7946, b"m", index, SwimState(index % 4), Versions(1, 5, 2)
+    )
     for index in range(300)
 )
 MESSAGES: list[StreamMessage] = [
@@ -41,7 +43,7 @@ MESSAGES: list[StreamMessage] = [
 
 def form(keys: tuple[bytes, ...] = (), label: str = "", version: int = 1) -> StreamFormat:
     return StreamFormat(
-        Codec(), Keyring(keys), label, nonce=lambda n: b"\0" * n, encryption_version=version
+        MessageCodec(), Keyring(keys), label, nonce=lambda n: b"\0" * n, encryption_version=version
     )
 
 
@@ -52,7 +54,7 @@ def parse(parser: StreamParser, data: bytes, piece: int) -> StreamMessage:
         if pause is None:
             assert parser.message is not None
             return parser.message
-        if pause is Pause.DATA:
+        if pause is ParserPause.DATA:
             parser.feed(data[offset : offset + piece])
             offset += piece
 
@@ -83,22 +85,22 @@ def test_reads_a_compressed_exchange() -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", Reason.TRUNCATED),
-        (b"\x06", Reason.TRUNCATED),
-        (b"\x63", Reason.UNKNOWN_TYPE),
-        (b"\x06" + pack({"Nodes": -1, "UserStateLen": 0}), Reason.OUT_OF_RANGE),
-        (b"\x06" + pack({"Nodes": 2**40, "UserStateLen": 0}), Reason.OUT_OF_RANGE),
-        (b"\x06" + pack({"Nodes": 0, "UserStateLen": 2**31}), Reason.OUT_OF_RANGE),
-        (b"\x06" + pack({"Nodes": 5, "UserStateLen": 0}), Reason.TRUNCATED),
-        (b"\x06" + pack({"Nodes": 1}) + pack(7), Reason.MALFORMED),
-        (b"\x08" + pack({"UserMsgLen": 2**30}), Reason.OUT_OF_RANGE),
-        (b"\x09" + pack({"Algo": 1, "Buf": b""}), Reason.BAD_COMPRESSION),
-        (b"\x09" + pack({"Algo": 0, "Buf": b""}), Reason.BAD_COMPRESSION),
-        (b"\x0a" + struct.pack(">I", 10) + b"x" * 10, Reason.UNDECRYPTABLE),
-        (b"\xf4\x03abc\x06", Reason.WRONG_LABEL),
+        (b"", DropReason.TRUNCATED),
+        (b"\x06", DropReason.TRUNCATED),
+        (b"\x63", DropReason.UNKNOWN_TYPE),
+        (b"\x06" + pack({"Nodes": -1, "UserStateLen": 0}), DropReason.OUT_OF_RANGE),
+        (b"\x06" + pack({"Nodes": 2**40, "UserStateLen": 0}), DropReason.OUT_OF_RANGE),
+        (b"\x06" + pack({"Nodes": 0, "UserStateLen": 2**31}), DropReason.OUT_OF_RANGE),
+        (b"\x06" + pack({"Nodes": 5, "UserStateLen": 0}), DropReason.TRUNCATED),
+        (b"\x06" + pack({"Nodes": 1}) + pack(7), DropReason.MALFORMED),
+        (b"\x08" + pack({"UserMsgLen": 2**30}), DropReason.OUT_OF_RANGE),
+        (b"\x09" + pack({"Algo": 1, "Buf": b""}), DropReason.BAD_COMPRESSION),
+        (b"\x09" + pack({"Algo": 0, "Buf": b""}), DropReason.BAD_COMPRESSION),
+        (b"\x0a" + struct.pack(">I", 10) + b"x" * 10, DropReason.UNDECRYPTABLE),
+        (b"\xf4\x03abc\x06", DropReason.WRONG_LABEL),
     ],
 )
-def test_refuses_what_is_wrong(data: bytes, reason: Reason) -> None:
+def test_refuses_what_is_wrong(data: bytes, reason: DropReason) -> None:
     with pytest.raises(RefusedError) as caught:
         parse(form().parser(dialled=False), data, 64)
 
@@ -109,10 +111,10 @@ def test_encryption_is_demanded_and_bounded() -> None:
     sealed = form((b"k" * 16,))
     with pytest.raises(RefusedError) as caught:
         parse(sealed.parser(dialled=False), b"\x00" + pack([1]), 64)
-    assert caught.value.reason is Reason.NOT_ENCRYPTED
+    assert caught.value.reason is DropReason.NOT_ENCRYPTED
     with pytest.raises(RefusedError) as caught:
         parse(sealed.parser(dialled=False), b"\x0a\xff\xff\xff\xff", 64)
-    assert caught.value.reason is Reason.TOO_BIG
+    assert caught.value.reason is DropReason.TOO_BIG
 
 
 def test_a_large_exchange_is_parsed_in_slices() -> None:
@@ -121,7 +123,7 @@ def test_a_large_exchange_is_parsed_in_slices() -> None:
     parser.feed(b"".join(wrap.encode(PushPull(NODES, b"", join=False))))
 
     turns = 0
-    while parser.work() is Pause.TURN:
+    while parser.work() is ParserPause.TURN:
         turns += 1
 
     assert turns == len(NODES) // 128

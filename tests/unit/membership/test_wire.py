@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from services.membership.codec import Codec, decode, decode_node_state
+from services.membership.codec import MessageCodec, decode, decode_node_state
 from services.membership.dialect import pack
 from services.membership.keyring import Keyring
 from services.membership.label import label_header, split_label
@@ -16,16 +16,16 @@ from services.membership.message import (
     Alive,
     Dead,
     IndirectPing,
-    MemberState,
     Nack,
     PacketMessage,
     Ping,
     Suspect,
+    SwimState,
     User,
     Versions,
 )
 from services.membership.packet import PacketFormat, compound, split_compound
-from services.membership.refusal import Reason, RefusedError
+from services.membership.refusal import DropReason, RefusedError
 from services.membership.serf.message import JoinIntent, decode_serf
 from services.membership.tags import decode_tags, encode_tags
 
@@ -42,8 +42,8 @@ SERF_PING = bytes.fromhex(
     "0085a44e6f6465a3707931a55365714e6f02aa536f7572636541646472a47f000003"
     "aa536f757263654e6f6465a57365726642aa536f75726365506f7274cd1f0a"
 )
-CODEC = Codec()
-COMPACT = Codec(compact=True)
+CODEC = MessageCodec()
+COMPACT = MessageCodec(compact=True)
 
 
 def form(**options: object) -> PacketFormat:
@@ -105,7 +105,7 @@ MESSAGES: list[PacketMessage] = [
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
 @pytest.mark.parametrize("codec", [CODEC, COMPACT], ids=["maps", "compact"])
-def test_round_trip(codec: Codec, message: PacketMessage) -> None:
+def test_round_trip(codec: MessageCodec, message: PacketMessage) -> None:
     data = codec.encode(message)
 
     assert decode(data) == message
@@ -138,24 +138,24 @@ def test_tolerates_what_real_decoders_tolerate() -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", Reason.EMPTY),
-        (b"\x63", Reason.UNKNOWN_TYPE),
-        (b"\x00", Reason.MALFORMED),
-        (b"\x00\x05", Reason.MALFORMED),
-        (b"\x00" + pack({"SeqNo": -1}), Reason.OUT_OF_RANGE),
-        (b"\x00" + pack({"SeqNo": 2**32}), Reason.OUT_OF_RANGE),
-        (b"\x00" + pack({"SeqNo": 1.5}), Reason.MALFORMED),
-        (b"\x04" + pack([1, "a", b"123", 1]), Reason.MALFORMED),
-        (b"\x04" + pack([1, "a", b"1234", 1, b"", b"\x01\x02"]), Reason.MALFORMED),
-        (b"\x04" + pack([1, "a", b"1234", 1, b"m" * 513]), Reason.TOO_BIG),
-        (b"\x04" + pack([1, "a", b"1234", 65536]), Reason.OUT_OF_RANGE),
-        (b"\x03" + pack([1, "n" * 2000]), Reason.TOO_BIG),
-        (b"\x00\xdf\xff\xff\xff\xff", Reason.MALFORMED),
-        (b"\x00" + b"\x91" * 3000, Reason.MALFORMED),
-        (b"\x00\x81\x91\x01\x02", Reason.MALFORMED),
+        (b"", DropReason.EMPTY),
+        (b"\x63", DropReason.UNKNOWN_TYPE),
+        (b"\x00", DropReason.MALFORMED),
+        (b"\x00\x05", DropReason.MALFORMED),
+        (b"\x00" + pack({"SeqNo": -1}), DropReason.OUT_OF_RANGE),
+        (b"\x00" + pack({"SeqNo": 2**32}), DropReason.OUT_OF_RANGE),
+        (b"\x00" + pack({"SeqNo": 1.5}), DropReason.MALFORMED),
+        (b"\x04" + pack([1, "a", b"123", 1]), DropReason.MALFORMED),
+        (b"\x04" + pack([1, "a", b"1234", 1, b"", b"\x01\x02"]), DropReason.MALFORMED),
+        (b"\x04" + pack([1, "a", b"1234", 1, b"m" * 513]), DropReason.TOO_BIG),
+        (b"\x04" + pack([1, "a", b"1234", 65536]), DropReason.OUT_OF_RANGE),
+        (b"\x03" + pack([1, "n" * 2000]), DropReason.TOO_BIG),
+        (b"\x00\xdf\xff\xff\xff\xff", DropReason.MALFORMED),
+        (b"\x00" + b"\x91" * 3000, DropReason.MALFORMED),
+        (b"\x00\x81\x91\x01\x02", DropReason.MALFORMED),
     ],
 )
-def test_refuses_what_is_wrong(data: bytes, reason: Reason) -> None:
+def test_refuses_what_is_wrong(data: bytes, reason: DropReason) -> None:
     with pytest.raises(RefusedError) as caught:
         decode(data)
 
@@ -165,7 +165,7 @@ def test_refuses_what_is_wrong(data: bytes, reason: Reason) -> None:
 def test_refuses_a_state_out_of_range() -> None:
     with pytest.raises(RefusedError):
         decode_node_state(["a", b"1234", 1, b"", 1, 4])
-    assert decode_node_state(["a", b"1234", 1, b"", 1, 3]).state is MemberState.LEFT
+    assert decode_node_state(["a", b"1234", 1, b"", 1, 3]).state is SwimState.LEFT
 
 
 def test_compound() -> None:
@@ -185,7 +185,7 @@ def test_the_packet_that_kills_serf_is_a_counted_drop() -> None:
     messages, refused, _ = form().unwrap(bytes.fromhex("0780" + "00" * 10))
 
     assert messages == []
-    assert refused == [Reason.TRUNCATED]
+    assert refused == [DropReason.TRUNCATED]
 
 
 def test_nesting_is_bounded() -> None:
@@ -196,7 +196,7 @@ def test_nesting_is_bounded() -> None:
     messages, refused, _ = form().unwrap(data)
 
     assert messages == []
-    assert refused == [Reason.TOO_DEEP]
+    assert refused == [DropReason.TOO_DEEP]
 
 
 def test_parts_are_bounded() -> None:
@@ -205,13 +205,13 @@ def test_parts_are_bounded() -> None:
     messages, refused, _ = form().unwrap(compound([inner] * 50))
 
     assert len(messages) <= 1024
-    assert set(refused) <= {Reason.TOO_BIG}
+    assert set(refused) <= {DropReason.TOO_BIG}
 
 
 def test_a_decompression_bomb_is_refused() -> None:
     bomb = b"\x09" + pack({"Algo": 0, "Buf": compress(b"\0" * 1_000_000)})
 
-    assert form().unwrap(bomb) == ([], [Reason.TOO_BIG], False)
+    assert form().unwrap(bomb) == ([], [DropReason.TOO_BIG], False)
 
 
 @pytest.mark.parametrize(
@@ -312,10 +312,10 @@ def test_packets_round_trip(
 def test_foreign_packets_are_refused_by_reason() -> None:
     ours = form(keys=(b"k" * 16,), label="a")
     cases = {
-        form(keys=(b"k" * 16,), label="b"): Reason.WRONG_LABEL,
-        form(keys=(b"k" * 16,)): Reason.WRONG_LABEL,
-        form(keys=(b"x" * 16,), label="a"): Reason.UNDECRYPTABLE,
-        form(label="a"): Reason.UNDECRYPTABLE,
+        form(keys=(b"k" * 16,), label="b"): DropReason.WRONG_LABEL,
+        form(keys=(b"k" * 16,)): DropReason.WRONG_LABEL,
+        form(keys=(b"x" * 16,), label="a"): DropReason.UNDECRYPTABLE,
+        form(label="a"): DropReason.UNDECRYPTABLE,
     }
     for theirs, reason in cases.items():
         with pytest.raises(RefusedError) as caught:
@@ -325,7 +325,7 @@ def test_foreign_packets_are_refused_by_reason() -> None:
     broken[-1] ^= 1
     with pytest.raises(RefusedError) as caught:
         form().unwrap(bytes(broken))
-    assert caught.value.reason is Reason.BAD_CHECKSUM
+    assert caught.value.reason is DropReason.BAD_CHECKSUM
 
 
 def test_a_plain_cluster_moves_to_encryption_without_a_stop() -> None:

@@ -9,24 +9,27 @@ from typing import TypeVar
 
 import pytest
 
-from services.membership.event import (
+from services.membership.effects import (
     Changed,
     Departed,
     DialPing,
     DialPushPull,
     Dropped,
     Effect,
-    Leave,
-    Merge,
     NameConflict,
-    Received,
     RoundTripMeasured,
-    SendFailed,
     SendPacket,
-    SetMeta,
-    StreamAnswered,
     UserReceived,
 )
+from services.membership.events import (
+    Leave,
+    PacketReceived,
+    RecordsReceived,
+    SendFailed,
+    SetMeta,
+    StreamAnswered,
+)
+from services.membership.machine import SwimMachine
 from services.membership.member import ChangeKind
 from services.membership.message import (
     Ack,
@@ -34,17 +37,16 @@ from services.membership.message import (
     Alive,
     Dead,
     IndirectPing,
-    MemberState,
     Nack,
-    NodeState,
     PacketMessage,
     Ping,
+    PushNodeState,
     Suspect,
+    SwimState,
     User,
     Versions,
 )
 from services.membership.profile import Profile
-from services.membership.swim import Swim
 
 ME = Address("10.0.0.1", 7946)
 T = TypeVar("T")
@@ -68,15 +70,15 @@ class Bench:
     def __init__(self, *others: str, **options: object) -> None:
         profile = Profile(name="me", address=ME, heal_interval_seconds=0)
         self.now = 0.0
-        self.swim = Swim(replace(profile, **options), random.Random(1), 0.0)  # type: ignore[arg-type]
+        self.swim = SwimMachine(replace(profile, **options), random.Random(1), 0.0)  # type: ignore[arg-type]
         for name in others:
             self.hear(alive(name))
 
     def hear(self, *messages: PacketMessage, source: Address = ME) -> list[Effect]:
-        return self.swim.handle(Received(source, messages), self.now)
+        return self.swim.handle(PacketReceived(source, messages), self.now)
 
-    def state(self, name: str) -> MemberState | None:
-        member = self.swim.belief.roster.get(name)
+    def state(self, name: str) -> SwimState | None:
+        member = self.swim.states.table.get(name)
         return None if member is None else member.state
 
     def until(self, *kinds: type[Effect], seconds: float = 60.0) -> list[Effect]:
@@ -97,7 +99,7 @@ class Bench:
                     return packet, packet.messages[0]
 
     def queued(self, name: str) -> object:
-        entries = self.swim.belief.queue._entries
+        entries = self.swim.states.queue._entries
         return entries[name].item if name in entries else None
 
 
@@ -107,7 +109,7 @@ class TestAlive:
         effects = bench.hear(alive("b"))
 
         assert [c.change.kind for c in pick(effects, Changed)] == [ChangeKind.JOINED]
-        assert bench.state("b") is MemberState.ALIVE
+        assert bench.state("b") is SwimState.ALIVE
         assert bench.queued("b") == alive("b")
 
     def test_is_idempotent(self) -> None:
@@ -122,19 +124,19 @@ class TestAlive:
     def test_clears_a_suspicion(self) -> None:
         bench = Bench("b")
         bench.hear(Suspect(1, "b", "c"))
-        assert bench.state("b") is MemberState.SUSPECT
+        assert bench.state("b") is SwimState.SUSPECT
         bench.hear(alive("b", 1))
-        assert bench.state("b") is MemberState.SUSPECT
+        assert bench.state("b") is SwimState.SUSPECT
         effects = bench.hear(alive("b", 2))
         assert [c.change.kind for c in pick(effects, Changed)] == [ChangeKind.RECOVERED]
-        assert bench.swim.belief.suspected == 0
+        assert bench.swim.states.suspected == 0
 
     def test_members_are_bounded(self) -> None:
         bench = Bench("b", "c", members_max=3)
         assert len(pick(bench.hear(alive("d")), Dropped)) == 1
         assert bench.state("d") is None
         bench.hear(alive("c", 2))
-        assert bench.state("c") is MemberState.ALIVE
+        assert bench.state("c") is SwimState.ALIVE
 
     def test_incompatible_versions_are_refused(self) -> None:
         for versions in (Versions(0, 0, 0), Versions(5, 1, 2)):
@@ -147,7 +149,7 @@ class TestAlive:
         bench = Bench("b")
         effects = bench.hear(Alive(9, "b", "10.9.9.9", 1, b"", Versions()))
         assert pick(effects, NameConflict)
-        member = bench.swim.belief.roster.get("b")
+        member = bench.swim.states.table.get("b")
         assert member is not None
         assert member.endpoint == where("b")
 
@@ -157,7 +159,7 @@ class TestAlive:
         effects = bench.hear(Dead(1, "b", "c"))
         kinds = [c.change.kind for c in pick(effects, Changed)]
         assert kinds == [ChangeKind.DIED, ChangeKind.JOINED]
-        member = bench.swim.belief.roster.get("b")
+        member = bench.swim.states.table.get("b")
         assert member is not None
         assert member.endpoint == Address("10.9.9.9", 1)
 
@@ -166,7 +168,7 @@ class TestAlive:
         bench.hear(Dead(5, "b", "c"))
         assert pick(bench.hear(Alive(4, "b", "10.9.9.9", 1, b"", Versions())), NameConflict)
         bench.hear(Alive(6, "b", "10.9.9.9", 1, b"", Versions()))
-        assert bench.state("b") is MemberState.ALIVE
+        assert bench.state("b") is SwimState.ALIVE
 
     def test_a_restarted_node_is_told_what_is_remembered_of_it(self) -> None:
         bench = Bench()
@@ -195,7 +197,7 @@ class TestSuspect:
         bench = Bench()
         bench.hear(alive("b", 5))
         bench.hear(Suspect(4, "b", "c"))
-        assert bench.state("b") is MemberState.ALIVE
+        assert bench.state("b") is SwimState.ALIVE
 
     def test_is_passed_on_and_ends_in_death(self) -> None:
         bench = Bench("b", "c", "d")
@@ -231,7 +233,7 @@ class TestSuspect:
         names = [chr(c) for c in range(ord("A"), ord("A") + 40)]
         bench = Bench(*names)
         effects = bench.hear(*(Suspect(1, name, "sick") for name in names))
-        assert bench.swim.belief.suspected == 16
+        assert bench.swim.states.suspected == 16
         assert len(pick(effects, Dropped)) == 24
 
 
@@ -241,7 +243,7 @@ class TestDead:
         assert bench.hear(Dead(1, "b", "c")) == []
         bench.hear(alive("b", 5))
         bench.hear(Dead(4, "b", "c"))
-        assert bench.state("b") is MemberState.ALIVE
+        assert bench.state("b") is SwimState.ALIVE
 
     def test_from_itself_it_left(self) -> None:
         bench = Bench("b", "c")
@@ -253,14 +255,14 @@ class TestDead:
         bench = Bench("b")
         bench.hear(Dead(1, "b", "c"))
         bench.hear(alive("b", 1))
-        assert bench.state("b") is MemberState.DEAD
+        assert bench.state("b") is SwimState.DEAD
         bench.hear(alive("b", 2))
-        assert bench.state("b") is MemberState.ALIVE
+        assert bench.state("b") is SwimState.ALIVE
 
     def test_of_itself_is_refuted(self) -> None:
         bench = Bench()
         bench.hear(Dead(1, "me", "b"))
-        assert bench.swim.me.state is MemberState.ALIVE
+        assert bench.swim.me.state is SwimState.ALIVE
         assert bench.swim.me.incarnation == 2
 
 
@@ -268,30 +270,30 @@ class TestMerge:
     def test_dead_is_only_suspected_left_is_left(self) -> None:
         bench = Bench("b", "c", "d")
         nodes = [
-            NodeState("b", *where("b"), b"", 1, MemberState.DEAD),
-            NodeState("c", *where("c"), b"", 1, MemberState.LEFT),
-            NodeState("d", *where("d"), b"", 1, MemberState.SUSPECT),
-            NodeState("e", *where("e"), b"", 1, MemberState.ALIVE, Versions()),
+            PushNodeState("b", *where("b"), b"", 1, SwimState.DEAD),
+            PushNodeState("c", *where("c"), b"", 1, SwimState.LEFT),
+            PushNodeState("d", *where("d"), b"", 1, SwimState.SUSPECT),
+            PushNodeState("e", *where("e"), b"", 1, SwimState.ALIVE, Versions()),
         ]
-        bench.swim.handle(Merge(nodes), 0.0)
+        bench.swim.handle(RecordsReceived(nodes), 0.0)
         assert [bench.state(name) for name in "bcde"] == [
-            MemberState.SUSPECT,
-            MemberState.LEFT,
-            MemberState.SUSPECT,
-            MemberState.ALIVE,
+            SwimState.SUSPECT,
+            SwimState.LEFT,
+            SwimState.SUSPECT,
+            SwimState.ALIVE,
         ]
 
     def test_news_of_its_own_death_is_refuted(self) -> None:
         bench = Bench()
-        node = NodeState("me", *ME, b"", 1, MemberState.DEAD)
-        bench.swim.handle(Merge([node]), 0.0)
+        node = PushNodeState("me", *ME, b"", 1, SwimState.DEAD)
+        bench.swim.handle(RecordsReceived([node]), 0.0)
         assert bench.swim.me.incarnation == 2
 
 
 class TestProbe:
     def test_an_ack_ends_it(self) -> None:
         bench = Bench("b")
-        bench.swim.belief.awareness.apply(2)
+        bench.swim.states.awareness.apply(2)
         packet, ping = bench.probe()
         assert packet.address == where("b")
         assert ping.node == "b"
@@ -344,7 +346,7 @@ class TestProbe:
         bench.now += 0.1
         effects = bench.hear(Ack(ping.sequence))
         assert pick(effects, RoundTripMeasured) == []
-        assert bench.state(ping.node) is MemberState.ALIVE
+        assert bench.state(ping.node) is SwimState.ALIVE
         _, second = bench.probe()
         assert second.sequence != ping.sequence
 
@@ -354,7 +356,7 @@ class TestProbe:
         bench.until(DialPing)
         bench.swim.handle(StreamAnswered(ping.sequence, ping.node), bench.now)
         bench.probe()
-        assert bench.state("b") is MemberState.ALIVE
+        assert bench.state("b") is SwimState.ALIVE
         assert bench.swim.stream_rescues == 1
 
     def test_an_unsendable_ping_goes_to_others_at_once(self) -> None:
@@ -381,8 +383,8 @@ class TestProbe:
             bench.hear(Ack(ping.sequence))
         assert bench.state("b") is bench.state("c") is None
         listed = {m.name: m.state for m in bench.swim.members(all_states=True)}
-        assert listed["b"] is MemberState.DEAD
-        assert listed["c"] is MemberState.LEFT
+        assert listed["b"] is SwimState.DEAD
+        assert listed["c"] is SwimState.LEFT
 
     def test_an_oversleeper_judges_nobody(self) -> None:
         bench = Bench("b", "c", "d")
@@ -391,7 +393,7 @@ class TestProbe:
         bench.now += 100
         assert pick(bench.swim.tick(bench.now), Changed) == []
         assert bench.swim.awareness == 1
-        assert bench.state("c") is MemberState.SUSPECT
+        assert bench.state("c") is SwimState.SUSPECT
 
 
 class TestPingAndRelay:
@@ -468,7 +470,7 @@ def test_gossip_leaves_soon_and_as_often_as_the_formula_says() -> None:
 def test_leave_says_goodbye_and_departs() -> None:
     bench = Bench("b", "c")
     bench.swim.handle(Leave(), bench.now)
-    assert bench.swim.me.state is MemberState.LEFT
+    assert bench.swim.me.state is SwimState.LEFT
     goodbye = 0
     while True:
         effects = bench.until(SendPacket, Departed)
@@ -478,7 +480,7 @@ def test_leave_says_goodbye_and_departs() -> None:
             break
     assert goodbye == 4
     bench.hear(Suspect(9, "me", "b"), Dead(9, "me", "b"), alive("me", 9))
-    assert bench.swim.me.state is MemberState.LEFT
+    assert bench.swim.me.state is SwimState.LEFT
 
 
 def test_leaving_alone_is_done_at_once() -> None:

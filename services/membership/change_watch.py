@@ -9,11 +9,11 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class WatchCutOffError(Exception):
+class WatchEvictedError(Exception):
     """The watcher fell too far behind; read the members again and watch anew."""
 
 
-class Watch(AsyncIterator[T], Generic[T]):
+class ChangeWatch(AsyncIterator[T], Generic[T]):
     """What has happened since this watch began.
 
     Args:
@@ -46,14 +46,14 @@ class Watch(AsyncIterator[T], Generic[T]):
         """Wait for the next change.
 
         Raises:
-            WatchCutOffError: Too many changes waited.
+            WatchEvictedError: Too many changes waited.
             StopAsyncIteration: The gossip ended.
         """
         change = await self._queue.get()
         if change is not None:
             return change
         if self._cut:
-            raise WatchCutOffError(
+            raise WatchEvictedError(
                 f"over {self._size} changes waited; read the members again and watch anew"
             )
         raise StopAsyncIteration

@@ -9,40 +9,43 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, assert_never
 
-from services.membership.belief import VOUCH_SEQUENCE, Belief
 from services.membership.broadcast import BroadcastQueue
 from services.membership.compatibility import incompatibility
-from services.membership.event import (
-    Broadcast,
-    DeclareLeft,
+from services.membership.effects import (
     Departed,
     DialPushPull,
     Dropped,
     Effect,
+    SendPacket,
+    UserReceived,
+)
+from services.membership.events import (
+    Broadcast,
+    DeclareLeft,
     Event,
     Leave,
     LoopLag,
-    Merge,
-    Received,
+    PacketReceived,
+    RecordsReceived,
     SendFailed,
-    SendPacket,
     SetMeta,
     StreamAnswered,
-    UserReceived,
 )
 from services.membership.member import Member
+from services.membership.member_states import VOUCH_SEQUENCE, MemberStates
+from services.membership.member_table import EMPTY_BASE, TableBase
 from services.membership.message import (
     Ack,
     Address,
     Alive,
     Dead,
     IndirectPing,
-    MemberState,
     Nack,
-    NodeState,
     PacketMessage,
     Ping,
+    PushNodeState,
     Suspect,
+    SwimState,
     User,
 )
 from services.membership.packet import (
@@ -53,8 +56,7 @@ from services.membership.packet import (
 from services.membership.probe_order import ProbeOrder
 from services.membership.prober import Prober
 from services.membership.profile import Profile
-from services.membership.refusal import Reason
-from services.membership.roster import EMPTY_BASE, Base
+from services.membership.refusal import DropReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +74,7 @@ def _no_payload() -> bytes:
     return b""
 
 
-class Swim:
+class SwimMachine:
     """One member of a cluster.
 
     Args:
@@ -82,49 +84,28 @@ class Swim:
         base: Records it starts with, shared between simulated machines.
     """
 
-    __slots__ = (
-        "_ack_payload",
-        "_departing",
-        "_due",
-        "_gossip_due",
-        "_gossiped",
-        "_heal_due",
-        "_lag_seconds",
-        "_name",
-        "_order",
-        "_pinged",
-        "_preset",
-        "_prober",
-        "_profile",
-        "_push_pull_due",
-        "_push_pull_share",
-        "_rng",
-        "_users",
-        "belief",
-    )
-
     def __init__(
         self,
         profile: Profile,
         rng: Random,
         now: float,
         *,
-        base: Base = EMPTY_BASE,
+        base: TableBase = EMPTY_BASE,
     ) -> None:
         self._profile = profile
         self._preset = preset = profile.preset
         self._name = profile.name
         self._rng = rng
         self._ack_payload: Callable[[], bytes] = _no_payload
-        self.belief = Belief(profile, now, base)
-        self._prober = Prober(self.belief, preset, rng, lifeguard=profile.lifeguard)
+        self.states = MemberStates(profile, now, base)
+        self._prober = Prober(self.states, preset, rng, lifeguard=profile.lifeguard)
         self._order = ProbeOrder(rng)
         self._users: BroadcastQueue[bytes] = BroadcastQueue(4096)
         self._departing = False
         self._lag_seconds = profile.lag_fraction * preset.probe_timeout_seconds
         # Members that start together must not probe together.
         self._prober.due = now + rng.random() * preset.probe_interval_seconds
-        period = preset.push_pull_seconds(len(self.belief.roster))
+        period = preset.push_pull_seconds(len(self.states.table))
         # A new member exchanges states soon and then ever less often, so that what it missed of
         # the rumours while it joined is made up for; between acquainted ones there is no hurry.
         self._push_pull_share = _EAGER_SHARE if base is EMPTY_BASE else 1.0
@@ -147,12 +128,12 @@ class Swim:
     @property
     def me(self) -> Member:
         """This member's own record."""
-        return self.belief.me
+        return self.states.me
 
     @property
     def awareness(self) -> int:
         """This member's health score, 0 when it is well."""
-        return self.belief.awareness.score
+        return self.states.awareness.score
 
     @property
     def stream_rescues(self) -> int:
@@ -162,7 +143,7 @@ class Swim:
     @property
     def queued(self) -> int:
         """Broadcasts that wait."""
-        return len(self.belief.queue) + len(self._users)
+        return len(self.states.queue) + len(self._users)
 
     def waits(self, key: str) -> bool:
         """Whether the user broadcast under `key` has still to be sent."""
@@ -171,31 +152,31 @@ class Swim:
     def members(self, *, all_states: bool = False) -> list[Member]:
         """List alive and suspect members; with `all_states` also dead, left and remembered ones."""
         if not all_states:
-            return [member for member in self.belief.roster if member.reachable]
-        known = list(self.belief.roster)
-        known.extend(m for m in self.belief.lost if self.belief.roster.get(m.name) is None)
+            return [member for member in self.states.table if member.reachable]
+        known = list(self.states.table)
+        known.extend(m for m in self.states.departed if self.states.table.get(m.name) is None)
         return known
 
     def find(self, name: str) -> Member | None:
         """The record under `name`, remembered ones included."""
-        found = self.belief.roster.get(name)
-        return found or next((m for m in self.belief.lost if m.name == name), None)
+        found = self.states.table.get(name)
+        return found or next((m for m in self.states.departed if m.name == name), None)
 
     def names(self) -> list[str]:
         """Names of all records."""
-        return self.belief.roster.names()
+        return self.states.table.names()
 
-    def local_state(self, names: Iterable[str] | None = None) -> tuple[NodeState, ...]:
+    def local_state(self, names: Iterable[str] | None = None) -> tuple[PushNodeState, ...]:
         """All records, or those under `names`, as a push/pull exchange carries them."""
-        roster = self.belief.roster
+        table = self.states.table
         if names is None:
-            return tuple(member.as_node_state() for member in roster)
-        found = map(roster.get, names)
+            return tuple(member.as_node_state() for member in table)
+        found = map(table.get, names)
         return tuple(member.as_node_state() for member in found if member is not None)
 
-    def refusal(self, nodes: Sequence[NodeState]) -> str | None:
+    def refusal(self, nodes: Sequence[PushNodeState]) -> str | None:
         """Say why a remote's records must not be merged, None if they may be."""
-        return incompatibility(nodes, self.belief.roster.versions)
+        return incompatibility(nodes, self.states.table.versions)
 
     # ---- machine --------------------------------------------------------------------------------
 
@@ -207,26 +188,26 @@ class Swim:
         """Take one event."""
         out: list[Effect] = []
         match event:
-            case Received():
+            case PacketReceived():
                 for message in event.messages:
                     self._message(message, event, now, out)
             case StreamAnswered():
                 if event.sequence == VOUCH_SEQUENCE:
-                    self.belief.vouch(event.node, now, out)
+                    self.states.vouch(event.node, now, out)
                 else:
                     self._prober.stream_ack(event.sequence, now)
             case SendFailed():
                 self._prober.unreachable(event.address, now)
-            case Merge():
-                self.belief.merge(event.nodes, now, out)
+            case RecordsReceived():
+                self.states.merge(event.nodes, now, out)
             case SetMeta():
-                self.belief.set_meta(event.meta, now, out)
+                self.states.set_meta(event.meta, now, out)
             case Broadcast():
                 self._users.put(event.key, event.payload, len(event.payload))
             case Leave():
                 self._leave(now, out)
             case DeclareLeft():
-                self.belief.declare_left(event.name, now, out, prune=event.prune)
+                self.states.declare_left(event.name, now, out, prune=event.prune)
             case LoopLag():
                 self._overslept(event.seconds)
             case _:
@@ -245,15 +226,15 @@ class Swim:
                 failed = prober.advance(now, out)
                 if failed is not None:
                     claim = Suspect(failed.incarnation, failed.name, self._name)
-                    self.belief.suspect(claim, now, out)
+                    self.states.suspect(claim, now, out)
                     # The rumour may take a while to reach the accused; this does not.
                     out.append(SendPacket(failed.endpoint, (claim,)))
             if not prober.probing and prober.due <= now:
                 self._probe(now, out)
         if prober.relay_due <= now:
             prober.relays_due(now, out)
-        if self.belief.deadline() <= now:
-            self.belief.expire(now, out)
+        if self.states.deadline() <= now:
+            self.states.expire(now, out)
         if self._gossip_due <= now:
             self._gossip(now, out)
         if self._push_pull_due <= now:
@@ -266,16 +247,16 @@ class Swim:
     # ---- messages -------------------------------------------------------------------------------
 
     def _message(
-        self, message: PacketMessage, received: Received, now: float, out: list[Effect]
+        self, message: PacketMessage, received: PacketReceived, now: float, out: list[Effect]
     ) -> None:
         source = received.source
         match message:
             case Suspect():
-                self.belief.suspect(message, now, out, source)
+                self.states.suspect(message, now, out, source)
             case Dead():
-                self.belief.dead(message, now, out)
+                self.states.dead(message, now, out)
             case Alive():
-                self.belief.alive(message, now, out)
+                self.states.alive(message, now, out)
             case Ping():
                 self._ping(message, source, now, out)
             case Ack():
@@ -285,9 +266,9 @@ class Swim:
             case IndirectPing():
                 origin = _reply_address(message, source)
                 if not message.port or not message.host:
-                    out.append(Dropped(Reason.MALFORMED, "indirect ping without a target"))
+                    out.append(Dropped(DropReason.MALFORMED, "indirect ping without a target"))
                 elif not self._prober.relay(message, origin, now, out):
-                    out.append(Dropped(Reason.OVERLOADED, "1024 relays run already"))
+                    out.append(Dropped(DropReason.OVERLOADED, "1024 relays run already"))
             case Nack():
                 self._prober.nack(message, now)
             case _:
@@ -296,7 +277,7 @@ class Swim:
     def _ping(self, ping: Ping, source: Address, now: float, out: list[Effect]) -> None:
         if ping.node and ping.node != self._name:
             detail = f"ping for {ping.node} reached {self._name}"
-            out.append(Dropped(Reason.WRONG_NODE, detail))
+            out.append(Dropped(DropReason.WRONG_NODE, detail))
             return
         self._pinged = now
         payload = self._ack_payload()
@@ -308,13 +289,13 @@ class Swim:
 
     def _plan(self, now: float) -> None:
         """Work out when the next thing is due."""
-        belief = self.belief
-        newcomers = belief.newcomers
+        states = self.states
+        newcomers = states.newcomers
         if newcomers:
             for name in newcomers:
                 self._order.add(name)
             newcomers.clear()
-        if self._gossip_due == _NEVER and (len(belief.queue) or len(self._users)):
+        if self._gossip_due == _NEVER and (len(states.queue) or len(self._users)):
             # The first rumour after a silence leaves almost at once; those that follow within
             # the interval share a packet.
             pause = self._preset.gossip_interval_seconds
@@ -324,7 +305,7 @@ class Swim:
         self._due = min(
             prober.due,
             prober.relay_due,
-            belief.deadline(),
+            states.deadline(),
             self._gossip_due,
             self._push_pull_due,
             self._heal_due,
@@ -334,9 +315,9 @@ class Swim:
         """This process did not run for a while: judge nobody for it."""
         if not self._profile.lifeguard:
             return
-        self.belief.awareness.apply(1)
+        self.states.awareness.apply(1)
         self._prober.postpone(seconds)
-        self.belief.postpone(seconds)
+        self.states.postpone(seconds)
 
     def _probe(self, now: float, out: list[Effect]) -> None:
         target = self._next_target(now, out)
@@ -348,18 +329,18 @@ class Swim:
         out.append(SendPacket(target.endpoint, messages))
 
     def _next_target(self, now: float, out: list[Effect]) -> Member | None:
-        roster = self.belief.roster
-        if roster.reachable <= 1 and len(roster) <= 1:
+        table = self.states.table
+        if table.reachable <= 1 and len(table) <= 1:
             return None
-        for _ in range(2 * roster.places + 2):
+        for _ in range(2 * table.places + 2):
             place = self._order.next()
             if place is None:
-                self.belief.reap(now, out)
-                self._order.restart(roster.places)
-                if roster.reachable <= 1:
+                self.states.reap(now, out)
+                self._order.restart(table.places)
+                if table.reachable <= 1:
                     return None
                 continue
-            member = roster.get(place) if isinstance(place, str) else roster.at(place)
+            member = table.get(place) if isinstance(place, str) else table.at(place)
             if member is not None and member.reachable and member.name != self._name:
                 return member
         return None
@@ -367,8 +348,8 @@ class Swim:
     def _gossip(self, now: float, out: list[Effect]) -> None:
         preset = self._preset
         self._gossiped = now
-        belief = self.belief
-        targets = belief.roster.draw(
+        states = self.states
+        targets = states.table.draw(
             self._rng,
             preset.gossip_nodes,
             (self._name,),
@@ -381,74 +362,74 @@ class Swim:
                 break
             checksum = target.versions.protocol_max >= _CRC_PROTOCOL
             out.append(SendPacket(target.endpoint, messages, checksum))
-        waiting = len(belief.queue) or len(self._users)
+        waiting = len(states.queue) or len(self._users)
         self._gossip_due = now + preset.gossip_interval_seconds if waiting else _NEVER
-        if self._departing and (self._name not in belief.queue or not targets):
+        if self._departing and (self._name not in states.queue or not targets):
             self._departing = False
             out.append(Departed())
 
     def _push_pull(self, now: float, out: list[Effect]) -> None:
-        roster = self.belief.roster
+        table = self.states.table
         # Spread by a tenth, so that exchanges do not fall into step.
-        period = self._preset.push_pull_seconds(len(roster)) * self._push_pull_share
-        if roster.reachable > 1:
+        period = self._preset.push_pull_seconds(len(table)) * self._push_pull_share
+        if table.reachable > 1:
             self._push_pull_share = min(1.0, 2 * self._push_pull_share)
         self._push_pull_due = now + period * (0.9 + 0.2 * self._rng.random())
-        if roster.reachable <= 1:
+        if table.reachable <= 1:
             self._pinged = now
         elif now - self._pinged > _UNPROBED_INTERVALS * self._preset.probe_interval_seconds:
             # Whatever the size, a member is probed about once an interval. A responder of another
             # delegate protocol lets us join and then ignores us.
             detail = f"nobody has probed us for {now - self._pinged:.0f} s; do versions agree?"
-            out.append(Dropped(Reason.UNPROBED, detail))
-        partner = roster.draw(self._rng, 1, (self._name,), now)
+            out.append(Dropped(DropReason.UNPROBED, detail))
+        partner = table.draw(self._rng, 1, (self._name,), now)
         out.extend(DialPushPull(member.endpoint, join=False) for member in partner)
 
     def _heal(self, now: float, out: list[Effect]) -> None:
         """Try a lost member or an absent seed again, at a rate the whole cluster shares.
 
-        Everybody holds much the same book, so each tries with probability lost/alive (as Serf's
+        All members hold much the same records, so each tries with probability lost/alive (as Serf's
         reconnect does): about `lost` tries an interval from the whole cluster, never more than
         one from each member.
         """
         interval = self._profile.heal_interval_seconds
-        belief = self.belief
-        if belief.roster.reachable <= 1:
+        states = self.states
+        if states.table.reachable <= 1:
             interval = min(interval, 2 * self._preset.probe_interval_seconds)
         self._heal_due = now + interval * (0.5 + self._rng.random())
-        if belief.leaving:
+        if states.leaving:
             return
         candidates = self._missing()
         if not candidates:
             return
-        alive = max(1, belief.roster.reachable)
+        alive = max(1, states.table.reachable)
         if self._rng.random() * alive < max(1, len(candidates)):
             out.append(DialPushPull(self._rng.choice(candidates), join=True))
 
     def _missing(self) -> list[Address]:
         """Addresses that should be in the cluster and are not."""
-        belief = self.belief
-        missing = belief.lost.dead()
+        states = self.states
+        missing = states.departed.dead()
         missing.extend(
             member.endpoint
-            for member in belief.roster.unreachable()
-            if member.state is MemberState.DEAD
+            for member in states.table.unreachable()
+            if member.state is SwimState.DEAD
         )
         seeds = self._profile.seeds
         if seeds:
-            present = {member.endpoint for member in belief.roster if member.reachable}
+            present = {member.endpoint for member in states.table if member.reachable}
             missing.extend(seed for seed in seeds if seed not in present)
         return missing
 
     def _leave(self, now: float, out: list[Effect]) -> None:
-        belief = self.belief
-        if belief.leaving:
+        states = self.states
+        if states.leaving:
             return
-        belief.leaving = True
-        me = belief.me
-        belief.dead(Dead(me.incarnation, me.name, me.name), now, out)
+        states.leaving = True
+        me = states.me
+        states.dead(Dead(me.incarnation, me.name, me.name), now, out)
         self._departing = True
-        if belief.roster.reachable == 0:
+        if states.table.reachable == 0:
             self._departing = False
             out.append(Departed())
 
@@ -458,7 +439,7 @@ class Swim:
         self, lead: tuple[PacketMessage, ...], lead_bytes: int
     ) -> tuple[PacketMessage, ...]:
         """Fill a packet behind `lead` with rumours, then with user broadcasts."""
-        rumours = self.belief.queue
+        rumours = self.states.queue
         users = self._users
         if not len(rumours) and not len(users):
             return lead
@@ -466,7 +447,7 @@ class Swim:
         budget = (room if isinstance(room, int) else room()) - COMPOUND_HEADER_BYTES
         if lead:
             budget -= _LEAD_BYTES + lead_bytes + COMPOUND_PART_BYTES
-        members = len(self.belief.roster)
+        members = len(self.states.table)
         limit = self._preset.retransmit_limit(members)
         most = COMPOUND_PARTS_MAX - len(lead)
         parts: list[PacketMessage] = list(lead)

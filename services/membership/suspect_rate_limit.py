@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class AccuserLimit:
+class SuspectRateLimit:
     """A token bucket for each accuser, so that one sick member cannot storm the cluster.
 
     Args:
@@ -12,8 +12,6 @@ class AccuserLimit:
         most: Accusers remembered; the longest silent is forgotten first, which only gives it
             a full bucket again.
     """
-
-    __slots__ = ("_buckets", "_burst", "_most", "_refill")
 
     def __init__(self, burst: int, refill_seconds: float, most: int = 1024) -> None:
         self._burst = float(burst)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from services.membership.member import Member
-from services.membership.message import MemberState, Versions
+from services.membership.message import SwimState, Versions
 
 if TYPE_CHECKING:
     from random import Random
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 _WALKED_PLACES_MAX: Final = 16
 
 
-class Base:
-    """Records that many rosters start from; immutable once built."""
-
-    __slots__ = ("down", "names", "reachable", "records", "versions")
+class TableBase:
+    """Records that many tables start from; immutable once built."""
 
     def __init__(self, members: Iterable[Member] = ()) -> None:
         self.records = {member.name: member for member in members}
@@ -32,10 +30,10 @@ class Base:
         self.versions = Counter(m.versions for m in self.records.values() if m.reachable)
 
 
-EMPTY_BASE = Base()
+EMPTY_BASE = TableBase()
 
 
-class Roster:
+class MemberTable:
     """Members by name and by place, with their counts kept.
 
     Attributes:
@@ -44,9 +42,7 @@ class Roster:
         versions: How many of the reachable announce which versions.
     """
 
-    __slots__ = ("_base", "_names", "_own", "_places", "_size", "down", "reachable", "versions")
-
-    def __init__(self, base: Base = EMPTY_BASE) -> None:
+    def __init__(self, base: TableBase = EMPTY_BASE) -> None:
         self._base = base
         self._own: dict[str, Member | None] = {}
         self._names: list[str] = []
@@ -143,7 +139,7 @@ class Roster:
     def draw(
         self, rng: Random, count: int, exclude: tuple[str, ...], now: float, dead_within: float = 0
     ) -> list[Member]:
-        """Draw up to `count` different members at random, without walking the roster.
+        """Draw up to `count` different members at random, without walking the table.
 
         Args:
             rng: The source of chance.
@@ -168,10 +164,10 @@ class Roster:
             if member is None or member.name in exclude:
                 continue
             state = member.state
-            if state is not MemberState.ALIVE and (
+            if state is not SwimState.ALIVE and (
                 not dead_within
-                or state is MemberState.LEFT
-                or (state is MemberState.DEAD and now - member.state_since > dead_within)
+                or state is SwimState.LEFT
+                or (state is SwimState.DEAD and now - member.state_since > dead_within)
             ):
                 continue
             if any(other is member for other in drawn):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from services.membership.refusal import Reason
+from services.membership.refusal import DropReason
 
 if TYPE_CHECKING:
     import logging
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _LINE_EVERY_SECONDS: Final = 60.0
 
 
-class Tally:
+class Counters:
     """What was sent, received and dropped.
 
     Args:
@@ -36,7 +36,7 @@ class Tally:
         """Count something."""
         self._counts[name] = self._counts.get(name, 0) + count
 
-    def drop(self, reason: Reason | str, detail: str, now: float) -> None:
+    def drop(self, reason: DropReason | str, detail: str, now: float) -> None:
         """Count a drop, and mention it if the last mention is a minute ago."""
         name = f"dropped_{reason}"
         self.add(name)

@@ -20,23 +20,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from services.membership.codec import host_to_octets, octets_to_host
-from services.membership.event import (
-    Broadcast,
+from services.membership.effects import (
     Changed,
-    DeclareLeft,
     Dropped,
     Effect,
-    Event,
     RoundTripMeasured,
     SendPacket,
     UserReceived,
 )
+from services.membership.events import Broadcast, DeclareLeft, Event
 from services.membership.member import ChangeKind, MemberChange
-from services.membership.message import Address, MemberState, User
-from services.membership.refusal import Reason, RefusedError
+from services.membership.message import Address, SwimState, User
+from services.membership.refusal import DropReason, RefusedError
 from services.membership.serf import keys
 from services.membership.serf.coordinate import CoordinateClient, encode_coordinate
-from services.membership.serf.effect import (
+from services.membership.serf.effects import (
     EventHeard,
     KeyringChanged,
     QueryAnswered,
@@ -44,10 +42,9 @@ from services.membership.serf.effect import (
     QueryOver,
     SerfEffect,
 )
-from services.membership.serf.events import EventLog
+from services.membership.serf.event_log import EventLog
 from services.membership.serf.filter import encode_filters, passes
-from services.membership.serf.inquiry import OpenQueries, QueryLog
-from services.membership.serf.intents import IntentBook
+from services.membership.serf.intents import IntentLog
 from services.membership.serf.lamport import LamportClock
 from services.membership.serf.message import (
     JoinIntent,
@@ -62,14 +59,15 @@ from services.membership.serf.message import (
     encode_serf,
     encode_user_state,
 )
+from services.membership.serf.queries import OpenQueries, QueryLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from random import Random
 
     from services.membership.keyring import Keyring
+    from services.membership.machine import SwimMachine
     from services.membership.preset import Preset
-    from services.membership.swim import Swim
 
 QUERY_BYTES_MAX: Final = 1024
 """Most bytes of a query, and of an answer."""
@@ -83,7 +81,7 @@ EVENT_BYTES_MAX: Final = 512
 """Most bytes of a user event's name and payload together."""
 
 
-class SerfNode:
+class SerfMachine:
     """One member that Serf's agents take for one of their own.
 
     Args:
@@ -93,23 +91,7 @@ class SerfNode:
         rng: The source of chance.
     """
 
-    __slots__ = (
-        "_acks",
-        "_clock",
-        "_event_clock",
-        "_events",
-        "_intents",
-        "_keyring",
-        "_open",
-        "_preset",
-        "_queries",
-        "_query_clock",
-        "_rng",
-        "coordinates",
-        "swim",
-    )
-
-    def __init__(self, swim: Swim, keyring: Keyring, preset: Preset, rng: Random) -> None:
+    def __init__(self, swim: SwimMachine, keyring: Keyring, preset: Preset, rng: Random) -> None:
         self.swim = swim
         swim.carry(self._ack_payload)
         self._keyring = keyring
@@ -122,7 +104,7 @@ class SerfNode:
         self._clock = LamportClock()
         self._event_clock = LamportClock()
         self._query_clock = LamportClock()
-        self._intents = IntentBook()
+        self._intents = IntentLog()
         self._events = EventLog()
         self._intents.known(swim.me.name)
 
@@ -215,9 +197,7 @@ class SerfNode:
                 this member, which has some, does not seal what it sends.
         """
         me = self.swim.me
-        timeout = timeout_seconds or self._preset.query_timeout_seconds(
-            len(self.swim.belief.roster)
-        )
+        timeout = timeout_seconds or self._preset.query_timeout_seconds(len(self.swim.states.table))
         query = Query(
             self._query_clock.time,
             self._rng.randrange(1 << 32),
@@ -262,8 +242,8 @@ class SerfNode:
 
     def user_state(self) -> bytes:
         """Serf's part of a push/pull exchange."""
-        gone = (*self.swim.belief.roster.unreachable(), *self.swim.belief.lost)
-        left = tuple(member.name for member in gone if member.state is MemberState.LEFT)
+        gone = (*self.swim.states.table.unreachable(), *self.swim.states.departed)
+        left = tuple(member.name for member in gone if member.state is SwimState.LEFT)
         return encode_user_state(
             UserState(
                 self._clock.time,
@@ -355,13 +335,13 @@ class SerfNode:
                 self._relay(message, out, sealed=user.sealed)
             case None:
                 detail = f"Serf message type {user.payload[0]}"
-                out.append(Dropped(Reason.UNKNOWN_TYPE, detail))
+                out.append(Dropped(DropReason.UNKNOWN_TYPE, detail))
 
     def _leave(self, intent: LeaveIntent, now: float, out: list[SerfEffect]) -> bool:
         """Take a leave intent; True if it has to be passed on."""
         swim = self.swim
         name = intent.node
-        if name == swim.me.name and not swim.belief.leaving:
+        if name == swim.me.name and not swim.states.leaving:
             if intent.time > self._intents.times.get(name, 0):
                 # Somebody says that we left: say that we are here, later than that.
                 self._clock.witness(intent.time)
@@ -370,7 +350,7 @@ class SerfNode:
         if not self._intents.note(intent):
             return False
         member = swim.find(name)
-        if member is not None and (member.state is MemberState.DEAD or intent.prune):
+        if member is not None and (member.state is SwimState.DEAD or intent.prune):
             out.extend(self.handle(DeclareLeft(name, intent.prune), now))
         return True
 
@@ -387,7 +367,7 @@ class SerfNode:
         if about_keys and not sealed:
             # Before it is noted: a plain copy must not take the place of the sealed one.
             detail = f"{query.name!r}, in the name of {query.source!r}, is obeyed sealed only"
-            out.append(Dropped(Reason.NOT_ENCRYPTED, detail))
+            out.append(Dropped(DropReason.NOT_ENCRYPTED, detail))
             return
         if not self._queries.note(query, self._query_clock.time):
             return
@@ -423,14 +403,14 @@ class SerfNode:
         payload = encode_serf(response)
         host = octets_to_host(query.host)
         if not host or not query.port:
-            return [Dropped(Reason.MALFORMED, f"query {query.name!r} has no address to answer")]
+            return [Dropped(DropReason.MALFORMED, f"query {query.name!r} has no address to answer")]
         secret = query.name in keys.KEY_QUERIES
         sent: list[SerfEffect] = [
             SendPacket(Address(host, query.port), (User(payload),), secret=secret)
         ]
         if query.relay_factor:
             relayed = encode_serf(Relayed(query.host, query.port, query.source, payload))
-            helpers = self.swim.belief.roster.draw(
+            helpers = self.swim.states.table.draw(
                 self._rng, query.relay_factor, (me.name, query.source), 0.0
             )
             sent.extend(
@@ -444,7 +424,7 @@ class SerfNode:
             return
         if opened.query.name in keys.KEY_QUERIES and self._keyring.keys and not sealed:
             detail = f"answer to {opened.query.name!r}, in the name of {response.sender!r}"
-            out.append(Dropped(Reason.NOT_ENCRYPTED, detail))
+            out.append(Dropped(DropReason.NOT_ENCRYPTED, detail))
             return
         ack = bool(response.flags & _FLAG_ACK)
         # Relayed answers come more than once.
@@ -457,7 +437,7 @@ class SerfNode:
     def _relay(self, message: Relayed, out: list[SerfEffect], *, sealed: bool) -> None:
         if self._keyring.seals and not sealed:
             detail = f"what is to be relayed to {message.name!r} would be sealed on its way"
-            out.append(Dropped(Reason.NOT_ENCRYPTED, detail))
+            out.append(Dropped(DropReason.NOT_ENCRYPTED, detail))
             return
         try:
             host = octets_to_host(message.host)

@@ -1,6 +1,6 @@
 """What this member believes of the others: the state rules of SWIM and Lifeguard.
 
-Every rule takes one claim (alive, suspect, dead), changes the roster first and then appends the
+Every rule takes one claim (alive, suspect, dead), changes the table first and then appends the
 effects. Sources: SWIM section 4.2 (incarnations, precedence), Lifeguard section IV (suspicion,
 refutation), and memberlist's observed behaviour as noted in `docs/membership.md`.
 """
@@ -11,24 +11,24 @@ import heapq
 from collections.abc import Sequence
 from typing import Final
 
-from services.membership.accuser import AccuserLimit
 from services.membership.awareness import Awareness
 from services.membership.broadcast import BroadcastQueue
-from services.membership.event import Changed, DialPing, Dropped, Effect, NameConflict, SendPacket
-from services.membership.lost import LostBook
+from services.membership.departed_members import DepartedMembers
+from services.membership.effects import Changed, DialPing, Dropped, Effect, NameConflict, SendPacket
 from services.membership.member import NO_VERSIONS, ChangeKind, Member, MemberChange
+from services.membership.member_table import EMPTY_BASE, MemberTable, TableBase
 from services.membership.message import (
     Address,
     Alive,
     Dead,
-    MemberState,
-    NodeState,
+    PushNodeState,
     Rumour,
     Suspect,
+    SwimState,
 )
 from services.membership.profile import Profile
-from services.membership.refusal import Reason
-from services.membership.roster import EMPTY_BASE, Base, Roster
+from services.membership.refusal import DropReason
+from services.membership.suspect_rate_limit import SuspectRateLimit
 from services.membership.suspicion import Suspicion
 
 _INCARNATION_MAX: Final = 0xFFFFFFFF
@@ -37,7 +37,7 @@ VOUCH_SEQUENCE: Final = 0
 """Sequence number of the last question to a suspect; probes start at 1."""
 
 
-class Belief:
+class MemberStates:
     """Records, running suspicions and queued rumours of one member.
 
     Args:
@@ -46,52 +46,34 @@ class Belief:
         base: Records to start from.
     """
 
-    __slots__ = (
-        "_accusers",
-        "_claims",
-        "_codec",
-        "_expiries",
-        "_name",
-        "_order",
-        "_profile",
-        "_self_refuted",
-        "_suspicions",
-        "_told",
-        "awareness",
-        "leaving",
-        "lost",
-        "newcomers",
-        "queue",
-        "revision",
-        "roster",
-    )
-
-    def __init__(self, profile: Profile, now: float, base: Base = EMPTY_BASE) -> None:
+    def __init__(self, profile: Profile, now: float, base: TableBase = EMPTY_BASE) -> None:
         self._profile = profile
         self._name = profile.name
         self._codec = profile.codec
-        self.roster = Roster(base)
+        self.table = MemberTable(base)
         self.queue: BroadcastQueue[Rumour] = BroadcastQueue()
         self.awareness = Awareness(profile.preset.awareness_max)
-        self.lost = LostBook(profile.lost_max, profile.lost_seconds)
+        self.departed = DepartedMembers(profile.departed_max, profile.departed_seconds)
         self.newcomers: list[str] = []
         self.leaving = False
         self.revision = 0
         self._suspicions: dict[str, Suspicion] = {}
         self._expiries: list[tuple[float, int, str, Suspicion]] = []
         self._order = 0
-        self._accusers = AccuserLimit(profile.accuser_burst, profile.preset.probe_interval_seconds)
+        self._accusers = SuspectRateLimit(
+            profile.accuser_burst, profile.preset.probe_interval_seconds
+        )
         self._claims: dict[str, Alive] = {}
         self._told: dict[str, float] = {}
         self._self_refuted = float("-inf")
-        self.roster.put(
+        self.table.put(
             Member(
                 profile.name,
                 profile.address.host,
                 profile.address.port,
                 profile.meta,
                 profile.incarnation,
-                MemberState.ALIVE,
+                SwimState.ALIVE,
                 now,
                 profile.versions,
             )
@@ -102,9 +84,9 @@ class Belief:
     @property
     def me(self) -> Member:
         """This member's own record."""
-        member = self.roster.get(self._name)
+        member = self.table.get(self._name)
         if member is None:
-            raise LookupError(f"own record {self._name!r} is missing from the roster")
+            raise LookupError(f"own record {self._name!r} is missing from the table")
         return member
 
     @property
@@ -120,13 +102,13 @@ class Belief:
         if versions is not None and (
             versions.protocol_max == 0 or versions.protocol_min > versions.protocol_max
         ):
-            out.append(Dropped(Reason.INCOMPATIBLE, f"{claim.node} announces {versions}"))
+            out.append(Dropped(DropReason.INCOMPATIBLE, f"{claim.node} announces {versions}"))
             return
         name = claim.node
         if name == self._name:
             self._alive_self(claim, now, out)
             return
-        old = self.roster.get(name)
+        old = self.table.get(name)
         moved = old is not None and (old.address != claim.host or old.port != claim.port)
         if old is not None:
             if moved and not self._may_move(old, claim, now):
@@ -137,15 +119,17 @@ class Belief:
                     self._tell(old, claim, now, out)
                 return
         if not claim.host or not claim.port:
-            out.append(Dropped(Reason.MALFORMED, f"{name} claims to be alive without an address"))
+            out.append(
+                Dropped(DropReason.MALFORMED, f"{name} claims to be alive without an address")
+            )
             return
-        if old is None and len(self.roster) >= self._profile.members_max:
+        if old is None and len(self.table) >= self._profile.members_max:
             detail = f"{name} would be one more than {self._profile.members_max} members"
-            out.append(Dropped(Reason.OVERLOADED, detail))
+            out.append(Dropped(DropReason.OVERLOADED, detail))
             return
         self._suspicions.pop(name, None)
         self._claims.pop(name, None)
-        state = MemberState.ALIVE
+        state = SwimState.ALIVE
         since = old.state_since if old is not None and old.state is state else now
         member = Member(
             name,
@@ -158,8 +142,8 @@ class Belief:
             since,
             versions if versions is not None else old.versions if old else NO_VERSIONS,
         )
-        self.roster.put(member)
-        self.lost.strike(name)
+        self.table.put(member)
+        self.departed.remove(name)
         if old is None:
             self.newcomers.append(name)
         self._pass_on(claim)
@@ -167,7 +151,7 @@ class Belief:
             self._changed(ChangeKind.JOINED, member, out)
         elif old.meta != member.meta:
             self._changed(ChangeKind.UPDATED, member, out)
-        elif old.state is MemberState.SUSPECT:
+        elif old.state is SwimState.SUSPECT:
             self._changed(ChangeKind.RECOVERED, member, out)
 
     def suspect(
@@ -175,7 +159,7 @@ class Belief:
     ) -> None:
         """Take a claim that a member does not answer; `source` is who sent it, if anybody did."""
         name = claim.node
-        old = self.roster.get(name)
+        old = self.table.get(name)
         if old is None:
             return
         if name == self._name and source is not None and not self.leaving:
@@ -187,7 +171,7 @@ class Belief:
         if claim.incarnation < old.incarnation:
             return
         suspicion = self._suspicions.get(name)
-        if suspicion is None and old.state is not MemberState.ALIVE:
+        if suspicion is None and old.state is not SwimState.ALIVE:
             return
         if name == self._name:
             if not self.leaving:
@@ -197,7 +181,7 @@ class Belief:
             return  # heard before, as rumours are
         if not self._admit(claim.accuser, now):
             detail = f"{claim.accuser} accuses too many, now {name}"
-            out.append(Dropped(Reason.ACCUSER_LIMIT, detail))
+            out.append(Dropped(DropReason.ACCUSER_LIMIT, detail))
             return
         if suspicion is not None:
             if suspicion.confirm(claim.accuser):
@@ -205,7 +189,7 @@ class Belief:
                 self._pass_on(claim)
             return
         preset = self._profile.preset
-        members = len(self.roster)
+        members = len(self.table)
         least = preset.suspicion_min_seconds(members)
         lifeguard = self._profile.lifeguard
         suspicion = Suspicion(
@@ -217,8 +201,8 @@ class Belief:
             most_seconds=preset.suspicion_max_seconds(members),
             members=members,
         )
-        member = old.turned(MemberState.SUSPECT, claim.incarnation, now)
-        self.roster.put(member)
+        member = old.turned(SwimState.SUSPECT, claim.incarnation, now)
+        self.table.put(member)
         self._suspicions[name] = suspicion
         self._schedule(name, suspicion)
         self._pass_on(claim)
@@ -227,7 +211,7 @@ class Belief:
     def dead(self, claim: Dead, now: float, out: list[Effect]) -> None:
         """Take a claim that a member has failed, or its own word that it leaves."""
         name = claim.node
-        old = self.roster.get(name)
+        old = self.table.get(name)
         if old is None or claim.incarnation < old.incarnation:
             return
         if name == self._name and not self.leaving:
@@ -237,9 +221,9 @@ class Belief:
         if not old.reachable:
             return
         left = claim.accuser == name
-        state = MemberState.LEFT if left else MemberState.DEAD
+        state = SwimState.LEFT if left else SwimState.DEAD
         member = old.turned(state, claim.incarnation, now)
-        self.roster.put(member)
+        self.table.put(member)
         self._pass_on(claim)
         self._changed(ChangeKind.LEFT if left else ChangeKind.DIED, member, out)
         waiting = self._claims.pop(name, None)
@@ -250,22 +234,22 @@ class Belief:
         """A suspect answered us ourselves: that outweighs hearsay, for us alone."""
         if self._suspicions.pop(name, None) is None:
             return
-        old = self.roster.get(name)
-        if old is not None and old.state is MemberState.SUSPECT:
-            member = old.turned(MemberState.ALIVE, old.incarnation, now)
-            self.roster.put(member)
+        old = self.table.get(name)
+        if old is not None and old.state is SwimState.SUSPECT:
+            member = old.turned(SwimState.ALIVE, old.incarnation, now)
+            self.table.put(member)
             self._changed(ChangeKind.RECOVERED, member, out)
 
-    def merge(self, nodes: Sequence[NodeState], now: float, out: list[Effect]) -> None:
+    def merge(self, nodes: Sequence[PushNodeState], now: float, out: list[Effect]) -> None:
         """Take a remote's records; what it holds dead is only suspected, so it can refute."""
         for node in nodes:
             state = node.state
-            if state is MemberState.ALIVE:
-                old = self.roster.get(node.name)
+            if state is SwimState.ALIVE:
+                old = self.table.get(node.name)
                 if (
                     old is not None
                     and old.incarnation >= node.incarnation
-                    and old.state is MemberState.ALIVE
+                    and old.state is SwimState.ALIVE
                     and old.address == node.host
                     and old.port == node.port
                     and node.name != self._name
@@ -275,7 +259,7 @@ class Belief:
                     node.incarnation, node.name, node.host, node.port, node.meta, node.versions
                 )
                 self.alive(claim, now, out)
-            elif state is MemberState.LEFT:
+            elif state is SwimState.LEFT:
                 self.dead(Dead(node.incarnation, node.name, node.name), now, out)
             else:
                 self.suspect(Suspect(node.incarnation, node.name, self._name), now, out)
@@ -286,7 +270,7 @@ class Belief:
         """Outbid what is said of this member, and count it against its own health."""
         me = self.me
         incarnation = min(max(me.incarnation, accused) + 1, _INCARNATION_MAX)
-        self.roster.put(me.turned(MemberState.ALIVE, incarnation, me.state_since))
+        self.table.put(me.turned(SwimState.ALIVE, incarnation, me.state_since))
         if self._profile.lifeguard:
             self.awareness.apply(1)
         self.announce()
@@ -305,10 +289,10 @@ class Belief:
             meta,
             min(me.incarnation + 1, _INCARNATION_MAX),
             me.state,
-            me.state_since if me.state is MemberState.ALIVE else now,
+            me.state_since if me.state is SwimState.ALIVE else now,
             me.versions,
         )
-        self.roster.put(member)
+        self.table.put(member)
         self.announce()
         self._changed(ChangeKind.UPDATED, member, out)
 
@@ -341,33 +325,33 @@ class Belief:
     def reap(self, now: float, out: list[Effect]) -> None:
         """Forget whoever has been dead or gone for longer than gossip to the dead lasts."""
         kept = self._profile.preset.gossip_to_the_dead_seconds
-        for member in self.roster.unreachable():
+        for member in self.table.unreachable():
             if now - member.state_since > kept and member.name != self._name:
                 self.forget(member, now, out)
-        self.lost.expire(now)
+        self.departed.expire(now)
 
     def forget(self, member: Member, now: float, out: list[Effect], *, prune: bool = False) -> None:
-        """Move a record from the roster to the book of the lost, or nowhere with `prune`."""
-        self.roster.drop(member.name)
+        """Move a record from the table to the departed members, or nowhere with `prune`."""
+        self.table.drop(member.name)
         self._claims.pop(member.name, None)
         if not prune:
-            self.lost.write(member, now)
+            self.departed.add(member, now)
         self._changed(ChangeKind.REAPED, member, out)
 
     def declare_left(self, name: str, now: float, out: list[Effect], *, prune: bool) -> None:
         """Turn a dead member into one that left, on the word of the layer above."""
-        member = self.roster.get(name)
+        member = self.table.get(name)
         if member is None:
-            if name in self.lost:
-                for lost in [lost for lost in self.lost if lost.name == name]:
-                    self.lost.strike(name)
+            if name in self.departed:
+                for departed in [departed for departed in self.departed if departed.name == name]:
+                    self.departed.remove(name)
                     if not prune:
-                        gone = lost.turned(MemberState.LEFT, lost.incarnation, now)
-                        self.lost.write(gone, now)
+                        gone = departed.turned(SwimState.LEFT, departed.incarnation, now)
+                        self.departed.add(gone, now)
             return
-        if member.state is MemberState.DEAD:
-            member = member.turned(MemberState.LEFT, member.incarnation, now)
-            self.roster.put(member)
+        if member.state is SwimState.DEAD:
+            member = member.turned(SwimState.LEFT, member.incarnation, now)
+            self.table.put(member)
             self._changed(ChangeKind.LEFT, member, out)
         if prune and not member.reachable:
             self.forget(member, now, out, prune=True)
@@ -396,11 +380,11 @@ class Belief:
 
     def _may_move(self, old: Member, claim: Alive, now: float) -> bool:
         """Whether a name may be taken over by another address."""
-        if old.state is MemberState.LEFT:
+        if old.state is SwimState.LEFT:
             return True
         long_enough = now - old.state_since >= self._profile.reclaim_seconds
         newer = claim.incarnation >= old.incarnation
-        return old.state is MemberState.DEAD and long_enough and newer
+        return old.state is SwimState.DEAD and long_enough and newer
 
     def _conflict(self, old: Member, claim: Alive, out: list[Effect]) -> None:
         """Report a second owner, and keep the claim for when the first turns out to be gone."""
@@ -412,7 +396,7 @@ class Belief:
             f"two members call themselves {old.name}: {old.endpoint} has the name and keeps it, "
             f"{claimed} claims it; give one of them another name"
         )
-        out.append(Dropped(Reason.CONFLICT, said))
+        out.append(Dropped(DropReason.CONFLICT, said))
         out.append(NameConflict(old, claimed))
 
     def _tell(self, old: Member, claim: Alive, now: float, out: list[Effect]) -> None:
@@ -436,7 +420,7 @@ class Belief:
 
     def _warn(self, name: str, suspicion: Suspicion, now: float, out: list[Effect]) -> None:
         """Tell the accused itself, so that it can refute; the last time by stream."""
-        member = self.roster.get(name)
+        member = self.table.get(name)
         if member is None or not self._profile.lifeguard:
             return
         if suspicion.last_warning:

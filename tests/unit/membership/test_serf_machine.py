@@ -8,19 +8,15 @@ from collections.abc import Iterable
 
 import pytest
 
-from services.membership.event import (
-    Broadcast,
-    Changed,
-    Dropped,
-    Received,
-    SendPacket,
-)
+from services.membership.effects import Changed, Dropped, SendPacket
+from services.membership.events import Broadcast, PacketReceived
 from services.membership.keyring import Keyring
+from services.membership.machine import SwimMachine
 from services.membership.member import ChangeKind
-from services.membership.message import Address, Alive, Dead, MemberState, User, Versions
+from services.membership.message import Address, Alive, Dead, SwimState, User, Versions
 from services.membership.preset import LAN
 from services.membership.profile import Profile
-from services.membership.refusal import Reason, RefusedError
+from services.membership.refusal import DropReason, RefusedError
 from services.membership.serf import keys
 from services.membership.serf.coordinate import (
     Coordinate,
@@ -28,7 +24,7 @@ from services.membership.serf.coordinate import (
     decode_coordinate,
     encode_coordinate,
 )
-from services.membership.serf.effect import (
+from services.membership.serf.effects import (
     EventHeard,
     KeyringChanged,
     QueryAnswered,
@@ -38,6 +34,7 @@ from services.membership.serf.effect import (
 )
 from services.membership.serf.filter import encode_filters, passes
 from services.membership.serf.lamport import LamportClock
+from services.membership.serf.machine import SerfMachine
 from services.membership.serf.message import (
     JoinIntent,
     LeaveIntent,
@@ -53,26 +50,24 @@ from services.membership.serf.message import (
     encode_user_state,
     slices,
 )
-from services.membership.serf.node import SerfNode
-from services.membership.swim import Swim
 
 ASKER = Address("10.0.0.9", 7946)
 SERF = Versions(1, 5, 2, 2, 5, 4)
 
 
-def make(keyring: Keyring | None = None, tags: bytes = b"") -> SerfNode:
+def make(keyring: Keyring | None = None, tags: bytes = b"") -> SerfMachine:
     profile = Profile(name="me", address=Address("10.0.0.1", 7946), meta=tags, versions=SERF)
-    swim = Swim(profile, random.Random(1), 0.0)
-    node = SerfNode(swim, keyring or Keyring(), LAN, random.Random(2))
-    node.handle(Received(ASKER, (Alive(1, "b", "10.0.0.2", 7946, b"", SERF),)), 0.0)
+    swim = SwimMachine(profile, random.Random(1), 0.0)
+    node = SerfMachine(swim, keyring or Keyring(), LAN, random.Random(2))
+    node.handle(PacketReceived(ASKER, (Alive(1, "b", "10.0.0.2", 7946, b"", SERF),)), 0.0)
     return node
 
 
 def hear(
-    node: SerfNode, *messages: SerfMessage, now: float = 1.0, sealed: bool = False
+    node: SerfMachine, *messages: SerfMessage, now: float = 1.0, sealed: bool = False
 ) -> list[SerfEffect]:
     packed = tuple(User(encode_serf(message)) for message in messages)
-    return node.handle(Received(ASKER, packed, sealed), now)
+    return node.handle(PacketReceived(ASKER, packed, sealed), now)
 
 
 def keyring(mode: str) -> Keyring:
@@ -80,7 +75,7 @@ def keyring(mode: str) -> Keyring:
     return Keyring([b"o" * 16], verify_incoming=False, verify_outgoing=mode != "hear")
 
 
-def state(node: SerfNode, name: str) -> MemberState | None:
+def state(node: SerfMachine, name: str) -> SwimState | None:
     member = node.swim.find(name)
     return None if member is None else member.state
 
@@ -161,31 +156,34 @@ class TestIntents:
     def test_a_leave_intent_makes_a_death_a_departure(self) -> None:
         node = make()
         hear(node, LeaveIntent(5, "b"))
-        effects = node.handle(Received(ASKER, (Dead(1, "b", "c"),)), 2.0)
+        effects = node.handle(PacketReceived(ASKER, (Dead(1, "b", "c"),)), 2.0)
         kinds = [e.change.kind for e in effects if isinstance(e, Changed)]
         assert kinds == [ChangeKind.DIED, ChangeKind.LEFT]
-        assert state(node, "b") is MemberState.LEFT
+        assert state(node, "b") is SwimState.LEFT
 
     def test_an_old_intent_changes_nothing(self) -> None:
         node = make()
         hear(node, JoinIntent(9, "b"))
         hear(node, LeaveIntent(8, "b"))
-        node.handle(Received(ASKER, (Dead(1, "b", "c"),)), 2.0)
-        assert state(node, "b") is MemberState.DEAD
+        node.handle(PacketReceived(ASKER, (Dead(1, "b", "c"),)), 2.0)
+        assert state(node, "b") is SwimState.DEAD
 
     def test_a_later_join_takes_a_leave_back(self) -> None:
         node = make()
         hear(node, LeaveIntent(5, "b"), JoinIntent(6, "b"))
-        node.handle(Received(ASKER, (Dead(1, "b", "c"),)), 2.0)
-        assert state(node, "b") is MemberState.DEAD
+        node.handle(PacketReceived(ASKER, (Dead(1, "b", "c"),)), 2.0)
+        assert state(node, "b") is SwimState.DEAD
 
     def test_an_intent_may_come_before_its_member(self) -> None:
         node = make()
         hear(node, LeaveIntent(5, "late"))
         node.handle(
-            Received(ASKER, (Alive(1, "late", "10.0.0.3", 1, b"", SERF), Dead(1, "late", "c"))), 2.0
+            PacketReceived(
+                ASKER, (Alive(1, "late", "10.0.0.3", 1, b"", SERF), Dead(1, "late", "c"))
+            ),
+            2.0,
         )
-        assert state(node, "late") is MemberState.LEFT
+        assert state(node, "late") is SwimState.LEFT
 
     def test_an_intent_is_passed_on_once(self) -> None:
         node = make()
@@ -202,18 +200,18 @@ class TestIntents:
 
     def test_an_operator_declares_a_failed_member_gone(self) -> None:
         node = make()
-        node.handle(Received(ASKER, (Dead(1, "b", "c"),)), 2.0)
-        assert state(node, "b") is MemberState.DEAD
+        node.handle(PacketReceived(ASKER, (Dead(1, "b", "c"),)), 2.0)
+        assert state(node, "b") is SwimState.DEAD
         node.force_leave("b", 3.0)
-        assert state(node, "b") is MemberState.LEFT
+        assert state(node, "b") is SwimState.LEFT
         node.force_leave("b", 4.0, prune=True)
         assert state(node, "b") is None
 
     def test_left_members_of_an_exchange(self) -> None:
         node = make()
-        node.handle(Received(ASKER, (Dead(1, "b", "c"),)), 2.0)
+        node.handle(PacketReceived(ASKER, (Dead(1, "b", "c"),)), 2.0)
         node.merge_user_state(UserState(50, {"b": 7}, ("b",)), 3.0)
-        assert state(node, "b") is MemberState.LEFT
+        assert state(node, "b") is SwimState.LEFT
 
 
 class TestEvents:
@@ -243,7 +241,9 @@ class TestEvents:
 
     def test_garbage_is_dropped(self) -> None:
         node = make()
-        effects = node.handle(Received(ASKER, (User(b""), User(b"\x63"), User(b"\x03\xc1"))), 1.0)
+        effects = node.handle(
+            PacketReceived(ASKER, (User(b""), User(b"\x63"), User(b"\x03\xc1"))), 1.0
+        )
         assert [type(effect) for effect in effects] == [Dropped] * 3
 
 
@@ -310,7 +310,7 @@ class TestQueries:
 
 
 class TestKeys:
-    def ask(self, node: SerfNode, name: str, payload: bytes, identity: int) -> keys.KeyAnswer:
+    def ask(self, node: SerfMachine, name: str, payload: bytes, identity: int) -> keys.KeyAnswer:
         asked = query(name, payload, identity=identity)
         (response,) = responses(hear(node, asked, sealed=True))
         assert isinstance(response, QueryResponse)
@@ -349,7 +349,7 @@ class TestKeys:
         asked = query(name, keys.encode_key_request(b"n" * 16), flags=1, relay_factor=2)
         (dropped,) = hear(node, asked)
         assert isinstance(dropped, Dropped)
-        assert dropped.reason is Reason.NOT_ENCRYPTED
+        assert dropped.reason is DropReason.NOT_ENCRYPTED
         assert node.swim.queued == waiting
         assert ring.keys == (b"o" * 16,)
         effects = hear(node, asked, sealed=True)

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from services.membership.message import Address, StreamMessage
-from services.membership.stream import Pause, StreamFormat
+from services.membership.stream import ParserPause, StreamFormat
 
 _READ_BYTES: Final = 64 * 1024
 
 
-class Streams:
+class StreamTransport:
     """Reads and writes messages on connected sockets.
 
     Args:
@@ -48,9 +48,9 @@ class Streams:
         parser = self._form.parser(dialled=dialled)
         while True:
             pause = parser.work()
-            if pause is Pause.DATA:
+            if pause is ParserPause.DATA:
                 parser.feed(await loop.sock_recv(connection, _READ_BYTES))
-            elif pause is Pause.TURN:
+            elif pause is ParserPause.TURN:
                 await asyncio.sleep(0)
             elif parser.message is not None:
                 return parser.message, parser.sealed

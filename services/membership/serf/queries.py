@@ -17,8 +17,6 @@ class QueryLog:
         slots: Lamport times remembered; older queries are not accepted any more.
     """
 
-    __slots__ = ("_seen", "_slots")
-
     def __init__(self, slots: int = 512) -> None:
         self._slots = slots
         self._seen: dict[int, set[int]] = {}
@@ -48,8 +46,6 @@ class OpenQuery:
 
 class OpenQueries:
     """Our own queries that still collect answers, a bounded number."""
-
-    __slots__ = ("_open",)
 
     def __init__(self) -> None:
         self._open: dict[tuple[int, int], OpenQuery] = {}

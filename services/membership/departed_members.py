@@ -6,21 +6,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from services.membership.member import Member
-from services.membership.message import Address, MemberState
+from services.membership.message import Address, SwimState
 
 if TYPE_CHECKING:
     from random import Random
 
 
-class LostBook:
+class DepartedMembers:
     """Remembers members after they were reaped, for a bounded number and a bounded time.
 
     Args:
         most: Members remembered; the oldest is forgotten first.
         seconds: How long each is remembered.
     """
-
-    __slots__ = ("_most", "_seconds", "_written")
 
     def __init__(self, most: int, seconds: float) -> None:
         self._most = most
@@ -39,14 +37,14 @@ class LostBook:
         """Tell whether a member is remembered."""
         return name in self._written
 
-    def write(self, member: Member, now: float) -> None:
+    def add(self, member: Member, now: float) -> None:
         """Remember a member."""
         self._written.pop(member.name, None)
         self._written[member.name] = (now, member)
         if len(self._written) > self._most:
             del self._written[next(iter(self._written))]
 
-    def strike(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         """Forget a member, because it is back or was pruned."""
         self._written.pop(name, None)
 
@@ -63,7 +61,7 @@ class LostBook:
         return [
             member.endpoint
             for _, member in self._written.values()
-            if member.state is MemberState.DEAD
+            if member.state is SwimState.DEAD
         ]
 
     def draw(self, rng: Random) -> Address | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.membership import event as core
+from services.membership import effects as core
 from services.membership.serf.message import Query, UserEvent
 
 
@@ -17,7 +17,7 @@ class EventHeard:
 
 @dataclass(frozen=True, slots=True)
 class QueryHeard:
-    """A query asks this member; answer it with `SerfNode.respond` until `until`."""
+    """A query asks this member; answer it with `SerfMachine.respond` until `until`."""
 
     query: Query
     until: float

@@ -12,8 +12,6 @@ class EventLog:
         slots: Lamport times remembered; older events are not accepted any more.
     """
 
-    __slots__ = ("_events", "_slots", "oldest")
-
     def __init__(self, slots: int = 512) -> None:
         self._slots = slots
         self._events: dict[int, dict[tuple[str, bytes], UserEvent]] = {}

@@ -18,28 +18,33 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self, assert_never
 
-from services.membership.codec import Codec
+from services.membership.change_watch import ChangeWatch
+from services.membership.codec import MessageCodec
 from services.membership.config import GossipConfig
-from services.membership.endpoint import bind_both, parse_address, resolve
-from services.membership.event import (
+from services.membership.counters import Counters
+from services.membership.effects import (
     Changed,
     Departed,
     DialPing,
     DialPushPull,
     Dropped,
-    Event,
-    Leave,
-    Merge,
     NameConflict,
-    Received,
     RoundTripMeasured,
-    SendFailed,
     SendPacket,
-    SetMeta,
-    StreamAnswered,
     UserReceived,
 )
+from services.membership.endpoint import bind_both, parse_address, resolve
+from services.membership.events import (
+    Event,
+    Leave,
+    PacketReceived,
+    RecordsReceived,
+    SendFailed,
+    SetMeta,
+    StreamAnswered,
+)
 from services.membership.keyring import Keyring
+from services.membership.machine import SwimMachine
 from services.membership.member import Member, MemberChange
 from services.membership.message import (
     MEMBERLIST_VERSIONS,
@@ -47,15 +52,15 @@ from services.membership.message import (
     Ack,
     Address,
     ErrorReply,
-    NodeState,
     Ping,
+    PushNodeState,
     PushPull,
     User,
 )
 from services.membership.packet import PacketFormat
 from services.membership.profile import Profile
-from services.membership.refusal import Reason, RefusedError
-from services.membership.serf.effect import (
+from services.membership.refusal import DropReason, RefusedError
+from services.membership.serf.effects import (
     EventHeard,
     KeyringChanged,
     QueryAnswered,
@@ -63,15 +68,12 @@ from services.membership.serf.effect import (
     QueryOver,
     SerfEffect,
 )
+from services.membership.serf.machine import SerfMachine
 from services.membership.serf.message import decode_user_state, slices
-from services.membership.serf.node import SerfNode
 from services.membership.serf.shell import SerfShell
 from services.membership.stream import StreamFormat
-from services.membership.streams import Streams
-from services.membership.swim import Swim
+from services.membership.stream_transport import StreamTransport
 from services.membership.tags import encode_tags
-from services.membership.tally import Tally
-from services.membership.watch import Watch
 from services.runtime.outward import outward_host
 
 _DATAGRAM_BYTES: Final = 65536
@@ -87,7 +89,7 @@ class NotRunningError(RuntimeError):
     """Something was asked of a gossip whose sockets are closed."""
 
 
-class Gossip:
+class GossipShell:
     """A member of a cluster, as long as `run` runs.
 
     Args:
@@ -114,17 +116,19 @@ class Gossip:
         self._log = log or logging.getLogger("shoal.membership")
         self._timing = config.timing()
         self._meta = encode_tags(config.tags)
-        self._tally = Tally(self._log, config.name)
-        codec = Codec(compact=config.compact)
+        self._counters = Counters(self._log, config.name)
+        codec = MessageCodec(compact=config.compact)
         self._codec = codec
         keyring = config.keyring
         self._packets = PacketFormat(codec, keyring, config.label, nonce=os.urandom)
-        self._streams = Streams(StreamFormat(codec, keyring, config.label, nonce=os.urandom))
+        self._streams = StreamTransport(
+            StreamFormat(codec, keyring, config.label, nonce=os.urandom)
+        )
         self._datagrams: socket.socket | None = None
         self._listener: socket.socket | None = None
-        self._node: SerfNode | None = None
+        self._node: SerfMachine | None = None
         self._serf: SerfShell | None = None
-        self._swim: Swim | None = None
+        self._swim: SwimMachine | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._open_streams = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -132,7 +136,7 @@ class Gossip:
         self._failed: asyncio.Future[None] | None = None
         self._departed = asyncio.Event()
         self._gossiped = asyncio.Event()
-        self._watches: set[Watch[MemberChange]] = set()
+        self._watches: set[ChangeWatch[MemberChange]] = set()
         self._joined = False
 
     # ---- life -----------------------------------------------------------------------------------
@@ -155,12 +159,12 @@ class Gossip:
                 heal_interval_seconds=config.heal_interval_seconds,
                 lifeguard=config.lifeguard,
             )
-            self._swim = Swim(profile, self._rng, self._clock())
+            self._swim = SwimMachine(profile, self._rng, self._clock())
         except BaseException:
             self._close()
             raise
         if config.serf:
-            self._node = SerfNode(self._swim, config.keyring, self._timing, self._rng)
+            self._node = SerfMachine(self._swim, config.keyring, self._timing, self._rng)
             self._serf = SerfShell(self._node, self._clock, self._perform_and_arm)
         self._failed = asyncio.get_running_loop().create_future()
         return self
@@ -225,7 +229,7 @@ class Gossip:
     @property
     def revision(self) -> int:
         """Number of the last change."""
-        return self._machine.belief.revision
+        return self._machine.states.revision
 
     @property
     def keyring(self) -> Keyring:
@@ -235,7 +239,7 @@ class Gossip:
     @property
     def counters(self) -> Mapping[str, int]:
         """What was sent, received and dropped, the drops by reason."""
-        counts = dict(self._tally.counts)
+        counts = dict(self._counters.counts)
         counts["stream_rescues"] = self._machine.stream_rescues
         counts["broadcasts_waiting"] = self._machine.queued
         return counts
@@ -257,9 +261,9 @@ class Gossip:
         return sorted(found, key=lambda member: member.name)
 
     @contextlib.asynccontextmanager
-    async def watch(self) -> AsyncIterator[Watch[MemberChange]]:
+    async def watch(self) -> AsyncIterator[ChangeWatch[MemberChange]]:
         """Iterate over the changes from here on; read `members` inside, for where they start."""
-        watch: Watch[MemberChange] = Watch(self._config.watch_size)
+        watch: ChangeWatch[MemberChange] = ChangeWatch(self._config.watch_size)
         self._watches.add(watch)
         try:
             yield watch
@@ -284,7 +288,7 @@ class Gossip:
         now = self._clock()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_seconds):
-                if self._node is not None and self._machine.belief.roster.reachable > 1:
+                if self._node is not None and self._machine.states.table.reachable > 1:
                     key, effects = self._node.announce_leave(now)
                     self._perform(effects)
                     await self._until_sent(key, deadline_seconds / 2)
@@ -304,7 +308,7 @@ class Gossip:
     # ---- the machine ----------------------------------------------------------------------------
 
     @property
-    def _machine(self) -> Swim:
+    def _machine(self) -> SwimMachine:
         if self._swim is None:
             raise NotRunningError("gossip is closed; enter it with `async with` first")
         return self._swim
@@ -355,13 +359,13 @@ class Gossip:
                 case DialPushPull():
                     self._spawn(partial(self._push_pull, effect))
                 case Dropped():
-                    self._tally.drop(effect.reason, effect.detail, self._clock())
+                    self._counters.drop(effect.reason, effect.detail, self._clock())
                 case Departed():
                     self._departed.set()
                 case NameConflict():
-                    self._tally.add("name_conflicts")
+                    self._counters.add("name_conflicts")
                 case UserReceived():
-                    self._tally.add("user_messages")
+                    self._counters.add("user_messages")
                 case RoundTripMeasured():
                     pass
                 case EventHeard() | QueryHeard() | QueryAnswered() | QueryOver() | KeyringChanged():
@@ -394,15 +398,15 @@ class Gossip:
         try:
             self._datagrams.sendto(data, effect.address)
         except BlockingIOError:
-            self._tally.add("send_buffer_full")
+            self._counters.add("send_buffer_full")
         except (OSError, ValueError, OverflowError) as error:
             detail = f"{effect.address}: {error}"
-            self._tally.drop("send_failed", detail, self._clock())
+            self._counters.drop("send_failed", detail, self._clock())
             # Not from within the machine's own call.
             asyncio.get_running_loop().call_soon(self._send_failed, effect.address)
         else:
-            self._tally.add("packets_sent")
-            self._tally.add("bytes_sent", len(data))
+            self._counters.add("packets_sent")
+            self._counters.add("bytes_sent", len(data))
 
     def _send_failed(self, address: Address) -> None:
         if self._datagrams is not None:
@@ -417,24 +421,24 @@ class Gossip:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                self._tally.drop("receive_failed", str(error), self._clock())
+                self._counters.drop("receive_failed", str(error), self._clock())
                 return
             self._packet(data, Address(source[0], source[1]))
 
     def _packet(self, data: bytes, source: Address) -> None:
-        self._tally.add("packets_received")
-        self._tally.add("bytes_received", len(data))
+        self._counters.add("packets_received")
+        self._counters.add("bytes_received", len(data))
         try:
             messages, refused, sealed = self._packets.unwrap(data)
             for reason in refused:
-                self._tally.drop(reason, f"part of a packet from {source}", self._clock())
+                self._counters.drop(reason, f"part of a packet from {source}", self._clock())
             if messages:
-                self._handle(Received(source, messages, sealed))
+                self._handle(PacketReceived(source, messages, sealed))
         except RefusedError as error:
-            self._tally.drop(error.reason, f"{error.detail}, from {source}", self._clock())
+            self._counters.drop(error.reason, f"{error.detail}, from {source}", self._clock())
         except Exception:  # noqa: BLE001 one attempt; the trace is logged
             # One packet must not end the process, whatever it uncovered.
-            self._tally.add("dropped_internal")
+            self._counters.add("dropped_internal")
             self._log.exception("packet from %s failed: %s", source, data[:64].hex())
 
     # ---- streams --------------------------------------------------------------------------------
@@ -442,7 +446,9 @@ class Gossip:
     def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run an exchange beside the others, if there are not too many."""
         if self._tasks is None or self._open_streams >= _STREAMS_MAX:
-            self._tally.drop(Reason.OVERLOADED, f"{_STREAMS_MAX} streams are open", self._clock())
+            self._counters.drop(
+                DropReason.OVERLOADED, f"{_STREAMS_MAX} streams are open", self._clock()
+            )
             return
         self._tasks.create_task(self._guard(work))
 
@@ -453,11 +459,11 @@ class Gossip:
             async with asyncio.timeout(self._timing.stream_timeout_seconds):
                 await work()
         except RefusedError as error:
-            self._tally.drop(error.reason, error.detail, self._clock())
+            self._counters.drop(error.reason, error.detail, self._clock())
         except (OSError, TimeoutError):
-            self._tally.add("stream_failures")
+            self._counters.add("stream_failures")
         except Exception:  # noqa: BLE001 one attempt; the trace is logged
-            self._tally.add("dropped_internal")
+            self._counters.add("dropped_internal")
             self._log.exception("a stream failed")
         finally:
             self._open_streams -= 1
@@ -469,7 +475,7 @@ class Gossip:
                 connection, source = await loop.sock_accept(self._listener)
             except OSError as error:
                 # Out of descriptors, mostly: let others finish.
-                self._tally.drop("accept_failed", str(error), self._clock())
+                self._counters.drop("accept_failed", str(error), self._clock())
                 await asyncio.sleep(0.1)
                 continue
             connection.setblocking(False)
@@ -487,7 +493,7 @@ class Gossip:
         try:
             message, sealed = await streams.read(connection, dialled=False)
         except RefusedError as error:
-            if error.reason is not Reason.WRONG_LABEL:
+            if error.reason is not DropReason.WRONG_LABEL:
                 with contextlib.suppress(OSError):
                     await streams.write(connection, ErrorReply(str(error)), dialled=False)
             raise
@@ -495,18 +501,18 @@ class Gossip:
             case Ping():
                 if message.node and message.node != self._config.name:
                     detail = f"stream ping for {message.node}"
-                    raise RefusedError(Reason.WRONG_NODE, detail)
+                    raise RefusedError(DropReason.WRONG_NODE, detail)
                 await streams.write(connection, Ack(message.sequence), dialled=False)
             case PushPull():
                 # First our state, then the merge: what the remote just said is no news to it.
                 await streams.write(connection, await self._state(join=False), dialled=False)
                 await self._merge(message, source)
             case User():
-                self._handle(Received(source, (message,), sealed))
+                self._handle(PacketReceived(source, (message,), sealed))
             case ErrorReply():
-                raise RefusedError(Reason.PEER_ERROR, f"{source} says: {message.error}")
+                raise RefusedError(DropReason.PEER_ERROR, f"{source} says: {message.error}")
             case Ack():
-                raise RefusedError(Reason.UNKNOWN_TYPE, "stream begins with an ack")
+                raise RefusedError(DropReason.UNKNOWN_TYPE, "stream begins with an ack")
             case _:
                 assert_never(message)
 
@@ -534,10 +540,10 @@ class Gossip:
             await self._streams.write(connection, await self._state(join=join), dialled=True)
             answer, _ = await self._streams.read(connection, dialled=True)
         if isinstance(answer, ErrorReply):
-            raise RefusedError(Reason.PEER_ERROR, f"{address} says: {answer.error}")
+            raise RefusedError(DropReason.PEER_ERROR, f"{address} says: {answer.error}")
         if not isinstance(answer, PushPull):
             detail = f"{address} answered with {type(answer).__name__}, not its state"
-            raise RefusedError(Reason.UNKNOWN_TYPE, detail)
+            raise RefusedError(DropReason.UNKNOWN_TYPE, detail)
         await self._merge(answer, address)
         self._joined = True
 
@@ -545,7 +551,7 @@ class Gossip:
         """Collect our records, a slice at a time."""
         machine = self._machine
         names = machine.names()
-        nodes: list[NodeState] = []
+        nodes: list[PushNodeState] = []
         for start in range(0, len(names), _SLICE):
             nodes += machine.local_state(names[start : start + _SLICE])
             await asyncio.sleep(0)
@@ -556,9 +562,9 @@ class Gossip:
         """Take a remote's state, a slice at a time."""
         refusal = self._machine.refusal(state.nodes)
         if refusal is not None:
-            raise RefusedError(Reason.INCOMPATIBLE, f"{source}: {refusal}")
+            raise RefusedError(DropReason.INCOMPATIBLE, f"{source}: {refusal}")
         for start in range(0, len(state.nodes), _SLICE):
-            self._handle(Merge(state.nodes[start : start + _SLICE]))
+            self._handle(RecordsReceived(state.nodes[start : start + _SLICE]))
             await asyncio.sleep(0)
         user_state = decode_user_state(state.user_state) if self._node is not None else None
         if self._node is None or user_state is None:
@@ -589,7 +595,7 @@ class Gossip:
         rest = max(self._config.heal_interval_seconds, _SEEK_FIRST_SECONDS)
         while True:
             missing = await self._missing_seeds()
-            if missing and not self._machine.belief.leaving:
+            if missing and not self._machine.states.leaving:
                 few = self._rng.sample(missing, min(3, len(missing)))
                 await self.join(few)
             pause = rest if self._joined else min(2 * pause, rest)
