@@ -120,7 +120,7 @@ async def _check(client: Client, ended: PipelineView, folder: Path) -> list[str]
 async def test_two_replicas_become_three_and_then_one_while_records_flow(
     cluster: tuple[LocalCluster, Client], tmp_path: Path
 ) -> None:
-    """Case P9: the table is that of an undisturbed run."""
+    """The table is that of an undisturbed run."""
     boards, client = cluster
     done = tmp_path / "done"
     text = _SPEC.format(done=done)
