@@ -37,7 +37,7 @@ from shoal.v1 import (
     records_service_pb2,
     records_service_pb2_grpc,
 )
-from shoal.wire.records import decode_tap_news, encode_tap_wish
+from shoal.wire.records import TAP_WISH, decode_tap_news
 from shoal.wire.spec import encode_pipeline_spec
 from shoal.wire.state import decode_artifact, encode_pipeline_state
 from shoal.wire.view import (
@@ -490,7 +490,7 @@ class Client:
 
         def request() -> records_service_pb2.TapPortRequest:
             return records_service_pb2.TapPortRequest(
-                name=name, namespace=self.namespace, port=port, wish=encode_tap_wish(wish)
+                name=name, namespace=self.namespace, port=port, wish=TAP_WISH.encode(wish)
             )
 
         stream = held.connection.stream(held.records.TapPort, request, endless=False)

@@ -6,15 +6,13 @@ contract does not allow raises `WireError` with it.
 
 from __future__ import annotations
 
-import enum
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -24,11 +22,8 @@ from shoal import limits, names
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-M = TypeVar("M")
-W = TypeVar("W", bound=int)
 T = TypeVar("T")
 V = TypeVar("V")
-EnumT = TypeVar("EnumT", bound=enum.IntEnum)
 
 
 class WireError(ValueError):
@@ -47,38 +42,6 @@ class WireError(ValueError):
 
 LeftOut = Callable[[str, WireError], None]
 """Takes the name of an item of a list that breaks the contract, and why; the rest is read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Table(Generic[M, W]):
-    """One enumeration on both sides; without a default, the contract's 0 is refused."""
-
-    what: str
-    numbers: Mapping[M, W]
-    default: M | None = None
-
-    def encode(self, member: M) -> W:
-        """Return the number of a member."""
-        return self.numbers[member]
-
-    def decode(self, number: int, path: str) -> M:
-        """Return the member with this number; 0 is the default, if there is one."""
-        if number == 0 and self.default is not None:
-            return self.default
-        for member, candidate in self.numbers.items():
-            if candidate == number:
-                return member
-        known = ", ".join(str(int(value)) for value in self.numbers.values())
-        raise WireError(path, f"{number} is not a {self.what}; this version knows {known}")
-
-
-def enum_member(kind: type[EnumT], number: int, what: str, path: str) -> EnumT:
-    """Return the member of an enumeration that has the numbers of the contract."""
-    try:
-        return kind(number)
-    except ValueError:
-        known = ", ".join(str(int(one)) for one in kind)
-        raise WireError(path, f"{number} is not a {what}; this version knows {known}") from None
 
 
 def encode_time(moment: datetime | None) -> Timestamp | None:
@@ -112,6 +75,24 @@ def at(path: str, name: str) -> str:
 def each(items: Iterable[T], path: str, decode: Callable[[T, str], V]) -> tuple[V, ...]:
     """Decode every item, each with its own path."""
     return tuple(decode(item, f"{path}[{index}]") for index, item in enumerate(items))
+
+
+def readable(
+    items: Iterable[T],
+    path: str,
+    decode: Callable[[T, str], V],
+    left_out: Callable[[T, WireError], None],
+) -> tuple[V, ...]:
+    """Decode every item that keeps to the contract; `left_out` gets the others, each with why."""
+
+    def each_readable() -> Iterator[V]:
+        for index, item in enumerate(items):
+            try:
+                yield decode(item, f"{path}[{index}]")
+            except WireError as error:
+                left_out(item, error)
+
+    return tuple(each_readable())
 
 
 def identifier(what: str, value: str, path: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
+from typing import Any
 
 from shoal import limits
+from shoal.names import AttemptRef
 from shoal.redaction import redacted
 from shoal.session.log_piece import LogPiece
 from shoal.session.observation import Observation
@@ -12,107 +14,77 @@ from shoal.session.progress import Progress
 from shoal.v1 import pipelines_service_pb2
 from shoal.v1 import session_service_pb2 as v1
 from shoal.wire import fields
-from shoal.wire.attempt import decode_attempt_name
-from shoal.wire.fields import WireError, encode_time
-from shoal.wire.port_hold import PORTS_MAX, decode_port_holds, encode_port_hold
+from shoal.wire.attempt import SIDE_BY_SIDE, decode_attempt_name
+from shoal.wire.codec import Codec, Field, checked, codec, each, one, spread
+from shoal.wire.fields import WireError
+from shoal.wire.port_hold import PORT_HOLD, PORTS_MAX
 from shoal.wire.state import (
-    decode_artifact,
-    decode_job_state,
-    decode_log_stream,
-    decode_reason,
-    decode_stream_counters,
-    encode_artifact,
-    encode_job_state,
-    encode_log_stream,
-    encode_reason,
-    encode_stream_counters,
+    ARTIFACT,
+    JOB_STATE,
+    LOG_STREAM,
+    REASON,
+    STREAM_COUNTERS,
 )
 
 
-def encode_observation(observation: Observation) -> v1.AttemptObserved:
-    """Write where an attempt stands."""
-    return v1.AttemptObserved(
-        attempt=observation.ref.name,
-        namespace=observation.ref.namespace,
-        epoch=observation.ref.epoch,
-        state=encode_job_state(observation.state),
-        reason=encode_reason(observation.reason),
-        artifacts=[encode_artifact(artifact) for artifact in observation.artifacts],
-        start_time=encode_time(observation.start_time),
-        end_time=encode_time(observation.end_time),
-        holds=[encode_port_hold(hold) for hold in observation.holds],
-        ended_inputs=observation.ended_inputs,
-    )
+def _of_ports(noun: Codec[Any, Any]) -> Field:
+    """Return a tuple with something of each port, of which no job has more than `PORTS_MAX`."""
+
+    def decode(messages: Sequence[Any], path: str) -> tuple[Any, ...]:
+        if len(messages) > PORTS_MAX:
+            raise WireError(path, f"{len(messages)} are more ports than any job has")
+        return fields.each(messages, path, noun.decode)
+
+    return checked(decode, lambda values: [noun.encode(value) for value in values])
 
 
-def decode_observation(message: v1.AttemptObserved, path: str = "observed") -> Observation:
-    """Read where an attempt stands.
-
-    Raises:
-        WireError: a field breaks the contract.
-    """
-    inputs = fields.at(path, "ended_inputs")
-    if len(message.ended_inputs) > PORTS_MAX:
-        raise WireError(inputs, f"{len(message.ended_inputs)} are more ports than any job has")
-    return Observation(
-        ref=decode_attempt_name(message.attempt, message.namespace, message.epoch, path),
-        state=decode_job_state(message.state, fields.at(path, "state")),
-        reason=decode_reason(message.reason, fields.at(path, "reason")),
-        artifacts=fields.each(message.artifacts, fields.at(path, "artifacts"), decode_artifact),
-        start_time=fields.moment(message, "start_time", path),
-        end_time=fields.moment(message, "end_time", path),
-        holds=decode_port_holds(message.holds, fields.at(path, "holds")),
-        ended_inputs=fields.each(message.ended_inputs, inputs, partial(fields.identifier, "port")),
-    )
+def _decode_port(name: str, path: str = "") -> str:
+    return fields.identifier("port", name, path)
 
 
-def encode_progress(progress: Progress) -> v1.AttemptProgress:
-    """Write counters and words of an attempt; the words lose secrets, and their middle if long."""
-    return v1.AttemptProgress(
-        attempt=progress.ref.name,
-        namespace=progress.ref.namespace,
-        epoch=progress.ref.epoch,
-        streams=[encode_stream_counters(counters) for counters in progress.streams],
-        progress=limits.cut(redacted(progress.text), limits.PROGRESS_CHARACTERS_MAX),
-    )
+encode_observation, decode_observation = codec(
+    Observation,
+    v1.AttemptObserved,
+    "observed",
+    ref=SIDE_BY_SIDE,
+    state=one(JOB_STATE),
+    reason=one(REASON),
+    artifacts=each(ARTIFACT),
+    holds=_of_ports(PORT_HOLD),
+    ended_inputs=_of_ports(Codec(str, _decode_port)),
+)
 
 
-def decode_progress(message: v1.AttemptProgress, path: str = "progress") -> Progress:
-    """Read counters and words of an attempt.
-
-    Raises:
-        WireError: a field breaks the contract.
-    """
-    at = fields.at(path, "streams")
-    if len(message.streams) > PORTS_MAX:
-        raise WireError(at, f"{len(message.streams)} are more ports than any job has")
-    return Progress(
-        ref=decode_attempt_name(message.attempt, message.namespace, message.epoch, path),
-        streams=fields.each(message.streams, at, decode_stream_counters),
-        text=limits.cut(message.progress, limits.PROGRESS_CHARACTERS_MAX),
-    )
+def _cut(text: str) -> str:
+    return limits.cut(text, limits.PROGRESS_CHARACTERS_MAX)
 
 
-def encode_log_piece(piece: LogPiece) -> pipelines_service_pb2.LogChunk:
-    """Write a piece of a log; its namespace is not said."""
-    return pipelines_service_pb2.LogChunk(
-        attempt=piece.ref.name,
-        stream=encode_log_stream(piece.stream),
-        offset=piece.offset,
-        data=piece.data,
-        epoch=piece.ref.epoch,
-    )
+# The words lose secrets as they are written, and their middle if they are long.
+encode_progress, decode_progress = codec(
+    Progress,
+    v1.AttemptProgress,
+    "progress",
+    ref=SIDE_BY_SIDE,
+    streams=_of_ports(STREAM_COUNTERS),
+    text=spread(
+        lambda text: {"progress": _cut(redacted(text))},
+        lambda message, _path: _cut(message.progress),
+        "progress",
+    ),
+)
 
 
-def decode_log_piece(message: pipelines_service_pb2.LogChunk, path: str = "log") -> LogPiece:
-    """Read a piece of a log; a receiver that knows the attempt puts in its namespace.
+def _decode_log_ref(message: pipelines_service_pb2.LogChunk, path: str) -> AttemptRef:
+    return decode_attempt_name(message.attempt, "", message.epoch, path)
 
-    Raises:
-        WireError: the attempt's name is malformed, or the output is unset or unknown.
-    """
-    return LogPiece(
-        ref=decode_attempt_name(message.attempt, "", message.epoch, path),
-        stream=decode_log_stream(message.stream, fields.at(path, "stream")),
-        offset=message.offset,
-        data=message.data,
-    )
+
+# The namespace is not written: a reader that knows the attempt puts it in.
+encode_log_piece, decode_log_piece = codec(
+    LogPiece,
+    pipelines_service_pb2.LogChunk,
+    "log",
+    ref=spread(
+        lambda ref: {"attempt": ref.name, "epoch": ref.epoch}, _decode_log_ref, "attempt", "epoch"
+    ),
+    stream=one(LOG_STREAM),
+)

@@ -5,17 +5,12 @@ from __future__ import annotations
 from shoal import view
 from shoal.v1 import records_service_pb2
 from shoal.wire import fields
+from shoal.wire.codec import codec
 from shoal.wire.state import decode_stream_counters
 
-
-def encode_tap_wish(wish: view.TapWish) -> records_service_pb2.TapWish:
-    """Write how much of a stream is wanted."""
-    return records_service_pb2.TapWish(
-        every=wish.every,
-        records_per_second=wish.records_per_second,
-        bytes_per_second=wish.bytes_per_second,
-        record_bytes=wish.record_bytes,
-    )
+TAP_WISH = codec(view.TapWish, records_service_pb2.TapWish)
+_RECORD = codec(view.TapRecord, records_service_pb2.TapRecord)
+_CONSUMER = codec(view.TapConsumer, records_service_pb2.TapConsumer)
 
 
 def decode_tap_news(
@@ -34,17 +29,9 @@ def decode_tap_news(
         job=job,
         epoch=message.epoch,
         sentence=message.sentence,
-        records=tuple(
-            view.TapRecord(record.sequence, record.size_bytes, record.data, record.headers)
-            for record in sample.records
-        ),
+        records=fields.each(sample.records, path, _RECORD.decode),
         dropped=sample.dropped,
         port=decode_stream_counters(sample.port, fields.at(path, "port")),
-        consumers=tuple(
-            view.TapConsumer(
-                consumer.lane, consumer.behind_records, consumer.behind_bytes, consumer.done
-            )
-            for consumer in sample.consumers
-        ),
+        consumers=fields.each(sample.consumers, path, _CONSUMER.decode),
         ended=sample.ended,
     )

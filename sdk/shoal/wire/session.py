@@ -7,7 +7,8 @@ refused does not touch the rest of its batch.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import replace
 from typing import assert_never
 
 from shoal import limits
@@ -30,9 +31,19 @@ from shoal.session.uploads import UploadsGranted, UploadsWanted
 from shoal.v1 import session_service_pb2 as v1
 from shoal.v1.nodes_service_pb2 import NodeCapacity
 from shoal.wire import fields
-from shoal.wire.assignment import decode_assignment, encode_assignment
-from shoal.wire.attempt import decode_attempt_ref, encode_attempt_ref
-from shoal.wire.attempt_lanes import decode_attempt_lanes, encode_attempt_lanes
+from shoal.wire.assignment import ASSIGNMENT
+from shoal.wire.attempt import ATTEMPT_REF, decode_attempt_ref, encode_attempt_ref
+from shoal.wire.attempt_lanes import ATTEMPT_LANES
+from shoal.wire.codec import (
+    checked,
+    codec,
+    duration,
+    each,
+    elsewhere,
+    identifier,
+    maybe,
+    spread,
+)
 from shoal.wire.fields import LeftOut, WireError
 from shoal.wire.observation import (
     decode_log_piece,
@@ -126,87 +137,14 @@ def decode_agent_message(message: v1.AgentMessage, left_out: LeftOut) -> FromAge
             return None
 
 
-def encode_hello(hello: Hello) -> v1.Hello:
-    """Write who an agent is."""
-    return v1.Hello(
-        node=hello.node,
-        agent_id=hello.agent_id,
-        agent_version=hello.agent_version,
-        capacity=encode_capacity(hello.capacity),
-        labels=dict(hello.labels),
-        architecture=hello.architecture,
-        stream_address=hello.stream_address,
-        attempts=[encode_observation(observation) for observation in hello.attempts],
-        bundles=sorted(hello.bundles),
-        member_name=hello.member_name,
-        instance_id=hello.instance_id,
-        followed=None if hello.followed is None else encode_followed(hello.followed),
-        condition=v1.NodeCondition(refuses=hello.refuses),
-        says_holds=hello.says_holds,
-        takes_lanes=hello.takes_lanes,
-    )
-
-
-def decode_hello(message: v1.Hello, left_out: LeftOut) -> Hello:
-    """Read who an agent is, without the attempts that break the contract.
-
-    Args:
-        message: what it says.
-        left_out: told the name of each attempt that is left out, and why.
-
-    Raises:
-        WireError: a field breaks the contract.
-    """
-    if len(message.attempts) > ATTEMPTS_MAX:
-        raise WireError(
-            "hello.attempts",
-            f"{len(message.attempts)} are more than any node has; at most {ATTEMPTS_MAX} are taken",
-        )
-
-    def readable() -> Iterator[Observation]:
-        for index, observed in enumerate(message.attempts):
-            try:
-                yield decode_observation(observed, f"hello.attempts[{index}]")
-            except WireError as error:
-                left_out(observed.attempt, error)
-
-    node = fields.identifier("node", message.node, "hello.node")
-    return Hello(
-        node=node,
-        agent_id=fields.word(message.agent_id, "hello.agent_id"),
-        capacity=_capacity(message.capacity, "hello.capacity"),
-        stream_address=fields.word(message.stream_address, "hello.stream_address"),
-        agent_version=fields.word(message.agent_version, "hello.agent_version"),
-        labels=_labels(message.labels, "hello.labels"),
-        architecture=fields.word(message.architecture, "hello.architecture"),
-        attempts=tuple(readable()),
-        bundles=frozenset(
-            digest for digest in message.bundles[:BUNDLES_MAX] if _DIGEST.fullmatch(digest)
-        ),
-        # An agent that does not say otherwise gossips under the name of its node.
-        member_name=fields.word(message.member_name, "hello.member_name") or node,
-        instance_id=fields.word(message.instance_id, "hello.instance_id"),
-        followed=decode_followed(message.followed) if message.HasField("followed") else None,
-        refuses=message.condition.refuses[:REFUSAL_CHARACTERS_MAX],
-        says_holds=message.says_holds,
-        takes_lanes=message.takes_lanes,
-    )
-
-
 def _capacity(message: NodeCapacity, path: str) -> Capacity:
-    if len(message.devices) > limits.DEVICES_MAX:
-        raise WireError(
-            f"{path}.devices",
-            f"{len(message.devices)} are too many; at most {limits.DEVICES_MAX} are taken",
-        )
-    for index, device in enumerate(message.devices):
-        fields.word(device, f"{path}.devices[{index}]")
+    _at_most(message.devices, limits.DEVICES_MAX, f"{path}.devices")
+    fields.each(message.devices, f"{path}.devices", fields.word)
     return decode_capacity(message, path)
 
 
 def _labels(labels: Mapping[str, str], path: str) -> Mapping[str, str]:
-    if len(labels) > limits.LABELS_MAX:
-        raise WireError(path, f"{len(labels)} are too many; at most {limits.LABELS_MAX} are taken")
+    _at_most(labels, limits.LABELS_MAX, path)
     for key, value in labels.items():
         longest = max(len(key), len(value))
         if longest > limits.LABEL_CHARACTERS_MAX:
@@ -217,19 +155,77 @@ def _labels(labels: Mapping[str, str], path: str) -> Mapping[str, str]:
     return fields.strings(labels)
 
 
-def encode_followed(followed: Followed) -> v1.Followed:
-    """Write how much an agent knows of a controller."""
-    return v1.Followed(
-        cluster_id=followed.cluster_id,
-        term=followed.term,
-        start_id=followed.start_id,
-        commit=followed.commit,
+def _at_most(items: Sized, most: int, path: str) -> None:
+    if len(items) > most:
+        raise WireError(path, f"{len(items)} are too many; at most {most} are taken")
+
+
+def _bundles(digests: Sequence[str], _path: str) -> frozenset[str]:
+    return frozenset(digest for digest in digests[:BUNDLES_MAX] if _DIGEST.fullmatch(digest))
+
+
+_WORD = checked(fields.word)
+# It is only compared, so nothing of it is checked.
+_FOLLOWED = codec(Followed, v1.Followed)
+_HELLO = codec(
+    Hello,
+    v1.Hello,
+    "hello",
+    node=identifier("node"),
+    agent_id=_WORD,
+    capacity=checked(_capacity, encode_capacity),
+    stream_address=_WORD,
+    agent_version=_WORD,
+    labels=checked(_labels, dict),
+    architecture=_WORD,
+    attempts=elsewhere((), "attempts"),
+    bundles=checked(_bundles, sorted),
+    member_name=_WORD,
+    instance_id=_WORD,
+    followed=maybe(_FOLLOWED),
+    refuses=spread(
+        lambda refuses: {"condition": v1.NodeCondition(refuses=refuses)},
+        lambda message, _path: message.condition.refuses[:REFUSAL_CHARACTERS_MAX],
+        "condition",
+    ),
+)
+
+
+def encode_hello(hello: Hello) -> v1.Hello:
+    """Write which agent this is."""
+    message = _HELLO.encode(hello)
+    message.attempts.extend(encode_observation(observation) for observation in hello.attempts)
+    return message
+
+
+def decode_hello(message: v1.Hello, left_out: LeftOut) -> Hello:
+    """Read which agent it is, without the attempts that break the contract.
+
+    Args:
+        message: what it says.
+        left_out: gets the name of each attempt that is left out, and why.
+
+    Raises:
+        WireError: a field breaks the contract.
+    """
+    at = "hello.attempts"
+    if len(message.attempts) > ATTEMPTS_MAX:
+        raise WireError(
+            at,
+            f"{len(message.attempts)} are more than any node has; at most {ATTEMPTS_MAX} are taken",
+        )
+    hello = _HELLO.decode(message)
+    return replace(
+        hello,
+        attempts=fields.readable(
+            message.attempts,
+            at,
+            decode_observation,
+            lambda observed, error: left_out(observed.attempt, error),
+        ),
+        # An agent that does not say otherwise gossips under the name of its node.
+        member_name=hello.member_name or hello.node,
     )
-
-
-def decode_followed(message: v1.Followed) -> Followed:
-    """Read how much an agent knows of a controller; it is only compared."""
-    return Followed(message.cluster_id, message.term, message.start_id, message.commit)
 
 
 # ---- what a controller says ---------------------------------------------------------------------
@@ -283,69 +279,33 @@ def decode_controller_message(message: v1.ControllerMessage) -> FromController |
             return None
 
 
-def encode_welcome(welcome: Welcome) -> v1.Welcome:
-    """Write that a session is open."""
-    following = welcome.following or Followed("", 0, "")
-    return v1.Welcome(
-        controller_id=welcome.controller_id,
-        lease_seconds=welcome.lease_seconds,
-        heartbeat_seconds=welcome.heartbeat_seconds,
-        cluster_id=following.cluster_id,
-        term=following.term,
-        start_id=following.start_id,
-        quarantine=welcome.quarantine,
-        adopted=welcome.adopted,
-        retry_seconds=welcome.retry_seconds,
-    )
+_FOLLOWING = ("cluster_id", "term", "start_id")
 
 
-def decode_welcome(message: v1.Welcome) -> Welcome:
-    """Read that a session is open.
-
-    Raises:
-        WireError: a duration is negative, not finite or longer than ten years.
-    """
-    following = Followed(message.cluster_id, message.term, message.start_id)
-    return Welcome(
-        message.controller_id,
-        fields.duration(message.lease_seconds, 0.0, "welcome.lease_seconds"),
-        fields.duration(message.heartbeat_seconds, 0.0, "welcome.heartbeat_seconds"),
-        following=following if message.cluster_id else None,
-        quarantine=message.quarantine,
-        adopted=message.adopted,
-        retry_seconds=fields.duration(message.retry_seconds, 0.0, "welcome.retry_seconds"),
-    )
+def _encode_following(following: Followed | None) -> Mapping[str, object]:
+    return {name: getattr(following or Followed("", 0, ""), name) for name in _FOLLOWING}
 
 
-def encode_desired(desired: Desired) -> v1.Desired:
-    """Write what should run on a node."""
-    return v1.Desired(
-        revision=desired.revision,
-        snapshot=desired.snapshot,
-        assignments=[encode_assignment(assignment) for assignment in desired.assignments],
-        removed=[encode_attempt_ref(ref) for ref in desired.removed],
-        commit=desired.commit,
-        part=desired.part,
-        more=desired.more,
-        lanes=[encode_attempt_lanes(lanes) for lanes in desired.lanes],
-    )
+def _decode_following(message: v1.Welcome, _path: str) -> Followed | None:
+    if not message.cluster_id:
+        return None
+    return Followed(message.cluster_id, message.term, message.start_id)
 
 
-def decode_desired(message: v1.Desired, path: str = "desired") -> Desired:
-    """Read what should run on a node.
-
-    Raises:
-        WireError: it breaks the contract.
-    """
-    return Desired(
-        revision=message.revision,
-        snapshot=message.snapshot,
-        assignments=fields.each(
-            message.assignments, fields.at(path, "assignments"), decode_assignment
-        ),
-        removed=fields.each(message.removed, fields.at(path, "removed"), decode_attempt_ref),
-        commit=message.commit,
-        part=message.part,
-        more=message.more,
-        lanes=fields.each(message.lanes, fields.at(path, "lanes"), decode_attempt_lanes),
-    )
+encode_welcome, decode_welcome = codec(
+    Welcome,
+    v1.Welcome,
+    "welcome",
+    lease_seconds=duration(),
+    heartbeat_seconds=duration(),
+    following=spread(_encode_following, _decode_following, *_FOLLOWING),
+    retry_seconds=duration(),
+)
+encode_desired, decode_desired = codec(
+    Desired,
+    v1.Desired,
+    "desired",
+    assignments=each(ASSIGNMENT),
+    removed=each(ATTEMPT_REF),
+    lanes=each(ATTEMPT_LANES),
+)

@@ -7,7 +7,7 @@ import pytest
 from shoal import spec
 from shoal.specfile.load import parse
 from shoal.specfile.mark import SpecFileError
-from shoal.wire.spec import decode_output, encode_output
+from shoal.wire.spec import OUTPUT
 
 _FILE = """\
 name: p
@@ -52,7 +52,7 @@ def _said(text: str) -> str:
 def test_an_output_is_spread_by_key(output: str, key: str) -> None:
     found = _read(_text(output)).job("split").outputs[0]
     assert (found.distribute, found.key) == (spec.Distribute.KEY, key)
-    assert decode_output(encode_output(found)) == found
+    assert OUTPUT.decode(OUTPUT.encode(found)) == found
 
 
 @pytest.mark.parametrize(
