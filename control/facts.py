@@ -11,7 +11,7 @@ from datetime import datetime
 
 from control.state import JobRecord, PipelineRecord
 from control.store.rows import ManifestRow, OutboxKind, OutboxRow, ScaleRow
-from services.archive.manifest import Manifest, encode
+from services.archive.manifest import ArchivedManifest, encode
 from shoal.model import Artifact, JobState, PipelineState, Reason
 
 PIPELINE_EPOCH = 1
@@ -126,7 +126,7 @@ def pipeline_event_id(pipeline: PipelineRecord, state: PipelineState) -> str:
 def manifest_object(sequence: int, manifest: ManifestRow, time: datetime) -> OutboxRow:
     """The manifest as it is put into the archive, before anybody hears of the success."""
     attempt = manifest.attempt
-    entry = Manifest(attempt, manifest.artifacts, manifest.commit_time)
+    entry = ArchivedManifest(attempt, manifest.artifacts, manifest.commit_time)
     return OutboxRow(
         sequence=sequence,
         kind=OutboxKind.MANIFEST,

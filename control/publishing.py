@@ -17,10 +17,10 @@ from services.archive.key import InvalidKeyError
 from services.archive.object_store import ArchiveError, ObjectStore, PutOutcome
 from services.events.broker_link import OpenLink
 from services.events.broker_url import BrokerAddress
-from services.events.entry import Entry
+from services.events.entry import OutboxEntry
 from services.events.mqtt_link import MqttLink
-from services.events.outbox import RowsRead
-from services.events.publisher import NO_BROKER, Publisher, RowsUnavailableError
+from services.events.outbox.events import RowsRead
+from services.events.outbox.shell import NO_BROKER, OutboxShell, RowsUnavailableError
 from services.runtime.backoff import Backoff
 from services.runtime.log import fields
 from shoal.view import Event
@@ -66,10 +66,10 @@ class Publishing:
         self._chance = chance
         # Everything up to here has its manifests in the archive.
         self._clear_through = 0
-        self._publisher: Publisher | None = None
+        self._publisher: OutboxShell | None = None
         if broker is not None:
             events = _Events(store, lambda: self._clear_through)
-            self._publisher = Publisher(
+            self._publisher = OutboxShell(
                 events,
                 broker,
                 client_id,
@@ -175,5 +175,7 @@ class _Events:
             raise RowsUnavailableError(str(error)) from error
 
 
-def _entry(row: OutboxRow) -> Entry:
-    return Entry(row.sequence, row.id, row.type, row.namespace, row.subject, row.time, row.data)
+def _entry(row: OutboxRow) -> OutboxEntry:
+    return OutboxEntry(
+        row.sequence, row.id, row.type, row.namespace, row.subject, row.time, row.data
+    )

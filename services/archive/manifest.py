@@ -17,7 +17,7 @@ class ManifestError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class ArchivedManifest:
     """What one attempt stored and the controller committed, once for each job.
 
     The artifacts are kept by path, so that equal manifests have equal bytes.
@@ -44,7 +44,7 @@ def manifest_key(job: JobRef) -> str:
     return f"{job.namespace}/{job.name}/manifest.json"
 
 
-def encode(manifest: Manifest) -> bytes:
+def encode(manifest: ArchivedManifest) -> bytes:
     """Return the canonical JSON: sorted names, no spaces, UTF-8, one newline at the end."""
     entry = {
         "version": VERSION,
@@ -66,7 +66,7 @@ def encode(manifest: Manifest) -> bytes:
     return f"{text}\n".encode()
 
 
-def decode(data: bytes) -> Manifest:
+def decode(data: bytes) -> ArchivedManifest:
     """Read what `encode` wrote.
 
     Raises:
@@ -82,7 +82,9 @@ def decode(data: bytes) -> Manifest:
             _text(entry["attempt"]), _text(entry["namespace"]), _number(entry["epoch"])
         )
         artifacts = tuple(_artifact(found) for found in _sequence(entry["artifacts"]))
-        return Manifest(attempt, artifacts, datetime.fromisoformat(_text(entry["commit_time"])))
+        return ArchivedManifest(
+            attempt, artifacts, datetime.fromisoformat(_text(entry["commit_time"]))
+        )
     except ManifestError:
         raise
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from services.events.broker_url import BrokerAddress
-from services.events.entry import Entry
+from services.events.entry import OutboxEntry
 from services.events.terms import QOS_NOT_SUPPORTED, RETAIN_NOT_SUPPORTED, Terms
 
 
@@ -53,7 +53,7 @@ class BrokerLink(Protocol):
         """
         ...
 
-    async def publish(self, entry: Entry, losses: int = 0) -> str:
+    async def publish(self, entry: OutboxEntry, losses: int = 0) -> str:
         """Publish one event and wait for its acknowledgement.
 
         It is cut to what the broker takes, and to less from the second of `losses` links on that

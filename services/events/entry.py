@@ -16,7 +16,7 @@ _KEPT_TEXT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class OutboxEntry:
     """A row of the outbox; `data_json` is the event's data as JSON, `id` never changes."""
 
     sequence: int
@@ -38,7 +38,7 @@ class Entry:
         return f"{TOPIC_ROOT}/{self.namespace}/{self.subject}/state"
 
 
-def envelope(entry: Entry) -> bytes:
+def envelope(entry: OutboxEntry) -> bytes:
     """Return the CloudEvent as JSON in UTF-8; the same entry has the same bytes every time.
 
     Data that is not JSON travels as text: an event that cannot leave would hold up those behind it.
@@ -46,7 +46,7 @@ def envelope(entry: Entry) -> bytes:
     return _envelope(entry, _data(entry))
 
 
-def fitted(entry: Entry, bytes_max: int) -> bytes | None:
+def fitted(entry: OutboxEntry, bytes_max: int) -> bytes | None:
     """Return the CloudEvent in at most `bytes_max`; None where not even what it is about fits.
 
     One that is larger is cut: of each list of its data as many as fit, its whole length beside it
@@ -75,7 +75,7 @@ def fitted(entry: Entry, bytes_max: int) -> bytes | None:
     return _fits(entry, {**told, "cut": True}, bytes_max)
 
 
-def _data(entry: Entry) -> object:
+def _data(entry: OutboxEntry) -> object:
     try:
         return json.loads(entry.data_json)
     except (ValueError, RecursionError):
@@ -111,12 +111,12 @@ def _brief(value: object) -> object:
     return f"{value[:_KEPT_TEXT]}…" if isinstance(value, str) and len(value) > _KEPT_TEXT else value
 
 
-def _fits(entry: Entry, data: object, bytes_max: int) -> bytes | None:
+def _fits(entry: OutboxEntry, data: object, bytes_max: int) -> bytes | None:
     found = _envelope(entry, data)
     return found if len(found) <= bytes_max else None
 
 
-def _envelope(entry: Entry, data: object) -> bytes:
+def _envelope(entry: OutboxEntry, data: object) -> bytes:
     event = {
         "specversion": "1.0",
         "id": entry.id,

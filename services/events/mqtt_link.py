@@ -18,7 +18,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from services.events.broker_link import LinkLostError, RefusedMessageError
 from services.events.broker_url import BrokerAddress
-from services.events.entry import CONTENT_TYPE, TOPIC_ROOT, Entry, fitted
+from services.events.entry import CONTENT_TYPE, TOPIC_ROOT, OutboxEntry, fitted
 from services.events.terms import (
     EVENT_BYTES_MAX,
     NEVER,
@@ -109,7 +109,7 @@ class MqttLink:
             raise LinkLostError(str(error) or type(error).__name__) from error
         raise LinkLostError(reason)
 
-    async def publish(self, entry: Entry, losses: int = 0) -> str:
+    async def publish(self, entry: OutboxEntry, losses: int = 0) -> str:
         """Publish one event on both of its topics and wait for both acknowledgements.
 
         It is cut to what the broker takes, and to less from the second of `losses` links on that

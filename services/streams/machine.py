@@ -229,7 +229,7 @@ class AttemptStreamsMachine:
         return min(times, default=None)
 
     def tick(self, now: float) -> Sequence[Effect]:
-        """DialLane again and acknowledge where it is time."""
+        """Dial again and acknowledge where it is time."""
         effects: list[Effect] = []
         for lane, _ in self._in_lanes.values():
             if lane.retry_at is not None and lane.retry_at <= now:

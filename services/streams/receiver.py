@@ -198,7 +198,7 @@ class ReceiveLane:
         return self.dial()
 
     def dial(self) -> list[Effect]:
-        """DialLane the producer, if it is placed; whatever call there is ends."""
+        """Dial the producer, if it is placed; whatever call there is ends."""
         effects = self.hang_up()
         self.retry_at = None
         if not self.peer.address:
@@ -343,7 +343,7 @@ class ReceiveLane:
             self.consumed_chunk(chunk)
 
     def dial_for_bulk(self) -> list[Effect]:
-        """DialLane again where large blocks may come, from now on."""
+        """Dial again where large blocks may come, from now on."""
         self._bulk = True
         return self.dial()
 

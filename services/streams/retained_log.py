@@ -24,7 +24,7 @@ class Cursor:
 
 
 class RetainedLog:
-    """RetainedBlock records of one sequence, in numbered blocks.
+    """Kept records of one sequence, in numbered blocks.
 
     Numbers count released blocks too. Small blocks that every reader has passed are folded into
     larger ones, two of about a size at a time: otherwise a trickle of records, kept for days, would

@@ -55,7 +55,7 @@ class PeerConnection(Protocol):
 
 
 class PeerConnections(Protocol):
-    """PeerConnections to peers, shared by the lanes that are open to them."""
+    """Connections to peers, shared by the lanes that are open to them."""
 
     def take(self, address: str, *, bulk: bool) -> PeerConnection:
         """Return a connection to `host:port`; give it back with `leave`.

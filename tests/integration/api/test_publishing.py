@@ -21,7 +21,7 @@ from shoal.model import JobState, PipelineState
 from shoal.names import JobRef
 from shoal.spec import Job, Pipeline
 from shoal.view import PipelineView
-from tests.integration.events.test_publisher import bodies, subscribed
+from tests.integration.events.test_outbox_shell import bodies, subscribed
 from tests.kit.controller_process import ControllerProcess
 from tests.kit.mosquitto import Mosquitto
 from tests.kit.programs import program

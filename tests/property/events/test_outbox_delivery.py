@@ -10,26 +10,20 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.events.entry import Entry
-from services.events.outbox import (
-    LOSSES_MAX,
-    Acknowledged,
-    Connect,
+from services.events.entry import OutboxEntry
+from services.events.outbox.effects import Connect, MarkRows, OutboxEffect, Publish, ReadRows
+from services.events.outbox.events import (
     Grown,
     LinkLost,
     LinkUp,
-    Mark,
-    Marked,
-    Outbox,
-    OutboxConfig,
-    OutboxEffect,
     OutboxEvent,
-    Publish,
-    Read,
-    Refused,
+    PublishAcknowledged,
+    PublishRefused,
+    RowsMarked,
     RowsRead,
     StoreFailed,
 )
+from services.events.outbox.machine import LOSSES_MAX, OutboxConfig, OutboxMachine
 
 WHEN = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -50,7 +44,7 @@ class World:
     moods: list[int | str] = field(default_factory=list[int | str])
     aside: dict[int, str] = field(default_factory=dict[int, str])
     cuts: int = 0
-    rows: dict[int, Entry] = field(default_factory=dict[int, Entry])
+    rows: dict[int, OutboxEntry] = field(default_factory=dict[int, OutboxEntry])
     arrived: list[int] = field(default_factory=list[int])
     on_the_way: deque[OutboxEffect] = field(default_factory=deque[OutboxEffect])
     tried: dict[int, int] = field(default_factory=dict[int, int])
@@ -58,7 +52,7 @@ class World:
     now: float = 0.0
 
     def __post_init__(self) -> None:
-        self.outbox = Outbox(OutboxConfig(window=3), 0.0)
+        self.outbox = OutboxMachine(OutboxConfig(window=3), 0.0)
 
     def tell(self, event: OutboxEvent) -> None:
         self.on_the_way.extend(self.outbox.handle(event, self.now))
@@ -73,7 +67,7 @@ class World:
         if self.subjects:
             sequence = 1 + max([0, *self.rows, *self.arrived])
             subject = self.subjects.pop()
-            self.rows[sequence] = Entry(sequence, f"e{sequence}", "t", "ns", subject, WHEN)
+            self.rows[sequence] = OutboxEntry(sequence, f"e{sequence}", "t", "ns", subject, WHEN)
             self.tell(Grown())
 
     def mood(self, sequence: int) -> int | str:
@@ -83,12 +77,12 @@ class World:
         """Say to a row what its mood is; False if it is taken."""
         match self.mood(sequence):
             case "never":
-                self.tell(Refused(sequence, "never", final=True))
+                self.tell(PublishRefused(sequence, "never", final=True))
             case "hangs up":
                 self.cut(guilty=True)
             case int() as tries if self.tried.get(sequence, 0) < tries:
                 self.tried[sequence] = self.tried.get(sequence, 0) + 1
-                self.tell(Refused(sequence, "not now"))
+                self.tell(PublishRefused(sequence, "not now"))
             case _:
                 return False
         return True
@@ -121,23 +115,23 @@ class World:
                     return
                 self.arrived.append(entry.sequence)
                 if luck or self.cuts >= CUTS_MAX:
-                    self.tell(Acknowledged(entry.sequence))
+                    self.tell(PublishAcknowledged(entry.sequence))
                 else:
                     self.cut()  # it arrived, and the acknowledgement did not
-            case Read(after, limit):
+            case ReadRows(after, limit):
                 if luck:
                     found = [row for number, row in self.rows.items() if number > after]
                     through = found[:limit][-1].sequence if found else after
                     self.tell(RowsRead(tuple(found[:limit]), through, more=len(found) > limit))
                 else:
                     self.tell(StoreFailed(reading=True))
-            case Mark(sequences, aside):
+            case MarkRows(sequences, aside):
                 if luck:
                     for sequence in sequences:
                         assert sequence in self.arrived or sequence in aside, "let go of before"
                         del self.rows[sequence]
                     self.aside |= aside
-                    self.tell(Marked())
+                    self.tell(RowsMarked())
                 else:
                     self.tell(StoreFailed(reading=False))
 

@@ -8,7 +8,7 @@ from random import Random
 
 from services.events.broker_link import BrokerLink, LinkLostError
 from services.events.broker_url import BrokerAddress
-from services.events.entry import Entry
+from services.events.entry import OutboxEntry
 from services.events.terms import UNKNOWN, Terms
 
 PUBLISH_SECONDS = 0.01
@@ -76,7 +76,7 @@ class MemoryBrokerLink:
         finally:
             self._broker.links.pop(self, None)
 
-    async def publish(self, entry: Entry, losses: int = 0) -> str:
+    async def publish(self, entry: OutboxEntry, losses: int = 0) -> str:
         """Publish one event; the acknowledgement may be lost, and the event has arrived."""
         del losses
         await asyncio.sleep(PUBLISH_SECONDS * self._broker.rng.random())

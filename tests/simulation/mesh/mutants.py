@@ -18,9 +18,9 @@ from control.plane import ControlPlane
 from control.state import NodeRecord
 from control.store.rows import OutboxKind, OutboxRow, Row
 from edge_agent import attempt_shell, attempts_machine
-from services.events import outbox as outbox_machine
-from services.events import publisher
-from services.events.entry import Entry
+from services.events.entry import OutboxEntry
+from services.events.outbox import shell as outbox_shell
+from services.events.outbox.events import PublishAcknowledged
 from services.streams import attempt_output, machine, sender
 from services.streams.effects import Effect
 from services.streams.events import CallOpened
@@ -192,13 +192,15 @@ def _manifest_before_artifacts() -> None:
 
 def _outbox_row_deleted_early() -> None:
     """An event is let go of before the broker has acknowledged it."""
-    right = publisher.Publisher._publish
+    right = outbox_shell.OutboxShell._publish
 
-    async def publish(self: publisher.Publisher, entry: Entry, losses: int, link: Any) -> None:
-        await self._driver.post(outbox_machine.Acknowledged(entry.sequence))
+    async def publish(
+        self: outbox_shell.OutboxShell, entry: OutboxEntry, losses: int, link: Any
+    ) -> None:
+        await self._driver.post(PublishAcknowledged(entry.sequence))
         await right(self, entry, losses, link)
 
-    _set(publisher.Publisher, "_publish", publish)
+    _set(outbox_shell.OutboxShell, "_publish", publish)
 
 
 def _journal_replayed_twice() -> None:

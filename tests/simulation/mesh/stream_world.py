@@ -548,7 +548,7 @@ class StreamWorld:
         self.count("cuts")
         for link in tuple(self.network.links):
             if link.client.host != link.server.host and self.rng.random() < share_of_calls:
-                link.end(grpc.StatusCode.UNAVAILABLE, "PeerConnection reset by peer")
+                link.end(grpc.StatusCode.UNAVAILABLE, "Connection reset by peer")
 
     def isolate(self, draw: float, seconds: float) -> None:
         """Let nothing pass to and from one board for a while."""

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.archive.manifest import Manifest, ManifestError, decode, encode
+from services.archive.manifest import ArchivedManifest, ManifestError, decode, encode
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 
@@ -15,14 +15,16 @@ TWO = Artifact("results/ü.bin", 0, "bb" * 32, f"{REF.prefix}/out/results/ü.bin
 
 
 def test_a_manifest_is_read_as_it_was_written() -> None:
-    manifest = Manifest(REF, (TWO, ONE), WHEN)
+    manifest = ArchivedManifest(REF, (TWO, ONE), WHEN)
     assert decode(encode(manifest)) == manifest
     assert manifest.key == "default/pipelines/p-1/jobs/detector-0/manifest.json"
 
 
 def test_equal_manifests_have_equal_bytes() -> None:
-    assert encode(Manifest(REF, (TWO, ONE), WHEN)) == encode(Manifest(REF, (ONE, TWO), WHEN))
-    assert encode(Manifest(REF, (), WHEN)).endswith(b"}\n")
+    assert encode(ArchivedManifest(REF, (TWO, ONE), WHEN)) == encode(
+        ArchivedManifest(REF, (ONE, TWO), WHEN)
+    )
+    assert encode(ArchivedManifest(REF, (), WHEN)).endswith(b"}\n")
 
 
 @pytest.mark.parametrize(
@@ -33,11 +35,13 @@ def test_equal_manifests_have_equal_bytes() -> None:
         b"{}",
         b"\xff",
         b"[" * 100_000,
-        encode(Manifest(REF, (ONE,), WHEN)).replace(b'"version":1', b'"version":2'),
-        encode(Manifest(REF, (ONE,), WHEN)).replace(b'"size_bytes":3', b'"size_bytes":-3'),
-        encode(Manifest(REF, (ONE,), WHEN)).replace(b'"size_bytes":3', b'"size_bytes":true'),
-        encode(Manifest(REF, (ONE,), WHEN)).replace(b"pipelines/p-1", b"pipelines/../1"),
-        encode(Manifest(REF, (ONE,), WHEN)).replace(b"+00:00", b""),
+        encode(ArchivedManifest(REF, (ONE,), WHEN)).replace(b'"version":1', b'"version":2'),
+        encode(ArchivedManifest(REF, (ONE,), WHEN)).replace(b'"size_bytes":3', b'"size_bytes":-3'),
+        encode(ArchivedManifest(REF, (ONE,), WHEN)).replace(
+            b'"size_bytes":3', b'"size_bytes":true'
+        ),
+        encode(ArchivedManifest(REF, (ONE,), WHEN)).replace(b"pipelines/p-1", b"pipelines/../1"),
+        encode(ArchivedManifest(REF, (ONE,), WHEN)).replace(b"+00:00", b""),
     ],
 )
 def test_something_else_is_refused(data: bytes) -> None:
@@ -47,4 +51,4 @@ def test_something_else_is_refused(data: bytes) -> None:
 
 def test_a_time_without_a_zone_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(ValueError, match="time zone"):
-        Manifest(REF, (), WHEN.replace(tzinfo=None))
+        ArchivedManifest(REF, (), WHEN.replace(tzinfo=None))

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.events.entry import Entry, envelope, fitted
+from services.events.entry import OutboxEntry, envelope, fitted
 
-ENTRY = Entry(
+ENTRY = OutboxEntry(
     sequence=17,
     id="default/pipelines/p-1/succeeded/3",
     type="shoal.pipeline.succeeded",
@@ -40,7 +40,7 @@ def test_the_topics_are_the_hierarchical_name() -> None:
 
 
 def test_data_that_is_no_json_travels_as_text() -> None:
-    entry = Entry(1, "i", "t", "default", "pipelines/p", datetime.now(UTC), "{broken")
+    entry = OutboxEntry(1, "i", "t", "default", "pipelines/p", datetime.now(UTC), "{broken")
     assert json.loads(envelope(entry))["data"] == "{broken"
 
 

@@ -5,9 +5,9 @@ Rows of one subject leave one after the other, so a subject's events arrive in o
 and not acknowledged is sent again, with the same id, on the next link.
 
 No row holds up those of other subjects, whatever the broker says to it:
-- what can never be sent (`Refused`, final: too large even when cut) is *set aside*: durably let go of,
+- what can never be sent (`PublishRefused`, final: too large even when cut) is *set aside*: durably let go of,
   with its reason;
-- what the broker will not take now (`Refused`: access, quota) lets its subject *rest*: its rows are
+- what the broker will not take now (`PublishRefused`: access, quota) lets its subject *rest*: its rows are
   forgotten, and read and tried again from that one on, less and less often, for as long as it takes.
   Others are read on meanwhile, so a thousand refused rows fill no window;
 - a link that breaks while several rows are on their way says nothing about any of them, so these leave
@@ -19,114 +19,25 @@ Example: a row of 30 kB, a broker that hangs up on 20 kB, 99 small rows beside i
 all of them, 99 rows that leave one by one, and seven more broken links within eight minutes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 from typing import Final, assert_never
 
-from services.events.entry import Entry
+from services.events.entry import OutboxEntry
+from services.events.outbox.effects import Connect, MarkRows, OutboxEffect, Publish, ReadRows
+from services.events.outbox.events import (
+    Grown,
+    LinkLost,
+    LinkUp,
+    OutboxEvent,
+    PublishAcknowledged,
+    PublishRefused,
+    RowsMarked,
+    RowsRead,
+    StoreFailed,
+)
 from services.runtime.backoff import Backoff
-
-
-@dataclass(frozen=True, slots=True)
-class Grown:
-    """There may be rows that were not there at the last reading."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowsRead:
-    """The answer to `Read`, in the order of the sequences; `through` is how far it has looked."""
-
-    entries: tuple[Entry, ...]
-    through: int
-    more: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LinkUp:
-    """The broker has accepted the connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinkLost:
-    """There is no connection, or no longer; `chance` is drawn from [0, 1) for the backoff."""
-
-    reason: str
-    chance: float
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A row was not taken: not now, or if `final` never; `chance` as for `LinkLost`."""
-
-    sequence: int
-    reason: str
-    chance: float = 0.5
-    final: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """The broker has acknowledged everything that carries this row."""
-
-    sequence: int
-
-
-@dataclass(frozen=True, slots=True)
-class Marked:
-    """The rows of the last `Mark` are durably let go of."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreFailed:
-    """The last `Read` or `Mark` did not happen."""
-
-    reading: bool
-
-
-OutboxEvent = Grown | RowsRead | LinkUp | LinkLost | Refused | Acknowledged | Marked | StoreFailed
-
-
-def no_reasons() -> Mapping[int, str]:
-    """Nothing is set aside."""
-    return MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """Dial the broker; answered by `LinkUp` or `LinkLost`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """Read rows with a sequence above `after`; answered by `RowsRead` or `StoreFailed`."""
-
-    after: int
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Send one row over the link that is up; `losses` links broke as it was on its way alone."""
-
-    entry: Entry
-    losses: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Let go of rows, of some because they cannot leave; answered by `Marked` or `StoreFailed`.
-
-    `aside` has the reasons of these by their sequences.
-    """
-
-    sequences: tuple[int, ...]
-    aside: Mapping[int, str] = field(default_factory=no_reasons)
-
-
-OutboxEffect = Connect | Read | Publish | Mark
-
 
 LOSSES_MAX: Final = 8
 """A row is set aside when so many links in a row broke while it was on its way alone."""
@@ -155,7 +66,7 @@ class _Stage(Enum):
 
 @dataclass(slots=True)
 class _Held:
-    entry: Entry
+    entry: OutboxEntry
     stage: _Stage = _Stage.WAITING
     aside: str = ""
     """Why it is let go of although nobody has it."""
@@ -190,7 +101,7 @@ class OutboxConfig:
     )
 
 
-class Outbox:
+class OutboxMachine:
     """The machine; starts with a link that is down and due to be dialled.
 
     Args:
@@ -249,14 +160,14 @@ class Outbox:
                 self.reason = ""
             case LinkLost(reason, chance):
                 self._lose(reason, chance, now)
-            case Refused():
+            case PublishRefused():
                 self._refuse(event, now)
-            case Acknowledged(sequence):
+            case PublishAcknowledged(sequence):
                 self._failures = 0
                 # A late one of an earlier link, for a row that is gone, is as good as none.
                 if (held := self._held.get(sequence)) is not None:
                     self._let_go(held)
-            case Marked():
+            case RowsMarked():
                 for sequence in self._marking:
                     self._held.pop(sequence, None)
                 self._marking = ()
@@ -333,7 +244,7 @@ class Outbox:
         self._through = min(self._through, after)
         self._more = True
 
-    def _refuse(self, event: Refused, now: float) -> None:
+    def _refuse(self, event: PublishRefused, now: float) -> None:
         held = self._held.get(event.sequence)
         if held is None or held.stage is _Stage.ACKNOWLEDGED:
             return
@@ -411,7 +322,7 @@ class Outbox:
             self._marking = tuple(gone)
             if gone:
                 aside = {sequence: why for sequence, why in gone.items() if why}
-                effects.append(Mark(self._marking, aside) if aside else Mark(self._marking))
+                effects.append(MarkRows(self._marking, aside) if aside else MarkRows(self._marking))
         if self._link is not Link.UP:
             return effects
         effects.extend(self._publish())
@@ -420,7 +331,7 @@ class Outbox:
         if self._more and not self._reading and not waits and room > 0:
             self._reading, self._reading_after = True, self._through
             self._more = False  # whatever is added from now on says so by `Grown`
-            effects.append(Read(self._through, room))
+            effects.append(ReadRows(self._through, room))
         return effects
 
     def _publish(self) -> list[OutboxEffect]:

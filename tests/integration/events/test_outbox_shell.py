@@ -15,9 +15,10 @@ import aiomqtt
 import pytest
 
 from services.events.broker_url import BrokerAddress
-from services.events.entry import Entry
-from services.events.outbox import OutboxConfig, RowsRead
-from services.events.publisher import Publisher, RowsUnavailableError
+from services.events.entry import OutboxEntry
+from services.events.outbox.events import RowsRead
+from services.events.outbox.machine import OutboxConfig
+from services.events.outbox.shell import OutboxShell, RowsUnavailableError
 from services.runtime.backoff import Backoff
 from tests.kit.mosquitto import Mosquitto
 from tests.kit.ports import free_port
@@ -31,15 +32,15 @@ class MemoryRows:
     """An outbox in memory that can be made to fail."""
 
     def __init__(self) -> None:
-        self.rows: dict[int, Entry] = {}
+        self.rows: dict[int, OutboxEntry] = {}
         self.aside: dict[int, str] = {}
         self.failures = 0
         self._last = 0
 
-    def add(self, subject: str, data: object = None) -> Entry:
+    def add(self, subject: str, data: object = None) -> OutboxEntry:
         self._last += 1
         number = self._last
-        entry = Entry(
+        entry = OutboxEntry(
             number, f"id-{number}", "shoal.test", "ns", subject, datetime.now(UTC), json.dumps(data)
         )
         self.rows[number] = entry
@@ -63,12 +64,12 @@ class MemoryRows:
             raise RowsUnavailableError("the disk is full")
 
 
-def publisher(rows: MemoryRows, port: int, user: str = "", password: str = "") -> Publisher:
+def publisher(rows: MemoryRows, port: int, user: str = "", password: str = "") -> OutboxShell:
     return publisher_at(rows, BrokerAddress("127.0.0.1", port, user, password))
 
 
-def publisher_at(rows: MemoryRows, address: BrokerAddress) -> Publisher:
-    return Publisher(
+def publisher_at(rows: MemoryRows, address: BrokerAddress) -> OutboxShell:
+    return OutboxShell(
         rows,
         address,
         "shoal-test",
@@ -81,7 +82,7 @@ def publisher_at(rows: MemoryRows, address: BrokerAddress) -> Publisher:
 
 
 @contextlib.asynccontextmanager
-async def running(publishing: Publisher) -> AsyncIterator[Publisher]:
+async def running(publishing: OutboxShell) -> AsyncIterator[OutboxShell]:
     task = asyncio.create_task(publishing.run())
     try:
         yield publishing

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.events.broker_url import parse_url
-from services.events.publisher import Publisher
-from tests.integration.events.test_publisher import MemoryRows, publisher_at, running
+from services.events.outbox.shell import OutboxShell
+from tests.integration.events.test_outbox_shell import MemoryRows, publisher_at, running
 from tests.kit.certificate import write_certificate
 from tests.kit.mosquitto import Mosquitto
 from tests.kit.until import until
@@ -29,7 +29,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[tuple[Mosquitto, Path]]:
         mosquitto.stop()
 
 
-def says(publishing: Publisher, words: str) -> bool:
+def says(publishing: OutboxShell, words: str) -> bool:
     return words in publishing.sentence("")
 
 

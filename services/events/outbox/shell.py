@@ -14,27 +14,21 @@ from services.events.broker_link import (
     learnt,
 )
 from services.events.broker_url import BrokerAddress, check_client_id
-from services.events.entry import Entry
+from services.events.entry import OutboxEntry
 from services.events.mqtt_link import MqttLink
-from services.events.outbox import (
-    Acknowledged,
-    Connect,
+from services.events.outbox.effects import Connect, MarkRows, OutboxEffect, Publish, ReadRows
+from services.events.outbox.events import (
     Grown,
-    Link,
     LinkLost,
     LinkUp,
-    Mark,
-    Marked,
-    Outbox,
-    OutboxConfig,
-    OutboxEffect,
     OutboxEvent,
-    Publish,
-    Read,
-    Refused,
+    PublishAcknowledged,
+    PublishRefused,
+    RowsMarked,
     RowsRead,
     StoreFailed,
 )
+from services.events.outbox.machine import Link, OutboxConfig, OutboxMachine
 from services.events.terms import UNKNOWN
 from services.runtime.driver import Driver
 from services.runtime.log import fields
@@ -61,7 +55,7 @@ class Rows(Protocol):
         ...
 
 
-class Publisher:
+class OutboxShell:
     """Brings the events of an outbox to a broker for as long as `run` runs.
 
     Args:
@@ -96,7 +90,7 @@ class Publisher:
         self._wall = wall
         self._chance = chance
         self._timeout_seconds = timeout_seconds
-        self._outbox = Outbox(config or OutboxConfig(), clock())
+        self._outbox = OutboxMachine(config or OutboxConfig(), clock())
         self._driver = Driver[OutboxEvent, OutboxEffect](self._outbox, self._act, clock)
         self._tasks: asyncio.TaskGroup | None = None
         self._current: BrokerLink | None = None
@@ -155,9 +149,9 @@ class Publisher:
                 self._start(self._hold())
             case Publish(entry, losses):
                 self._start(self._publish(entry, losses, self._current))
-            case Read(after, limit):
+            case ReadRows(after, limit):
                 self._start(self._read(after, limit))
-            case Mark(sequences, aside):
+            case MarkRows(sequences, aside):
                 self._start(self._mark(sequences, aside))
             case _:
                 assert_never(effect)
@@ -211,7 +205,7 @@ class Publisher:
         LOG.info("connected to the broker", extra=fields(broker=self._address.shown))
         await self._driver.post(LinkUp())
 
-    async def _publish(self, entry: Entry, losses: int, link: BrokerLink | None) -> None:
+    async def _publish(self, entry: OutboxEntry, losses: int, link: BrokerLink | None) -> None:
         if link is None:
             return  # the link was lost a moment ago, and the outbox will hear of it
         try:
@@ -223,11 +217,11 @@ class Publisher:
                 "event set aside" if error.final else "event refused; trying again later",
                 extra=fields(event=entry.id, why=error),
             )
-            refused = Refused(entry.sequence, str(error), self._chance(), final=error.final)
+            refused = PublishRefused(entry.sequence, str(error), self._chance(), final=error.final)
             await self._driver.post(refused)
             return
         self.published += 1
-        await self._driver.post(Acknowledged(entry.sequence))
+        await self._driver.post(PublishAcknowledged(entry.sequence))
 
     async def _read(self, after: int, limit: int) -> None:
         try:
@@ -247,4 +241,4 @@ class Publisher:
             LOG.warning("published events not let go of; trying again", extra=fields(why=error))
             await self._driver.post(StoreFailed(reading=False))
         else:
-            await self._driver.post(Marked())
+            await self._driver.post(RowsMarked())

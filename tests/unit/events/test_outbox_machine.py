@@ -2,25 +2,19 @@
 
 from datetime import UTC, datetime
 
-from services.events.entry import Entry
-from services.events.outbox import (
-    Acknowledged,
-    Connect,
+from services.events.entry import OutboxEntry
+from services.events.outbox.effects import Connect, MarkRows, OutboxEffect, Publish, ReadRows
+from services.events.outbox.events import (
     Grown,
-    Link,
     LinkLost,
     LinkUp,
-    Mark,
-    Marked,
-    Outbox,
-    OutboxConfig,
-    OutboxEffect,
-    Publish,
-    Read,
-    Refused,
+    PublishAcknowledged,
+    PublishRefused,
+    RowsMarked,
     RowsRead,
     StoreFailed,
 )
+from services.events.outbox.machine import Link, OutboxConfig, OutboxMachine
 from services.runtime.backoff import Backoff
 
 WHEN = datetime(2026, 1, 2, tzinfo=UTC)
@@ -32,16 +26,18 @@ CONFIG = OutboxConfig(
 )
 
 
-def entry(sequence: int, subject: str = "") -> Entry:
-    return Entry(sequence, f"e{sequence}", "t", "ns", subject or f"pipelines/p{sequence}", WHEN)
+def entry(sequence: int, subject: str = "") -> OutboxEntry:
+    return OutboxEntry(
+        sequence, f"e{sequence}", "t", "ns", subject or f"pipelines/p{sequence}", WHEN
+    )
 
 
-def linked() -> Outbox:
-    outbox = Outbox(CONFIG, 0.0)
+def linked() -> OutboxMachine:
+    outbox = OutboxMachine(CONFIG, 0.0)
     assert outbox.deadline() == 0.0
     assert outbox.tick(0.0) == [Connect()]
     assert outbox.deadline() is None
-    assert outbox.handle(LinkUp(), 0.0) == [Read(0, 3)]
+    assert outbox.handle(LinkUp(), 0.0) == [ReadRows(0, 3)]
     assert outbox.link is Link.UP
     return outbox
 
@@ -50,12 +46,12 @@ def test_a_row_is_let_go_of_only_after_the_acknowledgement() -> None:
     outbox = linked()
     one, two = entry(1), entry(2)
     assert outbox.handle(RowsRead((one, two), 2, more=False), 0) == [Publish(one), Publish(two)]
-    assert outbox.handle(Acknowledged(2), 0) == [Mark((2,))]
+    assert outbox.handle(PublishAcknowledged(2), 0) == [MarkRows((2,))]
     # One transaction at a time; what is acknowledged meanwhile goes with the next.
-    assert outbox.handle(Acknowledged(1), 0) == []
-    assert outbox.handle(Marked(), 0) == [Mark((1,))]
+    assert outbox.handle(PublishAcknowledged(1), 0) == []
+    assert outbox.handle(RowsMarked(), 0) == [MarkRows((1,))]
     assert outbox.held == 1
-    assert outbox.handle(Marked(), 0) == []
+    assert outbox.handle(RowsMarked(), 0) == []
     assert outbox.held == 0
 
 
@@ -64,7 +60,7 @@ def test_rows_of_one_subject_leave_one_after_the_other() -> None:
     one, two, other = entry(1, "s"), entry(2, "s"), entry(3, "o")
     effects = outbox.handle(RowsRead((one, two, other), 3, more=False), 0)
     assert effects == [Publish(one), Publish(other)]
-    assert outbox.handle(Acknowledged(1), 0) == [Mark((1,)), Publish(two)]
+    assert outbox.handle(PublishAcknowledged(1), 0) == [MarkRows((1,)), Publish(two)]
 
 
 def test_what_was_not_acknowledged_is_sent_again_in_order() -> None:
@@ -78,7 +74,7 @@ def test_what_was_not_acknowledged_is_sent_again_in_order() -> None:
     assert outbox.tick(11.0) == [Connect()]
     # Several were under way, so they leave one by one until they have left.
     assert outbox.handle(LinkUp(), 11.1) == [Publish(rows[0])]
-    assert outbox.handle(Acknowledged(1), 11.2) == [Mark((1,)), Publish(rows[1])]
+    assert outbox.handle(PublishAcknowledged(1), 11.2) == [MarkRows((1,)), Publish(rows[1])]
 
 
 def test_the_backoff_grows_until_an_event_arrives_or_a_connection_stands() -> None:
@@ -104,20 +100,20 @@ def test_no_more_rows_than_the_window_are_in_memory() -> None:
     rows = tuple(entry(number) for number in range(1, 4))
     effects = outbox.handle(RowsRead(rows, 3, more=True), 0)
     assert [type(effect) for effect in effects] == [Publish] * 3
-    assert outbox.handle(Acknowledged(1), 0) == [Mark((1,))]
-    assert outbox.handle(Marked(), 0) == [Read(3, 1)]
+    assert outbox.handle(PublishAcknowledged(1), 0) == [MarkRows((1,))]
+    assert outbox.handle(RowsMarked(), 0) == [ReadRows(3, 1)]
 
 
 def test_rows_added_while_reading_are_not_forgotten() -> None:
     outbox = linked()
     assert outbox.handle(Grown(), 0) == []
-    assert outbox.handle(RowsRead((), 0, more=False), 0) == [Read(0, 3)]
+    assert outbox.handle(RowsRead((), 0, more=False), 0) == [ReadRows(0, 3)]
     assert outbox.handle(RowsRead((), 0, more=False), 0) == []
-    assert outbox.handle(Grown(), 0) == [Read(0, 3)]
+    assert outbox.handle(Grown(), 0) == [ReadRows(0, 3)]
 
 
 def test_nothing_is_read_without_a_link() -> None:
-    outbox = Outbox(CONFIG, 0.0)
+    outbox = OutboxMachine(CONFIG, 0.0)
     assert outbox.handle(Grown(), 0) == []
     outbox.tick(0)
     assert outbox.handle(LinkLost("refused", 0.0), 0) == []
@@ -128,48 +124,48 @@ def test_a_store_that_fails_is_asked_again_later() -> None:
     assert outbox.handle(StoreFailed(reading=True), 5.0) == []
     assert outbox.handle(Grown(), 5.5) == []
     assert outbox.deadline() == 6.0
-    assert outbox.tick(6.0) == [Read(0, 3)]
+    assert outbox.tick(6.0) == [ReadRows(0, 3)]
     outbox.handle(RowsRead((entry(1),), 1, more=False), 6.0)
-    assert outbox.handle(Acknowledged(1), 6.0) == [Mark((1,))]
+    assert outbox.handle(PublishAcknowledged(1), 6.0) == [MarkRows((1,))]
     assert outbox.handle(StoreFailed(reading=False), 6.0) == []
-    assert outbox.tick(7.0) == [Mark((1,))]
+    assert outbox.tick(7.0) == [MarkRows((1,))]
 
 
 def test_a_late_acknowledgement_of_a_row_that_is_gone_is_harmless() -> None:
     outbox = linked()
-    assert outbox.handle(Acknowledged(9), 0) == []
+    assert outbox.handle(PublishAcknowledged(9), 0) == []
 
 
 def test_an_acknowledgement_from_an_earlier_link_counts() -> None:
     outbox = linked()
     outbox.handle(RowsRead((entry(1), entry(2)), 2, more=False), 0)
     outbox.handle(LinkLost("gone", 0.0), 0)
-    assert outbox.handle(Acknowledged(1), 0) == [Mark((1,))]
+    assert outbox.handle(PublishAcknowledged(1), 0) == [MarkRows((1,))]
 
 
 def test_k9_what_can_never_be_sent_is_set_aside_with_its_reason() -> None:
     outbox = linked()
     one, two = entry(1, "s"), entry(2, "s")
     outbox.handle(RowsRead((one, two), 2, more=False), 0)
-    effects = outbox.handle(Refused(1, "too large", final=True), 0)
-    assert effects == [Mark((1,), {1: "too large"}), Publish(two)]
+    effects = outbox.handle(PublishRefused(1, "too large", final=True), 0)
+    assert effects == [MarkRows((1,), {1: "too large"}), Publish(two)]
 
 
 def test_k9_a_refused_subject_rests_and_no_other_does() -> None:
     outbox = linked()
     one, two, other = entry(1, "s"), entry(2, "s"), entry(3, "o")
     outbox.handle(RowsRead((one, two, other), 3, more=False), 0)
-    assert outbox.handle(Refused(1, "not authorized"), 10.0) == []
+    assert outbox.handle(PublishRefused(1, "not authorized"), 10.0) == []
     assert outbox.resting("ns", "s") == "not authorized"
-    assert outbox.handle(Acknowledged(3), 10.0) == [Mark((3,))]
-    assert outbox.handle(Marked(), 10.0) == []
+    assert outbox.handle(PublishAcknowledged(3), 10.0) == [MarkRows((3,))]
+    assert outbox.handle(RowsMarked(), 10.0) == []
     assert outbox.held == 0, "what rests fills no window"
     assert outbox.deadline() == 11.0
-    assert outbox.tick(11.0) == [Read(0, 3)]
+    assert outbox.tick(11.0) == [ReadRows(0, 3)]
     assert outbox.handle(RowsRead((one, two), 3, more=False), 11.0) == [Publish(one)]
     # Once it has left, the rest of its subject is read again, but not as it is being marked.
-    assert outbox.handle(Acknowledged(1), 11.0) == [Mark((1,))]
-    assert outbox.handle(Marked(), 11.0) == [Read(1, 3)]
+    assert outbox.handle(PublishAcknowledged(1), 11.0) == [MarkRows((1,))]
+    assert outbox.handle(RowsMarked(), 11.0) == [ReadRows(1, 3)]
     assert outbox.handle(RowsRead((two,), 3, more=False), 11.0) == [Publish(two)]
     assert outbox.resting("ns", "s") == ""
 
@@ -192,13 +188,13 @@ def test_k9_a_row_that_breaks_each_link_is_found_and_set_aside() -> None:
                     break
                 case Publish(entry=row):
                     left.discard(row.sequence)
-                    effects += outbox.handle(Acknowledged(row.sequence), now)
+                    effects += outbox.handle(PublishAcknowledged(row.sequence), now)
                 case Connect():
                     effects += outbox.handle(LinkUp(), now)
-                case Mark(aside=found):
+                case MarkRows(aside=found):
                     aside |= found
-                    effects += outbox.handle(Marked(), now)
-                case Read(after=after):
+                    effects += outbox.handle(RowsMarked(), now)
+                case ReadRows(after=after):
                     found_rows = tuple(row for row in rows[1:2] if row.sequence > after)
                     effects += outbox.handle(RowsRead(found_rows, 3, more=False), now)
         if not effects:
