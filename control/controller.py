@@ -12,23 +12,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
-from control.api.keys_service import KeysService
-from control.api.lane_relay import LaneRelay
-from control.api.nodes_service import NodesService
-from control.api.pipelines_service import PipelinesService
-from control.api.records_service import RecordsService
-from control.api.server import ApiServer
 from control.config import ControllerConfig
-from control.dispatcher.addresses import Addresses
-from control.dispatcher.service import SessionService
-from control.dispatcher.session_server import SessionSettings
-from control.dispatcher.worker_watch import WorkerWatch, listens
-from control.errors import StoreFailedError, StoreFullError, UnknownPipelineError
-from control.log_folder import LogFolder
-from control.members import GossipMembers
-from control.plane import ControlPlane, PlaneConfig
-from control.publishing import Publishing
-from control.source_rule import SourceRule
+from control.core.errors import StoreFailedError, StoreFullError, UnknownPipelineError
+from control.front.api.keys_service import KeysService
+from control.front.api.lane_relay import LaneRelay
+from control.front.api.nodes_service import NodesService
+from control.front.api.pipelines_service import PipelinesService
+from control.front.api.records_service import RecordsService
+from control.front.api.server import ApiServer
+from control.front.control_plane import ControlPlane
+from control.front.log_folder import LogFolder
+from control.front.members import GossipMembers
+from control.front.sessions.addresses import Addresses
+from control.front.sessions.service import SessionService
+from control.front.sessions.session_server import SessionSettings
+from control.front.sessions.worker_watch import WorkerWatch, listens
+from control.front.source_rule import SourceRule
+from control.leader.plane_config import PlaneConfig
+from control.leader.publishing import Publishing
 from control.store.sqlite import SqliteStore
 from services.archive.object_store import ArchiveError
 from services.archive.opening import EndpointSettings, OpenArchive, S3Address, open_store

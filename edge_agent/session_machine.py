@@ -6,7 +6,7 @@ a confirmation hears of the end of the session (docs/architecture.md §5).
 
 A controller's snapshot ends what it does not name, so only a controller is followed that knows all
 that this agent was told: one of the same cluster whose term is not lower than what was followed
-before (`control/quarantine.py` has the theory, and the same decision on the other side). With any
+before (`control/core/quarantine.py` has the theory, and the same decision on the other side). With any
 other one the agent is *quarantined*: it keeps what it has as it is, says that it lives and nothing
 else, hears nothing, and confirms nothing. Only a person ends that, by having the node adopted.
 """
@@ -617,7 +617,7 @@ def _against(followed: Followed | None, welcome: Welcome) -> str:
     """Why a controller may not be followed after what was followed before; empty if it may.
 
     A controller of before this rule does not know what it is, and one that does compares for itself
-    (`control/quarantine.py`): what is refused here is one that did not, or that is not what it was.
+    (`control/core/quarantine.py`): what is refused here is one that did not, or that is not what it was.
     """
     if followed is None or welcome.adopted:
         return ""

@@ -1,1 +1,1 @@
-"""What the control plane remembers: rows, the store's interface, SQLite."""
+"""What the control plane remembers: the interface of the store, SQLite."""

@@ -24,9 +24,9 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
 
-from control.errors import RowError, StoreFailedError, StoreFullError
+from control.core.errors import RowError, StoreFailedError, StoreFullError
+from control.core.rows import Loaded, OutboxRow, Row
 from control.store import schema, statements
-from control.store.rows import Loaded, OutboxRow, Row
 from services.runtime.log import fields
 from services.runtime.state_folder import PRIVATE_FILE, create_private
 from shoal.view import Event

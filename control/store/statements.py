@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from google.protobuf.message import DecodeError
 
-from control.store.rows import (
+from control.core.rows import (
     AttemptRow,
     Forgotten,
     JobRow,

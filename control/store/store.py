@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
-from control.store.rows import Loaded, OutboxRow, Row
+from control.core.rows import Loaded, OutboxRow, Row
 from shoal.view import Event
 
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import grpc.aio
 
-from control.dispatcher.acknowledgements import Acknowledgements
+from control.front.sessions.acknowledgements import Acknowledgements
 from services.runtime import rpc
 from shoal.model import JobState
 from shoal.names import AttemptRef

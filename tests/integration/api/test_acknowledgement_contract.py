@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from control.dispatcher.acknowledgements import ANSWERS_A_LEASE, SILENT_REQUESTS
+from control.front.sessions.acknowledgements import ANSWERS_A_LEASE, SILENT_REQUESTS
 from shoal.v1 import session_service_pb2
 from tests.kit.object_server import ObjectServer
 from tests.kit.running_controller import running_controller

@@ -20,7 +20,7 @@ import grpc.aio
 import psutil
 import pytest
 
-from control.store.rows import AttemptRow, JobRow, NodeRow, PipelineAdded, PipelineRow
+from control.core.rows import AttemptRow, JobRow, NodeRow, PipelineAdded, PipelineRow
 from control.store.sqlite import SqliteStore
 from services.runtime.rpc import SESSION, channel_options
 from shoal.client import Client

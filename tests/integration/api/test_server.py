@@ -14,8 +14,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from control.api.server import _HEALTH_GRPC, _HEALTH_PB2
 from control.controller import ControllerAddresses
+from control.front.api.server import _HEALTH_GRPC, _HEALTH_PB2
 from services.runtime.process import ExitCode, StartRefusedError
 from shoal.client import Client
 from shoal.model import JobState, PipelineState

@@ -11,9 +11,10 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from control.errors import WatcherTooSlowError
-from control.members import GossipMembers, MemberShown
-from control.plane import ControlPlane, PlaneConfig
+from control.core.errors import WatcherTooSlowError
+from control.front.control_plane import ControlPlane
+from control.front.members import GossipMembers, MemberShown
+from control.leader.plane_config import PlaneConfig
 from control.store.sqlite import SqliteStore
 from services.membership.shell import GossipShell
 from shoal.client import Client, SnapshotEnd

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 
-from control.dispatcher.worker_watch import WorkerWatch, listens
+from control.front.sessions.worker_watch import WorkerWatch, listens
 from tests.kit.until import until
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control.log_folder import LogFolder
+from control.front.log_folder import LogFolder
 from shoal.names import AttemptRef, PipelineRef
 from shoal.session.log_piece import LogPiece
 from shoal.view import LogStream

@@ -7,10 +7,11 @@ from google.protobuf.message import DecodeError, Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control.api import submissions
-from control.dispatcher.session_server import SessionServer, SessionSettings
-from control.plane import ControlPlane, PlaneConfig
-from control.source_rule import SourceRule
+from control.front.api import submissions
+from control.front.control_plane import ControlPlane
+from control.front.sessions.session_server import SessionServer, SessionSettings
+from control.front.source_rule import SourceRule
+from control.leader.plane_config import PlaneConfig
 from services.runtime.rpc import RpcError
 from shoal.v1 import pipeline_pb2, pipelines_service_pb2, session_service_pb2, spec_pb2
 from shoal.wire.fields import WireError

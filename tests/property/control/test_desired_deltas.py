@@ -1,6 +1,6 @@
 """Whatever was wanted before, and however it travelled, an agent ends with what is wanted now.
 
-The controller's way is the product's (`control.delta`, in parts, in the contract's bytes), and so is
+The controller's way is the product's (`control.front.delta`, in parts, in the contract's bytes), and so is
 the agent's (its session machine, its machine of attempts). 60 histories are tried; SHOAL_EXAMPLES
 sets another number.
 """
@@ -13,8 +13,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control.delta import delta
-from control.dispatcher.parts import in_parts
+from control.front.delta import delta
+from control.front.sessions.parts import in_parts
 from edge_agent.attempts_machine import AttemptsMachine, DesiredChanged, Forget, Forgotten, Phase
 from edge_agent.session_machine import (
     ControllersKnown,

@@ -14,14 +14,15 @@ from random import Random
 
 import pytest
 
-from control import inbox
-from control.api import submissions
-from control.effects import Record
-from control.machine import ControlMachine, MachineConfig
-from control.pictures import node_view, pipeline_view
-from control.source_rule import SourceRule
+from control.core import events
+from control.core.answers import Submission
+from control.core.effects import Record
+from control.core.machine import ControlMachine
+from control.core.machine_config import MachineConfig
+from control.core.views import node_view, pipeline_view
+from control.front.api import submissions
+from control.front.source_rule import SourceRule
 from control.store import schema, statements
-from control.views import Submission
 from services.runtime.rpc import RpcError
 from shoal.model import MemberState
 from shoal.names import PipelineRef
@@ -116,21 +117,21 @@ class Peers:
 
     # ---- who says what
 
-    def submit(self) -> inbox.Event | None:
+    def submit(self) -> events.Event | None:
         request = self.hostile.message(pipelines_service_pb2.SubmitPipelineRequest)
         read = submissions._read(request, SourceRule())
-        return None if isinstance(read, RpcError) else inbox.Submit(next(self.calls), read)
+        return None if isinstance(read, RpcError) else events.Submit(next(self.calls), read)
 
-    def good(self) -> inbox.Event:
+    def good(self) -> events.Event:
         spec = self.rng.choice(
             (
                 single(retry=Retry(3, 315_360_000.0, 315_360_000.0)),
                 counter(recovery=Recovery.RESUME),
             )
         )
-        return inbox.Submit(next(self.calls), Submission("default", "", spec))
+        return events.Submit(next(self.calls), Submission("default", "", spec))
 
-    def hello(self) -> inbox.Event | None:
+    def hello(self) -> events.Event | None:
         message = self.hostile.message(v1.Hello)
         if self.rng.random() < 0.7:
             message.node = self.rng.choice(("n1", "n2"))
@@ -139,9 +140,9 @@ class Peers:
             hello = decode_hello(message, lambda _name, _error: None)
         except WireError:
             return None
-        return inbox.HelloReceived(next(self.calls), hello, f"s{next(self.calls)}")
+        return events.HelloReceived(next(self.calls), hello, f"s{next(self.calls)}")
 
-    def observed(self) -> inbox.Event | None:
+    def observed(self) -> events.Event | None:
         message = self.hostile.message(v1.AttemptObserved)
         node = self.rng.choice((*list(self.machine.cluster.nodes)[:3], "n1"))
         known = (
@@ -158,9 +159,9 @@ class Peers:
             observation = decode_observation(message)
         except WireError:
             return None
-        return inbox.Observed(next(self.calls), node, self.machine.session(node), (observation,))
+        return events.Observed(next(self.calls), node, self.machine.session(node), (observation,))
 
-    def progress(self) -> inbox.Event | None:
+    def progress(self) -> events.Event | None:
         message = self.hostile.message(v1.AttemptProgress)
         node = self.rng.choice((*list(self.machine.cluster.nodes)[:3], "n1"))
         known = (
@@ -177,26 +178,26 @@ class Peers:
             progress = decode_progress(message)
         except WireError:
             return None
-        return inbox.Progressed(node, self.machine.session(node), progress)
+        return events.Progressed(node, self.machine.session(node), progress)
 
-    def ask(self) -> inbox.Event | None:
+    def ask(self) -> events.Event | None:
         rng, call = self.rng, next(self.calls)
         known = [*self.machine.cluster.pipelines, PipelineRef("default", "nothing")]
         ref = rng.choice(known[-6:])
         node = rng.choice((*list(self.machine.cluster.nodes)[:3], "n1"))
         return rng.choice(
             (
-                inbox.Cancel(call, ref, "x" * rng.randrange(1000)),
-                inbox.Scale(
+                events.Cancel(call, ref, "x" * rng.randrange(1000)),
+                events.Scale(
                     call,
                     ref,
                     rng.choice(("detector", "camera", "x")),
                     rng.choice((0, 1, 3, 2**32 - 1)),
                 ),
-                inbox.Drain(call, node, rng.random() < 0.3),
-                inbox.SessionClosed(call, node, self.machine.session(node)),
-                inbox.StreamWorkerGone(call, node),
-                inbox.MemberVerdict(node, rng.choice(list(MemberState))),
+                events.Drain(call, node, rng.random() < 0.3),
+                events.SessionClosed(call, node, self.machine.session(node)),
+                events.StreamWorkerGone(call, node),
+                events.MemberVerdict(node, rng.choice(list(MemberState))),
             )
         )
 

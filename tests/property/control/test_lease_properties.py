@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control.leases import Leases
+from control.core.leases import Leases
 
 LEASE = 6.0
 STEPS = st.lists(st.tuples(st.sampled_from(["a", "b", "c", ""]), st.integers(1, 4)), max_size=120)

@@ -8,9 +8,9 @@ from typing import cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control import lifecycle
-from control.admission import difference
-from control.pictures import waits_for
+from control.core import lifecycle
+from control.core.admission import difference
+from control.core.views import waits_for
 from shoal.model import Artifact, JobState, MemberState, Reason, ReasonCode
 from shoal.names import AttemptRef, PipelineRef
 from shoal.session.observation import Observation

@@ -11,11 +11,11 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control.scheduler.explain import explain
-from control.scheduler.filters import objection
-from control.scheduler.plan import plan
-from control.scheduler.room import Room
-from control.scheduler.snapshot import NodeState, Pending, Plan, Snapshot
+from control.core.scheduler.explain import explain
+from control.core.scheduler.filters import objection
+from control.core.scheduler.plan import plan
+from control.core.scheduler.room import Room
+from control.core.scheduler.snapshot import NodeState, Pending, Plan, Snapshot
 from shoal.model import Capacity
 from shoal.names import JobRef
 from shoal.spec import Place, Resources, Strategy

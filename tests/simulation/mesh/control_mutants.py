@@ -1,7 +1,7 @@
 """Mistakes of the control machine that the mesh has to find.
 
-Each is a `ControlMachine` with one of its decisions made wrongly, put in the place of the right one in a
-process of its own.
+Each is a part of the control machine with one of its decisions made wrongly, put in the place of the
+right one in a process of its own.
 """
 
 from __future__ import annotations
@@ -10,115 +10,122 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from control import inbox, plane
-from control.backlog import Backlog
-from control.effects import Effect, Record, Taken
-from control.machine import ControlMachine
-from control.scheduler.snapshot import NodeState
-from control.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
-from control.store.rows import AttemptRow, Loaded
-from control.views import Refusal
+from control.core import events, machine
+from control.core.answers import Refusal
+from control.core.backlog import Backlog
+from control.core.effects import Effect, Record, Taken
+from control.core.gossip import GossipVerdicts
+from control.core.loading import Loading
+from control.core.machine import ControlMachine
+from control.core.outcomes import Outcomes
+from control.core.placement import Placer
+from control.core.rows import AttemptRow, Loaded
+from control.core.scheduler.snapshot import NodeState
+from control.core.sources import Sources
+from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
+from control.core.submissions import Submissions
+from control.leader import leader
 from shoal.model import NO_CAPACITY, Reason
 from shoal.names import JobRef
 from tests.simulation.mesh.mutants import Mutant
 from tests.simulation.mesh.story import HARD_ON_CONTROL
 
 
-class BelievesGossipAboveTheLease(ControlMachine):
+class BelievesGossipAboveTheLease(GossipVerdicts):
     """A dead member's jobs are replaced even if they may not overlap."""
 
-    def _settle_doubt(self, node: NodeRecord) -> None:
-        if node.name in self._doubted and not node.session_id:
+    def settle_doubt(self, node: NodeRecord) -> None:
+        if node.name in self.doubted and not node.session_id:
             for attempt in tuple(node.attempts.values()):
                 if attempt.ref in node.attempts:
-                    self._lose(attempt, "gossip")
-        super()._settle_doubt(node)
+                    self._outcomes.lose(attempt, "gossip")
+        super().settle_doubt(node)
 
 
-class ForgetsRequestIds(ControlMachine):
+class ForgetsRequestIds(Submissions):
     """The same key makes two pipelines."""
 
-    def _submit(self, event: inbox.Submit) -> Taken | Refusal:
-        self._cluster.requests.clear()
-        return super()._submit(event)
+    def submit(self, event: events.Submit) -> Taken | Refusal:
+        self._situation.cluster.requests.clear()
+        return super().submit(event)
 
 
-class GrantsNoLeaseAtItsStart(ControlMachine):
+class GrantsNoLeaseAtItsStart(Loading):
     """A node that never comes back after a restart is never lost."""
 
-    def _load(self, loaded: Loaded) -> None:
-        super()._load(loaded)
-        for name in self._cluster.nodes:
-            self._leases.end(name)
+    def load(self, loaded: Loaded) -> None:
+        super().load(loaded)
+        for name in self._situation.cluster.nodes:
+            self._situation.leases.end(name)
 
 
-class KeepsWhatAnAgentHasLost(ControlMachine):
+class KeepsWhatAnAgentHasLost(Outcomes):
     """An attempt begins twice."""
 
-    def _lose(self, attempt: AttemptRecord, why: str) -> None:
+    def lose(self, attempt: AttemptRecord, why: str) -> None:
         if "knows nothing" not in why:
-            super()._lose(attempt, why)
+            super().lose(attempt, why)
 
 
-class TellsNeighboursNothing(ControlMachine):
+class TellsNeighboursNothing(Placer):
     """A producer never hears that its consumer is done."""
 
-    def _lanes_changed(self, ref: JobRef) -> None:
+    def lanes_changed(self, ref: JobRef) -> None:
         pass
 
 
-class Oversubscribes(ControlMachine):
+class Oversubscribes(Placer):
     """Every node looks empty."""
 
-    def _nodes(self) -> tuple[NodeState, ...]:
-        return tuple(replace(node, claimed=NO_CAPACITY) for node in super()._nodes())
+    def nodes(self) -> tuple[NodeState, ...]:
+        return tuple(replace(node, claimed=NO_CAPACITY) for node in super().nodes())
 
 
-class EndsPipelinesEarly(ControlMachine):
+class EndsPipelinesEarly(Outcomes):
     """The first job that ends is taken for the last."""
 
-    def _job_ended(self, pipeline: PipelineRecord) -> None:
+    def job_ended(self, pipeline: PipelineRecord) -> None:
         pipeline.open_jobs = 1
-        super()._job_ended(pipeline)
+        super().job_ended(pipeline)
 
 
-class ForgetsRetries(ControlMachine):
+class ForgetsRetries(Loading):
     """A job that waits for its next attempt waits for ever after a restart."""
 
-    def _load_retry(self, job: JobRecord) -> None:
+    def load_retry(self, job: JobRecord) -> None:
         pass
 
 
-class ForgetsTheQueue(ControlMachine):
+class ForgetsTheQueue(Loading):
     """Queued jobs are not queued after a restart."""
 
-    def _load(self, loaded: Loaded) -> None:
-        super()._load(loaded)
-        self._backlog = Backlog()
+    def load(self, loaded: Loaded) -> None:
+        super().load(loaded)
+        self._situation.backlog = Backlog()
 
 
-class TakesTheSameEpochAgain(ControlMachine):
+class TakesTheSameEpochAgain(Placer):
     """The number of an attempt rises, its epoch does not."""
 
-    def _place(self, ref: JobRef, name: str) -> None:
-        job = self._pipeline_of(ref).jobs[ref.job]
+    def place(self, ref: JobRef, name: str) -> None:
+        job = self._situation.pipeline_of(ref).jobs[ref.job]
         job.epoch = 0
-        super()._place(ref, name)
+        super().place(ref, name)
 
 
-class StopsNoPipeline(ControlMachine):
+class StopsNoPipeline(Outcomes):
     """A failed or cancelled pipeline leaves its neighbours waiting for each other."""
 
-    def _stop(self, pipeline: PipelineRecord, reason: Reason) -> None:
+    def stop(self, pipeline: PipelineRecord, reason: Reason) -> None:
         if pipeline.stop is None and not pipeline.state.terminal:
             pipeline.stop = reason
-            self._change.pipeline(pipeline)
+            self._situation.change.pipeline(pipeline)
 
 
 class RecordsNoAttempts(ControlMachine):
     """After a restart nobody knows who runs where."""
 
-    def handle(self, event: inbox.Event, now: float) -> Sequence[Effect]:
+    def handle(self, event: events.Event, now: float) -> Sequence[Effect]:
         return [
             Record(tuple(row for row in effect.rows if not isinstance(row, AttemptRow)))
             if isinstance(effect, Record)
@@ -127,28 +134,30 @@ class RecordsNoAttempts(ControlMachine):
         ]
 
 
-class FinishesNoSource(ControlMachine):
+class FinishesNoSource(Sources):
     """A source that is asked to end goes on for ever."""
 
-    def _end_sources(self, pipeline: PipelineRecord) -> None:
+    def end(self, pipeline: PipelineRecord) -> None:
         pass
 
 
-class MovesTheEndsOfSources(ControlMachine):
+class MovesTheEndsOfSources(Placer):
     """Where a source ends is forgotten with its attempt, so that its replacement ends elsewhere."""
 
-    def _place(self, ref: JobRef, name: str) -> None:
-        self._pipeline_of(ref).jobs[ref.job].ends = None
-        super()._place(ref, name)
+    def place(self, ref: JobRef, name: str) -> None:
+        self._situation.pipeline_of(ref).jobs[ref.job].ends = None
+        super().place(ref, name)
 
 
-def _plant(machine: type[ControlMachine]) -> None:
-    setattr(plane, "ControlMachine", machine)  # noqa: B010 - a module's name, for this process
+def _plant(part: type[object]) -> None:
+    """Put a part in the place of the one that it is made of, for this process."""
+    right = part.__mro__[1]
+    setattr(leader if right is ControlMachine else machine, right.__name__, part)
 
 
 CONTROL_MUTANTS: tuple[Mutant, ...] = tuple(
-    Mutant(name, partial(_plant, machine), None if "source" in name else HARD_ON_CONTROL)
-    for name, machine in (
+    Mutant(name, partial(_plant, part), None if "source" in name else HARD_ON_CONTROL)
+    for name, part in (
         ("believes-gossip-above-the-lease", BelievesGossipAboveTheLease),
         ("forgets-request-ids", ForgetsRequestIds),
         ("grants-no-lease-at-its-start", GrantsNoLeaseAtItsStart),

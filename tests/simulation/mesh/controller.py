@@ -14,16 +14,17 @@ from random import Random
 from types import MappingProxyType
 from typing import Any, cast
 
-from control.dispatcher.addresses import Addresses
-from control.dispatcher.service import SessionService
-from control.dispatcher.session_server import SessionSettings
-from control.dispatcher.worker_watch import WorkerWatch
-from control.errors import StoreFailedError
-from control.plane import ControlPlane, PlaneConfig
-from control.publishing import Publishing
-from control.source_rule import SourceRule
+from control.core.errors import StoreFailedError
+from control.core.rows import Loaded, OutboxKind, OutboxRow, Row
+from control.front.control_plane import ControlPlane
+from control.front.sessions.addresses import Addresses
+from control.front.sessions.service import SessionService
+from control.front.sessions.session_server import SessionSettings
+from control.front.sessions.worker_watch import WorkerWatch
+from control.front.source_rule import SourceRule
+from control.leader.plane_config import PlaneConfig
+from control.leader.publishing import Publishing
 from control.store import schema, statements
-from control.store.rows import Loaded, OutboxKind, OutboxRow, Row
 from services.events.broker_url import parse_url
 from shoal.view import Event
 from tests.simulation.mesh.archive import MemoryArchive

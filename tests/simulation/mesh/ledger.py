@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from control.store.rows import (
+from control.core.rows import (
     AttemptRow,
     Forgotten,
     JobRow,

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from control.errors import ControlError
-from control.machine import ControlMachine
-from control.plane import ControlPlane
-from control.state import NodeRecord
-from control.store.rows import OutboxKind, OutboxRow, Row
+from control.core.errors import ControlError
+from control.core.observations import Observations
+from control.core.rows import OutboxKind, OutboxRow, Row
+from control.core.state import NodeRecord
+from control.front.control_plane import ControlPlane
 from edge_agent import attempt_shell, attempts_machine
 from services.events.entry import OutboxEntry
 from services.events.outbox import shell as outbox_shell
@@ -48,16 +48,16 @@ def _set(owner: object, name: str, value: object) -> None:
 
 def _no_epoch_check() -> None:
     """What an attempt says counts for its job, whichever attempt is the current one."""
-    right = ControlMachine._observe
+    right = Observations.observe
 
-    def observe(self: ControlMachine, node: NodeRecord, seen: Any) -> Any:
-        job = self._cluster.job(seen.ref.job_ref)
+    def observe(self: Observations, node: NodeRecord, seen: Any) -> Any:
+        job = self._situation.cluster.job(seen.ref.job_ref)
         if job is not None and job.attempt is not None and not job.ended:
-            self._advance(job, job.attempt, seen)
+            self.advance(job, job.attempt, seen)
             return None
         return right(self, node, seen)
 
-    _set(ControlMachine, "_observe", observe)
+    _set(Observations, "observe", observe)
 
 
 def _acknowledge_before_commit() -> None:

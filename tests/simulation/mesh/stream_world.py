@@ -1,8 +1,8 @@
 """A seeded world of streams alone: real stream workers on a few boards, and a controller that only places.
 
 Programs, links and boards fail; the controller replaces what died, tells everybody where their peers
-are, commits what drained, and scales as `control.scaling` decides. What it tells are the assignments
-of the real controller (`control.state.Cluster`). Agents are as small as can be: one task an attempt.
+are, commits what drained, and scales as `control.core.scaling` decides. What it tells are the assignments
+of the real controller (`control.core.state.Cluster`). Agents are as small as can be: one task an attempt.
 Whatever died, the promise of docs/guarantees.md has to hold in the end, see `check`.
 """
 
@@ -21,10 +21,10 @@ from typing import Any
 
 import grpc.aio
 
-from control import scaling
-from control.lanes import Topology, topology
-from control.state import AttemptRecord, Cluster, JobRecord, NodeRecord, PipelineRecord
-from control.store.rows import PipelineAdded, ScaleRow
+from control.core import scaling
+from control.core.rows import PipelineAdded, ScaleRow
+from control.core.state import AttemptRecord, Cluster, JobRecord, NodeRecord, PipelineRecord
+from control.core.topology import Topology, topology
 from services.streams.machine import AttemptStreamsMachine
 from services.streams.plan import StreamLimits
 from services.streams.worker.keeper_ports import KeeperRefusedError

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from control.plane import PlaneConfig
-from control.views import Submission, SubmitResult
+from control.core.answers import Submission, SubmitResult
+from control.leader.plane_config import PlaneConfig
 from edge_agent.attempts_machine import Phase
 from shoal.model import JobState, PipelineState
 from shoal.names import PipelineRef

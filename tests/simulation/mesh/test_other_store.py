@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from control.quarantine import Starts
+from control.core.quarantine import Starts
 from tests.simulation.mesh.apart import run_apart
 from tests.simulation.mesh.other_store import FAULTS, OtherStoreWorld
 from tests.simulation.mesh.world import Outcome, history

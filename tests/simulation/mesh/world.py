@@ -16,11 +16,12 @@ from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
-from control.errors import ControlError
-from control.machine import ControlMachine
-from control.plane import ControlPlane, PlaneConfig
+from control.core.answers import Refusal, Submission, SubmitResult
+from control.core.errors import ControlError
+from control.core.machine import ControlMachine
+from control.front.control_plane import ControlPlane
+from control.leader.plane_config import PlaneConfig
 from control.store import statements
-from control.views import Refusal, Submission, SubmitResult
 from edge_agent.attempts_machine import Acknowledged
 from services.streams.worker.port_link import PortName
 from shoal.model import Capacity, JobState, MemberState
@@ -715,7 +716,7 @@ class World:
             self.config, loaded, self.loop.time(), wall=self.controller.wall, ids="x".__mul__
         )
         for ref, pipeline in (
-            () if plane._machine is None else plane._machine.cluster.pipelines.items()
+            () if plane._leader.machine is None else plane._leader.machine.cluster.pipelines.items()
         ):
             same = again.cluster.pipelines[ref]
             self.ledger.check(same.row() == pipeline.row(), "1: the store has another", ref.name)
@@ -746,7 +747,7 @@ class World:
     def _check_capacity(self) -> None:
         """Invariant 8, as the controller reckons."""
         plane = self.controller.plane
-        machine = None if plane is None else plane._machine
+        machine = None if plane is None else plane._leader.machine
         for node in () if machine is None else machine.cluster.nodes.values():
             claimed = machine.cluster.claimed(node) if machine else node.capacity
             self.ledger.check(

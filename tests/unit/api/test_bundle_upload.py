@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from control.api.bundle_upload import take_bundle
+from control.front.api.bundle_upload import take_bundle
 from services.archive.directory_store import DirectoryStore
 from services.archive.signature import PathSigner
 from services.runtime.rpc import RpcError

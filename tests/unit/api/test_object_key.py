@@ -2,7 +2,7 @@
 
 import pytest
 
-from control.object_key import bundle_key, wrong_key
+from control.front.object_key import bundle_key, wrong_key
 from services.archive.artifact_key import artifact_key
 from services.archive.key import InvalidKeyError
 from shoal.model import Artifact

@@ -3,8 +3,8 @@
 import grpc
 import pytest
 
-from control import errors
-from control.refusal import invalid, refusal, refusing
+from control.core import errors
+from control.front.rpc_status import invalid, refusal, refusing
 from services.archive.key import InvalidKeyError
 from services.archive.object_store import ArchiveUnavailableError, ObjectMissingError
 from services.runtime.rpc import RpcError

@@ -8,13 +8,14 @@ from datetime import timedelta
 from itertools import count
 from typing import cast
 
-from control import inbox
-from control.effects import Admitted, Answer, Effect, EndSession, Record, Taken, Tell
-from control.machine import ControlMachine, MachineConfig
-from control.state import JobRecord, PipelineRecord
+from control.core import events
+from control.core.answers import Refusal, Submission
+from control.core.effects import Admitted, Answer, Effect, EndSession, Record, Taken, Tell
+from control.core.machine import ControlMachine
+from control.core.machine_config import MachineConfig
+from control.core.rows import OutboxRow
+from control.core.state import JobRecord, PipelineRecord
 from control.store import schema, statements
-from control.store.rows import OutboxRow
-from control.views import Refusal, Submission
 from shoal.model import JobState, MemberState, Reason, ReasonCode
 from shoal.names import AttemptRef, PipelineRef
 from shoal.session.assignment import Assignment
@@ -57,7 +58,7 @@ class Desk:
         )
         return self.machine
 
-    def post(self, make: Callable[[int], inbox.Event]) -> object:
+    def post(self, make: Callable[[int], events.Event]) -> object:
         """Let something happen, and return its answer."""
         event = make(next(self.calls))
         answers = self._perform(self.machine.handle(event, self.now))
@@ -71,7 +72,7 @@ class Desk:
             self.now = min(self.now + 0.25, until)
             for node, session in self.sessions.items():
                 if node not in self.silent:
-                    self.machine.handle(inbox.HeartbeatReceived(node, session), self.now)
+                    self.machine.handle(events.HeartbeatReceived(node, session), self.now)
             self._tick()
 
     def _tick(self) -> None:
@@ -110,18 +111,20 @@ class Desk:
     def try_submit(
         self, spec: Pipeline, request_id: str = "", namespace: str = "default"
     ) -> Taken | Refusal:
-        answer = self.post(lambda call: inbox.Submit(call, Submission(namespace, request_id, spec)))
+        answer = self.post(
+            lambda call: events.Submit(call, Submission(namespace, request_id, spec))
+        )
         assert isinstance(answer, Taken | Refusal)
         return answer
 
     def cancel(self, ref: PipelineRef, reason: str = "enough") -> object:
-        return self.post(lambda call: inbox.Cancel(call, ref, reason))
+        return self.post(lambda call: events.Cancel(call, ref, reason))
 
     def drain(self, node: str, *, drained: bool = True) -> object:
-        return self.post(lambda call: inbox.Drain(call, node, drained))
+        return self.post(lambda call: events.Drain(call, node, drained))
 
     def adopt(self, node: str) -> object:
-        return self.post(lambda call: inbox.Adopt(call, node))
+        return self.post(lambda call: events.Adopt(call, node))
 
     def pipeline(self, ref: PipelineRef) -> PipelineRecord:
         return self.machine.cluster.pipelines[ref]
@@ -150,7 +153,7 @@ class Desk:
     def claim(self, said: Hello) -> object:
         """Let an agent introduce itself, which may be refused; None while that is not clear."""
         session = f"session-{next(self.calls)}"
-        answer = self.post(lambda call: inbox.HelloReceived(call, said, session, "10.0.0.7"))
+        answer = self.post(lambda call: events.HelloReceived(call, said, session, "10.0.0.7"))
         if isinstance(answer, Admitted):
             self.sessions[said.node] = session
         return answer
@@ -166,10 +169,10 @@ class Desk:
 
     def hang_up(self, node: str) -> None:
         session = self.sessions.pop(node)
-        self.post(lambda call: inbox.SessionClosed(call, node, session))
+        self.post(lambda call: events.SessionClosed(call, node, session))
 
     def verdict(self, member: str, state: MemberState) -> None:
-        self.post(lambda _: inbox.MemberVerdict(member, state))
+        self.post(lambda _: events.MemberVerdict(member, state))
 
     def current(self, ref: PipelineRef, job: str) -> AttemptRef:
         attempt = self.job(ref, job).attempt
@@ -201,7 +204,7 @@ class Desk:
 
     def say(self, node: str, seen: Observation) -> tuple[Fenced, ...]:
         session = self.sessions[node]
-        answer = self.post(lambda call: inbox.Observed(call, node, session, (seen,)))
+        answer = self.post(lambda call: events.Observed(call, node, session, (seen,)))
         return _fenced(answer)
 
     def succeed(self, ref: PipelineRef, *jobs: str) -> None:

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
-from control.plane import ControlPlane, PlaneConfig
+from control.core.answers import Submission, SubmitResult
+from control.front.control_plane import ControlPlane
+from control.leader.plane_config import PlaneConfig
 from control.store.sqlite import SqliteStore
-from control.views import Submission, SubmitResult
 from tests.unit.control.world import numbered_ids, single
 
 

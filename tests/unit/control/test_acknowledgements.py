@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.dispatcher.acknowledgements import (
+from control.front.sessions.acknowledgements import (
     ANSWERS_A_LEASE,
     SILENT_REQUESTS,
     Acknowledgements,

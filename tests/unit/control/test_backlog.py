@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from control.backlog import Backlog
-from control.state import JobRecord
+from control.core.backlog import Backlog
+from control.core.state import JobRecord
 from shoal.names import JobRef
 from shoal.spec import Job
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from control import inbox
-from control.errors import UnknownPipelineError
-from control.finishing import HOLD_FIRST
-from control.views import Refusal
+from control.core import events
+from control.core.answers import Refusal
+from control.core.errors import UnknownPipelineError
+from control.core.finishing import HOLD_FIRST
 from shoal.model import JobState, PipelineState, StreamCounters
 from shoal.names import PipelineRef
 from shoal.session.assignment import Goal
@@ -49,7 +49,7 @@ class _Finished(Desk):
         return ref
 
     def finish(self, ref: PipelineRef) -> object:
-        return self.post(lambda call: inbox.Finish(call, ref))
+        return self.post(lambda call: events.Finish(call, ref))
 
     def tell(
         self, ref: PipelineRef, job: str, port: str, at: int = 0, *, repeating: bool = False
@@ -62,10 +62,10 @@ class _Finished(Desk):
         said = StreamCounters(port, output=True, repeating=repeating)
         session = self.sessions[attempt.node]
         news = Progress(attempt.ref, (said,), "")
-        self.post(lambda _: inbox.Progressed(attempt.node, session, news))
+        self.post(lambda _: events.Progressed(attempt.node, session, news))
         if hold:
             seen = Observation(attempt.ref, attempt.state, holds=(PortHold(port, hold, at),))
-            self.post(lambda call: inbox.Observed(call, attempt.node, session, (seen,)))
+            self.post(lambda call: events.Observed(call, attempt.node, session, (seen,)))
 
     def commit(self, ref: PipelineRef, job: str, *ended_inputs: str) -> None:
         """A job has ended well, and its program was shown the end of these inputs."""
@@ -205,7 +205,7 @@ def test_x1_a_source_whose_readers_have_all_committed_is_ended_and_no_end_is_rec
 def test_x1_where_a_scale_cut_a_reader_off_is_not_the_end() -> None:
     desk = _Finished()
     ref = desk.run(counter(1, recovery=Recovery.RESUME))
-    desk.post(lambda call: inbox.Scale(call, ref, "detector", 2))
+    desk.post(lambda call: events.Scale(call, ref, "detector", 2))
     for job in ("camera", "detector"):
         attempt = desk.job(ref, job).attempt
         assert attempt is not None
@@ -276,11 +276,11 @@ def test_x1_cancel_still_ends_a_pipeline_that_is_finishing() -> None:
 def test_x1_finish_and_scale_do_not_meet() -> None:
     desk = _Finished()
     ref = desk.run(counter(recovery=Recovery.RESUME))
-    desk.post(lambda call: inbox.Scale(call, ref, "detector", 3))
+    desk.post(lambda call: events.Scale(call, ref, "detector", 3))
     assert desk.pipeline(ref).holding is not None
     desk.finish(ref)
     assert desk.pipeline(ref).holding is None
-    refused = desk.post(lambda call: inbox.Scale(call, ref, "detector", 4))
+    refused = desk.post(lambda call: events.Scale(call, ref, "detector", 4))
     assert isinstance(refused, Refusal)
     assert refused.reason == "FINISHING"
 

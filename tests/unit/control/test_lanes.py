@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from control.lanes import topology
+from control.core.topology import topology
 from shoal.session.lane import LanePeer
 from shoal.spec import Distribute, Job, Output, Pipeline, StreamInput
 from tests.unit.control.world import counter, single

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from control.leases import Leases
+from control.core.leases import Leases
 
 
 def leases(now: float = 0.0) -> Leases:

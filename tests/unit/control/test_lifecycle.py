@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from control import lifecycle
-from control.lifecycle import IllegalTransitionError, check_attempt, check_job, grows
+from control.core import lifecycle
+from control.core.lifecycle import IllegalTransitionError, check_attempt, check_job, grows
 from shoal.model import JobState
 
 S = JobState

@@ -8,18 +8,18 @@ from functools import partial
 
 import pytest
 
-from control import inbox
-from control.effects import Taken
-from control.errors import (
+from control.core import events
+from control.core.answers import Refusal, RefusalCode
+from control.core.effects import Taken
+from control.core.errors import (
     HelloRefusedError,
     SessionEndedError,
     UnknownJobError,
     UnknownNodeError,
     UnknownPipelineError,
 )
-from control.machine import MachineConfig
-from control.store.rows import OutboxKind
-from control.views import Refusal, RefusalCode
+from control.core.machine_config import MachineConfig
+from control.core.rows import OutboxKind
 from shoal.model import (
     Artifact,
     Capacity,
@@ -489,9 +489,9 @@ def test_a_newer_session_replaces_the_older_one() -> None:
     old = desk.sessions["n1"]
     desk.dial_all("n1")
     assert "another session" in desk.ended[-1]
-    answer = desk.post(lambda call: inbox.Observed(call, "n1", old, ()))
+    answer = desk.post(lambda call: events.Observed(call, "n1", old, ()))
     assert isinstance(answer, SessionEndedError)
-    desk.post(lambda call: inbox.SessionClosed(call, "n1", old))
+    desk.post(lambda call: events.SessionClosed(call, "n1", old))
     assert desk.machine.session("n1") == desk.sessions["n1"], "an old stream closes no new session"
 
 
@@ -512,11 +512,11 @@ def test_a_dead_stream_worker_loses_what_streams_once_the_session_is_over() -> N
         ),
     )
     ref = desk.submit(spec)
-    desk.post(lambda call: inbox.StreamWorkerGone(call, "n1"))
+    desk.post(lambda call: events.StreamWorkerGone(call, "n1"))
     assert desk.nodes(ref) == {"a": "n1", "b": "n1", "alone": "n1"}, "its agent will say so itself"
     desk.hang_up("n1")
-    desk.post(lambda call: inbox.StreamWorkerGone(call, "n1"))
-    desk.post(lambda call: inbox.StreamWorkerGone(call, "nobody"))
+    desk.post(lambda call: events.StreamWorkerGone(call, "n1"))
+    desk.post(lambda call: events.StreamWorkerGone(call, "nobody"))
     assert desk.nodes(ref) == {"b": "n1", "alone": "n1"}
     [lost] = desk.job(ref, "a").attempts
     assert (lost.state, lost.reason.code) == (S.LOST, ReasonCode.LOST)
@@ -528,12 +528,12 @@ def test_a_node_with_a_bad_name_is_refused() -> None:
         answer = desk.post(partial(_nameless, name))
         assert isinstance(answer, HelloRefusedError)
     desk.dial_all("n1")
-    answer = desk.post(lambda call: inbox.HelloReceived(call, hello("n2"), "s"))
+    answer = desk.post(lambda call: events.HelloReceived(call, hello("n2"), "s"))
     assert isinstance(answer, HelloRefusedError)
 
 
-def _nameless(name: str, call: int) -> inbox.HelloReceived:
-    return inbox.HelloReceived(call, hello(name), "s")
+def _nameless(name: str, call: int) -> events.HelloReceived:
+    return events.HelloReceived(call, hello(name), "s")
 
 
 def test_progress_is_shown_and_stale_progress_is_not() -> None:
@@ -543,17 +543,17 @@ def test_progress_is_shown_and_stale_progress_is_not() -> None:
     attempt = desk.current(ref, "main")
     session = desk.sessions["n1"]
     counters = (StreamCounters("frames", output=True, records=3),)
-    desk.post(lambda _: inbox.Progressed("n1", session, Progress(attempt, counters, "half way")))
+    desk.post(lambda _: events.Progressed("n1", session, Progress(attempt, counters, "half way")))
     job = desk.job(ref, "main")
     assert (job.streams, job.progress) == (counters, "half way")
     stale = replace(attempt, epoch=7)
-    desk.post(lambda _: inbox.Progressed("n1", session, Progress(stale, (), "lies")))
-    desk.post(lambda _: inbox.Progressed("n1", "old", Progress(attempt, (), "lies")))
+    desk.post(lambda _: events.Progressed("n1", session, Progress(stale, (), "lies")))
+    desk.post(lambda _: events.Progressed("n1", "old", Progress(attempt, (), "lies")))
     assert job.progress == "half way"
     desk.observe(ref, "main", JobState.RUNNING)
     assert (job.streams, job.progress) == (counters, "")
     words = Progress(attempt, (), "x waits for the archive")
-    desk.post(lambda _: inbox.Progressed("n1", session, words))
+    desk.post(lambda _: events.Progressed("n1", session, words))
     assert (job.streams, job.progress) == (counters, words.text)
 
 

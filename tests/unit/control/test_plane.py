@@ -12,7 +12,8 @@ from typing import Any, cast
 
 import pytest
 
-from control.errors import (
+from control.core.answers import Refusal, SnapshotEnd, Submission, SubmitResult
+from control.core.errors import (
     ClosingError,
     InternalError,
     PageTokenError,
@@ -23,10 +24,10 @@ from control.errors import (
     UnknownPipelineError,
     WatcherTooSlowError,
 )
-from control.plane import ControlPlane, PlaneConfig
-from control.store.rows import Loaded, OutboxKind, OutboxRow, Row
+from control.core.rows import Loaded, OutboxKind, OutboxRow, Row
+from control.front.control_plane import ControlPlane
+from control.leader.plane_config import PlaneConfig
 from control.store.sqlite import SqliteStore
-from control.views import Refusal, SnapshotEnd, Submission, SubmitResult
 from shoal.model import Capacity, JobState, MemberState, PipelineState, StreamCounters
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.assignment import Goal

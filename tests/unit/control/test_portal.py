@@ -1,7 +1,7 @@
 """What stands in for a local job: its ports, its lanes, and what it costs."""
 
-from control.lanes import topology
-from control.portal import portal_of
+from control.core.portal import portal_of
+from control.core.topology import topology
 from shoal import spec
 from shoal.check import check_pipeline
 from shoal.portal import CLIENT_ADDRESS, input_lane, output_lane, portal_job

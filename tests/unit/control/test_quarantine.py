@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control.effects import Admitted
-from control.errors import NameTakenError, NotQuarantinedError
-from control.machine import MachineConfig
-from control.quarantine import Starts
-from control.store.rows import StartRow
+from control.core.effects import Admitted
+from control.core.errors import NameTakenError, NotQuarantinedError
+from control.core.machine_config import MachineConfig
+from control.core.quarantine import Starts
+from control.core.rows import StartRow
 from shoal.model import Followed, JobState
 from shoal.session.messages import Hello
 from shoal.session.observation import Observation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from control.reconcile import reconcile
+from control.core.reconcile import reconcile
 from shoal.model import JobState
 from shoal.names import AttemptRef
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from control import inbox
-from control.errors import UnknownJobError
-from control.store.rows import ScaleRow
-from control.views import Refusal
+from control.core import events
+from control.core.answers import Refusal
+from control.core.errors import UnknownJobError
+from control.core.rows import ScaleRow
 from shoal.model import Capacity, JobState, ScaleState, StreamCounters
 from shoal.names import PipelineRef
 from shoal.session.lane import Lane, Stretch
@@ -63,7 +63,7 @@ class _Scaled(Desk):
         return ref
 
     def scale(self, ref: PipelineRef, replicas: int, job: str = "detector") -> object:
-        return self.post(lambda call: inbox.Scale(call, ref, job, replicas))
+        return self.post(lambda call: events.Scale(call, ref, job, replicas))
 
     def stand(
         self, ref: PipelineRef, job: str, at: int, *, hold: int = 0, ended: bool = False
@@ -76,14 +76,14 @@ class _Scaled(Desk):
         session = self.sessions[attempt.node]
         held = PortHold(port, number, at, ended)
         seen = Observation(attempt.ref, attempt.state, holds=(held,))
-        self.post(lambda call: inbox.Observed(call, attempt.node, session, (seen,)))
+        self.post(lambda call: events.Observed(call, attempt.node, session, (seen,)))
 
     def count(self, ref: PipelineRef, job: str, records: int) -> None:
         """Let the agent of a job say how many records passed its output, and that it has ended."""
         port = self.job(ref, job).spec.outputs[0].name
         said = (StreamCounters(port, True, records=records, ended=True),)
         news = Progress(self.current(ref, job), said)
-        self.post(lambda _: inbox.Progressed("a", self.sessions["a"], news))
+        self.post(lambda _: events.Progressed("a", self.sessions["a"], news))
 
     def stand_all(self, ref: PipelineRef, camera: int, *detectors: int) -> None:
         for number, at in enumerate(detectors):

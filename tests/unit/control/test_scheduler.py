@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from control.scheduler.explain import explain
-from control.scheduler.plan import plan
-from control.scheduler.snapshot import NodeState, Pending, Resident, Snapshot
+from control.core.scheduler.explain import explain
+from control.core.scheduler.plan import plan
+from control.core.scheduler.snapshot import NodeState, Pending, Resident, Snapshot
 from shoal.model import Capacity
 from shoal.names import JobRef, PipelineRef
 from shoal.spec import Place, Resources, Strategy

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from control.errors import RowError, StoreFailedError
-from control.store import schema
-from control.store.rows import (
+from control.core.errors import RowError, StoreFailedError
+from control.core.rows import (
     AttemptRow,
     Forgotten,
     JobRow,
@@ -25,6 +24,7 @@ from control.store.rows import (
     ScaleRow,
     StartRow,
 )
+from control.store import schema
 from control.store.sqlite import SqliteStore
 from shoal.model import Capacity, JobState, PipelineState, Reason, ReasonCode, ScaleState
 from shoal.names import AttemptRef, PipelineRef

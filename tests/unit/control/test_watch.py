@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from control.errors import ClosingError, WatcherTooSlowError
-from control.views import SnapshotEnd
-from control.watch import Watched
+from control.core.answers import SnapshotEnd
+from control.core.errors import ClosingError, WatcherTooSlowError
+from control.front.watch import Watched
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
-from control.plane import ControlPlane, PlaneConfig
+from control.front.control_plane import ControlPlane
+from control.leader.plane_config import PlaneConfig
 from control.store.sqlite import SqliteStore
 from shoal.model import Artifact, Capacity, JobState
 from shoal.names import AttemptRef

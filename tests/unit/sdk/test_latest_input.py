@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from control.lanes import topology
+from control.core.topology import topology
 from shoal import spec
 from shoal.specfile.load import parse
 from shoal.specfile.mark import SpecFileError

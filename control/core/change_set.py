@@ -1,0 +1,184 @@
+"""What one step of the control machine changes, collected into effects in their order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from control.core.effects import (
+    Answer,
+    AnswerValue,
+    Effect,
+    EndSession,
+    Record,
+    SetDesired,
+    ShowNode,
+    ShowPipeline,
+    Tell,
+)
+from control.core.rows import (
+    Forgotten,
+    ManifestRow,
+    OutboxRow,
+    PipelineAdded,
+    Row,
+    ScaleRow,
+    StartRow,
+)
+from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
+from shoal.names import AttemptRef, JobRef, PipelineRef
+
+
+class ChangeSet:
+    """Remembers which records were touched; each is written and shown once, as it is at the end.
+
+    Args:
+        start: This start of the control plane; each step that records something is a commit of it.
+        revision: The last revision so far; each step that shows something has the next one.
+        next_sequence: The outbox sequence that is not taken yet.
+    """
+
+    def __init__(self, start: StartRow, revision: int, next_sequence: int) -> None:
+        self.start = start
+        self.revision = revision
+        self._next_sequence = next_sequence
+        self._added: list[PipelineAdded] = []
+        self._pipelines: dict[PipelineRef, PipelineRecord] = {}
+        self._jobs: dict[JobRef, JobRecord] = {}
+        self._scales: dict[tuple[PipelineRef, int], ScaleRow] = {}
+        self._attempts: dict[AttemptRef, AttemptRecord] = {}
+        self._nodes: dict[str, NodeRecord] = {}
+        self._manifests: list[ManifestRow] = []
+        self._outbox: list[OutboxRow] = []
+        self._forgotten: list[PipelineRef] = []
+        self._shown_pipelines: dict[PipelineRef, PipelineRecord] = {}
+        self._shown_nodes: dict[str, NodeRecord] = {}
+        self._desired: dict[str, None] = {}
+        self._sessions: list[EndSession | Tell] = []
+        self._answers: list[Answer] = []
+
+    def added(self, row: PipelineAdded, pipeline: PipelineRecord) -> None:
+        """A pipeline was submitted."""
+        self._added.append(row)
+        self._shown_pipelines[pipeline.ref] = pipeline
+
+    def pipeline(self, pipeline: PipelineRecord) -> None:
+        """A pipeline changed."""
+        self._pipelines[pipeline.ref] = self._shown_pipelines[pipeline.ref] = pipeline
+
+    def job(self, pipeline: PipelineRecord, job: JobRecord) -> None:
+        """A job changed."""
+        self._jobs[job.ref] = job
+        self.show_job(pipeline, job)
+
+    def show_job(self, pipeline: PipelineRecord, job: JobRecord) -> None:
+        """A job changed in what is only shown."""
+        job.view = None
+        self._shown_pipelines[pipeline.ref] = pipeline
+
+    def scale(self, pipeline: PipelineRecord, row: ScaleRow) -> None:
+        """The replicas of a job are being changed, or are no longer."""
+        self._scales[row.ref, row.number] = row
+        self._shown_pipelines[pipeline.ref] = pipeline
+
+    def attempt(self, attempt: AttemptRecord) -> None:
+        """An attempt changed; its job is said to have changed besides."""
+        self._attempts[attempt.ref] = attempt
+
+    def node(self, node: NodeRecord) -> None:
+        """A node changed."""
+        self._nodes[node.name] = node
+        self.show_node(node)
+
+    def show_node(self, node: NodeRecord) -> None:
+        """A node changed in what is only shown, such as what is claimed of it."""
+        node.snapshot = None
+        self._shown_nodes[node.name] = node
+
+    def manifest(self, row: ManifestRow) -> None:
+        """A job was committed."""
+        self._manifests.append(row)
+
+    def take_sequence(self) -> int:
+        """The next place in the outbox."""
+        sequence = self._next_sequence
+        self._next_sequence += 1
+        return sequence
+
+    def outbox(self, row: OutboxRow) -> None:
+        """A fact has to leave."""
+        self._outbox.append(row)
+
+    def forgotten(self, ref: PipelineRef) -> None:
+        """An ended pipeline is no longer remembered."""
+        self._forgotten.append(ref)
+
+    def set_desired(self, node: str) -> None:
+        """What should run on a node changed."""
+        self._desired[node] = None
+
+    def end_session(self, node: NodeRecord, why: str) -> None:
+        """The present session of a node is over."""
+        self._sessions.append(EndSession(node.name, node.session_id, why))
+
+    def tell(self, node: NodeRecord, text: str) -> None:
+        """The agent of a node's present session should say something in its log."""
+        self._sessions.append(Tell(node.name, node.session_id, text))
+
+    def answer(self, call: int, value: AnswerValue) -> None:
+        """A caller may know something once everything is recorded."""
+        self._answers.append(Answer(call, value))
+
+    def effects(self) -> tuple[Effect, ...]:
+        """Return what is to be done, record first, and begin anew."""
+        if self._shown_pipelines or self._shown_nodes or self._desired or self._forgotten:
+            self.revision += 1
+        for pipeline in self._shown_pipelines.values():
+            pipeline.revision = self.revision
+        for node in self._shown_nodes.values():
+            node.revision = self.revision
+        rows: tuple[Row, ...] = (
+            *self._added,
+            *(pipeline.row() for pipeline in self._pipelines.values()),
+            *(job.row() for job in self._jobs.values()),
+            *self._scales.values(),
+            *(attempt.row() for attempt in self._attempts.values()),
+            *(node.row() for node in self._nodes.values()),
+            *self._manifests,
+            *self._outbox,
+            *(Forgotten(ref) for ref in self._forgotten),
+        )
+        if rows:
+            self.start = replace(self.start, commits=self.start.commits + 1)
+            rows = (*rows, self.start)
+        effects: tuple[Effect, ...] = (
+            *((Record(rows),) if rows else ()),
+            *self._sessions,
+            *(SetDesired(name) for name in self._desired),
+            *(ShowNode(name) for name in self._shown_nodes),
+            *(ShowPipeline(ref) for ref in self._shown_pipelines),
+            *(ShowPipeline(ref, gone=True) for ref in self._forgotten),
+            *self._answers,
+        )
+        self._clear()
+        return effects
+
+    def _clear(self) -> None:
+        # A step usually touches two or three of these.
+        for touched in (
+            self._added,
+            self._pipelines,
+            self._jobs,
+            self._scales,
+            self._attempts,
+            self._nodes,
+            self._manifests,
+            self._outbox,
+            self._forgotten,
+            self._shown_pipelines,
+            self._shown_nodes,
+            self._desired,
+            self._sessions,
+            self._answers,
+        ):
+            if touched:
+                touched.clear()

@@ -1,0 +1,97 @@
+"""What the control machine asks for, always in this order: record first, then act."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from control.core.answers import Refusal
+from control.core.errors import ControlError
+from control.core.rows import Row
+from shoal.model import Followed
+from shoal.names import PipelineRef
+from shoal.session.messages import Fenced
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write these rows in one transaction before anything that follows."""
+
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EndSession:
+    """This session of a node is over; its stream is to be ended."""
+
+    node: str
+    session_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetDesired:
+    """What should run on a node has changed."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShowPipeline:
+    """People see a pipeline differently from now on; `gone` when it was forgotten."""
+
+    ref: PipelineRef
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShowNode:
+    """People see a node differently from now on."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A submission is recorded under this name, by this call or by an earlier one."""
+
+    ref: PipelineRef
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A session is open: which observations are stale, and what the agent follows from now on.
+
+    With `quarantine` nothing is wanted of it or taken from it. `adopted` says that a person had it
+    give up what it followed before.
+    """
+
+    fenced: tuple[Fenced, ...]
+    following: Followed
+    quarantine: str = ""
+    adopted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """The agent of a session should say something in its log."""
+
+    node: str
+    session_id: str
+    text: str
+
+
+AnswerValue = Taken | Admitted | Refusal | tuple[Fenced, ...] | ControlError | None
+"""What a caller may be answered with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The caller `call` may know now."""
+
+    call: int
+    value: AnswerValue
+
+
+Effect = Record | EndSession | Tell | SetDesired | ShowPipeline | ShowNode | Answer
+"""The closed union of effects."""

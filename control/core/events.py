@@ -1,0 +1,157 @@
+"""Everything that can happen to the control machine.
+
+`call` names the caller that waits for an `Answer` with the same number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from control.core.answers import Submission
+from shoal.model import MemberState
+from shoal.names import PipelineRef
+from shoal.session.messages import Hello
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Somebody asks for a pipeline."""
+
+    call: int
+    submission: Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Somebody asks for the end of a pipeline."""
+
+    call: int
+    ref: PipelineRef
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Somebody asks the sources of a pipeline to end."""
+
+    call: int
+    ref: PipelineRef
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Somebody asks for another number of replicas of a job of a spec."""
+
+    call: int
+    ref: PipelineRef
+    job: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Somebody takes a node out of service, or back into it."""
+
+    call: int
+    node: str
+    drained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Somebody lets a quarantined node follow this controller."""
+
+    call: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class HelloReceived:
+    """An agent introduces itself; `address` is where it dialled from."""
+
+    call: int
+    hello: Hello
+    session_id: str
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """An agent says where attempts stand."""
+
+    call: int
+    node: str
+    session_id: str
+    observations: tuple[Observation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """The stream of a session broke or ended; the lease goes on."""
+
+    call: int
+    node: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWorkerGone:
+    """Nobody listens at the address of a node's stream worker any more."""
+
+    call: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatReceived:
+    """An agent is alive; has no effects."""
+
+    node: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """An agent reports counters."""
+
+    node: str
+    session_id: str
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioned:
+    """An agent says whether it takes new work: why not, or nothing."""
+
+    node: str
+    session_id: str
+    refuses: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberVerdict:
+    """Gossip changed its mind about a member."""
+
+    member: str
+    state: MemberState
+
+
+Event = (
+    Submit
+    | Cancel
+    | Finish
+    | Scale
+    | Drain
+    | Adopt
+    | HelloReceived
+    | Observed
+    | SessionClosed
+    | StreamWorkerGone
+    | HeartbeatReceived
+    | Progressed
+    | Conditioned
+    | MemberVerdict
+)
+"""The closed union of what happens."""

@@ -1,0 +1,89 @@
+"""What gossip believes of nodes speeds the replacement of their attempts up."""
+
+from __future__ import annotations
+
+from control.core import events
+from control.core.outcomes import Outcomes, present
+from control.core.situation import Situation
+from control.core.state import NodeRecord
+from shoal.model import MemberState
+from shoal.spec import Placement
+
+_SILENT_HEARTBEATS = 2
+
+
+class GossipVerdicts:
+    """Doubts nodes that gossip finds dead or suspects.
+
+    Attributes:
+        doubted: Names of the nodes that are found dead or suspected.
+    """
+
+    def __init__(self, situation: Situation, outcomes: Outcomes) -> None:
+        self._situation = situation
+        self._outcomes = outcomes
+        self._members: dict[str, MemberState] = {}
+        self._by_member: dict[str, str] = {}
+        self.doubted: set[str] = set()
+
+    def take(self, event: events.MemberVerdict) -> None:
+        """Take what gossip believes of a member now."""
+        if event.state is MemberState.UNKNOWN:
+            self._members.pop(event.member, None)
+        else:
+            self._members[event.member] = event.state
+        name = self._by_member.get(event.member)
+        if name is not None:
+            node = self._situation.cluster.nodes[name]
+            if node.member_state is not event.state:
+                self._believe(node, event.state)
+                self._situation.change.show_node(node)
+                self.settle_doubt(node)
+
+    def name(self, node: NodeRecord, member_name: str) -> None:
+        """Take the name of the member that a node is, as its agent says it."""
+        if self._by_member.get(node.member_name) == node.name:
+            del self._by_member[node.member_name]
+        node.member_name = member_name
+        self._by_member[member_name] = node.name
+        self._believe(node, self._members.get(member_name, MemberState.UNKNOWN))
+
+    def _believe(self, node: NodeRecord, state: MemberState) -> None:
+        node.member_state = state
+        node.snapshot = None
+        if state in {MemberState.DEAD, MemberState.SUSPECT}:
+            self.doubted.add(node.name)
+        else:
+            self.doubted.discard(node.name)
+
+    def load(self, node: NodeRecord) -> None:
+        """Remember the member of a node that was recorded."""
+        self._by_member[node.member_name] = node.name
+
+    def settle_doubt(self, node: NodeRecord) -> None:
+        """Replace the attempts of a node that is believed dead and does not speak either."""
+        if node.name not in self.doubted or not node.attempts:
+            return
+        dead = node.member_state is MemberState.DEAD
+        silence = self._situation.leases.silence_seconds(node.name, self._situation.now)
+        silent = silence > _SILENT_HEARTBEATS * self._situation.config.heartbeat_seconds
+        broken = not node.session_id
+        if not (dead and (broken or silent)) and not (
+            broken and self._situation.config.suspect_suffices
+        ):
+            return
+        why = f"gossip found node {node.name} {node.member_state.name.lower()}"
+        self._situation.end_session(node, why)
+        for attempt in present(node):
+            pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
+            placement = job.spec.placement
+            if pipeline.stop is not None or placement is Placement.AT_LEAST_ONCE:
+                self._outcomes.lose(attempt, why)
+            elif placement is Placement.AT_MOST_ONE_RUNNING:
+                self._situation.wait_for(
+                    attempt, f"{why}; it may only run elsewhere when its lease is over"
+                )
+            else:
+                self._situation.wait_for(
+                    attempt, f"{why}, and the job is pinned to it: start its agent"
+                )

@@ -1,0 +1,196 @@
+"""The control machine: what happens goes in, what is to be recorded and done comes out.
+
+Pure. Its state is a function of the rows that it asked to record, of the sessions since it began,
+and of what gossip said; after a restart it begins with the rows, and every node with a new lease.
+Placement happens in `tick`, once for all that happened before it, so a shell that takes a batch of
+events lets `tick` follow and commits everything at once.
+
+Each kind of event is taken by the part that has its noun. A part calls those below it alone:
+sessions -> gossip, observations -> outcomes -> scales -> placement -> sources -> situation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import assert_never
+
+from control.core import events
+from control.core.change_set import ChangeSet
+from control.core.effects import Effect
+from control.core.gossip import GossipVerdicts
+from control.core.loading import Loading
+from control.core.machine_config import MachineConfig
+from control.core.nodes import Nodes
+from control.core.observations import Observations
+from control.core.outcomes import Outcomes
+from control.core.placement import Placer
+from control.core.quarantine import Starts
+from control.core.rows import Loaded
+from control.core.scales import Scales
+from control.core.sessions import Sessions
+from control.core.situation import Situation
+from control.core.sources import Sources
+from control.core.state import Cluster
+from control.core.submissions import Submissions
+from shoal.names import AttemptRef, JobRef
+from shoal.session.assignment import Assignment
+from shoal.view import NodeVerdict
+
+
+class ControlMachine:
+    """Lifecycle, leases, reconcile and placement of everything (a `Machine`).
+
+    Args:
+        config: What may be set.
+        loaded: What the store remembers.
+        now: Monotonic time, at which every node's lease begins anew.
+        wall: The wall clock, aware and in UTC: only written down, never compared.
+        ids: Makes a random id of so many characters, `[a-z0-9]`.
+    """
+
+    def __init__(
+        self,
+        config: MachineConfig,
+        loaded: Loaded,
+        now: float,
+        *,
+        wall: Callable[[], datetime],
+        ids: Callable[[int], str],
+    ) -> None:
+        self._wall = wall
+        self._swept_at = now
+        start = loaded.starts[-1]
+        change = ChangeSet(start, start.term << 32, loaded.next_sequence)
+        situation = self._situation = Situation(config, change, now, wall(), ids)
+        sources = Sources(situation, start.term)
+        placement = self._placement = Placer(situation, sources)
+        scales = self._scales = Scales(situation, placement)
+        outcomes = self._outcomes = Outcomes(situation, placement, scales)
+        observations = self._observations = Observations(situation, sources, scales, outcomes)
+        gossip = self._gossip = GossipVerdicts(situation, outcomes)
+        self._nodes = Nodes(situation, outcomes)
+        self._sessions = Sessions(
+            situation,
+            Starts(loaded.cluster_id, loaded.starts),
+            sources,
+            placement,
+            outcomes,
+            observations,
+            gossip,
+        )
+        self._submissions = Submissions(situation, sources, scales, outcomes, loaded.next_position)
+        Loading(situation, sources, placement, scales, outcomes, gossip, self._submissions).load(
+            loaded
+        )
+
+    # --- the protocol
+
+    def handle(self, event: events.Event, now: float) -> Sequence[Effect]:
+        """Take one event; placement waits for `tick`, which is due at once if it is wanted."""
+        self._set_clocks(now)
+        match event:
+            case events.Submit():
+                self._situation.change.answer(event.call, self._submissions.submit(event))
+            case events.Cancel():
+                self._submissions.cancel(event)
+            case events.Finish():
+                self._submissions.finish(event)
+            case events.Scale():
+                self._scales.scale(event)
+            case events.Drain():
+                self._nodes.drain(event)
+            case events.Adopt():
+                self._nodes.adopt(event)
+            case events.HelloReceived():
+                self._sessions.open(event)
+            case events.Observed():
+                self._observations.take(event)
+            case events.SessionClosed():
+                self._sessions.close(event)
+            case events.StreamWorkerGone():
+                self._nodes.lose_streams(event)
+            case events.HeartbeatReceived():
+                self._situation.heard(event.node, event.session_id)
+            case events.Progressed():
+                self._observations.progress(event)
+            case events.Conditioned():
+                self._nodes.take_condition(event)
+            case events.MemberVerdict():
+                self._gossip.take(event)
+            case _:
+                assert_never(event)
+        return self._situation.change.effects()
+
+    def tick(self, now: float) -> Sequence[Effect]:
+        """Let leases run out, retries begin, doubts be settled; then place what waits."""
+        self._set_clocks(now)
+        self._swept_at = now
+        for name in self._situation.leases.advance(now):
+            self._nodes.lease_ran_out(self._situation.cluster.nodes[name])
+        for name in sorted(self._gossip.doubted):
+            self._gossip.settle_doubt(self._situation.cluster.nodes[name])
+        self._sessions.settle_claims()
+        self._sessions.forget_rivals()
+        self._outcomes.begin_retries()
+        self._placement.chase_untouched()
+        self._scales.end_holds()
+        if self._situation.room_grew or self._situation.fresh:
+            self._placement.place_all()
+        while len(self._situation.ended) > self._situation.config.pipelines_ended_max:
+            self._submissions.forget(self._situation.ended.popleft())
+        return self._situation.change.effects()
+
+    def deadline(self) -> float | None:
+        """When `tick` is next wanted."""
+        if self._situation.room_grew or self._situation.fresh:
+            return self._situation.now
+        times = [*self._scales.deadlines(), *self._sessions.deadlines()]
+        times += [
+            at for at in (self._outcomes.deadline(), self._placement.deadline()) if at is not None
+        ]
+        if self._sessions.unclear or self._situation.leases.deadline() is not None:
+            times.append(self._swept_at + self._situation.config.sweep_seconds)
+        return min(times, default=None)
+
+    # --- questions
+
+    @property
+    def cluster(self) -> Cluster:
+        """Everything that is known; only the machine changes it."""
+        return self._situation.cluster
+
+    @property
+    def revision(self) -> int:
+        """Revision of the last change."""
+        return self._situation.change.revision
+
+    @property
+    def commits(self) -> int:
+        """How many commits this start has made."""
+        return self._situation.change.start.commits
+
+    def desired(self, name: str) -> Mapping[AttemptRef, Assignment]:
+        """What should run on a node; of one that is quarantined nothing may be wanted."""
+        node = self._situation.cluster.nodes.get(name)
+        if node is None or node.quarantine:
+            return {}
+        return {ref: self._situation.cluster.assignment(one) for ref, one in node.attempts.items()}
+
+    def session(self, name: str) -> str:
+        """The session of a node, or an empty string."""
+        node = self._situation.cluster.nodes.get(name)
+        return "" if node is None else node.session_id
+
+    def explain(self, ref: JobRef) -> tuple[NodeVerdict, ...]:
+        """One sentence for each node.
+
+        Raises:
+            UnknownPipelineError: There is no such pipeline.
+            UnknownJobError: It has no such job.
+        """
+        return self._placement.explain(ref)
+
+    def _set_clocks(self, now: float) -> None:
+        self._situation.now = now
+        self._situation.wall_time = self._wall()

@@ -1,0 +1,50 @@
+"""What an operator may set of the control machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.runtime.backoff import Backoff
+
+LOSS_BACKOFF = Backoff(0.1, 30.0, jitter=0.0)
+"""How a job slows down that is lost again and again; the first time costs nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineConfig:
+    """What an operator may set; times in seconds.
+
+    Attributes:
+        lease_seconds: how long a node's silence is tolerated.
+        heartbeat_seconds: how often an agent speaks at least.
+        sweep_seconds: how often time is looked at while leases are held.
+        pause_seconds: a longer time between two looks is a pause of the controller's own.
+        assigned_seconds: how long an agent may leave an assignment untouched.
+        losses_max: how many attempts of a job may be lost or rewound before it fails.
+        stable_seconds: an attempt that lived longer makes earlier losses forgotten.
+        loss_backoff: how a job slows down that is lost again and again.
+        hold_seconds: how long streams may stand still for a scale before it is abandoned.
+        plan_width: how many jobs that ask for the same are looked at in one plan.
+        rival_seconds: when an agent may ask again whose name another agent has.
+        suspect_suffices: whether a broken session and a mere suspicion replace a node's attempts;
+            quicker, but an agent that is being restarted then loses its jobs.
+        pipelines_open_max: most pipelines that have not ended.
+        pipelines_ended_max: how many ended pipelines are remembered, with their request ids.
+        nodes_max: most nodes.
+    """
+
+    lease_seconds: float = 6.0
+    heartbeat_seconds: float = 1.0
+    sweep_seconds: float = 0.25
+    pause_seconds: float = 1.0
+    assigned_seconds: float = 30.0
+    losses_max: int = 100
+    stable_seconds: float = 600.0
+    hold_seconds: float = 20.0
+    loss_backoff: Backoff = LOSS_BACKOFF
+    plan_width: int = 256
+    rival_seconds: float = 30.0
+    suspect_suffices: bool = False
+    pipelines_open_max: int = 200_000
+    pipelines_ended_max: int = 10_000
+    nodes_max: int = 20_000

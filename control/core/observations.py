@@ -1,0 +1,164 @@
+"""What agents say of attempts, compared with what is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from control.core import events, lifecycle, outbox_rows
+from control.core.errors import SessionEndedError
+from control.core.outcomes import Outcomes
+from control.core.scales import Scales
+from control.core.situation import Situation
+from control.core.sources import Sources
+from control.core.state import AttemptRecord, JobRecord, NodeRecord
+from shoal.model import Artifact, JobState, PipelineState, Reason, ReasonCode
+from shoal.names import AttemptRef
+from shoal.session.messages import Fenced
+from shoal.session.observation import Observation
+
+
+class Observations:
+    """Moves jobs on as their agents observe them; what is stale is fenced."""
+
+    def __init__(
+        self, situation: Situation, sources: Sources, scales: Scales, outcomes: Outcomes
+    ) -> None:
+        self._situation = situation
+        self._sources = sources
+        self._scales = scales
+        self._outcomes = outcomes
+
+    def take(self, event: events.Observed) -> None:
+        """Take what an agent says in its session."""
+        node = self._situation.heard(event.node, event.session_id)
+        if node is None:
+            self._situation.change.answer(
+                event.call,
+                SessionEndedError(f"this session of node {event.node} is over: dial again"),
+            )
+            return
+        seen = () if node.quarantine else event.observations
+        self._situation.change.answer(event.call, self.observe_all(node, seen))
+
+    def observe_all(
+        self, node: NodeRecord, observations: Sequence[Observation]
+    ) -> tuple[Fenced, ...]:
+        """Take observations in their order; returns those that are stale."""
+        return tuple(
+            fenced for one in observations if (fenced := self.observe(node, one)) is not None
+        )
+
+    def observe(self, node: NodeRecord, seen: Observation) -> Fenced | None:
+        """Take one observation; says why if it is stale."""
+        job = self._situation.cluster.job(seen.ref.job_ref)
+        if job is None:
+            return Fenced(seen.ref, f"there is no {seen.ref.job_ref.name}")
+        attempt = job.attempt
+        if attempt is not None and attempt.ref == seen.ref and attempt.node == node.name:
+            # Recorded as it moves on.
+            attempt.ended_inputs = seen.ended_inputs or attempt.ended_inputs
+            self.advance(job, attempt, seen)
+            self._take_holds(attempt, seen)
+            return None
+        for old in job.attempts:
+            # What was committed is said again because the answer was lost: that is no intruder.
+            if old.ref == seen.ref and old.node == node.name and old.state in lifecycle.ENDED:
+                if seen.state is old.state or seen.state not in lifecycle.ENDED:
+                    return None
+                break
+        return Fenced(
+            seen.ref,
+            f"{seen.ref.name} with epoch {seen.ref.epoch} on node {node.name} is stale: "
+            f"the job is {job.state.name} with epoch {job.epoch}",
+        )
+
+    def advance(self, job: JobRecord, attempt: AttemptRecord, seen: Observation) -> None:
+        """Move an attempt and its job on."""
+        if not lifecycle.grows(attempt.state, seen.state):
+            return  # a repetition
+        before = attempt.state
+        attempt.start_time = seen.start_time or attempt.start_time
+        if seen.state is JobState.SUCCEEDED:
+            problem = _artifact_problem(attempt.ref, seen.artifacts)
+            if problem:
+                self._outcomes.fail(attempt, Reason(ReasonCode.ARCHIVE, 0, problem), seen.end_time)
+            else:
+                self._outcomes.succeed(attempt, seen)
+        elif seen.state is JobState.FAILED:
+            kept = () if _artifact_problem(attempt.ref, seen.artifacts) else seen.artifacts
+            self._outcomes.fail(attempt, seen.reason, seen.end_time, kept)
+        elif seen.state is JobState.CANCELLED:
+            self._outcomes.cancelled(attempt, seen)
+        elif seen.state is JobState.LOST:
+            self._outcomes.lose(attempt, seen.reason.message or "its agent lost it")
+        else:
+            attempt.move(seen.state)
+            job.move(seen.state)
+            if (before, seen.state) != (JobState.ASSIGNED, JobState.PREPARING):
+                job.progress = ""  # it was about the state before
+            self._situation.change.attempt(attempt)
+            self._situation.change.job(self._situation.pipeline(attempt), job)
+            node = self._situation.cluster.nodes[attempt.node]
+            if seen.state in lifecycle.STARTED and before not in lifecycle.STARTED:
+                self._started(job, attempt, node)
+            if before in lifecycle.CLAIMING and seen.state not in lifecycle.CLAIMING:
+                self._situation.room_grew = True
+                self._situation.change.show_node(node)
+
+    def _take_holds(self, attempt: AttemptRecord, seen: Observation) -> None:
+        """Record how far the outputs of an attempt are that stand still, and act on all of them."""
+        pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
+        if job.attempt is attempt and seen.holds and attempt.holds != seen.holds:
+            attempt.holds = seen.holds
+            self._situation.change.attempt(attempt)
+            self._sources.end(pipeline)
+        if pipeline.holding is not None:  # an end may be what it waits for no longer
+            self._scales.try_to_settle(pipeline, pipeline.holding)
+
+    def _started(self, job: JobRecord, attempt: AttemptRecord, node: NodeRecord) -> None:
+        pipeline = self._situation.pipeline(attempt)
+        if pipeline.spec.bundle_digest:
+            node.bundles |= {pipeline.spec.bundle_digest}
+        self._situation.job_event(job, "running")
+        if pipeline.state is PipelineState.QUEUED:
+            pipeline.state = PipelineState.RUNNING
+            self._situation.change.pipeline(pipeline)
+            self._situation.change.outbox(
+                outbox_rows.pipeline_event(
+                    self._situation.change.take_sequence(),
+                    pipeline,
+                    pipeline.state,
+                    pipeline.reason,
+                    self._situation.wall_time,
+                )
+            )
+
+    def progress(self, event: events.Progressed) -> None:
+        """Take counters and words of an attempt; stale ones are ignored."""
+        node = self._situation.heard(event.node, event.session_id)
+        said = event.progress
+        job = self._situation.cluster.job(said.ref.job_ref)
+        if node is None or node.quarantine or job is None or job.attempt is None:
+            return
+        if job.attempt.ref != said.ref or job.attempt.node != node.name:
+            return
+        # Who has nothing but words to say does not know the streams.
+        job.streams = said.streams or job.streams
+        job.progress = said.text
+        pipeline = self._situation.pipeline_of(job.ref)
+        self._situation.change.show_job(pipeline, job)
+        self._sources.end(pipeline)
+
+
+def _artifact_problem(ref: AttemptRef, artifacts: Sequence[Artifact]) -> str:
+    """What is wrong with a list of artifacts: an attempt may only write under its own prefix."""
+    paths: set[str] = set()
+    for artifact in artifacts:
+        if not artifact.key.startswith(f"{ref.prefix}/"):
+            return f"artifact {artifact.path} has key {artifact.key!r} outside {ref.prefix}/"
+        if artifact.path in paths:
+            return f"artifact {artifact.path} is listed twice"
+        if len(artifact.sha256) != 64:
+            return f"artifact {artifact.path} has no SHA-256: {artifact.sha256!r}"
+        paths.add(artifact.path)
+    return ""

@@ -1,0 +1,267 @@
+"""What becomes of attempts that end, and of their jobs and pipelines."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import count
+
+from control.core import lifecycle, outbox_rows
+from control.core.placement import Placer
+from control.core.rows import ManifestRow
+from control.core.scales import Scales
+from control.core.situation import Situation
+from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
+from services.archive.manifest import manifest_key
+from services.runtime.backoff import Backoff
+from shoal.model import NO_REASON, Artifact, JobState, PipelineState, Reason, ReasonCode
+from shoal.names import AttemptRef
+from shoal.session.observation import Observation
+
+_AVOID_MAX = 8
+
+
+class Outcomes:
+    """Ends attempts, tries jobs again, ends jobs and pipelines."""
+
+    def __init__(self, situation: Situation, placement: Placer, scales: Scales) -> None:
+        self._situation = situation
+        self._placement = placement
+        self._scales = scales
+        self._ties = count()
+        self._retries: list[tuple[float, int, int, JobRecord]] = []
+
+    def deadline(self) -> float | None:
+        """When a job is to be tried again."""
+        return self._retries[0][0] if self._retries else None
+
+    def succeed(self, attempt: AttemptRecord, seen: Observation) -> None:
+        """Commit a job with the artifacts of its attempt."""
+        pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
+        self._end_attempt(attempt, JobState.SUCCEEDED, NO_REASON, seen.end_time)
+        job.move(JobState.SUCCEEDED)
+        job.reason = NO_REASON
+        self._commit_artifacts(pipeline, job, attempt.ref, seen.artifacts)
+        self._situation.job_event(job, "succeeded")
+        self.job_ended(pipeline)
+
+    def _commit_artifacts(
+        self,
+        pipeline: PipelineRecord,
+        job: JobRecord,
+        attempt: AttemptRef,
+        artifacts: Sequence[Artifact],
+    ) -> None:
+        """Let a job that has ended have these artifacts, all of one attempt, for good."""
+        job.manifest = ManifestRow(
+            key=manifest_key(job.ref),
+            attempt=attempt,
+            artifacts=tuple(sorted(artifacts, key=lambda one: one.path)),
+            commit_time=self._situation.wall_time,
+        )
+        self._situation.change.job(pipeline, job)
+        self._situation.change.manifest(job.manifest)
+        # In this order the manifest can be read before anybody hears of it.
+        self._situation.change.outbox(
+            outbox_rows.manifest_object(
+                self._situation.change.take_sequence(), job.manifest, self._situation.wall_time
+            )
+        )
+
+    def fail(
+        self,
+        attempt: AttemptRecord,
+        reason: Reason,
+        end_time: datetime | None,
+        kept: Sequence[Artifact] = (),
+    ) -> None:
+        """An attempt failed; `kept` is what it has in the archive."""
+        pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
+        self._end_attempt(attempt, JobState.FAILED, reason, end_time)
+        if pipeline.stop is not None:
+            self._cancel_job(pipeline, job)
+        else:
+            self._try_again(pipeline, job, reason, kept)
+
+    def cancelled(self, attempt: AttemptRecord, seen: Observation) -> None:
+        """An agent ended an attempt, as it was asked to or on its own."""
+        pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
+        self._end_attempt(attempt, JobState.CANCELLED, seen.reason, seen.end_time)
+        if pipeline.stop is not None:
+            self._cancel_job(pipeline, job)
+        else:
+            # Nobody here asked for it, so it was something at the node.
+            message = seen.reason.message or f"node {attempt.node} ended it on its own"
+            self._try_again(pipeline, job, Reason(ReasonCode.LOST, 0, message))
+
+    def lose(self, attempt: AttemptRecord, why: str) -> None:
+        """An attempt is gone, or given up."""
+        pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
+        reason = Reason(ReasonCode.LOST, 0, why)
+        self._end_attempt(attempt, JobState.LOST, reason, None)
+        job.avoid = (attempt.node, *(name for name in job.avoid if name != attempt.node))[
+            :_AVOID_MAX
+        ]
+        if pipeline.stop is not None:
+            self._cancel_job(pipeline, job)
+        else:
+            self._try_again(pipeline, job, reason)
+
+    def _end_attempt(
+        self, attempt: AttemptRecord, state: JobState, reason: Reason, end_time: datetime | None
+    ) -> None:
+        job, node = self._situation.job(attempt), self._situation.cluster.nodes[attempt.node]
+        attempt.move(state)
+        attempt.reason = reason
+        attempt.end_time = end_time or self._situation.wall_time
+        job.progress = ""
+        job.attempt = None
+        del node.attempts[attempt.ref]
+        self._situation.room_grew = True
+        self._situation.change.attempt(attempt)
+        self._situation.change.show_node(node)
+        self._situation.change.set_desired(node.name)
+        self._placement.lanes_changed(attempt.ref.job_ref)
+
+    def _try_again(
+        self,
+        pipeline: PipelineRecord,
+        job: JobRecord,
+        reason: Reason,
+        kept: Sequence[Artifact] = (),
+    ) -> None:
+        """Queue a job anew, or let it fail, then with what its last attempt has in the archive."""
+        job.reason = reason
+        job.pending = None
+        job.waiting_for = ""
+        if reason.code in lifecycle.UNCOUNTED:
+            lived = (self._situation.wall_time - job.attempts[-1].create_time).total_seconds()
+            # Losses that lie far apart say nothing about the job.
+            job.losses = 1 if lived > self._situation.config.stable_seconds else job.losses + 1
+            last = job.losses > self._situation.config.losses_max
+            # The first loss costs nothing; a job that is lost again and again slows down.
+            delay = self._situation.config.loss_backoff.delay_seconds(job.losses - 1, 0.0)
+        else:
+            job.failures += 1
+            last = job.failures >= job.spec.retry.attempts
+            delay = _retry_backoff(job).delay_seconds(job.failures, 0.0)
+        if last:
+            self._fail_job(pipeline, job, kept)
+            return
+        if delay > 0:
+            job.move(JobState.RETRY_WAIT)
+            job.retry_time = self._situation.wall_time + timedelta(seconds=delay)
+            self.retry_at(job, self._situation.now + delay)
+        else:
+            self._queue_again(pipeline, job)
+        self._situation.change.job(pipeline, job)
+        self._situation.job_event(job, "retry")
+
+    def _queue_again(self, pipeline: PipelineRecord, job: JobRecord) -> None:
+        job.move(JobState.QUEUED)
+        self._situation.backlog.add(job, pipeline.kind(job))
+        self._situation.room_grew = (
+            True  # those of its gang that wait already have to be looked at too
+        )
+
+    def retry_at(self, job: JobRecord, at: float) -> None:
+        """Try a job again at a moment, in monotonic seconds."""
+        heapq.heappush(self._retries, (at, next(self._ties), job.epoch, job))
+
+    def _fail_job(self, pipeline: PipelineRecord, job: JobRecord, kept: Sequence[Artifact]) -> None:
+        job.move(JobState.FAILED)
+        if kept:
+            self._commit_artifacts(pipeline, job, job.attempts[-1].ref, kept)
+        self._situation.change.job(pipeline, job)
+        self._situation.job_event(job, "failed")
+        self.stop(
+            pipeline,
+            Reason(ReasonCode.NEIGHBOUR, 0, f"job {job.ref.job} failed ({job.reason.short})"),
+        )
+        self.job_ended(pipeline)
+
+    def stop(self, pipeline: PipelineRecord, reason: Reason) -> None:
+        """End all jobs of a pipeline: at once what runs nowhere, else by its agent."""
+        if pipeline.stop is not None or pipeline.state.terminal:
+            return
+        pipeline.stop = reason
+        self._situation.change.pipeline(pipeline)
+        if pipeline.holding is not None:
+            self._scales.abandon(pipeline, pipeline.holding, "the pipeline is ending")
+        for job in pipeline.jobs.values():
+            attempt = job.attempt
+            if attempt is None:
+                if not job.ended:
+                    self._cancel_job(pipeline, job)
+            elif not self._situation.leases.holds(attempt.node):
+                self.lose(attempt, f"node {attempt.node} is away")
+            else:
+                attempt.assignment = None
+                self._situation.change.set_desired(attempt.node)
+
+    def _cancel_job(self, pipeline: PipelineRecord, job: JobRecord) -> None:
+        job.move(JobState.CANCELLED)
+        job.reason = pipeline.stop or Reason(ReasonCode.CANCELLED)
+        job.waiting_for = ""
+        job.retry_time = None
+        self._situation.backlog.remove(job.ref)
+        self._situation.fresh.pop(job.ref, None)
+        self._situation.change.job(pipeline, job)
+        self._situation.job_event(job, "cancelled")
+        self.job_ended(pipeline)
+
+    def job_ended(self, pipeline: PipelineRecord) -> None:
+        """One more job of a pipeline has ended; the last one ends the pipeline."""
+        pipeline.open_jobs -= 1
+        if pipeline.open_jobs:
+            return
+        jobs = pipeline.jobs.values()
+        failure = outbox_rows.first_failure(jobs)
+        if failure is not None:
+            pipeline.state, pipeline.reason = PipelineState.FAILED, failure
+        elif any(job.state is JobState.CANCELLED for job in jobs):
+            pipeline.state = PipelineState.CANCELLED
+            pipeline.reason = pipeline.stop or Reason(ReasonCode.CANCELLED)
+        else:
+            pipeline.state = PipelineState.SUCCEEDED
+        if pipeline.holding is not None:
+            self._scales.abandon(pipeline, pipeline.holding, "the pipeline has ended")
+        pipeline.end_time = self._situation.wall_time
+        pipeline.final_event_id = outbox_rows.pipeline_event_id(pipeline, pipeline.state)
+        self._situation.change.pipeline(pipeline)
+        self._situation.change.outbox(
+            outbox_rows.pipeline_event(
+                self._situation.change.take_sequence(),
+                pipeline,
+                pipeline.state,
+                pipeline.reason,
+                self._situation.wall_time,
+            )
+        )
+        self._situation.ended.append(pipeline.ref)
+        self._situation.open -= 1
+
+    def begin_retries(self) -> None:
+        """Queue the jobs again whose wait is over."""
+        while self._retries and self._retries[0][0] <= self._situation.now:
+            _, _, epoch, job = heapq.heappop(self._retries)
+            if job.state is JobState.RETRY_WAIT and job.epoch == epoch:
+                job.retry_time = None
+                job.waiting_for = ""
+                pipeline = self._situation.pipeline_of(job.ref)
+                self._queue_again(pipeline, job)
+                self._situation.change.job(pipeline, job)
+
+
+def present(node: NodeRecord) -> Iterator[AttemptRecord]:
+    """The attempts on a node; losing one may end others before their turn comes."""
+    for attempt in tuple(node.attempts.values()):
+        if attempt.ref in node.attempts:
+            yield attempt
+
+
+def _retry_backoff(job: JobRecord) -> Backoff:
+    retry = job.spec.retry
+    first = max(retry.backoff_seconds, 0.001)
+    return Backoff(first, max(retry.backoff_limit_seconds, first), jitter=0.0)

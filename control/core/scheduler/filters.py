@@ -1,0 +1,110 @@
+"""Feasibility: what keeps a job off a node, each filter with its own words.
+
+A filter returns an empty string if the job may go there, else a phrase that continues the sentence
+"node n: ...".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from control.core.scheduler.room import ROUNDING, Room
+from control.core.scheduler.snapshot import Pending
+
+Filter = Callable[[Pending, Room], str]
+"""One reason that a node may be unfit."""
+
+
+def connected(_: Pending, room: Room) -> str:
+    """Its agent must have a session whose lease has not run out."""
+    return "" if room.node.connected else "its agent is not connected"
+
+
+def quarantined(_: Pending, room: Room) -> str:
+    """Its agent must follow this controller."""
+    return f"it is quarantined: {room.node.quarantine}" if room.node.quarantine else ""
+
+
+def drained(_: Pending, room: Room) -> str:
+    """Nothing new goes to a drained node."""
+    return "it is drained" if room.node.drained else ""
+
+
+def refuses(_: Pending, room: Room) -> str:
+    """Nothing new goes to a node whose agent takes none."""
+    return room.node.refuses
+
+
+def pinned(job: Pending, room: Room) -> str:
+    """A pinned job goes back to its node and nowhere else."""
+    if not job.pinned_node or job.pinned_node == room.node.name:
+        return ""
+    return f"the job is pinned to {job.pinned_node}"
+
+
+def labels(job: Pending, room: Room) -> str:
+    """Every required label must be there with its value."""
+    for name, value in job.place.require.items():
+        have = room.node.labels.get(name)
+        if have != value:
+            return (
+                f"label {name}={value} is required, and it has "
+                + (f"{name}={have}" if have is not None else f"no {name}")
+            )  # fmt: skip
+    return ""
+
+
+def cpus(job: Pending, room: Room) -> str:
+    """Enough cores must be free."""
+    need = job.resources.cpus
+    if need <= room.cpus + ROUNDING:
+        return ""
+    return f"{need:g} cpus are needed, {max(room.cpus, 0):g} of {room.node.capacity.cpus:g} free"
+
+
+def memory(job: Pending, room: Room) -> str:
+    """Enough memory must be free."""
+    need = job.resources.memory_bytes
+    if not need or need <= room.memory_bytes:
+        return ""
+    return (
+        f"{need} bytes of memory are needed, {max(room.memory_bytes, 0)} "
+        f"of {room.node.capacity.memory_bytes} free"
+    )
+
+
+def devices(job: Pending, room: Room) -> str:
+    """A device of each class must be free."""
+    missing = room.missing_devices(job.resources.devices)
+    return f"no free device of class {', '.join(missing)}" if missing else ""
+
+
+FILTERS: tuple[Filter, ...] = (
+    connected,
+    quarantined,
+    drained,
+    refuses,
+    pinned,
+    labels,
+    cpus,
+    memory,
+    devices,
+)
+"""All filters, the most telling first."""
+
+EVER: tuple[Filter, ...] = (pinned, labels, cpus, memory, devices)
+"""The filters that count when the question is whether a job could ever fit."""
+
+
+def objection(job: Pending, room: Room, filters: tuple[Filter, ...] = FILTERS) -> str:
+    """Return the first objection to the job on this node, or an empty string."""
+    for check in filters:
+        said = check(job, room)
+        if said:
+            return said
+    return ""
+
+
+def objections(job: Pending, room: Room) -> tuple[str, ...]:
+    """Return everything that keeps the job off this node."""
+    return tuple(said for check in FILTERS if (said := check(job, room)))

@@ -1,0 +1,229 @@
+"""Placement as a function: `(snapshot, pending) -> plan`. Equal questions get equal answers.
+
+Jobs that stream to each other (a gang) have to run at the same time, so they are placed together
+or not at all: two pipelines that each held half of what they need would wait for ever. Gangs are
+tried in the order of their first jobs; one that does not fit does not stop smaller ones behind it.
+
+Cost: jobs of one shape share a heap of nodes, so that a placement looks at the best node and at
+those where its pipeline is already, and not at all of them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from control.core.scheduler.filters import EVER, FILTERS, Filter, objection
+from control.core.scheduler.ranking import base_score, own_score
+from control.core.scheduler.room import Room
+from control.core.scheduler.search import constrained_first, fit
+from control.core.scheduler.snapshot import NodeState, Pending, Placed, Plan, Snapshot
+from shoal.names import JobRef, PipelineRef
+
+Shape = tuple[object, ...]
+
+
+def plan(snapshot: Snapshot, pending: Sequence[Pending]) -> Plan:
+    """Choose nodes for as many of the pending jobs as there is room for."""
+    gangs: dict[tuple[PipelineRef, str], list[Pending]] = {}
+    for job in pending:
+        gangs.setdefault((job.ref.pipeline_ref, job.gang), []).append(job)
+    board = _Board(snapshot, FILTERS)
+    verdicts = _Verdicts(snapshot)
+    placed: dict[JobRef, str] = {}
+    waiting: dict[JobRef, str] = {}
+    failed: dict[tuple[Shape, ...], str] = {}
+    for gang in gangs.values():
+        signature = tuple(feasibility(job) for job in gang)
+        # Room only shrinks while a plan is made: what did not fit before does not fit now.
+        why = failed.get(signature)
+        if why is None:
+            missed = board.place(gang, placed)
+            if missed is None:
+                continue
+            why = failed[signature] = verdicts.why(gang, missed, board)
+        for job in gang:
+            waiting[job.ref] = why
+    order = (Placed(job.ref, placed[job.ref]) for job in pending if job.ref in placed)
+    return Plan(tuple(order), waiting)
+
+
+def feasibility(job: Pending) -> Shape:
+    """Return everything that the filters look at: equal jobs fit in the same places."""
+    return (job.resources, tuple(sorted(job.place.require.items())), job.pinned_node)
+
+
+def _shape(job: Pending) -> Shape:
+    """Everything that filters and the common part of the ranking look at."""
+    return (*feasibility(job), job.place.strategy, job.bundle_digest)
+
+
+class _Board:
+    """Rooms of all nodes, and heaps over them."""
+
+    def __init__(
+        self, snapshot: Snapshot, filters: tuple[Filter, ...], *, empty: bool = False
+    ) -> None:
+        self.rooms = {node.name: Room(node, empty=empty) for node in snapshot.nodes}
+        self._filters = filters
+        self._heaps: dict[Shape, list[tuple[float, str]]] = {}
+        self._near: dict[PipelineRef, dict[str, Counter[str]]] = {}
+        self._residents = snapshot.residents
+
+    def place(self, gang: Sequence[Pending], placed: dict[JobRef, str]) -> Pending | None:
+        """Place all jobs of a gang, or none: then return the one that did not fit.
+
+        The spec's order and wishes first. If that leaves somebody out, the most constrained go
+        first, and then any way is looked for: apart is a wish, running is the point.
+        """
+        missed = self._place(gang, placed)
+        if missed is None or len(gang) == 1:
+            return missed
+        order = constrained_first(gang, self.rooms, self._filters)
+        if self._place(order, placed) is None:
+            return None
+        nodes = fit(order, self.rooms, self._filters)
+        if nodes is None:
+            return missed
+        for job, node in zip(order, nodes, strict=True):
+            self._put(job, node, placed)
+        return None
+
+    def _place(self, gang: Sequence[Pending], placed: dict[JobRef, str]) -> Pending | None:
+        done: list[tuple[Pending, str]] = []
+        for job in gang:
+            node = self._best(job)
+            if node is None:
+                for earlier, where in done:
+                    self.rooms[where].give_back(earlier.resources)
+                    self._nodes_near(earlier)[where][earlier.spec_name] -= 1
+                    del placed[earlier.ref]
+                if done:  # nodes that seemed full have room again
+                    self._heaps.clear()
+                return job
+            self._put(job, node, placed)
+            done.append((job, node))
+        return None
+
+    def _put(self, job: Pending, node: str, placed: dict[JobRef, str]) -> None:
+        self.rooms[node].take(job.resources)
+        self._nodes_near(job)[node][job.spec_name] += 1
+        placed[job.ref] = node
+
+    def _nodes_near(self, job: Pending) -> dict[str, Counter[str]]:
+        pipeline = job.ref.pipeline_ref
+        near = self._near.get(pipeline)
+        if near is None:
+            near = self._near[pipeline] = defaultdict(Counter)
+            for resident in self._residents.get(pipeline, ()):
+                near[resident.node][resident.spec_name] += 1
+        return near
+
+    def _best(self, job: Pending) -> str | None:
+        near = self._nodes_near(job)
+        special = {*near, *job.avoid, *job.place.prefer}
+        best: tuple[float, str] | None = None  # lower is better, then the name decides
+        for name in sorted(special):
+            room = self.rooms.get(name)
+            if room is None or objection(job, room, self._filters):
+                continue
+            count = near.get(name)
+            replicas = count[job.spec_name] if count else 0
+            neighbours = (count.total() if count else 0) - replicas
+            score = base_score(job, room) + own_score(job, name, replicas, neighbours)
+            best = min(best or (-score, name), (-score, name))
+        other = self._best_stranger(job, special)
+        chosen = best or other if best is None or other is None else min(best, other)
+        return None if chosen is None else chosen[1]
+
+    def _best_stranger(self, job: Pending, special: set[str]) -> tuple[float, str] | None:
+        """Return the best of the nodes that mean nothing particular to this job."""
+        shape = _shape(job)
+        heap = self._heaps.get(shape)
+        if heap is None:
+            heap = self._heaps[shape] = [
+                (-base_score(job, room), name)
+                for name, room in self.rooms.items()
+                if not objection(job, room, self._filters)
+            ]
+            heapq.heapify(heap)
+        aside: list[tuple[float, str]] = []
+        found: tuple[float, str] | None = None
+        while heap:
+            stored, name = heap[0]
+            room = self.rooms[name]
+            if objection(job, room, self._filters):
+                heapq.heappop(heap)  # room only shrinks, so it stays out
+                continue
+            score = -base_score(job, room)
+            if score != stored:
+                heapq.heapreplace(heap, (score, name))
+                continue
+            if name in special:
+                aside.append(heapq.heappop(heap))
+                continue
+            found = (stored, name)
+            break
+        for entry in aside:
+            heapq.heappush(heap, entry)
+        return found
+
+
+class _Verdicts:
+    """Says why a gang waits, in one sentence for people."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def why(self, gang: Sequence[Pending], missed: Pending, board: _Board) -> str:
+        """Explain the job of the gang that found no node."""
+        if not self._snapshot.nodes:
+            return "no node has ever connected: start an agent"
+        rooms = board.rooms
+        if len(gang) == 1:
+            return f"{self._counted(missed, rooms)}{self._never(gang)}"
+        taken: str = ""
+        if any(not objection(missed, room) for room in rooms.values()):
+            taken = "there is room for some of them but not for all"
+        return (
+            f"{len(gang)} jobs that stream to each other have to be placed together, and "
+            f"{missed.ref.job} finds no node: {taken or self._counted(missed, rooms)}"
+            f"{self._never(gang)}"
+        )
+
+    def _never(self, gang: Sequence[Pending]) -> str:
+        """Add a warning if even empty nodes would not do."""
+        board = _Board(self._snapshot, EVER, empty=True)
+        missed = board.place(gang, {})
+        if missed is None:
+            return ""
+        cpus = sum(job.resources.cpus for job in gang)
+        return (
+            f"; even if nothing else ran, the known nodes could not take "
+            f"{'it' if len(gang) == 1 else f'them ({cpus:g} cpus in all)'}: "
+            "add a node that can, or ask for less"
+        )
+
+    def _counted(self, job: Pending, rooms: dict[str, Room]) -> str:
+        said: dict[str, list[str]] = {}
+        for name in sorted(rooms):
+            reason = objection(job, rooms[name])
+            if reason:
+                said.setdefault(reason, []).append(name)
+        return "; ".join(f"{_some(nodes)}: {reason}" for reason, nodes in said.items())
+
+
+_NAMED_MAX = 3
+
+
+def _some(nodes: Sequence[str]) -> str:
+    if len(nodes) <= _NAMED_MAX:
+        return f"on {', '.join(nodes)}"
+    return f"on {', '.join(nodes[:_NAMED_MAX])} and {len(nodes) - _NAMED_MAX} more"
+
+
+def free(node: NodeState) -> str:
+    """Return what is free on a node, for people."""
+    room = Room(node)
+    return f"{max(room.cpus, 0):g} of {node.capacity.cpus:g} cpus free"

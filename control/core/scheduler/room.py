@@ -1,0 +1,55 @@
+"""The room that is left on a node while a plan is being made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from control.core.scheduler.snapshot import NodeState
+from shoal.spec import Resources
+
+ROUNDING = 1e-6
+"""Cores are fractions, and sums of fractions are off by a little."""
+
+
+class Room:
+    """Free cores, bytes and devices of one node; `take` and `give_back` as the plan is made."""
+
+    __slots__ = ("cpus", "devices", "memory_bytes", "node")
+
+    def __init__(self, node: NodeState, *, empty: bool = False) -> None:
+        """Start from what is claimed now, or from nothing when `empty`."""
+        claimed = node.claimed
+        self.node = node
+        self.cpus = node.capacity.cpus - (0.0 if empty else claimed.cpus)
+        self.memory_bytes = node.capacity.memory_bytes - (0 if empty else claimed.memory_bytes)
+        self.devices = Counter(node.capacity.devices)
+        if not empty:
+            self.devices.subtract(claimed.devices)
+
+    def missing_devices(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """Return the device classes of `wanted` that are not free in that number, by name."""
+        if not wanted:
+            return ()
+        need = Counter(wanted)
+        return tuple(sorted(name for name, count in need.items() if self.devices[name] < count))
+
+    def take(self, resources: Resources) -> None:
+        """Claim resources."""
+        self.cpus -= resources.cpus
+        self.memory_bytes -= resources.memory_bytes
+        if resources.devices:
+            self.devices.subtract(resources.devices)
+
+    def give_back(self, resources: Resources) -> None:
+        """Undo `take`."""
+        self.cpus += resources.cpus
+        self.memory_bytes += resources.memory_bytes
+        if resources.devices:
+            self.devices.update(resources.devices)
+
+    @property
+    def claimed_share(self) -> float:
+        """How much of the node's cores is claimed, from 0 to 1."""
+        capacity = self.node.capacity.cpus
+        return 1.0 - self.cpus / capacity if capacity > 0 else 1.0

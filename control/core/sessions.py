@@ -1,0 +1,216 @@
+"""Agents open and close sessions: whose a node's name is, and what both sides know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from control.core import events
+from control.core.effects import Admitted
+from control.core.errors import HelloRefusedError, NameTakenError
+from control.core.gossip import GossipVerdicts
+from control.core.observations import Observations
+from control.core.outcomes import Outcomes
+from control.core.placement import Placer
+from control.core.quarantine import Claim, Rival, Starts, claim, same_instance
+from control.core.reconcile import reconcile
+from control.core.situation import Situation
+from control.core.sources import Sources
+from control.core.state import NodeRecord
+from shoal.names import InvalidNameError, check_id
+
+_CLAIM_HEARTBEATS = 2.5
+_RIVAL_RETRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An agent whose claim to a name is unclear; monotonic seconds."""
+
+    event: events.HelloReceived
+    since: float
+
+
+class Sessions:
+    """Admits agents, and refuses or quarantines those that must not be followed."""
+
+    def __init__(
+        self,
+        situation: Situation,
+        starts: Starts,
+        sources: Sources,
+        placement: Placer,
+        outcomes: Outcomes,
+        observations: Observations,
+        gossip: GossipVerdicts,
+    ) -> None:
+        self._situation = situation
+        self._starts = starts
+        self._sources = sources
+        self._placement = placement
+        self._outcomes = outcomes
+        self._observations = observations
+        self._gossip = gossip
+        self._claims: list[_Waiting] = []
+        self._rivals: dict[str, Rival] = {}
+
+    @property
+    def unclear(self) -> bool:
+        """Whether an agent waits for it to be clear whose a name is."""
+        return bool(self._claims)
+
+    def deadlines(self) -> Iterable[float]:
+        """When agents that claim a name of another are forgotten."""
+        return map(self._rival_until, self._rivals.values())
+
+    def open(self, event: events.HelloReceived) -> None:
+        """Take the Hello of an agent."""
+        hello = event.hello
+        node = self._situation.cluster.nodes.get(hello.node)
+        if node is None:
+            problem = self._refuse_node(hello.node)
+            if problem is not None:
+                self._situation.change.answer(event.call, problem)
+                return
+            node = self._situation.cluster.nodes[hello.node] = NodeRecord(hello.node)
+        match claim(node, hello, leased=self._situation.leases.holds(node.name)):
+            case Claim.TAKEN:
+                self._refuse_rival(node, event)
+            case Claim.UNCLEAR:
+                self._claims.append(_Waiting(event, self._situation.now))
+            case Claim.FREE:
+                self._admit(node, event)
+
+    def settle_claims(self) -> None:
+        """Tell agents that were restarted from those that run twice, by who is heard."""
+        waiting, self._claims = self._claims, []
+        for one in waiting:
+            node = self._situation.cluster.nodes[one.event.hello.node]
+            silence = self._situation.leases.silence_seconds(node.name, self._situation.now)
+            if not node.session_id or one.event.hello.agent_id == node.agent_id:
+                self.open(one.event)
+            elif node.heard_at > one.since:
+                self._refuse_rival(node, one.event)
+            elif silence > _CLAIM_HEARTBEATS * self._situation.config.heartbeat_seconds:
+                self._admit(node, one.event)
+            else:
+                self._claims.append(one)
+
+    def _refuse_rival(self, node: NodeRecord, event: events.HelloReceived) -> None:
+        """Quarantine an agent whose name another one has; both are told."""
+        hello = event.hello
+        copied = bool(hello.instance_id) and same_instance(node, hello)
+        rival = Rival(hello.agent_id, event.address, copied, self._situation.now)
+        before = self._rivals.get(node.name)
+        known = before is not None and before.agent_id == rival.agent_id
+        why = rival.conflict(node)
+        retry_seconds = self._situation.config.rival_seconds
+        if not node.session_id:
+            # Its lease will tell whether it is gone.
+            expires_at = self._situation.leases.expires_at(node.name) or self._situation.now
+            retry_seconds = (
+                max(expires_at - self._situation.now, 0.0)
+                + self._situation.config.heartbeat_seconds
+            )
+            why = f"{why}; the former is silent now, and the name is free when its lease is over"
+        elif copied and not known:
+            # What was heard may have been under way still when the agent before ended.
+            retry_seconds = 2 * _CLAIM_HEARTBEATS * self._situation.config.heartbeat_seconds
+        self._rivals[node.name] = rival
+        if node.conflict != why:
+            node.conflict = why
+            self._situation.change.show_node(node)
+            if node.session_id:
+                self._situation.change.tell(node, why)
+        self._situation.change.answer(event.call, NameTakenError(why, retry_seconds))
+
+    def forget_rivals(self) -> None:
+        """A rival that asks no more is gone, or has another name now."""
+        for name, rival in tuple(self._rivals.items()):
+            if self._rival_until(rival) <= self._situation.now:
+                del self._rivals[name]
+                self._situation.cluster.nodes[name].conflict = ""
+                self._situation.change.show_node(self._situation.cluster.nodes[name])
+
+    def _rival_until(self, rival: Rival) -> float:
+        return rival.at + _RIVAL_RETRIES * self._situation.config.rival_seconds
+
+    def _admit(self, node: NodeRecord, event: events.HelloReceived) -> None:
+        """Let an agent have the name of a node, and compare what both sides know."""
+        hello = event.hello
+        rival = self._rivals.get(node.name)
+        if rival is not None and rival.agent_id == hello.agent_id:
+            del self._rivals[node.name]
+            node.conflict = ""
+        if node.session_id and node.session_id != event.session_id:
+            self._situation.change.end_session(
+                node, f"agent {hello.agent_id} opened another session for node {node.name}"
+            )
+        moved = node.stream_address != hello.stream_address
+        same_agent = node.agent_id == hello.agent_id
+        node.agent_id = hello.agent_id
+        node.instance_id = hello.instance_id
+        node.address = event.address
+        node.followed = hello.followed
+        node.capacity = hello.capacity
+        node.labels = hello.labels
+        node.architecture = hello.architecture
+        node.stream_address = hello.stream_address
+        node.agent_version = hello.agent_version
+        node.bundles = hello.bundles
+        node.refuses = hello.refuses
+        node.says_holds = hello.says_holds
+        node.session_id = event.session_id
+        node.last_seen_time = self._situation.wall_time
+        node.heard_at = self._situation.now
+        self._gossip.name(node, hello.member_name or node.name)
+        self._situation.leases.renew(node.name, self._situation.now)
+        self._situation.change.node(node)
+        self._situation.change.set_desired(node.name)
+        why = self._starts.against(node.name, hello.followed)
+        adopted = bool(why) and node.adopts is not None and node.adopts == hello.followed
+        node.quarantine = "" if adopted else why
+        if node.quarantine:
+            for attempt in node.attempts.values():
+                self._situation.wait_for(attempt, node.quarantine)
+            self._situation.change.answer(event.call, Admitted((), self._starts.welcome(), why))
+            return
+        if not why:
+            node.adopts = None  # until it follows us, it may dial again with what it knows
+        self._situation.room_grew = True
+        known = {ref: attempt.state for ref, attempt in node.attempts.items()}
+        outcome = reconcile(known, [one.ref for one in hello.attempts], same_agent=same_agent)
+        fenced = self._observations.observe_all(node, hello.attempts)
+        for ref in outcome.missing:
+            self._outcomes.lose(
+                node.attempts[ref], f"the agent of node {node.name} knows nothing of it any more"
+            )
+        for attempt in node.attempts.values():
+            self._situation.wait_for(attempt, "")
+            if moved:
+                self._placement.lanes_changed(attempt.ref.job_ref)
+            self._sources.end(self._situation.pipeline(attempt))
+        self._situation.change.answer(
+            event.call, Admitted(fenced, self._starts.welcome(), adopted=adopted)
+        )
+
+    def _refuse_node(self, name: str) -> HelloRefusedError | None:
+        try:
+            check_id("node", name)
+        except InvalidNameError as error:
+            return HelloRefusedError(str(error))
+        if len(self._situation.cluster.nodes) >= self._situation.config.nodes_max:
+            return HelloRefusedError(
+                f"node {name} is one too many: at most {self._situation.config.nodes_max} are recorded"
+            )
+        return None
+
+    def close(self, event: events.SessionClosed) -> None:
+        """A stream broke or ended; the lease goes on."""
+        self._claims = [one for one in self._claims if one.event.session_id != event.session_id]
+        node = self._situation.cluster.nodes.get(event.node)
+        if node is not None and event.session_id and node.session_id == event.session_id:
+            node.session_id = ""
+            self._situation.change.node(node)
+            self._gossip.settle_doubt(node)
+        self._situation.change.answer(event.call, None)

@@ -1,0 +1,113 @@
+"""What all parts of the control machine share: settings, records, leases, the queue, the moment.
+
+It is the one object that they change together. It decides nothing; it answers the few questions
+that several of them ask.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+
+from control.core import outbox_rows
+from control.core.backlog import Backlog
+from control.core.change_set import ChangeSet
+from control.core.leases import Leases
+from control.core.machine_config import MachineConfig
+from control.core.state import AttemptRecord, Cluster, JobRecord, NodeRecord, PipelineRecord
+from shoal.names import JobRef, PipelineRef
+
+
+class Situation:
+    """The shared state of the control machine.
+
+    Attributes:
+        config: What may be set.
+        ids: Makes a random id of so many characters, `[a-z0-9]`.
+        now: Monotonic seconds of the step under way.
+        wall_time: The wall clock of the step under way, in UTC; only written down, never compared.
+        cluster: All records.
+        leases: How long each node may still be silent.
+        change: What this step changes.
+        backlog: The jobs that wait for a node, in their order.
+        fresh: Those of them that no plan has looked at yet.
+        room_grew: Whether jobs that found no room may find some now.
+        ended: Ended pipelines, the longest ended first.
+        open: How many pipelines have not ended.
+    """
+
+    def __init__(
+        self,
+        config: MachineConfig,
+        change: ChangeSet,
+        now: float,
+        wall_time: datetime,
+        ids: Callable[[int], str],
+    ) -> None:
+        self.config = config
+        self.change = change
+        self.now = now
+        self.wall_time = wall_time
+        self.ids = ids
+        self.cluster = Cluster()
+        self.leases = Leases(config.lease_seconds, config.pause_seconds, now)
+        self.backlog = Backlog()
+        self.fresh: dict[JobRef, JobRecord] = {}
+        self.room_grew = True
+        self.ended: deque[PipelineRef] = deque()
+        self.open = 0
+
+    def heard(self, name: str, session_id: str) -> NodeRecord | None:
+        """The node of a live session, whose lease is renewed; None if the session is over."""
+        node = self.cluster.nodes.get(name)
+        if node is None or not session_id or node.session_id != session_id:
+            return None
+        self.leases.renew(name, self.now)
+        node.last_seen_time = self.wall_time
+        node.heard_at = self.now
+        return node
+
+    def wait_for(self, attempt: AttemptRecord, why: str) -> None:
+        """Say what a job with an attempt waits for."""
+        job = self.job(attempt)
+        if job.waiting_for != why:
+            job.waiting_for = why
+            self.change.show_job(self.pipeline(attempt), job)
+
+    def job_event(self, job: JobRecord, what: str) -> None:
+        """Tell the world of a job."""
+        self.change.outbox(
+            outbox_rows.job_event(
+                self.change.take_sequence(), job, what, job.reason, self.wall_time
+            )
+        )
+
+    def job(self, attempt: AttemptRecord) -> JobRecord:
+        """The job of an attempt."""
+        return self.pipeline(attempt).jobs[attempt.ref.job]
+
+    def pipeline(self, attempt: AttemptRecord) -> PipelineRecord:
+        """The pipeline of an attempt."""
+        return self.cluster.pipelines[attempt.ref.job_ref.pipeline_ref]
+
+    def pipeline_of(self, ref: JobRef) -> PipelineRecord:
+        """The pipeline of a job."""
+        return self.cluster.pipelines[ref.pipeline_ref]
+
+    def end_session(self, node: NodeRecord, why: str) -> None:
+        """End the session of a node, if it has one."""
+        if node.session_id:
+            self.change.end_session(node, why)
+            node.session_id = ""
+            self.change.node(node)
+
+    def unheard(self, attempt: AttemptRecord) -> str:
+        """Say of an attempt whose agent is too old to say how far a port is what is to be done."""
+        node = self.cluster.nodes[attempt.node]
+        if node.says_holds or not node.session_id:
+            return ""
+        return (
+            f"the agent of node {node.name} (version {node.agent_version or 'unknown'}) does not say "
+            f"how far {attempt.ref.job} is: update it"
+        )

@@ -1,0 +1,456 @@
+"""What the control machine holds in memory: pipelines, jobs, attempts and nodes.
+
+Mutable, and changed by the machine alone. Monotonic times end in `_at`, wall times in `_time`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from control.core import lifecycle
+from control.core.rows import (
+    AttemptRow,
+    JobRow,
+    ManifestRow,
+    NodeRow,
+    PipelineAdded,
+    PipelineRow,
+    ScaleRow,
+)
+from control.core.scheduler.plan import feasibility
+from control.core.scheduler.snapshot import NodeState, Pending, Resident
+from control.core.topology import LaneEnd, Replica, Topology
+from shoal.model import (
+    NO_CAPACITY,
+    NO_REASON,
+    Capacity,
+    Followed,
+    JobState,
+    MemberState,
+    PipelineState,
+    Reason,
+    ScaleState,
+    StreamCounters,
+    no_strings,
+)
+from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.session.assignment import Assignment, Goal
+from shoal.session.lane import LanePeer
+from shoal.session.port_hold import PortHold
+from shoal.spec import Job, Pipeline
+from shoal.view import JobView
+
+
+@dataclass(slots=True, eq=False)
+class AttemptRecord:
+    """One try of a job on one node; `assignment` is what its agent is told, until that changes.
+
+    `held` is the number under which the outputs of a source stand still, since it is to end;
+    `holds` says which of its outputs do stand still, and how far they are, as its agent observed it,
+    and `ended_inputs` of which inputs a program that has ended well was shown the end.
+    """
+
+    ref: AttemptRef
+    node: str
+    state: JobState
+    create_time: datetime
+    reason: Reason = NO_REASON
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    assignment: Assignment | None = None
+    held: int = 0
+    holds: tuple[PortHold, ...] = ()
+    ended_inputs: tuple[str, ...] = ()
+
+    def hold(self, port: str, number: int) -> PortHold | None:
+        """How far an output is that stands still under this number; None if it has not been said."""
+        return next((one for one in self.holds if (one.port, one.number) == (port, number)), None)
+
+    def move(self, state: JobState) -> None:
+        """Go to another state of the table.
+
+        Raises:
+            IllegalTransitionError: It is not on the table.
+        """
+        self.state = lifecycle.check_attempt(self.ref.name, self.state, state)
+
+    def row(self) -> AttemptRow:
+        """What is written down."""
+        return AttemptRow(
+            ref=self.ref,
+            node=self.node,
+            state=self.state,
+            create_time=self.create_time,
+            reason=self.reason,
+            start_time=self.start_time,
+            end_time=self.end_time,
+            holds=self.holds,
+            ended_inputs=self.ended_inputs,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class JobRecord:
+    """One replica of a job: `attempt` is the current one, `attempts` all of them.
+
+    `spec.replicas` is how many there are in its generation. `ends` says after how many records the
+    outputs of a source end, once it was asked to and that is known.
+    """
+
+    ref: JobRef
+    spec: Job
+    replica: int
+    generation: int = 0
+    state: JobState = JobState.QUEUED
+    reason: Reason = NO_REASON
+    epoch: int = 0
+    number: int = 0
+    failures: int = 0
+    losses: int = 0
+    retry_time: datetime | None = None
+    pinned_node: str = ""
+    avoid: tuple[str, ...] = ()
+    ends: Mapping[str, int] | None = None
+    attempts: list[AttemptRecord] = field(default_factory=list[AttemptRecord])
+    attempt: AttemptRecord | None = None
+    manifest: ManifestRow | None = None
+    streams: tuple[StreamCounters, ...] = ()
+    progress: str = ""
+    waiting_for: str = ""
+    pending: Pending | None = None
+    view: JobView | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to it."""
+        return self.state in lifecycle.ENDED
+
+    def move(self, state: JobState) -> None:
+        """Go to another state of the table.
+
+        Raises:
+            IllegalTransitionError: It is not on the table.
+        """
+        self.state = lifecycle.check_job(self.ref.name, self.state, state)
+
+    def row(self) -> JobRow:
+        """What is written down."""
+        return JobRow(
+            ref=self.ref,
+            state=self.state,
+            reason=self.reason,
+            epoch=self.epoch,
+            number=self.number,
+            failures=self.failures,
+            losses=self.losses,
+            retry_time=self.retry_time,
+            pinned_node=self.pinned_node,
+            avoid=self.avoid,
+            ends=self.ends,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class PipelineRecord:
+    """A submitted pipeline; `stop` is why its jobs have to end, `open_jobs` how many have not.
+
+    `finish_time` is when its sources were asked to end.
+    """
+
+    ref: PipelineRef
+    position: int
+    request_id: str
+    spec: Pipeline
+    create_time: datetime
+    topology: Topology
+    jobs: dict[str, JobRecord]
+    open_jobs: int
+    state: PipelineState = PipelineState.QUEUED
+    reason: Reason = NO_REASON
+    stop: Reason | None = None
+    finish_time: datetime | None = None
+    end_time: datetime | None = None
+    final_event_id: str = ""
+    revision: int = 0
+    scales: list[ScaleRow] = field(default_factory=list[ScaleRow])
+    gang_kinds: dict[str, frozenset[object]] = field(default_factory=dict[str, frozenset[object]])
+
+    @classmethod
+    def begin(cls, added: PipelineAdded, topology: Topology) -> PipelineRecord:
+        """A pipeline as it is right after its submission: all its jobs are queued."""
+        jobs = {replica.id: _job(added.ref, replica) for replica in topology.replicas.values()}
+        return cls(
+            ref=added.ref,
+            position=added.position,
+            request_id=added.request_id,
+            spec=added.spec,
+            create_time=added.create_time,
+            topology=topology,
+            jobs=jobs,
+            open_jobs=len(jobs),
+        )
+
+    def row(self) -> PipelineRow:
+        """What is written down."""
+        return PipelineRow(
+            ref=self.ref,
+            state=self.state,
+            reason=self.reason,
+            stop=self.stop,
+            end_time=self.end_time,
+            final_event_id=self.final_event_id,
+            finish_time=self.finish_time,
+        )
+
+    @property
+    def holding(self) -> ScaleRow | None:
+        """The scale that is under way, if there is one."""
+        last = self.scales[-1] if self.scales else None
+        return last if last is not None and last.state is ScaleState.HOLDING else None
+
+    def newest(self, name: str) -> tuple[JobRecord, ...]:
+        """The replicas of the newest generation of a job of the spec."""
+        found = [job for job in self.jobs.values() if job.spec.name == name]
+        last = max(job.generation for job in found)
+        return tuple(job for job in found if job.generation == last)
+
+    def producers(self, name: str) -> tuple[JobRecord, ...]:
+        """The newest replicas of all jobs that stream into a job of the spec."""
+        jobs = dict.fromkeys(stream.job for stream in self.spec.job(name).streams)
+        return tuple(replica for job in jobs for replica in self.newest(job))
+
+    def holds(self, job: JobRecord) -> Callable[[LaneEnd], int]:
+        """For a lane of a job: the number under which its producer stands still, or 0."""
+        held = 0 if job.attempt is None else job.attempt.held
+        if held:
+            return lambda end: held if end.lane.output and end.peer else 0
+        scale = self.holding
+        if scale is None:
+            return lambda _: 0
+        number, newest = scale.number, {one.ref.job for one in self.newest(scale.job)}
+        if job.ref.job in newest:
+            return lambda end: number if end.lane.output else 0
+        if job in self.producers(scale.job):
+            return lambda end: number if end.lane.output and end.peer in newest else 0
+        return lambda _: 0
+
+    def grow(self, topology: Topology) -> tuple[JobRecord, ...]:
+        """Take the lanes after a scale, with new replicas, which are queued; return those."""
+        new = [
+            _job(self.ref, replica)
+            for replica in topology.replicas.values()
+            if replica.id not in self.jobs
+        ]
+        jobs = self.jobs | {job.ref.job: job for job in new}
+        self.jobs = {job: jobs[job] for job in topology.replicas}
+        self.topology = topology
+        self.open_jobs += len(new)
+        self.gang_kinds = {}
+        for job in self.jobs.values():
+            job.pending = None
+        return tuple(new)
+
+    def residents(self) -> tuple[Resident, ...]:
+        """Where its attempts are."""
+        return tuple(
+            Resident(job.attempt.node, job.spec.name)
+            for job in self.jobs.values()
+            if job.attempt is not None
+        )
+
+    def pending(self, job: JobRecord) -> Pending:
+        """What the scheduler has to know of one of its jobs."""
+        if job.pending is None:
+            job.pending = Pending(
+                ref=job.ref,
+                spec_name=job.spec.name,
+                gang=self.topology.gangs[job.ref.job],
+                resources=job.spec.resources,
+                place=job.spec.place,
+                bundle_digest=self.spec.bundle_digest,
+                pinned_node=job.pinned_node,
+                avoid=frozenset(job.avoid),
+            )
+        return job.pending
+
+    def kind(self, job: JobRecord) -> Hashable:
+        """What decides whether a job finds room: what it asks for, and what its gang does."""
+        if len(self.jobs) == 1:
+            return feasibility(self.pending(job))
+        gang = self.topology.gangs[job.ref.job]
+        if gang not in self.gang_kinds:
+            asked = Counter(
+                feasibility(self.pending(other))
+                for other in self.jobs.values()
+                if self.topology.gangs[other.ref.job] == gang
+            )
+            self.gang_kinds[gang] = frozenset(asked.items())
+        return (feasibility(self.pending(job)), self.gang_kinds[gang])
+
+
+def _job(pipeline: PipelineRef, replica: Replica) -> JobRecord:
+    return JobRecord(
+        ref=JobRef(pipeline.namespace, pipeline.pipeline, replica.id),
+        spec=replica.job,
+        replica=replica.number,
+        generation=replica.generation,
+    )
+
+
+@dataclass(slots=True, eq=False)
+class NodeRecord:
+    """A machine that can run attempts; `attempts` are the current ones on it, by reference.
+
+    `quarantine` says why nothing may be wanted of its agent, `followed` what that one followed last,
+    and `adopts` with what of it a person wants it in spite of that. `conflict` says who else claims
+    its name.
+    """
+
+    name: str
+    agent_id: str = ""
+    capacity: Capacity = NO_CAPACITY
+    labels: Mapping[str, str] = field(default_factory=no_strings)
+    architecture: str = ""
+    stream_address: str = ""
+    agent_version: str = ""
+    member_name: str = ""
+    drained: bool = False
+    last_seen_time: datetime | None = None
+    instance_id: str = ""
+    address: str = ""
+    bundles: frozenset[str] = frozenset()
+    session_id: str = ""
+    heard_at: float = 0.0
+    quarantine: str = ""
+    followed: Followed | None = None
+    adopts: Followed | None = None
+    conflict: str = ""
+    refuses: str = ""
+    """Why its agent takes no new work; not written down, since each Hello says it."""
+    member_state: MemberState = MemberState.UNKNOWN
+    attempts: dict[AttemptRef, AttemptRecord] = field(
+        default_factory=dict[AttemptRef, AttemptRecord]
+    )
+    says_holds: bool = False
+    """Whether its agent says how far ports are that stand still; one of before does not."""
+    revision: int = 0
+    snapshot: NodeState | None = None
+
+    def row(self) -> NodeRow:
+        """What is written down."""
+        return NodeRow(
+            name=self.name,
+            agent_id=self.agent_id,
+            capacity=self.capacity,
+            labels=self.labels,
+            architecture=self.architecture,
+            stream_address=self.stream_address,
+            agent_version=self.agent_version,
+            member_name=self.member_name,
+            drained=self.drained,
+            last_seen_time=self.last_seen_time,
+            instance_id=self.instance_id,
+        )
+
+    @classmethod
+    def load(cls, row: NodeRow) -> NodeRecord:
+        """A node as it was written down: nobody is connected."""
+        return cls(
+            name=row.name,
+            agent_id=row.agent_id,
+            capacity=row.capacity,
+            labels=row.labels,
+            architecture=row.architecture,
+            stream_address=row.stream_address,
+            agent_version=row.agent_version,
+            member_name=row.member_name,
+            drained=row.drained,
+            last_seen_time=row.last_seen_time,
+            instance_id=row.instance_id,
+        )
+
+
+class Cluster:
+    """All pipelines and nodes, with the questions that concern several of them."""
+
+    def __init__(self) -> None:
+        self.pipelines: dict[PipelineRef, PipelineRecord] = {}
+        self.nodes: dict[str, NodeRecord] = {}
+        self.requests: dict[tuple[str, str], PipelineRef] = {}
+
+    def job(self, ref: JobRef) -> JobRecord | None:
+        """The job of that name, if there is one."""
+        pipeline = self.pipelines.get(ref.pipeline_ref)
+        return None if pipeline is None else pipeline.jobs.get(ref.job)
+
+    def claimed(self, node: NodeRecord) -> Capacity:
+        """What attempts on a node have claimed: those whose programs have not ended."""
+        cpus, memory_bytes = 0.0, 0
+        devices: list[str] = []
+        for attempt in node.attempts.values():
+            job = self.job(attempt.ref.job_ref)
+            if job is not None and attempt.state in lifecycle.CLAIMING:
+                cpus += job.spec.resources.cpus
+                memory_bytes += job.spec.resources.memory_bytes
+                devices.extend(job.spec.resources.devices)
+        return Capacity(cpus, memory_bytes, tuple(sorted(devices)))
+
+    def snapshot(self, node: NodeRecord) -> NodeState:
+        """What the scheduler has to know of a node; kept until `node.snapshot` is cleared."""
+        if node.snapshot is None:
+            node.snapshot = NodeState(
+                name=node.name,
+                connected=bool(node.session_id),
+                drained=node.drained,
+                refuses=node.refuses,
+                capacity=node.capacity,
+                claimed=self.claimed(node),
+                labels=node.labels,
+                bundles=node.bundles,
+                suspected=node.member_state in _DOUBTED,
+                quarantine=node.quarantine,
+            )
+        return node.snapshot
+
+    def peer(self, pipeline: PipelineRecord, job_id: str) -> LanePeer:
+        """Where a job of a pipeline stands, for the other ends of its lanes."""
+        job = pipeline.jobs[job_id]
+        done = job.state is JobState.SUCCEEDED
+        attempt = job.attempt
+        if attempt is None:
+            return LanePeer(epoch=job.epoch, done=done)
+        return LanePeer(self.nodes[attempt.node].stream_address, attempt.ref.name, job.epoch, done)
+
+    def assignment(self, attempt: AttemptRecord) -> Assignment:
+        """What the agent of a current attempt is told; kept until `attempt.assignment` is cleared."""
+        if attempt.assignment is None:
+            pipeline = self.pipelines[attempt.ref.job_ref.pipeline_ref]
+            job = pipeline.jobs[attempt.ref.job]
+            attempt.assignment = Assignment(
+                ref=attempt.ref,
+                job=job.spec,
+                replica=job.replica,
+                replicas=job.spec.replicas,
+                bundle_digest="" if job.spec.local else pipeline.spec.bundle_digest,
+                goal=_goal(pipeline, job),
+                lanes=pipeline.topology.lanes(
+                    attempt.ref.job,
+                    lambda other: self.peer(pipeline, other),
+                    pipeline.holds(job),
+                    job.ends or {},
+                ),
+                replacement=attempt.ref.number > 1,
+            )
+        return attempt.assignment
+
+
+def _goal(pipeline: PipelineRecord, job: JobRecord) -> Goal:
+    if pipeline.stop is not None:
+        return Goal.STOP
+    return Goal.RUN if job.ends is None else Goal.FINISH
+
+
+_DOUBTED = frozenset({MemberState.SUSPECT, MemberState.DEAD, MemberState.LEFT})

@@ -1,1 +1,0 @@
-"""Dispatcher: one bidirectional session for each agent."""

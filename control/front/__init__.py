@@ -1,0 +1,1 @@
+"""The front: API, sessions of agents, and what was committed, as it is shown."""

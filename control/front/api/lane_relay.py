@@ -1,0 +1,165 @@
+"""A client's lane: bytes between its call and the stream worker at the other end, as they come.
+
+Flow control is gRPC's at both sides and the lane's own credit: of each direction there is one
+message here at a time. A call ends when its other end moves, and the client dials again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+
+from control.core.errors import UnknownJobError
+from control.front.api.placement import Place, Placements, replicas_of
+from control.front.api.request import namespace_of
+from control.front.control_plane import ControlPlane
+from control.front.rpc_status import invalid, refusing
+from services.runtime.rpc import STREAM, channel_options
+from shoal.names import PipelineRef, check_id
+from shoal.portal import is_recorder, port_of, portal_job
+from shoal.v1.streams_service_pb2 import FeedOpen, FeedRequest, PullOpen, PullRequest
+
+SERVICE = "shoal.v1.LanesService"
+_PULL = "/shoal.v1.StreamsService/Pull"
+_FEED = "/shoal.v1.StreamsService/Feed"
+
+_NO_CHANGE_SECONDS = 60.0
+_LAST_WORDS_SECONDS = 2.0
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Open = PullOpen | FeedOpen
+
+_OVER = (grpc.RpcError, grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError)
+
+
+class LaneRelay:
+    """Serves LanesService without reading what passes, but for the first message of a call.
+
+    Args:
+        plane: knows where portals are.
+    """
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Return the service."""
+        methods: dict[str, Any] = {
+            name: grpc.stream_stream_rpc_method_handler(
+                cast("Any", behavior), request_deserializer=None, response_serializer=None
+            )
+            for name, behavior in (("PullLane", self.pull), ("FeedLane", self.feed))
+        }
+        handler = cast("Any", grpc).method_handlers_generic_handler(SERVICE, methods)
+        return cast("grpc.GenericRpcHandler", handler)
+
+    async def pull(self, _requests: object, context: Context) -> None:
+        """Relay a lane out of a pipeline; see the contract."""
+        with refusing():
+            request = PullRequest.FromString(await _first(context))
+            if request.WhichOneof("message") != "open":
+                raise invalid("OPEN_MISSING", "the first message on PullLane has to be PullOpen")
+            opened = request.open
+
+            def addressed(place: Place) -> bytes:
+                opened.producer_epoch = place.epoch
+                return request.SerializeToString()
+
+            await self._relay(opened, _PULL, addressed, context)
+
+    async def feed(self, _requests: object, context: Context) -> None:
+        """Relay a lane into a pipeline; see the contract."""
+        with refusing():
+            request = FeedRequest.FromString(await _first(context))
+            if request.WhichOneof("message") != "open":
+                raise invalid("OPEN_MISSING", "the first message on FeedLane has to be FeedOpen")
+            opened = request.open
+
+            def addressed(place: Place) -> bytes:
+                opened.consumer_epoch = place.epoch
+                return request.SerializeToString()
+
+            await self._relay(opened, _FEED, addressed, context)
+
+    async def _relay(
+        self, opened: Open, method: str, addressed: Callable[[Place], bytes], context: Context
+    ) -> None:
+        namespace = namespace_of(opened.namespace)
+        ref = PipelineRef(namespace, check_id("pipeline", opened.pipeline))
+        try:
+            job = portal_job(opened.lane)
+        except ValueError as error:
+            raise invalid("INVALID_FIELD", str(error), field="lane") from error
+        view = self._plane.pipeline(ref)
+        if is_recorder(opened.lane) and isinstance(opened, PullOpen):
+            found = replicas_of(view, job, port_of(opened.lane))
+            if job not in {one.id for one in found}:
+                replicas = ", ".join(one.id for one in found)
+                raise UnknownJobError(f"{job} has several replicas, name one: {replicas}")
+        elif job not in {one.name for one in view.spec.jobs if one.local}:
+            raise UnknownJobError(f"{view.name} has no local job {job!r}")
+        opened.namespace = namespace
+        placements = Placements(self._plane, ref)
+        async with placements.followed():
+            place = placements.place(job)
+            while not place.address and not place.over:
+                place = await placements.changes(job, place, _NO_CHANGE_SECONDS)
+            if place.over:
+                return
+            async with asyncio.TaskGroup() as tasks:
+                carrying = tasks.create_task(_carry(place, method, addressed(place), context))
+                moving = tasks.create_task(_moved(placements, place))
+                await asyncio.wait({carrying, moving}, return_when=asyncio.FIRST_COMPLETED)
+                carrying.cancel()
+                moving.cancel()
+
+
+async def _moved(placements: Placements, place: Place) -> None:
+    now = place
+    while (now.epoch, now.address) == (place.epoch, place.address):
+        now = await placements.changes(place.job, now, _NO_CHANGE_SECONDS)
+
+
+async def _carry(place: Place, method: str, first: bytes, context: Context) -> None:
+    async with grpc.aio.insecure_channel(place.address, options=channel_options(STREAM)) as channel:
+        call: Any = cast("Any", channel.stream_stream(method))()
+        try:
+            # Whichever side is over ends the call; the client sees no error, and dials again.
+            with contextlib.suppress(*_OVER):
+                await call.write(first)
+                async with asyncio.TaskGroup() as tasks:
+                    up = tasks.create_task(_up(context, call))
+                    down = tasks.create_task(_down(call, context))
+                    await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
+                    if up.done():
+                        # What the client said last has to arrive; the worker then ends the call.
+                        await asyncio.wait({down}, timeout=_LAST_WORDS_SECONDS)
+                    up.cancel()
+                    down.cancel()
+        finally:
+            call.cancel()
+
+
+async def _up(context: Context, call: Any) -> None:
+    with contextlib.suppress(*_OVER):
+        while (message := await context.read()) is not grpc.aio.EOF:
+            await call.write(message)
+        await call.done_writing()
+
+
+async def _down(call: Any, context: Context) -> None:
+    with contextlib.suppress(*_OVER):
+        while (message := await call.read()) is not grpc.aio.EOF:
+            await context.write(message)
+
+
+async def _first(context: Context) -> bytes:
+    message = await context.read()
+    if message is grpc.aio.EOF:
+        raise invalid("OPEN_MISSING", "the call ended before its first message")
+    return cast("bytes", message)

@@ -1,0 +1,93 @@
+"""The gRPC server of a controller: its services, health and reflection."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Final, cast
+
+import grpc.aio
+
+from control.front.api.keys_service import KeysService
+from control.front.api.lane_relay import LaneRelay
+from control.front.api.nodes_service import NodesService
+from control.front.api.pipelines_service import PipelinesService
+from control.front.api.records_service import RecordsService
+from control.front.sessions.service import SessionService
+from services.runtime.rpc import SESSION, ErrorInterceptor, bind, server_options
+from shoal.v1 import (
+    keys_service_pb2,
+    keys_service_pb2_grpc,
+    lanes_service_pb2,
+    nodes_service_pb2,
+    nodes_service_pb2_grpc,
+    pipelines_service_pb2,
+    pipelines_service_pb2_grpc,
+    records_service_pb2,
+    records_service_pb2_grpc,
+    session_service_pb2,
+    session_service_pb2_grpc,
+)
+
+# Neither ships types; what is used of them stands in this module alone.
+_HEALTH: Final = cast("Any", import_module("grpc_health.v1.health"))
+_HEALTH_PB2: Final = cast("Any", import_module("grpc_health.v1.health_pb2"))
+_HEALTH_GRPC: Final = cast("Any", import_module("grpc_health.v1.health_pb2_grpc"))
+_REFLECTION: Final = cast("Any", import_module("grpc_reflection.v1alpha.reflection"))
+
+OVERALL = ""
+"""Name under which health tells of the server as a whole."""
+
+SERVICES: Sequence[str] = (
+    pipelines_service_pb2.DESCRIPTOR.services_by_name["PipelinesService"].full_name,
+    nodes_service_pb2.DESCRIPTOR.services_by_name["NodesService"].full_name,
+    keys_service_pb2.DESCRIPTOR.services_by_name["KeysService"].full_name,
+    lanes_service_pb2.DESCRIPTOR.services_by_name["LanesService"].full_name,
+    records_service_pb2.DESCRIPTOR.services_by_name["RecordsService"].full_name,
+    session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
+)
+
+
+class ApiServer:
+    """Listens from the moment it is made, so that its port is known; serves after `start`.
+
+    Args:
+        address: `host:port`, port 0 for a free one.
+
+    Raises:
+        OSError: when the address cannot be had.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._server = grpc.aio.server(
+            interceptors=[ErrorInterceptor()], options=server_options(SESSION)
+        )
+        self._health = _HEALTH.aio.HealthServicer()
+        host, _, _ = address.rpartition(":")
+        self.address = f"{host}:{bind(self._server, address)}"
+
+    async def start(
+        self,
+        pipelines: PipelinesService,
+        nodes: NodesService,
+        keys: KeysService,
+        records: RecordsService,
+        lanes: LaneRelay,
+        sessions: SessionService,
+    ) -> None:
+        """Serve, and say so."""
+        pipelines_service_pb2_grpc.add_PipelinesServiceServicer_to_server(pipelines, self._server)
+        nodes_service_pb2_grpc.add_NodesServiceServicer_to_server(nodes, self._server)
+        keys_service_pb2_grpc.add_KeysServiceServicer_to_server(keys, self._server)
+        records_service_pb2_grpc.add_RecordsServiceServicer_to_server(records, self._server)
+        self._server.add_generic_rpc_handlers((lanes.handlers(),))
+        session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, self._server)
+        _HEALTH_GRPC.add_HealthServicer_to_server(self._health, self._server)
+        names = (*SERVICES, _HEALTH_PB2.DESCRIPTOR.services_by_name["Health"].full_name)
+        _REFLECTION.enable_server_reflection((*names, _REFLECTION.SERVICE_NAME), self._server)
+        await self._server.start()
+        for name in (OVERALL, *SERVICES):
+            await self._health.set(name, _HEALTH_PB2.HealthCheckResponse.SERVING)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Say that it stops, take no more calls, and give those that run a little time."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_seconds)

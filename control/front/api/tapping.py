@@ -1,0 +1,133 @@
+"""One tap: samples of a port's records from the workers that carry its producer, across failover."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+
+from control.front.api.placement import Place, Placements, pipeline_of_job, replicas_of
+from control.front.control_plane import ControlPlane
+from services.runtime.rpc import STREAM, channel_options
+from shoal.names import JobRef
+from shoal.v1.records_service_pb2 import TapPortResponse, TapWish
+from shoal.v1.streams_service_pb2 import TapRequest, TapResponse
+from shoal.v1.streams_service_pb2_grpc import StreamsServiceStub
+
+Send = Callable[[TapPortResponse], Awaitable[None]]
+
+_AGAIN_SECONDS = 0.2
+"""A worker that knows nothing of an attempt yet, or cannot be reached, is asked again then."""
+
+_NO_CHANGE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class TapQuery:
+    """Whose records, and how many: a job (or all replicas of one) and its output port."""
+
+    job: JobRef
+    port: str
+    wish: TapWish
+
+
+class Tapping:
+    """Follows one port until its stream ends.
+
+    Args:
+        plane: knows where jobs are.
+        query: what is asked for.
+        send: takes what comes, and as much time as the reader needs.
+    """
+
+    def __init__(self, plane: ControlPlane, query: TapQuery, send: Send) -> None:
+        self._plane = plane
+        self._query = query
+        self._send = send
+        self._placements = Placements(plane, pipeline_of_job(query.job))
+        self._sending = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Send samples of all replicas until each of their streams has ended.
+
+        Raises:
+            UnknownPipelineError: There is none of that name.
+            UnknownJobError: It has no such job.
+            UnknownPortError: The job has no such output.
+            ControlError: The watch of the pipeline broke.
+        """
+        view = self._plane.pipeline(pipeline_of_job(self._query.job))
+        replicas = replicas_of(view, self._query.job.job, self._query.port)
+        async with self._placements.followed(), asyncio.TaskGroup() as tasks:
+            for replica in replicas:
+                tasks.create_task(self._follow(replica.id))
+
+    async def _follow(self, job: str) -> None:
+        place = self._placements.place(job)
+        told = ""
+        while not place.over:
+            if place.sentence and place.sentence != told:
+                told = place.sentence
+                await self._tell(place)
+            if place.address:
+                told = ""
+                if await self._tap(place):
+                    return
+            wait = _AGAIN_SECONDS if place.address else _NO_CHANGE_SECONDS
+            place = await self._placements.changes(job, place, wait)
+        await self._tell(place)
+
+    async def _tell(self, place: Place) -> None:
+        async with self._sending:
+            await self._send(
+                TapPortResponse(job=place.job, epoch=place.epoch, sentence=place.sentence)
+            )
+
+    async def _tap(self, place: Place) -> bool:
+        """Pass on what the worker shows of one attempt; say whether the stream has ended."""
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(self._read(place))
+            moving = tasks.create_task(self._moved(place))
+            await asyncio.wait({reading, moving}, return_when=asyncio.FIRST_COMPLETED)
+            moving.cancel()
+            reading.cancel()
+        return not reading.cancelled() and reading.result()
+
+    async def _moved(self, place: Place) -> None:
+        """Return once the attempt is another one."""
+        now = place
+        while (now.epoch, now.address) == (place.epoch, place.address):
+            now = await self._placements.changes(place.job, now, _NO_CHANGE_SECONDS)
+
+    async def _read(self, place: Place) -> bool:
+        query = self._query
+        async with grpc.aio.insecure_channel(
+            place.address, options=channel_options(STREAM)
+        ) as channel:
+            stub: Any = StreamsServiceStub(channel)
+            call = stub.Tap(
+                TapRequest(
+                    namespace=query.job.namespace,
+                    pipeline=query.job.pipeline,
+                    job=place.job,
+                    epoch=place.epoch,
+                    port=query.port,
+                    wish=query.wish,
+                )
+            )
+            ended = False
+            # A worker that is gone is found by keepalive; its attempt is then placed anew.
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                while (response := await call.read()) is not grpc.aio.EOF:
+                    sample = cast("TapResponse", response).sample
+                    ended = sample.ended
+                    async with self._sending:
+                        await self._send(
+                            TapPortResponse(job=place.job, epoch=place.epoch, sample=sample)
+                        )
+            return ended

@@ -1,0 +1,160 @@
+"""What gossip believes, for people and for the control plane."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from control.front.control_plane import ControlPlane
+from control.front.watch import Changes, Watched
+from services.membership.change_watch import WatchEvictedError
+from services.membership.member import ChangeKind, Member
+from services.membership.message import SwimState
+from services.membership.shell import GossipShell
+from shoal.model import MemberState
+from shoal.view import MemberView
+
+CHANGES_KEPT: Final = 10_000
+PENDING_MAX: Final = 20_000  # above the largest cluster, so that its whole change fits
+
+_STATES = {
+    SwimState.ALIVE: MemberState.ALIVE,
+    SwimState.SUSPECT: MemberState.SUSPECT,
+    SwimState.DEAD: MemberState.DEAD,
+    SwimState.LEFT: MemberState.LEFT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MemberShown:
+    """A member as a watch shows it; one that was forgotten has the state UNKNOWN."""
+
+    view: MemberView
+    revision: int
+
+
+class GossipMembers:
+    """Members as the controller's own member sees them.
+
+    Revisions begin at the microseconds since 1970, so that those of an earlier life are smaller and
+    whoever resumes from one gets a snapshot.
+
+    Args:
+        gossip: that member; None for a controller that does not gossip.
+        clock: the clock of the gossip.
+        wall: now, in UTC.
+        changes_kept: how many changes a watcher may resume after.
+        pending_max: how many changes may wait for a watcher before it is cut off.
+    """
+
+    def __init__(
+        self,
+        gossip: GossipShell | None,
+        *,
+        clock: Callable[[], float],
+        wall: Callable[[], datetime],
+        changes_kept: int = CHANGES_KEPT,
+        pending_max: int = PENDING_MAX,
+    ) -> None:
+        self._gossip = gossip
+        self._clock = clock
+        self._wall = wall
+        self._changes_kept = changes_kept
+        self._revision = int(wall().timestamp() * 1_000_000)
+        self._records: dict[str, Member] = {}
+        self._gone: deque[str] = deque()
+        self._watched: Watched[str, MemberShown] = Watched(
+            self._revision,
+            changes_kept=changes_kept,
+            pending_max=pending_max,
+            in_snapshot=lambda shown: shown.view.state is not MemberState.UNKNOWN,
+        )
+        for member in gossip.members(all_states=True) if gossip is not None else ():
+            self._records[member.name] = member
+            self._watched.begin(member.name, MemberShown(self._view(member), self._revision))
+
+    def members(self, *, everyone: bool) -> Sequence[MemberView]:
+        """List members by name; with `everyone`, dead and left ones too."""
+        if self._gossip is None:
+            return ()
+        return [self._view(member) for member in self._gossip.members(all_states=everyone)]
+
+    @contextmanager
+    def watch(self, since_revision: int) -> Iterator[Changes[MemberShown]]:
+        """Watch all members: snapshot, SnapshotEnd, changes.
+
+        A `since_revision` that is still known leaves the snapshot and its mark out. Its `resume`
+        says from where to go on after the last item. The iterator raises WatcherTooSlowError.
+        """
+        with self._watched.watch(since_revision, lambda _: True) as changes:
+            yield changes
+
+    async def tell(self, plane: ControlPlane) -> None:
+        """Tell watchers and the control plane of every member, now and as it changes."""
+        if self._gossip is None:
+            return
+        while True:
+            async with self._gossip.watch() as changes:
+                self._read_all(self._gossip, plane)
+                try:
+                    async for change in changes:
+                        if change.kind is ChangeKind.REAPED:
+                            self._forget(change.member.name, plane)
+                        else:
+                            self._show(change.member, plane)
+                except WatchEvictedError:
+                    continue  # so many changes at once: read them all again
+                return
+
+    def _read_all(self, gossip: GossipShell, plane: ControlPlane) -> None:
+        members = gossip.members(all_states=True)
+        for name in self._records.keys() - {member.name for member in members}:
+            self._forget(name, plane)
+        for member in members:
+            plane.member_verdict(member.name, _STATES[member.state])
+            if self._records.get(member.name) != member:
+                self._show(member, plane)
+
+    def _show(self, member: Member, plane: ControlPlane) -> None:
+        # The verdict first: it moves jobs, and watchers only look on.
+        plane.member_verdict(member.name, _STATES[member.state])
+        self._records[member.name] = member
+        self._publish(self._view(member))
+
+    def _forget(self, name: str, plane: ControlPlane) -> None:
+        plane.member_verdict(name, MemberState.UNKNOWN)
+        record = self._records.pop(name, None)
+        if record is None:
+            return
+        self._publish(replace(self._view(record), state=MemberState.UNKNOWN))
+        # Kept for those who resume from before it; as long as they may.
+        self._gone.append(name)
+        if len(self._gone) > self._changes_kept:
+            oldest = self._gone.popleft()
+            if oldest not in self._records and oldest not in self._gone:
+                self._watched.forget(oldest)
+
+    def _publish(self, view: MemberView) -> None:
+        self._revision += 1
+        self._watched.show(view.name, MemberShown(view, self._revision))
+
+    def _view(self, member: Member) -> MemberView:
+        age = max(0.0, self._clock() - member.state_since)
+        return MemberView(
+            name=member.name,
+            address=member.address,
+            port=member.port,
+            state=_STATES[member.state],
+            incarnation=member.incarnation,
+            tags=_tags(member),
+            state_time=self._wall() - timedelta(seconds=age),
+        )
+
+
+def _tags(member: Member) -> Mapping[str, str]:
+    try:
+        return member.tags
+    except ValueError:
+        return {}  # its meta are not Serf's tags; it is a member all the same

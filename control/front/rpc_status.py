@@ -1,0 +1,108 @@
+"""What a caller is told: every error of ours as a gRPC status with a reason."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import grpc
+
+from control.core.errors import (
+    ClosingError,
+    ControlError,
+    HelloRefusedError,
+    InternalError,
+    NameTakenError,
+    NotQuarantinedError,
+    PageTokenError,
+    RebuildingError,
+    RowError,
+    SessionEndedError,
+    StoreFailedError,
+    StoreFullError,
+    UnknownJobError,
+    UnknownNodeError,
+    UnknownPipelineError,
+    UnknownPortError,
+    WatcherTooSlowError,
+)
+from services.archive.key import InvalidKeyError
+from services.archive.object_store import (
+    ArchiveFullError,
+    ArchiveUnavailableError,
+    ObjectMissingError,
+)
+from services.runtime.rpc import RpcError, rpc_error
+from shoal.names import InvalidNameError
+from shoal.wire.fields import WireError
+
+_CONTROL: Mapping[type[ControlError], tuple[grpc.StatusCode, str]] = {
+    UnknownPipelineError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_PIPELINE"),
+    UnknownJobError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_JOB"),
+    UnknownPortError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_PORT"),
+    UnknownNodeError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_NODE"),
+    PageTokenError: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN"),
+    NameTakenError: (grpc.StatusCode.ALREADY_EXISTS, "NAME_TAKEN"),
+    NotQuarantinedError: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_QUARANTINED"),
+    HelloRefusedError: (grpc.StatusCode.FAILED_PRECONDITION, "HELLO_REFUSED"),
+    # These may be tried again: the client dials anew where it was.
+    SessionEndedError: (grpc.StatusCode.ABORTED, "SESSION_ENDED"),
+    WatcherTooSlowError: (grpc.StatusCode.ABORTED, "WATCHER_TOO_SLOW"),
+    StoreFullError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORE_FULL"),
+    StoreFailedError: (grpc.StatusCode.UNAVAILABLE, "STORE_FAILED"),
+    RebuildingError: (grpc.StatusCode.UNAVAILABLE, "REBUILDING"),
+    ClosingError: (grpc.StatusCode.UNAVAILABLE, "CLOSING"),
+    InternalError: (grpc.StatusCode.INTERNAL, "INTERNAL"),
+    RowError: (grpc.StatusCode.INTERNAL, "INTERNAL"),
+}
+
+
+def invalid(reason: str, message: str, **metadata: str) -> RpcError:
+    """Return the error for a request that will never be right."""
+    return rpc_error(grpc.StatusCode.INVALID_ARGUMENT, reason, message, metadata)
+
+
+def refusal(error: Exception) -> RpcError | None:
+    """Return what a caller is told about an error of ours; None for anything else.
+
+    Of several errors at once, the first that is ours counts; the others came of it.
+    """
+    match error:
+        case ExceptionGroup():
+            found = (refusal(one) for one in error.exceptions)
+            return next((one for one in found if one is not None), None)
+        case RpcError():
+            return error
+        case ControlError():
+            code, reason = _CONTROL.get(type(error), (grpc.StatusCode.INTERNAL, "CONTROL"))
+            return rpc_error(code, reason, str(error))
+        case WireError():
+            return invalid("INVALID_FIELD", str(error), field=error.path)
+        case InvalidNameError():
+            return invalid("INVALID_NAME", str(error))
+        case InvalidKeyError():
+            return invalid("INVALID_KEY", str(error))
+        case ObjectMissingError():
+            return rpc_error(
+                grpc.StatusCode.NOT_FOUND, "UNKNOWN_OBJECT", str(error), {"key": error.key}
+            )
+        case ArchiveFullError():
+            return rpc_error(grpc.StatusCode.RESOURCE_EXHAUSTED, "ARCHIVE_FULL", str(error))
+        case ArchiveUnavailableError():
+            return rpc_error(grpc.StatusCode.UNAVAILABLE, "ARCHIVE_UNAVAILABLE", str(error))
+        case _:
+            return None
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn what is raised within into what the caller is told.
+
+    Raises:
+        RpcError: for every error of ours; any other goes on as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        told = refusal(error)
+        if told is None or told is error:
+            raise
+        raise told from error

@@ -1,0 +1,1 @@
+"""Sessions: one bidirectional stream for each agent."""

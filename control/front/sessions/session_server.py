@@ -1,0 +1,484 @@
+"""One session: the stream of one agent, from its Hello to its end."""
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+import grpc.aio
+
+from control.core.effects import Admitted
+from control.core.errors import ControlError, NameTakenError
+from control.front.control_plane import ControlPlane
+from control.front.log_folder import LogFolder
+from control.front.object_key import wrong_key
+from control.front.rpc_status import invalid
+from control.front.sessions.acknowledgements import Acknowledgements
+from control.front.sessions.addresses import Addresses
+from control.front.sessions.parts import in_parts
+from control.front.sessions.worker_watch import WorkerWatch
+from services.archive.key import InvalidKeyError
+from services.runtime.log import CountedLog, fields
+from services.runtime.rpc import rpc_error
+from shoal import limits
+from shoal.model import JobState, Reason, ReasonCode
+from shoal.names import AttemptRef
+from shoal.session.log_piece import LogPiece
+from shoal.session.messages import (
+    Desired,
+    Fenced,
+    FromController,
+    Heartbeat,
+    Hello,
+    NodeCondition,
+    Refused,
+    Welcome,
+)
+from shoal.session.observation import Observation
+from shoal.session.progress import Progress
+from shoal.session.uploads import UploadGrant, UploadsGranted, UploadsWanted
+from shoal.v1 import session_service_pb2 as v1
+from shoal.wire.attempt import decode_attempt_name, decode_attempt_ref
+from shoal.wire.fields import WireError
+from shoal.wire.session import decode_agent_message, decode_hello, encode_controller_message
+
+LOG = logging.getLogger(__name__)
+
+REQUESTS_WAITING = 64
+MESSAGES_WAITING = 256
+MESSAGES_TOGETHER = 64
+ATTEMPTS_REMEMBERED = 10_000
+GRANTS_TOGETHER = 100
+LAST_WRITE_SECONDS = 1.0
+NAME_CHARACTERS = 200
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """What agents are told, and how long they may take to introduce themselves; in seconds."""
+
+    controller_id: str
+    lease_seconds: float
+    heartbeat_seconds: float
+    hello_seconds: float = 10.0
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What several requests say, sorted by what is to be done about it."""
+
+    through: int
+    observations: list[Observation]
+    pieces: list[LogPiece]
+    uploads: list[tuple[UploadsWanted, list[UploadGrant]]]
+    """With what cannot be granted."""
+    refused: list[Refused]
+    waited_for: bool
+    """Whether the agent waits for the acknowledgement: nobody does for a heartbeat."""
+
+
+class SessionServer:
+    """The stream of one agent; `run` it once.
+
+    One task reads for as long as the stream lives, one writes, one follows the desired state, and
+    this one takes what was read, in batches: it is acknowledged when it is committed.
+
+    Args:
+        context: the stream.
+        session_id: tells sessions of one node apart.
+        plane: records what the agent says, and knows what should run.
+        logs: where logs go.
+        addresses: presigns.
+        settings: what agents are told.
+        workers: looks after stream workers whose session broke.
+        clock: seconds on a monotonic clock.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        session_id: str,
+        *,
+        plane: ControlPlane,
+        logs: LogFolder,
+        addresses: Addresses,
+        settings: SessionSettings,
+        workers: WorkerWatch,
+        clock: Callable[[], float],
+    ) -> None:
+        self._context = context
+        self._id = session_id
+        self._plane = plane
+        self._logs = logs
+        self._addresses = addresses
+        self._settings = settings
+        self._workers = workers
+        self._refused = CountedLog(LOG, clock)
+        self._node = ""
+        self._incoming: asyncio.Queue[v1.ConnectRequest | None] = asyncio.Queue(REQUESTS_WAITING)
+        # None only says that there is something new to acknowledge.
+        self._outgoing: asyncio.Queue[v1.ControllerMessage | None] = asyncio.Queue(MESSAGES_WAITING)
+        self._clock = clock
+        self._acknowledgements = Acknowledgements(settings.lease_seconds, clock())
+        self._snapshot_said = asyncio.Event()
+        # Logs name their attempt without its namespace; this finds it.
+        self._attempts: OrderedDict[tuple[str, int], AttemptRef] = OrderedDict()
+
+    async def run(self) -> None:
+        """Serve the agent until it ends the stream.
+
+        Raises:
+            RpcError: the agent breaks the contract.
+            ControlError: the session is over, or could not be recorded.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                reading = tasks.create_task(self._read_all())
+                request, hello = await self._hello(reading)
+                admitted = await self._open(hello)
+                self._workers.opened(self._node, self._id, hello.stream_address)
+                await self._say(
+                    Welcome(
+                        self._settings.controller_id,
+                        self._settings.lease_seconds,
+                        self._settings.heartbeat_seconds,
+                        admitted.following,
+                        admitted.quarantine,
+                        admitted.adopted,
+                    )
+                )
+                if admitted.quarantine:
+                    await self._keep_quarantined(tasks)
+                    return
+                following = tasks.create_task(self._follow(takes_lanes=hello.takes_lanes))
+                await self._snapshot_said.wait()  # nothing else comes before it
+                writing = tasks.create_task(self._write_all())
+                for one in admitted.fenced:
+                    await self._say(one)
+                await self._take(self._sorted([request]))
+                await self._process_all()
+                following.cancel()
+                writing.cancel()
+        finally:
+            if self._node:
+                LOG.info("session over", extra=fields(node=self._node, session=self._id))
+                try:
+                    with contextlib.suppress(ControlError):
+                        await self._plane.close_session(self._node, self._id)
+                finally:  # gRPC cancels the handler of a stream that broke, here too
+                    self._workers.closed(self._node, self._id)
+
+    async def _keep_quarantined(self, tasks: asyncio.TaskGroup) -> None:
+        """Hear that the agent lives, until it leaves or a person has decided; take nothing of it."""
+        writing = tasks.create_task(self._write_all())
+        deciding = tasks.create_task(self._wait_for_decision())
+        while (request := await self._incoming.get()) is not None:
+            self._acknowledged = request.sequence
+            await self._outgoing.put(None)
+        deciding.cancel()
+        writing.cancel()
+
+    async def _wait_for_decision(self) -> None:
+        async with contextlib.aclosing(self._plane.desired(self._node, self._id)) as updates:
+            async for _ in updates:  # raises once the session is over
+                pass
+
+    # ---- reading --------------------------------------------------------------------------------
+
+    async def _read_all(self) -> None:
+        expected = 1
+        while (request := await self._context.read()) is not grpc.aio.EOF:
+            if request.sequence != expected:
+                raise invalid(
+                    "SEQUENCE",
+                    f"message {request.sequence} came where {expected} was expected: dial again",
+                    field="sequence",
+                )
+            expected += 1
+            # At once: a lease must not wait for a commit. What renews none is not acknowledged either,
+            # or the agent would count on a lease that nobody keeps; the follower ends the session.
+            if self._node and not self._plane.heartbeat(self._node, self._id):
+                return
+            await self._incoming.put(request)
+        await self._incoming.put(None)
+
+    async def _hello(self, reading: asyncio.Task[None]) -> tuple[v1.ConnectRequest, Hello]:
+        """Wait for the first message; a deadline around the read itself would end the stream."""
+        getting = asyncio.ensure_future(self._incoming.get())
+        try:
+            await asyncio.wait(
+                (getting, reading),
+                timeout=self._settings.hello_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not getting.done():
+                raise rpc_error(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    "NO_HELLO",
+                    f"no Hello within {self._settings.hello_seconds:g} s",
+                )
+            request = await getting
+        finally:
+            getting.cancel()
+        if request is None:
+            raise invalid("NO_HELLO", "the stream ended without a Hello")
+        if not request.messages or request.messages[0].WhichOneof("message") != "hello":
+            raise invalid("NO_HELLO", "the first message has to be Hello", field="messages[0]")
+        return request, decode_hello(
+            request.messages[0].hello,
+            lambda name, error: self._refused.warn(
+                "attempt of a hello left out", name=name[:NAME_CHARACTERS], why=error
+            ),
+        )
+
+    async def _open(self, hello: Hello) -> Admitted:
+        self._remember(observation.ref for observation in hello.attempts)
+        attempts = tuple(self._checked(observation) for observation in hello.attempts)
+        try:
+            admitted = await self._plane.open_session(
+                replace(hello, attempts=attempts), self._id, _host(self._context.peer())
+            )
+        except NameTakenError as error:
+            LOG.warning("agent quarantined", extra=fields(node=hello.node, why=error))
+            welcome = Welcome(
+                "", 0.0, 0.0, quarantine=str(error), retry_seconds=error.retry_seconds
+            )
+            message = encode_controller_message(welcome)
+            await self._context.write(v1.ConnectResponse(sequence=1, messages=[message]))
+            raise
+        self._node = hello.node
+        if admitted.quarantine:
+            LOG.warning("node quarantined", extra=fields(node=hello.node, why=admitted.quarantine))
+        LOG.info(
+            "session open",
+            extra=fields(
+                node=hello.node,
+                session=self._id,
+                agent=hello.agent_id,
+                version=hello.agent_version,
+                attempts=len(hello.attempts),
+            ),
+        )
+        return admitted
+
+    # ---- what the agent says --------------------------------------------------------------------
+
+    async def _process_all(self) -> None:
+        ended = False
+        while not ended:
+            requests: list[v1.ConnectRequest] = []
+            while not requests or (
+                len(requests) < MESSAGES_TOGETHER and not self._incoming.empty()
+            ):
+                request = await self._incoming.get()
+                if request is None:
+                    ended = True
+                    break
+                requests.append(request)
+            if requests:
+                await self._take(self._sorted(requests))
+
+    def _sorted(self, requests: Sequence[v1.ConnectRequest]) -> _Batch:
+        batch = _Batch(requests[-1].sequence, [], [], [], [], waited_for=False)
+        for request in requests:
+            for index, message in enumerate(request.messages):
+                batch.waited_for |= message.WhichOneof("message") != "heartbeat"
+                try:
+                    self._sort(message, batch, first=request.sequence == 1 and index == 0)
+                except WireError as error:
+                    self._refused.warn("message of an agent refused", node=self._node, why=error)
+                    batch.refused.append(Refused(_ref_of(message), "INVALID_FIELD", str(error)))
+        return batch
+
+    def _sort(self, message: v1.AgentMessage, batch: _Batch, *, first: bool) -> None:
+        if message.WhichOneof("message") == "hello":
+            if not first:
+                raise WireError("hello", "only the first message introduces the agent")
+            return
+        problems: list[UploadGrant] = []
+
+        def left_out(path: str, error: WireError) -> None:
+            problems.append(self._problem(path, error))
+
+        match decode_agent_message(message, left_out):
+            case Observation() as observation:
+                batch.observations.append(self._checked(observation))
+            case LogPiece() as piece:
+                if (placed := self._placed(piece)) is not None:
+                    batch.pieces.append(placed)
+            case Progress() as progress:
+                self._plane.progress(self._node, self._id, progress)
+            case NodeCondition(refuses):
+                self._plane.condition(self._node, self._id, refuses)
+            case UploadsWanted() as wanted:
+                batch.uploads.append((wanted, problems))
+            case Hello() | Heartbeat() | None:
+                pass  # was a heartbeat as it was read; None is what a newer agent may say
+
+    def _placed(self, piece: LogPiece) -> LogPiece | None:
+        """Put in the namespace, which the message does not say."""
+        ref = self._attempts.get((piece.ref.name, piece.ref.epoch))
+        # A Hello may name any attempt; only where it was placed its output is known.
+        if ref is None or not self._plane.was_placed(self._node, ref):
+            self._refused.warn(
+                "log of an attempt that is not this node's", node=self._node, name=piece.ref.name
+            )
+            return None
+        return replace(piece, ref=ref)
+
+    async def _take(self, batch: _Batch) -> None:
+        """Keep logs, then commit observations: who sees an end finds the last words."""
+        await self._logs.append(batch.pieces)
+        fenced: Sequence[Fenced] = ()
+        if batch.observations:
+            fenced = await self._plane.observe(self._node, self._id, batch.observations)
+        answer = self._acknowledgements.committed(
+            batch.through, waited_for=batch.waited_for, now=self._clock()
+        )
+        for refused in batch.refused:
+            await self._say(refused)
+        for one in fenced:
+            await self._say(one)
+        for wanted, problems in batch.uploads:
+            await self._grant(wanted, problems)
+        if answer and self._outgoing.empty():
+            await self._outgoing.put(None)
+
+    def _checked(self, observation: Observation) -> Observation:
+        """Let nothing be committed that lies where the attempt may not write: that is a failure.
+
+        One that failed may have artifacts too: those that could be stored, where others could not.
+        """
+        if observation.state not in {JobState.SUCCEEDED, JobState.FAILED}:
+            return observation
+        wrong = wrong_key(observation.ref, observation.artifacts)
+        if not wrong:
+            return observation
+        self._refused.warn("artifact refused", name=observation.ref.name, why=wrong)
+        reason = Reason(ReasonCode.ARCHIVE, 0, f"{wrong}; nothing was committed")
+        return replace(observation, state=JobState.FAILED, reason=reason, artifacts=())
+
+    async def _grant(self, wanted: UploadsWanted, problems: Sequence[UploadGrant]) -> None:
+        """Grant what can be, and say why not of the rest: that fails its attempt, not the others.
+
+        An archive that cannot be asked ends the session: the agent dials again and asks again.
+        """
+        ref = wanted.ref
+        if not self._plane.is_current(self._node, ref):
+            why = f"{ref.name} of epoch {ref.epoch} does not run on this node"
+            await self._say(Fenced(ref, why))
+            return
+        grants = [*problems]
+        for index, artifact in enumerate(wanted.artifacts):
+            if index % GRANTS_TOGETHER == GRANTS_TOGETHER - 1:
+                await asyncio.sleep(0)  # signing takes a while, and other nodes' leases run
+            try:
+                grants.append(await self._addresses.grant(ref, artifact))
+            except InvalidKeyError as error:
+                grants.append(self._problem(artifact.path, error))
+        await self._say(UploadsGranted(ref, tuple(grants)))
+
+    def _problem(self, path: str, error: Exception) -> UploadGrant:
+        self._refused.warn("artifact refused", node=self._node, why=error)
+        return UploadGrant(path, problem=str(error))
+
+    # ---- what the agent is told -----------------------------------------------------------------
+
+    async def _follow(self, *, takes_lanes: bool) -> None:
+        desired = self._plane.desired(self._node, self._id, takes_lanes=takes_lanes)
+        async with contextlib.aclosing(desired) as updates:
+            async for message in updates:
+                match message:
+                    case Refused():
+                        await self._say(message)
+                    case Desired():
+                        await self._say_desired(message)
+                        self._snapshot_said.set()
+
+    async def _say_desired(self, desired: Desired) -> None:
+        self._remember(assignment.ref for assignment in desired.assignments)
+        assignments = [
+            replace(
+                assignment,
+                bundle_url=await self._addresses.bundle_url(assignment.bundle_digest),
+                file_urls=await self._addresses.file_urls(assignment),
+            )
+            for assignment in desired.assignments
+        ]
+        for part in in_parts(replace(desired, assignments=tuple(assignments))):
+            await self._outgoing.put(part)
+
+    async def _say(self, message: FromController) -> None:
+        await self._outgoing.put(encode_controller_message(message))
+
+    async def _write_all(self) -> None:
+        sequence = 0
+        while True:
+            said = [await self._outgoing.get()]
+            size = _size(said[0])
+            while len(said) < MESSAGES_TOGETHER and not self._outgoing.empty():
+                if size > limits.BATCH_BYTES_MAX:
+                    break
+                said.append(self._outgoing.get_nowait())
+                size += _size(said[-1])
+            sequence += 1
+            await self._write(
+                v1.ConnectResponse(
+                    sequence=sequence,
+                    acknowledged=self._acknowledgements.say(self._clock()),
+                    messages=[message for message in said if message is not None],
+                )
+            )
+
+    async def _write(self, response: v1.ConnectResponse) -> None:
+        """Write to its end, cancelled or not.
+
+        The status of a stream that is sent beside a write is lost (gRPC: TOO_MANY_OPERATIONS), and
+        then the agent waits for it for ever.
+        """
+        writing = asyncio.ensure_future(self._context.write(response))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing}, timeout=LAST_WRITE_SECONDS)
+            if not writing.done():
+                writing.cancel()
+            elif not writing.cancelled():
+                writing.exception()  # whoever reads hears of it too
+            raise
+
+    def _remember(self, refs: Iterable[AttemptRef]) -> None:
+        for ref in refs:
+            self._attempts[ref.name, ref.epoch] = ref
+        while len(self._attempts) > ATTEMPTS_REMEMBERED:
+            self._attempts.popitem(last=False)
+
+
+def _size(message: v1.ControllerMessage | None) -> int:
+    return 0 if message is None else message.ByteSize()
+
+
+def _host(peer: str) -> str:
+    """The address in gRPC's `ipv4:10.0.0.7:41234`, without a port that says nothing."""
+    return unquote(peer).partition(":")[2].rpartition(":")[0] or peer
+
+
+def _ref_of(message: v1.AgentMessage) -> AttemptRef | None:
+    """Which attempt a message is about that cannot be read; None where it does not say that either."""
+    with contextlib.suppress(WireError):
+        match message.WhichOneof("message"):
+            case "observed":
+                seen = message.observed
+                return decode_attempt_name(seen.attempt, seen.namespace, seen.epoch)
+            case "uploads_wanted":
+                return decode_attempt_ref(message.uploads_wanted.ref)
+            case _:
+                pass
+    return None

@@ -1,0 +1,186 @@
+"""Watches: a snapshot, a mark at its end, then changes with revisions to resume from.
+
+A watcher gets things as they are now, so several changes of one thing may become one. What it has
+not taken yet is bounded; one that does not keep up is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Generic, Protocol, TypeVar
+
+from control.core.answers import SnapshotEnd
+from control.core.errors import ControlError, WatcherTooSlowError
+
+
+class Revised(Protocol):
+    """Anything that is shown with the revision of its last change."""
+
+    @property
+    def revision(self) -> int:
+        """Revision of the last change."""
+        ...
+
+
+KeyT = TypeVar("KeyT")
+ViewT = TypeVar("ViewT", bound=Revised)
+
+
+class Watched(Generic[KeyT, ViewT]):
+    """The things that can be watched, as they are, and what changed lately.
+
+    Args:
+        revision: The revision at which this begins: earlier changes are not known.
+        changes_kept: How many changes a watcher may resume after.
+        pending_max: How many things may wait for a watcher before it is cut off.
+        in_snapshot: Whether a thing is shown to who begins to watch; what is gone may not be.
+    """
+
+    def __init__(
+        self,
+        revision: int,
+        changes_kept: int,
+        pending_max: int,
+        *,
+        in_snapshot: Callable[[ViewT], bool] = lambda _: True,
+    ) -> None:
+        self._views: dict[KeyT, ViewT] = {}
+        self._revision = revision
+        self._known_from = revision
+        self._changes_kept = changes_kept
+        self._changes: deque[tuple[int, KeyT]] = deque()
+        self._pending_max = pending_max
+        self._in_snapshot = in_snapshot
+        self._watchers: set[_Watcher[KeyT, ViewT]] = set()
+
+    @property
+    def views(self) -> Mapping[KeyT, ViewT]:
+        """Everything as it is, in the order in which it first appeared."""
+        return MappingProxyType(self._views)
+
+    def begin(self, key: KeyT, view: ViewT) -> None:
+        """Show something that was there before this began."""
+        self._views[key] = view
+
+    def show(self, key: KeyT, view: ViewT) -> None:
+        """Show something as it is from now on; its revision only rises."""
+        self._views[key] = view
+        self._revision = max(self._revision, view.revision)
+        self._changes.append((view.revision, key))
+        while len(self._changes) > self._changes_kept:
+            self._known_from, _ = self._changes.popleft()
+        for watcher in self._watchers:
+            watcher.offer(key, view)
+
+    def forget(self, key: KeyT) -> None:
+        """Show something no longer; watchers are not told."""
+        self._views.pop(key, None)
+
+    def cut_off(self, error: ControlError) -> None:
+        """End all watches with an error."""
+        for watcher in self._watchers:
+            watcher.end(error)
+
+    @contextmanager
+    def watch(self, since_revision: int, match: Callable[[KeyT], bool]) -> Iterator[Changes[ViewT]]:
+        """Watch everything whose key matches."""
+        watcher: _Watcher[KeyT, ViewT] = _Watcher(match, self._pending_max)
+        if self._known_from <= since_revision <= self._revision:
+            snapshot = None
+            for revision, key in self._changes:
+                view = self._views.get(key)
+                if revision > since_revision and view is not None:
+                    watcher.offer(key, view)
+        else:
+            shown = self._in_snapshot
+            snapshot = [view for key, view in self._views.items() if match(key) and shown(view)]
+        self._watchers.add(watcher)
+        try:
+            yield Changes(watcher.follow(snapshot, self._revision), whole=snapshot is not None)
+        finally:
+            self._watchers.discard(watcher)
+
+
+class Changes(Generic[ViewT]):
+    """What one watcher is shown, one after the other.
+
+    Args:
+        shown: The things, and the mark after a snapshot.
+        whole: Whether it begins with a snapshot.
+    """
+
+    def __init__(self, shown: AsyncIterator[ViewT | SnapshotEnd], *, whole: bool) -> None:
+        self._shown = shown
+        self._within = whole
+        self.resume = 0
+        """The revision to watch again from after what was shown last; 0 within a snapshot.
+
+        Things of a snapshot come in no order of their revisions: who is cut off there, begins again.
+        """
+
+    def __aiter__(self) -> AsyncIterator[ViewT | SnapshotEnd]:
+        """Show what comes."""
+        return self
+
+    async def __anext__(self) -> ViewT | SnapshotEnd:
+        """Return what comes next.
+
+        Raises:
+            ControlError: This watcher was cut off; the message says why.
+        """
+        item = await anext(self._shown)
+        if isinstance(item, SnapshotEnd):
+            self._within = False
+        self.resume = 0 if self._within else item.revision
+        return item
+
+
+class _Watcher(Generic[KeyT, ViewT]):
+    """What one watcher has not taken yet."""
+
+    def __init__(self, match: Callable[[KeyT], bool], pending_max: int) -> None:
+        self._match = match
+        self._pending_max = pending_max
+        self._pending: dict[KeyT, ViewT] = {}
+        self._wake = asyncio.Event()
+        self._error: ControlError | None = None
+
+    def offer(self, key: KeyT, view: ViewT) -> None:
+        if self._error is not None or not self._match(key):
+            return
+        self._pending.pop(key, None)  # it moves to the end: revisions rise
+        self._pending[key] = view
+        if len(self._pending) > self._pending_max:
+            self._pending.clear()
+            self.end(
+                WatcherTooSlowError(
+                    f"{self._pending_max} changes waited for this watcher: watch again from the "
+                    "last revision, and take them faster"
+                )
+            )
+        self._wake.set()
+
+    def end(self, error: ControlError) -> None:
+        self._error = self._error or error
+        self._wake.set()
+
+    async def follow(
+        self, snapshot: list[ViewT] | None, revision: int
+    ) -> AsyncIterator[ViewT | SnapshotEnd]:
+        if snapshot is not None:
+            for view in snapshot:
+                yield view
+            snapshot.clear()
+            yield SnapshotEnd(revision)
+        while True:
+            while self._pending:
+                yield self._pending.pop(next(iter(self._pending)))
+            if self._error is not None:
+                raise self._error
+            # No deadline: nothing may change for days; the caller's cancellation ends it.
+            self._wake.clear()
+            await self._wake.wait()

@@ -1,0 +1,1 @@
+"""The leader: decides with the control machine, commits, and lets the outbox leave."""

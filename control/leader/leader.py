@@ -1,0 +1,386 @@
+"""The leader: the asyncio shell around the control machine, with inbox, group commit, then the acts.
+
+`run` takes everything that waits, lets the machine decide, commits all its rows in one transaction
+and only then acts: shows the projections what changed, and answers callers. So nobody sees what is not recorded.
+
+If the store fails, nothing of the batch has happened: its callers are told, sessions and watches
+end, and the machine is built anew from what the store does remember as soon as it can be written
+again. Until then every request is refused with the store's own reason.
+
+If an event makes the machine raise, or asks for a row that no store can hold, the mistake is ours
+and the machine is half changed. It is built anew too, and the events of the batch are taken again
+one by one: the culprit's caller gets the error, all others their answers. A node whose messages do
+that is set aside for longer and longer, and so is the building anew itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from control.core import events
+from control.core.effects import Answer, AnswerValue, Effect, Record
+from control.core.errors import (
+    ClosingError,
+    ControlError,
+    InternalError,
+    RebuildingError,
+    StoreFailedError,
+)
+from control.core.machine import ControlMachine
+from control.core.rows import OutboxRow, Row
+from control.leader.calls import Calls
+from control.leader.inbox import Inbox
+from control.leader.plane_config import PlaneConfig
+from control.leader.projection import Projection
+from control.store.store import Store
+from services.runtime.backoff import Backoff
+from services.runtime.log import fields
+
+LOG = logging.getLogger(__name__)
+
+ID_CHARACTERS = 16
+"""Of the random ids of a cluster and of a start."""
+
+REBUILD_BACKOFF = Backoff(0.5, 30.0, jitter=0.0)
+"""How long the machine is not built anew again after it was, so that nobody can keep it busy."""
+
+SET_ASIDE_BACKOFF = Backoff(5.0, 600.0, jitter=0.0)
+"""How long a node is refused whose messages made the machine raise."""
+
+REBUILDS_FORGOTTEN_SECONDS = 600.0
+
+_ASKED = events.Submit | events.Cancel | events.Scale | events.Drain | events.Adopt
+"""What people ask for: they wait for an answer, and are told when there is none."""
+
+
+class Leader:
+    """Drives the control machine: `load`, then `run`, then `close`.
+
+    Args:
+        store: Where everything is written down; it stays its owner's.
+        config: What may be set.
+        clock: Seconds on a monotonic clock.
+        wall: The wall clock, aware and in UTC.
+        ids: Makes a random id of so many characters, `[a-z0-9]`.
+        projections: What shows the commits, in the order in which it is called.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        config: PlaneConfig,
+        clock: Callable[[], float],
+        wall: Callable[[], datetime],
+        ids: Callable[[int], str],
+        projections: Sequence[Projection],
+    ) -> None:
+        self._store = store
+        self._config = config
+        self._clock = clock
+        self._wall = wall
+        self._ids = ids
+        self._projections = projections
+        self.outbox_grown = asyncio.Event()
+        """Set after each commit that added outbox rows; whoever publishes clears it."""
+        self.machine: ControlMachine | None = None
+        """The machine as it is committed or about to be; None while there is none."""
+        self.inbox = Inbox(config.batch_max)
+        self._calls = Calls(self.inbox, config.calls_max, self.check_open)
+        self._broken: ControlError | None = None
+        # What keeps a batch from being recorded that nobody waits for, and what keeps people out.
+        self._held: StoreFailedError | None = None
+        self._short: StoreFailedError | None = None
+        self._retry = Backoff(
+            config.store_retry_seconds, 16 * config.store_retry_seconds, jitter=0.0
+        )
+        self._store_failures = 0
+        self._rebuilds = 0
+        self._rebuilt_at = 0.0
+        # For each node whose messages made the machine raise: how often, and until when it waits.
+        self._set_aside: dict[str, tuple[int, float]] = {}
+        self._closing = False
+
+    async def run(self) -> None:
+        """Drive until cancelled."""
+        try:
+            while True:
+                if self.machine is None:
+                    await self._recover()
+                else:
+                    deadline = self.machine.deadline()
+                    await self.inbox.wait(None if deadline is None else deadline - self._clock())
+                    await self._step(self.machine)
+                # One turn for everybody else, even when the inbox is never empty.
+                await asyncio.sleep(0)
+        finally:
+            self.close()
+
+    async def call(self, make: Callable[[int], events.Event]) -> AnswerValue:
+        """Post one event; returns its answer once it is recorded.
+
+        Raises:
+            ControlError: It is refused, or could not be recorded.
+        """
+        (value,) = await self._calls.ask([make])
+        if isinstance(value, ControlError):
+            raise value
+        return value
+
+    async def call_all(
+        self, makes: Sequence[Callable[[int], events.Event]]
+    ) -> Sequence[AnswerValue]:
+        """Post events; returns their answers, in order, once they are recorded."""
+        return await self._calls.ask(makes)
+
+    def heartbeat(self, node: str, session_id: str) -> bool:
+        """Renew a lease at once, even while a commit is under way; says whether the session lives."""
+        if self.machine is None:
+            return False
+        self.machine.handle(events.HeartbeatReceived(node, session_id), self._clock())
+        record = self.machine.cluster.nodes.get(node)
+        return record is not None and record.session_id == session_id
+
+    def check_recording(self, *, grows: bool = False) -> None:
+        """Refuse what a person asks for while it could not be recorded, or has no room to grow."""
+        why = self._held or (self._short if grows else None)
+        if why is not None:
+            raise type(why)(str(why))
+
+    def refuse_new(self, why: StoreFailedError | None) -> None:
+        """Refuse whatever makes the store grow, for this reason; None for taking it again."""
+        if (why is None) != (self._short is None):
+            words = "nothing new is taken" if why else "new requests are taken again"
+            LOG.warning(words, extra=fields(why=why or ""))
+        self._short = why
+
+    def check_open(self) -> None:
+        """Refuse everything while there is no machine, or the end is near."""
+        if self._closing:
+            raise ClosingError("the control plane is shutting down: try again in a moment")
+        if self._broken is not None:
+            raise type(self._broken)(str(self._broken))
+
+    def present(self) -> ControlMachine:
+        """Return the machine.
+
+        Raises:
+            ControlError: There is none for now.
+        """
+        self.check_open()
+        if self.machine is None:
+            raise ClosingError("the control plane has not begun: enter it with `async with`")
+        return self.machine
+
+    def check_set_aside(self, node: str) -> None:
+        """Refuse a node whose messages met a mistake of the controller.
+
+        Raises:
+            InternalError: The node waits until it may try again.
+        """
+        failures, until = self._set_aside.get(node, (0, 0.0))
+        if self._clock() < until:
+            raise InternalError(
+                f"node {node} is set aside for {until - self._clock():.0f} s: {failures} of "
+                "its messages met a mistake of the controller, whose log has it: report it"
+            )
+
+    # --- the loop
+
+    async def _step(self, machine: ControlMachine) -> None:
+        """Take what waits, decide, record, act."""
+        batch = tuple(self.inbox.take())
+        try:
+            await self._perform(machine, batch)
+        except (StoreFailedError, RebuildingError) as error:
+            self._fail(error)
+        except Exception as error:  # whose event it was is found out, or nobody is ever answered
+            LOG.exception("a batch could not be taken", extra=fields(events=len(batch)))
+            await self._one_by_one(batch, error)
+
+    async def _perform(self, machine: ControlMachine, batch: Sequence[events.Event]) -> None:
+        """Decide, record, act.
+
+        Raises:
+            RebuildingError: It is recorded, and what follows from that was not done.
+            Exception: Anything else, and nothing is recorded.
+        """
+        effects: list[Effect] = []
+        now = self._clock()
+        _tick(machine, now, effects)  # first, or a busy inbox would starve the timers
+        for event in batch:
+            effects += machine.handle(event, now)
+        _tick(machine, now, effects)  # places what has just come
+        rows: list[Row] = []
+        for effect in effects:
+            if isinstance(effect, Record):
+                rows += effect.rows
+        if rows:
+            await self._record(rows, waited_for=any(isinstance(event, _ASKED) for event in batch))
+        try:
+            for projection in self._projections:
+                projection.show(machine, effects)
+            for effect in effects:
+                if isinstance(effect, Answer):
+                    self._calls.answer(effect.call, effect.value)
+        except Exception as error:
+            LOG.exception("what is recorded could not be shown")
+            raise _rebuilding(error) from error
+        if any(isinstance(row, OutboxRow) for row in rows):
+            self.outbox_grown.set()
+
+    async def _record(self, rows: Sequence[Row], *, waited_for: bool) -> None:
+        """Write rows; where no person waits, for as long as the store's disk takes.
+
+        Sessions and leases go on meanwhile, people are refused at the door, and nothing is done that
+        is not recorded.
+        """
+        failures = 0
+        while True:
+            try:
+                await self._store.commit(rows)
+                break
+            except StoreFailedError as error:
+                if waited_for:
+                    raise
+                failures += 1
+                self._held = error
+                if failures == 1:
+                    LOG.error("the store waits for its disk", extra=fields(error=str(error)))  # noqa: TRY400 -- the message says it all
+                await asyncio.sleep(self._retry.delay_seconds(failures, 0.0))
+        if failures:
+            self._held = None
+            LOG.info("store works again", extra=fields(failures=failures))
+
+    async def _one_by_one(self, batch: Sequence[events.Event], error: Exception) -> None:
+        """Build the machine anew, and take the events of a batch that failed, but for the culprit.
+
+        The time alone may be the culprit; then nobody's event is blamed.
+        """
+        try:
+            machine = await self._rebuild(error)
+            await self._perform(machine, ())
+            if len(batch) == 1:
+                self._leave_out(batch[0], error)
+                return
+            for event in batch:
+                try:
+                    await self._perform(machine, (event,))
+                except (StoreFailedError, RebuildingError):
+                    raise
+                except Exception as culprit:
+                    what = type(event).__name__
+                    LOG.exception("an event was left out", extra=fields(event=what))
+                    self._leave_out(event, culprit)
+                    machine = await self._rebuild(culprit)
+        except (StoreFailedError, RebuildingError) as failed:
+            self._fail(failed)
+        except Exception as still:
+            LOG.exception("the control plane cannot go on for now")
+            self._fail(_rebuilding(still))
+
+    async def _rebuild(self, error: Exception) -> ControlMachine:
+        """Forget the machine that was left half changed, and build it from what is recorded."""
+        self.machine = None
+        self._broken = _rebuilding(error)
+        self._cut_off(self._broken)
+        now = self._clock()
+        calm = now - self._rebuilt_at > REBUILDS_FORGOTTEN_SECONDS
+        self._rebuilds = 0 if calm else self._rebuilds + 1
+        await asyncio.sleep(REBUILD_BACKOFF.delay_seconds(self._rebuilds, 0.0))
+        self._rebuilt_at = self._clock()
+        return await self.load()
+
+    def _leave_out(self, event: events.Event, error: Exception) -> None:
+        """Answer the caller of an event that cannot be taken, and set its node aside."""
+        if not isinstance(
+            event,
+            events.MemberVerdict
+            | events.HeartbeatReceived
+            | events.Progressed
+            | events.Conditioned,
+        ):
+            self._calls.fail(event.call, _mistake(error))
+        node = event.hello.node if isinstance(event, events.HelloReceived) else ""
+        if isinstance(event, events.Observed | events.Progressed | events.Conditioned):
+            node = event.node
+        if node:
+            failures = self._set_aside.get(node, (0, 0.0))[0] + 1
+            until = self._clock() + SET_ASIDE_BACKOFF.delay_seconds(failures, 0.0)
+            self._set_aside[node] = (failures, until)
+
+    # --- beginning, failing, ending
+
+    async def load(self) -> ControlMachine:
+        """Build the machine from the store, and let everything be shown anew."""
+        loaded = await self._store.load(lambda: self._ids(ID_CHARACTERS))
+        machine = ControlMachine(
+            self._config, loaded, self._clock(), wall=self._wall, ids=self._ids
+        )
+        for projection in self._projections:
+            projection.begin(machine)
+        self.inbox.begin()
+        self.machine = machine
+        self._broken = None
+        self.outbox_grown.set()  # what an earlier process left behind has to leave too
+        return machine
+
+    def _fail(self, error: ControlError) -> None:
+        """Nothing of this batch has happened: forget the machine that thinks it has."""
+        LOG.error("the control plane is away", extra=fields(error=str(error)))
+        self.machine = None
+        self._broken = error
+        self._let_go(error)
+
+    def _let_go(self, error: ControlError) -> None:
+        self.inbox.clear()
+        self._calls.fail_all(error)
+        self._cut_off(error)
+
+    def _cut_off(self, error: ControlError) -> None:
+        for projection in self._projections:
+            projection.cut_off(error)
+
+    async def _recover(self) -> None:
+        self._store_failures += 1
+        await asyncio.sleep(self._retry.delay_seconds(self._store_failures, 0.0))
+        try:
+            await self.load()
+        except StoreFailedError as error:
+            self._broken = error
+            LOG.error("store still fails", extra=fields(error=str(error)))  # noqa: TRY400 -- the message says it all
+        except Exception as error:  # the next try, a little later, may fare better
+            self._broken = _rebuilding(error)
+            LOG.exception("the control plane cannot be built")
+        else:
+            self._store_failures = 0
+            LOG.info("store works again")
+
+    def close(self) -> None:
+        """Let go of all callers and followers."""
+        if not self._closing:
+            self._closing = True
+            self._let_go(ClosingError("the control plane is shutting down: try again in a moment"))
+
+
+def _tick(machine: ControlMachine, now: float, effects: list[Effect]) -> None:
+    deadline = machine.deadline()
+    if deadline is not None and deadline <= now:
+        effects += machine.tick(now)
+
+
+def _mistake(error: Exception) -> InternalError:
+    return InternalError(
+        f"the controller could not take this ({type(error).__name__}: {error}), and nothing of it "
+        "has happened: this is a mistake of the controller, so report it with its log"
+    )
+
+
+def _rebuilding(error: Exception) -> RebuildingError:
+    return RebuildingError(
+        f"the control plane is built anew from its store after a mistake of its own "
+        f"({type(error).__name__}: {error}): try again in a moment"
+    )

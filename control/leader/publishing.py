@@ -1,0 +1,181 @@
+"""From the outbox to the world: manifests into the archive, then events to the broker.
+
+Manifests do not wait for the broker. An event does wait for every manifest that was recorded before
+it, so whoever hears of a success finds its manifest.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from control.core.errors import StoreFailedError
+from control.core.rows import OutboxKind, OutboxRow
+from control.store.store import Store
+from services.archive.key import InvalidKeyError
+from services.archive.object_store import ArchiveError, ObjectStore, PutOutcome
+from services.events.broker_link import OpenLink
+from services.events.broker_url import BrokerAddress
+from services.events.entry import OutboxEntry
+from services.events.mqtt_link import MqttLink
+from services.events.outbox.events import RowsRead
+from services.events.outbox.shell import NO_BROKER, OutboxShell, RowsUnavailableError
+from services.runtime.backoff import Backoff
+from services.runtime.log import fields
+from shoal.view import Event
+
+LOG = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 100
+COUNTED_MAX = 1000
+_RETRY = Backoff(initial_seconds=0.2, maximum_seconds=10.0, jitter=0.5)
+
+
+class Publishing:
+    """Empties the outbox for as long as `run` runs.
+
+    Args:
+        store: has the outbox.
+        archive: where manifests go.
+        grown: set by whoever adds rows; cleared here.
+        broker: where events go; None keeps them.
+        client_id: who we are to the broker.
+        clock: seconds on a monotonic clock.
+        wall: now, for people.
+        chance: a number from [0, 1) for each backoff.
+        open_link: makes a connection to the broker.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        archive: ObjectStore,
+        grown: asyncio.Event,
+        *,
+        broker: BrokerAddress | None,
+        client_id: str,
+        clock: Callable[[], float],
+        wall: Callable[[], datetime],
+        chance: Callable[[], float],
+        open_link: OpenLink = MqttLink,
+    ) -> None:
+        self._store = store
+        self._archive = archive
+        self._grown = grown
+        self._chance = chance
+        # Everything up to here has its manifests in the archive.
+        self._clear_through = 0
+        self._publisher: OutboxShell | None = None
+        if broker is not None:
+            events = _Events(store, lambda: self._clear_through)
+            self._publisher = OutboxShell(
+                events,
+                broker,
+                client_id,
+                clock=clock,
+                wall=wall,
+                chance=chance,
+                open_link=open_link,
+            )
+
+    async def run(self) -> None:
+        """Store manifests and publish events until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._store_manifests())
+            if self._publisher is not None:
+                tasks.create_task(self._publisher.run())
+
+    async def sentence(self) -> str:
+        """Say for people how it stands with the broker, and how many events wait."""
+        if self._publisher is None:
+            return NO_BROKER
+        if self._publisher.connected:
+            return self._publisher.sentence("")
+        rows = await self._store.outbox(COUNTED_MAX)
+        count = sum(row.kind is OutboxKind.EVENT for row in rows)
+        more = "at least " if len(rows) == COUNTED_MAX else ""
+        return self._publisher.sentence(
+            f"{more}{count} {'event waits' if count == 1 else 'events wait'}"
+        )
+
+    def explained(self, namespace: str, events: Iterable[Event]) -> list[Event]:
+        """Say of events that wait although the broker is there why they do."""
+        publisher = self._publisher
+        if publisher is None:
+            return list(events)
+        return [
+            replace(event, problem=publisher.resting(namespace, event.subject))
+            if not (event.published or event.problem)
+            else event
+            for event in events
+        ]
+
+    async def _store_manifests(self) -> None:
+        failures = 0
+        while True:
+            self._grown.clear()
+            try:
+                while await self._store_some():
+                    failures = 0
+            except (ArchiveError, InvalidKeyError, StoreFailedError) as error:
+                failures += 1
+                LOG.warning(
+                    "manifests wait for the archive", extra=fields(why=error, failures=failures)
+                )
+                await asyncio.sleep(_RETRY.delay_seconds(failures, self._chance()))
+            else:
+                # No deadline: nothing may happen for days.
+                await self._grown.wait()
+
+    async def _store_some(self) -> bool:
+        rows = await self._store.outbox(ROWS_AT_ONCE, self._clear_through)
+        for row in rows:
+            if row.kind is OutboxKind.MANIFEST:
+                await self._store_manifest(row)
+            self._clear_through = row.sequence
+        if self._publisher is not None:
+            self._publisher.grown()
+        return bool(rows)
+
+    async def _store_manifest(self, row: OutboxRow) -> None:
+        data = row.data.encode()
+        outcome = await self._archive.put(row.key, data, if_absent=True)
+        # What is there is ours from before a crash; if it is not, the store knows what counts.
+        if outcome is PutOutcome.EXISTS and await self._archive.get(row.key) != data:
+            LOG.error("another manifest stood in the archive", extra=fields(key=row.key))
+            await self._archive.put(row.key, data)
+        await self._store.mark_published([row.sequence])
+
+
+class _Events:
+    """The events of the outbox, as the publisher reads them."""
+
+    def __init__(self, store: Store, clear_through: Callable[[], int]) -> None:
+        self._store = store
+        self._clear_through = clear_through
+
+    async def read(self, after: int, limit: int) -> RowsRead:
+        clear = self._clear_through()
+        try:
+            rows = await self._store.outbox(limit, after)
+        except StoreFailedError as error:
+            raise RowsUnavailableError(str(error)) from error
+        ready = [row for row in rows if row.sequence <= clear]
+        through = ready[-1].sequence if ready else after
+        entries = tuple(_entry(row) for row in ready if row.kind is OutboxKind.EVENT)
+        # What is not clear yet is announced when it is.
+        return RowsRead(entries, through, more=len(ready) == limit)
+
+    async def mark(self, sequences: Sequence[int], aside: Mapping[int, str]) -> None:
+        told = {sequence: f"set aside: {why}" for sequence, why in aside.items()}
+        try:
+            await self._store.mark_published(sequences, told)
+        except StoreFailedError as error:
+            raise RowsUnavailableError(str(error)) from error
+
+
+def _entry(row: OutboxRow) -> OutboxEntry:
+    return OutboxEntry(
+        row.sequence, row.id, row.type, row.namespace, row.subject, row.time, row.data
+    )
