@@ -1,5 +1,6 @@
 """`shoal graph`: a pipeline as a drawing."""
 
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from shoal.cli.controller_option import Target, controller_options, run_async
 if TYPE_CHECKING:
     from shoal.graph import Graph
 
+_DRAWING_SECONDS = 60.0
+
 
 @click.command()
 @click.argument("what", metavar="SPEC|PIPELINE")
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     "svg_path",
     type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
     metavar="FILE",
-    help="Write an SVG there (- for stdout) instead of Mermaid to stdout.",
+    help="Write an SVG there (- for stdout), drawn by Graphviz, instead of Mermaid to stdout.",
 )
 @controller_options
 def graph(target: Target, what: str, svg_path: Path | None) -> None:
@@ -31,7 +34,7 @@ def graph(target: Target, what: str, svg_path: Path | None) -> None:
 
     A file is read without a controller; anything that is no file is the name of a pipeline.
     """
-    from shoal.graph import mermaid, svg
+    from shoal.graph import mermaid
 
     found = _of_file(Path(what)) if _is_file(what) else run_async(_of_pipeline(target, what))
     if svg_path is None:
@@ -64,3 +67,36 @@ async def _of_pipeline(target: Target, name: str) -> "Graph":
     async with target.client() as client:
         pipeline = await client.get(name)
     return graph_of(pipeline.spec, pipeline.jobs)
+
+
+def svg(graph: "Graph") -> str:
+    """Draw the graph as an SVG document; blocks.
+
+    Raises:
+        ShoalError: Graphviz is not installed, or fails.
+    """
+    from shoal.errors import ShoalError
+    from shoal.graph import dot
+
+    try:
+        done = subprocess.run(
+            ["dot", "-Tsvg"],  # wherever the user has it
+            input=dot(graph).encode(),
+            capture_output=True,
+            timeout=_DRAWING_SECONDS,
+            check=True,
+        )
+    except FileNotFoundError:
+        raise ShoalError(
+            "GRAPHVIZ",
+            "an SVG is drawn by Graphviz, and there is no program `dot`: install it "
+            "(apt-get install graphviz, brew install graphviz), or leave --svg out for Mermaid",
+        ) from None
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", b"") or b""
+        raise ShoalError(
+            "GRAPHVIZ",
+            f"Graphviz could not draw {graph.name}: {said.decode(errors='replace') or error}; "
+            "leave --svg out for Mermaid",
+        ) from error
+    return done.stdout.decode()

@@ -7,7 +7,7 @@ from typing import Any
 from shoal import names
 from shoal.v1 import session_service_pb2
 from shoal.wire import fields
-from shoal.wire.codec import Codec, spread
+from shoal.wire.codec import NounCodec, spread
 
 
 def encode_attempt_ref(ref: names.AttemptRef) -> session_service_pb2.AttemptRef:
@@ -39,7 +39,7 @@ def decode_attempt_name(
     return fields.attempt_ref(attempt, namespace, epoch, fields.at(path, "attempt"))
 
 
-ATTEMPT_REF = Codec(encode_attempt_ref, decode_attempt_ref)
+ATTEMPT_REF = NounCodec(encode_attempt_ref, decode_attempt_ref)
 
 
 def _side_by_side(message: Any, path: str) -> names.AttemptRef:

@@ -48,7 +48,7 @@ class Decode(Protocol[MessageT_contra, ValueT_co]):
         ...
 
 
-class Codec(NamedTuple, Generic[ValueT, MessageT]):
+class NounCodec(NamedTuple, Generic[ValueT, MessageT]):
     """What writes a noun and what reads it."""
 
     encode: Callable[[ValueT], MessageT]
@@ -77,7 +77,7 @@ def codec(
     *,
     unread: tuple[str, ...] = (),
     **special: Field,
-) -> Codec[ValueT, MessageT]:
+) -> NounCodec[ValueT, MessageT]:
     """Return what writes and what reads a noun.
 
     Args:
@@ -124,7 +124,7 @@ def codec(
             given[name] = field.read(message, path, name)
         return value(**given)
 
-    return Codec(encode, decode)
+    return NounCodec(encode, decode)
 
 
 def _of_contract(field: FieldDescriptor) -> Field | None:
@@ -174,12 +174,12 @@ def duration(unset: float = 0.0) -> Field:
     return checked(lambda value, path: fields.duration(value, unset, path))
 
 
-def one(pair: Codec[Any, Any]) -> Field:
+def one(pair: NounCodec[Any, Any]) -> Field:
     """Return an enumeration or another noun, which is read from its defaults where it is unset."""
     return checked(pair[1], pair[0])
 
 
-def maybe(pair: Codec[Any, Any]) -> Field:
+def maybe(pair: NounCodec[Any, Any]) -> Field:
     """Return another noun, or None where it is unset."""
     write, read = pair
     return Field(
@@ -190,7 +190,7 @@ def maybe(pair: Codec[Any, Any]) -> Field:
     )
 
 
-def each(pair: Codec[Any, Any]) -> Field:
+def each(pair: NounCodec[Any, Any]) -> Field:
     """Return a tuple of other nouns."""
     write, read = pair
     return checked(
@@ -218,7 +218,9 @@ def renamed(name: str, check: Check = lambda value, _path: value) -> Field:
     )
 
 
-def enumeration(kind: type[EnumT], contract: Any, where: str, what: str = "") -> Codec[EnumT, Any]:
+def enumeration(
+    kind: type[EnumT], contract: Any, where: str, what: str = ""
+) -> NounCodec[EnumT, Any]:
     """Return what writes and what reads an enumeration.
 
     One with numbers of its own has those of the contract. One without has the names of the contract,
@@ -247,4 +249,4 @@ def enumeration(kind: type[EnumT], contract: Any, where: str, what: str = "") ->
             raise WireError(path, f"{message} is not a {what}; this version knows {known}")
         return members[message]
 
-    return Codec(numbers.__getitem__, decode)
+    return NounCodec(numbers.__getitem__, decode)

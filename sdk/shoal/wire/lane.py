@@ -5,7 +5,7 @@ from __future__ import annotations
 from shoal import limits
 from shoal.session.lane import Lane, LanePeer, Stretch
 from shoal.v1 import session_service_pb2 as v1
-from shoal.wire.codec import Codec, codec, count, one, spread
+from shoal.wire.codec import NounCodec, codec, count, one, spread
 from shoal.wire.fields import WireError
 from shoal.wire.spec import DISTRIBUTE, PORT_FORMAT
 
@@ -45,4 +45,4 @@ def decode_lane(message: v1.Lane, path: str = "lane") -> Lane:
     return _decode(message, path)
 
 
-LANE = Codec(encode_lane, decode_lane)
+LANE = NounCodec(encode_lane, decode_lane)

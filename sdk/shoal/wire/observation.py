@@ -15,7 +15,7 @@ from shoal.v1 import pipelines_service_pb2
 from shoal.v1 import session_service_pb2 as v1
 from shoal.wire import fields
 from shoal.wire.attempt import SIDE_BY_SIDE, decode_attempt_name
-from shoal.wire.codec import Codec, Field, checked, codec, each, one, spread
+from shoal.wire.codec import NounCodec, Field, checked, codec, each, one, spread
 from shoal.wire.fields import WireError
 from shoal.wire.port_hold import PORT_HOLD, PORTS_MAX
 from shoal.wire.state import (
@@ -27,7 +27,7 @@ from shoal.wire.state import (
 )
 
 
-def _of_ports(noun: Codec[Any, Any]) -> Field:
+def _of_ports(noun: NounCodec[Any, Any]) -> Field:
     """Return a tuple with something of each port, of which no job has more than `PORTS_MAX`."""
 
     def decode(messages: Sequence[Any], path: str) -> tuple[Any, ...]:
@@ -38,8 +38,8 @@ def _of_ports(noun: Codec[Any, Any]) -> Field:
     return checked(decode, lambda values: [noun.encode(value) for value in values])
 
 
-def _decode_port(name: str, path: str = "") -> str:
-    return fields.identifier("port", name, path)
+def _decode_port(message: str, path: str = "") -> str:
+    return fields.identifier("port", message, path)
 
 
 encode_observation, decode_observation = codec(
@@ -51,7 +51,7 @@ encode_observation, decode_observation = codec(
     reason=one(REASON),
     artifacts=each(ARTIFACT),
     holds=_of_ports(PORT_HOLD),
-    ended_inputs=_of_ports(Codec(str, _decode_port)),
+    ended_inputs=_of_ports(NounCodec(str, _decode_port)),
 )
 
 

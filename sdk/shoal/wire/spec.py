@@ -9,7 +9,7 @@ from shoal import limits, spec
 from shoal.v1 import spec_pb2
 from shoal.wire import fields
 from shoal.wire.codec import (
-    Codec,
+    NounCodec,
     Field,
     checked,
     codec,
@@ -88,7 +88,7 @@ _ENVIRONMENT = codec(
     spec.Environment,
     spec_pb2.EnvironmentSpec,
     python=checked(fields.text),
-    steps=each(Codec(_encode_step, _decode_step)),
+    steps=each(NounCodec(_encode_step, _decode_step)),
 )
 
 # ---- ports --------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def decode_job_spec(message: spec_pb2.JobSpec, path: str = "") -> spec.Job:
     )
 
 
-JOB_SPEC = Codec(encode_job_spec, decode_job_spec)
+JOB_SPEC = NounCodec(encode_job_spec, decode_job_spec)
 PIPELINE_SPEC = encode_pipeline_spec, decode_pipeline_spec = codec(
     spec.Pipeline,
     spec_pb2.PipelineSpec,
