@@ -13,7 +13,12 @@ from pathlib import Path
 from random import Random
 
 from control.config import ControllerConfig
-from control.core.errors import StoreFailedError, StoreFullError, UnknownPipelineError
+from control.core.errors import (
+    StoreFailedError,
+    StoreFullError,
+    TermOverError,
+    UnknownPipelineError,
+)
 from control.front.api.keys_service import KeysService
 from control.front.api.lane_relay import LaneRelay
 from control.front.api.nodes_service import NodesService
@@ -40,7 +45,7 @@ from services.membership.gossip_member import GossipMember, open_member
 from services.runtime.address import host_port, joined
 from services.runtime.log import fields
 from services.runtime.outward import outward_host
-from services.runtime.process import StartRefusedError
+from services.runtime.process import StartRefusedError, SupersededError
 from services.runtime.state_folder import prepare_state_folder
 from shoal.affix import beside
 from shoal.names import PipelineRef
@@ -123,6 +128,7 @@ class Controller:
 
         Raises:
             StartRefusedError: an address cannot be had, or the store or the archive not opened.
+            SupersededError: another controller has opened the store; callers were let go.
         """
         config, process = self._config, self._process
         async with contextlib.AsyncExitStack() as stack:
@@ -159,37 +165,40 @@ class Controller:
                 clock=process.clock,
                 listens=listens,
             )
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(plane.run())
-                tasks.create_task(workers.run())
-                tasks.create_task(publishing.run())
-                tasks.create_task(_clean_logs(logs, plane))
-                tasks.create_task(_watch_disk(config.state, plane))
-                if member is not None:
-                    tasks.create_task(member.run())
-                    tasks.create_task(members.tell(plane))
-                await server.start(
-                    PipelinesService(
-                        plane,
-                        archive.store,
-                        logs,
-                        publishing,
-                        self._source_rule(),
-                        url_expires_seconds=config.url_expires_seconds,
-                    ),
-                    NodesService(plane, members),
-                    KeysService(gossip),
-                    RecordsService(plane),
-                    LaneRelay(plane),
-                    self._session_service(plane, archive, sources, logs, workers),
-                )
-                self._announce(server, archive, member)
-                try:
-                    await asyncio.Event().wait()  # until somebody stops us, or a task fails
-                finally:
-                    await server.stop(STOP_GRACE_SECONDS)
-                    if gossip is not None:
-                        await gossip.leave(LEAVE_SECONDS)
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(plane.run())
+                    tasks.create_task(workers.run())
+                    tasks.create_task(publishing.run())
+                    tasks.create_task(_clean_logs(logs, plane))
+                    tasks.create_task(_watch_disk(config.state, plane))
+                    if member is not None:
+                        tasks.create_task(member.run())
+                        tasks.create_task(members.tell(plane))
+                    await server.start(
+                        PipelinesService(
+                            plane,
+                            archive.store,
+                            logs,
+                            publishing,
+                            self._source_rule(),
+                            url_expires_seconds=config.url_expires_seconds,
+                        ),
+                        NodesService(plane, members),
+                        KeysService(gossip),
+                        RecordsService(plane),
+                        LaneRelay(plane),
+                        self._session_service(plane, archive, sources, logs, workers),
+                    )
+                    self._announce(server, archive, member)
+                    try:
+                        await asyncio.Event().wait()  # until somebody stops us, or a task fails
+                    finally:
+                        await server.stop(STOP_GRACE_SECONDS)
+                        if gossip is not None:
+                            await gossip.leave(LEAVE_SECONDS)
+            except* TermOverError as over:
+                raise SupersededError(f"the controller ends: {_first(over)}") from None
 
     def _open_archive(
         self, public_host: str
@@ -302,6 +311,13 @@ class Controller:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._process.wall(), UTC)
+
+
+def _first(group: BaseExceptionGroup[TermOverError]) -> BaseException:
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first
 
 
 async def _watch_disk(state: Path, plane: ControlPlane) -> None:

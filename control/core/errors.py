@@ -47,6 +47,13 @@ class StoreFullError(StoreFailedError):
     """The disk of the store has no room left: nothing of the request has happened."""
 
 
+class TermOverError(ControlError):
+    """A later controller has opened the store: nothing of the request has happened.
+
+    This controller is not the leader any more, and has to end.
+    """
+
+
 class RowError(ControlError, ValueError):
     """A row that no store can hold: the transaction that it was in has not happened."""
 

@@ -28,6 +28,7 @@ from control.core.errors import (
     InternalError,
     RebuildingError,
     StoreFailedError,
+    TermOverError,
 )
 from control.core.machine import ControlMachine
 from control.core.rows import OutboxRow, Row
@@ -105,7 +106,11 @@ class Leader:
         self._closing = False
 
     async def run(self) -> None:
-        """Drive until cancelled."""
+        """Drive until cancelled.
+
+        Raises:
+            TermOverError: Another controller leads now; all callers and followers were let go.
+        """
         try:
             while True:
                 if self.machine is None:
@@ -195,6 +200,8 @@ class Leader:
         batch = tuple(self.inbox.take())
         try:
             await self._perform(machine, batch)
+        except TermOverError:
+            raise
         except (StoreFailedError, RebuildingError) as error:
             self._fail(error)
         except Exception as error:  # whose event it was is found out, or nobody is ever answered
@@ -269,13 +276,15 @@ class Leader:
             for event in batch:
                 try:
                     await self._perform(machine, (event,))
-                except (StoreFailedError, RebuildingError):
+                except (StoreFailedError, RebuildingError, TermOverError):
                     raise
                 except Exception as culprit:
                     what = type(event).__name__
                     LOG.exception("an event was left out", extra=fields(event=what))
                     self._leave_out(event, culprit)
                     machine = await self._rebuild(culprit)
+        except TermOverError:
+            raise
         except (StoreFailedError, RebuildingError) as failed:
             self._fail(failed)
         except Exception as still:
@@ -352,6 +361,8 @@ class Leader:
         except StoreFailedError as error:
             self._broken = error
             LOG.error("store still fails", extra=fields(error=str(error)))  # noqa: TRY400 -- the message says it all
+        except TermOverError:
+            raise
         except Exception as error:  # the next try, a little later, may fare better
             self._broken = _rebuilding(error)
             LOG.exception("the control plane cannot be built")

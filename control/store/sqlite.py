@@ -4,6 +4,10 @@ One thread writes: it drains a bounded queue into one transaction and resolves e
 the commit, so that many commits cost one fsync (https://www.sqlite.org/wal.html). Another thread
 reads on a connection of its own, which in WAL mode neither waits for the writer nor stops it.
 
+Every transaction is fenced by the term, which is the number of the start that this store counted: once
+another store has counted a later one on the same file, nothing that this one does is written. The lock
+beside the file keeps that from happening by mistake on one host; the term holds without it.
+
 The file has room of its own, pages that are free within it and a write-ahead log that is as long
 and is written over in place, so that what runs can still be recorded when its disk is full.
 """
@@ -24,7 +28,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
 
-from control.core.errors import RowError, StoreFailedError, StoreFullError
+from control.core.errors import RowError, StoreFailedError, StoreFullError, TermOverError
 from control.core.rows import Loaded, OutboxRow, Row
 from control.store import schema, statements
 from services.runtime.log import fields
@@ -75,6 +79,7 @@ class SqliteStore:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._writer: threading.Thread | None = None
         self._lock: int | None = None
+        self._term = 0
         self._read_connection: sqlite3.Connection | None = None
 
     async def __aenter__(self) -> Self:
@@ -105,7 +110,11 @@ class SqliteStore:
 
     async def load(self, new_id: Callable[[], str]) -> Loaded:
         """Read everything, and count this start durably; `new_id` draws its random id."""
-        await self._write(lambda connection: statements.count_start(connection, new_id))
+
+        def count_start(connection: sqlite3.Connection) -> None:
+            self._term = statements.count_start(connection, new_id)
+
+        await self._write(count_start)
         try:
             return await self._read(statements.load)
         except WireError as error:
@@ -282,15 +291,19 @@ class SqliteStore:
         for _, done in items:
             if error is None:
                 done.set_result(None)
+            elif isinstance(error, TermOverError):
+                done.set_exception(error)
             elif _is_the_rows(error):
                 done.set_exception(RowError(f"{type(error).__name__}: {error}"))
             else:
                 done.set_exception(self._failed("write", error))
 
-    @staticmethod
-    def _transact(connection: sqlite3.Connection, works: Sequence[Work]) -> Exception | None:
+    def _transact(self, connection: sqlite3.Connection, works: Sequence[Work]) -> Exception | None:
+        before = self._term
         try:
             connection.execute("BEGIN IMMEDIATE")
+            if before:
+                statements.check_term(connection, before)
             for work in works:
                 work(connection)
             connection.execute("COMMIT")
@@ -298,6 +311,7 @@ class SqliteStore:
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
+            self._term = before
             return error
         return None
 

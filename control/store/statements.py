@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 from google.protobuf.message import DecodeError
 
+from control.core.errors import TermOverError
 from control.core.rows import (
     AttemptRow,
     Forgotten,
@@ -55,6 +56,8 @@ Values = tuple[Any, ...]
 
 STARTS_KEPT = 100_000
 """Starts that are remembered; an agent that followed an earlier one last is quarantined."""
+
+_TERM = "SELECT value FROM meta WHERE name = 'generation'"  # the name that the first schema gave it
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -110,15 +113,33 @@ def load(connection: sqlite3.Connection) -> Loaded:
     )
 
 
-def count_start(connection: sqlite3.Connection, new_id: Callable[[], str]) -> None:
-    """Remember that the control plane started once more; a new store becomes a cluster of its own."""
+def check_term(connection: sqlite3.Connection, term: int) -> None:
+    """Fence a transaction: it goes on only while no later start has opened the store.
+
+    Call it first in a transaction that has the right to write, so that no start comes in between.
+
+    Raises:
+        TermOverError: A later start has.
+    """
+    now = _one(connection, _TERM)
+    if now != term:
+        raise TermOverError(
+            f"another controller has opened this store in term {now}, so term {term} of this one is "
+            "over and nothing more of it is recorded: let the other one work, and start this one "
+            "again only once that has ended"
+        )
+
+
+def count_start(connection: sqlite3.Connection, new_id: Callable[[], str]) -> int:
+    """Begin a term and return it; a new store becomes a cluster of its own."""
     connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'generation'")
-    term = _one(connection, "SELECT value FROM meta WHERE name = 'generation'")
+    term = _one(connection, _TERM)
     connection.execute("INSERT INTO starts VALUES (?, ?, 0)", (term, new_id()))
     connection.execute("DELETE FROM starts WHERE term <= ?", (term - STARTS_KEPT,))
     connection.execute(
         "INSERT INTO cluster SELECT ? WHERE NOT EXISTS (SELECT * FROM cluster)", (new_id(),)
     )
+    return term
 
 
 def outbox(connection: sqlite3.Connection, after: int, limit: int) -> tuple[OutboxRow, ...]:

@@ -11,10 +11,14 @@ from shoal.view import Event
 
 
 class Store(Protocol):
-    """Rows in transactions. Every method raises StoreFailedError when the medium fails."""
+    """Rows in transactions. Every method raises StoreFailedError when the medium fails.
+
+    Every method that writes raises TermOverError once another controller has loaded from the same
+    store, and has written nothing then.
+    """
 
     async def load(self, new_id: Callable[[], str]) -> Loaded:
-        """Read everything, and count this start durably; `new_id` draws its random id."""
+        """Read everything, and begin a term durably; `new_id` draws the random id of the start."""
         ...
 
     async def commit(self, rows: Sequence[Row]) -> None:

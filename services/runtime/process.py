@@ -24,14 +24,29 @@ class ExitCode(IntEnum):
     OK = 0
     FAILED = 1
     REFUSED = 2
+    SUPERSEDED = 3
     INTERRUPTED = 130
 
 
-class StartRefusedError(Exception):
-    """The process cannot begin as it was asked to; the message says what to change.
+class EndedError(Exception):
+    """The process has to end; the message is printed as it stands, without a traceback.
 
-    It is printed as it stands, without a traceback, and the process ends with `REFUSED`.
+    `code` is the exit code of the process.
     """
+
+    code = ExitCode.FAILED
+
+
+class StartRefusedError(EndedError):
+    """The process cannot begin as it was asked to; the message says what to change."""
+
+    code = ExitCode.REFUSED
+
+
+class SupersededError(EndedError):
+    """Another process has taken the place of this one."""
+
+    code = ExitCode.SUPERSEDED
 
 
 def run(main: Main, *, uvloop: bool = False) -> int:
@@ -55,20 +70,20 @@ def run(main: Main, *, uvloop: bool = False) -> int:
         with asyncio.Runner(loop_factory=_uvloop if uvloop else None) as runner:
             return runner.run(_until_signalled(main))
     except Exception as error:
-        refusal = _refusal(error)
-        if refusal is None:
+        ended = _ended(error)
+        if ended is None:
             LOG.exception("the process failed")
             return ExitCode.FAILED
-        sys.stderr.write(f"{redacted(str(refusal))}\n")
-        return ExitCode.REFUSED
+        sys.stderr.write(f"{redacted(str(ended))}\n")
+        return ended.code
 
 
-def _refusal(error: Exception) -> StartRefusedError | None:
-    """Find the refusal, which a TaskGroup wraps."""
-    if isinstance(error, StartRefusedError):
+def _ended(error: Exception) -> EndedError | None:
+    """Find the reason to end, which a TaskGroup wraps."""
+    if isinstance(error, EndedError):
         return error
     inner = cast("tuple[Exception, ...]", getattr(error, "exceptions", ()))
-    return _refusal(inner[0]) if len(inner) == 1 else None
+    return _ended(inner[0]) if len(inner) == 1 else None
 
 
 async def _until_signalled(main: Main) -> int:
