@@ -5,7 +5,7 @@ Theory. A noun of ours is a frozen dataclass, and its message has the same field
 Rules. A field that is not in the table is written and read by what the contract says of it: a number,
 a word and a flag as they are, a list as a tuple, a map of strings sorted, a moment as an aware
 datetime; one that is optional and unset is None. A field that needs more (a check, an enumeration,
-another noun) stands in the table with a `Field`.
+another noun) stands in the table with a `FieldCodec`.
 
 Invariant. Every field of the dataclass and of the message has one of the two, or is in `unread`.
 `codec` checks that as the module is imported, so a new field of the contract cannot be forgotten.
@@ -56,7 +56,7 @@ class NounCodec(NamedTuple, Generic[ValueT, MessageT]):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Field:
+class FieldCodec:
     """How a field of a noun is written and read.
 
     `read` gets the message, its path, and the name of the field. `write` gets the value of the
@@ -76,7 +76,7 @@ def codec(
     /,
     *,
     unread: tuple[str, ...] = (),
-    **special: Field,
+    **special: FieldCodec,
 ) -> NounCodec[ValueT, MessageT]:
     """Return what writes and what reads a noun.
 
@@ -127,20 +127,20 @@ def codec(
     return NounCodec(encode, decode)
 
 
-def _of_contract(field: FieldDescriptor) -> Field | None:
+def _of_contract(field: FieldDescriptor) -> FieldCodec | None:
     """Return how a field is read of which the contract says enough; None where it is only copied."""
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        return Field(lambda message, _, name: fields.strings(getattr(message, name)), dict)
+        return FieldCodec(lambda message, _, name: fields.strings(getattr(message, name)), dict)
     if field.is_repeated:
-        return Field(lambda message, _, name: tuple(getattr(message, name)))
+        return FieldCodec(lambda message, _, name: tuple(getattr(message, name)))
     if field.message_type is not None and field.message_type.full_name.endswith(".Timestamp"):
-        return Field(
+        return FieldCodec(
             lambda message, path, name: fields.moment(message, name, path), fields.encode_time
         )
     if field.message_type is not None or field.enum_type is not None:
         raise TypeError(f"{field.full_name} needs a place in the table of its codec")
     if field.has_presence:
-        return Field(
+        return FieldCodec(
             lambda message, _, name: getattr(message, name) if message.HasField(name) else None
         )
     return None
@@ -149,40 +149,42 @@ def _of_contract(field: FieldDescriptor) -> Field | None:
 # ---- what stands in a table ---------------------------------------------------------------------
 
 
-def checked(check: Check, write: Callable[[Any], Any] | None = None) -> Field:
+def checked(check: Check, write: Callable[[Any], Any] | None = None) -> FieldCodec:
     """Return a field that is read through a check."""
-    return Field(lambda message, path, name: check(getattr(message, name), at(path, name)), write)
+    return FieldCodec(
+        lambda message, path, name: check(getattr(message, name), at(path, name)), write
+    )
 
 
-def identifier(what: str) -> Field:
+def identifier(what: str) -> FieldCodec:
     """Return an id; `what` says of which thing."""
     return checked(lambda value, path: fields.identifier(what, value, path))
 
 
-def count(most: int, unset: int = 0) -> Field:
+def count(most: int, unset: int = 0) -> FieldCodec:
     """Return a whole number from 0 to `most`, inclusive; 0 is `unset`."""
     return checked(lambda value, path: fields.count(value or unset, most, path))
 
 
-def number(most: float, unset: float = 0.0) -> Field:
+def number(most: float, unset: float = 0.0) -> FieldCodec:
     """Return a number from 0 to `most`, inclusive; 0 is `unset`."""
     return checked(lambda value, path: fields.number(value, most, path) or unset)
 
 
-def duration(unset: float = 0.0) -> Field:
+def duration(unset: float = 0.0) -> FieldCodec:
     """Return so many seconds; 0 is `unset`."""
     return checked(lambda value, path: fields.duration(value, unset, path))
 
 
-def one(pair: NounCodec[Any, Any]) -> Field:
+def one(pair: NounCodec[Any, Any]) -> FieldCodec:
     """Return an enumeration or another noun, which is read from its defaults where it is unset."""
     return checked(pair[1], pair[0])
 
 
-def maybe(pair: NounCodec[Any, Any]) -> Field:
+def maybe(pair: NounCodec[Any, Any]) -> FieldCodec:
     """Return another noun, or None where it is unset."""
     write, read = pair
-    return Field(
+    return FieldCodec(
         lambda message, path, name: (
             read(getattr(message, name), at(path, name)) if message.HasField(name) else None
         ),
@@ -190,7 +192,7 @@ def maybe(pair: NounCodec[Any, Any]) -> Field:
     )
 
 
-def each(pair: NounCodec[Any, Any]) -> Field:
+def each(pair: NounCodec[Any, Any]) -> FieldCodec:
     """Return a tuple of other nouns."""
     write, read = pair
     return checked(
@@ -199,17 +201,17 @@ def each(pair: NounCodec[Any, Any]) -> Field:
     )
 
 
-def elsewhere(unset: object, *names: str) -> Field:
+def elsewhere(unset: object, *names: str) -> FieldCodec:
     """Return a field that the caller of the codec writes and reads; it stands in `names`, if any."""
-    return Field(lambda _message, _path, _name: unset, None, names)
+    return FieldCodec(lambda _message, _path, _name: unset, None, names)
 
 
-def spread(write: Callable[[Any], Mapping[str, Any]], read: Check, *names: str) -> Field:
+def spread(write: Callable[[Any], Mapping[str, Any]], read: Check, *names: str) -> FieldCodec:
     """Return a field that is several fields of the message; `read` gets the message and its path."""
-    return Field(lambda message, path, _name: read(message, path), write, names)
+    return FieldCodec(lambda message, path, _name: read(message, path), write, names)
 
 
-def renamed(name: str, check: Check = lambda value, _path: value) -> Field:
+def renamed(name: str, check: Check = lambda value, _path: value) -> FieldCodec:
     """Return a field that has another name in the message."""
     return spread(
         lambda value: {name: value},

@@ -15,7 +15,7 @@ from shoal.v1 import pipelines_service_pb2
 from shoal.v1 import session_service_pb2 as v1
 from shoal.wire import fields
 from shoal.wire.attempt import SIDE_BY_SIDE, decode_attempt_name
-from shoal.wire.codec import NounCodec, Field, checked, codec, each, one, spread
+from shoal.wire.codec import FieldCodec, NounCodec, checked, codec, each, one, spread
 from shoal.wire.fields import WireError
 from shoal.wire.port_hold import PORT_HOLD, PORTS_MAX
 from shoal.wire.state import (
@@ -27,7 +27,7 @@ from shoal.wire.state import (
 )
 
 
-def _of_ports(noun: NounCodec[Any, Any]) -> Field:
+def _of_ports(noun: NounCodec[Any, Any]) -> FieldCodec:
     """Return a tuple with something of each port, of which no job has more than `PORTS_MAX`."""
 
     def decode(messages: Sequence[Any], path: str) -> tuple[Any, ...]:

@@ -9,8 +9,8 @@ from shoal import limits, spec
 from shoal.v1 import spec_pb2
 from shoal.wire import fields
 from shoal.wire.codec import (
+    FieldCodec,
     NounCodec,
-    Field,
     checked,
     codec,
     count,
@@ -117,7 +117,7 @@ _BINDING = codec(
     spec_pb2.PortBinding,
     format=one(PORT_FORMAT),
     attachment=one(enumeration(spec.PortAttachment, spec_pb2.PortAttachment, "attachment")),
-    record_bytes=Field(_decode_record_bytes),
+    record_bytes=FieldCodec(_decode_record_bytes),
 )
 OUTPUT = codec(
     spec.Output,
@@ -233,7 +233,7 @@ _JOB = codec(
     spec.Job,
     spec_pb2.JobSpec,
     name=identifier("job"),
-    run=Field(_decode_run),
+    run=FieldCodec(_decode_run),
     environment=one(_ENVIRONMENT),
     streams=elsewhere((), "inputs"),
     files=elsewhere((), "inputs"),
