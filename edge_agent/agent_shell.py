@@ -146,7 +146,7 @@ class AgentShell:
         self._lease = NodeLease(process.clock)
         self._journal = links.journal
         self._keeper = KeeperLink(links.keeper)
-        self._first_list: asyncio.Future[list[ProcessRecord]] | None = None
+        self._first_list: asyncio.Future[tuple[str, list[ProcessRecord]]] | None = None
         self._streams = StreamLink(
             self._keeper, links.stream_worker, self._journal, self._worker_driver.post, self._say
         )
@@ -215,12 +215,12 @@ class AgentShell:
         self._session.followed = read_followed(facts.get(FOLLOWED, ""))
 
     async def _restore(
-        self, facts: Mapping[str, str], first_list: asyncio.Future[list[ProcessRecord]]
+        self, facts: Mapping[str, str], first_list: asyncio.Future[tuple[str, list[ProcessRecord]]]
     ) -> None:
         """Take over what an earlier agent left, before anything else happens."""
         try:
             async with asyncio.timeout(_KEEPER_SECONDS):
-                processes = await first_list
+                keeper, processes = await first_list
         except TimeoutError:
             raise StartRefusedError(
                 f"no keeper answered at {self._keeper.path} within {_KEEPER_SECONDS:g} s: "
@@ -240,7 +240,7 @@ class AgentShell:
             if record.phase not in PREPARING and record.phase is not Phase.FORGETTING:
                 self._logs.follow(record.ref, self._services.folder(record.ref).path)
         found = self._programs(processes)
-        restored = Restored(records, found, rebooted, survived)
+        restored = Restored(records, keeper, found, rebooted, survived)
         for effect in self._worker.handle(restored, self._process.clock()):
             await self._act_on_attempt(effect)
         if facts.get("boot_id") != booted:
@@ -311,12 +311,12 @@ class AgentShell:
         await durable
         await self._session_driver.post(Recorded(delivery))
 
-    async def _listed(self, processes: list[ProcessRecord]) -> None:
+    async def _listed(self, keeper: str, processes: list[ProcessRecord]) -> None:
         if self._first_list is not None and not self._first_list.done():
-            self._first_list.set_result(processes)
+            self._first_list.set_result((keeper, processes))
         else:
             await self._streams.listed(processes)
-            await self._worker_driver.post(ProgramsListed(self._programs(processes)))
+            await self._worker_driver.post(ProgramsListed(keeper, self._programs(processes)))
 
     async def _exited(self, process: ProcessRecord) -> None:
         if process.left:

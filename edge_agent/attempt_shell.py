@@ -163,8 +163,8 @@ class AttemptShell:
                 await self._begin(
                     group, turn, self._prepare_files(assignment, turn), ReasonCode.FETCH
                 )
-            case StartProgram(assignment, turn):
-                await self._begin(group, turn, self._start(assignment, turn), ReasonCode.START)
+            case StartProgram():
+                await self._begin(group, effect.turn, self._start(effect), ReasonCode.START)
             case StopProgram(ref, grace_seconds):
                 self._stopped.set()
                 # A keeper that is gone has taken the program with it.
@@ -283,31 +283,32 @@ class AttemptShell:
         await self._bench.fetch(assignment, self._wait_for)
         return Prepared(self._ref, turn)
 
-    async def _start(self, assignment: Assignment, turn: int) -> AttemptsEvent:
-        services = self._services
+    async def _start(self, effect: StartProgram) -> AttemptsEvent:
+        services, assignment = self._services, effect.assignment
         request = await self._bench.plan(assignment)
         if assignment.job.placement is Placement.AT_MOST_ONE_RUNNING:
             self._wait_for(
                 "this node has no lease, without which a job that is at_most_one_running does not "
                 "start: until the controller renews it"
             )
-            await self._start_leased(request)
+            await self._start_leased(request, effect.keeper)
         else:
             self._wait_for(
                 "the keeper is to start the program, and may take 15 s, until it is lost"
             )
-            await services.keeper.start(request)
+            await services.keeper.start(request, effect.keeper)
         services.logs.follow(self._ref, self._folder.path)
-        return ProgramStarted(self._ref, turn, services.wall())
+        return ProgramStarted(self._ref, effect.turn, services.wall())
 
-    async def _start_leased(self, request: StartRequest) -> None:
+    async def _start_leased(self, request: StartRequest, keeper: str) -> None:
         """Start what may only run under a lease; a start that came too late is tried with the next one."""
         lease = self._services.lease
         while True:
             until = await self._wait_for_lease(lease)
             try:
                 await self._services.keeper.start(
-                    replace(request, lease_until=until, lease_grace_seconds=lease.grace_seconds)
+                    replace(request, lease_until=until, lease_grace_seconds=lease.grace_seconds),
+                    keeper,
                 )
             except KeeperGoneError:
                 raise

@@ -164,6 +164,8 @@ class LocalAttempt:
     """How far its outputs were when they were last told to stand still."""
     ended_inputs: tuple[str, ...] = ()
     """The inputs of which its program was shown the end; known once its streams have drained."""
+    keeper: str = ""
+    """The only keeper that may have been told to start its program, once one may have been."""
 
     @property
     def ref(self) -> AttemptRef:
@@ -197,11 +199,12 @@ def _moment(seconds: float) -> datetime | None:
 class Restored:
     """The agent has started and knows what its journal, the keeper and the stream worker know.
 
-    `rebooted` says that the machine itself went down since the journal was written;
-    `streams_survived` that the stream worker is the one that the journal knew.
+    `keeper` says which keeper keeps these programs, `rebooted` that the machine itself went down since
+    the journal was written; `streams_survived` that the stream worker is the one that the journal knew.
     """
 
     records: tuple[LocalAttempt, ...]
+    keeper: str
     programs: Mapping[AttemptRef, ProgramStatus]
     rebooted: bool
     streams_survived: bool
@@ -251,8 +254,9 @@ class ProgramEnded:
 
 @dataclass(frozen=True, slots=True)
 class ProgramsListed:
-    """A keeper was connected to anew: these are all the programs that it keeps."""
+    """A keeper was connected to anew: which one it is, and all the programs that it keeps."""
 
+    keeper: str
     programs: Mapping[AttemptRef, ProgramStatus]
 
 
@@ -441,10 +445,11 @@ class PrepareFiles:
 
 @dataclass(frozen=True, slots=True)
 class StartProgram:
-    """Let the keeper start the program; harmless when it runs already."""
+    """Let this keeper and no other start the program; harmless when it runs already."""
 
     assignment: Assignment
     turn: int
+    keeper: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -572,6 +577,15 @@ _PROGRAM_LOST = Verdict(
     JobState.LOST,
     Reason(ReasonCode.LOST, 0, "the program is gone from this node with the keeper that kept it"),
 )
+_MAY_HAVE_BEGUN = Verdict(
+    JobState.LOST,
+    Reason(
+        ReasonCode.LOST,
+        0,
+        "agent and keeper of this node died while the program was being started: it may have begun, "
+        "and an attempt begins once",
+    ),
+)
 
 
 _SIGPIPE = 13
@@ -600,6 +614,8 @@ class AttemptsMachine:
     _by_job: dict[JobRef, dict[AttemptRef, None]] = field(
         default_factory=dict[JobRef, dict[AttemptRef, None]]
     )
+    _keeper: str = ""
+    """The keeper that was heard of last."""
 
     @property
     def records(self) -> Mapping[AttemptRef, LocalAttempt]:
@@ -656,7 +672,8 @@ class AttemptsMachine:
             case ProgramEnded(ref, program_exit):
                 record = self._known(ref)
                 return [] if record is None else self._program_ended(record, program_exit)
-            case ProgramsListed(programs):
+            case ProgramsListed(keeper, programs):
+                self._keeper = keeper
                 return self._listed(programs)
             case StreamsBroken(ref, reason):
                 record = self._known(ref)
@@ -875,8 +892,8 @@ class AttemptsMachine:
         siblings = (self._records[ref] for ref in self._by_job[record.ref.job_ref])
         if any(sibling.phase in ALIVE for sibling in siblings if sibling.ref != record.ref):
             return []
-        record = self._move(record, Phase.STARTING)
-        return [WriteJournal(record), StartProgram(record.assignment, record.turn)]
+        record = self._move(replace(record, keeper=self._keeper), Phase.STARTING)
+        return [WriteJournal(record), StartProgram(record.assignment, record.turn, record.keeper)]
 
     def _stop_starting(self, record: LocalAttempt) -> list[AttemptsEffect]:
         """Note that a program is not wanted any more, and start none that still waits for a lease."""
@@ -1036,6 +1053,7 @@ class AttemptsMachine:
     # ---- after a start of the agent
 
     def _restore(self, event: Restored) -> list[AttemptsEffect]:
+        self._keeper = event.keeper
         for record in event.records:
             self._keep(record)
         effects: list[AttemptsEffect] = []
@@ -1079,14 +1097,23 @@ class AttemptsMachine:
     def _resume_program(
         self, record: LocalAttempt, program: ProgramStatus | None, event: Restored
     ) -> list[AttemptsEffect]:
+        """Take over a program, or what was to become one.
+
+        An attempt begins once (docs/adr/0006). Which keeper is to start it is recorded before that one is
+        told, no other is ever told, and one keeper starts an attempt once, whoever asks again. So where
+        that very keeper answers and does not know it, it has not begun and may be started; where another
+        keeper answers, or one that does not say who it is, it may have begun and have been killed with the
+        keeper that started it. Only a machine that went down is sure to have taken it along.
+        """
         wanted = record.verdict is None and not record.forget
         if program is None:
             starting = record.phase is Phase.STARTING
             if wanted and event.rebooted and (starting or not record.assignment.has_ports):
                 return self._begin_again(record)
-            if starting and wanted:
-                return [StartProgram(record.assignment, record.turn)]
-            return self._program_gone(record, _PROGRAM_LOST)
+            same = bool(record.keeper) and record.keeper == event.keeper
+            if wanted and starting and same:
+                return [StartProgram(record.assignment, record.turn, record.keeper)]
+            return self._program_gone(record, _MAY_HAVE_BEGUN if starting else _PROGRAM_LOST)
         effects: list[AttemptsEffect] = []
         if record.phase is Phase.STARTING:
             effects += self._started(record, program.start_time)

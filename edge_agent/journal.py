@@ -429,6 +429,7 @@ def _to_json(record: LocalAttempt) -> dict[str, object]:
         "acknowledged": record.acknowledged,
         "closed": record.closed,
         "finishing": record.finishing,
+        "keeper": record.keeper,
         "holds": [[one.port, one.number, one.held_at, one.ended] for one in record.holds],
         "ended_inputs": list(record.ended_inputs),
     }
@@ -456,6 +457,7 @@ def _from_json(values: dict[str, Any], assignment: session_service_pb2.Assignmen
         # What an older agent wrote has none of these.
         closed=bool(values.get("closed")),
         finishing=bool(values.get("finishing")),
+        keeper=str(values.get("keeper", "")),
         holds=tuple(
             PortHold(str(port), int(number), int(held_at), bool(ended))
             for port, number, held_at, ended in cast("list[list[Any]]", values.get("holds", []))

@@ -33,6 +33,7 @@ class KeeperLink:
     def __init__(self, door: KeeperDoor) -> None:
         self._door = door
         self._client: KeeperConnection | None = None
+        self._instance = ""
         self._ready = asyncio.Event()
 
     @property
@@ -42,22 +43,22 @@ class KeeperLink:
 
     async def run(
         self,
-        listed: Callable[[list[ProcessRecord]], Awaitable[None]],
+        listed: Callable[[str, list[ProcessRecord]], Awaitable[None]],
         exited: Callable[[ProcessRecord], Awaitable[None]],
     ) -> None:
         """Stay connected until cancelled.
 
         Args:
-            listed: hears everything that the keeper remembers, after each connect, before anybody
-                else may use the connection.
+            listed: hears which keeper it is, and everything that it remembers, after each connect,
+                before anybody else may use the connection.
             exited: hears each end.
         """
         while True:
             try:
                 await self._door.ensure()
                 async with self._connect() as client:
-                    await client.watch()
-                    await listed(list(await client.list()))
+                    self._instance = await client.watch()
+                    await listed(self._instance, list(await client.list()))
                     self._client = client
                     self._ready.set()
                     async for record in client.exits():
@@ -92,9 +93,18 @@ class KeeperLink:
             ) from None
         return self._client
 
-    async def start(self, request: StartRequest) -> None:
-        """Start a program, or find it started."""
-        await (await self.client()).start(request)
+    async def start(self, request: StartRequest, instance: str) -> None:
+        """Have one keeper, and no other, start a program, or find it started.
+
+        Raises:
+            KeeperGoneError: that one does not answer, or is gone.
+        """
+        client = await self.client()
+        if self._instance != instance:
+            raise KeeperGoneError(
+                "the keeper that was to start the program is gone, and another one is there"
+            )
+        await client.start(request)
 
     async def renew_lease(self, attempt: str, until: float) -> None:
         """Let a program run until a moment of the machine's clock of leases."""

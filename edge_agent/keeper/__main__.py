@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import fcntl
 import os
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ def main() -> int:
         _log(f"killed {left} processes that an earlier keeper left behind")
     if not strays.adopt_orphans():
         _log("the kernel gives no orphans to the keeper: a job's daemons may outlive it")
-    Keeper(path, boottime, time.time, _log).run()
+    Keeper(path, boottime, time.time, _log, secrets.token_hex(8)).run()
     return 0
 
 

@@ -137,9 +137,14 @@ class KeeperClient:
         records = cast("list[Mapping[str, object]]", answer["attempts"])
         return [ProcessRecord.from_json(record) for record in records]
 
-    async def watch(self) -> None:
-        """Begin to hear ends; ask for `list` afterwards to learn of those before."""
-        await self._ask({"op": "watch"})
+    async def watch(self) -> str:
+        """Begin to hear ends; ask for `list` afterwards to learn of those before.
+
+        Returns which keeper this is: no two processes of it are called the same. Empty where an
+        earlier version does not say.
+        """
+        answer, _ = await self._ask({"op": "watch"})
+        return str(answer.get("instance", ""))
 
     async def exits(self) -> AsyncIterator[ProcessRecord]:
         """Every end since `watch`, in order, until the keeper is gone."""

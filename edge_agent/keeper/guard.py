@@ -113,7 +113,8 @@ def start_guard(execution: Execution, until: float) -> Guard:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with contextlib.ExitStack() as undo:
         undo.callback(ours.close)
-        with theirs:
+        # It bears the mark itself, so that a keeper that follows finds it before its program is there, too.
+        with theirs, strays.worn(execution.mark):
             # Forked and not spawned: it shares its memory with the keeper, which has one thread.
             pid = os.fork()
             if pid == 0:

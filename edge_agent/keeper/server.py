@@ -90,6 +90,7 @@ class Keeper:
         clock: Seconds on the machine's clock of leases, `edge_agent.keeper.boottime`.
         wall: Seconds since the epoch.
         log: Takes one line for people.
+        instance: What no other keeper is called.
     """
 
     def __init__(
@@ -98,11 +99,13 @@ class Keeper:
         clock: Callable[[], float],
         wall: Callable[[], float],
         log: Callable[[str], None],
+        instance: str,
     ) -> None:
         self._path = socket_path
         self._clock = clock
         self._wall = wall
         self._log = log
+        self._instance = instance
         self._machine = KeeperMachine()
         self._ports: dict[str, Mapping[Port, int]] = {}
         # Children: the leaders of attempts, or their guards.
@@ -258,7 +261,7 @@ class Keeper:
                 self._send_records(client, request.id)
             case Watch():
                 client.watching = True
-                self._send(client, {"id": request.id})
+                self._send(client, {"id": request.id, "instance": self._instance})
             case Shutdown():
                 self._send(client, {"id": request.id})
                 self._shut_down()

@@ -27,9 +27,12 @@ import hashlib
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
+
+from edge_agent.keeper.boottime import boottime
 
 KEEPER_VARIABLE: Final = "SHOAL_KEEPER"
 """Variable that names the keeper's socket in every process that it starts, for people who look."""
@@ -37,6 +40,8 @@ KEEPER_VARIABLE: Final = "SHOAL_KEEPER"
 _PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 _RLIMIT_LOCKS: Final = 10  # asm-generic/resource.h; the standard library has no name for it
 _NUMBER_BITS: Final = 32
+_GONE_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.01
 _NAMED: Final = 5
 
 
@@ -149,16 +154,27 @@ def left(pids: Iterable[int], refused: Mapping[int, str]) -> str:
 def end_everything_of(keeper_socket: str) -> int:
     """Kill every process that a keeper on this socket has started, for when that keeper is dead.
 
-    Returns how many there were.
+    Waits until they are gone, for `_GONE_SECONDS` at most: who hears of the next keeper may begin
+    somewhere else what ran here. Returns how many there were.
     """
     marks = Marks(keeper_socket)
-    found = [
+    killed: set[int] = set()
+    refused: set[int] = set()
+    give_up_at = boottime() + _GONE_SECONDS
+    while found := [
         pid
         for pid in _everybody()
         if pid != os.getpid()
+        and pid not in refused
         and (marks.ours(mark_of(pid)) or environment(pid).get(KEEPER_VARIABLE) == keeper_socket)
-    ]
-    return len(found) - len(end(found))
+        and alive(pid)
+    ]:
+        refused |= set(end(found))
+        killed |= set(found) - refused
+        if boottime() >= give_up_at:
+            break
+        time.sleep(_LOOK_SECONDS)
+    return len(killed)
 
 
 def environment(pid: int) -> dict[str, str]:

@@ -42,8 +42,12 @@ class KeeperConnection(Protocol):
         """Everything that the keeper remembers, helpers too, oldest first."""
         ...
 
-    async def watch(self) -> None:
-        """Begin to hear ends; ask for `list` afterwards to learn of those before."""
+    async def watch(self) -> str:
+        """Begin to hear ends; ask for `list` afterwards to learn of those before.
+
+        Returns which keeper this is: no two processes of it are called the same. Empty where an
+        earlier version does not say.
+        """
         ...
 
     def exits(self) -> AsyncIterator[ProcessRecord]:

@@ -184,7 +184,9 @@ async def test_many_programs_at_once_are_all_listed_and_reaped(board: Path) -> N
 async def test_a_keeper_that_dies_is_followed_by_one_that_cleans_up(board: Path) -> None:
     async with KeeperClient(board / "keeper.sock") as client:
         await client.start(program(board, "/bin/sleep", "600"))
-        await client.watch()
+        instance = await client.watch()
+        assert instance
+        assert await client.watch() == instance
         os.kill(keeper_of(board), 9)
         async with asyncio.timeout(10):
             assert [record async for record in client.exits()] == []
@@ -192,6 +194,8 @@ async def test_a_keeper_that_dies_is_followed_by_one_that_cleans_up(board: Path)
             await client.list()
     await ensure_keeper(board / "keeper.sock", board / "keeper.log")
     assert not running_with(board, "a")
+    async with KeeperClient(board / "keeper.sock") as client:
+        assert await client.watch() != instance, "and says that it is another one"
 
 
 def running_with(board: Path, attempt: str) -> list[int]:

@@ -1,6 +1,7 @@
 """K18: an attempt leaves nothing behind, whatever its processes do to get away. Real keeper, real programs."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,4 +117,17 @@ async def test_k18_a_keeper_ends_what_an_earlier_one_left_though_it_cannot_be_to
         os.kill(keeper_of(board), 9)
     await until(lambda: len(list(marked())) == 2, what="orphans")
     await ensure_keeper(board / "keeper.sock", board / "keeper.log")
-    await until(lambda: not list(marked()), what="nothing of the earlier keeper's")
+    assert not list(marked()), "nothing of the earlier keeper's, once the next one answers"
+
+
+async def test_k18_a_keeper_ends_guards_that_an_earlier_one_left(board: Path) -> None:
+    """One that stands still does not end its program by itself, and may not even have started it yet."""
+    async with KeeperClient(board / "keeper.sock") as client:
+        keeper = keeper_of(board)
+        await client.start(program(board, "/bin/sleep", "692", lease=600.0))
+        [guard] = strays.children(keeper)
+        [sleeper] = strays.children(guard)
+        os.kill(guard, signal.SIGSTOP)
+        os.kill(keeper, signal.SIGKILL)
+    await ensure_keeper(board / "keeper.sock", board / "keeper.log")
+    assert not [pid for pid in (guard, sleeper) if strays.alive(pid)]

@@ -49,6 +49,7 @@ WRITES_MAX = 1024
 v1 = session_service_pb2
 
 BROKEN = Reason(ReasonCode.STREAM, 0, "it broke")
+KEEPER = "k"
 ARTIFACT = Artifact("results/x", 1, "0" * 64, "default/x")
 
 
@@ -108,7 +109,9 @@ class Node:
         rebooted, survived = self.rng.random() < 0.2, self.rng.random() < 0.8
         if rebooted:
             self.running.clear()
-        self.attempts(attempts_machine.Restored(loaded, dict(self.running), rebooted, survived))
+        self.attempts(
+            attempts_machine.Restored(loaded, KEEPER, dict(self.running), rebooted, survived)
+        )
         await self.speak(session_machine.ControllersKnown(("one:1", "two:2")))
 
     def hello(self) -> Hello:
@@ -241,7 +244,7 @@ class Node:
                             attempts_machine.StreamsBroken(ref, BROKEN),
                             attempts_machine.DiskFull(ref, BROKEN),
                             attempts_machine.StreamWorkerLost(),
-                            attempts_machine.ProgramsListed(dict(self.running)),
+                            attempts_machine.ProgramsListed(KEEPER, dict(self.running)),
                         )
                     )
                 )

@@ -13,8 +13,10 @@ from edge_agent.attempts_machine import (
     AttemptsEffect,
     AttemptsEvent,
     AttemptsMachine,
+    CancelWork,
     CollectArtifacts,
     DesiredChanged,
+    DesiredRecorded,
     Forget,
     Forgotten,
     GrantsExpired,
@@ -77,6 +79,13 @@ class Node:
         self.reported: dict[AttemptRef, JobState] = {}
         self.desired: dict[AttemptRef, Assignment] = {}
         self.epoch = 0
+        self.keepers = 1
+        self.tell(Restored((), self.keeper, {}, False, True))
+
+    @property
+    def keeper(self) -> str:
+        """The keeper that lives now."""
+        return f"keeper-{self.keepers}"
 
     def tell(self, event: AttemptsEvent) -> None:
         for effect in self.worker.handle(event, 0.0):
@@ -88,6 +97,8 @@ class Node:
                 case StartProgram(assignment):
                     assert self.journal[assignment.ref].phase is Phase.STARTING, "record, then act"
                     self.pending.append(effect)
+                case DesiredRecorded() | CancelWork():
+                    pass  # or few other effects would ever have their turn
                 case _:
                     self.pending.append(effect)
 
@@ -97,7 +108,17 @@ class Node:
         self.reported[ref] = state
 
     def step(self) -> None:
-        choices = ["assign", "goal", "perform", "exit", "streams", "session", "die", "remove"]
+        choices = [
+            "assign",
+            "goal",
+            *["perform"] * 20,
+            "exit",
+            "streams",
+            "session",
+            "die",
+            "keeper",
+            "remove",
+        ]
         match self.data.draw(st.sampled_from(choices)):
             case "assign":
                 self.epoch += 1
@@ -140,6 +161,12 @@ class Node:
                     self.tell(Acknowledged(ref, state))
             case "die":
                 self.die()
+            case "keeper":
+                self.keeper_dies()
+                if self.data.draw(st.booleans()):
+                    self.die()
+                else:
+                    self.tell(ProgramsListed(self.keeper, {}))
             case _:
                 pass
 
@@ -161,16 +188,23 @@ class Node:
         match effect:
             case PrepareBundle(a, turn) | PrepareEnvironment(a, turn) | PrepareFiles(a, turn):
                 self.tell(Prepared(a.ref, turn) if ok else WorkFailed(a.ref, turn, REASON))
-            case StartProgram(assignment, turn):
+            case StartProgram(assignment, turn, keeper):
                 ref = assignment.ref
-                if ok and ref not in self.running and ref not in self.exits:
+                if not ok or keeper != self.keeper:
+                    self.tell(WorkFailed(ref, turn, REASON))
+                    return
+                if ref not in self.running and ref not in self.exits:
                     # What the keeper starts once it starts once, whoever asks again.
                     self.started[ref] = self.started.get(ref, 0) + 1
                     self.running.add(ref)
-                if ok:
-                    self.tell(ProgramStarted(ref, turn, 1.0))
-                else:
-                    self.tell(WorkFailed(ref, turn, REASON))
+                match self.data.draw(st.sampled_from(["hear", "hear", "agent dies", "both die"])):
+                    case "hear":
+                        self.tell(ProgramStarted(ref, turn, 1.0))
+                    case "agent dies":
+                        self.die()
+                    case _:
+                        self.keeper_dies()
+                        self.die()
             case StopProgram(ref) if ref in self.running:
                 self.exit(ref)
             case CollectArtifacts(assignment, turn):
@@ -194,7 +228,14 @@ class Node:
         """The agent is killed: what it did not do is lost, what it recorded is not."""
         self.pending.clear()
         self.worker = AttemptsMachine()
-        self.tell(Restored(tuple(self.journal.values()), self.listed(), False, True))
+        records = tuple(self.journal.values())
+        self.tell(Restored(records, self.keeper, self.listed(), False, True))
+
+    def keeper_dies(self) -> None:
+        """The keeper is killed, and the next one ends what it left and knows nothing."""
+        self.keepers += 1
+        self.running.clear()
+        self.exits.clear()
 
     def listed(self) -> dict[AttemptRef, ProgramStatus]:
         running = {ref: ProgramStatus(1.0) for ref in self.running}
@@ -221,7 +262,7 @@ class Node:
             elif self.running:
                 self.exit(min(self.running))
             elif self.worker.records:
-                self.tell(ProgramsListed(self.listed()))
+                self.tell(ProgramsListed(self.keeper, self.listed()))
                 if not self.pending:
                     break
 
@@ -230,9 +271,10 @@ class Node:
 @given(st.data())
 def test_random_histories_keep_the_promises(data: st.DataObject) -> None:
     node = Node(data)
-    for _ in range(data.draw(st.integers(1, 40))):
+    for _ in range(data.draw(st.integers(1, 60))):
         node.step()
         node.check()
     node.settle()
+    node.check()
     assert not node.worker.records, "what nobody wants is forgotten in the end"
     assert not node.running

@@ -179,6 +179,7 @@ class MemoryKeeper:
         self.running: dict[int, Running] = {}
         """Everything that runs now, by pid, whichever keeper has started it, if any is alive."""
         self.process: Process | None = None
+        self._keepers = 0
         self.path = Path("/board") / board.name / "keeper.sock"
         self.context = board.network.context
         """In which what is on its way arrives: no process's."""
@@ -201,6 +202,7 @@ class MemoryKeeper:
         if self.alive:
             return
         self._machine = KeeperMachine()
+        self._keepers += 1
         self._listens = False
         self._inbox.clear()
         self._mine.clear()
@@ -392,6 +394,10 @@ class MemoryKeeper:
         """Do what `forget` asks for."""
         self._act(self._machine.handle(ForgetAsked(attempt), self._board.clock()))
 
+    def instance(self) -> str:
+        """Which keeper this is."""
+        return f"{self._board.name}-{self._keepers}"
+
     def records(self) -> Sequence[ProcessRecord]:
         """Do what `list` asks for."""
         return list(self._machine.records())
@@ -505,13 +511,14 @@ class MemoryKeeperConnection:
         records: Sequence[ProcessRecord] = await self._ask(self._keeper.records)
         return records
 
-    async def watch(self) -> None:
+    async def watch(self) -> str:
         """See `KeeperConnection`."""
 
-        def watch() -> None:
+        def watch() -> str:
             self._watching = True
+            return self._keeper.instance()
 
-        await self._ask(watch)
+        return str(await self._ask(watch))
 
     async def exits(self) -> AsyncIterator[ProcessRecord]:
         """See `KeeperConnection`."""

@@ -210,7 +210,7 @@ def _journal_replayed_twice() -> None:
     start = MemoryKeeper.start_program
 
     def resume(self: Any, record: Any, program: Any, event: Any) -> list[Any]:
-        again = attempts_machine.StartProgram(record.assignment, record.turn)
+        again = attempts_machine.StartProgram(record.assignment, record.turn, event.keeper)
         return [again, *right(self, record, program, event)]
 
     async def start_program(self: Any, request: Any, *, helper: bool) -> int:

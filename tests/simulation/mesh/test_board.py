@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -13,7 +14,7 @@ from control.core.answers import Submission, SubmitResult
 from control.leader.plane_config import PlaneConfig
 from edge_agent.attempts_machine import Phase
 from shoal.model import JobState, PipelineState
-from shoal.names import PipelineRef
+from shoal.names import AttemptRef, PipelineRef
 from shoal.spec import Job, Output, Pipeline, Placement, Retry, StreamInput
 from shoal.view import PipelineView
 from tests.simulation.mesh.apart import run_apart
@@ -169,6 +170,38 @@ def test_a_keeper_that_dies_takes_its_programs_with_it() -> None:
         return orphaned == [before.pid], before.process.dead, await world.end()
 
     assert run(play, 4) == (True, True, (PipelineState.SUCCEEDED, [2]))
+
+
+@pytest.mark.parametrize("keeper_dies", [False, True])
+def test_an_attempt_begins_once_whoever_dies_while_its_program_starts(keeper_dies: bool) -> None:  # noqa: FBT001
+    """The keeper alone knows whether it began; where it is dead, too, another attempt is made."""
+
+    async def play(world: World) -> Any:
+        board = world.board
+        await world.begin(replace(SLEEPER, retry=Retry(1)))
+        begun: dict[int, AttemptRef | None] = {}
+
+        def watch() -> bool:
+            begun.update((program.pid, program.ref) for program in board.programs)
+            return bool(begun)
+
+        await world.until(watch, 0.0005)
+        board.kill_agent()
+        if keeper_dies:
+            board.kill_keeper()
+        [record] = board.journal.records.values()
+        await asyncio.sleep(0.3)
+        board.start_agent()
+        await world.until(lambda: watch() and world.view.state.terminal)
+        reasons = [attempt.reason.message for attempt in world.view.jobs[0].attempts]
+        return record.phase, list(begun.values()), await world.end(), reasons
+
+    phase, begun, outcome, reasons = run(play, 18)
+    assert phase is Phase.STARTING, "the journal did not know more"
+    assert len(set(begun)) == len(begun) == (2 if keeper_dies else 1)
+    assert outcome == (PipelineState.SUCCEEDED, [len(begun)])
+    if keeper_dies:
+        assert "it may have begun" in reasons[0]
 
 
 def test_a_stream_worker_that_dies_takes_attempts_with_ports_with_it() -> None:

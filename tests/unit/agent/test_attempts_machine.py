@@ -51,6 +51,7 @@ from edge_agent.attempts_machine import (
     UpdateLanes,
     Upload,
     Uploaded,
+    Verdict,
     WantUploads,
     WorkFailed,
     WriteJournal,
@@ -74,6 +75,7 @@ ARTIFACT = Artifact("results/x", 1, "0" * 64)
 STORED = replace(ARTIFACT, key="k")
 GRANT = UploadGrant("results/x", "k", "http://s/k")
 WELL = ProgramExit(0, end_time=9.0)
+KEEPER = "k"
 
 
 class Play:
@@ -480,16 +482,16 @@ def test_an_end_that_is_told_twice_counts_once() -> None:
 def test_a_keeper_that_came_back_empty_has_lost_its_programs() -> None:
     play = Play()
     play.start()
-    play.tell(ProgramsListed({REF: ProgramStatus(5.0)}))
+    play.tell(ProgramsListed(KEEPER, {REF: ProgramStatus(5.0)}))
     assert play.state() is JobState.RUNNING
-    play.tell(ProgramsListed({}))
+    play.tell(ProgramsListed("another", {}))
     assert play.state() is JobState.LOST
 
 
 def test_a_keeper_that_came_back_tells_of_ends() -> None:
     play = Play()
     play.start()
-    play.tell(ProgramsListed({REF: ProgramStatus(5.0, ProgramExit(4))}))
+    play.tell(ProgramsListed(KEEPER, {REF: ProgramStatus(5.0, ProgramExit(4))}))
     assert play.record.reason.number == 4
 
 
@@ -500,12 +502,13 @@ def restore(
     record: LocalAttempt,
     program: ProgramStatus | None = None,
     *,
+    keeper: str = KEEPER,
     rebooted: bool = False,
     streams_survived: bool = True,
 ) -> tuple[Play, list[AttemptsEffect]]:
     play = Play()
     programs = {} if program is None else {REF: program}
-    effects = play.tell(Restored((record,), programs, rebooted, streams_survived))
+    effects = play.tell(Restored((record,), keeper, programs, rebooted, streams_survived))
     return play, effects
 
 
@@ -528,12 +531,43 @@ def test_a_running_program_is_adopted_and_never_started_again() -> None:
     assert effects == [AttachStreams(SENDER)]
 
 
+def starting(keeper: str) -> LocalAttempt:
+    return replace(at(Phase.STARTING), keeper=keeper)
+
+
+def test_who_is_to_start_a_program_is_recorded_before_it_is_told() -> None:
+    play = Play()
+    play.tell(ProgramsListed("first", {}))
+    play.tell(ProgramsListed("second", {}))
+    play.prepare()
+    [recorded, start] = play.effects[-2:]
+    assert recorded == WriteJournal(play.record)
+    assert start == StartProgram(PLAIN, play.turn, "second")
+    assert play.record.keeper == "second"
+    play.tell(ProgramsListed("third", {}))
+    assert play.record.keeper == "second", "the third one was not told"
+
+
 def test_a_program_whose_start_was_recorded_is_asked_for_again_or_adopted() -> None:
-    _, effects = restore(at(Phase.STARTING))
-    assert kinds(effects) == [StartProgram]
-    play, effects = restore(at(Phase.STARTING), ProgramStatus(5.0))
+    _, effects = restore(starting(KEEPER))
+    assert effects == [StartProgram(PLAIN, 7, KEEPER)]
+    play, effects = restore(starting(KEEPER), ProgramStatus(5.0))
     assert StartProgram not in kinds(effects)
     assert play.record.phase is Phase.RUNNING
+
+
+@pytest.mark.parametrize(("told", "answers"), [("k", "another"), ("k", ""), ("", ""), ("", "k")])
+def test_a_program_that_a_keeper_may_have_begun_is_begun_by_no_other(
+    told: str, answers: str
+) -> None:
+    """One that does not say who it is (an earlier version) counts as another."""
+    play, effects = restore(starting(told), keeper=answers)
+    assert kinds(effects) == [WriteJournal, Report]
+    assert (play.record.state, play.record.reason.code) == (JobState.LOST, ReasonCode.LOST)
+    assert "may have begun" in play.record.reason.message
+    stopped = Verdict(JobState.CANCELLED, Reason(ReasonCode.CANCELLED))
+    play, _ = restore(replace(starting(told), verdict=stopped), keeper=answers)
+    assert play.state() is JobState.CANCELLED, "it was to be ended, and it has ended"
 
 
 def test_an_end_that_came_meanwhile_counts() -> None:
@@ -721,9 +755,7 @@ def test_x1_a_restarted_agent_goes_on_finishing() -> None:
     play.want(finish(SENDER))
     play.tell(StreamsClosed(REF))
     again = Play()
-    effects = again.tell(
-        Restored((play.record,), {REF: ProgramStatus(5.0)}, rebooted=False, streams_survived=True)
-    )
+    effects = again.tell(Restored((play.record,), KEEPER, {REF: ProgramStatus(5.0)}, False, True))
     assert kinds(effects) == [AttachStreams, StopProgram]
     again.tell(ProgramEnded(REF, ProgramExit(-1, signal=15)))
     assert again.state() is JobState.DRAINING

@@ -61,6 +61,7 @@ RECORD = LocalAttempt(
     acknowledged=True,
     holds=(PortHold("out", 3, 1 << 40, ended=True),),
     ended_inputs=("in",),
+    keeper="k",
 )  # fmt: skip
 
 
