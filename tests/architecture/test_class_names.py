@@ -11,7 +11,6 @@ GENERATED = Path("sdk/shoal/v1")
 
 TWO_ENDS = "job code stands alone, so that it has its own end of the port protocol"
 TWO_PROCESSES = "the keeper stands alone, so that its requests are its own"
-OWN_WORDS = "memberlist's and Serf's own word, beside ours"
 TO_BE_QUALIFIED = "two things by one word; the rarer of them is still to be qualified"
 
 SHARED = {

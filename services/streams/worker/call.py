@@ -2,16 +2,26 @@
 
 gRPC stands behind these protocols in the product (`pull.Channels`, `grpc.aio.ServicerContext`). What
 stands in for it keeps its rules: messages of one call arrive in order or the call breaks, `read`
-returns `grpc.aio.EOF` at the end, and a call that is over raises one of `pull.BROKEN_CALL`.
+returns `grpc.aio.EOF` at the end, and a call that is over raises one of `BROKEN_CALL`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 import grpc
+import grpc.aio
 
 from shoal.v1.streams_service_pb2 import PullRequest
+
+BROKEN_CALL = (
+    grpc.RpcError,
+    grpc.aio.UsageError,
+    grpc.aio.InternalError,
+    asyncio.InvalidStateError,
+)
+"""What grpc.aio raises from `read` and `write` of a call that is over."""
 
 
 class ServerContext(Protocol):

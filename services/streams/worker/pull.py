@@ -32,7 +32,7 @@ from services.streams.events import (
     DialEnded,
 )
 from services.streams.part import WHOLE_BYTES_MAX, Assembler, ranges
-from services.streams.worker.call import PeerConnection, PullCall, ServerContext
+from services.streams.worker.call import BROKEN_CALL, PeerConnection, PullCall, ServerContext
 from services.streams.worker.lane_registry import Post, ReadPiece
 from services.streams.worker.spool import SpoolGoneError
 from services.streams.worker.wire import (
@@ -54,14 +54,6 @@ from shoal.v1.streams_service_pb2 import (
     PullRequest,
     PullResponse,
 )
-
-BROKEN_CALL = (
-    grpc.RpcError,
-    grpc.aio.UsageError,
-    grpc.aio.InternalError,
-    asyncio.InvalidStateError,
-)
-"""What grpc.aio raises from `read` and `write` of a call that is over."""
 
 
 class ServedCall:

@@ -53,11 +53,12 @@ from services.streams.machine import AttemptStreamsMachine, Stage
 from services.streams.plan import AttemptPlan
 from services.streams.sampler import Sampler, SampleRequest
 from services.streams.worker.call import PeerConnections
-from services.streams.worker.feed import FeedCall, Rendezvous
+from services.streams.worker.feed import FeedCall
 from services.streams.worker.lane_registry import LaneRegistry, Post, Served
 from services.streams.worker.local import LocalCall
 from services.streams.worker.port_link import PortEnd, PortLink, PortName, PortUse
 from services.streams.worker.pull import DialledCall
+from services.streams.worker.rendezvous import Rendezvous
 from services.streams.worker.spool import Spool, Spooler
 from shoal.names import AttemptRef
 from shoal.portal import CLIENT, CLIENT_ADDRESS, RECORDER, port_of

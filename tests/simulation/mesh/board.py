@@ -1,7 +1,7 @@
 """A board: one machine with an agent, a keeper, a stream worker and programs, each its own process.
 
 The agent is the real `AgentShell`, the keeper the real `KeeperMachine`, the stream worker the real
-`Worker`; what lies between and around them is in memory. The agent starts keeper and stream worker
+`StreamWorker`; what lies between and around them is in memory. The agent starts keeper and stream worker
 by itself, as on a real board. What outlives what:
 
 | | agent killed | keeper killed | power lost |

@@ -1,4 +1,4 @@
-"""The stream worker of a board: the real `Worker` and its service, on links in memory.
+"""The stream worker of a board: the real `StreamWorker` and its services, on links in memory.
 
 Its calls with other boards pass the network of the world, so that its lanes are cut and torn as any
 other call. Its agent calls it over the board's own loopback; see `OrdersStub`.
@@ -18,8 +18,10 @@ import grpc.aio
 from services.streams.block import HEADER_BYTES
 from services.streams.part import OFFSET
 from services.streams.plan import StreamLimits
+from services.streams.worker.agent_service import AgentService
+from services.streams.worker.lane_service import LaneService
 from services.streams.worker.port_link import PortEnd, PortName
-from services.streams.worker.server import AgentService, Links, Worker
+from services.streams.worker.stream_worker import StreamWorker, WorkerLinks
 from services.streams.worker.wire import PULL, read_message
 from shoal.v1.streams_service_pb2 import PullRequest, PullResponse
 from tests.simulation.mesh.lane_watch import LaneWatch, WatchedPull
@@ -101,7 +103,7 @@ class MemoryStreamWorker:
         self.orders = f"{host}:stream-worker.sock"
         """Where its agent reaches it."""
         self.process: Process | None = None
-        self.worker: Worker | None = None
+        self.worker: StreamWorker | None = None
         """That of the running process."""
         self.lanes: LaneWatch | None = None
         """Looks at the lanes that it serves."""
@@ -135,18 +137,18 @@ class MemoryStreamWorker:
 
     async def _run(self, process: Process) -> None:
         async with asyncio.TaskGroup() as tasks:
-            links = Links(
+            links = WorkerLinks(
                 _Connections(self._network, self._flip),
                 _Ports(self._keeper),
                 self._disk.open,
             )
-            worker = Worker(self.address, self._limits, tasks, links, self._rng.random)
-            service = AgentService(worker)
+            worker = StreamWorker(self.address, self._limits, tasks, links, self._rng.random)
+            service, lanes = AgentService(worker), LaneService(worker)
             serve = self._network.serve
 
             async def pull(context: ServerContext) -> None:
                 watched = context if self.lanes is None else WatchedPull(context, self.lanes)
-                await worker.pull(None, watched)
+                await lanes.pull(None, watched)
 
             async def watch(context: ServerContext) -> None:
                 request = await context.read()

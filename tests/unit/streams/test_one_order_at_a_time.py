@@ -13,11 +13,12 @@ from services.runtime.rpc import RpcError
 from services.streams.block import Body
 from services.streams.machine import Stage
 from services.streams.plan import StreamLimits
+from services.streams.worker.agent_service import AgentService
 from services.streams.worker.lane_registry import Post
 from services.streams.worker.port_link import PortLink, PortName, PortUse
 from services.streams.worker.pull import Channels
-from services.streams.worker.server import AgentService, Links, Worker
 from services.streams.worker.spool import FileSpool
+from services.streams.worker.stream_worker import StreamWorker, WorkerLinks
 from shoal.v1.session_service_pb2 import Assignment, PortHeld
 from shoal.v1.streams_service_pb2 import (
     AttachRequest,
@@ -81,8 +82,8 @@ async def test_the_end_of_a_program_that_comes_while_its_attempt_is_attached(
 ) -> None:
     ports = _SlowPorts()
     async with asyncio.TaskGroup() as group:
-        links = Links(Channels(), ports, lambda path: FileSpool(Path(path)))
-        worker = Worker("127.0.0.1:1", StreamLimits(), group, links)
+        links = WorkerLinks(Channels(), ports, lambda path: FileSpool(Path(path)))
+        worker = StreamWorker("127.0.0.1:1", StreamLimits(), group, links)
         service = AgentService(worker)
         request = AttachRequest(assignment=ONE, spool_path=str(tmp_path), keeper_id="x")
         attaching = group.create_task(service.Attach(request, None))
@@ -108,8 +109,8 @@ async def test_an_attempt_that_is_dropped_while_it_is_attached_leaves_nothing(
 ) -> None:
     ports = _SlowPorts()
     async with asyncio.TaskGroup() as group:
-        links = Links(Channels(), ports, lambda path: FileSpool(Path(path)))
-        worker = Worker("127.0.0.1:1", StreamLimits(), group, links)
+        links = WorkerLinks(Channels(), ports, lambda path: FileSpool(Path(path)))
+        worker = StreamWorker("127.0.0.1:1", StreamLimits(), group, links)
         service = AgentService(worker)
         request = AttachRequest(assignment=ONE, spool_path=str(tmp_path), keeper_id="x")
         attaching = group.create_task(service.Attach(request, None))
@@ -133,8 +134,8 @@ async def test_how_far_a_port_is_that_stands_still_is_told_once_and_to_each_watc
     held.CopyFrom(ONE)
     held.lanes[0].hold = 3
     async with asyncio.TaskGroup() as group:
-        links = Links(Channels(), ports, lambda path: FileSpool(Path(path)))
-        worker = Worker("127.0.0.1:1", StreamLimits(), group, links)
+        links = WorkerLinks(Channels(), ports, lambda path: FileSpool(Path(path)))
+        worker = StreamWorker("127.0.0.1:1", StreamLimits(), group, links)
         service = AgentService(worker)
         request = AttachRequest(assignment=held, spool_path=str(tmp_path), keeper_id="x")
         await service.Attach(request, None)

@@ -1,0 +1,120 @@
+"""What a stream worker serves to the agent beside it: orders about attempts, and news of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from services.runtime.rpc import rpc_error
+from services.streams.events import Concluded
+from services.streams.worker.keeper_ports import KeeperRefusedError
+from services.streams.worker.shell import AttemptStreamsShell
+from services.streams.worker.stream_worker import StreamWorker
+from shoal.names import AttemptRef
+from shoal.v1 import session_service_pb2
+from shoal.v1.streams_service_pb2 import (
+    AttachRequest,
+    AttachResponse,
+    ConcludeRequest,
+    ConcludeResponse,
+    DetachRequest,
+    DetachResponse,
+    UpdateLanesRequest,
+    UpdateLanesResponse,
+    WatchAttemptsRequest,
+    WatchAttemptsResponse,
+)
+from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceServicer
+from shoal.wire.assignment import decode_assignment
+from shoal.wire.attempt import decode_attempt_ref
+from shoal.wire.fields import each
+from shoal.wire.lane import decode_lane
+
+# ruff: noqa: ARG002, N802 - the shape and the names of the contract
+
+
+class AgentService(StreamWorkerServiceServicer):
+    """StreamWorkerService of the contract.
+
+    Args:
+        worker: has the attempts.
+    """
+
+    def __init__(self, worker: StreamWorker) -> None:
+        self._worker = worker
+
+    async def Attach(self, request: AttachRequest, context: Any) -> AttachResponse:
+        """See the contract."""
+        try:
+            async with self._worker.lock(_ref(request.assignment.ref)):
+                await self._worker.attach(
+                    decode_assignment(request.assignment),
+                    spool_path=request.spool_path,
+                    keeper_path=request.keeper_path,
+                    keeper_id=request.keeper_id,
+                )
+        except (KeeperRefusedError, LookupError) as error:
+            raise rpc_error(
+                grpc.StatusCode.FAILED_PRECONDITION, "PORTS_MISSING", _words(error)
+            ) from error
+        except ValueError as error:
+            raise rpc_error(
+                grpc.StatusCode.INVALID_ARGUMENT, "ASSIGNMENT", _words(error)
+            ) from error
+        return AttachResponse()
+
+    async def UpdateLanes(self, request: UpdateLanesRequest, context: Any) -> UpdateLanesResponse:
+        """See the contract."""
+        try:
+            async with self._worker.lock(_ref(request.ref)):
+                lanes = each(request.lanes, "lanes", decode_lane)
+                await self._worker.update(self._shell(request.ref), lanes)
+        except ValueError as error:
+            raise rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "LANES", _words(error)) from error
+        return UpdateLanesResponse()
+
+    async def Conclude(self, request: ConcludeRequest, context: Any) -> ConcludeResponse:
+        """See the contract."""
+        async with self._worker.lock(_ref(request.ref)):
+            self._shell(request.ref).post(Concluded(request.succeeded))
+        return ConcludeResponse()
+
+    async def Detach(self, request: DetachRequest, context: Any) -> DetachResponse:
+        """See the contract."""
+        ref = _ref(request.ref)
+        async with self._worker.lock(ref):
+            self._worker.detach(ref)
+        return DetachResponse()
+
+    async def WatchAttempts(
+        self, request: WatchAttemptsRequest, context: Any
+    ) -> AsyncIterator[WatchAttemptsResponse]:
+        """See the contract."""
+        async for changed in self._worker.news():
+            yield WatchAttemptsResponse(
+                attempts=changed, stream_address=self._worker.stream_address
+            )
+
+    def _shell(self, message: session_service_pb2.AttemptRef) -> AttemptStreamsShell:
+        shell = self._worker.shell(_ref(message))
+        if shell is None:
+            raise rpc_error(
+                grpc.StatusCode.NOT_FOUND,
+                "ATTEMPT_UNKNOWN",
+                f"{message.attempt} at epoch {message.epoch} is not attached; attach it first",
+            )
+        return shell
+
+
+def _ref(message: session_service_pb2.AttemptRef) -> AttemptRef:
+    try:
+        return decode_attempt_ref(message)
+    except ValueError as error:
+        raise rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "ATTEMPT", _words(error)) from error
+
+
+def _words(error: Exception) -> str:
+    # LookupError puts its message into quotes.
+    return str(error.args[0]) if isinstance(error, LookupError) else str(error)

@@ -1,0 +1,128 @@
+"""What a stream worker serves to other nodes: lanes, in both directions, and taps."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, NoReturn, cast
+
+import grpc
+import grpc.aio
+
+from services.runtime.log import CountedLog
+from services.runtime.rpc import abort, rpc_error
+from services.streams.sampler import SampleRequest
+from services.streams.worker.call import ServerContext
+from services.streams.worker.feed import first_open, read_feed
+from services.streams.worker.lane_registry import Missing, Post
+from services.streams.worker.pull import ServedCall
+from services.streams.worker.stream_worker import StreamWorker
+from services.streams.worker.tap import show
+from services.streams.worker.wire import SERVICE, write_message
+from shoal.portal import is_recorder, port_of, portal_job
+from shoal.v1.streams_service_pb2 import (
+    PullRefusal,
+    PullRequest,
+    PullResponse,
+    TapRequest,
+    TapResponse,
+)
+
+LOG = logging.getLogger(__name__)
+
+
+class LaneService:
+    """StreamsService of the contract, over the attempts of one worker.
+
+    Args:
+        worker: has the attempts.
+    """
+
+    def __init__(self, worker: StreamWorker) -> None:
+        self._worker = worker
+        self._clock = asyncio.get_running_loop().time
+        self._refused = CountedLog(LOG, self._clock)
+
+    async def pull(self, _requests: object, context: ServerContext) -> None:
+        """Serve one lane to its consumer; see StreamsService.Pull."""
+        first = await context.read()
+        if first is grpc.aio.EOF or cast("PullRequest", first).WhichOneof("message") != "open":
+            await _abort_without_open(context, "Pull")
+        opened = cast("PullRequest", first).open
+
+        def call(number: int, post: Post) -> ServedCall:
+            return ServedCall(number, opened, post, context)
+
+        if is_recorder(opened.lane):
+            job = portal_job(opened.lane)
+            shell = self._worker.find(
+                opened.namespace, opened.pipeline, job, opened.producer_epoch, port_of(opened.lane)
+            )
+            if shell is None:
+                await _refuse(context, "NOT_READY", f"{job} is not here")
+            else:
+                await shell.record(opened, call)
+            return
+        found = await self._worker.registry.find(opened)
+        if isinstance(found, Missing):
+            self._refused.warn(found.reason, why=found.message)
+            await _refuse(context, found.reason, found.message)
+        else:
+            await found.serve(opened, call)
+
+    async def feed(self, _requests: object, context: ServerContext) -> None:
+        """Take a lane from a producer that dials; see StreamsService.Feed."""
+        opened = await first_open(context)
+        if opened is None:
+            await _abort_without_open(context, "Feed")
+        else:
+            await self._worker.rendezvous.offer(opened, context)
+
+    async def tap(self, request: TapRequest, context: ServerContext) -> None:
+        """Show some of the records of a port; see StreamsService.Tap."""
+        shell = self._worker.find(
+            request.namespace, request.pipeline, request.job, request.epoch, request.port
+        )
+        if shell is None:
+            await abort(
+                context,
+                rpc_error(
+                    grpc.StatusCode.NOT_FOUND,
+                    "PORT_UNKNOWN",
+                    f"{request.job} at epoch {request.epoch} with an output {request.port!r} "
+                    "is not here",
+                ),
+            )
+        wish = request.wish
+        wanted = SampleRequest.of(
+            wish.every, wish.records_per_second, wish.bytes_per_second, wish.record_bytes
+        )
+        with shell.tapped(request.port, wanted) as tap:
+            await show(shell.machine, tap, context, self._clock)
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Return the service for a server; blocks pass it without being parsed."""
+        make = cast("Any", grpc)
+        handler = make.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Pull": make.stream_stream_rpc_method_handler(
+                    self.pull, PullRequest.FromString, write_message
+                ),
+                "Feed": make.stream_stream_rpc_method_handler(self.feed, read_feed, write_message),
+                "Tap": make.unary_stream_rpc_method_handler(
+                    self.tap, TapRequest.FromString, TapResponse.SerializeToString
+                ),
+            },
+        )
+        return cast("grpc.GenericRpcHandler", handler)
+
+
+async def _abort_without_open(context: ServerContext, method: str) -> NoReturn:
+    message = f"the first message on {method} has to be {method}Open"
+    await abort(context, rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "OPEN_MISSING", message))
+
+
+async def _refuse(context: ServerContext, reason: str, message: str) -> None:
+    refusal = PullRefusal(reason=reason, message=message)
+    await context.write(PullResponse(refusal=refusal).SerializeToString())
