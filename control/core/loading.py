@@ -80,6 +80,8 @@ class Loading:
             for job in pipeline.jobs.values():
                 if job.state is JobState.QUEUED:
                     self._situation.backlog.add(job, pipeline.kind(job))
+                if job.state in {JobState.QUEUED, JobState.RETRY_WAIT}:
+                    self._situation.kept_rooms.keep(pipeline, job)
 
     def _load_jobs(self, loaded: Loaded) -> None:
         cluster = self._situation.cluster

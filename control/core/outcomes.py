@@ -155,6 +155,7 @@ class Outcomes:
             self.retry_at(job, self._situation.now + delay)
         else:
             self._queue_again(pipeline, job)
+        self._situation.kept_rooms.keep(pipeline, job)
         self._situation.change.job(pipeline, job)
         self._situation.job_event(job, "retry")
 
@@ -207,6 +208,8 @@ class Outcomes:
         job.retry_time = None
         self._situation.backlog.remove(job.ref)
         self._situation.fresh.pop(job.ref, None)
+        if self._situation.kept_rooms.release(job.ref) is not None:
+            self._situation.room_grew = True
         self._situation.change.job(pipeline, job)
         self._situation.job_event(job, "cancelled")
         self.job_ended(pipeline)

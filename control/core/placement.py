@@ -37,6 +37,14 @@ class Placer:
         cluster = self._situation.cluster
         return tuple(cluster.snapshot(cluster.nodes[name]) for name in sorted(cluster.nodes))
 
+    def snapshot(self, *pipelines: PipelineRecord) -> Snapshot:
+        """What the scheduler has to know to place jobs of these pipelines."""
+        return Snapshot(
+            self.nodes(),
+            {pipeline.ref: pipeline.residents() for pipeline in pipelines},
+            self._situation.kept_rooms.all(),
+        )
+
     def place_all(self) -> None:
         """Make one plan for all jobs that may find room now."""
         jobs = self._candidates()
@@ -45,14 +53,15 @@ class Placer:
         if not jobs:
             return
         pipelines = {job.ref.pipeline_ref: self._situation.pipeline_of(job.ref) for job in jobs}
-        residents = {ref: pipeline.residents() for ref, pipeline in pipelines.items()}
         pending = [pipelines[job.ref.pipeline_ref].pending(job) for job in jobs]
-        made = plan(Snapshot(self.nodes(), residents), pending)
+        made = plan(self.snapshot(*pipelines.values()), pending)
         for placed in made.placed:
             self.place(placed.job, placed.node)
         if made.placed and len(jobs) < len(self._situation.backlog) + len(made.placed):
             self._situation.room_grew = True  # there may be room for those that were not looked at
         for ref, why in made.waiting.items():
+            if self._situation.kept_rooms.tried(ref):
+                self._situation.room_grew = True
             job = pipelines[ref.pipeline_ref].jobs[ref.job]
             if job.waiting_for != why:
                 job.waiting_for = why
@@ -83,6 +92,9 @@ class Placer:
         pipeline, node = self._situation.pipeline_of(ref), self._situation.cluster.nodes[name]
         job = pipeline.jobs[ref.job]
         self._situation.backlog.remove(ref)
+        kept = self._situation.kept_rooms.release(ref)
+        if kept is not None and kept.node != name:
+            self._situation.room_grew = True
         job.move(JobState.ASSIGNED)
         job.epoch += 1
         job.number += 1
@@ -159,8 +171,7 @@ class Placer:
                 f"pipeline {ref.pipeline} has no job {ref.job!r}: "
                 f"its jobs are {', '.join(pipeline.jobs)}"
             )
-        snapshot = Snapshot(self.nodes(), {pipeline.ref: pipeline.residents()})
-        verdicts = explain(snapshot, pipeline.pending(job))
+        verdicts = explain(self.snapshot(pipeline), pipeline.pending(job))
         return tuple(_as_it_stands(pipeline, job, verdict) for verdict in verdicts)
 
 

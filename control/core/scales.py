@@ -11,7 +11,7 @@ from control.core.errors import UnknownJobError, unknown_pipeline
 from control.core.placement import Placer
 from control.core.rows import ScaleRow
 from control.core.scheduler.plan import plan
-from control.core.scheduler.snapshot import Pending, Placed, Snapshot
+from control.core.scheduler.snapshot import Pending, Placed
 from control.core.situation import Situation
 from control.core.state import PipelineRecord
 from control.core.topology import Topology
@@ -90,8 +90,7 @@ class Scales:
             )
             for one in new
         ]
-        snapshot = Snapshot(self._placement.nodes(), {pipeline.ref: pipeline.residents()})
-        made = plan(snapshot, pending)
+        made = plan(self._placement.snapshot(pipeline), pending)
         why = next(iter(made.waiting.values()), "")
         if why:
             why = (

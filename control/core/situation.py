@@ -13,6 +13,7 @@ from datetime import datetime
 from control.core import outbox_rows
 from control.core.backlog import Backlog
 from control.core.change_set import ChangeSet
+from control.core.kept_rooms import KeptRooms
 from control.core.leases import Leases
 from control.core.machine_config import MachineConfig
 from control.core.state import AttemptRecord, Cluster, JobRecord, NodeRecord, PipelineRecord
@@ -32,6 +33,7 @@ class Situation:
         change: What this step changes.
         backlog: The jobs that wait for a node, in their order.
         fresh: Those of them that no plan has looked at yet.
+        kept_rooms: Room on nodes that is kept for jobs that are tried again.
         room_grew: Whether jobs that found no room may find some now.
         ended: Ended pipelines, the longest ended first.
         open: How many pipelines have not ended.
@@ -54,6 +56,7 @@ class Situation:
         self.leases = Leases(config.lease_seconds, config.pause_seconds, now)
         self.backlog = Backlog()
         self.fresh: dict[JobRef, JobRecord] = {}
+        self.kept_rooms = KeptRooms()
         self.room_grew = True
         self.ended: deque[PipelineRef] = deque()
         self.open = 0

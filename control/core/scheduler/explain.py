@@ -20,6 +20,9 @@ def explain(snapshot: Snapshot, job: Pending) -> tuple[NodeVerdict, ...]:
     verdicts: list[NodeVerdict] = []
     for node in snapshot.nodes:
         room = Room(node)
+        for kept in snapshot.kept:
+            if kept.node == node.name and kept.job != job.ref:
+                room.keep(kept)
         against = objections(job, room)
         if against:
             sentence = f"Node {node.name} is unfit: {'; '.join(against)}."
@@ -36,7 +39,7 @@ def explain(snapshot: Snapshot, job: Pending) -> tuple[NodeVerdict, ...]:
 
 def _merits(job: Pending, room: Room, count: Counter[str]) -> list[str]:
     node = room.node
-    said = [free(node)]
+    said = [free(room)]
     if node.name in job.avoid:
         said.append("but an earlier attempt was lost there")
     if node.name in job.place.prefer:

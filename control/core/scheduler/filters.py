@@ -10,6 +10,10 @@ from collections.abc import Callable
 
 from control.core.scheduler.room import ROUNDING, Room
 from control.core.scheduler.snapshot import Pending
+from shoal.spec import Resources
+
+_KEPT_MAX = 2
+"""Jobs that a phrase names for which room is kept."""
 
 Filter = Callable[[Pending, Room], str]
 """One reason that a node may be unfit."""
@@ -59,7 +63,10 @@ def cpus(job: Pending, room: Room) -> str:
     need = job.resources.cpus
     if need <= room.cpus + ROUNDING:
         return ""
-    return f"{need:g} cpus are needed, {max(room.cpus, 0):g} of {room.node.capacity.cpus:g} free"
+    return (
+        f"{need:g} cpus are needed, {max(room.cpus, 0):g} of {room.node.capacity.cpus:g} free"
+        f"{_kept(job, room)}"
+    )
 
 
 def memory(job: Pending, room: Room) -> str:
@@ -69,14 +76,38 @@ def memory(job: Pending, room: Room) -> str:
         return ""
     return (
         f"{need} bytes of memory are needed, {max(room.memory_bytes, 0)} "
-        f"of {room.node.capacity.memory_bytes} free"
+        f"of {room.node.capacity.memory_bytes} free{_kept(job, room)}"
     )
+
+
+def _kept(job: Pending, room: Room) -> str:
+    """Say for whom room is kept that this job might have; of other namespaces without names."""
+    said = [
+        f"{_amount(kept.resources)} are kept for "
+        + (kept.job.name if kept.job.namespace == job.ref.namespace else "another namespace's job")
+        + (", which is pinned there and waits" if kept.pinned else ", which was there and waits")
+        + " for its next attempt"
+        for kept in list(room.kept.values())[:_KEPT_MAX]
+    ]
+    more = len(room.kept) - len(said)
+    return "".join(
+        f"; {one}" for one in [*said, *([f"so is room for {more} more"] if more else [])]
+    )
+
+
+def _amount(resources: Resources) -> str:
+    said = [f"{resources.cpus:g} cpus"]
+    if resources.memory_bytes:
+        said.append(f"{resources.memory_bytes} bytes of memory")
+    if resources.devices:
+        said.append(f"the devices {', '.join(resources.devices)}")
+    return " and ".join(said)
 
 
 def devices(job: Pending, room: Room) -> str:
     """A device of each class must be free."""
     missing = room.missing_devices(job.resources.devices)
-    return f"no free device of class {', '.join(missing)}" if missing else ""
+    return f"no free device of class {', '.join(missing)}{_kept(job, room)}" if missing else ""
 
 
 FILTERS: tuple[Filter, ...] = (

@@ -3,6 +3,7 @@
 Jobs that stream to each other (a gang) have to run at the same time, so they are placed together
 or not at all: two pipelines that each held half of what they need would wait for ever. Gangs are
 tried in the order of their first jobs; one that does not fit does not stop smaller ones behind it.
+What is kept for a job that is tried again (`Kept`) is there for its own gang alone.
 
 Cost: jobs of one shape share a heap of nodes, so that a placement looks at the best node and at
 those where its pipeline is already, and not at all of them.
@@ -11,14 +12,15 @@ those where its pipeline is already, and not at all of them.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from control.core.scheduler.filters import EVER, FILTERS, Filter, objection
 from control.core.scheduler.ranking import base_score, own_score
 from control.core.scheduler.room import Room
 from control.core.scheduler.search import constrained_first, fit
-from control.core.scheduler.snapshot import NodeState, Pending, Placed, Plan, Snapshot
+from control.core.scheduler.snapshot import Kept, Pending, Placed, Plan, Snapshot
 from shoal.names import JobRef, PipelineRef
 
 Shape = tuple[object, ...]
@@ -33,16 +35,19 @@ def plan(snapshot: Snapshot, pending: Sequence[Pending]) -> Plan:
     verdicts = _Verdicts(snapshot)
     placed: dict[JobRef, str] = {}
     waiting: dict[JobRef, str] = {}
-    failed: dict[tuple[Shape, ...], str] = {}
+    failed: dict[tuple[object, ...], str] = {}
     for gang in gangs.values():
-        signature = tuple(feasibility(job) for job in gang)
-        # Room only shrinks while a plan is made: what did not fit before does not fit now.
+        mine = board.release(gang)
+        # Room only shrinks while a plan is made: what did not fit before does not fit now. What is
+        # kept is said by name within a namespace, and is other room for each job for which it is.
+        signature = (gang[0].ref.namespace, mine, *map(feasibility, gang))
         why = failed.get(signature)
         if why is None:
             missed = board.place(gang, placed)
             if missed is None:
                 continue
             why = failed[signature] = verdicts.why(gang, missed, board)
+        board.keep(mine)
         for job in gang:
             waiting[job.ref] = why
     order = (Placed(job.ref, placed[job.ref]) for job in pending if job.ref in placed)
@@ -70,6 +75,24 @@ class _Board:
         self._heaps: dict[Shape, list[tuple[float, str]]] = {}
         self._near: dict[PipelineRef, dict[str, Counter[str]]] = {}
         self._residents = snapshot.residents
+        self._kept = {} if empty else {one.job: one for one in snapshot.kept}
+        self.keep(self._kept.values())
+
+    def release(self, gang: Sequence[Pending]) -> tuple[Kept, ...]:
+        """Let the jobs of a gang have what is kept for them; return it."""
+        mine = tuple(self._kept[job.ref] for job in gang if job.ref in self._kept)
+        for kept in mine:
+            if kept.node in self.rooms:
+                self.rooms[kept.node].release(kept.job)
+                for heap in self._heaps.values():  # it may have seemed full
+                    heapq.heappush(heap, (-math.inf, kept.node))
+        return mine
+
+    def keep(self, kept: Iterable[Kept]) -> None:
+        """Let nobody else have what is kept for a job."""
+        for one in kept:
+            if one.node in self.rooms:
+                self.rooms[one.node].keep(one)
 
     def place(self, gang: Sequence[Pending], placed: dict[JobRef, str]) -> Pending | None:
         """Place all jobs of a gang, or none: then return the one that did not fit.
@@ -223,7 +246,6 @@ def _some(nodes: Sequence[str]) -> str:
     return f"on {', '.join(nodes[:_NAMED_MAX])} and {len(nodes) - _NAMED_MAX} more"
 
 
-def free(node: NodeState) -> str:
+def free(room: Room) -> str:
     """Return what is free on a node, for people."""
-    room = Room(node)
-    return f"{max(room.cpus, 0):g} of {node.capacity.cpus:g} cpus free"
+    return f"{max(room.cpus, 0):g} of {room.node.capacity.cpus:g} cpus free"

@@ -1,11 +1,15 @@
-"""The room that is left on a node while a plan is being made."""
+"""The room that is left on a node while a plan is being made.
+
+What is *kept* for a job that is tried again there is taken for all others.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
-from control.core.scheduler.snapshot import NodeState
+from control.core.scheduler.snapshot import Kept, NodeState
+from shoal.names import JobRef
 from shoal.spec import Resources
 
 ROUNDING = 1e-6
@@ -15,12 +19,13 @@ ROUNDING = 1e-6
 class Room:
     """Free cores, bytes and devices of one node; `take` and `give_back` as the plan is made."""
 
-    __slots__ = ("cpus", "devices", "memory_bytes", "node")
+    __slots__ = ("cpus", "devices", "kept", "memory_bytes", "node")
 
     def __init__(self, node: NodeState, *, empty: bool = False) -> None:
         """Start from what is claimed now, or from nothing when `empty`."""
         claimed = node.claimed
         self.node = node
+        self.kept: dict[JobRef, Kept] = {}
         self.cpus = node.capacity.cpus - (0.0 if empty else claimed.cpus)
         self.memory_bytes = node.capacity.memory_bytes - (0 if empty else claimed.memory_bytes)
         self.devices = Counter(node.capacity.devices)
@@ -47,6 +52,25 @@ class Room:
         self.memory_bytes += resources.memory_bytes
         if resources.devices:
             self.devices.update(resources.devices)
+
+    def keep(self, kept: Kept) -> None:
+        """Let nobody else have what is kept for a job, unless it has outgrown the node."""
+        capacity = self.node.capacity
+        resources = kept.resources
+        fits = (
+            resources.cpus <= capacity.cpus + ROUNDING
+            and resources.memory_bytes <= capacity.memory_bytes
+            and not Counter(resources.devices) - Counter(capacity.devices)
+        )
+        if fits:
+            self.take(resources)
+            self.kept[kept.job] = kept
+
+    def release(self, job: JobRef) -> None:
+        """Undo `keep`, if there is anything of this job."""
+        kept = self.kept.pop(job, None)
+        if kept is not None:
+            self.give_back(kept.resources)
 
     @property
     def claimed_share(self) -> float:

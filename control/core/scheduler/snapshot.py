@@ -62,11 +62,26 @@ def _nobody() -> Mapping[PipelineRef, tuple[Resident, ...]]:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """Room on a node that is kept for a job that waits for its next attempt there.
+
+    Its neighbours run and wait for it. If one of them, or anybody else, were given its room meanwhile,
+    it would wait for room and they for it, for ever. `pinned` jobs can go nowhere else.
+    """
+
+    job: JobRef
+    node: str
+    resources: Resources
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Nodes by name, and the placed attempts of each pipeline that has pending jobs."""
+    """Nodes by name, the placed attempts of each pipeline that has pending jobs, and kept rooms."""
 
     nodes: tuple[NodeState, ...]
     residents: Mapping[PipelineRef, tuple[Resident, ...]] = field(default_factory=_nobody)
+    kept: tuple[Kept, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

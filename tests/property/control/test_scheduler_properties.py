@@ -15,7 +15,7 @@ from control.core.scheduler.explain import explain
 from control.core.scheduler.filters import objection
 from control.core.scheduler.plan import plan
 from control.core.scheduler.room import Room
-from control.core.scheduler.snapshot import NodeState, Pending, Plan, Snapshot
+from control.core.scheduler.snapshot import Kept, NodeState, Pending, Plan, Snapshot
 from shoal.model import Capacity
 from shoal.names import JobRef
 from shoal.spec import Place, Resources, Strategy
@@ -99,6 +99,24 @@ def test_a_plan_oversubscribes_nobody_and_obeys_every_filter(
     empty = {node.name: Room(node) for node in found}
     for placed in made.placed:
         assert not objection(by_ref[placed.job], empty[placed.node])
+
+
+@given(nodes(), pendings(), st.lists(st.tuples(st.sampled_from(["n0", "n1"]), CPUS), max_size=6))
+@settings(max_examples=100)
+def test_a_plan_leaves_what_is_kept_for_others(
+    found: tuple[NodeState, ...], jobs: tuple[Pending, ...], wanted: list[tuple[str, float]]
+) -> None:
+    """Some of the jobs for which something is kept are to be placed now, some are not."""
+    names = [*(job.ref for job in jobs[:3]), *(JobRef("b", "q", f"k{n}") for n in range(6))]
+    pairs = zip(names, wanted, strict=False)
+    kept = tuple(Kept(ref, node, Resources(cpus), pinned=True) for ref, (node, cpus) in pairs)
+    made = plan(Snapshot(found, kept=kept), jobs)
+    rooms = rooms_after(made, found, jobs)
+    placed = {one.job: one.node for one in made.placed}
+    for one in kept:
+        if one.job not in placed and one.node in rooms:
+            rooms[one.node].keep(one)
+    assert all(rooms[node].cpus >= -1e-6 for node in placed.values())
 
 
 @given(nodes(), pendings())
