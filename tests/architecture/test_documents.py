@@ -33,6 +33,10 @@ MENTION = re.compile(r"docs/[\w/-]+(?:\.\w+)?")
 STATUS = re.compile(r"^\*(?:Accepted|Replaced by .+,) on \d{4}-\d\d-\d\d", re.MULTILINE)
 PARTS = ("Context", "Decision", "Alternatives", "Consequences")
 
+VAGUE = re.compile(
+    r"\b(?:who(?:ever|m)?|(?:some|any|every|no)body|(?:some|any|every)one)\b", re.IGNORECASE
+)
+
 THE_USERS = {"camera.py", "detector.py", "lengths.py", "pipeline.py", "prompt.py", "say.py"}
 """Files of the users in examples of documents."""
 
@@ -48,6 +52,17 @@ def test_prose_is_no_wider_than_a_window() -> None:
         if len(line) > WIDTH and not line.lstrip().startswith("|")
     ]
     assert wide == [], f"wrap these lines at {WIDTH} columns"
+
+
+def test_sentences_name_their_subject() -> None:
+    # Say "a client", "an agent", "no consumer": which of them acts is what a reader wants to know.
+    vague = [
+        f"{path}:{number}: {word}"
+        for path in DOCUMENTS
+        for number, line in _prose(path)
+        for word in VAGUE.findall(CODE.sub("", line))
+    ]
+    assert vague == []
 
 
 def test_every_path_in_a_document_exists() -> None:
