@@ -20,18 +20,19 @@ import json
 import logging
 import os
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, cast
 from urllib.parse import quote
 
 from edge_agent.attempts_machine import LocalAttempt, Phase, Verdict
 from services.runtime.backoff import Backoff
+from services.runtime.group_commit import GroupWriter, is_cut_off, open_database, transact
 from services.runtime.log import fields
-from services.runtime.state_folder import PRIVATE_FILE, create_private
+from services.runtime.state_folder import PRIVATE_FILE
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
@@ -81,10 +82,8 @@ class Journal:
         self.trouble = ""
         """Why it cannot be written at the moment, for people; empty while it can."""
         # By what they write, in the order in which they were first asked for.
-        self._pending: dict[object, _Write] = {}
-        self._changed = threading.Condition()
-        self._closing = False
-        self._thread: threading.Thread | None = None
+        self._writer = GroupWriter("journal", self._write_group, join=_joined)
+        self._connection: sqlite3.Connection | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         # An assignment is written at each step and hardly ever changes.
         self._encoded: dict[AttemptRef, tuple[Assignment, bytes]] = {}
@@ -96,21 +95,15 @@ class Journal:
             JournalError: the file is damaged or cannot be read, or a newer agent has written it.
         """
         self._loop = asyncio.get_running_loop()
-        connection = await asyncio.to_thread(self._begin)
-        self._thread = threading.Thread(
-            target=self._write_all, args=(connection,), name="journal", daemon=True
-        )
-        self._thread.start()
+        self._connection = await asyncio.to_thread(self._begin)
+        self._writer.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Write what waits, once more if it could not be written, and close the file."""
-        thread = self._thread
-        if thread is not None:
-            with self._changed:
-                self._closing = True
-                self._changed.notify()
-            await asyncio.to_thread(thread.join)
+        await asyncio.to_thread(self._writer.close)
+        if self._connection is not None:
+            self._connection.close()
 
     def put(self, record: LocalAttempt) -> asyncio.Future[None]:
         """Remember an attempt; the future is done once it is durable."""
@@ -162,7 +155,7 @@ class Journal:
 
     def _begin(self) -> sqlite3.Connection | None:
         """Open the file for writing; None where its disk takes no write and it can be read."""
-        if self._path.exists() and not self._path.stat().st_size:
+        if is_cut_off(self._path):
             raise JournalError(
                 f"the journal {self._path} is empty, so it was cut off: put a copy of it back, or "
                 "remove it to begin anew; jobs that it knew are ended then"
@@ -189,40 +182,24 @@ class Journal:
         return None
 
     def _open(self) -> sqlite3.Connection:
-        made = create_private(self._path)
-        try:
-            return self._connect()
-        except BaseException:
-            # An empty file would be taken for one that was cut off.
-            if made and not self._path.stat().st_size:
-                self._path.unlink()
-            raise
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=5.0
-        )
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            if version > _SCHEMA_VERSION:
-                raise JournalError(
-                    f"the journal {self._path} has version {version}, and this agent knows "
-                    f"{_SCHEMA_VERSION}: use the newer agent, or another --state"
-                )
-            damage = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-            if damage != "ok":
-                raise sqlite3.DatabaseError(damage)
-            connection.executescript(_SCHEMA)
-            if version < _SCHEMA_VERSION:
-                connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-        except BaseException:
-            connection.close()
-            raise
+        connection = open_database(self._path, self._prepare)
         self._make_room(connection)
         return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > _SCHEMA_VERSION:
+            raise JournalError(
+                f"the journal {self._path} has version {version}, and this agent knows "
+                f"{_SCHEMA_VERSION}: use the newer agent, or another --state"
+            )
+        damage = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        if damage != "ok":
+            raise sqlite3.DatabaseError(damage)
+        connection.executescript(_SCHEMA)
+        if version < _SCHEMA_VERSION:
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
     def _make_room(self, connection: sqlite3.Connection) -> None:
         """Take the journal's own room from the disk, as far as there is any."""
@@ -289,50 +266,34 @@ class Journal:
         if self._loop is None:
             raise JournalError("the journal is not open")
         done: asyncio.Future[None] = self._loop.create_future()
-        with self._changed:
-            _join(self._pending, key, _Write(statement, parameters, [done]))
-            self._changed.notify()
+        self._writer.put(key, _Write(statement, parameters, [done]))
         return done
 
-    def _write_all(self, connection: sqlite3.Connection | None) -> None:
+    def _write_group(self, group: Sequence[_Write]) -> None:
+        """Write a group, however long its disk takes no write; when the journal is closed, once."""
         failures = 0
         while True:
-            with self._changed:
-                while not self._pending and not self._closing:
-                    self._changed.wait()
-                batch, self._pending = self._pending, {}
-                closing = self._closing
-            if not batch:
-                break
             try:
-                connection = connection or self._open()
-                _commit(connection, batch.values())
+                self._connection = self._connection or self._open()
+                transact(self._connection, partial(_execute, group))
+                break
             except (sqlite3.Error, OSError, JournalError) as error:
                 failures += 1
                 self._note_trouble(error)
-                if closing:
-                    break
-                self._wait_for_room(batch, failures)
-                continue
-            if failures:
-                failures = 0
-                self._make_room(connection)
-                self.trouble = ""
-                LOG.info("the journal is written again", extra=fields(path=self._path))
-            if not self._tell(batch):
-                break
-        if connection is not None:
-            connection.close()
-
-    def _wait_for_room(self, batch: dict[object, _Write], failures: int) -> None:
-        with suppress(OSError):
-            self._reserve.unlink()
-        with self._changed:
-            for key, write in self._pending.items():
-                _join(batch, key, write)
-            self._pending = batch
-            pause = 0.0 if failures == 1 else _RETRY.delay_seconds(failures - 1, 0.0)
-            self._changed.wait_for(lambda: self._closing, pause)
+            if self._writer.closing:
+                return
+            with suppress(OSError):
+                self._reserve.unlink()
+            # The first time, the room of the reserve may be all that it takes.
+            self._writer.pause(_RETRY.delay_seconds(failures - 1, 0.0))
+        if failures:
+            self._make_room(self._connection)
+            self.trouble = ""
+            LOG.info("the journal is written again", extra=fields(path=self._path))
+        with suppress(RuntimeError):  # the loop is closed, and nothing waits any more
+            if self._loop is not None:
+                waiting = [done for write in group for done in write.waiting]
+                self._loop.call_soon_threadsafe(_resolve, waiting)
 
     def _note_trouble(self, error: Exception) -> None:
         if not self.trouble:
@@ -342,36 +303,15 @@ class Journal:
             "that it is healthy and writable"
         )
 
-    def _tell(self, batch: dict[object, _Write]) -> bool:
-        waiting = [done for write in batch.values() for done in write.waiting]
-        try:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(_resolve, waiting)
-        except RuntimeError:
-            return False  # the loop is closed, and nobody waits any more
-        return True
+
+def _joined(older: _Write, newer: _Write) -> _Write:
+    """Return a write in the place of an older one of the same thing, whose futures wait, too."""
+    return _Write(newer.statement, newer.parameters, [*older.waiting, *newer.waiting])
 
 
-def _join(pending: dict[object, _Write], key: object, newer: _Write) -> None:
-    """Add a write; in the place of an older one of the same thing, for whose sake others wait."""
-    older = pending.get(key)
-    if older is None:
-        pending[key] = newer
-        return
-    pending[key] = _Write(newer.statement, newer.parameters, [*older.waiting, *newer.waiting])
-
-
-def _commit(connection: sqlite3.Connection, batch: Iterable[_Write]) -> None:
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        for write in batch:
-            connection.execute(write.statement, write.parameters)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-        raise
+def _execute(group: Iterable[_Write], connection: sqlite3.Connection) -> None:
+    for write in group:
+        connection.execute(write.statement, write.parameters)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -18,12 +18,11 @@ import asyncio
 import fcntl
 import logging
 import os
-import queue
 import sqlite3
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
@@ -31,8 +30,15 @@ from typing import Self, TypeVar
 from control.core.errors import RowError, StoreFailedError, StoreFullError, TermOverError
 from control.core.rows import Loaded, OutboxRow, Row
 from control.store import schema, statements
+from services.runtime.group_commit import (
+    GroupWriter,
+    connect,
+    is_cut_off,
+    open_database,
+    transact,
+)
 from services.runtime.log import fields
-from services.runtime.state_folder import PRIVATE_FILE, create_private
+from services.runtime.state_folder import PRIVATE_FILE
 from shoal.view import Event
 from shoal.wire.fields import WireError
 
@@ -48,8 +54,6 @@ ROOM_BYTES = 4 << 20
 """What the file and its log take beforehand, each, or an eighth of what is free on a small disk."""
 
 CHECKPOINT_PAGES = 256
-BUSY_SECONDS = 5.0
-"""How long another program with the file open (a backup, say) is waited for."""
 
 
 class SqliteStore:
@@ -71,13 +75,11 @@ class SqliteStore:
         events_kept: int = 100_000,
     ) -> None:
         self._path = path
-        self._batch_size = batch_size
         self._events_kept = events_kept
         self._room = asyncio.Semaphore(queue_size)
-        # One more, for the end.
-        self._queue: queue.Queue[_Item | None] = queue.Queue(queue_size + 1)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
-        self._writer: threading.Thread | None = None
+        self._batch_size = batch_size
+        self._writer: GroupWriter[_Item] | None = None
         self._lock: int | None = None
         self._term = 0
         self._read_connection: sqlite3.Connection | None = None
@@ -153,7 +155,7 @@ class SqliteStore:
             raise StoreFailedError(f"store {self._path} is closed: open it with `async with`")
         done: Future[None] = Future()
         async with self._room:
-            self._queue.put_nowait((work, done))
+            self._writer.put(done, (work, done))
             await asyncio.wrap_future(done)
 
     async def _read(self, work: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
@@ -167,37 +169,25 @@ class SqliteStore:
 
     def _open(self) -> None:
         self._take_lock()
-        if self._path.exists() and not self._path.stat().st_size:
+        if is_cut_off(self._path):
             raise StoreFailedError(
                 f"store {self._path} is empty, so it was cut off: put a copy of it back, or remove "
                 "it to begin with nothing"
             )
-        made = create_private(self._path)
-        connection = self._connect()
+        connection = open_database(self._path, self._prepare)
         try:
-            self._prepare(connection)
-            self._read_connection = self._connect()
+            self._read_connection = connect(self._path)
         except BaseException:
             connection.close()
-            # An empty file would be taken for one that was cut off.
-            if made and not self._path.stat().st_size:
-                self._path.unlink()
             raise
         self._make_room(connection)
-        self._writer = threading.Thread(
-            target=self._drain, args=(connection,), name="store-writer", daemon=True
+        self._connection = connection
+        self._writer = GroupWriter(
+            "store-writer", partial(self._settle, connection), group_size=self._batch_size
         )
         self._writer.start()
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
-
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > schema.VERSION:
             raise StoreFailedError(
@@ -248,69 +238,48 @@ class SqliteStore:
 
     def _close(self) -> None:
         if self._writer is not None:
-            self._queue.put(None)
-            self._writer.join()
+            self._writer.close()
             self._writer = None
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.close()
         self._reader.shutdown()
         if self._read_connection is not None:
             self._read_connection.close()
             self._read_connection = None
         self._unlock()
 
-    def _drain(self, connection: sqlite3.Connection) -> None:
-        """Run the writer's thread until it finds the mark of the end."""
-        going = True
-        while going:
-            first = self._queue.get()
-            items: list[_Item] = []
-            while first is not None:
-                if first[1].set_running_or_notify_cancel():
-                    items.append(first)
-                if len(items) >= self._batch_size:
-                    break
-                try:
-                    first = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            else:
-                going = False
-            self._settle(connection, items)
-        with suppress(sqlite3.Error):
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.close()
-
     def _settle(self, connection: sqlite3.Connection, items: Sequence[_Item]) -> None:
         """Commit items together; if that fails, one by one, so that each gets its own answer."""
-        if not items:
-            return
-        error = self._transact(connection, [work for work, _ in items])
-        if error is not None and len(items) > 1:
-            for item in items:
-                self._settle(connection, [item])
-            return
-        for _, done in items:
-            if error is None:
+        items = [item for item in items if item[1].set_running_or_notify_cancel()]
+        error = self._transact(connection, [work for work, _ in items]) if items else None
+        for work, done in items:
+            one = (
+                self._transact(connection, [work])
+                if error is not None and len(items) > 1
+                else error
+            )
+            if one is None:
                 done.set_result(None)
-            elif isinstance(error, TermOverError):
-                done.set_exception(error)
-            elif _is_the_rows(error):
-                done.set_exception(RowError(f"{type(error).__name__}: {error}"))
+            elif isinstance(one, TermOverError):
+                done.set_exception(one)
+            elif _is_the_rows(one):
+                done.set_exception(RowError(f"{type(one).__name__}: {one}"))
             else:
-                done.set_exception(self._failed("write", error))
+                done.set_exception(self._failed("write", one))
 
     def _transact(self, connection: sqlite3.Connection, works: Sequence[Work]) -> Exception | None:
         before = self._term
-        try:
-            connection.execute("BEGIN IMMEDIATE")
+
+        def work(connection: sqlite3.Connection) -> None:
             if before:
                 statements.check_term(connection, before)
-            for work in works:
-                work(connection)
-            connection.execute("COMMIT")
+            for one in works:
+                one(connection)
+
+        try:
+            transact(connection, work)
         except Exception as error:  # noqa: BLE001 -- whatever it was, the waiters have to know
-            if connection.in_transaction:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
             self._term = before
             return error
         return None

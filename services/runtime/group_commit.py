@@ -1,0 +1,132 @@
+"""SQLite files that are written in groups: all writes that wait at a moment cost one fsync.
+
+Both the store of a controller and the journal of an agent are such files (WAL, `synchronous=FULL`;
+https://www.sqlite.org/wal.html). What they do with a write that fails is their own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import threading
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+from services.runtime.state_folder import create_private
+
+BUSY_SECONDS: Final = 5.0
+"""How long another program with the file open (a backup, say) is waited for."""
+
+ItemT = TypeVar("ItemT")
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether a file is there and empty: no database is, so something cut it off."""
+    return path.exists() and not path.stat().st_size
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a connection for any thread, which begins transactions only where it is told to."""
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def open_database(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
+    """Open a database that is its user's alone, or make it; `prepare` checks or makes its tables.
+
+    Raises:
+        OSError: The file cannot be made or read.
+        sqlite3.Error: It is no database, or its disk takes no write.
+    """
+    made = create_private(path)
+    try:
+        connection = connect(path)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+    except BaseException:
+        if made and is_cut_off(path):
+            path.unlink()
+        raise
+    return connection
+
+
+def transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], None]) -> None:
+    """Do work in one transaction; whatever it raises rolls all of it back."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+        raise
+
+
+class GroupWriter(Generic[ItemT]):
+    """A thread that writes what waits, in the order in which it came.
+
+    Args:
+        name: Of the thread.
+        write: Writes a group; called in the thread, and raises nothing.
+        join: Makes one write of an older and a newer one with the same key.
+        group_size: Most writes of a group.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        write: Callable[[list[ItemT]], None],
+        *,
+        join: Callable[[ItemT, ItemT], ItemT] = lambda _older, newer: newer,
+        group_size: int = 512,
+    ) -> None:
+        self._write = write
+        self._join = join
+        self._group_size = group_size
+        self._waiting: dict[Hashable, ItemT] = {}
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.closing = False
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def put(self, key: Hashable, item: ItemT) -> None:
+        """Have this written; one that waits with the same key keeps its place and is joined."""
+        with self._changed:
+            older = self._waiting.get(key)
+            self._waiting[key] = item if older is None else self._join(older, item)
+            self._changed.notify()
+
+    def pause(self, seconds: float) -> None:
+        """Let the thread wait before it tries again; it ends early when the writer is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.closing, seconds)
+
+    def close(self) -> None:
+        """Write what waits, and end the thread; blocks."""
+        with self._changed:
+            self.closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while group := self._take():
+            self._write(group)
+
+    def _take(self) -> list[ItemT]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self.closing)
+            keys = list(itertools.islice(self._waiting, self._group_size))
+            return [self._waiting.pop(key) for key in keys]
