@@ -5,7 +5,7 @@ docs/architecture.md: `read()` and `write()` only, and never a timeout around `r
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar, cast
 
 import grpc
@@ -16,6 +16,8 @@ from shoal.wire.fields import WireError
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
+RequestT_contra = TypeVar("RequestT_contra", contravariant=True)
+ResponseT_co = TypeVar("ResponseT_co", covariant=True)
 ValueT = TypeVar("ValueT")
 
 _STATUS_DETAILS = "grpc-status-details-bin"
@@ -54,8 +56,14 @@ _STREAM_MAY_RETURN = {
 }
 
 
-class _Unary(Protocol):
-    def __call__(self, request: Any, /, *, timeout: float | None = None) -> Any: ...
+class Unary(Protocol[RequestT_contra, ResponseT_co]):
+    """A method of a stub that is answered once."""
+
+    def __call__(
+        self, request: RequestT_contra, /, *, timeout: float | None = None
+    ) -> Awaitable[ResponseT_co]:
+        """Make the call."""
+        ...
 
 
 class _Streaming(Protocol):
@@ -109,8 +117,12 @@ class Connection:
         await self.channel.close()
 
     async def call(
-        self, method: _Unary, request: Any, *, deadline_seconds: float | None = None
-    ) -> Any:
+        self,
+        method: Unary[RequestT, ResponseT],
+        request: RequestT,
+        *,
+        deadline_seconds: float | None = None,
+    ) -> ResponseT:
         """Make one idempotent call.
 
         Raises:

@@ -1,0 +1,1 @@
+"""What the client asks of a controller, a module for each noun."""

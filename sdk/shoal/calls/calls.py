@@ -1,0 +1,190 @@
+"""What all requests of a client share: its connection, pages and watches."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+import grpc.aio
+
+from shoal.address import check_address
+from shoal.connection import Connection, Unary, decoded
+from shoal.errors import ShoalError
+from shoal.submitter import Submitter
+from shoal.v1 import (
+    keys_service_pb2_grpc,
+    lanes_service_pb2_grpc,
+    nodes_service_pb2_grpc,
+    pipelines_service_pb2_grpc,
+    records_service_pb2_grpc,
+)
+
+ValueT = TypeVar("ValueT")
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+
+
+class _Page(Protocol):
+    @property
+    def next_page_token(self) -> str: ...
+
+
+PageT = TypeVar("PageT", bound=_Page)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEnd:
+    """In a watch: everything up to `revision` has been shown; changes follow."""
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    connection: Connection
+    submitter: Submitter
+    pipelines: pipelines_service_pb2_grpc.PipelinesServiceStub
+    nodes: nodes_service_pb2_grpc.NodesServiceStub
+    keys: keys_service_pb2_grpc.KeysServiceStub
+    records: records_service_pb2_grpc.RecordsServiceStub
+    lanes: lanes_service_pb2_grpc.LanesServiceStub
+    submitting: asyncio.Task[None]
+
+
+class Calls:
+    """A connection to one controller; use it with `async with`.
+
+    Args:
+        address: `host:port` of the controller.
+        namespace: whose pipelines are meant.
+        deadline_seconds: how long a request may take, with retries after a cut.
+        patience_seconds: how long a watch may stay cut before it is given up.
+        new_id: makes request ids; unique ones.
+
+    Raises:
+        ShoalError: the address is malformed.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        namespace: str = "default",
+        deadline_seconds: float = 30.0,
+        patience_seconds: float = 120.0,
+        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> None:
+        self.address = check_address(address)
+        self.namespace = namespace
+        self._deadline_seconds = deadline_seconds
+        self._patience_seconds = patience_seconds
+        self._new_id = new_id
+        self._group = asyncio.TaskGroup()
+        self._open: _Open | None = None
+
+    async def __aenter__(self) -> Self:
+        connection = Connection(
+            self.address,
+            deadline_seconds=self._deadline_seconds,
+            patience_seconds=self._patience_seconds,
+        )
+        submitter = Submitter(connection)
+        await self._group.__aenter__()
+        self._open = _Open(
+            connection,
+            submitter,
+            pipelines_service_pb2_grpc.PipelinesServiceStub(connection.channel),
+            nodes_service_pb2_grpc.NodesServiceStub(connection.channel),
+            keys_service_pb2_grpc.KeysServiceStub(connection.channel),
+            records_service_pb2_grpc.RecordsServiceStub(connection.channel),
+            lanes_service_pb2_grpc.LanesServiceStub(connection.channel),
+            self._group.create_task(submitter.run()),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        held = self._held
+        self._open = None
+        held.submitting.cancel()
+        # The caller's own errors go by the group, which would wrap them; cancellation it must see.
+        try:
+            if isinstance(error, asyncio.CancelledError):
+                await self._group.__aexit__(kind, error, trace)
+            else:
+                await self._group.__aexit__(None, None, None)
+        finally:
+            await held.connection.close()
+
+    @property
+    def _held(self) -> _Open:
+        if self._open is None:
+            raise RuntimeError("the client is not open; use `async with Client(…) as client`")
+        return self._open
+
+    @property
+    def lanes(self) -> lanes_service_pb2_grpc.LanesServiceStub:
+        """Lanes between this client and pipelines; see `shoal.local`."""
+        return self._held.lanes
+
+    def error(self, error: grpc.aio.AioRpcError) -> ShoalError:
+        """Translate gRPC's error of a call that was made on `lanes`."""
+        return self._held.connection.error(error, 0.0)
+
+    async def _call(
+        self,
+        method: Unary[RequestT, ResponseT],
+        request: RequestT,
+        deadline_seconds: float | None = None,
+    ) -> ResponseT:
+        return await self._held.connection.call(method, request, deadline_seconds=deadline_seconds)
+
+    async def _pages(
+        self,
+        method: Unary[RequestT, PageT],
+        request: Callable[[str], RequestT],
+        page_token: str = "",
+    ) -> AsyncGenerator[PageT, None]:
+        """Read one page after the other; `request` asks for the page with a token."""
+        while True:
+            page = await self._call(method, request(page_token))
+            yield page
+            page_token = page.next_page_token
+            if not page_token:
+                return
+
+    async def _watch(
+        self,
+        method: Any,
+        request: Callable[[int], object],
+        field: str,
+        decode: Callable[[Any], ValueT],
+    ) -> AsyncGenerator[ValueT | SnapshotEnd, None]:
+        """Show things as they are and then as they change; after a cut, from the last revision on.
+
+        Args:
+            method: the method of a stub.
+            request: asks for what is behind a revision.
+            field: of the answers, the one that holds a thing.
+            decode: reads it.
+        """
+        revision = 0
+        stream = self._held.connection.stream(method, lambda: request(revision), endless=True)
+        async with contextlib.aclosing(stream) as responses:
+            async for response in responses:
+                change = response.WhichOneof("change")
+                if change == field:
+                    yield decoded(decode, getattr(response, field))
+                elif change == "snapshot_end":
+                    yield SnapshotEnd(response.revision)
+                # Anything else is something that a newer controller says.
+                revision = max(revision, response.revision)

@@ -1,0 +1,157 @@
+"""Requests about nodes, and about members of the gossip and their keys."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+from shoal import view
+from shoal.calls.calls import Calls, SnapshotEnd
+from shoal.connection import decoded
+from shoal.model import MemberState
+from shoal.v1 import keys_service_pb2
+from shoal.v1 import nodes_service_pb2 as v1
+from shoal.wire.view import decode_keys_report, decode_member, decode_node
+
+_KEYS_SECONDS = 120.0  # every member is waited for, and asked again where it is silent
+
+
+class NodeCalls(Calls):
+    """What can be asked of nodes, members and keys."""
+
+    async def nodes(self) -> tuple[view.NodeView, ...]:
+        """List all nodes by name.
+
+        Raises:
+            ShoalError: they could not be read.
+        """
+        pages = self._pages(
+            self._held.nodes.ListNodes, lambda token: v1.ListNodesRequest(page_token=token)
+        )
+        return tuple([decoded(decode_node, node) async for page in pages for node in page.nodes])
+
+    async def node(self, name: str) -> view.NodeView:
+        """Return one node.
+
+        Raises:
+            ShoalError: there is none.
+        """
+        answer = await self._call(self._held.nodes.GetNode, v1.GetNodeRequest(name=name))
+        return decoded(decode_node, answer.node)
+
+    async def drain(self, name: str, *, drained: bool = True) -> view.NodeView:
+        """Stop placing on a node, or take it back.
+
+        Raises:
+            ShoalError: there is none.
+        """
+        answer = await self._call(
+            self._held.nodes.DrainNode, v1.DrainNodeRequest(name=name, drained=drained)
+        )
+        return decoded(decode_node, answer.node)
+
+    async def adopt(self, name: str) -> view.NodeView:
+        """Let a quarantined node give up what it has and follow this controller.
+
+        Raises:
+            ShoalError: there is none of that name, or it is not quarantined.
+        """
+        answer = await self._call(self._held.nodes.AdoptNode, v1.AdoptNodeRequest(name=name))
+        return decoded(decode_node, answer.node)
+
+    def watch_nodes(self) -> AsyncGenerator[view.NodeView | SnapshotEnd, None]:
+        """Show all nodes as they are and then as they change; see `watch`.
+
+        Raises:
+            ShoalError: the controller stayed away for too long.
+        """
+        return self._watch(
+            self._held.nodes.WatchNodes,
+            lambda revision: v1.WatchNodesRequest(since_revision=revision),
+            "node",
+            decode_node,
+        )
+
+    async def members(self, *, everyone: bool = False) -> tuple[view.MemberView, ...]:
+        """List the members of the gossip cluster; with `everyone`, dead and left ones too.
+
+        Raises:
+            ShoalError: they could not be read.
+        """
+        answer = await self._call(self._held.nodes.ListMembers, v1.ListMembersRequest(all=everyone))
+        return tuple(decoded(decode_member, member) for member in answer.members)
+
+    async def watch_members(self) -> AsyncGenerator[view.MemberView | SnapshotEnd, None]:
+        """Show all members as they are, dead and left ones too, and then as they change.
+
+        One that was forgotten, be it during a cut, comes with the state UNKNOWN; see `watch`.
+
+        Raises:
+            ShoalError: the controller stayed away for too long.
+        """
+        known: dict[str, view.MemberView] = {}
+        shown: set[str] = set()
+
+        def request(revision: int) -> v1.WatchMembersRequest:
+            shown.clear()  # a snapshot, if there is one, begins now
+            return v1.WatchMembersRequest(since_revision=revision)
+
+        watch = self._watch(self._held.nodes.WatchMembers, request, "member", decode_member)
+        async with contextlib.aclosing(watch) as changes:
+            async for change in changes:
+                if isinstance(change, SnapshotEnd):
+                    for name in sorted(known.keys() - shown):
+                        yield replace(known.pop(name), state=MemberState.UNKNOWN)
+                else:
+                    shown.add(change.name)
+                    known[change.name] = change
+                    if change.state is MemberState.UNKNOWN:
+                        del known[change.name]
+                yield change
+
+    # ---- keys of gossip -------------------------------------------------------------------------
+
+    async def gossip_keys(self) -> view.KeysReport:
+        """Ask every member for its keys.
+
+        Raises:
+            ShoalError: gossip is not encrypted.
+        """
+        answer = await self._call(
+            self._held.keys.ListKeys, keys_service_pb2.ListKeysRequest(), _KEYS_SECONDS
+        )
+        return decode_keys_report(answer.report, answer.keys)
+
+    async def install_gossip_key(self, key: bytes) -> view.KeysReport:
+        """Have every member install a key that opens, but does not seal yet.
+
+        Raises:
+            ShoalError: gossip is not encrypted, or the key has a wrong length.
+        """
+        answer = await self._call(
+            self._held.keys.InstallKey, keys_service_pb2.InstallKeyRequest(key=key), _KEYS_SECONDS
+        )
+        return decode_keys_report(answer.report)
+
+    async def use_gossip_key(self, identity: str) -> view.KeysReport:
+        """Have every member seal with an installed key, named by the digits of its name.
+
+        Raises:
+            ShoalError: gossip is not encrypted, or the controller has no such key.
+        """
+        answer = await self._call(
+            self._held.keys.UseKey, keys_service_pb2.UseKeyRequest(id=identity), _KEYS_SECONDS
+        )
+        return decode_keys_report(answer.report)
+
+    async def remove_gossip_key(self, identity: str) -> view.KeysReport:
+        """Have every member drop a key that none seals with.
+
+        Raises:
+            ShoalError: gossip is not encrypted, the key is in use, or there is none.
+        """
+        answer = await self._call(
+            self._held.keys.RemoveKey, keys_service_pb2.RemoveKeyRequest(id=identity), _KEYS_SECONDS
+        )
+        return decode_keys_report(answer.report)

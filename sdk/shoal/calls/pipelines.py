@@ -1,0 +1,309 @@
+"""Requests about pipelines, their bundles, events and artifacts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from shoal import spec, view
+from shoal.bundle import PackedBundle
+from shoal.calls.calls import Calls, SnapshotEnd
+from shoal.connection import Pause, decoded
+from shoal.download import download
+from shoal.errors import ShoalError, TooLateError
+from shoal.model import Artifact, PipelineState
+from shoal.v1 import pipelines_service_pb2 as v1
+from shoal.wire.spec import encode_pipeline_spec
+from shoal.wire.state import decode_artifact, encode_pipeline_state
+from shoal.wire.view import decode_event, decode_pipeline, decode_verdict
+
+_CHUNK_BYTES = 1024 * 1024
+_SLOWEST_UPLOAD_BYTES_PER_SECOND = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The pipeline as recorded, and whether an earlier submission with the same key made it."""
+
+    pipeline: view.PipelineView
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some events, oldest first, and how the controller stands with its broker."""
+
+    events: tuple[view.Event, ...]
+    publisher_state: str
+    next_page_token: str = ""
+
+
+class PipelineCalls(Calls):
+    """What can be asked of pipelines."""
+
+    async def submit(self, pipeline: spec.Pipeline, *, request_id: str = "") -> Submitted:
+        """Record a pipeline; concurrent calls travel in batches.
+
+        Args:
+            pipeline: what to run; its bundle has to be there already, see `ensure_bundle`.
+            request_id: idempotency key; without one, only retries of this call are told apart.
+
+        Raises:
+            ShoalError: it was refused, or the same key was used for another specification.
+        """
+        response = await self._held.submitter.submit(
+            v1.SubmitPipelineRequest(
+                namespace=self.namespace,
+                request_id=request_id or self._new_id(),
+                spec=encode_pipeline_spec(pipeline),
+            )
+        )
+        return Submitted(decoded(decode_pipeline, response.pipeline), response.repeated_request)
+
+    async def ensure_bundle(self, bundle: PackedBundle) -> bool:
+        """Upload a bundle unless the archive has it.
+
+        Returns:
+            Whether it was uploaded.
+
+        Raises:
+            ShoalError: the upload failed.
+        """
+        answer = await self._call(
+            self._held.pipelines.FindMissingBundles,
+            v1.FindMissingBundlesRequest(digests=[bundle.digest]),
+        )
+        if bundle.digest not in answer.digests:
+            return False
+        await self._upload(bundle)
+        return True
+
+    async def _upload(self, bundle: PackedBundle) -> None:
+        allowed = self._deadline_seconds + bundle.size_bytes / _SLOWEST_UPLOAD_BYTES_PER_SECOND
+
+        async def upload(
+            _request: None,
+            *,
+            timeout: float | None = None,  # noqa: ASYNC109  # as the methods of a stub call it
+        ) -> None:
+            call = self._held.pipelines.UploadBundle(timeout=timeout)
+            try:
+                await _write_bundle(call, bundle)
+                await call
+            finally:
+                call.cancel()
+
+        await self._call(upload, None, deadline_seconds=allowed)
+
+    async def get(self, name: str) -> view.PipelineView:
+        """Return one pipeline by name or id.
+
+        Raises:
+            ShoalError: there is none.
+        """
+        answer = await self._call(
+            self._held.pipelines.GetPipeline,
+            v1.GetPipelineRequest(name=name, namespace=self.namespace),
+        )
+        return await self._complete(decoded(decode_pipeline, answer.pipeline))
+
+    async def _complete(self, pipeline: view.PipelineView) -> view.PipelineView:
+        """Read the artifacts that did not fit into the picture of a pipeline."""
+        jobs = [
+            job
+            if job.manifest is None or not job.manifest.left_out
+            else replace(job, manifest=await self._whole(job.name, job.manifest))
+            for job in pipeline.jobs
+        ]
+        return replace(pipeline, jobs=tuple(jobs))
+
+    async def _whole(self, name: str, manifest: view.Manifest) -> view.Manifest:
+        found = list(manifest.artifacts)
+        pages = self._pages(
+            self._held.pipelines.ListArtifacts,
+            lambda token: v1.ListArtifactsRequest(
+                name=name, namespace=self.namespace, page_token=token
+            ),
+            str(len(found)),
+        )
+        async for page in pages:
+            found += [decoded(decode_artifact, one) for one in page.artifacts]
+        return replace(manifest, artifacts=tuple(found), left_out=0)
+
+    async def list(
+        self, states: Sequence[PipelineState] = (), *, page_size: int = 100
+    ) -> AsyncGenerator[view.PipelineView, None]:
+        """List pipelines, newest first, page by page.
+
+        Raises:
+            ShoalError: a page could not be read.
+        """
+        pages = self._pages(
+            self._held.pipelines.ListPipelines,
+            lambda token: v1.ListPipelinesRequest(
+                namespace=self.namespace,
+                page_size=page_size,
+                page_token=token,
+                states=[encode_pipeline_state(state) for state in states],
+            ),
+        )
+        async for page in pages:
+            for pipeline in page.pipelines:
+                yield decoded(decode_pipeline, pipeline)
+
+    async def cancel(self, name: str, reason: str = "") -> view.PipelineView:
+        """Ask for the end of a pipeline, and return how it stands right after.
+
+        Raises:
+            ShoalError: there is none.
+        """
+        answer = await self._call(
+            self._held.pipelines.CancelPipeline,
+            v1.CancelPipelineRequest(name=name, namespace=self.namespace, reason=reason),
+        )
+        return decoded(decode_pipeline, answer.pipeline)
+
+    async def finish(self, name: str) -> view.PipelineView:
+        """Ask the sources of a pipeline to end, and return how it stands right after.
+
+        Sources are the jobs without stream inputs. What they have sent is processed and archived,
+        and the pipeline ends as it would have by itself. Asking again changes nothing.
+
+        Raises:
+            ShoalError: there is none.
+        """
+        answer = await self._call(
+            self._held.pipelines.FinishPipeline,
+            v1.FinishPipelineRequest(name=name, namespace=self.namespace),
+        )
+        return decoded(decode_pipeline, answer.pipeline)
+
+    async def scale(self, name: str, job: str, replicas: int) -> view.PipelineView:
+        """Change the number of replicas of a job, by its name in the specification.
+
+        It returns once that is recorded: then `scales[-1]` is HOLDING, and the new replicas begin
+        once it is SETTLED. Asking again for the same changes nothing.
+
+        Raises:
+            ShoalError: there is no such pipeline or job, it cannot be scaled, or there is no room.
+        """
+        answer = await self._call(
+            self._held.pipelines.ScaleJob,
+            v1.ScaleJobRequest(name=name, namespace=self.namespace, job=job, replicas=replicas),
+        )
+        return decoded(decode_pipeline, answer.pipeline)
+
+    def watch(self, name: str = "") -> AsyncGenerator[view.PipelineView | SnapshotEnd, None]:
+        """Show one pipeline, or all, as they are and then as they change.
+
+        After a cut it goes on behind the last revision that was shown; a picture may come twice.
+        Close it with `contextlib.aclosing` when you stop early.
+
+        Raises:
+            ShoalError: the pipeline is unknown, or the controller stayed away for too long.
+        """
+        return self._watch(
+            self._held.pipelines.WatchPipelines,
+            lambda revision: v1.WatchPipelinesRequest(
+                namespace=self.namespace, name=name, since_revision=revision
+            ),
+            "pipeline",
+            decode_pipeline,
+        )
+
+    async def wait(self, name: str, *, deadline_seconds: float | None = None) -> view.PipelineView:
+        """Wait until a pipeline has ended.
+
+        Raises:
+            ShoalError: it is unknown, did not end in time, or the controller stayed away.
+        """
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                async with contextlib.aclosing(self.watch(name)) as changes:
+                    async for change in changes:
+                        if isinstance(change, view.PipelineView) and change.state.terminal:
+                            return await self._complete(change)
+        except TimeoutError:
+            raise TooLateError(f"{name} did not end", deadline_seconds or 0.0) from None
+        raise ShoalError("WATCH_ENDED", f"the watch of {name} ended early; try again")
+
+    async def explain(self, name: str) -> tuple[view.NodeVerdict, ...]:
+        """Say for each node why a job (`pipelines/{p}/jobs/{j}`) is or is not placed there.
+
+        Raises:
+            ShoalError: there is no such job.
+        """
+        answer = await self._call(
+            self._held.pipelines.ExplainJob,
+            v1.ExplainJobRequest(name=name, namespace=self.namespace),
+        )
+        return tuple(decode_verdict(verdict) for verdict in answer.verdicts)
+
+    async def events(
+        self, name: str = "", *, page_token: str = "", page_size: int = 100
+    ) -> EventPage:
+        """Return one page of events, oldest first, of one pipeline or of all.
+
+        Raises:
+            ShoalError: they could not be read.
+        """
+        answer = await self._call(
+            self._held.pipelines.ListEvents,
+            v1.ListEventsRequest(
+                namespace=self.namespace, name=name, page_size=page_size, page_token=page_token
+            ),
+        )
+        return EventPage(
+            tuple(decoded(decode_event, event) for event in answer.events),
+            answer.publisher_state,
+            answer.next_page_token,
+        )
+
+    async def artifact_url(self, artifact: Artifact) -> str:
+        """Return an address under which an artifact can be read for a while.
+
+        Raises:
+            ShoalError: the archive does not have it.
+        """
+        answer = await self._call(
+            self._held.pipelines.GetArtifactUrl,
+            v1.GetArtifactUrlRequest(key=artifact.key, namespace=self.namespace),
+        )
+        return answer.url
+
+    async def fetch(self, artifact: Artifact, target: Path) -> None:
+        """Download an artifact to a file, checked against its size and SHA-256.
+
+        Raises:
+            ShoalError: it cannot be fetched, or is not what its manifest says.
+        """
+        pause = Pause()
+        for last in (False, False, True):
+            url = await self.artifact_url(artifact)
+            try:
+                await asyncio.to_thread(download, url, target, sha256=artifact.sha256)
+            except ShoalError:
+                if last:
+                    raise
+                await pause.wait()
+            else:
+                return
+
+
+async def _write_bundle(call: Any, bundle: PackedBundle) -> None:
+    """Send a bundle; when the call has ended early, its own status says why."""
+    digest, size_bytes = bundle.digest, bundle.size_bytes
+    with (
+        await asyncio.to_thread(bundle.path.open, "rb") as file,
+        contextlib.suppress(asyncio.InvalidStateError),
+    ):
+        while (data := await asyncio.to_thread(file.read, _CHUNK_BYTES)) or digest:
+            await call.write(
+                v1.UploadBundleRequest(digest=digest, size_bytes=size_bytes, data=data)
+            )
+            digest, size_bytes = "", 0
+        await call.done_writing()
