@@ -1,21 +1,30 @@
 """A YAML tree to a specification: which keys there are, and what their short forms mean."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
 from shoal import spec
 from shoal.check import Path
+from shoal.limits import BUFFER_MAX
+from shoal.model import no_strings
 from shoal.specfile.scalars import Scalars, is_null
 from shoal.specfile.tree import mark_of
 from shoal.specfile.words import split_words
 from shoal.suggestion import did_you_mean
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 T = TypeVar("T")
+DataT = TypeVar("DataT", bound="DataclassInstance")
+
+Readers = Mapping[str, tuple[str, Callable[[yaml.Node, Path], Any]]]
+"""By key in the file: the field that it fills, and what reads it; None leaves the default."""
 
 _PIPELINE_KEYS = ("name", "bundle", "labels", "jobs")
 _JOB_KEYS = (
@@ -44,7 +53,6 @@ _STREAM_KEYS = (
     *("from", "format", "as", "block_count", "merge", "promise", "keep", "optional"),
     *_STAND_IN_KEYS,
 )
-_BUFFER_MAX = 1_000_000
 _FILE_KEYS = ("source", "path", "sha256")
 _SHELL_WORDS = {"|", "||", "&&", "&", ";", ">", ">>", "<", "<<", "2>", "2>&1", "&>"}
 _ATTACHMENTS = {
@@ -106,7 +114,7 @@ class Reader:
                 "the pipeline has no name; write for example name: people-counter",
             )
         bundle, exclude = self._bundle(found.get("bundle"))
-        labels = self._map(found.get("labels"), ("labels",))
+        labels = self._map(found["labels"], ("labels",)) if "labels" in found else no_strings()
         jobs: tuple[spec.Job, ...] = ()
         if "jobs" in found:
             jobs = self._jobs(found["jobs"])
@@ -126,7 +134,10 @@ class Reader:
         if fields is None:
             return None, ()
         folder = self._scalars.text(fields["path"], (*path, "path")) if "path" in fields else "."
-        return folder, self._texts(fields.get("exclude"), (*path, "exclude"), "a list of patterns")
+        exclude = self._texts("a list of patterns")
+        if "exclude" not in fields:
+            return folder, ()
+        return folder, exclude(fields["exclude"], (*path, "exclude"))
 
     def _jobs(self, node: yaml.Node) -> tuple[spec.Job, ...]:
         path = ("jobs",)
@@ -149,61 +160,37 @@ class Reader:
     def _job(self, name: str, fields: Mapping[str, yaml.Node]) -> spec.Job:
         at = ("jobs", name)
         scalars = self._scalars
-        default = spec.Job(name, ())
         streams: tuple[spec.StreamInput, ...] = ()
         files: tuple[spec.FileInput, ...] = ()
         if "inputs" in fields:
             streams, files = self._inputs(fields["inputs"], (*at, "inputs"))
-        job = spec.Job(
-            name=name,
-            run=self._run(fields["run"], (*at, "run")) if "run" in fields else (),
-            streams=streams,
-            files=files,
-            variables=self._map(fields.get("variables"), (*at, "variables")),
+        return self._filled(
+            spec.Job(name, (), streams=streams, files=files),
+            fields,
+            at,
+            {
+                "run": ("run", self._run),
+                "environment": ("environment", self._environment),
+                "outputs": ("outputs", self._outputs),
+                "replicas": ("replicas", scalars.integer),
+                "resources": ("resources", self._resources),
+                "place": ("place", self._place),
+                "archive": ("archive", self._patterns),
+                "retry": ("retry", self._retry),
+                "timeout": ("timeout_seconds", scalars.duration),
+                "grace": ("grace_seconds", scalars.duration),
+                "variables": ("variables", self._map),
+                "recovery": ("recovery", scalars.choice_of(spec.Recovery)),
+                "placement": ("placement", scalars.choice_of(spec.Placement)),
+                "layout": ("layout", scalars.choice_of(spec.Layout)),
+                "local": ("local", scalars.boolean),
+                "stdin": ("stdin", scalars.text),
+            },
         )
-        for key, node in fields.items():
-            path = (*at, key)
-            match key:
-                case "environment":
-                    job = replace(job, environment=self._environment(node, path))
-                case "outputs":
-                    job = replace(job, outputs=self._outputs(node, path))
-                case "replicas":
-                    job = replace(job, replicas=_or(scalars.integer(node, path), default.replicas))
-                case "resources":
-                    job = replace(job, resources=self._resources(node, path))
-                case "place":
-                    job = replace(job, place=self._place(node, path))
-                case "archive":
-                    job = replace(job, archive=_or(self._patterns(node, path), default.archive))
-                case "retry":
-                    job = replace(job, retry=self._retry(node, path))
-                case "timeout":
-                    seconds = _or(scalars.duration(node, path), default.timeout_seconds)
-                    job = replace(job, timeout_seconds=seconds)
-                case "grace":
-                    seconds = _or(scalars.duration(node, path), default.grace_seconds)
-                    job = replace(job, grace_seconds=seconds)
-                case "recovery":
-                    recovery = scalars.choice(node, path, spec.Recovery)
-                    job = replace(job, recovery=_or(recovery, default.recovery))
-                case "placement":
-                    placement = scalars.choice(node, path, spec.Placement)
-                    job = replace(job, placement=_or(placement, default.placement))
-                case "layout":
-                    layout = scalars.choice(node, path, spec.Layout)
-                    job = replace(job, layout=_or(layout, default.layout))
-                case "local":
-                    job = replace(job, local=_or(scalars.boolean(node, path), default.local))
-                case "stdin":
-                    job = replace(job, stdin=scalars.text(node, path) or "")
-                case _:
-                    pass  # run, inputs and variables are above
-        return job
 
     def _run(self, node: yaml.Node, path: Path) -> tuple[str, ...]:
         if not isinstance(node, yaml.ScalarNode):
-            return self._texts(node, path, "a command, or a list of its words")
+            return self._texts("a command, or a list of its words")(node, path)
         words = self._scalars.converted(node, path, split_words) or ()
         for word in words:
             if word in _SHELL_WORDS or word.startswith("<<"):
@@ -318,69 +305,38 @@ class Reader:
                 return spec.UrlStep(text, digest or "")
 
     def _resources(self, node: yaml.Node, path: Path) -> spec.Resources:
-        scalars = self._scalars
-        default = spec.Resources()
-        fields = scalars.fields(
-            node,
-            path,
-            ("cpus", "memory", "devices"),
-            "a mapping such as {cpus: 0.5, memory: 512MiB}",
-        )
-        if not fields:
-            return default
-        cpus = memory = None
-        if "cpus" in fields:
-            cpus = scalars.number(fields["cpus"], (*path, "cpus"))
-        if "memory" in fields:
-            memory = scalars.size(fields["memory"], (*path, "memory"))
-        devices = self._texts(
-            fields.get("devices"), (*path, "devices"), "a list of device classes such as [video]"
-        )
-        return spec.Resources(_or(cpus, default.cpus), _or(memory, default.memory_bytes), devices)
+        readers: Readers = {
+            "cpus": ("cpus", self._scalars.number),
+            "memory": ("memory_bytes", self._scalars.size),
+            "devices": ("devices", self._texts("a list of device classes such as [video]")),
+        }
+        wanted = "a mapping such as {cpus: 0.5, memory: 512MiB}"
+        fields = self._scalars.fields(node, path, tuple(readers), wanted)
+        return self._filled(spec.Resources(), fields or {}, path, readers)
 
     def _place(self, node: yaml.Node, path: Path) -> spec.Place:
-        fields = self._scalars.fields(
-            node,
-            path,
-            ("require", "prefer", "strategy"),
-            "a mapping such as {require: {role: camera}}",
-        )
-        if not fields:
-            return spec.Place()
-        strategy = None
-        if "strategy" in fields:
-            strategy = self._scalars.choice(fields["strategy"], (*path, "strategy"), spec.Strategy)
-        return spec.Place(
-            require=self._map(fields.get("require"), (*path, "require")),
-            prefer=self._texts(fields.get("prefer"), (*path, "prefer"), "a list of nodes"),
-            strategy=_or(strategy, spec.Strategy.SPREAD),
-        )
+        readers: Readers = {
+            "require": ("require", self._map),
+            "prefer": ("prefer", self._texts("a list of nodes")),
+            "strategy": ("strategy", self._scalars.choice_of(spec.Strategy)),
+        }
+        wanted = "a mapping such as {require: {role: camera}}"
+        fields = self._scalars.fields(node, path, tuple(readers), wanted)
+        return self._filled(spec.Place(), fields or {}, path, readers)
 
     def _retry(self, node: yaml.Node, path: Path) -> spec.Retry:
         scalars = self._scalars
         default = spec.Retry()
         if isinstance(node, yaml.ScalarNode) and not is_null(node):
             return replace(default, attempts=_or(scalars.integer(node, path), default.attempts))
-        fields = scalars.fields(
-            node,
-            path,
-            ("attempts", "backoff", "backoff_limit"),
-            "a number of attempts, or a mapping such as {attempts: 3, backoff: 1s}",
-        )
-        if not fields:
-            return default
-        attempts = backoff = limit = None
-        if "attempts" in fields:
-            attempts = scalars.integer(fields["attempts"], (*path, "attempts"))
-        if "backoff" in fields:
-            backoff = scalars.duration(fields["backoff"], (*path, "backoff"))
-        if "backoff_limit" in fields:
-            limit = scalars.duration(fields["backoff_limit"], (*path, "backoff_limit"))
-        return spec.Retry(
-            _or(attempts, default.attempts),
-            _or(backoff, default.backoff_seconds),
-            _or(limit, default.backoff_limit_seconds),
-        )
+        readers: Readers = {
+            "attempts": ("attempts", scalars.integer),
+            "backoff": ("backoff_seconds", scalars.duration),
+            "backoff_limit": ("backoff_limit_seconds", scalars.duration),
+        }
+        wanted = "a number of attempts, or a mapping such as {attempts: 3, backoff: 1s}"
+        fields = scalars.fields(node, path, tuple(readers), wanted)
+        return self._filled(default, fields or {}, path, readers)
 
     # ---- ports ----------------------------------------------------------------------------------
 
@@ -434,78 +390,51 @@ class Reader:
     ) -> spec.StreamInput | None:
         scalars = self._scalars
         ends = scalars.converted(fields["from"], (*path, "from"), _job_and_port)
-        block_count = merge = None
-        if "block_count" in fields:
-            block_count = scalars.integer(fields["block_count"], (*path, "block_count"))
-        if "merge" in fields:
-            merge = scalars.choice(fields["merge"], (*path, "merge"), spec.Merge)
-        binding = self._binding(fields, path, "inputs")
-        stand_in = self._stand_in(fields, path)
-        promise, keep = self._promise(fields, path)
-        if ends is None:
-            return None
-        return spec.StreamInput(
-            name,
-            *ends,
-            binding,
-            _or(block_count, 1),
-            _or(merge, spec.Merge.ORDERED),
-            stand_in,
-            promise,
-            keep,
+        stream = self._filled(
+            spec.StreamInput(name, *(ends or ("", "")), self._binding(fields, path, "inputs")),
+            fields,
+            path,
+            {
+                "block_count": ("block_count", scalars.integer),
+                "merge": ("merge", scalars.choice_of(spec.Merge)),
+                "promise": ("promise", scalars.choice_of(spec.Promise)),
+                "keep": ("keep", scalars.integer),
+            },
         )
-
-    def _promise(self, fields: Mapping[str, yaml.Node], path: Path) -> tuple[spec.Promise, int]:
-        scalars = self._scalars
-        promise = keep = None
-        if "promise" in fields:
-            promise = scalars.choice(fields["promise"], (*path, "promise"), spec.Promise)
-        if "keep" in fields:
-            keep = scalars.integer(fields["keep"], (*path, "keep"))
-            if promise is not spec.Promise.LATEST:
-                scalars.complain(
-                    scalars.mark((*path, "keep")),
-                    (*path, "keep"),
-                    "'keep' belongs to an input that drops records; add `promise: latest`",
-                )
-                keep = None
-        return _or(promise, spec.Promise.AT_LEAST_ONCE), _or(keep, 1)
+        if "keep" in fields and stream.promise is not spec.Promise.LATEST:
+            scalars.complain(
+                scalars.mark((*path, "keep")),
+                (*path, "keep"),
+                "'keep' belongs to an input that drops records; add `promise: latest`",
+            )
+            stream = replace(stream, keep=1)
+        stream = replace(stream, optional=self._stand_in(fields, path))
+        return None if ends is None else stream
 
     def _stand_in(self, fields: Mapping[str, yaml.Node], path: Path) -> spec.StandIn | None:
         scalars = self._scalars
         optional = None
         if "optional" in fields:
             optional = scalars.boolean(fields["optional"], (*path, "optional"))
-        default = repeat = buffer = drop = None
-        if "default" in fields:
-            default = scalars.json(fields["default"], (*path, "default"))
-        if "repeat" in fields:
-            repeat = scalars.boolean(fields["repeat"], (*path, "repeat"))
-        if "buffer" in fields:
-            buffer = scalars.integer(fields["buffer"], (*path, "buffer"))
-            if buffer is not None and not 1 <= buffer <= _BUFFER_MAX:
-                scalars.complain(
-                    scalars.mark((*path, "buffer")),
-                    (*path, "buffer"),
-                    f"{buffer} records cannot wait; write 1 to {_BUFFER_MAX}, or leave it out, "
-                    "and the producer waits",
-                )
-                buffer = None
-        if "drop" in fields:
-            drop = scalars.choice(fields["drop"], (*path, "drop"), spec.Drop)
-            if "buffer" not in fields:
-                scalars.complain(
-                    scalars.mark((*path, "drop")),
-                    (*path, "drop"),
-                    "nothing is dropped without a limit; add for example `buffer: 10`",
-                )
-        if optional:
-            return spec.StandIn(
-                _or(default, "null"),
-                repeat=bool(repeat),
-                buffer=_or(buffer, 0),
-                drop=_or(drop, spec.Drop.OLDEST),
+        found = self._filled(
+            spec.StandIn(),
+            fields,
+            path,
+            {
+                "default": ("default_json", scalars.json),
+                "repeat": ("repeat", scalars.boolean),
+                "buffer": ("buffer", self._buffer),
+                "drop": ("drop", scalars.choice_of(spec.Drop)),
+            },
+        )
+        if "drop" in fields and "buffer" not in fields:
+            scalars.complain(
+                scalars.mark((*path, "drop")),
+                (*path, "drop"),
+                "nothing is dropped without a limit; add for example `buffer: 10`",
             )
+        if optional:
+            return found
         for key in _STAND_IN_KEYS:
             if key in fields and ("optional" not in fields or optional is False):
                 scalars.complain(
@@ -513,6 +442,18 @@ class Reader:
                     (*path, key),
                     f"{key!r} belongs to an optional input; add `optional: true`",
                 )
+        return None
+
+    def _buffer(self, node: yaml.Node, path: Path) -> int | None:
+        buffer = self._scalars.integer(node, path)
+        if buffer is None or 1 <= buffer <= BUFFER_MAX:
+            return buffer
+        self._scalars.complain(
+            self._scalars.mark(path),
+            path,
+            f"{buffer} records cannot wait; write 1 to {BUFFER_MAX}, or leave it out, "
+            "and the producer waits",
+        )
         return None
 
     def _file(
@@ -547,27 +488,19 @@ class Reader:
         if entries is None:
             self._complete = False
         outputs: list[spec.Output] = []
+        known = ("format", "as", "distribute", "key")
         for field in entries or ():
             at = (*path, field.key)
-            fields = scalars.fields(
-                field.value,
-                at,
-                ("format", "as", "distribute", "key"),
-                "a mapping such as {format: lines}",
-            )
-            distribute = key = None
-            if fields and "distribute" in fields:
-                distribute = scalars.choice(
-                    fields["distribute"], (*at, "distribute"), spec.Distribute
-                )
-            if fields and "key" in fields:
-                key = scalars.text(fields["key"], (*at, "key"))
+            fields = scalars.fields(field.value, at, known, "a mapping such as {format: lines}")
             outputs.append(
-                spec.Output(
-                    field.key,
-                    self._binding(fields or {}, at, "outputs"),
-                    _or(distribute, spec.Distribute.ROUND_ROBIN),
-                    _or(key, ""),
+                self._filled(
+                    spec.Output(field.key, self._binding(fields or {}, at, "outputs")),
+                    fields or {},
+                    at,
+                    {
+                        "distribute": ("distribute", scalars.choice_of(spec.Distribute)),
+                        "key": ("key", scalars.text),
+                    },
                 )
             )
         return tuple(outputs)
@@ -593,13 +526,24 @@ class Reader:
 
     # ---- small things ---------------------------------------------------------------------------
 
-    def _texts(self, node: yaml.Node | None, path: Path, wanted: str) -> tuple[str, ...]:
-        return () if node is None else self._scalars.texts(node, path, wanted) or ()
+    def _filled(
+        self, value: DataT, fields: Mapping[str, yaml.Node], path: Path, readers: Readers
+    ) -> DataT:
+        """Return `value` with the fields that could be read; in the order of the file."""
+        found: dict[str, Any] = {}
+        for key, node in fields.items():
+            if key in readers:
+                name, read = readers[key]
+                one = read(node, (*path, key))
+                if one is not None:
+                    found[name] = one
+        return replace(value, **found)
 
-    def _map(self, node: yaml.Node | None, path: Path) -> Mapping[str, str]:
-        found = None
-        if node is not None:
-            found = self._scalars.text_map(node, path, "a mapping from words to words")
+    def _texts(self, wanted: str) -> Callable[[yaml.Node, Path], tuple[str, ...]]:
+        return lambda node, path: self._scalars.texts(node, path, wanted) or ()
+
+    def _map(self, node: yaml.Node, path: Path) -> Mapping[str, str]:
+        found = self._scalars.text_map(node, path, "a mapping from words to words")
         return MappingProxyType(found or {})
 
 

@@ -226,17 +226,16 @@ class Scalars:
             self.complain(mark_of(node.start_mark), path, str(error))
             return None
 
-    def choice(self, node: yaml.Node, path: Path, choices: type[E]) -> E | None:
-        """Read the value of an enumeration."""
+    def choice_of(self, choices: type[E]) -> Callable[[yaml.Node, Path], E | None]:
+        """Return what reads the value of an enumeration."""
+        values = {str(choice.value): choice for choice in choices}
 
         def chosen(text: str) -> E:
-            for choice in choices:
-                if choice.value == text:
-                    return choice
-            known = [str(choice.value) for choice in choices]
-            raise ValueError(f"is not possible here; {did_you_mean(text, known)}")
+            if text not in values:
+                raise ValueError(f"is not possible here; {did_you_mean(text, values)}")
+            return values[text]
 
-        return self.converted(node, path, chosen)
+        return lambda node, path: self.converted(node, path, chosen)
 
 
 def _plain(node: yaml.Node) -> Any:
