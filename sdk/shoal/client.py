@@ -18,7 +18,7 @@ __all__ = ["Client", "EventPage", "SnapshotEnd", "Submitted", "request_key"]
 class Client(StreamCalls, NodeCalls):
     """All requests to one controller, on one connection; use it with `async with`.
 
-    Args: see `shoal.calls.calls.Calls`.
+    Args: see `shoal.calls.calls.ControllerCalls`.
     """
 
 

@@ -56,7 +56,7 @@ class _Open:
     submitting: asyncio.Task[None]
 
 
-class Calls:
+class ControllerCalls:
     """A connection to one controller; use it with `async with`.
 
     Args:

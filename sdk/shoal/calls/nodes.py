@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from shoal import view
-from shoal.calls.calls import Calls, SnapshotEnd
+from shoal.calls.calls import ControllerCalls, SnapshotEnd
 from shoal.connection import decoded
 from shoal.model import MemberState
 from shoal.v1 import keys_service_pb2
@@ -17,7 +17,7 @@ from shoal.wire.view import decode_keys_report, decode_member, decode_node
 _KEYS_SECONDS = 120.0  # every member is waited for, and asked again where it is silent
 
 
-class NodeCalls(Calls):
+class NodeCalls(ControllerCalls):
     """What can be asked of nodes, members and keys."""
 
     async def nodes(self) -> tuple[view.NodeView, ...]:

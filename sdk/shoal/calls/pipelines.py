@@ -11,7 +11,7 @@ from typing import Any
 
 from shoal import spec, view
 from shoal.bundle import PackedBundle
-from shoal.calls.calls import Calls, SnapshotEnd
+from shoal.calls.calls import ControllerCalls, SnapshotEnd
 from shoal.connection import Pause, decoded
 from shoal.download import download
 from shoal.errors import ShoalError, TooLateError
@@ -42,7 +42,7 @@ class EventPage:
     next_page_token: str = ""
 
 
-class PipelineCalls(Calls):
+class PipelineCalls(ControllerCalls):
     """What can be asked of pipelines."""
 
     async def submit(self, pipeline: spec.Pipeline, *, request_id: str = "") -> Submitted:
