@@ -1,4 +1,4 @@
-"""A public class of the product has its name alone: whoever reads it need not ask which is meant."""
+"""A public class of the product has its name alone, so that a reader need not ask which one is meant."""
 
 import ast
 from collections import defaultdict

@@ -4,7 +4,7 @@ import re
 
 from tests.kit.tree import ROOT, text, tracked
 
-# Folders that are somebody's own.
+# Folders of one machine or one person.
 PLACES = re.compile(r"(?<![\w.~}\])-])/(?:home|root|Users|work|workspace)/\w")
 # Put together from pieces, or this file would find itself.
 REGISTRIES = re.compile(
@@ -38,7 +38,7 @@ def test_no_path_of_one_machine() -> None:
 
 
 def test_no_address_of_a_registry() -> None:
-    # Where packages come from is the business of whoever installs them.
+    # The machine that installs packages decides where they come from.
     assert _lines(REGISTRIES) == []
     assert _lines(CHOICES, source_too=False) == []
 

@@ -53,7 +53,7 @@ def test_test_files_are_found() -> None:
 
 
 def test_each_folder_of_tests_is_in_a_lane() -> None:
-    # `make test` runs lanes, each of them folders by name; one that nobody names is never run.
+    # `make test` runs lanes, each of them folders by name; one that no lane names is never run.
     run = set(re.findall(r"\btests/(\w+)", text(Path("Makefile"))))
     folders = {path.parts[1] for path in sources("tests") if path.name.startswith("test_")}
     assert sorted(folders - run) == [], "name these folders in a lane of the Makefile"

@@ -76,7 +76,7 @@ Global___KeysReport: _TypeAlias = KeysReport  # noqa: Y015
 
 @_typing.final
 class KeyHolders(_message.Message):
-    """A key, and who has it."""
+    """A key, and how many members have it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class KeysServiceStub:
     """The keys that seal gossip, on all members at once. A key is named by the first 12 hexadecimal
-    digits of its SHA-256; keys themselves are told by nobody.
+    digits of its SHA-256; no answer holds a key itself.
     """
 
     def __init__(self, channel):
@@ -60,7 +60,7 @@ class KeysServiceStub:
 
 class KeysServiceServicer:
     """The keys that seal gossip, on all members at once. A key is named by the first 12 hexadecimal
-    digits of its SHA-256; keys themselves are told by nobody.
+    digits of its SHA-256; no answer holds a key itself.
     """
 
     def ListKeys(self, request, context):
@@ -85,7 +85,7 @@ class KeysServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveKey(self, request, context):
-        """Has every member drop a key that none seals with.
+        """Has every member drop a key with which no member seals.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,7 +124,7 @@ def add_KeysServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class KeysService:
     """The keys that seal gossip, on all members at once. A key is named by the first 12 hexadecimal
-    digits of its SHA-256; keys themselves are told by nobody.
+    digits of its SHA-256; no answer holds a key itself.
     """
 
     @staticmethod

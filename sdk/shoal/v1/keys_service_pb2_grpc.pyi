@@ -14,7 +14,7 @@ GRPC_VERSION: str
 
 class KeysServiceStub:
     """The keys that seal gossip, on all members at once. A key is named by the first 12 hexadecimal
-    digits of its SHA-256; keys themselves are told by nobody.
+    digits of its SHA-256; no answer holds a key itself.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -25,11 +25,11 @@ class KeysServiceStub:
     UseKey: _aio.UnaryUnaryMultiCallable[_keys_service_pb2.UseKeyRequest, _keys_service_pb2.UseKeyResponse]
     """Has every member seal with a key that is installed."""
     RemoveKey: _aio.UnaryUnaryMultiCallable[_keys_service_pb2.RemoveKeyRequest, _keys_service_pb2.RemoveKeyResponse]
-    """Has every member drop a key that none seals with."""
+    """Has every member drop a key with which no member seals."""
 
 class KeysServiceServicer(metaclass=_abc_1.ABCMeta):
     """The keys that seal gossip, on all members at once. A key is named by the first 12 hexadecimal
-    digits of its SHA-256; keys themselves are told by nobody.
+    digits of its SHA-256; no answer holds a key itself.
     """
 
     @_abc_1.abstractmethod
@@ -62,6 +62,6 @@ class KeysServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _keys_service_pb2.RemoveKeyRequest,
         context: _aio.ServicerContext[_keys_service_pb2.RemoveKeyRequest, _abc.Awaitable[_keys_service_pb2.RemoveKeyResponse]],
     ) -> _abc.Awaitable[_keys_service_pb2.RemoveKeyResponse]:
-        """Has every member drop a key that none seals with."""
+        """Has every member drop a key with which no member seals."""
 
 def add_KeysServiceServicer_to_server(servicer: KeysServiceServicer, server: _aio.Server) -> None: ...

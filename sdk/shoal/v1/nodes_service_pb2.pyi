@@ -134,7 +134,7 @@ class Node(_message.Message):
 
     @_builtins.property
     def last_seen_time(self) -> _timestamp_pb2.Timestamp:
-        """When its agent was last heard."""
+        """When the last message of its agent came."""
 
     def __init__(
         self,
@@ -624,7 +624,7 @@ class WatchMembersResponse(_message.Message):
 
     @_builtins.property
     def snapshot_end(self) -> Global___MembersSnapshotEnd:
-        """The snapshot is complete: who is not in it, is not remembered."""
+        """The snapshot is complete: a member that is not in it is not remembered."""
 
     def __init__(
         self,

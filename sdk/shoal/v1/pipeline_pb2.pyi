@@ -51,7 +51,7 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_FAILED: _JobState.ValueType  # 8
     """It failed, and no attempt is left."""
     JOB_STATE_CANCELLED: _JobState.ValueType  # 9
-    """Somebody cancelled it."""
+    """A person cancelled it, or a neighbour failed."""
     JOB_STATE_LOST: _JobState.ValueType  # 10
     """An attempt whose node was lost or that was replaced; never the state of a job."""
     JOB_STATE_RETRY_WAIT: _JobState.ValueType  # 11
@@ -79,7 +79,7 @@ JOB_STATE_SUCCEEDED: JobState.ValueType  # 7
 JOB_STATE_FAILED: JobState.ValueType  # 8
 """It failed, and no attempt is left."""
 JOB_STATE_CANCELLED: JobState.ValueType  # 9
-"""Somebody cancelled it."""
+"""A person cancelled it, or a neighbour failed."""
 JOB_STATE_LOST: JobState.ValueType  # 10
 """An attempt whose node was lost or that was replaced; never the state of a job."""
 JOB_STATE_RETRY_WAIT: JobState.ValueType  # 11
@@ -103,7 +103,7 @@ class _PipelineStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pipelin
     PIPELINE_STATE_FAILED: _PipelineState.ValueType  # 4
     """A job failed; the others were ended."""
     PIPELINE_STATE_CANCELLED: _PipelineState.ValueType  # 5
-    """Somebody cancelled it."""
+    """A person cancelled it."""
 
 class PipelineState(_PipelineState, metaclass=_PipelineStateEnumTypeWrapper):
     """State of a pipeline, derived from its jobs."""
@@ -119,7 +119,7 @@ PIPELINE_STATE_SUCCEEDED: PipelineState.ValueType  # 3
 PIPELINE_STATE_FAILED: PipelineState.ValueType  # 4
 """A job failed; the others were ended."""
 PIPELINE_STATE_CANCELLED: PipelineState.ValueType  # 5
-"""Somebody cancelled it."""
+"""A person cancelled it."""
 Global___PipelineState: _TypeAlias = PipelineState  # noqa: Y015
 
 class _ScaleState:
@@ -131,7 +131,7 @@ class _ScaleStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScaleState
     SCALE_STATE_UNSPECIFIED: _ScaleState.ValueType  # 0
     """Never sent."""
     SCALE_STATE_HOLDING: _ScaleState.ValueType  # 1
-    """The streams into and out of the job stand still until everybody has said how far it is."""
+    """The streams into and out of the job stand still until each end has reported how far it is."""
     SCALE_STATE_SETTLED: _ScaleState.ValueType  # 2
     """It is recorded where the new replicas begin, and they were placed."""
     SCALE_STATE_ABANDONED: _ScaleState.ValueType  # 3
@@ -143,7 +143,7 @@ class ScaleState(_ScaleState, metaclass=_ScaleStateEnumTypeWrapper):
 SCALE_STATE_UNSPECIFIED: ScaleState.ValueType  # 0
 """Never sent."""
 SCALE_STATE_HOLDING: ScaleState.ValueType  # 1
-"""The streams into and out of the job stand still until everybody has said how far it is."""
+"""The streams into and out of the job stand still until each end has reported how far it is."""
 SCALE_STATE_SETTLED: ScaleState.ValueType  # 2
 """It is recorded where the new replicas begin, and they were placed."""
 SCALE_STATE_ABANDONED: ScaleState.ValueType  # 3
@@ -529,7 +529,7 @@ class StreamProgress(_message.Message):
     mismatches: _builtins.int
     """Lanes whose producer was run again and sent other records than before."""
     repeating: _builtins.bool
-    """An output of a replacement that has not sent again yet all that its consumers have, or has not heard from all of them."""
+    """An output of a replacement that has not yet sent again all that its consumers have, or whose consumers have not all dialled."""
     def __init__(
         self,
         *,

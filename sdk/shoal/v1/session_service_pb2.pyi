@@ -131,7 +131,7 @@ class AgentMessage(_message.Message):
     CONDITION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
-        """Who it is; the first message."""
+        """Which agent it is; the first message."""
 
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat:
@@ -224,7 +224,7 @@ Global___ControllerMessage: _TypeAlias = ControllerMessage  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):
-    """Who an agent is."""
+    """Which agent it is, and what it knows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -276,7 +276,7 @@ class Hello(_message.Message):
     member_name: _builtins.str
     """Name under which it gossips."""
     instance_id: _builtins.str
-    """Drawn when the agent's journal was made: tells two machines of one name apart."""
+    """Drawn when the agent's journal was made: distinguishes two machines of one name."""
     takes_lanes: _builtins.bool
     """It takes `Desired.lanes`; else a lane that moved comes with its whole assignment."""
     says_holds: _builtins.bool
@@ -349,7 +349,7 @@ class Followed(_message.Message):
     start_id: _builtins.str
     """Id of that start, drawn at random: a restored store counts up to the same term again."""
     commit: _builtins.int
-    """The last commit of that start that the agent was told of."""
+    """The last commit of that start that the agent knows of."""
     def __init__(
         self,
         *,
@@ -663,7 +663,7 @@ Global___Desired: _TypeAlias = Desired  # noqa: Y015
 
 @_typing.final
 class AttemptLanes(_message.Message):
-    """What changed of the lanes of an attempt that the agent was told of before."""
+    """What changed of the lanes of an attempt that the agent already has."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -54,7 +54,7 @@ class _RecoveryEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recovery.Val
     RECOVERY_RESTART: _Recovery.ValueType  # 1
     """It keeps state: its inputs are replayed from record 1, and records that it sent before are dropped by their receivers."""
     RECOVERY_RESUME: _Recovery.ValueType  # 2
-    """It is stateless, one record out per output and round: it goes on at the first round whose outputs nobody holds."""
+    """It is stateless, one record out per output and round: it goes on at the first round whose outputs no consumer has."""
 
 class Recovery(_Recovery, metaclass=_RecoveryEnumTypeWrapper):
     """What the replacement of a lost attempt does with its inputs."""
@@ -64,7 +64,7 @@ RECOVERY_UNSPECIFIED: Recovery.ValueType  # 0
 RECOVERY_RESTART: Recovery.ValueType  # 1
 """It keeps state: its inputs are replayed from record 1, and records that it sent before are dropped by their receivers."""
 RECOVERY_RESUME: Recovery.ValueType  # 2
-"""It is stateless, one record out per output and round: it goes on at the first round whose outputs nobody holds."""
+"""It is stateless, one record out per output and round: it goes on at the first round whose outputs no consumer has."""
 Global___Recovery: _TypeAlias = Recovery  # noqa: Y015
 
 class _Placement:
@@ -687,7 +687,7 @@ Global___StreamSource: _TypeAlias = StreamSource  # noqa: Y015
 
 @_typing.final
 class StandIn(_message.Message):
-    """What an optional input gives to a round that none of its records has arrived for."""
+    """What an optional input gives to a round for which none of its records has arrived."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

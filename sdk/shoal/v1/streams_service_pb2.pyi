@@ -78,7 +78,7 @@ class PullOpen(_message.Message):
     consumer_epoch: _builtins.int
     """Epoch of the consumer."""
     producer_epoch: _builtins.int
-    """Epoch of the producer that the consumer was told of; another one is refused."""
+    """Epoch of the producer that the consumer knows of; another one is refused."""
     want: _builtins.int
     """First record that the consumer wants, from 0."""
     credit_bytes: _builtins.int
@@ -237,7 +237,7 @@ class PullEnd(_message.Message):
     """Whether another generation of the producer goes on: its lanes have their turn next."""
     @_builtins.property
     def digest(self) -> Global___PullDigest:
-        """Digest of the producer's records; unset where it cannot be told."""
+        """Digest of the producer's records; unset where there is none."""
 
     def __init__(
         self,
