@@ -10,6 +10,7 @@ from tests.kit.tree import parsed, sources, text
 
 CASES = Path("docs/cases.md")
 GUARANTEES = Path("docs/guarantees.md")
+MESH = Path("tests/simulation/mesh")
 LETTERS = "AEFGKMPRSTUX"
 ROW = re.compile(rf"^\| ([{LETTERS}]\d+) \| .* \| (.*) \|$", re.MULTILINE)
 PATH = re.compile(r"`(?:bench|tests)/[\w./]+`")
@@ -18,6 +19,7 @@ AT_THE_BEGINNING = re.compile(rf"test((?:_[{LETTERS.lower()}]\d{{1,2}})+)_")
 IN_PROSE = re.compile(rf"\b([{LETTERS}]\d{{1,2}})[a-z]?\b")
 NUMBER = re.compile(r"f?\"(\d+):(?: |\")")
 """An invariant at the beginning of the words with which a history fails."""
+CITED = re.compile(r"\b[Ii]nvariants? (\d+(?:(?:, | and )\d+)*)")
 OTHER_MEANING = {"S3", "T1", "T2"}
 """Not cases where they stand alone: the object store, moments of a story. "Case S3" is one."""
 
@@ -49,10 +51,22 @@ def test_every_id_of_the_list_is_proved_somewhere_or_said_not_to_be_built() -> N
 
 def test_the_simulation_checks_the_invariants_by_their_numbers() -> None:
     listed = set(re.findall(r"^\| (\d+) \|", text(GUARANTEES), re.MULTILINE))
-    checked = {
-        number for path in sources("tests/simulation/mesh") for number in NUMBER.findall(text(path))
-    }
+    checked = {number for path in sources(str(MESH)) for number in NUMBER.findall(text(path))}
     assert checked == listed
+    cited = {
+        (str(path), number)
+        for path in sources("tests")
+        if MESH not in path.parents
+        for words in CITED.findall(text(path))
+        for number in re.findall(r"\d+", words)
+    }
+    assert sorted(cited) == sorted(_also()), f"{GUARANTEES} and these tests disagree"
+
+
+def _also() -> Iterator[tuple[str, str]]:
+    """Yield the tests that the table of invariants names besides the simulation."""
+    for number, where in re.findall(r"^\| (\d+) \| .* \| (.*) \|$", text(GUARANTEES), re.MULTILINE):
+        yield from ((path.strip("`"), number) for path in PATH.findall(where))
 
 
 @lru_cache

@@ -1,5 +1,7 @@
 """R5: two attempts of a job that is `at_most_one_running` never run at the same time, whatever its board does.
 
+Invariant 5 of docs/guarantees.md, with real processes.
+
 Each attempt, and a daemon of it that left its group and its environment, appends its number and the time to one file
 every few milliseconds. They ignore SIGTERM. The file tells whether two attempts overlapped.
 """

@@ -1,4 +1,4 @@
-"""Parts of a cluster die in the middle: the result is as if nothing had happened."""
+"""Parts of a cluster die in the middle: the result is as if nothing had happened (invariants 1, 2 and 9)."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What holds for every plan."""
+"""What holds for every plan; invariant 8 among it: no node is oversubscribed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever breaks, every event arrives at least once, in order, and none is let go of before.
+"""Whatever breaks, every event arrives at least once, in order, and none is let go of before (invariant 6).
 
 K9: whatever the broker says to some rows, the others arrive; what it takes in the end arrives, too.
 """

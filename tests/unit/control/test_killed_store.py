@@ -1,4 +1,4 @@
-"""kill -9 of a process that writes: whatever it acknowledged is there."""
+"""kill -9 of a process that writes: whatever it acknowledged is there (invariant 1)."""
 
 from __future__ import annotations
 
