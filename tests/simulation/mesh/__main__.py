@@ -36,11 +36,10 @@ LINES_SHOWN = 60
 
 def live(seed: int, *, faults: Faults | None = None, lines: bool = False) -> Outcome:
     """Live through the history of a seed, and require of one with short faults that nothing is lost."""
-    if faults is not None:
-        return history(seed, faults, lines=lines)
-    short = seed % SHORT_CUTS_EVERY == 0
-    outcome = history(seed, SHORT_CUTS if short else Faults(), lines=lines)
-    if short and outcome.losses and not outcome.problem:
+    if faults is None:
+        faults = SHORT_CUTS if seed % SHORT_CUTS_EVERY == 0 else Faults()
+    outcome = history(seed, faults, lines=lines)
+    if faults.nothing_is_lost and outcome.losses and not outcome.problem:
         outcome.problem = f"9: {outcome.losses} attempts were lost to faults within the tolerance"
     return outcome
 

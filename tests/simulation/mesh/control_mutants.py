@@ -6,29 +6,38 @@ right one in a process of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 
-from control.core import events, machine
+from control.core import events, machine, situation
 from control.core.answers import Refusal
 from control.core.backlog import Backlog
 from control.core.effects import Effect, Record, Taken
+from control.core.errors import ControlError
 from control.core.gossip import GossipVerdicts
+from control.core.leases import Leases
 from control.core.loading import Loading
 from control.core.machine import ControlMachine
 from control.core.outcomes import Outcomes
 from control.core.placement import Placer
-from control.core.rows import AttemptRow, Loaded
+from control.core.rows import AttemptRow, Loaded, Row
 from control.core.scheduler.snapshot import NodeState
 from control.core.sources import Sources
 from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
 from control.core.submissions import Submissions
+from control.core.topology import LaneEnd, Topology
+from control.front import control_plane
 from control.leader import leader
+from control.leader.leader import Leader
 from shoal.model import NO_CAPACITY, Reason
 from shoal.names import JobRef
+from shoal.session.lane import Lane, LanePeer
 from tests.simulation.mesh.mutants import Mutant
-from tests.simulation.mesh.story import HARD_ON_CONTROL
+from tests.simulation.mesh.story import HARD_ON_CONTROL, PAUSES, Faults
 
 
 class BelievesGossipAboveTheLease(GossipVerdicts):
@@ -149,29 +158,90 @@ class MovesTheEndsOfSources(Placer):
         super().place(ref, name)
 
 
+class CountsItsOwnPauses(Leases):
+    """A controller that stood still loses every node."""
+
+    def __init__(self, lease_seconds: float, pause_seconds: float, now: float) -> None:
+        del pause_seconds
+        super().__init__(lease_seconds, 1e9, now)
+
+
+class AnswersBeforeItRecords(Leader):
+    """A commit is only on its way when its callers are answered, and a crash in between loses it.
+
+    It is the leader's mistake and cannot be the machine's: whatever the order of the machine's effects,
+    the leader records all rows of a batch before it acts on any of them.
+    """
+
+    _committing: asyncio.Task[None] | None = None
+
+    async def _record(self, rows: Sequence[Row], *, waited_for: bool) -> None:
+        before = self._committing
+        right = super()._record(rows, waited_for=waited_for)
+
+        async def commit() -> None:
+            if before is not None:
+                await before
+            with contextlib.suppress(ControlError):
+                await right
+
+        self._committing = asyncio.get_running_loop().create_task(commit())
+
+
+_PLACES = {ControlMachine: leader, Leader: control_plane, Leases: situation}
+"""In which module a part is looked up when it is made; all others are made by the machine."""
+
+
 def _plant(part: type[object]) -> None:
     """Put a part in the place of the one that it is made of, for this process."""
     right = part.__mro__[1]
-    setattr(leader if right is ControlMachine else machine, right.__name__, part)
+    setattr(_PLACES.get(right, machine), right.__name__, part)
 
 
-CONTROL_MUTANTS: tuple[Mutant, ...] = tuple(
-    Mutant(name, partial(_plant, part), None if "source" in name else HARD_ON_CONTROL)
-    for name, part in (
-        ("believes-gossip-above-the-lease", BelievesGossipAboveTheLease),
-        ("forgets-request-ids", ForgetsRequestIds),
-        ("grants-no-lease-at-its-start", GrantsNoLeaseAtItsStart),
-        ("keeps-what-an-agent-has-lost", KeepsWhatAnAgentHasLost),
-        ("tells-neighbours-nothing", TellsNeighboursNothing),
-        ("oversubscribes", Oversubscribes),
-        ("ends-pipelines-early", EndsPipelinesEarly),
-        ("forgets-retries", ForgetsRetries),
-        ("forgets-the-queue", ForgetsTheQueue),
-        ("takes-the-same-epoch-again", TakesTheSameEpochAgain),
-        ("stops-no-pipeline", StopsNoPipeline),
-        ("records-no-attempts", RecordsNoAttempts),
-        ("finishes-no-source", FinishesNoSource),
-        ("moves-the-ends-of-sources", MovesTheEndsOfSources),
-    )
+def _tell_other_ends() -> None:
+    """An agent is told to end its stream one record after the one that is recorded."""
+    right = Topology.lanes
+
+    def lanes(
+        self: Topology,
+        job: str,
+        peer: Callable[[str], LanePeer],
+        hold: Callable[[LaneEnd], int] = lambda _: 0,
+        ends: Mapping[str, int] = MappingProxyType({}),
+    ) -> tuple[Lane, ...]:
+        return right(self, job, peer, hold, {port: end + 1 for port, end in ends.items()})
+
+    setattr(Topology, "lanes", lanes)  # noqa: B010 - for this process
+
+
+def _faults(name: str) -> Faults | None:
+    """Which faults bring a mistake to light; None for those of any history."""
+    if "pauses" in name:
+        return PAUSES
+    return None if "source" in name else HARD_ON_CONTROL
+
+
+_PARTS: tuple[tuple[str, type[object]], ...] = (
+    ("answers-before-it-records", AnswersBeforeItRecords),
+    ("believes-gossip-above-the-lease", BelievesGossipAboveTheLease),
+    ("counts-its-own-pauses", CountsItsOwnPauses),
+    ("forgets-request-ids", ForgetsRequestIds),
+    ("grants-no-lease-at-its-start", GrantsNoLeaseAtItsStart),
+    ("keeps-what-an-agent-has-lost", KeepsWhatAnAgentHasLost),
+    ("tells-neighbours-nothing", TellsNeighboursNothing),
+    ("oversubscribes", Oversubscribes),
+    ("ends-pipelines-early", EndsPipelinesEarly),
+    ("forgets-retries", ForgetsRetries),
+    ("forgets-the-queue", ForgetsTheQueue),
+    ("takes-the-same-epoch-again", TakesTheSameEpochAgain),
+    ("stops-no-pipeline", StopsNoPipeline),
+    ("records-no-attempts", RecordsNoAttempts),
+    ("finishes-no-source", FinishesNoSource),
+    ("moves-the-ends-of-sources", MovesTheEndsOfSources),
 )
-"""All of them; that stale observations count, and answers come before commits, is in `mutants.py`."""
+
+CONTROL_MUTANTS: tuple[Mutant, ...] = (
+    *(Mutant(name, partial(_plant, part), _faults(name)) for name, part in _PARTS),
+    Mutant("tells-other-ends", _tell_other_ends),
+)
+"""All of them; that stale observations count is in `mutants.py`."""

@@ -29,6 +29,7 @@ from services.events.broker_url import parse_url
 from shoal.view import Event
 from tests.simulation.mesh.archive import MemoryArchive
 from tests.simulation.mesh.broker import MemoryBroker
+from tests.simulation.mesh.control_watch import ControlWatch
 from tests.simulation.mesh.loop import VirtualLoop
 from tests.simulation.mesh.membership import Membership
 from tests.simulation.mesh.network import Network, ServerContext
@@ -139,6 +140,7 @@ class Controller:
         recorded: is told the rows of each transaction as it becomes durable.
         let_go: is told the ids of events that leave the outbox.
         membership: where it is a member; None if nothing gossips.
+        watch: looks at the control machine.
         make: makes the control plane.
     """
 
@@ -154,11 +156,13 @@ class Controller:
         recorded: Callable[[Sequence[Row]], None],
         let_go: Callable[[Sequence[str]], None] = lambda _: None,
         membership: Membership | None = None,
+        watch: ControlWatch | None = None,
         make: Callable[..., ControlPlane] = ControlPlane,
     ) -> None:
         self._loop = loop
         self._network = network
         self._membership = membership
+        self._watch = watch
         self._archive = archive
         self._broker = broker
         self._rng = rng
@@ -204,6 +208,8 @@ class Controller:
             wall=self.wall,
             ids=self._id,
         )
+        if self._watch is not None:
+            self._watch.follow(plane)
         async with plane, asyncio.TaskGroup() as tasks:
             workers = WorkerWatch(
                 plane.stream_worker_gone,

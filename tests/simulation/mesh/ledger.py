@@ -27,6 +27,9 @@ from control.core.rows import (
 from services.archive import manifest
 from shoal.model import JobState
 from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.session.assignment import Goal
+from shoal.session.lane import Lane
+from shoal.session.messages import Desired
 from shoal.spec import Pipeline
 
 _FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
@@ -210,6 +213,27 @@ class Ledger:
             f"1: {ref.name} of epoch {ref.epoch} was acknowledged as {state.name}, "
             f"and is recorded as {known.name if known else 'nothing'}",
         )
+
+    def told(self, desired: Desired) -> None:
+        """An agent is told where streams end: as it is recorded, which it was before, and nowhere else."""
+        for one in desired.assignments:
+            self._told_ends(one.ref, one.lanes)
+            cut = self.cuts.get(one.ref.job_ref)
+            for lane in one.lanes if one.goal is not Goal.STOP else ():
+                wanted = cut if one.goal is Goal.FINISH and lane.output else None
+                self.check(
+                    lane.end == wanted,
+                    f"{one.ref.name} is told to {one.goal.name} with the end {lane.end} of "
+                    f"{lane.id}, and {wanted} is recorded",
+                )
+        for moved in desired.lanes:
+            self._told_ends(moved.ref, moved.lanes)
+
+    def _told_ends(self, ref: AttemptRef, lanes: Sequence[Lane]) -> None:
+        cut = self.cuts.get(ref.job_ref)
+        for lane in lanes:
+            good = lane.end is None or (lane.output and lane.end == cut)
+            self.check(good, f"{ref.name} is told the end {lane.end} of {lane.id}, not {cut}")
 
     def begins(
         self,

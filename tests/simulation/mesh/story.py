@@ -52,6 +52,12 @@ class Faults:
     """Which part of all programs ends badly."""
     board_dies: float = 0.15
     """How often a board never comes back."""
+    nothing_is_lost: bool = False
+    """Whether a loss is a mistake: boards and links work, or fail for less than the tolerance."""
+    controller_suspends: bool = False
+    """Whether it is the controller's machine that stands still, and not its process alone."""
+    leased_programs: bool = True
+    """Whether there are jobs that their node ends by itself when its lease is not renewed."""
 
 
 SHORT_CUTS = Faults(
@@ -73,8 +79,34 @@ SHORT_CUTS = Faults(
     store_fails=0.0,
     failing_programs=0.0,
     board_dies=0.0,
+    nothing_is_lost=True,
 )
 """Only faults that are shorter than the tolerance: nothing may be lost or started again."""
+
+PAUSES = Faults(
+    **dict.fromkeys(
+        (
+            *("cut", "cut_one_way", "tear", "slow", "lossy", "agent_crash", "worker_crash"),
+            *("keeper_crash", "power_cut", "power_cut_synced", "disk_lost", "agent_freeze"),
+            *(
+                "worker_freeze",
+                "board_freeze",
+                "controller_crash",
+                "rumour",
+                "store_fails",
+                "drain",
+            ),
+            *("cancel", "finish", "scale", "failing_programs", "board_dies"),
+        ),
+        0.0,
+    ),
+    every_seconds=2.0,
+    controller_freeze=8.0,
+    controller_suspends=True,
+    nothing_is_lost=True,
+    leased_programs=False,
+)
+"""A controller that stands still for longer than its leases last, over boards that work: it loses none."""
 
 HARD_ON_CONTROL = replace(
     Faults(), controller_crash=8.0, rumour=6.0, disk_lost=4.0, drain=1.0, board_dies=0.6
@@ -120,7 +152,17 @@ class Submitted:
 
 def submission(rng: Random, faults: Faults) -> Submitted:
     """Draw one."""
-    return rng.choice((_single, _chain, _chain, _spread, _fork))(rng, faults)
+    drawn = rng.choice((_single, _chain, _chain, _spread, _fork))(rng, faults)
+    return drawn if faults.leased_programs else _unleased(drawn)
+
+
+def _unleased(drawn: Submitted) -> Submitted:
+    leased = Placement.AT_MOST_ONE_RUNNING
+    jobs = tuple(
+        replace(job, placement=Placement.AT_LEAST_ONCE) if job.placement is leased else job
+        for job in drawn.spec.jobs
+    )
+    return replace(drawn, spec=replace(drawn.spec, jobs=jobs))
 
 
 def _single(rng: Random, faults: Faults) -> Submitted:

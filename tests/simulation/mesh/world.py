@@ -22,7 +22,7 @@ from control.core.machine import ControlMachine
 from control.front.control_plane import ControlPlane
 from control.leader.plane_config import PlaneConfig
 from control.store import statements
-from edge_agent.attempts_machine import Acknowledged
+from edge_agent.attempts_machine import Acknowledged, DesiredChanged
 from services.streams.worker.port_link import PortName
 from shoal.model import Capacity, JobState, MemberState
 from shoal.names import AttemptRef, PipelineRef, parse_attempt
@@ -32,6 +32,7 @@ from tests.simulation.mesh import stream_check
 from tests.simulation.mesh.archive import MemoryArchive
 from tests.simulation.mesh.board import Board
 from tests.simulation.mesh.broker import MemoryBroker
+from tests.simulation.mesh.control_watch import ControlWatch
 from tests.simulation.mesh.controller import Controller
 from tests.simulation.mesh.keeper import Running
 from tests.simulation.mesh.lane_watch import LaneWatch
@@ -137,6 +138,7 @@ class World:
             recorded=self.ledger.record,
             let_go=self.ledger.marked_published,
             membership=self.membership,
+            watch=ControlWatch(self.ledger.fail),
             make=plane,
         )
         self._lanes = LaneWatch(
@@ -491,11 +493,26 @@ class World:
         await self._down(min(seconds, 4.0), self.controller.kill, self.controller.start)
 
     async def controller_freeze(self, seconds: float) -> None:
-        """SIGSTOP to the controller."""
+        """SIGSTOP to the controller, or a pause of its whole machine."""
         process = self.controller.process
-        if process is not None:
-            await self._down(seconds, process.freeze, process.thaw)
-            process.thaw()
+        if process is None:
+            return
+        if self.faults.controller_suspends:
+            await self._down(seconds, lambda: self._suspend(process), lambda: self._resume(process))
+            return
+        await self._down(seconds, process.freeze, process.thaw)
+        process.thaw()
+
+    def _suspend(self, process: Process) -> None:
+        """The controller's machine stands still: what is sent to it meanwhile is lost."""
+        process.freeze()
+        for board in self.boards:
+            self.network.cut(board.name, "controller")
+
+    def _resume(self, process: Process) -> None:
+        process.thaw()
+        for board in self.boards:
+            self.network.heal(board.name, "controller")
 
     async def rumour(self, seconds: float) -> None:
         """A board that works is cut off from its controller, and gossip takes it for dead."""
@@ -650,6 +667,7 @@ class World:
         plane = self.controller.plane
         return (
             plane is not None
+            and all(key in self.ledger.promised for key in self._submitted)
             and not self._open_pipelines()
             and all(ref in self.ledger.finals for ref in self.ledger.specs)
             and all(
@@ -764,7 +782,7 @@ class World:
 
 
 class _Acknowledged:
-    """The machine of an agent's attempts, looked at: what is acknowledged has to be recorded."""
+    """The machine of an agent's attempts, looked at: what it is told has to be recorded."""
 
     def __init__(self, machine: Any, ledger: Ledger) -> None:
         self._machine = machine
@@ -776,6 +794,8 @@ class _Acknowledged:
         """Look at an event, and let the machine take it."""
         if isinstance(event, Acknowledged):
             self._ledger.acknowledged(event.ref, event.state)
+        elif isinstance(event, DesiredChanged):
+            self._ledger.told(event.desired)
         return self._machine.handle(event, now)
 
 
