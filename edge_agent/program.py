@@ -18,8 +18,9 @@ from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.keeper.client import StartRequest
 from edge_agent.keeper.launch import Port
 from edge_agent.variables import job_variables
+from shoal.program_ports import described
 from shoal.session.assignment import Assignment
-from shoal.spec import PortAttachment, PortBinding, PortFormat, StandIn
+from shoal.spec import PortAttachment, PortBinding, PortFormat
 
 _STANDARD_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FIRST_DESCRIPTOR: Final = 3
@@ -78,7 +79,7 @@ class ProgramPlan:
                     ports.append(Port(name, direction, 0 if direction == "in" else 1))
                 case PortAttachment.FIFO:
                     path = str(self.folder.ports / name)
-                    size = _record_bytes(binding)
+                    size = binding.record_size
                     ports.append(Port(name, direction, path=path, record_bytes=size))
                 case PortAttachment.FD:
                     ports.append(Port(name, direction, following))
@@ -90,26 +91,11 @@ class ProgramPlan:
         job = assignment.job
         ref = assignment.ref
         places = {(port.direction, port.name): _place(port) for port in self._ports()}
-        ports = {
-            "inputs": {
-                stream.name: {
-                    **places["in", stream.name],
-                    "format": _format(stream.binding),
-                    "block_count": stream.block_count,
-                    **_stand_in(stream.optional),
-                    **self._codec(stream.name, output=False),
-                }
-                for stream in job.streams
-            },
-            "outputs": {
-                output.name: {
-                    **places["out", output.name],
-                    "format": _format(output.binding),
-                    **self._codec(output.name, output=True),
-                }
-                for output in job.outputs
-            },
-        }
+        ports = described(
+            job,
+            lambda direction, name: places["in" if direction == "inputs" else "out", name],
+            self._peers,
+        )
         path = self.environ.get("PATH") or _STANDARD_PATH
         own = dict(job.variables)
         python_path = [str(self.sdk), *filter(None, [own.pop("PYTHONPATH", "")])]
@@ -134,14 +120,13 @@ class ProgramPlan:
             "SHOAL_PORTS": json.dumps(ports, separators=(",", ":")),
         }
 
-    def _codec(self, port: str, *, output: bool) -> dict[str, str]:
-        """Tell the SDK that records are plain bytes where the other end knows no codec."""
-        peers = {
+    def _peers(self, direction: str, port: str) -> set[PortFormat]:
+        output = direction == "outputs"
+        return {
             lane.peer_format
             for lane in self.assignment.lanes
             if lane.output is output and lane.port == port
         }
-        return {"codec": "raw"} if peers and PortFormat.BLOCKS not in peers else {}
 
     def _program(self, path: str) -> str:
         run = self.assignment.job.run
@@ -177,34 +162,5 @@ class ProgramPlan:
         return path
 
 
-def _record_bytes(binding: PortBinding) -> int:
-    """The size of each record of a port; 0 where they have none of their own."""
-    match binding.format:
-        case PortFormat.BYTES:
-            return binding.record_bytes
-        case PortFormat.U32:
-            return 4
-        case _:
-            return 0
-
-
 def _place(port: Port) -> dict[str, object]:
     return {"path": port.path} if port.path else {"fd": port.fd}
-
-
-def _stand_in(optional: StandIn | None) -> dict[str, object]:
-    if optional is None:
-        return {}
-    said = {
-        "default": json.loads(optional.default_json),
-        "repeat": optional.repeat,
-        "buffer": optional.buffer,
-        "drop": optional.drop.value,
-    }
-    return {"optional": said}
-
-
-def _format(binding: PortBinding) -> str:
-    if binding.format is PortFormat.BYTES:
-        return f"bytes:{binding.record_bytes}"
-    return str(binding.format.value)

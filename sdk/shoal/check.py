@@ -671,7 +671,7 @@ def _streams(pipeline: spec.Pipeline) -> Iterator[Problem]:
 def _formats(
     path: Path, producer: spec.Job, output: spec.Output, stream: spec.StreamInput
 ) -> Iterator[Problem]:
-    written, read = format_name(output.binding), format_name(stream.binding)
+    written, read = output.binding.format_name, stream.binding.format_name
     blocks = spec.PortFormat.BLOCKS.value
     if written != read and blocks not in {written, read}:
         yield Problem(
@@ -704,13 +704,6 @@ def _by_key(
             f"{source} is spread by key, so its {producer.replicas} replicas take no turns; "
             "use `merge: arrival`, or one replica",
         )
-
-
-def format_name(binding: spec.PortBinding) -> str:
-    """Write a format as specifications do: `lines`, `bytes:4`."""
-    if binding.format is spec.PortFormat.BYTES:
-        return f"bytes:{binding.record_bytes}"
-    return str(binding.format.value)
 
 
 def _unread_outputs(pipeline: spec.Pipeline) -> Iterator[Problem]:

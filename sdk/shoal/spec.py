@@ -106,6 +106,23 @@ class PortBinding:
     attachment: PortAttachment = PortAttachment.FD
     record_bytes: int = 0
 
+    @property
+    def format_name(self) -> str:
+        """The format as specifications write it: `lines`, `bytes:4`."""
+        size = f":{self.record_bytes}" if self.format is PortFormat.BYTES else ""
+        return f"{self.format.value}{size}"
+
+    @property
+    def record_size(self) -> int:
+        """Bytes of each record; 0 where records have no size of their own."""
+        match self.format:
+            case PortFormat.U32:
+                return 4
+            case PortFormat.BYTES:
+                return self.record_bytes
+            case _:
+                return 0
+
 
 @dataclass(frozen=True, slots=True)
 class StandIn:

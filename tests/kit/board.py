@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,7 +16,10 @@ import shoal.job
 from edge_agent.keeper.client import KeeperClient, StartRequest, ensure_keeper
 from edge_agent.keeper.launch import Port
 from edge_agent.keeper.record import ProcessRecord
-from shoal.spec import Job, PortAttachment, PortBinding
+from shoal.job import worker_end
+from shoal.program_ports import PortsDocument
+from shoal.program_ports import described as described_ports
+from shoal.spec import Job, PortAttachment
 from shoal.v1 import session_service_pb2 as session
 from shoal.v1.streams_service_pb2 import (
     AttachRequest,
@@ -134,17 +136,19 @@ class Board:
                     "PATH": os.environ["PATH"],
                     "PYTHONPATH": SDK_PATH,
                     "PYTHONUNBUFFERED": "1",
-                    "SHOAL_NAMESPACE": assignment.ref.namespace,
-                    "SHOAL_PIPELINE": "p",
-                    "SHOAL_JOB": job.name,
+                    **worker_end.variables(
+                        assignment.ref.namespace,
+                        "p",
+                        job.name,
+                        job.recovery.value,
+                        folder / "results",
+                        described,
+                    ),
                     "SHOAL_REPLICA": str(assignment.replica),
                     "SHOAL_REPLICAS": str(assignment.replicas),
                     "SHOAL_ATTEMPT": str(assignment.ref.epoch),
                     "SHOAL_EPOCH": str(assignment.ref.epoch),
                     "SHOAL_NAME": name,
-                    "SHOAL_RECOVERY": job.recovery.value,
-                    "SHOAL_RESULTS": str(folder / "results"),
-                    "SHOAL_PORTS": json.dumps(described),
                     **(variables or {}),
                 },
                 cwd=folder,
@@ -236,23 +240,12 @@ async def boards(
         ]
 
 
-def _ports(job: Job) -> tuple[list[Port], dict[str, dict[str, dict[str, object]]]]:
-    ports: list[Port] = []
-    described: dict[str, dict[str, dict[str, object]]] = {"inputs": {}, "outputs": {}}
-
-    def add(name: str, direction: str, binding: PortBinding) -> dict[str, object]:
-        fd = 3 + len(ports)
-        if binding.attachment is PortAttachment.STDIO:
-            fd = 0 if direction == "in" else 1
-        ports.append(Port(name, direction, fd))
-        size = f":{binding.record_bytes}" if binding.record_bytes else ""
-        return {"fd": fd, "format": binding.format.value + size}
-
-    for stream in job.streams:
-        described["inputs"][stream.name] = {
-            **add(stream.name, "in", stream.binding),
-            "block_count": stream.block_count,
-        }
-    for output in job.outputs:
-        described["outputs"][output.name] = add(output.name, "out", output.binding)
-    return ports, described
+def _ports(job: Job) -> tuple[list[Port], PortsDocument]:
+    ports: dict[tuple[str, str], Port] = {}
+    for way, direction, found in (("inputs", "in", job.streams), ("outputs", "out", job.outputs)):
+        for one in found:
+            standard = one.binding.attachment is PortAttachment.STDIO
+            fd = int(way == "outputs") if standard else 3 + len(ports)
+            ports[way, one.name] = Port(one.name, direction, fd)
+    described = described_ports(job, lambda *port: {"fd": ports[port].fd}, lambda *_: ())
+    return list(ports.values()), described

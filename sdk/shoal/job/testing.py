@@ -21,7 +21,6 @@ import json
 import os
 import selectors
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -46,28 +45,25 @@ from typing import (
     cast,
 )
 
-from shoal.job.block import (
-    ACK,
-    DATA,
-    END,
-    HEADED,
-    PROGRESS,
-    START,
-    Buffer,
-    data_head,
-    encode_mark,
-    encode_text,
-)
-from shoal.job.block_reader import BlockReader
+from shoal.job.block import END, HEADED, Buffer, data_head, encode_mark
 from shoal.job.codec import AUTO, Codec, codec_for
 from shoal.job.entry import program_of
-from shoal.job.error import JobError
+from shoal.job.error import JobError, PortError
 from shoal.job.fifo_relay import ENDED
 from shoal.job.headers import Headers, decode_headers, encode_headers
 from shoal.job.job_context import Context
 from shoal.job.process import Process, exchange
 from shoal.job.program import Program
 from shoal.job.reducers import Reduce
+from shoal.job.worker_end import (
+    RawFormat,
+    WorkerEnd,
+    expanded,
+    from_record,
+    start_block,
+    to_record,
+    variables,
+)
 
 _READ_BYTES = 256 * 1024
 _POLL_SECONDS = 0.05
@@ -329,18 +325,18 @@ class _Port:
         self.backlog: Deque[memoryview] = deque()
         self.values: Optional[Iterator[Any]] = None
         self.sequence = 0
-        self.reader = BlockReader()
-        self.raw = bytearray()
+        self.raw = RawFormat(port_format) if port_format != "blocks" else None
+        self.end: Optional[WorkerEnd] = None
         self.received: List[Any] = []
         self.headers: List[Headers] = []
-        self.acknowledged = 0
-        self.ended = False
         self.open = True
 
-    @property
-    def is_blocks(self) -> bool:
-        """Whether it speaks blocks, and not plain bytes."""
-        return self.format == "blocks"
+    def begin(self, first: int, start: bytes, progress: List[str]) -> None:
+        """Say where the port begins."""
+        self.sequence = first
+        if self.raw is None:
+            self.end = WorkerEnd(first, progress.append, output=self.direction == "out")
+            self.queue(start)
 
     def place(self, fd: int) -> Dict[str, Any]:
         """Where the program finds it, for SHOAL_PORTS and the command."""
@@ -355,18 +351,19 @@ class _Port:
         if self.values is None:
             return
         for value in self.values:
-            if self.is_blocks:
+            if self.raw is None:
                 given = value if isinstance(value, Record) else Record(value, {})
                 head = encode_headers(given.headers) if given.headers else b""
                 record = b"".join([head, *self.codec.encode(given.value)])
                 length = len(record) | (HEADED if head else 0)
                 self.queue(data_head(self.sequence, [length]) + record)
             else:
-                self.queue(_to_raw(self.format, value))
+                record = to_record(self.format, value)
+                self.queue(self.raw.render(self.sequence, [record]))
             self.sequence += 1
             return
         self.values = None
-        if self.is_blocks:
+        if self.raw is None:
             self.queue(encode_mark(END, self.sequence))
 
     def write(self) -> None:
@@ -390,7 +387,7 @@ class _Port:
                 self.backlog.popleft()
             else:
                 self.backlog[0] = self.backlog[0][count:]
-        if self.direction == "in" and not self.is_blocks:
+        if self.direction == "in" and self.raw is not None:
             self.ours.shutdown(socket.SHUT_WR)
 
     @property
@@ -398,68 +395,34 @@ class _Port:
         """Whether something is to be written."""
         return bool(self.backlog) or self.values is not None
 
-    def read(self, progress: List[str]) -> None:
+    def read(self) -> None:
         """Read what is there."""
-        while True:
+        while self.open:
             try:
                 data = self.ours.recv(_READ_BYTES)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
                 data = b""
-            if not data:
-                self.open = False
-                if self.is_blocks and self.reader.inside:
-                    raise JobError(
-                        "port {!r}: it broke off in the middle of the block at byte {}".format(
-                            self.name, self.reader.offset
-                        )
-                    )
-                return
-            if not self.is_blocks:
-                self.raw += data
-                continue
-            for block in self.reader.feed(data):
-                if block.kind == DATA and self.direction == "out" and not self.ended:
-                    if block.first != self.sequence:
-                        raise JobError(
-                            "port {!r}: record {} came where {} was due".format(
-                                self.name, block.first, self.sequence
-                            )
-                        )
-                    self.sequence += block.total
-                    texts = block.headers()
-                    for index, one in enumerate(block.records()):
-                        self.received.append(self.codec.decode(memoryview(one)))
-                        text = texts.get(index)
-                        self.headers.append(decode_headers(text) if text is not None else {})
-                elif block.kind == END and self.direction == "out" and not self.ended:
-                    if block.first != self.sequence:
-                        raise JobError(
-                            "port {!r}: it ended at record {}, and {} have come".format(
-                                self.name, block.first, self.sequence
-                            )
-                        )
-                    self.ended = True
-                elif block.kind == ACK and self.direction == "in":
-                    self.acknowledged = block.first
-                elif block.kind == PROGRESS:
-                    progress.append(str(block.body, "utf-8"))
-                else:
-                    raise JobError(
-                        "port {!r}: a block of kind {} out of turn".format(self.name, block.kind)
-                    )
+            self.open = bool(data)
+            try:
+                if self.end is not None:
+                    self._take_blocks(self.end, data)
+                elif self.raw is not None and self.direction == "out":
+                    records = self.raw.feed(data) if data else self.raw.finish()
+                    self.received += [from_record(self.format, record) for record in records]
+            except PortError as error:
+                raise JobError("port {!r}: {}".format(self.name, error)) from error
 
-    def values_received(self) -> List[Any]:
-        """What came out of an output port."""
-        return self.received if self.is_blocks else _from_raw(self.name, self.format, self.raw)
-
-
-def _fifo_bytes(port_format: str) -> int:
-    """The size of each record in a raw format; 0 where they have none."""
-    if port_format.startswith("bytes:"):
-        return int(port_format[len("bytes:") :])
-    return 4 if port_format == "u32" else 0
+    def _take_blocks(self, end: WorkerEnd, data: bytes) -> None:
+        if not data:
+            end.finish()
+        for block in end.feed(data):
+            texts = block.headers()
+            for index, one in enumerate(block.records()):
+                self.received.append(self.codec.decode(memoryview(one)))
+                text = texts.get(index)
+                self.headers.append(decode_headers(text) if text is not None else {})
 
 
 class _Bench:
@@ -480,7 +443,8 @@ class _Bench:
         self._codecs = codecs
         self._counts: Dict[str, int] = {}
         self._recovery = recovery
-        self._progress: List[str] = []
+        said: List[str] = []
+        self._progress = said
         self._error: Optional[Exception] = None
         self._stopped = threading.Event()
         self._inputs: Dict[str, _Port] = {}
@@ -488,25 +452,18 @@ class _Bench:
         for name, values in inputs.items():
             count = block_count if isinstance(block_count, int) else block_count.get(name, 1)
             port = _Port(name, "in", formats.get(name, "blocks"), self._codec("inputs", name))
-            port.sequence = first_round * count
-            self._begin(port, count)
+            port.begin(first_round * count, start_block(first_round * count, recovery, count), said)
             port.values = iter(values)
             self._inputs[name] = port
             self._counts[name] = count
         for name in outputs:
             port = _Port(name, "out", formats.get(name, "blocks"), self._codec("outputs", name))
-            port.sequence = first_round
-            self._begin(port, 1)
+            port.begin(first_round, start_block(first_round, recovery, 1), said)
             self._outputs[name] = port
 
     def _codec(self, direction: str, name: str) -> Codec:
         wanted = self._codecs.get("{}.{}".format(direction, name), self._codecs.get(name, AUTO))
         return codec_for(wanted)
-
-    def _begin(self, port: _Port, count: int) -> None:
-        if port.is_blocks:
-            said = {"recovery": self._recovery, "epoch": 1, "block_count": count}
-            port.queue(encode_text(START, port.sequence, json.dumps(said)))
 
     def environment(
         self, results: Path, stdio: Sequence[str], more: Optional[Mapping[str, str]]
@@ -526,31 +483,16 @@ class _Bench:
         for name, port in self._outputs.items():
             ports["outputs"][name] = {"format": port.format}
             ports["outputs"][name].update(port.place(1 if name in stdio else port.fd))
-        variables = {
-            "SHOAL_NAMESPACE": "default",
-            "SHOAL_PIPELINE": "test",
-            "SHOAL_JOB": "job",
-            "SHOAL_REPLICA": "0",
-            "SHOAL_REPLICAS": "1",
-            "SHOAL_ATTEMPT": "1",
-            "SHOAL_EPOCH": "1",
-            "SHOAL_NAME": "pipelines/test/jobs/job/attempts/1",
-            "SHOAL_RECOVERY": self._recovery,
-            "SHOAL_RESULTS": str(results),
-        }
-        variables.update(more or {})
-        variables["SHOAL_PORTS"] = json.dumps(ports)
-        return variables
+        set_by_agent = variables("default", "test", "job", self._recovery, results, ports)
+        return {**set_by_agent, **(more or {}), "SHOAL_PORTS": json.dumps(ports)}
 
     def expand(self, argv: Sequence[str]) -> List[str]:
         """The argument vector with the numbers of the descriptors and the paths of the FIFOs in it."""
-        expanded = list(argv)
-        for direction, ports in (("inputs", self._inputs), ("outputs", self._outputs)):
-            for name, port in ports.items():
-                for kind, place in port.place(port.fd).items():
-                    mark = "{{{}.{}.{}}}".format(direction, name, kind)
-                    expanded = [word.replace(mark, str(place)) for word in expanded]
-        return expanded
+        places = {
+            way: {name: port.place(port.fd) for name, port in ports.items()}
+            for way, ports in (("inputs", self._inputs), ("outputs", self._outputs))
+        }
+        return expanded(argv, places)
 
     def stdio(self, names: Sequence[str]) -> Tuple[Optional[int], Optional[int]]:
         """The descriptors that become the program's standard input and output."""
@@ -577,12 +519,12 @@ class _Bench:
     def _relay(
         self, name: str, ports: Mapping[str, _Port], folder: Path, stack: contextlib.ExitStack
     ) -> "subprocess.Popen[bytes]":
-        if name not in ports or ports[name].is_blocks:
+        port = ports.get(name)
+        if port is None or port.raw is None:
             raise JobError(
                 "{!r} is to be a FIFO, and it is no port with one of the formats lines, jsonl, u32 "
                 "and bytes:N".format(name)
             )
-        port = ports[name]
         port.path = str(folder / name)
         os.mkfifo(port.path)
         fifo = os.open(port.path, os.O_RDWR | os.O_NONBLOCK)
@@ -590,7 +532,7 @@ class _Bench:
             relay = subprocess.Popen(
                 [
                     *(*_RELAY, port.direction, port.path),
-                    *(str(port.fd), str(fifo), str(_fifo_bytes(port.format))),
+                    *(str(port.fd), str(fifo), str(port.raw.size)),
                 ],
                 stdin=subprocess.PIPE,
                 bufsize=0,
@@ -645,16 +587,26 @@ class _Bench:
         """The message of a `DeadlineError`."""
         return "the job did not end within {:g} s; not ended: {}".format(
             deadline_seconds,
-            ", ".join(name for name, port in self._outputs.items() if not port.ended)
+            ", ".join(
+                name
+                for name, port in self._outputs.items()
+                if port.end is None or not port.end.ended
+            )
             or "nothing but the job itself",
         )
 
     def result(self, folder: Path) -> Result:
         """What the job did."""
         return Result(
-            outputs={name: port.values_received() for name, port in self._outputs.items()},
-            ended={name: port.ended for name, port in self._outputs.items()},
-            acknowledged={name: port.acknowledged for name, port in self._inputs.items()},
+            outputs={name: port.received for name, port in self._outputs.items()},
+            ended={
+                name: port.end is not None and port.end.ended
+                for name, port in self._outputs.items()
+            },
+            acknowledged={
+                name: port.end.next if port.end is not None else 0
+                for name, port in self._inputs.items()
+            },
             progress=self._progress,
             results=folder,
             headers={name: port.headers for name, port in self._outputs.items()},
@@ -681,7 +633,7 @@ class _Bench:
                 for key, events in selector.select(0 if over else _POLL_SECONDS):
                     port = cast(_Port, key.data)
                     if events & selectors.EVENT_READ:
-                        port.read(self._progress)
+                        port.read()
                     if port.open and events & selectors.EVENT_WRITE:
                         port.write()
                         if not port.has_more:
@@ -691,50 +643,8 @@ class _Bench:
                 if over:
                     for port in self._ports():
                         if port.open:
-                            port.read(self._progress)
+                            port.read()
                     return
-
-
-def _to_raw(port_format: str, value: Any) -> bytes:
-    if port_format == "lines":
-        return (value.encode("utf-8") if isinstance(value, str) else bytes(value)) + b"\n"
-    if port_format == "jsonl":
-        return json.dumps(value, separators=(",", ":")).encode("utf-8") + b"\n"
-    if port_format == "u32":
-        return struct.pack("<I", value)
-    size = _record_bytes(port_format)
-    if len(value) != size:
-        raise JobError(
-            "a record of {!r} has {} bytes, not {}".format(port_format, size, len(value))
-        )
-    return bytes(value)
-
-
-def _from_raw(name: str, port_format: str, raw: bytearray) -> List[Any]:
-    if port_format in ("lines", "jsonl"):
-        lines = bytes(raw).split(b"\n")
-        if lines[-1] == b"":
-            lines.pop()
-        if port_format == "jsonl":
-            return [json.loads(str(line, "utf-8")) for line in lines]
-        return [str(line, "utf-8", "surrogateescape") for line in lines]
-    size = 4 if port_format == "u32" else _record_bytes(port_format)
-    if len(raw) % size:
-        raise JobError(
-            "port {!r}: {} bytes are no whole records of {} bytes".format(name, len(raw), size)
-        )
-    if port_format == "u32":
-        return list(struct.unpack("<%dI" % (len(raw) // 4), raw))
-    return [bytes(raw[begin : begin + size]) for begin in range(0, len(raw), size)]
-
-
-def _record_bytes(port_format: str) -> int:
-    kind, _, size = port_format.partition(":")
-    if kind != "bytes" or not size.isdigit() or int(size) < 1:
-        raise JobError(
-            "there is no format {!r}: use blocks, lines, jsonl, u32 or bytes:N".format(port_format)
-        )
-    return int(size)
 
 
 def _results_folder(wanted: Union[str, "os.PathLike[str]", None]) -> Path:

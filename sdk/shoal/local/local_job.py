@@ -96,7 +96,7 @@ class LocalJob:
     def _open(self, stack: contextlib.ExitStack) -> None:
         job = self._job
         for stream in job.streams:
-            port = self._port(stack, stream.name, stream.binding, output=False)
+            port = self._port(stack, stream.name, stream.binding)
             self._takers[stream.name] = Taker(
                 self._client,
                 self._lane(output_lane(job.name, stream.name)),
@@ -105,7 +105,7 @@ class LocalJob:
                 kept=self._resume,
             )
         for output in job.outputs:
-            self._port(stack, output.name, output.binding, output=True)
+            self._port(stack, output.name, output.binding)
             file = RecordFile(
                 self._spool / f"{job.name}.{output.name}.records",
                 {"pipeline": self._around.pipeline, "job": job.name, "port": output.name},
@@ -120,9 +120,9 @@ class LocalJob:
             )
 
     def _port(
-        self, stack: contextlib.ExitStack, name: str, binding: spec.PortBinding, *, output: bool
+        self, stack: contextlib.ExitStack, name: str, binding: spec.PortBinding
     ) -> ProgramPort:
-        port = self._ports[name] = ProgramPort(name, binding, output=output)
+        port = self._ports[name] = ProgramPort(name, binding)
         stack.callback(port.close)
         return port
 
@@ -133,7 +133,7 @@ class LocalJob:
         async def deliver(records: Records) -> None:
             await self._started.wait()
             await port.write(records)
-            if not port.blocks:
+            if port.raw is not None:
                 self._processed(stream, records.end)
 
         return deliver

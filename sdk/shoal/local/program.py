@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,13 @@ from typing import Any
 from shoal import spec
 from shoal.errors import ShoalError
 from shoal.job import block as job_block
-from shoal.job.block import ACK, DATA, HEADER, PROGRESS, START
-from shoal.job.block_reader import BlockReader
+from shoal.job import worker_end
+from shoal.job.block import DATA, HEADER
 from shoal.job.error import PortError
 from shoal.local import launch
 from shoal.local.block import Records, pack
-from shoal.local.cutter import CutError, Cutter, plain
+from shoal.program_ports import PortsDocument
+from shoal.program_ports import described as described_ports
 
 _READ_BYTES = 256 * 1024
 
@@ -54,38 +54,39 @@ class Surroundings:
 class ProgramPort:
     """Our end of one port of a program."""
 
-    def __init__(self, name: str, binding: spec.PortBinding, *, output: bool) -> None:
+    def __init__(self, name: str, binding: spec.PortBinding) -> None:
         self.name = name
-        self.binding = binding
-        self.output = output
+        self.raw = (
+            None
+            if binding.format is spec.PortFormat.BLOCKS
+            else worker_end.RawFormat(binding.format_name)
+        )
+        """The format, where the program does not speak blocks."""
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.ours.setblocking(False)
-        self._reader = BlockReader()
         self._loop = asyncio.get_running_loop()
-
-    @property
-    def blocks(self) -> bool:
-        """Whether the program speaks blocks here."""
-        return self.binding.format is spec.PortFormat.BLOCKS
 
     async def start(self, first: int, recovery: spec.Recovery, block_count: int) -> None:
         """Say where the port begins."""
-        if self.blocks:
-            said = {"recovery": recovery.value, "epoch": 1, "block_count": block_count}
-            await self._send(job_block.encode_text(START, first, json.dumps(said)))
+        if self.raw is None:
+            await self._send(worker_end.start_block(first, recovery.value, block_count))
 
     async def write(self, records: Records) -> None:
-        """Hand records over; what a program takes no more is dropped."""
-        if self.blocks:
+        """Hand records over; what a program takes no more is dropped.
+
+        Raises:
+            PortError: A record does not fit the format of the port.
+        """
+        if self.raw is None:
             size = len(records.body)
             await self._send(HEADER.pack(DATA, 0, 0, records.count, records.first, size, 0))
             await self._send(records.body)
         else:
-            await self._send(plain(self.binding, records))
+            await self._send(self.raw.render(records.first, records.payloads()))
 
     async def end(self, total: int) -> None:
         """Show the program the end."""
-        if self.blocks:
+        if self.raw is None:
             await self._send(job_block.encode_mark(job_block.END, total))
         with contextlib.suppress(OSError):
             self.ours.shutdown(socket.SHUT_WR)
@@ -101,50 +102,41 @@ class ProgramPort:
         Raises:
             ProgramFailedError: It breaks the format of the port.
         """
-        cutter = None if self.blocks else Cutter(self.binding)
-        following = first
+        end = worker_end.WorkerEnd(first, progress, output=True)
         try:
-            while data := await self._receive():
-                if cutter is not None:
-                    for records in pack(following, cutter.feed(data)):
-                        await take(records)
-                        following = records.end
-                    continue
-                for block in self._reader.feed(data):
-                    if block.kind == PROGRESS:
-                        progress(str(block.body, "utf-8", "replace"))
-                    elif block.kind == DATA:
-                        if block.first != following:
-                            raise ProgramFailedError(
-                                f"port {self.name}: record {block.first} came where {following} "
-                                "was due"
-                            )
-                        following += block.total
+            if self.raw is None:
+                while data := await self._receive():
+                    for block in end.feed(data):
                         await take(Records(block.first, block.total, bytes(block.body)))
-            if cutter is not None:
-                for records in pack(following, cutter.finish()):
-                    await take(records)
-        except (CutError, PortError) as error:
+                return
+            while data := await self._receive():
+                first = await self._take_all(first, self.raw.feed(data), take)
+            await self._take_all(first, self.raw.finish(), take)
+        except PortError as error:
             raise ProgramFailedError(f"port {self.name}: {error}") from error
 
     async def read_acknowledgements(
         self, acknowledged: Callable[[int], None], progress: Callable[[str], None]
     ) -> None:
         """Read how far the program is with an input, until the end of file."""
+        end = worker_end.WorkerEnd(0, progress, output=False)
         with contextlib.suppress(PortError):
             while data := await self._receive():
-                if not self.blocks:
-                    continue
-                for block in self._reader.feed(data):
-                    if block.kind == ACK:
-                        acknowledged(block.first)
-                    elif block.kind == PROGRESS:
-                        progress(str(block.body, "utf-8", "replace"))
+                if self.raw is None:
+                    end.feed(data)
+                    acknowledged(end.next)
 
     def close(self) -> None:
         """Let go of both ends."""
         self.ours.close()
         self.theirs.close()
+
+    async def _take_all(
+        self, first: int, records: Sequence[bytes], take: Callable[[Records], Awaitable[None]]
+    ) -> int:
+        for packed in pack(first, records):
+            await take(packed)
+        return first + len(records)
 
     async def _send(self, data: bytes) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -179,9 +171,13 @@ async def start(
     for output in job.outputs:
         if output.binding.attachment is stdio:
             stdout = numbers[output.name]
-    argv = [_expanded(word, job, numbers) for word in job.run]
+    described = _ports(job, pipeline, numbers)
+    argv = worker_end.expanded(
+        job.run,
+        {way: {name: {"fd": numbers[name]} for name in known} for way, known in described.items()},
+    )
     around.results.mkdir(parents=True, exist_ok=True)
-    variables = _variables(job, pipeline, numbers, around, environ)
+    variables = _variables(job, described, around, environ)
     if (
         shutil.which(around.folder / argv[0] if "/" in argv[0] else argv[0], path=variables["PATH"])
         is None
@@ -224,20 +220,8 @@ def library(folder: Path) -> Iterator[Path]:
     yield place
 
 
-def _expanded(word: str, job: spec.Job, numbers: Mapping[str, int]) -> str:
-    for stream in job.streams:
-        word = word.replace(f"{{inputs.{stream.name}.fd}}", str(numbers[stream.name]))
-    for output in job.outputs:
-        word = word.replace(f"{{outputs.{output.name}.fd}}", str(numbers[output.name]))
-    return word
-
-
 def _variables(
-    job: spec.Job,
-    pipeline: spec.Pipeline,
-    numbers: Mapping[str, int],
-    around: Surroundings,
-    environ: Mapping[str, str],
+    job: spec.Job, ports: PortsDocument, around: Surroundings, environ: Mapping[str, str]
 ) -> dict[str, str]:
     """Say what docs/architecture.md, section 3, lists; everything else is the user's own."""
     own = dict(job.variables)
@@ -250,69 +234,33 @@ def _variables(
         # `python` is there, whatever the user has: the one that runs this.
         "PATH": os.pathsep.join(filter(None, [path, str(Path(sys.executable).parent)])),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "SHOAL_NAMESPACE": around.namespace,
-        "SHOAL_PIPELINE": around.pipeline,
-        "SHOAL_JOB": job.name,
-        "SHOAL_REPLICA": "0",
-        "SHOAL_REPLICAS": "1",
-        "SHOAL_ATTEMPT": "1",
-        "SHOAL_EPOCH": "1",
-        "SHOAL_NAME": f"pipelines/{around.pipeline}/jobs/{job.name}/attempts/1",
-        "SHOAL_RECOVERY": job.recovery.value,
-        "SHOAL_RESULTS": str(around.results),
-        "SHOAL_PORTS": json.dumps(_ports(job, pipeline, numbers), separators=(",", ":")),
+        **worker_end.variables(
+            around.namespace, around.pipeline, job.name, job.recovery.value, around.results, ports
+        ),
     }
 
 
-def _ports(
-    job: spec.Job, pipeline: spec.Pipeline, numbers: Mapping[str, int]
-) -> dict[str, dict[str, dict[str, object]]]:
-    stdio = spec.PortAttachment.STDIO
-    inputs: dict[str, dict[str, object]] = {}
-    for stream in job.streams:
-        producer = pipeline.job(stream.job)
-        formats = [one.binding.format for one in producer.outputs if one.name == stream.port]
-        inputs[stream.name] = {
-            "fd": 0 if stream.binding.attachment is stdio else numbers[stream.name],
-            "format": _format(stream.binding),
-            "block_count": stream.block_count,
-            **_stand_in(stream.optional),
-            **_codec(formats),
-        }
-    outputs: dict[str, dict[str, object]] = {}
-    for output in job.outputs:
-        formats = [
+def _ports(job: spec.Job, pipeline: spec.Pipeline, numbers: Mapping[str, int]) -> PortsDocument:
+    stdio = {
+        one.name: number
+        for number, ports in ((0, job.streams), (1, job.outputs))
+        for one in ports
+        if one.binding.attachment is spec.PortAttachment.STDIO
+    }
+
+    def place(_direction: str, name: str) -> dict[str, object]:
+        return {"fd": stdio.get(name, numbers[name])}
+
+    def peers(direction: str, name: str) -> list[spec.PortFormat]:
+        if direction == "inputs":
+            [stream] = [one for one in job.streams if one.name == name]
+            outputs = pipeline.job(stream.job).outputs
+            return [one.binding.format for one in outputs if one.name == stream.port]
+        return [
             stream.binding.format
             for other in pipeline.jobs
             for stream in other.streams
-            if (stream.job, stream.port) == (job.name, output.name)
+            if (stream.job, stream.port) == (job.name, name)
         ]
-        outputs[output.name] = {
-            "fd": 1 if output.binding.attachment is stdio else numbers[output.name],
-            "format": _format(output.binding),
-            **_codec(formats),
-        }
-    return {"inputs": inputs, "outputs": outputs}
 
-
-def _codec(peers: list[spec.PortFormat]) -> dict[str, object]:
-    return {"codec": "raw"} if peers and spec.PortFormat.BLOCKS not in peers else {}
-
-
-def _stand_in(optional: spec.StandIn | None) -> dict[str, object]:
-    if optional is None:
-        return {}
-    return {
-        "optional": {
-            "default": json.loads(optional.default_json),
-            "repeat": optional.repeat,
-            "buffer": optional.buffer,
-            "drop": optional.drop.value,
-        }
-    }
-
-
-def _format(binding: spec.PortBinding) -> str:
-    if binding.format is spec.PortFormat.BYTES:
-        return f"bytes:{binding.record_bytes}"
-    return str(binding.format.value)
+    return described_ports(job, place, peers)

@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from shoal import spec
 from shoal.affix import beside
 from shoal.client import Client
 from shoal.errors import ShoalError
@@ -165,14 +164,12 @@ class Recorder:
 
 def _header(pipeline: PipelineView, job: JobView, port: str) -> dict[str, object]:
     [output] = [one for one in pipeline.spec.job(job.spec_name).outputs if one.name == port]
-    binding = output.binding
-    plain = binding.format is not spec.PortFormat.BYTES
     return {
         "namespace": pipeline.namespace,
         "pipeline": pipeline.id,
         "spec": pipeline.spec.name,
         "job": job.id,
         "port": port,
-        "format": binding.format.value if plain else f"bytes:{binding.record_bytes}",
+        "format": output.binding.format_name,
         "codec": codec_of(pipeline.spec, job.spec_name, port),
     }

@@ -282,7 +282,7 @@ def test_formats(port_format: str, values: list[object]) -> None:
 
 
 def test_half_a_record_is_named() -> None:
-    with pytest.raises(JobError, match="5 bytes are no whole records of 4 bytes"):
+    with pytest.raises(JobError, match="1 bytes into a record of 4"):
         testing.run_program(["printf", "12345"], {}, ["out"], formats={"out": "u32"}, stdio=["out"])
 
 
