@@ -15,8 +15,8 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final, Self
 
-from services.membership.codec import fields, flag, host_to_octets, number, octets, text
 from services.membership.dialect import StreamUnpacker, Value, pack
+from services.membership.fields import fields, flag, host_to_octets, number, octets, text
 from services.membership.member import ChangeKind, Member, MemberChange
 from services.membership.message import SwimState
 from services.membership.refusal import RefusedError

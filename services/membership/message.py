@@ -85,9 +85,9 @@ class IndirectPing:
     """Asks the receiver to probe `node` at `host:port` and to pass the acknowledgement on."""
 
     sequence: int
-    node: str
     host: str
     port: int
+    node: str
     nack: bool
     source_host: str = ""
     source_port: int = 0

@@ -200,7 +200,7 @@ class Prober:
         for helper in helpers:
             nack = self._lifeguard and helper.versions.protocol_max >= _NACK_PROTOCOL
             probe.nacks_wanted += nack
-            request = IndirectPing(probe.sequence, target.name, target.address, target.port, nack)
+            request = IndirectPing(probe.sequence, *target.endpoint, target.name, nack)
             out.append(SendPacket(helper.endpoint, (request,)))
         if target.versions.protocol_max >= _STREAM_PING_PROTOCOL:
             out.append(DialPing(target.endpoint, target.name, probe.sequence, probe.deadline))

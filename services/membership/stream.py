@@ -18,12 +18,9 @@ from services.membership.codec import (
     decode_node_state,
     decode_push_pull_header,
     decode_user_header,
-    fields,
-    number,
-    octets,
-    text,
 )
 from services.membership.dialect import StreamUnpacker
+from services.membership.fields import fields, number, octets, text
 from services.membership.keyring import NONCE_BYTES, Keyring
 from services.membership.label import check_label, label_header
 from services.membership.lzw import Decompressor

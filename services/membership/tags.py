@@ -10,8 +10,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
-from services.membership.codec import META_BYTES_MAX, text
 from services.membership.dialect import pack, unpack
+from services.membership.fields import META_BYTES_MAX, text
 from services.membership.refusal import RefusedError
 
 _MARK: Final = 0xFF

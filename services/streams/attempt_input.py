@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from itertools import groupby
 
+from services.streams import effects
 from services.streams.block import BLOCK_BYTES_MAX, Block, Body, Kind, header, pack
-from services.streams.effects import Effect, ReadPort, ShutPort, WritePort
 from services.streams.framing import render
 from services.streams.merge_order import MergeOrder
 from services.streams.plan import InputPlan
@@ -161,12 +161,12 @@ class AttemptInput:
         self._pass()
         return self._order.position
 
-    def start(self, position: int, recovery: str, epoch: int, now: float) -> list[Effect]:
+    def start(self, position: int, recovery: str, epoch: int, now: float) -> list[effects.Effect]:
         """Show the job where it begins, and let records through."""
         self._started = True
         self._position = self._acknowledged = position
         self._moved_at = now
-        effects: list[Effect] = [ReadPort(self.plan.name, output=False)]
+        out: list[effects.Effect] = [effects.ReadPort(self.plan.name, output=False)]
         if not self._raw:
             body = json.dumps(
                 {
@@ -179,8 +179,8 @@ class AttemptInput:
             ).encode()
             block = Block(Kind.START, position, 0, body)
             self._busy = True
-            effects.append(WritePort(self.plan.name, False, (header(block) + body,)))
-        return [*effects, *self.pump(now)]
+            out.append(effects.WritePort(self.plan.name, False, (header(block) + body,)))
+        return [*out, *self.pump(now)]
 
     def arrived(self, lane: ReceiveLane) -> None:
         """Take note that a block was queued on a lane."""
@@ -193,7 +193,7 @@ class AttemptInput:
             self._order.end(lane.index, lane.total)
             self._releases.end(lane.index, lane.total)
 
-    def pump(self, now: float) -> list[Effect]:
+    def pump(self, now: float) -> list[effects.Effect]:
         """Write what is next, if the job takes it.
 
         Raises:
@@ -219,18 +219,18 @@ class AttemptInput:
         if parts:
             self._moved_at = now
             self._busy = True
-            return [WritePort(self.plan.name, False, tuple(parts))]
+            return [effects.WritePort(self.plan.name, False, tuple(parts))]
         if self._all_taken():
             self._drop_rest()
             self._end_written = True
-            effects: list[Effect] = []
+            out: list[effects.Effect] = []
             if not self._raw:
                 end = header(Block(Kind.END, self._position))
-                effects.append(WritePort(self.plan.name, False, (end,)))
-            return [*effects, ShutPort(self.plan.name, output=False)]
+                out.append(effects.WritePort(self.plan.name, False, (end,)))
+            return [*out, effects.ShutPort(self.plan.name, output=False)]
         return []
 
-    def written(self, now: float) -> list[Effect]:
+    def written(self, now: float) -> list[effects.Effect]:
         """Take note that the last write is done."""
         self._busy = False
         self._moved_at = now
@@ -238,7 +238,7 @@ class AttemptInput:
             self._taken()
         return self.pump(now)
 
-    def shut(self, now: float) -> list[Effect]:
+    def shut(self, now: float) -> list[effects.Effect]:
         """Take note that the job takes nothing more; what comes is dropped, so that it passes."""
         self._closed = True
         self._busy = False
@@ -439,7 +439,7 @@ class AttemptInput:
         self._bytes += len(body) - 4 * count
         return block
 
-    def _discard(self) -> list[Effect]:
+    def _discard(self) -> list[effects.Effect]:
         while self._next() is not None:
             self._taken()
         self._end_written = self._all_taken()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from services.streams import effects, events
 from services.streams.attempt_input import PortRuleError
 from services.streams.block import (
     LENGTH_MASK,
@@ -20,8 +21,6 @@ from services.streams.block import (
     unpack,
 )
 from services.streams.block_index import SpoolPlace
-from services.streams.effects import ClosePort, Effect, PausePort, ReadPort, WritePort
-from services.streams.events import PortClosed
 from services.streams.key import HeadersError, KeyRule
 from services.streams.latest import LatestLane, NewestLog
 from services.streams.merge_order import LaneSlice, lane_slice
@@ -99,7 +98,7 @@ class AttemptOutput:
         self._next = 0
         self._bytes = 0
         self._ended = False
-        self._closed: PortClosed | None = None
+        self._closed: events.PortClosed | None = None
         self._said_end = False
         self._started = False
         self._paused = False
@@ -213,7 +212,7 @@ class AttemptOutput:
             if lane.held is not None and lane.held.want not in {WANT_NOTHING, WANT_KEPT}
         ]
 
-    def start(self, first: int, recovery: str, epoch: int, now: float) -> list[Effect]:
+    def start(self, first: int, recovery: str, epoch: int, now: float) -> list[effects.Effect]:
         """Let the job write, beginning with record `first`."""
         self._started = True
         self._first = self._next = first
@@ -227,16 +226,16 @@ class AttemptOutput:
                 if not lane.slice.empty:
                     lane.begin(lane.slice.sequence(first))
         self._pass_cuts()
-        effects: list[Effect] = [ReadPort(self.plan.name, output=True)]
+        out: list[effects.Effect] = [effects.ReadPort(self.plan.name, output=True)]
         if not self._raw:
             body = json.dumps({"recovery": recovery, "epoch": epoch, "block_count": 1}).encode()
             block = Block(Kind.START, first, 0, body)
-            effects.append(WritePort(self.plan.name, True, (header(block) + body,)))
+            out.append(effects.WritePort(self.plan.name, True, (header(block) + body,)))
         if not self._hold:
-            effects += self._let_go(now)
-        return [*effects, *self._stop_at_end(), *self.throttle()]
+            out += self._let_go(now)
+        return [*out, *self._stop_at_end(), *self.throttle()]
 
-    def wrote(self, block: Block, now: float) -> list[Effect]:
+    def wrote(self, block: Block, now: float) -> list[effects.Effect]:
         """Take records of the job.
 
         Raises:
@@ -264,7 +263,7 @@ class AttemptOutput:
         self._moved_at = now
         return [*self._stop_at_end(), *self.pump()]
 
-    def said_end(self, total: int) -> list[Effect]:
+    def said_end(self, total: int) -> list[effects.Effect]:
         """Take note that the job ends the port.
 
         Raises:
@@ -282,11 +281,11 @@ class AttemptOutput:
             return []
         return self.end()
 
-    def closed(self, event: PortClosed) -> None:
+    def closed(self, event: events.PortClosed) -> None:
         """Take note of the end of file, which is an end only once the program has ended well."""
         self._closed = event
 
-    def end_if_closed(self, now: float) -> list[Effect]:
+    def end_if_closed(self, now: float) -> list[effects.Effect]:
         """Take note that the program has ended well: its end of file, if it came, was the end.
 
         Raises:
@@ -300,24 +299,24 @@ class AttemptOutput:
             return []
         if event.cut:
             raise PortRuleError(f"port {self.plan.name} at offset {event.offset}: {event.cut}")
-        effects: list[Effect] = []
+        out: list[effects.Effect] = []
         for block in event.rest:
-            effects += self.wrote(block, now)
-        return [*effects, *self.end()]
+            out += self.wrote(block, now)
+        return [*out, *self.end()]
 
-    def close(self) -> list[Effect]:
+    def close(self) -> list[effects.Effect]:
         """Take nothing more of the job, and let it know."""
         if self._closed_to_job:
             return []
         self._closed_to_job = True
-        return [*self._stop(), ClosePort(self.plan.name)]
+        return [*self._stop(), effects.ClosePort(self.plan.name)]
 
-    def _stop_at_end(self) -> list[Effect]:
+    def _stop_at_end(self) -> list[effects.Effect]:
         """End the port if it has as many records as it is to have."""
         reached = self._started and self._end is not None and self._next >= self._end
         return self._stop() if reached else []
 
-    def _stop(self) -> list[Effect]:
+    def _stop(self) -> list[effects.Effect]:
         """End the port here: what the job sends from now on is dropped."""
         if self._over:
             return []
@@ -325,7 +324,7 @@ class AttemptOutput:
         self._waiting.clear()
         return [] if self._ended else self.end()
 
-    def end(self) -> list[Effect]:
+    def end(self) -> list[effects.Effect]:
         """End all lanes."""
         self._ended = True
         for log in (*self.logs, *(lane.log for lane in self._latest)):
@@ -335,14 +334,14 @@ class AttemptOutput:
             lane.continued = self.continued
         return self.pump()
 
-    def rearrange(self, plans: Sequence[Lane], now: float) -> list[Effect]:
+    def rearrange(self, plans: Sequence[Lane], now: float) -> list[effects.Effect]:
         """Follow what the lanes are now: some are new, some were cut, or the port stands still.
 
         Raises:
             PortRuleError: A cut lies before what was sent; or as `wrote` and `end_if_closed`, about what
                 had to wait.
         """
-        effects: list[Effect] = []
+        out: list[effects.Effect] = []
         known = {lane.plan.id: lane for lane in self.lanes}
         for plan in plans:
             lane = known.get(plan.id)
@@ -354,44 +353,44 @@ class AttemptOutput:
                 if part != lane.slice:
                     self._check_cut(plan.id, part.cut)
                 lane.plan = plan
-                effects += lane.cut(part)
+                out += lane.cut(part)
         if self._started:
             self._pass_cuts()
         self._hold = max((plan.hold for plan in plans), default=0)
         self._end = _end_of(plans)
-        effects += self._stop_at_end()
+        out += self._stop_at_end()
         if not self._hold:
-            effects += self._let_go(now)
-        return [*effects, *self.pump()]
+            out += self._let_go(now)
+        return [*out, *self.pump()]
 
     def _check_cut(self, lane: str, record: int | None) -> None:
         if record is not None and self._started and record < self._next:
             raise PortRuleError(f"lane {lane} was cut at record {record}, {self._next} came before")
 
-    def _let_go(self, now: float) -> list[Effect]:
+    def _let_go(self, now: float) -> list[effects.Effect]:
         """Take what came while the port stood still."""
-        effects: list[Effect] = []
+        out: list[effects.Effect] = []
         if self._over:
             return []
         waiting, self._waiting = self._waiting, []
         said_end, self._said_end = self._said_end, False
         for block in waiting:
-            effects += self.wrote(block, now)
+            out += self.wrote(block, now)
         if said_end:
             self._said_end = True
-            effects += self.end()
+            out += self.end()
         if self._closes_late:
-            effects += self.end_if_closed(now)
-        return effects
+            out += self.end_if_closed(now)
+        return out
 
-    def pump(self) -> list[Effect]:
+    def pump(self) -> list[effects.Effect]:
         """Send what may be sent on every lane, and block or free the job."""
-        effects: list[Effect] = []
+        out: list[effects.Effect] = []
         for lane in self.lanes:
-            effects += lane.pump()
-        return [*effects, *self.throttle()]
+            out += lane.pump()
+        return [*out, *self.throttle()]
 
-    def throttle(self) -> list[Effect]:
+    def throttle(self) -> list[effects.Effect]:
         """Block the job while a lane has too much to send, and free it afterwards."""
         if not self._started:
             return []
@@ -402,10 +401,10 @@ class AttemptOutput:
         )
         if full and not self._paused:
             self._paused = True
-            return [PausePort(self.plan.name, output=True)]
+            return [effects.PausePort(self.plan.name, output=True)]
         if self._paused and not full:
             self._paused = False
-            return [ReadPort(self.plan.name, output=True)]
+            return [effects.ReadPort(self.plan.name, output=True)]
         return []
 
     def release(self) -> list[SpoolPlace]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from services.streams import effects
 from services.streams.block import HEADER_BYTES
 from services.streams.block_index import RetainedBlock
-from services.streams.effects import AcceptCall, Effect, SendBlock, SendEnd
 from services.streams.merge_order import LaneSlice
 from services.streams.retained_log import RetainedLog
 from services.streams.sender import SendLane
@@ -90,7 +90,7 @@ class LatestLane(SendLane):
         """Nothing is kept for a later attempt of the consumer but what is newest."""
         return None
 
-    def answer(self, own_epoch: int) -> list[Effect]:
+    def answer(self, own_epoch: int) -> list[effects.Effect]:
         """Open the lane that is held, and send what is newest."""
         event = self.held
         if event is None:
@@ -99,9 +99,9 @@ class LatestLane(SendLane):
         self._begin_call(event, want)
         if not self._idle:
             self._at = want
-        return [AcceptCall(event.call, own_epoch, want), *self.pump()]
+        return [effects.AcceptCall(event.call, own_epoch, want), *self.pump()]
 
-    def pump(self) -> list[Effect]:
+    def pump(self) -> list[effects.Effect]:
         """Send what is newest once the block before was taken, or the end."""
         if self._call is None or self._busy or self._idle or self.done:
             return []
@@ -115,9 +115,9 @@ class LatestLane(SendLane):
             self._at = retained.end
             self.newest.passed = max(self.newest.passed, retained.end)
             self._sent_bytes += retained.size + HEADER_BYTES
-            return [SendBlock(self._call, self.plan.id, retained, retained.body or b"")]
+            return [effects.SendBlock(self._call, self.plan.id, retained, retained.body or b"")]
         total = self.total
         if total is not None and not self._end_sent:
             self._end_sent = True
-            return [SendEnd(self._call, total, total == self.slice.count, self.continued)]
+            return [effects.SendEnd(self._call, total, total == self.slice.count, self.continued)]
         return []

@@ -14,44 +14,11 @@ from functools import partial
 from typing import assert_never
 
 from services.runtime.backoff import Backoff
+from services.streams import effects, events
 from services.streams.attempt_input import AttemptInput, PortRuleError
 from services.streams.attempt_output import AttemptOutput, Lag
 from services.streams.block import Kind, plain
 from services.streams.block_index import RetainedBlock, SpoolPlace
-from services.streams.effects import (
-    DropSegment,
-    Effect,
-    RefuseCall,
-    ReportDrained,
-    ReportFailed,
-    WriteSpool,
-)
-from services.streams.events import (
-    Attached,
-    CallAcknowledged,
-    CallClosed,
-    CallDone,
-    CallOpened,
-    CallReady,
-    Concluded,
-    Detached,
-    DialAccepted,
-    DialBlock,
-    DialBroken,
-    DialEnded,
-    Event,
-    LanesChanged,
-    PortBlock,
-    PortClosed,
-    PortShut,
-    PortViolation,
-    PortWritten,
-    RecorderJoined,
-    RecorderLeft,
-    ShellFailed,
-    SpoolLoaded,
-    SpoolWritten,
-)
 from services.streams.framing import RecordError
 from services.streams.plan import AttemptPlan, StreamLimits
 from services.streams.receiver import DigestError, LaneError, NotRepeatedError, ReceiveLane
@@ -96,7 +63,14 @@ _ALLOWED = {
     Stage.GONE: set[Stage](),
 }
 
-_CALLS = CallAcknowledged | CallDone | CallReady | CallClosed | SpoolLoaded | RecorderLeft
+_CALLS = (
+    events.CallAcknowledged
+    | events.CallDone
+    | events.CallReady
+    | events.CallClosed
+    | events.SpoolLoaded
+    | events.RecorderLeft
+)
 
 _OVER = frozenset({Stage.ABANDONED, Stage.FAILED, Stage.GONE})
 
@@ -169,7 +143,7 @@ class AttemptStreamsMachine:
         self._ack_at: float | None = None
         self.progress = ""
         """Free text of the job about its own progress."""
-        self.failure: ReportFailed | None = None
+        self.failure: effects.ReportFailed | None = None
         """Why the attempt cannot go on, if so."""
 
     @property
@@ -228,102 +202,107 @@ class AttemptStreamsMachine:
             times.append(self._ack_at)
         return min(times, default=None)
 
-    def tick(self, now: float) -> Sequence[Effect]:
+    def tick(self, now: float) -> Sequence[effects.Effect]:
         """Dial again and acknowledge where it is time."""
-        effects: list[Effect] = []
+        out: list[effects.Effect] = []
         for lane, _ in self._in_lanes.values():
             if lane.retry_at is not None and lane.retry_at <= now:
-                effects += lane.dial()
+                out += lane.dial()
         if self._ack_at is not None and self._ack_at <= now:
             self._ack_at = None
             for lane, _ in self._in_lanes.values():
-                effects += lane.acknowledge()
-        return effects
+                out += lane.acknowledge()
+        return out
 
-    def handle(self, event: Event, now: float) -> Sequence[Effect]:
+    def handle(self, event: events.Event, now: float) -> Sequence[effects.Effect]:
         """Take one event and return what is to be done about it, in order."""
-        if self._stage in _OVER and not isinstance(event, Detached | CallOpened):
+        if self._stage in _OVER and not isinstance(event, events.Detached | events.CallOpened):
             return []
         if isinstance(event, _CALLS) and event.lane not in self._out_lanes:
             return []  # of a recorder that has left
-        effects: list[Effect] = []
+        out: list[effects.Effect] = []
         try:
             # One by one: what was decided before a job turns out to be wrong is still to be done.
             for effect in self._take(event, now):
-                effects.append(effect)  # noqa: PERF402 - see above
+                out.append(effect)  # noqa: PERF402 - see above
             if self._stage not in _OVER:
                 for effect in self._afterwards(now):
-                    effects.append(effect)  # noqa: PERF402 - see above
+                    out.append(effect)  # noqa: PERF402 - see above
         except (PortRuleError, RecordError, NotRepeatedError, DigestError) as error:
-            effects += self._fail(ReasonCode.STREAM, f"{_where(event)}{error}")
-        return effects
+            out += self._fail(ReasonCode.STREAM, f"{_where(event)}{error}")
+        return out
 
-    def _take(self, event: Event, now: float) -> Iterator[Effect]:
+    def _take(self, event: events.Event, now: float) -> Iterator[effects.Effect]:
         match event:
-            case Attached():
+            case events.Attached():
                 yield from self._attached()
-            case PortBlock():
+            case events.PortBlock():
                 yield from self._port_block(event, now)
-            case PortViolation(port=port, offset=offset, reason=reason):
+            case events.PortViolation(port=port, offset=offset, reason=reason):
                 yield from self._fail(
                     ReasonCode.STREAM, f"port {port} at offset {offset}: {reason}"
                 )
-            case PortClosed():
+            case events.PortClosed():
                 yield from self._port_closed(event, now)
-            case PortWritten(port=port, output=False):
+            case events.PortWritten(port=port, output=False):
                 yield from self._inputs[port].written(now)
-            case PortShut(port=port, output=False):
+            case events.PortShut(port=port, output=False):
                 yield from self._inputs[port].shut(now)
-            case PortWritten() | PortShut():
+            case events.PortWritten() | events.PortShut():
                 pass
-            case Concluded(succeeded=succeeded):
+            case events.Concluded(succeeded=succeeded):
                 yield from self._conclude(now, succeeded=succeeded)
-            case LanesChanged():
+            case events.LanesChanged():
                 yield from self._lanes_changed(event, now)
-            case Detached():
+            case events.Detached():
                 yield from self._leave(Stage.GONE)
-            case SpoolWritten(place=place):
+            case events.SpoolWritten(place=place):
                 yield from self._spooled(place)
-            case ShellFailed(reason=reason):
+            case events.ShellFailed(reason=reason):
                 yield from self._fail(ReasonCode.STREAM, reason)
-            case CallOpened():
+            case events.CallOpened():
                 yield from self._call_opened(event)
-            case RecorderJoined(plan=plan):
+            case events.RecorderJoined(plan=plan):
                 out_port = self._outputs[plan.port]
                 joined = out_port.join(plan)
                 if joined is not None:
                     self._out_lanes[plan.id] = (joined, out_port)
-            case RecorderLeft(lane=lane):
+            case events.RecorderLeft(lane=lane):
                 yield from self._depart(lane)
-            case CallAcknowledged(lane=lane):
+            case events.CallAcknowledged(lane=lane):
                 yield from self._out_lanes[lane][0].acknowledged(event)
                 yield from self._out_lanes[lane][1].throttle()
-            case CallDone(lane=lane, call=call):
+            case events.CallDone(lane=lane, call=call):
                 yield from self._out_lanes[lane][0].finished(call)
                 yield from self._out_lanes[lane][1].pump()
-            case CallReady(lane=lane, call=call):
+            case events.CallReady(lane=lane, call=call):
                 yield from self._out_lanes[lane][0].ready(call)
                 yield from self._out_lanes[lane][1].throttle()
-            case CallClosed(lane=lane, call=call):
+            case events.CallClosed(lane=lane, call=call):
                 self._out_lanes[lane][0].closed(call)
-            case SpoolLoaded(lane=lane, call=call, body=body):
+            case events.SpoolLoaded(lane=lane, call=call, body=body):
                 yield from self._out_lanes[lane][0].loaded(call, body)
                 yield from self._out_lanes[lane][1].throttle()
-            case DialAccepted() | DialBlock() | DialEnded() | DialBroken():
+            case (
+                events.DialAccepted()
+                | events.DialBlock()
+                | events.DialEnded()
+                | events.DialBroken()
+            ):
                 yield from self._dialled(event, now)
             case _:
                 assert_never(event)
 
     # ---- beginning ------------------------------------------------------------------------------
 
-    def _attached(self) -> Iterator[Effect]:
+    def _attached(self) -> Iterator[effects.Effect]:
         if self._plan.replacement and self._resume:
             self._to(Stage.ASKING_CONSUMERS)
             return
         self._to(Stage.SETTLING)
         yield from self._begin(0)
 
-    def _begin(self, start: int | None) -> Iterator[Effect]:
+    def _begin(self, start: int | None) -> Iterator[effects.Effect]:
         """Begin with round `start`, or with what the producers still keep."""
         for in_port in self._inputs.values():
             if start is None:
@@ -334,7 +313,7 @@ class AttemptStreamsMachine:
         for lane, _ in self._in_lanes.values():
             yield from lane.dial()
 
-    def _ask_consumers(self) -> Iterator[Effect]:
+    def _ask_consumers(self) -> Iterator[effects.Effect]:
         wants: list[int] = []
         for out_port in self._outputs.values():
             some = out_port.wants()
@@ -357,7 +336,7 @@ class AttemptStreamsMachine:
         self._to(Stage.SETTLING)
         yield from self._begin(start)
 
-    def _settle(self, now: float) -> Iterator[Effect]:
+    def _settle(self, now: float) -> Iterator[effects.Effect]:
         positions: dict[str, int] = {}
         for name, in_port in self._inputs.items():
             position = in_port.settle()
@@ -391,7 +370,7 @@ class AttemptStreamsMachine:
 
     # ---- ports ----------------------------------------------------------------------------------
 
-    def _port_block(self, event: PortBlock, now: float) -> Iterator[Effect]:
+    def _port_block(self, event: events.PortBlock, now: float) -> Iterator[effects.Effect]:
         block = event.block
         match block.kind:
             case Kind.PROGRESS:
@@ -410,7 +389,7 @@ class AttemptStreamsMachine:
                     f"{block.kind.name} is not for the job to send on an {direction}"
                 )
 
-    def _port_closed(self, event: PortClosed, now: float) -> Iterator[Effect]:
+    def _port_closed(self, event: events.PortClosed, now: float) -> Iterator[effects.Effect]:
         if not event.output:
             return
         out_port = self._outputs[event.port]
@@ -418,7 +397,7 @@ class AttemptStreamsMachine:
         if self._concluded:
             yield from out_port.end_if_closed(now)
 
-    def _conclude(self, now: float, *, succeeded: bool) -> Iterator[Effect]:
+    def _conclude(self, now: float, *, succeeded: bool) -> Iterator[effects.Effect]:
         if self._stage is Stage.CONCLUDED:
             return
         if not succeeded:
@@ -436,17 +415,19 @@ class AttemptStreamsMachine:
 
     # ---- lanes ----------------------------------------------------------------------------------
 
-    def _call_opened(self, event: CallOpened) -> Iterator[Effect]:
+    def _call_opened(self, event: events.CallOpened) -> Iterator[effects.Effect]:
         lane, out_port = self._out_lanes[event.lane]
         if self._stage in _OVER:
-            yield RefuseCall(event.call, "NOT_READY", f"the attempt has {self._stage.value}")
+            yield effects.RefuseCall(
+                event.call, "NOT_READY", f"the attempt has {self._stage.value}"
+            )
             return
         yield from lane.opened(event, self._epoch)
         if self._stage in {Stage.FLOWING, Stage.CONCLUDED}:
             yield from self._answer(lane)
             yield from out_port.throttle()
 
-    def _answer(self, lane: SendLane) -> Sequence[Effect]:
+    def _answer(self, lane: SendLane) -> Sequence[effects.Effect]:
         try:
             return lane.answer(self._epoch)
         except RewindError as error:
@@ -457,34 +438,36 @@ class AttemptStreamsMachine:
                 *self._fail(ReasonCode.REWIND, f"{error}; it has to be run again from there"),
             ]
 
-    def _depart(self, name: str) -> Iterator[Effect]:
+    def _depart(self, name: str) -> Iterator[effects.Effect]:
         lane, out_port = self._out_lanes.pop(name)
         yield from lane.stop()
         yield from self._free(out_port.leave(lane))
         yield from out_port.throttle()
 
     def _dialled(
-        self, event: DialAccepted | DialBlock | DialEnded | DialBroken, now: float
-    ) -> Iterator[Effect]:
+        self,
+        event: events.DialAccepted | events.DialBlock | events.DialEnded | events.DialBroken,
+        now: float,
+    ) -> Iterator[effects.Effect]:
         lane, in_port = self._in_lanes[event.lane]
         if not lane.current(event.dial):
             return
         try:
             match event:
-                case DialAccepted():
+                case events.DialAccepted():
                     lane.accepted(event)
-                case DialBlock(block=block):
+                case events.DialBlock(block=block):
                     if lane.received(block):
                         in_port.arrived(lane)
-                case DialEnded():
+                case events.DialEnded():
                     lane.ended(event)
                     in_port.lane_ended(lane)
                     if in_port.cut:
                         for out_port in self._outputs.values():
                             out_port.continued = True
-                case DialBroken(reason="BULK"):
+                case events.DialBroken(reason="BULK"):
                     yield from lane.dial_for_bulk()
-                case DialBroken(reason=reason):
+                case events.DialBroken(reason=reason):
                     yield from lane.failed(reason, now)
                 case _:
                     assert_never(event)
@@ -492,7 +475,7 @@ class AttemptStreamsMachine:
             yield from lane.wrong(error, now)
         yield from in_port.pump(now)
 
-    def _lanes_changed(self, event: LanesChanged, now: float) -> Iterator[Effect]:
+    def _lanes_changed(self, event: events.LanesChanged, now: float) -> Iterator[effects.Effect]:
         may_dial = self._stage not in {Stage.NEW, Stage.ASKING_CONSUMERS}
         inputs: dict[str, list[Lane]] = {}
         outputs: dict[str, list[Lane]] = {}
@@ -513,7 +496,7 @@ class AttemptStreamsMachine:
 
     def _new_inputs(
         self, in_port: AttemptInput, plans: Sequence[Lane], *, may_dial: bool
-    ) -> Iterator[Effect]:
+    ) -> Iterator[effects.Effect]:
         """Take lanes from new replicas of a producer, behind those there are."""
         lanes = [self._receiving(plan) for plan in plans if plan.id not in self._in_lanes]
         in_port.extend(lanes)
@@ -526,7 +509,7 @@ class AttemptStreamsMachine:
 
     # ---- what follows from anything -------------------------------------------------------------
 
-    def _afterwards(self, now: float) -> Iterator[Effect]:
+    def _afterwards(self, now: float) -> Iterator[effects.Effect]:
         if self._stage is Stage.ASKING_CONSUMERS:
             yield from self._ask_consumers()
         if self._stage is Stage.SETTLING:
@@ -544,9 +527,9 @@ class AttemptStreamsMachine:
             and all(out_port.drained for out_port in self._outputs.values())
         ):
             self._drained = True
-            yield ReportDrained()
+            yield effects.ReportDrained()
 
-    def _close_outputs(self) -> Iterator[Effect]:
+    def _close_outputs(self) -> Iterator[effects.Effect]:
         """Take nothing more of the job once nobody wants anything of any output.
 
         All of them together: a program is ended by the first that is closed (SIGPIPE), and with it
@@ -584,14 +567,14 @@ class AttemptStreamsMachine:
         for in_port in self._inputs.values():
             in_port.release(rounds * in_port.plan.block_count)
 
-    def _acknowledge(self, now: float) -> Iterator[Effect]:
+    def _acknowledge(self, now: float) -> Iterator[effects.Effect]:
         for lane, _ in self._in_lanes.values():
             if lane.urgent:
                 yield from lane.acknowledge()
             elif lane.unacknowledged and self._ack_at is None:
                 self._ack_at = now + self._limits.ack_seconds
 
-    def _spool(self) -> Iterator[Effect]:
+    def _spool(self) -> Iterator[effects.Effect]:
         """Move the oldest bodies to disk until memory is within its limit."""
         outputs = self._outputs.values()
         excess = sum(out_port.staying_bytes for out_port in outputs) - self._limits.memory_bytes
@@ -604,16 +587,16 @@ class AttemptStreamsMachine:
             place = self._ledger.place(retained.size)
             log.spooling(place)
             self._leaving[place] = (log, retained)
-            yield WriteSpool(place, retained.body)
+            yield effects.WriteSpool(place, retained.body)
             excess -= retained.size
         yield from self._watch_spool()
 
-    def _spooled(self, place: SpoolPlace) -> Iterator[Effect]:
+    def _spooled(self, place: SpoolPlace) -> Iterator[effects.Effect]:
         log, retained = self._leaving.pop(place)
         log.spooled(retained)
         yield from self._watch_spool()
 
-    def _watch_spool(self) -> Iterator[Effect]:
+    def _watch_spool(self) -> Iterator[effects.Effect]:
         """Block the job while the disk is slower than it is."""
         outputs = self._outputs.values()
         memory = sum(out_port.memory_bytes for out_port in outputs)
@@ -623,26 +606,26 @@ class AttemptStreamsMachine:
                 out_port.spool_behind = behind
                 yield from out_port.throttle()
 
-    def _free(self, places: Sequence[SpoolPlace]) -> Iterator[Effect]:
+    def _free(self, places: Sequence[SpoolPlace]) -> Iterator[effects.Effect]:
         for place in places:
             segment = self._ledger.free(place)
             if segment is not None:
-                yield DropSegment(segment)
+                yield effects.DropSegment(segment)
 
     # ---- ends -----------------------------------------------------------------------------------
 
-    def _fail(self, code: ReasonCode, message: str) -> Sequence[Effect]:
-        self.failure = ReportFailed(code, message)
+    def _fail(self, code: ReasonCode, message: str) -> Sequence[effects.Effect]:
+        self.failure = effects.ReportFailed(code, message)
         return [*self._leave(Stage.FAILED), self.failure]
 
-    def _leave(self, stage: Stage) -> list[Effect]:
+    def _leave(self, stage: Stage) -> list[effects.Effect]:
         self._to(stage)
-        effects: list[Effect] = []
+        out: list[effects.Effect] = []
         for lane, _ in self._in_lanes.values():
             lane.retry_at = None
-            effects += lane.hang_up()
+            out += lane.hang_up()
         for out_lane, _ in self._out_lanes.values():
-            effects += out_lane.stop()
+            out += out_lane.stop()
         self._ack_at = None
         if stage is Stage.GONE:
             # At once, and not when the collector comes by: much of it may be memory of a ring.
@@ -651,8 +634,8 @@ class AttemptStreamsMachine:
                 out_port.forget()
             for in_port in self._inputs.values():
                 in_port.forget()
-            effects += [DropSegment(segment) for segment in self._ledger.segments]
-        return effects
+            out += [effects.DropSegment(segment) for segment in self._ledger.segments]
+        return out
 
     def _to(self, stage: Stage) -> None:
         if stage not in _ALLOWED[self._stage]:
@@ -660,9 +643,9 @@ class AttemptStreamsMachine:
         self._stage = stage
 
 
-def _where(event: Event) -> str:
+def _where(event: events.Event) -> str:
     match event:
-        case PortBlock(port=port, block=block):
+        case events.PortBlock(port=port, block=block):
             return f"port {port} at record {block.first}: "
         case _:
             return ""

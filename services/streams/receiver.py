@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.runtime.backoff import Backoff
+from services.streams import effects, events
 from services.streams.block import (
     HEADER_BYTES,
     LENGTH_MASK,
@@ -17,8 +18,6 @@ from services.streams.block import (
     without_head,
 )
 from services.streams.digest import Digest
-from services.streams.effects import Acknowledge, DialLane, Effect, HangUpLane
-from services.streams.events import DialAccepted, DialEnded
 from services.streams.lane_digest import LaneDigest
 from shoal.session.lane import WANT_KEPT, WANT_NOTHING, Lane, LanePeer
 
@@ -191,18 +190,18 @@ class ReceiveLane:
         """Want everything that the producer still keeps."""
         self._want_kept = True
 
-    def finish(self) -> list[Effect]:
+    def finish(self) -> list[effects.Effect]:
         """Want nothing more: the job has ended well."""
         self._finished = True
         self.queue.clear()
         return self.dial()
 
-    def dial(self) -> list[Effect]:
+    def dial(self) -> list[effects.Effect]:
         """Dial the producer, if it is placed; whatever call there is ends."""
-        effects = self.hang_up()
+        out = self.hang_up()
         self.retry_at = None
         if not self.peer.address:
-            return effects
+            return out
         self._drop_queue()
         self._whole = False
         want = self.expected
@@ -215,8 +214,8 @@ class ReceiveLane:
         self._received_bytes = self._consumed_bytes = self._acknowledged_bytes = 0
         self._acknowledged = (0, 0)
         return [
-            *effects,
-            DialLane(
+            *out,
+            effects.DialLane(
                 self.plan.id,
                 self._dial,
                 self.peer.address,
@@ -230,18 +229,18 @@ class ReceiveLane:
             ),
         ]
 
-    def hang_up(self) -> list[Effect]:
+    def hang_up(self) -> list[effects.Effect]:
         """End the call, if there is one."""
         if self._dial is None:
             return []
         dial, self._dial, self._open = self._dial, None, False
-        return [HangUpLane(self.plan.id, dial)]
+        return [effects.HangUpLane(self.plan.id, dial)]
 
     def current(self, dial: int) -> bool:
         """Whether an event belongs to the present call."""
         return dial == self._dial
 
-    def accepted(self, event: DialAccepted) -> None:
+    def accepted(self, event: events.DialAccepted) -> None:
         """Take note that the lane is open.
 
         Raises:
@@ -298,7 +297,7 @@ class ReceiveLane:
         self.expected = end
         return True
 
-    def ended(self, event: DialEnded) -> None:
+    def ended(self, event: events.DialEnded) -> None:
         """Take note of the end.
 
         Raises:
@@ -342,32 +341,32 @@ class ReceiveLane:
             self.queue.popleft()
             self.consumed_chunk(chunk)
 
-    def dial_for_bulk(self) -> list[Effect]:
+    def dial_for_bulk(self) -> list[effects.Effect]:
         """Dial again where large blocks may come, from now on."""
         self._bulk = True
         return self.dial()
 
-    def failed(self, reason: str, now: float) -> list[Effect]:
+    def failed(self, reason: str, now: float) -> list[effects.Effect]:
         """Take note that the call was refused, or broke."""
         self.refused += reason in _REFUSALS
         self.broken += reason in _MISTAKES
         return self._lost(now)
 
-    def wrong(self, error: LaneError, now: float) -> list[Effect]:
+    def wrong(self, error: LaneError, now: float) -> list[effects.Effect]:
         """Take note that something came which cannot be."""
         stale = isinstance(error, StaleError)
         self.refused += stale
         self.broken += not stale
         return self._lost(now)
 
-    def _lost(self, now: float) -> list[Effect]:
+    def _lost(self, now: float) -> list[effects.Effect]:
         """Give the call up and dial again after a while."""
-        effects = self.hang_up()
+        out = self.hang_up()
         self._failures += 1
         self.retry_at = now + self._backoff.delay_seconds(self._failures, self._chance())
-        return effects
+        return out
 
-    def moved(self, peer: LanePeer, *, may_dial: bool) -> list[Effect]:
+    def moved(self, peer: LanePeer, *, may_dial: bool) -> list[effects.Effect]:
         """Follow the producer to where it stands now."""
         if peer.epoch < self.peer.epoch:
             return []
@@ -384,14 +383,14 @@ class ReceiveLane:
         if chunk.dial == self._dial:
             self._consumed_bytes += chunk.size
 
-    def acknowledge(self) -> list[Effect]:
+    def acknowledge(self) -> list[effects.Effect]:
         """Tell the producer how far we are, if it is new."""
         if not self.unacknowledged or self._dial is None:
             return []
         self._acknowledged_bytes = self._consumed_bytes
         self._acknowledged = (self.consumed, self.released)
         return [
-            Acknowledge(
+            effects.Acknowledge(
                 self.plan.id, self._dial, self.consumed, self.released, self._consumed_bytes
             )
         ]

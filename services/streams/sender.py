@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from services.streams import effects, events
 from services.streams.block import HEADER_BYTES, Body
 from services.streams.block_index import RetainedBlock
-from services.streams.effects import (
-    AcceptCall,
-    CloseCall,
-    Effect,
-    ReadSpool,
-    RefuseCall,
-    SendBlock,
-    SendEnd,
-    SendSpooled,
-)
-from services.streams.events import CallAcknowledged, CallOpened
 from services.streams.merge_order import LaneSlice
 from services.streams.part import WHOLE_BYTES_MAX
 from services.streams.retained_log import RetainedLog
@@ -62,7 +52,7 @@ class SendLane:
         """Below this sequence nothing will be asked for again."""
         self.consumed = 0
         """Below this sequence everything was handed to the consumer's job."""
-        self.held: CallOpened | None = None
+        self.held: events.CallOpened | None = None
         """The call, while it waits for an answer."""
         self.refused = 0
         """Calls that were refused."""
@@ -143,7 +133,7 @@ class SendLane:
         if self._let_go is not None:
             self.released = min(first, self._let_go)
 
-    def cut(self, part: LaneSlice) -> list[Effect]:
+    def cut(self, part: LaneSlice) -> list[effects.Effect]:
         """Take note of where the lane ends although the producer goes on."""
         self.slice = part
         return self.pump()
@@ -153,7 +143,7 @@ class SendLane:
         if self.limit_offset is None:
             self.limit_offset = self.log.offset
 
-    def opened(self, event: CallOpened, own_epoch: int) -> list[Effect]:
+    def opened(self, event: events.CallOpened, own_epoch: int) -> list[effects.Effect]:
         """Take a call, or refuse it; an answer to an accepted one comes from `answer`."""
         if event.producer_epoch != own_epoch:
             return self._refuse(
@@ -169,7 +159,7 @@ class SendLane:
                 f"lane {self.plan.id} belongs to consumer epoch {self.peer.epoch}, "
                 f"epoch {event.consumer_epoch} is over",
             )
-        effects = self._drop_call()
+        out = self._drop_call()
         if event.consumer_epoch > self.peer.epoch:
             # The controller told the consumer first; we hear of it soon.
             self.peer = replace(self.peer, epoch=event.consumer_epoch)
@@ -180,9 +170,9 @@ class SendLane:
             self.wanted = max(self.wanted, event.want)
             self._let_go = event.released
         self.held = event
-        return effects
+        return out
 
-    def answer(self, own_epoch: int) -> list[Effect]:
+    def answer(self, own_epoch: int) -> list[effects.Effect]:
         """Open the lane that is held, and send what may be sent.
 
         Raises:
@@ -207,14 +197,14 @@ class SendLane:
                 self._offset = self.log.offset_at(self._cursor.number)
             # A successor may want more than its predecessor let go of, and it is still there.
             self.released = min(self.released, want)
-        return [AcceptCall(event.call, own_epoch, want), *self.pump()]
+        return [effects.AcceptCall(event.call, own_epoch, want), *self.pump()]
 
-    def refuse_held(self, reason: str, message: str) -> list[Effect]:
+    def refuse_held(self, reason: str, message: str) -> list[effects.Effect]:
         """Refuse the call that is held, if there is one."""
         event, self.held = self.held, None
         return [] if event is None else self._refuse(event.call, reason, message)
 
-    def pump(self) -> list[Effect]:
+    def pump(self) -> list[effects.Effect]:
         """Send the next block if the call is free and has credit, or the end."""
         if self._call is None or self._busy or self._idle or self.done:
             return []
@@ -236,10 +226,10 @@ class SendLane:
             # Where the lane is cut, the log goes on, and so does what is counted of it.
             digest = self.log.digest() if total == self.log.total else None
             cut = total == self.slice.count
-            return [SendEnd(self._call, total, cut, self.continued, digest)]
+            return [effects.SendEnd(self._call, total, cut, self.continued, digest)]
         return []
 
-    def loaded(self, call: int, body: bytes) -> list[Effect]:
+    def loaded(self, call: int, body: bytes) -> list[effects.Effect]:
         """Send a block whose body came back from the spool."""
         if call != self._call or self.done or self._cursor.number is None:
             return []
@@ -248,14 +238,14 @@ class SendLane:
             return []
         return [self._block(call, retained, body)]
 
-    def ready(self, call: int) -> list[Effect]:
+    def ready(self, call: int) -> list[effects.Effect]:
         """Take note that a block has left."""
         if call != self._call:
             return []
         self._busy = False
         return self.pump()
 
-    def acknowledged(self, event: CallAcknowledged) -> list[Effect]:
+    def acknowledged(self, event: events.CallAcknowledged) -> list[effects.Effect]:
         """Take note of how far the consumer is; nonsense breaks the call."""
         if event.call != self._call:
             return []
@@ -272,7 +262,7 @@ class SendLane:
             self.released = max(self.released, event.released)
         return self.pump()
 
-    def finished(self, call: int) -> list[Effect]:
+    def finished(self, call: int) -> list[effects.Effect]:
         """Let go of a lane whose client has committed; of any other the controller says when.
 
         A client's commit is known to nobody else, so its own word counts, if it comes on the call
@@ -296,7 +286,7 @@ class SendLane:
         if call == self._call:
             self._leave()
 
-    def moved(self, peer: LanePeer) -> list[Effect]:
+    def moved(self, peer: LanePeer) -> list[effects.Effect]:
         """Take note of where the consumer stands now; a call of an older epoch is ended."""
         if peer.epoch < self.peer.epoch:
             peer = replace(self.peer, done=peer.done or self.peer.done)
@@ -304,16 +294,16 @@ class SendLane:
         self.peer = peer
         if peer.done:
             self._cursor.number = None
-        effects: list[Effect] = []
+        out: list[effects.Effect] = []
         if older:
-            effects += self._drop_call()
-        return effects
+            out += self._drop_call()
+        return out
 
-    def stop(self) -> list[Effect]:
+    def stop(self) -> list[effects.Effect]:
         """End the call, whoever it belongs to."""
         return self._drop_call()
 
-    def _begin_call(self, event: CallOpened, want: int) -> None:
+    def _begin_call(self, event: events.CallOpened, want: int) -> None:
         self.held = None
         self._call = event.call
         self._credit = event.credit_bytes
@@ -345,7 +335,7 @@ class SendLane:
         self._cursor.number = number
         return number
 
-    def _send(self, call: int, retained: RetainedBlock) -> list[Effect]:
+    def _send(self, call: int, retained: RetainedBlock) -> list[effects.Effect]:
         self._busy = True
         if retained.body is not None:
             return [self._block(call, retained, retained.body)]
@@ -353,12 +343,12 @@ class SendLane:
             raise AssertionError(f"block {retained.first} of {self.plan.id} is nowhere")
         if self._parts and retained.size > WHOLE_BYTES_MAX and retained.crc is not None:
             self._advance(retained)
-            return [SendSpooled(call, self.plan.id, retained, retained.place, retained.crc)]
-        return [ReadSpool(self.plan.id, call, retained.place)]
+            return [effects.SendSpooled(call, self.plan.id, retained, retained.place, retained.crc)]
+        return [effects.ReadSpool(self.plan.id, call, retained.place)]
 
-    def _block(self, call: int, retained: RetainedBlock, body: Body) -> SendBlock:
+    def _block(self, call: int, retained: RetainedBlock, body: Body) -> effects.SendBlock:
         self._advance(retained)
-        return SendBlock(call, self.plan.id, retained, body)
+        return effects.SendBlock(call, self.plan.id, retained, body)
 
     def _advance(self, retained: RetainedBlock) -> None:
         """Go on to the block after this one, which is being sent."""
@@ -369,25 +359,25 @@ class SendLane:
             self._cursor.number = None
         self._sent_bytes += retained.size + HEADER_BYTES
 
-    def _send_elsewhere(self, call: int, size: int) -> list[Effect]:
+    def _send_elsewhere(self, call: int, size: int) -> list[effects.Effect]:
         """Ask the consumer to dial where a large block holds up no small one behind it."""
         self._leave()
         message = f"the next block of lane {self.plan.id} has {size} bytes"
-        return [RefuseCall(call, "BULK", message)]
+        return [effects.RefuseCall(call, "BULK", message)]
 
-    def _refuse(self, call: int, reason: str, message: str) -> list[Effect]:
+    def _refuse(self, call: int, reason: str, message: str) -> list[effects.Effect]:
         self.refused += 1
-        return [RefuseCall(call, reason, message)]
+        return [effects.RefuseCall(call, reason, message)]
 
-    def _drop_call(self) -> list[Effect]:
-        effects: list[Effect] = []
+    def _drop_call(self) -> list[effects.Effect]:
+        out: list[effects.Effect] = []
         if self.held is not None:
-            effects.append(CloseCall(self.held.call))
+            out.append(effects.CloseCall(self.held.call))
             self.held = None
         if self._call is not None:
-            effects.append(CloseCall(self._call))
+            out.append(effects.CloseCall(self._call))
             self._leave()
-        return effects
+        return out
 
     def _leave(self) -> None:
         self._call = self._cursor.number = None

@@ -12,8 +12,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from services.membership.codec import fields
 from services.membership.dialect import pack, unpack
+from services.membership.fields import fields
 from services.membership.refusal import DropReason, RefusedError
 
 if TYPE_CHECKING:

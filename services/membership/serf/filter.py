@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Final
 
-from services.membership.codec import fields, octets, text
 from services.membership.dialect import pack, unpack
+from services.membership.fields import fields, octets, text
 from services.membership.refusal import DropReason, RefusedError
 
 _EXPRESSION_MAX: Final = 256

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from services.membership.codec import fields, flag, octets, text
 from services.membership.dialect import pack, unpack
+from services.membership.fields import fields, octets, text
 from services.membership.keyring import Keyring
+from services.membership.layout import FLAG, TEXT, FieldKind, Layout
 from services.membership.refusal import DropReason, RefusedError
 from services.membership.serf.message import SerfType
 
@@ -32,6 +33,22 @@ class KeyAnswer:
     primary: str = ""
 
 
+def _keys(value: object, name: str) -> tuple[str, ...]:
+    if value is not None and not isinstance(value, list):
+        raise RefusedError(DropReason.MALFORMED, f"{name} is not an array")
+    listed: list[object] = value or []  # pyright: ignore[reportUnknownVariableType]
+    return tuple(text(key, "key") for key in listed)
+
+
+_ANSWER: Final = Layout(
+    KeyAnswer,
+    ("Result", FLAG),
+    ("Message", FieldKind(lambda value, name: text(value, name, 4096))),
+    ("Keys", FieldKind(_keys, lambda keys: list(keys) or None)),
+    ("PrimaryKey", TEXT),
+)
+
+
 def encode_key_request(key: bytes) -> bytes:
     """Write the payload of an install, use or remove query."""
     return bytes((SerfType.KEY_REQUEST,)) + pack({"Key": key})
@@ -50,13 +67,7 @@ def encode_key_answer(answer: KeyAnswer, bytes_max: int) -> bytes:
 
 
 def _packed(answer: KeyAnswer) -> bytes:
-    body = {
-        "Keys": list(answer.keys) or None,
-        "Message": answer.message,
-        "PrimaryKey": answer.primary,
-        "Result": answer.ok,
-    }
-    return bytes((SerfType.KEY_RESPONSE,)) + pack(body)
+    return bytes((SerfType.KEY_RESPONSE,)) + pack(_ANSWER.body(answer))
 
 
 def decode_key_answer(payload: bytes) -> KeyAnswer:
@@ -67,17 +78,7 @@ def decode_key_answer(payload: bytes) -> KeyAnswer:
     """
     if not payload or payload[0] != SerfType.KEY_RESPONSE:
         raise RefusedError(DropReason.MALFORMED, "answer is no key response")
-    names = (b"Result", b"Message", b"Keys", b"PrimaryKey")
-    result, message, keys, primary = fields(unpack(memoryview(payload)[1:]), names)
-    if keys is not None and not isinstance(keys, list):
-        raise RefusedError(DropReason.MALFORMED, "Keys is not an array")
-    listed: list[object] = keys or []  # pyright: ignore[reportUnknownVariableType]
-    return KeyAnswer(
-        flag(result, "Result"),
-        text(message, "Message", 4096),
-        tuple(text(key, "key") for key in listed),
-        text(primary, "PrimaryKey"),
-    )
+    return _ANSWER.read(unpack(memoryview(payload)[1:]))
 
 
 def answer_key_query(keyring: Keyring, name: str, payload: bytes) -> KeyAnswer | None:

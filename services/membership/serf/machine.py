@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from services.membership.codec import host_to_octets, octets_to_host
 from services.membership.effects import (
     Changed,
     Dropped,
@@ -29,6 +28,7 @@ from services.membership.effects import (
     UserReceived,
 )
 from services.membership.events import Broadcast, DeclareLeft, Event
+from services.membership.fields import host_to_octets, octets_to_host
 from services.membership.member import ChangeKind, MemberChange
 from services.membership.message import Address, SwimState, User
 from services.membership.refusal import DropReason, RefusedError

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import islice
-from typing import Final, assert_never
+from typing import Any, Final, cast
 
-from services.membership.codec import fields, flag, number, octets, text
 from services.membership.dialect import StreamUnpacker, Value, pack, unpack
+from services.membership.fields import U16_MAX, U32_MAX, U64_MAX, fields, number, octets, text
+from services.membership.layout import FLAG, TEXT, FieldKind, Layout, integer, packed
 from services.membership.refusal import DropReason, RefusedError
 
-_U64: Final = 0xFFFFFFFFFFFFFFFF
-_U32: Final = 0xFFFFFFFF
 _MEMBERS_MAX: Final = 1024 * 1024
 _EVENT_SLOTS_MAX: Final = 4096
 _EVENT_BYTES_MAX: Final = 9 * 1024
@@ -125,22 +124,6 @@ class UserState:
 SerfMessage = LeaveIntent | JoinIntent | UserEvent | Query | QueryResponse | Relayed
 """What travels in user messages."""
 
-_LEAVE: Final = (b"LTime", b"Node", b"Prune")
-_EVENT: Final = (b"LTime", b"Name", b"Payload", b"CC")
-_QUERY: Final = (
-    b"LTime",
-    b"ID",
-    b"Addr",
-    b"Port",
-    b"SourceNode",
-    b"Filters",
-    b"Flags",
-    b"RelayFactor",
-    b"Timeout",
-    b"Name",
-    b"Payload",
-)
-_RESPONSE: Final = (b"LTime", b"ID", b"From", b"Flags", b"Payload")
 _STATE: Final = (b"LTime", b"StatusLTimes", b"LeftMembers", b"EventLTime", b"Events", b"QueryLTime")
 
 
@@ -167,8 +150,55 @@ def _signed(value: object, name: str) -> int:
     return int(value)
 
 
+_TIME: Final = ("LTime", integer(U64_MAX))
+_ID: Final = ("ID", integer(U32_MAX))
+_NODE: Final = ("Node", TEXT)
+_NAME: Final = ("Name", TEXT)
+_FLAGS: Final = ("Flags", integer(U32_MAX))
+_QUERY_PAYLOAD: Final = ("Payload", packed(_QUERY_BYTES_MAX))
+_FILTERS: Final = FieldKind(
+    lambda value, name: tuple(
+        octets(item, 4096, name) for item in _items(value, _FILTERS_MAX, name)
+    ),
+    lambda filters: list(filters) or None,
+)
+_SECONDS: Final = FieldKind(
+    lambda value, name: _signed(value, name) / 1e9, lambda seconds: round(seconds * 1e9)
+)
+_LAYOUTS: Final[dict[type[SerfMessage], tuple[int, Layout[Any]]]] = {
+    LeaveIntent: (SerfType.LEAVE, Layout(LeaveIntent, _TIME, _NODE, ("Prune", FLAG))),
+    JoinIntent: (SerfType.JOIN, Layout(JoinIntent, _TIME, _NODE)),
+    UserEvent: (
+        SerfType.USER_EVENT,
+        Layout(UserEvent, _TIME, _NAME, ("Payload", packed(_EVENT_BYTES_MAX)), ("CC", FLAG)),
+    ),
+    Query: (
+        SerfType.QUERY,
+        Layout(
+            Query,
+            _TIME,
+            _ID,
+            ("Addr", packed(16)),
+            ("Port", integer(U16_MAX)),
+            ("SourceNode", TEXT),
+            ("Filters", _FILTERS),
+            _FLAGS,
+            ("RelayFactor", integer(255)),
+            ("Timeout", _SECONDS),
+            _NAME,
+            _QUERY_PAYLOAD,
+        ),
+    ),
+    QueryResponse: (
+        SerfType.QUERY_RESPONSE,
+        Layout(QueryResponse, _TIME, _ID, ("From", TEXT), _FLAGS, _QUERY_PAYLOAD),
+    ),
+}
+_BY_TYPE: Final = dict(_LAYOUTS.values())
+
+
 def decode_serf(payload: bytes) -> SerfMessage | None:
-    """Read a Serf message; None for types that only travel elsewhere or that we do not know.
+    """Read a Serf message; None for types that only travel elsewhere or that are unknown.
 
     Raises:
         RefusedError: Empty or malformed.
@@ -177,56 +207,10 @@ def decode_serf(payload: bytes) -> SerfMessage | None:
         raise RefusedError(DropReason.EMPTY, "empty Serf message")
     kind = payload[0]
     body = memoryview(payload)[1:]
-    if kind == SerfType.LEAVE:
-        time, node, prune = fields(unpack(body), _LEAVE)
-        return LeaveIntent(number(time, _U64, "LTime"), text(node, "Node"), flag(prune, "Prune"))
-    if kind == SerfType.JOIN:
-        time, node = fields(unpack(body), _LEAVE[:2])
-        return JoinIntent(number(time, _U64, "LTime"), text(node, "Node"))
-    if kind == SerfType.USER_EVENT:
-        return _event(unpack(body))
-    if kind == SerfType.QUERY:
-        return _query(unpack(body))
-    if kind == SerfType.QUERY_RESPONSE:
-        time, identity, sender, flags, answer = fields(unpack(body), _RESPONSE)
-        return QueryResponse(
-            number(time, _U64, "LTime"),
-            number(identity, _U32, "ID"),
-            text(sender, "From"),
-            number(flags, _U32, "Flags"),
-            octets(answer, _QUERY_BYTES_MAX, "Payload"),
-        )
     if kind == SerfType.RELAY:
         return _relayed(body)
-    return None
-
-
-def _event(value: object) -> UserEvent:
-    time, name, payload, coalesce = fields(value, _EVENT)
-    return UserEvent(
-        number(time, _U64, "LTime"),
-        text(name, "Name"),
-        octets(payload, _EVENT_BYTES_MAX, "Payload"),
-        flag(coalesce, "CC"),
-    )
-
-
-def _query(value: object) -> Query:
-    row = fields(value, _QUERY)
-    time, identity, host, port, source, filters, flags, relays, timeout, name, payload = row
-    return Query(
-        number(time, _U64, "LTime"),
-        number(identity, _U32, "ID"),
-        octets(host, 16, "Addr"),
-        number(port, 0xFFFF, "Port"),
-        text(source, "SourceNode"),
-        tuple(octets(item, 4096, "Filters") for item in _items(filters, _FILTERS_MAX, "Filters")),
-        number(flags, _U32, "Flags"),
-        number(relays, 255, "RelayFactor"),
-        _signed(timeout, "Timeout") / 1e9,
-        text(name, "Name"),
-        octets(payload, _QUERY_BYTES_MAX, "Payload"),
-    )
+    layout = _BY_TYPE.get(kind)
+    return None if layout is None else cast("SerfMessage", layout.read(unpack(body)))
 
 
 def _relayed(body: memoryview) -> Relayed:
@@ -240,7 +224,7 @@ def _relayed(body: memoryview) -> Relayed:
     host, port = fields(address, (b"IP", b"Port"))
     return Relayed(
         octets(host, 16, "IP"),
-        number(port, 0xFFFF, "Port"),
+        number(port, U16_MAX, "Port"),
         text(name, "DestName"),
         bytes(body[unpacker.position :]),
     )
@@ -248,57 +232,12 @@ def _relayed(body: memoryview) -> Relayed:
 
 def encode_serf(message: SerfMessage) -> bytes:
     """Write a Serf message."""
-    body: dict[str, Value]
-    match message:
-        case LeaveIntent():
-            kind = SerfType.LEAVE
-            body = {"LTime": message.time, "Node": message.node, "Prune": message.prune}
-        case JoinIntent():
-            kind = SerfType.JOIN
-            body = {"LTime": message.time, "Node": message.node}
-        case UserEvent():
-            kind = SerfType.USER_EVENT
-            body = {
-                "CC": message.coalesce,
-                "LTime": message.time,
-                "Name": message.name,
-                "Payload": message.payload,
-            }
-        case Query():
-            kind = SerfType.QUERY
-            body = {
-                "Addr": message.host,
-                "Filters": list(message.filters) or None,
-                "Flags": message.flags,
-                "ID": message.identity,
-                "LTime": message.time,
-                "Name": message.name,
-                "Payload": message.payload,
-                "Port": message.port,
-                "RelayFactor": message.relay_factor,
-                "SourceNode": message.source,
-                "Timeout": round(message.timeout_seconds * 1e9),
-            }
-        case QueryResponse():
-            kind = SerfType.QUERY_RESPONSE
-            body = {
-                "Flags": message.flags,
-                "From": message.sender,
-                "ID": message.identity,
-                "LTime": message.time,
-                "Payload": message.payload,
-            }
-        case Relayed():
-            kind = SerfType.RELAY
-            address: dict[str, Value] = {"IP": message.host, "Port": message.port, "Zone": ""}
-            body = {
-                "DestAddr": address,
-                "DestName": message.name,
-            }
-            return bytes((kind,)) + pack(body) + message.message
-        case _:
-            assert_never(message)
-    return bytes((kind,)) + pack(body)
+    if isinstance(message, Relayed):
+        address: dict[str, Value] = {"IP": message.host, "Port": message.port, "Zone": ""}
+        header = pack({"DestAddr": address, "DestName": message.name})
+        return bytes((SerfType.RELAY,)) + header + message.message
+    kind, layout = _LAYOUTS[type(message)]
+    return bytes((kind,)) + pack(layout.body(message))
 
 
 def encode_user_state(state: UserState) -> bytes:
@@ -344,7 +283,7 @@ def decode_user_state(data: bytes) -> UserState | None:
             name, payload = fields(event, (b"Name", b"Payload"))
             recent.append(
                 UserEvent(
-                    number(at, _U64, "LTime"),
+                    number(at, U64_MAX, "LTime"),
                     text(name, "Name"),
                     octets(payload, _EVENT_BYTES_MAX, "Payload"),
                 )
@@ -352,12 +291,12 @@ def decode_user_state(data: bytes) -> UserState | None:
             if len(recent) > _EVENT_SLOTS_MAX:
                 raise RefusedError(DropReason.TOO_BIG, "Events holds over 4096 events")
     return UserState(
-        number(time, _U64, "LTime"),
-        {text(key, "name"): number(value, _U64, "LTime") for key, value in pairs.items()},
+        number(time, U64_MAX, "LTime"),
+        {text(key, "name"): number(value, U64_MAX, "LTime") for key, value in pairs.items()},
         tuple(text(name, "name") for name in _items(left, _MEMBERS_MAX, "LeftMembers")),
-        number(event_time, _U64, "EventLTime"),
+        number(event_time, U64_MAX, "EventLTime"),
         tuple(recent),
-        number(query_time, _U64, "QueryLTime"),
+        number(query_time, U64_MAX, "QueryLTime"),
     )
 
 

@@ -12,9 +12,8 @@ from typing import cast
 
 import grpc.aio
 
+from services.streams import effects, events
 from services.streams.block import Block, BlockError
-from services.streams.effects import Acknowledge, DialLane
-from services.streams.events import DialAccepted, DialBlock, DialBroken, DialEnded
 from services.streams.part import Assembler
 from services.streams.worker.call import BROKEN_CALL, ServerContext
 from services.streams.worker.lane_registry import Post
@@ -44,7 +43,7 @@ class FeedCall:
 
     def __init__(
         self,
-        effect: DialLane,
+        effect: effects.DialLane,
         opened: PullOpen,
         ref: AttemptRef,
         rendezvous: Rendezvous,
@@ -55,10 +54,10 @@ class FeedCall:
         self._key = (ref.namespace, ref.pipeline, effect.lane, ref.epoch)
         self._rendezvous = rendezvous
         self._post = post
-        self._ack: Acknowledge | None = None
+        self._ack: effects.Acknowledge | None = None
         self._wake = asyncio.Event()
 
-    def acknowledge(self, effect: Acknowledge) -> None:
+    def acknowledge(self, effect: effects.Acknowledge) -> None:
         """Send an acknowledgement; it replaces one that has not left."""
         self._ack = effect
         self._wake.set()
@@ -72,7 +71,7 @@ class FeedCall:
             reason, message = "UNAVAILABLE", "the client is gone"
         finally:
             call.over.set()
-        self._post(DialBroken(self._effect.lane, self._effect.dial, reason, message))
+        self._post(events.DialBroken(self._effect.lane, self._effect.dial, reason, message))
 
     async def _carry(self, call: OfferedCall) -> tuple[str, str]:
         async with asyncio.TaskGroup() as tasks:
@@ -103,12 +102,12 @@ class FeedCall:
                 except BlockError as error:
                     return "BROKEN", str(error)
                 if whole is not None:
-                    self._post(DialBlock(lane, dial, whole))
+                    self._post(events.DialBlock(lane, dial, whole))
                 continue
             if assembler.busy:
                 return "BROKEN", "something else came between the parts of a block"
             if isinstance(request, Block):
-                self._post(DialBlock(lane, dial, request))
+                self._post(events.DialBlock(lane, dial, request))
                 continue
             if isinstance(request, BadBlock):
                 return "BROKEN", request.reason
@@ -117,9 +116,9 @@ class FeedCall:
                 case "accept":
                     # Which of several clients counts is settled at the rendezvous.
                     epoch = self._opened.producer_epoch
-                    self._post(DialAccepted(lane, dial, epoch, message.accept.first))
+                    self._post(events.DialAccepted(lane, dial, epoch, message.accept.first))
                 case "end":
-                    self._post(DialEnded(lane, dial, message.end.total))
+                    self._post(events.DialEnded(lane, dial, message.end.total))
                 case "refusal":
                     return message.refusal.reason, message.refusal.message
                 case other:

@@ -5,15 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from services.streams.effects import Acknowledge, DialLane, SendBlock, SendEnd, SendSpooled
-from services.streams.events import (
-    CallAcknowledged,
-    CallReady,
-    DialAccepted,
-    DialBlock,
-    DialBroken,
-    DialEnded,
-)
+from services.streams import effects, events
 from services.streams.worker.lane_registry import LaneRegistry, Missing, Post, ReadPiece
 from shoal.v1.streams_service_pb2 import PullOpen
 
@@ -35,7 +27,7 @@ class LocalCall:
     """
 
     def __init__(
-        self, effect: DialLane, opened: PullOpen, registry: LaneRegistry, consumer: Post
+        self, effect: effects.DialLane, opened: PullOpen, registry: LaneRegistry, consumer: Post
     ) -> None:
         self._lane = effect.lane
         self._dial = effect.dial
@@ -45,8 +37,8 @@ class LocalCall:
         self._producer: Post | None = None
         self._number = 0
         # At most an answer, a block and an end: the producer waits for each block to be taken.
-        self._down: deque[DialAccepted | DialBlock | DialEnded] = deque()
-        self._ack: Acknowledge | None = None
+        self._down: deque[events.DialAccepted | events.DialBlock | events.DialEnded] = deque()
+        self._ack: effects.Acknowledge | None = None
         self._reason = _ENDED
         self._closing = False
         self._closed = asyncio.Event()
@@ -65,9 +57,9 @@ class LocalCall:
             self._reason = (found.reason, found.message)
         else:
             await found.serve(self._opened, self._join)
-        self._consumer(DialBroken(self._lane, self._dial, *self._reason))
+        self._consumer(events.DialBroken(self._lane, self._dial, *self._reason))
 
-    def acknowledge(self, effect: Acknowledge) -> None:
+    def acknowledge(self, effect: effects.Acknowledge) -> None:
         """Tell the producer how far the consumer is; it replaces what was not told yet."""
         self._ack = effect
         self._wake()
@@ -90,22 +82,22 @@ class LocalCall:
 
     def accept(self, producer_epoch: int, first: int) -> None:
         """See `Served`."""
-        self._say(DialAccepted(self._lane, self._dial, producer_epoch, first))
+        self._say(events.DialAccepted(self._lane, self._dial, producer_epoch, first))
 
-    def send_block(self, effect: SendBlock) -> None:
+    def send_block(self, effect: effects.SendBlock) -> None:
         """See `Served`."""
-        self._say(DialBlock(self._lane, self._dial, effect.block))
+        self._say(events.DialBlock(self._lane, self._dial, effect.block))
 
-    def send_spooled(self, effect: SendSpooled, read: ReadPiece) -> None:
+    def send_spooled(self, effect: effects.SendSpooled, read: ReadPiece) -> None:
         """See `Served`."""
         del read
         raise AssertionError(
             f"a part of {effect.retained.first} on {self._lane}: there are none here"
         )
 
-    def send_end(self, effect: SendEnd) -> None:
+    def send_end(self, effect: effects.SendEnd) -> None:
         """See `Served`."""
-        end = DialEnded(
+        end = events.DialEnded(
             self._lane, self._dial, effect.total, effect.cut, effect.continued, effect.digest
         )
         self._say(end)
@@ -122,7 +114,7 @@ class LocalCall:
 
     # ---- between them ---------------------------------------------------------------------------
 
-    def _say(self, event: DialAccepted | DialBlock | DialEnded) -> None:
+    def _say(self, event: events.DialAccepted | events.DialBlock | events.DialEnded) -> None:
         self._down.append(event)
         self._wake()
 
@@ -135,12 +127,12 @@ class LocalCall:
         for _ in range(len(self._down)):
             event = self._down.popleft()
             self._consumer(event)
-            if isinstance(event, DialBlock) and self._producer is not None:
-                self._producer(CallReady(self._number, self._lane))
+            if isinstance(event, events.DialBlock) and self._producer is not None:
+                self._producer(events.CallReady(self._number, self._lane))
         ack, self._ack = self._ack, None
         if ack is not None and self._producer is not None:
             self._producer(
-                CallAcknowledged(
+                events.CallAcknowledged(
                     self._number, self._lane, ack.consumed, ack.released, ack.consumed_bytes
                 )
             )

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
+from services.streams import events
 from services.streams.block import (
     FLAG_RING,
     FREE_ENTRY,
@@ -20,14 +21,6 @@ from services.streams.block import (
     Body,
     Kind,
     header,
-)
-from services.streams.events import (
-    Event,
-    PortBlock,
-    PortClosed,
-    PortShut,
-    PortViolation,
-    PortWritten,
 )
 from services.streams.framing import FixedReader, LineReader
 from services.streams.slots import SLOTS_MAX
@@ -100,7 +93,7 @@ class SocketEnd:
     def __init__(self, end: socket.socket) -> None:
         self._end = end
 
-    async def connect(self, use: PortUse, post: Callable[[Event], None]) -> SocketPort:
+    async def connect(self, use: PortUse, post: Callable[[events.Event], None]) -> SocketPort:
         """See `PortEnd`."""
         port = SocketPort(use, post)
         await port.connect(self._end)
@@ -125,7 +118,7 @@ class SocketPort(asyncio.BufferedProtocol):
         ValueError: The binding has a record size that cannot be.
     """
 
-    def __init__(self, use: PortUse, post: Callable[[Event], None]) -> None:
+    def __init__(self, use: PortUse, post: Callable[[events.Event], None]) -> None:
         self._port = use.name
         self._output = use.output
         self._post = post
@@ -176,12 +169,12 @@ class SocketPort(asyncio.BufferedProtocol):
             blocks = self._reader.filled(nbytes)
         except BlockError as error:
             self.pause()
-            self._post(PortViolation(self._port, self._output, error.offset, error.reason))
+            self._post(events.PortViolation(self._port, self._output, error.offset, error.reason))
             return
         for block in blocks:
             if self._lease is not None and not self._heed(self._lease, block):
                 continue
-            self._post(PortBlock(self._port, self._output, block))
+            self._post(events.PortBlock(self._port, self._output, block))
         self._done()
 
     def eof_received(self) -> bool:
@@ -195,7 +188,7 @@ class SocketPort(asyncio.BufferedProtocol):
             self._read_the_rest()
         self._lost = True
         self._end()
-        self._post(PortShut(self._port, self._output))
+        self._post(events.PortShut(self._port, self._output))
 
     def pause_writing(self) -> None:
         """Take note that the job does not keep up."""
@@ -222,7 +215,7 @@ class SocketPort(asyncio.BufferedProtocol):
     def write(self, parts: Sequence[Body]) -> None:
         """Write, and post PortWritten once everything is in the hands of the kernel."""
         if self._transport is None or self._lost or self._refusing:
-            self._post(PortShut(self._port, self._output))
+            self._post(events.PortShut(self._port, self._output))
             return
         self._writing = True
         if self._ring is not None and not self._ring_given:
@@ -298,7 +291,9 @@ class SocketPort(asyncio.BufferedProtocol):
                 except RingLeaseError as error:
                     self.pause()
                     self._post(
-                        PortViolation(self._port, self._output, self._reader.offset, str(error))
+                        events.PortViolation(
+                            self._port, self._output, self._reader.offset, str(error)
+                        )
                     )
             case Kind.ACK:
                 lease.acknowledged(block.first)
@@ -386,7 +381,7 @@ class SocketPort(asyncio.BufferedProtocol):
     def _done(self) -> None:
         if self._writing and not self._full and not (self._lease is not None and self._lease.full):
             self._writing = False
-            self._post(PortWritten(self._port, self._output))
+            self._post(events.PortWritten(self._port, self._output))
 
     def _end(self) -> None:
         if self._ended or self._refusing:
@@ -396,6 +391,6 @@ class SocketPort(asyncio.BufferedProtocol):
         try:
             rest = tuple(self._reader.finish())
         except BlockError as error:
-            self._post(PortClosed(self._port, self._output, error.offset, error.reason))
+            self._post(events.PortClosed(self._port, self._output, error.offset, error.reason))
         else:
-            self._post(PortClosed(self._port, self._output, offset, "", rest))
+            self._post(events.PortClosed(self._port, self._output, offset, "", rest))

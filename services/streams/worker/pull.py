@@ -18,19 +18,10 @@ import grpc
 import grpc.aio
 
 from services.runtime.rpc import STREAM, STREAM_MESSAGE_BYTES_MAX, channel_options
+from services.streams import effects, events
 from services.streams.block import Block, BlockError
 from services.streams.checksum import extended
 from services.streams.digest import Digest
-from services.streams.effects import Acknowledge, DialLane, SendBlock, SendEnd, SendSpooled
-from services.streams.events import (
-    CallAcknowledged,
-    CallDone,
-    CallReady,
-    DialAccepted,
-    DialBlock,
-    DialBroken,
-    DialEnded,
-)
 from services.streams.part import WHOLE_BYTES_MAX, Assembler, ranges
 from services.streams.worker.call import BROKEN_CALL, PeerConnection, PullCall, ServerContext
 from services.streams.worker.lane_registry import Post, ReadPiece
@@ -83,7 +74,7 @@ class ServedCall:
         """See `Served`."""
         self._send(PullResponse(accept=PullAccept(producer_epoch=producer_epoch, first=first)))
 
-    def send_block(self, effect: SendBlock) -> None:
+    def send_block(self, effect: effects.SendBlock) -> None:
         """See `Served`."""
         size = len(effect.body)
         if size > WHOLE_BYTES_MAX:
@@ -92,12 +83,12 @@ class ServedCall:
             self._outgoing.append((write_block(effect.header, effect.body), True))
         self._wake.set()
 
-    def send_spooled(self, effect: SendSpooled, read: ReadPiece) -> None:
+    def send_spooled(self, effect: effects.SendSpooled, read: ReadPiece) -> None:
         """See `Served`."""
         self._outgoing.append((write_parts(effect.header, effect.place.length, read), True))
         self._wake.set()
 
-    def send_end(self, effect: SendEnd) -> None:
+    def send_end(self, effect: effects.SendEnd) -> None:
         """See `Served`."""
         end = PullEnd(total=effect.total, cut=effect.cut, continued=effect.continued)
         digest = effect.digest
@@ -141,13 +132,13 @@ class ServedCall:
                 elif not await self._write_parts(message):
                     return
                 if block:
-                    self._post(CallReady(self.number, self._lane))
+                    self._post(events.CallReady(self.number, self._lane))
             if self._closing:
                 return
             self._wake.clear()
             await self._wake.wait()
 
-    async def _large(self, effect: SendBlock) -> AsyncGenerator[bytes]:
+    async def _large(self, effect: effects.SendBlock) -> AsyncGenerator[bytes]:
         """Yield the messages of a large block; reckoning its checksum holds up nobody either."""
         retained, body = effect.retained, effect.body
         if retained.crc is None:
@@ -183,10 +174,10 @@ class ServedCall:
                     break
                 ack = cast("PullRequest", request).ack
                 if ack.done:
-                    self._post(CallDone(self.number, self._lane))
+                    self._post(events.CallDone(self.number, self._lane))
                     continue
                 self._post(
-                    CallAcknowledged(
+                    events.CallAcknowledged(
                         self.number, self._lane, ack.consumed, ack.released, ack.consumed_bytes
                     )
                 )
@@ -204,16 +195,16 @@ class DialledCall:
         post: takes events.
     """
 
-    def __init__(self, effect: DialLane, opened: PullOpen, post: Post) -> None:
+    def __init__(self, effect: effects.DialLane, opened: PullOpen, post: Post) -> None:
         self._effect = effect
         self._opened = opened
         self._post = post
-        self._ack: Acknowledge | None = None
+        self._ack: effects.Acknowledge | None = None
         self._wake = asyncio.Event()
         self.broken = False
         """Whether the connection failed, and not only this lane."""
 
-    def acknowledge(self, effect: Acknowledge) -> None:
+    def acknowledge(self, effect: effects.Acknowledge) -> None:
         """Send an acknowledgement; it replaces one that has not left."""
         self._ack = effect
         self._wake.set()
@@ -228,7 +219,7 @@ class DialledCall:
             reason, message = "UNAVAILABLE", _words(group.exceptions[0])
         finally:
             call.cancel()
-        self._post(DialBroken(self._effect.lane, self._effect.dial, reason, message))
+        self._post(events.DialBroken(self._effect.lane, self._effect.dial, reason, message))
 
     async def _carry(self, call: PullCall) -> tuple[str, str]:
         async with asyncio.TaskGroup() as tasks:
@@ -252,12 +243,12 @@ class DialledCall:
                 except BlockError as error:
                     return "BROKEN", str(error)
                 if whole is not None:
-                    self._post(DialBlock(lane, dial, whole))
+                    self._post(events.DialBlock(lane, dial, whole))
                 continue
             if assembler.busy:
                 return "BROKEN", "something else came between the parts of a block"
             if isinstance(response, Block):
-                self._post(DialBlock(lane, dial, response))
+                self._post(events.DialBlock(lane, dial, response))
                 continue
             if isinstance(response, BadBlock):
                 return "BROKEN", response.reason
@@ -265,13 +256,15 @@ class DialledCall:
             match message.WhichOneof("message"):
                 case "accept":
                     accept = message.accept
-                    self._post(DialAccepted(lane, dial, accept.producer_epoch, accept.first))
+                    self._post(events.DialAccepted(lane, dial, accept.producer_epoch, accept.first))
                 case "end":
                     end = message.end
                     digest = None
                     if end.HasField("digest"):
                         digest = Digest(end.digest.first, end.digest.table, end.digest.data)
-                    self._post(DialEnded(lane, dial, end.total, end.cut, end.continued, digest))
+                    self._post(
+                        events.DialEnded(lane, dial, end.total, end.cut, end.continued, digest)
+                    )
                 case "refusal":
                     return message.refusal.reason, message.refusal.message
                 case other:

@@ -12,43 +12,8 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from services.runtime.log import fields
+from services.streams import effects, events
 from services.streams.block import Kind
-from services.streams.effects import (
-    AcceptCall,
-    Acknowledge,
-    CloseCall,
-    ClosePort,
-    DialLane,
-    DropSegment,
-    Effect,
-    HangUpLane,
-    PausePort,
-    ReadPort,
-    ReadSpool,
-    RefuseCall,
-    ReportDrained,
-    ReportFailed,
-    SendBlock,
-    SendEnd,
-    SendSpooled,
-    ShutPort,
-    WritePort,
-    WriteSpool,
-)
-from services.streams.events import (
-    Attached,
-    CallClosed,
-    CallOpened,
-    Concluded,
-    Detached,
-    DialBroken,
-    Event,
-    PortBlock,
-    PortClosed,
-    RecorderJoined,
-    RecorderLeft,
-    ShellFailed,
-)
 from services.streams.machine import AttemptStreamsMachine, Stage
 from services.streams.plan import AttemptPlan
 from services.streams.sampler import Sampler, SampleRequest
@@ -142,7 +107,7 @@ class AttemptStreamsShell:
         self._dials: dict[tuple[str, int], Dialled] = {}
         self._numbers = itertools.count(1)
         # Bounded by the machine: one write a port, one block a call, one load a lane.
-        self._events: deque[Event] = deque()
+        self._events: deque[events.Event] = deque()
         self._turning = False
         self._taps: list[PortTap] = []
         self._departures: dict[str, asyncio.TimerHandle] = {}
@@ -168,9 +133,9 @@ class AttemptStreamsShell:
                     f"{self.ref.name}; it has {', '.join(sorted({one for one, _ in ends})) or 'none'}"
                 )
             self._ports[use.name, use.output] = await end.connect(use, self.post)
-        self.post(Attached())
+        self.post(events.Attached())
 
-    def post(self, event: Event) -> None:
+    def post(self, event: events.Event) -> None:
         """Let the machine take an event, and do what it decides."""
         self._events.append(event)
         if self._turning:
@@ -190,7 +155,7 @@ class AttemptStreamsShell:
         self._calls[number] = call
         try:
             self.post(
-                CallOpened(
+                events.CallOpened(
                     number,
                     opened.lane,
                     opened.consumer_epoch,
@@ -206,7 +171,7 @@ class AttemptStreamsShell:
             await call.run()
         finally:
             del self._calls[number]
-            self.post(CallClosed(number, opened.lane))
+            self.post(events.CallClosed(number, opened.lane))
 
     async def record(self, opened: PullOpen, make: Callable[[int, Post], Served]) -> None:
         """Carry the call of a recorder; its lane stays for a while, so that it may dial again."""
@@ -223,7 +188,7 @@ class AttemptStreamsShell:
                 peer_job=CLIENT,
                 distribute=Distribute.BROADCAST,
             )
-            self.post(RecorderJoined(plan))
+            self.post(events.RecorderJoined(plan))
         if lane not in self.machine.output_lanes:
             call = make(0, self.post)
             if self.machine.stage in {Stage.FLOWING, Stage.CONCLUDED}:
@@ -241,7 +206,7 @@ class AttemptStreamsShell:
 
     def _recorder_left(self, lane: str) -> None:
         self._departures.pop(lane, None)
-        self.post(RecorderLeft(lane))
+        self.post(events.RecorderLeft(lane))
 
     def has_output(self, port: str) -> bool:
         """Whether the attempt has an output port of that name."""
@@ -265,7 +230,7 @@ class AttemptStreamsShell:
         for tap in self._taps:
             tap.gone = True
             tap.wake.set()
-        self.post(Detached())
+        self.post(events.Detached())
         if self._timer is not None:
             self._timer.cancel()
         for call in self._calls.values():
@@ -274,7 +239,7 @@ class AttemptStreamsShell:
             link.close()
         self._spooler.close()
 
-    def _turn(self, event: Event) -> None:
+    def _turn(self, event: events.Event) -> None:
         try:
             for effect in self.machine.handle(event, self._loop.time()):
                 self._act(effect)
@@ -283,25 +248,25 @@ class AttemptStreamsShell:
             LOG.exception(
                 "streams broke", extra=fields(attempt=self.ref.name, event=repr(event)[:200])
             )
-            if not isinstance(event, ShellFailed | Detached):
-                self._events.append(ShellFailed(f"the stream worker broke: {error!r}"))
+            if not isinstance(event, events.ShellFailed | events.Detached):
+                self._events.append(events.ShellFailed(f"the stream worker broke: {error!r}"))
         if self._taps:
             self._show(event)
-        if isinstance(event, Concluded):
+        if isinstance(event, events.Concluded):
             for link in self._ports.values():
                 link.let_go()
             # An attempt may be let go of soon after: its last counters are told before.
             self._turned()
 
-    def _show(self, event: Event) -> None:
+    def _show(self, event: events.Event) -> None:
         for tap in self._taps:
             match event:
-                case PortBlock(port=tap.port, output=True, block=block):
+                case events.PortBlock(port=tap.port, output=True, block=block):
                     if block.kind is Kind.DATA:
                         first = self.machine.sent(tap.port) - block.count
                         tap.sampler.offer(block, first, self._loop.time())
                     tap.wake.set()
-                case PortClosed() | Concluded():
+                case events.PortClosed() | events.Concluded():
                     tap.wake.set()
                 case _:
                     pass
@@ -328,43 +293,40 @@ class AttemptStreamsShell:
             self.post(self._events.popleft())
         self._schedule()
 
-    def _act(self, effect: Effect) -> None:
+    def _act(self, effect: effects.Effect) -> None:
+        if isinstance(effect, effects.CallEffect):
+            call = self._calls.get(effect.call)
+            if call is not None:
+                self._act_on_call(call, effect)
+            return
         match effect:
-            case ReadPort(port=port, output=output):
+            case effects.ReadPort(port=port, output=output):
                 self._ports[port, output].read()
-            case PausePort(port=port, output=output):
+            case effects.PausePort(port=port, output=output):
                 self._ports[port, output].pause()
-            case WritePort(port=port, output=output, parts=parts):
+            case effects.WritePort(port=port, output=output, parts=parts):
                 self._ports[port, output].write(parts)
-            case ShutPort(port=port, output=output):
+            case effects.ShutPort(port=port, output=output):
                 self._ports[port, output].shut()
-            case ClosePort(port=port):
+            case effects.ClosePort(port=port):
                 self._ports[port, True].take_nothing_more()
                 self._turned()
-            case SendBlock() | AcceptCall() | SendEnd() | RefuseCall() | CloseCall():
-                call = self._calls.get(effect.call)
-                if call is not None:
-                    _tell(call, effect)
-            case SendSpooled(place=place):
-                call = self._calls.get(effect.call)
-                if call is not None:
-                    call.send_spooled(effect, self._spooler.reader(place))
-            case DialLane():
+            case effects.DialLane():
                 self._dial(effect)
-            case HangUpLane(lane=lane, dial=dial):
+            case effects.HangUpLane(lane=lane, dial=dial):
                 entry = self._dials.pop((lane, dial), None)
                 if entry is not None:
                     entry[1].cancel()
-            case Acknowledge(lane=lane, dial=dial):
+            case effects.Acknowledge(lane=lane, dial=dial):
                 entry = self._dials.get((lane, dial))
                 if entry is not None:
                     entry[0].acknowledge(effect)
-            case WriteSpool() | ReadSpool() | DropSegment():
+            case effects.WriteSpool() | effects.ReadSpool() | effects.DropSegment():
                 self._spooler.do(effect)
-            case ReportDrained():
+            case effects.ReportDrained():
                 LOG.info("drained", extra=fields(attempt=self.ref.name, epoch=self.ref.epoch))
                 self._turned()
-            case ReportFailed(code=code, message=message):
+            case effects.ReportFailed(code=code, message=message):
                 LOG.warning(
                     "streams failed",
                     extra=fields(
@@ -375,7 +337,24 @@ class AttemptStreamsShell:
             case _:
                 assert_never(effect)
 
-    def _dial(self, effect: DialLane) -> None:
+    def _act_on_call(self, call: Served, effect: effects.CallEffect) -> None:
+        match effect:
+            case effects.SendBlock():
+                call.send_block(effect)
+            case effects.SendSpooled(place=place):
+                call.send_spooled(effect, self._spooler.reader(place))
+            case effects.AcceptCall(producer_epoch=epoch, first=first):
+                call.accept(epoch, first)
+            case effects.SendEnd():
+                call.send_end(effect)
+            case effects.RefuseCall(reason=reason, message=message):
+                call.refuse(reason, message)
+            case effects.CloseCall():
+                call.close()
+            case _:
+                assert_never(effect)
+
+    def _dial(self, effect: effects.DialLane) -> None:
         key = (effect.lane, effect.dial)
         opened = PullOpen(
             namespace=self.ref.namespace,
@@ -406,11 +385,11 @@ class AttemptStreamsShell:
             await running
         except Exception as error:  # one attempt at one lane: it is dialled again
             LOG.exception("a lane broke", extra=fields(lane=key[0]))
-            self.post(DialBroken(*key, "BROKEN", repr(error)))
+            self.post(events.DialBroken(*key, "BROKEN", repr(error)))
         finally:
             self._dials.pop(key, None)
 
-    async def _carry(self, call: DialledCall, effect: DialLane) -> None:
+    async def _carry(self, call: DialledCall, effect: effects.DialLane) -> None:
         connections = self._neighbours.connections
         connection = connections.take(effect.address, bulk=effect.bulk)
         try:
@@ -418,17 +397,3 @@ class AttemptStreamsShell:
         finally:
             with contextlib.suppress(asyncio.CancelledError):
                 await connections.leave(connection, broken=call.broken)
-
-
-def _tell(call: Served, effect: SendBlock | AcceptCall | SendEnd | RefuseCall | CloseCall) -> None:
-    match effect:
-        case SendBlock():
-            call.send_block(effect)
-        case AcceptCall(producer_epoch=epoch, first=first):
-            call.accept(epoch, first)
-        case SendEnd():
-            call.send_end(effect)
-        case RefuseCall(reason=reason, message=message):
-            call.refuse(reason, message)
-        case CloseCall():
-            call.close()

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, assert_never
 
+from services.streams import effects, events
 from services.streams.block import Body
 from services.streams.block_index import SpoolPlace
-from services.streams.effects import DropSegment, ReadSpool, SpoolEffect, WriteSpool
-from services.streams.events import Event, ShellFailed, SpoolLoaded, SpoolWritten
 
 
 class SpoolGoneError(Exception):
@@ -134,17 +133,17 @@ class Spooler:
         post: takes what came of it.
     """
 
-    def __init__(self, spool: Spool, post: Callable[[Event], None]) -> None:
+    def __init__(self, spool: Spool, post: Callable[[events.Event], None]) -> None:
         self._spool = spool
         self._post = post
         # Bounded by the machine: what may be on its way to the spool, and one read a lane.
-        self._waiting: deque[SpoolEffect | _Piece] = deque()
+        self._waiting: deque[effects.SpoolEffect | _Piece] = deque()
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._closing = False
         self._working = False
 
-    def do(self, effect: SpoolEffect) -> None:
+    def do(self, effect: effects.SpoolEffect) -> None:
         """Do something after everything before it."""
         self._waiting.append(effect)
         self._wake.set()
@@ -187,12 +186,12 @@ class Spooler:
             if not self._working:
                 self._spool.close()
 
-    def _tell(self, order: SpoolEffect | _Piece, done: Event | bytes | None) -> None:
+    def _tell(self, order: effects.SpoolEffect | _Piece, done: events.Event | bytes | None) -> None:
         if not isinstance(order, _Piece):
             if done is not None and not isinstance(done, bytes):
                 self._post(done)
             return
-        if isinstance(done, ShellFailed):
+        if isinstance(done, events.ShellFailed):
             self._post(done)
         if order.piece.done():
             return
@@ -201,15 +200,15 @@ class Spooler:
         else:
             order.piece.set_exception(SpoolGoneError(f"{order.place} cannot be read"))
 
-    async def _work(self, order: SpoolEffect | _Piece) -> Event | bytes | None:
+    async def _work(self, order: effects.SpoolEffect | _Piece) -> events.Event | bytes | None:
         try:
             match order:
-                case WriteSpool(place=place, body=body):
+                case effects.WriteSpool(place=place, body=body):
                     await self._spool.write(place, body)
-                    return SpoolWritten(place)
-                case ReadSpool(lane=lane, call=call, place=place):
-                    return SpoolLoaded(lane, call, await self._spool.read(place))
-                case DropSegment(segment=segment):
+                    return events.SpoolWritten(place)
+                case effects.ReadSpool(lane=lane, call=call, place=place):
+                    return events.SpoolLoaded(lane, call, await self._spool.read(place))
+                case effects.DropSegment(segment=segment):
                     await self._spool.drop(segment)
                     return None
                 case _Piece(place=place):
@@ -217,7 +216,7 @@ class Spooler:
                 case _:
                     assert_never(order)
         except (OSError, SpoolGoneError) as error:
-            return ShellFailed(f"the spool: {error}")
+            return events.ShellFailed(f"the spool: {error}")
 
     async def _piece(self, place: SpoolPlace) -> bytes | None:
         try:

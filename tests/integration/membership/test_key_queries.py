@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from services.membership.codec import MessageCodec, host_to_octets
+from services.membership.codec import MessageCodec
+from services.membership.fields import host_to_octets
 from services.membership.keyring import Keyring
 from services.membership.message import Address, User
 from services.membership.packet import PacketFormat

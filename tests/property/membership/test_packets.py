@@ -46,7 +46,7 @@ RUMOURS = st.one_of(
 MESSAGES = st.one_of(
     RUMOURS,
     st.builds(Ping, U32, NAMES, HOST, PORT, NAMES),
-    st.builds(IndirectPing, U32, NAMES, HOST, PORT, st.booleans(), HOST, PORT, NAMES),
+    st.builds(IndirectPing, U32, HOST, PORT, NAMES, st.booleans(), HOST, PORT, NAMES),
     st.builds(Ack, U32, st.binary(max_size=200)),
     st.builds(Nack, U32),
     st.builds(User, st.binary(max_size=200)),

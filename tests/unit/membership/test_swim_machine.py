@@ -412,7 +412,7 @@ class TestPingAndRelay:
         assert len(pick(effects, Dropped)) == 1
 
     def relay(self, bench: Bench, *, nack: bool) -> Ping:
-        request = IndirectPing(77, "b", *where("b"), nack)
+        request = IndirectPing(77, *where("b"), "b", nack)
         effects = bench.hear(request, source=where("z"))
         (packet,) = pick(effects, SendPacket)
         assert packet.address == where("b")
@@ -445,7 +445,7 @@ class TestPingAndRelay:
 
     def test_relays_are_bounded(self) -> None:
         bench = Bench()
-        requests = [IndirectPing(i, "b", *where("b"), nack=True) for i in range(2000)]
+        requests = [IndirectPing(i, *where("b"), "b", nack=True) for i in range(2000)]
         effects = bench.hear(*requests)
         assert len(pick(effects, SendPacket)) == 1024
         assert len(pick(effects, Dropped)) == 976

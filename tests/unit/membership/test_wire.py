@@ -90,8 +90,8 @@ def test_writes_an_alive_as_serf_does() -> None:
 MESSAGES: list[PacketMessage] = [
     Ping(7, "n1"),
     Ping(70000, "n1", "10.0.0.1", 7946, "n2"),
-    IndirectPing(9, "n1", "10.0.0.9", 7946, nack=True),
-    IndirectPing(9, "n1", "fd00::9", 1, nack=False, source_host="10.0.0.1", source_port=9),
+    IndirectPing(9, "10.0.0.9", 7946, "n1", nack=True),
+    IndirectPing(9, "fd00::9", 1, "n1", nack=False, source_host="10.0.0.1", source_port=9),
     Ack(7),
     Ack(7, b"x" * 130),
     Nack(2**32 - 1),
