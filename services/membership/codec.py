@@ -170,11 +170,6 @@ def decode_compress(data: bytes | memoryview) -> bytes:
     return octets(compressed, USER_STATE_BYTES_MAX * 2, "Buf")
 
 
-def encode_compress(compressed: bytes) -> bytes:
-    """Frame LZW bytes as a compress message."""
-    return _TYPE_BYTES[MessageType.COMPRESS] + pack({"Algo": 0, "Buf": compressed})
-
-
 def _as_map(names: Sequence[bytes], row: Sequence[Value]) -> dict[bytes | str, Value]:
     """Build the map dialect's body: alphabetical, zero values left out (they decode as zero)."""
     pairs = sorted(zip(names, row, strict=True), key=_first)

@@ -6,8 +6,6 @@ pads them to 16 first (PKCS#7, RFC 5652 section 6.3). Source: NIST SP 800-38D fo
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from typing import Final
 
@@ -151,18 +149,3 @@ def _unpad(plain: bytes) -> bytes:
     if not 1 <= pad <= _BLOCK_BYTES or pad > len(plain) or plain[-pad:] != bytes((pad,)) * pad:
         raise RefusedError(DropReason.UNDECRYPTABLE, "padding is wrong")
     return plain[:-pad]
-
-
-def parse_key(encoded: str) -> bytes:
-    """Read a key as Serf's configuration writes it, in base64.
-
-    Raises:
-        ValueError: Not base64, or a length that is none of 16, 24, 32 bytes.
-    """
-    try:
-        key = base64.b64decode(encoded, validate=True)
-    except binascii.Error as error:
-        raise ValueError("key is not base64; make one with `serf keygen`") from error
-    if len(key) not in KEY_BYTES:
-        raise ValueError(f"key has {len(key)} bytes; use 16, 24 or 32")
-    return key

@@ -9,28 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, assert_never
 
+from services.membership import effects, events
 from services.membership.broadcast import BroadcastQueue
 from services.membership.compatibility import incompatibility
-from services.membership.effects import (
-    Departed,
-    DialPushPull,
-    Dropped,
-    Effect,
-    SendPacket,
-    UserReceived,
-)
-from services.membership.events import (
-    Broadcast,
-    DeclareLeft,
-    Event,
-    Leave,
-    LoopLag,
-    PacketReceived,
-    RecordsReceived,
-    SendFailed,
-    SetMeta,
-    StreamAnswered,
-)
 from services.membership.member import Member
 from services.membership.member_states import VOUCH_SEQUENCE, MemberStates
 from services.membership.member_table import EMPTY_BASE, TableBase
@@ -184,40 +165,40 @@ class SwimMachine:
         """When `tick` is next wanted."""
         return None if self._due == _NEVER else self._due
 
-    def handle(self, event: Event, now: float) -> list[Effect]:
+    def handle(self, event: events.Event, now: float) -> list[effects.Effect]:
         """Take one event."""
-        out: list[Effect] = []
+        out: list[effects.Effect] = []
         match event:
-            case PacketReceived():
+            case events.PacketReceived():
                 for message in event.messages:
                     self._message(message, event, now, out)
-            case StreamAnswered():
+            case events.StreamAnswered():
                 if event.sequence == VOUCH_SEQUENCE:
                     self.states.vouch(event.node, now, out)
                 else:
                     self._prober.stream_ack(event.sequence, now)
-            case SendFailed():
+            case events.SendFailed():
                 self._prober.unreachable(event.address, now)
-            case RecordsReceived():
+            case events.RecordsReceived():
                 self.states.merge(event.nodes, now, out)
-            case SetMeta():
+            case events.SetMeta():
                 self.states.set_meta(event.meta, now, out)
-            case Broadcast():
+            case events.Broadcast():
                 self._users.put(event.key, event.payload, len(event.payload))
-            case Leave():
+            case events.Leave():
                 self._leave(now, out)
-            case DeclareLeft():
+            case events.DeclareLeft():
                 self.states.declare_left(event.name, now, out, prune=event.prune)
-            case LoopLag():
+            case events.LoopLag():
                 self._overslept(event.seconds)
             case _:
                 assert_never(event)
         self._plan(now)
         return out
 
-    def tick(self, now: float) -> list[Effect]:
+    def tick(self, now: float) -> list[effects.Effect]:
         """Do what fell due."""
-        out: list[Effect] = []
+        out: list[effects.Effect] = []
         if now - self._due > self._lag_seconds:
             self._overslept(now - self._due)
         prober = self._prober
@@ -228,7 +209,7 @@ class SwimMachine:
                     claim = Suspect(failed.incarnation, failed.name, self._name)
                     self.states.suspect(claim, now, out)
                     # The rumour may take a while to reach the accused; this does not.
-                    out.append(SendPacket(failed.endpoint, (claim,)))
+                    out.append(effects.SendPacket(failed.endpoint, (claim,)))
             if not prober.probing and prober.due <= now:
                 self._probe(now, out)
         if prober.relay_due <= now:
@@ -247,7 +228,11 @@ class SwimMachine:
     # ---- messages -------------------------------------------------------------------------------
 
     def _message(
-        self, message: PacketMessage, received: PacketReceived, now: float, out: list[Effect]
+        self,
+        message: PacketMessage,
+        received: events.PacketReceived,
+        now: float,
+        out: list[effects.Effect],
     ) -> None:
         source = received.source
         match message:
@@ -262,28 +247,32 @@ class SwimMachine:
             case Ack():
                 self._prober.ack(message, now, out)
             case User():
-                out.append(UserReceived(message.payload, received.sealed))
+                out.append(effects.UserReceived(message.payload, received.sealed))
             case IndirectPing():
                 origin = _reply_address(message, source)
                 if not message.port or not message.host:
-                    out.append(Dropped(DropReason.MALFORMED, "indirect ping without a target"))
+                    out.append(
+                        effects.Dropped(DropReason.MALFORMED, "indirect ping without a target")
+                    )
                 elif not self._prober.relay(message, origin, now, out):
-                    out.append(Dropped(DropReason.OVERLOADED, "1024 relays run already"))
+                    out.append(effects.Dropped(DropReason.OVERLOADED, "1024 relays run already"))
             case Nack():
                 self._prober.nack(message, now)
             case _:
                 assert_never(message)
 
-    def _ping(self, ping: Ping, source: Address, now: float, out: list[Effect]) -> None:
+    def _ping(self, ping: Ping, source: Address, now: float, out: list[effects.Effect]) -> None:
         if ping.node and ping.node != self._name:
             detail = f"ping for {ping.node} reached {self._name}"
-            out.append(Dropped(DropReason.WRONG_NODE, detail))
+            out.append(effects.Dropped(DropReason.WRONG_NODE, detail))
             return
         self._pinged = now
         payload = self._ack_payload()
         ack = Ack(ping.sequence, payload)
         lead: tuple[PacketMessage, ...] = (ack,)
-        out.append(SendPacket(_reply_address(ping, source), self._piggyback(lead, len(payload))))
+        out.append(
+            effects.SendPacket(_reply_address(ping, source), self._piggyback(lead, len(payload)))
+        )
 
     # ---- time -----------------------------------------------------------------------------------
 
@@ -319,16 +308,16 @@ class SwimMachine:
         self._prober.postpone(seconds)
         self.states.postpone(seconds)
 
-    def _probe(self, now: float, out: list[Effect]) -> None:
+    def _probe(self, now: float, out: list[effects.Effect]) -> None:
         target = self._next_target(now, out)
         if target is None:
             self._prober.due = now + self._preset.probe_interval_seconds
             return
         lead = self._prober.begin(target, now)
         messages = lead if len(lead) > 1 else self._piggyback(lead, len(target.name))
-        out.append(SendPacket(target.endpoint, messages))
+        out.append(effects.SendPacket(target.endpoint, messages))
 
-    def _next_target(self, now: float, out: list[Effect]) -> Member | None:
+    def _next_target(self, now: float, out: list[effects.Effect]) -> Member | None:
         table = self.states.table
         if table.reachable <= 1 and len(table) <= 1:
             return None
@@ -345,7 +334,7 @@ class SwimMachine:
                 return member
         return None
 
-    def _gossip(self, now: float, out: list[Effect]) -> None:
+    def _gossip(self, now: float, out: list[effects.Effect]) -> None:
         preset = self._preset
         self._gossiped = now
         states = self.states
@@ -361,14 +350,14 @@ class SwimMachine:
             if not messages:
                 break
             checksum = target.versions.protocol_max >= _CRC_PROTOCOL
-            out.append(SendPacket(target.endpoint, messages, checksum))
+            out.append(effects.SendPacket(target.endpoint, messages, checksum))
         waiting = len(states.queue) or len(self._users)
         self._gossip_due = now + preset.gossip_interval_seconds if waiting else _NEVER
         if self._departing and (self._name not in states.queue or not targets):
             self._departing = False
-            out.append(Departed())
+            out.append(effects.Departed())
 
-    def _push_pull(self, now: float, out: list[Effect]) -> None:
+    def _push_pull(self, now: float, out: list[effects.Effect]) -> None:
         table = self.states.table
         # Spread by a tenth, so that exchanges do not fall into step.
         period = self._preset.push_pull_seconds(len(table)) * self._push_pull_share
@@ -381,11 +370,11 @@ class SwimMachine:
             # Whatever the size, a member is probed about once an interval. A responder of another
             # delegate protocol lets us join and then ignores us.
             detail = f"nobody has probed us for {now - self._pinged:.0f} s; do versions agree?"
-            out.append(Dropped(DropReason.UNPROBED, detail))
+            out.append(effects.Dropped(DropReason.UNPROBED, detail))
         partner = table.draw(self._rng, 1, (self._name,), now)
-        out.extend(DialPushPull(member.endpoint, join=False) for member in partner)
+        out.extend(effects.DialPushPull(member.endpoint, join=False) for member in partner)
 
-    def _heal(self, now: float, out: list[Effect]) -> None:
+    def _heal(self, now: float, out: list[effects.Effect]) -> None:
         """Try a lost member or an absent seed again, at a rate the whole cluster shares.
 
         All members hold much the same records, so each tries with probability lost/alive (as Serf's
@@ -404,7 +393,7 @@ class SwimMachine:
             return
         alive = max(1, states.table.reachable)
         if self._rng.random() * alive < max(1, len(candidates)):
-            out.append(DialPushPull(self._rng.choice(candidates), join=True))
+            out.append(effects.DialPushPull(self._rng.choice(candidates), join=True))
 
     def _missing(self) -> list[Address]:
         """Addresses that should be in the cluster and are not."""
@@ -421,7 +410,7 @@ class SwimMachine:
             missing.extend(seed for seed in seeds if seed not in present)
         return missing
 
-    def _leave(self, now: float, out: list[Effect]) -> None:
+    def _leave(self, now: float, out: list[effects.Effect]) -> None:
         states = self.states
         if states.leaving:
             return
@@ -431,7 +420,7 @@ class SwimMachine:
         self._departing = True
         if states.table.reachable == 0:
             self._departing = False
-            out.append(Departed())
+            out.append(effects.Departed())
 
     # ---- packets --------------------------------------------------------------------------------
 

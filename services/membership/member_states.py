@@ -11,10 +11,10 @@ import heapq
 from collections.abc import Sequence
 from typing import Final
 
+from services.membership import effects
 from services.membership.awareness import Awareness
 from services.membership.broadcast import BroadcastQueue
 from services.membership.departed_members import DepartedMembers
-from services.membership.effects import Changed, DialPing, Dropped, Effect, NameConflict, SendPacket
 from services.membership.member import NO_VERSIONS, ChangeKind, Member, MemberChange
 from services.membership.member_table import EMPTY_BASE, MemberTable, TableBase
 from services.membership.message import (
@@ -96,13 +96,15 @@ class MemberStates:
 
     # ---- claims ---------------------------------------------------------------------------------
 
-    def alive(self, claim: Alive, now: float, out: list[Effect]) -> None:
+    def alive(self, claim: Alive, now: float, out: list[effects.Effect]) -> None:
         """Take a claim that a member is alive."""
         versions = claim.versions
         if versions is not None and (
             versions.protocol_max == 0 or versions.protocol_min > versions.protocol_max
         ):
-            out.append(Dropped(DropReason.INCOMPATIBLE, f"{claim.node} announces {versions}"))
+            out.append(
+                effects.Dropped(DropReason.INCOMPATIBLE, f"{claim.node} announces {versions}")
+            )
             return
         name = claim.node
         if name == self._name:
@@ -120,12 +122,14 @@ class MemberStates:
                 return
         if not claim.host or not claim.port:
             out.append(
-                Dropped(DropReason.MALFORMED, f"{name} claims to be alive without an address")
+                effects.Dropped(
+                    DropReason.MALFORMED, f"{name} claims to be alive without an address"
+                )
             )
             return
         if old is None and len(self.table) >= self._profile.members_max:
             detail = f"{name} would be one more than {self._profile.members_max} members"
-            out.append(Dropped(DropReason.OVERLOADED, detail))
+            out.append(effects.Dropped(DropReason.OVERLOADED, detail))
             return
         self._suspicions.pop(name, None)
         self._claims.pop(name, None)
@@ -155,7 +159,7 @@ class MemberStates:
             self._changed(ChangeKind.RECOVERED, member, out)
 
     def suspect(
-        self, claim: Suspect, now: float, out: list[Effect], source: Address | None = None
+        self, claim: Suspect, now: float, out: list[effects.Effect], source: Address | None = None
     ) -> None:
         """Take a claim that a member does not answer; `source` is who sent it, if anybody did."""
         name = claim.node
@@ -166,7 +170,7 @@ class MemberStates:
             # Whoever suspects us hears it from ourselves, not only by rumour.
             if claim.incarnation >= old.incarnation:
                 self.refute(claim.incarnation)
-            out.append(SendPacket(source, (self._own_claim(),)))
+            out.append(effects.SendPacket(source, (self._own_claim(),)))
             return
         if claim.incarnation < old.incarnation:
             return
@@ -181,7 +185,7 @@ class MemberStates:
             return  # heard before, as rumours are
         if not self._admit(claim.accuser, now):
             detail = f"{claim.accuser} accuses too many, now {name}"
-            out.append(Dropped(DropReason.ACCUSER_LIMIT, detail))
+            out.append(effects.Dropped(DropReason.ACCUSER_LIMIT, detail))
             return
         if suspicion is not None:
             if suspicion.confirm(claim.accuser):
@@ -208,7 +212,7 @@ class MemberStates:
         self._pass_on(claim)
         self._changed(ChangeKind.SUSPECTED, member, out)
 
-    def dead(self, claim: Dead, now: float, out: list[Effect]) -> None:
+    def dead(self, claim: Dead, now: float, out: list[effects.Effect]) -> None:
         """Take a claim that a member has failed, or its own word that it leaves."""
         name = claim.node
         old = self.table.get(name)
@@ -230,7 +234,7 @@ class MemberStates:
         if waiting is not None:
             self.alive(waiting, now, out)
 
-    def vouch(self, name: str, now: float, out: list[Effect]) -> None:
+    def vouch(self, name: str, now: float, out: list[effects.Effect]) -> None:
         """A suspect answered us ourselves: that outweighs hearsay, for us alone."""
         if self._suspicions.pop(name, None) is None:
             return
@@ -240,7 +244,7 @@ class MemberStates:
             self.table.put(member)
             self._changed(ChangeKind.RECOVERED, member, out)
 
-    def merge(self, nodes: Sequence[PushNodeState], now: float, out: list[Effect]) -> None:
+    def merge(self, nodes: Sequence[PushNodeState], now: float, out: list[effects.Effect]) -> None:
         """Take a remote's records; what it holds dead is only suspected, so it can refute."""
         for node in nodes:
             state = node.state
@@ -279,7 +283,7 @@ class MemberStates:
         """Queue this member's own record."""
         self._pass_on(self._own_claim())
 
-    def set_meta(self, meta: bytes, now: float, out: list[Effect]) -> None:
+    def set_meta(self, meta: bytes, now: float, out: list[effects.Effect]) -> None:
         """Announce new meta under the next incarnation."""
         me = self.me
         member = Member(
@@ -302,7 +306,7 @@ class MemberStates:
         """When a suspicion may end, infinity when none runs."""
         return self._expiries[0][0] if self._expiries else float("inf")
 
-    def expire(self, now: float, out: list[Effect]) -> None:
+    def expire(self, now: float, out: list[effects.Effect]) -> None:
         """End the suspicions that are due."""
         expiries = self._expiries
         while expiries and expiries[0][0] <= now:
@@ -322,7 +326,7 @@ class MemberStates:
         for suspicion in self._suspicions.values():
             suspicion.postpone(seconds)
 
-    def reap(self, now: float, out: list[Effect]) -> None:
+    def reap(self, now: float, out: list[effects.Effect]) -> None:
         """Forget whoever has been dead or gone for longer than gossip to the dead lasts."""
         kept = self._profile.preset.gossip_to_the_dead_seconds
         for member in self.table.unreachable():
@@ -330,7 +334,9 @@ class MemberStates:
                 self.forget(member, now, out)
         self.departed.expire(now)
 
-    def forget(self, member: Member, now: float, out: list[Effect], *, prune: bool = False) -> None:
+    def forget(
+        self, member: Member, now: float, out: list[effects.Effect], *, prune: bool = False
+    ) -> None:
         """Move a record from the table to the departed members, or nowhere with `prune`."""
         self.table.drop(member.name)
         self._claims.pop(member.name, None)
@@ -338,7 +344,9 @@ class MemberStates:
             self.departed.add(member, now)
         self._changed(ChangeKind.REAPED, member, out)
 
-    def declare_left(self, name: str, now: float, out: list[Effect], *, prune: bool) -> None:
+    def declare_left(
+        self, name: str, now: float, out: list[effects.Effect], *, prune: bool
+    ) -> None:
         """Turn a dead member into one that left, on the word of the layer above."""
         member = self.table.get(name)
         if member is None:
@@ -362,7 +370,7 @@ class MemberStates:
 
     # ---- inside ---------------------------------------------------------------------------------
 
-    def _alive_self(self, claim: Alive, now: float, out: list[Effect]) -> None:
+    def _alive_self(self, claim: Alive, now: float, out: list[effects.Effect]) -> None:
         me = self.me
         if self.leaving or claim.incarnation < me.incarnation:
             return
@@ -386,7 +394,7 @@ class MemberStates:
         newer = claim.incarnation >= old.incarnation
         return old.state is SwimState.DEAD and long_enough and newer
 
-    def _conflict(self, old: Member, claim: Alive, out: list[Effect]) -> None:
+    def _conflict(self, old: Member, claim: Alive, out: list[effects.Effect]) -> None:
         """Report a second owner, and keep the claim for when the first turns out to be gone."""
         newer = claim.incarnation > old.incarnation and old.name != self._name
         if newer and len(self._claims) < _TOLD_MAX:
@@ -396,10 +404,10 @@ class MemberStates:
             f"two members call themselves {old.name}: {old.endpoint} has the name and keeps it, "
             f"{claimed} claims it; give one of them another name"
         )
-        out.append(Dropped(DropReason.CONFLICT, said))
-        out.append(NameConflict(old, claimed))
+        out.append(effects.Dropped(DropReason.CONFLICT, said))
+        out.append(effects.NameConflict(old, claimed))
 
-    def _tell(self, old: Member, claim: Alive, now: float, out: list[Effect]) -> None:
+    def _tell(self, old: Member, claim: Alive, now: float, out: list[effects.Effect]) -> None:
         """Tell a restarted member what is remembered of it, so that it can outbid that.
 
         Upstream stays silent here, and a mass restart at low incarnations is ignored for long
@@ -413,22 +421,22 @@ class MemberStates:
         if len(self._told) > _TOLD_MAX:
             del self._told[next(iter(self._told))]
         word = Suspect(old.incarnation, old.name, self._name)
-        out.append(SendPacket(Address(claim.host, claim.port), (word,)))
+        out.append(effects.SendPacket(Address(claim.host, claim.port), (word,)))
 
     def _admit(self, accuser: str, now: float) -> bool:
         return accuser == self._name or self._accusers.admit(accuser, now)
 
-    def _warn(self, name: str, suspicion: Suspicion, now: float, out: list[Effect]) -> None:
+    def _warn(self, name: str, suspicion: Suspicion, now: float, out: list[effects.Effect]) -> None:
         """Tell the accused itself, so that it can refute; the last time by stream."""
         member = self.table.get(name)
         if member is None or not self._profile.lifeguard:
             return
         if suspicion.last_warning:
             deadline = max(suspicion.deadline(), now)
-            out.append(DialPing(member.endpoint, name, VOUCH_SEQUENCE, deadline))
+            out.append(effects.DialPing(member.endpoint, name, VOUCH_SEQUENCE, deadline))
         else:
             word = Suspect(suspicion.incarnation, name, self._name)
-            out.append(SendPacket(member.endpoint, (word,)))
+            out.append(effects.SendPacket(member.endpoint, (word,)))
 
     def _schedule(self, name: str, suspicion: Suspicion) -> None:
         self._order += 1
@@ -437,6 +445,6 @@ class MemberStates:
     def _pass_on(self, rumour: Rumour) -> None:
         self.queue.put(rumour.node, rumour, self._codec.size(rumour))
 
-    def _changed(self, kind: ChangeKind, member: Member, out: list[Effect]) -> None:
+    def _changed(self, kind: ChangeKind, member: Member, out: list[effects.Effect]) -> None:
         self.revision += 1
-        out.append(Changed(MemberChange(kind, member, self.revision)))
+        out.append(effects.Changed(MemberChange(kind, member, self.revision)))

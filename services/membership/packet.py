@@ -9,12 +9,12 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
-from services.membership import lzw
-from services.membership.codec import MessageCodec, decode, decode_compress, encode_compress
+from services.membership.codec import MessageCodec, decode, decode_compress
 from services.membership.keyring import NONCE_BYTES, OVERHEAD_BYTES, Keyring
 from services.membership.label import check_label, label_header, split_label
+from services.membership.lzw import decompress
 from services.membership.message import MessageType, PacketMessage
 from services.membership.refusal import DropReason, RefusedError
 
@@ -74,10 +74,10 @@ class PacketFormat:
         keyring: Keys; empty for plain traffic.
         label: Cluster label, empty for none.
         nonce: Gives that many random bytes.
-        encryption_version: 1, or 0 for peers whose PCur is 1.
-        compress_from_bytes: Try LZW on packets from this size, 0 for never. Small gossip packets
-            hardly shrink, and LZW in Python costs 0.2 ms for a full packet, so never by default.
     """
+
+    encryption_version: ClassVar = 1
+    """Version 0, of peers whose PCur is 1, is read and not written."""
 
     def __init__(
         self,
@@ -86,22 +86,23 @@ class PacketFormat:
         label: str = "",
         *,
         nonce: Callable[[int], bytes],
-        encryption_version: int = 1,
-        compress_from_bytes: int = 0,
     ) -> None:
         self._codec = codec
         self._keyring = keyring
         self._label = label.encode()
         self._header = label_header(self._label)
         self._nonce = nonce
-        self._version = encryption_version
-        self._compress_from_bytes = compress_from_bytes
 
     @property
     def budget(self) -> int:
         """Bytes for messages in one datagram: 1400 less label and seal."""
-        sealed = OVERHEAD_BYTES[self._version] if self._keyring.seals else 0
+        sealed = OVERHEAD_BYTES[self.encryption_version] if self._keyring.seals else 0
         return PACKET_BYTES - len(self._header) - sealed
+
+    def encode(self, messages: Sequence[PacketMessage]) -> bytes:
+        """Make one message of one or more."""
+        encoded = [self._codec.encode(message) for message in messages]
+        return encoded[0] if len(encoded) == 1 else compound(encoded)
 
     def wrap(
         self, messages: Sequence[PacketMessage], *, checksum: bool, secret: bool = False
@@ -113,19 +114,12 @@ class PacketFormat:
             checksum: Put a CRC-32 before it; only for receivers known to speak protocol 5.
             secret: Seal it wherever there is a key, also where other traffic still goes plain.
         """
-        if len(messages) == 1:
-            data = self._codec.encode(messages[0])
-        else:
-            data = compound([self._codec.encode(message) for message in messages])
-        if 0 < self._compress_from_bytes <= len(data):
-            smaller = encode_compress(lzw.compress(data))
-            if len(smaller) < len(data):
-                data = smaller
+        data = self.encode(messages)
         if checksum:
             data = _CRC_HEADER.pack(MessageType.HAS_CRC, zlib.crc32(data)) + data
         if self._keyring.seals or (secret and self._keyring.keys):
             nonce = self._nonce(NONCE_BYTES)
-            data = self._keyring.seal(data, nonce, self._label, self._version)
+            data = self._keyring.seal(data, nonce, self._label, self.encryption_version)
         return self._header + data if self._header else data
 
     def unwrap(self, data: bytes) -> tuple[list[PacketMessage], list[DropReason], bool]:
@@ -184,7 +178,7 @@ class _Reading:
                     self.take(part, depth + 1)
             elif kind == MessageType.COMPRESS:
                 packed = decode_compress(memoryview(data)[1:])
-                plain = lzw.decompress(packed, self._budget)
+                plain = decompress(packed, self._budget)
                 self._budget -= len(plain)
                 self.take(plain, depth + 1)
             else:

@@ -18,31 +18,12 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self, assert_never
 
+from services.membership import effects, events
 from services.membership.change_watch import ChangeWatch
 from services.membership.codec import MessageCodec
 from services.membership.config import GossipConfig
 from services.membership.counters import Counters
-from services.membership.effects import (
-    Changed,
-    Departed,
-    DialPing,
-    DialPushPull,
-    Dropped,
-    NameConflict,
-    RoundTripMeasured,
-    SendPacket,
-    UserReceived,
-)
 from services.membership.endpoint import bind_both, parse_address, resolve
-from services.membership.events import (
-    Event,
-    Leave,
-    PacketReceived,
-    RecordsReceived,
-    SendFailed,
-    SetMeta,
-    StreamAnswered,
-)
 from services.membership.keyring import Keyring
 from services.membership.machine import SwimMachine
 from services.membership.member import Member, MemberChange
@@ -289,10 +270,10 @@ class GossipShell:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline_seconds):
                 if self._node is not None and self._machine.states.table.reachable > 1:
-                    key, effects = self._node.announce_leave(now)
-                    self._perform(effects)
+                    key, out = self._node.announce_leave(now)
+                    self._perform(out)
                     await self._until_sent(key, deadline_seconds / 2)
-                self._handle(Leave())
+                self._handle(events.Leave())
                 await self._departed.wait()
                 # Answer for a moment, while the goodbye reaches the last ones.
                 await asyncio.sleep(min(_LEAVE_LINGER_SECONDS, deadline_seconds / 4))
@@ -303,7 +284,7 @@ class GossipShell:
         Raises:
             ValueError: They need more than 512 bytes.
         """
-        self._handle(SetMeta(encode_tags(tags)))
+        self._handle(events.SetMeta(encode_tags(tags)))
 
     # ---- the machine ----------------------------------------------------------------------------
 
@@ -313,14 +294,14 @@ class GossipShell:
             raise NotRunningError("gossip is closed; enter it with `async with` first")
         return self._swim
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: events.Event) -> None:
         now = self._clock()
         machine = self._node or self._machine
         self._perform(machine.handle(event, now))
         self._arm()
 
-    def _perform_and_arm(self, effects: Iterable[SerfEffect]) -> None:
-        self._perform(effects)
+    def _perform_and_arm(self, out: Iterable[SerfEffect]) -> None:
+        self._perform(out)
         self._arm()
 
     def _tick(self) -> None:
@@ -347,26 +328,26 @@ class GossipShell:
         delay = max(0.0, deadline - self._clock())
         self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
 
-    def _perform(self, effects: Iterable[SerfEffect]) -> None:
-        for effect in effects:
+    def _perform(self, out: Iterable[SerfEffect]) -> None:
+        for effect in out:
             match effect:
-                case SendPacket():
+                case effects.SendPacket():
                     self._send(effect)
-                case Changed():
+                case effects.Changed():
                     self._changed(effect.change)
-                case DialPing():
+                case effects.DialPing():
                     self._spawn(partial(self._ping, effect))
-                case DialPushPull():
+                case effects.DialPushPull():
                     self._spawn(partial(self._push_pull, effect))
-                case Dropped():
+                case effects.Dropped():
                     self._counters.drop(effect.reason, effect.detail, self._clock())
-                case Departed():
+                case effects.Departed():
                     self._departed.set()
-                case NameConflict():
+                case effects.NameConflict():
                     self._counters.add("name_conflicts")
-                case UserReceived():
+                case effects.UserReceived():
                     self._counters.add("user_messages")
-                case RoundTripMeasured():
+                case effects.RoundTripMeasured():
                     pass
                 case EventHeard() | QueryHeard() | QueryAnswered() | QueryOver() | KeyringChanged():
                     if self._serf is not None:
@@ -391,7 +372,7 @@ class GossipShell:
 
     # ---- datagrams ------------------------------------------------------------------------------
 
-    def _send(self, effect: SendPacket) -> None:
+    def _send(self, effect: effects.SendPacket) -> None:
         if self._datagrams is None:
             return
         data = self._packets.wrap(effect.messages, checksum=effect.checksum, secret=effect.secret)
@@ -410,7 +391,7 @@ class GossipShell:
 
     def _send_failed(self, address: Address) -> None:
         if self._datagrams is not None:
-            self._handle(SendFailed(address))
+            self._handle(events.SendFailed(address))
 
     def _readable(self) -> None:
         for _ in range(_DATAGRAMS_A_TURN):
@@ -433,7 +414,7 @@ class GossipShell:
             for reason in refused:
                 self._counters.drop(reason, f"part of a packet from {source}", self._clock())
             if messages:
-                self._handle(PacketReceived(source, messages, sealed))
+                self._handle(events.PacketReceived(source, messages, sealed))
         except RefusedError as error:
             self._counters.drop(error.reason, f"{error.detail}, from {source}", self._clock())
         except Exception:  # noqa: BLE001 one attempt; the trace is logged
@@ -508,7 +489,7 @@ class GossipShell:
                 await streams.write(connection, await self._state(join=False), dialled=False)
                 await self._merge(message, source)
             case User():
-                self._handle(PacketReceived(source, (message,), sealed))
+                self._handle(events.PacketReceived(source, (message,), sealed))
             case ErrorReply():
                 raise RefusedError(DropReason.PEER_ERROR, f"{source} says: {message.error}")
             case Ack():
@@ -516,7 +497,7 @@ class GossipShell:
             case _:
                 assert_never(message)
 
-    async def _ping(self, effect: DialPing) -> None:
+    async def _ping(self, effect: effects.DialPing) -> None:
         """Ping over a stream, for a member that datagrams did not reach."""
         async with (
             asyncio.timeout(max(0.0, effect.deadline - self._clock())),
@@ -526,9 +507,9 @@ class GossipShell:
             await self._streams.write(connection, ping, dialled=True)
             answer, _ = await self._streams.read(connection, dialled=True)
         if isinstance(answer, Ack) and answer.sequence == effect.sequence:
-            self._handle(StreamAnswered(effect.sequence, effect.node))
+            self._handle(events.StreamAnswered(effect.sequence, effect.node))
 
-    async def _push_pull(self, effect: DialPushPull) -> None:
+    async def _push_pull(self, effect: effects.DialPushPull) -> None:
         await self._exchange(effect.address, join=effect.join)
         if effect.join and self._node is not None:
             self._perform(self._node.announce_join(self._clock()))
@@ -564,7 +545,7 @@ class GossipShell:
         if refusal is not None:
             raise RefusedError(DropReason.INCOMPATIBLE, f"{source}: {refusal}")
         for start in range(0, len(state.nodes), _SLICE):
-            self._handle(RecordsReceived(state.nodes[start : start + _SLICE]))
+            self._handle(events.RecordsReceived(state.nodes[start : start + _SLICE]))
             await asyncio.sleep(0)
         user_state = decode_user_state(state.user_state) if self._node is not None else None
         if self._node is None or user_state is None:

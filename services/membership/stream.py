@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Generator, Iterator
 from enum import Enum
-from typing import Final
+from typing import ClassVar, Final
 
 from services.membership.codec import (
     MessageCodec,
@@ -217,8 +217,10 @@ class StreamFormat:
         keyring: Keys.
         label: Cluster label, empty for none.
         nonce: Gives that many random bytes.
-        encryption_version: 1, or 0 for peers whose PCur is 1.
     """
+
+    encryption_version: ClassVar = 1
+    """Version 0, of peers whose PCur is 1, is read and not written."""
 
     def __init__(
         self,
@@ -227,7 +229,6 @@ class StreamFormat:
         label: str = "",
         *,
         nonce: Callable[[int], bytes],
-        encryption_version: int = 1,
     ) -> None:
         self._codec = codec
         self._keyring = keyring
@@ -235,7 +236,6 @@ class StreamFormat:
         self._label = label.encode()
         self._header = label_header(self._label)
         self._nonce = nonce
-        self._version = encryption_version
 
     def parser(self, *, dialled: bool) -> StreamParser:
         """Make a parser for one stream."""
@@ -264,9 +264,11 @@ class StreamFormat:
         data = plain
         if self._keyring.seals:
             # Nonce, tag, version and at most one block of padding come on top of the plain bytes.
-            pad = 0 if self._version else 16 - len(plain) % 16
+            pad = 0 if self.encryption_version else 16 - len(plain) % 16
             length = 1 + NONCE_BYTES + len(plain) + pad + 16
             frame = _FRAME.pack(MessageType.ENCRYPT, length)
             nonce = self._nonce(NONCE_BYTES)
-            data = frame + self._keyring.seal(plain, nonce, frame + self._label, self._version)
+            data = frame + self._keyring.seal(
+                plain, nonce, frame + self._label, self.encryption_version
+            )
         return self._header + data if dialled else data

@@ -25,18 +25,7 @@ from enum import Enum
 from typing import Final, assert_never
 
 from services.events.entry import OutboxEntry
-from services.events.outbox.effects import Connect, MarkRows, OutboxEffect, Publish, ReadRows
-from services.events.outbox.events import (
-    Grown,
-    LinkLost,
-    LinkUp,
-    OutboxEvent,
-    PublishAcknowledged,
-    PublishRefused,
-    RowsMarked,
-    RowsRead,
-    StoreFailed,
-)
+from services.events.outbox import effects, events
 from services.runtime.backoff import Backoff
 
 LOSSES_MAX: Final = 8
@@ -147,31 +136,31 @@ class OutboxMachine:
         """How many subjects are left alone for a while."""
         return len(self._rests)
 
-    def handle(self, event: OutboxEvent, now: float) -> Sequence[OutboxEffect]:
+    def handle(self, event: events.OutboxEvent, now: float) -> Sequence[effects.OutboxEffect]:
         """Take one event and return what is to be done about it, in order."""
         match event:
-            case Grown():
+            case events.Grown():
                 self._more = True
-            case RowsRead():
+            case events.RowsRead():
                 self._take(event)
-            case LinkUp():
+            case events.LinkUp():
                 self._link = Link.UP
                 self._up_at = now
                 self.reason = ""
-            case LinkLost(reason, chance):
+            case events.LinkLost(reason, chance):
                 self._lose(reason, chance, now)
-            case PublishRefused():
+            case events.PublishRefused():
                 self._refuse(event, now)
-            case PublishAcknowledged(sequence):
+            case events.PublishAcknowledged(sequence):
                 self._failures = 0
                 # A late one of an earlier link, for a row that is gone, is as good as none.
                 if (held := self._held.get(sequence)) is not None:
                     self._let_go(held)
-            case RowsMarked():
+            case events.RowsMarked():
                 for sequence in self._marking:
                     self._held.pop(sequence, None)
                 self._marking = ()
-            case StoreFailed(reading):
+            case events.StoreFailed(reading):
                 if reading:
                     self._reading = False
                     self._more = True
@@ -182,17 +171,17 @@ class OutboxMachine:
                 assert_never(event)
         return self._next()
 
-    def tick(self, now: float) -> Sequence[OutboxEffect]:
+    def tick(self, now: float) -> Sequence[effects.OutboxEffect]:
         """Dial, or turn to the store again, if that fell due."""
-        effects: list[OutboxEffect] = []
+        out: list[effects.OutboxEffect] = []
         if self._link is Link.DOWN and self._connect_at <= now:
             self._link = Link.CONNECTING
-            effects.append(Connect())
+            out.append(effects.Connect())
         self._wake(now)
         if self._store_retry_at is not None and self._store_retry_at <= now:
             self._store_retry_at = None
-        effects.extend(self._next())
-        return effects
+        out.extend(self._next())
+        return out
 
     def deadline(self) -> float | None:
         """Return when `tick` is next wanted."""
@@ -203,7 +192,7 @@ class OutboxMachine:
             times.append(self._store_retry_at)
         return min(times, default=None)
 
-    def _take(self, event: RowsRead) -> None:
+    def _take(self, event: events.RowsRead) -> None:
         self._reading = False
         self._more = self._more or event.more
         first = self._reading_after
@@ -244,7 +233,7 @@ class OutboxMachine:
         self._through = min(self._through, after)
         self._more = True
 
-    def _refuse(self, event: PublishRefused, now: float) -> None:
+    def _refuse(self, event: events.PublishRefused, now: float) -> None:
         held = self._held.get(event.sequence)
         if held is None or held.stage is _Stage.ACKNOWLEDGED:
             return
@@ -307,9 +296,9 @@ class OutboxMachine:
                 self._held[held.entry.sequence] = held
                 self._let_go(held, why)
 
-    def _next(self) -> list[OutboxEffect]:
+    def _next(self) -> list[effects.OutboxEffect]:
         """Return what can be done now: let go, send, read; in this order."""
-        effects: list[OutboxEffect] = []
+        out: list[effects.OutboxEffect] = []
         store_rests = self._store_retry_at is not None
         # What was read before is read again: a row must not be read as it is marked, and come back.
         again = self._through < self._read_through
@@ -322,21 +311,25 @@ class OutboxMachine:
             self._marking = tuple(gone)
             if gone:
                 aside = {sequence: why for sequence, why in gone.items() if why}
-                effects.append(MarkRows(self._marking, aside) if aside else MarkRows(self._marking))
+                out.append(
+                    effects.MarkRows(self._marking, aside)
+                    if aside
+                    else effects.MarkRows(self._marking)
+                )
         if self._link is not Link.UP:
-            return effects
-        effects.extend(self._publish())
+            return out
+        out.extend(self._publish())
         room = self._config.window - len(self._held) if len(self._rests) < RESTS_MAX else 0
         waits = store_rests or (again and self._marking)
         if self._more and not self._reading and not waits and room > 0:
             self._reading, self._reading_after = True, self._through
             self._more = False  # whatever is added from now on says so by `Grown`
-            effects.append(ReadRows(self._through, room))
-        return effects
+            out.append(effects.ReadRows(self._through, room))
+        return out
 
-    def _publish(self) -> list[OutboxEffect]:
+    def _publish(self) -> list[effects.OutboxEffect]:
         """Send what may be sent: in order for each subject, and one row at a time while careful."""
-        effects: list[OutboxEffect] = []
+        out: list[effects.OutboxEffect] = []
         busy: set[Subject] = set()
         alone = bool(self._careful)
         under_way = any(held.stage is _Stage.SENT for held in self._held.values())
@@ -347,7 +340,7 @@ class OutboxMachine:
                 held.stage = _Stage.SENT
                 under_way = True
                 rest = self._rests.get(held.subject)
-                effects.append(Publish(held.entry, 0 if rest is None else rest.losses))
+                out.append(effects.Publish(held.entry, 0 if rest is None else rest.losses))
             if held.stage is not _Stage.ACKNOWLEDGED:
                 busy.add(held.subject)
-        return effects
+        return out

@@ -16,18 +16,7 @@ from services.events.broker_link import (
 from services.events.broker_url import BrokerAddress, check_client_id
 from services.events.entry import OutboxEntry
 from services.events.mqtt_link import MqttLink
-from services.events.outbox.effects import Connect, MarkRows, OutboxEffect, Publish, ReadRows
-from services.events.outbox.events import (
-    Grown,
-    LinkLost,
-    LinkUp,
-    OutboxEvent,
-    PublishAcknowledged,
-    PublishRefused,
-    RowsMarked,
-    RowsRead,
-    StoreFailed,
-)
+from services.events.outbox import effects, events
 from services.events.outbox.machine import Link, OutboxConfig, OutboxMachine
 from services.events.terms import UNKNOWN
 from services.runtime.driver import Driver
@@ -46,7 +35,7 @@ class RowsUnavailableError(Exception):
 class Rows(Protocol):
     """Where the rows of the outbox are kept. Both methods may raise `RowsUnavailableError`."""
 
-    async def read(self, after: int, limit: int) -> RowsRead:
+    async def read(self, after: int, limit: int) -> events.RowsRead:
         """Return events with a sequence above `after`, in order, at most `limit`."""
         ...
 
@@ -91,7 +80,9 @@ class OutboxShell:
         self._chance = chance
         self._timeout_seconds = timeout_seconds
         self._outbox = OutboxMachine(config or OutboxConfig(), clock())
-        self._driver = Driver[OutboxEvent, OutboxEffect](self._outbox, self._act, clock)
+        self._driver = Driver[events.OutboxEvent, effects.OutboxEffect](
+            self._outbox, self._act, clock
+        )
         self._tasks: asyncio.TaskGroup | None = None
         self._current: BrokerLink | None = None
         self._down_since: datetime | None = None
@@ -134,7 +125,7 @@ class OutboxShell:
 
     def grown(self) -> None:
         """Say that rows were added; costs nothing when many say so."""
-        self._driver.offer(Grown())
+        self._driver.offer(events.Grown())
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -142,16 +133,16 @@ class OutboxShell:
             self._tasks = tasks
             await self._driver.run()
 
-    def _act(self, effect: OutboxEffect) -> None:
+    def _act(self, effect: effects.OutboxEffect) -> None:
         # Everything that waits does so in a task of its own: the broker must not hold up the store.
         match effect:
-            case Connect():
+            case effects.Connect():
                 self._start(self._hold())
-            case Publish(entry, losses):
+            case effects.Publish(entry, losses):
                 self._start(self._publish(entry, losses, self._current))
-            case ReadRows(after, limit):
+            case effects.ReadRows(after, limit):
                 self._start(self._read(after, limit))
-            case MarkRows(sequences, aside):
+            case effects.MarkRows(sequences, aside):
                 self._start(self._mark(sequences, aside))
             case _:
                 assert_never(effect)
@@ -193,7 +184,7 @@ class OutboxShell:
                 "broker unreachable; events are kept in the outbox",
                 extra=fields(broker=self._address.shown, why=reason),
             )
-        await self._driver.post(LinkLost(reason, self._chance()))
+        await self._driver.post(events.LinkLost(reason, self._chance()))
 
     async def _say_connected(self, link: BrokerLink, connected: asyncio.Event) -> None:
         await connected.wait()
@@ -203,7 +194,7 @@ class OutboxShell:
         for words in link.terms.remarks():
             self._remark(words)
         LOG.info("connected to the broker", extra=fields(broker=self._address.shown))
-        await self._driver.post(LinkUp())
+        await self._driver.post(events.LinkUp())
 
     async def _publish(self, entry: OutboxEntry, losses: int, link: BrokerLink | None) -> None:
         if link is None:
@@ -217,18 +208,20 @@ class OutboxShell:
                 "event set aside" if error.final else "event refused; trying again later",
                 extra=fields(event=entry.id, why=error),
             )
-            refused = PublishRefused(entry.sequence, str(error), self._chance(), final=error.final)
+            refused = events.PublishRefused(
+                entry.sequence, str(error), self._chance(), final=error.final
+            )
             await self._driver.post(refused)
             return
         self.published += 1
-        await self._driver.post(PublishAcknowledged(entry.sequence))
+        await self._driver.post(events.PublishAcknowledged(entry.sequence))
 
     async def _read(self, after: int, limit: int) -> None:
         try:
             found = await self._rows.read(after, limit)
         except RowsUnavailableError as error:
             LOG.warning("outbox unreadable; trying again", extra=fields(why=error))
-            await self._driver.post(StoreFailed(reading=True))
+            await self._driver.post(events.StoreFailed(reading=True))
         else:
             await self._driver.post(found)
 
@@ -239,6 +232,6 @@ class OutboxShell:
             await self._rows.mark(sequences, aside)
         except RowsUnavailableError as error:
             LOG.warning("published events not let go of; trying again", extra=fields(why=error))
-            await self._driver.post(StoreFailed(reading=False))
+            await self._driver.post(events.StoreFailed(reading=False))
         else:
-            await self._driver.post(RowsMarked())
+            await self._driver.post(events.RowsMarked())

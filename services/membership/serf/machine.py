@@ -19,15 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from services.membership.effects import (
-    Changed,
-    Dropped,
-    Effect,
-    RoundTripMeasured,
-    SendPacket,
-    UserReceived,
-)
-from services.membership.events import Broadcast, DeclareLeft, Event
+from services.membership import effects, events
 from services.membership.fields import host_to_octets, octets_to_host
 from services.membership.member import ChangeKind, MemberChange
 from services.membership.message import Address, SwimState, User
@@ -118,7 +110,7 @@ class SerfMachine:
             return deadline if over is None else over
         return min(deadline, over)
 
-    def handle(self, event: Event, now: float) -> list[SerfEffect]:
+    def handle(self, event: events.Event, now: float) -> list[SerfEffect]:
         """Take one event."""
         return self._absorb(self.swim.handle(event, now), now)
 
@@ -282,15 +274,15 @@ class SerfMachine:
 
     # ---- inside ---------------------------------------------------------------------------------
 
-    def _absorb(self, effects: Sequence[Effect], now: float) -> list[SerfEffect]:
+    def _absorb(self, done: Sequence[effects.Effect], now: float) -> list[SerfEffect]:
         out: list[SerfEffect] = []
-        for effect in effects:
-            if isinstance(effect, UserReceived):
+        for effect in done:
+            if isinstance(effect, effects.UserReceived):
                 self._received(effect, now, out)
-            elif isinstance(effect, Changed):
+            elif isinstance(effect, effects.Changed):
                 out.append(effect)
                 self._changed(effect.change, now, out)
-            elif isinstance(effect, RoundTripMeasured):
+            elif isinstance(effect, effects.RoundTripMeasured):
                 self.coordinates.observe(effect.member.name, effect.payload, effect.seconds)
                 out.append(effect)
             else:
@@ -306,13 +298,13 @@ class SerfMachine:
             self.coordinates.forget(name)
         elif change.kind is ChangeKind.DIED and name in self._intents.leaving:
             # It had said that it would go; only its last word was lost.
-            out.extend(self.handle(DeclareLeft(name), now))
+            out.extend(self.handle(events.DeclareLeft(name), now))
 
-    def _received(self, user: UserReceived, now: float, out: list[SerfEffect]) -> None:
+    def _received(self, user: effects.UserReceived, now: float, out: list[SerfEffect]) -> None:
         try:
             message = decode_serf(user.payload)
         except RefusedError as error:
-            out.append(Dropped(error.reason, error.detail))
+            out.append(effects.Dropped(error.reason, error.detail))
             return
         match message:
             case JoinIntent():
@@ -335,7 +327,7 @@ class SerfMachine:
                 self._relay(message, out, sealed=user.sealed)
             case None:
                 detail = f"Serf message type {user.payload[0]}"
-                out.append(Dropped(DropReason.UNKNOWN_TYPE, detail))
+                out.append(effects.Dropped(DropReason.UNKNOWN_TYPE, detail))
 
     def _leave(self, intent: LeaveIntent, now: float, out: list[SerfEffect]) -> bool:
         """Take a leave intent; True if it has to be passed on."""
@@ -351,7 +343,7 @@ class SerfMachine:
             return False
         member = swim.find(name)
         if member is not None and (member.state is SwimState.DEAD or intent.prune):
-            out.extend(self.handle(DeclareLeft(name, intent.prune), now))
+            out.extend(self.handle(events.DeclareLeft(name, intent.prune), now))
         return True
 
     def _event(self, event: UserEvent, out: list[SerfEffect]) -> bool:
@@ -367,7 +359,7 @@ class SerfMachine:
         if about_keys and not sealed:
             # Before it is noted: a plain copy must not take the place of the sealed one.
             detail = f"{query.name!r}, in the name of {query.source!r}, is obeyed sealed only"
-            out.append(Dropped(DropReason.NOT_ENCRYPTED, detail))
+            out.append(effects.Dropped(DropReason.NOT_ENCRYPTED, detail))
             return
         if not self._queries.note(query, self._query_clock.time):
             return
@@ -379,7 +371,7 @@ class SerfMachine:
             if not passes(query.filters, me.name, me.tags):
                 return
         except RefusedError as error:
-            out.append(Dropped(error.reason, error.detail))
+            out.append(effects.Dropped(error.reason, error.detail))
             return
         if query.flags & _FLAG_ACK:
             ack = QueryResponse(query.time, query.identity, me.name, _FLAG_ACK, b"")
@@ -403,10 +395,14 @@ class SerfMachine:
         payload = encode_serf(response)
         host = octets_to_host(query.host)
         if not host or not query.port:
-            return [Dropped(DropReason.MALFORMED, f"query {query.name!r} has no address to answer")]
+            return [
+                effects.Dropped(
+                    DropReason.MALFORMED, f"query {query.name!r} has no address to answer"
+                )
+            ]
         secret = query.name in keys.KEY_QUERIES
         sent: list[SerfEffect] = [
-            SendPacket(Address(host, query.port), (User(payload),), secret=secret)
+            effects.SendPacket(Address(host, query.port), (User(payload),), secret=secret)
         ]
         if query.relay_factor:
             relayed = encode_serf(Relayed(query.host, query.port, query.source, payload))
@@ -414,7 +410,8 @@ class SerfMachine:
                 self._rng, query.relay_factor, (me.name, query.source), 0.0
             )
             sent.extend(
-                SendPacket(helper.endpoint, (User(relayed),), secret=secret) for helper in helpers
+                effects.SendPacket(helper.endpoint, (User(relayed),), secret=secret)
+                for helper in helpers
             )
         return sent
 
@@ -424,7 +421,7 @@ class SerfMachine:
             return
         if opened.query.name in keys.KEY_QUERIES and self._keyring.keys and not sealed:
             detail = f"answer to {opened.query.name!r}, in the name of {response.sender!r}"
-            out.append(Dropped(DropReason.NOT_ENCRYPTED, detail))
+            out.append(effects.Dropped(DropReason.NOT_ENCRYPTED, detail))
             return
         ack = bool(response.flags & _FLAG_ACK)
         # Relayed answers come more than once.
@@ -437,16 +434,16 @@ class SerfMachine:
     def _relay(self, message: Relayed, out: list[SerfEffect], *, sealed: bool) -> None:
         if self._keyring.seals and not sealed:
             detail = f"what is to be relayed to {message.name!r} would be sealed on its way"
-            out.append(Dropped(DropReason.NOT_ENCRYPTED, detail))
+            out.append(effects.Dropped(DropReason.NOT_ENCRYPTED, detail))
             return
         try:
             host = octets_to_host(message.host)
         except RefusedError as error:
-            out.append(Dropped(error.reason, error.detail))
+            out.append(effects.Dropped(error.reason, error.detail))
             return
         if host and message.port:
             answer = (User(message.message),)
-            out.append(SendPacket(Address(host, message.port), answer, secret=sealed))
+            out.append(effects.SendPacket(Address(host, message.port), answer, secret=sealed))
 
     def _ack_payload(self) -> bytes:
         """Our coordinate, on every fourth acknowledgement.
@@ -460,7 +457,7 @@ class SerfMachine:
         return encode_coordinate(self.coordinates.own)
 
     def _broadcast(self, message: SerfMessage, now: float) -> list[SerfEffect]:
-        return self.handle(Broadcast(_key(message), encode_serf(message)), now)
+        return self.handle(events.Broadcast(_key(message), encode_serf(message)), now)
 
 
 def _key(message: SerfMessage) -> str:

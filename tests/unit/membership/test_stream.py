@@ -9,7 +9,6 @@ import pytest
 from services.membership.codec import MessageCodec
 from services.membership.dialect import pack
 from services.membership.keyring import Keyring
-from services.membership.lzw import compress
 from services.membership.message import (
     Ack,
     ErrorReply,
@@ -23,6 +22,7 @@ from services.membership.message import (
 )
 from services.membership.refusal import DropReason, RefusedError
 from services.membership.stream import ParserPause, StreamFormat, StreamParser
+from tests.unit.membership.lzw_writer import compress
 
 NODES = tuple(
     PushNodeState(
@@ -42,9 +42,9 @@ MESSAGES: list[StreamMessage] = [
 
 
 def form(keys: tuple[bytes, ...] = (), label: str = "", version: int = 1) -> StreamFormat:
-    return StreamFormat(
-        MessageCodec(), Keyring(keys), label, nonce=lambda n: b"\0" * n, encryption_version=version
-    )
+    made = StreamFormat(MessageCodec(), Keyring(keys), label, nonce=lambda n: b"\0" * n)
+    made.encryption_version = version  # type: ignore[misc]  # as older members seal
+    return made
 
 
 def parse(parser: StreamParser, data: bytes, piece: int) -> StreamMessage:
