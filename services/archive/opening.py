@@ -12,6 +12,7 @@ from services.archive.object_endpoint import ObjectEndpoint
 from services.archive.object_store import ObjectStore
 from services.archive.s3_server import S3Server
 from services.archive.signature import PathSigner
+from services.runtime.address import joined
 
 
 class ArchiveUrlError(ValueError):
@@ -132,7 +133,7 @@ async def open_store(
             listener = _listen(endpoint.host, endpoint.port)
             port = int(listener.getsockname()[1])
             signer = PathSigner(
-                f"http://{_bracketed(endpoint.public_host or endpoint.host)}:{port}",
+                f"http://{joined(endpoint.public_host or endpoint.host, port)}",
                 endpoint.secret,
             )
             directory = DirectoryStore(address.path, signer=signer, wall=wall, new_id=new_id)
@@ -141,7 +142,7 @@ async def open_store(
                     directory,
                     ObjectEndpoint(directory, signer, listener, wall=wall, clock=clock),
                 ):
-                    yield OpenArchive(directory, address, f"{_bracketed(endpoint.host)}:{port}")
+                    yield OpenArchive(directory, address, joined(endpoint.host, port))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -153,7 +154,3 @@ def _listen(host: str, port: int) -> socket.socket:
             f"the archive's endpoint cannot listen on {host}:{port}: {error}; "
             "is the address in use?"
         ) from error
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -14,6 +14,7 @@ from services.membership.keyring import Keyring
 from services.membership.settings import GossipSettings, split
 from services.membership.shell import GossipShell
 from services.membership.web import MembersPage
+from services.runtime.address import joined
 from services.runtime.keyring_file import KeyringFile, KeyringFileError
 from services.runtime.process import StartRefusedError
 
@@ -106,14 +107,10 @@ async def open_member(
             host, port = split(settings.serf_rpc)
             serf = IpcServer(gossip, host=host, port=port, auth_key=settings.serf_rpc_auth)
             await stack.enter_async_context(serf)
-            serf_rpc = _joined(host, serf.port)
+            serf_rpc = joined(host, serf.port)
         if settings.members_http:
             host, port = split(settings.members_http)
             page = MembersPage(gossip, clock=clock, host=host, port=port)
             await stack.enter_async_context(page)
-            members_http = _joined(host, page.port)
+            members_http = joined(host, page.port)
         yield GossipMember(gossip, kept, serf_rpc, members_http)
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from services.membership.message import Address, PushNodeState, SwimState, Versions
@@ -54,16 +54,7 @@ class Member:
     def turned(self, state: SwimState, incarnation: int, now: float) -> Member:
         """The same member in another state; `state_since` moves only if the state does."""
         since = self.state_since if state is self.state else now
-        return Member(
-            self.name,
-            self.address,
-            self.port,
-            self.meta,
-            incarnation,
-            state,
-            since,
-            self.versions,
-        )
+        return replace(self, incarnation=incarnation, state=state, state_since=since)
 
     def as_node_state(self) -> PushNodeState:
         """The record as push/pull carries it."""

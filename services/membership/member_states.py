@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from services.membership import effects
@@ -286,15 +287,11 @@ class MemberStates:
     def set_meta(self, meta: bytes, now: float, out: list[effects.Effect]) -> None:
         """Announce new meta under the next incarnation."""
         me = self.me
-        member = Member(
-            me.name,
-            me.address,
-            me.port,
-            meta,
-            min(me.incarnation + 1, _INCARNATION_MAX),
-            me.state,
-            me.state_since if me.state is SwimState.ALIVE else now,
-            me.versions,
+        member = replace(
+            me,
+            meta=meta,
+            incarnation=min(me.incarnation + 1, _INCARNATION_MAX),
+            state_since=me.state_since if me.state is SwimState.ALIVE else now,
         )
         self.table.put(member)
         self.announce()

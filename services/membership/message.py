@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from services.runtime.address import joined
+
 
 class MessageType(IntEnum):
     """First byte of every message."""
@@ -48,7 +50,7 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         """Render as `host:port`, with brackets around IPv6."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return joined(self.host, self.port)
 
 
 class Versions(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Final
 
 _WARNINGS: Final = (0.4, 0.65, 0.85)
@@ -16,6 +17,7 @@ _ENOUGH_MEMBERS: Final = 1000
 """From here on a refutation is sent so often that hardly anybody misses it; nobody asks again."""
 
 
+@dataclass(slots=True, eq=False)
 class Suspicion:
     """How long one member may stay suspect before it is declared dead.
 
@@ -29,40 +31,25 @@ class Suspicion:
         members: How many there are.
     """
 
-    __slots__ = (
-        "_accusers",
-        "_least",
-        "_most",
-        "_wanted",
-        "confirmed",
-        "incarnation",
-        "started",
-        "warned",
-    )
+    accuser: InitVar[str]
+    incarnation: int
+    started: float
+    _: KW_ONLY
+    wanted: int
+    least_seconds: float
+    most_seconds: float
+    members: InitVar[int] = 0
+    confirmed: int = 0
+    warned: int = field(init=False)
+    _accusers: set[str] = field(init=False)
 
-    def __init__(
-        self,
-        accuser: str,
-        incarnation: int,
-        started: float,
-        *,
-        wanted: int,
-        least_seconds: float,
-        most_seconds: float,
-        members: int = 0,
-    ) -> None:
+    def __post_init__(self, accuser: str, members: int) -> None:
         self._accusers = {accuser}
-        self.incarnation = incarnation
-        self.started = started
-        self._wanted = wanted
-        self._least = least_seconds
-        self._most = most_seconds
-        self.confirmed = 0
         self.warned = 0 if members < _ENOUGH_MEMBERS else len(_WARNINGS)
 
     def wants(self, accuser: str) -> bool:
         """Whether this accuser's word would count."""
-        return self.confirmed < self._wanted and accuser not in self._accusers
+        return self.confirmed < self.wanted and accuser not in self._accusers
 
     def confirm(self, accuser: str) -> bool:
         """Count a further accuser; False if it is known or no more are wanted."""
@@ -77,11 +64,11 @@ class Suspicion:
 
         `max - (max - min) * ln(c + 1) / ln(k + 1)`, cut to milliseconds, never below min.
         """
-        if self._wanted < 1:
-            return self.started + self._least
-        share = math.log(self.confirmed + 1) / math.log(self._wanted + 1)
-        timeout = self._most - share * (self._most - self._least)
-        return self.started + max(self._least, math.floor(timeout * 1000) / 1000)
+        if self.wanted < 1:
+            return self.started + self.least_seconds
+        share = math.log(self.confirmed + 1) / math.log(self.wanted + 1)
+        timeout = self.most_seconds - share * (self.most_seconds - self.least_seconds)
+        return self.started + max(self.least_seconds, math.floor(timeout * 1000) / 1000)
 
     def due(self) -> float:
         """When something is to be done: a warning to the accused, or at last the verdict."""

@@ -65,12 +65,14 @@ def setup(
     root.setLevel(number)
 
 
-class TextFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00.000Z INFO agent edge_agent.agent_shell attempt started pid=4711`."""
-
+class _Formatter(logging.Formatter):
     def __init__(self, process: str) -> None:
         super().__init__()
         self._process = process
+
+
+class TextFormatter(_Formatter):
+    """`2026-01-31T12:00:00.000Z INFO agent edge_agent.agent_shell attempt started pid=4711`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write one record, its fields after the message, and what was raised on lines beneath."""
@@ -89,12 +91,8 @@ class TextFormatter(logging.Formatter):
         return redacted(line)
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(_Formatter):
     """One JSON object a line: time, level, process, logger, message, fields, exception."""
-
-    def __init__(self, process: str) -> None:
-        super().__init__()
-        self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
         """Write one record; a value that JSON does not know is written as its text."""

@@ -246,16 +246,7 @@ def unpack(block: Block) -> list[bytes]:
 
 def without_head(block: Block, skip: int) -> Block:
     """Return a DATA block without its first `skip` records."""
-    if skip <= 0:
-        return block
-    at = 4 * block.count + sum(lengths(block)[:skip])
-    body = plain(block.body)
-    return Block(
-        Kind.DATA,
-        block.first + skip,
-        block.count - skip,
-        body[4 * skip : 4 * block.count] + body[at:],
-    )
+    return block if skip <= 0 else divided(block, skip)[1]
 
 
 def divided(block: Block, at: int) -> tuple[Block, Block]:

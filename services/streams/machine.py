@@ -46,17 +46,13 @@ class Stage(enum.Enum):
     GONE = "gone"
 
 
+_OVER = frozenset({Stage.ABANDONED, Stage.FAILED, Stage.GONE})
+
 _ALLOWED = {
-    Stage.NEW: {
-        Stage.ASKING_CONSUMERS,
-        Stage.SETTLING,
-        Stage.ABANDONED,
-        Stage.FAILED,
-        Stage.GONE,
-    },
-    Stage.ASKING_CONSUMERS: {Stage.SETTLING, Stage.ABANDONED, Stage.FAILED, Stage.GONE},
-    Stage.SETTLING: {Stage.FLOWING, Stage.ABANDONED, Stage.FAILED, Stage.GONE},
-    Stage.FLOWING: {Stage.CONCLUDED, Stage.ABANDONED, Stage.FAILED, Stage.GONE},
+    Stage.NEW: {Stage.ASKING_CONSUMERS, Stage.SETTLING, *_OVER},
+    Stage.ASKING_CONSUMERS: {Stage.SETTLING, *_OVER},
+    Stage.SETTLING: {Stage.FLOWING, *_OVER},
+    Stage.FLOWING: {Stage.CONCLUDED, *_OVER},
     Stage.CONCLUDED: {Stage.FAILED, Stage.GONE},
     Stage.ABANDONED: {Stage.GONE},
     Stage.FAILED: {Stage.GONE},
@@ -71,8 +67,6 @@ _CALLS = (
     | events.SpoolLoaded
     | events.RecorderLeft
 )
-
-_OVER = frozenset({Stage.ABANDONED, Stage.FAILED, Stage.GONE})
 
 
 class AttemptStreamsMachine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from services.streams.block import BLOCK_BYTES_MAX
 from shoal.session.assignment import Assignment
@@ -116,22 +116,14 @@ class StreamLimits:
     redial_seconds_max: float = 0.5
 
     def __post_init__(self) -> None:
-        sizes = (
-            self.credit_bytes,
-            self.backlog_bytes,
-            self.memory_bytes,
-            self.spooling_bytes,
-            self.bulk_bytes,
-            self.block_bytes,
-            self.segment_bytes,
-        )
         if self.ring_bytes < 0 or self.ring_bytes % RING_UNIT_BYTES:
             raise ValueError(
                 f"ring_bytes is {self.ring_bytes}; it has to be a multiple of {RING_UNIT_BYTES}, "
                 "or 0 for no rings"
             )
-        if min(sizes) <= 0 or self.block_bytes > BLOCK_BYTES_MAX:
+        sizes = {field.name: getattr(self, field.name) for field in fields(self)}
+        del sizes["ring_bytes"]
+        if min(sizes.values()) <= 0 or self.block_bytes > BLOCK_BYTES_MAX:
             raise ValueError(
-                f"{self}: every number of bytes has to be above 0, "
-                f"and block_bytes at most {BLOCK_BYTES_MAX}"
+                f"{self}: every number has to be above 0, and block_bytes at most {BLOCK_BYTES_MAX}"
             )

@@ -16,6 +16,16 @@ from services.streams.worker.server import Settings, serve
 _EVERYWHERE = frozenset({"", "0.0.0.0", "[::]", "::"})  # noqa: S104 - refused without --advertise
 _SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its final zero
 
+_BYTES = {
+    "memory_bytes": "retained in memory for one attempt before its spool is used",
+    "credit_bytes": "in flight on one lane",
+    "ring_bytes": "shared with the job of an output for large records, a multiple of 1 MiB; "
+    "0 turns it off",
+    "bulk_bytes": "a block as large as this takes its lane to a connection of its own, "
+    "beside that of the small ones",
+}
+"""The limits that have an option, and what they limit."""
+
 _M_TRIM_THRESHOLD = -1  # malloc.h
 _M_MMAP_THRESHOLD = -3
 
@@ -45,32 +55,13 @@ def settings_from(arguments: list[str]) -> Settings:
         metavar="HOST",
         help="host under which other nodes reach --listen (default: its host)",
     )
-    parser.add_argument(
-        "--memory-bytes",
-        type=int,
-        default=limits.memory_bytes,
-        help="retained in memory for one attempt before its spool is used (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--credit-bytes",
-        type=int,
-        default=limits.credit_bytes,
-        help="in flight on one lane (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--ring-bytes",
-        type=int,
-        default=limits.ring_bytes,
-        help="shared with the job of an output for large records, a multiple of 1 MiB; 0 turns it "
-        "off (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--bulk-bytes",
-        type=int,
-        default=limits.bulk_bytes,
-        help="a block as large as this takes its lane to a connection of its own, "
-        "beside that of the small ones (default: %(default)s)",
-    )
+    for name, words in _BYTES.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=int,
+            default=getattr(limits, name),
+            help=f"{words} (default: %(default)s)",
+        )
     parser.add_argument("--log-level", default="INFO", help="DEBUG, INFO, WARNING or ERROR")
     given = parser.parse_args(arguments)
     log.setup("stream-worker", level=given.log_level)
@@ -88,12 +79,7 @@ def settings_from(arguments: list[str]) -> Settings:
             f"--socket {given.socket} is longer than {_SOCKET_PATH_BYTES} bytes: use a shorter path"
         )
     try:
-        limits = StreamLimits(
-            memory_bytes=given.memory_bytes,
-            credit_bytes=given.credit_bytes,
-            ring_bytes=given.ring_bytes,
-            bulk_bytes=given.bulk_bytes,
-        )
+        limits = StreamLimits(**{name: getattr(given, name) for name in _BYTES})
     except ValueError as error:
         raise process.StartRefusedError(str(error)) from error
     return Settings(
