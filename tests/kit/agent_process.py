@@ -16,9 +16,10 @@ from typing import Any, Self
 from edge_agent.keeper.client import end_keeper
 from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
 from shoal.names import AttemptRef
+from tests.kit.child_process import ChildProcess
 
 
-class AgentProcess:
+class AgentProcess(ChildProcess):
     """One agent with a state folder of its own, whose path is short enough for Unix sockets.
 
     Args:
@@ -36,7 +37,7 @@ class AgentProcess:
     ) -> None:
         self.state = Path(tempfile.mkdtemp(prefix="shoal-agent-"))
         self.name = name
-        self.process: subprocess.Popen[bytes] | None = None
+        super().__init__(self.state / "agent.log")
         self._controller = controller
         self._extra = extra
         self._environ = environ
@@ -52,14 +53,7 @@ class AgentProcess:
 
     def start(self, *extra: str) -> None:
         """Start it, again with the same state if it ran before."""
-        with (self.state / "agent.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.argv(), *self._extra, *extra],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environ,
-            )
+        self.run([*self.argv(), *self._extra, *extra], self._environ)
 
     def argv(self) -> list[str]:
         """The command without the words of one test."""
@@ -72,11 +66,11 @@ class AgentProcess:
 
     def kill(self) -> None:
         """End it without warning; keeper, stream worker and jobs go on."""
-        self._end(signal.SIGKILL)
+        self.end(signal.SIGKILL)
 
     async def terminate(self) -> int:
         """Ask it to end, and return its exit code."""
-        return await asyncio.to_thread(self._end, signal.SIGTERM)
+        return await asyncio.to_thread(self.end, signal.SIGTERM)
 
     async def call(self, *extra: str) -> tuple[int, str]:
         """Run the command beside the agent to its end; returns its exit code and what it said."""
@@ -93,10 +87,6 @@ class AgentProcess:
             found = row.fetchone()
         return json.loads(found[0]) if found else {}
 
-    def log(self) -> str:
-        """What it logged."""
-        return (self.state / "agent.log").read_text()
-
     def processes(self) -> list[int]:
         """Every process of this node: its keeper's, and its own."""
         socket = str(self.state / "keeper.sock")
@@ -108,14 +98,6 @@ class AgentProcess:
         """Folders of attempts that are left."""
         folder = self.state / "attempts"
         return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-
-    def _end(self, how: signal.Signals) -> int:
-        if self.process is None:
-            return 0
-        self.process.send_signal(how)
-        code = self.process.wait(timeout=20)
-        self.process = None
-        return code
 
 
 def _pids() -> Iterator[int]:

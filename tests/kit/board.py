@@ -247,5 +247,9 @@ def _ports(job: Job) -> tuple[list[Port], PortsDocument]:
             standard = one.binding.attachment is PortAttachment.STDIO
             fd = int(way == "outputs") if standard else 3 + len(ports)
             ports[way, one.name] = Port(one.name, direction, fd)
-    described = described_ports(job, lambda *port: {"fd": ports[port].fd}, lambda *_: ())
+
+    def place(direction: str, name: str) -> dict[str, object]:
+        return {"fd": ports[direction, name].fd}
+
+    described = described_ports(job, place, peers=lambda _direction, _name: ())
     return list(ports.values()), described

@@ -3,16 +3,16 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from tests.kit.child_process import ChildProcess
 from tests.kit.until import until
 
 
-class ControllerProcess:
+class ControllerProcess(ChildProcess):
     """One controller with a state folder of its own; every port is free unless `extra` says more.
 
     Args:
@@ -24,7 +24,7 @@ class ControllerProcess:
     def __init__(self, folder: Path, *extra: str, environ: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.addresses: dict[str, str] = {}
-        self.process: subprocess.Popen[bytes] | None = None
+        super().__init__(folder / "controller.log")
         self._extra = extra
         self._environ = {**os.environ, **(environ or {})}
 
@@ -49,32 +49,15 @@ class ControllerProcess:
         """Start it, again with the same state if it ran before; later words win."""
         ready = self.folder / "ready.json"
         ready.unlink(missing_ok=True)
-        with (self.folder / "controller.log").open("ab") as log:
-            process = self.process = subprocess.Popen(
-                [
-                    sys.executable, "-m", "shoal.cli", "controller",
-                    "--state", str(self.folder / "state"), "--ready-file", str(ready),
-                    "--grpc", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--objects", "127.0.0.1:0",
-                    *self._extra, *extra,
-                ],
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )  # fmt: skip
+        process = self.run(
+            [
+                sys.executable, "-m", "shoal.cli", "controller",
+                "--state", str(self.folder / "state"), "--ready-file", str(ready),
+                "--grpc", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--objects", "127.0.0.1:0",
+                *self._extra, *extra,
+            ],
+            self._environ,
+        )  # fmt: skip
         await until(lambda: ready.exists() or process.poll() is not None, 30, "the ready file")
         assert process.poll() is None, self.log()
         self.addresses = json.loads(ready.read_text())
-
-    def end(self, how: signal.Signals) -> int:
-        """End it, and return its exit code."""
-        if self.process is None:
-            return 0
-        self.process.send_signal(how)
-        code = self.process.wait(timeout=60)
-        self.process = None
-        return code
-
-    def log(self) -> str:
-        """What it logged."""
-        return (self.folder / "controller.log").read_text()

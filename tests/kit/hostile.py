@@ -14,21 +14,8 @@ from google.protobuf.message import Message
 MessageT = TypeVar("MessageT", bound=Message)
 
 _WHOLE = (
-    0,
-    1,
-    2,
-    3,
-    7,
-    255,
-    2**31 - 1,
-    2**31,
-    2**32 - 1,
-    2**53,
-    2**62,
-    2**63 - 1,
-    2**63,
-    2**64 - 1,
-)
+    0, 1, 2, 3, 7, 255, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**62, 2**63 - 1, 2**63, 2**64 - 1,
+)  # fmt: skip
 _REAL = (
     0.0, -0.0, 0.5, 1.0, 4.0, -1.0, 1e-320, 3e8, 3e11, 1e18, 1e308,
     float("inf"), float("-inf"), float("nan"),

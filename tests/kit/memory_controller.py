@@ -2,26 +2,27 @@
 
 It serves the contract over real sockets, so that clients can be tried against what a real
 controller does only rarely: cuts in the middle, refusals, slow answers.
+
+Theory: each call of the contract that it knows is a method with the call's name in snake case, which
+takes the request and returns the fields of the response, or yields them one after the other. Which
+messages these are, and what streams, is read from the contract itself.
 """
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Any, Self
 
 import grpc
 import grpc.aio
+from google.protobuf.message_factory import GetMessageClass
 
 from services.runtime import rpc
 from shoal import spec, view
 from shoal.model import Artifact, JobState, MemberState, PipelineState, ScaleState
-from shoal.v1 import (
-    nodes_service_pb2,
-    nodes_service_pb2_grpc,
-    pipelines_service_pb2,
-    pipelines_service_pb2_grpc,
-)
+from shoal.v1 import nodes_service_pb2, pipelines_service_pb2
 from shoal.wire.spec import decode_pipeline_spec
 from shoal.wire.state import encode_artifact, encode_pipeline_state
 from shoal.wire.view import (
@@ -33,16 +34,18 @@ from shoal.wire.view import (
     encode_verdict,
 )
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Fields = dict[str, Any]
+"""The fields of a response."""
 
+SERVICES = (
+    pipelines_service_pb2.DESCRIPTOR.services_by_name["PipelinesService"],
+    nodes_service_pb2.DESCRIPTOR.services_by_name["NodesService"],
+)
 ARTIFACTS_PAGE = 2
 """How many artifacts a page lists."""
 
 
-class MemoryController(
-    pipelines_service_pb2_grpc.PipelinesServiceServicer,
-    nodes_service_pb2_grpc.NodesServiceServicer,
-):
+class MemoryController:
     """Start it with `async with`; what it knows survives `stop` and `start`."""
 
     def __init__(self) -> None:
@@ -85,11 +88,38 @@ class MemoryController(
         server = grpc.aio.server(
             options=rpc.server_options(rpc.USER), interceptors=[rpc.ErrorInterceptor()]
         )
-        pipelines_service_pb2_grpc.add_PipelinesServiceServicer_to_server(self, server)
-        nodes_service_pb2_grpc.add_NodesServiceServicer_to_server(self, server)
+        for service in SERVICES:
+            handlers = {
+                method.name: self._handler(method)
+                for method in service.methods
+                if hasattr(self, _snake(method.name))
+            }
+            generic = grpc.method_handlers_generic_handler(service.full_name, handlers)
+            server.add_generic_rpc_handlers((generic,))
         self.port = rpc.bind(server, f"127.0.0.1:{self.port}")
         await server.start()
         self._server = server
+
+    def _handler(self, method: Any) -> Any:
+        answer = getattr(self, _snake(method.name))
+        response = GetMessageClass(method.output_type)
+
+        async def once(request: Any, context: Any) -> Any:
+            fields = answer(context if method.client_streaming else request)
+            return response(**(await fields if asyncio.iscoroutine(fields) else fields))
+
+        async def streamed(request: Any, context: Any) -> AsyncIterator[Any]:
+            async for fields in answer(context if method.client_streaming else request):
+                yield response(**fields)
+
+        ways = ("unary", "stream")
+        kind = f"{ways[method.client_streaming]}_{ways[method.server_streaming]}"
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        return make(
+            streamed if method.server_streaming else once,
+            request_deserializer=GetMessageClass(method.input_type).FromString,
+            response_serializer=response.SerializeToString,
+        )
 
     async def stop(self) -> None:
         """Stop listening and break every call."""
@@ -147,11 +177,12 @@ class MemoryController(
             )
         return found
 
+    def _answer(self, name: str) -> Fields:
+        return {"pipeline": encode_pipeline(self._find(name))}
+
     # ---- pipelines ------------------------------------------------------------------------------
 
-    async def _submit(
-        self, request: pipelines_service_pb2.SubmitPipelineRequest
-    ) -> pipelines_service_pb2.SubmitPipelineResponse:
+    async def submit_pipeline(self, request: Any) -> Fields:
         asked = decode_pipeline_spec(request.spec, "spec")
         known = self.keys.get(request.request_id)
         if known is not None:
@@ -163,119 +194,70 @@ class MemoryController(
                     f"request {request.request_id} was another specification",
                     {"pipeline": pipeline_id},
                 )
-            return pipelines_service_pb2.SubmitPipelineResponse(
-                pipeline=encode_pipeline(self.pipelines[pipeline_id]), repeated_request=True
-            )
+            return {**self._answer(pipeline_id), "repeated_request": True}
         pipeline_id = f"{asked.name}-{len(self.pipelines) + 1}"
         self.keys[request.request_id] = (pipeline_id, asked)
-        self.put(
-            view.PipelineView(
-                pipeline_id,
-                request.namespace or "default",
-                PipelineState.QUEUED,
-                asked,
-                jobs=tuple(
-                    view.JobView(
-                        f"pipelines/{pipeline_id}/jobs/{job.replica_id(replica)}",
-                        job.name,
-                        JobState.QUEUED,
-                        replica,
-                    )
-                    for job in asked.jobs
-                    for replica in range(job.replicas)
-                ),
+        jobs = tuple(
+            view.JobView(
+                f"pipelines/{pipeline_id}/jobs/{job.replica_id(replica)}",
+                job.name,
+                JobState.QUEUED,
+                replica,
             )
+            for job in asked.jobs
+            for replica in range(job.replicas)
         )
+        namespace = request.namespace or "default"
+        self.put(view.PipelineView(pipeline_id, namespace, PipelineState.QUEUED, asked, jobs=jobs))
         if self.on_submit is not None:
             await self.on_submit(self.pipelines[pipeline_id])
-        return pipelines_service_pb2.SubmitPipelineResponse(
-            pipeline=encode_pipeline(self.pipelines[pipeline_id])
-        )
+        return self._answer(pipeline_id)
 
-    async def SubmitPipeline(  # noqa: N802
-        self, request: pipelines_service_pb2.SubmitPipelineRequest, context: Context
-    ) -> pipelines_service_pb2.SubmitPipelineResponse:
-        return await self._submit(request)
-
-    async def SubmitPipelines(  # noqa: N802
-        self, request_iterator: Any, context: Context
-    ) -> AsyncIterator[pipelines_service_pb2.SubmitPipelinesResponse]:
-        while True:
-            batch = await context.read()
-            if batch is grpc.aio.EOF:
-                return
+    async def submit_pipelines(self, call: Any) -> AsyncIterator[Fields]:
+        while (batch := await call.read()) is not grpc.aio.EOF:
             self.batches.append(len(batch.requests))
-            outcomes: list[pipelines_service_pb2.SubmitOutcome] = []
-            for request in batch.requests:
-                try:
-                    response = await self._submit(request)
-                except rpc.RpcError as error:
-                    refusal = pipelines_service_pb2.Refusal(
-                        code=int(error.code.value[0]),
-                        reason=error.reason,
-                        message=error.message,
-                        metadata=error.metadata,
-                    )
-                    outcomes.append(pipelines_service_pb2.SubmitOutcome(refusal=refusal))
-                else:
-                    outcomes.append(pipelines_service_pb2.SubmitOutcome(response=response))
-            yield pipelines_service_pb2.SubmitPipelinesResponse(outcomes=outcomes)
+            yield {"outcomes": [await self._outcome(request) for request in batch.requests]}
 
-    async def GetPipeline(  # noqa: N802
-        self, request: pipelines_service_pb2.GetPipelineRequest, context: Context
-    ) -> pipelines_service_pb2.GetPipelineResponse:
-        return pipelines_service_pb2.GetPipelineResponse(
-            pipeline=encode_pipeline(self._find(request.name))
-        )
+    async def _outcome(self, request: Any) -> Fields:
+        try:
+            return {"response": await self.submit_pipeline(request)}
+        except rpc.RpcError as error:
+            refusal = {
+                "code": int(error.code.value[0]),
+                "reason": error.reason,
+                "message": error.message,
+                "metadata": error.metadata,
+            }
+            return {"refusal": refusal}
 
-    async def ListPipelines(  # noqa: N802
-        self, request: pipelines_service_pb2.ListPipelinesRequest, context: Context
-    ) -> pipelines_service_pb2.ListPipelinesResponse:
+    def get_pipeline(self, request: Any) -> Fields:
+        return self._answer(request.name)
+
+    def list_pipelines(self, request: Any) -> Fields:
         found = [
             encode_pipeline(pipeline)
             for pipeline in reversed(self.pipelines.values())
             if not request.states or encode_pipeline_state(pipeline.state) in request.states
         ]
-        begin = int(request.page_token or 0)
-        end = begin + (request.page_size or 100)
-        return pipelines_service_pb2.ListPipelinesResponse(
-            pipelines=found[begin:end], next_page_token=str(end) if end < len(found) else ""
-        )
+        return _page("pipelines", found, request)
 
-    async def CancelPipeline(  # noqa: N802
-        self, request: pipelines_service_pb2.CancelPipelineRequest, context: Context
-    ) -> pipelines_service_pb2.CancelPipelineResponse:
-        found = self._find(request.name)
-        self.finish(found.id, PipelineState.CANCELLED, JobState.CANCELLED)
-        return pipelines_service_pb2.CancelPipelineResponse(
-            pipeline=encode_pipeline(self.pipelines[found.id])
-        )
+    def cancel_pipeline(self, request: Any) -> Fields:
+        self.finish(self._find(request.name).id, PipelineState.CANCELLED, JobState.CANCELLED)
+        return self._answer(request.name)
 
-    async def FinishPipeline(  # noqa: N802
-        self, request: pipelines_service_pb2.FinishPipelineRequest, context: Context
-    ) -> pipelines_service_pb2.FinishPipelineResponse:
-        found = self._find(request.name)
-        self.finish(found.id, PipelineState.SUCCEEDED, JobState.SUCCEEDED)
-        return pipelines_service_pb2.FinishPipelineResponse(
-            pipeline=encode_pipeline(self.pipelines[found.id])
-        )
+    def finish_pipeline(self, request: Any) -> Fields:
+        self.finish(self._find(request.name).id, PipelineState.SUCCEEDED, JobState.SUCCEEDED)
+        return self._answer(request.name)
 
-    async def ScaleJob(  # noqa: N802
-        self, request: pipelines_service_pb2.ScaleJobRequest, context: Context
-    ) -> pipelines_service_pb2.ScaleJobResponse:
+    def scale_job(self, request: Any) -> Fields:
         found = self._find(request.name)
         number = len(found.scales) + 1
-        scale = view.ScaleView(
-            number, request.job, request.replicas, ScaleState.SETTLED, rounds=number
-        )
+        settled = ScaleState.SETTLED
+        scale = view.ScaleView(number, request.job, request.replicas, settled, rounds=number)
         self.put(replace(found, scales=(*found.scales, scale)))
-        return pipelines_service_pb2.ScaleJobResponse(
-            pipeline=encode_pipeline(self.pipelines[found.id])
-        )
+        return self._answer(request.name)
 
-    async def WatchPipelines(  # noqa: N802
-        self, request: pipelines_service_pb2.WatchPipelinesRequest, context: Context
-    ) -> AsyncIterator[pipelines_service_pb2.WatchPipelinesResponse]:
+    async def watch_pipelines(self, request: Any) -> AsyncIterator[Fields]:
         only = self._find(request.name).id if request.name else ""
         cut = self._cut
         shown = request.since_revision
@@ -286,20 +268,14 @@ class MemoryController(
             changed, through = self._changed, self.revision
             for pipeline in tuple(self.pipelines.values()):
                 if pipeline.revision > shown and only in {"", pipeline.id}:
-                    yield pipelines_service_pb2.WatchPipelinesResponse(
-                        pipeline=encode_pipeline(pipeline), revision=pipeline.revision
-                    )
+                    yield {"pipeline": encode_pipeline(pipeline), "revision": pipeline.revision}
             shown = through
             if snapshot:
                 snapshot = False
-                yield pipelines_service_pb2.WatchPipelinesResponse(
-                    snapshot_end=pipelines_service_pb2.SnapshotEnd(), revision=shown
-                )
+                yield {"snapshot_end": {}, "revision": shown}
             await self._next(cut, changed)
 
-    async def ReadLogs(  # noqa: N802
-        self, request: pipelines_service_pb2.ReadLogsRequest, context: Context
-    ) -> AsyncIterator[pipelines_service_pb2.ReadLogsResponse]:
+    async def read_logs(self, request: Any) -> AsyncIterator[Fields]:
         found = self._find(request.name)
         cut = self._cut
         self.log_readers += 1
@@ -309,51 +285,30 @@ class MemoryController(
             while shown < len(self.chunks):
                 chunk = encode_log_chunk(self.chunks[shown])
                 shown += 1
-                yield pipelines_service_pb2.ReadLogsResponse(chunk=chunk)
+                yield {"chunk": chunk}
             self._break_if(cut)
             if not request.follow or self.pipelines[found.id].state.terminal:
                 return
             await self._next(cut, changed)
 
-    async def ExplainJob(  # noqa: N802
-        self, request: pipelines_service_pb2.ExplainJobRequest, context: Context
-    ) -> pipelines_service_pb2.ExplainJobResponse:
+    def explain_job(self, request: Any) -> Fields:
         self._find(request.name)
-        return pipelines_service_pb2.ExplainJobResponse(
-            verdicts=[
-                encode_verdict(
-                    view.NodeVerdict(name, feasible=True, sentence=f"{name} has room", score=1.0)
-                )
-                for name in self.nodes
-            ]
+        verdicts = (
+            view.NodeVerdict(name, feasible=True, sentence=f"{name} has room", score=1.0)
+            for name in self.nodes
         )
+        return {"verdicts": map(encode_verdict, verdicts)}
 
-    async def ListEvents(  # noqa: N802
-        self, request: pipelines_service_pb2.ListEventsRequest, context: Context
-    ) -> pipelines_service_pb2.ListEventsResponse:
-        begin = int(request.page_token or 0)
-        end = begin + (request.page_size or 100)
-        return pipelines_service_pb2.ListEventsResponse(
-            events=[encode_event(event) for event in self.events[begin:end]],
-            next_page_token=str(end) if end < len(self.events) else "",
-            publisher_state="no broker configured; events are kept",
-        )
+    def list_events(self, request: Any) -> Fields:
+        page = _page("events", [encode_event(event) for event in self.events], request)
+        return {**page, "publisher_state": "no broker configured; events are kept"}
 
-    async def FindMissingBundles(  # noqa: N802
-        self, request: pipelines_service_pb2.FindMissingBundlesRequest, context: Context
-    ) -> pipelines_service_pb2.FindMissingBundlesResponse:
-        return pipelines_service_pb2.FindMissingBundlesResponse(
-            digests=[digest for digest in request.digests if digest not in self.bundles]
-        )
+    def find_missing_bundles(self, request: Any) -> Fields:
+        return {"digests": [digest for digest in request.digests if digest not in self.bundles]}
 
-    async def UploadBundle(  # noqa: N802
-        self, request_iterator: Any, context: Context
-    ) -> pipelines_service_pb2.UploadBundleResponse:
+    async def upload_bundle(self, call: Any) -> Fields:
         digest, data = "", bytearray()
-        while True:
-            piece = await context.read()
-            if piece is grpc.aio.EOF:
-                break
+        while (piece := await call.read()) is not grpc.aio.EOF:
             digest = digest or piece.digest
             data += piece.data
         if hashlib.sha256(data).hexdigest() != digest:
@@ -361,87 +316,62 @@ class MemoryController(
                 grpc.StatusCode.DATA_LOSS, "BUNDLE_CHECKSUM", f"the bundle is not {digest}"
             )
         self.bundles[digest] = bytes(data)
-        return pipelines_service_pb2.UploadBundleResponse(digest=digest)
+        return {"digest": digest}
 
-    async def ListArtifacts(  # noqa: N802
-        self, request: pipelines_service_pb2.ListArtifactsRequest, context: Context
-    ) -> pipelines_service_pb2.ListArtifactsResponse:
-        begin = int(request.page_token or 0)
-        end = begin + ARTIFACTS_PAGE
-        every = self.artifacts[request.name]
-        return pipelines_service_pb2.ListArtifactsResponse(
-            artifacts=[encode_artifact(one) for one in every[begin:end]],
-            next_page_token=str(end) if end < len(every) else "",
-        )
+    def list_artifacts(self, request: Any) -> Fields:
+        found = [encode_artifact(one) for one in self.artifacts[request.name]]
+        return _page("artifacts", found, request, ARTIFACTS_PAGE)
 
-    async def GetArtifactUrl(  # noqa: N802
-        self, request: pipelines_service_pb2.GetArtifactUrlRequest, context: Context
-    ) -> pipelines_service_pb2.GetArtifactUrlResponse:
-        return pipelines_service_pb2.GetArtifactUrlResponse(url=self.urls[request.key])
+    def get_artifact_url(self, request: Any) -> Fields:
+        return {"url": self.urls[request.key]}
 
     # ---- nodes ----------------------------------------------------------------------------------
 
-    async def ListNodes(  # noqa: N802
-        self, request: nodes_service_pb2.ListNodesRequest, context: Context
-    ) -> nodes_service_pb2.ListNodesResponse:
-        return nodes_service_pb2.ListNodesResponse(
-            nodes=[encode_node(node) for node in self.nodes.values()]
-        )
+    def list_nodes(self, _request: Any) -> Fields:
+        return {"nodes": map(encode_node, self.nodes.values())}
 
-    async def GetNode(  # noqa: N802
-        self, request: nodes_service_pb2.GetNodeRequest, context: Context
-    ) -> nodes_service_pb2.GetNodeResponse:
-        return nodes_service_pb2.GetNodeResponse(node=encode_node(self.nodes[request.name]))
+    def get_node(self, request: Any) -> Fields:
+        return {"node": encode_node(self.nodes[request.name])}
 
-    async def DrainNode(  # noqa: N802
-        self, request: nodes_service_pb2.DrainNodeRequest, context: Context
-    ) -> nodes_service_pb2.DrainNodeResponse:
-        node = replace(self.nodes[request.name], drained=request.drained)
-        self.nodes[request.name] = node
-        return nodes_service_pb2.DrainNodeResponse(node=encode_node(node))
+    def drain_node(self, request: Any) -> Fields:
+        self.nodes[request.name] = replace(self.nodes[request.name], drained=request.drained)
+        return self.get_node(request)
 
-    async def AdoptNode(  # noqa: N802
-        self, request: nodes_service_pb2.AdoptNodeRequest, context: Context
-    ) -> nodes_service_pb2.AdoptNodeResponse:
-        node = replace(self.nodes[request.name], quarantine="")
-        self.nodes[request.name] = node
-        return nodes_service_pb2.AdoptNodeResponse(node=encode_node(node))
+    def adopt_node(self, request: Any) -> Fields:
+        self.nodes[request.name] = replace(self.nodes[request.name], quarantine="")
+        return self.get_node(request)
 
-    async def WatchNodes(  # noqa: N802
-        self, request: nodes_service_pb2.WatchNodesRequest, context: Context
-    ) -> AsyncIterator[nodes_service_pb2.WatchNodesResponse]:
+    def watch_nodes(self, _request: Any) -> AsyncIterator[Fields]:
+        return self._show({"node": encode_node(node)} for node in self.nodes.values())
+
+    def list_members(self, _request: Any) -> Fields:
+        return {"members": map(encode_member, self._members())}
+
+    def watch_members(self, _request: Any) -> AsyncIterator[Fields]:
+        return self._show({"member": encode_member(member)} for member in self._members())
+
+    def _members(self) -> list[view.MemberView]:
+        tags = {"role": "agent"}
+        return [
+            view.MemberView(name, "127.0.0.1", 7946, MemberState.ALIVE, 1, tags)
+            for name in self.nodes
+        ]
+
+    async def _show(self, things: Iterable[Fields]) -> AsyncIterator[Fields]:
+        """A watch that shows what there is, and no change until it is cut."""
         cut = self._cut
-        for node in self.nodes.values():
-            yield nodes_service_pb2.WatchNodesResponse(node=encode_node(node), revision=1)
-        yield nodes_service_pb2.WatchNodesResponse(
-            snapshot_end=nodes_service_pb2.NodesSnapshotEnd(), revision=1
-        )
+        for fields in list(things):
+            yield {**fields, "revision": 1}
+        yield {"snapshot_end": {}, "revision": 1}
         while True:
             await self._next(cut, self._changed)
 
-    async def ListMembers(  # noqa: N802
-        self, request: nodes_service_pb2.ListMembersRequest, context: Context
-    ) -> nodes_service_pb2.ListMembersResponse:
-        return nodes_service_pb2.ListMembersResponse(
-            members=[
-                encode_member(
-                    view.MemberView(
-                        name, "127.0.0.1", 7946, MemberState.ALIVE, 1, {"role": "agent"}
-                    )
-                )
-                for name in self.nodes
-            ]
-        )
 
-    async def WatchMembers(  # noqa: N802
-        self, request: nodes_service_pb2.WatchMembersRequest, context: Context
-    ) -> AsyncIterator[nodes_service_pb2.WatchMembersResponse]:
-        cut = self._cut
-        for name in self.nodes:
-            member = view.MemberView(name, "127.0.0.1", 7946, MemberState.ALIVE, 1)
-            yield nodes_service_pb2.WatchMembersResponse(member=encode_member(member))
-        yield nodes_service_pb2.WatchMembersResponse(
-            snapshot_end=nodes_service_pb2.MembersSnapshotEnd(), revision=1
-        )
-        while True:
-            await self._next(cut, self._changed)
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def _page(name: str, found: list[Any], request: Any, size: int = 0) -> Fields:
+    begin = int(request.page_token or 0)
+    end = begin + (size or request.page_size or 100)
+    return {name: found[begin:end], "next_page_token": str(end) if end < len(found) else ""}

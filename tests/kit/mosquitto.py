@@ -2,12 +2,12 @@
 
 import getpass
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.kit.child_process import ChildProcess
 from tests.kit.ports import accepts, free_port
 from tests.kit.programs import program
 from tests.kit.until import until_sync
@@ -27,7 +27,7 @@ class Mosquitto:
         self.log = folder / "mosquitto.log"
         self.saved = folder / "mosquitto.db"
         self._config = folder / "mosquitto.conf"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child = ChildProcess(self.log)
         self._program = program("mosquitto")
         folder.mkdir(parents=True, exist_ok=True)
         self._config.write_text(
@@ -46,11 +46,7 @@ class Mosquitto:
 
     def start(self) -> None:
         """Start the broker and wait until it accepts connections."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._program, "-c", str(self._config)], stdout=log, stderr=log
-            )
-        process = self._process
+        process = self._child.run([self._program, "-c", str(self._config)])
         until_sync(
             lambda: accepts(self.port) or process.poll() is not None,
             what=f"mosquitto accepting on port {self.port}",
@@ -60,18 +56,11 @@ class Mosquitto:
 
     def stop(self) -> None:
         """End the broker in good order; does nothing when it does not run."""
-        self._end(signal.SIGTERM)
+        self._child.end(signal.SIGTERM, 10)
 
     def kill(self) -> None:
         """End the broker without warning, as a power cut would."""
-        self._end(signal.SIGKILL)
-
-    def _end(self, how: signal.Signals) -> None:
-        if self._process is None:
-            return
-        self._process.send_signal(how)
-        self._process.wait(timeout=10)
-        self._process = None
+        self._child.end(signal.SIGKILL, 10)
 
 
 @pytest.fixture

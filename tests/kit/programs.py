@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -16,9 +17,13 @@ def program(name: str) -> str:
     is a lane that does not exist; on somebody's own machine the test is skipped and says why.
     """
     path = shutil.which(name, path=SEARCH_PATH)
-    if path is not None:
-        return path
-    reason = f"{name} is not installed; `make system` installs it or says how"
+    if path is None:
+        unavailable(f"{name} is not installed; `make system` installs it or says how")
+    return path
+
+
+def unavailable(reason: str) -> NoReturn:
+    """End the test that needs what is not there: it fails under CI, and is skipped elsewhere."""
     if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
         pytest.fail(reason)
     pytest.skip(reason)

@@ -11,14 +11,15 @@ import grpc
 import grpc.aio
 
 from services.runtime.rpc import SESSION, channel_options
-from shoal.model import JobState
+from shoal.model import Capacity, JobState
+from shoal.session.messages import Hello
 from shoal.v1 import (
-    nodes_service_pb2,
     pipeline_pb2,
     pipelines_service_pb2,
     session_service_pb2,
     session_service_pb2_grpc,
 )
+from shoal.wire.session import encode_hello
 from tests.kit.until import until
 
 
@@ -71,20 +72,19 @@ class ScriptedAgent:
         labels: Mapping[str, str] | None = None,
     ) -> None:
         """Introduce the agent and wait for Welcome and the snapshot."""
-        await self.send(
-            session_service_pb2.AgentMessage(
-                hello=session_service_pb2.Hello(
-                    node=self.node,
-                    agent_id="scripted",
-                    agent_version="0",
-                    capacity=nodes_service_pb2.NodeCapacity(cpus=self._cpus, memory_bytes=1 << 30),
-                    labels=dict(labels or {}),
-                    stream_address="127.0.0.1:1",
-                    member_name=self.node,
-                    attempts=attempts,
-                )
+        said = encode_hello(
+            Hello(
+                self.node,
+                "scripted",
+                Capacity(self._cpus, 1 << 30),
+                "127.0.0.1:1",
+                "0",
+                labels or {},
+                member_name=self.node,
             )
         )
+        said.attempts.extend(attempts)
+        await self.send(session_service_pb2.AgentMessage(hello=said))
         await until(
             lambda: len(self.messages) >= 2 or self.ended, what=f"the snapshot for {self.node}"
         )

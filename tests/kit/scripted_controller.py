@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, Self
 
 import grpc.aio
@@ -16,9 +17,11 @@ from services.runtime import rpc
 from shoal.model import JobState
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment, Goal
+from shoal.session.messages import Desired, Fenced, Welcome
+from shoal.session.uploads import UploadGrant, UploadsGranted
 from shoal.v1 import session_service_pb2, session_service_pb2_grpc
-from shoal.wire.assignment import encode_assignment
-from shoal.wire.attempt import decode_attempt_name, decode_attempt_ref, encode_attempt_ref
+from shoal.wire.attempt import decode_attempt_name, decode_attempt_ref
+from shoal.wire.session import encode_controller_message
 from shoal.wire.state import decode_job_state
 from tests.kit.object_server import ObjectServer
 
@@ -90,29 +93,16 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
     def assign(self, assignment: Assignment) -> None:
         """Want an attempt, or want it otherwise than before."""
         self.wanted[assignment.ref] = assignment
-        self._send_desired(assignments=[assignment])
+        self._send_desired(assignments=(assignment,))
 
     def stop_attempt(self, ref: AttemptRef) -> None:
         """Want an attempt to end."""
-        old = self.wanted[ref]
-        self.assign(
-            Assignment(
-                old.ref,
-                old.job,
-                old.replica,
-                old.replicas,
-                old.bundle_digest,
-                old.bundle_url,
-                old.file_urls,
-                Goal.STOP,
-                old.lanes,
-            )
-        )
+        self.assign(replace(self.wanted[ref], goal=Goal.STOP))
 
     def remove(self, ref: AttemptRef) -> None:
         """Want an attempt no more."""
         self.wanted.pop(ref, None)
-        self._send_desired(removed=[ref])
+        self._send_desired(removed=(ref,))
 
     # ---- what it was told
 
@@ -216,34 +206,18 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
             self._observe(observed)
         self._outbox = outbox
         self._revision += 1
-        return [
-            session_service_pb2.ControllerMessage(
-                welcome=session_service_pb2.Welcome(
-                    controller_id="scripted",
-                    lease_seconds=self._lease_seconds,
-                    heartbeat_seconds=self._heartbeat_seconds,
-                )
-            ),
-            session_service_pb2.ControllerMessage(
-                desired=session_service_pb2.Desired(
-                    revision=self._revision,
-                    snapshot=True,
-                    assignments=[encode_assignment(wanted) for wanted in self.wanted.values()],
-                )
-            ),
-        ]
+        welcome = Welcome("scripted", self._lease_seconds, self._heartbeat_seconds)
+        snapshot = Desired(self._revision, True, tuple(self.wanted.values()))
+        return [encode_controller_message(welcome), encode_controller_message(snapshot)]
 
     def _observe(self, observed: session_service_pb2.AttemptObserved) -> Messages:
         ref = decode_attempt_name(observed.attempt, observed.namespace, observed.epoch)
         if ref in self.fence:
-            refused = session_service_pb2.MessageRefused(
-                ref=encode_attempt_ref(ref), reason="FENCED", message="a newer one runs"
-            )
-            return [session_service_pb2.ControllerMessage(refused=refused)]
+            return [encode_controller_message(Fenced(ref, "a newer one runs"))]
         self.observed.setdefault(ref, []).append(observed)
         if decode_job_state(observed.state).terminal and self.commit_ends:
             self.wanted.pop(ref, None)
-            return [self._desired(removed=[ref])]
+            return [self._desired(removed=(ref,))]
         return []
 
     def _take_log(self, chunk: Any) -> None:
@@ -256,37 +230,22 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
     ) -> session_service_pb2.ControllerMessage:
         ref = decode_attempt_ref(wanted.ref)
         grants = [
-            session_service_pb2.UploadGrant(
-                path=artifact.path,
-                key=f"{ref.prefix}/out/{artifact.path}",
-                url=self.objects.url(f"{ref.prefix}/out/{artifact.path}"),
-                headers={"x-amz-checksum-sha256": artifact.sha256},
+            UploadGrant(artifact.path, problem="for a test")
+            if artifact.path == self.refuse_path
+            else UploadGrant(
+                artifact.path,
+                key := f"{ref.prefix}/out/{artifact.path}",
+                self.objects.url(key),
+                {"x-amz-checksum-sha256": artifact.sha256},
             )
             for artifact in wanted.artifacts
-            if artifact.path != self.refuse_path
         ]
-        if self.refuse_path:
-            grants.append(
-                session_service_pb2.UploadGrant(path=self.refuse_path, problem="for a test")
-            )
-        return session_service_pb2.ControllerMessage(
-            uploads_granted=session_service_pb2.UploadsGranted(ref=wanted.ref, grants=grants)
-        )
+        return encode_controller_message(UploadsGranted(ref, tuple(grants)))
 
-    def _desired(
-        self, assignments: list[Assignment] | None = None, removed: list[AttemptRef] | None = None
-    ) -> session_service_pb2.ControllerMessage:
+    def _desired(self, **changed: Any) -> session_service_pb2.ControllerMessage:
         self._revision += 1
-        return session_service_pb2.ControllerMessage(
-            desired=session_service_pb2.Desired(
-                revision=self._revision,
-                assignments=[encode_assignment(assignment) for assignment in assignments or []],
-                removed=[encode_attempt_ref(ref) for ref in removed or []],
-            )
-        )
+        return encode_controller_message(Desired(self._revision, snapshot=False, **changed))
 
-    def _send_desired(
-        self, assignments: list[Assignment] | None = None, removed: list[AttemptRef] | None = None
-    ) -> None:
+    def _send_desired(self, **changed: Any) -> None:
         if self._outbox is not None:
-            self._outbox.put_nowait([self._desired(assignments, removed)])
+            self._outbox.put_nowait([self._desired(**changed)])
