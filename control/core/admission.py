@@ -44,8 +44,16 @@ def refusal(submission: Submission) -> Refusal | None:
     )
 
 
-def reused(submission: Submission, first: PipelineRef, spec: Pipeline) -> Refusal:
-    """Refuse a key that was used for another spec, and say what differs."""
+def reused(submission: Submission, first: PipelineRef, spec: Pipeline | None) -> Refusal:
+    """Refuse a key that was used for another spec, and say what differs if that is still known."""
+    if spec is None:
+        return Refusal(
+            RefusalCode.ALREADY_EXISTS,
+            "REQUEST_ID_REUSED",
+            f"request id {submission.request_id!r} was used for {first.name} with another spec, and "
+            "that pipeline is forgotten: use a new request id",
+            {"pipeline": first.name},
+        )
     found = list(difference(spec, submission.spec))
     details = {path: f"{one} -> {other}" for path, one, other in found[:PROBLEMS_MAX]}
     return Refusal(

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from shoal.model import no_strings
 from shoal.spec import Pipeline
 from shoal.view import PipelineView
+from shoal.wire.spec import encode_pipeline_spec
 
 ItemT = TypeVar("ItemT")
 
@@ -45,11 +46,19 @@ class RefusalCode(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A pipeline that somebody asks for; an empty `request_id` asks for a new one every time."""
+    """A pipeline that is asked for; an empty `request_id` asks for a new one every time.
+
+    `data` is the spec as it came, encoded; empty if it did not come so.
+    """
 
     namespace: str
     request_id: str
     spec: Pipeline
+    data: bytes = field(default=b"", compare=False, repr=False)
+
+    def encoded(self) -> bytes:
+        """The encoded spec: equal for the same spec from the same client."""
+        return self.data or encode_pipeline_spec(self.spec).SerializeToString(deterministic=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from control.core.answers import Refusal
 from control.core.errors import ControlError
 from control.core.rows import Row
-from shoal.model import Followed
+from shoal.model import Followed, PipelineState
 from shoal.names import PipelineRef
 from shoal.session.messages import Fenced
 
@@ -52,10 +52,14 @@ class ShowNode:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A submission is recorded under this name, by this call or by an earlier one."""
+    """A submission is recorded under this name, by this call or by an earlier one.
+
+    `ended` is the state in which a pipeline ended that is forgotten.
+    """
 
     ref: PipelineRef
     repeated: bool
+    ended: PipelineState | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ sessions -> gossip, observations -> outcomes -> scales -> placement -> sources -
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import assert_never
 
@@ -21,19 +21,20 @@ from control.core.effects import Effect
 from control.core.gossip import GossipVerdicts
 from control.core.loading import Loading
 from control.core.machine_config import MachineConfig
+from control.core.memory import Memory
 from control.core.nodes import Nodes
 from control.core.observations import Observations
 from control.core.outcomes import Outcomes
 from control.core.placement import Placer
 from control.core.quarantine import Starts
-from control.core.rows import Loaded
+from control.core.rows import FoundRows, Loaded, RequestKey
 from control.core.scales import Scales
 from control.core.sessions import Sessions
 from control.core.situation import Situation
 from control.core.sources import Sources
 from control.core.state import Cluster
 from control.core.submissions import Submissions
-from shoal.names import AttemptRef, JobRef
+from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.assignment import Assignment
 from shoal.view import NodeVerdict
 
@@ -62,7 +63,9 @@ class ControlMachine:
         self._swept_at = now
         start = loaded.starts[-1]
         change = ChangeSet(start, start.term << 32, loaded.next_sequence)
-        situation = self._situation = Situation(config, change, now, wall(), ids)
+        cluster = Cluster(loaded, change.revision)
+        situation = self._situation = Situation(config, change, now, wall(), ids, cluster)
+        memory = self._memory = Memory(situation)
         sources = Sources(situation, start.term)
         placement = self._placement = Placer(situation, sources)
         scales = self._scales = Scales(situation, placement)
@@ -79,10 +82,30 @@ class ControlMachine:
             observations,
             gossip,
         )
-        self._submissions = Submissions(situation, sources, scales, outcomes, loaded.next_position)
-        Loading(situation, sources, placement, scales, outcomes, gossip, self._submissions).load(
-            loaded
+        self._submissions = Submissions(
+            situation, sources, scales, outcomes, memory, loaded.next_position
         )
+        Loading(situation, sources, placement, scales, outcomes, gossip, memory).load(loaded)
+
+    # --- what is in memory
+
+    def prepare(
+        self, batch: Iterable[events.Event]
+    ) -> tuple[Sequence[PipelineRef], Sequence[RequestKey]]:
+        """Begin a step: return what its events name and memory lacks, to be read and `learn`ed first.
+
+        No commit may be under way.
+        """
+        self._memory.trim()
+        return self._memory.missing(batch)
+
+    def has(self, ref: PipelineRef) -> bool:
+        """Whether a pipeline is in memory."""
+        return self._memory.has(ref)
+
+    def learn(self, found: FoundRows) -> None:
+        """Take what was read from the store."""
+        self._memory.learn(found)
 
     # --- the protocol
 
@@ -137,8 +160,7 @@ class ControlMachine:
         self._scales.end_holds()
         if self._situation.room_grew or self._situation.fresh:
             self._placement.place_all()
-        while len(self._situation.ended) > self._situation.config.pipelines_ended_max:
-            self._submissions.forget(self._situation.ended.popleft())
+        self._memory.forget()
         return self._situation.change.effects()
 
     def deadline(self) -> float | None:

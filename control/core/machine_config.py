@@ -29,7 +29,8 @@ class MachineConfig:
         suspect_suffices: whether a broken session and a mere suspicion replace a node's attempts;
             quicker, but an agent that is being restarted then loses its jobs.
         pipelines_open_max: most pipelines that have not ended.
-        pipelines_ended_max: how many ended pipelines are remembered, with their request ids.
+        pipelines_ended_max: how many ended pipelines are remembered.
+        ended_in_memory: how many of them are in memory too, since agents may still speak of them.
         nodes_max: most nodes.
     """
 
@@ -47,4 +48,5 @@ class MachineConfig:
     suspect_suffices: bool = False
     pipelines_open_max: int = 200_000
     pipelines_ended_max: int = 10_000
+    ended_in_memory: int = 256
     nodes_max: int = 20_000

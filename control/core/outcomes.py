@@ -242,7 +242,8 @@ class Outcomes:
                 self._situation.wall_time,
             )
         )
-        self._situation.ended.append(pipeline.ref)
+        self._situation.ended[pipeline.ref] = None
+        self._situation.recent.append(pipeline.ref)
         self._situation.open -= 1
 
     def begin_retries(self) -> None:

@@ -14,7 +14,7 @@ from control.core.sources import Sources
 from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
 from control.core.views import waits_for
 from shoal.model import JobState
-from shoal.names import AttemptRef, JobRef
+from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.spec import Placement
 from shoal.view import NodeVerdict
 
@@ -71,6 +71,8 @@ class Placer:
         """Jobs that may find room now, with the rest of their gangs, in the order of the queue."""
         found = dict(self._situation.fresh)
         if self._situation.room_grew:  # else what waited before cannot have found any
+            for ref in self._situation.backlog.entering(self._situation.config.plan_width):
+                self._enter(ref)
             found |= {
                 job.ref: job
                 for job in self._situation.backlog.heads(self._situation.config.plan_width)
@@ -86,6 +88,17 @@ class Placer:
                     ):
                         found[other.ref] = other
         return sorted(found.values(), key=lambda job: self._situation.backlog.ticket(job.ref))
+
+    def _enter(self, ref: PipelineRef) -> None:
+        """Let a pipeline of a line enter the queue; it may have been cancelled meanwhile."""
+        pipeline, backlog = self._situation.cluster.pipeline(ref), self._situation.backlog
+        waits = False
+        for job in pipeline.jobs.values() if pipeline is not None else ():
+            if pipeline is not None and job.state is JobState.QUEUED and job.ref not in backlog:
+                backlog.add(job, pipeline.kind(job), early=True)
+                waits = True
+        if not waits:
+            backlog.leave(ref)
 
     def place(self, ref: JobRef, name: str) -> None:
         """Begin an attempt of a job on a node."""
@@ -162,7 +175,7 @@ class Placer:
             UnknownPipelineError: There is no such pipeline.
             UnknownJobError: It has no such job.
         """
-        pipeline = self._situation.cluster.pipelines.get(ref.pipeline_ref)
+        pipeline = self._situation.cluster.pipeline(ref.pipeline_ref)
         if pipeline is None:
             raise unknown_pipeline(ref.pipeline_ref)
         job = pipeline.jobs.get(ref.job)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from shoal.model import (
     NO_REASON,
@@ -24,13 +25,34 @@ from shoal.spec import Pipeline
 
 @dataclass(frozen=True, slots=True)
 class PipelineAdded:
-    """A submission; `position` orders submissions, and its jobs are queued without rows of theirs."""
+    """A submission; `position` orders submissions, and its jobs are queued without rows of theirs.
+
+    `kind` is equal for pipelines that find room in the same places. `data` is the encoded spec, and
+    `digest` is its SHA-256 in hex, where the submission had a request id.
+    """
 
     ref: PipelineRef
     position: int
     request_id: str
     spec: Pipeline
     create_time: datetime
+    kind: str = field(default="", compare=False)
+    data: bytes = field(default=b"", compare=False, repr=False)
+    digest: str = field(default="", compare=False)
+
+
+class Queued(NamedTuple):
+    """A pipeline of which no job was ever placed, as short as it can be: a queue may be long.
+
+    `data` is the encoded spec, `create_micros` are microseconds since 1970.
+    """
+
+    ref: PipelineRef
+    position: int
+    request_id: str
+    data: bytes
+    create_micros: int
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,21 +213,62 @@ Row = (
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """Everything that the control machine starts from.
+class PipelineRows:
+    """All rows of some pipelines, by position; attempts by job and number, scales by number."""
 
-    `starts` are those on this store by term, and the last one is this one; pipelines come in the order of their
-    positions, attempts by job and number, scales by number. `next_sequence` and `next_position` are not taken yet.
-    """
-
-    cluster_id: str = ""
-    starts: tuple[StartRow, ...] = (StartRow(1, ""),)
-    next_sequence: int = 1
-    next_position: int = 1
     added: tuple[PipelineAdded, ...] = ()
     pipelines: tuple[PipelineRow, ...] = ()
     jobs: tuple[JobRow, ...] = ()
     scales: tuple[ScaleRow, ...] = ()
     attempts: tuple[AttemptRow, ...] = ()
     manifests: tuple[ManifestRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRequest:
+    """The pipeline that a request id made, and the digest of the spec that came with it.
+
+    `digest` is empty for a request of an earlier version. Once the pipeline is forgotten, `spec` is None and
+    `ended` is the state in which it ended.
+    """
+
+    ref: PipelineRef
+    digest: str
+    spec: Pipeline | None
+    ended: PipelineState | None = None
+
+
+RequestKey = tuple[str, str]
+"""A namespace and a request id."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRows(PipelineRows):
+    """What was found of the pipelines and the requests that were asked for."""
+
+    requests: Mapping[RequestKey, KnownRequest] = field(
+        default_factory=dict[RequestKey, KnownRequest]
+    )
+
+
+def _nothing(_: Queued) -> PipelineAdded | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(PipelineRows):
+    """What the control machine starts from: pipelines that are under way, and keys of the others.
+
+    `starts` are those on this store by term, and the last one is this one. `next_sequence` and `next_position` are
+    not taken yet. `queued` are by position, `begin` decodes one of them (None if it cannot be read), and `ended`
+    are those that have ended, the longest ended first.
+    """
+
+    cluster_id: str = ""
+    starts: tuple[StartRow, ...] = (StartRow(1, ""),)
+    next_sequence: int = 1
+    next_position: int = 1
+    queued: tuple[Queued, ...] = ()
+    begin: Callable[[Queued], PipelineAdded | None] = _nothing
+    ended: tuple[PipelineRef, ...] = ()
     nodes: tuple[NodeRow, ...] = ()

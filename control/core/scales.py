@@ -33,7 +33,7 @@ class Scales:
 
     def scale(self, event: events.Scale) -> None:
         """Take a wish for another number of replicas."""
-        pipeline = self._situation.cluster.pipelines.get(event.ref)
+        pipeline = self._situation.cluster.pipeline(event.ref)
         if pipeline is None:
             self._situation.change.answer(event.call, unknown_pipeline(event.ref))
         elif all(job.name != event.job for job in pipeline.spec.jobs):

@@ -16,6 +16,7 @@ from control.core.change_set import ChangeSet
 from control.core.kept_rooms import KeptRooms
 from control.core.leases import Leases
 from control.core.machine_config import MachineConfig
+from control.core.rows import KnownRequest, RequestKey
 from control.core.state import AttemptRecord, Cluster, JobRecord, NodeRecord, PipelineRecord
 from shoal.names import JobRef, PipelineRef
 
@@ -35,7 +36,9 @@ class Situation:
         fresh: Those of them that no plan has looked at yet.
         kept_rooms: Room on nodes that is kept for jobs that are tried again.
         room_grew: Whether jobs that found no room may find some now.
-        ended: Ended pipelines, the longest ended first.
+        ended: Names of the ended pipelines that are remembered, the longest ended first.
+        recent: Those of them that are in memory.
+        requests: The requests that were taken or found last; the store knows the others.
         open: How many pipelines have not ended.
     """
 
@@ -46,19 +49,22 @@ class Situation:
         now: float,
         wall_time: datetime,
         ids: Callable[[int], str],
+        cluster: Cluster,
     ) -> None:
         self.config = config
         self.change = change
         self.now = now
         self.wall_time = wall_time
         self.ids = ids
-        self.cluster = Cluster()
+        self.cluster = cluster
         self.leases = Leases(config.lease_seconds, config.pause_seconds, now)
         self.backlog = Backlog()
         self.fresh: dict[JobRef, JobRecord] = {}
         self.kept_rooms = KeptRooms()
         self.room_grew = True
-        self.ended: deque[PipelineRef] = deque()
+        self.ended: dict[PipelineRef, None] = {}
+        self.recent: deque[PipelineRef] = deque()
+        self.requests: dict[RequestKey, KnownRequest] = {}
         self.open = 0
 
     def heard(self, name: str, session_id: str) -> NodeRecord | None:

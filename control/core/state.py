@@ -9,20 +9,23 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import blake2b
 
 from control.core import lifecycle
 from control.core.rows import (
     AttemptRow,
     JobRow,
+    Loaded,
     ManifestRow,
     NodeRow,
     PipelineAdded,
     PipelineRow,
+    Queued,
     ScaleRow,
 )
 from control.core.scheduler.plan import feasibility
 from control.core.scheduler.snapshot import NodeState, Pending, Resident
-from control.core.topology import LaneEnd, Replica, Topology
+from control.core.topology import LaneEnd, Replica, Topology, topology
 from shoal.model import (
     NO_CAPACITY,
     NO_REASON,
@@ -290,6 +293,14 @@ class PipelineRecord:
             self.gang_kinds[gang] = frozenset(asked.items())
         return (feasibility(self.pending(job)), self.gang_kinds[gang])
 
+    def shape(self) -> str:
+        """A digest that is equal for pipelines whose jobs find room in the same places."""
+        asked = [
+            (feasibility(self.pending(job)), self.topology.gangs[name])
+            for name, job in self.jobs.items()
+        ]
+        return blake2b(repr(asked).encode(), digest_size=16).hexdigest()
+
 
 def _job(pipeline: PipelineRef, replica: Replica) -> JobRecord:
     return JobRecord(
@@ -373,13 +384,55 @@ class NodeRecord:
         )
 
 
-class Cluster:
-    """All pipelines and nodes, with the questions that concern several of them."""
+_TOPOLOGIES_KEPT = 256
 
-    def __init__(self) -> None:
+
+class Cluster:
+    """Pipelines and nodes, with the questions that concern several of them.
+
+    Attributes:
+        pipelines: Those that are under way, that were looked at, and those that ended last.
+        queued: Those of which no job was ever placed, as short as they can be.
+        nodes: All nodes by name.
+        revision: The revision of what was loaded.
+    """
+
+    def __init__(self, loaded: Loaded, revision: int) -> None:
         self.pipelines: dict[PipelineRef, PipelineRecord] = {}
+        self.queued = {row.ref: row for row in loaded.queued}
         self.nodes: dict[str, NodeRecord] = {}
-        self.requests: dict[tuple[str, str], PipelineRef] = {}
+        self.revision = revision
+        self._begin = loaded.begin
+        # By the identity of a spec, which is kept beside it: equal specs of a queue are one object.
+        self._topologies: dict[int, tuple[Pipeline, Topology]] = {}
+
+    def pipeline(self, ref: PipelineRef) -> PipelineRecord | None:
+        """The pipeline of that name, if it is in memory; one of the queue becomes a record."""
+        found = self.pipelines.get(ref)
+        if found is None and ref in self.queued:
+            found = self.begun(self.queued[ref])
+            if found is not None:
+                self.pipelines[ref] = found
+                del self.queued[ref]
+        return found
+
+    def begun(self, row: Queued) -> PipelineRecord | None:
+        """Make the record of a pipeline of the queue; None if its spec cannot be read."""
+        added = self._begin(row)
+        if added is None:
+            return None
+        record = PipelineRecord.begin(added, self.topology(added.spec))
+        record.revision = self.revision
+        return record
+
+    def topology(self, spec: Pipeline) -> Topology:
+        """The lanes of a spec as it was submitted."""
+        known = self._topologies.get(id(spec))
+        if known is None:
+            if len(self._topologies) >= _TOPOLOGIES_KEPT:
+                self._topologies.clear()
+            known = self._topologies[id(spec)] = (spec, topology(spec))
+        return known[1]
 
     def job(self, ref: JobRef) -> JobRecord | None:
         """The job of that name, if there is one."""

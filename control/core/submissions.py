@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from dataclasses import replace
+from hashlib import sha256
+
 from control.core import events
 from control.core.admission import refusal, reused
-from control.core.answers import Refusal, RefusalCode
+from control.core.answers import Refusal, RefusalCode, Submission
 from control.core.effects import Taken
 from control.core.errors import unknown_pipeline
+from control.core.memory import Memory
 from control.core.outcomes import Outcomes
-from control.core.rows import PipelineAdded
+from control.core.rows import KnownRequest, PipelineAdded
 from control.core.scales import Scales
 from control.core.situation import Situation
 from control.core.sources import Sources
@@ -21,6 +26,7 @@ ID_SUFFIX = 6
 """Random characters at the end of a pipeline's id."""
 
 _ID_MAX = 63
+_SHAPES_KEPT = 10_000
 
 
 class Submissions:
@@ -32,24 +38,26 @@ class Submissions:
         sources: Sources,
         scales: Scales,
         outcomes: Outcomes,
+        memory: Memory,
         next_position: int,
     ) -> None:
         self._situation = situation
         self._sources = sources
         self._scales = scales
         self._outcomes = outcomes
+        self._memory = memory
         self._next_position = next_position
+        self._shapes: dict[tuple[Hashable, ...], str] = {}
 
     def submit(self, event: events.Submit) -> Taken | Refusal:
         """Record a pipeline, unless its request id has made one already."""
         submission = event.submission
-        key = (submission.namespace, submission.request_id)
-        first = self._situation.cluster.requests.get(key) if submission.request_id else None
-        if first is not None:
-            spec = self._situation.cluster.pipelines[first].spec
-            if spec == submission.spec:
-                return Taken(first, repeated=True)
-            return reused(submission, first, spec)
+        digest = ""
+        if submission.request_id:
+            digest = sha256(submission.encoded()).hexdigest()
+            known = self._situation.requests.get((submission.namespace, submission.request_id))
+            if known is not None:
+                return _repeated(submission, digest, known)
         refused = refusal(submission)
         if refused is not None:
             return refused
@@ -65,13 +73,21 @@ class Submissions:
             request_id=submission.request_id,
             spec=submission.spec,
             create_time=self._situation.wall_time,
+            data=submission.data,
+            digest=digest,
         )
         self._next_position += 1
         pipeline = PipelineRecord.begin(added, topology(added.spec))
-        self.remember(pipeline)
+        self._memory.remember(pipeline)
+        if digest:
+            key = (submission.namespace, submission.request_id)
+            self._memory.remember_request(key, KnownRequest(added.ref, digest, added.spec))
+        kinds: list[Hashable] = []
         for job in pipeline.jobs.values():
-            self._situation.backlog.add(job, pipeline.kind(job))
+            kinds.append(pipeline.kind(job))
+            self._situation.backlog.add(job, kinds[-1])
             self._situation.fresh[job.ref] = job
+        added = replace(added, kind=self._shape(tuple(kinds), pipeline))
         self._situation.change.added(added, pipeline)
         return Taken(added.ref, repeated=False)
 
@@ -80,29 +96,22 @@ class Submissions:
             ref = PipelineRef(
                 namespace, f"{name[: _ID_MAX - ID_SUFFIX - 1]}-{self._situation.ids(ID_SUFFIX)}"
             )
-            if ref not in self._situation.cluster.pipelines:
+            cluster = self._situation.cluster
+            known = (cluster.pipelines, cluster.queued, self._situation.ended)
+            if all(ref not in names for names in known):
                 return ref
 
-    def remember(self, pipeline: PipelineRecord) -> None:
-        """Keep a pipeline in memory."""
-        self._situation.cluster.pipelines[pipeline.ref] = pipeline
-        if pipeline.request_id:
-            self._situation.cluster.requests[pipeline.ref.namespace, pipeline.request_id] = (
-                pipeline.ref
-            )
-        if not pipeline.state.terminal:
-            self._situation.open += 1
-
-    def forget(self, ref: PipelineRef) -> None:
-        """Drop an ended pipeline for good."""
-        pipeline = self._situation.cluster.pipelines.pop(ref)
-        if pipeline.request_id:
-            del self._situation.cluster.requests[ref.namespace, pipeline.request_id]
-        self._situation.change.forgotten(ref)
+    def _shape(self, kinds: tuple[Hashable, ...], pipeline: PipelineRecord) -> str:
+        shape = self._shapes.get(kinds)
+        if shape is None:
+            if len(self._shapes) >= _SHAPES_KEPT:
+                self._shapes.clear()
+            shape = self._shapes[kinds] = pipeline.shape()
+        return shape
 
     def cancel(self, event: events.Cancel) -> None:
         """End a pipeline."""
-        pipeline = self._situation.cluster.pipelines.get(event.ref)
+        pipeline = self._situation.cluster.pipeline(event.ref)
         if pipeline is None:
             self._situation.change.answer(event.call, unknown_pipeline(event.ref))
             return
@@ -112,7 +121,7 @@ class Submissions:
 
     def finish(self, event: events.Finish) -> None:
         """Ask the sources of a pipeline to end."""
-        pipeline = self._situation.cluster.pipelines.get(event.ref)
+        pipeline = self._situation.cluster.pipeline(event.ref)
         if pipeline is None:
             self._situation.change.answer(event.call, unknown_pipeline(event.ref))
             return
@@ -124,3 +133,12 @@ class Submissions:
                 self._scales.abandon(pipeline, pipeline.holding, "the pipeline is finishing")
             self._sources.end(pipeline)
         self._situation.change.answer(event.call, None)
+
+
+def _repeated(submission: Submission, digest: str, known: KnownRequest) -> Taken | Refusal:
+    """Answer a request id that was used before: the same pipeline for the same spec, else a refusal."""
+    same = known.digest == digest or (known.spec is not None and known.spec == submission.spec)
+    undecided = not known.digest and known.spec is None  # an earlier version kept no digest
+    if same or undecided:
+        return Taken(known.ref, repeated=True, ended=known.ended)
+    return reused(submission, known.ref, known.spec)

@@ -28,16 +28,20 @@ from control.core.events import (
 )
 from control.front.desired_feeds import DesiredFeeds
 from control.front.read_model import PAGE_SIZE, ReadModel, size, token
-from control.front.watch import Changes
+from control.front.watch import Changes, each
 from control.leader.leader import Leader
 from control.leader.plane_config import PlaneConfig
 from control.store.store import Store
-from shoal.model import MemberState, PipelineState
+from shoal.model import MemberState, PipelineState, Reason
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.messages import Desired, Fenced, Hello, Refused
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
 from shoal.view import Event, NodeVerdict, NodeView, PipelineView
+
+_FORGOTTEN = Reason(
+    message="it ended so long ago that nothing but its name and its request id is remembered"
+)
 
 
 class ControlPlane:
@@ -65,7 +69,7 @@ class ControlPlane:
     ) -> None:
         self._store = store
         self._feeds = DesiredFeeds()
-        self._read_model = ReadModel(config.changes_kept, config.watch_pending_max)
+        self._read_model = ReadModel(store, config.changes_kept, config.watch_pending_max)
         self._leader = Leader(
             store=store,
             config=config,
@@ -105,7 +109,10 @@ class ControlPlane:
         """Record pipelines; durable when it returns; one answer each, in order."""
         self._leader.check_recording(grows=True)
         answers = await self._leader.call_all([partial(_submit, one) for one in submissions])
-        return [self._submitted(answer) for answer in answers]
+        return [
+            await self._submitted(one, answer)
+            for one, answer in zip(submissions, answers, strict=True)
+        ]
 
     async def cancel(self, ref: PipelineRef, reason: str) -> PipelineView:
         """Ask for the end of a pipeline; returns when that is recorded.
@@ -115,7 +122,7 @@ class ControlPlane:
         """
         self._leader.check_recording()
         await self._leader.call(lambda call: Cancel(call, ref, reason))
-        return self.pipeline(ref)
+        return await self.find_pipeline(ref)
 
     async def finish(self, ref: PipelineRef) -> PipelineView:
         """Ask the sources of a pipeline to end; returns when that is recorded.
@@ -124,7 +131,7 @@ class ControlPlane:
             UnknownPipelineError: There is none of that name.
         """
         await self._leader.call(lambda call: Finish(call, ref))
-        return self.pipeline(ref)
+        return await self.find_pipeline(ref)
 
     async def scale(self, ref: PipelineRef, job: str, replicas: int) -> PipelineView | Refusal:
         """Ask for another number of replicas of a job of the spec; returns when that is recorded.
@@ -135,17 +142,26 @@ class ControlPlane:
         """
         self._leader.check_recording(grows=True)
         value = await self._leader.call(lambda call: Scale(call, ref, job, replicas))
-        return value if isinstance(value, Refusal) else self.pipeline(ref)
+        return value if isinstance(value, Refusal) else await self.find_pipeline(ref)
 
-    def pipeline(self, ref: PipelineRef) -> PipelineView:
+    async def find_pipeline(self, ref: PipelineRef) -> PipelineView:
         """Return one pipeline.
 
         Raises:
             UnknownPipelineError: There is none of that name.
+            StoreFailedError: It has ended, and the store cannot be read.
+        """
+        return await self._read_model.find(ref)
+
+    def pipeline(self, ref: PipelineRef) -> PipelineView:
+        """Return a pipeline that has not ended, or that was found or changed lately.
+
+        Raises:
+            UnknownPipelineError: There is none of that name in memory: `find_pipeline` asks the store.
         """
         return self._read_model.pipeline(ref)
 
-    def pipelines(
+    async def pipelines(
         self,
         namespace: str,
         states: frozenset[PipelineState] = frozenset(),
@@ -161,9 +177,9 @@ class ControlPlane:
         Raises:
             PageTokenError: The token is from nowhere.
         """
-        return self._read_model.pipelines(namespace, states, page_size, page_token, fits=fits)
+        return await self._read_model.pipelines(namespace, states, page_size, page_token, fits=fits)
 
-    def explain(self, ref: JobRef) -> Sequence[NodeVerdict]:
+    async def explain(self, ref: JobRef) -> Sequence[NodeVerdict]:
         """Say for each node in one sentence why a job is or is not placed there.
 
         Raises:
@@ -171,7 +187,8 @@ class ControlPlane:
             UnknownJobError: It has no such job.
             StoreFailedError: The store is away.
         """
-        return self._leader.present().explain(ref)
+        machine = await self._leader.know(ref.pipeline_ref)
+        return machine.explain(ref)
 
     async def events(
         self,
@@ -206,7 +223,9 @@ class ControlPlane:
         def match(ref: PipelineRef) -> bool:
             return ref.namespace == namespace and pipeline in {"", ref.pipeline}
 
-        with self._read_model.watched_pipelines.watch(since_revision, match) as changes:
+        with self._read_model.watched_pipelines.watch(
+            since_revision, match, lambda: self._read_model.snapshot(namespace, pipeline)
+        ) as changes:
             yield changes
 
     # --- nodes
@@ -227,7 +246,9 @@ class ControlPlane:
     async def watch_nodes(self, since_revision: int = 0) -> AsyncIterator[Changes[NodeView]]:
         """Watch all nodes, as `watch_pipelines` does pipelines."""
         self._leader.check_open()
-        with self._read_model.watched_nodes.watch(since_revision, lambda _: True) as changes:
+        with self._read_model.watched_nodes.watch(
+            since_revision, lambda _: True, lambda: each(self._read_model.node_views())
+        ) as changes:
             yield changes
 
     async def drain(self, name: str, *, drained: bool) -> NodeView:
@@ -341,10 +362,15 @@ class ControlPlane:
         """Take what gossip believes of a member, by the member name that a node's Hello gave."""
         self._leader.inbox.member_verdict(member, state)
 
-    def _submitted(self, answer: AnswerValue) -> SubmitResult | Refusal:
+    async def _submitted(
+        self, submission: Submission, answer: AnswerValue
+    ) -> SubmitResult | Refusal:
         match answer:
+            case Taken(ref, _, ended) if ended is not None:
+                view = PipelineView(ref.pipeline, ref.namespace, ended, submission.spec, _FORGOTTEN)
+                return SubmitResult(view, repeated=True)
             case Taken(ref, repeated):
-                return SubmitResult(self.pipeline(ref), repeated)
+                return SubmitResult(await self.find_pipeline(ref), repeated)
             case Refusal():
                 return answer
             case _:

@@ -1,6 +1,5 @@
 """What gossip believes, for people and for the control plane."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -8,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from control.front.control_plane import ControlPlane
-from control.front.watch import Changes, Watched
+from control.front.watch import Changes, Watched, each
 from services.membership.change_watch import WatchEvictedError
 from services.membership.member import ChangeKind, Member
 from services.membership.message import SwimState
@@ -61,19 +60,17 @@ class GossipMembers:
         self._gossip = gossip
         self._clock = clock
         self._wall = wall
-        self._changes_kept = changes_kept
         self._revision = int(wall().timestamp() * 1_000_000)
         self._records: dict[str, Member] = {}
-        self._gone: deque[str] = deque()
+        self._shown: dict[str, MemberShown] = {}
         self._watched: Watched[str, MemberShown] = Watched(
             self._revision,
             changes_kept=changes_kept,
             pending_max=pending_max,
-            in_snapshot=lambda shown: shown.view.state is not MemberState.UNKNOWN,
         )
         for member in gossip.members(all_states=True) if gossip is not None else ():
             self._records[member.name] = member
-            self._watched.begin(member.name, MemberShown(self._view(member), self._revision))
+            self._shown[member.name] = MemberShown(self._view(member), self._revision)
 
     def members(self, *, everyone: bool) -> Sequence[MemberView]:
         """List members by name; with `everyone`, dead and left ones too."""
@@ -88,7 +85,9 @@ class GossipMembers:
         A `since_revision` that is still known leaves the snapshot and its mark out. Its `resume`
         says from where to go on after the last item. The iterator raises WatcherTooSlowError.
         """
-        with self._watched.watch(since_revision, lambda _: True) as changes:
+        with self._watched.watch(
+            since_revision, lambda _: True, lambda: each(tuple(self._shown.values()))
+        ) as changes:
             yield changes
 
     async def tell(self, plane: ControlPlane) -> None:
@@ -129,16 +128,12 @@ class GossipMembers:
         if record is None:
             return
         self._publish(replace(self._view(record), state=MemberState.UNKNOWN))
-        # Kept for those who resume from before it; as long as they may.
-        self._gone.append(name)
-        if len(self._gone) > self._changes_kept:
-            oldest = self._gone.popleft()
-            if oldest not in self._records and oldest not in self._gone:
-                self._watched.forget(oldest)
+        del self._shown[name]
 
     def _publish(self, view: MemberView) -> None:
         self._revision += 1
-        self._watched.show(view.name, MemberShown(view, self._revision))
+        shown = self._shown[view.name] = MemberShown(view, self._revision)
+        self._watched.show(view.name, shown)
 
     def _view(self, member: Member) -> MemberView:
         age = max(0.0, self._clock() - member.state_since)

@@ -2,49 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from control.core.answers import Page
 from control.core.effects import Effect, ShowNode, ShowPipeline
-from control.core.errors import ControlError, PageTokenError, unknown_node, unknown_pipeline
+from control.core.errors import (
+    ControlError,
+    PageTokenError,
+    UnknownPipelineError,
+    unknown_node,
+    unknown_pipeline,
+)
+from control.core.hydration import records
 from control.core.machine import ControlMachine
+from control.core.rows import Loaded, Queued
+from control.core.state import Cluster
 from control.core.views import node_view, pipeline_view
 from control.front.watch import Watched
+from control.store.store import Store
 from shoal.model import PipelineState
 from shoal.names import PipelineRef
 from shoal.view import NodeView, PipelineView
 
 PAGE_SIZE = 100
 PAGE_SIZE_MAX = 1000
+POSITION_MAX = (1 << 63) - 1
+
+
+ENDED_IN_MEMORY = 1000
+"""How many ended pipelines are shown from memory; the store has all of them."""
+
+_AT_ONCE = 50
+"""Pipelines that are read from the store and made into views before something else has its turn."""
 
 
 class ReadModel:
     """What people see (a `Projection`).
 
+    A pipeline that has not ended is shown as the last commit of it left it, with what is only heard of
+    it; one of which no job was ever placed is made into a view when it is asked for. Those that have
+    ended are read from the store.
+
     Args:
-        changes_kept: How many changes a watcher may resume after.
+        store: Where ended pipelines are.
+        changes_kept: How many pipelines or nodes that changed a watcher may resume after.
         watch_pending_max: How many changes may wait for a watcher before it is cut off.
     """
 
-    def __init__(self, changes_kept: int, watch_pending_max: int) -> None:
+    def __init__(self, store: Store, changes_kept: int, watch_pending_max: int) -> None:
+        self._store = store
         self._kept = (changes_kept, watch_pending_max)
         self._machine: ControlMachine | None = None
-        self._positions: dict[PipelineRef, int] = {}
+        self._cluster = Cluster(Loaded(), 0)
+        self._queued: dict[PipelineRef, Queued] = {}
+        self._open: dict[PipelineRef, PipelineView] = {}
+        self._ended: dict[PipelineRef, PipelineView] = {}
+        self._nodes: dict[str, NodeView] = {}
         self.watched_pipelines: Watched[PipelineRef, PipelineView] = Watched(0, *self._kept)
         self.watched_nodes: Watched[str, NodeView] = Watched(0, *self._kept)
 
     def begin(self, machine: ControlMachine) -> None:
         """Show everything as a machine has it that was built from the store."""
-        self._machine = machine
-        self._positions = {}
+        cluster = machine.cluster
+        opened = {ref: pipeline_view(one) for ref, one in cluster.pipelines.items()}
+        nodes = {name: node_view(cluster, node) for name, node in cluster.nodes.items()}
+        self._queued, self._open, self._nodes = dict(cluster.queued), opened, nodes
+        self._machine, self._cluster = machine, cluster
         self.watched_pipelines = Watched(machine.revision, *self._kept)
         self.watched_nodes = Watched(machine.revision, *self._kept)
-        for ref, pipeline in machine.cluster.pipelines.items():
-            self._positions[ref] = pipeline.position
-            self.watched_pipelines.begin(ref, pipeline_view(pipeline))
-        for name, node in machine.cluster.nodes.items():
-            self.watched_nodes.begin(name, node_view(machine.cluster, node))
 
     def show(self, machine: ControlMachine, effects: Sequence[Effect]) -> None:
         """Show each pipeline and node that a commit changed, once."""
@@ -60,15 +86,28 @@ class ReadModel:
                     pass
         cluster = machine.cluster
         for name in nodes:
-            self.watched_nodes.show(name, node_view(cluster, cluster.nodes[name]))
+            view = self._nodes[name] = node_view(cluster, cluster.nodes[name])
+            self.watched_nodes.show(name, view)
         for ref, gone in pipelines.items():
             if gone:
+                self._ended.pop(ref, None)
                 self.watched_pipelines.forget(ref)
-                self._positions.pop(ref, None)
             else:
-                record = cluster.pipelines[ref]
-                self._positions[ref] = record.position
-                self.watched_pipelines.show(ref, pipeline_view(record))
+                self._show_pipeline(ref, pipeline_view(cluster.pipelines[ref]))
+
+    def _show_pipeline(self, ref: PipelineRef, view: PipelineView) -> None:
+        self._queued.pop(ref, None)
+        if view.state.terminal:
+            self._open.pop(ref, None)
+            self._keep_ended(ref, view)
+        else:
+            self._open[ref] = view
+        self.watched_pipelines.show(ref, view)
+
+    def _keep_ended(self, ref: PipelineRef, view: PipelineView) -> None:
+        self._ended[ref] = view
+        if len(self._ended) > ENDED_IN_MEMORY:
+            del self._ended[next(iter(self._ended))]
 
     def cut_off(self, error: ControlError) -> None:
         """End all watches; what is known stays to be read, without sessions."""
@@ -77,17 +116,34 @@ class ReadModel:
         self.watched_nodes.cut_off(error)
 
     def pipeline(self, ref: PipelineRef) -> PipelineView:
-        """Return one pipeline.
+        """Return a pipeline that is in memory: one that has not ended, or was found or changed lately.
 
         Raises:
-            UnknownPipelineError: There is none of that name.
+            UnknownPipelineError: There is none of that name in memory.
         """
-        view = self.watched_pipelines.views.get(ref)
+        view = self._open.get(ref) or self._ended.get(ref) or self.watched_pipelines.changed(ref)
+        if view is None and ref in self._queued:
+            record = self._cluster.begun(self._queued[ref])
+            view = None if record is None else pipeline_view(record)
         if view is None:
             raise unknown_pipeline(ref)
         return view
 
-    def pipelines(
+    async def find(self, ref: PipelineRef) -> PipelineView:
+        """Return one pipeline; one that has ended is in memory from now on for a while.
+
+        Raises:
+            UnknownPipelineError: There is none of that name.
+            StoreFailedError: The store cannot be read.
+        """
+        found = await self._views([ref])
+        if not found:
+            raise unknown_pipeline(ref)
+        if found[0].state.terminal:
+            self._keep_ended(ref, found[0])
+        return found[0]
+
+    async def pipelines(
         self,
         namespace: str,
         states: frozenset[PipelineState] = frozenset(),
@@ -102,23 +158,57 @@ class ReadModel:
 
         Raises:
             PageTokenError: The token is from nowhere.
+            StoreFailedError: The store cannot be read.
         """
-        before = token(page_token)
+        before = token(page_token) or POSITION_MAX
         wanted = size(page_size)
+        rows = await self._store.page(
+            namespace, states or frozenset(PipelineState), wanted + 1, before=before
+        )
         found: list[PipelineView] = []
         last = 0
-        views = self.watched_pipelines.views
-        for ref, position in reversed(self._positions.items()):
-            view = views[ref]
-            if ref.namespace != namespace or (before and position >= before):
-                continue
-            if states and view.state not in states:
-                continue
-            if len(found) == wanted or (not fits(view) and found):
-                return Page(tuple(found), str(last))
-            found.append(view)
-            last = position
-        return Page(tuple(found))
+        for begin in range(0, wanted, _AT_ONCE):
+            part = rows[begin : min(begin + _AT_ONCE, wanted)]
+            views = {
+                (one.namespace, one.id): one for one in await self._views([r for _, r in part])
+            }
+            for position, ref in part:
+                view = views.get((ref.namespace, ref.pipeline))
+                if view is None:
+                    continue  # forgotten meanwhile
+                if not fits(view) and found:
+                    return Page(tuple(found), str(last))
+                found.append(view)
+                last = position
+        return Page(tuple(found), str(last) if len(rows) > wanted else "")
+
+    async def snapshot(self, namespace: str, pipeline: str) -> AsyncIterator[PipelineView]:
+        """Show all pipelines of a namespace, oldest first, or the one of that id."""
+        if pipeline:
+            for view in await self._views([PipelineRef(namespace, pipeline)]):
+                yield view
+            return
+        after = 0
+        while rows := await self._store.page(
+            namespace, frozenset(PipelineState), _AT_ONCE, after=after
+        ):
+            for view in await self._views([ref for _, ref in rows]):
+                yield view
+            after = rows[-1][0]
+
+    async def _views(self, refs: Sequence[PipelineRef]) -> Sequence[PipelineView]:
+        """Return the pipelines that there are, in their order, of at most `_AT_ONCE`."""
+        found: dict[PipelineRef, PipelineView | None] = {}
+        for ref in refs:
+            try:
+                found[ref] = self.pipeline(ref)
+            except UnknownPipelineError:
+                found[ref] = None
+        absent = [ref for ref, view in found.items() if view is None]
+        if absent:
+            rows = await self._store.find(absent)
+            found |= {one.ref: pipeline_view(one) for one in records(rows, self._cluster)}
+        return [view for view in found.values() if view is not None]
 
     def node(self, name: str) -> NodeView:
         """Return one node.
@@ -126,14 +216,18 @@ class ReadModel:
         Raises:
             UnknownNodeError: No agent of that name ever connected.
         """
-        view = self.watched_nodes.views.get(name)
+        view = self._nodes.get(name)
         if view is None:
-            raise unknown_node(name, self.watched_nodes.views)
+            raise unknown_node(name, self._nodes)
         return self._seen(view)
+
+    def node_views(self) -> Sequence[NodeView]:
+        """All nodes as they were shown last."""
+        return tuple(self._nodes.values())
 
     def nodes(self) -> Sequence[NodeView]:
         """All nodes, by name."""
-        return [self._seen(view) for _, view in sorted(self.watched_nodes.views.items())]
+        return [self._seen(view) for _, view in sorted(self._nodes.items())]
 
     def _seen(self, view: NodeView) -> NodeView:
         if self._machine is None:

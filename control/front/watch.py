@@ -7,10 +7,8 @@ not taken yet is bounded; one that does not keep up is cut off.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
 from control.core.answers import SnapshotEnd
@@ -31,54 +29,39 @@ ViewT = TypeVar("ViewT", bound=Revised)
 
 
 class Watched(Generic[KeyT, ViewT]):
-    """The things that can be watched, as they are, and what changed lately.
+    """What changed lately among things that can be watched; the snapshot is the caller's.
 
     Args:
         revision: The revision at which this begins: earlier changes are not known.
-        changes_kept: How many changes a watcher may resume after.
+        changes_kept: How many things that changed are kept, which a watcher may resume after.
         pending_max: How many things may wait for a watcher before it is cut off.
-        in_snapshot: Whether a thing is shown to who begins to watch; what is gone may not be.
     """
 
-    def __init__(
-        self,
-        revision: int,
-        changes_kept: int,
-        pending_max: int,
-        *,
-        in_snapshot: Callable[[ViewT], bool] = lambda _: True,
-    ) -> None:
-        self._views: dict[KeyT, ViewT] = {}
+    def __init__(self, revision: int, changes_kept: int, pending_max: int) -> None:
         self._revision = revision
         self._known_from = revision
         self._changes_kept = changes_kept
-        self._changes: deque[tuple[int, KeyT]] = deque()
+        self._changed: dict[KeyT, ViewT] = {}  # in the order of their revisions
         self._pending_max = pending_max
-        self._in_snapshot = in_snapshot
         self._watchers: set[_Watcher[KeyT, ViewT]] = set()
 
-    @property
-    def views(self) -> Mapping[KeyT, ViewT]:
-        """Everything as it is, in the order in which it first appeared."""
-        return MappingProxyType(self._views)
-
-    def begin(self, key: KeyT, view: ViewT) -> None:
-        """Show something that was there before this began."""
-        self._views[key] = view
+    def changed(self, key: KeyT) -> ViewT | None:
+        """A thing as it is, if it is among those that changed lately."""
+        return self._changed.get(key)
 
     def show(self, key: KeyT, view: ViewT) -> None:
         """Show something as it is from now on; its revision only rises."""
-        self._views[key] = view
+        self._changed.pop(key, None)
+        self._changed[key] = view
         self._revision = max(self._revision, view.revision)
-        self._changes.append((view.revision, key))
-        while len(self._changes) > self._changes_kept:
-            self._known_from, _ = self._changes.popleft()
+        while len(self._changed) > self._changes_kept:
+            self._known_from = self._changed.pop(next(iter(self._changed))).revision
         for watcher in self._watchers:
             watcher.offer(key, view)
 
     def forget(self, key: KeyT) -> None:
         """Show something no longer; watchers are not told."""
-        self._views.pop(key, None)
+        self._changed.pop(key, None)
 
     def cut_off(self, error: ControlError) -> None:
         """End all watches with an error."""
@@ -86,23 +69,31 @@ class Watched(Generic[KeyT, ViewT]):
             watcher.end(error)
 
     @contextmanager
-    def watch(self, since_revision: int, match: Callable[[KeyT], bool]) -> Iterator[Changes[ViewT]]:
-        """Watch everything whose key matches."""
+    def watch(
+        self,
+        since_revision: int,
+        match: Callable[[KeyT], bool],
+        snapshot: Callable[[], AsyncIterator[ViewT]],
+    ) -> Iterator[Changes[ViewT]]:
+        """Watch everything whose key matches; `snapshot` shows all of it, as it is when it comes to it."""
         watcher: _Watcher[KeyT, ViewT] = _Watcher(match, self._pending_max)
-        if self._known_from <= since_revision <= self._revision:
-            snapshot = None
-            for revision, key in self._changes:
-                view = self._views.get(key)
-                if revision > since_revision and view is not None:
+        whole = not self._known_from <= since_revision <= self._revision
+        if not whole:
+            for key, view in self._changed.items():
+                if view.revision > since_revision:
                     watcher.offer(key, view)
-        else:
-            shown = self._in_snapshot
-            snapshot = [view for key, view in self._views.items() if match(key) and shown(view)]
         self._watchers.add(watcher)
         try:
-            yield Changes(watcher.follow(snapshot, self._revision), whole=snapshot is not None)
+            shown = watcher.follow(snapshot() if whole else None, self._revision)
+            yield Changes(shown, whole=whole)
         finally:
             self._watchers.discard(watcher)
+
+
+async def each(views: Iterable[ViewT]) -> AsyncIterator[ViewT]:
+    """Show what is there, as a snapshot."""
+    for view in views:
+        yield view
 
 
 class Changes(Generic[ViewT]):
@@ -169,12 +160,13 @@ class _Watcher(Generic[KeyT, ViewT]):
         self._wake.set()
 
     async def follow(
-        self, snapshot: list[ViewT] | None, revision: int
+        self, snapshot: AsyncIterator[ViewT] | None, revision: int
     ) -> AsyncIterator[ViewT | SnapshotEnd]:
         if snapshot is not None:
-            for view in snapshot:
+            async for view in snapshot:
+                if self._error is not None:
+                    raise self._error
                 yield view
-            snapshot.clear()
             yield SnapshotEnd(revision)
         while True:
             while self._pending:

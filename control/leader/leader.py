@@ -16,8 +16,10 @@ that is set aside for longer and longer, and so is the building anew itself.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from control.core import events
@@ -31,7 +33,7 @@ from control.core.errors import (
     TermOverError,
 )
 from control.core.machine import ControlMachine
-from control.core.rows import OutboxRow, Row
+from control.core.rows import Loaded, OutboxRow, Row
 from control.leader.calls import Calls
 from control.leader.inbox import Inbox
 from control.leader.plane_config import PlaneConfig
@@ -39,6 +41,7 @@ from control.leader.projection import Projection
 from control.store.store import Store
 from services.runtime.backoff import Backoff
 from services.runtime.log import fields
+from shoal.names import PipelineRef
 
 LOG = logging.getLogger(__name__)
 
@@ -50,6 +53,9 @@ REBUILD_BACKOFF = Backoff(0.5, 30.0, jitter=0.0)
 
 SET_ASIDE_BACKOFF = Backoff(5.0, 600.0, jitter=0.0)
 """How long a node is refused whose messages made the machine raise."""
+
+FROZEN_FROM = 10_000
+"""From so many pipelines in the queue on, what was loaded is left out of collections of garbage."""
 
 REBUILDS_FORGOTTEN_SECONDS = 600.0
 
@@ -169,6 +175,17 @@ class Leader:
         if self._broken is not None:
             raise type(self._broken)(str(self._broken))
 
+    async def know(self, ref: PipelineRef) -> ControlMachine:
+        """Return the machine once it has a pipeline in memory, if the store has it.
+
+        Raises:
+            ControlError: There is no machine for now, or the store cannot be read.
+        """
+        machine = self.present()
+        if not machine.has(ref):
+            machine.learn(await self._store.find([ref]))
+        return machine
+
     def present(self) -> ControlMachine:
         """Return the machine.
 
@@ -215,6 +232,9 @@ class Leader:
             RebuildingError: It is recorded, and what follows from that was not done.
             Exception: Anything else, and nothing is recorded.
         """
+        refs, requests = machine.prepare(batch)
+        if refs or requests:
+            machine.learn(await self._store.find(refs, requests))
         effects: list[Effect] = []
         now = self._clock()
         _tick(machine, now, effects)  # first, or a busy inbox would starve the timers
@@ -325,16 +345,24 @@ class Leader:
 
     async def load(self) -> ControlMachine:
         """Build the machine from the store, and let everything be shown anew."""
-        loaded = await self._store.load(lambda: self._ids(ID_CHARACTERS))
+        # In threads, since it may take a while: sessions, gossip and calls go on meanwhile.
+        with _without_collections():
+            loaded = await self._store.load(lambda: self._ids(ID_CHARACTERS))
+            machine = await asyncio.to_thread(self._build, loaded)
+            if len(loaded.queued) > FROZEN_FROM:
+                gc.freeze()  # a queue that is loaded is no garbage for a long time
+        self.inbox.begin()
+        self.machine = machine
+        self._broken = None
+        self.outbox_grown.set()  # what an earlier process left behind has to leave too
+        return machine
+
+    def _build(self, loaded: Loaded) -> ControlMachine:
         machine = ControlMachine(
             self._config, loaded, self._clock(), wall=self._wall, ids=self._ids
         )
         for projection in self._projections:
             projection.begin(machine)
-        self.inbox.begin()
-        self.machine = machine
-        self._broken = None
-        self.outbox_grown.set()  # what an earlier process left behind has to leave too
         return machine
 
     def _fail(self, error: ControlError) -> None:
@@ -375,6 +403,18 @@ class Leader:
         if not self._closing:
             self._closing = True
             self._let_go(ClosingError("the control plane is shutting down: try again in a moment"))
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Make much without looking for garbage: a full collection stops all threads."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _tick(machine: ControlMachine, now: float, effects: list[Effect]) -> None:

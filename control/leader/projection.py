@@ -14,7 +14,7 @@ class Projection(Protocol):
     """Shows what was committed, and nothing else."""
 
     def begin(self, machine: ControlMachine) -> None:
-        """Begin anew with a machine that was built from the store."""
+        """Begin anew with a machine that was built from the store; called in a thread."""
         ...
 
     def show(self, machine: ControlMachine, effects: Sequence[Effect]) -> None:

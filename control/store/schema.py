@@ -6,7 +6,7 @@ Times are microseconds since 1970 in UTC; lists and mappings are JSON; a spec is
 from collections.abc import Mapping
 from types import MappingProxyType
 
-VERSION = 7
+VERSION = 8
 """Kept in `PRAGMA user_version`; a later version comes with statements that lead there."""
 
 _SCALES = """
@@ -56,6 +56,22 @@ _ENDED_INPUTS = """
 ALTER TABLE attempts ADD COLUMN ended_inputs TEXT NOT NULL DEFAULT '[]';
 """
 
+_KINDS = """
+ALTER TABLE pipelines ADD COLUMN kind TEXT NOT NULL DEFAULT '';
+"""
+
+_REQUESTS = """
+ALTER TABLE requests ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+ALTER TABLE requests ADD COLUMN time INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE requests ADD COLUMN ended INTEGER;
+UPDATE requests SET time = coalesce((
+    SELECT create_time FROM pipelines
+    WHERE pipelines.namespace = requests.namespace AND pipelines.id = requests.pipeline
+), 0);
+DROP INDEX requests_by_pipeline;
+CREATE INDEX requests_by_time ON requests (time);
+"""
+
 STEPS: Mapping[int, str] = MappingProxyType(
     {
         1: _SCALES,
@@ -64,6 +80,7 @@ STEPS: Mapping[int, str] = MappingProxyType(
         4: _PROBLEMS,
         5: _HOLDS,
         6: _ENDED_INPUTS,
+        7: _KINDS + _REQUESTS,
     }
 )
 """For each earlier version, the statements that lead to the one after it."""
@@ -95,6 +112,7 @@ CREATE TABLE pipelines (
     end_time INTEGER,
     final_event_id TEXT NOT NULL DEFAULT '',
     finish_time INTEGER,
+    kind TEXT NOT NULL DEFAULT '',
     UNIQUE (namespace, id)
 );
 
@@ -102,6 +120,9 @@ CREATE TABLE requests (
     namespace TEXT NOT NULL,
     request_id TEXT NOT NULL,
     pipeline TEXT NOT NULL,
+    digest TEXT NOT NULL DEFAULT '',
+    time INTEGER NOT NULL DEFAULT 0,
+    ended INTEGER,
     PRIMARY KEY (namespace, request_id)
 ) WITHOUT ROWID;
 
@@ -186,7 +207,7 @@ CREATE TABLE outbox (
     problem TEXT NOT NULL DEFAULT ''
 );
 
-CREATE INDEX requests_by_pipeline ON requests (namespace, pipeline);
+CREATE INDEX requests_by_time ON requests (time);
 CREATE INDEX outbox_waiting ON outbox (sequence) WHERE published = 0;
 CREATE INDEX outbox_by_pipeline ON outbox (namespace, pipeline, sequence);
 

@@ -19,7 +19,7 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -28,7 +28,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
 
 from control.core.errors import RowError, StoreFailedError, StoreFullError, TermOverError
-from control.core.rows import Loaded, OutboxRow, Row
+from control.core.rows import FoundRows, Loaded, OutboxRow, RequestKey, Row
 from control.store import schema, statements
 from services.runtime.group_commit import (
     GroupWriter,
@@ -39,6 +39,8 @@ from services.runtime.group_commit import (
 )
 from services.runtime.log import fields
 from services.runtime.state_folder import PRIVATE_FILE
+from shoal.model import PipelineState
+from shoal.names import PipelineRef
 from shoal.view import Event
 from shoal.wire.fields import WireError
 
@@ -111,7 +113,7 @@ class SqliteStore:
         await asyncio.to_thread(self._close)
 
     async def load(self, new_id: Callable[[], str]) -> Loaded:
-        """Read everything, and count this start durably; `new_id` draws its random id."""
+        """Read what the control machine starts from, and count this start durably; `new_id` draws its random id."""
 
         def count_start(connection: sqlite3.Connection) -> None:
             self._term = statements.count_start(connection, new_id)
@@ -121,6 +123,28 @@ class SqliteStore:
             return await self._read(statements.load)
         except WireError as error:
             raise self._failed("read", error) from error
+
+    async def find(
+        self, refs: Sequence[PipelineRef], requests: Sequence[RequestKey] = ()
+    ) -> FoundRows:
+        """Read pipelines and requests by their keys; what is not there is left out."""
+        return await self._read(lambda connection: statements.find(connection, refs, requests))
+
+    async def page(
+        self,
+        namespace: str,
+        states: Collection[PipelineState],
+        limit: int,
+        *,
+        before: int = 0,
+        after: int = 0,
+    ) -> Sequence[tuple[int, PipelineRef]]:
+        """Return positions and names of pipelines: newest first below `before`, or oldest first above `after`."""
+        return await self._read(
+            lambda connection: statements.page(
+                connection, namespace, states, limit, before=before, after=after
+            )
+        )
 
     async def commit(self, rows: Sequence[Row]) -> None:
         """Write all rows in one transaction."""
@@ -163,7 +187,9 @@ class SqliteStore:
         if connection is None:
             raise StoreFailedError(f"store {self._path} is closed: open it with `async with`")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._reader, work, connection)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._reader, _consistently, work, connection
+            )
         except sqlite3.Error as error:
             raise self._failed("read", error) from error
 
@@ -297,6 +323,17 @@ class SqliteStore:
         ):
             remedy = "put a copy of it back, or move it away to begin with nothing"
         return StoreFailedError(f"store {self._path} could not {what}: {error}; {remedy}")
+
+
+def _consistently(
+    work: Callable[[sqlite3.Connection], ResultT], connection: sqlite3.Connection
+) -> ResultT:
+    """Let all that a piece of work reads be of one moment."""
+    connection.execute("BEGIN")
+    try:
+        return work(connection)
+    finally:
+        connection.execute("ROLLBACK")
 
 
 _DAMAGED = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
@@ -16,7 +16,9 @@ from control.core.errors import TermOverError
 from control.core.rows import (
     AttemptRow,
     Forgotten,
+    FoundRows,
     JobRow,
+    KnownRequest,
     Loaded,
     ManifestRow,
     NodeRow,
@@ -24,6 +26,9 @@ from control.core.rows import (
     OutboxRow,
     PipelineAdded,
     PipelineRow,
+    PipelineRows,
+    Queued,
+    RequestKey,
     Row,
     ScaleRow,
     StartRow,
@@ -54,10 +59,16 @@ RowT = TypeVar("RowT")
 Values = tuple[Any, ...]
 """What is bound to the question marks of one statement, or one row of an answer."""
 
+REQUESTS_KEPT = timedelta(days=15)
+"""How long a request id makes nothing new, also after its pipeline is forgotten: a queue such as SQS may
+deliver a message again for 14 days."""
+
 STARTS_KEPT = 100_000
 """Starts that are remembered; an agent that followed an earlier one last is quarantined."""
 
 _TERM = "SELECT value FROM meta WHERE name = 'generation'"  # the name that the first schema gave it
+
+_SPECS_SHARED = 10_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -76,24 +87,29 @@ def write(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
 
 
 def load(connection: sqlite3.Connection) -> Loaded:
-    """Read everything that can be read, in the order that `Loaded` promises.
+    """Read what the control machine starts from, in the order that `Loaded` promises.
 
     A pipeline of which a row cannot be read is left out as a whole and logged; its rows stay.
     """
-    unreadable: set[PipelineRef] = set()
-    added = _all_added(connection, unreadable)
-    pipelines = _read_all(connection, _PIPELINES, _pipeline, unreadable)
-    jobs = _read_all(connection, "SELECT * FROM jobs", _job, unreadable)
-    attempts = _read_all(connection, _ATTEMPTS, _attempt, unreadable)
-    scales = _read_all(connection, _SCALES, _scale, unreadable)
-    manifests = _read_all(connection, "SELECT * FROM manifests", _manifest, unreadable)
+    rows = _pipeline_rows(connection, _UNDER_WAY)
     nodes = {
         node.name: node
         for node in _read_all(connection, "SELECT * FROM nodes ORDER BY name", _node, set())
     }
-    for attempt in attempts:  # an attempt without its node has a node of which nothing is known
+    for (
+        attempt
+    ) in rows.attempts:  # an attempt without its node has a node of which nothing is known
         nodes.setdefault(attempt.node, NodeRow(attempt.node, "", NO_CAPACITY))
+    # Most of a long queue asks for the same: equal specs and kinds are kept once.
+    words: dict[str, str] = {}
+    specs: dict[bytes, bytes] = {}
     return Loaded(
+        added=rows.added,
+        pipelines=rows.pipelines,
+        jobs=rows.jobs,
+        scales=rows.scales,
+        attempts=rows.attempts,
+        manifests=rows.manifests,
         cluster_id=connection.execute("SELECT id FROM cluster").fetchone()[0],
         starts=tuple(
             StartRow(*values)
@@ -101,16 +117,87 @@ def load(connection: sqlite3.Connection) -> Loaded:
         ),
         next_sequence=_next(connection, "outbox"),
         next_position=_next(connection, "pipelines"),
-        added=tuple(one for one in added if one.ref not in unreadable),
-        pipelines=tuple(one for one in pipelines if one.ref not in unreadable),
-        jobs=tuple(one for one in jobs if one.ref.pipeline_ref not in unreadable),
-        attempts=tuple(one for one in attempts if one.ref.job_ref.pipeline_ref not in unreadable),
-        scales=tuple(one for one in scales if one.ref not in unreadable),
-        manifests=tuple(
-            one for one in manifests if one.attempt.job_ref.pipeline_ref not in unreadable
+        queued=tuple(
+            Queued(
+                PipelineRef(words.setdefault(namespace, namespace), pipeline),
+                position,
+                request_id,
+                specs.setdefault(data, data),
+                create_time,
+                words.setdefault(kind, kind),
+            )
+            for namespace, pipeline, position, request_id, data, create_time, kind in (
+                connection.execute(f"{_ADDED} WHERE {_UNTOUCHED} ORDER BY position")
+            )
+        ),
+        begin=_Decoder().begin,
+        ended=tuple(
+            PipelineRef(*values)
+            for values in connection.execute(
+                f"SELECT namespace, id FROM pipelines WHERE state >= {_TERMINAL} "
+                "ORDER BY coalesce(end_time, create_time), position"
+            )
         ),
         nodes=tuple(nodes[name] for name in sorted(nodes)),
     )
+
+
+def find(
+    connection: sqlite3.Connection,
+    refs: Sequence[PipelineRef],
+    requests: Sequence[RequestKey] = (),
+) -> FoundRows:
+    """Read pipelines and requests by their keys; what is not there or cannot be read is left out."""
+    rows = [
+        _pipeline_rows(
+            connection,
+            f"(namespace, id) IN (VALUES {', '.join(['(?, ?)'] * len(part))})",
+            [value for ref in part for value in (ref.namespace, ref.pipeline)],
+        )
+        for part in _parts(refs)
+    ]
+    decoder = _Decoder()
+    known: dict[RequestKey, KnownRequest] = {}
+    for part in _parts(requests):
+        for namespace, request_id, pipeline, digest, ended, data in connection.execute(
+            _FIND_REQUESTS.format(", ".join(["(?, ?)"] * len(part))),
+            [value for key in part for value in key],
+        ):
+            ref = PipelineRef(namespace, pipeline)
+            spec = None if data is None else decoder.spec(ref, data)
+            known[namespace, request_id] = KnownRequest(
+                ref, digest, spec, None if ended is None else PipelineState(ended)
+            )
+    return FoundRows(
+        added=tuple(row for one in rows for row in one.added),
+        pipelines=tuple(row for one in rows for row in one.pipelines),
+        jobs=tuple(row for one in rows for row in one.jobs),
+        scales=tuple(row for one in rows for row in one.scales),
+        attempts=tuple(row for one in rows for row in one.attempts),
+        manifests=tuple(row for one in rows for row in one.manifests),
+        requests=known,
+    )
+
+
+def page(
+    connection: sqlite3.Connection,
+    namespace: str,
+    states: Collection[PipelineState],
+    limit: int,
+    *,
+    before: int = 0,
+    after: int = 0,
+) -> tuple[tuple[int, PipelineRef], ...]:
+    """Read positions and names of pipelines: newest first below `before`, or oldest first from `after` on."""
+    oldest = "AND position > ? ORDER BY position"
+    newest = "AND position < ? ORDER BY position DESC"
+    found = connection.execute(
+        "SELECT position, id FROM pipelines WHERE namespace = ? "
+        f"AND state IN ({', '.join(str(int(state)) for state in states)}) "
+        f"{newest if before else oldest} LIMIT ?",
+        (namespace, before or after, limit),
+    )
+    return tuple((position, PipelineRef(namespace, pipeline)) for position, pipeline in found)
 
 
 def check_term(connection: sqlite3.Connection, term: int) -> None:
@@ -212,10 +299,14 @@ def mark_published(
 # --- writing
 
 _ADD_PIPELINE = (
-    "INSERT INTO pipelines (position, namespace, id, request_id, spec, create_time, state) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO pipelines (position, namespace, id, request_id, spec, create_time, state, kind) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_ADD_REQUEST = "INSERT INTO requests VALUES (?, ?, ?)"
+_ADD_REQUEST = "INSERT INTO requests VALUES (?, ?, ?, ?, ?, NULL)"
+_DROP_REQUESTS = (
+    "DELETE FROM requests WHERE (namespace, request_id) IN "
+    "(SELECT namespace, request_id FROM requests WHERE time < ? ORDER BY time LIMIT ?)"
+)
 _SET_PIPELINE = (
     "UPDATE pipelines SET state = ?, reason_code = ?, reason_number = ?, reason_message = ?, "
     "stopped = ?, stop_code = ?, stop_number = ?, stop_message = ?, end_time = ?, "
@@ -237,22 +328,29 @@ _ADD_OUTBOX = (
 
 def _added_values(rows: Sequence[PipelineAdded]) -> Iterator[Values]:
     for row in rows:
-        spec = encode_pipeline_spec(row.spec).SerializeToString(deterministic=True)
         yield (
             row.position,
             row.ref.namespace,
             row.ref.pipeline,
             row.request_id,
-            spec,
+            row.data or encode_pipeline_spec(row.spec).SerializeToString(deterministic=True),
             _micros(row.create_time),
             int(PipelineState.QUEUED),
+            row.kind,
         )
 
 
 def _request_values(rows: Sequence[PipelineAdded]) -> Iterator[Values]:
     for row in rows:
         if row.request_id:
-            yield (row.ref.namespace, row.request_id, row.ref.pipeline)
+            time = _micros(row.create_time)
+            yield (row.ref.namespace, row.request_id, row.ref.pipeline, row.digest, time)
+
+
+def _expired_values(rows: Sequence[PipelineAdded]) -> Iterator[Values]:
+    # As many as come, and one more, so that what is over does not pile up.
+    latest = max(row.create_time for row in rows)
+    yield (_micros(latest - REQUESTS_KEPT), len(rows) + 1)
 
 
 def _pipeline_values(rows: Sequence[PipelineRow]) -> Iterator[Values]:
@@ -384,9 +482,14 @@ def _forgotten_values(rows: Sequence[Forgotten]) -> Iterator[Values]:
         yield (row.ref.namespace, row.ref.pipeline)
 
 
+_KEEP_STATE = (
+    "UPDATE requests SET ended = gone.state FROM pipelines AS gone "
+    "WHERE gone.namespace = ? AND gone.id = ? "
+    "AND requests.namespace = gone.namespace AND requests.request_id = gone.request_id"
+)
 _FORGET = (
+    (_KEEP_STATE, _forgotten_values),
     ("DELETE FROM pipelines WHERE namespace = ? AND id = ?", _forgotten_values),
-    ("DELETE FROM requests WHERE namespace = ? AND pipeline = ?", _forgotten_values),
     ("DELETE FROM scales WHERE namespace = ? AND pipeline = ?", _forgotten_values),
     ("DELETE FROM jobs WHERE namespace = ? AND pipeline = ?", _forgotten_values),
     ("DELETE FROM attempts WHERE namespace = ? AND pipeline = ?", _forgotten_values),
@@ -397,7 +500,11 @@ _Statement = tuple[str, Callable[[Any], Iterator[Values]]]
 
 _STATEMENTS: Mapping[type[Row], tuple[_Statement, ...]] = MappingProxyType(
     {
-        PipelineAdded: ((_ADD_PIPELINE, _added_values), (_ADD_REQUEST, _request_values)),
+        PipelineAdded: (
+            (_ADD_PIPELINE, _added_values),
+            (_ADD_REQUEST, _request_values),
+            (_DROP_REQUESTS, _expired_values),
+        ),
         PipelineRow: ((_SET_PIPELINE, _pipeline_values),),
         JobRow: ((_SET_JOB, _job_values),),
         ScaleRow: ((_SET_SCALE, _scale_values),),
@@ -412,17 +519,70 @@ _STATEMENTS: Mapping[type[Row], tuple[_Statement, ...]] = MappingProxyType(
 
 # --- reading
 
-_ADDED = (
-    "SELECT namespace, id, position, request_id, spec, create_time FROM pipelines ORDER BY position"
-)
+_ADDED = "SELECT namespace, id, position, request_id, spec, create_time, kind FROM pipelines"
 _PIPELINES = (
     "SELECT namespace, id, state, reason_code, reason_number, reason_message, "
     "stopped, stop_code, stop_number, stop_message, end_time, final_event_id, "
-    "finish_time "
-    "FROM pipelines ORDER BY position"
+    "finish_time FROM pipelines"
 )
-_SCALES = "SELECT * FROM scales ORDER BY namespace, pipeline, number"
-_ATTEMPTS = "SELECT * FROM attempts ORDER BY namespace, pipeline, job, number"
+_TERMINAL = int(min(state for state in PipelineState if state.terminal))
+
+_UNTOUCHED = (
+    f"state = {int(PipelineState.QUEUED)} AND kind <> '' AND NOT stopped AND finish_time IS NULL "
+    "AND NOT EXISTS (SELECT * FROM jobs "
+    "WHERE jobs.namespace = pipelines.namespace AND jobs.pipeline = pipelines.id)"
+)
+"""Pipelines of which nothing but the submission is recorded."""
+
+_UNDER_WAY = f"state < {_TERMINAL} AND NOT ({_UNTOUCHED})"
+
+_FIND_REQUESTS = (
+    "SELECT requests.namespace, requests.request_id, requests.pipeline, digest, ended, spec "
+    "FROM requests "
+    "LEFT JOIN pipelines ON pipelines.namespace = requests.namespace "
+    "AND pipelines.id = requests.pipeline "
+    "WHERE (requests.namespace, requests.request_id) IN (VALUES {})"
+)
+_KEYS_AT_ONCE = 1000
+
+KeyT = TypeVar("KeyT")
+
+
+def _parts(keys: Sequence[KeyT]) -> Iterator[Sequence[KeyT]]:
+    for begin in range(0, len(keys), _KEYS_AT_ONCE):
+        yield keys[begin : begin + _KEYS_AT_ONCE]
+
+
+def _pipeline_rows(
+    connection: sqlite3.Connection, which: str, values: Sequence[object] = ()
+) -> PipelineRows:
+    """Read all rows of the pipelines for which a condition holds."""
+    theirs = f"WHERE (namespace, pipeline) IN (SELECT namespace, id FROM pipelines WHERE {which})"
+    unreadable: set[PipelineRef] = set()
+
+    def read(statement: str, make: Callable[[Values], RowT]) -> list[RowT]:
+        return _read_all(connection, statement, make, unreadable, values)
+
+    added = _all_added(
+        connection.execute(f"{_ADDED} WHERE {which} ORDER BY position", values), unreadable
+    )
+    pipelines = read(f"{_PIPELINES} WHERE {which} ORDER BY position", _pipeline)
+    jobs = read(f"SELECT * FROM jobs {theirs}", _job)
+    attempts = read(
+        f"SELECT * FROM attempts {theirs} ORDER BY namespace, pipeline, job, number", _attempt
+    )
+    scales = read(f"SELECT * FROM scales {theirs} ORDER BY namespace, pipeline, number", _scale)
+    manifests = read(f"SELECT * FROM manifests {theirs}", _manifest)
+    return PipelineRows(
+        added=tuple(one for one in added if one.ref not in unreadable),
+        pipelines=tuple(one for one in pipelines if one.ref not in unreadable),
+        jobs=tuple(one for one in jobs if one.ref.pipeline_ref not in unreadable),
+        attempts=tuple(one for one in attempts if one.ref.job_ref.pipeline_ref not in unreadable),
+        scales=tuple(one for one in scales if one.ref not in unreadable),
+        manifests=tuple(
+            one for one in manifests if one.attempt.job_ref.pipeline_ref not in unreadable
+        ),
+    )
 
 
 def _one(connection: sqlite3.Connection, statement: str) -> int:
@@ -445,9 +605,10 @@ def _read_all(
     statement: str,
     read: Callable[[Values], RowT],
     unreadable: set[PipelineRef],
+    bound: Sequence[object] = (),
 ) -> list[RowT]:
     found: list[RowT] = []
-    for values in connection.execute(statement):
+    for values in connection.execute(statement, bound):
         try:
             found.append(read(values))
         except _UNREADABLE as error:
@@ -466,23 +627,52 @@ def _read_spec(data: bytes) -> Pipeline:
         return decode_pipeline_spec(message)
 
 
-def _all_added(
-    connection: sqlite3.Connection, unreadable: set[PipelineRef]
-) -> tuple[PipelineAdded, ...]:
-    # Most of a long queue asks for the same: equal specs are read once and shared.
-    specs: dict[bytes, Pipeline] = {}
-    found: list[PipelineAdded] = []
-    for namespace, pipeline, position, request_id, data, create_time in connection.execute(_ADDED):
+class _Decoder:
+    """Decodes specs; equal ones, of which a queue may have many, are one object."""
+
+    def __init__(self) -> None:
+        self._specs: dict[bytes, Pipeline] = {}
+
+    def spec(self, ref: PipelineRef, data: bytes) -> Pipeline | None:
+        """Decode a spec; None if it cannot be read, which is logged."""
+        spec = self._specs.get(data)
+        if spec is None:
+            try:
+                spec = _read_spec(data)
+            except _UNREADABLE as error:
+                LOG.exception(
+                    "a pipeline cannot be read", extra=fields(pipeline=ref.name, why=error)
+                )
+                return None
+            if len(self._specs) >= _SPECS_SHARED:
+                self._specs.clear()
+            self._specs[data] = spec
+        return spec
+
+    def begin(self, row: Queued) -> PipelineAdded | None:
+        """Decode a pipeline of the queue."""
+        spec = self.spec(row.ref, row.data)
+        if spec is None:
+            return None
+        created = _moment(row.create_micros)
+        return PipelineAdded(row.ref, row.position, row.request_id, spec, created, row.kind)
+
+
+def _all_added(found: Iterable[Values], unreadable: set[PipelineRef]) -> tuple[PipelineAdded, ...]:
+    decoder = _Decoder()
+    added: list[PipelineAdded] = []
+    for namespace, pipeline, *rest in found:
         ref = PipelineRef(namespace, pipeline)
         try:
-            spec = specs.get(data)
-            if spec is None:
-                spec = specs[data] = _read_spec(data)
-            found.append(PipelineAdded(ref, position, request_id, spec, _moment(create_time)))
+            row = decoder.begin(Queued(ref, *rest))
         except _UNREADABLE as error:
             LOG.exception("a pipeline cannot be read", extra=fields(pipeline=ref.name, why=error))
+            row = None
+        if row is None:
             unreadable.add(ref)
-    return tuple(found)
+        else:
+            added.append(row)
+    return tuple(added)
 
 
 def _pipeline(values: Values) -> PipelineRow:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
-from control.core.rows import Loaded, OutboxRow, Row
+from control.core.rows import FoundRows, Loaded, OutboxRow, RequestKey, Row
+from shoal.model import PipelineState
+from shoal.names import PipelineRef
 from shoal.view import Event
 
 
@@ -18,7 +20,28 @@ class Store(Protocol):
     """
 
     async def load(self, new_id: Callable[[], str]) -> Loaded:
-        """Read everything, and begin a term durably; `new_id` draws the random id of the start."""
+        """Read what the control machine starts from, and begin a term durably.
+
+        `new_id` draws the random id of the start.
+        """
+        ...
+
+    async def find(
+        self, refs: Sequence[PipelineRef], requests: Sequence[RequestKey] = ()
+    ) -> FoundRows:
+        """Read pipelines and requests by their keys; what is not there is left out."""
+        ...
+
+    async def page(
+        self,
+        namespace: str,
+        states: Collection[PipelineState],
+        limit: int,
+        *,
+        before: int = 0,
+        after: int = 0,
+    ) -> Sequence[tuple[int, PipelineRef]]:
+        """Return positions and names of pipelines: newest first below `before`, or oldest first above `after`."""
         ...
 
     async def commit(self, rows: Sequence[Row]) -> None:

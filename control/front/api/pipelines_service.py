@@ -126,7 +126,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
     ) -> v1.GetPipelineResponse:
         """Return one pipeline with its jobs."""
         with refusing():
-            view = self._plane.pipeline(pipeline_of(request.name, request.namespace))
+            view = await self._plane.find_pipeline(pipeline_of(request.name, request.namespace))
             return v1.GetPipelineResponse(pipeline=picture(view))
 
     async def ListPipelines(
@@ -143,7 +143,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
                 room -= said[-1].ByteSize()
                 return room >= 0
 
-            page = self._plane.pipelines(
+            page = await self._plane.pipelines(
                 namespace_of(request.namespace),
                 states_of(request.states),
                 page_size_of(request.page_size),
@@ -197,7 +197,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             pipeline = ""
             if request.name:
                 ref = pipeline_of(request.name, namespace)
-                self._plane.pipeline(ref)  # an unknown one would never change
+                await self._plane.find_pipeline(ref)  # an unknown one would never change
                 pipeline = ref.pipeline
             async with self._plane.watch_pipelines(
                 namespace, pipeline, request.since_revision
@@ -230,7 +230,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
     ) -> v1.ExplainJobResponse:
         """Say for each node why a job is or is not placed there."""
         with refusing():
-            verdicts = self._plane.explain(job_of(request.name, request.namespace))
+            verdicts = await self._plane.explain(job_of(request.name, request.namespace))
             return v1.ExplainJobResponse(verdicts=[encode_verdict(verdict) for verdict in verdicts])
 
     async def ListEvents(
@@ -292,7 +292,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         """List what a job has committed."""
         with refusing():
             ref = job_of(request.name, request.namespace)
-            view = self._plane.pipeline(ref.pipeline_ref)
+            view = await self._plane.find_pipeline(ref.pipeline_ref)
             job = next((one for one in view.jobs if one.id == ref.job), None)
             if job is None:
                 raise UnknownJobError(f"{ref.pipeline_ref.name} has no job {ref.job!r}")

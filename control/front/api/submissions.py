@@ -76,7 +76,8 @@ def _read(request: v1.SubmitPipelineRequest, rule: SourceRule) -> Submission | R
         return rpc_error(
             grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SOURCE", f"{path}: {why}", {path: why}
         )
-    return Submission(namespace, request.request_id, spec)
+    data = request.spec.SerializeToString(deterministic=True)
+    return Submission(namespace, request.request_id, spec, data)
 
 
 def _answer(answer: SubmitResult | Refusal) -> Outcome:

@@ -61,7 +61,7 @@ class Tapping:
             UnknownPortError: The job has no such output.
             ControlError: The watch of the pipeline broke.
         """
-        view = self._plane.pipeline(pipeline_of_job(self._query.job))
+        view = await self._plane.find_pipeline(pipeline_of_job(self._query.job))
         replicas = replicas_of(view, self._query.job.job, self._query.port)
         async with self._placements.followed(), asyncio.TaskGroup() as tasks:
             for replica in replicas:

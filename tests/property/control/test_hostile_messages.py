@@ -61,7 +61,10 @@ class Peers:
         statements.count_start(self.connection, lambda: self.ids(16))
         loaded = statements.load(self.connection)
         recorded = self.connection.execute("SELECT count(*) FROM pipelines").fetchone()[0]
-        assert len(loaded.added) == recorded
+        assert len(loaded.added) + len(loaded.queued) + len(loaded.ended) == recorded
+        assert all(loaded.begin(row) is not None for row in loaded.queued)
+        found = statements.find(self.connection, loaded.ended)
+        assert len(found.added) == len(loaded.ended), "all can be read"
         return ControlMachine(
             MachineConfig(),
             loaded,
@@ -95,6 +98,7 @@ class Peers:
         if event is None:
             return
         self.taken += 1
+        self.machine.learn(statements.find(self.connection, *self.machine.prepare([event])))
         self.act(self.machine.handle(event, self.now))
         while (deadline := self.machine.deadline()) is not None and deadline <= self.now:
             self.act(self.machine.tick(self.now))

@@ -95,14 +95,14 @@ def test_nothing_that_agents_say_breaks_the_machine(
             assert pipeline.state.terminal == bool(pipeline.final_event_id)
     before = [
         (job.row(), [one.row() for one in job.attempts])
-        for pipeline in desk.machine.cluster.pipelines.values()
-        for job in pipeline.jobs.values()
+        for ref in refs
+        for job in desk.pipeline(ref).jobs.values()
     ]
     desk.start()
     after = [
         (job.row(), [one.row() for one in job.attempts])
-        for pipeline in desk.machine.cluster.pipelines.values()
-        for job in pipeline.jobs.values()
+        for ref in refs
+        for job in desk.pipeline(ref).jobs.values()
     ]
     assert before == after, "what is remembered is what was known"
 

@@ -55,7 +55,7 @@ class ForgetsRequestIds(Submissions):
     """The same key makes two pipelines."""
 
     def submit(self, event: events.Submit) -> Taken | Refusal:
-        self._situation.cluster.requests.clear()
+        self._situation.requests.clear()
         return super().submit(event)
 
 

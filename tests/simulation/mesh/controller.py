@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from types import MappingProxyType
 from typing import Any, cast
 
 from control.core.errors import StoreFailedError
-from control.core.rows import Loaded, OutboxKind, OutboxRow, Row
+from control.core.rows import FoundRows, Loaded, OutboxKind, OutboxRow, RequestKey, Row
 from control.front.control_plane import ControlPlane
 from control.front.sessions.addresses import Addresses
 from control.front.sessions.service import SessionService
@@ -26,6 +26,8 @@ from control.leader.plane_config import PlaneConfig
 from control.leader.publishing import Publishing
 from control.store import schema, statements
 from services.events.broker_url import parse_url
+from shoal.model import PipelineState
+from shoal.names import PipelineRef
 from shoal.view import Event
 from tests.simulation.mesh.archive import MemoryArchive
 from tests.simulation.mesh.broker import MemoryBroker
@@ -69,6 +71,28 @@ class MemoryStore:
         await self._wait()
         statements.count_start(self.connection, new_id)
         return statements.load(self.connection)
+
+    async def find(
+        self, refs: Sequence[PipelineRef], requests: Sequence[RequestKey] = ()
+    ) -> FoundRows:
+        """Read pipelines and requests by their keys."""
+        await self._wait()
+        return statements.find(self.connection, refs, requests)
+
+    async def page(
+        self,
+        namespace: str,
+        states: Collection[PipelineState],
+        limit: int,
+        *,
+        before: int = 0,
+        after: int = 0,
+    ) -> Sequence[tuple[int, PipelineRef]]:
+        """Return positions and names of pipelines."""
+        await self._wait()
+        return statements.page(
+            self.connection, namespace, states, limit, before=before, after=after
+        )
 
     async def commit(self, rows: Sequence[Row]) -> None:
         """Write all rows in one transaction."""

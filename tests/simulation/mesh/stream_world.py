@@ -22,7 +22,7 @@ from typing import Any
 import grpc.aio
 
 from control.core import scaling
-from control.core.rows import PipelineAdded, ScaleRow
+from control.core.rows import Loaded, PipelineAdded, ScaleRow
 from control.core.state import AttemptRecord, Cluster, JobRecord, NodeRecord, PipelineRecord
 from control.core.topology import Topology, topology
 from services.streams.machine import AttemptStreamsMachine
@@ -319,7 +319,7 @@ class StreamWorld:
         self.limits = limits
         self.network = Network(self.loop, self.rng)
         self.ins, self.outs = canonical(shape)
-        self.cluster = Cluster()
+        self.cluster = Cluster(Loaded(), 0)
         spec = shape.pipeline("p")
         added = PipelineAdded(PipelineRef("default", "p"), 1, "", spec, _AT)
         self.pipeline = PipelineRecord.begin(added, topology(spec))

@@ -8,23 +8,26 @@ heals, and requires that everything comes to its end. `ledger.py` has the invari
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
 from control.core.answers import Refusal, Submission, SubmitResult
-from control.core.errors import ControlError
+from control.core.errors import ControlError, UnknownPipelineError
+from control.core.hydration import records
 from control.core.machine import ControlMachine
+from control.core.views import pipeline_view
 from control.front.control_plane import ControlPlane
 from control.leader.plane_config import PlaneConfig
 from control.store import statements
 from edge_agent.attempts_machine import Acknowledged, DesiredChanged
 from services.streams.worker.port_link import PortName
-from shoal.model import Capacity, JobState, MemberState
+from shoal.model import Capacity, JobState, MemberState, PipelineState
 from shoal.names import AttemptRef, PipelineRef, parse_attempt
 from shoal.spec import Pipeline, Placement
 from shoal.view import PipelineView
@@ -61,6 +64,7 @@ ASK_SECONDS = 3.0
 SETTLE_SECONDS = 400.0
 LATE_STEPS = 60
 CAPACITY_SLACK = 1e-6
+OPEN = tuple(state for state in PipelineState if not state.terminal)
 
 
 class MistakeError(AssertionError):
@@ -660,15 +664,23 @@ class World:
         plane = self.controller.plane
         if plane is None:
             return []
-        found = plane.pipelines("default", page_size=1000).items
-        return [view for view in found if not view.state.terminal]
+        found: list[PipelineView] = []
+        for ref in self._recorded(OPEN):
+            with contextlib.suppress(UnknownPipelineError):  # recorded, and about to be shown
+                found.append(plane.pipeline(ref))
+        return found
+
+    def _recorded(self, states: Collection[PipelineState]) -> list[PipelineRef]:
+        """The pipelines in the store in any of these states, newest first."""
+        connection = self.controller.store.connection
+        return [ref for _, ref in statements.page(connection, "default", states, 1000, before=1000)]
 
     def _settled(self) -> bool:
         plane = self.controller.plane
         return (
             plane is not None
             and all(key in self.ledger.promised for key in self._submitted)
-            and not self._open_pipelines()
+            and not self._recorded(OPEN)
             and all(ref in self.ledger.finals for ref in self.ledger.specs)
             and all(
                 not board.programs and not board.journal.records
@@ -702,14 +714,20 @@ class World:
         self._crashed()
         ledger, plane = self.ledger, self.controller.plane
         assert plane is not None
+        machine = plane._leader.machine
+        assert machine is not None
+        rows = statements.find(
+            self.controller.store.connection, self._recorded(tuple(PipelineState))
+        )
+        views = {one.ref: pipeline_view(one) for one in records(rows, machine.cluster)}
         for key, (spec, ref) in ledger.promised.items():
-            view = plane.pipeline(ref)
+            view = views[ref]
             ledger.check(view.spec == spec, "1:", key, "was promised another specification")
         for ref, event in ledger.finals.items():
             ledger.check(
                 event in ledger.arrived, "6: the final event of", ref.name, "never arrived"
             )
-        for view in plane.pipelines("default", page_size=1000).items:
+        for view in views.values():
             for job in view.jobs:
                 done = job.state is JobState.SUCCEEDED
                 commit = next((one for one in ledger.committed if one.name == job.name), None)
@@ -733,9 +751,9 @@ class World:
         again = ControlMachine(
             self.config, loaded, self.loop.time(), wall=self.controller.wall, ids="x".__mul__
         )
-        for ref, pipeline in (
-            () if plane._leader.machine is None else plane._leader.machine.cluster.pipelines.items()
-        ):
+        known = {} if plane._leader.machine is None else plane._leader.machine.cluster.pipelines
+        again.learn(statements.find(self.controller.store.connection, list(known)))
+        for ref, pipeline in known.items():
             same = again.cluster.pipelines[ref]
             self.ledger.check(same.row() == pipeline.row(), "1: the store has another", ref.name)
             for name, job in pipeline.jobs.items():

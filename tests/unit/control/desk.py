@@ -16,7 +16,7 @@ from control.core.machine_config import MachineConfig
 from control.core.rows import OutboxRow
 from control.core.state import JobRecord, PipelineRecord
 from control.store import schema, statements
-from shoal.model import JobState, MemberState, Reason, ReasonCode
+from shoal.model import JobState, MemberState, PipelineState, Reason, ReasonCode
 from shoal.names import AttemptRef, PipelineRef
 from shoal.session.assignment import Assignment
 from shoal.session.messages import Fenced, Hello
@@ -61,6 +61,7 @@ class Desk:
     def post(self, make: Callable[[int], events.Event]) -> object:
         """Let something happen, and return its answer."""
         event = make(next(self.calls))
+        self.machine.learn(statements.find(self.connection, *self.machine.prepare([event])))
         answers = self._perform(self.machine.handle(event, self.now))
         self._tick()
         return answers[0] if answers else None
@@ -127,7 +128,17 @@ class Desk:
         return self.post(lambda call: events.Adopt(call, node))
 
     def pipeline(self, ref: PipelineRef) -> PipelineRecord:
-        return self.machine.cluster.pipelines[ref]
+        if not self.machine.has(ref):
+            self.machine.learn(statements.find(self.connection, [ref]))
+        found = self.machine.cluster.pipeline(ref)
+        assert found is not None, ref
+        return found
+
+    def remembered(self) -> list[PipelineRef]:
+        """All pipelines in the store, oldest first."""
+        return [
+            ref for _, ref in statements.page(self.connection, "default", list(PipelineState), 1000)
+        ]
 
     def job(self, ref: PipelineRef, job: str) -> JobRecord:
         return self.pipeline(ref).jobs[job]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from control.core.backlog import Backlog
 from control.core.state import JobRecord
-from shoal.names import JobRef
+from shoal.names import JobRef, PipelineRef
 from shoal.spec import Job
 
 
@@ -48,3 +48,34 @@ def test_what_is_removed_is_gone_and_may_come_back_at_the_end() -> None:
     backlog.remove(second.ref)
     assert heads(backlog, 10) == []
     assert len(backlog) == 0
+
+
+def test_lines_enter_a_window_in_their_order_and_go_before_what_came_since() -> None:
+    backlog = Backlog()
+    for number in range(5):
+        backlog.line_up(PipelineRef("default", f"p{number}"), "shape")
+    backlog.add(job("since"), "kind")
+    assert len(backlog) == 6
+
+    def enter(width: int) -> list[str]:
+        entered = list[str]()
+        for ref in backlog.entering(width):
+            entered.append(ref.pipeline)
+            if ref.pipeline == "p1":
+                backlog.leave(ref)  # it was cancelled meanwhile
+            else:
+                backlog.add(job(ref.pipeline), "kind", early=True)
+        return entered
+
+    assert enter(2) == ["p0", "p1", "p2"]
+    assert enter(2) == []
+    assert heads(backlog, 2) == ["p0", "p2"]
+    backlog.remove(job("p0").ref)
+    assert enter(2) == ["p3"]
+    assert heads(backlog, 10) == ["p2", "p3", "since"]
+    backlog.add(job("again", number=1), "kind")
+    assert heads(backlog, 2) == ["again", "p2"]
+    backlog.remove(job("p2").ref)
+    backlog.remove(job("p3").ref)
+    assert enter(2) == ["p4"]
+    assert len(backlog) == 3

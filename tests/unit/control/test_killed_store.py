@@ -24,11 +24,12 @@ async def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> Non
             assert acknowledged.setdefault(request_id, pipeline) == pipeline
         async with SqliteStore(path) as store:
             loaded = await store.load(lambda: "id")
-        stored = {row.request_id: row for row in loaded.added}
+        queued = [one for row in loaded.queued if (one := loaded.begin(row)) is not None]
+        stored = {row.request_id: row for row in queued}
         for request_id, pipeline in acknowledged.items():
             assert stored[request_id].ref == PipelineRef("default", pipeline)
             assert stored[request_id].spec == single()
-        positions = [row.position for row in loaded.added]
+        positions = [row.position for row in queued]
         assert positions == list(range(1, len(positions) + 1)), "no holes"
 
 

@@ -173,10 +173,59 @@ def test_ended_pipelines_are_forgotten_when_there_are_too_many() -> None:
     for ref in refs:
         desk.succeed(ref, "main")
         desk.pass_time(0.25)
-    assert list(desk.machine.cluster.pipelines) == refs[2:]
+    assert desk.remembered() == refs[2:]
     desk.start()
-    assert list(desk.machine.cluster.pipelines) == refs[2:]
+    assert desk.remembered() == refs[2:]
     assert len(desk.events()) == 4 * 5, "what has not left yet still leaves"
+
+
+def test_a_request_id_keeps_its_promise_after_its_pipeline_is_forgotten() -> None:
+    desk = Desk(MachineConfig(pipelines_ended_max=1, ended_in_memory=0))
+    desk.dial_all("n1")
+    first = desk.submit(single(), "key")
+    desk.succeed(first, "main")
+    second = desk.submit(single(), "another")
+    desk.succeed(second, "main")
+    desk.pass_time(0.25)
+    assert desk.remembered() == [second]
+    for _ in range(2):
+        answer = desk.try_submit(single(), "key")
+        assert answer == Taken(first, repeated=True, ended=PipelineState.SUCCEEDED)
+        refused = desk.try_submit(single("else"), "key")
+        assert isinstance(refused, Refusal)
+        assert refused.reason == "REQUEST_ID_REUSED"
+        desk.start()
+    assert desk.remembered() == [second]
+
+
+def test_a_long_queue_is_placed_in_its_order_after_a_restart() -> None:
+    desk = Desk(MachineConfig(plan_width=2))
+    refs = [desk.submit(single(f"p{number}")) for number in range(9)]
+    other = desk.submit(single("else", resources=Resources(cpus=0.5)))
+    desk.cancel(refs[1])
+    desk.start()
+    assert len(desk.machine.cluster.queued) == 9
+    assert not desk.machine.cluster.pipelines
+    since = desk.submit(single("since"))
+    desk.cancel(refs[4])
+    desk.dial_all("n1")
+    assert refs[8] in desk.machine.cluster.queued, "what is beyond the window is a name"
+    placed = [ref for ref in [*refs, since, other] if desk.nodes(ref)]
+    assert placed == [refs[0], refs[2], refs[3], other]
+    desk.succeed(refs[0], "main")
+    assert desk.nodes(refs[5])
+    assert not desk.nodes(since)
+
+
+def test_what_an_agent_says_again_of_an_ended_pipeline_is_no_intrusion() -> None:
+    desk = Desk(MachineConfig(ended_in_memory=0))
+    desk.dial_all("n1")
+    ref = desk.submit(single())
+    attempt = desk.job(ref, "main").attempt
+    assert attempt is not None
+    desk.succeed(ref, "main")
+    desk.start()
+    assert desk.dial(hello("n1", Observation(attempt.ref, S.SUCCEEDED))) == ()
 
 
 # --- failures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +24,7 @@ from control.core.errors import (
     UnknownPipelineError,
     WatcherTooSlowError,
 )
-from control.core.rows import Loaded, OutboxKind, OutboxRow, Row
+from control.core.rows import FoundRows, Loaded, OutboxKind, OutboxRow, RequestKey, Row
 from control.front.control_plane import ControlPlane
 from control.leader.plane_config import PlaneConfig
 from control.store.sqlite import SqliteStore
@@ -319,17 +319,17 @@ async def test_pipelines_are_listed_newest_first_in_pages(tmp_path: Path) -> Non
     async with running_plane(tmp_path / "control.db") as plane:
         refs = [await submit(plane, single(f"p{number}")) for number in range(5)]
         await plane.cancel(refs[3], "enough")
-        first = plane.pipelines("default", page_size=2)
+        first = await plane.pipelines("default", page_size=2)
         assert [view.id for view in first.items] == [refs[4].pipeline, refs[3].pipeline]
-        rest = plane.pipelines("default", page_size=100, page_token=first.next_page_token)
+        rest = await plane.pipelines("default", page_size=100, page_token=first.next_page_token)
         assert [view.id for view in rest.items] == [ref.pipeline for ref in refs[2::-1]]
         assert rest.next_page_token == ""
-        cancelled = plane.pipelines("default", frozenset({PipelineState.CANCELLED}))
+        cancelled = await plane.pipelines("default", frozenset({PipelineState.CANCELLED}))
         assert [view.id for view in cancelled.items] == [refs[3].pipeline]
-        assert plane.pipelines("other").items == ()
+        assert (await plane.pipelines("other")).items == ()
         for token in ("x", "-1", "9" * 40):
             with pytest.raises(PageTokenError, match="none of ours"):
-                plane.pipelines("default", page_token=token)
+                await plane.pipelines("default", page_token=token)
 
 
 async def test_unknown_things_are_said_to_be_unknown(tmp_path: Path) -> None:
@@ -341,8 +341,8 @@ async def test_unknown_things_are_said_to_be_unknown(tmp_path: Path) -> None:
             await plane.cancel(nobody, "")
         ref = await submit(plane, single())
         with pytest.raises(UnknownJobError):
-            plane.explain(JobRef("default", ref.pipeline, "other"))
-        assert plane.explain(JobRef("default", ref.pipeline, "main")) == ()
+            await plane.explain(JobRef("default", ref.pipeline, "other"))
+        assert await plane.explain(JobRef("default", ref.pipeline, "main")) == ()
 
 
 async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -382,6 +382,22 @@ class BreakableStore:
     async def load(self, new_id: Callable[[], str]) -> Loaded:
         self._check()
         return await self._store.load(new_id)
+
+    async def find(
+        self, refs: Sequence[PipelineRef], requests: Sequence[RequestKey] = ()
+    ) -> FoundRows:
+        return await self._store.find(refs, requests)
+
+    async def page(
+        self,
+        namespace: str,
+        states: Collection[PipelineState],
+        limit: int,
+        *,
+        before: int = 0,
+        after: int = 0,
+    ) -> Sequence[tuple[int, PipelineRef]]:
+        return await self._store.page(namespace, states, limit, before=before, after=after)
 
     async def commit(self, rows: Sequence[Row]) -> None:
         self._check()
@@ -442,7 +458,9 @@ async def test_a_failing_store_refuses_with_its_reason_and_recovers(tmp_path: Pa
 
             await until(works, 10, "the store works again")
             await submit(plane, single())
-            assert len(plane.pipelines("default").items) == 2, "nothing of the failed one happened"
+            assert len((await plane.pipelines("default")).items) == 2, (
+                "nothing of the failed one happened"
+            )
             assert plane.node("n1").member_state is MemberState.ALIVE, "gossip is not forgotten"
             loop.cancel()
 
@@ -461,7 +479,7 @@ async def test_whoever_waits_is_let_go_at_the_end(tmp_path: Path) -> None:
 async def test_a_thousand_submissions_share_commits(tmp_path: Path) -> None:
     async with running_plane(tmp_path / "control.db") as plane:
         await asyncio.gather(*(submit(plane, single(f"p{n}"), f"k{n}") for n in range(1000)))
-        assert len(plane.pipelines("default", page_size=1000).items) == 1000
+        assert len((await plane.pipelines("default", page_size=1000)).items) == 1000
 
 
 class TestPoison:

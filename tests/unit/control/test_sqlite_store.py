@@ -15,6 +15,7 @@ from control.core.rows import (
     AttemptRow,
     Forgotten,
     JobRow,
+    KnownRequest,
     ManifestRow,
     NodeRow,
     OutboxKind,
@@ -27,7 +28,7 @@ from control.core.rows import (
 from control.store import schema
 from control.store.sqlite import SqliteStore
 from shoal.model import Capacity, JobState, PipelineState, Reason, ReasonCode, ScaleState
-from shoal.names import AttemptRef, PipelineRef
+from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.port_hold import PortHold
 from tests.unit.control.world import BEGAN, artifact, counter
 
@@ -35,7 +36,7 @@ REF = PipelineRef("default", "counter-1")
 ATTEMPT = AttemptRef("default", "counter-1", "camera", 1, 1)
 LATER = BEGAN + timedelta(seconds=1.000001)
 
-ADDED = PipelineAdded(REF, 1, "key", counter(), BEGAN)
+ADDED = PipelineAdded(REF, 1, "key", counter(), BEGAN, digest="digest")
 PIPELINE = PipelineRow(
     REF,
     PipelineState.FAILED,
@@ -90,12 +91,14 @@ async def test_everything_comes_back_after_reopening(tmp_path: Path) -> None:
         loaded = await store.load(lambda: "id")
         assert [start.term for start in loaded.starts] == [1, 2]
         assert (loaded.next_position, loaded.next_sequence) == (2, 8)
-        assert loaded.added == (ADDED,)
-        assert loaded.pipelines == (PIPELINE,)
-        assert loaded.jobs == (JOB,)
-        assert loaded.attempts == (TRIED,)
-        assert loaded.manifests == (MANIFEST,)
+        assert (loaded.added, loaded.queued, loaded.ended) == ((), (), (REF,))
         assert loaded.nodes == (NODE,)
+        found = await store.find([REF, PipelineRef("default", "other")])
+        assert found.added == (ADDED,)
+        assert found.pipelines == (PIPELINE,)
+        assert found.jobs == (JOB,)
+        assert found.attempts == (TRIED,)
+        assert found.manifests == (MANIFEST,)
         assert await store.outbox() == (fact(7),)
 
 
@@ -130,15 +133,59 @@ async def test_published_events_stay_for_a_while_and_manifests_do_not(tmp_path: 
         assert (await store.load(lambda: "id")).next_sequence == 12, "numbers are never taken again"
 
 
-async def test_a_forgotten_pipeline_leaves_nothing_but_its_facts(tmp_path: Path) -> None:
+async def test_a_forgotten_pipeline_leaves_nothing_but_its_facts_and_its_request(
+    tmp_path: Path,
+) -> None:
     async with SqliteStore(tmp_path / "c.db") as store:
         await store.commit([ADDED, PIPELINE, JOB, TRIED, MANIFEST, NODE, fact(1)])
         await store.commit([Forgotten(REF)])
-        loaded = await store.load(lambda: "id")
-        left = (*loaded.added, *loaded.pipelines, *loaded.jobs, *loaded.attempts)
-        assert (*left, *loaded.manifests) == ()
+        assert (await store.load(lambda: "id")).ended == ()
+        key = ("default", ADDED.request_id)
+        found = await store.find([REF], [key])
+        left = (*found.added, *found.pipelines, *found.jobs, *found.attempts, *found.manifests)
+        assert left == ()
+        assert found.requests == {key: KnownRequest(REF, "digest", None, PIPELINE.state)}
         assert len(await store.outbox()) == 1
-        await store.commit([replace(ADDED, position=2)])
+
+
+async def test_a_request_id_is_remembered_for_fifteen_days(tmp_path: Path) -> None:
+    async with SqliteStore(tmp_path / "c.db") as store:
+        await store.commit([ADDED])
+        key, other = ("default", ADDED.request_id), ("default", "other")
+        for number, days in enumerate((1, 14, 15), start=2):
+            ref = PipelineRef("default", f"other-{number}")
+            later = ADDED.create_time + timedelta(days=days)
+            await store.commit(
+                [replace(ADDED, ref=ref, position=number, request_id="", create_time=later)]
+            )
+            assert key in (await store.find([], [key, other])).requests
+        ref = PipelineRef("default", "last")
+        later = ADDED.create_time + timedelta(days=15, seconds=1)
+        await store.commit(
+            [replace(ADDED, ref=ref, position=9, request_id="other", create_time=later)]
+        )
+        assert list((await store.find([], [key, other])).requests) == [other]
+
+
+async def test_of_a_long_queue_only_names_are_loaded(tmp_path: Path) -> None:
+    names = [PipelineRef("default", f"p{number}") for number in range(4)]
+    async with SqliteStore(tmp_path / "c.db") as store:
+        for number, ref in enumerate(names, start=1):
+            added = replace(
+                ADDED, ref=ref, position=number, request_id="", kind="" if number == 4 else "k"
+            )
+            await store.commit([added])
+        await store.commit(
+            [replace(JOB, ref=JobRef("default", "p1", "camera"), state=JobState.QUEUED)]
+        )
+        loaded = await store.load(lambda: "id")
+        assert [row.ref for row in loaded.queued] == [names[0], names[2]]
+        assert [row.ref for row in loaded.added] == [names[1], names[3]], (
+            "touched, or of unknown kind"
+        )
+        begun = loaded.begin(loaded.queued[0])
+        assert begun is not None
+        assert (begun.ref, begun.spec, begun.kind) == (names[0], ADDED.spec, "k")
 
 
 async def test_one_bad_transaction_does_not_spoil_those_that_share_its_commit(
@@ -202,6 +249,10 @@ async def test_a_store_of_an_earlier_version_is_brought_forward(tmp_path: Path) 
         f"{schema.TABLES} DROP TABLE scales; DROP TABLE cluster; DROP TABLE starts; "
         "ALTER TABLE nodes DROP COLUMN instance_id; "
         "ALTER TABLE pipelines DROP COLUMN finish_time; "
+        "ALTER TABLE pipelines DROP COLUMN kind; DROP INDEX requests_by_time; "
+        "ALTER TABLE requests DROP COLUMN digest; ALTER TABLE requests DROP COLUMN time; "
+        "ALTER TABLE requests DROP COLUMN ended; "
+        "CREATE INDEX requests_by_pipeline ON requests (namespace, pipeline); "
         "ALTER TABLE attempts DROP COLUMN holds; "
         "ALTER TABLE attempts DROP COLUMN ended_inputs; "
         "ALTER TABLE jobs DROP COLUMN ends; ALTER TABLE outbox DROP COLUMN problem; "
@@ -211,9 +262,9 @@ async def test_a_store_of_an_earlier_version_is_brought_forward(tmp_path: Path) 
     ref = PipelineRef("default", "p")
     row = ScaleRow(ref, 1, "main", 3, ScaleState.SETTLED, BEGAN, rounds=7, end_time=BEGAN)
     async with SqliteStore(path) as store:
-        await store.commit([row])
+        await store.commit([replace(ADDED, ref=ref), row])
     async with SqliteStore(path) as store:
-        assert (await store.load(lambda: "id")).scales == (row,)
+        assert (await store.find([ref])).scales == (row,)
 
 
 async def test_what_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from control.core.answers import SnapshotEnd
 from control.core.errors import ClosingError, WatcherTooSlowError
-from control.front.watch import Watched
+from control.front.watch import Watched, each
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,7 @@ class Thing:
 
 
 def things(changes_kept: int = 100, pending_max: int = 100) -> Watched[str, Thing]:
-    watched: Watched[str, Thing] = Watched(10, changes_kept=changes_kept, pending_max=pending_max)
-    watched.begin("a", Thing("a", 10))
-    return watched
+    return Watched(10, changes_kept=changes_kept, pending_max=pending_max)
 
 
 def show(watched: Watched[str, Thing], *named: tuple[str, int]) -> None:
@@ -29,10 +27,12 @@ def show(watched: Watched[str, Thing], *named: tuple[str, int]) -> None:
 
 
 async def taken(
-    watched: Watched[str, Thing], count: int, since: int = 0, only: str = ""
+    watched: Watched[str, Thing], count: int, since: int = 0, only: str = "", names: str = ""
 ) -> list[tuple[str, int]]:
     """What the first items of a new watch are; a mark has no name."""
-    with watched.watch(since, lambda name: only in {"", name}) as items:
+    everything = {name: watched.changed(name) or Thing("a", 10) for name in ("a", *names)}
+    snapshot = [thing for name, thing in everything.items() if only in {"", name}]
+    with watched.watch(since, lambda name: only in {"", name}, lambda: each(snapshot)) as items:
         found = [await anext(items) for _ in range(count)]
     return [("" if isinstance(one, SnapshotEnd) else one.name, one.revision) for one in found]
 
@@ -40,8 +40,8 @@ async def taken(
 async def test_a_new_watch_begins_with_everything_and_a_mark() -> None:
     watched = things()
     show(watched, ("b", 11))
-    assert await taken(watched, 3) == [("a", 10), ("b", 11), ("", 11)]
-    assert await taken(watched, 2, only="b") == [("b", 11), ("", 11)]
+    assert await taken(watched, 3, names="b") == [("a", 10), ("b", 11), ("", 11)]
+    assert await taken(watched, 2, only="b", names="b") == [("b", 11), ("", 11)]
 
 
 async def test_a_watch_resumes_with_what_changed_since_as_it_is_now() -> None:
@@ -49,7 +49,7 @@ async def test_a_watch_resumes_with_what_changed_since_as_it_is_now() -> None:
     show(watched, ("b", 11), ("c", 12), ("b", 13))
     assert await taken(watched, 2, since=11) == [("c", 12), ("b", 13)]
     assert await taken(watched, 1, since=12) == [("b", 13)]
-    with watched.watch(13, lambda _: True) as items:
+    with watched.watch(13, lambda _: True, lambda: each(())) as items:
         show(watched, ("a", 14))
         assert await anext(items) == Thing("a", 14)
 
@@ -58,14 +58,14 @@ async def test_a_watch_resumes_with_what_changed_since_as_it_is_now() -> None:
 async def test_an_unknown_revision_begins_anew(since: int) -> None:
     watched = things()
     show(watched, ("b", 13))
-    assert (await taken(watched, 3, since=since))[-1] == ("", 13)
+    assert (await taken(watched, 3, since=since, names="b"))[-1] == ("", 13)
 
 
 async def test_changes_that_are_no_longer_known_begin_anew() -> None:
     watched = things(changes_kept=2)
     show(watched, ("b", 11), ("c", 12), ("d", 13), ("e", 14))
     assert await taken(watched, 2, since=12) == [("d", 13), ("e", 14)]
-    assert len(await taken(watched, 6, since=11)) == 6
+    assert len(await taken(watched, 6, since=11, names="bcde")) == 6
 
 
 async def test_what_was_forgotten_is_not_shown_again() -> None:
@@ -73,19 +73,19 @@ async def test_what_was_forgotten_is_not_shown_again() -> None:
     show(watched, ("b", 11), ("c", 12))
     watched.forget("b")
     assert await taken(watched, 1, since=10) == [("c", 12)]
-    assert list(watched.views) == ["a", "c"]
+    assert watched.changed("b") is None
 
 
 async def test_changes_of_one_thing_become_one_and_revisions_rise() -> None:
     watched = things()
-    with watched.watch(10, lambda _: True) as items:
+    with watched.watch(10, lambda _: True, lambda: each(())) as items:
         show(watched, ("a", 11), ("b", 12), ("a", 13))
         assert [await anext(items) for _ in range(2)] == [Thing("b", 12), Thing("a", 13)]
 
 
 async def test_who_does_not_keep_up_is_cut_off() -> None:
     watched = things(pending_max=2)
-    with watched.watch(10, lambda _: True) as items:
+    with watched.watch(10, lambda _: True, lambda: each(())) as items:
         show(watched, ("b", 11), ("c", 12), ("d", 13), ("e", 14))
         with pytest.raises(WatcherTooSlowError, match="2 changes waited"):
             await anext(items)
@@ -93,7 +93,7 @@ async def test_who_does_not_keep_up_is_cut_off() -> None:
 
 async def test_all_watches_can_be_ended() -> None:
     watched = things()
-    with watched.watch(10, lambda _: True) as items:
+    with watched.watch(10, lambda _: True, lambda: each(())) as items:
         watched.cut_off(ClosingError("good-bye"))
         with pytest.raises(ClosingError, match="good-bye"):
             await anext(items)

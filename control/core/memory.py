@@ -1,0 +1,105 @@
+"""What the control machine has in memory, and what has to be read from the store before a step.
+
+Rule: pipelines that have not ended are in memory, as records or in the queue; ended ones are in the
+store alone, but for those that ended last. Request ids are in the store alone, but for those that
+were used last.
+
+Invariant: when an event is handled, everything that it names is in memory if the store has it. So
+the machine stays pure: `missing` says what a batch of events names, the leader reads that, and
+`learn` takes it. No commit is under way meanwhile, so what is read is what counts.
+
+Example: an agent repeats the end of an attempt since its acknowledgement was lost, an hour later. Its
+pipeline has ended: it is read again, the repetition is found to be one, and it is dropped again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from control.core import events
+from control.core.hydration import records
+from control.core.rows import FoundRows, KnownRequest, RequestKey
+from control.core.situation import Situation
+from control.core.state import PipelineRecord
+from shoal.names import PipelineRef
+
+REQUESTS_IN_MEMORY = 10_000
+
+
+class Memory:
+    """Remembers and forgets pipelines and requests."""
+
+    def __init__(self, situation: Situation) -> None:
+        self._situation = situation
+
+    def remember(self, pipeline: PipelineRecord) -> None:
+        """Keep a pipeline that has not ended in memory."""
+        self._situation.cluster.pipelines[pipeline.ref] = pipeline
+        self._situation.open += 1
+
+    def remember_request(self, key: RequestKey, known: KnownRequest) -> None:
+        """Keep a request in memory for as long as it is one of the last."""
+        requests = self._situation.requests
+        requests[key] = known
+        if len(requests) > REQUESTS_IN_MEMORY:
+            del requests[next(iter(requests))]
+
+    def missing(
+        self, batch: Iterable[events.Event]
+    ) -> tuple[Sequence[PipelineRef], Sequence[RequestKey]]:
+        """Return the pipelines and requests that events name and that are not in memory."""
+        refs: dict[PipelineRef, None] = {}
+        keys: dict[RequestKey, None] = {}
+        for event in batch:
+            match event:
+                case events.Submit():
+                    asked = event.submission
+                    if asked.request_id:
+                        keys[asked.namespace, asked.request_id] = None
+                case events.Cancel() | events.Finish() | events.Scale():
+                    refs[event.ref] = None
+                case events.Observed():
+                    refs |= dict.fromkeys(
+                        one.ref.job_ref.pipeline_ref for one in event.observations
+                    )
+                case events.HelloReceived():
+                    refs |= dict.fromkeys(
+                        one.ref.job_ref.pipeline_ref for one in event.hello.attempts
+                    )
+                case _:
+                    pass
+        return [ref for ref in refs if not self.has(ref)], [key for key in keys if self._lacks(key)]
+
+    def _lacks(self, key: RequestKey) -> bool:
+        """Whether a request is not in memory as it is; the store knows how a forgotten one ended."""
+        known = self._situation.requests.get(key)
+        return known is None or not (self.has(known.ref) or known.ref in self._situation.ended)
+
+    def has(self, ref: PipelineRef) -> bool:
+        """Whether a pipeline is in memory."""
+        cluster = self._situation.cluster
+        return ref in cluster.pipelines or ref in cluster.queued
+
+    def learn(self, found: FoundRows) -> None:
+        """Take what was read; a pipeline that is in memory stays as it is."""
+        for pipeline in records(found, self._situation.cluster):
+            if pipeline.state.terminal and not self.has(pipeline.ref):
+                self._situation.cluster.pipelines[pipeline.ref] = pipeline
+                self._situation.recent.append(pipeline.ref)
+        for key, known in found.requests.items():
+            self.remember_request(key, known)
+
+    def trim(self) -> None:
+        """Drop the ended pipelines from memory that are not among the last."""
+        recent = self._situation.recent
+        while len(recent) > self._situation.config.ended_in_memory:
+            self._situation.cluster.pipelines.pop(recent.popleft(), None)
+
+    def forget(self) -> None:
+        """Drop the pipelines that ended longest ago for good, once there are too many."""
+        ended = self._situation.ended
+        while len(ended) > self._situation.config.pipelines_ended_max:
+            ref = next(iter(ended))
+            del ended[ref]
+            self._situation.cluster.pipelines.pop(ref, None)
+            self._situation.change.forgotten(ref)
