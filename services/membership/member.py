@@ -58,15 +58,8 @@ class Member:
 
     def as_node_state(self) -> PushNodeState:
         """The record as push/pull carries it."""
-        return PushNodeState(
-            self.name,
-            self.address,
-            self.port,
-            self.meta,
-            self.incarnation,
-            self.state,
-            self.versions,
-        )
+        name, address, port, meta = self.name, self.address, self.port, self.meta
+        return PushNodeState(name, address, port, meta, self.incarnation, self.state, self.versions)
 
 
 class ChangeKind(StrEnum):

@@ -142,12 +142,17 @@ class AttemptOutput:
         return (
             not self._started
             or self._next < begun
-            or any(
-                not lane.dialled or lane.existing < lane.wanted
-                for lane in self.lanes
-                if not (lane.done or lane.slice.empty or lane.plan.keep or lane.recorder)
-            )
+            or any(not lane.dialled or lane.existing < lane.wanted for lane in self._demanding)
         )
+
+    @property
+    def _demanding(self) -> list[SendLane]:
+        """Lanes whose consumer has to get every record and has not committed."""
+        return [
+            lane
+            for lane in self.lanes
+            if not (lane.done or lane.slice.empty or lane.plan.keep or lane.recorder)
+        ]
 
     @property
     def resumable(self) -> bool:
@@ -183,9 +188,7 @@ class AttemptOutput:
         A consumer that has finished, or does not know, gives no number.
         """
         wants: list[int] = []
-        for lane in self.lanes:
-            if lane.done or lane.slice.empty or lane.plan.keep or lane.recorder:
-                continue
+        for lane in self._demanding:
             if lane.held is None:
                 return None
             if lane.held.want not in {WANT_NOTHING, WANT_KEPT}:
@@ -196,9 +199,7 @@ class AttemptOutput:
     def unsure(self) -> bool:
         """Whether a consumer does not know where to go on, and has to get all that is kept."""
         return any(
-            lane.held is not None and lane.held.want == WANT_KEPT
-            for lane in self.lanes
-            if not (lane.done or lane.slice.empty or lane.plan.keep or lane.recorder)
+            lane.held is not None and lane.held.want == WANT_KEPT for lane in self._demanding
         )
 
     def latest_wants(self) -> list[int] | None:
@@ -432,12 +433,7 @@ class AttemptOutput:
 
     def counters(self, now: float) -> StreamCounters:
         """Return the counters of the port; see StreamProgress in the contract."""
-        live = [
-            lane
-            for lane in self.lanes
-            if not (lane.done or lane.idle or lane.slice.empty or lane.plan.keep)
-            and not (lane.recorder or _by_key(lane.plan))
-        ]
+        live = [lane for lane in self._demanding if not (lane.idle or _by_key(lane.plan))]
         consumed = [
             min(self._next, lane.slice.record(lane.consumed))
             for lane in live

@@ -19,17 +19,14 @@ import grpc.aio
 
 from services.runtime.rpc import STREAM, STREAM_MESSAGE_BYTES_MAX, channel_options
 from services.streams import effects, events
-from services.streams.block import Block, BlockError
 from services.streams.checksum import extended
-from services.streams.digest import Digest
-from services.streams.part import WHOLE_BYTES_MAX, Assembler, ranges
+from services.streams.part import WHOLE_BYTES_MAX, ranges
 from services.streams.worker.call import BROKEN_CALL, PeerConnection, PullCall, ServerContext
+from services.streams.worker.lane_dial import LaneDial
 from services.streams.worker.lane_registry import Post, ReadPiece
 from services.streams.worker.spool import SpoolGoneError
 from services.streams.worker.wire import (
     PULL,
-    BadBlock,
-    Part,
     in_memory,
     read_message,
     write_block,
@@ -37,7 +34,6 @@ from services.streams.worker.wire import (
 )
 from shoal.v1.streams_service_pb2 import (
     PullAccept,
-    PullAck,
     PullDigest,
     PullEnd,
     PullOpen,
@@ -186,28 +182,11 @@ class ServedCall:
         self.close()
 
 
-class DialledCall:
-    """A call of ours to the producer's worker.
+class DialledCall(LaneDial):
+    """A call that we open to the producer's worker; `run` carries it."""
 
-    Args:
-        effect: which call of the machine's it is.
-        opened: what to say first.
-        post: takes events.
-    """
-
-    def __init__(self, effect: effects.DialLane, opened: PullOpen, post: Post) -> None:
-        self._effect = effect
-        self._opened = opened
-        self._post = post
-        self._ack: effects.Acknowledge | None = None
-        self._wake = asyncio.Event()
-        self.broken = False
-        """Whether the connection failed, and not only this lane."""
-
-    def acknowledge(self, effect: effects.Acknowledge) -> None:
-        """Send an acknowledgement; it replaces one that has not left."""
-        self._ack = effect
-        self._wake.set()
+    broken = False
+    """Whether the connection failed, and not only this lane."""
 
     async def run(self, connection: PeerConnection) -> None:
         """Carry the call until it breaks, which is posted, or until this is cancelled."""
@@ -219,72 +198,16 @@ class DialledCall:
             reason, message = "UNAVAILABLE", _words(group.exceptions[0])
         finally:
             call.cancel()
-        self._post(events.DialBroken(self._effect.lane, self._effect.dial, reason, message))
+        self._ended(reason, message)
 
     async def _carry(self, call: PullCall) -> tuple[str, str]:
         async with asyncio.TaskGroup() as tasks:
             await call.write(PullRequest(open=self._opened))
-            writing = tasks.create_task(self._write(call))
+            writing = tasks.create_task(self._write(lambda ack: call.write(PullRequest(ack=ack))))
             try:
-                return await self._read(call)
+                return await self._read(call.read, producer="the producer's worker")
             finally:
                 writing.cancel()
-
-    async def _read(self, call: PullCall) -> tuple[str, str]:
-        lane, dial = self._effect.lane, self._effect.dial
-        assembler = Assembler()
-        while True:
-            response = await call.read()
-            if response is grpc.aio.EOF:
-                return "UNAVAILABLE", "the producer's worker ended the call"
-            if isinstance(response, Part):
-                try:
-                    whole = assembler.part(response.data, response.at)
-                except BlockError as error:
-                    return "BROKEN", str(error)
-                if whole is not None:
-                    self._post(events.DialBlock(lane, dial, whole))
-                continue
-            if assembler.busy:
-                return "BROKEN", "something else came between the parts of a block"
-            if isinstance(response, Block):
-                self._post(events.DialBlock(lane, dial, response))
-                continue
-            if isinstance(response, BadBlock):
-                return "BROKEN", response.reason
-            message = cast("PullResponse", response)
-            match message.WhichOneof("message"):
-                case "accept":
-                    accept = message.accept
-                    self._post(events.DialAccepted(lane, dial, accept.producer_epoch, accept.first))
-                case "end":
-                    end = message.end
-                    digest = None
-                    if end.HasField("digest"):
-                        digest = Digest(end.digest.first, end.digest.table, end.digest.data)
-                    self._post(
-                        events.DialEnded(lane, dial, end.total, end.cut, end.continued, digest)
-                    )
-                case "refusal":
-                    return message.refusal.reason, message.refusal.message
-                case other:
-                    return "BROKEN", f"a response of kind {other}"
-
-    async def _write(self, call: PullCall) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            ack, self._ack = self._ack, None
-            if ack is not None:
-                await call.write(
-                    PullRequest(
-                        ack=PullAck(
-                            consumed=ack.consumed,
-                            released=ack.released,
-                            consumed_bytes=ack.consumed_bytes,
-                        )
-                    )
-                )
 
 
 @dataclass(slots=True)

@@ -7,7 +7,6 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, assert_never
 
@@ -18,14 +17,6 @@ from services.streams.block_index import SpoolPlace
 
 class SpoolGoneError(Exception):
     """What was to be read has been let go of meanwhile; nobody needs it any more."""
-
-
-@dataclass(slots=True)
-class _Piece:
-    """Somebody waits for a piece of what lies in the spool."""
-
-    place: SpoolPlace
-    piece: asyncio.Future[bytes]
 
 
 class Spool(Protocol):
@@ -137,11 +128,11 @@ class Spooler:
         self._spool = spool
         self._post = post
         # Bounded by the machine: what may be on its way to the spool, and one read a lane.
-        self._waiting: deque[effects.SpoolEffect | _Piece] = deque()
+        self._waiting: deque[effects.SpoolEffect] = deque()
         self._wake = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+        # Fair: a piece that is read waits for what was begun before, and for nothing else.
+        self._at_work = asyncio.Lock()
         self._closing = False
-        self._working = False
 
     def do(self, effect: effects.SpoolEffect) -> None:
         """Do something after everything before it."""
@@ -155,10 +146,12 @@ class Spooler:
             if self._closing:
                 raise SpoolGoneError("the spool is closed")
             part = SpoolPlace(place.segment, place.offset + offset, length)
-            waiter: asyncio.Future[bytes] = self._loop.create_future()
-            self._waiting.append(_Piece(part, waiter))
-            self._wake.set()
-            return await waiter
+            try:
+                async with self._at_work:
+                    return await self._spool.read(part)
+            except OSError as error:
+                self._post(events.ShellFailed(f"the spool: {error}"))
+                raise SpoolGoneError(f"{part} cannot be read") from error
 
         return read
 
@@ -172,37 +165,24 @@ class Spooler:
         try:
             while True:
                 while self._waiting:
-                    order = self._waiting.popleft()
-                    self._working = True
-                    done = await self._work(order)
-                    self._working = False
-                    self._tell(order, done)
+                    effect = self._waiting.popleft()
+                    async with self._at_work:
+                        done = await self._work(effect)
+                    if done is not None:
+                        self._post(done)
                 if self._closing:
-                    return
+                    async with self._at_work:
+                        return
                 self._wake.clear()
                 await self._wake.wait()
         finally:
             # Not while it is written: the process ends then, and its files close with it.
-            if not self._working:
+            if not self._at_work.locked():
                 self._spool.close()
 
-    def _tell(self, order: effects.SpoolEffect | _Piece, done: events.Event | bytes | None) -> None:
-        if not isinstance(order, _Piece):
-            if done is not None and not isinstance(done, bytes):
-                self._post(done)
-            return
-        if isinstance(done, events.ShellFailed):
-            self._post(done)
-        if order.piece.done():
-            return
-        if isinstance(done, bytes):
-            order.piece.set_result(done)
-        else:
-            order.piece.set_exception(SpoolGoneError(f"{order.place} cannot be read"))
-
-    async def _work(self, order: effects.SpoolEffect | _Piece) -> events.Event | bytes | None:
+    async def _work(self, effect: effects.SpoolEffect) -> events.Event | None:
         try:
-            match order:
+            match effect:
                 case effects.WriteSpool(place=place, body=body):
                     await self._spool.write(place, body)
                     return events.SpoolWritten(place)
@@ -211,15 +191,7 @@ class Spooler:
                 case effects.DropSegment(segment=segment):
                     await self._spool.drop(segment)
                     return None
-                case _Piece(place=place):
-                    return await self._piece(place)
                 case _:
-                    assert_never(order)
+                    assert_never(effect)
         except (OSError, SpoolGoneError) as error:
             return events.ShellFailed(f"the spool: {error}")
-
-    async def _piece(self, place: SpoolPlace) -> bytes | None:
-        try:
-            return await self._spool.read(place)
-        except SpoolGoneError:
-            return None  # its consumer is done, and its call about to end
