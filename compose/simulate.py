@@ -29,8 +29,8 @@ from shoal.cli.replay_option import replay_options
 from shoal.cli.tables import console
 from shoal.client import Client
 from shoal.errors import ShoalError
+from shoal.local.local_run import by_hand, may_read_terminal, with_programs
 from shoal.local.replay import Recording
-from shoal.local.session import by_hand, may_read_terminal, with_programs
 from shoal.specfile.load import SpecFile
 from shoal.view import PipelineView
 

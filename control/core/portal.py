@@ -1,10 +1,10 @@
-"""What stands in for a local job on a node (shoal.portal): the job that its attempts run."""
+"""What stands in for a local job on a node (shoal.portal_names): the job that its attempts run."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from shoal.portal import CLIENT, PROGRAM, client_port
+from shoal.portal_names import CLIENT, PROGRAM, client_port
 from shoal.spec import Job, Merge, Output, PortBinding, Recovery, Resources, StreamInput
 
 RESOURCES = Resources(cpus=0.05)

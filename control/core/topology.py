@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from control.core.generations import Generation, apart, first_number, replica_id, sent_by, taken_by
 from control.core.portal import portal_of
-from shoal.portal import CLIENT, CLIENT_ADDRESS, client_port, input_lane, output_lane
+from shoal.portal_names import CLIENT, CLIENT_ADDRESS, client_port, input_lane, output_lane
 from shoal.session.lane import NOWHERE, Lane, LanePeer, Stretch
 from shoal.spec import Distribute, Job, Pipeline, PortFormat, Promise, StreamInput
 

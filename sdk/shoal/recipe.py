@@ -152,7 +152,7 @@ def resolve(bundle: BundleFiles, path: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class RecipeProblem:
     """A step, by its number from 0, that cannot be followed, and what would be right.
 
     `name` is the path that is not there, as it was written; empty for other problems.
@@ -179,7 +179,7 @@ class Ingredients:
     whole: bool = False
     variables: set[str] = field(default_factory=set[str])
     outside: set[str] = field(default_factory=set[str])
-    problems: list[Problem] = field(default_factory=list[Problem])
+    problems: list[RecipeProblem] = field(default_factory=list[RecipeProblem])
 
 
 def ingredients(
@@ -216,7 +216,7 @@ def ingredients(
         waiting = None if installs(step) else number
     if waiting is not None:
         found.problems.append(
-            Problem(
+            RecipeProblem(
                 waiting,
                 "it installs nothing by itself and no step comes after it, so it would have no "
                 "effect; put it before the steps that it is meant for",
@@ -261,7 +261,7 @@ class _Reading:
             self.found.whole = True
 
     def complain(self, message: str, name: str = "") -> None:
-        self.found.problems.append(Problem(self.step, message, name))
+        self.found.problems.append(RecipeProblem(self.step, message, name))
 
     def read(self, place: str) -> bytes:
         """Read a file of the bundle; one that cannot be read is a problem, and empty."""

@@ -10,7 +10,7 @@ from services.streams.block_index import RetainedBlock
 from services.streams.merge_order import LaneSlice
 from services.streams.part import WHOLE_BYTES_MAX
 from services.streams.retained_log import RetainedLog
-from shoal.portal import CLIENT
+from shoal.portal_names import CLIENT
 from shoal.session.lane import WANT_KEPT, WANT_NOTHING, Lane, LanePeer
 
 

@@ -24,7 +24,6 @@ SHARED = {
     "LeaseRenewed": TWO_PROCESSES,
     "Place": TO_BE_QUALIFIED,
     "Prepared": TO_BE_QUALIFIED,
-    "Problem": TO_BE_QUALIFIED,
     "Program": TO_BE_QUALIFIED,
     "Progress": TO_BE_QUALIFIED,
     "Record": TO_BE_QUALIFIED,

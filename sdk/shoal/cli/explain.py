@@ -24,7 +24,7 @@ async def _explain(target: Target, name: str, *, as_json: bool) -> None:
     from shoal.cli.document import print_document
     from shoal.cli.naming import job
     from shoal.cli.tables import show, verdicts_table
-    from shoal.outlook import outlook
+    from shoal.recovery_explanation import recovery_explanation
 
     ref = job(name, target.namespace)
     async with target.client() as client:
@@ -40,5 +40,7 @@ async def _explain(target: Target, name: str, *, as_json: bool) -> None:
     if not as_json:
         for job_view in pipeline.jobs:
             if job_view.name == ref.name:
-                for sentence in outlook(pipeline.spec, pipeline.spec.job(job_view.spec_name)):
+                for sentence in recovery_explanation(
+                    pipeline.spec, pipeline.spec.job(job_view.spec_name)
+                ):
                     click.echo(sentence)

@@ -9,7 +9,7 @@ from shoal import spec
 from shoal.cli.controller_option import pointer_path
 from shoal.client import Client
 from shoal.errors import ShoalError
-from shoal.local.session import LocalFolders, LocalSession, by_hand, with_programs
+from shoal.local.local_run import LocalFolders, LocalRun, by_hand, with_programs
 from shoal.view import PipelineView
 
 
@@ -38,16 +38,16 @@ def refuse_local(pipeline: spec.Pipeline) -> None:
         )
 
 
-def local_session(
+def local_run(
     client: Client, pipeline: PipelineView, folder: Path, results: Path
-) -> LocalSession | None:
+) -> LocalRun | None:
     """Make the session of a pipeline's local jobs, and say which of them wait for `shoal send`."""
     for job in by_hand(pipeline.spec):
         port = f"{job.name}.{job.outputs[0].name}"
         click.echo(f"{job.name} waits for: shoal send {pipeline.id} {port}", err=True)
     if not with_programs(pipeline.spec):
         return None
-    return LocalSession(
+    return LocalRun(
         client,
         pipeline,
         LocalFolders(folder, results.absolute(), state_home()),

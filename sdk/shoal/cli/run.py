@@ -242,7 +242,7 @@ async def _run(
 ) -> int:
     from shoal.cli.display import display_for
     from shoal.cli.document import print_document
-    from shoal.cli.local_jobs import local_session, refuse_local
+    from shoal.cli.local_jobs import local_run, refuse_local
     from shoal.cli.log_printer import standard_printer, tell_cut
     from shoal.cli.outcome import exit_status, show_outcome, show_warnings
     from shoal.cli.tables import console
@@ -254,7 +254,7 @@ async def _run(
         if prepared.packed is not None:
             await client.ensure_bundle(prepared.packed)
         submitted = (await client.submit(prepared.pipeline, request_id=request_id)).pipeline
-        beside = local_session(client, submitted, prepared.folder, local_results)
+        beside = local_run(client, submitted, prepared.folder, local_results)
         if detach:
             if as_json:
                 print_document(submitted)

@@ -76,7 +76,7 @@ async def _send(
     from shoal.local.local_job import spool_folder
     from shoal.local.record_file import RecordFile
     from shoal.names import parse_pipeline
-    from shoal.portal import input_lane
+    from shoal.portal_names import input_lane
 
     job, port = where
     async with target.client() as client:
@@ -110,7 +110,7 @@ async def _feed(
     keep_open: bool,
 ) -> "PipelineView | None":
     from shoal.errors import ShoalError
-    from shoal.local.block import pack
+    from shoal.local.checked_block import pack
 
     async def stop(task: "asyncio.Task[Any]") -> None:
         task.cancel()

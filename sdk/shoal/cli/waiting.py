@@ -9,7 +9,7 @@ from shoal.cli.interrupts import on_interrupt
 from shoal.cli.log_printer import LogPrinter
 from shoal.client import Client
 from shoal.errors import ShoalError
-from shoal.local.session import LocalSession
+from shoal.local.local_run import LocalRun
 from shoal.view import PipelineView
 
 DECIDE_SECONDS = 5.0
@@ -31,7 +31,7 @@ async def wait_for_end(
     display: Display,
     printer: LogPrinter | None,
     *,
-    beside: LocalSession | None = None,
+    beside: LocalRun | None = None,
 ) -> PipelineView | Parting:
     """Show a pipeline until it has ended, or until the user leaves.
 
@@ -122,7 +122,7 @@ async def _last_logs(
         pressing.cancel()
 
 
-async def _run_local(client: Client, name: str, display: Display, beside: LocalSession) -> None:
+async def _run_local(client: Client, name: str, display: Display, beside: LocalRun) -> None:
     """Run local jobs; where one fails, the pipeline is cancelled."""
     try:
         await beside.run()

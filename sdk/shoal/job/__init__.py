@@ -22,14 +22,14 @@ from shoal.job.error import (
     PortError,
     RoundError,
 )
-from shoal.job.face import (
+from shoal.job.outputs import Outputs
+from shoal.job.process_proxies import (
     CurrentContext,
     CurrentHeaders,
     CurrentInputs,
     CurrentLog,
     CurrentOutputs,
 )
-from shoal.job.outputs import Outputs
 
 __all__ = [
     "AUTO",

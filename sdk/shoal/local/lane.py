@@ -20,7 +20,7 @@ from shoal.client import Client
 from shoal.connection import Pause
 from shoal.errors import ShoalError
 from shoal.job.block import DATA, HEADER
-from shoal.local.block import (
+from shoal.local.checked_block import (
     WHOLE_BYTES_MAX,
     BrokenBlockError,
     Records,

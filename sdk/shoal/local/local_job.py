@@ -10,11 +10,11 @@ from pathlib import Path
 
 from shoal import spec
 from shoal.client import Client
-from shoal.local.block import Records
+from shoal.local.checked_block import Records
 from shoal.local.lane import Feeder, LaneName, Taker
-from shoal.local.program import ProgramFailedError, ProgramPort, Surroundings, start
+from shoal.local.local_program import ProgramFailedError, ProgramPort, Surroundings, start
 from shoal.local.record_file import RecordFile
-from shoal.portal import input_lane, output_lane
+from shoal.portal_names import input_lane, output_lane
 
 _GRACE_SECONDS = 5.0
 

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, cast
 
 from shoal.errors import ShoalError
 from shoal.job.block import CHECKED, DATA, END, HEADER, MAX_RECORD_BYTES
-from shoal.local.block import BrokenBlockError, Records, check_table, crc32c, opened, sealed
+from shoal.local.checked_block import BrokenBlockError, Records, check_table, crc32c, opened, sealed
 
 TIME = 6
 """Kind of a block that says when those after it came: `first` is in microseconds."""

@@ -10,11 +10,11 @@ from pathlib import Path
 from shoal.affix import beside
 from shoal.client import Client
 from shoal.errors import ShoalError
-from shoal.local.block import Records
+from shoal.local.checked_block import Records
 from shoal.local.lane import LaneName, Taker
 from shoal.local.record_file import RecordFile
 from shoal.model import JobState
-from shoal.portal import recorder_lane
+from shoal.portal_names import recorder_lane
 from shoal.record_text import codec_of
 from shoal.view import JobView, PipelineView
 

@@ -4,7 +4,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from shoal import bundle, check, spec
+from shoal import bundle, spec
+from shoal.check import check_pipeline
+from shoal.checks.problem import Path as FieldPath
 from shoal.specfile.mark import Finding, Mark, SpecFileError
 from shoal.specfile.reader import Draft, Reader
 from shoal.specfile.scalars import Scalars
@@ -88,13 +90,13 @@ def _violations(
     layouts = None if names is None else contents.layouts()
     return [
         Finding(scalars.mark(problem.path), problem.path, problem.message)
-        for problem in check.check_pipeline(draft.pipeline, names, layouts)
+        for problem in check_pipeline(draft.pipeline, names, layouts)
         if not any(problem.path[: len(path)] == path for path in scalars.unread)
         and (draft.complete or not _about_other_jobs(problem.path))
     ]
 
 
-def _about_other_jobs(path: check.Path) -> bool:
+def _about_other_jobs(path: FieldPath) -> bool:
     match path:
         case ("jobs",) | ("jobs", _, "outputs", _) | ("jobs", _, "inputs", _, "from"):
             return True

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shoal.check import Path
+from shoal.checks.problem import Path
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from shoal import spec
-from shoal.check import Path
+from shoal.checks.problem import Path
 from shoal.limits import BUFFER_MAX
 from shoal.model import no_strings
 from shoal.specfile.scalars import Scalars, is_null

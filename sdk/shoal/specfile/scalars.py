@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from shoal.check import Path
+from shoal.checks.problem import Path
 from shoal.specfile.mark import Finding, Mark
 from shoal.specfile.tree import mark_of
 from shoal.specfile.units import parse_duration, parse_size

@@ -19,7 +19,7 @@ from services.streams.worker.pull import ServedCall
 from services.streams.worker.stream_worker import StreamWorker
 from services.streams.worker.tap import show
 from services.streams.worker.wire import SERVICE, write_message
-from shoal.portal import is_recorder, port_of, portal_job
+from shoal.portal_names import is_recorder, port_of, portal_job
 from shoal.v1.streams_service_pb2 import (
     PullRefusal,
     PullRequest,

@@ -26,7 +26,7 @@ from services.streams.worker.pull import DialledCall
 from services.streams.worker.rendezvous import Rendezvous
 from services.streams.worker.spool import Spool, Spooler
 from shoal.names import AttemptRef
-from shoal.portal import CLIENT, CLIENT_ADDRESS, RECORDER, port_of
+from shoal.portal_names import CLIENT, CLIENT_ADDRESS, RECORDER, port_of
 from shoal.session.lane import Lane
 from shoal.spec import Distribute
 from shoal.v1.streams_service_pb2 import PullOpen

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoal import check
+from shoal.check import check_pipeline
 from shoal.ignore import IgnoreRules
 from shoal.specfile.load import parse
 from shoal.specfile.mark import SpecFileError
@@ -108,7 +108,7 @@ def test_random_trees(tree: object) -> None:
 @given(specs.PIPELINES)
 def test_any_specification_can_be_checked(pipeline: object) -> None:
     decoded = decode_pipeline_spec(encode_pipeline_spec(pipeline))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    for problem in check.check_pipeline(decoded, frozenset()):
+    for problem in check_pipeline(decoded, frozenset()):
         assert problem.message
         assert str(problem)
 

@@ -4,7 +4,7 @@ from control.core.portal import portal_of
 from control.core.topology import topology
 from shoal import spec
 from shoal.check import check_pipeline
-from shoal.portal import CLIENT_ADDRESS, input_lane, output_lane, portal_job
+from shoal.portal_names import CLIENT_ADDRESS, input_lane, output_lane, portal_job
 from shoal.session.lane import LanePeer
 
 ME = spec.Job(

@@ -6,7 +6,7 @@ import pytest
 
 from shoal.job.error import PortError
 from shoal.job.worker_end import RawFormat
-from shoal.local.block import pack
+from shoal.local.checked_block import pack
 
 LINES, FOURS = "lines", "u32"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shoal.local.block import Records, pack
+from shoal.local.checked_block import Records, pack
 from shoal.local.record_file import RecordFile, RecordFileError
 
 

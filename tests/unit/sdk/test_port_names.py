@@ -1,7 +1,8 @@
 """What names the ports of a job may have."""
 
 from shoal import spec
-from shoal.check import Problem, check_pipeline
+from shoal.check import check_pipeline
+from shoal.checks.problem import Problem
 
 _LINES = spec.PortBinding(spec.PortFormat.LINES)
 _FIFO = spec.PortBinding(spec.PortFormat.LINES, spec.PortAttachment.FIFO)

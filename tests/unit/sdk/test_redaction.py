@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.runtime.log import JsonFormatter, TextFormatter, fields
 from shoal import spec
-from shoal.check import Problem
+from shoal.checks.problem import Problem
 from shoal.cli.document import to_document
 from shoal.errors import ShoalError
 from shoal.model import Reason, ReasonCode

@@ -21,7 +21,7 @@ from shoal.job import worker_end
 from shoal.job.block import DATA, HEADER
 from shoal.job.error import PortError
 from shoal.local import launch
-from shoal.local.block import Records, pack
+from shoal.local.checked_block import Records, pack
 from shoal.program_ports import PortsDocument
 from shoal.program_ports import described as described_ports
 

@@ -16,7 +16,7 @@ from shoal.spec import (
 )
 
 
-def outlook(pipeline: Pipeline, job: Job) -> tuple[str, ...]:
+def recovery_explanation(pipeline: Pipeline, job: Job) -> tuple[str, ...]:
     """Say where a job's records come from and go to, and how it goes on after a board has died."""
     return (*_streams(pipeline, job), _replacement(pipeline, job))
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shoal.outlook import outlook
+from shoal.recovery_explanation import recovery_explanation
 from shoal.specfile.load import parse
 
 _FILE = """\
@@ -22,7 +22,7 @@ jobs:
 
 def test_explain_says_how_records_travel_and_what_a_replacement_does() -> None:
     pipeline = parse(_FILE, "p.yaml", Path()).pipeline
-    said = {job.name: outlook(pipeline, job) for job in pipeline.jobs}
+    said = {job.name: recovery_explanation(pipeline, job) for job in pipeline.jobs}
     assert said == {
         "split": (
             "words goes to count.words; equal keys (2) to the same one of 3 replicas",

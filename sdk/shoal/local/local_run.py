@@ -15,7 +15,7 @@ from shoal import spec
 from shoal.client import Client
 from shoal.errors import ShoalError
 from shoal.local.local_job import LocalJob, spool_folder
-from shoal.local.program import Surroundings, library
+from shoal.local.local_program import Surroundings, library
 from shoal.view import PipelineView
 
 
@@ -38,7 +38,7 @@ def by_hand(pipeline: spec.Pipeline) -> tuple[spec.Job, ...]:
     return tuple(job for job in pipeline.jobs if job.local and not job.run)
 
 
-class LocalSession:
+class LocalRun:
     """Runs local jobs beside a pipeline.
 
     Args:

@@ -1,0 +1,1 @@
+"""What has to hold of a specification before it is submitted and recorded."""

@@ -1,0 +1,261 @@
+"""What has to hold of a job: its program, its numbers, its files and the recipe of its environment.
+
+Pure but for lists of requirements, which are read from the bundle that it is given.
+"""
+
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from shoal import limits, spec
+from shoal.checks.problem import Path, Problem, and_, number_problems
+from shoal.limits import COMMAND_BYTES_MAX
+from shoal.recipe import BundleFiles, ingredients
+from shoal.suggestion import did_you_mean
+from shoal.wire.fields import json_problem, relative_path_problem
+
+_LOCAL_PORT_CHARACTERS = 56
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def job_problems(
+    job: spec.Job, at: Path, files: Collection[str] | None, bundle: BundleFiles | None
+) -> Iterator[Problem]:
+    """Yield what is wrong with a job by itself, its ports left out; see `check_pipeline`."""
+    yield from _local(job, at)
+    yield from _program(job, at)
+    yield from _numbers(job, at)
+    yield from _files(job, at)
+    yield from _bundle(job, at, files)
+    yield from _recipe(job, at, bundle)
+
+
+def _local(job: spec.Job, at: Path) -> Iterator[Problem]:
+    """Check what only a job beside the client has, or must not have."""
+    if not job.local:
+        return
+    if not job.streams and not job.outputs:
+        yield Problem(
+            (*at, "local"),
+            "a local job exchanges records with the pipeline, and this one has neither inputs nor "
+            "outputs; give it one, or run the program yourself",
+        )
+    if not job.run and (job.streams or len(job.outputs) != 1):
+        yield Problem(
+            (*at, "run"),
+            "a local job without `run` is fed by `shoal send`, so it has one output and no input; "
+            "give it a program to run",
+        )
+    plain = spec.Job(job.name, job.run)
+    for key, held in (
+        ("replicas", job.replicas != plain.replicas),
+        ("environment", job.environment != plain.environment),
+        ("place", job.place != plain.place),
+        ("resources", job.resources != plain.resources),
+        ("retry", job.retry != plain.retry),
+        ("timeout", job.timeout_seconds != plain.timeout_seconds),
+        ("placement", job.placement != plain.placement),
+        ("archive", job.archive != plain.archive),
+        ("layout", job.layout != plain.layout),
+        ("inputs", bool(job.files)),
+        ("inputs", any(one.promise is spec.Promise.LATEST for one in job.streams)),
+    ):
+        if held:
+            what = "file inputs and `promise: latest`" if key == "inputs" else f"`{key}`"
+            yield Problem(
+                (*at, key),
+                f"a local job runs once, where the client is and as the client has it; "
+                f"leave out {what}",
+            )
+    for kind, names_of in (("inputs", job.streams), ("outputs", job.outputs)):
+        for port in names_of:
+            if port.name.startswith("client-") or len(port.name) > _LOCAL_PORT_CHARACTERS:
+                yield Problem(
+                    (*at, kind, port.name),
+                    "a port of a local job does not begin with client- and has at most "
+                    f"{_LOCAL_PORT_CHARACTERS} characters; rename it",
+                )
+
+
+def _program(job: spec.Job, at: Path) -> Iterator[Problem]:
+    if job.local and not job.run:
+        return
+    if not job.run or not job.run[0]:
+        yield Problem((*at, "run"), "there is no program; write for example: run: python main.py")
+    if any("\0" in word for word in job.run):
+        yield Problem((*at, "run"), "it holds a NUL character, which no program can be given")
+    size = len(json.dumps([job.run, dict(job.variables)]))
+    if size > COMMAND_BYTES_MAX:
+        yield Problem(
+            (*at, "run"),
+            f"the command and its variables have {size} bytes, {COMMAND_BYTES_MAX} at most; "
+            "put the text into a file of the bundle",
+        )
+    for variable, value in job.variables.items():
+        if _VARIABLE.fullmatch(variable) is None:
+            yield Problem(
+                (*at, "variables", variable),
+                f"{variable!r} is not the name of a variable; use letters, digits and underscores",
+            )
+        elif variable.startswith("SHOAL_"):
+            yield Problem(
+                (*at, "variables", variable),
+                "names that begin with SHOAL_ are set by the system; choose another one",
+            )
+        if "\0" in value:
+            yield Problem((*at, "variables", variable), "its value holds a NUL character")
+
+
+def _numbers(job: spec.Job, at: Path) -> Iterator[Problem]:
+    resources, retry, longest = job.resources, job.retry, limits.DURATION_SECONDS_MAX
+    # Too many replicas, or a `keep` out of range, are said of the whole pipeline and of `latest`.
+    yield from number_problems((*at, "replicas"), job.replicas, math.inf, least=1)
+    yield from number_problems((*at, "timeout"), job.timeout_seconds, longest)
+    yield from number_problems((*at, "grace"), job.grace_seconds, longest, above=True)
+    yield from number_problems(
+        (*at, "resources", "cpus"), resources.cpus, limits.CPUS_MAX, above=True
+    )
+    yield from number_problems(
+        (*at, "resources", "memory"), resources.memory_bytes, limits.INTEGER_MAX
+    )
+    if len(resources.devices) > limits.DEVICES_MAX:
+        yield Problem(
+            (*at, "resources", "devices"),
+            f"there are {len(resources.devices)}, {limits.DEVICES_MAX} at most; leave some out",
+        )
+    path = (*at, "retry")
+    yield from number_problems(
+        (*path, "attempts"), retry.attempts, limits.RETRY_ATTEMPTS_MAX, least=1
+    )
+    yield from number_problems((*path, "backoff"), retry.backoff_seconds, longest, above=True)
+    yield from number_problems(
+        (*path, "backoff_limit"), retry.backoff_limit_seconds, longest, above=True
+    )
+    for stream in job.streams:
+        path = (*at, "inputs", stream.name)
+        most = limits.BLOCK_COUNT_MAX
+        yield from number_problems((*path, "block_count"), stream.block_count, most, least=1)
+        if stream.optional is not None:
+            yield from number_problems((*path, "buffer"), stream.optional.buffer, limits.BUFFER_MAX)
+            if problem := json_problem(stream.optional.default_json):
+                yield Problem(
+                    (*path, "default"), f"{stream.optional.default_json[:40]!r} {problem}"
+                )
+
+
+def _files(job: spec.Job, at: Path) -> Iterator[Problem]:
+    taken: dict[PurePosixPath, str] = {}
+    for file in job.files:
+        path = (*at, "inputs", file.name)
+        yield from _relative((*path, "path"), file.path)
+        yield from _hash((*path, "sha256"), file.sha256)
+        yield from _source((*path, "source"), file.source)
+        other = taken.setdefault(PurePosixPath(file.path), file.name)
+        if other != file.name:
+            yield Problem(
+                (*path, "path"),
+                f"the input {other!r} is fetched to {file.path!r} too; choose another path",
+            )
+    if not job.archive:
+        yield Problem(
+            (*at, "archive"),
+            "the list is empty; name what to keep, or leave it out to keep `results/**`",
+        )
+    for pattern in job.archive:
+        yield from _relative((*at, "archive"), pattern)
+
+
+def _source(path: Path, source: str) -> Iterator[Problem]:
+    if not source:
+        yield Problem(path, "it is empty; write s3://bucket/key, https://… or a key of the archive")
+        return
+    if _SCHEME.match(source) is None:
+        if problem := relative_path_problem(source):
+            yield Problem(path, f"{source!r} {problem}, s3://bucket/key or https://…")
+        return
+    try:
+        parts = urlsplit(source)
+    except ValueError as error:
+        yield Problem(path, f"{source!r} is not an address: {error}")
+        return
+    if parts.scheme not in {"s3", "http", "https"}:
+        yield Problem(
+            path,
+            f"{source!r} cannot be fetched; write s3://bucket/key, https://… "
+            "or a key of the archive",
+        )
+    elif not parts.netloc or not parts.path.strip("/"):
+        wanted = "s3://bucket/key" if parts.scheme == "s3" else f"{parts.scheme}://host/path"
+        yield Problem(path, f"{source!r} is incomplete; write {wanted}")
+
+
+def _relative(path: Path, value: str) -> Iterator[Problem]:
+    if problem := relative_path_problem(value):
+        yield Problem(path, f"{value!r} {problem}")
+
+
+def _hash(path: Path, value: str) -> Iterator[Problem]:
+    if value and _SHA256.fullmatch(value) is None:
+        yield Problem(path, f"{value!r} is not a SHA-256; write 64 lower-case hex digits")
+
+
+def _bundle(job: spec.Job, at: Path, files: Collection[str] | None) -> Iterator[Problem]:
+    wanted: list[tuple[Path, str]] = []
+    for index, step in enumerate(job.environment.steps):
+        path = (*at, "environment", "steps", str(index))
+        match step:
+            case spec.RequirementsStep(name):
+                wanted.append(((*path, "requirements"), name))
+            case spec.WheelStep(name):
+                wanted.append(((*path, "wheel"), name))
+            case spec.ConstraintsStep(name):
+                wanted.append(((*path, "constraints"), name))
+            case spec.UrlStep(url, sha256):
+                if not url.startswith(("https://", "http://")):
+                    yield Problem((*path, "url"), f"{url!r} is not an http:// or https:// address")
+                yield from _hash((*path, "sha256"), sha256)
+            case spec.PipStep(arguments):
+                if not arguments:
+                    yield Problem((*path, "pip"), "the list is empty; give pip's arguments")
+    if job.stdin and not (job.local and job.stdin == spec.TERMINAL):
+        wanted.append(((*at, "stdin"), job.stdin))
+    flat = job.layout is spec.Layout.FLAT
+    if files is not None and flat:
+        yield from _flat(at, files)
+        files = {PurePosixPath(file).name for file in files}
+    for path, name in wanted:
+        if problem := relative_path_problem(name):
+            yield Problem(path, f"{name!r} {problem}")
+        elif files is not None and str(PurePosixPath(name)) not in files:
+            remedy = did_you_mean(name, files) if files else "set `bundle` to the folder it is in"
+            yield Problem(path, f"the bundle has no file {name!r}; {remedy}")
+
+
+def _recipe(job: spec.Job, at: Path, bundle: BundleFiles | None) -> Iterator[Problem]:
+    named = {
+        step.path
+        for step in job.environment.steps
+        if isinstance(step, spec.RequirementsStep | spec.WheelStep | spec.ConstraintsStep)
+    }
+    for problem in ingredients(job.environment.steps, bundle).problems:
+        # What a step itself names was looked for above, with a remedy that knows the other names.
+        if problem.name not in named:
+            yield Problem((*at, "environment", "steps", str(problem.step)), problem.message)
+
+
+def _flat(at: Path, files: Iterable[str]) -> Iterator[Problem]:
+    by_name: defaultdict[str, list[str]] = defaultdict(list)
+    for file in sorted(files):
+        by_name[PurePosixPath(file).name].append(file)
+    for same in by_name.values():
+        if len(same) > 1:
+            yield Problem(
+                (*at, "layout"),
+                f"{and_(same)} would be one file in a flat folder; rename or exclude all but one",
+            )
