@@ -3,7 +3,7 @@
 It serves the contract over real sockets, so that clients can be tried against what a real
 controller does only rarely: cuts in the middle, refusals, slow answers.
 
-Theory: each call of the contract that it knows is a method with the call's name in snake case, which
+Theory: each call of the contract that it knows is a private method with the call's name in snake case, which
 takes the request and returns the fields of the response, or yields them one after the other. Which
 messages these are, and what streams, is read from the contract itself.
 """
@@ -182,7 +182,7 @@ class MemoryController:
 
     # ---- pipelines ------------------------------------------------------------------------------
 
-    async def submit_pipeline(self, request: Any) -> Fields:
+    async def _submit_pipeline(self, request: Any) -> Fields:
         asked = decode_pipeline_spec(request.spec, "spec")
         known = self.keys.get(request.request_id)
         if known is not None:
@@ -213,14 +213,14 @@ class MemoryController:
             await self.on_submit(self.pipelines[pipeline_id])
         return self._answer(pipeline_id)
 
-    async def submit_pipelines(self, call: Any) -> AsyncIterator[Fields]:
+    async def _submit_pipelines(self, call: Any) -> AsyncIterator[Fields]:
         while (batch := await call.read()) is not grpc.aio.EOF:
             self.batches.append(len(batch.requests))
             yield {"outcomes": [await self._outcome(request) for request in batch.requests]}
 
     async def _outcome(self, request: Any) -> Fields:
         try:
-            return {"response": await self.submit_pipeline(request)}
+            return {"response": await self._submit_pipeline(request)}
         except rpc.RpcError as error:
             refusal = {
                 "code": int(error.code.value[0]),
@@ -230,10 +230,10 @@ class MemoryController:
             }
             return {"refusal": refusal}
 
-    def get_pipeline(self, request: Any) -> Fields:
+    def _get_pipeline(self, request: Any) -> Fields:
         return self._answer(request.name)
 
-    def list_pipelines(self, request: Any) -> Fields:
+    def _list_pipelines(self, request: Any) -> Fields:
         found = [
             encode_pipeline(pipeline)
             for pipeline in reversed(self.pipelines.values())
@@ -241,15 +241,15 @@ class MemoryController:
         ]
         return _page("pipelines", found, request)
 
-    def cancel_pipeline(self, request: Any) -> Fields:
+    def _cancel_pipeline(self, request: Any) -> Fields:
         self.finish(self._find(request.name).id, PipelineState.CANCELLED, JobState.CANCELLED)
         return self._answer(request.name)
 
-    def finish_pipeline(self, request: Any) -> Fields:
+    def _finish_pipeline(self, request: Any) -> Fields:
         self.finish(self._find(request.name).id, PipelineState.SUCCEEDED, JobState.SUCCEEDED)
         return self._answer(request.name)
 
-    def scale_job(self, request: Any) -> Fields:
+    def _scale_job(self, request: Any) -> Fields:
         found = self._find(request.name)
         number = len(found.scales) + 1
         settled = ScaleState.SETTLED
@@ -257,7 +257,7 @@ class MemoryController:
         self.put(replace(found, scales=(*found.scales, scale)))
         return self._answer(request.name)
 
-    async def watch_pipelines(self, request: Any) -> AsyncIterator[Fields]:
+    async def _watch_pipelines(self, request: Any) -> AsyncIterator[Fields]:
         only = self._find(request.name).id if request.name else ""
         cut = self._cut
         shown = request.since_revision
@@ -275,7 +275,7 @@ class MemoryController:
                 yield {"snapshot_end": {}, "revision": shown}
             await self._next(cut, changed)
 
-    async def read_logs(self, request: Any) -> AsyncIterator[Fields]:
+    async def _read_logs(self, request: Any) -> AsyncIterator[Fields]:
         found = self._find(request.name)
         cut = self._cut
         self.log_readers += 1
@@ -291,7 +291,7 @@ class MemoryController:
                 return
             await self._next(cut, changed)
 
-    def explain_job(self, request: Any) -> Fields:
+    def _explain_job(self, request: Any) -> Fields:
         self._find(request.name)
         verdicts = (
             view.NodeVerdict(name, feasible=True, sentence=f"{name} has room", score=1.0)
@@ -299,14 +299,14 @@ class MemoryController:
         )
         return {"verdicts": map(encode_verdict, verdicts)}
 
-    def list_events(self, request: Any) -> Fields:
+    def _list_events(self, request: Any) -> Fields:
         page = _page("events", [encode_event(event) for event in self.events], request)
         return {**page, "publisher_state": "no broker configured; events are kept"}
 
-    def find_missing_bundles(self, request: Any) -> Fields:
+    def _find_missing_bundles(self, request: Any) -> Fields:
         return {"digests": [digest for digest in request.digests if digest not in self.bundles]}
 
-    async def upload_bundle(self, call: Any) -> Fields:
+    async def _upload_bundle(self, call: Any) -> Fields:
         digest, data = "", bytearray()
         while (piece := await call.read()) is not grpc.aio.EOF:
             digest = digest or piece.digest
@@ -318,36 +318,36 @@ class MemoryController:
         self.bundles[digest] = bytes(data)
         return {"digest": digest}
 
-    def list_artifacts(self, request: Any) -> Fields:
+    def _list_artifacts(self, request: Any) -> Fields:
         found = [encode_artifact(one) for one in self.artifacts[request.name]]
         return _page("artifacts", found, request, ARTIFACTS_PAGE)
 
-    def get_artifact_url(self, request: Any) -> Fields:
+    def _get_artifact_url(self, request: Any) -> Fields:
         return {"url": self.urls[request.key]}
 
     # ---- nodes ----------------------------------------------------------------------------------
 
-    def list_nodes(self, _request: Any) -> Fields:
+    def _list_nodes(self, _request: Any) -> Fields:
         return {"nodes": map(encode_node, self.nodes.values())}
 
-    def get_node(self, request: Any) -> Fields:
+    def _get_node(self, request: Any) -> Fields:
         return {"node": encode_node(self.nodes[request.name])}
 
-    def drain_node(self, request: Any) -> Fields:
+    def _drain_node(self, request: Any) -> Fields:
         self.nodes[request.name] = replace(self.nodes[request.name], drained=request.drained)
-        return self.get_node(request)
+        return self._get_node(request)
 
-    def adopt_node(self, request: Any) -> Fields:
+    def _adopt_node(self, request: Any) -> Fields:
         self.nodes[request.name] = replace(self.nodes[request.name], quarantine="")
-        return self.get_node(request)
+        return self._get_node(request)
 
-    def watch_nodes(self, _request: Any) -> AsyncIterator[Fields]:
+    def _watch_nodes(self, _request: Any) -> AsyncIterator[Fields]:
         return self._show({"node": encode_node(node)} for node in self.nodes.values())
 
-    def list_members(self, _request: Any) -> Fields:
+    def _list_members(self, _request: Any) -> Fields:
         return {"members": map(encode_member, self._members())}
 
-    def watch_members(self, _request: Any) -> AsyncIterator[Fields]:
+    def _watch_members(self, _request: Any) -> AsyncIterator[Fields]:
         return self._show({"member": encode_member(member)} for member in self._members())
 
     def _members(self) -> list[view.MemberView]:
@@ -368,7 +368,7 @@ class MemoryController:
 
 
 def _snake(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    return re.sub(r"(?=[A-Z])", "_", name).lower()
 
 
 def _page(name: str, found: list[Any], request: Any, size: int = 0) -> Fields:
