@@ -20,7 +20,7 @@ from services.membership.fields import (
     number,
     octets,
 )
-from services.membership.layout import FLAG, HOST, TEXT, FieldKind, Layout, integer, packed
+from services.membership.layout import FLAG, HOST, TEXT, FieldKind, MessageLayout, integer, packed
 from services.membership.message import (
     Ack,
     Alive,
@@ -79,20 +79,20 @@ _PLACE: Final = (("Addr", HOST), ("Port", _U16), ("Meta", packed(META_BYTES_MAX)
 _VSN: Final = ("Vsn", _VERSIONS)
 _TARGET: Final = (("Target", HOST), ("Port", _U16), _NODE, ("Nack", FLAG))
 
-_LAYOUTS: Final[dict[type[PacketMessage], tuple[int, Layout[Any]]]] = {
-    Ping: (MessageType.PING, Layout(Ping, _SEQUENCE, _NODE, *_SOURCE)),
+_LAYOUTS: Final[dict[type[PacketMessage], tuple[int, MessageLayout[Any]]]] = {
+    Ping: (MessageType.PING, MessageLayout(Ping, _SEQUENCE, _NODE, *_SOURCE)),
     IndirectPing: (
         MessageType.INDIRECT_PING,
-        Layout(IndirectPing, _SEQUENCE, *_TARGET, *_SOURCE),
+        MessageLayout(IndirectPing, _SEQUENCE, *_TARGET, *_SOURCE),
     ),
-    Ack: (MessageType.ACK, Layout(Ack, _SEQUENCE, ("Payload", packed(U16_MAX)))),
-    Nack: (MessageType.NACK, Layout(Nack, _SEQUENCE)),
-    Suspect: (MessageType.SUSPECT, Layout(Suspect, _INCARNATION, _NODE, ("From", TEXT))),
-    Alive: (MessageType.ALIVE, Layout(Alive, _INCARNATION, _NODE, *_PLACE, _VSN)),
-    Dead: (MessageType.DEAD, Layout(Dead, _INCARNATION, _NODE, ("From", TEXT))),
+    Ack: (MessageType.ACK, MessageLayout(Ack, _SEQUENCE, ("Payload", packed(U16_MAX)))),
+    Nack: (MessageType.NACK, MessageLayout(Nack, _SEQUENCE)),
+    Suspect: (MessageType.SUSPECT, MessageLayout(Suspect, _INCARNATION, _NODE, ("From", TEXT))),
+    Alive: (MessageType.ALIVE, MessageLayout(Alive, _INCARNATION, _NODE, *_PLACE, _VSN)),
+    Dead: (MessageType.DEAD, MessageLayout(Dead, _INCARNATION, _NODE, ("From", TEXT))),
 }
 _BY_TYPE: Final = dict(_LAYOUTS.values())
-_NODE_STATE: Final = Layout(
+_NODE_STATE: Final = MessageLayout(
     PushNodeState, ("Name", TEXT), *_PLACE, _INCARNATION, ("State", _STATE), _VSN
 )
 

@@ -49,7 +49,7 @@ HOST: Final = FieldKind(lambda value, name: octets_to_host(octets(value, 16, nam
 """An IP address in text, 4 or 16 bytes on the wire."""
 
 
-class Layout(Generic[MessageT]):
+class MessageLayout(Generic[MessageT]):
     """The fields of one dataclass of messages.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Final
 from services.membership.dialect import pack, unpack
 from services.membership.fields import fields, octets, text
 from services.membership.keyring import Keyring
-from services.membership.layout import FLAG, TEXT, FieldKind, Layout
+from services.membership.layout import FLAG, TEXT, FieldKind, MessageLayout
 from services.membership.refusal import DropReason, RefusedError
 from services.membership.serf.message import SerfType
 
@@ -40,7 +40,7 @@ def _keys(value: object, name: str) -> tuple[str, ...]:
     return tuple(text(key, "key") for key in listed)
 
 
-_ANSWER: Final = Layout(
+_ANSWER: Final = MessageLayout(
     KeyAnswer,
     ("Result", FLAG),
     ("Message", FieldKind(lambda value, name: text(value, name, 4096))),

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 from services.membership.dialect import StreamUnpacker, Value, pack, unpack
 from services.membership.fields import U16_MAX, U32_MAX, U64_MAX, fields, number, octets, text
-from services.membership.layout import FLAG, TEXT, FieldKind, Layout, integer, packed
+from services.membership.layout import FLAG, TEXT, FieldKind, MessageLayout, integer, packed
 from services.membership.refusal import DropReason, RefusedError
 
 _MEMBERS_MAX: Final = 1024 * 1024
@@ -165,16 +165,16 @@ _FILTERS: Final = FieldKind(
 _SECONDS: Final = FieldKind(
     lambda value, name: _signed(value, name) / 1e9, lambda seconds: round(seconds * 1e9)
 )
-_LAYOUTS: Final[dict[type[SerfMessage], tuple[int, Layout[Any]]]] = {
-    LeaveIntent: (SerfType.LEAVE, Layout(LeaveIntent, _TIME, _NODE, ("Prune", FLAG))),
-    JoinIntent: (SerfType.JOIN, Layout(JoinIntent, _TIME, _NODE)),
+_LAYOUTS: Final[dict[type[SerfMessage], tuple[int, MessageLayout[Any]]]] = {
+    LeaveIntent: (SerfType.LEAVE, MessageLayout(LeaveIntent, _TIME, _NODE, ("Prune", FLAG))),
+    JoinIntent: (SerfType.JOIN, MessageLayout(JoinIntent, _TIME, _NODE)),
     UserEvent: (
         SerfType.USER_EVENT,
-        Layout(UserEvent, _TIME, _NAME, ("Payload", packed(_EVENT_BYTES_MAX)), ("CC", FLAG)),
+        MessageLayout(UserEvent, _TIME, _NAME, ("Payload", packed(_EVENT_BYTES_MAX)), ("CC", FLAG)),
     ),
     Query: (
         SerfType.QUERY,
-        Layout(
+        MessageLayout(
             Query,
             _TIME,
             _ID,
@@ -191,7 +191,7 @@ _LAYOUTS: Final[dict[type[SerfMessage], tuple[int, Layout[Any]]]] = {
     ),
     QueryResponse: (
         SerfType.QUERY_RESPONSE,
-        Layout(QueryResponse, _TIME, _ID, ("From", TEXT), _FLAGS, _QUERY_PAYLOAD),
+        MessageLayout(QueryResponse, _TIME, _ID, ("From", TEXT), _FLAGS, _QUERY_PAYLOAD),
     ),
 }
 _BY_TYPE: Final = dict(_LAYOUTS.values())
