@@ -1,4 +1,38 @@
-"""An input port: lanes come in, and the job gets their records as one ordered stream."""
+"""An input port: lanes come in, and the job gets their records as one ordered stream.
+
+Rule 1. Positions count the records of the whole port in the order in which the job gets them
+(`merge_order`), from 0. Sequences count those of one lane. A position fixes a sequence on each lane.
+
+Rule 2. The job gets no record before the port is *settled*: before it is known at which position
+this attempt begins, and every record before that position was passed over.
+
+Rule 3. A producer may release a record once every record before some position is processed for
+good, and the record comes before that position. So releases follow the order, too: `_releases` is a
+second `MergeOrder`, which is advanced to that position, and each lane gets its own part of it.
+
+How an attempt settles:
+- `begin(position)`: a round is known, from consumers or as 0. With one lane, the position is the
+  lane's sequence. With several, which records come before depends on which lanes end early, so the
+  lanes ask for all that is kept, and the order passes over what comes before the position.
+- `begin_kept()`: no round is known. The port begins at the first position that no producer has
+  released beyond (`_reach_bases`).
+
+Why `_reach_bases` takes the furthest lane. Each producer keeps its records from a base on. Releases
+travel on each lane by themselves, and some were lost with an earlier attempt, so the bases do not
+belong to one position. By rule 3, a producer that has released below its base proves that every
+record before that base in the order is processed. So the smallest position at which every lane has
+taken its base is right: nothing before it is needed, and everything behind it is still kept.
+
+Example. Two lanes A and B take turns: A0 B0 A1 B1 A2 B2. The bases are A: 3 and B: 1. The record A2
+is the fifth, so that A0 B0 A1 B1 were processed, although B still keeps B1. The port begins at
+position 5, with B2: B1 is passed over. If the end of B is not known yet, and B1 has not come, the
+port waits, because B might have ended before B1.
+
+The records before `sum(bases)` are taken by whole turns of the order at once (`advance`), since no
+position below that sum can have every base; the few behind it one by one.
+
+Source: docs/architecture.md, section 4.
+"""
 
 from __future__ import annotations
 
@@ -327,7 +361,10 @@ class AttemptInput:
             self._dropped += missing
 
     def _reach_bases(self) -> bool:
-        """Take what was released before, until every lane is where its producer begins."""
+        """Advance to the smallest position at which every lane has reached its base; see above.
+
+        False while a base is not known, or while it is not known whether a record before it exists.
+        """
         visited = [self.lanes[index] for index in self._order.lanes]
         bases = {lane.index: lane.base for lane in visited}
         if any(base is None for base in bases.values()):

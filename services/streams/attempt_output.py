@@ -22,8 +22,8 @@ from services.streams.block import (
 )
 from services.streams.block_index import SpoolPlace
 from services.streams.key import HeadersError, KeyRule
+from services.streams.lane_slice import LaneSlice, lane_slice
 from services.streams.latest import LatestLane, NewestLog
-from services.streams.merge_order import LaneSlice, lane_slice
 from services.streams.plan import OutputPlan, StreamLimits
 from services.streams.retained_log import RetainedLog
 from services.streams.sender import SendLane

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from services.streams import effects
 from services.streams.block import HEADER_BYTES
 from services.streams.block_index import RetainedBlock
-from services.streams.merge_order import LaneSlice
+from services.streams.lane_slice import LaneSlice
 from services.streams.retained_log import RetainedLog
 from services.streams.sender import SendLane
 from shoal.session.lane import WANT_KEPT, Lane

@@ -1,114 +1,41 @@
-"""Which record travels on which lane, and the order in which a consumer takes them.
+"""The order in which a consumer takes records from the lanes of its producers.
 
-With m producer and n consumer replicas, record k of producer i has the global index g = k*m + i.
-Round-robin sends it to consumer g mod n, which takes its records in the order of g; broadcast sends
-it to all (docs/architecture.md, section 4).
+Rule. A consumer takes its records in the order of their global indices (`lane_slice`). Since those
+of one generation repeat with a fixed period, the lanes take turns: the same round of lanes again
+and again, one record from each visit.
 
-A job that was scaled has generations of replicas. Each generation of a producer has a stretch of
-the stream's global indices, and so has each generation of a consumer; both are cut out of the same
-numbers, so that a record belongs to one lane whatever the numbers of replicas were.
+Invariant. `taken[lane]` records were taken of each lane and `position` of all of them, and the
+order of the first `position` records depends on the numbers of replicas and on the ends of lanes
+alone, never on when a record arrived.
+
+Why. Another attempt of the consumer, or a person who repeats a run, gets the same records in the
+same order; and one number, `position`, says how far each lane is.
+
+The period. Consumer j of n takes the indices j, j + n, j + 2n, ... The producer of index g is g mod
+m, so the producers repeat after m / gcd(n, m) records. Example: m = 4 producers, n = 2 consumers,
+consumer 1: the indices 1, 3, 5, 7, 9, ... come from the producers 1, 3, 1, 3, ...; the lanes of the
+producers 0 and 2 never have a record for this consumer.
+
+Ends. A lane that has ended drops out of the round, which goes on with the others: producers may end
+after different numbers of records. Generations follow one another: a later one takes its first turn
+when all lanes of the one before have ended.
+
+Source: docs/architecture.md, section 4.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import gcd
 
-from shoal.session.lane import WHOLE, Stretch
-
-
-@dataclass(frozen=True, slots=True)
-class LaneSlice:
-    """The records of one producer that travel on one lane: `first`, `first + step` and so on.
-
-    `empty` says that there are none, whatever the producer sends; `count` how many there are at
-    most, and `cut` from which record of the producer on there are none for that reason.
-    """
-
-    first: int
-    step: int
-    empty: bool = False
-    count: int | None = None
-    cut: int | None = None
-
-    def record(self, sequence: int) -> int:
-        """Return the producer's index of the record with this sequence on the lane.
-
-        Whoever has all records of a lane that was cut is at the cut.
-        """
-        if self.cut is not None and self.count is not None and sequence >= self.count:
-            return self.cut
-        return self.first + sequence * self.step
-
-    def sequence(self, record: int) -> int:
-        """Return how many records of the lane come before the producer's record `record`.
-
-        That is the sequence of the first one at or after it.
-        """
-        if self.empty or record <= self.first:
-            return 0
-        sequence = (record - self.first + self.step - 1) // self.step
-        return sequence if self.count is None else min(sequence, self.count)
-
-    def over(self, record: int) -> bool:
-        """Whether the lane has no record at or after the producer's record `record`."""
-        return self.empty or (self.cut is not None and record >= self.cut)
-
-
-def lane_slice(
-    producer: int,
-    producers: int,
-    consumer: int,
-    consumers: int,
-    *,
-    broadcast: bool,
-    stretch: Stretch = WHOLE,
-) -> LaneSlice:
-    """Return what travels from replica `producer` of `producers` to `consumer` of `consumers`.
-
-    Raises:
-        ValueError: A replica is not below its number of replicas.
-    """
-    if not 0 <= producer < producers or not 0 <= consumer < consumers:
-        raise ValueError(
-            f"producer {producer} of {producers} to consumer {consumer} of {consumers}: "
-            "a replica is counted from 0 and is below their number"
-        )
-    # Record k of the producer has the global index own + k * producers.
-    own = stretch.producer_begin + producer
-    lowest = max(0, _rounded_up(stretch.consumer_begin - own, producers))
-    if broadcast:
-        return _cut(LaneSlice(lowest, 1), own, producers, stretch.consumer_end)
-    common = gcd(producers, consumers)
-    distance = stretch.consumer_begin + consumer - own
-    if distance % common:
-        return LaneSlice(0, 1, empty=True)
-    step = consumers // common
-    first = distance // common * pow(producers // common, -1, step) % step
-    first += max(0, _rounded_up(lowest - first, step)) * step
-    return _cut(LaneSlice(first, step), own, producers, stretch.consumer_end)
-
-
-def _cut(part: LaneSlice, own: int, producers: int, end: int | None) -> LaneSlice:
-    if end is None:
-        return part
-    cut = max(0, _rounded_up(end - own, producers))
-    count = max(0, _rounded_up(cut - part.first, part.step))
-    return LaneSlice(part.first, part.step, count=count, cut=cut)
-
-
-def _rounded_up(number: int, divisor: int) -> int:
-    return -(-number // divisor)
+from services.streams.lane_slice import rounded_up
 
 
 class MergeOrder:
     """The order in which one consumer takes records from the lanes of its producers.
 
-    Lanes are numbered by producer replica, and a later generation of producers goes on counting. A
-    lane whose end is reached is left out from there on, and when all lanes of a generation have
-    ended, the next one's turn comes.
+    Lanes are numbered by producer replica, and a later generation of producers goes on counting.
 
     Args:
         producers: number of producer replicas of the first generation.
@@ -151,7 +78,7 @@ class MergeOrder:
 
     def extend(self, producers: int, producer_begin: int) -> None:
         """Add a generation of producers, whose records come after those before."""
-        late = max(0, _rounded_up(producer_begin - self._first, self._step))
+        late = max(0, rounded_up(producer_begin - self._first, self._step))
         start = self._first + late * self._step - producer_begin
         period = producers // gcd(self._step, producers)
         number = len(self.taken)

@@ -1,4 +1,35 @@
-"""The consumer's end of one lane: what it has, what it wants, and when it dials again."""
+"""The consumer's end of one lane: what it has, what it wants, and when it dials again.
+
+Rule 1, sequence. `expected` is the sequence of the next record. A block from before it is a repeat:
+the known records are cut off and counted as duplicates. A block from behind it is a gap: the call is
+given up. (A lane for the newest records alone may jump ahead.)
+
+Rule 2, credit. On one call, bytes received - bytes consumed may exceed the credit only by one block
+that came when nothing else was in flight. That is the rule of the producer (`sender`), checked with
+numbers that are never behind the producer's: a correct producer cannot break it, and one that does
+is hung up on before its blocks fill the memory.
+
+Rule 3, acknowledgement. It is sent at once when a quarter of the credit was consumed since the last
+one, so that the producer never waits for it while the job keeps up; otherwise within `ack_seconds`,
+together with what else there is to say.
+
+Rule 4, redial. Each dial starts at 0 bytes. What still waits for the job is dropped and asked for
+again, so a lane never holds more than one credit.
+
+Rule 5, the end. Number and digest of all records are compared with what the producer says. A
+difference on records of one producer epoch is a broken lane: it is dialled again once, and fails the
+attempt the second time. A difference to records of an earlier epoch means that the producer's rerun
+sent other records: that is counted, because the lane is in order.
+
+Invariant. What waits in the queue came by one dial, follows on without a gap, and is at most the
+credit, or one block that is larger. (A lane for the newest records alone may have gaps.)
+
+Example. Credit 100, expected 7. A block with the records 5 to 9 and 60 bytes comes: 5 and 6 are
+duplicates, 7 to 9 are queued, 60 bytes are in flight. The job takes them: 60 >= 25, so the
+acknowledgement (consumed 10, 60 bytes) is urgent.
+
+Sources: as of `sender`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,32 @@
-"""The producer's end of one lane: who may read it, where it is, and what may be in flight."""
+"""The producer's end of one lane: which call may read it, where it is, and what may be in flight.
+
+Rule 1, fencing. A call names the epochs of its consumer and of its producer. It is refused unless
+the producer's epoch is that of this attempt and the consumer's is at least the highest that was seen
+on the lane. Of two calls that may both read, the later one wins.
+
+Rule 2, credit. A call brings a credit in bytes. A block of `size` bytes on the wire may leave if
+nothing is in flight, or if in flight + size <= credit, where in flight = bytes sent on this call -
+bytes that the consumer said on this call that it consumed.
+
+Rule 3, retention. The consumer reports two sequences: below `consumed` (exclusive) all records were
+handed to its job; below `released` (exclusive) neither it nor an attempt that replaces it will ask
+for any record again. Only `released` lets records go.
+
+Rule 4, one at a time. The next block leaves when the shell says that the one before has left its
+buffers (`CallReady`), so that at most one block of a lane waits in the shell.
+
+Invariant. What waits at the consumer is at most its credit, or one block that is larger than that.
+
+Why not a window of records: records have 0 bytes to 256 MiB, and memory is what runs out. Why a
+block above the credit may pass alone: otherwise it could never leave. Why bytes are counted for each
+call: a call that breaks loses bytes on their way, and the next call begins at 0 on both sides.
+
+Example. Credit 100. Blocks of 60, 60 and 300 bytes: the first leaves, the second waits (120 > 100)
+until the first is consumed; the third waits until nothing is in flight, and leaves alone.
+
+Sources: credit-based flow control as in HTTP/2 (RFC 9113, section 5.2); fencing tokens (M.
+Kleppmann, "How to do distributed locking", 2016).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +35,7 @@ from dataclasses import replace
 from services.streams import effects, events
 from services.streams.block import HEADER_BYTES, Body
 from services.streams.block_index import RetainedBlock
-from services.streams.merge_order import LaneSlice
+from services.streams.lane_slice import LaneSlice
 from services.streams.part import WHOLE_BYTES_MAX
 from services.streams.retained_log import RetainedLog
 from shoal.portal_names import CLIENT
@@ -21,8 +49,7 @@ class RewindError(Exception):
 class SendLane:
     """One lane out of an attempt.
 
-    A call is held (opened and not answered) until the attempt knows where it begins. Of two calls
-    the one with the higher consumer epoch wins, and of two with the same the later one.
+    A call is held (opened and not answered) until the attempt knows where it begins.
 
     Args:
         plan: the lane.

@@ -31,7 +31,8 @@ from services.streams.block import (
 from services.streams.effects import WritePort
 from services.streams.events import DialAccepted, DialEnded
 from services.streams.framing import FixedReader, LineReader, render
-from services.streams.merge_order import LaneSlice, MergeOrder, lane_slice
+from services.streams.lane_slice import LaneSlice, lane_slice
+from services.streams.merge_order import MergeOrder
 from services.streams.plan import InputPlan, OutputPlan, StreamLimits
 from services.streams.receiver import ReceiveLane
 from services.streams.retained_log import RetainedLog

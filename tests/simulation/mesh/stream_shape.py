@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from services.streams.block import HEADED
-from services.streams.merge_order import lane_slice
+from services.streams.lane_slice import lane_slice
 from shoal.spec import Distribute, Job, Merge, Output, Pipeline, Promise, Recovery, StreamInput
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.streams.merge_order import MergeOrder, lane_slice
+from services.streams.lane_slice import lane_slice
+from services.streams.merge_order import MergeOrder
 
 
 def test_record_k_of_one_producer_goes_to_consumer_k_modulo_their_number() -> None:
