@@ -5,40 +5,26 @@ import secrets
 import sys
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 import click
 
-from services.membership.options import gossip_options
-from services.runtime import log
+from services.membership.options import gossip_options, gossip_settings
 from services.runtime.process import run
+from services.runtime.process_options import begin_log, process_options
 from services.runtime.settings_file import read_settings, use_settings
 
-_DEFAULT_STATE: Final = "~/.local/state/shoal/controller"
 
-
-def _read_file(context: click.Context, _: click.Parameter, path: Path | None) -> None:
-    if path is not None:
-        use_settings(context, read_settings(context, path))
+def _use_file(context: click.Context, path: Path) -> None:
+    use_settings(context, read_settings(context, path))
 
 
 @click.command(context_settings={"auto_envvar_prefix": "SHOAL_CONTROLLER", "show_default": True})
-@click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    is_eager=True,
-    expose_value=False,
-    callback=_read_file,
-    help="TOML file with the long names below as keys, written with underscores.",
+@process_options(
+    "~/.local/state/shoal/controller", "the controller", "written with underscores", _use_file
 )
 @click.option(
     "--name", default="controller", help="Name in gossip and at the broker, unique in the cluster."
-)
-@click.option(
-    "--state",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=_DEFAULT_STATE,
-    help="Folder for everything that the controller keeps.",
 )
 @click.option(
     "--grpc",
@@ -46,24 +32,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     metavar="HOST:PORT",
     help="Where people and agents dial. Nobody is asked who they are yet: keep it in your network.",
 )
-@click.option(
-    "--gossip",
-    default="127.0.0.1:7946",
-    metavar="HOST:PORT",
-    help="Where to gossip, over UDP and TCP; 'off' for not at all.",
-)
-@gossip_options("SHOAL_CONTROLLER")
-@click.option(
-    "--join", multiple=True, metavar="HOST:PORT", help="A gossip member to join; may be repeated."
-)
-@click.option(
-    "--advertise",
-    default="",
-    show_default=False,
-    metavar="HOST",
-    help="Address that others reach this machine under.  [default: that towards --join, else that "
-    "of the default route, else the only one there is]",
-)
+@gossip_options("SHOAL_CONTROLLER", "127.0.0.1:7946", "--join")
 @click.option(
     "--archive",
     default="",
@@ -133,44 +102,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     default=None,
     help="File to write the addresses to as JSON, once they are served.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
-    default="INFO",
-    help="Lowest level that is logged.",
-)
-@click.option(
-    "--log-format", type=click.Choice(["text", "json"]), default="text", help="Form of log lines."
-)
-def controller(
-    name: str,
-    state: Path,
-    grpc: str,
-    gossip: str,
-    gossip_preset: str,
-    gossip_key: tuple[bytes, ...],
-    gossip_keyring: Path | None,
-    gossip_encryption: str,
-    gossip_label: str,
-    serf_rpc: str,
-    serf_rpc_auth: str,
-    members_http: str,
-    join: tuple[str, ...],
-    advertise: str,
-    archive: str,
-    objects: str,
-    mqtt: str,
-    mqtt_password_file: Path | None,
-    source_endpoint: str,
-    source_buckets: tuple[str, ...],
-    source_region: str,
-    lease_seconds: float,
-    heartbeat_seconds: float | None,
-    url_expires_seconds: int,
-    ready_file: Path | None,
-    log_level: str,
-    log_format: str,
-) -> None:
+def controller(**given: Any) -> None:
     """Run a controller: it takes pipelines, places their jobs on nodes, and remembers.
 
     Everything that it has acknowledged survives its end, however sudden; agents and their jobs go
@@ -190,32 +122,19 @@ def controller(
     from services.events.broker_url import parse_url  # noqa: PLC0415
     from services.runtime.secret_option import read_secret, warn_of_visible  # noqa: PLC0415
 
-    log.setup("controller", level=log_level, log_format=log.LogFormat(log_format))
+    begin_log("controller", given)
+    ready_file: Path | None = given.pop("ready_file")
+    mqtt, password_file = given.pop("mqtt"), given.pop("mqtt_password_file")
+    endpoint, region = given.pop("source_endpoint"), given.pop("source_region")
+    if given["heartbeat_seconds"] is None:
+        given["heartbeat_seconds"] = given["lease_seconds"] / 6
     try:
         config = ControllerConfig(
-            name=name,
-            state=state.expanduser().absolute(),
-            grpc=grpc,
-            gossip="" if gossip == "off" else gossip,
-            gossip_preset=gossip_preset,
-            gossip_keys=gossip_key,
-            gossip_keyring=gossip_keyring and gossip_keyring.expanduser().absolute(),
-            gossip_encryption=gossip_encryption,
-            gossip_label=gossip_label,
-            serf_rpc=serf_rpc,
-            serf_rpc_auth=serf_rpc_auth,
-            members_http=members_http,
-            seeds=join,
-            advertise=advertise,
-            archive=archive,
-            objects=objects,
+            **gossip_settings(given),
             broker=mqtt,
-            broker_password=read_secret(mqtt_password_file) if mqtt_password_file else "",
-            source_buckets=source_buckets,
-            sources=S3Server(source_endpoint, source_region) if source_endpoint else None,
-            lease_seconds=lease_seconds,
-            heartbeat_seconds=lease_seconds / 6 if heartbeat_seconds is None else heartbeat_seconds,
-            url_expires_seconds=url_expires_seconds,
+            broker_password=read_secret(password_file) if password_file else "",
+            sources=S3Server(endpoint, region) if endpoint else None,
+            **given,
         )
     except ConfigError as error:
         raise click.UsageError(str(error)) from error

@@ -11,25 +11,21 @@ import time
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, cast
+from typing import Any, cast
 
 import click
 
 from edge_agent import fingerprint
 from edge_agent.config import AgentConfig, ConfigError, parse_labels, parse_size
-from services.membership.options import gossip_options
-from services.runtime import log
+from services.membership.options import gossip_options, gossip_settings
 from services.runtime.process import ExitCode, run
+from services.runtime.process_options import begin_log, process_options
 from services.runtime.secret_option import warn_of_visible
 from services.runtime.settings_file import read_settings, use_settings
 from shoal.model import Capacity
 
-_DEFAULT_STATE: Final = "~/.local/state/shoal/agent"
 
-
-def _read_file(context: click.Context, _: click.Parameter, path: Path | None) -> None:
-    if path is None:
-        return
+def _use_file(context: click.Context, path: Path) -> None:
     values = read_settings(context, path, tables=("labels",))
     labels = values.pop("labels", None)
     if isinstance(labels, dict):
@@ -39,25 +35,12 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 
 
 @click.command(context_settings={"auto_envvar_prefix": "SHOAL_AGENT", "show_default": True})
-@click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    is_eager=True,
-    expose_value=False,
-    callback=_read_file,
-    help="TOML file with the long names below as keys, and a table [labels].",
-)
+@process_options("~/.local/state/shoal/agent", "the agent", "and a table [labels]", _use_file)
 @click.option(
     "--name",
     default="",
     show_default=False,
     help="Name of the node.  [default: made of the host's name]",
-)
-@click.option(
-    "--state",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=_DEFAULT_STATE,
-    help="Folder for everything that the agent keeps.",
 )
 @click.option(
     "--controller",
@@ -66,29 +49,12 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     metavar="HOST:PORT",
     help="A controller to dial; may be repeated. Others are found by gossip.",
 )
-@click.option(
-    "--join", multiple=True, metavar="HOST:PORT", help="A gossip member to join; may be repeated."
-)
-@click.option(
-    "--gossip",
-    default="0.0.0.0:7946",
-    metavar="HOST:PORT",
-    help="Where to gossip, over UDP and TCP; 'off' for not at all.",
-)
-@gossip_options("SHOAL_AGENT")
+@gossip_options("SHOAL_AGENT", "0.0.0.0:7946", "--join and --controller")
 @click.option(
     "--streams",
     default="0.0.0.0:7947",
     metavar="HOST:PORT",
     help="Where the stream worker listens for other nodes.",
-)
-@click.option(
-    "--advertise",
-    default="",
-    show_default=False,
-    metavar="HOST",
-    help="Address that others reach this node under.  [default: that towards --join and "
-    "--controller, else that of the default route, else the only one there is]",
 )
 @click.option(
     "--label",
@@ -132,44 +98,7 @@ def _read_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     is_flag=True,
     help="With --down: take no new work, and wait for what runs, before anything ends.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
-    default="INFO",
-    help="Lowest level that is logged.",
-)
-@click.option(
-    "--log-format", type=click.Choice(["text", "json"]), default="text", help="Form of log lines."
-)
-def agent(
-    name: str,
-    state: Path,
-    controller: tuple[str, ...],
-    join: tuple[str, ...],
-    gossip: str,
-    gossip_preset: str,
-    gossip_key: tuple[bytes, ...],
-    gossip_keyring: Path | None,
-    gossip_encryption: str,
-    gossip_label: str,
-    serf_rpc: str,
-    serf_rpc_auth: str,
-    members_http: str,
-    streams: str,
-    advertise: str,
-    label: tuple[str, ...],
-    cpus: float | None,
-    memory: str,
-    device: tuple[str, ...],
-    bundle_cache: str,
-    input_cache: str,
-    disk_reserve: str,
-    stop_jobs: bool,  # noqa: FBT001 - a flag of the command line
-    down: bool,  # noqa: FBT001
-    drain: bool,  # noqa: FBT001
-    log_level: str,
-    log_format: str,
-) -> None:
+def agent(*, down: bool, drain: bool, **given: Any) -> None:
     """Run the agent of this node: it takes jobs from a controller and runs them here.
 
     The agent dials the controller, so the node may be behind NAT. Jobs run under a keeper of their
@@ -185,37 +114,27 @@ def agent(
       shoal agent --name camera-1 --label role=camera --cpus 3 --config /etc/shoal/agent.toml
       shoal agent --down --drain --controller 10.0.0.1:7900
     """  # noqa: D301 - click wants the control character
-    log.setup("agent", level=log_level, log_format=log.LogFormat(log_format))
-    state = state.expanduser().absolute()
+    begin_log("agent", given)
     try:
         found = fingerprint.capacity()
+        cpus, memory = given["cpus"], given["memory"]
         config = AgentConfig(
-            name=name or fingerprint.default_name(),
-            state=state,
+            **gossip_settings(given),
+            name=given["name"] or fingerprint.default_name(),
+            state=given["state"],
             capacity=Capacity(
                 found.cpus if cpus is None else cpus,
                 parse_size(memory) if memory else found.memory_bytes,
-                device or found.devices,
+                given["device"] or found.devices,
             ),
             architecture=fingerprint.architecture(),
-            controllers=controller,
-            seeds=join,
-            gossip="" if gossip == "off" else gossip,
-            gossip_preset=gossip_preset,
-            gossip_keys=gossip_key,
-            gossip_keyring=gossip_keyring and gossip_keyring.expanduser().absolute(),
-            gossip_encryption=gossip_encryption,
-            gossip_label=gossip_label,
-            serf_rpc=serf_rpc,
-            serf_rpc_auth=serf_rpc_auth,
-            members_http=members_http,
-            advertise=advertise,
-            streams=streams,
-            labels=parse_labels(label),
-            bundle_bytes_max=parse_size(bundle_cache),
-            input_bytes_max=parse_size(input_cache),
-            disk_reserve_bytes=parse_size(disk_reserve),
-            stop_jobs=stop_jobs,
+            controllers=given["controller"],
+            streams=given["streams"],
+            labels=parse_labels(given["label"]),
+            bundle_bytes_max=parse_size(given["bundle_cache"]),
+            input_bytes_max=parse_size(given["input_cache"]),
+            disk_reserve_bytes=parse_size(given["disk_reserve"]),
+            stop_jobs=given["stop_jobs"],
         )
     except ConfigError as error:
         raise click.UsageError(str(error)) from error

@@ -6,18 +6,27 @@ from typing import Any, TypeVar
 
 import click
 
+from services.runtime.process_options import with_options
 from shoal.gossip_key import parse_key
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
-def gossip_options(prefix: str) -> Callable[[CommandT], CommandT]:
-    """Give a command the options of `GossipSettings`, from `--gossip-preset` to `--members-http`.
+def gossip_options(prefix: str, gossip: str, towards: str) -> Callable[[CommandT], CommandT]:
+    """Give a command the options of `GossipSettings`, from `--gossip` to `--advertise`.
 
     Args:
         prefix: what the command's environment variables begin with, such as `SHOAL_AGENT`.
+        gossip: the default of `--gossip`.
+        towards: the options whose addresses say under which address others reach this process.
     """
-    options = (
+    return with_options(
+        click.option(
+            "--gossip",
+            default=gossip,
+            metavar="HOST:PORT",
+            help="Where to gossip, over UDP and TCP; 'off' for not at all.",
+        ),
         click.option(
             "--gossip-preset",
             type=click.Choice(["lan", "wan", "local"]),
@@ -77,14 +86,39 @@ def gossip_options(prefix: str) -> Callable[[CommandT], CommandT]:
             metavar="HOST:PORT",
             help="Where to serve GET /members and GET /info as JSON.  [default: nowhere]",
         ),
+        click.option(
+            "--join",
+            multiple=True,
+            metavar="HOST:PORT",
+            help="A gossip member to join; may be repeated.",
+        ),
+        click.option(
+            "--advertise",
+            default="",
+            show_default=False,
+            metavar="HOST",
+            help=f"Address that others reach this machine under.  [default: that towards {towards}, "
+            "else that of the default route, else the only one there is]",
+        ),
     )
 
-    def with_options(command: CommandT) -> CommandT:
-        for option in reversed(options):  # as decorators, of which the last comes first
-            command = option(command)
-        return command
 
-    return with_options
+def gossip_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Take these options out of `given`, and return them as the fields of `GossipSettings`."""
+    keyring = given.pop("gossip_keyring")
+    gossip = given.pop("gossip")
+    same = ("preset", "encryption", "label")
+    return {
+        "gossip": "" if gossip == "off" else gossip,
+        "seeds": given.pop("join"),
+        "gossip_keys": given.pop("gossip_key"),
+        "gossip_keyring": keyring and keyring.expanduser().absolute(),
+        **{f"gossip_{name}": given.pop(f"gossip_{name}") for name in same},
+        **{
+            name: given.pop(name)
+            for name in ("advertise", "serf_rpc", "serf_rpc_auth", "members_http")
+        },
+    }
 
 
 def _read_keys(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[bytes, ...]:

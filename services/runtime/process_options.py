@@ -1,0 +1,78 @@
+"""The options that every long-running process of ours has: its file of settings, its folder, its log."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from services.runtime import log
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+
+def with_options(*options: Callable[[CommandT], CommandT]) -> Callable[[CommandT], CommandT]:
+    """Return a decorator that gives a command these options, in this order."""
+
+    def decorate(command: CommandT) -> CommandT:
+        for option in reversed(options):  # as decorators, of which the last comes first
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def process_options(
+    state: str, keeps: str, keys: str, use_file: Callable[[click.Context, Path], None]
+) -> Callable[[CommandT], CommandT]:
+    """Give a command `--config`, `--state`, `--log-level` and `--log-format`.
+
+    Args:
+        state: The default of `--state`.
+        keeps: What keeps things there, such as "the agent".
+        keys: What the file of `--config` has as keys.
+        use_file: Takes the values of that file.
+    """
+
+    def read(context: click.Context, _: click.Parameter, path: Path | None) -> None:
+        if path is not None:
+            use_file(context, path)
+
+    def absolute(_context: click.Context, _: click.Parameter, path: Path) -> Path:
+        return path.expanduser().absolute()
+
+    return with_options(
+        click.option(
+            "--config",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            is_eager=True,
+            expose_value=False,
+            callback=read,
+            help=f"TOML file with the long names below as keys, {keys}.",
+        ),
+        click.option(
+            "--state",
+            type=click.Path(file_okay=False, path_type=Path),
+            default=state,
+            callback=absolute,
+            help=f"Folder for everything that {keeps} keeps.",
+        ),
+        click.option(
+            "--log-level",
+            type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+            default="INFO",
+            help="Lowest level that is logged.",
+        ),
+        click.option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            help="Form of log lines.",
+        ),
+    )
+
+
+def begin_log(process: str, given: dict[str, Any]) -> None:
+    """Log as the options say, and take these out of `given`."""
+    log_format = log.LogFormat(given.pop("log_format"))
+    log.setup(process, level=given.pop("log_level"), log_format=log_format)
