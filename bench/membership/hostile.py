@@ -20,7 +20,7 @@ from services.membership.preset import LAN
 from services.membership.profile import Profile
 from services.membership.refusal import RefusedError
 from services.membership.serf.machine import SerfMachine
-from services.membership.stream import ParserPause, StreamParser
+from services.membership.stream import ParserStop, StreamParser
 
 _SEEDS = [
     bytes.fromhex(text)
@@ -118,7 +118,7 @@ def m10(packets: int, streams: int) -> Iterator[Figure]:
         fed = 0
         try:
             while (pause := parser.work()) is not None:
-                if pause is ParserPause.DATA:
+                if pause is ParserStop.DATA:
                     parser.feed(data[fed : fed + 40])
                     fed += 40
         except RefusedError:

@@ -44,14 +44,14 @@ _NODES_SLICE: Final = 128
 _ERROR_BYTES_MAX: Final = 4096
 
 
-class ParserPause(Enum):
+class ParserStop(Enum):
     """Why the parser stopped."""
 
     DATA = "data"
     TURN = "turn"
 
 
-_Steps = Generator[ParserPause, None, StreamMessage]
+_Steps = Generator[ParserStop, None, StreamMessage]
 
 
 class StreamParser:
@@ -80,7 +80,7 @@ class StreamParser:
         else:
             self._ended = True
 
-    def work(self) -> ParserPause | None:
+    def work(self) -> ParserStop | None:
         """Do a slice of parsing; None when `message` is complete.
 
         Raises:
@@ -92,12 +92,12 @@ class StreamParser:
             self.message = stop.value
             return None
 
-    def _take(self, count: int) -> Generator[ParserPause, None, bytes]:
+    def _take(self, count: int) -> Generator[ParserStop, None, bytes]:
         """Wait for `count` bytes and take them."""
         while len(self._buffer) < count:
             if self._ended:
                 raise RefusedError(DropReason.TRUNCATED, "stream ended too early")
-            yield ParserPause.DATA
+            yield ParserStop.DATA
         taken = bytes(self._buffer[:count])
         del self._buffer[:count]
         return taken
@@ -121,7 +121,7 @@ class StreamParser:
             kind = yield from self._decompress()
         return (yield from self._body(kind))
 
-    def _open(self) -> Generator[ParserPause, None, int]:
+    def _open(self) -> Generator[ParserStop, None, int]:
         """Replace the buffer by what was sealed; returns the next type byte."""
         if not self._keyring.keys:
             raise RefusedError(
@@ -138,7 +138,7 @@ class StreamParser:
         self._ended = True
         return (yield from self._take(1))[0]
 
-    def _value(self, unpacker: StreamUnpacker) -> Generator[ParserPause, None, object]:
+    def _value(self, unpacker: StreamUnpacker) -> Generator[ParserStop, None, object]:
         """Wait for one msgpack value."""
         while True:
             if self._buffer:
@@ -149,9 +149,9 @@ class StreamParser:
                 return value
             if self._ended:
                 raise RefusedError(DropReason.TRUNCATED, "stream ended too early")
-            yield ParserPause.DATA
+            yield ParserStop.DATA
 
-    def _raw(self, unpacker: StreamUnpacker, count: int) -> Generator[ParserPause, None, bytes]:
+    def _raw(self, unpacker: StreamUnpacker, count: int) -> Generator[ParserStop, None, bytes]:
         """Wait for `count` raw bytes behind msgpack values."""
         while True:
             if self._buffer:
@@ -162,9 +162,9 @@ class StreamParser:
                 return raw
             if self._ended:
                 raise RefusedError(DropReason.TRUNCATED, "stream ended too early")
-            yield ParserPause.DATA
+            yield ParserStop.DATA
 
-    def _decompress(self) -> Generator[ParserPause, None, int]:
+    def _decompress(self) -> Generator[ParserStop, None, int]:
         """Replace the buffer by what was compressed; returns the next type byte."""
         value = yield from self._value(StreamUnpacker())
         algorithm, compressed = fields(value, (b"Algo", b"Buf"))
@@ -174,7 +174,7 @@ class StreamParser:
         stream = Decompressor(DECOMPRESSED_BYTES_MAX)
         for start in range(0, len(packed), _LZW_SLICE_BYTES):
             stream.feed(packed[start : start + _LZW_SLICE_BYTES])
-            yield ParserPause.TURN
+            yield ParserStop.TURN
         if not stream.ended:
             raise RefusedError(DropReason.BAD_COMPRESSION, "LZW stream has no end mark")
         self._buffer = bytearray(stream.output)
@@ -204,7 +204,7 @@ class StreamParser:
         while len(nodes) < count:
             nodes.append(decode_node_state((yield from self._value(unpacker))))
             if not len(nodes) % _NODES_SLICE:
-                yield ParserPause.TURN
+                yield ParserStop.TURN
         state = yield from self._raw(unpacker, size)
         return PushPull(tuple(nodes), state, join)
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from services.membership.message import Address, StreamMessage
-from services.membership.stream import ParserPause, StreamFormat
+from services.membership.stream import ParserStop, StreamFormat
 
 _READ_BYTES: Final = 64 * 1024
 
@@ -48,9 +48,9 @@ class StreamTransport:
         parser = self._form.parser(dialled=dialled)
         while True:
             pause = parser.work()
-            if pause is ParserPause.DATA:
+            if pause is ParserStop.DATA:
                 parser.feed(await loop.sock_recv(connection, _READ_BYTES))
-            elif pause is ParserPause.TURN:
+            elif pause is ParserStop.TURN:
                 await asyncio.sleep(0)
             elif parser.message is not None:
                 return parser.message, parser.sealed

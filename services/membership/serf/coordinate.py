@@ -85,7 +85,7 @@ class Coordinate:
         return len(self.vector) == DIMENSIONS and all(map(math.isfinite, numbers))
 
 
-class CoordinateClient:
+class Coordinates:
     """This member's coordinate, and the last ones heard of others.
 
     Args:

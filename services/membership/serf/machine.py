@@ -25,7 +25,7 @@ from services.membership.member import ChangeKind, MemberChange
 from services.membership.message import Address, SwimState, User
 from services.membership.refusal import DropReason, RefusedError
 from services.membership.serf import keys
-from services.membership.serf.coordinate import CoordinateClient, encode_coordinate
+from services.membership.serf.coordinate import Coordinates, encode_coordinate
 from services.membership.serf.effects import (
     EventHeard,
     KeyringChanged,
@@ -89,7 +89,7 @@ class SerfMachine:
         self._keyring = keyring
         self._preset = preset
         self._rng = rng
-        self.coordinates = CoordinateClient(rng)
+        self.coordinates = Coordinates(rng)
         self._acks = 0
         self._queries = QueryLog()
         self._open = OpenQueries()

@@ -30,7 +30,7 @@ from services.membership.packet import PacketFormat
 from services.membership.profile import Profile
 from services.membership.refusal import RefusedError
 from services.membership.serf.message import decode_serf, decode_user_state
-from services.membership.stream import ParserPause, StreamParser
+from services.membership.stream import ParserStop, StreamParser
 from services.membership.tags import decode_tags
 from tests.unit.membership.lzw_writer import compress
 
@@ -163,7 +163,7 @@ def test_no_stream_lets_an_exception_out(data: bytes, keys: tuple[bytes, ...], p
     offset = 0
     try:
         while (pause := parser.work()) is not None:
-            if pause is ParserPause.DATA:
+            if pause is ParserStop.DATA:
                 parser.feed(data[offset : offset + piece])
                 offset += piece
     except RefusedError:

@@ -20,7 +20,7 @@ from services.membership.refusal import DropReason, RefusedError
 from services.membership.serf import keys
 from services.membership.serf.coordinate import (
     Coordinate,
-    CoordinateClient,
+    Coordinates,
     decode_coordinate,
     encode_coordinate,
 )
@@ -421,7 +421,7 @@ class TestCoordinates:
         for rogue in rogues:
             with pytest.raises(RefusedError):
                 decode_coordinate(rogue)
-        client = CoordinateClient(random.Random(1))
+        client = Coordinates(random.Random(1))
         client.observe("b", rogues[-1], 0.01)
         client.observe("b", encode_coordinate(place), 99.0)
         assert client.refused == 2
@@ -429,7 +429,7 @@ class TestCoordinates:
 
     def test_two_sites_are_told_apart(self) -> None:
         rng = random.Random(1)
-        clients = [CoordinateClient(random.Random(index)) for index in range(10)]
+        clients = [Coordinates(random.Random(index)) for index in range(10)]
 
         def truth(one: int, other: int) -> float:
             return 0.002 if (one < 5) == (other < 5) else 0.080

@@ -21,7 +21,7 @@ from services.membership.message import (
     Versions,
 )
 from services.membership.refusal import DropReason, RefusedError
-from services.membership.stream import ParserPause, StreamFormat, StreamParser
+from services.membership.stream import ParserStop, StreamFormat, StreamParser
 from tests.unit.membership.lzw_writer import compress
 
 NODES = tuple(
@@ -54,7 +54,7 @@ def parse(parser: StreamParser, data: bytes, piece: int) -> StreamMessage:
         if pause is None:
             assert parser.message is not None
             return parser.message
-        if pause is ParserPause.DATA:
+        if pause is ParserStop.DATA:
             parser.feed(data[offset : offset + piece])
             offset += piece
 
@@ -123,7 +123,7 @@ def test_a_large_exchange_is_parsed_in_slices() -> None:
     parser.feed(b"".join(wrap.encode(PushPull(NODES, b"", join=False))))
 
     turns = 0
-    while parser.work() is ParserPause.TURN:
+    while parser.work() is ParserStop.TURN:
         turns += 1
 
     assert turns == len(NODES) // 128
