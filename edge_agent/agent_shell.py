@@ -20,43 +20,28 @@ from typing import Any, Final, assert_never
 from edge_agent.agent_process import AgentProcess
 from edge_agent.attempt_folder import keeper_id, parse_keeper_id
 from edge_agent.attempt_services import AttemptServices
-from edge_agent.attempt_shell import AttemptShell, Durable
-from edge_agent.attempts_machine import (
-    FAILS_FOR_ITS_DISK,
-    PREPARING,
-    Acknowledged,
-    AttachStreams,
+from edge_agent.attempts.effects import (
     AttemptsEffect,
-    AttemptsEvent,
-    AttemptsMachine,
-    CancelWork,
-    CollectArtifacts,
-    Conclude,
-    DesiredChanged,
     DesiredRecorded,
-    DiskFull,
-    Forget,
-    Forgotten,
-    GrantsReceived,
-    LocalAttempt,
     NoteStreamWorker,
-    Phase,
-    PrepareBundle,
-    PrepareEnvironment,
-    PrepareFiles,
-    ProgramEnded,
-    ProgramsListed,
-    ProgramStatus,
-    Report,
-    Restored,
-    SessionOpened,
-    StartProgram,
-    StopProgram,
-    UpdateLanes,
-    Upload,
-    WantUploads,
     WriteJournal,
 )
+from edge_agent.attempts.events import (
+    Acknowledged,
+    AttemptsEvent,
+    DesiredChanged,
+    DiskFull,
+    Forgotten,
+    GrantsReceived,
+    ProgramEnded,
+    ProgramsListed,
+    Restored,
+    SessionOpened,
+)
+from edge_agent.attempts.local_attempt import LocalAttempt, ProgramStatus
+from edge_agent.attempts.machine import AttemptsMachine
+from edge_agent.attempts.phase import FAILS_FOR_ITS_DISK, PREPARING, Phase
+from edge_agent.attempts.shell import AttemptShell, Durable
 from edge_agent.config import AgentConfig
 from edge_agent.disk_watch import (
     DiskWatch,
@@ -73,11 +58,9 @@ from edge_agent.keeper_link import KeeperLink, program_exit, programs
 from edge_agent.lease import NodeLease
 from edge_agent.links.agent_links import AgentLinks
 from edge_agent.links.stream_worker import HELPER
-from edge_agent.session_link import SessionLink
-from edge_agent.session_machine import (
+from edge_agent.session.effects import (
     Closed,
     Confirmed,
-    ControllersKnown,
     Deliver,
     Dial,
     Follow,
@@ -85,14 +68,12 @@ from edge_agent.session_machine import (
     LeaseRenewed,
     Opened,
     Quarantined,
-    Recorded,
-    Say,
-    SessionConfig,
     SessionEffect,
-    SessionEvent,
-    SessionMachine,
     Write,
 )
+from edge_agent.session.events import ControllersKnown, Recorded, Say, SessionEvent
+from edge_agent.session.machine import SessionConfig, SessionMachine
+from edge_agent.session_link import SessionLink
 from edge_agent.stream_link import STREAM_WORKER, StreamLink
 from services.runtime.driver import Driver
 from services.runtime.log import fields
@@ -133,10 +114,10 @@ class AgentShell:
         self._links = links
         self._agent_id = process.token()
         self._instance_id = ""
-        self._worker = AttemptsMachine()
+        self._attempts = AttemptsMachine()
         self._session = SessionMachine(SessionConfig(), process.rng.random)
-        self._worker_driver: Driver[AttemptsEvent, AttemptsEffect] = Driver(
-            self._worker, self._act_on_attempt, process.clock, inbox_size=_INBOX_SIZE
+        self._attempts_driver: Driver[AttemptsEvent, AttemptsEffect] = Driver(
+            self._attempts, self._act_on_attempt, process.clock, inbox_size=_INBOX_SIZE
         )
         self._session_driver: Driver[SessionEvent, SessionEffect] = Driver(
             self._session, self._act_on_session, process.clock, inbox_size=_INBOX_SIZE
@@ -148,7 +129,7 @@ class AgentShell:
         self._keeper = KeeperLink(links.keeper)
         self._first_list: asyncio.Future[tuple[str, list[ProcessRecord]]] | None = None
         self._streams = StreamLink(
-            self._keeper, links.stream_worker, self._journal, self._worker_driver.post, self._say
+            self._keeper, links.stream_worker, self._journal, self._attempts_driver.post, self._say
         )
         self._services = AttemptServices(
             attempts=config.state / "attempts",
@@ -159,7 +140,7 @@ class AgentShell:
             logs=self._logs,
             lease=self._lease,
             wall=process.wall,
-            post=self._worker_driver.post,
+            post=self._attempts_driver.post,
             say=self._say,
             hint=lambda message: self._session_driver.offer(Say(message)),
         )
@@ -172,7 +153,7 @@ class AgentShell:
     @property
     def records(self) -> Mapping[AttemptRef, LocalAttempt]:
         """Every attempt that the node knows."""
-        return self._worker.records
+        return self._attempts.records
 
     async def run(self) -> None:
         """Take over what an earlier agent left, and be an agent until cancelled; then say goodbye.
@@ -191,7 +172,7 @@ class AgentShell:
             for running in (
                 self._streams.run(),
                 self._logs.run(),
-                self._worker_driver.run(),
+                self._attempts_driver.run(),
                 self._session_driver.run(),
                 self._link.run(),
                 self._find_controllers(),
@@ -241,7 +222,7 @@ class AgentShell:
                 self._logs.follow(record.ref, self._services.folder(record.ref).path)
         found = self._programs(processes)
         restored = Restored(records, keeper, found, rebooted, survived)
-        for effect in self._worker.handle(restored, self._process.clock()):
+        for effect in self._attempts.handle(restored, self._process.clock()):
             await self._act_on_attempt(effect)
         if facts.get("boot_id") != booted:
             # Not waited for: a start is no reason to need room on the disk.
@@ -270,29 +251,8 @@ class AgentShell:
                 self._spawn(_durable(self._journal.note(STREAM_WORKER, identity)))
             case DesiredRecorded(delivery):
                 self._spawn(self._recorded(delivery, self._journal.barrier()))
-            case (
-                PrepareBundle(assignment)
-                | PrepareEnvironment(assignment)
-                | PrepareFiles(assignment)
-                | StartProgram(assignment)
-                | AttachStreams(assignment)
-                | CollectArtifacts(assignment)
-                | Upload(assignment)
-            ):
-                await self._shell(assignment.ref).put(effect)
-            case Report(observation):
-                await self._shell(observation.ref).put(effect)
-            case (
-                StopProgram(ref)
-                | UpdateLanes(ref)
-                | Conclude(ref)
-                | WantUploads(ref)
-                | CancelWork(ref)
-                | Forget(ref)
-            ):
-                await self._shell(ref).put(effect)
             case _:
-                assert_never(effect)
+                await self._shell(effect.ref).put(effect)
 
     def _shell(self, ref: AttemptRef) -> AttemptShell:
         shell = self._shells.get(ref)
@@ -305,7 +265,7 @@ class AgentShell:
         await shell.run()
         # Gone before the machine knows, so that a new life of this name gets a shell of its own.
         del self._shells[ref]
-        await self._worker_driver.post(Forgotten(ref))
+        await self._attempts_driver.post(Forgotten(ref))
 
     async def _recorded(self, delivery: int, durable: Awaitable[None]) -> None:
         await durable
@@ -316,7 +276,7 @@ class AgentShell:
             self._first_list.set_result((keeper, processes))
         else:
             await self._streams.listed(processes)
-            await self._worker_driver.post(ProgramsListed(keeper, self._programs(processes)))
+            await self._attempts_driver.post(ProgramsListed(keeper, self._programs(processes)))
 
     async def _exited(self, process: ProcessRecord) -> None:
         if process.left:
@@ -328,7 +288,7 @@ class AgentShell:
             # Looked at here and now, since it may just have been filled, or have been freed.
             full = self._disk.full_at(await self._links.disk.read()) if process.exit_code else ""
             ended = program_exit(process, self._services.folder(ref), self._logs, full)
-            await self._worker_driver.post(ProgramEnded(ref, ended))
+            await self._attempts_driver.post(ProgramEnded(ref, ended))
 
     def _programs(self, processes: list[ProcessRecord]) -> Mapping[AttemptRef, ProgramStatus]:
         return programs(processes, self._services.folder, self._logs, self._disk.full)
@@ -358,7 +318,7 @@ class AgentShell:
     async def _fail_for_disk(self) -> None:
         able = [
             record.ref
-            for record in self._worker.records.values()
+            for record in self._attempts.records.values()
             if record.phase in FAILS_FOR_ITS_DISK
         ]
         uses = await self._links.disk.folders(
@@ -370,7 +330,7 @@ class AgentShell:
                     "an attempt is failed for the disk",
                     extra=fields(name=effect.ref.name, why=effect.reason.message),
                 )
-                await self._worker_driver.post(DiskFull(effect.ref, effect.reason))
+                await self._attempts_driver.post(DiskFull(effect.ref, effect.reason))
 
     # ---- the session
 
@@ -401,7 +361,7 @@ class AgentShell:
                 )
                 self._logs.session_opened()
                 self._spawn(self._streams.say_again())
-                await self._worker_driver.post(SessionOpened())
+                await self._attempts_driver.post(SessionOpened())
             case Closed(reason):
                 LOG.warning("session closed", extra=fields(reason=reason))
                 self._logs.session_closed()
@@ -418,7 +378,7 @@ class AgentShell:
 
     def _renew_leases(self) -> None:
         """Let what may not run twice run on, for as long as it is not replaced."""
-        for record in self._worker.records.values():
+        for record in self._attempts.records.values():
             leased = record.assignment.job.placement is Placement.AT_MOST_ONE_RUNNING
             if leased and record.phase is Phase.RUNNING:
                 self._spawn(self._renew_lease(record.ref))
@@ -442,16 +402,16 @@ class AgentShell:
 
     async def _acknowledged(self, observation: Observation) -> None:
         if observation.state.terminal:
-            await self._worker_driver.post(Acknowledged(observation.ref, observation.state))
+            await self._attempts_driver.post(Acknowledged(observation.ref, observation.state))
 
     async def _deliver(
         self, message: Desired | UploadsGranted | Refused | Fenced, delivery: int
     ) -> None:
         match message:
             case Desired():
-                await self._worker_driver.post(DesiredChanged(message, delivery))
+                await self._attempts_driver.post(DesiredChanged(message, delivery))
             case UploadsGranted():
-                await self._worker_driver.post(GrantsReceived(message))
+                await self._attempts_driver.post(GrantsReceived(message))
             case Refused(ref, reason, text):
                 LOG.warning(
                     "the controller refused", extra=fields(reason=reason, message=text, ref=ref)
@@ -461,7 +421,7 @@ class AgentShell:
                 LOG.warning(
                     "the controller refused", extra=fields(reason=reason, message=text, ref=ref)
                 )
-                await self._worker_driver.post(message)
+                await self._attempts_driver.post(message)
             case _:
                 assert_never(message)
 
@@ -479,7 +439,7 @@ class AgentShell:
             architecture=config.architecture,
             stream_address=self._streams.address,
             member_name=config.name if config.gossip else "",
-            attempts=self._worker.observations(),
+            attempts=self._attempts.observations(),
             bundles=frozenset(self._links.workshop.bundles()),
             instance_id=self._instance_id,
             followed=self._session.followed,

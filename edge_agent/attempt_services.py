@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
-from edge_agent.attempts_machine import AttemptsEvent
+from edge_agent.attempts.events import AttemptsEvent
 from edge_agent.keeper_link import KeeperLink
 from edge_agent.lease import NodeLease
 from edge_agent.links.journal import AttemptJournal

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any, Final, Self, cast
 from urllib.parse import quote
 
-from edge_agent.attempts_machine import LocalAttempt, Phase, Verdict
+from edge_agent.attempts.local_attempt import LocalAttempt, Verdict
+from edge_agent.attempts.phase import Phase
 from services.runtime.backoff import Backoff
 from services.runtime.group_commit import GroupWriter, is_cut_off, open_database, transact
 from services.runtime.log import fields

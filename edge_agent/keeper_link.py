@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.attempt_folder import AttemptFolder, parse_keeper_id
-from edge_agent.attempts_machine import ProgramExit, ProgramStatus
+from edge_agent.attempts.local_attempt import ProgramExit, ProgramStatus
 from edge_agent.keeper.client import KeeperError, KeeperGoneError, StartRequest
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.links.keeper import KeeperConnection, KeeperDoor

@@ -16,7 +16,8 @@ import grpc.aio
 
 from edge_agent.cause import first_cause
 from edge_agent.links.session import SessionCall, SessionDialler
-from edge_agent.session_machine import LinkClosed, LinkOpened, Received, SessionEvent, Write
+from edge_agent.session.effects import Write
+from edge_agent.session.events import LinkClosed, LinkOpened, Received, SessionEvent
 from services.runtime.log import CountedLog
 from shoal.session.messages import FromController, Hello
 from shoal.wire.fields import WireError

@@ -22,7 +22,7 @@ from typing import Any, Final, cast
 import grpc.aio
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
-from edge_agent.attempts_machine import (
+from edge_agent.attempts.events import (
     AttemptsEvent,
     StreamsBroken,
     StreamsClosed,

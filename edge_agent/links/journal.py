@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
-from edge_agent.attempts_machine import LocalAttempt
+from edge_agent.attempts.local_attempt import LocalAttempt
 from shoal.names import AttemptRef
 
 

@@ -19,7 +19,7 @@ Waiting: TypeAlias = Callable[[str], None]
 class Workbench(Protocol):
     """The work on one attempt; cancelling it leaves nothing behind that a second try would mind.
 
-    Errors are those by which `edge_agent.attempt_shell` tells reasons from each other; `OSError`
+    Errors are those by which `edge_agent.attempts.shell` tells reasons from each other; `OSError`
     and anything else count for what was being done.
     """
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 from itertools import count
 from random import Random
 
-from edge_agent.attempts_machine import LocalAttempt, Phase
+from edge_agent.attempts.local_attempt import LocalAttempt
+from edge_agent.attempts.phase import Phase
 from shoal.model import Followed
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment, Goal

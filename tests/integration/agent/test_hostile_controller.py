@@ -4,7 +4,7 @@ import contextlib
 from random import Random
 from typing import Any
 
-from edge_agent.attempts_machine import LocalAttempt
+from edge_agent.attempts.local_attempt import LocalAttempt
 from shoal.model import JobState
 from shoal.session.messages import Desired
 from shoal.spec import Job

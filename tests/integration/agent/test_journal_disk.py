@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.attempts_machine import LocalAttempt
+from edge_agent.attempts.local_attempt import LocalAttempt
 from edge_agent.journal import Journal, JournalError
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment

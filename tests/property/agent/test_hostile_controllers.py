@@ -13,18 +13,70 @@ from random import Random
 
 import pytest
 
-from edge_agent import attempts_machine, session_machine
 from edge_agent.attempt_folder import keeper_id, parse_keeper_id
-from edge_agent.attempts_machine import (
-    AttemptsMachine,
-    LocalAttempt,
-    Phase,
-    ProgramExit,
-    ProgramStatus,
+from edge_agent.attempts.effects import (
+    AttachStreams,
+    AttemptsEffect,
+    CollectArtifacts,
+    Forget,
+    PrepareBundle,
+    PrepareEnvironment,
+    PrepareFiles,
+    Report,
+    StartProgram,
+    StopProgram,
+    UpdateLanes,
+    Upload,
+    WantUploads,
+    WriteJournal,
 )
+from edge_agent.attempts.events import (
+    Acknowledged,
+    ArtifactsCollected,
+    AttemptsEvent,
+    DesiredChanged,
+    DiskFull,
+    Forgotten,
+    GrantsExpired,
+    GrantsReceived,
+    Prepared,
+    ProgramEnded,
+    ProgramsListed,
+    ProgramStarted,
+    Restored,
+    SessionOpened,
+    StreamsBroken,
+    StreamsClosed,
+    StreamsDrained,
+    StreamWorkerLost,
+    Uploaded,
+    WorkFailed,
+)
+from edge_agent.attempts.local_attempt import LocalAttempt, ProgramExit, ProgramStatus
+from edge_agent.attempts.machine import AttemptsMachine
+from edge_agent.attempts.phase import Phase
 from edge_agent.followed import followed_text, read_followed
 from edge_agent.journal import Journal
-from edge_agent.session_machine import SessionConfig, SessionMachine, SessionState
+from edge_agent.session.effects import (
+    Confirmed,
+    Deliver,
+    Dial,
+    Follow,
+    LeaseRenewed,
+    Opened,
+    SessionEffect,
+    Write,
+)
+from edge_agent.session.events import (
+    ControllersKnown,
+    LinkClosed,
+    LinkOpened,
+    Received,
+    Recorded,
+    Say,
+    SessionEvent,
+)
+from edge_agent.session.machine import SessionConfig, SessionMachine, SessionState
 from shoal.limits import MOMENT_SECONDS_MAX
 from shoal.model import Artifact, Capacity, Followed, Reason, ReasonCode
 from shoal.names import AttemptRef
@@ -64,7 +116,7 @@ class Node:
         self.decoded = self.refused = self.desired = self.opened = 0
         self.link = self.sequence = self.written = self.acknowledged = self.unread = 0
         self.phases: set[Phase] = set()
-        self.pending: list[attempts_machine.AttemptsEffect] = []
+        self.pending: list[AttemptsEffect] = []
         self.running: dict[AttemptRef, ProgramStatus] = {}
         self.recorded: dict[AttemptRef, LocalAttempt] = {}
         self.followed = ""
@@ -89,11 +141,11 @@ class Node:
                 match self.session.state:
                     case SessionState.IDLE:
                         self.now = max(self.now, self.session.deadline() or 0.0)
-                        await self.speak(session_machine.ControllersKnown(("one:1", "two:2")))
+                        await self.speak(ControllersKnown(("one:1", "two:2")))
                     case SessionState.DIALLING:
-                        await self.speak(session_machine.LinkOpened(self.link, self.hello()))
+                        await self.speak(LinkOpened(self.link, self.hello()))
                     case _ if self.rng.random() < 0.1:
-                        await self.speak(session_machine.LinkClosed(self.link, "it broke"))
+                        await self.speak(LinkClosed(self.link, "it broke"))
                     case _:
                         await self.hear()
                 for _ in range(self.rng.randrange(20)):
@@ -109,10 +161,8 @@ class Node:
         rebooted, survived = self.rng.random() < 0.2, self.rng.random() < 0.8
         if rebooted:
             self.running.clear()
-        self.attempts(
-            attempts_machine.Restored(loaded, KEEPER, dict(self.running), rebooted, survived)
-        )
-        await self.speak(session_machine.ControllersKnown(("one:1", "two:2")))
+        self.attempts(Restored(loaded, KEEPER, dict(self.running), rebooted, survived))
+        await self.speak(ControllersKnown(("one:1", "two:2")))
 
     def hello(self) -> Hello:
         seen = self.worker.observations()
@@ -134,7 +184,7 @@ class Node:
             await self.act(self.session.tick(self.now))
         raise AssertionError(f"{TICKS_MAX} ticks at {self.now}, and another is due")
 
-    async def speak(self, event: session_machine.SessionEvent) -> None:
+    async def speak(self, event: SessionEvent) -> None:
         await self.act(self.session.handle(event, self.now))
 
     # ---- the controller
@@ -163,36 +213,34 @@ class Node:
         if self.acknowledged == self.written:
             self.unread = 0
         await self.speak(
-            session_machine.Received(
-                self.link, response.sequence, response.acknowledged, tuple(messages)
-            )
+            Received(self.link, response.sequence, response.acknowledged, tuple(messages))
         )
 
-    async def act(self, effects: Sequence[session_machine.SessionEffect]) -> None:
+    async def act(self, effects: Sequence[SessionEffect]) -> None:
         """Do what the session asks for."""
         for effect in effects:
             match effect:
-                case session_machine.Dial(link):
+                case Dial(link):
                     self.link = link
                     self.sequence = self.written = self.acknowledged = self.unread = 0
-                case session_machine.Write(sequence, acknowledged, messages):
+                case Write(sequence, acknowledged, messages):
                     encode_request(sequence, acknowledged, messages).SerializeToString()
                     self.written = sequence
                     self.unread += 1
                     assert self.unread <= WRITES_MAX, "a controller that reads nothing is left"
-                case session_machine.Follow(followed):
+                case Follow(followed):
                     self.followed = followed_text(followed)
                     self.journal.note("followed", self.followed)
-                case session_machine.Opened():
+                case Opened():
                     self.opened += 1
-                    self.attempts(attempts_machine.SessionOpened())
-                case session_machine.Confirmed(messages):
+                    self.attempts(SessionOpened())
+                case Confirmed(messages):
                     for message in messages:
                         if isinstance(message, Observation) and message.state.terminal:
-                            self.attempts(attempts_machine.Acknowledged(message.ref, message.state))
-                case session_machine.Deliver(message, delivery):
+                            self.attempts(Acknowledged(message.ref, message.state))
+                case Deliver(message, delivery):
                     await self.deliver(message, delivery)
-                case session_machine.LeaseRenewed(until):
+                case LeaseRenewed(until):
                     assert until < MOMENT_SECONDS_MAX
                 case _:
                     pass
@@ -203,10 +251,10 @@ class Node:
         match message:
             case Desired():
                 self.desired += len(message.assignments)
-                self.attempts(attempts_machine.DesiredChanged(message, delivery))
-                await self.speak(session_machine.Recorded(delivery))
+                self.attempts(DesiredChanged(message, delivery))
+                await self.speak(Recorded(delivery))
             case UploadsGranted():
-                self.attempts(attempts_machine.GrantsReceived(message))
+                self.attempts(GrantsReceived(message))
             case Fenced():
                 self.attempts(message)
             case Refused():
@@ -214,11 +262,11 @@ class Node:
 
     # ---- the programs
 
-    def attempts(self, event: attempts_machine.AttemptsEvent) -> None:
+    def attempts(self, event: AttemptsEvent) -> None:
         """Tell the machine of attempts; its records are recorded at once, the rest waits."""
         for effect in self.worker.handle(event, self.now):
             match effect:
-                case attempts_machine.WriteJournal(record):
+                case WriteJournal(record):
                     self.journal.put(record)
                     self.recorded[record.ref] = record
                     self.phases.add(record.phase)
@@ -239,67 +287,63 @@ class Node:
                 self.attempts(
                     self.rng.choice(
                         (
-                            attempts_machine.StreamsClosed(ref),
-                            attempts_machine.StreamsDrained(ref),
-                            attempts_machine.StreamsBroken(ref, BROKEN),
-                            attempts_machine.DiskFull(ref, BROKEN),
-                            attempts_machine.StreamWorkerLost(),
-                            attempts_machine.ProgramsListed(KEEPER, dict(self.running)),
+                            StreamsClosed(ref),
+                            StreamsDrained(ref),
+                            StreamsBroken(ref, BROKEN),
+                            DiskFull(ref, BROKEN),
+                            StreamWorkerLost(),
+                            ProgramsListed(KEEPER, dict(self.running)),
                         )
                     )
                 )
-                await self.speak(session_machine.Say(Progress(ref, (), "x")))
+                await self.speak(Say(Progress(ref, (), "x")))
 
     def exit(self, ref: AttemptRef) -> None:
         ended = ProgramExit(self.rng.choice((0, 0, 1)), end_time=1.7e9)
         self.running[ref] = ProgramStatus(1.7e9, ended)
-        self.attempts(attempts_machine.ProgramEnded(ref, ended))
+        self.attempts(ProgramEnded(ref, ended))
 
-    async def perform(self, effect: attempts_machine.AttemptsEffect) -> None:
+    async def perform(self, effect: AttemptsEffect) -> None:
         ok = self.rng.random() < 0.9
         match effect:
             case (
-                attempts_machine.PrepareBundle(wanted, turn)
-                | attempts_machine.PrepareEnvironment(wanted, turn)
-                | attempts_machine.PrepareFiles(wanted, turn)
+                PrepareBundle(wanted, turn)
+                | PrepareEnvironment(wanted, turn)
+                | PrepareFiles(wanted, turn)
             ):
                 ref = wanted.ref
                 assert parse_keeper_id(keeper_id(ref)) == ref
-                event = (
-                    attempts_machine.Prepared(ref, turn)
-                    if ok
-                    else attempts_machine.WorkFailed(ref, turn, BROKEN)
-                )
+                event = Prepared(ref, turn) if ok else WorkFailed(ref, turn, BROKEN)
                 self.attempts(event)
-            case attempts_machine.StartProgram(wanted, turn):
+            case StartProgram(wanted, turn):
                 ref = wanted.ref
                 if ok:
                     self.running.setdefault(ref, ProgramStatus(1.7e9))
-                    self.attempts(attempts_machine.ProgramStarted(ref, turn, 1.7e9))
+                    self.attempts(ProgramStarted(ref, turn, 1.7e9))
                 else:
-                    self.attempts(attempts_machine.WorkFailed(ref, turn, BROKEN))
-            case attempts_machine.StopProgram(ref) if ref in self.running:
+                    self.attempts(WorkFailed(ref, turn, BROKEN))
+            case StopProgram(ref) if ref in self.running:
                 self.exit(ref)
-            case attempts_machine.AttachStreams(wanted):
+            case AttachStreams(wanted):
                 encode_assignment(wanted).SerializeToString()
-            case attempts_machine.UpdateLanes(_, lanes):
+            case UpdateLanes(_, lanes):
                 for lane in lanes:
                     encode_lane(lane).SerializeToString()
-            case attempts_machine.CollectArtifacts(wanted, turn):
+            case CollectArtifacts(wanted, turn):
                 found = (ARTIFACT,) if ok else ()
-                self.attempts(attempts_machine.ArtifactsCollected(wanted.ref, turn, found))
-            case attempts_machine.WantUploads(ref, artifacts):
-                await self.speak(session_machine.Say(UploadsWanted(ref, artifacts)))
-            case attempts_machine.Upload(wanted, turn, artifacts):
-                stored = attempts_machine.Uploaded(wanted.ref, turn, artifacts)
-                self.attempts(stored if ok else attempts_machine.GrantsExpired(wanted.ref, turn))
-            case attempts_machine.Report(observation):
-                await self.speak(session_machine.Say(observation))
-            case attempts_machine.Forget(ref):
+                self.attempts(ArtifactsCollected(wanted.ref, turn, found))
+            case WantUploads(ref, artifacts):
+                await self.speak(Say(UploadsWanted(ref, artifacts)))
+            case Upload(wanted, turn, artifacts):
+                stored = Uploaded(wanted.ref, turn, artifacts)
+                self.attempts(stored if ok else GrantsExpired(wanted.ref, turn))
+            case Report(observation):
+                await self.speak(Say(observation))
+            case Forget(ref):
                 self.running.pop(ref, None)
                 self.recorded.pop(ref, None)
                 await self.journal.forget(ref)
-                self.attempts(attempts_machine.Forgotten(ref))
+                self.attempts(Forgotten(ref))
             case _:
                 pass
 

@@ -6,47 +6,46 @@ from typing import TypeVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.attempts_machine import (
-    ALIVE,
-    Acknowledged,
-    ArtifactsCollected,
+from edge_agent.attempts.effects import (
     AttemptsEffect,
-    AttemptsEvent,
-    AttemptsMachine,
     CancelWork,
     CollectArtifacts,
-    DesiredChanged,
     DesiredRecorded,
     Forget,
+    PrepareBundle,
+    PrepareEnvironment,
+    PrepareFiles,
+    Report,
+    StartProgram,
+    StopProgram,
+    Upload,
+    WantUploads,
+    WriteJournal,
+)
+from edge_agent.attempts.events import (
+    Acknowledged,
+    ArtifactsCollected,
+    AttemptsEvent,
+    DesiredChanged,
     Forgotten,
     GrantsExpired,
     GrantsReceived,
-    LocalAttempt,
-    Phase,
-    PrepareBundle,
     Prepared,
-    PrepareEnvironment,
-    PrepareFiles,
     ProgramEnded,
-    ProgramExit,
     ProgramsListed,
     ProgramStarted,
-    ProgramStatus,
-    Report,
     Restored,
     SessionOpened,
-    StartProgram,
-    StopProgram,
     StreamsBroken,
     StreamsClosed,
     StreamsDrained,
     StreamWorkerLost,
-    Upload,
     Uploaded,
-    WantUploads,
     WorkFailed,
-    WriteJournal,
 )
+from edge_agent.attempts.local_attempt import LocalAttempt, ProgramExit, ProgramStatus
+from edge_agent.attempts.machine import AttemptsMachine
+from edge_agent.attempts.phase import ALIVE, Phase
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment, Goal

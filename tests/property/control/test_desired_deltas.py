@@ -15,17 +15,13 @@ from hypothesis import strategies as st
 
 from control.front.delta import delta
 from control.front.sessions.parts import in_parts
-from edge_agent.attempts_machine import AttemptsMachine, DesiredChanged, Forget, Forgotten, Phase
-from edge_agent.session_machine import (
-    ControllersKnown,
-    Deliver,
-    LinkClosed,
-    LinkOpened,
-    Received,
-    SessionConfig,
-    SessionMachine,
-    SessionState,
-)
+from edge_agent.attempts.effects import Forget
+from edge_agent.attempts.events import DesiredChanged, Forgotten
+from edge_agent.attempts.machine import AttemptsMachine
+from edge_agent.attempts.phase import Phase
+from edge_agent.session.effects import Deliver
+from edge_agent.session.events import ControllersKnown, LinkClosed, LinkOpened, Received
+from edge_agent.session.machine import SessionConfig, SessionMachine, SessionState
 from shoal.model import Capacity
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment, Goal

@@ -28,7 +28,7 @@ from typing import Final, cast
 
 from edge_agent.agent_process import AgentProcess
 from edge_agent.agent_shell import AgentShell
-from edge_agent.attempts_machine import LocalAttempt
+from edge_agent.attempts.local_attempt import LocalAttempt
 from edge_agent.cause import first_cause
 from edge_agent.config import AgentConfig
 from edge_agent.disk_watch import DiskReading, FolderUse

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from random import Random
 
-from edge_agent.attempts_machine import LocalAttempt
+from edge_agent.attempts.local_attempt import LocalAttempt
 from edge_agent.journal import decode_row, encode_record
 from shoal.names import AttemptRef
 from shoal.wire.assignment import encode_assignment

@@ -17,7 +17,10 @@ from control.core.observations import Observations
 from control.core.rows import OutboxKind, OutboxRow, Row
 from control.core.state import NodeRecord
 from control.front.control_plane import ControlPlane
-from edge_agent import attempt_shell, attempts_machine
+from edge_agent.attempts import shell as attempt_shell
+from edge_agent.attempts.effects import StartProgram, UpdateLanes
+from edge_agent.attempts.machine import _ARCHIVED, AttemptsMachine
+from edge_agent.attempts.phase import Phase
 from services.events.entry import OutboxEntry
 from services.events.outbox import shell as outbox_shell
 from services.events.outbox.events import PublishAcknowledged
@@ -146,7 +149,7 @@ def _stale_lane_update() -> None:
 
     async def perform(self: attempt_shell.AttemptShell, effect: Any, group: Any) -> None:
         await right(self, effect, group)
-        if isinstance(effect, attempts_machine.UpdateLanes):
+        if isinstance(effect, UpdateLanes):
             if effect.ref in before:
                 await right(self, before[effect.ref], group)
             before[effect.ref] = effect
@@ -174,17 +177,17 @@ def _resend_after_fenced() -> None:
 
 def _manifest_before_artifacts() -> None:
     """An agent says that it has archived before the archive has said so."""
-    machine = attempts_machine.AttemptsMachine
+    machine = AttemptsMachine
     right = machine._collected
 
     def collected(self: Any, record: Any, artifacts: Any, problem: str) -> list[Any]:
         effects: list[Any] = right(self, record, artifacts, problem)
         record = self._records[record.ref]
-        if record.phase is attempts_machine.Phase.GRANTING:
+        if record.phase is Phase.GRANTING:
             stored = tuple(
                 replace(one, key=f"{record.ref.prefix}/out/{one.path}") for one in artifacts
             )
-            effects = self._end(replace(record, artifacts=stored), attempts_machine._ARCHIVED)
+            effects = self._end(replace(record, artifacts=stored), _ARCHIVED)
         return effects
 
     _set(machine, "_collected", collected)
@@ -205,12 +208,12 @@ def _outbox_row_deleted_early() -> None:
 
 def _journal_replayed_twice() -> None:
     """An agent that starts does what its journal says again, and no keeper knows that it was done."""
-    machine = attempts_machine.AttemptsMachine
+    machine = AttemptsMachine
     right = machine._resume_program
     start = MemoryKeeper.start_program
 
     def resume(self: Any, record: Any, program: Any, event: Any) -> list[Any]:
-        again = attempts_machine.StartProgram(record.assignment, record.turn, event.keeper)
+        again = StartProgram(record.assignment, record.turn, event.keeper)
         return [again, *right(self, record, program, event)]
 
     async def start_program(self: Any, request: Any, *, helper: bool) -> int:

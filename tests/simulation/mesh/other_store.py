@@ -16,7 +16,7 @@ from typing import Any
 
 from control.store import schema
 from edge_agent.agent_shell import FOLLOWED
-from edge_agent.attempts_machine import Acknowledged, DesiredChanged
+from edge_agent.attempts.events import Acknowledged, DesiredChanged
 from edge_agent.followed import read_followed
 from tests.simulation.mesh.archive import MemoryArchive
 from tests.simulation.mesh.board import Board
@@ -129,7 +129,7 @@ class OtherStoreWorld(World):
     def _agent_began(self, board: Board, process: Process) -> None:
         super()._agent_began(board, process)
         if board.shell is not None:
-            driver = board.shell._worker_driver
+            driver = board.shell._attempts_driver
             driver._machine = _Told(driver._machine, self, board)
 
 

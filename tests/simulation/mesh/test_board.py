@@ -12,7 +12,7 @@ import pytest
 
 from control.core.answers import Submission, SubmitResult
 from control.leader.plane_config import PlaneConfig
-from edge_agent.attempts_machine import Phase
+from edge_agent.attempts.phase import Phase
 from shoal.model import JobState, PipelineState
 from shoal.names import AttemptRef, PipelineRef
 from shoal.spec import Job, Output, Pipeline, Placement, Retry, StreamInput

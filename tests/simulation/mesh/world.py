@@ -25,7 +25,7 @@ from control.core.views import pipeline_view
 from control.front.control_plane import ControlPlane
 from control.leader.plane_config import PlaneConfig
 from control.store import statements
-from edge_agent.attempts_machine import Acknowledged, DesiredChanged
+from edge_agent.attempts.events import Acknowledged, DesiredChanged
 from services.streams.worker.port_link import PortName
 from shoal.model import Capacity, JobState, MemberState, PipelineState
 from shoal.names import AttemptRef, PipelineRef, parse_attempt
@@ -236,7 +236,7 @@ class World:
         """Let an agent gossip, and look at what it is told."""
         self.trace.note("agent", board.name, board.agents)
         if board.shell is not None:
-            driver = board.shell._worker_driver
+            driver = board.shell._attempts_driver
             driver._machine = _Acknowledged(driver._machine, self.ledger)
         if self.membership is not None:
             member = self.membership.join(process, lambda _name, _state: None, board.agents)

@@ -7,22 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.attempts_machine import LocalAttempt, Phase, Verdict
+from edge_agent.attempts.local_attempt import LocalAttempt, Verdict
+from edge_agent.attempts.phase import Phase
 from edge_agent.journal import Journal, JournalError
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.lane import Lane, LanePeer
 from shoal.session.port_hold import PortHold
-from shoal.spec import (
-    Distribute,
-    Environment,
-    FileInput,
-    Job,
-    Output,
-    PipStep,
-    StreamInput,
-)
+from shoal.spec import Distribute, Environment, FileInput, Job, Output, PipStep, StreamInput
 
 RECORD = LocalAttempt(
     Assignment(

@@ -1,8 +1,9 @@
 """The stream of a session, where it is not one that a controller serves well."""
 
 from edge_agent.links.session import dial_session
+from edge_agent.session.effects import Write
+from edge_agent.session.events import SessionEvent
 from edge_agent.session_link import SessionLink
-from edge_agent.session_machine import SessionEvent, Write
 from shoal.model import Capacity
 from shoal.session.messages import Hello
 

@@ -2,26 +2,26 @@
 
 import pytest
 
-from edge_agent.session_machine import (
+from edge_agent.session.effects import (
     Closed,
     Confirmed,
-    ControllersKnown,
     Deliver,
     Dial,
     HangUp,
     LeaseRenewed,
+    Opened,
+    SessionEffect,
+    Write,
+)
+from edge_agent.session.events import (
+    ControllersKnown,
     LinkClosed,
     LinkOpened,
-    Opened,
     Received,
     Recorded,
     Say,
-    SessionConfig,
-    SessionEffect,
-    SessionMachine,
-    SessionState,
-    Write,
 )
+from edge_agent.session.machine import SessionConfig, SessionMachine, SessionState
 from services.runtime.backoff import Backoff
 from shoal.model import Artifact, Capacity, JobState
 from shoal.names import AttemptRef

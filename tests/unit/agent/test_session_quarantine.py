@@ -6,27 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.session_machine import (
+from edge_agent.session.effects import (
     Closed,
     Confirmed,
-    ControllersKnown,
     Deliver,
     Dial,
     Follow,
     HangUp,
     LeaseRenewed,
-    LinkClosed,
-    LinkOpened,
     Opened,
     Quarantined,
-    Received,
-    Say,
-    SessionConfig,
     SessionEffect,
-    SessionMachine,
-    SessionState,
     Write,
 )
+from edge_agent.session.events import ControllersKnown, LinkClosed, LinkOpened, Received, Say
+from edge_agent.session.machine import SessionConfig, SessionMachine, SessionState
 from services.runtime.backoff import Backoff
 from shoal.model import Capacity, Followed, JobState
 from shoal.names import AttemptRef

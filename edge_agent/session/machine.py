@@ -19,6 +19,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
+from edge_agent.session.effects import (
+    Closed,
+    Confirmed,
+    Deliver,
+    Dial,
+    Follow,
+    HangUp,
+    LeaseRenewed,
+    Opened,
+    Quarantined,
+    SessionEffect,
+    Write,
+)
+from edge_agent.session.events import (
+    ControllersKnown,
+    LinkClosed,
+    LinkOpened,
+    Received,
+    Recorded,
+    Say,
+    SessionEvent,
+)
 from services.runtime.backoff import Backoff
 from shoal.limits import BATCH_ARTIFACTS_MAX
 from shoal.model import Followed
@@ -72,155 +94,6 @@ class SessionState(enum.StrEnum):
     OPEN = "open"
     QUARANTINED = "quarantined"
     """The stream is open, to a controller that must not be followed."""
-
-
-# ---- events
-
-
-@dataclass(frozen=True, slots=True)
-class ControllersKnown:
-    """These controllers may be dialled, `host:port`, best first."""
-
-    addresses: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LinkOpened:
-    """A stream was opened; `hello` says who the agent is and what it knows."""
-
-    link: int
-    hello: Hello
-
-
-@dataclass(frozen=True, slots=True)
-class LinkClosed:
-    """The stream has ended, or could not be had."""
-
-    link: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A batch of the controller has arrived."""
-
-    link: int
-    sequence: int
-    acknowledged: int
-    messages: tuple[FromController, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """Something that the controller should hear, if there is a session."""
-
-    message: FromAgent
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What was delivered under this number is durable."""
-
-    delivery: int
-
-
-SessionEvent = ControllersKnown | LinkOpened | LinkClosed | Received | Say | Recorded
-
-
-# ---- effects
-
-
-@dataclass(frozen=True, slots=True)
-class Dial:
-    """Open a stream to a controller; its events carry the number of the link."""
-
-    link: int
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class HangUp:
-    """Close the stream; no outcome is awaited."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Send a batch."""
-
-    sequence: int
-    acknowledged: int
-    messages: tuple[FromAgent, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Follow:
-    """Record durably, before anything that is delivered later, how much is known of a controller."""
-
-    followed: Followed
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """The controller is not followed; everything stays as it is, until a person decides."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The session stands."""
-
-    welcome: Welcome
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The session is over: what was not confirmed may or may not have arrived."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmed:
-    """The controller has committed these messages."""
-
-    messages: tuple[FromAgent, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseRenewed:
-    """The controller heard the agent, so the node is not replaced before `until` (on our clock).
-
-    It is said only once the agent knows all that is wanted of it: before, an attempt of an earlier
-    session may have been replaced already.
-    """
-
-    until: float
-    lease_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Deliver:
-    """Hand over what the controller said; `Recorded` with the number answers a `Desired`."""
-
-    message: Desired | UploadsGranted | Refused | Fenced
-    delivery: int
-
-
-SessionEffect = (
-    Dial
-    | HangUp
-    | Write
-    | Follow
-    | Quarantined
-    | Opened
-    | Closed
-    | Confirmed
-    | LeaseRenewed
-    | Deliver
-)
 
 
 @dataclass(slots=True)

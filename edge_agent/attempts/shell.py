@@ -20,28 +20,31 @@ from typing import Any, Final, assert_never
 
 from edge_agent.attempt_folder import keeper_id
 from edge_agent.attempt_services import AttemptServices
-from edge_agent.attempts_machine import (
-    ArtifactsCollected,
+from edge_agent.attempts.effects import (
     AttachStreams,
-    AttemptsEvent,
+    AttemptEffect,
     CancelWork,
     CollectArtifacts,
     Conclude,
     Forget,
-    GrantsExpired,
     PrepareBundle,
-    Prepared,
     PrepareEnvironment,
     PrepareFiles,
-    ProgramStarted,
     Report,
     StartProgram,
     StopProgram,
-    StreamsBroken,
     UpdateLanes,
     Upload,
-    Uploaded,
     WantUploads,
+)
+from edge_agent.attempts.events import (
+    ArtifactsCollected,
+    AttemptsEvent,
+    GrantsExpired,
+    Prepared,
+    ProgramStarted,
+    StreamsBroken,
+    Uploaded,
     WorkFailed,
 )
 from edge_agent.bundles.layout import BundleRefusedError
@@ -80,24 +83,6 @@ _UPLOADS_AT_ONCE: Final = 8
 _WORDS_MAX: Final = 8_000
 _NO_ROOM: Final = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 """What the system, and every program that passes its words on, says where there is no room."""
-
-AttemptEffect = (
-    PrepareBundle
-    | PrepareEnvironment
-    | PrepareFiles
-    | StartProgram
-    | StopProgram
-    | AttachStreams
-    | UpdateLanes
-    | Conclude
-    | CollectArtifacts
-    | WantUploads
-    | Upload
-    | CancelWork
-    | Report
-    | Forget
-)
-"""Effects that are about one attempt, besides its journal entry."""
 
 
 @dataclass(frozen=True, slots=True)

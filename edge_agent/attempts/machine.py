@@ -7,558 +7,92 @@ one which was overtaken is told from one that counts. docs/architecture.md §5 h
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import assert_never
 
+from edge_agent.attempts.effects import (
+    AttachStreams,
+    AttemptsEffect,
+    CancelWork,
+    CollectArtifacts,
+    Conclude,
+    DesiredRecorded,
+    Forget,
+    NoteStreamWorker,
+    PrepareBundle,
+    PrepareEnvironment,
+    PrepareFiles,
+    Report,
+    StartProgram,
+    StopProgram,
+    UpdateLanes,
+    Upload,
+    WantUploads,
+    WriteJournal,
+)
+from edge_agent.attempts.events import (
+    Acknowledged,
+    ArtifactsCollected,
+    AttemptsEvent,
+    DesiredChanged,
+    DiskFull,
+    Forgotten,
+    GrantsExpired,
+    GrantsReceived,
+    Prepared,
+    ProgramEnded,
+    ProgramsListed,
+    ProgramStarted,
+    Restored,
+    SessionOpened,
+    StreamsBroken,
+    StreamsClosed,
+    StreamsDrained,
+    StreamsHeld,
+    StreamWorkerFound,
+    StreamWorkerLost,
+    Uploaded,
+    WorkFailed,
+)
+from edge_agent.attempts.local_attempt import LocalAttempt, ProgramExit, ProgramStatus, Verdict
+from edge_agent.attempts.phase import (
+    ALIVE,
+    ARCHIVING,
+    FAILS_FOR_ITS_DISK,
+    MOVES,
+    PREPARING,
+    STATE_OF,
+    InvalidMoveError,
+    Phase,
+)
 from services.archive.artifact_key import LOG_PATHS
 from shoal.limits import HELLO_ARTIFACTS_MAX
 from shoal.model import NO_REASON, Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef, JobRef
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.attempt_lanes import AttemptLanes, merged
-from shoal.session.lane import Lane
 from shoal.session.messages import Desired, Fenced
 from shoal.session.observation import Observation
 from shoal.session.port_hold import PortHold
-from shoal.session.uploads import UploadGrant, UploadsGranted
+from shoal.session.uploads import UploadsGranted
 from shoal.spec import Placement
 
-
-class Phase(enum.StrEnum):
-    """Where an attempt stands inside the agent; finer than the state that the agent reports."""
-
-    BUNDLE = "bundle"
-    ENVIRONMENT = "environment"
-    FILES = "files"
-    READY = "ready"
-    """Prepared, and waiting for an older attempt of the same job to be gone from this node."""
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    DRAINING = "draining"
-    COLLECTING = "collecting"
-    GRANTING = "granting"
-    """Waiting for the controller's addresses to store artifacts under."""
-    UPLOADING = "uploading"
-    ENDED = "ended"
-    """Its end is known; it stays until the controller no longer wants it."""
-    FORGETTING = "forgetting"
-
-
-_OUT = frozenset({Phase.ENDED, Phase.FORGETTING})
-
-MOVES: Mapping[Phase, frozenset[Phase]] = MappingProxyType(
-    {
-        Phase.BUNDLE: _OUT | {Phase.ENVIRONMENT},
-        Phase.ENVIRONMENT: _OUT | {Phase.FILES},
-        Phase.FILES: _OUT | {Phase.READY},
-        Phase.READY: _OUT | {Phase.STARTING},
-        # Back to BUNDLE only after the machine itself went down and took the program with it, or what
-        # its disk had not written yet.
-        Phase.STARTING: _OUT | {Phase.RUNNING, Phase.STOPPING, Phase.BUNDLE},
-        Phase.RUNNING: _OUT | {Phase.STOPPING, Phase.DRAINING, Phase.COLLECTING, Phase.BUNDLE},
-        Phase.STOPPING: _OUT,
-        Phase.DRAINING: _OUT | {Phase.COLLECTING},
-        Phase.COLLECTING: _OUT | {Phase.GRANTING, Phase.BUNDLE},
-        # Back to COLLECTING only after the machine went down: are the files still what was hashed?
-        Phase.GRANTING: _OUT | {Phase.UPLOADING, Phase.COLLECTING},
-        Phase.UPLOADING: _OUT | {Phase.GRANTING, Phase.COLLECTING},
-        Phase.ENDED: frozenset({Phase.FORGETTING}),
-        Phase.FORGETTING: frozenset(),
-    }
-)
-"""Where an attempt may go from where it stands."""
-
-STATE_OF: Mapping[Phase, JobState] = MappingProxyType(
-    {
-        Phase.BUNDLE: JobState.PREPARING,
-        Phase.ENVIRONMENT: JobState.PREPARING,
-        Phase.FILES: JobState.PREPARING,
-        Phase.READY: JobState.PREPARING,
-        Phase.STARTING: JobState.PREPARING,
-        Phase.RUNNING: JobState.RUNNING,
-        Phase.STOPPING: JobState.RUNNING,
-        Phase.DRAINING: JobState.DRAINING,
-        Phase.COLLECTING: JobState.ARCHIVING,
-        Phase.GRANTING: JobState.ARCHIVING,
-        Phase.UPLOADING: JobState.ARCHIVING,
-    }
-)
-"""What a phase looks like from outside; an ended attempt says its own."""
-
-PREPARING = frozenset({Phase.BUNDLE, Phase.ENVIRONMENT, Phase.FILES, Phase.READY})
-ALIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
-"""Phases in which a program of the attempt may run on this node."""
-ARCHIVING = frozenset({Phase.COLLECTING, Phase.GRANTING, Phase.UPLOADING})
-FAILS_FOR_ITS_DISK = PREPARING | {Phase.RUNNING, Phase.DRAINING}
-"""Phases in which an attempt may be failed for what it has written: later it is on its way out."""
-
-
-class InvalidMoveError(RuntimeError):
-    """An attempt was to go where its table does not lead: a mistake in this program."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How an attempt ends once its program is gone."""
-
-    state: JobState
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramExit:
-    """How a program ended; `stderr_tail` are its last words. The time is seconds since the epoch.
-
-    `problem` says why records of its FIFOs may be missing, whatever its exit status; else it is empty.
-    `disk_full` says what the node's disk had left, if it was full then; else it is empty.
-    `left` says which processes of it could not be ended; else it is empty.
-    """
-
-    exit_code: int
-    signal: int = 0
-    timed_out: bool = False
-    lease_ended: bool = False
-    end_time: float = 0.0
-    stderr_tail: str = ""
-    problem: str = ""
-    disk_full: str = ""
-    left: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramStatus:
-    """A program as the keeper lists it; `exit` is None while it runs."""
-
-    start_time: float
-    exit: ProgramExit | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LocalAttempt:
-    """Everything that the agent remembers of an attempt, in memory and in its journal."""
-
-    assignment: Assignment
-    phase: Phase = Phase.BUNDLE
-    turn: int = 0
-    state: JobState = JobState.PREPARING
-    reason: Reason = NO_REASON
-    artifacts: tuple[Artifact, ...] = ()
-    start_time: float = 0.0
-    end_time: float = 0.0
-    verdict: Verdict | None = None
-    forget: bool = False
-    """Whether it is to be forgotten as soon as its program is gone."""
-    acknowledged: bool = False
-    """Whether the controller has committed its end."""
-    closed: bool = False
-    """Whether none of its outputs takes anything more."""
-    finishing: bool = False
-    """Whether its program was told to end because the controller wants it finished."""
-    holds: tuple[PortHold, ...] = ()
-    """How far its outputs were when they were last told to stand still."""
-    ended_inputs: tuple[str, ...] = ()
-    """The inputs of which its program was shown the end; known once its streams have drained."""
-    keeper: str = ""
-    """The only keeper that may have been told to start its program, once one may have been."""
-
-    @property
-    def ref(self) -> AttemptRef:
-        """Which attempt."""
-        return self.assignment.ref
-
-    @property
-    def observation(self) -> Observation:
-        """What the controller is told."""
-        return Observation(
-            self.ref,
-            self.state,
-            self.reason,
-            self.artifacts,
-            _moment(self.start_time),
-            _moment(self.end_time),
-            self.holds,
-            self.ended_inputs,
-        )
-
-
-def _moment(seconds: float) -> datetime | None:
-    """The moment so many seconds after the epoch; 0 is none."""
-    return datetime.fromtimestamp(seconds, UTC) if seconds else None
-
-
-# ---- events
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """The agent has started and knows what its journal, the keeper and the stream worker know.
-
-    `keeper` says which keeper keeps these programs, `rebooted` that the machine itself went down since
-    the journal was written; `streams_survived` that the stream worker is the one that the journal knew.
-    """
-
-    records: tuple[LocalAttempt, ...]
-    keeper: str
-    programs: Mapping[AttemptRef, ProgramStatus]
-    rebooted: bool
-    streams_survived: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DesiredChanged:
-    """The controller said what it wants; `sequence` is that of its message."""
-
-    desired: Desired
-    sequence: int
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """The bundle, the environment or the files of an attempt are there."""
-
-    ref: AttemptRef
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class WorkFailed:
-    """Preparing, starting or archiving failed for good."""
-
-    ref: AttemptRef
-    turn: int
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramStarted:
-    """The keeper has started the program."""
-
-    ref: AttemptRef
-    turn: int
-    start_time: float
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramEnded:
-    """The keeper has seen the end of the program."""
-
-    ref: AttemptRef
-    exit: ProgramExit
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramsListed:
-    """A keeper was connected to anew: which one it is, and all the programs that it keeps."""
-
-    keeper: str
-    programs: Mapping[AttemptRef, ProgramStatus]
-
-
-@dataclass(frozen=True, slots=True)
-class StreamsBroken:
-    """The streams of an attempt cannot go on."""
-
-    ref: AttemptRef
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class DiskFull:
-    """The disk of the node is full, and this attempt is why."""
-
-    ref: AttemptRef
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class StreamsHeld:
-    """Outputs of an attempt stand still, as their lanes ask, and these are all that do."""
-
-    ref: AttemptRef
-    holds: tuple[PortHold, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StreamsClosed:
-    """No output of an attempt takes anything more: it ended, or nobody is left who wants it."""
-
-    ref: AttemptRef
-
-
-@dataclass(frozen=True, slots=True)
-class StreamsDrained:
-    """Nobody needs a record of the attempt any more; of these inputs its program was shown the end."""
-
-    ref: AttemptRef
-    ended_inputs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StreamWorkerLost:
-    """The stream worker is gone, and with it what it retained."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamWorkerFound:
-    """Another stream worker's process is there; what was attached to the one before is not on it."""
-
-    identity: str
-
-
-@dataclass(frozen=True, slots=True)
-class ArtifactsCollected:
-    """The files that are archived are known, with sizes and SHA-256.
-
-    `problem` names files that should be and cannot: the attempt fails with it once the others are kept.
-    """
-
-    ref: AttemptRef
-    turn: int
-    artifacts: tuple[Artifact, ...]
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class GrantsReceived:
-    """The controller said where to store artifacts."""
-
-    granted: UploadsGranted
-
-
-@dataclass(frozen=True, slots=True)
-class Uploaded:
-    """These artifacts are stored; `problem` names those that cannot be."""
-
-    ref: AttemptRef
-    turn: int
-    artifacts: tuple[Artifact, ...]
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class GrantsExpired:
-    """The store no longer takes the addresses; new ones are needed."""
-
-    ref: AttemptRef
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """The controller has committed what it was told of an attempt."""
-
-    ref: AttemptRef
-    state: JobState
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOpened:
-    """A session stands; what was asked in an earlier one is asked again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Forgotten:
-    """Nothing is left of an attempt on this node."""
-
-    ref: AttemptRef
-
-
-AttemptsEvent = (
-    Restored
-    | DesiredChanged
-    | Prepared
-    | WorkFailed
-    | ProgramStarted
-    | ProgramEnded
-    | ProgramsListed
-    | StreamsBroken
-    | StreamsHeld
-    | DiskFull
-    | StreamsClosed
-    | StreamsDrained
-    | StreamWorkerLost
-    | StreamWorkerFound
-    | ArtifactsCollected
-    | GrantsReceived
-    | Uploaded
-    | GrantsExpired
-    | Acknowledged
-    | Fenced
-    | SessionOpened
-    | Forgotten
-)
-
-
-# ---- effects
-
-
-@dataclass(frozen=True, slots=True)
-class WriteJournal:
-    """Record an attempt durably; later effects of the same attempt wait for it."""
-
-    record: LocalAttempt
-
-
-@dataclass(frozen=True, slots=True)
-class NoteStreamWorker:
-    """Write down which process of the stream worker carries what is attached from now on."""
-
-    identity: str
-
-
-@dataclass(frozen=True, slots=True)
-class DesiredRecorded:
-    """Tell the controller, once everything before is durable, that its message is recorded."""
-
-    sequence: int
-
-
-@dataclass(frozen=True, slots=True)
-class PrepareBundle:
-    """Lay the bundle out in a fresh folder."""
-
-    assignment: Assignment
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class PrepareEnvironment:
-    """Build the environment, or find it built."""
-
-    assignment: Assignment
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class PrepareFiles:
-    """Fetch the file inputs and check them."""
-
-    assignment: Assignment
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class StartProgram:
-    """Let this keeper and no other start the program; harmless when it runs already."""
-
-    assignment: Assignment
-    turn: int
-    keeper: str
-
-
-@dataclass(frozen=True, slots=True)
-class StopProgram:
-    """SIGTERM to the whole group, SIGKILL after the grace (seconds)."""
-
-    ref: AttemptRef
-    grace_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class AttachStreams:
-    """Let the stream worker take over the ports; harmless when it has them."""
-
-    assignment: Assignment
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateLanes:
-    """Tell the stream worker where the peers are now."""
-
-    ref: AttemptRef
-    lanes: tuple[Lane, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Conclude:
-    """Tell the stream worker how the program ended."""
-
-    ref: AttemptRef
-    succeeded: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CollectArtifacts:
-    """Find the files that are archived."""
-
-    assignment: Assignment
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class WantUploads:
-    """Ask the controller where to store artifacts."""
-
-    ref: AttemptRef
-    artifacts: tuple[Artifact, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """Store the artifacts, for as long as it takes."""
-
-    assignment: Assignment
-    turn: int
-    artifacts: tuple[Artifact, ...]
-    grants: tuple[UploadGrant, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CancelWork:
-    """Give up what is being prepared, collected or uploaded for an attempt."""
-
-    ref: AttemptRef
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Tell the controller where an attempt stands."""
-
-    observation: Observation
-
-
-@dataclass(frozen=True, slots=True)
-class Forget:
-    """Leave nothing of an attempt: streams, keeper's record, folder, journal."""
-
-    ref: AttemptRef
-    has_ports: bool
-
-
-AttemptsEffect = (
-    WriteJournal
-    | NoteStreamWorker
-    | DesiredRecorded
-    | PrepareBundle
-    | PrepareEnvironment
-    | PrepareFiles
-    | StartProgram
-    | StopProgram
-    | AttachStreams
-    | UpdateLanes
-    | Conclude
-    | CollectArtifacts
-    | WantUploads
-    | Upload
-    | CancelWork
-    | Report
-    | Forget
-)
-
 _ARCHIVED = Verdict(JobState.SUCCEEDED, NO_REASON)
+
+
 _STOPPED = Verdict(
     JobState.CANCELLED, Reason(ReasonCode.CANCELLED, 0, "stopped, as the controller asked")
 )
+
+
 _WORKER_LOST = Verdict(
     JobState.LOST,
     Reason(ReasonCode.LOST, 0, "the stream worker of this node died with the attempt's records"),
 )
+
+
 _LEASE_ENDED = Verdict(
     JobState.LOST,
     Reason(
@@ -567,16 +101,22 @@ _LEASE_ENDED = Verdict(
         "the node's lease ran out, and the job may not run twice: it was ended here",
     ),
 )
+
+
 _RESULTS_LOST = Verdict(
     JobState.LOST,
     Reason(
         ReasonCode.LOST, 0, "the node went down before it had stored the results, and lost some"
     ),
 )
+
+
 _PROGRAM_LOST = Verdict(
     JobState.LOST,
     Reason(ReasonCode.LOST, 0, "the program is gone from this node with the keeper that kept it"),
 )
+
+
 _MAY_HAVE_BEGUN = Verdict(
     JobState.LOST,
     Reason(
@@ -589,13 +129,17 @@ _MAY_HAVE_BEGUN = Verdict(
 
 
 _SIGPIPE = 13
+
+
 _SHELL_SIGPIPE = 128 + _SIGPIPE
+
+
 _BROKEN_PIPE = re.compile(r"broken pipe|\bEPIPE\b", re.IGNORECASE)
 """How the error is called: by strerror(3) and nearly every language, or by its name."""
 
 
 @dataclass(slots=True)
-class WorkerCounts:
+class AttemptsCounts:
     """What was dropped, by reason."""
 
     stale_assignments: int = 0
@@ -608,7 +152,7 @@ class WorkerCounts:
 class AttemptsMachine:
     """Drives every attempt on this node; see the module for the rules."""
 
-    counts: WorkerCounts = field(default_factory=WorkerCounts)
+    counts: AttemptsCounts = field(default_factory=AttemptsCounts)
     _records: dict[AttemptRef, LocalAttempt] = field(default_factory=dict[AttemptRef, LocalAttempt])
     # An order, not a set: what is decided for several attempts is decided in one order always.
     _by_job: dict[JobRef, dict[AttemptRef, None]] = field(

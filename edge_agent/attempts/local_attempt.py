@@ -1,0 +1,102 @@
+"""What the agent knows of one attempt, as its journal keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from edge_agent.attempts.phase import Phase
+from shoal.model import NO_REASON, Artifact, JobState, Reason
+from shoal.names import AttemptRef
+from shoal.session.assignment import Assignment
+from shoal.session.observation import Observation
+from shoal.session.port_hold import PortHold
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How an attempt ends once its program is gone."""
+
+    state: JobState
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramExit:
+    """How a program ended; `stderr_tail` are its last words. The time is seconds since the epoch.
+
+    `problem` says why records of its FIFOs may be missing, whatever its exit status; else it is empty.
+    `disk_full` says what the node's disk had left, if it was full then; else it is empty.
+    `left` says which processes of it could not be ended; else it is empty.
+    """
+
+    exit_code: int
+    signal: int = 0
+    timed_out: bool = False
+    lease_ended: bool = False
+    end_time: float = 0.0
+    stderr_tail: str = ""
+    problem: str = ""
+    disk_full: str = ""
+    left: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramStatus:
+    """A program as the keeper lists it; `exit` is None while it runs."""
+
+    start_time: float
+    exit: ProgramExit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAttempt:
+    """Everything that the agent remembers of an attempt, in memory and in its journal."""
+
+    assignment: Assignment
+    phase: Phase = Phase.BUNDLE
+    turn: int = 0
+    state: JobState = JobState.PREPARING
+    reason: Reason = NO_REASON
+    artifacts: tuple[Artifact, ...] = ()
+    start_time: float = 0.0
+    end_time: float = 0.0
+    verdict: Verdict | None = None
+    forget: bool = False
+    """Whether it is to be forgotten as soon as its program is gone."""
+    acknowledged: bool = False
+    """Whether the controller has committed its end."""
+    closed: bool = False
+    """Whether none of its outputs takes anything more."""
+    finishing: bool = False
+    """Whether its program was told to end because the controller wants it finished."""
+    holds: tuple[PortHold, ...] = ()
+    """How far its outputs were when they were last told to stand still."""
+    ended_inputs: tuple[str, ...] = ()
+    """The inputs of which its program was shown the end; known once its streams have drained."""
+    keeper: str = ""
+    """The only keeper that may have been told to start its program, once one may have been."""
+
+    @property
+    def ref(self) -> AttemptRef:
+        """Which attempt."""
+        return self.assignment.ref
+
+    @property
+    def observation(self) -> Observation:
+        """What the controller is told."""
+        return Observation(
+            self.ref,
+            self.state,
+            self.reason,
+            self.artifacts,
+            _moment(self.start_time),
+            _moment(self.end_time),
+            self.holds,
+            self.ended_inputs,
+        )
+
+
+def _moment(seconds: float) -> datetime | None:
+    """The moment so many seconds after the epoch; 0 is none."""
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None

@@ -1,0 +1,92 @@
+"""Where an attempt stands inside the agent, and where it may go from there."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from shoal.model import JobState
+
+
+class Phase(enum.StrEnum):
+    """Where an attempt stands inside the agent; finer than the state that the agent reports."""
+
+    BUNDLE = "bundle"
+    ENVIRONMENT = "environment"
+    FILES = "files"
+    READY = "ready"
+    """Prepared, and waiting for an older attempt of the same job to be gone from this node."""
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    DRAINING = "draining"
+    COLLECTING = "collecting"
+    GRANTING = "granting"
+    """Waiting for the controller's addresses to store artifacts under."""
+    UPLOADING = "uploading"
+    ENDED = "ended"
+    """Its end is known; it stays until the controller no longer wants it."""
+    FORGETTING = "forgetting"
+
+
+_OUT = frozenset({Phase.ENDED, Phase.FORGETTING})
+
+
+MOVES: Mapping[Phase, frozenset[Phase]] = MappingProxyType(
+    {
+        Phase.BUNDLE: _OUT | {Phase.ENVIRONMENT},
+        Phase.ENVIRONMENT: _OUT | {Phase.FILES},
+        Phase.FILES: _OUT | {Phase.READY},
+        Phase.READY: _OUT | {Phase.STARTING},
+        # Back to BUNDLE only after the machine itself went down and took the program with it, or what
+        # its disk had not written yet.
+        Phase.STARTING: _OUT | {Phase.RUNNING, Phase.STOPPING, Phase.BUNDLE},
+        Phase.RUNNING: _OUT | {Phase.STOPPING, Phase.DRAINING, Phase.COLLECTING, Phase.BUNDLE},
+        Phase.STOPPING: _OUT,
+        Phase.DRAINING: _OUT | {Phase.COLLECTING},
+        Phase.COLLECTING: _OUT | {Phase.GRANTING, Phase.BUNDLE},
+        # Back to COLLECTING only after the machine went down: are the files still what was hashed?
+        Phase.GRANTING: _OUT | {Phase.UPLOADING, Phase.COLLECTING},
+        Phase.UPLOADING: _OUT | {Phase.GRANTING, Phase.COLLECTING},
+        Phase.ENDED: frozenset({Phase.FORGETTING}),
+        Phase.FORGETTING: frozenset(),
+    }
+)
+"""Where an attempt may go from where it stands."""
+
+
+STATE_OF: Mapping[Phase, JobState] = MappingProxyType(
+    {
+        Phase.BUNDLE: JobState.PREPARING,
+        Phase.ENVIRONMENT: JobState.PREPARING,
+        Phase.FILES: JobState.PREPARING,
+        Phase.READY: JobState.PREPARING,
+        Phase.STARTING: JobState.PREPARING,
+        Phase.RUNNING: JobState.RUNNING,
+        Phase.STOPPING: JobState.RUNNING,
+        Phase.DRAINING: JobState.DRAINING,
+        Phase.COLLECTING: JobState.ARCHIVING,
+        Phase.GRANTING: JobState.ARCHIVING,
+        Phase.UPLOADING: JobState.ARCHIVING,
+    }
+)
+"""What a phase looks like from outside; an ended attempt says its own."""
+
+
+PREPARING = frozenset({Phase.BUNDLE, Phase.ENVIRONMENT, Phase.FILES, Phase.READY})
+
+
+ALIVE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.STOPPING})
+"""Phases in which a program of the attempt may run on this node."""
+
+
+ARCHIVING = frozenset({Phase.COLLECTING, Phase.GRANTING, Phase.UPLOADING})
+
+
+FAILS_FOR_ITS_DISK = PREPARING | {Phase.RUNNING, Phase.DRAINING}
+"""Phases in which an attempt may be failed for what it has written: later it is on its way out."""
+
+
+class InvalidMoveError(RuntimeError):
+    """An attempt was to go where its table does not lead: a mistake in this program."""
