@@ -5,7 +5,7 @@ nor a power cut ever sees half of it. Everything that touches the disk runs in a
 
 The folder may go away while it is open: a disk is pulled out or full, a share unmounted, a folder
 moved. Then the archive is away, as a bucket is that does not answer, and it is there again as soon
-as the folder is. What tells the folder from the empty place where it was mounted is the folder of
+as the folder is. The folder differs from the empty place where it was mounted by its folder of
 incoming files: where it is missing, it is made again, but only on the file system on which it was
 last seen, so that nothing is ever written below a mount point and hidden by the next mount.
 """
@@ -153,7 +153,7 @@ class DirectoryStore:
                 yield info
 
     async def delete(self, key: str) -> None:
-        """Remove the file; folders stay, since somebody may be about to write there."""
+        """Remove the file; folders stay, since another object may be about to be written there."""
         await self._in_thread(_remove, self.path(key))
 
     async def presign_put(
@@ -335,7 +335,7 @@ class DirectoryStore:
 
 
 class _Incoming:
-    """A file that is being written; locked, so that nobody takes it for a leftover."""
+    """A file that is being written; locked, so that no process takes it for a leftover."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -390,7 +390,7 @@ class _Reader:
 
 
 def _clear(leftover: Path) -> None:
-    """Remove a file that nobody is writing any more."""
+    """Remove a file that no process is writing any more."""
     try:
         with leftover.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

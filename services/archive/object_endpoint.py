@@ -145,7 +145,7 @@ class ObjectEndpoint:
         except (_UploadSizeError, ObjectDigestError) as error:
             return self._refuse(400, error)
         except (ConnectionError, web.RequestPayloadError) as error:
-            return self._refuse(400, error)  # nobody may be there to read it
+            return self._refuse(400, error)  # perhaps no client is there to read it
         except TimeoutError as error:
             return self._refuse(408, error)
         except ArchiveFullError as error:

@@ -58,7 +58,7 @@ def s3_client(server: S3Server) -> AbstractAsyncContextManager["S3Client"]:
             connect_timeout=5,
             read_timeout=60,
             retries={"max_attempts": 4, "mode": "standard"},
-            # Checksums that nobody asked for change the encoding of the body, which servers other
+            # Checksums that were not asked for change the encoding of the body, which servers other
             # than Amazon's do not always understand.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -114,7 +114,7 @@ class S3Store:
             self._stack = stack.pop_all()
         if not self._conditional_put:
             LOG.warning(
-                "the archive does not obey If-None-Match; the store decides who was first",
+                "the archive does not obey If-None-Match; the store decides which write was first",
                 extra=fields(bucket=self._bucket),
             )
         return self

@@ -26,7 +26,7 @@ class PathSigner:
 
     Args:
         base_url: where the endpoint answers, such as `http://10.0.0.1:7703`.
-        secret: the key; whoever knows it can read and write everything.
+        secret: the key; it lets its holder read and write everything.
     """
 
     def __init__(self, base_url: str, secret: bytes) -> None:

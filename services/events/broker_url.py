@@ -14,7 +14,7 @@ class BrokerUrlError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
-    """Where a broker stands and who we are to it; `ca_file` is empty for the system's own."""
+    """Where a broker stands and our account there; `ca_file` is empty for the system's own."""
 
     host: str
     port: int

@@ -71,8 +71,8 @@ def fitted(entry: OutboxEntry, bytes_max: int) -> bytes | None:
     if best is not None:
         return best
     flat = {name: _brief(value) for name, value in fields.items() if not isinstance(value, list)}
-    told = {name: value for name, value in flat.items() if not isinstance(value, dict)}
-    return _fits(entry, {**told, "cut": True}, bytes_max)
+    texts = {name: value for name, value in flat.items() if not isinstance(value, dict)}
+    return _fits(entry, {**texts, "cut": True}, bytes_max)
 
 
 def _data(entry: OutboxEntry) -> object:

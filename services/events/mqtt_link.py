@@ -38,7 +38,7 @@ class MqttLink:
 
     Args:
         address: where the broker stands.
-        client_id: who we are; a second connection with the same id ends the first.
+        client_id: our name at the broker; a second connection with the same id ends the first.
         timeout_seconds: how long the broker may take to answer anything.
         keepalive_seconds: how long the connection may be silent before it is asked.
         terms: what is known of the broker; a connection that stands knows more.
@@ -113,7 +113,7 @@ class MqttLink:
         """Publish one event on both of its topics and wait for both acknowledgements.
 
         It is cut to what the broker takes, and to less from the second of `losses` links on that
-        broke with it. Its state is a copy for whoever comes later: where that
+        broke with it. Its state is a copy for clients that come later: where that
         alone is refused, the event has arrived, and this returns why; else it returns nothing.
 
         Raises:
@@ -285,12 +285,12 @@ class _Client(Client):
 
     def _abandon(self) -> None:
         # paho closes after its DISCONNECT, which may never leave; and when reading raises, as it
-        # does with TLS, aiomqtt goes on being woken by a socket that nobody closes.
+        # does with TLS, aiomqtt goes on being woken by a socket that is never closed.
         self._client._sock_close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         if self._tls is not None:
             self._tls.close_socket()
         if self._disconnected.done() and not self._disconnected.cancelled():
-            self._disconnected.exception()  # somebody has looked, so asyncio does not complain
+            self._disconnected.exception()  # it was looked at, so asyncio does not complain
 
 
 def _presence(state: str) -> bytes:

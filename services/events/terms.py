@@ -42,7 +42,7 @@ class Terms:
         """What is not as it should be, for people."""
         found: list[str] = []
         if not self.retain:
-            found.append("it retains no messages, so whoever comes later sees no states")
+            found.append("it retains no messages, so a client that comes later sees no states")
         if self.qos < 1:
             found.append("it acknowledges nothing (QoS 0), so events may be lost on their way")
         return tuple(found)

@@ -79,7 +79,7 @@ class BroadcastQueue(Generic[T]):
         return len(self._entries)
 
     def __contains__(self, key: Hashable) -> bool:
-        """Tell whether a broadcast under `key` still waits."""
+        """Whether a broadcast under `key` still waits."""
         return key in self._entries
 
     def put(self, key: Hashable, item: T, size: int) -> None:

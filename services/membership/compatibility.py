@@ -14,7 +14,7 @@ def incompatibility(remote: Sequence[PushNodeState], local: Iterable[Versions]) 
     """Say in one sentence why the two cannot be merged, None if they can.
 
     The alive members of both sides span the windows `[max of minima, min of maxima]`; the current
-    versions of everybody, dead remote ones included, must lie within.
+    versions of all members, dead remote ones included, must lie within.
 
     Args:
         remote: The remote's records.
@@ -32,16 +32,16 @@ def incompatibility(remote: Sequence[PushNodeState], local: Iterable[Versions]) 
     high = min(versions.protocol_max for versions in alive)
     delegate_low = max(versions.delegate_min for versions in alive)
     delegate_high = min(versions.delegate_max for versions in alive)
-    everybody = alive | {node.versions for node in remote if node.versions is not None}
-    for versions in everybody:
+    announced = alive | {node.versions for node in remote if node.versions is not None}
+    for versions in announced:
         if low <= versions.protocol <= high and (
             delegate_low <= versions.delegate <= delegate_high
         ):
             continue
         names = [node.name for node in remote if node.versions == versions]
-        who = names[0] if names else "one of our own members"
+        speaker = names[0] if names else "one of our own members"
         return (
-            f"{who} speaks protocol {versions.protocol} and delegate protocol "
+            f"{speaker} speaks protocol {versions.protocol} and delegate protocol "
             f"{versions.delegate}; together we allow {low}..{high} and "
             f"{delegate_low}..{delegate_high}"
         )

@@ -19,17 +19,17 @@ class GossipConfig:
         name: Unique in the cluster.
         bind_host: Address to listen on, for UDP and TCP alike.
         bind_port: Port to listen on, 0 for any free one.
-        advertise: `host` or `host:port` that others are told; by default what is bound, or for
+        advertise: `host` or `host:port` that is announced; by default what is bound, or for
             a wildcard what `services.runtime.outward` finds.
-        tags: Announced to everybody; at most 512 bytes encoded.
+        tags: Announced to all members; at most 512 bytes encoded.
         preset: `lan`, `wan`, `local`, or a timing of one's own.
         keyring: Keys of the cluster; an empty ring means no encryption.
-        label: Cluster label; members of another label are not heard. Serf 0.9 knows none.
+        label: Cluster label; packets of members of another label are refused. Serf 0.9 knows none.
         seeds: `host[:port]` of members to join, tried again for as long as they are missing.
-        peers: `host[:port]` of whom else it deals with, which says on which network others are.
+        peers: `host[:port]` of other processes it deals with: they show on which network members are.
         heal_interval_seconds: How often a lost member or missing seed is tried, 0 for never.
         serf: Speak Serf's layer. Off, this is a plain memberlist member.
-        compact: Send the short dialect; everybody reads it.
+        compact: Send the short dialect, which all members read.
         incarnation: First incarnation; by default the seconds since 2020, so that a restarted
             member outbids its former life.
         lifeguard: Off, this is plain SWIM: the control group of the benchmarks.

@@ -34,7 +34,7 @@ class DepartedMembers:
         return (member for _, member in self._written.values())
 
     def __contains__(self, name: str) -> bool:
-        """Tell whether a member is remembered."""
+        """Whether a member is remembered."""
         return name in self._written
 
     def add(self, member: Member, now: float) -> None:
@@ -49,7 +49,7 @@ class DepartedMembers:
         self._written.pop(name, None)
 
     def expire(self, now: float) -> None:
-        """Forget whoever was remembered long enough."""
+        """Forget the members that were remembered long enough."""
         while self._written:
             name, (at, _) = next(iter(self._written.items()))
             if now - at < self._seconds:

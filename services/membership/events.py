@@ -48,7 +48,7 @@ class SetMeta:
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """Pass a user message on to everybody; a newer one under the same key replaces it."""
+    """Pass a user message on to all members; a newer one under the same key replaces it."""
 
     key: str
     payload: bytes

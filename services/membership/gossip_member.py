@@ -58,7 +58,7 @@ async def open_member(
 
     Args:
         settings: what the operator set.
-        tags: what the member tells about itself.
+        tags: what the member announces of itself.
         clock: monotonic seconds.
         wall: seconds since 1970.
         rng: chance.

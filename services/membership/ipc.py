@@ -97,7 +97,7 @@ class IpcServer:
         log: logging.Logger | None = None,
     ) -> None:
         if not auth_key and host not in {"127.0.0.1", "::1", "localhost"}:
-            raise ValueError(f"serving {host} to anybody needs an auth key; set one")
+            raise ValueError(f"serving {host} to other machines needs an auth key; set one")
         self._gossip = gossip
         self._host = host
         self._port = port

@@ -1,7 +1,7 @@
 """The membership machine: SWIM with Lifeguard, sans-IO.
 
 It takes decoded messages with their source and the time, and returns what is to be sent, dialled
-or told. It owns no clock, no socket and no randomness.
+or reported. It owns no clock, no socket and no randomness.
 """
 
 from __future__ import annotations
@@ -301,7 +301,7 @@ class SwimMachine:
         )
 
     def _overslept(self, seconds: float) -> None:
-        """This process did not run for a while: judge nobody for it."""
+        """This process did not run for a while: hold that against no member."""
         if not self._profile.lifeguard:
             return
         self.states.awareness.apply(1)
@@ -369,7 +369,7 @@ class SwimMachine:
         elif now - self._pinged > _UNPROBED_INTERVALS * self._preset.probe_interval_seconds:
             # Whatever the size, a member is probed about once an interval. A responder of another
             # delegate protocol lets us join and then ignores us.
-            detail = f"nobody has probed us for {now - self._pinged:.0f} s; do versions agree?"
+            detail = f"no member has probed us for {now - self._pinged:.0f} s; do versions agree?"
             out.append(effects.Dropped(DropReason.UNPROBED, detail))
         partner = table.draw(self._rng, 1, (self._name,), now)
         out.extend(effects.DialPushPull(member.endpoint, join=False) for member in partner)

@@ -1,4 +1,4 @@
-"""What this member believes of the others: the state rules of SWIM and Lifeguard.
+"""The states of all members as this one believes them: the rules of SWIM and Lifeguard.
 
 Every rule takes one claim (alive, suspect, dead), changes the table first and then appends the
 effects. Sources: SWIM section 4.2 (incarnations, precedence), Lifeguard section IV (suspicion,
@@ -162,13 +162,13 @@ class MemberStates:
     def suspect(
         self, claim: Suspect, now: float, out: list[effects.Effect], source: Address | None = None
     ) -> None:
-        """Take a claim that a member does not answer; `source` is who sent it, if anybody did."""
+        """Take a claim that a member does not answer; `source` is the sender, None if it is our own."""
         name = claim.node
         old = self.table.get(name)
         if old is None:
             return
         if name == self._name and source is not None and not self.leaving:
-            # Whoever suspects us hears it from ourselves, not only by rumour.
+            # The member that suspects us gets the answer from us, not only by rumour.
             if claim.incarnation >= old.incarnation:
                 self.refute(claim.incarnation)
             out.append(effects.SendPacket(source, (self._own_claim(),)))
@@ -183,7 +183,7 @@ class MemberStates:
                 self.refute(claim.incarnation)
             return
         if suspicion is not None and not suspicion.wants(claim.accuser):
-            return  # heard before, as rumours are
+            return  # a repeat, as rumours bring them
         if not self._admit(claim.accuser, now):
             detail = f"{claim.accuser} accuses too many, now {name}"
             out.append(effects.Dropped(DropReason.ACCUSER_LIMIT, detail))
@@ -319,12 +319,12 @@ class MemberStates:
             self.dead(Dead(suspicion.incarnation, name, self._name), now, out)
 
     def postpone(self, seconds: float) -> None:
-        """Shift all suspicions: this process slept and could hear no refutation."""
+        """Shift all suspicions: this process slept and could receive no refutation."""
         for suspicion in self._suspicions.values():
             suspicion.postpone(seconds)
 
     def reap(self, now: float, out: list[effects.Effect]) -> None:
-        """Forget whoever has been dead or gone for longer than gossip to the dead lasts."""
+        """Forget members that have been dead or gone for longer than gossip to the dead lasts."""
         kept = self._profile.preset.gossip_to_the_dead_seconds
         for member in self.table.unreachable():
             if now - member.state_since > kept and member.name != self._name:
@@ -405,7 +405,7 @@ class MemberStates:
         out.append(effects.NameConflict(old, claimed))
 
     def _tell(self, old: Member, claim: Alive, now: float, out: list[effects.Effect]) -> None:
-        """Tell a restarted member what is remembered of it, so that it can outbid that.
+        """Send a restarted member what is remembered of it, so that it can outbid that.
 
         Upstream stays silent here, and a mass restart at low incarnations is ignored for long
         (memberlist's pull request 345).
@@ -424,7 +424,7 @@ class MemberStates:
         return accuser == self._name or self._accusers.admit(accuser, now)
 
     def _warn(self, name: str, suspicion: Suspicion, now: float, out: list[effects.Effect]) -> None:
-        """Tell the accused itself, so that it can refute; the last time by stream."""
+        """Send the suspicion to the accused, so that it can refute; the last time by stream."""
         member = self.table.get(name)
         if member is None or not self._profile.lifeguard:
             return

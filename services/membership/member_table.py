@@ -153,7 +153,7 @@ class MemberTable:
         drawn: list[Member] = []
         if self._size <= 1:
             return drawn
-        # Few places are walked in random order, so that nobody is missed by bad luck.
+        # Few places are walked in random order, so that no member is missed by bad luck.
         tries: Iterable[int] = (
             rng.sample(range(places), places)
             if places <= _WALKED_PLACES_MAX

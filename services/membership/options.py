@@ -39,8 +39,8 @@ def gossip_options(prefix: str, gossip: str, towards: str) -> Callable[[CommandT
             callback=_read_keys,
             show_default=False,
             metavar="KEY",
-            help="AES key that seals gossip, base64 or hexadecimal; the first of several seals. Everybody "
-            f"on the machine reads a command line: rather set {prefix}_GOSSIP_KEY, or use "
+            help="AES key that seals gossip, base64 or hexadecimal; the first of several seals. Every user "
+            f"of the machine can read a command line: rather set {prefix}_GOSSIP_KEY, or use "
             "--gossip-keyring.  [default: gossip is not encrypted]",
         ),
         click.option(

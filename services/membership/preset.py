@@ -39,7 +39,7 @@ class Preset:
         return self.suspicion_mult * math.floor(scale * 1000) / 1000 * self.probe_interval_seconds
 
     def suspicion_max_seconds(self, members: int) -> float:
-        """Longest suspicion, while nobody confirms: `suspicion_max_mult * min`."""
+        """Longest suspicion, while no member confirms: `suspicion_max_mult * min`."""
         return self.suspicion_max_mult * self.suspicion_min_seconds(members)
 
     def confirmations_wanted(self, members: int) -> int:
@@ -91,7 +91,7 @@ LOCAL: Final = Preset(
     stream_timeout_seconds=1.0,
 )
 """One machine. Upstream retransmits with multiplier 2 here, and at 30 members only half of the
-broadcasts reach everybody; 4 costs a few packets and reaches all."""
+broadcasts reach all members; 4 costs a few packets and reaches all."""
 
 PRESETS: Final = {"lan": LAN, "wan": WAN, "local": LOCAL}
 """The presets by the name that configuration uses."""

@@ -1,7 +1,7 @@
-"""Whom to probe next: each place once a round, in an order that is new in every round.
+"""Which member to probe next: each place once a round, in an order that is new in every round.
 
 An affine permutation `(a * i + b) mod n` needs no list to shuffle, so starting a round costs the
-same at ten members and at ten thousand. Whoever joins within a round is put at a random position
+same at ten members and at ten thousand. A member that joins within a round is put at a random position
 of what remains of it, as SWIM asks (DSN 2002, section 4.3).
 """
 

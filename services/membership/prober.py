@@ -55,7 +55,7 @@ class _Probe:
 
 @dataclass(slots=True)
 class _Relay:
-    """A probe made for somebody else."""
+    """A probe made for another member."""
 
     origin: Address
     sequence: int
@@ -64,7 +64,7 @@ class _Relay:
 
 
 class Prober:
-    """Runs probes and relays; says whom to suspect.
+    """Runs probes and relays; returns the members to suspect.
 
     Args:
         states: Where targets are looked up and awareness is kept.

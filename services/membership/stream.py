@@ -55,7 +55,7 @@ _Steps = Generator[ParserStop, None, StreamMessage]
 
 
 class StreamParser:
-    """Reads one message from one stream; `sealed` tells then whether a key had sealed it.
+    """Reads one message from one stream; `sealed` says then whether a key had sealed it.
 
     Args:
         keyring: Keys that may open it.

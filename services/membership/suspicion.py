@@ -7,14 +7,14 @@ from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Final
 
 _WARNINGS: Final = (0.4, 0.65, 0.85)
-"""Shares of the timeout after which the accused is asked once more, by whoever suspects it.
+"""Shares of the timeout after which the accused is asked once more, by the member that suspects it.
 
-Who has refuted already answers with its record. The last time it is asked over a stream, which
-loses nothing. Upstream does not ask, and under heavy loss whoever missed the refutation buries the
+An accused that has refuted already answers with its record. The last time it is asked over a stream, which
+loses nothing. Upstream does not ask, and under heavy loss a member that missed the refutation buries the
 living.
 """
 _ENOUGH_MEMBERS: Final = 1000
-"""From here on a refutation is sent so often that hardly anybody misses it; nobody asks again."""
+"""From here on a refutation is sent so often that hardly any member misses it; none asks again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +22,7 @@ class Suspicion:
     """How long one member may stay suspect before it is declared dead.
 
     Args:
-        accuser: Who accused first; its word does not count again.
+        accuser: The first accuser; its word does not count again.
         incarnation: The accused's incarnation at the time.
         started: When it began, in seconds.
         wanted: Confirmations `k` that bring it to `least_seconds`.
@@ -83,5 +83,5 @@ class Suspicion:
         return self.warned >= len(_WARNINGS)
 
     def postpone(self, seconds: float) -> None:
-        """Shift it, because this process did not run for that long and could hear no refutation."""
+        """Shift it, because this process did not run for that long and could receive no refutation."""
         self.started += seconds

@@ -74,7 +74,7 @@ class MembersPage:
     async def _members(self, request: web.Request) -> web.Response:
         asked = request.query.get("all")
         if asked is None or asked.lower() not in _YES:
-            # The original knew no suspicion: who is not given up yet, is active.
+            # The original knew no suspicion: a member that is not given up yet is active.
             active = [_place(member) for member in self._gossip.members()]
             return web.json_response({"Active": active})
         now = self._clock()

@@ -37,7 +37,7 @@ class Backoff:
 
         Args:
             failures: 1 after the first failure; 0 or less waits not at all.
-            chance: a number drawn from [0, 1) by the caller, who owns the randomness.
+            chance: a number drawn from [0, 1) by the caller, which owns the randomness.
         """
         if failures <= 0:
             return 0.0

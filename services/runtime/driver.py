@@ -17,7 +17,7 @@ class OutcomesOverflowError(RuntimeError):
 
 
 class Driver(Generic[EventT, EffectT]):
-    """Drives one machine: the deadline first, then one event, then everybody else's turn.
+    """Drives one machine: the deadline first, then one event, then the turn of the other tasks.
 
     The other order starves timers on a busy inbox. Effects are performed one at a time and in
     order, so an effect that records is done before the one that acts begins. Stop it by cancelling
@@ -93,7 +93,7 @@ class Driver(Generic[EventT, EffectT]):
         try:
             while True:
                 await self._turn()
-                # One turn for everybody else, even when the inbox is never empty.
+                # One turn for the other tasks, even when the inbox is never empty.
                 await asyncio.sleep(0)
         finally:
             self._task = None
@@ -135,7 +135,7 @@ class Driver(Generic[EventT, EffectT]):
     def _keep_outcome(self, event: EventT) -> None:
         if len(self._outcomes) >= self._inbox_size:
             raise OutcomesOverflowError(
-                f"performing effects posted {self._inbox_size} events that nobody has taken yet, "
+                f"performing effects posted {self._inbox_size} events that are not taken yet, "
                 f"the next one is {event!r}; post from a task of its own instead"
             )
         self._outcomes.append(event)

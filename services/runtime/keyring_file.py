@@ -133,7 +133,7 @@ class KeyringFile:
     async def follow(self, ring: LiveKeyring, rotated: asyncio.Event) -> None:
         """Keep ring and file the same, until cancelled.
 
-        What the whole cluster was told (`rotated`) wins over what stands in the file. A file that
+        What was rotated in the whole cluster (`rotated`) wins over what stands in the file. A file that
         cannot be read changes nothing, and one that cannot be written is tried again.
         """
         complained: Stamp | None = None

@@ -1,6 +1,6 @@
 """Structured logging: one line on stderr for each fact, with its fields, without secrets of addresses.
 
-A process calls `setup` once, at its root. Everybody else asks the standard library for a logger and
+A process calls `setup` once, at its root. All other code asks the standard library for a logger and
 hands fields over by name:
 
     LOG = logging.getLogger(__name__)

@@ -2,14 +2,14 @@
 
 Rule, the first that says something wins:
 1. what was bound, unless it is a wildcard;
-2. the address that this machine takes towards those whom it is to join: on that network they are;
+2. the address that this machine takes towards the members that it is to join, since they are on that network;
 3. the address that it takes towards the world, by its default route;
 4. the only address there is. Not counted are loopback, links that are down, bridges of containers,
    and, unless there is nothing else, link-local addresses (RFC 3927, RFC 4291 section 2.5.6);
-5. loopback, if all whom it is to join are on this machine.
-Else nobody can know it, and the start is refused with the addresses there are: a guess would be told
+5. loopback, if all members that it is to join are on this machine.
+Else it cannot be known, and the start is refused with the addresses there are: a guess would be announced
 to the whole cluster, which then suspects a machine that is well (three boards on a switch with static
-addresses were all told 127.0.0.1).
+addresses all announced 127.0.0.1).
 """
 
 import ipaddress
@@ -29,12 +29,12 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _OF_CONTAINERS: Final = re.compile(r"(docker|podman|br-|virbr|lxc|lxd|cni|veth|flannel|cali)")
 _WORLD: Final = {4: "192.0.2.1", 6: "2001:db8::1"}
-"""Addresses of documentation (RFC 5737, RFC 3849): nobody is there, and a route is chosen all the same."""
+"""Addresses of documentation (RFC 5737, RFC 3849): no machine has them, and a route is chosen all the same."""
 _DISCARD: Final = 9
 
 
 class NoAddressError(StartRefusedError):
-    """This machine has no network: no address but loopback, and no way to those whom it is to join."""
+    """This machine has no network: no address but loopback, and no way to the members that it is to join."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def choose(
         version: 4 or 6, of the wildcard that was bound.
         interfaces: what this machine has.
         world: its address by its default route; None if it has no such route.
-        towards: its address towards each of those whom it is to join.
+        towards: its address towards each member that it is to join.
 
     Raises:
         NoAddressError: There is none.
@@ -98,7 +98,7 @@ def outward_host(bound: str, towards: Iterable[str] = ()) -> str:
 
     Args:
         bound: the host that was bound; a name is returned as it is, since others resolve it too.
-        towards: `host[:port]` of those whom this machine is to join; names that nobody knows now
+        towards: `host[:port]` of the members that this machine is to join; names that are not known now
             say nothing.
 
     Raises:

@@ -54,7 +54,7 @@ def run(main: Main, *, uvloop: bool = False) -> int:
 
     SIGTERM and SIGINT cancel `main`, which then cleans up: that is the only way in which things
     stop. A second signal of the same kind ends the process at once. SIGTERM is the order to stop,
-    so obeying it is `OK`; SIGINT is somebody's Ctrl-C, so it is `INTERRUPTED`.
+    so obeying it is `OK`; SIGINT is a person's Ctrl-C, so it is `INTERRUPTED`.
 
     Args:
         main: makes the root coroutine; its result is the exit code, and None is 0.
@@ -94,7 +94,7 @@ async def _until_signalled(main: Main) -> int:
     def stop(number: signal.Signals) -> None:
         received.append(number)
         LOG.info("stopping", extra=fields(signal=number.name))
-        # Cleaning up may hang; whoever asks twice gets the default action, which is the end.
+        # Cleaning up may hang; a second signal has its default action, which is the end.
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_DFL)
         task.cancel()

@@ -51,7 +51,7 @@ class Keepalive:
 STREAM = Keepalive(time_milliseconds=200, timeout_milliseconds=300)
 """Between nodes, where a stream stands still until a dead link is found.
 
-gRPC core sends a client's pings at most once a second and a server's as often as it is told, so a
+gRPC core sends a client's pings at most once a second and a server's as often as its options say, so a
 server finds out within 0.5 s and a client within 1.3 s.
 """
 
@@ -208,7 +208,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     ) -> Method:
         """Wrap the implementation of one method, whichever of gRPC's four kinds it is."""
         method = cast("Any", await continuation(handler_call_details))
-        if method is None:  # nobody implements it; gRPC answers by itself
+        if method is None:  # not implemented; gRPC answers by itself
             return None
         kind = next(kind for kind in KINDS if getattr(method, kind) is not None)
         return cast("Method", method._replace(**{kind: _ending_well(getattr(method, kind))}))

@@ -24,7 +24,7 @@ def warn_of_visible(context: click.Context, secrets: Mapping[str, str]) -> None:
     for name, instead in secrets.items():
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             LOG.warning(
-                "a secret stands on the command line, which everybody on this machine can read",
+                "a secret stands on the command line, which every user of this machine can read",
                 extra=fields(option=f"--{name.replace('_', '-')}", instead=instead),
             )
 

@@ -17,7 +17,7 @@ def prepare_state_folder(folder: Path, ours: str) -> None:
 
     What lies in it holds variables of jobs, which may be secrets. The folder keeps others out; the
     files and sockets directly in it, which earlier versions left open, are closed too. A folder
-    with other things in it is somebody's shared one, such as /tmp: it is used as it is.
+    with other things in it is a shared one, such as /tmp: it is used as it is.
 
     Args:
         folder: the state folder.

@@ -88,7 +88,7 @@ class AttemptInput:
         for generation in generations[1:]:
             self._extend(generation)
         self._latest = any(lane.plan.keep for lane in lanes)
-        # How many records of each producer a key brings is nobody's to say, so they take no turns.
+        # How many records of each producer a key brings cannot be known, so lanes take no turns.
         self._ordered = ((plan.ordered and not keyed) or self._single) and not self._latest
         self._begun_kept = False
         self._begun_single = False
@@ -217,12 +217,12 @@ class AttemptInput:
         return [*out, *self.pump(now)]
 
     def arrived(self, lane: ReceiveLane) -> None:
-        """Take note that a block was queued on a lane."""
+        """Enter a lane on which a block was queued."""
         if not self._ordered:
             self._arrivals.append(lane.index)
 
     def lane_ended(self, lane: ReceiveLane) -> None:
-        """Take note that the end of a lane is known."""
+        """Let the order know where a lane ends."""
         if lane.total is not None:
             self._order.end(lane.index, lane.total)
             self._releases.end(lane.index, lane.total)
@@ -265,7 +265,7 @@ class AttemptInput:
         return []
 
     def written(self, now: float) -> list[effects.Effect]:
-        """Take note that the last write is done."""
+        """Go on after the last write, which is done."""
         self._busy = False
         self._moved_at = now
         if not self._one_by_one or self._acknowledged == self._position:
@@ -273,14 +273,14 @@ class AttemptInput:
         return self.pump(now)
 
     def shut(self, now: float) -> list[effects.Effect]:
-        """Take note that the job takes nothing more; what comes is dropped, so that it passes."""
+        """Drop what comes from now on, since the job takes nothing more."""
         self._closed = True
         self._busy = False
         self._taken()
         return self.pump(now)
 
     def acknowledged(self, sequence: int) -> None:
-        """Take note that the job has processed every record below `sequence`.
+        """Let the job acknowledge every record below `sequence` (exclusive).
 
         Raises:
             PortRuleError: It never got so many, or takes back what it said.
@@ -305,7 +305,7 @@ class AttemptInput:
             lane.released = max(lane.released, self._releases.taken[lane.index])
 
     def forget(self) -> None:
-        """Let go of all bytes: the attempt is over for everybody."""
+        """Let go of all bytes: the attempt is over."""
         self._writing.clear()
         for lane in self.lanes:
             lane.queue.clear()
@@ -338,7 +338,7 @@ class AttemptInput:
         return self._order.lane() is None and not self._awaits_generation()
 
     def _awaits_generation(self) -> bool:
-        """Whether another generation of the producer goes on, and nobody has said where it is."""
+        """Whether another generation of the producer goes on, and its lanes are not known yet."""
         newest = [lane for lane in self._newest if lane.index in self._order.lanes]
         return any(lane.continued for lane in newest) and not any(lane.cut for lane in newest)
 

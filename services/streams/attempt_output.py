@@ -116,12 +116,12 @@ class AttemptOutput:
 
     @property
     def drained(self) -> bool:
-        """Whether nobody will ask for anything of it."""
+        """Whether no consumer will ask for anything of it."""
         return self._ended and all(lane.done for lane in self.lanes)
 
     @property
     def unwanted(self) -> bool:
-        """Whether nobody will ever get what the job may still send: the port ended, or all are done.
+        """Whether no consumer will get what the job may still send: the port ended, or all are done.
 
         A port that stands still may get other lanes, which want what comes after those there are.
         """
@@ -133,8 +133,8 @@ class AttemptOutput:
     def repeating(self) -> bool:
         """Whether a consumer may have records that this attempt has not sent again yet.
 
-        Those of the generations before the newest one have all that comes before it, whoever of them
-        has committed since.
+        Those of the generations before the newest one have all that comes before it, even if some of them
+        have committed since.
         """
         if not self._replacement or self._ended:
             return False
@@ -156,7 +156,7 @@ class AttemptOutput:
 
     @property
     def resumable(self) -> bool:
-        """Whether the sequences of its lanes tell how far the job is; by key they do not."""
+        """Whether the sequences of its lanes show how far the job is; by key they do not."""
         return not self._keyed
 
     @property
@@ -251,7 +251,7 @@ class AttemptOutput:
         if not self._raw and block.first != number:
             raise PortRuleError(f"DATA begins with record {block.first}, the next one is {number}")
         if self._hold or not self._started:
-            # It was on its way when the port was told to stand still, or before it is known where
+            # It was on its way when the port was made to stand still, or before it is known where
             # the port begins, and so whose it is; no more is read.
             self._waiting.append(block)
             return []
@@ -265,7 +265,7 @@ class AttemptOutput:
         return [*self._stop_at_end(), *self.pump()]
 
     def said_end(self, total: int) -> list[effects.Effect]:
-        """Take note that the job ends the port.
+        """Let the job end the port.
 
         Raises:
             PortRuleError: The total is not the number of records.
@@ -283,11 +283,11 @@ class AttemptOutput:
         return self.end()
 
     def closed(self, event: events.PortClosed) -> None:
-        """Take note of the end of file, which is an end only once the program has ended well."""
+        """Keep the end of file, which ends the port only once the program has ended well."""
         self._closed = event
 
     def end_if_closed(self, now: float) -> list[effects.Effect]:
-        """Take note that the program has ended well: its end of file, if it came, was the end.
+        """End the port if its end of file came, since the program has ended well.
 
         Raises:
             PortRuleError: It left something half done.
@@ -418,7 +418,7 @@ class AttemptOutput:
         return places
 
     def forget(self) -> None:
-        """Let go of all bytes: the attempt is over for everybody."""
+        """Let go of all bytes: the attempt is over."""
         for log in (*self.logs, *(lane.newest for lane in self._latest)):
             log.forget()
 
@@ -513,7 +513,7 @@ class AttemptOutput:
 
     def _slice_of(self, lane: Lane) -> LaneSlice:
         if _by_key(lane):
-            # Sequences of a lane of its own: which records they are, nobody can reckon.
+            # The lane counts its own records: which ones they are cannot be reckoned.
             return LaneSlice(0, 1)
         return lane_slice(
             self._producer,

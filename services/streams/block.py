@@ -84,7 +84,7 @@ class BlockError(ValueError):
 class Block:
     """One block: `first` and `count` mean what the kind says.
 
-    `crc` is CRC-32C of the body where whoever read it has reckoned it anyway.
+    `crc` is CRC-32C of the body where it was reckoned anyway as it was read.
     """
 
     kind: Kind
@@ -264,7 +264,7 @@ def divided(block: Block, at: int) -> tuple[Block, Block]:
 class BlockReader:
     """Cuts what a job writes on a port into blocks, however the bytes arrive.
 
-    Ask `buffer` where to put bytes, tell `filled` how many came. A body that does not fit into the
+    Ask `buffer` where to put bytes, give `filled` their number. A body that does not fit into the
     scratch buffer is put together elsewhere while it comes, and has its checksum when it is whole.
     One that lies in a ring is taken from there.
 
@@ -290,7 +290,7 @@ class BlockReader:
         return self._view[self._end :]
 
     def filled(self, count: int) -> list[Block]:
-        """Take note of `count` bytes in the buffer and return the blocks that are now whole.
+        """Take `count` bytes that are in the buffer and return the blocks that are now whole.
 
         Raises:
             BlockError: What came is no block; the reader is of no use afterwards.
@@ -319,7 +319,7 @@ class BlockReader:
         return blocks
 
     def finish(self) -> list[Block]:
-        """Take note of the end of the byte stream.
+        """End the byte stream.
 
         Raises:
             BlockError: It ended within a block.

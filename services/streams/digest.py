@@ -77,7 +77,7 @@ class _Open:
 
 
 class RunningDigest:
-    """Counts the blocks of a log, also those whose checksum nobody has asked for so far.
+    """Counts the blocks of a log, also those whose checksum was not needed so far.
 
     A large block that only ever passes within one node is never reckoned; then there is no digest.
 
@@ -112,7 +112,7 @@ class RunningDigest:
             self._settle()
 
     def gone(self, block: Checked) -> None:
-        """Take note that a block has been let go of; if it was never reckoned, it never will be."""
+        """Drop a block; if its checksum was never reckoned, there is no digest from now on."""
         if block.crc is None and any(
             isinstance(one, _Open) and one.block is block for one in self._waiting
         ):
@@ -120,7 +120,7 @@ class RunningDigest:
             self._waiting.clear()
 
     def digest(self) -> Digest | None:
-        """Return the digest of everything so far, if it can be told."""
+        """Return the digest of everything so far, if it is known."""
         self._settle()
         return None if self._waiting else self._digest
 

@@ -103,7 +103,7 @@ class SendEnd:
     """Say that a lane has ended after `total` records.
 
     `cut` says that the consumer's generation ends here, and `continued` that another generation of
-    the producer goes on. `digest` is that of the producer's records, where it can be told.
+    the producer goes on. `digest` is that of the producer's records, where it is known.
     """
 
     call: int
@@ -124,7 +124,7 @@ class RefuseCall:
 
 @dataclass(frozen=True, slots=True)
 class CloseCall:
-    """End a call whose lane another one has taken over, or that nobody serves any more."""
+    """End a call whose lane another call has taken over, or whose attempt is over."""
 
     call: int
 
@@ -158,7 +158,7 @@ class HangUpLane:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
-    """Tell a producer how far we are; a newer one replaces one that has not left yet."""
+    """Report to a producer how far we are; a newer report replaces one that has not left yet."""
 
     lane: str
     dial: int
@@ -193,7 +193,7 @@ class DropSegment:
 
 @dataclass(frozen=True, slots=True)
 class ReportDrained:
-    """Nobody needs anything of the attempt any more."""
+    """No consumer needs anything of the attempt any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,12 +84,12 @@ class LanesChanged:
 
 @dataclass(frozen=True, slots=True)
 class Detached:
-    """The attempt is over for everybody."""
+    """The attempt is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecorderJoined:
-    """Somebody wants a copy of all that passes on an output, from what is kept on."""
+    """A recorder wants a copy of all that passes on an output, beginning with what is kept."""
 
     plan: Lane
 
@@ -123,7 +123,7 @@ class CallOpened:
 
 @dataclass(frozen=True, slots=True)
 class CallAcknowledged:
-    """A consumer told how far it is; the bytes count since the call was opened."""
+    """A consumer reported how far it is; the bytes count since the call was opened."""
 
     call: int
     lane: str

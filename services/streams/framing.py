@@ -44,7 +44,7 @@ class LineReader:
         return memoryview(self._scratch)
 
     def filled(self, count: int) -> list[Block]:
-        """Take note of `count` bytes in the buffer and return whole lines as DATA blocks.
+        """Take `count` bytes that are in the buffer and return whole lines as DATA blocks.
 
         Raises:
             BlockError: A line is above the limit of a record.
@@ -157,7 +157,7 @@ class FixedReader:
         return view[self._have :]
 
     def filled(self, count: int) -> list[Block]:
-        """Take note of `count` bytes in the buffer and return whole records as DATA blocks."""
+        """Take `count` bytes that are in the buffer and return whole records as DATA blocks."""
         size = self._record_bytes
         if size > _READ_BYTES:
             return self._filled_large(count)
@@ -178,7 +178,7 @@ class FixedReader:
         return blocks
 
     def finish(self) -> list[Block]:
-        """Take note of the end of the byte stream.
+        """End the byte stream.
 
         Raises:
             BlockError: It ended within a record.

@@ -13,7 +13,7 @@ _UNRECKONED_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class LaneDigest:
-    """A digest, None where it cannot be told, and between which producer epochs its records came."""
+    """A digest, None where it is not known, and between which producer epochs its records came."""
 
     digest: Digest | None
     oldest: int = 0

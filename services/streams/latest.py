@@ -2,7 +2,7 @@
 
 Its producer never waits for it: what does not fit is dropped, oldest first, and counted. One block
 is in flight at a time, so that what the consumer gets next is the newest there is when it asks; the
-newest records are kept also when they were sent, for whoever comes after the consumer.
+newest records are kept also when they were sent, for the attempt that replaces the consumer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class NewestLog(RetainedLog):
         self.passed = 0
         """Below this sequence everything was sent, or dropped."""
         self.dropped = 0
-        """Records that were dropped before they were sent to anybody."""
+        """Records that were dropped before they were sent."""
 
     def begin(self, first: int) -> None:
         """Let the log begin at a sequence above 0."""

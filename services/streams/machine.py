@@ -2,7 +2,7 @@
 
 An attempt begins at round 0, except when it replaces one that could be resumed: then it waits until
 every consumer of its outputs has dialled in and begins at the lowest round that any of them wants.
-Where nobody names a round (a sink, or consumers that do not know either) it begins with what its
+Where no round is named (a sink, or consumers that do not know either) it begins with what its
 own producers still keep, which is what was not released.
 """
 
@@ -39,7 +39,7 @@ class Stage(enum.Enum):
     """Passes over what earlier attempts dealt with."""
     FLOWING = "flowing"
     CONCLUDED = "concluded"
-    """The program has ended well; lanes go on until nobody needs them."""
+    """The program has ended well; lanes go on until no consumer needs them."""
     ABANDONED = "abandoned"
     """The program has not ended well: no lane ever ends."""
     FAILED = "failed"
@@ -121,7 +121,7 @@ class AttemptStreamsMachine:
             for lane in out_port.lanes
         }
         # Records that came as they arrived come in another order the next time, so a round of them
-        # cannot be asked for again; and a lane of one key does not tell which round it is at.
+        # cannot be asked for again; and a lane of one key does not show which round it is at.
         self._resume = (
             plan.resume
             and all(in_port.replayable for in_port in self._inputs.values())
@@ -147,7 +147,7 @@ class AttemptStreamsMachine:
 
     @property
     def drained(self) -> bool:
-        """Whether the program has ended well and nobody needs anything of it any more."""
+        """Whether the program has ended well and no consumer needs anything of it any more."""
         return self._drained
 
     @property
@@ -321,7 +321,7 @@ class AttemptStreamsMachine:
         if self._outputs and not any(out_port.reliable for out_port in self._outputs.values()):
             start = None
             if not self._inputs:
-                # A source goes on counting behind what anybody has. A job with inputs goes on with
+                # A source goes on counting behind what any consumer has. A job with inputs goes on with
                 # what it has not said that it processed, which may well be older.
                 newest = [out_port.latest_wants() for out_port in self._outputs.values()]
                 if all(some is None for some in newest):
@@ -524,7 +524,7 @@ class AttemptStreamsMachine:
             yield effects.ReportDrained()
 
     def _close_outputs(self) -> Iterator[effects.Effect]:
-        """Take nothing more of the job once nobody wants anything of any output.
+        """Take nothing more of the job once no consumer wants anything of any output.
 
         All of them together: a program is ended by the first that is closed (SIGPIPE), and with it
         would go what the consumers of the others have not got yet.
@@ -551,7 +551,7 @@ class AttemptStreamsMachine:
                 (in_port.acknowledged_rounds for in_port in self._inputs.values()), default=None
             )
             if rounds is not None:
-                # A replacement makes the newest records again, for whoever has not got them.
+                # A replacement makes the newest records again, for consumers that have not got them.
                 newest = max(
                     (out_port.newest_records for out_port in self._outputs.values()), default=0
                 )

@@ -8,7 +8,7 @@ Invariant. `taken[lane]` records were taken of each lane and `position` of all o
 order of the first `position` records depends on the numbers of replicas and on the ends of lanes
 alone, never on when a record arrived.
 
-Why. Another attempt of the consumer, or a person who repeats a run, gets the same records in the
+Why. Another attempt of the consumer, or a repeated run, gets the same records in the
 same order; and one number, `position`, says how far each lane is.
 
 The period. Consumer j of n takes the indices j, j + n, j + 2n, ... The producer of index g is g mod
@@ -88,7 +88,7 @@ class MergeOrder:
         self._later.append(turns)
 
     def end(self, lane: int, total: int) -> None:
-        """Take note that a lane has `total` records in all."""
+        """Let a lane end after `total` records."""
         self._ends[lane] = total
 
     def lane(self) -> int | None:

@@ -198,7 +198,7 @@ class ReceiveLane:
 
     @property
     def unacknowledged(self) -> bool:
-        """Whether the producer could be told something new."""
+        """Whether there is something new to report to the producer."""
         return self._open and (
             self._consumed_bytes > self._acknowledged_bytes
             or (self.consumed, self.released) != self._acknowledged
@@ -206,10 +206,10 @@ class ReceiveLane:
 
     @property
     def urgent(self) -> bool:
-        """Whether the producer may run out of credit if it is not told soon."""
-        told = self._consumed_bytes - self._acknowledged_bytes
-        # Who wants the newest is sent nothing more before it has said that it took what came.
-        return self._open and told >= (1 if self._latest else self._credit_bytes // 4)
+        """Whether the producer may run out of credit if there is no report soon."""
+        unreported = self._consumed_bytes - self._acknowledged_bytes
+        # A consumer of the newest gets nothing more before it has acknowledged what came.
+        return self._open and unreported >= (1 if self._latest else self._credit_bytes // 4)
 
     def begin(self, first: int, *, slack: int = 0) -> None:
         """Want records from `first` on; the lane may have ended up to `slack` records before."""
@@ -272,7 +272,7 @@ class ReceiveLane:
         return dial == self._dial
 
     def accepted(self, event: events.DialAccepted) -> None:
-        """Take note that the lane is open.
+        """Open the lane, as the producer has.
 
         Raises:
             StaleError: The producer is an older one.
@@ -329,7 +329,7 @@ class ReceiveLane:
         return True
 
     def ended(self, event: events.DialEnded) -> None:
-        """Take note of the end.
+        """End the lane, as the producer has.
 
         Raises:
             LaneError: Some records did not come, or not those that were sent.
@@ -339,7 +339,7 @@ class ReceiveLane:
         total = event.total
         received = self.expected if self.known else self.taken - self._slack
         if self._latest:
-            # Who is run again may send other records, and fewer.
+            # A producer that is run again may send other records, and fewer.
             total = max(total, received)
         if total < received:
             raise NotRepeatedError(
@@ -378,13 +378,13 @@ class ReceiveLane:
         return self.dial()
 
     def failed(self, reason: str, now: float) -> list[effects.Effect]:
-        """Take note that the call was refused, or broke."""
+        """Give up a call that was refused, or broke."""
         self.refused += reason in _REFUSALS
         self.broken += reason in _MISTAKES
         return self._lost(now)
 
     def wrong(self, error: LaneError, now: float) -> list[effects.Effect]:
-        """Take note that something came which cannot be."""
+        """Give up a call on which something came that cannot be."""
         stale = isinstance(error, StaleError)
         self.refused += stale
         self.broken += not stale
@@ -409,13 +409,13 @@ class ReceiveLane:
         return self.dial()
 
     def consumed_chunk(self, chunk: Chunk) -> None:
-        """Take note that the job has all of a chunk."""
+        """Count a chunk as consumed: the job has all of it."""
         self.consumed = max(self.consumed, chunk.block.first + chunk.block.count)
         if chunk.dial == self._dial:
             self._consumed_bytes += chunk.size
 
     def acknowledge(self) -> list[effects.Effect]:
-        """Tell the producer how far we are, if it is new."""
+        """Report to the producer how far we are, if it is new."""
         if not self.unacknowledged or self._dial is None:
             return []
         self._acknowledged_bytes = self._consumed_bytes

@@ -141,11 +141,11 @@ class RetainedLog:
             retained.checksum(retained.body)
 
     def digest(self) -> Digest | None:
-        """Return the digest of all records since the first one, if it can be told."""
+        """Return the digest of all records since the first one, if it is known."""
         return self._running.digest()
 
     def end(self) -> None:
-        """Take note that nothing comes any more; what is there may go to the spool."""
+        """End the log: nothing comes any more, and what is there may go to the spool."""
         self._seal()
         self.total = self.next
 
@@ -214,7 +214,7 @@ class RetainedLog:
         return places
 
     def forget(self) -> None:
-        """Let go of all bytes, whoever still holds the log; it is of no use afterwards."""
+        """Let go of all bytes; the log is of no use afterwards."""
         self._index = BlockIndex()
         self._running = RunningDigest()
         self._tables.clear()
@@ -225,7 +225,7 @@ class RetainedLog:
         return self._index[self._spooled] if self.spoolable else None
 
     def spooling(self, place: SpoolPlace) -> None:
-        """Take note that the oldest block in memory is being written to `place`."""
+        """Give the oldest block in memory its place: it is being written there."""
         retained = self._index[self._spooled]
         if retained.body is not None:
             # Every byte of it is looked at now anyway, and on disk it is out of reach.
@@ -235,7 +235,7 @@ class RetainedLog:
         self.leaving_bytes += retained.size
 
     def spooled(self, retained: RetainedBlock) -> None:
-        """Take note that a block lies in the spool; it may have been released meanwhile."""
+        """Drop the body of a block that lies in the spool; it may have been released meanwhile."""
         if retained.body is None or retained.first < self.base:
             return
         retained.body = None

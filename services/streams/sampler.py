@@ -17,7 +17,7 @@ BYTES_PER_SECOND = 1024.0 * 1024
 RECORD_BYTES = 64 * 1024
 
 _WAITING_BYTES_MAX = 1024 * 1024
-"""More than this does not wait to be fetched, however generous the wish."""
+"""More than this does not wait to be fetched, however large the request."""
 
 _RECORD_BYTES_MAX = 1024 * 1024
 
@@ -35,7 +35,7 @@ class SampleRequest:
     def of(
         cls, every: int, records_per_second: float, bytes_per_second: float, record_bytes: int
     ) -> SampleRequest:
-        """Read a wish in which 0 stands for the default."""
+        """Read a request in which 0 stands for the default."""
         return cls(
             max(1, every),
             records_per_second if records_per_second > 0 else RECORDS_PER_SECOND,
@@ -58,14 +58,14 @@ class Sampler:
     """Takes some of the records that pass.
 
     Args:
-        wish: how many of them.
+        request: how many of them.
         now: seconds on a monotonic clock.
     """
 
-    def __init__(self, wish: SampleRequest, now: float) -> None:
-        self._wish = wish
-        self._records = wish.records_per_second
-        self._bytes = wish.bytes_per_second
+    def __init__(self, request: SampleRequest, now: float) -> None:
+        self._request = request
+        self._records = request.records_per_second
+        self._bytes = request.bytes_per_second
         self._refilled_at = now
         self._waiting: list[Sample] = []
         self._waiting_bytes = 0
@@ -79,7 +79,7 @@ class Sampler:
 
     def offer(self, block: Block, first: int, now: float) -> None:
         """Look at the records of a DATA block; `first` is the number of the first one."""
-        every = self._wish.every
+        every = self._request.every
         skip = -first % every
         wanted = (block.count - skip + every - 1) // every if block.count > skip else 0
         if not wanted:
@@ -92,7 +92,7 @@ class Sampler:
         ends = list(accumulate((entry & LENGTH_MASK for entry in table), initial=4 * block.count))
         for index in range(skip, block.count, every):
             start, end = ends[index], ends[index + 1]
-            data_bytes = min(end - start, self._wish.record_bytes)
+            data_bytes = min(end - start, self._request.record_bytes)
             # A bucket that is not empty lets one record through, so that a large one is ever seen.
             if (
                 self._records < 1
@@ -122,8 +122,9 @@ class Sampler:
     def _refill(self, now: float) -> None:
         passed = max(0.0, now - self._refilled_at)
         self._refilled_at = now
-        wish = self._wish
+        request = self._request
         self._records = min(
-            max(1.0, wish.records_per_second), self._records + passed * wish.records_per_second
+            max(1.0, request.records_per_second),
+            self._records + passed * request.records_per_second,
         )
-        self._bytes = min(wish.bytes_per_second, self._bytes + passed * wish.bytes_per_second)
+        self._bytes = min(request.bytes_per_second, self._bytes + passed * request.bytes_per_second)

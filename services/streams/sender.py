@@ -153,20 +153,20 @@ class SendLane:
 
         Having is not letting go: a consumer that dies may want what it had, and says which of it is
         no longer wanted. It may have died since it said so, with its call: what it had not let go of
-        is not here, and whoever wants all that is kept has to get it from a run that begins earlier.
-        Where nobody has named a record, one that wants what is kept gets what this attempt begins with.
+        is not here, and a consumer of all that is kept has to get it from a run that begins earlier.
+        Where no consumer has named a record, one that wants what is kept gets what this attempt begins with.
         """
         self.released = self.consumed = first
         if self._let_go is not None:
             self.released = min(first, self._let_go)
 
     def cut(self, part: LaneSlice) -> list[effects.Effect]:
-        """Take note of where the lane ends although the producer goes on."""
+        """Let the lane end at its cut although the producer goes on."""
         self.slice = part
         return self.pump()
 
     def passed_cut(self) -> None:
-        """Take note that what comes on the log from now on is not of this lane."""
+        """Leave out what comes on the log from now on: it is not of this lane."""
         if self.limit_offset is None:
             self.limit_offset = self.log.offset
 
@@ -188,7 +188,7 @@ class SendLane:
             )
         out = self._drop_call()
         if event.consumer_epoch > self.peer.epoch:
-            # The controller told the consumer first; we hear of it soon.
+            # The controller reached the consumer first; this attempt learns of it soon.
             self.peer = replace(self.peer, epoch=event.consumer_epoch)
         self.dialled = True
         if event.want == WANT_NOTHING:
@@ -266,14 +266,14 @@ class SendLane:
         return [self._block(call, retained, body)]
 
     def ready(self, call: int) -> list[effects.Effect]:
-        """Take note that a block has left."""
+        """Go on after a block that has left."""
         if call != self._call:
             return []
         self._busy = False
         return self.pump()
 
     def acknowledged(self, event: events.CallAcknowledged) -> list[effects.Effect]:
-        """Take note of how far the consumer is; nonsense breaks the call."""
+        """Take an acknowledgement; one that cannot be right breaks the call."""
         if event.call != self._call:
             return []
         if (
@@ -292,7 +292,7 @@ class SendLane:
     def finished(self, call: int) -> list[effects.Effect]:
         """Let go of a lane whose client has committed; of any other the controller says when.
 
-        A client's commit is known to nobody else, so its own word counts, if it comes on the call
+        Only a client knows of its commit, so its own word counts, if it comes on the call
         that has the lane now. On all other lanes it would let the producer succeed, and go, with
         records that a replaced consumer, or the true one, still has to have.
         """
@@ -307,14 +307,14 @@ class SendLane:
         return []
 
     def closed(self, call: int) -> None:
-        """Take note that a call is over."""
+        """Forget a call that is over."""
         if self.held is not None and self.held.call == call:
             self.held = None
         if call == self._call:
             self._leave()
 
     def moved(self, peer: LanePeer) -> list[effects.Effect]:
-        """Take note of where the consumer stands now; a call of an older epoch is ended."""
+        """Follow the consumer to where it stands now; end a call of an older epoch."""
         if peer.epoch < self.peer.epoch:
             peer = replace(self.peer, done=peer.done or self.peer.done)
         older = peer.epoch > self.peer.epoch
@@ -327,7 +327,7 @@ class SendLane:
         return out
 
     def stop(self) -> list[effects.Effect]:
-        """End the call, whoever it belongs to."""
+        """End the call, of whatever consumer it is."""
         return self._drop_call()
 
     def _begin_call(self, event: events.CallOpened, want: int) -> None:
@@ -351,7 +351,7 @@ class SendLane:
         if number is None:
             raise AssertionError(f"lane {self.plan.id} is read and has no cursor")
         if number < self.log.first_number:
-            # The last block of all was let go of before anybody wanted what comes after it.
+            # The last block of all was let go of before any lane wanted what comes after it.
             number = self.log.first_number
             self._offset = self.log.offset_at(number)
         while (end := self.log.sealed_end(number)) is not None and end <= self._want:

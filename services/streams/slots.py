@@ -1,7 +1,7 @@
 """Which parts of a ring are in use: the account of a worker that trusts no job.
 
 A ring is memory that the job of an output port and the stream worker share. The job puts a large
-record into a free part of it, a *slot*, and says where; the worker says when nobody holds it any
+record into a free part of it, a *slot*, and says where; the worker says when no reader holds it any
 more (docs/architecture.md, section 3).
 """
 
@@ -40,7 +40,7 @@ class Slots:
         return sum(end - start for start, end in self._ends.items())
 
     def take(self, offset: int, length: int) -> None:
-        """Take note that a slot is in use.
+        """Mark a slot as used.
 
         Raises:
             RingError: It does not lie within the ring, or part of it is in use.
@@ -64,7 +64,7 @@ class Slots:
         self._ends[offset] = end
 
     def free(self, offset: int) -> None:
-        """Take note that the slot at `offset` is free.
+        """Mark the slot at `offset` as free.
 
         Raises:
             RingError: There is none.

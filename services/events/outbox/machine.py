@@ -13,7 +13,7 @@ No row holds up those of other subjects, whatever the broker says to it:
 - a link that breaks while several rows are on their way says nothing about any of them, so these leave
   one by one on the next (*careful*). One that breaks while a row is on its way alone lets the subject
   of that row rest, and from the second on it is sent shorter, because that is how a broker that knows
-  no refusal (before MQTT 5), or says it in a way that nobody reads, speaks of size; after eight such
+  no refusal (before MQTT 5), or says it in a way that is not read, speaks of size; after eight such
   in a row the row is set aside.
 Example: a row of 30 kB, a broker that hangs up on 20 kB, 99 small rows beside it: one broken link with
 all of them, 99 rows that leave one by one, and seven more broken links within eight minutes.
@@ -58,7 +58,7 @@ class _Held:
     entry: OutboxEntry
     stage: _Stage = _Stage.WAITING
     aside: str = ""
-    """Why it is let go of although nobody has it."""
+    """Why it is let go of although no client has it."""
 
     @property
     def subject(self) -> Subject:
@@ -218,7 +218,7 @@ class OutboxMachine:
             del self._rests[subject]
 
     def _let_go(self, held: _Held, aside: str = "") -> None:
-        """Take note that a row is to be marked, and go on with its subject."""
+        """Let a row be marked next, and go on with its subject."""
         if held.stage is _Stage.ACKNOWLEDGED:
             return
         held.stage, held.aside = _Stage.ACKNOWLEDGED, aside

@@ -50,7 +50,7 @@ class OutboxShell:
     Args:
         rows: where the events are kept.
         address: where the broker is.
-        client_id: who we are to the broker; the same after a restart.
+        client_id: our name at the broker; the same after a restart.
         clock: seconds on a monotonic clock.
         wall: now, for people.
         chance: a number from [0, 1) for each backoff.
@@ -198,11 +198,11 @@ class OutboxShell:
 
     async def _publish(self, entry: OutboxEntry, losses: int, link: BrokerLink | None) -> None:
         if link is None:
-            return  # the link was lost a moment ago, and the outbox will hear of it
+            return  # the link was lost a moment ago, and `_hold` posts that
         try:
             self._remark(await link.publish(entry, losses))
         except LinkLostError:
-            return  # whoever holds the link says so
+            return  # `_hold` reports the loss
         except RefusedMessageError as error:
             LOG.warning(
                 "event set aside" if error.final else "event refused; trying again later",

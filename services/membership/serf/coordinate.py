@@ -86,7 +86,7 @@ class Coordinate:
 
 
 class Coordinates:
-    """This member's coordinate, and the last ones heard of others.
+    """This member's coordinate, and the last ones received of others.
 
     Args:
         rng: The source of chance.

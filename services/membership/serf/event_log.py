@@ -1,4 +1,4 @@
-"""User events: heard once, remembered for a while, replayed to whoever joins."""
+"""User events: taken once, remembered for a while, replayed to members that join."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom a query asks: filters by name, and by tag with a regular expression."""
+"""Which members a query asks: filters by name, and by tag with a regular expression."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def encode_filters(names: Iterable[str], tags: Mapping[str, str]) -> tuple[bytes
 
 
 def passes(filters: Iterable[bytes], name: str, tags: Mapping[str, str]) -> bool:
-    """Tell whether a member is asked; one that we cannot read asks nobody.
+    """Whether a query asks a member; one with a filter that cannot be read asks no member.
 
     Raises:
         RefusedError: A filter is malformed.

@@ -1,4 +1,4 @@
-"""Join and leave intents: who said when that a member comes or goes."""
+"""Join and leave intents: the news that a member comes or goes, by Lamport time."""
 
 from __future__ import annotations
 

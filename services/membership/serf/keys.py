@@ -61,8 +61,8 @@ def encode_key_answer(answer: KeyAnswer, bytes_max: int) -> bytes:
     for count in range(total - 1, -1, -1):
         if len(data) <= bytes_max:
             break
-        told = f"the first {count} of {total} keys; more do not fit an answer"
-        data = _packed(replace(answer, keys=answer.keys[:count], message=told))
+        note = f"the first {count} of {total} keys; more do not fit an answer"
+        data = _packed(replace(answer, keys=answer.keys[:count], message=note))
     return data
 
 

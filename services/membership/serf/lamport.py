@@ -19,6 +19,6 @@ class LamportClock:
         return self.time
 
     def witness(self, time: int) -> None:
-        """Move past a time that somebody else has seen."""
+        """Move past a time that another member has seen."""
         if time >= self.time:
             self.time = min(time + 1, LAMPORT_MAX)

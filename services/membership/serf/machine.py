@@ -1,15 +1,15 @@
 """Serf's layer as a machine around the membership machine.
 
 Source: the behaviour of Serf's agents as noted in `docs/membership.md`: intents with Lamport
-times say whether a member that fell silent had left, user events reach everybody once, and a
+times say whether a member that fell silent had left, user events reach each member once, and a
 push/pull exchange carries both.
 
 Keys travel sealed or not at all. A cluster that moves to encryption hears plain traffic for a while
-(`hear`, `speak`), and anybody can send that; so where there are keys
+(`hear`, `speak`), and any machine can send that; so where there are keys
 - a query about keys is taken only if it reached us sealed: otherwise it is neither answered, nor
   obeyed, nor passed on, since passing it on would seal a stranger's words with our key;
 - for the same reason nothing that came plain is relayed by a member that seals;
-- a member that does not seal yet asks nobody about keys and passes no such query on, for both may
+- a member that does not seal yet asks no member about keys and passes no such query on, for both may
   carry a key; its answers are sealed all the same;
 - an answer about keys counts only if it came sealed.
 """
@@ -123,13 +123,13 @@ class SerfMachine:
     # ---- what the shell asks --------------------------------------------------------------------
 
     def announce_join(self, now: float) -> list[SerfEffect]:
-        """Tell everybody that this member joined."""
+        """Broadcast that this member joined."""
         intent = JoinIntent(self._clock.increment(), self.swim.me.name)
         self._intents.note(intent)
         return self._broadcast(intent, now)
 
     def announce_leave(self, now: float) -> tuple[str, list[SerfEffect]]:
-        """Tell everybody that this member is about to leave; first its broadcast's key."""
+        """Broadcast that this member is about to leave; return the broadcast's key first."""
         intent = LeaveIntent(self._clock.increment(), self.swim.me.name)
         self._intents.note(intent)
         return _key(intent), self._broadcast(intent, now)
@@ -145,7 +145,7 @@ class SerfMachine:
     def send_event(
         self, name: str, payload: bytes, now: float, *, coalesce: bool = False
     ) -> list[SerfEffect]:
-        """Send a user event to everybody, this member included.
+        """Send a user event to all members, this one included.
 
         Raises:
             ValueError: Name and payload exceed 512 bytes together.
@@ -205,7 +205,7 @@ class SerfMachine:
         )
         if name in keys.KEY_QUERIES and self._keyring.keys and not self._keyring.seals:
             raise ValueError(
-                "this member does not seal what it sends, so it asks nobody about keys; "
+                "this member does not seal what it sends, so it asks no member about keys; "
                 "let it speak sealed first (--gossip-encryption speak)"
             )
         size = len(encode_serf(query))
@@ -218,7 +218,7 @@ class SerfMachine:
         return query, out
 
     def respond(self, query: Query, payload: bytes) -> list[SerfEffect]:
-        """Answer a query that was heard.
+        """Answer a query that was received.
 
         Raises:
             ValueError: The answer exceeds 1024 bytes.
@@ -335,7 +335,7 @@ class SerfMachine:
         name = intent.node
         if name == swim.me.name and not swim.states.leaving:
             if intent.time > self._intents.times.get(name, 0):
-                # Somebody says that we left: say that we are here, later than that.
+                # Another member says that we left: say that we are here, later than that.
                 self._clock.witness(intent.time)
                 out.extend(self.announce_join(now))
             return False
@@ -386,7 +386,7 @@ class SerfMachine:
                 out.append(KeyringChanged())
 
     def _answer(self, query: Query, response: QueryResponse) -> list[SerfEffect]:
-        """Send a response straight to who asked, and through others if it wants that."""
+        """Send a response straight to the member that asked, and through others if it wants that."""
         me = self.swim.me
         if query.source == me.name:
             out: list[SerfEffect] = []

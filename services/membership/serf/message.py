@@ -54,7 +54,7 @@ class JoinIntent:
 
 @dataclass(frozen=True, slots=True)
 class UserEvent:
-    """A named payload for everybody; `coalesce` lets later ones of the name replace it."""
+    """A named payload for all members; `coalesce` lets later ones of the name replace it."""
 
     time: int
     name: str

@@ -1,4 +1,4 @@
-"""Queries: each heard once, ours collected until their time is up."""
+"""Queries: each taken once, ours collected until their time is up."""
 
 from __future__ import annotations
 

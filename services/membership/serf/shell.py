@@ -82,7 +82,7 @@ class SerfShell:
     # ---- asking and telling ---------------------------------------------------------------------
 
     def send_event(self, name: str, payload: bytes, *, coalesce: bool = False) -> None:
-        """Send a user event to everybody, this member included.
+        """Send a user event to all members, this one included.
 
         Raises:
             ValueError: Name and payload exceed 512 bytes together.
@@ -134,7 +134,7 @@ class SerfShell:
             del self._answers[query.identity]
 
     def respond(self, query: Query, payload: bytes) -> None:
-        """Answer a query that was heard.
+        """Answer a query that was received.
 
         Raises:
             ValueError: The answer exceeds 1024 bytes.

@@ -60,7 +60,7 @@ class PeerConnection(Protocol):
     """A way to one peer, for any number of calls."""
 
     def pull(self) -> PullCall:
-        """Begin a call of StreamsService.Pull; that nobody answers shows when it is used."""
+        """Begin a call of StreamsService.Pull; that the peer does not answer shows when it is used."""
         ...
 
 

@@ -33,7 +33,7 @@ def fetch_ports(path: str, attempt: str) -> dict[PortName, socket.socket]:
     """Return the stream worker's ends of an attempt's ports; blocks up to 5 s.
 
     Raises:
-        KeeperRefusedError: Nobody answers at `path`, or the attempt is not known there.
+        KeeperRefusedError: No keeper answers at `path`, or the attempt is not known there.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
         link.settimeout(_DEADLINE_SECONDS)
@@ -65,7 +65,7 @@ def fetch_ports(path: str, attempt: str) -> dict[PortName, socket.socket]:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     ports: dict[PortName, socket.socket] = {}
     for name, direction, end in zip(names, directions, sockets, strict=True):
-        # An older keeper does not tell directions, and has each name once.
+        # An older keeper does not send directions, and has each name once.
         ports |= {(name, output): end for output in (False, True) if direction in _SAID[output]}
     return ports
 

@@ -1,4 +1,4 @@
-"""Who carries which lane in this worker, and a place to wait for those who are not here yet."""
+"""Finds the attempt here that produces a lane, and waits for an attempt that is not here yet."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Served(Protocol):
 
 
 class Producer(Protocol):
-    """Who carries a lane to its consumer."""
+    """Carries a lane to its consumer."""
 
     async def serve(self, opened: PullOpen, make: Callable[[int, Post], Served]) -> None:
         """Carry a consumer's call, which `make` makes with a number and with what takes events."""
@@ -83,12 +83,12 @@ class LaneRegistry:
         self._arrival = asyncio.Condition()
 
     def add(self, ref: AttemptRef, lanes: Iterable[str], producer: Producer) -> None:
-        """Take note of who produces these lanes."""
+        """Enter the producer of these lanes."""
         for lane in lanes:
             self._lanes.setdefault((ref.namespace, ref.pipeline, lane), {})[ref.epoch] = producer
 
     def remove(self, ref: AttemptRef, lanes: Iterable[str], producer: Producer) -> None:
-        """Forget that somebody produces these lanes."""
+        """Take the producer of these lanes out."""
         for lane in lanes:
             key = (ref.namespace, ref.pipeline, lane)
             epochs = self._lanes.get(key, {})
@@ -98,14 +98,14 @@ class LaneRegistry:
                 self._lanes.pop(key, None)
 
     async def announce(self) -> None:
-        """Let those look again who wait for a producer."""
+        """Let the consumers that wait for a producer look again."""
         async with self._arrival:
             self._arrival.notify_all()
 
     async def find(self, opened: PullOpen) -> Producer | Missing:
-        """Return who produces a lane, waiting a while for it to be attached.
+        """Return the producer of a lane, waiting a while for it to be attached.
 
-        A consumer is often told of its producer before the producer's program is started; so it
+        A consumer often learns of its producer before the producer's program is started; so it
         goes on at once, and need not ask again and again.
         """
         key = (opened.namespace, opened.pipeline, opened.lane)

@@ -60,7 +60,7 @@ class LocalCall:
         self._consumer(events.DialBroken(self._lane, self._dial, *self._reason))
 
     def acknowledge(self, effect: effects.Acknowledge) -> None:
-        """Tell the producer how far the consumer is; it replaces what was not told yet."""
+        """Report to the producer how far the consumer is; this replaces a report that has not left."""
         self._ack = effect
         self._wake()
 
@@ -75,7 +75,7 @@ class LocalCall:
         try:
             await self._closed.wait()
         finally:
-            # Whoever gives up has nothing more to say or to hear.
+            # The side that gives up sends and receives nothing more.
             self._producer = None
             if self._turn is not None:
                 self._turn.cancel()

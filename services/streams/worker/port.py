@@ -42,11 +42,11 @@ class PortReader(Protocol):
         ...
 
     def filled(self, count: int) -> list[Block]:
-        """Take note of `count` bytes in the buffer and return what is whole."""
+        """Take `count` bytes that are in the buffer and return what is whole."""
         ...
 
     def finish(self) -> list[Block]:
-        """Take note of the end of file and return what that made whole."""
+        """End the byte stream and return what that made whole."""
         ...
 
 
@@ -178,12 +178,12 @@ class SocketPort(asyncio.BufferedProtocol):
         self._done()
 
     def eof_received(self) -> bool:
-        """Take note of the end of file; the other direction stays open."""
+        """Post the end of file; the other direction stays open."""
         self._end()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take note that the socket is gone."""
+        """Post that the socket is gone."""
         if exc is not None:
             self._read_the_rest()
         self._lost = True
@@ -191,11 +191,11 @@ class SocketPort(asyncio.BufferedProtocol):
         self._post(events.PortShut(self._port, self._output))
 
     def pause_writing(self) -> None:
-        """Take note that the job does not keep up."""
+        """Hold writes back: the job does not keep up."""
         self._full = True
 
     def resume_writing(self) -> None:
-        """Take note that everything is written."""
+        """Post that everything is written."""
         self._full = False
         self._done()
         self._give_back()
@@ -233,10 +233,10 @@ class SocketPort(asyncio.BufferedProtocol):
             self._transport.write_eof()
 
     def take_nothing_more(self) -> None:
-        """Let the job know that nobody wants what it writes.
+        """Let the job know that no consumer wants what it writes.
 
         It sees the end of file, and EPIPE when it writes, because the socket itself is shut down,
-        and not only our copy of it. What it has written already is read and dropped: who waits for
+        and not only our copy of it. What it has written already is read and dropped: a writer that waits for
         room is not woken by the shutdown.
         """
         self._refusing = True
@@ -264,7 +264,7 @@ class SocketPort(asyncio.BufferedProtocol):
     def _read_the_rest(self) -> None:
         """Read what the job wrote before it closed its end without reading ours.
 
-        The system reports that as an error (ECONNRESET, or EPIPE to who writes) before the bytes that
+        The system reports that as an error (ECONNRESET, or EPIPE to a writer) before the bytes that
         are still there, and nothing more than these can come.
         """
         errors = 0
@@ -351,7 +351,7 @@ class SocketPort(asyncio.BufferedProtocol):
         return header(Block(Kind.RING, 0, 0, body)) + body
 
     def _give_back(self) -> None:
-        """Tell the job which slots of its ring are free, unless it does not listen."""
+        """Write to the job which slots of its ring are free, unless it does not read."""
         silent = self._lost or self._full or self._refusing
         if self._ring is None or self._transport is None or silent:
             return

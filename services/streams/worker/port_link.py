@@ -55,7 +55,7 @@ class PortLink(Protocol):
         ...
 
     def take_nothing_more(self) -> None:
-        """Let the job know that nobody wants what it writes: it sees the end of file, then EPIPE."""
+        """Let the job know that no consumer wants what it writes: it sees the end of file, then EPIPE."""
         ...
 
     def let_go(self) -> None:
@@ -90,6 +90,6 @@ class PortSource(Protocol):
         """Return the ends of the ports that a keeper holds for an attempt, within 5 s.
 
         Raises:
-            KeeperRefusedError: Nobody answers at the path, or the attempt is not known there.
+            KeeperRefusedError: No keeper answers at the path, or the attempt is not known there.
         """
         ...

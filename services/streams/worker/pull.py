@@ -135,7 +135,7 @@ class ServedCall:
             await self._wake.wait()
 
     async def _large(self, effect: effects.SendBlock) -> AsyncGenerator[bytes]:
-        """Yield the messages of a large block; reckoning its checksum holds up nobody either."""
+        """Yield the messages of a large block; its checksum is reckoned in pieces, too."""
         retained, body = effect.retained, effect.body
         if retained.crc is None:
             crc = 0

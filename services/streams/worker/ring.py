@@ -2,7 +2,7 @@
 
 The memory is a memfd, made at its full size, of which only what was written to takes any room. It
 is sealed, so that a job cannot shrink it under the worker. A slot is handed around as a memoryview;
-it is free once the last view of it is gone, whoever held it: a lane, retention, the spool's thread.
+it is free once the last view of it is gone, held by a lane, a retained log or the spool's thread.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Ring:
         if threading.get_ident() == self._thread:
             self._loop.call_soon(self._tell)
         else:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody listens
+            with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._tell)
 
     def _tell(self) -> None:
@@ -153,7 +153,7 @@ class Ring:
 
 @functools.lru_cache(maxsize=256)
 def _pages(number: int) -> Any:
-    """Return the type of so many pages of memory; unlike a memoryview, it can be told from others."""
+    """Return the type of so many pages of memory; unlike a memoryview, it is known from others."""
     return type(
         "Pages", (ctypes.Array,), {"_type_": ctypes.c_ubyte, "_length_": number * mmap.PAGESIZE}
     )

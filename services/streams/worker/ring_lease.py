@@ -27,7 +27,7 @@ class RingLease:
 
     Args:
         round_records: how many records the job takes before it acknowledges any of them.
-        forgotten: called in the loop with the number of a ring that nobody holds any more.
+        forgotten: called in the loop with the number of a ring of which no slot is held any more.
     """
 
     def __init__(self, round_records: int, forgotten: Callable[[int], None]) -> None:
@@ -79,14 +79,14 @@ class RingLease:
         return (number, slot.offset) in self._lent
 
     def lend(self, number: int, slot: Slot, view: memoryview, end: int) -> bytes:
-        """Lend a slot, and return what to tell the job; `end` is the sequence after the record."""
+        """Lend a slot, and return what to write to the job; `end` is the sequence after the record."""
         self._lent[number, slot.offset] = view
         self._waiting.append((end, slot.length))
         self._waiting_bytes += slot.length
         return LENT_REFERENCE.pack(int.from_bytes(view[:4], "little"), number, slot.offset)
 
     def acknowledged(self, below: int) -> None:
-        """Take note of how far the job is."""
+        """Take what the job has processed out of what it waits for."""
         while self._waiting and self._waiting[0][0] <= below:
             self._waiting_bytes -= self._waiting.popleft()[1]
 

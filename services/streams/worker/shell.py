@@ -44,7 +44,7 @@ Dialled = tuple[DialledCall | LocalCall | FeedCall, asyncio.Task[None]]
 class Neighbours:
     """How the other ends of lanes are reached: at `address`, in this worker, without a socket.
 
-    Clients, which nobody can dial, wait at the `rendezvous`.
+    Clients, which cannot be dialled, wait at the `rendezvous`.
     """
 
     address: str
@@ -213,9 +213,9 @@ class AttemptStreamsShell:
         return any(output.name == port for output in self._plan.outputs)
 
     @contextlib.contextmanager
-    def tapped(self, port: str, wish: SampleRequest) -> Iterator[PortTap]:
-        """Show what the job sends on a port for as long as somebody looks."""
-        tap = PortTap(port, Sampler(wish, self._loop.time()))
+    def tapped(self, port: str, request: SampleRequest) -> Iterator[PortTap]:
+        """Sample what the job sends on a port, until the context is left."""
+        tap = PortTap(port, Sampler(request, self._loop.time()))
         self._taps.append(tap)
         try:
             yield tap
@@ -255,7 +255,7 @@ class AttemptStreamsShell:
         if isinstance(event, events.Concluded):
             for link in self._ports.values():
                 link.let_go()
-            # An attempt may be let go of soon after: its last counters are told before.
+            # An attempt may be let go of soon after: its last counters are reported before.
             self._turned()
 
     def _show(self, event: events.Event) -> None:

@@ -16,7 +16,7 @@ from services.streams.block_index import SpoolPlace
 
 
 class SpoolGoneError(Exception):
-    """What was to be read has been let go of meanwhile; nobody needs it any more."""
+    """What was to be read has been let go of meanwhile; it is not needed any more."""
 
 
 class Spool(Protocol):

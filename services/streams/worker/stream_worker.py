@@ -1,4 +1,4 @@
-"""The attempts that a stream worker carries, by their names, and what its agent hears of them."""
+"""The attempts that a stream worker carries, by their names, and what its agent gets to know of them."""
 
 from __future__ import annotations
 

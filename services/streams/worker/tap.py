@@ -1,4 +1,4 @@
-"""Shows somebody what passes on a port, as often as an eye can follow."""
+"""Sends samples of the records that pass on a port, as often as an eye can follow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shoal.v1.streams_service_pb2 import TapResponse
 from shoal.wire.state import encode_stream_counters
 
 QUIET_SECONDS = 0.5
-"""Counters are told so often while nothing passes."""
+"""Counters are sent so often while nothing passes."""
 
 _PAUSE_SECONDS = 0.05
 """Records that pass within it travel together."""
@@ -24,7 +24,7 @@ async def show(
 ) -> None:
     """Send samples until the stream has ended or its attempt is let go of.
 
-    Writing waits for whoever looks; meanwhile the sampler drops, and the stream goes on.
+    Writing waits for the viewer; meanwhile the sampler drops, and the stream goes on.
     """
     while True:
         tap.wake.clear()
