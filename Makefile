@@ -135,8 +135,8 @@ lane-integration: integration
 # Whenever the others leave a core: they wait for real time, and this one does not.
 lane-sim: $(STAMP)
 	@nice -n 15 $(MAKE) --no-print-directory sim-mutants
-	@# Of new seeds some find faults that are open (docs/guarantees.md); more than that is a new one.
-	@nice -n 15 $(MAKE) --no-print-directory sim SECONDS=300 TOLERATE=0.02
+	@# New seeds look for old mistakes too: one that is found is told, and holds up no other change; two do.
+	@nice -n 15 $(MAKE) --no-print-directory sim SECONDS=300 TOLERATE=1
 
 .PHONY: unit
 unit: $(STAMP) ## Tests that need no server: unit, property, simulation, architecture

@@ -54,8 +54,8 @@ def _batches(seeds: Iterator[int], size: int = BATCH) -> Iterator[list[int]]:
         yield batch
 
 
-def run(first: int, seeds: int | None, seconds: float | None, jobs: int, tolerated: float) -> int:
-    """Live through histories; the exit status is 1 if more than the tolerated part failed."""
+def run(first: int, seeds: int | None, seconds: float | None, jobs: int, tolerated: int) -> int:
+    """Live through histories; the exit status is 1 if more failed than are tolerated."""
     began = time.monotonic()
     numbers = count(first) if seeds is None else iter(range(first, first + seeds))
     outcomes: list[Outcome] = []
@@ -73,7 +73,7 @@ def run(first: int, seeds: int | None, seconds: float | None, jobs: int, tolerat
                     failed.append(one)
                     print(f"  seed {one.seed} FAILED: {_last_line(one.problem)}", flush=True)
             passed = time.monotonic() - began
-            going = tolerated > 0 or len(failed) < FAILURES_SHOWN
+            going = len(failed) < tolerated + FAILURES_SHOWN
             if going and (seconds is None or passed < seconds):
                 under_way += [pool.apply_async(_batch, (batch,)) for batch in islice(batches, 1)]
             if time.monotonic() - told > 20:
@@ -85,7 +85,7 @@ def run(first: int, seeds: int | None, seconds: float | None, jobs: int, tolerat
     for outcome in failed[:FAILURES_SHOWN]:
         print(f"\nseed {outcome.seed} FAILED; replay it with: make sim SEED={outcome.seed}")
         print(outcome.problem)
-    return 1 if len(failed) > tolerated * len(outcomes) else 0
+    return 1 if len(failed) > tolerated else 0
 
 
 def _table(outcomes: list[Outcome], seconds: float, jobs: int) -> None:
@@ -179,7 +179,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="live through this one again")
     parser.add_argument("--seconds", type=float, help="for how long")
     parser.add_argument(
-        "--tolerate", type=float, default=0.0, help="which part may fail: that of the open faults"
+        "--tolerate",
+        type=int,
+        default=0,
+        help="how many may fail and be told alone; 0 unless given",
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument(
