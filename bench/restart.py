@@ -75,6 +75,7 @@ async def main() -> None:
     names = {
         "serves_seconds": "SIGKILL to serving, s",
         "placed_seconds": "SIGKILL to first placement, s",
+        "cpu_seconds": "CPU until serving, s",
         "gossip_ms": "longest answer of gossip, ms",
         "api_ms": "longest answer of the API, ms",
     }
@@ -166,6 +167,7 @@ async def _restart(folder: Path, running: list[AttemptRef]) -> dict[str, float]:
         placing = asyncio.create_task(_first_placement(f"127.0.0.1:{port}"))
         await controller.start()
         serves = time.monotonic() - begin
+        cpu = _cpu_seconds(controller)
         pinging = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bench.restart", "ping", controller.grpc, controller.gossip,
             stdout=asyncio.subprocess.PIPE,
@@ -183,6 +185,7 @@ async def _restart(folder: Path, running: list[AttemptRef]) -> dict[str, float]:
     return {
         "serves_seconds": serves,
         "placed_seconds": placed,
+        "cpu_seconds": cpu,
         "gossip_ms": gossip_ms,
         "api_ms": api_ms,
         "lost": lost,
@@ -254,6 +257,14 @@ async def _load(path: Path) -> tuple[float, float]:
             await driving
     ticking.cancel()
     return seconds, worst * 1e3
+
+
+def _cpu_seconds(controller: ControllerProcess) -> float:
+    """What a controller has taken of the processors so far."""
+    if controller.process is None:
+        return 0.0
+    fields = Path(f"/proc/{controller.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _free_port() -> int:

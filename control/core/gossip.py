@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from control.core import events
+from control.core.machine_part import MachinePart
 from control.core.outcomes import Outcomes, present
 from control.core.situation import Situation
 from control.core.state import NodeRecord
@@ -12,7 +13,7 @@ from shoal.spec import Placement
 _SILENT_HEARTBEATS = 2
 
 
-class GossipVerdicts:
+class GossipVerdicts(MachinePart):
     """Doubts nodes that gossip finds dead or suspects.
 
     Attributes:
@@ -20,7 +21,7 @@ class GossipVerdicts:
     """
 
     def __init__(self, situation: Situation, outcomes: Outcomes) -> None:
-        self._situation = situation
+        super().__init__(situation)
         self._outcomes = outcomes
         self._members: dict[str, MemberState] = {}
         self._by_member: dict[str, str] = {}
@@ -34,10 +35,10 @@ class GossipVerdicts:
             self._members[event.member] = event.state
         name = self._by_member.get(event.member)
         if name is not None:
-            node = self._situation.cluster.nodes[name]
+            node = self._cluster.nodes[name]
             if node.member_state is not event.state:
                 self._believe(node, event.state)
-                self._situation.change.show_node(node)
+                self._change.show_node(node)
                 self.settle_doubt(node)
 
     def name(self, node: NodeRecord, member_name: str) -> None:
@@ -66,11 +67,9 @@ class GossipVerdicts:
             return
         dead = node.member_state is MemberState.DEAD
         silence = self._situation.leases.silence_seconds(node.name, self._situation.now)
-        silent = silence > _SILENT_HEARTBEATS * self._situation.config.heartbeat_seconds
+        silent = silence > _SILENT_HEARTBEATS * self._config.heartbeat_seconds
         broken = not node.session_id
-        if not (dead and (broken or silent)) and not (
-            broken and self._situation.config.suspect_suffices
-        ):
+        if not (dead and (broken or silent)) and not (broken and self._config.suspect_suffices):
             return
         why = f"gossip found node {node.name} {node.member_state.name.lower()}"
         self._situation.end_session(node, why)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from control.core.gossip import GossipVerdicts
 from control.core.hydration import records
+from control.core.machine_part import MachinePart
 from control.core.memory import Memory
 from control.core.outcomes import Outcomes
 from control.core.placement import Placer
@@ -15,7 +16,7 @@ from control.core.state import JobRecord, NodeRecord
 from shoal.model import JobState
 
 
-class Loading:
+class Loading(MachinePart):
     """Builds records, leases, queue and retries from rows; every node's lease begins anew.
 
     It costs what is under way. Of what waits for its first node only names are put in line.
@@ -31,7 +32,7 @@ class Loading:
         gossip: GossipVerdicts,
         memory: Memory,
     ) -> None:
-        self._situation = situation
+        super().__init__(situation)
         self._sources = sources
         self._placement = placement
         self._scales = scales
@@ -70,7 +71,7 @@ class Loading:
             self.load_retry(job)
         attempt = job.attempt
         if attempt is not None:
-            self._situation.cluster.nodes[attempt.node].attempts[attempt.ref] = attempt
+            self._cluster.nodes[attempt.node].attempts[attempt.ref] = attempt
             if attempt.state is JobState.ASSIGNED:
                 self._placement.chase(attempt)
 
@@ -81,7 +82,6 @@ class Loading:
             (job.retry_time - self._situation.wall_time).total_seconds() if job.retry_time else 0.0
         )
         longest = max(
-            job.spec.retry.backoff_limit_seconds,
-            self._situation.config.loss_backoff.maximum_seconds,
+            job.spec.retry.backoff_limit_seconds, self._config.loss_backoff.maximum_seconds
         )
         self._outcomes.retry_at(job, self._situation.now + min(max(left, 0.0), longest))

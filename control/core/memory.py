@@ -18,23 +18,20 @@ from collections.abc import Iterable, Sequence
 
 from control.core import events
 from control.core.hydration import records
+from control.core.machine_part import MachinePart
 from control.core.rows import FoundRows, KnownRequest, RequestKey
-from control.core.situation import Situation
 from control.core.state import PipelineRecord
 from shoal.names import PipelineRef
 
 REQUESTS_IN_MEMORY = 10_000
 
 
-class Memory:
+class Memory(MachinePart):
     """Remembers and forgets pipelines and requests."""
-
-    def __init__(self, situation: Situation) -> None:
-        self._situation = situation
 
     def remember(self, pipeline: PipelineRecord) -> None:
         """Keep a pipeline that has not ended in memory."""
-        self._situation.cluster.pipelines[pipeline.ref] = pipeline
+        self._cluster.pipelines[pipeline.ref] = pipeline
         self._situation.open += 1
 
     def remember_request(self, key: RequestKey, known: KnownRequest) -> None:
@@ -77,14 +74,14 @@ class Memory:
 
     def has(self, ref: PipelineRef) -> bool:
         """Whether a pipeline is in memory."""
-        cluster = self._situation.cluster
+        cluster = self._cluster
         return ref in cluster.pipelines or ref in cluster.queued
 
     def learn(self, found: FoundRows) -> None:
         """Take what was read; a pipeline that is in memory stays as it is."""
-        for pipeline in records(found, self._situation.cluster):
+        for pipeline in records(found, self._cluster):
             if pipeline.state.terminal and not self.has(pipeline.ref):
-                self._situation.cluster.pipelines[pipeline.ref] = pipeline
+                self._cluster.pipelines[pipeline.ref] = pipeline
                 self._situation.recent.append(pipeline.ref)
         for key, known in found.requests.items():
             self.remember_request(key, known)
@@ -92,14 +89,14 @@ class Memory:
     def trim(self) -> None:
         """Drop the ended pipelines from memory that are not among the last."""
         recent = self._situation.recent
-        while len(recent) > self._situation.config.ended_in_memory:
-            self._situation.cluster.pipelines.pop(recent.popleft(), None)
+        while len(recent) > self._config.ended_in_memory:
+            self._cluster.pipelines.pop(recent.popleft(), None)
 
     def forget(self) -> None:
         """Drop the pipelines that ended longest ago for good, once there are too many."""
         ended = self._situation.ended
-        while len(ended) > self._situation.config.pipelines_ended_max:
+        while len(ended) > self._config.pipelines_ended_max:
             ref = next(iter(ended))
             del ended[ref]
-            self._situation.cluster.pipelines.pop(ref, None)
-            self._situation.change.forgotten(ref)
+            self._cluster.pipelines.pop(ref, None)
+            self._change.forgotten(ref)

@@ -4,42 +4,43 @@ from __future__ import annotations
 
 from control.core import events
 from control.core.errors import NotQuarantinedError, unknown_node
+from control.core.machine_part import MachinePart
 from control.core.outcomes import Outcomes, present
 from control.core.situation import Situation
 from control.core.state import NodeRecord
 from shoal.spec import Placement
 
 
-class Nodes:
+class Nodes(MachinePart):
     """Takes nodes out of service and back, and loses what is on those that are gone."""
 
     def __init__(self, situation: Situation, outcomes: Outcomes) -> None:
-        self._situation = situation
+        super().__init__(situation)
         self._outcomes = outcomes
 
     def drain(self, event: events.Drain) -> None:
         """Stop placing on a node, or take it back."""
-        node = self._situation.cluster.nodes.get(event.node)
+        node = self._cluster.nodes.get(event.node)
         if node is None:
-            known = self._situation.cluster.nodes
-            self._situation.change.answer(event.call, unknown_node(event.node, known))
+            known = self._cluster.nodes
+            self._change.answer(event.call, unknown_node(event.node, known))
             return
         if node.drained != event.drained:
             node.drained = event.drained
             self._situation.room_grew = True  # or shrank: then those who wait learn why
-            self._situation.change.node(node)
-        self._situation.change.answer(event.call, None)
+            self._change.node(node)
+        self._change.answer(event.call, None)
 
     def adopt(self, event: events.Adopt) -> None:
         """Let a quarantined node follow this controller."""
-        node = self._situation.cluster.nodes.get(event.node)
+        node = self._cluster.nodes.get(event.node)
         if node is None:
-            known = self._situation.cluster.nodes
-            self._situation.change.answer(event.call, unknown_node(event.node, known))
+            known = self._cluster.nodes
+            self._change.answer(event.call, unknown_node(event.node, known))
             return
         if not node.quarantine:
             why = node.conflict or "its agent follows this controller already"
-            self._situation.change.answer(
+            self._change.answer(
                 event.call,
                 NotQuarantinedError(f"node {node.name} is not quarantined, so not adopted: {why}"),
             )
@@ -47,25 +48,25 @@ class Nodes:
         node.adopts = node.followed
         node.quarantine = f"node {node.name} was adopted, and its agent has not dialled in since"
         self._situation.end_session(node, f"node {node.name} was adopted: dial again")
-        self._situation.change.show_node(node)
-        self._situation.change.answer(event.call, None)
+        self._change.show_node(node)
+        self._change.answer(event.call, None)
 
     def lose_streams(self, event: events.StreamWorkerGone) -> None:
         """Replace at once what streamed through a dead worker, unless its agent is back."""
-        node = self._situation.cluster.nodes.get(event.node)
+        node = self._cluster.nodes.get(event.node)
         if node is not None and not node.session_id:
             for attempt in present(node):
                 pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
                 streams = bool(pipeline.topology.ends[attempt.ref.job])
                 if streams and job.spec.placement is Placement.AT_LEAST_ONCE:
                     self._outcomes.lose(attempt, f"the stream worker of node {node.name} died")
-        self._situation.change.answer(event.call, None)
+        self._change.answer(event.call, None)
 
     def lease_ran_out(self, node: NodeRecord) -> None:
         """Give up what is on a node that was silent for too long."""
-        why = f"node {node.name} was silent for {self._situation.config.lease_seconds:g} s"
+        why = f"node {node.name} was silent for {self._config.lease_seconds:g} s"
         self._situation.end_session(node, why)
-        self._situation.change.node(node)
+        self._change.node(node)
         for attempt in present(node):
             job = self._situation.job(attempt)
             pinned = job.spec.placement is Placement.PINNED
@@ -82,4 +83,4 @@ class Nodes:
         if node is not None and node.refuses != event.refuses:
             node.refuses = event.refuses
             self._situation.room_grew = True  # or shrank: then those who wait learn why
-            self._situation.change.show_node(node)
+            self._change.show_node(node)

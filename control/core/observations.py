@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from control.core import events, lifecycle, outbox_rows
 from control.core.errors import SessionEndedError
+from control.core.machine_part import MachinePart
 from control.core.outcomes import Outcomes
 from control.core.scales import Scales
 from control.core.situation import Situation
@@ -17,13 +18,13 @@ from shoal.session.messages import Fenced
 from shoal.session.observation import Observation
 
 
-class Observations:
+class Observations(MachinePart):
     """Moves jobs on as their agents observe them; what is stale is fenced."""
 
     def __init__(
         self, situation: Situation, sources: Sources, scales: Scales, outcomes: Outcomes
     ) -> None:
-        self._situation = situation
+        super().__init__(situation)
         self._sources = sources
         self._scales = scales
         self._outcomes = outcomes
@@ -32,13 +33,13 @@ class Observations:
         """Take what an agent says in its session."""
         node = self._situation.heard(event.node, event.session_id)
         if node is None:
-            self._situation.change.answer(
+            self._change.answer(
                 event.call,
                 SessionEndedError(f"this session of node {event.node} is over: dial again"),
             )
             return
         seen = () if node.quarantine else event.observations
-        self._situation.change.answer(event.call, self.observe_all(node, seen))
+        self._change.answer(event.call, self.observe_all(node, seen))
 
     def observe_all(
         self, node: NodeRecord, observations: Sequence[Observation]
@@ -50,7 +51,7 @@ class Observations:
 
     def observe(self, node: NodeRecord, seen: Observation) -> Fenced | None:
         """Take one observation; says why if it is stale."""
-        job = self._situation.cluster.job(seen.ref.job_ref)
+        job = self._cluster.job(seen.ref.job_ref)
         if job is None:
             return Fenced(seen.ref, f"there is no {seen.ref.job_ref.name}")
         attempt = job.attempt
@@ -96,21 +97,21 @@ class Observations:
             job.move(seen.state)
             if (before, seen.state) != (JobState.ASSIGNED, JobState.PREPARING):
                 job.progress = ""  # it was about the state before
-            self._situation.change.attempt(attempt)
-            self._situation.change.job(self._situation.pipeline(attempt), job)
-            node = self._situation.cluster.nodes[attempt.node]
+            self._change.attempt(attempt)
+            self._change.job(self._situation.pipeline(attempt), job)
+            node = self._cluster.nodes[attempt.node]
             if seen.state in lifecycle.STARTED and before not in lifecycle.STARTED:
                 self._started(job, attempt, node)
             if before in lifecycle.CLAIMING and seen.state not in lifecycle.CLAIMING:
                 self._situation.room_grew = True
-                self._situation.change.show_node(node)
+                self._change.show_node(node)
 
     def _take_holds(self, attempt: AttemptRecord, seen: Observation) -> None:
         """Record how far the outputs of an attempt are that stand still, and act on all of them."""
         pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
         if job.attempt is attempt and seen.holds and attempt.holds != seen.holds:
             attempt.holds = seen.holds
-            self._situation.change.attempt(attempt)
+            self._change.attempt(attempt)
             self._sources.end(pipeline)
         if pipeline.holding is not None:  # an end may be what it waits for no longer
             self._scales.try_to_settle(pipeline, pipeline.holding)
@@ -122,10 +123,10 @@ class Observations:
         self._situation.job_event(job, "running")
         if pipeline.state is PipelineState.QUEUED:
             pipeline.state = PipelineState.RUNNING
-            self._situation.change.pipeline(pipeline)
-            self._situation.change.outbox(
+            self._change.pipeline(pipeline)
+            self._change.outbox(
                 outbox_rows.pipeline_event(
-                    self._situation.change.take_sequence(),
+                    self._change.take_sequence(),
                     pipeline,
                     pipeline.state,
                     pipeline.reason,
@@ -137,7 +138,7 @@ class Observations:
         """Take counters and words of an attempt; stale ones are ignored."""
         node = self._situation.heard(event.node, event.session_id)
         said = event.progress
-        job = self._situation.cluster.job(said.ref.job_ref)
+        job = self._cluster.job(said.ref.job_ref)
         if node is None or node.quarantine or job is None or job.attempt is None:
             return
         if job.attempt.ref != said.ref or job.attempt.node != node.name:
@@ -146,7 +147,7 @@ class Observations:
         job.streams = said.streams or job.streams
         job.progress = said.text
         pipeline = self._situation.pipeline_of(job.ref)
-        self._situation.change.show_job(pipeline, job)
+        self._change.show_job(pipeline, job)
         self._sources.end(pipeline)
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from itertools import count
 
 from control.core import lifecycle, outbox_rows
+from control.core.machine_part import MachinePart
 from control.core.placement import Placer
 from control.core.rows import ManifestRow
 from control.core.scales import Scales
@@ -22,11 +23,11 @@ from shoal.session.observation import Observation
 _AVOID_MAX = 8
 
 
-class Outcomes:
+class Outcomes(MachinePart):
     """Ends attempts, tries jobs again, ends jobs and pipelines."""
 
     def __init__(self, situation: Situation, placement: Placer, scales: Scales) -> None:
-        self._situation = situation
+        super().__init__(situation)
         self._placement = placement
         self._scales = scales
         self._ties = count()
@@ -60,12 +61,12 @@ class Outcomes:
             artifacts=tuple(sorted(artifacts, key=lambda one: one.path)),
             commit_time=self._situation.wall_time,
         )
-        self._situation.change.job(pipeline, job)
-        self._situation.change.manifest(job.manifest)
+        self._change.job(pipeline, job)
+        self._change.manifest(job.manifest)
         # In this order the manifest can be read before anybody hears of it.
-        self._situation.change.outbox(
+        self._change.outbox(
             outbox_rows.manifest_object(
-                self._situation.change.take_sequence(), job.manifest, self._situation.wall_time
+                self._change.take_sequence(), job.manifest, self._situation.wall_time
             )
         )
 
@@ -111,7 +112,7 @@ class Outcomes:
     def _end_attempt(
         self, attempt: AttemptRecord, state: JobState, reason: Reason, end_time: datetime | None
     ) -> None:
-        job, node = self._situation.job(attempt), self._situation.cluster.nodes[attempt.node]
+        job, node = self._situation.job(attempt), self._cluster.nodes[attempt.node]
         attempt.move(state)
         attempt.reason = reason
         attempt.end_time = end_time or self._situation.wall_time
@@ -119,9 +120,9 @@ class Outcomes:
         job.attempt = None
         del node.attempts[attempt.ref]
         self._situation.room_grew = True
-        self._situation.change.attempt(attempt)
-        self._situation.change.show_node(node)
-        self._situation.change.set_desired(node.name)
+        self._change.attempt(attempt)
+        self._change.show_node(node)
+        self._change.set_desired(node.name)
         self._placement.lanes_changed(attempt.ref.job_ref)
 
     def _try_again(
@@ -138,10 +139,10 @@ class Outcomes:
         if reason.code in lifecycle.UNCOUNTED:
             lived = (self._situation.wall_time - job.attempts[-1].create_time).total_seconds()
             # Losses that lie far apart say nothing about the job.
-            job.losses = 1 if lived > self._situation.config.stable_seconds else job.losses + 1
-            last = job.losses > self._situation.config.losses_max
+            job.losses = 1 if lived > self._config.stable_seconds else job.losses + 1
+            last = job.losses > self._config.losses_max
             # The first loss costs nothing; a job that is lost again and again slows down.
-            delay = self._situation.config.loss_backoff.delay_seconds(job.losses - 1, 0.0)
+            delay = self._config.loss_backoff.delay_seconds(job.losses - 1, 0.0)
         else:
             job.failures += 1
             last = job.failures >= job.spec.retry.attempts
@@ -156,7 +157,7 @@ class Outcomes:
         else:
             self._queue_again(pipeline, job)
         self._situation.kept_rooms.keep(pipeline, job)
-        self._situation.change.job(pipeline, job)
+        self._change.job(pipeline, job)
         self._situation.job_event(job, "retry")
 
     def _queue_again(self, pipeline: PipelineRecord, job: JobRecord) -> None:
@@ -174,7 +175,7 @@ class Outcomes:
         job.move(JobState.FAILED)
         if kept:
             self._commit_artifacts(pipeline, job, job.attempts[-1].ref, kept)
-        self._situation.change.job(pipeline, job)
+        self._change.job(pipeline, job)
         self._situation.job_event(job, "failed")
         self.stop(
             pipeline,
@@ -187,7 +188,7 @@ class Outcomes:
         if pipeline.stop is not None or pipeline.state.terminal:
             return
         pipeline.stop = reason
-        self._situation.change.pipeline(pipeline)
+        self._change.pipeline(pipeline)
         if pipeline.holding is not None:
             self._scales.abandon(pipeline, pipeline.holding, "the pipeline is ending")
         for job in pipeline.jobs.values():
@@ -199,7 +200,7 @@ class Outcomes:
                 self.lose(attempt, f"node {attempt.node} is away")
             else:
                 attempt.assignment = None
-                self._situation.change.set_desired(attempt.node)
+                self._change.set_desired(attempt.node)
 
     def _cancel_job(self, pipeline: PipelineRecord, job: JobRecord) -> None:
         job.move(JobState.CANCELLED)
@@ -210,7 +211,7 @@ class Outcomes:
         self._situation.fresh.pop(job.ref, None)
         if self._situation.kept_rooms.release(job.ref) is not None:
             self._situation.room_grew = True
-        self._situation.change.job(pipeline, job)
+        self._change.job(pipeline, job)
         self._situation.job_event(job, "cancelled")
         self.job_ended(pipeline)
 
@@ -232,10 +233,10 @@ class Outcomes:
             self._scales.abandon(pipeline, pipeline.holding, "the pipeline has ended")
         pipeline.end_time = self._situation.wall_time
         pipeline.final_event_id = outbox_rows.pipeline_event_id(pipeline, pipeline.state)
-        self._situation.change.pipeline(pipeline)
-        self._situation.change.outbox(
+        self._change.pipeline(pipeline)
+        self._change.outbox(
             outbox_rows.pipeline_event(
-                self._situation.change.take_sequence(),
+                self._change.take_sequence(),
                 pipeline,
                 pipeline.state,
                 pipeline.reason,
@@ -255,7 +256,7 @@ class Outcomes:
                 job.waiting_for = ""
                 pipeline = self._situation.pipeline_of(job.ref)
                 self._queue_again(pipeline, job)
-                self._situation.change.job(pipeline, job)
+                self._change.job(pipeline, job)
 
 
 def present(node: NodeRecord) -> Iterator[AttemptRecord]:

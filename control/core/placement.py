@@ -6,6 +6,7 @@ import heapq
 from itertools import count
 
 from control.core.errors import UnknownJobError, unknown_pipeline
+from control.core.machine_part import MachinePart
 from control.core.scheduler.explain import explain
 from control.core.scheduler.plan import plan
 from control.core.scheduler.snapshot import NodeState, Snapshot
@@ -19,11 +20,11 @@ from shoal.spec import Placement
 from shoal.view import NodeVerdict
 
 
-class Placer:
+class Placer(MachinePart):
     """Places what waits, and sees to it that agents take it up."""
 
     def __init__(self, situation: Situation, sources: Sources) -> None:
-        self._situation = situation
+        super().__init__(situation)
         self._sources = sources
         self._ties = count()
         self._untouched: list[tuple[float, int, AttemptRecord]] = []
@@ -34,7 +35,7 @@ class Placer:
 
     def nodes(self) -> tuple[NodeState, ...]:
         """What the scheduler has to know of every node, by name."""
-        cluster = self._situation.cluster
+        cluster = self._cluster
         return tuple(cluster.snapshot(cluster.nodes[name]) for name in sorted(cluster.nodes))
 
     def snapshot(self, *pipelines: PipelineRecord) -> Snapshot:
@@ -65,17 +66,16 @@ class Placer:
             job = pipelines[ref.pipeline_ref].jobs[ref.job]
             if job.waiting_for != why:
                 job.waiting_for = why
-                self._situation.change.show_job(pipelines[ref.pipeline_ref], job)
+                self._change.show_job(pipelines[ref.pipeline_ref], job)
 
     def _candidates(self) -> list[JobRecord]:
         """Jobs that may find room now, with the rest of their gangs, in the order of the queue."""
         found = dict(self._situation.fresh)
         if self._situation.room_grew:  # else what waited before cannot have found any
-            for ref in self._situation.backlog.entering(self._situation.config.plan_width):
+            for ref in self._situation.backlog.entering(self._config.plan_width):
                 self._enter(ref)
             found |= {
-                job.ref: job
-                for job in self._situation.backlog.heads(self._situation.config.plan_width)
+                job.ref: job for job in self._situation.backlog.heads(self._config.plan_width)
             }
         for job in tuple(found.values()):
             pipeline = self._situation.pipeline_of(job.ref)
@@ -91,7 +91,7 @@ class Placer:
 
     def _enter(self, ref: PipelineRef) -> None:
         """Let a pipeline of a line enter the queue; it may have been cancelled meanwhile."""
-        pipeline, backlog = self._situation.cluster.pipeline(ref), self._situation.backlog
+        pipeline, backlog = self._cluster.pipeline(ref), self._situation.backlog
         waits = False
         for job in pipeline.jobs.values() if pipeline is not None else ():
             if pipeline is not None and job.state is JobState.QUEUED and job.ref not in backlog:
@@ -102,7 +102,7 @@ class Placer:
 
     def place(self, ref: JobRef, name: str) -> None:
         """Begin an attempt of a job on a node."""
-        pipeline, node = self._situation.pipeline_of(ref), self._situation.cluster.nodes[name]
+        pipeline, node = self._situation.pipeline_of(ref), self._cluster.nodes[name]
         job = pipeline.jobs[ref.job]
         self._situation.backlog.remove(ref)
         kept = self._situation.kept_rooms.release(ref)
@@ -126,10 +126,10 @@ class Placer:
         job.attempts.append(attempt)
         node.attempts[attempt.ref] = attempt
         self.chase(attempt)
-        self._situation.change.job(pipeline, job)
-        self._situation.change.attempt(attempt)
-        self._situation.change.show_node(node)
-        self._situation.change.set_desired(name)
+        self._change.job(pipeline, job)
+        self._change.attempt(attempt)
+        self._change.show_node(node)
+        self._change.set_desired(name)
         self.lanes_changed(ref)
         self._sources.end(pipeline)
 
@@ -140,17 +140,15 @@ class Placer:
             attempt = pipeline.jobs[neighbour].attempt
             if attempt is not None:
                 attempt.assignment = None
-                self._situation.change.set_desired(attempt.node)
+                self._change.set_desired(attempt.node)
             if pipeline.jobs[neighbour].state is JobState.DRAINING:
-                self._situation.change.show_job(
-                    pipeline, pipeline.jobs[neighbour]
-                )  # for whom it waits
+                self._change.show_job(pipeline, pipeline.jobs[neighbour])  # for whom it waits
 
     def chase_untouched(self) -> None:
         """End the session of an agent that leaves an assignment alone, so that both compare."""
         while self._untouched and self._untouched[0][0] <= self._situation.now:
             _, _, attempt = heapq.heappop(self._untouched)
-            node = self._situation.cluster.nodes[attempt.node]
+            node = self._cluster.nodes[attempt.node]
             if attempt.state is JobState.ASSIGNED:
                 if not node.quarantine:
                     self._end_untouched(node, attempt)
@@ -160,12 +158,12 @@ class Placer:
         self._situation.end_session(
             node,
             f"node {attempt.node} did not take up {attempt.ref.name} within "
-            f"{self._situation.config.assigned_seconds:g} s",
+            f"{self._config.assigned_seconds:g} s",
         )
 
     def chase(self, attempt: AttemptRecord) -> None:
         """Look at an assignment again after a while."""
-        at = self._situation.now + self._situation.config.assigned_seconds
+        at = self._situation.now + self._config.assigned_seconds
         heapq.heappush(self._untouched, (at, next(self._ties), attempt))
 
     def explain(self, ref: JobRef) -> tuple[NodeVerdict, ...]:
@@ -175,7 +173,7 @@ class Placer:
             UnknownPipelineError: There is no such pipeline.
             UnknownJobError: It has no such job.
         """
-        pipeline = self._situation.cluster.pipeline(ref.pipeline_ref)
+        pipeline = self._cluster.pipeline(ref.pipeline_ref)
         if pipeline is None:
             raise unknown_pipeline(ref.pipeline_ref)
         job = pipeline.jobs.get(ref.job)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from control.core import events, outbox_rows, scaling
 from control.core.answers import Refusal, RefusalCode
 from control.core.errors import UnknownJobError, unknown_pipeline
+from control.core.machine_part import MachinePart
 from control.core.placement import Placer
 from control.core.rows import ScaleRow
 from control.core.scheduler.plan import plan
@@ -19,11 +20,11 @@ from shoal.model import ScaleState
 from shoal.names import JobRef, PipelineRef
 
 
-class Scales:
+class Scales(MachinePart):
     """Begins scales, and settles or abandons each."""
 
     def __init__(self, situation: Situation, placement: Placer) -> None:
-        self._situation = situation
+        super().__init__(situation)
         self._placement = placement
         self._holding: dict[PipelineRef, float] = {}
 
@@ -33,13 +34,13 @@ class Scales:
 
     def scale(self, event: events.Scale) -> None:
         """Take a wish for another number of replicas."""
-        pipeline = self._situation.cluster.pipeline(event.ref)
+        pipeline = self._cluster.pipeline(event.ref)
         if pipeline is None:
-            self._situation.change.answer(event.call, unknown_pipeline(event.ref))
+            self._change.answer(event.call, unknown_pipeline(event.ref))
         elif all(job.name != event.job for job in pipeline.spec.jobs):
-            self._situation.change.answer(event.call, _no_job(pipeline, event.job))
+            self._change.answer(event.call, _no_job(pipeline, event.job))
         else:
-            self._situation.change.answer(event.call, self._begin(pipeline, event))
+            self._change.answer(event.call, self._begin(pipeline, event))
 
     def _begin(self, pipeline: PipelineRecord, event: events.Scale) -> Refusal | None:
         holding = pipeline.holding
@@ -68,13 +69,13 @@ class Scales:
         )
         pipeline.scales.append(scale)
         self.hold(pipeline)
-        self._situation.change.scale(pipeline, scale)
+        self._change.scale(pipeline, scale)
         self._tell_all(pipeline)
         return None
 
     def hold(self, pipeline: PipelineRecord) -> None:
         """Let the streams of a pipeline stand still for no longer than is set."""
-        self._holding[pipeline.ref] = self._situation.now + self._situation.config.hold_seconds
+        self._holding[pipeline.ref] = self._situation.now + self._config.hold_seconds
 
     def _fit(self, pipeline: PipelineRecord, then: Topology) -> tuple[tuple[Placed, ...], str]:
         """Where the replicas that a scale adds would go, or why they would go nowhere."""
@@ -118,11 +119,9 @@ class Scales:
             self._situation.backlog.add(job, pipeline.kind(job))
         for one in placed:
             self._placement.place(one.job, one.node)
-        self._situation.change.outbox(
+        self._change.outbox(
             outbox_rows.scale_event(
-                self._situation.change.take_sequence(),
-                pipeline.scales[-1],
-                self._situation.wall_time,
+                self._change.take_sequence(), pipeline.scales[-1], self._situation.wall_time
             )
         )
 
@@ -134,20 +133,20 @@ class Scales:
         scale = replace(scale, end_time=self._situation.wall_time)
         pipeline.scales[-1] = scale
         del self._holding[pipeline.ref]
-        self._situation.change.scale(pipeline, scale)
+        self._change.scale(pipeline, scale)
         self._tell_all(pipeline)
 
     def end_holds(self) -> None:
         """Let streams go on whose scale takes too long."""
         for ref in [ref for ref, at in self._holding.items() if at <= self._situation.now]:
-            pipeline = self._situation.cluster.pipelines[ref]
+            pipeline = self._cluster.pipelines[ref]
             scale = pipeline.holding
             if scale is not None:
                 self.abandon(
                     pipeline,
                     scale,
                     f"{scaling.silent(pipeline, scale)} did not say within "
-                    f"{self._situation.config.hold_seconds:g} s how far it is: try again when all jobs run",
+                    f"{self._config.hold_seconds:g} s how far it is: try again when all jobs run",
                 )
 
     def _tell_all(self, pipeline: PipelineRecord) -> None:
@@ -155,7 +154,7 @@ class Scales:
         for job in pipeline.jobs.values():
             if job.attempt is not None:
                 job.attempt.assignment = None
-                self._situation.change.set_desired(job.attempt.node)
+                self._change.set_desired(job.attempt.node)
 
 
 def _no_job(pipeline: PipelineRecord, name: str) -> UnknownJobError:

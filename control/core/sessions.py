@@ -9,6 +9,7 @@ from control.core import events
 from control.core.effects import Admitted
 from control.core.errors import HelloRefusedError, NameTakenError
 from control.core.gossip import GossipVerdicts
+from control.core.machine_part import MachinePart
 from control.core.observations import Observations
 from control.core.outcomes import Outcomes
 from control.core.placement import Placer
@@ -31,7 +32,7 @@ class _Waiting:
     since: float
 
 
-class Sessions:
+class Sessions(MachinePart):
     """Admits agents, and refuses or quarantines those that must not be followed."""
 
     def __init__(
@@ -44,7 +45,7 @@ class Sessions:
         observations: Observations,
         gossip: GossipVerdicts,
     ) -> None:
-        self._situation = situation
+        super().__init__(situation)
         self._starts = starts
         self._sources = sources
         self._placement = placement
@@ -66,13 +67,13 @@ class Sessions:
     def open(self, event: events.HelloReceived) -> None:
         """Take the Hello of an agent."""
         hello = event.hello
-        node = self._situation.cluster.nodes.get(hello.node)
+        node = self._cluster.nodes.get(hello.node)
         if node is None:
             problem = self._refuse_node(hello.node)
             if problem is not None:
-                self._situation.change.answer(event.call, problem)
+                self._change.answer(event.call, problem)
                 return
-            node = self._situation.cluster.nodes[hello.node] = NodeRecord(hello.node)
+            node = self._cluster.nodes[hello.node] = NodeRecord(hello.node)
         match claim(node, hello, leased=self._situation.leases.holds(node.name)):
             case Claim.TAKEN:
                 self._refuse_rival(node, event)
@@ -85,13 +86,13 @@ class Sessions:
         """Tell agents that were restarted from those that run twice, by who is heard."""
         waiting, self._claims = self._claims, []
         for one in waiting:
-            node = self._situation.cluster.nodes[one.event.hello.node]
+            node = self._cluster.nodes[one.event.hello.node]
             silence = self._situation.leases.silence_seconds(node.name, self._situation.now)
             if not node.session_id or one.event.hello.agent_id == node.agent_id:
                 self.open(one.event)
             elif node.heard_at > one.since:
                 self._refuse_rival(node, one.event)
-            elif silence > _CLAIM_HEARTBEATS * self._situation.config.heartbeat_seconds:
+            elif silence > _CLAIM_HEARTBEATS * self._config.heartbeat_seconds:
                 self._admit(node, one.event)
             else:
                 self._claims.append(one)
@@ -104,36 +105,35 @@ class Sessions:
         before = self._rivals.get(node.name)
         known = before is not None and before.agent_id == rival.agent_id
         why = rival.conflict(node)
-        retry_seconds = self._situation.config.rival_seconds
+        retry_seconds = self._config.rival_seconds
         if not node.session_id:
             # Its lease will tell whether it is gone.
             expires_at = self._situation.leases.expires_at(node.name) or self._situation.now
             retry_seconds = (
-                max(expires_at - self._situation.now, 0.0)
-                + self._situation.config.heartbeat_seconds
+                max(expires_at - self._situation.now, 0.0) + self._config.heartbeat_seconds
             )
             why = f"{why}; the former is silent now, and the name is free when its lease is over"
         elif copied and not known:
             # What was heard may have been under way still when the agent before ended.
-            retry_seconds = 2 * _CLAIM_HEARTBEATS * self._situation.config.heartbeat_seconds
+            retry_seconds = 2 * _CLAIM_HEARTBEATS * self._config.heartbeat_seconds
         self._rivals[node.name] = rival
         if node.conflict != why:
             node.conflict = why
-            self._situation.change.show_node(node)
+            self._change.show_node(node)
             if node.session_id:
-                self._situation.change.tell(node, why)
-        self._situation.change.answer(event.call, NameTakenError(why, retry_seconds))
+                self._change.tell(node, why)
+        self._change.answer(event.call, NameTakenError(why, retry_seconds))
 
     def forget_rivals(self) -> None:
         """A rival that asks no more is gone, or has another name now."""
         for name, rival in tuple(self._rivals.items()):
             if self._rival_until(rival) <= self._situation.now:
                 del self._rivals[name]
-                self._situation.cluster.nodes[name].conflict = ""
-                self._situation.change.show_node(self._situation.cluster.nodes[name])
+                self._cluster.nodes[name].conflict = ""
+                self._change.show_node(self._cluster.nodes[name])
 
     def _rival_until(self, rival: Rival) -> float:
-        return rival.at + _RIVAL_RETRIES * self._situation.config.rival_seconds
+        return rival.at + _RIVAL_RETRIES * self._config.rival_seconds
 
     def _admit(self, node: NodeRecord, event: events.HelloReceived) -> None:
         """Let an agent have the name of a node, and compare what both sides know."""
@@ -143,7 +143,7 @@ class Sessions:
             del self._rivals[node.name]
             node.conflict = ""
         if node.session_id and node.session_id != event.session_id:
-            self._situation.change.end_session(
+            self._change.end_session(
                 node, f"agent {hello.agent_id} opened another session for node {node.name}"
             )
         moved = node.stream_address != hello.stream_address
@@ -165,15 +165,15 @@ class Sessions:
         node.heard_at = self._situation.now
         self._gossip.name(node, hello.member_name or node.name)
         self._situation.leases.renew(node.name, self._situation.now)
-        self._situation.change.node(node)
-        self._situation.change.set_desired(node.name)
+        self._change.node(node)
+        self._change.set_desired(node.name)
         why = self._starts.against(node.name, hello.followed)
         adopted = bool(why) and node.adopts is not None and node.adopts == hello.followed
         node.quarantine = "" if adopted else why
         if node.quarantine:
             for attempt in node.attempts.values():
                 self._situation.wait_for(attempt, node.quarantine)
-            self._situation.change.answer(event.call, Admitted((), self._starts.welcome(), why))
+            self._change.answer(event.call, Admitted((), self._starts.welcome(), why))
             return
         if not why:
             node.adopts = None  # until it follows us, it may dial again with what it knows
@@ -190,27 +190,25 @@ class Sessions:
             if moved:
                 self._placement.lanes_changed(attempt.ref.job_ref)
             self._sources.end(self._situation.pipeline(attempt))
-        self._situation.change.answer(
-            event.call, Admitted(fenced, self._starts.welcome(), adopted=adopted)
-        )
+        self._change.answer(event.call, Admitted(fenced, self._starts.welcome(), adopted=adopted))
 
     def _refuse_node(self, name: str) -> HelloRefusedError | None:
         try:
             check_id("node", name)
         except InvalidNameError as error:
             return HelloRefusedError(str(error))
-        if len(self._situation.cluster.nodes) >= self._situation.config.nodes_max:
+        if len(self._cluster.nodes) >= self._config.nodes_max:
             return HelloRefusedError(
-                f"node {name} is one too many: at most {self._situation.config.nodes_max} are recorded"
+                f"node {name} is one too many: at most {self._config.nodes_max} are recorded"
             )
         return None
 
     def close(self, event: events.SessionClosed) -> None:
         """A stream broke or ended; the lease goes on."""
         self._claims = [one for one in self._claims if one.event.session_id != event.session_id]
-        node = self._situation.cluster.nodes.get(event.node)
+        node = self._cluster.nodes.get(event.node)
         if node is not None and event.session_id and node.session_id == event.session_id:
             node.session_id = ""
-            self._situation.change.node(node)
+            self._change.node(node)
             self._gossip.settle_doubt(node)
-        self._situation.change.answer(event.call, None)
+        self._change.answer(event.call, None)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from control.core import finishing
+from control.core.machine_part import MachinePart
 from control.core.situation import Situation
 from control.core.state import PipelineRecord
 
 
-class Sources:
+class Sources(MachinePart):
     """Holds the sources of finishing pipelines, and records where they end.
 
     Args:
@@ -16,7 +17,7 @@ class Sources:
     """
 
     def __init__(self, situation: Situation, term: int) -> None:
-        self._situation = situation
+        super().__init__(situation)
         self._hold_number = finishing.hold_number(term)
 
     def end(self, pipeline: PipelineRecord) -> None:
@@ -47,6 +48,6 @@ class Sources:
             ends = finishing.ends(pipeline, job)
             if ends is not None:
                 attempt.held, job.ends = 0, ends
-                self._situation.change.job(pipeline, job)
+                self._change.job(pipeline, job)
             attempt.assignment = None
-            self._situation.change.set_desired(attempt.node)
+            self._change.set_desired(attempt.node)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from hashlib import blake2b
+from operator import attrgetter
+from typing import Any
 
 from control.core import lifecycle
 from control.core.rows import (
@@ -47,6 +49,20 @@ from shoal.spec import Job, Pipeline
 from shoal.view import JobView
 
 
+def _written(row: type[AttemptRow | JobRow | PipelineRow | NodeRow]) -> Callable[[object], Any]:
+    """Return a function for the attributes of a record that are written down, in the order of a row."""
+    return attrgetter(*(field.name for field in fields(row)))
+
+
+_ATTEMPT, _JOB, _PIPELINE, _NODE = map(_written, (AttemptRow, JobRow, PipelineRow, NodeRow))
+
+
+def take(record: object, row: AttemptRow | JobRow | PipelineRow | NodeRow) -> None:
+    """Let a record be as it was written down."""
+    for attribute in fields(row):
+        setattr(record, attribute.name, getattr(row, attribute.name))
+
+
 @dataclass(slots=True, eq=False)
 class AttemptRecord:
     """One try of a job on one node; `assignment` is what its agent is told, until that changes.
@@ -82,17 +98,7 @@ class AttemptRecord:
 
     def row(self) -> AttemptRow:
         """What is written down."""
-        return AttemptRow(
-            ref=self.ref,
-            node=self.node,
-            state=self.state,
-            create_time=self.create_time,
-            reason=self.reason,
-            start_time=self.start_time,
-            end_time=self.end_time,
-            holds=self.holds,
-            ended_inputs=self.ended_inputs,
-        )
+        return AttemptRow(*_ATTEMPT(self))
 
 
 @dataclass(slots=True, eq=False)
@@ -141,19 +147,7 @@ class JobRecord:
 
     def row(self) -> JobRow:
         """What is written down."""
-        return JobRow(
-            ref=self.ref,
-            state=self.state,
-            reason=self.reason,
-            epoch=self.epoch,
-            number=self.number,
-            failures=self.failures,
-            losses=self.losses,
-            retry_time=self.retry_time,
-            pinned_node=self.pinned_node,
-            avoid=self.avoid,
-            ends=self.ends,
-        )
+        return JobRow(*_JOB(self))
 
 
 @dataclass(slots=True, eq=False)
@@ -198,15 +192,7 @@ class PipelineRecord:
 
     def row(self) -> PipelineRow:
         """What is written down."""
-        return PipelineRow(
-            ref=self.ref,
-            state=self.state,
-            reason=self.reason,
-            stop=self.stop,
-            end_time=self.end_time,
-            final_event_id=self.final_event_id,
-            finish_time=self.finish_time,
-        )
+        return PipelineRow(*_PIPELINE(self))
 
     @property
     def holding(self) -> ScaleRow | None:
@@ -352,36 +338,14 @@ class NodeRecord:
 
     def row(self) -> NodeRow:
         """What is written down."""
-        return NodeRow(
-            name=self.name,
-            agent_id=self.agent_id,
-            capacity=self.capacity,
-            labels=self.labels,
-            architecture=self.architecture,
-            stream_address=self.stream_address,
-            agent_version=self.agent_version,
-            member_name=self.member_name,
-            drained=self.drained,
-            last_seen_time=self.last_seen_time,
-            instance_id=self.instance_id,
-        )
+        return NodeRow(*_NODE(self))
 
     @classmethod
     def load(cls, row: NodeRow) -> NodeRecord:
-        """A node as it was written down: nobody is connected."""
-        return cls(
-            name=row.name,
-            agent_id=row.agent_id,
-            capacity=row.capacity,
-            labels=row.labels,
-            architecture=row.architecture,
-            stream_address=row.stream_address,
-            agent_version=row.agent_version,
-            member_name=row.member_name,
-            drained=row.drained,
-            last_seen_time=row.last_seen_time,
-            instance_id=row.instance_id,
-        )
+        """A node as it was written down: no agent is connected."""
+        node = cls(row.name)
+        take(node, row)
+        return node
 
 
 _TOPOLOGIES_KEPT = 256

@@ -11,6 +11,7 @@ from control.core.admission import refusal, reused
 from control.core.answers import Refusal, RefusalCode, Submission
 from control.core.effects import Taken
 from control.core.errors import unknown_pipeline
+from control.core.machine_part import MachinePart
 from control.core.memory import Memory
 from control.core.outcomes import Outcomes
 from control.core.rows import KnownRequest, PipelineAdded
@@ -29,7 +30,7 @@ _ID_MAX = 63
 _SHAPES_KEPT = 10_000
 
 
-class Submissions:
+class Submissions(MachinePart):
     """Takes pipelines, and what people ask of them."""
 
     def __init__(
@@ -41,7 +42,7 @@ class Submissions:
         memory: Memory,
         next_position: int,
     ) -> None:
-        self._situation = situation
+        super().__init__(situation)
         self._sources = sources
         self._scales = scales
         self._outcomes = outcomes
@@ -61,7 +62,7 @@ class Submissions:
         refused = refusal(submission)
         if refused is not None:
             return refused
-        if self._situation.open >= self._situation.config.pipelines_open_max:
+        if self._situation.open >= self._config.pipelines_open_max:
             return Refusal(
                 RefusalCode.RESOURCE_EXHAUSTED,
                 "TOO_MANY_PIPELINES",
@@ -88,7 +89,7 @@ class Submissions:
             self._situation.backlog.add(job, kinds[-1])
             self._situation.fresh[job.ref] = job
         added = replace(added, kind=self._shape(tuple(kinds), pipeline))
-        self._situation.change.added(added, pipeline)
+        self._change.added(added, pipeline)
         return Taken(added.ref, repeated=False)
 
     def _new_ref(self, namespace: str, name: str) -> PipelineRef:
@@ -96,7 +97,7 @@ class Submissions:
             ref = PipelineRef(
                 namespace, f"{name[: _ID_MAX - ID_SUFFIX - 1]}-{self._situation.ids(ID_SUFFIX)}"
             )
-            cluster = self._situation.cluster
+            cluster = self._cluster
             known = (cluster.pipelines, cluster.queued, self._situation.ended)
             if all(ref not in names for names in known):
                 return ref
@@ -111,28 +112,28 @@ class Submissions:
 
     def cancel(self, event: events.Cancel) -> None:
         """End a pipeline."""
-        pipeline = self._situation.cluster.pipeline(event.ref)
+        pipeline = self._cluster.pipeline(event.ref)
         if pipeline is None:
-            self._situation.change.answer(event.call, unknown_pipeline(event.ref))
+            self._change.answer(event.call, unknown_pipeline(event.ref))
             return
         why = event.reason or "somebody cancelled it"
         self._outcomes.stop(pipeline, Reason(ReasonCode.CANCELLED, 0, why))
-        self._situation.change.answer(event.call, None)
+        self._change.answer(event.call, None)
 
     def finish(self, event: events.Finish) -> None:
         """Ask the sources of a pipeline to end."""
-        pipeline = self._situation.cluster.pipeline(event.ref)
+        pipeline = self._cluster.pipeline(event.ref)
         if pipeline is None:
-            self._situation.change.answer(event.call, unknown_pipeline(event.ref))
+            self._change.answer(event.call, unknown_pipeline(event.ref))
             return
         ends = pipeline.state.terminal or pipeline.stop is not None
         if pipeline.finish_time is None and not ends:
             pipeline.finish_time = self._situation.wall_time
-            self._situation.change.pipeline(pipeline)
+            self._change.pipeline(pipeline)
             if pipeline.holding is not None:
                 self._scales.abandon(pipeline, pipeline.holding, "the pipeline is finishing")
             self._sources.end(pipeline)
-        self._situation.change.answer(event.call, None)
+        self._change.answer(event.call, None)
 
 
 def _repeated(submission: Submission, digest: str, known: KnownRequest) -> Taken | Refusal:

@@ -45,7 +45,7 @@ _FORGOTTEN = Reason(
 
 
 class ControlPlane:
-    """Everything that the API and the dispatcher ask for. `async with` it, and let `run` run.
+    """Everything that the API and the sessions ask for. `async with` it, and let `run` run.
 
     Every awaiting method raises StoreFailedError when it could not be recorded, and ClosingError
     when the control plane ends.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -33,15 +32,28 @@ from control.core.rows import (
     ScaleRow,
     StartRow,
 )
+from control.store.table import (
+    CAPACITY,
+    JOB,
+    REASON,
+    STOP,
+    Table,
+    Values,
+    listed,
+    micros,
+    moment,
+    moment_of,
+    name_of,
+    number,
+    pipeline_name,
+    plain,
+)
 from services.runtime.log import fields
 from shoal.model import (
     NO_CAPACITY,
     Artifact,
-    Capacity,
     JobState,
     PipelineState,
-    Reason,
-    ReasonCode,
     ScaleState,
 )
 from shoal.names import AttemptRef, JobRef, PipelineRef
@@ -56,9 +68,6 @@ LOG = logging.getLogger(__name__)
 
 RowT = TypeVar("RowT")
 
-Values = tuple[Any, ...]
-"""What is bound to the question marks of one statement, or one row of an answer."""
-
 REQUESTS_KEPT = timedelta(days=15)
 """How long a request id makes nothing new, also after its pipeline is forgotten: a queue such as SQS may
 deliver a message again for 14 days."""
@@ -69,9 +78,6 @@ STARTS_KEPT = 100_000
 _TERM = "SELECT value FROM meta WHERE name = 'generation'"  # the name that the first schema gave it
 
 _SPECS_SHARED = 10_000
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def write(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
@@ -94,7 +100,7 @@ def load(connection: sqlite3.Connection) -> Loaded:
     rows = _pipeline_rows(connection, _UNDER_WAY)
     nodes = {
         node.name: node
-        for node in _read_all(connection, "SELECT * FROM nodes ORDER BY name", _node, set())
+        for node in _read_all(connection, f"{_NODES.select} ORDER BY name", _NODES, set())
     }
     for (
         attempt
@@ -243,7 +249,7 @@ def outbox(connection: sqlite3.Connection, after: int, limit: int) -> tuple[Outb
             namespace=namespace,
             subject=subject,
             id=row_id,
-            time=_moment(time),
+            time=moment_of(time),
             data=data,
             type=row_type,
             key=key,
@@ -267,7 +273,7 @@ def events(
             id=row_id,
             type=row_type,
             subject=subject,
-            time=_moment(time),
+            time=moment_of(time),
             data_json=data,
             sequence=sequence,
             published=bool(published) and not problem,
@@ -307,18 +313,6 @@ _DROP_REQUESTS = (
     "DELETE FROM requests WHERE (namespace, request_id) IN "
     "(SELECT namespace, request_id FROM requests WHERE time < ? ORDER BY time LIMIT ?)"
 )
-_SET_PIPELINE = (
-    "UPDATE pipelines SET state = ?, reason_code = ?, reason_number = ?, reason_message = ?, "
-    "stopped = ?, stop_code = ?, stop_number = ?, stop_message = ?, end_time = ?, "
-    "final_event_id = ?, finish_time = ? WHERE namespace = ? AND id = ?"
-)
-_SET_JOB = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_SET_SCALE = "INSERT OR REPLACE INTO scales VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_SET_ATTEMPT = (
-    "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_ADD_MANIFEST = "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_SET_NODE = "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SET_START = "UPDATE starts SET commits = ? WHERE term = ?"
 _ADD_OUTBOX = (
     "INSERT INTO outbox (sequence, kind, namespace, pipeline, subject, id, type, time, key, data) "
@@ -334,7 +328,7 @@ def _added_values(rows: Sequence[PipelineAdded]) -> Iterator[Values]:
             row.ref.pipeline,
             row.request_id,
             row.data or encode_pipeline_spec(row.spec).SerializeToString(deterministic=True),
-            _micros(row.create_time),
+            micros(row.create_time),
             int(PipelineState.QUEUED),
             row.kind,
         )
@@ -343,118 +337,14 @@ def _added_values(rows: Sequence[PipelineAdded]) -> Iterator[Values]:
 def _request_values(rows: Sequence[PipelineAdded]) -> Iterator[Values]:
     for row in rows:
         if row.request_id:
-            time = _micros(row.create_time)
+            time = micros(row.create_time)
             yield (row.ref.namespace, row.request_id, row.ref.pipeline, row.digest, time)
 
 
 def _expired_values(rows: Sequence[PipelineAdded]) -> Iterator[Values]:
     # As many as come, and one more, so that what is over does not pile up.
     latest = max(row.create_time for row in rows)
-    yield (_micros(latest - REQUESTS_KEPT), len(rows) + 1)
-
-
-def _pipeline_values(rows: Sequence[PipelineRow]) -> Iterator[Values]:
-    for row in rows:
-        stop = row.stop or Reason()
-        yield (
-            int(row.state),
-            *_reason_values(row.reason),
-            int(row.stop is not None),
-            *_reason_values(stop),
-            _micros(row.end_time),
-            row.final_event_id,
-            _micros(row.finish_time),
-            row.ref.namespace,
-            row.ref.pipeline,
-        )
-
-
-def _job_values(rows: Sequence[JobRow]) -> Iterator[Values]:
-    for row in rows:
-        yield (
-            row.ref.namespace,
-            row.ref.pipeline,
-            row.ref.job,
-            int(row.state),
-            *_reason_values(row.reason),
-            row.epoch,
-            row.number,
-            row.failures,
-            row.losses,
-            _micros(row.retry_time),
-            row.pinned_node,
-            _json(row.avoid),
-            None if row.ends is None else _json(dict(row.ends)),
-        )
-
-
-def _scale_values(rows: Sequence[ScaleRow]) -> Iterator[Values]:
-    for row in rows:
-        yield (
-            row.ref.namespace,
-            row.ref.pipeline,
-            row.number,
-            row.job,
-            row.replicas,
-            int(row.state),
-            _micros(row.create_time),
-            row.rounds,
-            row.message,
-            _micros(row.end_time),
-        )
-
-
-def _attempt_values(rows: Sequence[AttemptRow]) -> Iterator[Values]:
-    for row in rows:
-        yield (
-            row.ref.namespace,
-            row.ref.pipeline,
-            row.ref.job,
-            row.ref.number,
-            row.ref.epoch,
-            row.node,
-            int(row.state),
-            *_reason_values(row.reason),
-            _micros(row.create_time),
-            _micros(row.start_time),
-            _micros(row.end_time),
-            _json([[one.port, one.number, one.held_at, one.ended] for one in row.holds]),
-            _json(row.ended_inputs),
-        )
-
-
-def _manifest_values(rows: Sequence[ManifestRow]) -> Iterator[Values]:
-    for row in rows:
-        artifacts = [[one.path, one.size_bytes, one.sha256, one.key] for one in row.artifacts]
-        yield (
-            row.attempt.namespace,
-            row.attempt.pipeline,
-            row.attempt.job,
-            row.attempt.number,
-            row.attempt.epoch,
-            row.key,
-            _json(artifacts),
-            _micros(row.commit_time),
-        )
-
-
-def _node_values(rows: Sequence[NodeRow]) -> Iterator[Values]:
-    for row in rows:
-        yield (
-            row.name,
-            row.agent_id,
-            row.capacity.cpus,
-            row.capacity.memory_bytes,
-            _json(row.capacity.devices),
-            _json(dict(row.labels)),
-            row.architecture,
-            row.stream_address,
-            row.agent_version,
-            row.member_name,
-            int(row.drained),
-            _micros(row.last_seen_time),
-            row.instance_id,
-        )
+    yield (micros(latest - REQUESTS_KEPT), len(rows) + 1)
 
 
 def _start_values(rows: Sequence[StartRow]) -> Iterator[Values]:
@@ -471,7 +361,7 @@ def _outbox_values(rows: Sequence[OutboxRow]) -> Iterator[Values]:
             row.subject,
             row.id,
             row.type,
-            _micros(row.time),
+            micros(row.time),
             row.key,
             row.data,
         )
@@ -498,6 +388,78 @@ _FORGET = (
 
 _Statement = tuple[str, Callable[[Any], Iterator[Values]]]
 
+_PIPELINES = Table(
+    "pipelines",
+    PipelineRow,
+    pipeline_name("id"),
+    number("state", PipelineState),
+    REASON,
+    STOP,
+    *moment("end_time"),
+    *plain("final_event_id"),
+    *moment("finish_time"),
+)
+_JOBS = Table(
+    "jobs",
+    JobRow,
+    name_of("ref", JobRef, *JOB),
+    number("state", JobState),
+    REASON,
+    *plain("epoch", "number", "failures", "losses"),
+    *moment("retry_time"),
+    *plain("pinned_node"),
+    listed("avoid", tuple),
+    listed("ends", MappingProxyType, dict),
+)
+_SCALES = Table(
+    "scales",
+    ScaleRow,
+    pipeline_name("pipeline"),
+    *plain("number", "job", "replicas"),
+    number("state", ScaleState),
+    *moment("create_time"),
+    *plain("rounds", "message"),
+    *moment("end_time"),
+)
+_ATTEMPTS = Table(
+    "attempts",
+    AttemptRow,
+    name_of("ref", AttemptRef, *JOB, "number", "epoch"),
+    *plain("node"),
+    number("state", JobState),
+    REASON,
+    *moment("create_time", "start_time", "end_time"),
+    listed(
+        "holds",
+        lambda holds: tuple(PortHold(*one) for one in holds),
+        lambda holds: [[one.port, one.number, one.held_at, one.ended] for one in holds],
+    ),
+    listed("ended_inputs", tuple),
+)
+_MANIFESTS = Table(
+    "manifests",
+    ManifestRow,
+    name_of("attempt", AttemptRef, *JOB, "number", "epoch"),
+    *plain("key"),
+    listed(
+        "artifacts",
+        lambda artifacts: tuple(Artifact(*one) for one in artifacts),
+        lambda artifacts: [[one.path, one.size_bytes, one.sha256, one.key] for one in artifacts],
+    ),
+    *moment("commit_time"),
+)
+_NODES = Table(
+    "nodes",
+    NodeRow,
+    *plain("name", "agent_id"),
+    CAPACITY,
+    listed("labels", MappingProxyType, dict),
+    *plain("architecture", "stream_address", "agent_version", "member_name"),
+    number("drained", bool),
+    *moment("last_seen_time"),
+    *plain("instance_id"),
+)
+
 _STATEMENTS: Mapping[type[Row], tuple[_Statement, ...]] = MappingProxyType(
     {
         PipelineAdded: (
@@ -505,13 +467,13 @@ _STATEMENTS: Mapping[type[Row], tuple[_Statement, ...]] = MappingProxyType(
             (_ADD_REQUEST, _request_values),
             (_DROP_REQUESTS, _expired_values),
         ),
-        PipelineRow: ((_SET_PIPELINE, _pipeline_values),),
-        JobRow: ((_SET_JOB, _job_values),),
-        ScaleRow: ((_SET_SCALE, _scale_values),),
-        AttemptRow: ((_SET_ATTEMPT, _attempt_values),),
-        NodeRow: ((_SET_NODE, _node_values),),
+        PipelineRow: ((_PIPELINES.update, _PIPELINES.updates),),
+        JobRow: ((_JOBS.put, _JOBS.values),),
+        ScaleRow: ((_SCALES.put, _SCALES.values),),
+        AttemptRow: ((_ATTEMPTS.put, _ATTEMPTS.values),),
+        NodeRow: ((_NODES.put, _NODES.values),),
         StartRow: ((_SET_START, _start_values),),
-        ManifestRow: ((_ADD_MANIFEST, _manifest_values),),
+        ManifestRow: ((_MANIFESTS.add, _MANIFESTS.values),),
         OutboxRow: ((_ADD_OUTBOX, _outbox_values),),
         Forgotten: _FORGET,
     }
@@ -520,11 +482,6 @@ _STATEMENTS: Mapping[type[Row], tuple[_Statement, ...]] = MappingProxyType(
 # --- reading
 
 _ADDED = "SELECT namespace, id, position, request_id, spec, create_time, kind FROM pipelines"
-_PIPELINES = (
-    "SELECT namespace, id, state, reason_code, reason_number, reason_message, "
-    "stopped, stop_code, stop_number, stop_message, end_time, final_event_id, "
-    "finish_time FROM pipelines"
-)
 _TERMINAL = int(min(state for state in PipelineState if state.terminal))
 
 _UNTOUCHED = (
@@ -560,19 +517,17 @@ def _pipeline_rows(
     theirs = f"WHERE (namespace, pipeline) IN (SELECT namespace, id FROM pipelines WHERE {which})"
     unreadable: set[PipelineRef] = set()
 
-    def read(statement: str, make: Callable[[Values], RowT]) -> list[RowT]:
-        return _read_all(connection, statement, make, unreadable, values)
+    def read(table: Table[RowT], which: str) -> list[RowT]:
+        return _read_all(connection, f"{table.select} {which}", table, unreadable, values)
 
     added = _all_added(
         connection.execute(f"{_ADDED} WHERE {which} ORDER BY position", values), unreadable
     )
-    pipelines = read(f"{_PIPELINES} WHERE {which} ORDER BY position", _pipeline)
-    jobs = read(f"SELECT * FROM jobs {theirs}", _job)
-    attempts = read(
-        f"SELECT * FROM attempts {theirs} ORDER BY namespace, pipeline, job, number", _attempt
-    )
-    scales = read(f"SELECT * FROM scales {theirs} ORDER BY namespace, pipeline, number", _scale)
-    manifests = read(f"SELECT * FROM manifests {theirs}", _manifest)
+    pipelines = read(_PIPELINES, f"WHERE {which} ORDER BY position")
+    jobs = read(_JOBS, theirs)
+    attempts = read(_ATTEMPTS, f"{theirs} ORDER BY namespace, pipeline, job, number")
+    scales = read(_SCALES, f"{theirs} ORDER BY namespace, pipeline, number")
+    manifests = read(_MANIFESTS, theirs)
     return PipelineRows(
         added=tuple(one for one in added if one.ref not in unreadable),
         pipelines=tuple(one for one in pipelines if one.ref not in unreadable),
@@ -603,14 +558,14 @@ _UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, DecodeError)
 def _read_all(
     connection: sqlite3.Connection,
     statement: str,
-    read: Callable[[Values], RowT],
+    table: Table[RowT],
     unreadable: set[PipelineRef],
     bound: Sequence[object] = (),
 ) -> list[RowT]:
     found: list[RowT] = []
     for values in connection.execute(statement, bound):
         try:
-            found.append(read(values))
+            found.append(table.row(values))
         except _UNREADABLE as error:
             LOG.exception("a row cannot be read", extra=fields(begins=values[:3], why=error))
             unreadable.add(PipelineRef(str(values[0]), str(values[1])))
@@ -654,7 +609,7 @@ class _Decoder:
         spec = self.spec(row.ref, row.data)
         if spec is None:
             return None
-        created = _moment(row.create_micros)
+        created = moment_of(row.create_micros)
         return PipelineAdded(row.ref, row.position, row.request_id, spec, created, row.kind)
 
 
@@ -673,121 +628,3 @@ def _all_added(found: Iterable[Values], unreadable: set[PipelineRef]) -> tuple[P
         else:
             added.append(row)
     return tuple(added)
-
-
-def _pipeline(values: Values) -> PipelineRow:
-    namespace, pipeline, state, *rest = values
-    stopped, end_time, final_event_id = rest[3], rest[7], rest[8]
-    return PipelineRow(
-        ref=PipelineRef(namespace, pipeline),
-        state=PipelineState(state),
-        reason=_reason(rest[0:3]),
-        stop=_reason(rest[4:7]) if stopped else None,
-        end_time=_moment_or_none(end_time),
-        final_event_id=final_event_id,
-        finish_time=_moment_or_none(rest[9]),
-    )
-
-
-def _job(values: Values) -> JobRow:
-    namespace, pipeline, job, state, *rest = values
-    epoch, number, failures, losses, retry_time, pinned_node, avoid, ends = rest[3:]
-    return JobRow(
-        ref=JobRef(namespace, pipeline, job),
-        state=JobState(state),
-        reason=_reason(rest[0:3]),
-        epoch=epoch,
-        number=number,
-        failures=failures,
-        losses=losses,
-        retry_time=_moment_or_none(retry_time),
-        pinned_node=pinned_node,
-        avoid=tuple(json.loads(avoid)),
-        ends=None if ends is None else MappingProxyType(json.loads(ends)),
-    )
-
-
-def _scale(values: Values) -> ScaleRow:
-    namespace, pipeline, number, job, replicas, state, create_time, *rest = values
-    rounds, message, end_time = rest
-    return ScaleRow(
-        ref=PipelineRef(namespace, pipeline),
-        number=number,
-        job=job,
-        replicas=replicas,
-        state=ScaleState(state),
-        create_time=_moment(create_time),
-        rounds=rounds,
-        message=message,
-        end_time=_moment_or_none(end_time),
-    )
-
-
-def _attempt(values: Values) -> AttemptRow:
-    namespace, pipeline, job, number, epoch, node, state, *rest = values
-    create_time, start_time, end_time, holds, ended_inputs = rest[3:]
-    return AttemptRow(
-        ref=AttemptRef(namespace, pipeline, job, number, epoch),
-        node=node,
-        state=JobState(state),
-        create_time=_moment(create_time),
-        reason=_reason(rest[0:3]),
-        start_time=_moment_or_none(start_time),
-        end_time=_moment_or_none(end_time),
-        holds=tuple(PortHold(*one) for one in json.loads(holds)),
-        ended_inputs=tuple(json.loads(ended_inputs)),
-    )
-
-
-def _manifest(values: Values) -> ManifestRow:
-    namespace, pipeline, job, number, epoch, key, artifacts, commit_time = values
-    return ManifestRow(
-        key=key,
-        attempt=AttemptRef(namespace, pipeline, job, number, epoch),
-        artifacts=tuple(Artifact(*one) for one in json.loads(artifacts)),
-        commit_time=_moment(commit_time),
-    )
-
-
-def _node(values: Values) -> NodeRow:
-    name, agent_id, cpus, memory_bytes, devices, labels, *rest = values
-    architecture, stream_address, agent_version, member_name, drained, *rest = rest
-    last_seen_time, instance_id = rest
-    return NodeRow(
-        name=name,
-        agent_id=agent_id,
-        capacity=Capacity(cpus, memory_bytes, tuple(json.loads(devices))),
-        labels=MappingProxyType(json.loads(labels)),
-        architecture=architecture,
-        stream_address=stream_address,
-        agent_version=agent_version,
-        member_name=member_name,
-        drained=bool(drained),
-        last_seen_time=_moment_or_none(last_seen_time),
-        instance_id=instance_id,
-    )
-
-
-def _reason(values: Sequence[Any]) -> Reason:
-    code, number, message = values
-    return Reason(ReasonCode(code), number, message)
-
-
-def _reason_values(reason: Reason) -> Values:
-    return (str(reason.code), reason.number, reason.message)
-
-
-def _micros(moment: datetime | None) -> int | None:
-    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
-
-
-def _moment(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)
-
-
-def _moment_or_none(micros: int | None) -> datetime | None:
-    return None if micros is None else _moment(micros)
-
-
-def _json(value: object) -> str:
-    return json.dumps(cast("Any", value), separators=(",", ":"), ensure_ascii=False)

@@ -64,7 +64,7 @@ class GrantsNoLeaseAtItsStart(Loading):
 
     def load(self, loaded: Loaded) -> None:
         super().load(loaded)
-        for name in self._situation.cluster.nodes:
+        for name in self._cluster.nodes:
             self._situation.leases.end(name)
 
 
@@ -128,7 +128,7 @@ class StopsNoPipeline(Outcomes):
     def stop(self, pipeline: PipelineRecord, reason: Reason) -> None:
         if pipeline.stop is None and not pipeline.state.terminal:
             pipeline.stop = reason
-            self._situation.change.pipeline(pipeline)
+            self._change.pipeline(pipeline)
 
 
 class RecordsNoAttempts(ControlMachine):
