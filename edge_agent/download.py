@@ -25,9 +25,9 @@ from typing import Final
 
 import aiohttp
 
-from services.runtime.backoff import Backoff
 from services.runtime.log import fields
 from shoal.affix import beside
+from shoal.backoff import Backoff
 from shoal.redaction import redacted
 
 LOG = logging.getLogger(__name__)

@@ -30,10 +30,10 @@ from urllib.parse import quote
 
 from edge_agent.attempts.local_attempt import LocalAttempt, Verdict
 from edge_agent.attempts.phase import Phase
-from services.runtime.backoff import Backoff
 from services.runtime.group_commit import GroupWriter, is_cut_off, open_database, transact
 from services.runtime.log import fields
 from services.runtime.state_folder import PRIVATE_FILE
+from shoal.backoff import Backoff
 from shoal.model import Artifact, JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment

@@ -17,7 +17,7 @@ from edge_agent.attempt_folder import parse_keeper_id
 from edge_agent.keeper.client import KeeperClient, KeeperError, end_keeper
 from edge_agent.state_lock import LOCK_NAME
 from services.runtime.process import StartRefusedError
-from services.runtime.rpc import USER, channel_options
+from shoal.channel import USER, channel_options
 from shoal.v1 import nodes_service_pb2, nodes_service_pb2_grpc
 
 _AGENT_SECONDS: Final = 20.0

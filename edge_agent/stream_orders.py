@@ -21,8 +21,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
 from edge_agent.stream_link import StreamsError, StreamsRefusedError
-from services.runtime.backoff import Backoff
 from services.runtime.log import fields
+from shoal.backoff import Backoff
 from shoal.names import AttemptRef
 from shoal.session.lane import Lane
 

@@ -18,8 +18,8 @@ from typing import Final
 
 from edge_agent.long_work import LongWork
 from edge_agent.removal import Leftover, make_movable, remove_tree
-from services.runtime.backoff import Backoff
 from services.runtime.log import fields
+from shoal.backoff import Backoff
 
 LOG = logging.getLogger(__name__)
 

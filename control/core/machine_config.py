@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.runtime.backoff import Backoff
+from shoal.backoff import Backoff
 
 LOSS_BACKOFF = Backoff(0.1, 30.0, jitter=0.0)
 """How a job slows down that is lost again and again; the first time costs nothing."""

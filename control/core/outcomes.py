@@ -15,7 +15,7 @@ from control.core.scales import Scales
 from control.core.situation import Situation
 from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
 from services.archive.manifest import manifest_key
-from services.runtime.backoff import Backoff
+from shoal.backoff import Backoff
 from shoal.model import NO_REASON, Artifact, JobState, PipelineState, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.session.observation import Observation

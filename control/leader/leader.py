@@ -39,8 +39,8 @@ from control.leader.inbox import Inbox
 from control.leader.plane_config import PlaneConfig
 from control.leader.projection import Projection
 from control.store.store import Store
-from services.runtime.backoff import Backoff
 from services.runtime.log import fields
+from shoal.backoff import Backoff
 from shoal.names import PipelineRef
 
 LOG = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from services.events.entry import OutboxEntry
 from services.events.mqtt_link import MqttLink
 from services.events.outbox.events import RowsRead
 from services.events.outbox.shell import NO_BROKER, OutboxShell, RowsUnavailableError
-from services.runtime.backoff import Backoff
 from services.runtime.log import fields
+from shoal.backoff import Backoff
 from shoal.view import Event
 
 LOG = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias, cast
 
 import grpc.aio
 
-from services.runtime.rpc import SESSION, channel_options
+from shoal.channel import SESSION, channel_options
 from shoal.v1 import session_service_pb2, session_service_pb2_grpc
 
 

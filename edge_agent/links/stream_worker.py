@@ -12,7 +12,7 @@ from typing import Final, Protocol, cast
 import grpc.aio
 
 from edge_agent.keeper.client import StartRequest
-from services.runtime.rpc import USER, channel_options
+from shoal.channel import USER, channel_options
 from shoal.v1 import streams_service_pb2, streams_service_pb2_grpc
 
 HELPER: Final = "stream-worker"

@@ -41,7 +41,7 @@ from edge_agent.session.events import (
     Say,
     SessionEvent,
 )
-from services.runtime.backoff import Backoff
+from shoal.backoff import Backoff
 from shoal.limits import BATCH_ARTIFACTS_MAX
 from shoal.model import Followed
 from shoal.names import AttemptRef

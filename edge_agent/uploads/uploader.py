@@ -17,8 +17,8 @@ import aiohttp
 from yarl import URL
 
 from edge_agent.tree import open_plain
-from services.runtime.backoff import Backoff
 from services.runtime.log import fields
+from shoal.backoff import Backoff
 from shoal.model import Artifact
 from shoal.session.uploads import UploadGrant
 

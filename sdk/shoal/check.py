@@ -26,8 +26,8 @@ def check_pipeline(
 
     Args:
         pipeline: what was asked for.
-        bundle_files: paths of the files and links in the bundle, relative to it; None when nobody
-            knows them here, which leaves out the checks that need them.
+        bundle_files: paths of the files and links in the bundle, relative to it; None when they are
+            not known here, which leaves out the checks that need them.
         contents: the bundle as each layout lays it out; None as above.
 
     Returns:

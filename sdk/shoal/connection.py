@@ -5,12 +5,15 @@ docs/architecture.md: `read()` and `write()` only, and never a timeout around `r
 """
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 import grpc.aio
 
+from shoal.backoff import Backoff
+from shoal.channel import USER, channel_options
 from shoal.errors import ControllerUnreachableError, ShoalError, TooLateError, from_status
 from shoal.wire.fields import WireError
 
@@ -21,30 +24,10 @@ ResponseT_co = TypeVar("ResponseT_co", covariant=True)
 ValueT = TypeVar("ValueT")
 
 _STATUS_DETAILS = "grpc-status-details-bin"
-_MESSAGE_BYTES_MAX = 65 * 1024 * 1024
-_FIRST_RETRY_SECONDS = 0.05
-_SLOWEST_RETRY_SECONDS = 1.0
+_RETRY = Backoff(0.05, 1.0, jitter=0.5)
 _NAMELESS_SECONDS = 10.0
 _CONNECTED_SECONDS = 5.0  # longer than an attempt to connect may last
-_OPTIONS: list[tuple[str, Any]] = [
-    # A dead link is noticed after half a minute at most; people notice sooner and press Ctrl-C.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    # Since gRPC core 1.60 (grpc/grpc#34647) the wait for an answer is this one, 60 s unless set.
-    ("grpc.http2.ping_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
-    ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
-    ("grpc.use_local_subchannel_pool", 1),
-    # A controller is on this machine or in this network, where no proxy leads.
-    ("grpc.enable_http_proxy", 0),
-]
-
-# Codes after which a call may be made again: nobody was there, or a server ended under it.
+# Codes after which a call may be made again: no server was there, or a server ended under it.
 _CALL_MAY_RETURN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 
 # Codes after which a stream may be dialled again: the controller went away, or cut a slow watcher.
@@ -71,30 +54,30 @@ class _Streaming(Protocol):
 
 
 class Pause:
-    """Waits a little longer after each failure in a row."""
+    """Waits a little longer after each failure in a row, and not as long as other clients do."""
 
     def __init__(self) -> None:
-        self._seconds = _FIRST_RETRY_SECONDS
+        self.reset()
 
     @property
     def seconds(self) -> float:
         """How long the next pause is."""
-        return self._seconds
+        return _RETRY.delay_seconds(self._failures, self._chance)
 
     def reset(self) -> None:
         """Begin again with the shortest pause."""
-        self._seconds = _FIRST_RETRY_SECONDS
+        self._failures, self._chance = 1, random.random()
 
     async def wait(self) -> None:
-        """Pause, and double the next pause."""
-        await asyncio.sleep(self._seconds)
-        self._seconds = min(2 * self._seconds, _SLOWEST_RETRY_SECONDS)
+        """Pause; the next pause is longer."""
+        await asyncio.sleep(self.seconds)
+        self._failures, self._chance = self._failures + 1, random.random()
 
 
 class Connection:
     """A channel to the controller at `address` and how failures on it are met.
 
-    A call fails at once while nobody ever answered at the address (it is likely wrong); after the
+    A call fails at once while no answer ever came from the address (it is likely wrong); after the
     first answer, a controller that is away for a moment is waited for.
 
     Args:
@@ -109,7 +92,7 @@ class Connection:
         self.address = address
         self.deadline_seconds = deadline_seconds
         self.patience_seconds = patience_seconds
-        self.channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self.channel = grpc.aio.insecure_channel(address, options=channel_options(USER))
         self.answered = False
 
     async def close(self) -> None:

@@ -40,6 +40,15 @@ RECORDS_MAX = 2**53
 RECORD_BYTES_MAX = 256 * 1024 * 1024
 """Largest record of a stream, with its headers (docs/architecture.md, section 3)."""
 
+PART_BYTES = 512 * 1024
+"""A large block is cut into parts of at least this size as it travels."""
+
+PART_BYTES_MAX = 2 * PART_BYTES
+"""No part has so many bytes of the body."""
+
+WHOLE_BYTES_MAX = PART_BYTES_MAX + 64 * 1024
+"""A body up to this size travels in one message: a record of 1 MiB is not worth two."""
+
 JOBS_MAX = 1_000
 """Most jobs of a pipeline, replicas counted."""
 

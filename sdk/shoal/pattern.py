@@ -2,7 +2,7 @@
 
 `*` and `?` stay within one name, `[a-z]` and `[!a-z]` stand for one character of it, `**` as a whole
 name stands for any number of names, a backslash takes the next character as it is. A bracket that
-is no class, because nobody closes it or its range runs backwards, stands for itself; and a name that
+is no class, because it is not closed or its range runs backwards, stands for itself; and a name that
 is spelled like its pattern always matches it, so that `run[1].csv` names the file of that name.
 
 **No regular expression**, since one with n stars may try a name in exponentially many ways, and

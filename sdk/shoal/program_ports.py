@@ -1,4 +1,4 @@
-"""What a program is told of its ports: the JSON of `SHOAL_PORTS` (docs/architecture.md, section 3)."""
+"""The ports of a program as JSON, for the variable `SHOAL_PORTS` (docs/architecture.md, section 3)."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Text that leaves a process, without the secrets that stand in its addresses.
 
-Rule: what somebody may read (reasons, progress, events, logs, answers of the controller) never holds the
+Rule: what people may read (reasons, progress, events, logs, answers of the controller) never holds the
 password of an address or the value of a query that grants something. Addresses come in foreign text
 (an installer's words, an exception, a program's last words), so it is text that is redacted, not
 addresses. Example: `http://user:s3cr3t@host/x?X-Amz-Signature=9f&part=2` becomes
-`http://user:***@host/x?X-Amz-Signature=***&part=2`. What is nobody's secret stays, since a reason has
+`http://user:***@host/x?X-Amz-Signature=***&part=2`. What is no secret stays, since a reason has
 to name its thing. Sources: RFC 3986 section 3.2.1; the queries of presigned addresses of S3, Azure
 and Google. Each pattern begins at a fixed sign and stops at the next, so that it costs no more than
 the text's length.

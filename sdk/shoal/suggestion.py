@@ -1,4 +1,4 @@
-"""What somebody may have meant by a word that nothing is called by."""
+"""Suggests a known word that is spelled like an unknown one."""
 
 import difflib
 from collections.abc import Iterable

@@ -132,7 +132,7 @@ class NodeView:
     """A machine that can run attempts, as the controller records it.
 
     `quarantine` and `conflict` are sentences for people, empty while all is well: why nothing may be
-    wanted of its agent, and who else claims its name.
+    wanted of its agent, and which other agent claims its name.
     """
 
     name: str
@@ -193,7 +193,7 @@ class KeysReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every member did as it was told."""
+        """Whether every member did what was asked."""
         return self.answered >= self.members and not self.failed
 
 

@@ -28,7 +28,7 @@ def is_cut_off(path: Path) -> bool:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a connection for any thread, which begins transactions only where it is told to."""
+    """Open a connection for any thread, which begins no transaction by itself."""
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )

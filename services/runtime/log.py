@@ -121,7 +121,7 @@ class CountedLog:
         logger: where lines go.
         clock: seconds on a monotonic clock.
         period_seconds: the least time between two lines of one reason.
-        reasons_max: how many reasons are told apart; beyond it they are counted as `other`, since
+        reasons_max: how many reasons are counted each by itself; more are counted as `other`, since
             a reason may come from outside and memory may not grow with it.
     """
 

@@ -1,4 +1,4 @@
-"""What every gRPC server and channel of ours has in common.
+"""What every gRPC server of ours has in common; `shoal.channel` has what channels have.
 
 Sources: grpc/doc/keepalive.md and grpc/include/grpc/impl/channel_arg_names.h (gRPC core), AIP-193
 (errors), google/rpc/error_details.proto.
@@ -6,20 +6,17 @@ Sources: grpc/doc/keepalive.md and grpc/include/grpc/impl/channel_arg_names.h (g
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, TypeAlias, cast
 
 import grpc
 import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 
+from shoal.channel import MESSAGE_BYTES_MAX, Keepalive, Options, common_options
 from shoal.redaction import redacted
 
 DOMAIN = "shoal"
 STATUS_DETAILS = "grpc-status-details-bin"
-
-MESSAGE_BYTES_MAX = 64 * 1024 * 1024 + 1024 * 1024
-"""Largest message: the largest record (64 MiB) and room for what is around it."""
 
 STREAM_MESSAGE_BYTES_MAX = 2 * 1024 * 1024
 """Largest message between stream workers.
@@ -35,55 +32,14 @@ base64, in trailers of which a peer takes 8 KiB at most, or the whole error is l
 
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
-Options = list[tuple[str, Any]]
 Method: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Behavior = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Keepalive:
-    """When an idle connection is asked whether it still stands, and how long it may think."""
-
-    time_milliseconds: int
-    timeout_milliseconds: int
-
-
-STREAM = Keepalive(time_milliseconds=200, timeout_milliseconds=300)
-"""Between nodes, where a stream stands still until a dead link is found.
-
-gRPC core sends a client's pings at most once a second and a server's as often as its options say, so a
-server finds out within 0.5 s and a client within 1.3 s.
-"""
-
-SESSION = Keepalive(time_milliseconds=1_000, timeout_milliseconds=2_000)
-"""Agent to controller: well within a lease, and often enough for every NAT on the way."""
-
-USER = Keepalive(time_milliseconds=20_000, timeout_milliseconds=10_000)
-"""People and dashboards: they notice by themselves."""
-
-
-def channel_options(keepalive: Keepalive, *, message_bytes_max: int = MESSAGE_BYTES_MAX) -> Options:
-    """Return the options of a client channel.
-
-    After a cut the channel is dialled again within 0.1 to 2 s instead of gRPC's 1 s to 2 min: our
-    own backoff decides how often we try.
-    """
-    return [
-        *_common(keepalive, message_bytes_max),
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 1_000),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
-        # Boards are reached as they are, whatever proxy the environment names for the web.
-        ("grpc.enable_http_proxy", 0),
-        # Two channels to one address are two connections, so that one that hangs is one that hangs.
-        ("grpc.use_local_subchannel_pool", 1),
-    ]
 
 
 def server_options(keepalive: Keepalive, *, message_bytes_max: int = MESSAGE_BYTES_MAX) -> Options:
     """Return the options of a server; it permits the pings of every preset here."""
     return [
-        *_common(keepalive, message_bytes_max),
+        *common_options(keepalive, message_bytes_max),
         # Or a second process could take the same port and get half of the calls.
         ("grpc.so_reuseport", 0),
         # gRPC's own limit, one ping in 5 min without data, would cut our clients off.
@@ -208,7 +164,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     ) -> Method:
         """Wrap the implementation of one method, whichever of gRPC's four kinds it is."""
         method = cast("Any", await continuation(handler_call_details))
-        if method is None:  # not implemented; gRPC answers by itself
+        if method is None:  # it is not implemented; gRPC answers by itself
             return None
         kind = next(kind for kind in KINDS if getattr(method, kind) is not None)
         return cast("Method", method._replace(**{kind: _ending_well(getattr(method, kind))}))
@@ -240,17 +196,3 @@ def _yielding(behavior: Behavior) -> Behavior:
             await abort(context, error)
 
     return answer
-
-
-def _common(keepalive: Keepalive, message_bytes_max: int) -> Options:
-    return [
-        ("grpc.keepalive_time_ms", keepalive.time_milliseconds),
-        ("grpc.keepalive_timeout_ms", keepalive.timeout_milliseconds),
-        # Since gRPC core 1.60 (grpc/grpc#34647) the wait for an answer is this one, 60 s unless
-        # set; without it a silent link is not found for a minute, whatever the line above says.
-        ("grpc.http2.ping_timeout_ms", keepalive.timeout_milliseconds),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.max_send_message_length", message_bytes_max),
-        ("grpc.max_receive_message_length", message_bytes_max),
-    ]

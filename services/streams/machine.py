@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import assert_never
 
-from services.runtime.backoff import Backoff
 from services.streams import effects, events
 from services.streams.attempt_input import AttemptInput, PortRuleError
 from services.streams.attempt_output import AttemptOutput, Lag
@@ -24,6 +23,7 @@ from services.streams.plan import AttemptPlan, StreamLimits
 from services.streams.receiver import DigestError, LaneError, NotRepeatedError, ReceiveLane
 from services.streams.retained_log import RetainedLog, SpoolLedger
 from services.streams.sender import RewindError, SendLane
+from shoal.backoff import Backoff
 from shoal.model import ReasonCode, StreamCounters
 from shoal.session.lane import Lane
 from shoal.session.port_hold import PortHold

@@ -21,15 +21,7 @@ from services.streams.block import (
     lengths,
 )
 from services.streams.large_body import LargeBody
-
-PART_BYTES = 512 * 1024
-"""A body is cut into as many parts of at least this size as it can be, about equally large."""
-
-PART_BYTES_MAX = 2 * PART_BYTES
-"""No part has so many bytes of the body."""
-
-WHOLE_BYTES_MAX = PART_BYTES_MAX + 64 * 1024
-"""A body up to this size travels in one message: a record of 1 MiB is not worth two."""
+from shoal.limits import PART_BYTES, PART_BYTES_MAX
 
 OFFSET = struct.Struct("<I")
 

@@ -37,7 +37,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.runtime.backoff import Backoff
 from services.streams import effects, events
 from services.streams.block import (
     HEADER_BYTES,
@@ -50,6 +49,7 @@ from services.streams.block import (
 )
 from services.streams.digest import Digest
 from services.streams.lane_digest import LaneDigest
+from shoal.backoff import Backoff
 from shoal.session.lane import WANT_KEPT, WANT_NOTHING, Lane, LanePeer
 
 

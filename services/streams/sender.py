@@ -36,8 +36,8 @@ from services.streams import effects, events
 from services.streams.block import HEADER_BYTES, Body
 from services.streams.block_index import RetainedBlock
 from services.streams.lane_slice import LaneSlice
-from services.streams.part import WHOLE_BYTES_MAX
 from services.streams.retained_log import RetainedLog
+from shoal.limits import WHOLE_BYTES_MAX
 from shoal.portal_names import CLIENT
 from shoal.session.lane import WANT_KEPT, WANT_NOTHING, Lane, LanePeer
 

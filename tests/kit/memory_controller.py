@@ -21,6 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from services.runtime import rpc
 from shoal import spec, view
+from shoal.channel import USER
 from shoal.model import Artifact, JobState, MemberState, PipelineState, ScaleState
 from shoal.v1 import nodes_service_pb2, pipelines_service_pb2
 from shoal.wire.spec import decode_pipeline_spec
@@ -86,7 +87,7 @@ class MemoryController:
     async def start(self) -> None:
         """Listen, on the same port as before if there was one."""
         server = grpc.aio.server(
-            options=rpc.server_options(rpc.USER), interceptors=[rpc.ErrorInterceptor()]
+            options=rpc.server_options(USER), interceptors=[rpc.ErrorInterceptor()]
         )
         for service in SERVICES:
             handlers = {

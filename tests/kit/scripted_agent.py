@@ -10,7 +10,7 @@ import aiohttp
 import grpc
 import grpc.aio
 
-from services.runtime.rpc import SESSION, channel_options
+from shoal.channel import SESSION, channel_options
 from shoal.model import Capacity, JobState
 from shoal.session.messages import Hello
 from shoal.v1 import (

@@ -14,6 +14,7 @@ import grpc.aio
 
 from control.front.sessions.acknowledgements import Acknowledgements
 from services.runtime import rpc
+from shoal.channel import SESSION
 from shoal.model import JobState
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment, Goal
@@ -76,7 +77,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
 
     async def start(self) -> None:
         """Listen, on the same port as before if there was one."""
-        server = grpc.aio.server(options=rpc.server_options(rpc.SESSION))
+        server = grpc.aio.server(options=rpc.server_options(SESSION))
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(self, server)
         self.port = rpc.bind(server, f"127.0.0.1:{self.port}")
         await server.start()

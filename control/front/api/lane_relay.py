@@ -19,7 +19,7 @@ from control.front.api.placement import Place, Placements, replicas_of
 from control.front.api.request import namespace_of
 from control.front.control_plane import ControlPlane
 from control.front.rpc_status import invalid, refusing
-from services.runtime.rpc import STREAM, channel_options
+from shoal.channel import STREAM, channel_options
 from shoal.names import PipelineRef, check_id
 from shoal.portal_names import is_recorder, port_of, portal_job
 from shoal.v1.streams_service_pb2 import FeedOpen, FeedRequest, PullOpen, PullRequest

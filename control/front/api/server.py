@@ -12,7 +12,8 @@ from control.front.api.nodes_service import NodesService
 from control.front.api.pipelines_service import PipelinesService
 from control.front.api.records_service import RecordsService
 from control.front.sessions.service import SessionService
-from services.runtime.rpc import SESSION, ErrorInterceptor, bind, server_options
+from services.runtime.rpc import ErrorInterceptor, bind, server_options
+from shoal.channel import SESSION
 from shoal.v1 import (
     keys_service_pb2,
     keys_service_pb2_grpc,

@@ -13,7 +13,7 @@ import grpc.aio
 
 from control.front.api.placement import Place, Placements, pipeline_of_job, replicas_of
 from control.front.control_plane import ControlPlane
-from services.runtime.rpc import STREAM, channel_options
+from shoal.channel import STREAM, channel_options
 from shoal.names import JobRef
 from shoal.v1.records_service_pb2 import TapPortResponse, TapWish
 from shoal.v1.streams_service_pb2 import TapRequest, TapResponse

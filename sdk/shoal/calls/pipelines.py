@@ -50,7 +50,7 @@ class PipelineCalls(ControllerCalls):
 
         Args:
             pipeline: what to run; its bundle has to be there already, see `ensure_bundle`.
-            request_id: idempotency key; without one, only retries of this call are told apart.
+            request_id: idempotency key; without one, only retries of this call are recognised.
 
         Raises:
             ShoalError: it was refused, or the same key was used for another specification.

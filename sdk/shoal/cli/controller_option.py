@@ -23,7 +23,7 @@ INTERRUPTED_STATUS = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 DEFAULT_ADDRESS = "127.0.0.1:7470"
-"""Where a controller listens unless it is told otherwise."""
+"""Where a controller listens by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
         raise SystemExit(INTERRUPTED_STATUS) from None
     except BaseExceptionGroup as group:
         leaves = _leaves(group)
-        # A pipe that nobody reads any more is for click, which ends quietly then.
+        # A pipe that is not read any more is for click, which ends quietly then.
         if all(isinstance(leaf, ShoalError | BrokenPipeError) for leaf in leaves):
             raise leaves[0] from group
         raise
@@ -111,7 +111,7 @@ async def _until_interrupted(main: Coroutine[Any, Any, T]) -> T:
     task = asyncio.ensure_future(main)
 
     def interrupt() -> None:
-        loop.remove_signal_handler(signal.SIGINT)  # whoever presses it twice does not wait
+        loop.remove_signal_handler(signal.SIGINT)  # a second Ctrl-C does not wait
         task.cancel()
 
     with on_interrupt(interrupt):

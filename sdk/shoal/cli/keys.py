@@ -122,7 +122,7 @@ async def _remove(target: Target, key: str) -> None:
 
 
 def _check(report: "KeysReport") -> None:
-    """Fail unless every member did as it was told.
+    """Fail unless every member did what was asked.
 
     Raises:
         click.ClickException: some did not; says which, or how many.

@@ -60,7 +60,7 @@ class Commands(click.Group):
             return super().get_command(ctx, cmd_name)
         try:
             return _keeping_lines(_command(plugin))
-        except Exception as error:  # noqa: BLE001  # somebody else's code; the rest goes on
+        except Exception as error:  # noqa: BLE001  # code of another distribution; the rest goes on
             return _broken(plugin, error)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

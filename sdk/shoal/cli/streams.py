@@ -1,4 +1,4 @@
-"""What people have to know about the streams of a job: who stands still, and what went wrong."""
+"""What people have to know about the streams of a job: which stand still, and what went wrong."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ async def _print_logs(client: Client, name: str, printer: LogPrinter) -> None:
 async def _last_logs(
     logs: "asyncio.Task[None]", printer: LogPrinter, pressed: "asyncio.Queue[None]"
 ) -> None:
-    """Wait for what is still to be printed, as long as it comes and nobody presses Ctrl-C."""
+    """Wait for what is still to be printed, as long as it comes and Ctrl-C is not pressed."""
     pressing = asyncio.ensure_future(pressed.get())
     try:
         while not logs.done():

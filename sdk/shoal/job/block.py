@@ -64,7 +64,7 @@ class Block(NamedTuple):
     """One block as it came, with `total` records.
 
     The `body` of several records is `bytes`, so that they are cut out quickly; that of a single
-    record is a view of memory that nobody else uses, and is not copied again.
+    record is a view of memory that nothing else uses, and is not copied again.
     """
 
     kind: int

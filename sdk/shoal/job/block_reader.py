@@ -86,7 +86,7 @@ class BlockReader:
         return self._view[self._end :]
 
     def advance(self, count: int) -> None:
-        """Take note of `count` bytes that were put into `space()`."""
+        """Count `count` bytes in that were put into `space()`."""
         if self._large is not None:
             self._filled += count
         else:

@@ -7,7 +7,7 @@ of the program ever waits, and what the FIFO holds stays there when the program 
 again.
 
 The byte `e` on CONTROL says that the program has ended, so that nothing more is coming: an output passes
-on what the FIFO holds and ends, an input ends. The end of CONTROL says that whoever started the relay is
+on what the FIFO holds and ends, an input ends. The end of CONTROL says that the starter of the relay is
 gone, or wants no more of it. Exit status 0 means that nothing was left behind.
 
 RECORD_BYTES is the size of each record of an input, or 0 where they have none. Programs read records
@@ -148,7 +148,7 @@ def _input(port: int, fifo: int, path: str, whole: _Whole) -> int:
         if not data:
             break
         held = memoryview(bytes(held) + data) if held else memoryview(data)
-    # A FIFO that nobody holds forgets what is in it: keep it until a reader has taken everything.
+    # A FIFO that no process holds forgets what is in it: keep it until a reader has taken everything.
     pause = _SHORTEST_MS
     while _waiting(fifo):
         if _told(pause):
@@ -162,7 +162,7 @@ def _let_go(fifo: int, path: str, side: int) -> None:
     """Close the FIFO, and see until the program has ended that it does not wait to open it again."""
     os.close(fifo)
     while not _told(_LONGEST_MS):
-        # One who opens it now would wait for our side for ever.
+        # A program that opens it now would wait for our side for ever.
         try:
             os.close(os.open(path, side | os.O_NONBLOCK))
         except OSError as error:

@@ -12,7 +12,7 @@ DONE = 0
 SOON = 1
 """Something is left that will be due in a moment, unless job code does it."""
 LATER = 2
-"""What is left waits for somebody else."""
+"""What is left waits for another caller."""
 
 
 class Flusher:

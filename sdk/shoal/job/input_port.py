@@ -305,7 +305,7 @@ class InputPort:
                     "record {} came where {} was due".format(block.first, self._arrived)
                 )
             self._keep(block)
-            # Afterwards: who asks in between must not take the new records for processed.
+            # Afterwards: a question in between must not take the new records for processed.
             self._arrived += block.total
         elif block.kind == END and not self.ended:
             if block.first != self._arrived:

@@ -90,5 +90,5 @@ def decode(record: Buffer) -> Any:
         # Some versions refuse an empty buffer.
         return numpy.empty(0, dtype).reshape(description["shape"])
     array = numpy.frombuffer(record[begin:], "u1").view(dtype).reshape(description["shape"])
-    # Small ones lie among others in bytes, which nobody may write to.
+    # Small ones lie among others in bytes, which may not be written to.
     return array if array.flags.aligned and array.flags.writeable else array.copy()

@@ -46,7 +46,7 @@ FULL_BYTES = 120 * 1024
 GATHER_SECONDS = 0.001
 """Records are collected while the last ones were written less than this ago."""
 BUSY_SECONDS = 0.1
-"""The same after very many: who sends so much may have had to wait for a processor."""
+"""The same after very many: a job that sends so much may have had to wait for a processor."""
 MAX_BACKLOG_BYTES = 4 * MAX_BLOCK_BYTES
 """A coroutine that does not await `send` may leave this much behind; then `send` itself waits."""
 _AT_ONCE = 512
@@ -163,7 +163,7 @@ class OutputPort:
             if len(record) >= OWN_BLOCK_BYTES:
                 return self._send_alone([record], len(record), headed=type(record) is HeadedRecord)
         size = len(record)
-        # Appended before the limit is read: whoever has taken the records before has set it to 0,
+        # Appended before the limit is read: the taker of the records before has set it to 0,
         # so that this one is not forgotten.
         self._size = size = self._size + size + 4
         self._collected.append(record)
@@ -344,7 +344,7 @@ class OutputPort:
         return SENT if room else self._wait_for_room()
 
     def _settle(self) -> Awaitable[None]:
-        """See to what is collected: write it, or see that somebody will."""
+        """Write what is collected, or have another thread write it."""
         if not self.started:
             self._begin()
         with self._lock:

@@ -19,7 +19,7 @@ WOULD_BLOCK = -1
 
 
 class PortSocket:
-    """Reads into given memory, and writes what fits of a backlog; nobody waits but `wait`."""
+    """Reads into given memory, and writes what fits of a backlog; only `wait` waits."""
 
     def __init__(self, title: str, fd: int) -> None:
         """Take the descriptor over.
@@ -45,10 +45,10 @@ class PortSocket:
                 "another program?".format(title, fd, error)
             ) from error
         self.descriptors: Deque[int] = deque()
-        """What came beside the bytes, while `takes_descriptors`; whoever takes one out closes it."""
+        """What came beside the bytes, while `takes_descriptors`; its taker closes a descriptor."""
         self.takes_descriptors = False
         self.takes_ends = False
-        """Whether the other end closes the port when nobody wants what goes out there."""
+        """Whether the other end closes the port when nothing that goes out there is wanted."""
         self._backlog: Deque[memoryview] = deque()
         self._loop: Any = None
         self._readable: Any = None
@@ -130,7 +130,7 @@ class PortSocket:
         self._backlog = deque(memoryview(bytes(piece)) for piece in self._backlog)
 
     def when_readable(self, loop: Any) -> Any:
-        """A future of that event loop; all who wait share it."""
+        """A future of that event loop; all waiting tasks share it."""
         future = self._readable
         if future is None or future.done() or self._loop is not loop:
             future = self._readable = loop.create_future()
@@ -139,7 +139,7 @@ class PortSocket:
         return future
 
     def when_writable(self, loop: Any) -> Any:
-        """A future of that event loop; all who wait share it."""
+        """A future of that event loop; all waiting tasks share it."""
         future = self._writable
         if future is None or future.done() or self._loop is not loop:
             future = self._writable = loop.create_future()
@@ -169,7 +169,7 @@ class PortSocket:
 
 
 def closed(port: PortSocket) -> OutputClosedError:
-    """The error that says that nobody reads what goes out there."""
+    """The error that says that nothing reads what goes out there."""
     return OutputClosedError(
         "{}: broken pipe: every job that read it has ended, or the pipeline is being finished; a "
         "program may end well now".format(port.title)

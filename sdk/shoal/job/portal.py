@@ -1,7 +1,7 @@
 """Stands in on a board for a job that runs beside a client: copies records, and does not look inside.
 
 Each port `client-NAME` is the client's end of the port `NAME`: what comes in at one goes out at the
-other, record for record with the same numbers, headers and all. Shoal runs it; nobody else needs to.
+other, record for record with the same numbers, headers and all. Shoal runs it; users do not.
 """
 
 import json
@@ -32,7 +32,7 @@ class Pair:
         self._reader = BlockReader()
 
     def run(self) -> None:
-        """Copy up to the end of the input, or until nobody wants it; what goes wrong is left in `error`."""
+        """Copy up to the end of the input, or until it is not wanted; what goes wrong is left in `error`."""
         try:
             self._copy()
         except BrokenPipeError:

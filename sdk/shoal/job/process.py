@@ -51,7 +51,7 @@ class Process:
 
     @property
     def forgotten(self) -> bool:
-        """Whether outputs were used and nobody has ended them."""
+        """Whether outputs were used and not ended."""
         streams = self._streams
         if streams is None or self.managed:
             return False

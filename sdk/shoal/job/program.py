@@ -60,7 +60,7 @@ class Program:
             PortError: The function does not fit the ports, or the other end of one went away.
             RoundError: A round returned what the outputs cannot take.
             CodecError: A value cannot be sent, or a record cannot be read.
-            SystemExit: A source was told to end by SIGTERM, and its generator is closed.
+            SystemExit: SIGTERM asked a source to end, and its generator is closed.
             Exception: Whatever job code raises; then no stream ends.
         """
         process.managed = True
@@ -162,7 +162,7 @@ class _Code:
 
     @contextlib.contextmanager
     def _ending_well(self) -> Iterator[None]:
-        """What a program may end by before its streams do: nobody reads it, or it is told to."""
+        """What a program may end by before its streams do: its outputs are closed, or it is asked to end."""
         try:
             yield
         except OutputClosedError:
@@ -245,7 +245,7 @@ class _Code:
                 result.close()  # it is left where it yielded, and cleans up there
 
     def _send_each(self, values: Iterable[Any], send: Callable[[Any], Any]) -> None:
-        """What a source with one output yields, where nobody counts its rounds."""
+        """What a source with one output yields, where its rounds are not counted."""
         headers = self.streams.headers
         for value in values:
             if value is None or type(value) is Outputs:

@@ -85,7 +85,7 @@ class Room:
         return at
 
     def free(self, offset: int) -> None:
-        """Take note that a slot was given back.
+        """Free a slot that was given back.
 
         Raises:
             RingError: There is none at this offset.
@@ -191,7 +191,7 @@ class OutputRing:
         return at
 
     def _taken(self, count: int) -> None:
-        """Take note of how many records the worker has ever taken out of the ring."""
+        """Forget the records that the worker has taken, of which it has ever taken `count`."""
         if count > self._put:
             raise PortError(
                 "{}: {} records taken of {}".format(self._socket.title, count, self._put)
@@ -223,7 +223,7 @@ class InputRings(Rings):
     """The rings of an input's producers, as far as they are on this node.
 
     A record is a view of the producer's memory, which is private to this process from where it is
-    written to: job code may change what it gets, and nobody sees it. The producer may use the
+    written to: job code may change what it gets, and no other process sees it. The producer may use the
     memory again once the last view of it is gone, whatever held it.
     """
 
@@ -238,7 +238,7 @@ class InputRings(Rings):
         _IN_THIS_PROCESS.add(self)
 
     def introduce(self, body: Buffer) -> None:
-        """Take note of a ring, or that one is gone.
+        """Map a ring, or forget one that is gone.
 
         Raises:
             PortError: It came without its memory.
@@ -278,7 +278,7 @@ class InputRings(Rings):
         return memoryview(memory).cast("B")[:length]
 
     def given_back(self) -> bytes:
-        """A block that says what nobody holds any more; empty if there is nothing to say."""
+        """A block that names the slots that are not held any more; empty if there are none."""
         entries: List[bytes] = []
         while self._gone and len(entries) < _SLOTS_MAX:
             number, offset, address, pages = self._gone.popleft()

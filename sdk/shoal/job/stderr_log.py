@@ -19,7 +19,7 @@ class Log:
         self._write("INFO", message, fields)
 
     def warning(self, message: str, **fields: Any) -> None:
-        """What somebody should look at."""
+        """What a person should look at."""
         self._write("WARNING", message, fields)
 
     def error(self, message: str, **fields: Any) -> None:

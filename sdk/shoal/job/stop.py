@@ -1,8 +1,8 @@
 """SIGTERM, for a source: it ends after the record at hand, so that its own code can clean up.
 
-A source that is told to end is closed at its `yield`, and its process ends with the status that a
-shell makes of SIGTERM. Its streams are not ended by that: whoever ends it knows where they end, and
-a process that somebody else ended is one that failed.
+A source that is asked to end is closed at its `yield`, and its process ends with the status that a
+shell makes of SIGTERM. Its streams are not ended by that: the agent that ends it knows where they end, and
+a process that anything else ended is one that failed.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ from typing import Any, Iterator
 from shoal.job.error import JobError
 
 STATUS = 128 + int(signal.SIGTERM)
-"""Exit status of a source that was told to end."""
+"""Exit status of a source that was asked to end."""
 CHECK_SECONDS = 0.2
 """A source that waits for room looks this often whether it is to end."""
 
 
 class StoppedError(JobError):
-    """The program was told to end while it waited."""
+    """The program was asked to end while it waited."""
 
 
 class _Stop:

@@ -19,7 +19,7 @@ from shoal.job.stderr_log import Log
 Codecs = Mapping[str, Union[str, Codec]]
 
 PROGRESS_SECONDS = 0.1
-"""Progress is told at most this often; the latest text wins."""
+"""Progress is sent at most this often, in seconds; the latest text wins."""
 MAX_PROGRESS_CHARACTERS = 2000
 
 

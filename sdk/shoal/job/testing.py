@@ -88,7 +88,7 @@ class Result(NamedTuple):
         outputs: Values by output port, in order.
         ended: By output port, whether the job said that this was all.
         acknowledged: By input port, how many records the job said are processed.
-        progress: What the job told of its progress, in order.
+        progress: What the job said of its progress, in order.
         results: The job's `results/` folder.
         exit_code: Of a program; 0 for `call`. Negative: the number of the signal that ended it.
         stdout: Of a program, as text.
@@ -568,7 +568,7 @@ class _Bench:
         """Feed and read all ports until the job is over."""
         try:
             self._serve(give_up_at, process)
-        except Exception as error:  # noqa: BLE001 - told by check() in the thread that waits
+        except Exception as error:  # noqa: BLE001 - raised by check() in the thread that waits
             self._error = error
         if process is None and (self.late or self._error is not None):
             for port in self._ports():

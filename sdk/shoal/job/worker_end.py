@@ -97,7 +97,7 @@ class WorkerEnd:
         return [block for block in self._reader.feed(data) if self._take(block)]
 
     def finish(self) -> None:
-        """Take note of the end of file.
+        """Check that the bytes may end here.
 
         Raises:
             PortError: It comes in the middle of a block.

@@ -9,18 +9,11 @@ from typing import Any, cast
 
 import google_crc32c
 
-from shoal.job.block import CHECKED, DATA, HEADER, MAX_BLOCK_BYTES
+from shoal.job.block import CHECKED, DATA, HEADED, HEADER, MAX_BLOCK_BYTES
+from shoal.limits import PART_BYTES
 
 LENGTH_MASK = 0x7FFF_FFFF
 """Bits of an entry of the table that are the record's length."""
-
-WHOLE_BYTES_MAX = 1024 * 1024 + 64 * 1024
-"""A body up to this size travels in one message, a larger one in parts."""
-
-_PART_BYTES = 512 * 1024
-
-HEADED = 0x8000_0000
-"""Bit of an entry: the record begins with headers (u16 length, JSON)."""
 
 # The package is without annotations of its own.
 crc32c: Callable[[bytes], int] = cast("Any", google_crc32c).value
@@ -112,9 +105,9 @@ def opened(data: bytes) -> Records:
 def parts(block: bytes) -> Iterator[bytes]:
     """Cut a large block as it travels: each part has its offset in the body first (u32)."""
     size = len(block) - HEADER.size
-    for offset in range(0, size, _PART_BYTES):
+    for offset in range(0, size, PART_BYTES):
         start = HEADER.size + offset if offset else 0
-        end = HEADER.size + min(offset + _PART_BYTES, size)
+        end = HEADER.size + min(offset + PART_BYTES, size)
         yield offset.to_bytes(4, "little") + block[start:end]
 
 

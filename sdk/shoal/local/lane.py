@@ -20,8 +20,8 @@ from shoal.client import Client
 from shoal.connection import Pause
 from shoal.errors import ShoalError
 from shoal.job.block import DATA, HEADER
+from shoal.limits import WHOLE_BYTES_MAX
 from shoal.local.checked_block import (
-    WHOLE_BYTES_MAX,
     BrokenBlockError,
     Records,
     block_bytes,
@@ -43,7 +43,7 @@ from shoal.v1.streams_service_pb2 import (
 
 CREDIT_BYTES = 4 * 1024 * 1024
 BACKLOG_BYTES = 64 * 1024 * 1024
-"""What may wait in a file to be sent; more than that blocks whoever makes the records."""
+"""What may wait in a file to be sent; more than that blocks the program that makes the records."""
 
 _LOST = (grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError)
 _CORE = "from Core"
@@ -139,7 +139,7 @@ class Feeder:
         """Set whenever one of these changes."""
 
     def grown(self, size: int = 0) -> None:
-        """Take note that the file has grown by `size` bytes, or has ended."""
+        """Send on, because the file has grown by `size` bytes, or has ended."""
         self._backlog_bytes += size
         if self._backlog_bytes > BACKLOG_BYTES:
             self._room.clear()
@@ -299,7 +299,7 @@ class Taker:
         """Set once it is known where the records begin."""
 
     def release(self, sequence: int) -> None:
-        """Take note that no record below `sequence` will be asked for again."""
+        """Let the producer forget records: none below `sequence` will be asked for again."""
         if sequence > self._released:
             self._released = sequence
             self._wake.set()
@@ -456,7 +456,7 @@ async def _read(call: Any) -> Any:
 
 
 def _refused(refusal: PullRefusal) -> Exception:
-    """What a refusal means: somebody else has the lane, or it is only not ready yet."""
+    """What a refusal means: another client has the lane, or it is only not ready yet."""
     if refusal.reason == "FENCED" and "later client" in refusal.message:
         return LaneRefusedError("TAKEN_OVER", f"{refusal.message}: this one is not needed any more")
     if refusal.reason == "FENCED" and "consumer epoch" in refusal.message:

@@ -36,7 +36,7 @@ class LocalJob:
         around: where it runs.
         epoch: of this client; a later one takes the lanes over.
         spool: folder for what is fed.
-        say: is told the program's own progress.
+        say: takes the program's own progress.
     """
 
     def __init__(

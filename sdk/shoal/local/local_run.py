@@ -46,7 +46,7 @@ class LocalRun:
         pipeline: as it was recorded.
         folders: where jobs work.
         epoch: of this client; milliseconds since 1970 let a later client win.
-        say: is told what happens, a sentence each.
+        say: takes what happens, a sentence each.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class LocalRun:
         """Return the job that reads the standard input of this process.
 
         It is the one that says so, or the only one that could. Where several could and none says
-        so, none has it, and that is told: two readers would each get a part of the lines.
+        so, none has it, and `say` gets that: two readers would each get a part of the lines.
         """
         marked = [job for job in jobs if job.stdin == spec.TERMINAL]
         could = marked or [job for job in jobs if may_read_terminal(job)]

@@ -34,7 +34,7 @@ _BODY_BYTES_MAX = MAX_RECORD_BYTES + 4
 
 
 class RecordFileError(ShoalError):
-    """A file that holds no records, or somebody else writes it."""
+    """A file that holds no records, or that another process writes."""
 
     def __init__(self, message: str) -> None:
         super().__init__("RECORD_FILE", message)
@@ -61,7 +61,7 @@ class RecordFile:
         writable: whether to append; what is torn at its end is then cut off.
 
     Raises:
-        RecordFileError: It is another kind of file, it is damaged, or somebody else writes it.
+        RecordFileError: It is another kind of file, it is damaged, or another process writes it.
         OSError: It cannot be read or written.
     """
 
@@ -185,7 +185,7 @@ class RecordFile:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file; whoever opens it next goes on."""
+        """Close the file; it can be opened again and continued."""
         self._file.close()
 
     def _claim(self) -> None:

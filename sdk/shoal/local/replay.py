@@ -59,7 +59,7 @@ def replayed(
         else job
         for job in pipeline.jobs
     ]
-    left = replace(pipeline, jobs=tuple(_read_by_somebody(replaced)))
+    left = replace(pipeline, jobs=tuple(_read_by_others(replaced)))
     problems = check_pipeline(left)
     if problems:
         where = ".".join(problems[0].path)
@@ -110,8 +110,8 @@ def _source(job: spec.Job, recordings: Sequence[Recording], pace: str) -> spec.J
     )
 
 
-def _read_by_somebody(jobs: Sequence[spec.Job]) -> list[spec.Job]:
-    """Leave out jobs whose outputs nobody reads any more, and then those that only they read."""
+def _read_by_others(jobs: Sequence[spec.Job]) -> list[spec.Job]:
+    """Leave out jobs whose outputs no job reads any more, and then those that only they read."""
     left = list(jobs)
     while True:
         read = {(stream.job, stream.port) for job in left for stream in job.streams}

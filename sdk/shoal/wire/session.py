@@ -113,7 +113,7 @@ def decode_agent_message(message: v1.AgentMessage, left_out: LeftOut) -> FromAge
 
     Args:
         message: the message.
-        left_out: told of each item of a list that is left out: its name, and why.
+        left_out: gets the name of each item of a list that is left out, and why.
 
     Raises:
         WireError: it breaks the contract.

@@ -26,7 +26,7 @@ from typing import Final, assert_never
 
 from services.events.entry import OutboxEntry
 from services.events.outbox import effects, events
-from services.runtime.backoff import Backoff
+from shoal.backoff import Backoff
 
 LOSSES_MAX: Final = 8
 """A row is set aside when so many links in a row broke while it was on its way alone."""

@@ -17,10 +17,10 @@ from typing import cast
 import grpc
 import grpc.aio
 
-from services.runtime.rpc import STREAM, STREAM_MESSAGE_BYTES_MAX, channel_options
+from services.runtime.rpc import STREAM_MESSAGE_BYTES_MAX
 from services.streams import effects, events
 from services.streams.checksum import extended
-from services.streams.part import WHOLE_BYTES_MAX, ranges
+from services.streams.part import ranges
 from services.streams.worker.call import BROKEN_CALL, PeerConnection, PullCall, ServerContext
 from services.streams.worker.lane_dial import LaneDial
 from services.streams.worker.lane_registry import Post, ReadPiece
@@ -32,6 +32,8 @@ from services.streams.worker.wire import (
     write_block,
     write_parts,
 )
+from shoal.channel import STREAM, channel_options
+from shoal.limits import WHOLE_BYTES_MAX
 from shoal.v1.streams_service_pb2 import (
     PullAccept,
     PullDigest,

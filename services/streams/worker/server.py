@@ -14,14 +14,7 @@ import grpc.aio
 from services.runtime.address import joined
 from services.runtime.log import fields
 from services.runtime.process import StartRefusedError
-from services.runtime.rpc import (
-    SESSION,
-    STREAM,
-    STREAM_MESSAGE_BYTES_MAX,
-    ErrorInterceptor,
-    bind,
-    server_options,
-)
+from services.runtime.rpc import STREAM_MESSAGE_BYTES_MAX, ErrorInterceptor, bind, server_options
 from services.streams.plan import StreamLimits
 from services.streams.worker.agent_service import AgentService
 from services.streams.worker.keeper_ports import KeeperPorts
@@ -29,6 +22,7 @@ from services.streams.worker.lane_service import LaneService
 from services.streams.worker.pull import Channels
 from services.streams.worker.spool import FileSpool
 from services.streams.worker.stream_worker import StreamWorker, WorkerLinks
+from shoal.channel import SESSION, STREAM
 from shoal.v1.streams_service_pb2_grpc import add_StreamWorkerServiceServicer_to_server
 
 LOG = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from edge_agent.download import Downloader, DownloadError
-from services.runtime.backoff import Backoff
+from shoal.backoff import Backoff
 from tests.kit.certificate import write_certificate
 
 

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from edge_agent.uploads.uploader import Uploader
-from services.runtime.backoff import Backoff
+from shoal.backoff import Backoff
 from shoal.model import Artifact
 from shoal.session.uploads import UploadGrant
 

@@ -22,7 +22,7 @@ import pytest
 
 from control.core.rows import AttemptRow, JobRow, NodeRow, PipelineAdded, PipelineRow
 from control.store.sqlite import SqliteStore
-from services.runtime.rpc import SESSION, channel_options
+from shoal.channel import SESSION, channel_options
 from shoal.client import Client
 from shoal.model import Capacity, JobState, PipelineState
 from shoal.names import AttemptRef, PipelineRef

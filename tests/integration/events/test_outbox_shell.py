@@ -19,7 +19,7 @@ from services.events.entry import OutboxEntry
 from services.events.outbox.events import RowsRead
 from services.events.outbox.machine import OutboxConfig
 from services.events.outbox.shell import OutboxShell, RowsUnavailableError
-from services.runtime.backoff import Backoff
+from shoal.backoff import Backoff
 from tests.kit.mosquitto import Mosquitto
 from tests.kit.ports import free_port
 from tests.kit.programs import program

@@ -11,6 +11,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from services.runtime import rpc
+from shoal.channel import STREAM, channel_options
 from tests.kit.until import until
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -59,7 +60,7 @@ def refusal() -> rpc.RpcError:
 @asynccontextmanager
 async def serving() -> AsyncIterator[int]:
     server = grpc.aio.server(
-        interceptors=[rpc.ErrorInterceptor()], options=rpc.server_options(rpc.STREAM)
+        interceptors=[rpc.ErrorInterceptor()], options=rpc.server_options(STREAM)
     )
     server.add_generic_rpc_handlers([Refusing().handlers()])
     port = rpc.bind(server, "127.0.0.1:0")
@@ -74,9 +75,7 @@ async def serving() -> AsyncIterator[int]:
 async def connected() -> AsyncIterator[Channel]:
     async with (
         serving() as port,
-        grpc.aio.insecure_channel(
-            f"127.0.0.1:{port}", options=rpc.channel_options(rpc.STREAM)
-        ) as channel,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=channel_options(STREAM)) as channel,
     ):
         yield channel
 
@@ -144,7 +143,7 @@ def test_ok_is_not_an_error() -> None:
 
 async def test_a_port_is_had_once() -> None:
     async with serving() as port:
-        second = grpc.aio.server(options=rpc.server_options(rpc.STREAM))
+        second = grpc.aio.server(options=rpc.server_options(STREAM))
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}"):
             rpc.bind(second, f"127.0.0.1:{port}")
         await second.stop(None)
@@ -192,7 +191,7 @@ async def through_a_relay() -> AsyncIterator[tuple[Silent, Channel]]:
         listener = await asyncio.start_server(relay.accept, "127.0.0.1", 0)
         address: tuple[str, int] = listener.sockets[0].getsockname()
         channel = grpc.aio.insecure_channel(
-            f"127.0.0.1:{address[1]}", options=rpc.channel_options(rpc.STREAM)
+            f"127.0.0.1:{address[1]}", options=channel_options(STREAM)
         )
         try:
             yield relay, channel

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.streams import part as parts
 from services.streams.block import (
     Block,
     BlockError,
@@ -20,9 +19,9 @@ from services.streams.block import (
 )
 from services.streams.checksum import crc32c, extended, joined, tail
 from services.streams.large_body import LargeBody
-from services.streams.part import PART_BYTES, PART_BYTES_MAX, Assembler, ranges
+from services.streams.part import Assembler, ranges
 from services.streams.worker.wire import Part, read_message, write_part
-from shoal.limits import RECORD_BYTES_MAX
+from shoal.limits import PART_BYTES, PART_BYTES_MAX, RECORD_BYTES_MAX, WHOLE_BYTES_MAX
 from shoal.v1.streams_service_pb2 import PullResponse
 
 BYTES = st.binary(max_size=400)
@@ -165,5 +164,5 @@ def test_a_part_that_is_wrong_is_refused_with_a_reason(message: bytes, reason: s
 
 
 def test_a_record_of_1_mib_travels_whole_and_no_message_is_above_the_limit() -> None:
-    assert parts.WHOLE_BYTES_MAX > 4 + 2**20
+    assert WHOLE_BYTES_MAX > 4 + 2**20
     assert PART_BYTES < PART_BYTES_MAX < 2 * 2**20 - 64 * 1024

@@ -11,7 +11,6 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.runtime.backoff import Backoff
 from services.streams.attempt_input import AttemptInput
 from services.streams.attempt_output import AttemptOutput
 from services.streams.block import (
@@ -37,6 +36,7 @@ from services.streams.plan import InputPlan, OutputPlan, StreamLimits
 from services.streams.receiver import ReceiveLane
 from services.streams.retained_log import RetainedLog
 from services.streams.worker.wire import BadBlock, read_message, write_block
+from shoal.backoff import Backoff
 from shoal.session.lane import Lane, LanePeer, Stretch
 from shoal.spec import Distribute, PortBinding, PortFormat
 from shoal.v1.streams_service_pb2 import PullResponse

@@ -24,7 +24,7 @@ from edge_agent.program import ProgramError
 from edge_agent.uploads.collect import Collected
 from edge_agent.uploads.uploader import GrantRefusedError
 from services.archive.object_store import ArchiveUnavailableError, ObjectDigestError
-from services.runtime.backoff import Backoff
+from shoal.backoff import Backoff
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment

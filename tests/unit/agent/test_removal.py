@@ -16,7 +16,7 @@ import pytest
 from edge_agent.long_work import LongWork, Steps, done_at_once
 from edge_agent.removal import Leftover, remove_tree
 from edge_agent.trash import Trash
-from services.runtime.backoff import Backoff
+from shoal.backoff import Backoff
 from tests.kit.nasty_tree import deep_folder, nasty_tree
 from tests.kit.until import until
 

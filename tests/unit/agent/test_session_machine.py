@@ -22,7 +22,7 @@ from edge_agent.session.events import (
     Say,
 )
 from edge_agent.session.machine import SessionConfig, SessionMachine, SessionState
-from services.runtime.backoff import Backoff
+from shoal.backoff import Backoff
 from shoal.model import Artifact, Capacity, JobState
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment

@@ -21,7 +21,7 @@ from edge_agent.session.effects import (
 )
 from edge_agent.session.events import ControllersKnown, LinkClosed, LinkOpened, Received, Say
 from edge_agent.session.machine import SessionConfig, SessionMachine, SessionState
-from services.runtime.backoff import Backoff
+from shoal.backoff import Backoff
 from shoal.model import Capacity, Followed, JobState
 from shoal.names import AttemptRef
 from shoal.session.messages import Desired, FromController, Heartbeat, Hello, Welcome

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from edge_agent.stream_link import StreamsError, StreamsRefusedError
 from edge_agent.stream_orders import StreamOrders
-from services.runtime.backoff import Backoff
+from shoal.backoff import Backoff
 from shoal.names import AttemptRef
 from shoal.session.lane import Lane, LanePeer
 from tests.kit.until import until

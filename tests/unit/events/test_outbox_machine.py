@@ -15,7 +15,7 @@ from services.events.outbox.events import (
     StoreFailed,
 )
 from services.events.outbox.machine import Link, OutboxConfig, OutboxMachine
-from services.runtime.backoff import Backoff
+from shoal.backoff import Backoff
 
 WHEN = datetime(2026, 1, 2, tzinfo=UTC)
 CONFIG = OutboxConfig(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from services.runtime.backoff import Backoff
 from services.streams.digest import Digest
 from services.streams.effects import DialLane, HangUpLane, ReportFailed, ShutPort
 from services.streams.events import (
@@ -16,6 +15,7 @@ from services.streams.events import (
     PortWritten,
 )
 from services.streams.receiver import ReceiveLane
+from shoal.backoff import Backoff
 from shoal.model import ReasonCode, StreamCounters
 from tests.unit.streams.test_machine import IN, Bench, accepted, data, in_lane, peer, sink
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.runtime.backoff import Backoff
+from shoal.backoff import Backoff
 
 
 def test_grows_by_its_factor_up_to_its_maximum() -> None:
