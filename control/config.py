@@ -104,7 +104,7 @@ class ControllerConfig(GossipSettings):
 
     @property
     def broker_address(self) -> BrokerAddress | None:
-        """Where the broker is, and who we are to it; None if there is none."""
+        """Where the broker is, and the user that we are to it; None if there is none."""
         if not self.broker:
             return None
         address = parse_broker(self.broker)

@@ -192,7 +192,9 @@ class Controller:
                     )
                     self._announce(server, archive, member)
                     try:
-                        await asyncio.Event().wait()  # until somebody stops us, or a task fails
+                        await (
+                            asyncio.Event().wait()
+                        )  # until the process is stopped, or a task fails
                     finally:
                         await server.stop(STOP_GRACE_SECONDS)
                         if gossip is not None:
@@ -392,7 +394,7 @@ def _secret(path: Path, token: Callable[[int], str]) -> bytes:
 
 
 def write_ready_file(path: Path, addresses: ControllerAddresses) -> None:
-    """Write the addresses as JSON, all at once: whoever finds the file finds it whole."""
+    """Write the addresses as JSON, all at once: a reader that finds the file finds it whole."""
     temporary = beside(path, ".new")
     temporary.write_text(json.dumps(addresses.as_json()) + "\n", encoding="utf-8")
     temporary.replace(path)

@@ -30,7 +30,7 @@ def _use_file(context: click.Context, path: Path) -> None:
     "--grpc",
     default="127.0.0.1:7470",
     metavar="HOST:PORT",
-    help="Where people and agents dial. Nobody is asked who they are yet: keep it in your network.",
+    help="Where people and agents dial. Callers are not authenticated yet: keep it in your network.",
 )
 @gossip_options("SHOAL_CONTROLLER", "127.0.0.1:7946", "--join")
 @click.option(
@@ -53,7 +53,7 @@ def _use_file(context: click.Context, path: Path) -> None:
     show_default=False,
     metavar="URL",
     help="Broker: mqtt://user@host:1883 or mqtts://user@host:8883?ca=/path. A password may stand "
-    "behind the user, but everybody on the machine reads a command line: rather use "
+    "behind the user, but every user of the machine can read a command line: rather use "
     "--mqtt-password-file, or set SHOAL_CONTROLLER_MQTT.  [default: none; events are kept]",
 )
 @click.option(

@@ -17,7 +17,7 @@ from shoal.session.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Somebody asks for a pipeline."""
+    """A pipeline is submitted."""
 
     call: int
     submission: Submission
@@ -25,7 +25,7 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Somebody asks for the end of a pipeline."""
+    """A pipeline is to be cancelled."""
 
     call: int
     ref: PipelineRef
@@ -34,7 +34,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Somebody asks the sources of a pipeline to end."""
+    """The sources of a pipeline are to end."""
 
     call: int
     ref: PipelineRef
@@ -42,7 +42,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Somebody asks for another number of replicas of a job of a spec."""
+    """A job of a spec is to have another number of replicas."""
 
     call: int
     ref: PipelineRef
@@ -52,7 +52,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Somebody takes a node out of service, or back into it."""
+    """A node is taken out of service, or back into it."""
 
     call: int
     node: str
@@ -61,7 +61,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Somebody lets a quarantined node follow this controller."""
+    """A quarantined node may follow this controller."""
 
     call: int
     node: str
@@ -98,7 +98,7 @@ class SessionClosed:
 
 @dataclass(frozen=True, slots=True)
 class StreamWorkerGone:
-    """Nobody listens at the address of a node's stream worker any more."""
+    """The address of a node's stream worker refuses connections."""
 
     call: int
     node: str

@@ -1,9 +1,9 @@
-"""Where a pipeline ends that somebody asked to finish, so that it ends with its results.
+"""Where a pipeline ends that was asked to finish, so that it ends with its results.
 
 Its *sources*, which are the jobs that no stream of the pipeline goes into, are ended; everything
 behind them then drains, commits and is archived as at any end. The end of a source is a number of
-records on each of its outputs, and that number is recorded before anybody sees the end. So whatever
-dies later is made again up to the same record, and nobody gets more or less than somebody else did.
+records on each of its outputs, and that number is recorded before any consumer sees the end. So whatever
+dies later is made again up to the same record, and no consumer gets more or less than another one did.
 
 1. The outputs of the source stand still under a number, and say below which record everything lies
    that any consumer may have (`Lane.hold`, as for a scale).
@@ -15,9 +15,9 @@ The first attempt of a source stands still at once: nothing was ever sent that i
 *replacement* sends again what was sent before, and a number that is smaller than what a consumer
 has would fail it. Nor is what its own consumers have enough: `source -> filter -> sink`, and the
 board with source and filter dies. The new filter has nothing, the sink has the first 1,000 results.
-So a replacement goes on until nobody behind it repeats anything (`StreamProgress.repeating`).
+So a replacement goes on until no port behind it repeats anything (`StreamProgress.repeating`).
 
-A consumer that has committed repeats nothing, and asks nobody for anything again; whether it saw the
+A consumer that has committed repeats nothing, and asks no producer for anything again; whether it saw the
 end of what it read is recorded with its attempt (`ended_inputs`), and this is what it says: its
 producer had ended there by itself. So a replacement of that producer has to end there, too, and
 nowhere before. If it is the source, it is left to end by itself; if it is a job behind the source, the
@@ -65,7 +65,7 @@ def seen_end(pipeline: PipelineRecord, job: JobRecord) -> str:
     """Say of a source that a committed job saw the end of it, or of one behind it that runs again.
 
     Returns:
-        An empty string if there is none: then it may end wherever nobody repeats anything.
+        An empty string if there is none: then it may end wherever no port repeats anything.
     """
     for producer in _behind(pipeline, job):
         if producer.state in lifecycle.ENDED_WELL:
@@ -109,7 +109,7 @@ def repeating(pipeline: PipelineRecord, job: JobRecord) -> str:
     """Say which port at or behind a replica still sends again what was sent, as `job.port`.
 
     Returns:
-        An empty string if there is none: then nobody has anything that a replica would not make.
+        An empty string if there is none: then no consumer has anything that a replica would not make.
     """
     if job.attempt is not None and job.attempt.ref.number == 1:
         return ""
@@ -126,7 +126,7 @@ def repeating(pipeline: PipelineRecord, job: JobRecord) -> str:
 def ends(pipeline: PipelineRecord, job: JobRecord) -> Mapping[str, int] | None:
     """Return after how many records each output of a source ends; None while one does not say.
 
-    An output all of whose readers have committed is left out: nobody gets any of it again, so it is
+    An output all of whose readers have committed is left out: no consumer gets any of it again, so it is
     closed wherever it is, and where that is says nothing of what they got.
     """
     attempt = job.attempt

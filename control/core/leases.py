@@ -1,7 +1,7 @@
 """Leases: how long a node's silence is tolerated, on one monotonic clock.
 
 A lease is per node and renewed by any message. Time in which the controller itself stood still
-(paused, starved, stuck on its disk) does not count against anybody: it could not have listened.
+(paused, starved, stuck on its disk) does not count against a node: the controller could not have listened.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Leases:
         return tuple(sorted(expired))
 
     def _listen(self, now: float) -> None:
-        """Leave out the time in which we did not look at anything, if anybody was waited for."""
+        """Leave out the time in which the controller did not look at anything, if a node was waited for."""
         gap = now - self._called_at
         self._called_at = now
         if gap > self._pause_seconds and self._heard:

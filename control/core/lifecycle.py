@@ -59,7 +59,7 @@ ENDED = _ENDS
 """States after which nothing happens to a job."""
 
 UNCOUNTED = frozenset({ReasonCode.LOST, ReasonCode.REWIND, ReasonCode.FENCED})
-"""Failures that are nobody's fault: they do not use up the attempts that the spec grants."""
+"""Failures that are no fault of the job: they do not use up the attempts that the spec grants."""
 
 
 class IllegalTransitionError(Exception):
@@ -67,7 +67,7 @@ class IllegalTransitionError(Exception):
 
 
 class Owner(enum.Enum):
-    """Who has to act next, so that nothing waits for nobody."""
+    """The party that acts next, so that nothing waits without an end."""
 
     SCHEDULER = "scheduler"
     AGENT = "agent"
@@ -76,9 +76,9 @@ class Owner(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Who a waiting state waits for, and what ends the wait if that one stays silent.
+    """The party that a waiting state waits for, and what ends the wait if it stays silent.
 
-    `sentence` is for people, where nobody has said more: for what, and until when. `{node}` stands
+    `sentence` is for people, where nothing more is known: for what, and until when. `{node}` stands
     for the node, `{neighbours}` for jobs, `{time}` for a moment.
     """
 

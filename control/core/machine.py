@@ -5,8 +5,29 @@ and of what gossip said; after a restart it begins with the rows, and every node
 Placement happens in `tick`, once for all that happened before it, so a shell that takes a batch of
 events lets `tick` follow and commits everything at once.
 
+Rule: one event, or one look at the time, changes the records in memory and returns the effects: the
+rows first, then what is shown, sent and answered. The shell commits the rows, and acts only then.
+
+Invariants:
+1. At most one attempt of a job is current. Each one has a higher epoch than those before it, and what
+   another attempt reports is answered with `Fenced`.
+2. What has been committed never changes: a job that has ended stays as it ended.
+3. Every state in which something waits names the party that acts next, and a moment (`lifecycle.WAITS`).
+4. Nothing is decided by what may be lost: counters, words and heartbeats change no row.
+
+Why a machine: hundreds of histories with crashes, cut links and clocks that jump run in minutes, without
+sockets and without waiting (tests/simulation/mesh). Why in memory: a plan looks at all nodes and at the
+head of the queue, thousands of times a second; a table would be asked for both each time.
+
+Example: an agent reports SUCCEEDED twice, as it saw no acknowledgement. The first report ends the
+attempt, commits its artifacts and writes manifest and event to the outbox, in one transaction. The
+second one finds the same attempt in the same state, and is acknowledged without a row.
+
 Each kind of event is taken by the part that has its noun. A part calls those below it alone:
 sessions -> gossip, observations -> outcomes -> scales -> placement -> sources -> situation.
+
+Source: the leader of Raft (https://raft.github.io) for the term and for "commit, then apply"; fencing by
+epoch as in https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html.
 """
 
 from __future__ import annotations

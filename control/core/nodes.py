@@ -27,7 +27,7 @@ class Nodes(MachinePart):
             return
         if node.drained != event.drained:
             node.drained = event.drained
-            self._situation.room_grew = True  # or shrank: then those who wait learn why
+            self._situation.room_grew = True  # or shrank: then jobs that wait say why
             self._change.node(node)
         self._change.answer(event.call, None)
 
@@ -82,5 +82,5 @@ class Nodes(MachinePart):
         node = self._situation.heard(event.node, event.session_id)
         if node is not None and node.refuses != event.refuses:
             node.refuses = event.refuses
-            self._situation.room_grew = True  # or shrank: then those who wait learn why
+            self._situation.room_grew = True  # or shrank: then jobs that wait say why
             self._change.show_node(node)

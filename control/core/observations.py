@@ -143,7 +143,7 @@ class Observations(MachinePart):
             return
         if job.attempt.ref != said.ref or job.attempt.node != node.name:
             return
-        # Who has nothing but words to say does not know the streams.
+        # An agent that sends words alone does not know the streams.
         job.streams = said.streams or job.streams
         job.progress = said.text
         pipeline = self._situation.pipeline_of(job.ref)

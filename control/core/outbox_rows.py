@@ -55,7 +55,7 @@ def pipeline_event(
 ) -> OutboxRow:
     """An event about a pipeline: it runs, or it has ended, then with all its artifacts.
 
-    `finished` says that somebody asked its sources to end; `manifests` where all its artifacts are
+    `finished` says that its sources were asked to end; `manifests` where all its artifacts are
     listed, whatever becomes of the event on its way; `mismatches` are inputs that mix what two runs
     of a producer sent (docs/guarantees.md).
     """
@@ -124,7 +124,7 @@ def pipeline_event_id(pipeline: PipelineRecord, state: PipelineState) -> str:
 
 
 def manifest_object(sequence: int, manifest: ManifestRow, time: datetime) -> OutboxRow:
-    """The manifest as it is put into the archive, before anybody hears of the success."""
+    """The manifest as it is put into the archive, before the success is published."""
     attempt = manifest.attempt
     entry = ArchivedManifest(attempt, manifest.artifacts, manifest.commit_time)
     return OutboxRow(

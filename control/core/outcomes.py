@@ -63,7 +63,7 @@ class Outcomes(MachinePart):
         )
         self._change.job(pipeline, job)
         self._change.manifest(job.manifest)
-        # In this order the manifest can be read before anybody hears of it.
+        # In this order the manifest can be read before its event arrives.
         self._change.outbox(
             outbox_rows.manifest_object(
                 self._change.take_sequence(), job.manifest, self._situation.wall_time
@@ -92,7 +92,7 @@ class Outcomes(MachinePart):
         if pipeline.stop is not None:
             self._cancel_job(pipeline, job)
         else:
-            # Nobody here asked for it, so it was something at the node.
+            # The controller did not ask for it, so it was something at the node.
             message = seen.reason.message or f"node {attempt.node} ended it on its own"
             self._try_again(pipeline, job, Reason(ReasonCode.LOST, 0, message))
 

@@ -1,4 +1,4 @@
-"""Whether an agent may be told what should run on it: is it of this cluster, and who has its name?
+"""Whether an agent may be sent a desired state: is it of this cluster, and which agent has its name?
 
 A snapshot of desired state ends what it does not name, so it must come from a controller that knows
 all that the agent knows. A store that is empty, or an older copy, knows less. So each store has a
@@ -12,7 +12,7 @@ Example: a copy is made at commit 70 of term 3; commit 71 gives a board a job; t
 copy starts as term 4, and the board says `(c, 3, x, 71)`: 71 > 70, so it is left alone.
 
 A name is no identity either: two boards from one memory card have one name. A process of an agent
-has an `agent_id`, its state folder an `instance_id`. Who has the name keeps it while it is heard;
+has an `agent_id`, its state folder an `instance_id`. The agent that has the name keeps it while it is heard;
 another process gets it at once when the session before is closed and the state folder is the same
 (an agent that was restarted), after a short silence when that session only seems open, and after
 the lease when the state folder is another one. Fencing tokens are after M. Kleppmann, "How to do
@@ -85,7 +85,7 @@ class Claim(enum.Enum):
     FREE = "free"
     TAKEN = "taken"
     UNCLEAR = "unclear"
-    """Its session before is open still: whether anybody is there, the next heartbeat will tell."""
+    """Its session before is still open: the next heartbeat will show whether its agent lives."""
 
 
 def claim(node: NodeRecord, hello: Hello, *, leased: bool) -> Claim:
@@ -116,7 +116,7 @@ class Rival:
     at: float
 
     def conflict(self, node: NodeRecord) -> str:
-        """One sentence for both: who has the name, who wants it, and what to do."""
+        """One sentence for both: which agent has the name, which one wants it, and what to do."""
         remedy = (
             "its state folder is a copy of the other's: give it a --name and a --state of its own"
             if self.copied

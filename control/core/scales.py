@@ -101,7 +101,7 @@ class Scales(MachinePart):
         return made.placed, why
 
     def try_to_settle(self, pipeline: PipelineRecord, scale: ScaleRow) -> None:
-        """Record where the new replicas begin and place them, once everybody stands still."""
+        """Record where the new replicas begin and place them, once all their ports stand still."""
         why = scaling.stopped_by(pipeline, scale)
         if why:
             self.abandon(pipeline, scale, why)

@@ -1,8 +1,31 @@
 """Whether a job can be scaled, and where its next generation of replicas begins.
 
 A scale goes HOLDING -> SETTLED | ABANDONED. While it is holding, every port that streams into the
-newest replicas of the job, and every port of theirs, stands still and says how far it is. What was
-sent by then bounds the number of rounds that those replicas have; it is recorded, and acted on.
+newest replicas of the job, and every port of theirs, stands still and says how far it is.
+
+Rule: the newest replicas keep the least number of rounds R of which no consumer may have more. All of
+them have exactly R rounds, and the next generation begins behind them.
+
+Invariant: no consumer has a record that R leaves to the next generation. So what was sent stays where it
+is, and both ends of every lane agree on the first record of the next generation, whatever dies later.
+
+Where R comes from, for n replicas (`rounds`):
+- An output of theirs stands still at record `held_at` (exclusive: records 0 … held_at - 1 may be with a
+  consumer). A round makes one record on each output, so R >= held_at.
+- A producer has m replicas, and record k of replica i has the global index k * m + i. If replica i stands
+  still at `held_at` > 0, its last record has the index (held_at - 1) * m + i, so the stream has that many
+  records and one more: sent = (held_at - 1) * m + i + 1, behind what earlier generations of it sent.
+- The earlier generations of the job take the first records of the stream (`taken_by`). A round of all n
+  replicas takes `unit` records more, so R >= (sent - taken) / unit, rounded up.
+
+Why rounded up: a round that was begun is ended by the replica that has begun it.
+
+Example: 3 cameras send to 2 detectors, each round of which takes 2 records. The cameras stand still at 5, 4
+and 4, so the last record is number 4 of camera 0, with index 12, and 13 were sent: R = ceil(13 / 2) = 7. Each
+detector gets 7 records, 14 in all, and the next generation begins with record 14.
+
+Source: the barrier of Flink's rescaling (https://nightlies.apache.org/flink/flink-docs-stable/docs/ops/state/checkpoints/)
+is the neighbour of this idea; docs/adr/0007-generations.md has the alternatives.
 """
 
 from __future__ import annotations
@@ -123,7 +146,7 @@ def _unfit(pipeline: PipelineRecord, job: Job) -> str:
     ]
     if any(stream.promise is Promise.LATEST for stream in readers):
         return (
-            "a stream into or out of it passes the newest records alone, so that nobody can say "
+            "a stream into or out of it passes the newest records alone, so that it is unknown "
             "which record is which; submit it with another number of replicas"
         )
     ways = {_distribute(pipeline, job, index) for index in range(len(job.streams))}
@@ -221,7 +244,7 @@ def stopped_by(pipeline: PipelineRecord, scale: ScaleRow) -> str:
 
 
 def rounds(pipeline: PipelineRecord, scale: ScaleRow) -> int | None:
-    """Return after how many rounds the next generation begins; None while somebody is silent."""
+    """Return after how many rounds the next generation begins; None until each replica has reported."""
     least = 0
     spec = pipeline.spec.job(scale.job)
     every = generations(spec, pipeline.scales)

@@ -83,7 +83,7 @@ class Sessions(MachinePart):
                 self._admit(node, event)
 
     def settle_claims(self) -> None:
-        """Tell agents that were restarted from those that run twice, by who is heard."""
+        """Tell agents that were restarted from those that run twice: which of them still speaks?"""
         waiting, self._claims = self._claims, []
         for one in waiting:
             node = self._cluster.nodes[one.event.hello.node]

@@ -302,7 +302,7 @@ class NodeRecord:
     """A machine that can run attempts; `attempts` are the current ones on it, by reference.
 
     `quarantine` says why nothing may be wanted of its agent, `followed` what that one followed last,
-    and `adopts` with what of it a person wants it in spite of that. `conflict` says who else claims
+    and `adopts` with what of it a person wants it in spite of that. `conflict` says which other agent claims
     its name.
     """
 

@@ -68,7 +68,7 @@ class Topology:
         hold: Callable[[LaneEnd], int] = lambda _: 0,
         ends: Mapping[str, int] = _NO_ENDS,
     ) -> tuple[Lane, ...]:
-        """Return the lanes of a replica as they stand now: peers, who is to hold, where ports end."""
+        """Return the lanes of a replica as they stand now: peers, which ports are to hold, and where they end."""
         return tuple(
             replace(
                 end.lane,

@@ -50,7 +50,7 @@ def node_view(cluster: Cluster, node: NodeRecord) -> NodeView:
 
 
 def waits_for(pipeline: PipelineRecord, job: JobRecord) -> str:
-    """For what a job waits and until when, in the words of who knows best; empty if it does not."""
+    """For what a job waits and until when, in the words of the best source; empty if it does not."""
     wait = lifecycle.WAITS.get(job.state)
     if wait is None:
         return ""

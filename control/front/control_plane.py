@@ -79,7 +79,7 @@ class ControlPlane:
             projections=(self._feeds, self._read_model),
         )
         self.outbox_grown = self._leader.outbox_grown
-        """Set after each commit that added outbox rows; whoever publishes clears it."""
+        """Set after each commit that added outbox rows; the publisher clears it."""
 
     async def __aenter__(self) -> Self:
         """Load the store."""
@@ -92,7 +92,7 @@ class ControlPlane:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let go of everybody who waits."""
+        """Let go of all callers and watchers."""
         self._leader.close()
 
     async def run(self) -> None:

@@ -76,7 +76,7 @@ class LogFolder:
                 del self._followers[ref]
 
     async def keep_only(self, known: Callable[[PipelineRef], bool]) -> int:
-        """Remove the logs of pipelines that nobody remembers; returns how many there were."""
+        """Remove the logs of pipelines that are forgotten; returns how many there were."""
         found = await asyncio.to_thread(self._pipelines)
         forgotten = [ref for ref in found if not known(ref)]
         for ref in forgotten:

@@ -38,7 +38,7 @@ class GossipMembers:
     """Members as the controller's own member sees them.
 
     Revisions begin at the microseconds since 1970, so that those of an earlier life are smaller and
-    whoever resumes from one gets a snapshot.
+    a watcher that resumes from one gets a snapshot.
 
     Args:
         gossip: that member; None for a controller that does not gossip.

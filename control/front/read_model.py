@@ -231,7 +231,7 @@ class ReadModel:
 
     def _seen(self, view: NodeView) -> NodeView:
         if self._machine is None:
-            return replace(view, connected=False)  # nobody's session outlived the store
+            return replace(view, connected=False)  # no session outlived the store
         node = self._machine.cluster.nodes.get(view.name)
         return view if node is None else replace(view, last_seen_time=node.last_seen_time)
 

@@ -11,7 +11,7 @@ from shoal.spec import Pipeline
 class SourceRule:
     """Lets listed buckets be read, and the archive by namespace alone.
 
-    Whoever may submit a pipeline may read what it lets pass, since agents get signed addresses.
+    A user that may submit a pipeline may read what it lets pass, since agents get signed addresses.
 
     Attributes:
         buckets: buckets of `s3://` sources that an operator has listed.

@@ -110,7 +110,7 @@ class Changes(Generic[ViewT]):
         self.resume = 0
         """The revision to watch again from after what was shown last; 0 within a snapshot.
 
-        Things of a snapshot come in no order of their revisions: who is cut off there, begins again.
+        Things of a snapshot come in no order of their revisions: a watcher that is cut off there begins again.
         """
 
     def __aiter__(self) -> AsyncIterator[ViewT | SnapshotEnd]:

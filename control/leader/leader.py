@@ -1,7 +1,7 @@
 """The leader: the asyncio shell around the control machine, with inbox, group commit, then the acts.
 
 `run` takes everything that waits, lets the machine decide, commits all its rows in one transaction
-and only then acts: shows the projections what changed, and answers callers. So nobody sees what is not recorded.
+and only then acts: shows the projections what changed, and answers callers. So nothing is seen that is not recorded.
 
 If the store fails, nothing of the batch has happened: its callers are told, sessions and watches
 end, and the machine is built anew from what the store does remember as soon as it can be written
@@ -49,7 +49,7 @@ ID_CHARACTERS = 16
 """Of the random ids of a cluster and of a start."""
 
 REBUILD_BACKOFF = Backoff(0.5, 30.0, jitter=0.0)
-"""How long the machine is not built anew again after it was, so that nobody can keep it busy."""
+"""How long the machine is not built anew again after it was, so that one node cannot keep it busy."""
 
 SET_ASIDE_BACKOFF = Backoff(5.0, 600.0, jitter=0.0)
 """How long a node is refused whose messages made the machine raise."""
@@ -92,13 +92,13 @@ class Leader:
         self._ids = ids
         self._projections = projections
         self.outbox_grown = asyncio.Event()
-        """Set after each commit that added outbox rows; whoever publishes clears it."""
+        """Set after each commit that added outbox rows; the publisher clears it."""
         self.machine: ControlMachine | None = None
         """The machine as it is committed or about to be; None while there is none."""
         self.inbox = Inbox(config.batch_max)
         self._calls = Calls(self.inbox, config.calls_max, self.check_open)
         self._broken: ControlError | None = None
-        # What keeps a batch from being recorded that nobody waits for, and what keeps people out.
+        # Why a batch without a caller cannot be recorded now, and why nothing new is taken.
         self._held: StoreFailedError | None = None
         self._short: StoreFailedError | None = None
         self._retry = Backoff(
@@ -125,7 +125,7 @@ class Leader:
                     deadline = self.machine.deadline()
                     await self.inbox.wait(None if deadline is None else deadline - self._clock())
                     await self._step(self.machine)
-                # One turn for everybody else, even when the inbox is never empty.
+                # One turn for all other tasks, even when the inbox is never empty.
                 await asyncio.sleep(0)
         finally:
             self.close()
@@ -221,7 +221,7 @@ class Leader:
             raise
         except (StoreFailedError, RebuildingError) as error:
             self._fail(error)
-        except Exception as error:  # whose event it was is found out, or nobody is ever answered
+        except Exception as error:  # the event is found, or no caller would ever be answered
             LOG.exception("a batch could not be taken", extra=fields(events=len(batch)))
             await self._one_by_one(batch, error)
 
@@ -285,7 +285,7 @@ class Leader:
     async def _one_by_one(self, batch: Sequence[events.Event], error: Exception) -> None:
         """Build the machine anew, and take the events of a batch that failed, but for the culprit.
 
-        The time alone may be the culprit; then nobody's event is blamed.
+        The time alone may be the culprit; then no event is blamed.
         """
         try:
             machine = await self._rebuild(error)

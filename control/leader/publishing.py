@@ -1,7 +1,7 @@
 """From the outbox to the world: manifests into the archive, then events to the broker.
 
 Manifests do not wait for the broker. An event does wait for every manifest that was recorded before
-it, so whoever hears of a success finds its manifest.
+it, so a client that hears of a success finds its manifest.
 """
 
 import asyncio
@@ -38,9 +38,9 @@ class Publishing:
     Args:
         store: has the outbox.
         archive: where manifests go.
-        grown: set by whoever adds rows; cleared here.
+        grown: set by the leader when it has added rows; cleared here.
         broker: where events go; None keeps them.
-        client_id: who we are to the broker.
+        client_id: our name at the broker.
         clock: seconds on a monotonic clock.
         wall: now, for people.
         chance: a number from [0, 1) for each backoff.

@@ -89,7 +89,7 @@ class _Board:
         return mine
 
     def keep(self, kept: Iterable[Kept]) -> None:
-        """Let nobody else have what is kept for a job."""
+        """Let no other job have what is kept for a job."""
         for one in kept:
             if one.node in self.rooms:
                 self.rooms[one.node].keep(one)
@@ -97,7 +97,7 @@ class _Board:
     def place(self, gang: Sequence[Pending], placed: dict[JobRef, str]) -> Pending | None:
         """Place all jobs of a gang, or none: then return the one that did not fit.
 
-        The spec's order and wishes first. If that leaves somebody out, the most constrained go
+        The spec's order and wishes first. If that leaves a job out, the most constrained go
         first, and then any way is looked for: apart is a wish, running is the point.
         """
         missed = self._place(gang, placed)

@@ -54,7 +54,7 @@ class Room:
             self.devices.update(resources.devices)
 
     def keep(self, kept: Kept) -> None:
-        """Let nobody else have what is kept for a job, unless it has outgrown the node."""
+        """Let no other job have what is kept for a job, unless it has outgrown the node."""
         capacity = self.node.capacity
         resources = kept.resources
         fits = (

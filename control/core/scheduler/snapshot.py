@@ -65,7 +65,7 @@ def _nobody() -> Mapping[PipelineRef, tuple[Resident, ...]]:
 class Kept:
     """Room on a node that is kept for a job that waits for its next attempt there.
 
-    Its neighbours run and wait for it. If one of them, or anybody else, were given its room meanwhile,
+    Its neighbours run and wait for it. If one of them, or another job, were given its room meanwhile,
     it would wait for room and they for it, for ever. `pinned` jobs can go nowhere else.
     """
 

@@ -23,7 +23,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Members(Protocol):
-    """Who takes part in gossip."""
+    """The members of the cluster."""
 
     def members(self, *, everyone: bool) -> Sequence[MemberView]:
         """List members by name; with `everyone`, dead and left ones too."""
@@ -39,7 +39,7 @@ class NodesService(v1_grpc.NodesServiceServicer):
 
     Args:
         plane: records nodes.
-        members: who takes part in gossip.
+        members: the members of the cluster.
     """
 
     def __init__(self, plane: ControlPlane, members: Members) -> None:

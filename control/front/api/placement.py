@@ -74,7 +74,7 @@ class Placements:
 
     @contextlib.asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:
-        """Follow changes for as long as somebody asks.
+        """Follow changes while the context is open.
 
         Raises:
             ControlError: The watch of the pipeline broke.

@@ -89,5 +89,5 @@ def _answer(answer: SubmitResult | Refusal) -> Outcome:
 
 
 def refused(answer: Refusal) -> RpcError:
-    """Return what somebody is told whose wish was not taken."""
+    """Return the error with which a refused request ends."""
     return rpc_error(_CODES[int(answer.code)], answer.reason, answer.message, answer.metadata)

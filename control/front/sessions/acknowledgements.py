@@ -1,8 +1,8 @@
 """When a session tells its agent how far it has committed.
 
-An agent waits for the acknowledgement of what it reports, so that one goes out at once. For a mere sign of life nobody
-waits, but the agent's lease lives on them: what may not run twice ends on a node that is answered too rarely. Answering
-each heartbeat would cost a controller with a thousand idle agents several percent of a core.
+An agent waits for the acknowledgement of what it reports, so that one goes out at once. A mere sign of life is not
+waited for, but the agent's lease lives on it: what may not run twice ends on a node that is answered too rarely.
+Answering each heartbeat would cost a controller with a thousand idle agents several percent of a core.
 
 The rule: signs of life are acknowledged together, `ANSWERS_A_LEASE` times in a lease, or after `SILENT_REQUESTS` of
 them if that is sooner. With a lease of 6 s and a heartbeat of 1 s every second one is answered, so an agent whose

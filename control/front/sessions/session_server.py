@@ -81,7 +81,7 @@ class _Batch:
     """With what cannot be granted."""
     refused: list[Refused]
     waited_for: bool
-    """Whether the agent waits for the acknowledgement: nobody does for a heartbeat."""
+    """Whether the agent waits for the acknowledgement; of a heartbeat it does not."""
 
 
 class SessionServer:
@@ -203,7 +203,7 @@ class SessionServer:
                 )
             expected += 1
             # At once: a lease must not wait for a commit. What renews none is not acknowledged either,
-            # or the agent would count on a lease that nobody keeps; the follower ends the session.
+            # or the agent would count on a lease that is over; the follower ends the session.
             if self._node and not self._plane.heartbeat(self._node, self._id):
                 return
             await self._incoming.put(request)
@@ -334,7 +334,7 @@ class SessionServer:
         return replace(piece, ref=ref)
 
     async def _take(self, batch: _Batch) -> None:
-        """Keep logs, then commit observations: who sees an end finds the last words."""
+        """Keep logs, then commit observations: a reader that sees an end finds the last words."""
         await self._logs.append(batch.pieces)
         fenced: Sequence[Fenced] = ()
         if batch.observations:
@@ -451,7 +451,7 @@ class SessionServer:
             if not writing.done():
                 writing.cancel()
             elif not writing.cancelled():
-                writing.exception()  # whoever reads hears of it too
+                writing.exception()  # the reading task hears of it too
             raise
 
     def _remember(self, refs: Iterable[AttemptRef]) -> None:

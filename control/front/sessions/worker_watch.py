@@ -124,13 +124,13 @@ class WorkerWatch:
         pause_seconds = _FIRST_POLL_SECONDS
         while self._clock() < give_up_at:
             yield await self._listens(address)
-            # A process of another host, which tells nobody when it starts or dies.
+            # A process of another host, which does not say when it starts or dies.
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, _SLOWEST_POLL_SECONDS)
 
 
 async def listens(address: str) -> bool | None:
-    """Whether somebody accepts connections there; None when that cannot be told."""
+    """Whether connections are accepted there; None when that is unknown."""
     host, _, port = address.rpartition(":")
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):

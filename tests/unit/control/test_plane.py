@@ -345,6 +345,37 @@ async def test_unknown_things_are_said_to_be_unknown(tmp_path: Path) -> None:
         assert await plane.explain(JobRef("default", ref.pipeline, "main")) == ()
 
 
+async def test_what_has_ended_is_shown_from_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    async with running_plane(path) as plane:
+        refs = [await submit(plane, single(f"p{number}")) for number in range(4)]
+        for ref in refs[:3]:
+            await plane.cancel(ref, "enough")
+        before = [await plane.find_pipeline(ref) for ref in refs]
+    async with running_plane(path) as plane:
+        with pytest.raises(UnknownPipelineError):
+            plane.pipeline(refs[0])
+        page = await plane.pipelines("default", page_size=3)
+        rest = await plane.pipelines("default", page_token=page.next_page_token)
+        assert [one.id for one in (*page.items, *rest.items)] == [one.id for one in before[::-1]]
+        async with plane.watch_pipelines("default") as changes:
+            shown = [await anext(changes) for _ in range(5)]
+            assert [one.id for one in shown if isinstance(one, PipelineView)] == [
+                one.id for one in before
+            ]
+            assert isinstance(shown[-1], SnapshotEnd)
+            await plane.cancel(refs[3], "enough")
+            last = await anext(changes)
+            assert isinstance(last, PipelineView)
+            assert (last.id, last.state) == (refs[3].pipeline, PipelineState.CANCELLED)
+        for ref, view in zip(refs[:3], before, strict=False):
+            found = await plane.find_pipeline(ref)
+            assert replace(found, revision=0) == replace(view, revision=0)
+            assert plane.pipeline(ref) == found, "what was found is in memory for a while"
+            assert (await plane.cancel(ref, "again")).state is PipelineState.CANCELLED
+        assert await plane.explain(JobRef("default", refs[0].pipeline, "main")) == ()
+
+
 async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "control.db"
     async with running_plane(path) as plane:
