@@ -60,14 +60,13 @@ async def when(
     client: Client, name: str, condition: Callable[[PipelineView], bool]
 ) -> PipelineView:
     """Watch a pipeline until it looks as `condition` wants, or has ended without ever doing so."""
-    async with contextlib.aclosing(client.watch(name)) as changes:
-        async for change in changes:
-            if isinstance(change, PipelineView):
-                if condition(change):
-                    return change
-                if change.state.terminal:
-                    raise AssertionError(f"{name} ended before: {describe(change)}")
-    raise AssertionError(f"the watch of {name} ended")
+
+    def holds(pipeline: PipelineView) -> bool:
+        if pipeline.state.terminal and not condition(pipeline):
+            raise AssertionError(f"{name} ended before: {describe(pipeline)}")
+        return condition(pipeline)
+
+    return await client.when(name, holds)
 
 
 def job_of(pipeline: PipelineView, job: str) -> JobView:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -215,6 +215,20 @@ class PipelineCalls(ControllerCalls):
             decode_pipeline,
         )
 
+    async def when(
+        self, name: str, holds: Callable[[view.PipelineView], bool]
+    ) -> view.PipelineView:
+        """Watch a pipeline until something holds of it, and return how it stands then.
+
+        Raises:
+            ShoalError: it is unknown, or the controller stayed away.
+        """
+        async with contextlib.aclosing(self.watch(name)) as changes:
+            async for change in changes:
+                if isinstance(change, view.PipelineView) and holds(change):
+                    return change
+        raise ShoalError("WATCH_ENDED", f"the watch of {name} ended early; try again")
+
     async def wait(self, name: str, *, deadline_seconds: float | None = None) -> view.PipelineView:
         """Wait until a pipeline has ended.
 
@@ -223,13 +237,10 @@ class PipelineCalls(ControllerCalls):
         """
         try:
             async with asyncio.timeout(deadline_seconds):
-                async with contextlib.aclosing(self.watch(name)) as changes:
-                    async for change in changes:
-                        if isinstance(change, view.PipelineView) and change.state.terminal:
-                            return await self._complete(change)
+                ended = await self.when(name, lambda pipeline: pipeline.state.terminal)
+                return await self._complete(ended)
         except TimeoutError:
             raise TooLateError(f"{name} did not end", deadline_seconds or 0.0) from None
-        raise ShoalError("WATCH_ENDED", f"the watch of {name} ended early; try again")
 
     async def explain(self, name: str) -> tuple[view.NodeVerdict, ...]:
         """Say for each node why a job (`pipelines/{p}/jobs/{j}`) is or is not placed there.

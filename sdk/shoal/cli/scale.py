@@ -62,15 +62,12 @@ async def _scale(target: Target, name: str, job: str, replicas: int) -> None:
 async def _settled(client: "Client", pipeline: PipelineView, number: int) -> ScaleView:
     """Wait until a scale is settled or abandoned."""
     with contextlib.suppress(TimeoutError):
-        async with (
-            asyncio.timeout(SETTLE_SECONDS),
-            contextlib.aclosing(client.watch(pipeline.id)) as changes,
-        ):
-            async for change in changes:
-                if isinstance(change, PipelineView):
-                    scale = change.scales[number - 1]
-                    if scale.state is not ScaleState.HOLDING:
-                        return scale
+        async with asyncio.timeout(SETTLE_SECONDS):
+            settled = await client.when(
+                pipeline.id,
+                lambda one: one.scales[number - 1].state is not ScaleState.HOLDING,
+            )
+            return settled.scales[number - 1]
     raise TooLateError(f"scale {number} of {pipeline.name} was not settled", SETTLE_SECONDS)
 
 

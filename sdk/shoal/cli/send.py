@@ -166,19 +166,16 @@ async def _until_over(file: "RecordFile", filling: "asyncio.Task[None]") -> None
 
 async def _watch(client: "Client", view: "PipelineView", job: str) -> "PipelineView":
     """Return how the pipeline stands once the job that is fed has ended."""
-    from shoal.errors import ShoalError
     from shoal.model import JobState
-    from shoal.view import PipelineView
 
     over = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
-    async with contextlib.aclosing(client.watch(view.id)) as changes:
-        async for change in changes:
-            if isinstance(change, PipelineView) and (
-                change.state.terminal
-                or any(one.id == job and one.state in over for one in change.jobs)
-            ):
-                return change
-    raise ShoalError("WATCH_ENDED", f"the watch of {view.id} ended early; try again")
+    return await client.when(
+        view.id,
+        lambda pipeline: (
+            pipeline.state.terminal
+            or any(one.id == job and one.state in over for one in pipeline.jobs)
+        ),
+    )
 
 
 def _taken(view: "PipelineView", job: str) -> bool:

@@ -89,13 +89,12 @@ async def _watch(target: Target, name: str, *, as_json: bool) -> None:
 
     async with target.client() as client:
         with display_for(console(stderr=as_json), live=not as_json) as display:
-            async with contextlib.aclosing(client.watch(name)) as changes:
-                async for change in changes:
-                    if not isinstance(change, PipelineView):
-                        continue
-                    if as_json:
-                        print_document(change)
-                    else:
-                        display.show(change)
-                    if change.state.terminal:
-                        return
+
+            def shown(pipeline: PipelineView) -> bool:
+                if as_json:
+                    print_document(pipeline)
+                else:
+                    display.show(pipeline)
+                return pipeline.state.terminal
+
+            await client.when(name, shown)

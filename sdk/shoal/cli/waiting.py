@@ -77,15 +77,12 @@ async def wait_for_end(
 
 
 async def _watch(client: Client, pipeline: PipelineView, display: Display) -> PipelineView:
+    def shown(now: PipelineView) -> bool:
+        display.show(now)
+        return now.state.terminal
+
     display.show(pipeline)
-    async with contextlib.aclosing(client.watch(pipeline.id)) as changes:
-        async for change in changes:
-            if not isinstance(change, PipelineView):
-                continue
-            display.show(change)
-            if change.state.terminal:
-                return change
-    raise ShoalError("WATCH_ENDED", f"the watch of {pipeline.id} ended early; try again")
+    return await client.when(pipeline.id, shown)
 
 
 async def _print_logs(client: Client, name: str, printer: LogPrinter) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,13 +146,13 @@ class Recorder:
 
     async def _watch(self) -> None:
         """Return once the job is over."""
-        async with contextlib.aclosing(self._client.watch(self._pipeline.id)) as changes:
-            async for change in changes:
-                if isinstance(change, PipelineView) and (
-                    change.state.terminal
-                    or any(job.id == self._job.id and job.state in _OVER for job in change.jobs)
-                ):
-                    return
+        await self._client.when(
+            self._pipeline.id,
+            lambda pipeline: (
+                pipeline.state.terminal
+                or any(job.id == self._job.id and job.state in _OVER for job in pipeline.jobs)
+            ),
+        )
 
     def _left(self) -> str:
         file = self.file
