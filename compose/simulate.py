@@ -24,7 +24,7 @@ from shoal.cli.display import Display, display_for
 from shoal.cli.interrupts import on_interrupt
 from shoal.cli.log_printer import standard_printer
 from shoal.cli.outcome import exit_status, show_outcome
-from shoal.cli.packing import Prepared, load_all, packed_replay
+from shoal.cli.packing import PackedPipeline, load_all, packed_replay
 from shoal.cli.replay_option import replay_options
 from shoal.cli.tables import console
 from shoal.client import Client
@@ -42,7 +42,7 @@ _LAST_LOGS_SECONDS = 20.0
 class Simulation:
     """What to run, on how many boards, what goes wrong, and where the files go."""
 
-    prepared: Prepared
+    prepared: PackedPipeline
     agents: int
     faults: tuple[Fault, ...]
     output: OutputFolder

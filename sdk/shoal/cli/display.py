@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from shoal.cli.progress import Progress
+from shoal.cli.progress import ProgressRows
 from shoal.cli.tables import pipeline_group
 from shoal.view import PipelineView
 
@@ -40,7 +40,7 @@ class PlainDisplay:
     """One line a change of state, and one every few seconds while records move."""
 
     def __init__(self) -> None:
-        self._progress = Progress()
+        self._progress = ProgressRows()
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +68,7 @@ class LiveDisplay:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._progress = Progress()
+        self._progress = ProgressRows()
         self._pipeline: PipelineView | None = None
         self._live = Live(
             console=console,

@@ -32,7 +32,7 @@ class BadSpecError(click.ClickException):
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PackedPipeline:
     """A specification that names its bundle, the bundle if it has one, and where local jobs work."""
 
     pipeline: spec.Pipeline
@@ -59,10 +59,10 @@ def load_all(paths: Sequence[Path]) -> list[SpecFile]:
 
 
 @contextlib.contextmanager
-def packed_file(spec_file: SpecFile) -> Iterator[Prepared]:
+def packed_file(spec_file: SpecFile) -> Iterator[PackedPipeline]:
     """Pack the bundle of a specification file for as long as it is needed."""
     if spec_file.bundle is None:
-        yield Prepared(spec_file.pipeline, None, spec_file.path.parent.absolute())
+        yield PackedPipeline(spec_file.pipeline, None, spec_file.path.parent.absolute())
         return
     with packed_entries(spec_file.pipeline, bundle.scan(spec_file.bundle)) as prepared:
         yield replace(prepared, folder=spec_file.bundle.path.absolute())
@@ -71,7 +71,7 @@ def packed_file(spec_file: SpecFile) -> Iterator[Prepared]:
 @contextlib.contextmanager
 def packed_replay(
     spec_file: SpecFile, recordings: Sequence[Recording], pace: str
-) -> Iterator[Prepared]:
+) -> Iterator[PackedPipeline]:
     """Pack a specification file in which recordings stand in for jobs; without any, as it is.
 
     Raises:
@@ -89,16 +89,18 @@ def packed_replay(
 
 
 @contextlib.contextmanager
-def packed_entries(pipeline: spec.Pipeline, entries: Sequence[bundle.Entry]) -> Iterator[Prepared]:
+def packed_entries(
+    pipeline: spec.Pipeline, entries: Sequence[bundle.Entry]
+) -> Iterator[PackedPipeline]:
     """Pack entries as the bundle of a pipeline for as long as it is needed."""
     if not entries:
-        yield Prepared(pipeline, None)
+        yield PackedPipeline(pipeline, None)
         return
     try:
         packed = bundle.pack_entries(entries)
     except bundle.BundleError as error:
         raise click.ClickException(str(error)) from None
     try:
-        yield Prepared(replace(pipeline, bundle_digest=packed.digest), packed)
+        yield PackedPipeline(replace(pipeline, bundle_digest=packed.digest), packed)
     finally:
         packed.path.unlink(missing_ok=True)

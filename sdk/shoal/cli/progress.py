@@ -61,7 +61,7 @@ class _Said:
     moment: float
 
 
-class Progress:
+class ProgressRows:
     """Follows one pipeline and works out rates."""
 
     def __init__(self) -> None:

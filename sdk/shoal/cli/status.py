@@ -59,7 +59,7 @@ async def _list(target: Target, limit: int, *, as_json: bool) -> None:
 
 async def _show(target: Target, name: str, *, as_json: bool) -> None:
     from shoal.cli.document import print_document
-    from shoal.cli.progress import Progress
+    from shoal.cli.progress import ProgressRows
     from shoal.cli.streams import remarks
     from shoal.cli.tables import artifacts_table, pipeline_group, show
 
@@ -68,7 +68,7 @@ async def _show(target: Target, name: str, *, as_json: bool) -> None:
     if as_json:
         print_document(pipeline)
         return
-    rows = Progress().rows(pipeline, 0.0)
+    rows = ProgressRows().rows(pipeline, 0.0)
     show(pipeline_group(pipeline, rows, datetime.now(UTC)))
     for remark in remarks(pipeline.jobs):
         click.echo(remark)

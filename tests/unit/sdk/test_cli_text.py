@@ -1,4 +1,4 @@
-"""Progress, prefixes, figures and names: the text that the command is made of."""
+"""ProgressRows, prefixes, figures and names: the text that the command is made of."""
 
 import io
 from dataclasses import replace
@@ -20,7 +20,7 @@ from shoal.cli.figures import (
 )
 from shoal.cli.log_printer import LogPrinter
 from shoal.cli.naming import job, pipeline_or_job
-from shoal.cli.progress import Progress
+from shoal.cli.progress import ProgressRows
 from shoal.cli.single_command import Wishes, id_of, single_command
 from shoal.cli.streams import remarks
 from shoal.errors import ShoalError
@@ -42,7 +42,7 @@ def moving(records: int, size: int) -> view.PipelineView:
 
 
 def test_rates_follow_the_counters() -> None:
-    progress = Progress()
+    progress = ProgressRows()
     assert progress.rows(moving(0, 0), 0.0)[0].flow == ""
     for second in range(1, 30):
         progress.rows(moving(100 * second, 1536 * 1024 * second), float(second))
@@ -52,14 +52,14 @@ def test_rates_follow_the_counters() -> None:
 
 
 def test_a_new_attempt_counts_from_nothing() -> None:
-    progress = Progress()
+    progress = ProgressRows()
     progress.rows(moving(1000, 1000), 0.0)
     (row,) = progress.rows(moving(3, 3), 1.0)
     assert (row.records, row.records_rate) == (3, 0.0)
 
 
 def test_a_line_is_said_once_a_change_of_state_and_now_and_then_in_between() -> None:
-    progress = Progress()
+    progress = ProgressRows()
     assert progress.lines(PIPELINE, 0.0) == ("a: running on node-1",)
     assert progress.lines(moving(5, 5), 1.0) == ()
     (line,) = progress.lines(moving(5, 5), 6.0)
@@ -77,7 +77,7 @@ def test_a_line_is_said_once_a_change_of_state_and_now_and_then_in_between() -> 
 
 
 def test_k17_what_a_job_waits_for_is_a_line_once_a_change_and_not_once_a_second() -> None:
-    progress = Progress()
+    progress = ProgressRows()
 
     def waiting(words: str, now: float) -> tuple[str, ...]:
         job = replace(JOB, state=JobState.PREPARING, progress=words, waiting_for=words)
@@ -257,7 +257,7 @@ def test_what_is_to_be_said_of_streams_is_said_by_job_and_port() -> None:
     assert "broke 2 times" in said[2]
     assert "1 call refused" in said[3]
     assert said[4] == "a.more: blocked for 7 s: a consumer does not take what a sends"
-    (row,) = Progress().rows(replace(PIPELINE, jobs=(job,)), 0.0)
+    (row,) = ProgressRows().rows(replace(PIPELINE, jobs=(job,)), 0.0)
     assert row.text == "in blocked for 75 s"
     ended = replace(job, state=JobState.SUCCEEDED)
     assert not any("blocked" in line for line in remarks([ended]))
