@@ -127,15 +127,12 @@ class S3Store:
     async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> PutOutcome:
         """Store `data` in one request."""
         full = self._full(key)
-        if not if_absent:
-            await self._put_whole(full, data)
-            return PutOutcome.STORED
-        if not self._conditional_put:
-            if await self.head(key) is not None:
-                return PutOutcome.EXISTS
-            await self._put_whole(full, data)
-            return PutOutcome.STORED
-        return await self._put_if_absent(full, data)
+        if if_absent and self._conditional_put:
+            return await self._put_if_absent(full, data)
+        if if_absent and await self.head(key) is not None:
+            return PutOutcome.EXISTS
+        await self._put_whole(full, data)
+        return PutOutcome.STORED
 
     async def put_stream(
         self, key: str, chunks: AsyncIterator[bytes], *, sha256: str = ""

@@ -13,6 +13,7 @@ import hmac
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from services.membership.dialect import StreamUnpacker, Value, pack
@@ -98,11 +99,11 @@ class IpcServer:
     ) -> None:
         if not auth_key and host not in {"127.0.0.1", "::1", "localhost"}:
             raise ValueError(f"serving {host} to other machines needs an auth key; set one")
-        self._gossip = gossip
+        self.gossip = gossip
         self._host = host
         self._port = port
-        self._auth_key = auth_key
-        self._log = log or logging.getLogger("shoal.membership")
+        self.auth_key = auth_key
+        self.log = log or logging.getLogger("shoal.membership")
         self._server: asyncio.Server | None = None
         self._connections = 0
         self.left = asyncio.Event()
@@ -136,10 +137,9 @@ class IpcServer:
             return
         self._connections += 1
         try:
-            session = _Session(self, self._gossip, self._auth_key, self._log, reader, writer)
-            await session.run()
+            await _Session(self, reader, writer).run()
         except* (OSError, RefusedError, TimeoutError, asyncio.IncompleteReadError) as group:
-            self._log.debug("IPC client is gone: %s", group.exceptions[0])
+            self.log.debug("IPC client is gone: %s", group.exceptions[0])
         finally:
             self._connections -= 1
             writer.close()
@@ -149,23 +149,15 @@ class _Session:
     """One client."""
 
     def __init__(
-        self,
-        server: IpcServer,
-        gossip: GossipShell,
-        auth_key: str,
-        log: logging.Logger,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        self, server: IpcServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._server = server
-        self._gossip = gossip
-        self._auth_key = auth_key
-        self._log = log
+        self._gossip = server.gossip
         self._reader = reader
         self._writer = writer
         self._unpacker = StreamUnpacker()
         self._greeted = False
-        self._trusted = not auth_key
+        self._trusted = not server.auth_key
         self._followers: dict[int, asyncio.Task[None]] = {}
         self._asked: dict[int, QueryHeard] = {}
         self._next_query = 0
@@ -175,7 +167,7 @@ class _Session:
             "event": self._event,
             "force-leave": self._force_leave,
             "get-coordinate": self._coordinate,
-            "install-key": self._install_key,
+            "install-key": partial(self._key, self._gossip.serf.install_key),
             "join": self._join,
             "leave": self._leave,
             "list-keys": self._list_keys,
@@ -183,13 +175,13 @@ class _Session:
             "members-filtered": self._members_filtered,
             "monitor": self._monitor,
             "query": self._query,
-            "remove-key": self._remove_key,
+            "remove-key": partial(self._key, self._gossip.serf.remove_key),
             "respond": self._respond,
             "stats": self._stats,
             "stop": self._stop,
             "stream": self._stream,
             "tags": self._tags,
-            "use-key": self._use_key,
+            "use-key": partial(self._key, self._gossip.serf.use_key),
         }
 
     async def run(self) -> None:
@@ -228,7 +220,9 @@ class _Session:
         if name == "auth":
             (key,) = fields(await self._read(), (b"AuthKey",))
             given = octets(key, 4096, "AuthKey")
-            if not self._auth_key or not hmac.compare_digest(given, self._auth_key.encode()):
+            if not self._server.auth_key or not hmac.compare_digest(
+                given, self._server.auth_key.encode()
+            ):
                 raise _CommandError("Invalid authentication token")
             self._trusted = True
             return None
@@ -405,21 +399,13 @@ class _Session:
 
     # ---- keys -----------------------------------------------------------------------------------
 
-    async def _key(self) -> bytes:
+    async def _key(self, change: Callable[[bytes], Awaitable[KeyReport]], _: int) -> _Body:
         (encoded,) = fields(await self._read(), (b"Key",))
         try:
-            return base64.b64decode(octets(encoded, 256, "Key"), validate=True)
+            key = base64.b64decode(octets(encoded, 256, "Key"), validate=True)
         except ValueError as error:
             raise _CommandError("key is not base64; make one with `serf keygen`") from error
-
-    async def _install_key(self, _: int) -> _Body:
-        return await _reported(self._gossip.serf.install_key(await self._key()))
-
-    async def _use_key(self, _: int) -> _Body:
-        return await _reported(self._gossip.serf.use_key(await self._key()))
-
-    async def _remove_key(self, _: int) -> _Body:
-        return await _reported(self._gossip.serf.remove_key(await self._key()))
+        return await _reported(change(key))
 
     async def _list_keys(self, _: int) -> _Body:
         return await _reported(self._gossip.serf.list_keys())
@@ -445,7 +431,7 @@ class _Session:
         threshold = {"TRACE": 5, "DEBUG": 10, "INFO": 20, "WARN": 30, "ERR": 40}.get(name, 10)
 
         async def follow() -> None:
-            async with _log_lines(self._log, threshold) as lines:
+            async with _log_lines(self._server.log, threshold) as lines:
                 async for line in lines:
                     await self._send({"Error": "", "Seq": sequence}, {"Log": line})
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from services.streams import effects, events
 from services.streams.attempt_input import PortRuleError
 from services.streams.block import (
-    LENGTH_MASK,
     Block,
     Kind,
+    bounds,
     divided,
     entries,
     header,
@@ -625,9 +624,7 @@ class AttemptOutput:
                     lane.log.append(1, block.body, block.crc)
             return
         table = entries(block)
-        offsets = [4 * block.count]
-        for entry in table:
-            offsets.append(offsets[-1] + (entry & LENGTH_MASK))
+        offsets = bounds(block, table)
         body = block.body
         for lane in live:
             part, log = lane.slice, lane.log
@@ -642,7 +639,7 @@ class AttemptOutput:
     def _offer(self, block: Block, sums: list[int] | None) -> None:
         """Give what is newest to the consumers that want nothing else."""
         table = entries(block)
-        ends = list(accumulate((entry & LENGTH_MASK for entry in table), initial=4 * block.count))
+        ends = bounds(block, table)
         first = self._next
         body = block.body
         for lane in self._latest:

@@ -13,6 +13,7 @@ import enum
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 from services.streams.checksum import crc32c
@@ -235,13 +236,14 @@ def unpack(block: Block) -> list[bytes]:
     Raises:
         BlockError: As `lengths`.
     """
-    records: list[bytes] = []
-    at = 4 * block.count
     body = plain(block.body)
-    for length in lengths(block):
-        records.append(body[at : at + length])
-        at += length
-    return records
+    return [body[at:end] for at, end in pairwise(bounds(block, lengths(block)))]
+
+
+def bounds(block: Block, table: Sequence[int]) -> list[int]:
+    """Return where each record of a DATA block begins in its body, and where the last one ends."""
+    sizes = (entry & LENGTH_MASK for entry in table)
+    return list(accumulate(sizes, initial=4 * block.count))
 
 
 def without_head(block: Block, skip: int) -> Block:

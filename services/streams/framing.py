@@ -15,6 +15,7 @@ from services.streams.block import (
     lengths,
     pack,
     plain,
+    unpack,
     without_headers,
 )
 from services.streams.large_body import LargeBody
@@ -227,18 +228,12 @@ def render(port_format: PortFormat, record_bytes: int, block: Block) -> bytes:
 def _as_lines(port_format: PortFormat, block: Block) -> bytes:
     block = without_headers(block)
     body = plain(block.body)
-    at = 4 * block.count
-    if body.find(b"\n", at) >= 0:
+    if body.find(b"\n", 4 * block.count) >= 0:
         raise RecordError(
             f"a record from {block.first} to {block.first + block.count - 1} holds a newline, "
             f"which {port_format.value} cannot carry; use blocks"
         )
-    parts: list[bytes] = []
-    for length in lengths(block):
-        parts.append(body[at : at + length])
-        at += length
-    parts.append(b"")
-    return b"\n".join(parts)
+    return b"\n".join([*unpack(block), b""])
 
 
 def _as_fixed(size: int, block: Block) -> bytes:

@@ -15,7 +15,7 @@ from typing import assert_never
 
 from services.streams import effects, events
 from services.streams.attempt_input import AttemptInput, PortRuleError
-from services.streams.attempt_output import AttemptOutput, Lag
+from services.streams.attempt_output import AttemptOutput
 from services.streams.block import Kind, plain
 from services.streams.block_index import RetainedBlock, SpoolPlace
 from services.streams.framing import RecordError
@@ -173,21 +173,13 @@ class AttemptStreamsMachine:
         found = (out_port.held() for out_port in self._outputs.values())
         return tuple(hold for hold in found if hold is not None)
 
-    def port_counters(self, port: str, now: float) -> StreamCounters:
-        """Return the counters of one output port.
+    def output(self, port: str) -> AttemptOutput:
+        """Return one output port.
 
         Raises:
             KeyError: There is none of that name.
         """
-        return self._outputs[port].counters(now)
-
-    def sent(self, port: str) -> int:
-        """Return how many records an output port has sent, those of earlier attempts included."""
-        return self._outputs[port].sent
-
-    def lags(self, port: str) -> tuple[Lag, ...]:
-        """Return how far the consumers of an output port are behind."""
-        return self._outputs[port].lags()
+        return self._outputs[port]
 
     def deadline(self) -> float | None:
         """Return when `tick` is next wanted, or None while nothing is waited for."""

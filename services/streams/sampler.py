@@ -8,9 +8,8 @@ was taken waits in a list whose size the buckets bound.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
 
-from services.streams.block import HEADED, LENGTH_MASK, Block, entries
+from services.streams.block import HEADED, Block, bounds, entries
 
 RECORDS_PER_SECOND = 1000.0
 BYTES_PER_SECOND = 1024.0 * 1024
@@ -89,7 +88,7 @@ class Sampler:
             self.dropped += wanted
             return
         table = entries(block)
-        ends = list(accumulate((entry & LENGTH_MASK for entry in table), initial=4 * block.count))
+        ends = bounds(block, table)
         for index in range(skip, block.count, every):
             start, end = ends[index], ends[index + 1]
             data_bytes = min(end - start, self._request.record_bytes)

@@ -263,7 +263,7 @@ class AttemptStreamsShell:
             match event:
                 case events.PortBlock(port=tap.port, output=True, block=block):
                     if block.kind is Kind.DATA:
-                        first = self.machine.sent(tap.port) - block.count
+                        first = self.machine.output(tap.port).sent - block.count
                         tap.sampler.offer(block, first, self._loop.time())
                     tap.wake.set()
                 case events.PortClosed() | events.Concluded():

@@ -26,9 +26,10 @@ async def show(
 
     Writing waits for the viewer; meanwhile the sampler drops, and the stream goes on.
     """
+    output = machine.output(tap.port)
     while True:
         tap.wake.clear()
-        counters = machine.port_counters(tap.port, clock())
+        counters = output.counters(clock())
         ended = counters.ended or tap.gone
         sample = TapSample(
             records=[
@@ -46,7 +47,7 @@ async def show(
                     behind_bytes=lag.bytes,
                     done=lag.done,
                 )
-                for lag in machine.lags(tap.port)
+                for lag in output.lags()
             ],
             ended=counters.ended,
         )
