@@ -11,10 +11,10 @@ from random import Random
 from services.membership.config import GossipConfig
 from services.membership.ipc import IpcServer
 from services.membership.keyring import Keyring
-from services.membership.settings import GossipSettings, split
+from services.membership.settings import GossipSettings
 from services.membership.shell import GossipShell
 from services.membership.web import MembersPage
-from services.runtime.address import joined
+from services.runtime.address import host_port, joined
 from services.runtime.keyring_file import KeyringFile, KeyringFileError
 from services.runtime.process import StartRefusedError
 
@@ -70,7 +70,7 @@ async def open_member(
     if not settings.gossip:
         yield None
         return
-    host, port = split(settings.gossip)
+    host, port = host_port(settings.gossip, hostless=True)
     keys, kept = settings.gossip_keys, None
     if settings.gossip_keyring is not None:
         kept = KeyringFile(settings.gossip_keyring)
@@ -104,12 +104,12 @@ async def open_member(
         )
         serf_rpc = members_http = ""
         if settings.serf_rpc:
-            host, port = split(settings.serf_rpc)
+            host, port = host_port(settings.serf_rpc, hostless=True)
             serf = IpcServer(gossip, host=host, port=port, auth_key=settings.serf_rpc_auth)
             await stack.enter_async_context(serf)
             serf_rpc = joined(host, serf.port)
         if settings.members_http:
-            host, port = split(settings.members_http)
+            host, port = host_port(settings.members_http, hostless=True)
             page = MembersPage(gossip, clock=clock, host=host, port=port)
             await stack.enter_async_context(page)
             members_http = joined(host, page.port)

@@ -17,18 +17,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from services.membership.dialect import StreamUnpacker, Value, pack
-from services.membership.fields import fields, flag, host_to_octets, number, octets, text
+from services.membership.fields import U64_MAX, fields, flag, host_to_octets, number, octets, text
+from services.membership.layout import FLAG, TEXT, FieldKind, MessageLayout, integer, packed
 from services.membership.member import ChangeKind, Member, MemberChange
 from services.membership.message import SwimState
 from services.membership.refusal import RefusedError
 from services.membership.serf.coordinate import coordinate_body
 from services.membership.serf.effects import EventHeard, QueryHeard
+from services.membership.serf.queries import QueryRequest
 from services.membership.serf.shell import Happening, KeyReport
 
 if TYPE_CHECKING:
     from services.membership.shell import GossipShell
 
-_U64: Final = 0xFFFFFFFFFFFFFFFF
 _CONNECTIONS_MAX: Final = 64
 _FOLLOWERS_MAX: Final = 64
 _REQUEST_BYTES_MAX: Final = 1024 * 1024
@@ -194,7 +195,7 @@ class _Session:
                 except EOFError:
                     break
                 name, sequence = fields(header, (b"Command", b"Seq"))
-                await self._command(text(name, "Command"), number(sequence, _U64, "Seq"))
+                await self._command(text(name, "Command"), number(sequence, U64_MAX, "Seq"))
             for follower in self._followers.values():
                 follower.cancel()
 
@@ -209,7 +210,7 @@ class _Session:
     async def _dispatch(self, name: str, sequence: int) -> _Body | None:
         if name == "handshake":
             (version,) = fields(await self._read(), (b"Version",))
-            if number(version, _U64, "Version") > 1:
+            if number(version, U64_MAX, "Version") > 1:
                 raise _CommandError("Unsupported IPC version")
             if self._greeted:
                 raise _CommandError("Handshake already performed")
@@ -348,25 +349,7 @@ class _Session:
             raise _CommandError(str(error)) from error
 
     async def _query(self, sequence: int) -> None:
-        names = (
-            b"FilterNodes",
-            b"FilterTags",
-            b"RequestAck",
-            b"RelayFactor",
-            b"Timeout",
-            b"Name",
-            b"Payload",
-        )
-        nodes, tags, ack, relays, timeout, name, payload = fields(await self._read(), names)
-        asking = self._gossip.serf.query(
-            text(name, "Name"),
-            octets(payload, _REQUEST_BYTES_MAX, "Payload"),
-            nodes=[text(node, "node") for node in _list(nodes)],
-            tags=_pairs(tags),
-            request_ack=flag(ack, "RequestAck"),
-            relay_factor=number(relays, 255, "RelayFactor"),
-            timeout_seconds=number(timeout, _U64, "Timeout") / 1e9,
-        )
+        asking = self._gossip.serf.query(_QUERY.read(await self._read()))
         stack = contextlib.AsyncExitStack()
         try:
             answers = await stack.enter_async_context(asking)
@@ -389,7 +372,7 @@ class _Session:
 
     async def _respond(self, _: int) -> None:
         identity, payload = fields(await self._read(), (b"ID", b"Payload"))
-        asked = self._asked.get(number(identity, _U64, "ID"))
+        asked = self._asked.get(number(identity, U64_MAX, "ID"))
         if asked is None:
             raise _CommandError("No pending query with given ID")
         try:
@@ -439,7 +422,7 @@ class _Session:
 
     async def _stop(self, _: int) -> None:
         (which,) = fields(await self._read(), (b"Stop",))
-        follower = self._followers.pop(number(which, _U64, "Stop"), None)
+        follower = self._followers.pop(number(which, U64_MAX, "Stop"), None)
         if follower is not None:
             follower.cancel()
 
@@ -556,3 +539,15 @@ def _pairs(value: object) -> dict[str, str]:
         raise _CommandError(f"expected a map, got {type(value).__name__}")
     pairs: dict[object, object] = value  # pyright: ignore[reportUnknownVariableType]
     return {text(key, "key"): text(item, "value") for key, item in pairs.items()}
+
+
+_QUERY: Final = MessageLayout(
+    QueryRequest,
+    ("Name", TEXT),
+    ("Payload", packed(_REQUEST_BYTES_MAX)),
+    ("FilterNodes", FieldKind(lambda nodes, _: [text(node, "node") for node in _list(nodes)])),
+    ("FilterTags", FieldKind(lambda tags, _: _pairs(tags))),
+    ("RequestAck", FLAG),
+    ("RelayFactor", integer(255)),
+    ("Timeout", FieldKind(lambda value, name: number(value, U64_MAX, name) / 1e9)),
+)

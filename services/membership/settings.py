@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from services.membership.label import LABEL_BYTES_MAX
+from services.runtime.address import host_port
 from services.runtime.outward import pinned
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -61,15 +62,10 @@ class GossipSettings:
         label_bytes = len(self.gossip_label.encode())
         if label_bytes > LABEL_BYTES_MAX:
             return f"--gossip-label has {label_bytes} bytes: use at most {LABEL_BYTES_MAX}"
-        if self.serf_rpc and not self.serf_rpc_auth and split(self.serf_rpc)[0] not in _LOOPBACK:
+        rpc_host = host_port(self.serf_rpc, hostless=True)[0] if self.serf_rpc else "localhost"
+        if rpc_host not in _LOOPBACK and not self.serf_rpc_auth:
             return (
                 f"--serf-rpc is {self.serf_rpc}, where others could command this member: "
                 "listen on 127.0.0.1, or set --serf-rpc-auth"
             )
         return ""
-
-
-def split(address: str) -> tuple[str, int]:
-    """Take `host:port` or `[v6]:port`, known to be one, apart."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)

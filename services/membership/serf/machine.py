@@ -17,7 +17,7 @@ Keys travel sealed or not at all. A cluster that moves to encryption hears plain
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from services.membership import effects, events
 from services.membership.fields import host_to_octets, octets_to_host
@@ -51,10 +51,9 @@ from services.membership.serf.message import (
     encode_serf,
     encode_user_state,
 )
-from services.membership.serf.queries import OpenQueries, QueryLog
+from services.membership.serf.queries import OpenQueries, QueryLog, QueryRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from random import Random
 
     from services.membership.keyring import Keyring
@@ -160,57 +159,40 @@ class SerfMachine:
         self._events.note(event, self._event_clock.time)
         return [EventHeard(event), *self._broadcast(event, now)]
 
-    def send_query(
-        self,
-        name: str,
-        payload: bytes,
-        now: float,
-        *,
-        nodes: Sequence[str] = (),
-        tags: Mapping[str, str] | None = None,
-        request_ack: bool = False,
-        relay_factor: int = 0,
-        timeout_seconds: float = 0.0,
-    ) -> tuple[Query, list[SerfEffect]]:
+    def send_query(self, request: QueryRequest, now: float) -> tuple[Query, list[SerfEffect]]:
         """Ask members; answers come as effects until `QueryOver`.
-
-        Args:
-            name: Of the query.
-            payload: Of the query.
-            now: Seconds.
-            nodes: Ask only these.
-            tags: Ask only members whose tags match these regular expressions.
-            request_ack: Have each member acknowledge at once.
-            relay_factor: Also have answers sent through that many other members.
-            timeout_seconds: How long to collect; by default what gossip needs to reach all.
 
         Raises:
             ValueError: It exceeds 1024 bytes, too many queries are open, or it is about keys and
                 this member, which has some, does not seal what it sends.
         """
         me = self.swim.me
-        timeout = timeout_seconds or self._preset.query_timeout_seconds(len(self.swim.states.table))
+        timeout = request.timeout_seconds or self._preset.query_timeout_seconds(
+            len(self.swim.states.table)
+        )
         query = Query(
             self._query_clock.time,
             self._rng.randrange(1 << 32),
             host_to_octets(me.address),
             me.port,
             me.name,
-            encode_filters(nodes, tags or {}),
-            _FLAG_ACK if request_ack else 0,
-            relay_factor,
+            encode_filters(request.nodes, request.tags),
+            _FLAG_ACK if request.request_ack else 0,
+            request.relay_factor,
             timeout,
-            name,
-            payload,
+            request.name,
+            request.payload,
         )
-        if name in keys.KEY_QUERIES and self._keyring.keys and not self._keyring.seals:
+        if request.name in keys.KEY_QUERIES and self._keyring.keys and not self._keyring.seals:
             raise ValueError(
                 "this member does not seal what it sends, so it asks no member about keys; "
                 "let it speak sealed first (--gossip-encryption speak)"
             )
         size = len(encode_serf(query))
         if size > QUERY_BYTES_MAX:
-            raise ValueError(f"query {name!r} needs {size} bytes; use at most {QUERY_BYTES_MAX}")
+            raise ValueError(
+                f"query {request.name!r} needs {size} bytes; use at most {QUERY_BYTES_MAX}"
+            )
         self._open.add(query, now + timeout)
         self._query_clock.increment()
         out = self._broadcast(query, now)
@@ -303,9 +285,16 @@ class SerfMachine:
     def _received(self, user: effects.UserReceived, now: float, out: list[SerfEffect]) -> None:
         try:
             message = decode_serf(user.payload)
+            if message is None:
+                detail = f"Serf message type {user.payload[0]}"
+                raise RefusedError(DropReason.UNKNOWN_TYPE, detail)
+            self._take(message, now, out, sealed=user.sealed)
         except RefusedError as error:
             out.append(effects.Dropped(error.reason, error.detail))
-            return
+
+    def _take(
+        self, message: SerfMessage, now: float, out: list[SerfEffect], *, sealed: bool
+    ) -> None:
         match message:
             case JoinIntent():
                 self._clock.witness(message.time)
@@ -320,14 +309,13 @@ class SerfMachine:
                     out.extend(self._broadcast(message, now))
             case Query():
                 self._query_clock.witness(message.time)
-                self._asked(message, now, out, sealed=user.sealed)
+                self._asked(message, now, out, sealed=sealed)
             case QueryResponse():
-                self._answered(message, out, sealed=user.sealed)
+                self._answered(message, out, sealed=sealed)
             case Relayed():
-                self._relay(message, out, sealed=user.sealed)
-            case None:
-                detail = f"Serf message type {user.payload[0]}"
-                out.append(effects.Dropped(DropReason.UNKNOWN_TYPE, detail))
+                self._relay(message, out, sealed=sealed)
+            case _:
+                assert_never(message)
 
     def _leave(self, intent: LeaveIntent, now: float, out: list[SerfEffect]) -> bool:
         """Take a leave intent; True if it has to be passed on."""
@@ -359,8 +347,7 @@ class SerfMachine:
         if about_keys and not sealed:
             # Before it is noted: a plain copy must not take the place of the sealed one.
             detail = f"{query.name!r}, in the name of {query.source!r}, is obeyed sealed only"
-            out.append(effects.Dropped(DropReason.NOT_ENCRYPTED, detail))
-            return
+            raise RefusedError(DropReason.NOT_ENCRYPTED, detail)
         if not self._queries.note(query, self._query_clock.time):
             return
         me = self.swim.me
@@ -421,8 +408,7 @@ class SerfMachine:
             return
         if opened.query.name in keys.KEY_QUERIES and self._keyring.keys and not sealed:
             detail = f"answer to {opened.query.name!r}, in the name of {response.sender!r}"
-            out.append(effects.Dropped(DropReason.NOT_ENCRYPTED, detail))
-            return
+            raise RefusedError(DropReason.NOT_ENCRYPTED, detail)
         ack = bool(response.flags & _FLAG_ACK)
         # Relayed answers come more than once.
         seen = opened.acked if ack else opened.answered
@@ -434,13 +420,8 @@ class SerfMachine:
     def _relay(self, message: Relayed, out: list[SerfEffect], *, sealed: bool) -> None:
         if self._keyring.seals and not sealed:
             detail = f"what is to be relayed to {message.name!r} would be sealed on its way"
-            out.append(effects.Dropped(DropReason.NOT_ENCRYPTED, detail))
-            return
-        try:
-            host = octets_to_host(message.host)
-        except RefusedError as error:
-            out.append(effects.Dropped(error.reason, error.detail))
-            return
+            raise RefusedError(DropReason.NOT_ENCRYPTED, detail)
+        host = octets_to_host(message.host)
         if host and message.port:
             answer = (User(message.message),)
             out.append(effects.SendPacket(Address(host, message.port), answer, secret=sealed))

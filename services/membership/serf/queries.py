@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from services.membership.serf.message import Query
 
 _OPEN_MAX: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRequest:
+    """A query to be asked.
+
+    Attributes:
+        name: Of the query.
+        payload: Of the query.
+        nodes: Ask only these; empty for all.
+        tags: Ask only members whose tags match these regular expressions.
+        request_ack: Have each member acknowledge at once.
+        relay_factor: Also have answers sent through that many other members.
+        timeout_seconds: How long to collect; 0 for what gossip needs to reach all.
+    """
+
+    name: str
+    payload: bytes = b""
+    nodes: Sequence[str] = ()
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    request_ack: bool = False
+    relay_factor: int = 0
+    timeout_seconds: float = 0.0
 
 
 class QueryLog:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,6 +23,7 @@ from services.membership.serf.effects import (
 )
 from services.membership.serf.machine import SerfMachine
 from services.membership.serf.message import Query
+from services.membership.serf.queries import QueryRequest
 
 Happening = MemberChange | EventHeard | QueryHeard
 """What a watcher of the cluster sees."""
@@ -90,41 +91,13 @@ class SerfShell:
         self._perform(self._node.send_event(name, payload, self._clock(), coalesce=coalesce))
 
     @contextlib.asynccontextmanager
-    async def query(
-        self,
-        name: str,
-        payload: bytes = b"",
-        *,
-        nodes: Sequence[str] = (),
-        tags: Mapping[str, str] | None = None,
-        request_ack: bool = False,
-        relay_factor: int = 0,
-        timeout_seconds: float = 0.0,
-    ) -> AsyncIterator[AsyncIterator[QueryAnswered]]:
+    async def query(self, request: QueryRequest) -> AsyncIterator[AsyncIterator[QueryAnswered]]:
         """Ask members, and iterate over acknowledgements and answers until the time is up.
-
-        Args:
-            name: Of the query.
-            payload: Of the query.
-            nodes: Ask only these.
-            tags: Ask only members whose tags match these regular expressions.
-            request_ack: Have each member acknowledge at once.
-            relay_factor: Also have answers sent through that many other members.
-            timeout_seconds: How long to collect; by default what gossip needs to reach all.
 
         Raises:
             ValueError: It exceeds 1024 bytes, or too many queries are open.
         """
-        query, effects = self._node.send_query(
-            name,
-            payload,
-            self._clock(),
-            nodes=nodes,
-            tags=tags,
-            request_ack=request_ack,
-            relay_factor=relay_factor,
-            timeout_seconds=timeout_seconds,
-        )
+        query, effects = self._node.send_query(request, self._clock())
         queue: asyncio.Queue[QueryAnswered | None] = asyncio.Queue(_ANSWERS_MAX)
         self._answers[query.identity] = queue
         try:
@@ -176,7 +149,7 @@ class SerfShell:
 
     async def _key_query(self, name: str, payload: bytes) -> KeyReport:
         report = KeyReport(self._node.swim.states.table.reachable)
-        async with self.query(name, payload) as answers:
+        async with self.query(QueryRequest(name, payload)) as answers:
             async for answer in answers:
                 if answer.ack:
                     continue
@@ -204,11 +177,6 @@ class SerfShell:
         if name == self._node.swim.me.name:
             return self._node.coordinates.own
         return self._node.coordinates.peers.get(name)
-
-    def distance_seconds(self, name: str, other: str) -> float | None:
-        """Estimate the round trip between two members, None if one's place is not known."""
-        here, there = self.coordinate(name), self.coordinate(other)
-        return None if here is None or there is None else here.distance(there)
 
     # ---- from the gossip ------------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ from services.membership.serf.message import (
     encode_user_state,
     slices,
 )
+from services.membership.serf.queries import QueryRequest
 
 ASKER = Address("10.0.0.9", 7946)
 SERF = Versions(1, 5, 2, 2, 5, 4)
@@ -261,7 +262,7 @@ class TestQueries:
 
     def test_collects_answers_once_each_until_the_time_is_up(self) -> None:
         node = make()
-        asked, effects = node.send_query("uptime", b"", 0.0, request_ack=True)
+        asked, effects = node.send_query(QueryRequest("uptime", request_ack=True), 0.0)
         assert QueryAnswered(asked.identity, "me", b"", ack=True) in effects
         answer = QueryResponse(asked.time, asked.identity, "b", 0, b"up")
         assert hear(node, answer, answer) == [QueryAnswered(asked.identity, "b", b"up", ack=False)]
@@ -304,9 +305,9 @@ class TestQueries:
     def test_queries_are_bounded(self) -> None:
         node = make()
         for _ in range(256):
-            node.send_query("q", b"", 0.0)
+            node.send_query(QueryRequest("q"), 0.0)
         with pytest.raises(ValueError, match="256"):
-            node.send_query("q", b"", 0.0)
+            node.send_query(QueryRequest("q"), 0.0)
 
 
 class TestKeys:
@@ -373,7 +374,7 @@ class TestKeys:
 
     def test_t5_an_answer_about_keys_counts_only_sealed(self) -> None:
         node = make(keyring("speak"))
-        asked, _ = node.send_query(keys.LIST, b"", 0.0)
+        asked, _ = node.send_query(QueryRequest(keys.LIST), 0.0)
         said = keys.encode_key_answer(keys.KeyAnswer(ok=True, keys=("evil",)), 900)
         answer = QueryResponse(asked.time, asked.identity, "b", 0, said)
         (dropped,) = hear(node, answer)
@@ -385,8 +386,8 @@ class TestKeys:
     def test_t5_who_sends_plain_asks_nobody_about_keys(self) -> None:
         node = make(keyring("hear"))
         with pytest.raises(ValueError, match="gossip-encryption speak"):
-            node.send_query(keys.INSTALL, keys.encode_key_request(b"n" * 16), 0.0)
-        node.send_query("uptime", b"", 0.0)
+            node.send_query(QueryRequest(keys.INSTALL, keys.encode_key_request(b"n" * 16)), 0.0)
+        node.send_query(QueryRequest("uptime"), 0.0)
 
     def test_more_keys_than_an_answer_holds(self) -> None:
         ring = Keyring([bytes((index,)) * 32 for index in range(60)])
