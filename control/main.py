@@ -1,5 +1,6 @@
 """`shoal controller`: the root of a controller's process; configuration is read here, once."""
 
+import gc
 import random
 import secrets
 import sys
@@ -142,6 +143,7 @@ def controller(**given: Any) -> None:
     if mqtt and parse_url(mqtt).password:
         instead["mqtt"] = "--mqtt-password-file"
     warn_of_visible(click.get_current_context(), instead)
+    gc.disable()  # nothing that an import makes is garbage, and `run` enables it again
     from control.controller import (  # noqa: PLC0415
         Controller,
         ControllerAddresses,

@@ -97,7 +97,8 @@ def load(connection: sqlite3.Connection) -> Loaded:
 
     A pipeline of which a row cannot be read is left out as a whole and logged; its rows stay.
     """
-    rows = _pipeline_rows(connection, _UNDER_WAY)
+    under_way = connection.execute(f"SELECT namespace, id FROM pipelines WHERE {_UNDER_WAY}")
+    rows = _pipeline_rows(connection, [PipelineRef(*values) for values in under_way])
     nodes = {
         node.name: node
         for node in _read_all(connection, f"{_NODES.select} ORDER BY name", _NODES, set())
@@ -154,33 +155,29 @@ def find(
     requests: Sequence[RequestKey] = (),
 ) -> FoundRows:
     """Read pipelines and requests by their keys; what is not there or cannot be read is left out."""
-    rows = [
-        _pipeline_rows(
-            connection,
-            f"(namespace, id) IN (VALUES {', '.join(['(?, ?)'] * len(part))})",
-            [value for ref in part for value in (ref.namespace, ref.pipeline)],
-        )
-        for part in _parts(refs)
-    ]
+    rows = _pipeline_rows(connection, refs)
     decoder = _Decoder()
     known: dict[RequestKey, KnownRequest] = {}
     for part in _parts(requests):
-        for namespace, request_id, pipeline, digest, ended, data in connection.execute(
-            _FIND_REQUESTS.format(", ".join(["(?, ?)"] * len(part))),
+        for namespace, request_id, pipeline, digest, ended in connection.execute(
+            _wanted(_FIND_REQUESTS, "request_id", len(part)),
             [value for key in part for value in key],
         ):
             ref = PipelineRef(namespace, pipeline)
-            spec = None if data is None else decoder.spec(ref, data)
+            data = connection.execute(_FIND_SPEC, (namespace, pipeline)).fetchone()
             known[namespace, request_id] = KnownRequest(
-                ref, digest, spec, None if ended is None else PipelineState(ended)
+                ref,
+                digest,
+                None if data is None else decoder.spec(ref, data[0]),
+                None if ended is None else PipelineState(ended),
             )
     return FoundRows(
-        added=tuple(row for one in rows for row in one.added),
-        pipelines=tuple(row for one in rows for row in one.pipelines),
-        jobs=tuple(row for one in rows for row in one.jobs),
-        scales=tuple(row for one in rows for row in one.scales),
-        attempts=tuple(row for one in rows for row in one.attempts),
-        manifests=tuple(row for one in rows for row in one.manifests),
+        added=rows.added,
+        pipelines=rows.pipelines,
+        jobs=rows.jobs,
+        scales=rows.scales,
+        attempts=rows.attempts,
+        manifests=rows.manifests,
         requests=known,
     )
 
@@ -493,16 +490,29 @@ _UNTOUCHED = (
 
 _UNDER_WAY = f"state < {_TERMINAL} AND NOT ({_UNTOUCHED})"
 
-_FIND_REQUESTS = (
-    "SELECT requests.namespace, requests.request_id, requests.pipeline, digest, ended, spec "
-    "FROM requests "
-    "LEFT JOIN pipelines ON pipelines.namespace = requests.namespace "
-    "AND pipelines.id = requests.pipeline "
-    "WHERE (requests.namespace, requests.request_id) IN (VALUES {})"
-)
+_FIND_REQUESTS = "SELECT requests.namespace, request_id, pipeline, digest, ended FROM requests"
+_FIND_SPEC = "SELECT spec FROM pipelines WHERE namespace = ? AND id = ?"
 _KEYS_AT_ONCE = 1000
 
 KeyT = TypeVar("KeyT")
+
+
+def _wanted(select: str, column: str, count: int) -> str:
+    """Let a SELECT return the rows of so many pairs of a namespace and a name in this column.
+
+    As a join, since SQLite looks at all rows for `(…) IN (VALUES …)`.
+    """
+    columns, _, table = select.rpartition(" FROM ")
+    pairs = ", ".join(["(?, ?)"] * count)
+    return (
+        f"WITH wanted (its_namespace, its_name) AS (VALUES {pairs}) {columns} "
+        f"FROM wanted CROSS JOIN {table} ON {table}.namespace = its_namespace "
+        f"AND {table}.{column} = its_name"
+    )
+
+
+def _values_of(part: Sequence[PipelineRef]) -> list[str]:
+    return [value for ref in part for value in (ref.namespace, ref.pipeline)]
 
 
 def _parts(keys: Sequence[KeyT]) -> Iterator[Sequence[KeyT]]:
@@ -510,24 +520,35 @@ def _parts(keys: Sequence[KeyT]) -> Iterator[Sequence[KeyT]]:
         yield keys[begin : begin + _KEYS_AT_ONCE]
 
 
-def _pipeline_rows(
-    connection: sqlite3.Connection, which: str, values: Sequence[object] = ()
-) -> PipelineRows:
-    """Read all rows of the pipelines for which a condition holds."""
-    theirs = f"WHERE (namespace, pipeline) IN (SELECT namespace, id FROM pipelines WHERE {which})"
+def _pipeline_rows(connection: sqlite3.Connection, refs: Sequence[PipelineRef]) -> PipelineRows:
+    """Read all rows of pipelines, by position."""
     unreadable: set[PipelineRef] = set()
 
-    def read(table: Table[RowT], which: str) -> list[RowT]:
-        return _read_all(connection, f"{table.select} {which}", table, unreadable, values)
+    def read(table: Table[RowT], column: str, order: str = "") -> Iterator[RowT]:
+        for part in _parts(refs):
+            yield from _read_all(
+                connection,
+                f"{_wanted(table.select, column, len(part))} {order}",
+                table,
+                unreadable,
+                part,
+            )
 
-    added = _all_added(
-        connection.execute(f"{_ADDED} WHERE {which} ORDER BY position", values), unreadable
+    added = sorted(
+        (
+            row
+            for part in _parts(refs)
+            for row in _all_added(
+                connection.execute(_wanted(_ADDED, "id", len(part)), _values_of(part)), unreadable
+            )
+        ),
+        key=lambda row: row.position,
     )
-    pipelines = read(_PIPELINES, f"WHERE {which} ORDER BY position")
-    jobs = read(_JOBS, theirs)
-    attempts = read(_ATTEMPTS, f"{theirs} ORDER BY namespace, pipeline, job, number")
-    scales = read(_SCALES, f"{theirs} ORDER BY namespace, pipeline, number")
-    manifests = read(_MANIFESTS, theirs)
+    pipelines = list(read(_PIPELINES, "id"))
+    jobs = list(read(_JOBS, "pipeline"))
+    attempts = list(read(_ATTEMPTS, "pipeline", "ORDER BY namespace, pipeline, job, number"))
+    scales = list(read(_SCALES, "pipeline", "ORDER BY namespace, pipeline, number"))
+    manifests = list(read(_MANIFESTS, "pipeline"))
     return PipelineRows(
         added=tuple(one for one in added if one.ref not in unreadable),
         pipelines=tuple(one for one in pipelines if one.ref not in unreadable),
@@ -560,10 +581,10 @@ def _read_all(
     statement: str,
     table: Table[RowT],
     unreadable: set[PipelineRef],
-    bound: Sequence[object] = (),
+    part: Sequence[PipelineRef] = (),
 ) -> list[RowT]:
     found: list[RowT] = []
-    for values in connection.execute(statement, bound):
+    for values in connection.execute(statement, _values_of(part)):
         try:
             found.append(table.row(values))
         except _UNREADABLE as error:

@@ -66,6 +66,7 @@ def run(main: Main, *, uvloop: bool = False) -> int:
     # ten thousand members some 20 ms each time (bench/membership, M11).
     gc.collect()
     gc.freeze()
+    gc.enable()
     try:
         with asyncio.Runner(loop_factory=_uvloop if uvloop else None) as runner:
             return runner.run(_until_signalled(main))
