@@ -92,13 +92,13 @@ class Driver(Generic[EventT, EffectT]):
         self._task = asyncio.current_task()
         try:
             while True:
-                await self._turn()
+                await self._step()
                 # One turn for the other tasks, even when the inbox is never empty.
                 await asyncio.sleep(0)
         finally:
             self._task = None
 
-    async def _turn(self) -> None:
+    async def _step(self) -> None:
         now = self._clock()
         deadline = self._machine.deadline()
         if deadline is not None and deadline <= now:

@@ -297,8 +297,10 @@ class AttemptOutput:
         if self._hold:
             self._closes_late = True
             return []
-        if event.cut:
-            raise PortRuleError(f"port {self.plan.name} at offset {event.offset}: {event.cut}")
+        if event.unfinished:
+            raise PortRuleError(
+                f"port {self.plan.name} at offset {event.offset}: {event.unfinished}"
+            )
         out: list[effects.Effect] = []
         for block in event.rest:
             out += self.wrote(block, now)

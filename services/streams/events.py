@@ -39,13 +39,13 @@ class PortClosed:
     """The job's end of a port will send nothing more.
 
     What came last counts only if the program ends well: `rest` are records that the end of file
-    made whole, `cut` says what it left half done at `offset`.
+    made whole, `unfinished` says what it left half done at `offset`.
     """
 
     port: str
     output: bool
     offset: int = 0
-    cut: str = ""
+    unfinished: str = ""
     rest: tuple[Block, ...] = ()
 
 

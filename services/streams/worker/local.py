@@ -43,7 +43,7 @@ class LocalCall:
         self._closing = False
         self._closed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._turn: asyncio.Handle | None = None
+        self._passing: asyncio.Handle | None = None
 
     parts = False
     """A block is passed on as it lies in memory."""
@@ -77,8 +77,8 @@ class LocalCall:
         finally:
             # The side that gives up sends and receives nothing more.
             self._producer = None
-            if self._turn is not None:
-                self._turn.cancel()
+            if self._passing is not None:
+                self._passing.cancel()
 
     def accept(self, producer_epoch: int, first: int) -> None:
         """See `Served`."""
@@ -119,11 +119,11 @@ class LocalCall:
         self._wake()
 
     def _wake(self) -> None:
-        if self._turn is None:
-            self._turn = self._loop.call_soon(self._pass_on)
+        if self._passing is None:
+            self._passing = self._loop.call_soon(self._pass_on)
 
     def _pass_on(self) -> None:
-        self._turn = None
+        self._passing = None
         for _ in range(len(self._down)):
             event = self._down.popleft()
             self._consumer(event)

@@ -77,7 +77,7 @@ class AttemptStreamsShell:
         neighbours: how the other ends of lanes are reached.
         ring_bytes: size of the ring of an output port; 0 for none.
         tasks: owns the calls that are dialled.
-        turned: called at turning points: its program has ended, drained, failed.
+        on_milestone: called when its program has ended, and when it has drained or failed.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class AttemptStreamsShell:
         neighbours: Neighbours,
         ring_bytes: int,
         tasks: asyncio.TaskGroup,
-        turned: Callable[[], None],
+        on_milestone: Callable[[], None],
     ) -> None:
         self.ref = ref
         self.machine = machine
@@ -100,7 +100,7 @@ class AttemptStreamsShell:
         self._neighbours = neighbours
         self._ring_bytes = ring_bytes
         self._tasks = tasks
-        self._turned = turned
+        self._on_milestone = on_milestone
         self._loop = asyncio.get_running_loop()
         self._ports: dict[PortName, PortLink] = {}
         self._calls: dict[int, Served] = {}
@@ -108,7 +108,7 @@ class AttemptStreamsShell:
         self._numbers = itertools.count(1)
         # Bounded by the machine: one write a port, one block a call, one load a lane.
         self._events: deque[events.Event] = deque()
-        self._turning = False
+        self._stepping = False
         self._taps: list[PortTap] = []
         self._departures: dict[str, asyncio.TimerHandle] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -138,14 +138,14 @@ class AttemptStreamsShell:
     def post(self, event: events.Event) -> None:
         """Let the machine take an event, and do what it decides."""
         self._events.append(event)
-        if self._turning:
+        if self._stepping:
             return
-        self._turning = True
+        self._stepping = True
         try:
             while self._events:
-                self._turn(self._events.popleft())
+                self._step(self._events.popleft())
         finally:
-            self._turning = False
+            self._stepping = False
         self._schedule()
 
     async def serve(self, opened: PullOpen, make: Callable[[int, Post], Served]) -> None:
@@ -239,7 +239,7 @@ class AttemptStreamsShell:
             link.close()
         self._spooler.close()
 
-    def _turn(self, event: events.Event) -> None:
+    def _step(self, event: events.Event) -> None:
         try:
             for effect in self.machine.handle(event, self._loop.time()):
                 self._act(effect)
@@ -256,7 +256,7 @@ class AttemptStreamsShell:
             for link in self._ports.values():
                 link.let_go()
             # An attempt may be let go of soon after: its last counters are reported before.
-            self._turned()
+            self._on_milestone()
 
     def _show(self, event: events.Event) -> None:
         for tap in self._taps:
@@ -282,13 +282,13 @@ class AttemptStreamsShell:
 
     def _tick(self) -> None:
         self._timer = self._timer_at = None
-        self._turning = True
+        self._stepping = True
         try:
             # The loop's timers may be early by its resolution; the machine then says so again.
             for effect in self.machine.tick(self._loop.time()):
                 self._act(effect)
         finally:
-            self._turning = False
+            self._stepping = False
         if self._events:
             self.post(self._events.popleft())
         self._schedule()
@@ -310,7 +310,7 @@ class AttemptStreamsShell:
                 self._ports[port, output].shut()
             case effects.ClosePort(port=port):
                 self._ports[port, True].take_nothing_more()
-                self._turned()
+                self._on_milestone()
             case effects.DialLane():
                 self._dial(effect)
             case effects.HangUpLane(lane=lane, dial=dial):
@@ -325,7 +325,7 @@ class AttemptStreamsShell:
                 self._spooler.do(effect)
             case effects.ReportDrained():
                 LOG.info("drained", extra=fields(attempt=self.ref.name, epoch=self.ref.epoch))
-                self._turned()
+                self._on_milestone()
             case effects.ReportFailed(code=code, message=message):
                 LOG.warning(
                     "streams failed",
@@ -333,7 +333,7 @@ class AttemptStreamsShell:
                         attempt=self.ref.name, epoch=self.ref.epoch, code=str(code), why=message
                     ),
                 )
-                self._turned()
+                self._on_milestone()
             case _:
                 assert_never(effect)
 

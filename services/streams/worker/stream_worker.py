@@ -31,7 +31,7 @@ from shoal.wire.state import encode_reason, encode_stream_counters
 LOG = logging.getLogger(__name__)
 
 NEWS_SECONDS = 0.25
-"""Counters are reported at most so often; turning points at once."""
+"""Counters are reported at most so often; a milestone of an attempt at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class StreamWorker:
             neighbours=self._neighbours,
             ring_bytes=self._limits.ring_bytes,
             tasks=self._tasks,
-            turned=self._turned,
+            on_milestone=self._wake_watchers,
         )
         self._shells[ref] = shell
         self.registry.add(ref, shell.machine.output_lanes, shell)
@@ -157,7 +157,7 @@ class StreamWorker:
             self.registry.add(shell.ref, shell.machine.output_lanes, shell)
             await self.registry.announce()
         # The controller waits to hear how far a port is that it wants to stand still.
-        self._turned()
+        self._wake_watchers()
 
     def detach(self, ref: AttemptRef) -> None:
         """Let go of an attempt; harmless when it is not here."""
@@ -205,7 +205,7 @@ class StreamWorker:
         for ref in list(self._shells):
             self.detach(ref)
 
-    def _turned(self) -> None:
+    def _wake_watchers(self) -> None:
         for wake in self._watchers:
             wake.set()
 

@@ -394,7 +394,7 @@ def test_a_crash_ends_nothing_and_hangs_up() -> None:
         (
             [
                 PortClosed(
-                    "out", output=True, offset=96, cut="the port ended 3 bytes into a block"
+                    "out", output=True, offset=96, unfinished="the port ended 3 bytes into a block"
                 ),
                 Concluded(succeeded=True),
             ],
