@@ -5,6 +5,7 @@ The command uses it before it submits, the controller before it records.
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 from shoal import limits, names, spec
 from shoal.checks.job import job_problems
@@ -247,38 +248,25 @@ def _unread_outputs(pipeline: spec.Pipeline) -> Iterator[Problem]:
 def _cycles(pipeline: spec.Pipeline) -> Iterator[Problem]:
     """Find one loop for each group of jobs that wait for each other."""
     jobs = {job.name: job for job in pipeline.jobs}
-    readers: dict[str, list[str]] = {name: [] for name in jobs}
-    for job in jobs.values():
-        for stream in job.streams:
-            if stream.job in jobs:
-                readers[stream.job].append(job.name)
-    for loop in _loops(readers):
+    sources = {
+        name: [stream.job for stream in job.streams if stream.job in jobs]
+        for name, job in jobs.items()
+    }
+    while loop := _loop(sources):
         first = jobs[loop[0]]
         stream = next(item for item in first.streams if item.job == loop[-1])
         yield Problem(
             ("jobs", first.name, "inputs", stream.name, "from"),
             f"the jobs wait for each other: {' → '.join([*loop, loop[0]])}; remove one stream",
         )
+        for name in loop:
+            del sources[name]
 
 
-def _loops(edges: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
-    done: set[str] = set()
-    for start in edges:
-        if start in done:
-            continue
-        trail: list[str] = [start]
-        on_trail = {start}
-        rest = [iter(edges[start])]
-        while trail:
-            following = next(rest[-1], None)
-            if following is None:
-                rest.pop()
-                last = trail.pop()
-                on_trail.discard(last)
-                done.add(last)
-            elif following in on_trail:
-                yield trail[trail.index(following) :]
-            elif following not in done:
-                trail.append(following)
-                on_trail.add(following)
-                rest.append(iter(edges[following]))
+def _loop(sources: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return jobs of which each reads from the one before, and the first from the last."""
+    try:
+        TopologicalSorter(sources).prepare()
+    except CycleError as error:
+        return list(error.args[1][:-1])
+    return []

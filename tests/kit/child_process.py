@@ -18,12 +18,15 @@ class ChildProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def run(
-        self, argv: Sequence[str], environ: Mapping[str, str] | None = None
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start the program."""
+        """Start the program, in a folder if one is given."""
         with self._log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, cwd=folder
             )
         return self.process
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import selectors
 import socket
 import threading
 from collections.abc import Mapping
@@ -19,7 +17,6 @@ class PortKeeper:
         self.path = path
         self._ends: dict[str, Mapping[str, socket.socket]] = {}
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._stop_reader, self._stop_writer = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def __enter__(self) -> Self:
@@ -29,10 +26,9 @@ class PortKeeper:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop_writer.send(b"x")
+        self._listener.shutdown(socket.SHUT_RDWR)  # which ends the accept of the thread
         self._thread.join()
-        for one in (self._listener, self._stop_reader, self._stop_writer):
-            one.close()
+        self._listener.close()
         for attempt in list(self._ends):
             self.forget(attempt)
 
@@ -48,17 +44,13 @@ class PortKeeper:
             end.close()
 
     def _serve(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
-            selector.register(self._stop_reader, selectors.EVENT_READ)
-            while True:
-                for key, _ in selector.select():
-                    if key.fileobj is self._stop_reader:
-                        return
-                    with contextlib.suppress(OSError):
-                        link, _ = self._listener.accept()
-                        with link:
-                            self._answer(link)
+        while True:
+            try:
+                link, _ = self._listener.accept()
+            except OSError:
+                return
+            with link:
+                self._answer(link)
 
     def _answer(self, link: socket.socket) -> None:
         request: dict[str, Any] = json.loads(link.recv(65536))

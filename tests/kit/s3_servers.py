@@ -2,7 +2,7 @@
 
 import os
 import secrets
-import subprocess
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +11,7 @@ import pytest
 
 from services.archive.s3_server import S3Server
 from services.archive.s3_store import s3_client
+from tests.kit.child_process import ChildProcess
 from tests.kit.ports import accepts, free_port
 from tests.kit.programs import program
 from tests.kit.until import until_sync
@@ -50,24 +51,16 @@ def ministack_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 def _serve(
     command: list[str], port: int, settings: Mapping[str, str], folder: Path
 ) -> Iterator[str]:
-    log = folder / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, **CREDENTIALS, **settings},
-            stdout=output,
-            stderr=output,
-        )
+    child = ChildProcess(folder / "log")
+    process = child.run(command, {**os.environ, **CREDENTIALS, **settings}, folder)
     try:
         until_sync(
             lambda: accepts(port) or process.poll() is not None, 60, f"{command[0]} on port {port}"
         )
-        assert process.poll() is None, log.read_text()
+        assert process.poll() is None, child.log()
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
-        process.wait(10)
+        child.end(signal.SIGTERM, 10)
 
 
 async def make_bucket(server: S3Server) -> str:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import signal
 import socket
-import subprocess
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -31,6 +30,7 @@ from shoal.v1.streams_service_pb2 import (
     WatchAttemptsResponse,
 )
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceStub
+from tests.kit.child_process import ChildProcess
 from tests.kit.port_keeper import PortKeeper
 from tests.kit.until import until
 
@@ -48,13 +48,18 @@ class StreamWorker:
         self._arguments = arguments
         self._ends: list[socket.socket] = []
         self._socket = folder / "w.sock"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child = ChildProcess(self.log)
         self._channel: grpc.aio.Channel | None = None
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start the process and wait until it answers."""
-        process = self._process = self._spawn()
+        process = self._child.run(
+            [
+                sys.executable, "-m", "services.streams.worker",
+                "--socket", str(self._socket), "--listen", "127.0.0.1:0", *self._arguments,
+            ]
+        )  # fmt: skip
         await until(
             lambda: self._socket.exists() or process.poll() is not None, 30, "worker listening"
         )
@@ -88,22 +93,17 @@ class StreamWorker:
     @property
     def pid(self) -> int:
         """Id of the process."""
-        assert self._process is not None
-        return self._process.pid
+        assert self._child.process is not None
+        return self._child.process.pid
 
     async def kill(self) -> None:
         """End the process without warning."""
-        assert self._process is not None
-        self._process.kill()
-        await asyncio.to_thread(self._process.wait)
+        await asyncio.to_thread(self._child.end, signal.SIGKILL)
 
     async def stop(self) -> int:
         """End the process in good order and return its exit code."""
         await self.disconnect()
-        assert self._process is not None
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        return await asyncio.to_thread(self._process.wait, 20)
+        return await asyncio.to_thread(self._child.end, signal.SIGTERM, 20)
 
     def state(self, ref: session.AttemptRef) -> AttemptStreams:
         """What the worker last told of an attempt; empty if nothing."""
@@ -129,17 +129,6 @@ class StreamWorker:
         """Close what the jobs still hold."""
         for end in self._ends:
             end.close()
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
-                [
-                    sys.executable, "-m", "services.streams.worker",
-                    "--socket", str(self._socket), "--listen", "127.0.0.1:0", *self._arguments,
-                ],
-                stdout=log,
-                stderr=log,
-            )  # fmt: skip
 
     async def _watch(self, stub: StreamWorkerServiceStub) -> None:
         call = stub.WatchAttempts(WatchAttemptsRequest(), wait_for_ready=True)
