@@ -77,6 +77,10 @@ class StreamsRefusedError(StreamsError):
     """The stream worker answered that it cannot do this: asking again does not help."""
 
 
+class StreamsGoneError(StreamsError):
+    """The stream worker died, or had died: what it carried is lost with it."""
+
+
 class StreamLink:
     """One stream worker, whichever process it is at the moment.
 
@@ -223,6 +227,8 @@ class StreamLink:
         try:
             yield self._stub
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                raise StreamsGoneError(_say(error)) from error
             refused = error.code() in _REFUSALS
             raise (StreamsRefusedError if refused else StreamsError)(_say(error)) from error
 

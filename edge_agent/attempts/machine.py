@@ -520,7 +520,9 @@ class AttemptsMachine:
 
     def _streams_broken(self, record: LocalAttempt, reason: Reason) -> list[AttemptsEffect]:
         if record.phase in ALIVE or record.phase is Phase.DRAINING:
-            return self._conclude(record, Verdict(JobState.FAILED, reason))
+            # A stream worker that died is no mistake of the job, and does not count as one.
+            state = JobState.LOST if reason.code is ReasonCode.LOST else JobState.FAILED
+            return self._conclude(record, Verdict(state, reason))
         return []
 
     def _streams_held(

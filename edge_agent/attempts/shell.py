@@ -56,7 +56,7 @@ from edge_agent.environments.recipe import RecipeError
 from edge_agent.keeper.client import KeeperError, KeeperGoneError, StartRequest
 from edge_agent.lease import NodeLease
 from edge_agent.program import ProgramError
-from edge_agent.stream_link import StreamsError
+from edge_agent.stream_link import StreamsError, StreamsGoneError
 from edge_agent.stream_orders import StreamOrders
 from edge_agent.uploads.collect import Problems
 from edge_agent.uploads.uploader import GrantRefusedError
@@ -381,8 +381,11 @@ class AttemptShell:
         try:
             await self._services.streams.attach(assignment, self._folder)
         except StreamsError as error:
+            # The loss of the worker is told, too, and this may come before it: it says the same.
+            gone = isinstance(error, StreamsGoneError)
+            code = ReasonCode.LOST if gone else ReasonCode.STREAM
             words = f"the stream worker does not take the ports: {error}"
-            await self._services.post(StreamsBroken(self._ref, Reason(ReasonCode.STREAM, 0, words)))
+            await self._services.post(StreamsBroken(self._ref, Reason(code, 0, words)))
 
     def _order(self, group: asyncio.TaskGroup) -> None:
         if self._ordering is None:

@@ -389,14 +389,24 @@ def test_lanes_that_come_alone_take_the_places_of_those_before() -> None:
     assert play.worker.counts.unknown_attempts == 1
 
 
-@pytest.mark.parametrize("code", [ReasonCode.STREAM, ReasonCode.REWIND])
-def test_broken_streams_stop_the_program_and_are_the_reason(code: ReasonCode) -> None:
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [
+        (ReasonCode.STREAM, JobState.FAILED),
+        (ReasonCode.REWIND, JobState.FAILED),
+        (ReasonCode.LOST, JobState.LOST),
+    ],
+)
+def test_broken_streams_stop_the_program_and_are_the_reason(
+    code: ReasonCode, state: JobState
+) -> None:
+    """A stream worker that died while it was to attach is no failure of the job's."""
     play = Play()
     play.start(SENDER)
     reason = Reason(code, 0, "out: bad header")
     assert StopProgram in kinds(play.tell(StreamsBroken(REF, reason)))
     play.tell(ProgramEnded(REF, ProgramExit(1)))
-    assert (play.record.state, play.record.reason) == (JobState.FAILED, reason)
+    assert (play.record.state, play.record.reason) == (state, reason)
 
 
 def test_how_far_a_port_is_that_stands_still_is_recorded_and_reported_once() -> None:
