@@ -136,7 +136,8 @@ lane-integration: integration
 lane-sim: $(STAMP)
 	@nice -n 15 $(MAKE) --no-print-directory sim-mutants
 	@# New seeds look for old mistakes too: one that is found is told, and holds up no other change; two do.
-	@nice -n 15 $(MAKE) --no-print-directory sim SECONDS=300 TOLERATE=1
+	@nice -n 15 $(MAKE) --no-print-directory sim SECONDS=240 TOLERATE=1
+	@nice -n 15 $(MAKE) --no-print-directory sim SHAPES=1 SECONDS=60 TOLERATE=1
 
 .PHONY: unit
 unit: $(STAMP) ## Tests that need no server: unit, property, simulation, architecture
@@ -147,10 +148,10 @@ integration: $(STAMP) system $(MINISTACK)/.stamp ## Tests on real servers and re
 	@$(PY) -m pytest tests/integration tests/lab
 
 .PHONY: sim sim-mutants
-sim: $(STAMP) ## Histories of the whole mesh in virtual time (SEEDS=10000, SECONDS=300, SEED=17 for one again)
+sim: $(STAMP) ## Histories of the whole mesh in virtual time (SEEDS=10000, SECONDS=300, SEED=17 for one again; SHAPES=1: streams)
 	@PYTHONHASHSEED=0 $(PY) -m tests.simulation.mesh $(if $(SEED),--seed $(SEED)) \
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JOBS),--jobs $(JOBS)) \
-	  $(if $(TOLERATE),--tolerate $(TOLERATE)) \
+	  $(if $(TOLERATE),--tolerate $(TOLERATE)) $(if $(SHAPES),--shapes) \
 	  $(if $(SEED)$(SEEDS)$(SECONDS),,--seeds 100)
 
 sim-mutants: $(STAMP) ## Plant mistakes in the product; the histories have to find each (ONLY=name)

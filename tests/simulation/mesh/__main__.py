@@ -3,6 +3,9 @@
 `make sim SEEDS=10000` lives through so many, `make sim SECONDS=300` through as many as that time
 allows, from a seed that is drawn and printed; `make sim SEED=17` through that one again, with the
 trace of what happened if it fails.
+
+With `SHAPES=1` a seed means another history: one of the pipelines of `shapes.py`, among faults that are
+hard on streams. A seed without it means what it always did.
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import count, islice
 from random import SystemRandom
+from typing import Protocol
 
 from tests.simulation.mesh.apart import ApartError, run_apart
 from tests.simulation.mesh.control_mutants import CONTROL_MUTANTS
 from tests.simulation.mesh.mutants import MUTANTS, Mutant
-from tests.simulation.mesh.story import SHORT_CUTS, Faults
+from tests.simulation.mesh.shapes import SCALED, SHAPES
+from tests.simulation.mesh.story import HARD_ON_SCALES, HARD_ON_STREAMS, SHORT_CUTS, Faults
 from tests.simulation.mesh.world import Outcome, history
 
 BATCH = 10
@@ -44,9 +49,25 @@ def live(seed: int, *, faults: Faults | None = None, lines: bool = False) -> Out
     return outcome
 
 
-def _batch(seeds: list[int]) -> list[Outcome]:
+def live_in_shape(seed: int, *, lines: bool = False) -> Outcome:
+    """Live through the history of a seed in one of the pipelines of `shapes.py`."""
+    every = SHAPES | SCALED
+    name = list(every)[seed % len(every)]
+    faults = HARD_ON_SCALES if name in SCALED else HARD_ON_STREAMS
+    return history(seed, faults, given=every[name], lines=lines)
+
+
+class Living(Protocol):
+    """What a seed means: `live`, or `live_in_shape`."""
+
+    def __call__(self, seed: int, *, lines: bool = False) -> Outcome:
+        """Live through the history of a seed."""
+        ...
+
+
+def _batch(living: Living, seeds: list[int]) -> list[Outcome]:
     gc.disable()
-    return [live(seed) for seed in seeds]
+    return [living(seed) for seed in seeds]
 
 
 def _batches(seeds: Iterator[int], size: int = BATCH) -> Iterator[list[int]]:
@@ -54,7 +75,14 @@ def _batches(seeds: Iterator[int], size: int = BATCH) -> Iterator[list[int]]:
         yield batch
 
 
-def run(first: int, seeds: int | None, seconds: float | None, jobs: int, tolerated: int) -> int:
+def run(
+    living: Living,
+    first: int,
+    seeds: int | None,
+    seconds: float | None,
+    jobs: int,
+    tolerated: int,
+) -> int:
     """Live through histories; the exit status is 1 if more failed than are tolerated."""
     began = time.monotonic()
     numbers = count(first) if seeds is None else iter(range(first, first + seeds))
@@ -64,7 +92,9 @@ def run(first: int, seeds: int | None, seconds: float | None, jobs: int, tolerat
     # A child for each batch, which ends without tidying up: see apart.py.
     with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
         batches = _batches(numbers)
-        under_way = [pool.apply_async(_batch, (batch,)) for batch in islice(batches, 2 * jobs)]
+        under_way = [
+            pool.apply_async(_batch, (living, batch)) for batch in islice(batches, 2 * jobs)
+        ]
         while under_way:
             found = under_way.pop(0).get()
             outcomes += found
@@ -75,15 +105,18 @@ def run(first: int, seeds: int | None, seconds: float | None, jobs: int, tolerat
             passed = time.monotonic() - began
             going = len(failed) < tolerated + FAILURES_SHOWN
             if going and (seconds is None or passed < seconds):
-                under_way += [pool.apply_async(_batch, (batch,)) for batch in islice(batches, 1)]
+                under_way += [
+                    pool.apply_async(_batch, (living, batch)) for batch in islice(batches, 1)
+                ]
             if time.monotonic() - told > 20:
                 told = time.monotonic()
                 rate = len(outcomes) / passed
                 print(f"  {len(outcomes)} histories, {rate:.1f} a second, {len(failed)} failed")
                 sys.stdout.flush()
     _table(outcomes, time.monotonic() - began, jobs)
+    again = "make sim SHAPES=1" if living is live_in_shape else "make sim"
     for outcome in failed[:FAILURES_SHOWN]:
-        print(f"\nseed {outcome.seed} FAILED; replay it with: make sim SEED={outcome.seed}")
+        print(f"\nseed {outcome.seed} FAILED; replay it with: {again} SEED={outcome.seed}")
         print(outcome.problem)
     return 1 if len(failed) > tolerated else 0
 
@@ -103,10 +136,10 @@ def _table(outcomes: list[Outcome], seconds: float, jobs: int) -> None:
     )
 
 
-def replay(seed: int) -> int:
+def replay(living: Living, seed: int) -> int:
     """Live through one history twice, and show its trace if it fails."""
-    outcome = run_apart(lambda: live(seed, lines=True))
-    again = run_apart(lambda: live(seed))
+    outcome = run_apart(lambda: living(seed, lines=True))
+    again = run_apart(lambda: living(seed))
     print(
         f"seed {seed}: trace {outcome.trace}, again {again.trace}, {outcome.seconds:.1f} virtual s"
     )
@@ -188,10 +221,14 @@ def main() -> int:
     parser.add_argument(
         "--mutants", nargs="*", help="plant the twelve mistakes, or those of these names"
     )
+    parser.add_argument(
+        "--shapes", action="store_true", help="take the pipelines of shapes.py; see above"
+    )
     given = parser.parse_args()
+    living: Living = live_in_shape if given.shapes else live
     if given.seed is not None:
         try:
-            return replay(given.seed)
+            return replay(living, given.seed)
         except ApartError as error:
             print(error)
             return 1
@@ -201,7 +238,7 @@ def main() -> int:
     if given.seeds is not None and given.first is None:
         first = 0
     print(f"histories from seed {first} on")
-    return run(first, given.seeds, given.seconds, given.jobs, given.tolerate)
+    return run(living, first, given.seeds, given.seconds, given.jobs, given.tolerate)
 
 
 if __name__ == "__main__":

@@ -106,8 +106,8 @@ class Board:
         )
         self.journal = JournalDisk()
         """What its agent remembers durably."""
-        self.folders = FolderDisk()
         self.spools = SpoolDisk(rng)
+        self.folders = FolderDisk(self.spools)
         self.workshop = MemoryWorkshop(rng, self.folders, archive, network, name)
         self.keeper = MemoryKeeper(self, make_program)
         self.worker = MemoryStreamWorker(

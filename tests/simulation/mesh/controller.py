@@ -165,7 +165,6 @@ class Controller:
         let_go: is told the ids of events that leave the outbox.
         membership: where it is a member; None if nothing gossips.
         watch: looks at the control machine.
-        make: makes the control plane.
     """
 
     def __init__(
@@ -181,7 +180,6 @@ class Controller:
         let_go: Callable[[Sequence[str]], None] = lambda _: None,
         membership: Membership | None = None,
         watch: ControlWatch | None = None,
-        make: Callable[..., ControlPlane] = ControlPlane,
     ) -> None:
         self._loop = loop
         self._network = network
@@ -191,7 +189,6 @@ class Controller:
         self._broker = broker
         self._rng = rng
         self._config = config
-        self._make = make
         self.store = MemoryStore(rng, recorded, let_go)
         self.process: Process | None = None
         self.plane: ControlPlane | None = None
@@ -225,7 +222,7 @@ class Controller:
 
     async def _run(self, process: Process) -> None:
         clock = self._loop.time
-        plane = self._make(
+        plane = ControlPlane(
             store=self.store,
             config=self._config,
             clock=clock,

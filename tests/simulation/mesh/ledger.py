@@ -25,7 +25,7 @@ from control.core.rows import (
     ScaleRow,
 )
 from services.archive import manifest
-from shoal.model import JobState
+from shoal.model import JobState, ReasonCode, ScaleState
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.assignment import Goal
 from shoal.session.lane import Lane
@@ -85,7 +85,9 @@ class Ledger:
     """The recorded state of pipelines and jobs, by name."""
     cuts: dict[JobRef, int] = field(default_factory=dict[JobRef, int])
     """After how many records a source was told to end."""
-    scaled: dict[PipelineRef, None] = field(default_factory=dict[PipelineRef, None])
+    scales: dict[tuple[PipelineRef, int], ScaleState] = field(
+        default_factory=dict[tuple[PipelineRef, int], ScaleState]
+    )
     broken: Callable[[BaseException], None] = lambda _: None
     """Is told of an invariant that does not hold, before the process hears that looked."""
     look: Callable[[], None] = lambda: None
@@ -139,7 +141,7 @@ class Ledger:
                     self._manifest(row)
                 case ScaleRow(ref):
                     self.trace.note("scale", ref.name, row.replicas, row.state.name)
-                    self.scaled[ref] = None
+                    self.scales[ref, row.number] = row.state
                 case OutboxRow(kind=OutboxKind.EVENT):
                     self.check(row.id not in self.events, "6: event", row.id, "was recorded twice")
                     self.events[row.id] = row
@@ -161,6 +163,8 @@ class Ledger:
 
     def _attempt(self, row: AttemptRow) -> None:
         before = self.attempts.get(row.ref)
+        # What a stream worker has to say of its peers is that it cannot go on from where they are.
+        self.check(row.reason.code is not ReasonCode.STREAM, row.ref.name, row.reason.message)
         self.trace.note("attempt", row.ref.name, row.ref.epoch, row.node, row.state.name)
         if before is not None and before.terminal:
             self.check(

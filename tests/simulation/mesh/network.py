@@ -122,7 +122,7 @@ class _Pipe:
         await future
 
 
-class _Link:
+class Link:
     """One call: its two pipes and how it ended."""
 
     def __init__(self, network: Network, client: Process, server: Process) -> None:
@@ -175,7 +175,7 @@ class _Link:
 class ClientCall:
     """The client's end of a call, as `grpc.aio.StreamStreamCall`."""
 
-    def __init__(self, link: _Link) -> None:
+    def __init__(self, link: Link) -> None:
         self._link = link
         self._ended = False
 
@@ -254,7 +254,7 @@ class ClientCall:
 class ServerContext:
     """The server's end of a call, as `grpc.aio.ServicerContext`."""
 
-    def __init__(self, link: _Link) -> None:
+    def __init__(self, link: Link) -> None:
         self._link = link
 
     async def read(self) -> Any:
@@ -304,7 +304,7 @@ class Network:
         self.context = _no_owner()
         self.cuts: dict[tuple[str, str], None] = {}
         """Directions, from host to host, in which nothing passes."""
-        self.links: dict[_Link, None] = {}
+        self.links: dict[Link, None] = {}
         self.dark: dict[str, None] = {}
         """Hosts without power."""
         self.slow = 1.0
@@ -351,7 +351,7 @@ class Network:
         service = self._services.get((address, method))
         if service is None or service.process.dead:
             raise broken(grpc.StatusCode.UNAVAILABLE, f"{address}: connection refused")
-        link = _Link(self, client, service.process)
+        link = Link(self, client, service.process)
         link.handling = service.process.spawn(self._handle(link, service.handler))
         return ClientCall(link)
 
@@ -367,7 +367,7 @@ class Network:
             at == address and not one.process.dead for (at, _), one in self._services.items()
         )
 
-    async def _handle(self, link: _Link, handler: Handler) -> None:
+    async def _handle(self, link: Link, handler: Handler) -> None:
         try:
             await handler(ServerContext(link))
         except asyncio.CancelledError:
@@ -412,6 +412,16 @@ class Network:
                     if (pipe.source, pipe.target) == (source, target):
                         pipe.release()
 
+    def cut_both_ways(self, one: str, other: str) -> None:
+        """Let nothing pass between two hosts."""
+        self.cut(one, other)
+        self.cut(other, one)
+
+    def heal_both_ways(self, one: str, other: str) -> None:
+        """Let everything pass between two hosts."""
+        self.heal(one, other)
+        self.heal(other, one)
+
     def tear(self, one: str, other: str) -> None:
         """Break every call between two hosts, as a Wi-Fi that changes its access point."""
         for link in tuple(self.links):
@@ -436,7 +446,7 @@ class Network:
         """Let a host be heard again."""
         self.dark.pop(host, None)
 
-    def _keepalive(self, link: _Link) -> None:
+    def _keepalive(self, link: Link) -> None:
         """End a call that a cut has kept silent; a cut in one direction is found by both ends."""
         if not self.reachable(link.client.host, link.server.host):
             link.end(grpc.StatusCode.UNAVAILABLE, "keepalive watchdog timeout")

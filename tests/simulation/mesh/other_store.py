@@ -22,7 +22,6 @@ from tests.simulation.mesh.archive import MemoryArchive
 from tests.simulation.mesh.board import Board
 from tests.simulation.mesh.broker import MemoryBroker
 from tests.simulation.mesh.controller import Controller
-from tests.simulation.mesh.process import Process
 from tests.simulation.mesh.story import Faults
 from tests.simulation.mesh.world import MistakeError, World
 
@@ -87,8 +86,7 @@ class OtherStoreWorld(World):
         other.starts = self.controller.starts
         kept_off = [board for board in self.boards if not self._was_told_more(board, store)]
         for board in kept_off:
-            self.network.cut(board.name, "controller")
-            self.network.cut("controller", board.name)
+            self.network.cut_both_ways(board.name, "controller")
         self.count("told more")
         self.counts["told more"] += len(self.boards) - len(kept_off) - 1
         self.mistaken = True
@@ -102,8 +100,7 @@ class OtherStoreWorld(World):
         self.mistaken = False
         self.controller.starts = other.starts
         for board in kept_off:
-            self.network.heal(board.name, "controller")
-            self.network.heal("controller", board.name)
+            self.network.heal_both_ways(board.name, "controller")
 
     @staticmethod
     def _was_told_more(board: Board, store: sqlite3.Connection) -> bool:
@@ -126,28 +123,10 @@ class OtherStoreWorld(World):
             board.boot()
             board.start_agent()
 
-    def _agent_began(self, board: Board, process: Process) -> None:
-        super()._agent_began(board, process)
-        if board.shell is not None:
-            driver = board.shell._attempts_driver
-            driver._machine = _Told(driver._machine, self, board)
-
-
-class _Told:
-    """The machine of an agent's attempts, looked at: no mistaken controller tells it anything."""
-
-    def __init__(self, machine: Any, world: OtherStoreWorld, board: Board) -> None:
-        self._machine = machine
-        self._world = world
-        self._board = board
-        self.tick = machine.tick
-        self.deadline = machine.deadline
-
-    def handle(self, event: Any, now: float) -> Any:
-        """Look at an event, and let the machine take it."""
+    def _agent_takes(self, board: Board, event: object) -> None:
+        super()._agent_takes(board, event)
         if isinstance(event, DesiredChanged | Acknowledged):
-            self._world.ledger.check(
-                not self._world.mistaken,
-                f"R6: {self._board.name} was told by a store that knows less: {event}",
+            self.ledger.check(
+                not self.mistaken,
+                f"R6: {board.name} was told by a store that knows less: {event}",
             )
-        return self._machine.handle(event, now)

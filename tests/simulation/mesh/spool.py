@@ -35,6 +35,11 @@ class SpoolDisk:
         """Return a new hold on the spool at a path."""
         return MemorySpool(self, path)
 
+    def remove(self, part: str) -> None:
+        """Forget the spools with this in their paths."""
+        for path in [path for path in self.spools if part in path]:
+            del self.spools[path]
+
     def lose_power(self) -> None:
         """Forget what was not flushed."""
         self.spools.clear()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from random import Random
+from typing import Any
 
 from shoal.spec import Distribute, Job, Pipeline, Placement, Resources, Retry
 from tests.simulation.mesh.stream_shape import Edge, JobShape, Shape
@@ -52,6 +53,12 @@ class Faults:
     """Which part of all programs ends badly."""
     board_dies: float = 0.15
     """How often a board never comes back."""
+    program_crash: float = 0.0
+    tear_some: float = 0.0
+    flip: float = 0.0
+    lie: float = 0.0
+    late_crash: float = 0.0
+    """How often a stream worker dies just after a program has ended well there."""
     nothing_is_lost: bool = False
     """Whether a loss is a mistake: boards and links work, or fail for less than the tolerance."""
     controller_suspends: bool = False
@@ -118,6 +125,46 @@ HARD_ON_LANES = replace(
 )
 """Boards that the controller takes for dead, while others still stream with them."""
 
+HARD_ON_STREAMS = Faults(
+    every_seconds=0.2,
+    down_seconds=2.0,
+    cut=3.0,
+    lossy=0.0,
+    worker_crash=2.0,
+    controller_crash=0.5,
+    rumour=3.0,  # attempts that run on behind it, beside their replacements
+    clock_jump=0.0,
+    archive_errors=0.0,
+    archive_away=0.0,
+    broker_drop=0.0,
+    broker_away=0.0,
+    cancel=0.0,
+    finish=0.0,
+    scale=0.0,
+    submit=0.0,
+    failing_programs=0.0,
+    board_dies=0.1,
+    program_crash=8.0,
+    tear_some=8.0,
+    flip=1.0,
+    late_crash=0.15,
+)
+"""Programs, stream workers, boards and calls that die within the seconds in which records pass."""
+
+HARD_ON_SCALES = replace(HARD_ON_STREAMS, scale=6.0)
+"""The same while the replicas of jobs are changed."""
+
+_NONE: dict[str, Any] = {one.name: 0.0 for one in fields(Faults) if isinstance(one.default, float)}
+_NONE["every_seconds"] = 1e9
+CALM = Faults(**_NONE)
+"""Nothing goes wrong."""
+
+SCALES = replace(CALM, every_seconds=1.0, scale=1.0)
+"""The replicas of jobs are changed, and nothing goes wrong."""
+
+LIES = replace(CALM, every_seconds=0.2, lie=3.0, program_crash=0.5, worker_crash=0.5)
+"""Consumers that are not done are said to be, and some die."""
+
 
 @dataclass(frozen=True, slots=True)
 class Story:
@@ -129,6 +176,8 @@ class Story:
     lease_seconds: float
     gossips: bool
     pipelines: int
+    cpus: float = 0.0
+    """Of each board; drawn if it is 0."""
 
 
 def story(rng: Random) -> Story:
@@ -148,6 +197,27 @@ class Submitted:
 
     spec: Pipeline
     shape: Shape | None = None
+
+
+def stream_story(rng: Random) -> Story:
+    """Draw the frame of a history of one given pipeline."""
+    seconds = rng.uniform(2.0, 6.0)
+    return Story(3, seconds, lease_seconds=2.0, gossips=False, pipelines=1, cpus=32.0)
+
+
+def streaming(rng: Random, shape: Shape) -> Submitted:
+    """Make a pipeline of a shape that goes on whatever dies, at a pace that is drawn."""
+    pace = rng.choice((0.0, 0.003, 0.01))
+    jobs = (
+        replace(job, pace=job.pace or pace) if not shape.inputs(job.name) else job
+        for job in shape.jobs
+    )
+    shape = Shape(tuple(jobs), shape.edges)
+    spec = shape.pipeline("given")
+    retry = Retry(attempts=100, backoff_seconds=0.1, backoff_limit_seconds=0.1)
+    return Submitted(
+        replace(spec, jobs=tuple(replace(job, retry=retry) for job in spec.jobs)), shape
+    )
 
 
 def submission(rng: Random, faults: Faults) -> Submitted:

@@ -6,6 +6,7 @@ is known beforehand: whatever else comes was lost, repeated, put out of order or
 
 from __future__ import annotations
 
+import enum
 import json
 import zlib
 from collections import deque
@@ -79,13 +80,7 @@ class JobShape:
         Raises:
             AttributeError: a word names nothing that a job has.
         """
-        usual = cls(name)
-        given: dict[str, Any] = {}
-        for word in words:
-            key, _, value = word.partition("=")
-            like = getattr(usual, key)
-            given[key] = value == "True" if isinstance(like, bool) else type(like)(value)
-        return cls(name, **given)
+        return cls(name, **_fields(cls, words))
 
 
 @dataclass(frozen=True)
@@ -94,6 +89,24 @@ class Shape:
 
     jobs: tuple[JobShape, ...]
     edges: tuple[Edge, ...]
+
+    @classmethod
+    def parse(cls, *lines: str) -> Shape:
+        """Read one job from each line: `map in<source.out,block_count=3 resume=True`.
+
+        Behind the job's name stand its inputs (`port<job.port`, then fields of `Edge`) and the words
+        of `JobShape.parse`.
+        """
+        jobs: list[JobShape] = []
+        edges: list[Edge] = []
+        for name, *words in map(str.split, lines):
+            jobs.append(JobShape.parse(name, [word for word in words if "<" not in word]))
+            for word in words:
+                if "<" in word:
+                    (stream, *given) = word.split(",")
+                    (into, producer, port) = stream.replace("<", ".").split(".")
+                    edges.append(Edge(producer, port, name, into, **_fields(Edge, given)))
+        return cls(tuple(jobs), tuple(edges))
 
     def job(self, name: str) -> JobShape:
         """The job of that name."""
@@ -134,6 +147,18 @@ class Shape:
             replicas=job.replicas,
             recovery=Recovery.RESUME if job.resume else Recovery.RESTART,
         )
+
+
+def _fields(owner: type, words: Sequence[str]) -> dict[str, Any]:
+    """Read `field=value` words, each as the type of that field's default."""
+    given: dict[str, Any] = {}
+    for key, _, value in (word.partition("=") for word in words):
+        usual = getattr(owner, key)
+        if isinstance(usual, bool):
+            given[key] = value == "True"
+        else:
+            given[key] = type(usual)[value] if isinstance(usual, enum.Enum) else type(usual)(value)
+    return given
 
 
 Canon = dict[tuple[str, int, str], list[bytes]]

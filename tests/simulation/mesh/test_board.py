@@ -3,102 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from random import Random
 from typing import Any
 
 import pytest
 
-from control.core.answers import Submission, SubmitResult
-from control.leader.plane_config import PlaneConfig
 from edge_agent.attempts.phase import Phase
 from shoal.model import JobState, PipelineState
-from shoal.names import AttemptRef, PipelineRef
-from shoal.spec import Job, Output, Pipeline, Placement, Retry, StreamInput
-from shoal.view import PipelineView
-from tests.simulation.mesh.apart import run_apart
-from tests.simulation.mesh.archive import MemoryArchive
-from tests.simulation.mesh.board import Board
-from tests.simulation.mesh.broker import MemoryBroker
-from tests.simulation.mesh.controller import Controller
-from tests.simulation.mesh.loop import VirtualLoop
-from tests.simulation.mesh.network import Network
-
-DEADLINE_SECONDS = 600.0
-
-
-class World:
-    """One controller and one board."""
-
-    def __init__(self, seed: int) -> None:
-        self.loop = VirtualLoop()
-        rng = Random(seed)
-        self.network = Network(self.loop, rng)
-        self.archive = MemoryArchive(rng)
-        self.controller = Controller(
-            self.loop,
-            self.network,
-            self.archive,
-            MemoryBroker(rng),
-            rng,
-            config=PlaneConfig(lease_seconds=6.0, heartbeat_seconds=1.0),
-            recorded=lambda _rows: None,
-        )
-        self.board = Board(self.loop, self.network, self.archive, rng, "node-1")
-        self.ref = PipelineRef("default", "unknown")
-
-    async def begin(self, *jobs: Job) -> None:
-        """Start everything, and submit."""
-        self.controller.start()
-        self.board.boot()
-        await self.until(lambda: self.controller.plane is not None)
-        await self.until(lambda: len(self.plane.nodes()) == 1)
-        [done] = await self.plane.submit([Submission("default", "r", Pipeline("p", jobs))])
-        assert isinstance(done, SubmitResult), done
-        self.ref = PipelineRef("default", done.view.id)
-
-    @property
-    def plane(self) -> Any:
-        """The control plane."""
-        assert self.controller.plane is not None
-        return self.controller.plane
-
-    @property
-    def view(self) -> PipelineView:
-        """The pipeline."""
-        view: PipelineView = self.plane.pipeline(self.ref)
-        return view
-
-    async def until(self, true: Callable[[], bool], look_seconds: float = 0.05) -> None:
-        """Let time pass until something is so."""
-        give_up_at = self.loop.time() + DEADLINE_SECONDS
-        while not true():
-            assert self.loop.time() < give_up_at, f"in vain; {self.board.crashes}"
-            await asyncio.sleep(look_seconds)
-
-    async def state(self, state: JobState) -> None:
-        """Wait until the first job is so far."""
-        await self.until(lambda: self.view.jobs[0].state is state)
-
-    async def end(self) -> tuple[PipelineState, list[int]]:
-        """Wait for the end of it all, and say how it went: its state, and attempts by job."""
-        await self.until(lambda: self.view.state.terminal)
-        await self.until(lambda: self.board.idle)
-        assert self.board.crashes == []
-        assert self.network.failures == []
-        return self.view.state, [len(job.attempts) for job in self.view.jobs]
-
-
-def run(play: Callable[[World], Coroutine[Any, Any, Any]], seed: int) -> Any:
-    """Play in a world of its own, in a child."""
-
-    def work() -> Any:
-        world = World(seed)
-        return world.loop.run_until_complete(world.loop.create_task(play(world)))
-
-    return run_apart(work)
-
+from shoal.names import AttemptRef
+from shoal.spec import Job, Output, Placement, Retry, StreamInput
+from tests.simulation.mesh.play import Play, run
 
 SLEEPER = Job("sleeper", ("sleep", "5"))
 PAIR = (
@@ -108,7 +22,7 @@ PAIR = (
 
 
 def test_a_job_is_run_and_archived() -> None:
-    async def play(world: World) -> Any:
+    async def play(world: Play) -> Any:
         await world.begin(SLEEPER)
         await world.state(JobState.RUNNING)
         [program] = world.board.programs
@@ -122,7 +36,7 @@ def test_a_job_is_run_and_archived() -> None:
 
 
 def test_records_pass_and_both_jobs_end() -> None:
-    async def play(world: World) -> Any:
+    async def play(world: Play) -> Any:
         await world.begin(*PAIR)
         outcome = await world.end()
         told = [data for key, data in world.archive.objects.items() if "sink" in key]
@@ -135,7 +49,7 @@ def test_records_pass_and_both_jobs_end() -> None:
 def test_an_agent_that_dies_goes_on_where_it_was(at: JobState) -> None:
     """Whatever the attempt was at, it is the first one that succeeds, and its program runs once."""
 
-    async def play(world: World) -> Any:
+    async def play(world: Play) -> Any:
         await world.begin(SLEEPER)
         started: set[int] = set()
 
@@ -159,7 +73,7 @@ def test_an_agent_that_dies_goes_on_where_it_was(at: JobState) -> None:
 def test_a_keeper_that_dies_takes_its_programs_with_it() -> None:
     """The next keeper ends what it left, and the controller has the job tried again."""
 
-    async def play(world: World) -> Any:
+    async def play(world: Play) -> Any:
         await world.begin(SLEEPER)
         await world.state(JobState.RUNNING)
         [before] = world.board.programs
@@ -176,7 +90,7 @@ def test_a_keeper_that_dies_takes_its_programs_with_it() -> None:
 def test_an_attempt_begins_once_whoever_dies_while_its_program_starts(keeper_dies: bool) -> None:  # noqa: FBT001
     """The keeper alone knows whether it began; where it is dead, too, another attempt is made."""
 
-    async def play(world: World) -> Any:
+    async def play(world: Play) -> Any:
         board = world.board
         await world.begin(replace(SLEEPER, retry=Retry(1)))
         begun: dict[int, AttemptRef | None] = {}
@@ -196,7 +110,7 @@ def test_an_attempt_begins_once_whoever_dies_while_its_program_starts(keeper_die
         reasons = [attempt.reason.message for attempt in world.view.jobs[0].attempts]
         return record.phase, list(begun.values()), await world.end(), reasons
 
-    phase, begun, outcome, reasons = run(play, 18)
+    phase, begun, outcome, reasons = run(play, 20)
     assert phase is Phase.STARTING, "the journal did not know more"
     assert len(set(begun)) == len(begun) == (2 if keeper_dies else 1)
     assert outcome == (PipelineState.SUCCEEDED, [len(begun)])
@@ -205,7 +119,7 @@ def test_an_attempt_begins_once_whoever_dies_while_its_program_starts(keeper_die
 
 
 def test_a_stream_worker_that_dies_takes_attempts_with_ports_with_it() -> None:
-    async def play(world: World) -> Any:
+    async def play(world: Play) -> Any:
         await world.begin(*PAIR)
         await world.until(lambda: {job.state for job in world.view.jobs} == {JobState.RUNNING})
         world.board.kill_worker()
@@ -219,7 +133,7 @@ def test_a_stream_worker_that_dies_takes_attempts_with_ports_with_it() -> None:
 def test_a_source_that_drains_is_lost_with_the_stream_worker_that_a_later_agent_found() -> None:
     """An agent that found a worker has to tell its loss, as the one that started it would."""
 
-    async def play(world: World) -> Any:
+    async def play(world: Play) -> Any:
         await world.begin(*PAIR)
         await world.until(lambda: {job.state for job in world.view.jobs} == {JobState.RUNNING})
         world.archive.away = True
@@ -239,7 +153,7 @@ def test_a_source_that_drains_is_lost_with_the_stream_worker_that_a_later_agent_
 
 @pytest.mark.parametrize("lose_unsynced", [False, True])
 def test_a_board_without_power_comes_back_and_runs_its_job_again(lose_unsynced: bool) -> None:  # noqa: FBT001
-    async def play(world: World) -> Any:
+    async def play(world: Play) -> Any:
         await world.begin(SLEEPER)
         await world.state(JobState.RUNNING)
         world.board.power_off(lose_unsynced=lose_unsynced)
@@ -256,7 +170,7 @@ def test_a_board_without_power_comes_back_and_runs_its_job_again(lose_unsynced: 
 def test_no_cut_results_are_archived_when_the_power_goes_after_the_program(phase: Phase) -> None:
     """The disk had not written everything: what is not whole is made again, on the same board."""
 
-    async def play(world: World) -> Any:
+    async def play(world: Play) -> Any:
         board = world.board
         board.workshop.slow = 20.0 if phase is not Phase.GRANTING else 1.0
         world.archive.away = phase is Phase.GRANTING
@@ -279,7 +193,7 @@ def test_no_cut_results_are_archived_when_the_power_goes_after_the_program(phase
 
 
 def test_a_guard_ends_a_program_whose_lease_ends_while_agent_and_keeper_are_dead() -> None:
-    async def play(world: World) -> Any:
+    async def play(world: Play) -> Any:
         long = Job("long", ("sleep", "100"), placement=Placement.AT_MOST_ONE_RUNNING)
         await world.begin(long)
         await world.state(JobState.RUNNING)
@@ -303,7 +217,7 @@ def test_a_guard_ends_a_program_whose_lease_ends_while_agent_and_keeper_are_dead
 
 
 def test_a_board_that_stands_still_ends_a_leased_program_when_it_goes_on() -> None:
-    async def play(world: World) -> Any:
+    async def play(world: Play) -> Any:
         long = Job("long", ("sleep", "30"), placement=Placement.AT_MOST_ONE_RUNNING)
         await world.begin(long)
         await world.state(JobState.RUNNING)
@@ -319,11 +233,11 @@ def test_a_board_that_stands_still_ends_a_leased_program_when_it_goes_on() -> No
 
 
 def test_a_program_that_fails_is_tried_again_and_a_broken_preparation_ends_it() -> None:
-    async def failing(world: World) -> Any:
+    async def failing(world: Play) -> Any:
         await world.begin(Job("bad", ("fail", "3", "1"), retry=Retry(3, 0.5)))
         return await world.end()
 
-    async def unprepared(world: World) -> Any:
+    async def unprepared(world: Play) -> Any:
         world.board.workshop.failing = 1.0
         await world.begin(SLEEPER)
         return *await world.end(), world.view.jobs[0].reason.code.value
@@ -333,7 +247,7 @@ def test_a_program_that_fails_is_tried_again_and_a_broken_preparation_ends_it() 
 
 
 def test_an_archive_that_is_away_and_grants_that_expire_are_waited_for() -> None:
-    async def play(world: World) -> Any:
+    async def play(world: Play) -> Any:
         await world.begin(Job("short", ("sleep", "1")))
         await world.state(JobState.RUNNING)
         world.archive.away = True
@@ -346,7 +260,7 @@ def test_an_archive_that_is_away_and_grants_that_expire_are_waited_for() -> None
 
 
 def test_one_seed_is_one_history() -> None:
-    async def play(world: World) -> Any:
+    async def play(world: Play) -> Any:
         await world.begin(*PAIR)
         await asyncio.sleep(1)
         world.board.kill_agent()

@@ -2,75 +2,82 @@
 
 from __future__ import annotations
 
-from functools import partial
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
-from tests.simulation.mesh.apart import run_apart
+from shoal.model import PipelineState
+from tests.simulation.mesh.play import Play, run
 from tests.simulation.mesh.stream_guarantees import Delivery, Expected, missing, violations
-from tests.simulation.mesh.stream_shape import Edge, JobShape, Shape
-from tests.simulation.mesh.stream_world import StreamWorld
+from tests.simulation.mesh.stream_shape import Shape
 
-PAIR = Shape(
-    (JobShape("source", records=200, pace=0.01), JobShape("sink")),
-    (Edge("source", "out", "sink", "in"),),
-)
-APART = {"source": 0, "sink": 1}
+PAIR = Shape.parse("source records=200 pace=0.01", "sink in<source.out").pipeline("pair").jobs
 
 
-def passed(seed: int, *faults: tuple[float, str]) -> tuple[int, list[tuple[int, int | None]]]:
-    """Let records pass among faults; return seconds passed, records and end of each try of the sink."""
-    world = StreamWorld(PAIR, seed, boards=2, places=APART)
-    doings = {
-        "tear": lambda: world.cut(1.0),
-        "isolate": lambda: world.isolate(0.0, 4.0),
-        "kill the producer's": lambda: world.kill_worker(0.0),
-        "kill the consumer's": lambda: world.kill_worker(0.9),
-        "unplug": lambda: world.lose_power(0.0),
-    }
-    for when, fault in faults:
-        world.at(when, doings[fault])
-    world.run(60)
-    sinks = [one.program for one in world.attempts if one.job.spec.name == "sink" and one.program]
-    deliveries = [one.deliveries["in"] for one in sinks]
-    return int(world.loop.time()), [(len(one.numbered), one.end) for one in deliveries]
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """How long it took, records and end of each try of the sink, and how often each job was tried."""
+
+    seconds: float
+    sinks: list[tuple[int, int | None]]
+    attempts: list[int]
+
+
+def passed(seed: int, *faults: Callable[[Play], object]) -> Passed:
+    """Let records pass from board to board, and do something in their midst."""
+
+    async def play(world: Play) -> Passed:
+        await world.begin(*PAIR)
+        await world.until(lambda: len(world.programs) == len(PAIR))
+        assert all(len(board.programs) == 1 for board in world.boards)
+        began = world.loop.time()
+        for fault in faults:
+            await asyncio.sleep(0.9)
+            fault(world)
+        state, attempts = await world.end()
+        assert state is PipelineState.SUCCEEDED
+        sinks = [program for ref, program in world.programs if ref.job == "sink"]
+        came = [(len(one.numbered), one.end) for one in (sink.deliveries["in"] for sink in sinks)]
+        return Passed(world.loop.time() - began, came, attempts)
+
+    found: Passed = run(play, seed, boards=2)
+    return found
+
+
+def tear(world: Play) -> None:
+    """Break the calls between both boards."""
+    world.network.tear("node-1", "node-2")
+
+
+def isolate(world: Play) -> None:
+    """Let nothing pass between both boards for a while."""
+    world.user(world.apart("node-1", "node-2", 4.0))
 
 
 def test_records_pass_from_board_to_board() -> None:
-    seconds, sinks = run_apart(lambda: passed(1))
-    assert sinks == [(200, 200)]
-    assert seconds < 5
+    found = passed(1)
+    assert found.sinks == [(200, 200)]
+    assert found.seconds < 5
 
 
-@pytest.mark.parametrize("fault", ["tear", "isolate"])
-def test_a_lane_that_was_cut_goes_on_where_it_was(fault: str) -> None:
-    _, sinks = run_apart(lambda: passed(2, (0.8, fault), (1.1, "tear")))
-    assert sinks == [(200, 200)]
+@pytest.mark.parametrize("fault", [tear, isolate])
+def test_a_lane_that_was_cut_goes_on_where_it_was(fault: Callable[[Play], object]) -> None:
+    assert passed(2, fault, tear).sinks == [(200, 200)]
 
 
 def test_a_producer_that_dies_with_its_worker_sends_again_and_is_not_heard_twice() -> None:
-    _, sinks = run_apart(lambda: passed(3, (0.9, "kill the producer's")))
-    assert sinks == [(200, 200)]
-    _, sinks = run_apart(lambda: passed(4, (0.9, "unplug")))
-    assert sinks == [(200, 200)]
+    assert passed(3, lambda world: world.boards[0].kill_worker()).sinks == [(200, 200)]
+    assert passed(4, lambda world: world.user(world.powerless(world.boards[0], 2.0))).sinks == [
+        (200, 200)
+    ]
 
 
 def test_a_consumer_that_dies_with_its_worker_gets_everything_again() -> None:
-    _, sinks = run_apart(lambda: passed(5, (0.9, "kill the consumer's")))
-    [(first, end), last] = sinks
+    [(first, end), last] = passed(5, lambda world: world.boards[1].kill_worker()).sinks
     assert (0 < first < 200, end) == (True, None)
     assert last == (200, 200)
-
-
-def test_one_seed_is_one_history() -> None:
-    def once() -> tuple[int, str]:
-        world = StreamWorld(PAIR, 6, boards=2, places=APART)
-        world.at(0.5, partial(world.kill, "sink"))
-        world.at(0.7, partial(world.cut, 0.5))
-        world.run(60)
-        return world.loop.callbacks, f"{world.loop.time()!r} {world.describe()}"
-
-    assert run_apart(once) == run_apart(once)
 
 
 def told(*numbered: tuple[int, bytes], start: int = 0, end: int | None = None) -> Delivery:

@@ -31,6 +31,7 @@ from shoal.session.assignment import Assignment
 from shoal.session.uploads import UploadGrant
 from tests.simulation.mesh.archive import ExpiredError, MemoryArchive
 from tests.simulation.mesh.network import Network
+from tests.simulation.mesh.spool import SpoolDisk
 
 ARCHIVE_HOST = "archive"
 LAY_OUT_SECONDS = 0.05
@@ -50,10 +51,20 @@ class MemoryFolder:
 
 
 class FolderDisk:
-    """The folders of all attempts of a board, by their keeper ids; they outlive its agents."""
+    """The folders of all attempts of a board, by their keeper ids; they outlive its agents.
 
-    def __init__(self) -> None:
+    Args:
+        spools: what stream workers keep in those folders.
+    """
+
+    def __init__(self, spools: SpoolDisk) -> None:
         self.folders: dict[str, MemoryFolder] = {}
+        self._spools = spools
+
+    def remove(self, attempt: str) -> None:
+        """Remove a folder, if it is there, and the spool in it."""
+        self.folders.pop(attempt, None)
+        self._spools.remove(f"/{attempt}/")
 
     def leave(self, attempt: str, results: dict[str, bytes]) -> None:
         """A program has ended and left results; nothing where its folder is gone."""
@@ -112,7 +123,7 @@ class MemoryWorkshop:
         await self.work(LOOK_SECONDS)
         for attempt in tuple(self.disk.folders):
             if attempt not in known:
-                del self.disk.folders[attempt]
+                self.disk.remove(attempt)
 
     async def work(self, seconds: float) -> None:
         """Take some time, usually less than so many seconds."""
@@ -204,7 +215,7 @@ class MemoryWorkbench:
 
     async def throw(self) -> None:
         """See `Workbench`."""
-        self._shop.disk.folders.pop(self._key, None)
+        self._shop.disk.remove(self._key)
 
     async def _put(self, grant: UploadGrant, data: bytes) -> str:
         """Try once; return what was wrong if it is worth another try, or nothing."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,19 +18,24 @@ from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
+import grpc
+
 from control.core.answers import Refusal, Submission, SubmitResult
 from control.core.errors import ControlError, UnknownPipelineError
 from control.core.hydration import records
 from control.core.machine import ControlMachine
+from control.core.state import PipelineRecord
 from control.core.views import pipeline_view
 from control.front.control_plane import ControlPlane
 from control.leader.plane_config import PlaneConfig
 from control.store import statements
 from edge_agent.attempts.events import Acknowledged, DesiredChanged
+from services.streams.machine import AttemptStreamsMachine
 from services.streams.worker.port_link import PortName
 from shoal.model import Capacity, JobState, MemberState, PipelineState
 from shoal.names import AttemptRef, PipelineRef, parse_attempt
 from shoal.spec import Pipeline, Placement
+from shoal.v1.streams_service_pb2 import PullAck, PullRequest
 from shoal.view import PipelineView
 from tests.simulation.mesh import stream_check
 from tests.simulation.mesh.archive import MemoryArchive
@@ -42,7 +48,7 @@ from tests.simulation.mesh.lane_watch import LaneWatch
 from tests.simulation.mesh.ledger import Ledger, Trace
 from tests.simulation.mesh.loop import VirtualLoop
 from tests.simulation.mesh.membership import Membership
-from tests.simulation.mesh.network import Network
+from tests.simulation.mesh.network import Link, Network
 from tests.simulation.mesh.port import ProgramEnd
 from tests.simulation.mesh.process import Process
 from tests.simulation.mesh.program import Program
@@ -54,9 +60,12 @@ from tests.simulation.mesh.story import (
     Story,
     Submitted,
     story,
+    stream_story,
+    streaming,
     submission,
 )
 from tests.simulation.mesh.stream_shape import Shape
+from tests.simulation.mesh.stream_worker import LIMITS
 
 ValueT = TypeVar("ValueT")
 
@@ -65,6 +74,7 @@ SETTLE_SECONDS = 400.0
 LATE_STEPS = 60
 CAPACITY_SLACK = 1e-6
 OPEN = tuple(state for state in PipelineState if not state.terminal)
+LOOK_SECONDS = 0.02
 
 
 class MistakeError(AssertionError):
@@ -97,7 +107,8 @@ class World:
     Args:
         seed: decides everything.
         faults: what may go wrong.
-        plane: makes the control plane.
+        given: the shape of the only pipeline; drawn if it is None.
+        frame: of the history; drawn if it is None.
         lines: whether the trace is kept, and not its checksum alone.
     """
 
@@ -106,16 +117,19 @@ class World:
         seed: int,
         faults: Faults,
         *,
-        plane: Callable[..., ControlPlane] = ControlPlane,
+        given: Shape | None = None,
+        frame: Story | None = None,
         lines: bool = False,
     ) -> None:
         self.seed = seed
         self.faults = faults
         self.rng = Random(seed)
-        self.story: Story = story(self.rng)
+        draw = story if given is None else stream_story
+        self.story: Story = frame or draw(self.rng)
+        self.given = None if given is None else streaming(self.rng, given)
         self.loop = VirtualLoop()
         self.trace = Trace(self.loop.time, lines=[] if lines else None)
-        self.ledger = Ledger(self.trace, broken=self.fail, look=self._check_capacity)
+        self.ledger = Ledger(self.trace, broken=self.fail, look=self._look)
         self.counts: dict[str, int] = {}
         self.failure: BaseException | None = None
         self.over: asyncio.Future[None] = self.loop.create_future()
@@ -143,7 +157,6 @@ class World:
             let_go=self.ledger.marked_published,
             membership=self.membership,
             watch=ControlWatch(self.ledger.fail),
-            make=plane,
         )
         self._lanes = LaneWatch(
             self.ledger.specs, lambda job: job in self.ledger.committed, self.ledger.fail
@@ -151,6 +164,8 @@ class World:
         self.boards = [self._make_board(f"node-{index + 1}") for index in range(self.story.boards)]
         self.programs: list[tuple[AttemptRef, Program]] = []
         """Every program that ever began, in order."""
+        self.machines: dict[AttemptStreamsMachine, AttemptRef] = {}
+        """Every machine of streams that was seen."""
         self.faulty = True
         self.dead: Board | None = None
         """A board that never comes back."""
@@ -181,6 +196,8 @@ class World:
             board.boot()
         for _ in range(self.story.pipelines):
             self.user(self._submit())
+        if self.given is not None:
+            self.user(self._keep_looking())
         return self.user(self._lottery())
 
     def user(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -224,8 +241,8 @@ class World:
             self.archive,
             Random(self.rng.random()),
             name,
-            capacity=Capacity(cpus=self.rng.choice((1.0, 2.0)), memory_bytes=8 << 30),
-            gossip=self.membership is not None,
+            capacity=Capacity(self.story.cpus or self.rng.choice((1.0, 2.0)), 8 << 30),
+            gossip=self.membership is not None or self.given is not None,
             make_program=self._begin_program,
         )
         board.worker.lanes = self._lanes
@@ -237,10 +254,18 @@ class World:
         self.trace.note("agent", board.name, board.agents)
         if board.shell is not None:
             driver = board.shell._attempts_driver
-            driver._machine = _Acknowledged(driver._machine, self.ledger)
+            driver._machine = _Watched(driver._machine, partial(self._agent_takes, board))
         if self.membership is not None:
             member = self.membership.join(process, lambda _name, _state: None, board.agents)
             process.spawn(member.run())
+
+    def _agent_takes(self, board: Board, event: object) -> None:
+        """An agent takes an event: what it is told has to be recorded."""
+        del board
+        if isinstance(event, Acknowledged):
+            self.ledger.acknowledged(event.ref, event.state)
+        elif isinstance(event, DesiredChanged):
+            self.ledger.told(event.desired)
 
     def _begin_program(
         self,
@@ -268,6 +293,11 @@ class World:
         def ended(status: int, number: int) -> None:
             self.ledger.ends(ref, host, (status, number))
             exited(status, number)
+            late = self.faulty and self.faults.late_crash
+            if late and not (status or number) and self.rng.random() < late:
+                self.count("late_crash")
+                delay = self.rng.uniform(0.0, 0.01)
+                self.loop.call_later(delay, board.kill_worker, context=self.network.context)
 
         disk = f"disk {board.disks} of {board.name}"
         self.ledger.begins(ref, host, board.boots, others, disk=disk)
@@ -314,7 +344,7 @@ class World:
             key = rng.choice(sorted(self._submitted))
         else:
             key = f"key-{len(self._submitted) + 1}"
-            self._submitted[key] = submission(rng, self.faults)
+            self._submitted[key] = self.given or submission(rng, self.faults)
             self.count(f"submit {self._submitted[key].spec.name}")
         one = self._submitted[key]
         told = False
@@ -350,10 +380,13 @@ class World:
 
     async def _scale(self) -> None:
         found = self._some_pipeline()
-        if found is None or found[0].name != "spread":
+        if found is None or found[0].name not in {"spread", "given"}:
             return
-        replicas = self.rng.choice((1, 2, 3))
-        await self._ask(lambda plane: plane.scale(found[1], "map", replicas))
+        job = "map"
+        if self.given is not None and self.given.shape is not None:
+            job = self.rng.choice([one.name for one in self.given.shape.jobs if one.plain])
+        replicas = self.rng.choice((1, 2, 3) if self.given is None else (1, 2, 3, 4))
+        await self._ask(lambda plane: plane.scale(found[1], job, replicas))
 
     async def _drain(self, board: Board, *, drained: bool) -> None:
         await self._ask(lambda plane: plane.drain(board.name, drained=drained))
@@ -365,14 +398,17 @@ class World:
         rng, faults = self.rng, self.faults
         # A history that has all faults has little of each, so every one has its own taste.
         taste = {name: rng.choice((0.0, 1.0, 1.0, 4.0)) for name in _LOTS}
-        names = [name for name in _LOTS if getattr(faults, name) and taste[name]]
-        weights = [getattr(faults, name) * taste[name] for name in names]
+        drawn = [name for name in (*_LOTS, *_STREAM_LOTS) if getattr(faults, name)]
+        names = [name for name in drawn if taste.get(name, 1.0)] or drawn
+        weights = [getattr(faults, name) * (taste.get(name) or 1.0) for name in names]
+        while self.given is not None and not self.programs:  # noqa: ASYNC110 - the world's own
+            await asyncio.sleep(LOOK_SECONDS)
         while self.faulty:
             await asyncio.sleep(rng.expovariate(1 / faults.every_seconds))
             (name,) = rng.choices(names, weights)
             self.count(name)
             self.trace.note("fault", name)
-            self.user(_LOTS[name](self, rng.uniform(0.1, faults.down_seconds)))
+            self.user(getattr(self, name)(rng.uniform(0.1, faults.down_seconds)))
 
     async def _down(
         self, seconds: float, begin: Callable[[], object], end: Callable[[], object]
@@ -396,17 +432,15 @@ class World:
 
     async def cut(self, seconds: float) -> None:
         """Nothing passes between two hosts."""
-        one, other = self._pair()
+        await self.apart(*self._pair(), seconds)
 
-        def begin() -> None:
-            self.network.cut(one, other)
-            self.network.cut(other, one)
-
-        def end() -> None:
-            self.network.heal(one, other)
-            self.network.heal(other, one)
-
-        await self._down(seconds, begin, end)
+    async def apart(self, one: str, other: str, seconds: float) -> None:
+        """Let nothing pass between two hosts for a while."""
+        await self._down(
+            seconds,
+            lambda: self.network.cut_both_ways(one, other),
+            lambda: self.network.heal_both_ways(one, other),
+        )
 
     async def cut_one_way(self, seconds: float) -> None:
         """Nothing passes from one host to another."""
@@ -455,15 +489,17 @@ class World:
         """SIGKILL to a keeper; its agent starts another."""
         self._board().kill_keeper()
 
+    async def powerless(self, board: Board, seconds: float, *, lose_unsynced: bool = True) -> None:
+        """A board loses its power, and writes that were on their way."""
+        await self._down(seconds, lambda: board.power_off(lose_unsynced=lose_unsynced), board.boot)
+
     async def power_cut(self, seconds: float) -> None:
         """A board loses its power, and writes that were on their way."""
-        board = self._board()
-        await self._down(seconds, lambda: board.power_off(lose_unsynced=True), board.boot)
+        await self.powerless(self._board(), seconds)
 
     async def power_cut_synced(self, seconds: float) -> None:
         """A board loses its power just after its writes were done."""
-        board = self._board()
-        await self._down(seconds, lambda: board.power_off(lose_unsynced=False), board.boot)
+        await self.powerless(self._board(), seconds, lose_unsynced=False)
 
     async def disk_lost(self, seconds: float) -> None:
         """A board loses its power, and comes back with an empty disk."""
@@ -523,14 +559,12 @@ class World:
         board = self._board()
 
         def begin() -> None:
-            self.network.cut(board.name, "controller")
-            self.network.cut("controller", board.name)
+            self.network.cut_both_ways(board.name, "controller")
             self.network.tear(board.name, "controller")
             self._gossip(board, MemberState.DEAD)
 
         def end() -> None:
-            self.network.heal(board.name, "controller")
-            self.network.heal("controller", board.name)
+            self.network.heal_both_ways(board.name, "controller")
             self._gossip(board, MemberState.ALIVE)
 
         await self._down(seconds, begin, end)
@@ -602,6 +636,43 @@ class World:
     async def nothing(self, _: float) -> None:
         """All is well."""
 
+    async def program_crash(self, _: float) -> None:
+        """SIGKILL to a program, as from a kernel without memory."""
+        running = [one for board in self.boards for one in board.programs if self._lives(one)]
+        if running:
+            self.rng.choice(running).signal(signal.SIGKILL)
+
+    def _calls(self) -> list[Link]:
+        """Draw half of the calls between boards."""
+        hosts = {board.name for board in self.boards}
+        return [
+            link
+            for link in self.network.links
+            if link.client.host != link.server.host
+            and hosts.issuperset((link.client.host, link.server.host))
+            and self.rng.random() < 0.5
+        ]
+
+    async def tear_some(self, _: float) -> None:
+        """Some calls between boards are reset."""
+        for link in self._calls():
+            link.end(grpc.StatusCode.UNAVAILABLE, "Connection reset by peer")
+
+    async def lie(self, _: float) -> None:
+        """On some calls it is said that their consumers are done, as only the controller may."""
+        for link in self._calls():
+            self.count("lies")
+            link.up.push(PullRequest(ack=PullAck(done=True)))
+
+    async def flip(self, seconds: float) -> None:
+        """Of the messages between boards one in a hundred has another bit."""
+
+        def be(part: float) -> None:
+            for board in self.boards:
+                board.worker.flips = part
+
+        await self._down(seconds, lambda: be(0.01), lambda: be(0.0))
+
     # ---- healing
 
     def _heal(self) -> None:
@@ -617,6 +688,8 @@ class World:
         self.archive.away, self.archive.errors = False, 0.0
         self.broker.start()
         self.controller.store.fails = False
+        for board in self.boards:
+            board.worker.flips = 0.0
         if self.controller.process is not None:
             self.controller.process.thaw()
         self.controller.start()
@@ -653,7 +726,7 @@ class World:
         """Finish what would never end; give up what has no room since a node is gone for good."""
         ref = PipelineRef(view.namespace, view.id)
         shape = self._shapes.get(ref)
-        if shape is not None and shape.job("source").records == ENDLESS:
+        if shape is not None and any(job.records == ENDLESS for job in shape.jobs):
             await self._ask(lambda plane: plane.finish(ref))
         pinned = any(job.placement is Placement.PINNED for job in view.spec.jobs)
         waits = any(job.state is JobState.QUEUED for job in view.jobs)
@@ -719,7 +792,8 @@ class World:
         rows = statements.find(
             self.controller.store.connection, self._recorded(tuple(PipelineState))
         )
-        views = {one.ref: pipeline_view(one) for one in records(rows, machine.cluster)}
+        recorded = {one.ref: one for one in records(rows, machine.cluster)}
+        views = {ref: pipeline_view(one) for ref, one in recorded.items()}
         for key, (spec, ref) in ledger.promised.items():
             view = views[ref]
             ledger.check(view.spec == spec, "1:", key, "was promised another specification")
@@ -743,7 +817,8 @@ class World:
                 f"{row.key}" in self.archive.objects, "7: the manifest", row.key, "is not there"
             )
         for ref, shape in self._shapes.items():
-            self._check_streams(ref, shape)
+            self._check_streams(ref, shape, recorded[ref])
+        self._check_boards()
 
     def _check_reloaded(self, plane: ControlPlane) -> None:
         """A controller that started now would know what this one knows."""
@@ -761,13 +836,15 @@ class World:
                     same.jobs[name].row() == job.row(), "1: the store has another", job.ref.name
                 )
 
-    def _check_streams(self, pipeline: PipelineRef, shape: Shape) -> None:
+    def _check_streams(self, pipeline: PipelineRef, shape: Shape, record: PipelineRecord) -> None:
         programs: dict[str, list[tuple[AttemptRef, Program]]] = {}
         for ref, program in self.programs:
             if ref.job_ref.pipeline_ref == pipeline:
                 programs.setdefault(ref.job, []).append((ref, program))
+        now = self.loop.time()
         told = stream_check.Told(
             shape,
+            record,
             programs,
             {
                 job.job: row.attempt
@@ -775,10 +852,47 @@ class World:
                 if job.pipeline_ref == pipeline
             },
             next((n for job, n in self.ledger.cuts.items() if job.pipeline_ref == pipeline), None),
-            pipeline in self.ledger.scaled,
+            [
+                one
+                for machine, ref in self.machines.items()
+                if ref.job_ref.pipeline_ref == pipeline
+                for one in machine.counters(now)
+            ],
         )
         found = list(stream_check.problems(told))
         self.ledger.check(not found, "streams of", pipeline.name, found[:3])
+        self.counts["dropped"] = sum(one.dropped for one in told.counters)
+
+    def _check_boards(self) -> None:
+        """Nothing is left of streams, and none broke but by a bit that was changed."""
+        flipped = sum(board.worker.flipped for board in self.boards)
+        now = self.loop.time()
+        broken = sum(one.broken for machine in self.machines for one in machine.counters(now))
+        self.ledger.check(broken <= flipped, broken, "lanes broke,", flipped, "were broken")
+        for board in self.boards:
+            self.ledger.check(
+                board is self.dead or not board.spools.spools,
+                f"spools outlive their attempts on {board.name}:",
+                list(board.spools.spools),
+            )
+
+    async def _keep_looking(self) -> None:
+        """Look where records stream between transactions, too."""
+        while True:
+            self._look()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _look(self) -> None:
+        """Look at what the controller reckons, and at what is kept of streams."""
+        self._check_capacity()
+        for board in self.boards:
+            worker = board.worker.worker
+            for ref, shell in () if worker is None else worker._shells.items():
+                self.machines[shell.machine] = ref
+                shape = self._shapes.get(ref.job_ref.pipeline_ref)
+                if shape is not None:
+                    found = list(stream_check.too_much(shell.machine, shape, LIMITS))
+                    self.ledger.check(not found, ref.name, found)
 
     def _check_capacity(self) -> None:
         """Invariant 8, as the controller reckons."""
@@ -794,26 +908,24 @@ class World:
     def describe_counts(self) -> dict[str, int]:
         """What happened, for the table."""
         found = dict(self.counts)
-        for state in self.ledger.attempts.values():
-            found[f"attempt {state.name}"] = found.get(f"attempt {state.name}", 0) + 1
+        for kind, states in (("attempt", self.ledger.attempts), ("scale", self.ledger.scales)):
+            for state in states.values():
+                found[f"{kind} {state.name}"] = found.get(f"{kind} {state.name}", 0) + 1
         return found
 
 
-class _Acknowledged:
-    """The machine of an agent's attempts, looked at: what it is told has to be recorded."""
+class _Watched:
+    """The machine of an agent's attempts, whose events are looked at first."""
 
-    def __init__(self, machine: Any, ledger: Ledger) -> None:
+    def __init__(self, machine: Any, look: Callable[[object], None]) -> None:
         self._machine = machine
-        self._ledger = ledger
+        self._look = look
         self.tick = machine.tick
         self.deadline = machine.deadline
 
     def handle(self, event: Any, now: float) -> Any:
         """Look at an event, and let the machine take it."""
-        if isinstance(event, Acknowledged):
-            self._ledger.acknowledged(event.ref, event.state)
-        elif isinstance(event, DesiredChanged):
-            self._ledger.told(event.desired)
+        self._look(event)
         return self._machine.handle(event, now)
 
 
@@ -833,52 +945,51 @@ def _thaw(process: Process | None) -> None:
         process.thaw()
 
 
-_LOTS: dict[str, Callable[[World, float], Coroutine[Any, Any, None]]] = {
-    name: getattr(World, name)
-    for name in (
-        "cut",
-        "cut_one_way",
-        "tear",
-        "slow",
-        "lossy",
-        "agent_crash",
-        "worker_crash",
-        "keeper_crash",
-        "power_cut",
-        "power_cut_synced",
-        "disk_lost",
-        "agent_freeze",
-        "worker_freeze",
-        "board_freeze",
-        "controller_crash",
-        "controller_freeze",
-        "rumour",
-        "clock_jump",
-        "store_fails",
-        "archive_errors",
-        "archive_away",
-        "broker_drop",
-        "broker_away",
-        "drain",
-        "cancel",
-        "finish",
-        "scale",
-        "submit",
-        "nothing",
-    )
-}
+_LOTS = (
+    "cut",
+    "cut_one_way",
+    "tear",
+    "slow",
+    "lossy",
+    "agent_crash",
+    "worker_crash",
+    "keeper_crash",
+    "power_cut",
+    "power_cut_synced",
+    "disk_lost",
+    "agent_freeze",
+    "worker_freeze",
+    "board_freeze",
+    "controller_crash",
+    "controller_freeze",
+    "rumour",
+    "clock_jump",
+    "store_fails",
+    "archive_errors",
+    "archive_away",
+    "broker_drop",
+    "broker_away",
+    "drain",
+    "cancel",
+    "finish",
+    "scale",
+    "submit",
+    "nothing",
+)
+_STREAM_LOTS = ("program_crash", "tear_some", "flip", "lie")
+"""Drawn after the others, which mean the same without them."""
 
 
 def history(
     seed: int,
     faults: Faults,
     *,
-    plane: Callable[..., ControlPlane] = ControlPlane,
+    given: Shape | None = None,
     lines: bool = False,
     make: Callable[..., World] = World,
 ) -> Outcome:
     """Live through one history; run it apart (`apart.py`)."""
-    world = make(seed, faults, plane=plane, lines=lines)
+    world = make(seed, faults, given=given, lines=lines)
     _KEPT.append(world)
     outcome = Outcome(seed)
     loop = world.loop
