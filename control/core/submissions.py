@@ -53,9 +53,10 @@ class Submissions(MachinePart):
     def submit(self, event: events.Submit) -> Taken | Refusal:
         """Record a pipeline, unless its request id has made one already."""
         submission = event.submission
-        digest = ""
+        digest, data = "", submission.data
         if submission.request_id:
-            digest = sha256(submission.encoded()).hexdigest()
+            data = submission.encoded()
+            digest = sha256(data).hexdigest()
             known = self._situation.requests.get((submission.namespace, submission.request_id))
             if known is not None:
                 return _repeated(submission, digest, known)
@@ -74,7 +75,7 @@ class Submissions(MachinePart):
             request_id=submission.request_id,
             spec=submission.spec,
             create_time=self._situation.wall_time,
-            data=submission.data,
+            data=data,
             digest=digest,
         )
         self._next_position += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from control.core.answers import Page
@@ -136,6 +137,8 @@ class ReadModel:
             UnknownPipelineError: There is none of that name.
             StoreFailedError: The store cannot be read.
         """
+        with suppress(UnknownPipelineError):
+            return self.pipeline(ref)
         found = await self._views([ref])
         if not found:
             raise unknown_pipeline(ref)
