@@ -8,7 +8,7 @@ from shoal.wire.attempt import ATTEMPT_REF
 from shoal.wire.codec import codec, each, one
 from shoal.wire.lane import LANE
 
-ATTEMPT_LANES = encode_attempt_lanes, decode_attempt_lanes = codec(
+ATTEMPT_LANES = encode_attempt_lanes, _ = codec(
     AttemptLanes,
     session_service_pb2.AttemptLanes,
     "lanes",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from shoal import limits
@@ -16,8 +15,7 @@ from shoal.v1 import session_service_pb2 as v1
 from shoal.wire import fields
 from shoal.wire.attempt import SIDE_BY_SIDE, decode_attempt_name
 from shoal.wire.codec import FieldCodec, NounCodec, checked, codec, each, one, spread
-from shoal.wire.fields import WireError
-from shoal.wire.port_hold import PORT_HOLD, PORTS_MAX
+from shoal.wire.port_hold import PORT_HOLD, each_port
 from shoal.wire.state import (
     ARTIFACT,
     JOB_STATE,
@@ -28,14 +26,8 @@ from shoal.wire.state import (
 
 
 def _of_ports(noun: NounCodec[Any, Any]) -> FieldCodec:
-    """Return a tuple with something of each port, of which no job has more than `PORTS_MAX`."""
-
-    def decode(messages: Sequence[Any], path: str) -> tuple[Any, ...]:
-        if len(messages) > PORTS_MAX:
-            raise WireError(path, f"{len(messages)} are more ports than any job has")
-        return fields.each(messages, path, noun.decode)
-
-    return checked(decode, lambda values: [noun.encode(value) for value in values])
+    """Return a tuple with something of each port."""
+    return checked(each_port(noun.decode), lambda values: [noun.encode(value) for value in values])
 
 
 def _decode_port(message: str, path: str = "") -> str:

@@ -26,9 +26,7 @@ from shoal.wire.codec import (
 from shoal.wire.fields import WireError
 
 DISTRIBUTE = enumeration(spec.Distribute, spec_pb2.Distribute, "distribute", "way to distribute")
-PORT_FORMAT = encode_port_format, decode_port_format = enumeration(
-    spec.PortFormat, spec_pb2.PortFormat, "format"
-)
+PORT_FORMAT = enumeration(spec.PortFormat, spec_pb2.PortFormat, "format")
 
 # ---- environments -------------------------------------------------------------------------------
 
@@ -97,7 +95,7 @@ _ENVIRONMENT = codec(
 def _decode_record_bytes(message: spec_pb2.PortBinding, path: str, name: str) -> int:
     """Read the size of a record, which the format bytes:N has and no other."""
     size, at = message.record_bytes, fields.at(path, name)
-    port_format = decode_port_format(message.format, fields.at(path, "format"))
+    port_format = PORT_FORMAT.decode(message.format, fields.at(path, "format"))
     if port_format is spec.PortFormat.BYTES:
         if not 1 <= size <= limits.RECORD_BYTES_MAX:
             raise WireError(

@@ -29,12 +29,8 @@ PIPELINE_STATE = encode_pipeline_state, decode_pipeline_state = enumeration(
     PipelineState, pipeline_pb2.PipelineState, "state"
 )
 SCALE_STATE = enumeration(ScaleState, pipeline_pb2.ScaleState, "state", "state of a scale")
-MEMBER_STATE = encode_member_state, decode_member_state = enumeration(
-    MemberState, nodes_service_pb2.MemberState, "state"
-)
-LOG_STREAM = encode_log_stream, decode_log_stream = enumeration(
-    view.LogStream, pipelines_service_pb2.LogStream, "stream"
-)
+MEMBER_STATE = enumeration(MemberState, nodes_service_pb2.MemberState, "state")
+LOG_STREAM = enumeration(view.LogStream, pipelines_service_pb2.LogStream, "stream")
 
 
 def _decode_code(code: str, path: str) -> ReasonCode:
