@@ -9,7 +9,7 @@ from control.core.errors import UnknownJobError, unknown_pipeline
 from control.core.machine_part import MachinePart
 from control.core.scheduler.explain import explain
 from control.core.scheduler.plan import plan
-from control.core.scheduler.snapshot import NodeState, Snapshot
+from control.core.scheduler.snapshot import NodeSnapshot, Snapshot
 from control.core.situation import Situation
 from control.core.sources import Sources
 from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
@@ -33,7 +33,7 @@ class Placer(MachinePart):
         """When an agent has left an assignment alone for too long."""
         return self._untouched[0][0] if self._untouched else None
 
-    def nodes(self) -> tuple[NodeState, ...]:
+    def nodes(self) -> tuple[NodeSnapshot, ...]:
         """What the scheduler has to know of every node, by name."""
         cluster = self._cluster
         return tuple(cluster.snapshot(cluster.nodes[name]) for name in sorted(cluster.nodes))

@@ -26,7 +26,7 @@ from control.core.rows import (
     ScaleRow,
 )
 from control.core.scheduler.plan import feasibility
-from control.core.scheduler.snapshot import NodeState, Pending, Resident
+from control.core.scheduler.snapshot import NodeSnapshot, Pending, Resident
 from control.core.topology import LaneEnd, Replica, Topology, topology
 from shoal.model import (
     NO_CAPACITY,
@@ -334,7 +334,7 @@ class NodeRecord:
     says_holds: bool = False
     """Whether its agent says how far ports are that stand still; one of before does not."""
     revision: int = 0
-    snapshot: NodeState | None = None
+    snapshot: NodeSnapshot | None = None
 
     def row(self) -> NodeRow:
         """What is written down."""
@@ -415,10 +415,10 @@ class Cluster:
                 devices.extend(job.spec.resources.devices)
         return Capacity(cpus, memory_bytes, tuple(sorted(devices)))
 
-    def snapshot(self, node: NodeRecord) -> NodeState:
+    def snapshot(self, node: NodeRecord) -> NodeSnapshot:
         """What the scheduler has to know of a node; kept until `node.snapshot` is cleared."""
         if node.snapshot is None:
-            node.snapshot = NodeState(
+            node.snapshot = NodeSnapshot(
                 name=node.name,
                 connected=bool(node.session_id),
                 drained=node.drained,

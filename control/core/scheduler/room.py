@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from control.core.scheduler.snapshot import Kept, NodeState
+from control.core.scheduler.snapshot import Kept, NodeSnapshot
 from shoal.names import JobRef
 from shoal.spec import Resources
 
@@ -21,7 +21,7 @@ class Room:
 
     __slots__ = ("cpus", "devices", "kept", "memory_bytes", "node")
 
-    def __init__(self, node: NodeState, *, empty: bool = False) -> None:
+    def __init__(self, node: NodeSnapshot, *, empty: bool = False) -> None:
         """Start from what is claimed now, or from nothing when `empty`."""
         claimed = node.claimed
         self.node = node

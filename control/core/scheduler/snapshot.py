@@ -12,7 +12,7 @@ from shoal.spec import Place, Resources
 
 
 @dataclass(frozen=True, slots=True)
-class NodeState:
+class NodeSnapshot:
     """One node: what it has, what is claimed of it, and what is held against it.
 
     `suspected` means that gossip doubts it although its session lives; `refuses` is why its agent
@@ -79,7 +79,7 @@ class Kept:
 class Snapshot:
     """Nodes by name, the placed attempts of each pipeline that has pending jobs, and kept rooms."""
 
-    nodes: tuple[NodeState, ...]
+    nodes: tuple[NodeSnapshot, ...]
     residents: Mapping[PipelineRef, tuple[Resident, ...]] = field(default_factory=_nobody)
     kept: tuple[Kept, ...] = ()
 

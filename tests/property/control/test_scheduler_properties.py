@@ -15,7 +15,7 @@ from control.core.scheduler.explain import explain
 from control.core.scheduler.filters import objection
 from control.core.scheduler.plan import plan
 from control.core.scheduler.room import Room
-from control.core.scheduler.snapshot import Kept, NodeState, Pending, Plan, Snapshot
+from control.core.scheduler.snapshot import Kept, NodeSnapshot, Pending, Plan, Snapshot
 from shoal.model import Capacity
 from shoal.names import JobRef
 from shoal.spec import Place, Resources, Strategy
@@ -30,14 +30,14 @@ CPUS = st.sampled_from([0.25, 0.5, 1.0, 2.0, 3.0])
 
 
 @st.composite
-def nodes(draw: st.DrawFn) -> tuple[NodeState, ...]:
-    made: list[NodeState] = []
+def nodes(draw: st.DrawFn) -> tuple[NodeSnapshot, ...]:
+    made: list[NodeSnapshot] = []
     for index in range(draw(st.integers(0, 5))):
         capacity = Capacity(
             draw(st.sampled_from([1.0, 2.0, 4.0])), draw(st.integers(0, 4)), draw(DEVICES)
         )
         made.append(
-            NodeState(
+            NodeSnapshot(
                 name=f"n{index}",
                 connected=draw(st.booleans()) or draw(st.booleans()),
                 drained=draw(st.booleans()) and draw(st.booleans()),
@@ -76,7 +76,9 @@ def pendings(draw: st.DrawFn) -> tuple[Pending, ...]:
     return tuple(made)
 
 
-def rooms_after(made: Plan, found: Sequence[NodeState], jobs: Sequence[Pending]) -> dict[str, Room]:
+def rooms_after(
+    made: Plan, found: Sequence[NodeSnapshot], jobs: Sequence[Pending]
+) -> dict[str, Room]:
     by_ref = {job.ref: job for job in jobs}
     rooms = {node.name: Room(node) for node in found}
     for placed in made.placed:
@@ -87,7 +89,7 @@ def rooms_after(made: Plan, found: Sequence[NodeState], jobs: Sequence[Pending])
 @given(nodes(), pendings())
 @settings(max_examples=150)
 def test_a_plan_oversubscribes_nobody_and_obeys_every_filter(
-    found: tuple[NodeState, ...], jobs: tuple[Pending, ...]
+    found: tuple[NodeSnapshot, ...], jobs: tuple[Pending, ...]
 ) -> None:
     made = plan(Snapshot(found), jobs)
     for room in rooms_after(made, found, jobs).values():
@@ -104,7 +106,7 @@ def test_a_plan_oversubscribes_nobody_and_obeys_every_filter(
 @given(nodes(), pendings(), st.lists(st.tuples(st.sampled_from(["n0", "n1"]), CPUS), max_size=6))
 @settings(max_examples=100)
 def test_a_plan_leaves_what_is_kept_for_others(
-    found: tuple[NodeState, ...], jobs: tuple[Pending, ...], wanted: list[tuple[str, float]]
+    found: tuple[NodeSnapshot, ...], jobs: tuple[Pending, ...], wanted: list[tuple[str, float]]
 ) -> None:
     """Some of the jobs for which something is kept are to be placed now, some are not."""
     names = [*(job.ref for job in jobs[:3]), *(JobRef("b", "q", f"k{n}") for n in range(6))]
@@ -122,7 +124,7 @@ def test_a_plan_leaves_what_is_kept_for_others(
 @given(nodes(), pendings())
 @settings(max_examples=150)
 def test_every_job_is_placed_or_told_why_and_gangs_are_whole(
-    found: tuple[NodeState, ...], jobs: tuple[Pending, ...]
+    found: tuple[NodeSnapshot, ...], jobs: tuple[Pending, ...]
 ) -> None:
     made = plan(Snapshot(found), jobs)
     placed = {one.job for one in made.placed}
@@ -138,7 +140,7 @@ def test_every_job_is_placed_or_told_why_and_gangs_are_whole(
 
 @given(nodes(), pendings(), st.randoms(use_true_random=False))
 def test_the_order_of_the_nodes_means_nothing(
-    found: tuple[NodeState, ...], jobs: tuple[Pending, ...], random: Random
+    found: tuple[NodeSnapshot, ...], jobs: tuple[Pending, ...], random: Random
 ) -> None:
     shuffled = list(found)
     random.shuffle(shuffled)
@@ -148,7 +150,7 @@ def test_the_order_of_the_nodes_means_nothing(
 @given(nodes(), pendings())
 @settings(max_examples=100)
 def test_a_single_job_waits_only_if_no_node_is_feasible(
-    found: tuple[NodeState, ...], jobs: tuple[Pending, ...]
+    found: tuple[NodeSnapshot, ...], jobs: tuple[Pending, ...]
 ) -> None:
     for job in jobs:
         snapshot = Snapshot(found)
@@ -166,7 +168,7 @@ def test_a_single_job_waits_only_if_no_node_is_feasible(
 @given(nodes(), pendings())
 @settings(max_examples=150)
 def test_a_gang_waits_only_if_there_is_no_way_to_place_it(
-    found: tuple[NodeState, ...], jobs: tuple[Pending, ...]
+    found: tuple[NodeSnapshot, ...], jobs: tuple[Pending, ...]
 ) -> None:
     gang = [
         replace(job, ref=JobRef("default", "p", job.ref.job), gang="g")
@@ -177,7 +179,7 @@ def test_a_gang_waits_only_if_there_is_no_way_to_place_it(
     assert bool(made.placed) == (bool(gang) and _fits_somehow(found[:3], gang))
 
 
-def _fits_somehow(found: Sequence[NodeState], gang: Sequence[Pending]) -> bool:
+def _fits_somehow(found: Sequence[NodeSnapshot], gang: Sequence[Pending]) -> bool:
     """Try everything."""
     for ways in product(range(len(found)), repeat=len(gang)):
         rooms = [Room(node) for node in found]

@@ -25,7 +25,7 @@ from control.core.machine import ControlMachine
 from control.core.outcomes import Outcomes
 from control.core.placement import Placer
 from control.core.rows import AttemptRow, Loaded, Row
-from control.core.scheduler.snapshot import NodeState
+from control.core.scheduler.snapshot import NodeSnapshot
 from control.core.sources import Sources
 from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
 from control.core.submissions import Submissions
@@ -86,7 +86,7 @@ class TellsNeighboursNothing(Placer):
 class Oversubscribes(Placer):
     """Every node looks empty."""
 
-    def nodes(self) -> tuple[NodeState, ...]:
+    def nodes(self) -> tuple[NodeSnapshot, ...]:
         return tuple(replace(node, claimed=NO_CAPACITY) for node in super().nodes())
 
 

@@ -8,14 +8,14 @@ import pytest
 
 from control.core.scheduler.explain import explain
 from control.core.scheduler.plan import plan
-from control.core.scheduler.snapshot import NodeState, Pending, Resident, Snapshot
+from control.core.scheduler.snapshot import NodeSnapshot, Pending, Resident, Snapshot
 from shoal.model import Capacity
 from shoal.names import JobRef, PipelineRef
 from shoal.spec import Place, Resources, Strategy
 
 
-def node(name: str, cpus: float = 4.0, **changes: object) -> NodeState:
-    made = NodeState(name, connected=True, drained=False, capacity=Capacity(cpus))
+def node(name: str, cpus: float = 4.0, **changes: object) -> NodeSnapshot:
+    made = NodeSnapshot(name, connected=True, drained=False, capacity=Capacity(cpus))
     return replace(made, **changes)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
@@ -30,7 +30,7 @@ def job(name: str = "main", pipeline: str = "p", cpus: float = 1.0, **changes: o
     return replace(made, **changes)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-def where(nodes: list[NodeState], *jobs: Pending, **residents: list[Resident]) -> dict[str, str]:
+def where(nodes: list[NodeSnapshot], *jobs: Pending, **residents: list[Resident]) -> dict[str, str]:
     """Plan, and return job name to node name."""
     there = {PipelineRef("default", name): tuple(found) for name, found in residents.items()}
     made = plan(Snapshot(tuple(nodes), there), jobs)
@@ -38,7 +38,7 @@ def where(nodes: list[NodeState], *jobs: Pending, **residents: list[Resident]) -
     return {placed.job.job: placed.node for placed in made.placed}
 
 
-def why(nodes: list[NodeState], *jobs: Pending) -> str:
+def why(nodes: list[NodeSnapshot], *jobs: Pending) -> str:
     made = plan(Snapshot(tuple(nodes)), jobs)
     assert not made.placed
     (sentence,) = set(made.waiting.values())
@@ -71,7 +71,7 @@ def why(nodes: list[NodeState], *jobs: Pending) -> str:
         ),
     ],
 )
-def test_every_filter_explains_itself(state: NodeState, wanted: Pending, words: str) -> None:
+def test_every_filter_explains_itself(state: NodeSnapshot, wanted: Pending, words: str) -> None:
     assert words in why([state], wanted)
     (verdict,) = explain(Snapshot((state,)), wanted)
     assert not verdict.feasible
