@@ -24,7 +24,7 @@ Example: 3 cameras send to 2 detectors, each round of which takes 2 records. The
 and 4, so the last record is number 4 of camera 0, with index 12, and 13 were sent: R = ceil(13 / 2) = 7. Each
 detector gets 7 records, 14 in all, and the next generation begins with record 14.
 
-Source: the barrier of Flink's rescaling (https://nightlies.apache.org/flink/flink-docs-stable/docs/ops/state/checkpoints/)
+Source: the barrier of Flink's rescaling (nightlies.apache.org/flink, "Checkpointing")
 is the neighbour of this idea; docs/adr/0007-generations.md has the alternatives.
 """
 
