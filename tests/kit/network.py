@@ -162,6 +162,13 @@ class Network:
         self._schedule(seat)
         return seat
 
+    def add_joined(self, count: int, *, preset: Preset = LAN, incarnation: int = 1) -> None:
+        """Start members that all join the first one."""
+        for index in range(count):
+            self.add(f"n{index}", preset=preset, incarnation=incarnation)
+        for seat in self.seats[1:]:
+            self.join(seat, self.seats[0])
+
     def add_acquainted(
         self,
         count: int,

@@ -15,10 +15,7 @@ SEEDS = [1, 2, 3]
 
 
 def cluster(net: Network, count: int) -> None:
-    for index in range(count):
-        net.add(f"n{index}")
-    for seat in net.seats[1:]:
-        net.join(seat, net.seats[0])
+    net.add_joined(count)
     found = net.run_until(lambda: net.agree(net.seats, net.seats), 30)
     assert found is not None, f"seed {net.seed}: never converged"
 
@@ -157,10 +154,7 @@ def test_drifting_clocks_are_tolerated() -> None:
 @pytest.mark.parametrize("incarnation", [1, 1000])
 def test_a_mass_restart_at_incarnation_1_is_believed(incarnation: int) -> None:
     net = Network(9)
-    for index in range(30):
-        net.add(f"n{index}", incarnation=incarnation)
-    for seat in net.seats[1:]:
-        net.join(seat, net.seats[0])
+    net.add_joined(30, incarnation=incarnation)
     net.run(10)
     restarted = net.seats[:29]
     net.crash(*restarted)
@@ -208,10 +202,7 @@ def test_the_same_seed_gives_the_same_trace() -> None:
 
 def test_local_preset_forms_quickly() -> None:
     net = Network(11)
-    for index in range(30):
-        net.add(f"n{index}", preset=LOCAL)
-    for seat in net.seats[1:]:
-        net.join(seat, net.seats[0])
+    net.add_joined(30, preset=LOCAL)
     found = net.run_until(lambda: net.agree(net.seats, net.seats), 30)
 
     assert found is not None

@@ -20,10 +20,7 @@ FOLDER = Path(__file__).parent / "transcripts"
 
 def small(seed: int, count: int = 5) -> Network:
     net = Network(seed, Weather(), transcribe=True)
-    for index in range(count):
-        net.add(f"n{index}")
-    for seat in net.seats[1:]:
-        net.join(seat, net.seats[0])
+    net.add_joined(count)
     net.run(3)
     say(net, "all are acquainted")
     return net

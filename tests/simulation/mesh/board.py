@@ -23,7 +23,6 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from random import Random
-from types import MappingProxyType
 from typing import Final, cast
 
 from edge_agent.agent_process import AgentProcess
@@ -37,7 +36,6 @@ from edge_agent.links.agent_links import AgentLinks
 from edge_agent.links.session import SessionCall
 from edge_agent.links.stream_worker import HELPER, StreamWorkerStub
 from services.runtime.process import StartRefusedError
-from services.streams.plan import StreamLimits
 from shoal.model import Capacity
 from shoal.names import AttemptRef
 from shoal.session.log_piece import LogPiece
@@ -50,7 +48,7 @@ from tests.simulation.mesh.network import Network
 from tests.simulation.mesh.process import Process
 from tests.simulation.mesh.program import Program
 from tests.simulation.mesh.spool import SpoolDisk
-from tests.simulation.mesh.stream_worker import LIMITS, MemoryStreamWorker
+from tests.simulation.mesh.stream_worker import MemoryStreamWorker
 from tests.simulation.mesh.workshop import FolderDisk, MemoryWorkshop
 
 RESTART_SECONDS: Final = 1.0
@@ -68,11 +66,8 @@ class Board:
         archive: where artifacts are put.
         rng: its chance.
         name: of the node.
-        controllers: addresses that are configured.
         capacity: what it has for attempts.
-        labels: what the operator calls it by.
         gossip: whether it is a member of that name; its gossip is the world's business.
-        limits: what the streams of each attempt may use.
         make_program: makes a program.
     """
 
@@ -84,11 +79,8 @@ class Board:
         rng: Random,
         name: str,
         *,
-        controllers: tuple[str, ...] = (ADDRESS,),
         capacity: Capacity = CAPACITY,
-        labels: Mapping[str, str] = MappingProxyType({}),
         gossip: bool = False,
-        limits: StreamLimits = LIMITS,
         make_program: Callable[..., Program] = Program,
     ) -> None:
         self.name = name
@@ -100,9 +92,8 @@ class Board:
             state=Path("/board") / name,
             capacity=capacity,
             architecture="x86_64",
-            controllers=controllers,
+            controllers=(ADDRESS,),
             gossip="0.0.0.0:7946" if gossip else "",
-            labels=labels,
         )
         self.journal = JournalDisk()
         """What its agent remembers durably."""
@@ -111,16 +102,13 @@ class Board:
         self.workshop = MemoryWorkshop(rng, self.folders, archive, network, name)
         self.keeper = MemoryKeeper(self, make_program)
         self.worker = MemoryStreamWorker(
-            loop, network, rng, host=name, keeper=self.keeper, disk=self.spools, limits=limits
+            loop, network, rng, host=name, keeper=self.keeper, disk=self.spools
         )
         self.agent: Process | None = None
         self.shell: AgentShell | None = None
         """That of the running agent, or of the last one."""
         self.on_agent: Callable[[Process], None] = lambda _: None
         """Called when an agent has begun: what else runs in its process is spawned there."""
-        self.controllers = controllers
-        self.reading = DISK
-        """What its disk has left."""
         self.skew_seconds = 0.0
         """By how much its wall clock is off."""
         self.powered = False
@@ -133,7 +121,6 @@ class Board:
         self.crashes: list[tuple[str, BaseException]] = []
         """Processes that ended by an error; no history may have one."""
         self._agent_journal: MemoryJournal | None = None
-        self._known: asyncio.Future[None] | None = None
 
     # ---- what is there --------------------------------------------------------------------------
 
@@ -246,12 +233,6 @@ class Board:
         for process in self._processes():
             process.thaw()
 
-    def know_controllers(self, addresses: tuple[str, ...]) -> None:
-        """Let its agent hear of other controllers."""
-        self.controllers = addresses
-        if self._known is not None and not self._known.done():
-            self._known.set_result(None)
-
     # ---- what its processes use -----------------------------------------------------------------
 
     def start_worker(self) -> Process:
@@ -276,17 +257,13 @@ class Board:
             stream_worker=_WorkerDoor(self),
             journal=journal,
             workshop=self.workshop,
-            disk=_Disk(self),
+            disk=_Disk(),
             logs=_NoLogs,
         )
 
     async def _controllers(self) -> AsyncGenerator[tuple[str, ...], None]:
-        while True:
-            known = self.controllers
-            yield known
-            while self.controllers == known:
-                self._known = self.loop.create_future()
-                await self._known
+        yield self.config.controllers
+        await self.loop.create_future()
 
     @contextlib.asynccontextmanager
     async def _dial(self, address: str) -> AsyncIterator[SessionCall]:
@@ -325,17 +302,14 @@ class _WorkerDoor:
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[StreamWorkerStub]:
-        yield self._board.worker.stub()
+        yield cast("StreamWorkerStub", self._board.worker.stub())
 
 
 class _Disk:
     """See `DiskMeter` of the agent."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
-
     async def read(self) -> DiskReading:
-        return self._board.reading
+        return DISK
 
     async def folders(self, paths: Iterable[tuple[AttemptRef, Path]]) -> tuple[FolderUse, ...]:
         del paths

@@ -20,7 +20,6 @@ from tests.simulation.mesh.loop import VirtualLoop
 
 COMMIT_SECONDS = 0.006
 """At most so long takes one transaction."""
-AGAIN_SECONDS = 0.5
 
 _Write = Callable[[], object]
 
@@ -31,8 +30,6 @@ class JournalDisk:
     def __init__(self) -> None:
         self.records: dict[AttemptRef, LocalAttempt] = {}
         self.facts: dict[str, str] = {}
-        self.full = False
-        """Whether it takes no write at the moment."""
 
 
 class MemoryJournal:
@@ -51,10 +48,8 @@ class MemoryJournal:
         self._waiting: dict[object, tuple[_Write, list[asyncio.Future[None]]]] = {}
         self._flight: dict[object, tuple[_Write, list[asyncio.Future[None]]]] | None = None
 
-    @property
-    def trouble(self) -> str:
-        """See `AttemptJournal`."""
-        return "its journal in memory cannot be written: make room" if self._disk.full else ""
+    trouble = ""
+    """See `AttemptJournal`."""
 
     def put(self, record: LocalAttempt) -> asyncio.Future[None]:
         """See `AttemptJournal`."""
@@ -93,7 +88,7 @@ class MemoryJournal:
 
     def end(self, *, written: bool) -> None:
         """The process is gone; a transaction that was on its way has been `written`, or not."""
-        if self._flight is not None and written and not self._disk.full:
+        if self._flight is not None and written:
             for write, _ in self._flight.values():
                 write()
         self._flight = None
@@ -113,9 +108,6 @@ class MemoryJournal:
 
     def _written(self) -> None:
         if self._flight is None:
-            return
-        if self._disk.full:
-            self._loop.call_later(AGAIN_SECONDS, self._written)
             return
         batch, self._flight = self._flight, None
         for write, _ in batch.values():

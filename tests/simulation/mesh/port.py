@@ -264,21 +264,12 @@ class MemoryPort:
         self._post(PortClosed(self._port, self._output, self._offset, cut))
 
 
-def port_pair(loop: VirtualLoop) -> tuple[ProgramEnd, WorkerEnd]:
-    """Return both ends of a port."""
-    program = ProgramEnd(loop)
-    return program, WorkerEnd(loop, program)
-
-
 def port_pairs(
     loop: VirtualLoop, names: Sequence[PortName]
 ) -> tuple[Mapping[PortName, ProgramEnd], Mapping[PortName, WorkerEnd]]:
     """Return the ends of all ports of a program, by name."""
-    pairs = {name: port_pair(loop) for name in names}
-    return (
-        {name: program for name, (program, _) in pairs.items()},
-        {name: worker for name, (_, worker) in pairs.items()},
-    )
+    programs = {name: ProgramEnd(loop) for name in names}
+    return programs, {name: WorkerEnd(loop, program) for name, program in programs.items()}
 
 
 def blocks_of(parts: Sequence[Body]) -> list[Block]:

@@ -1,9 +1,8 @@
-"""Spools of a board in memory: what disks do to them, that is latency, no room, loss of power."""
+"""Spools of a board in memory: what disks do to them, that is latency and loss of power."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 from random import Random
 
 from services.streams.block import Body
@@ -26,10 +25,6 @@ class SpoolDisk:
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self.spools: dict[str, dict[int, bytearray]] = {}
-        self.full = False
-        """Whether writes fail for want of room."""
-        self.written = 0
-        """How many bodies were written."""
 
     def open(self, path: str) -> MemorySpool:
         """Return a new hold on the spool at a path."""
@@ -60,14 +55,11 @@ class MemorySpool:
     async def write(self, place: SpoolPlace, body: Body) -> None:
         """See `Spool`."""
         await self._disk.wait()
-        if self._disk.full:
-            raise OSError(errno.ENOSPC, "no room on the disk in memory")
         segment = self._segments.setdefault(place.segment, bytearray())
         self._disk.spools.setdefault(self._path, self._segments)
         if len(segment) < place.offset:
             segment.extend(bytes(place.offset - len(segment)))
         segment[place.offset : place.offset + len(body)] = body
-        self._disk.written += 1
 
     async def read(self, place: SpoolPlace) -> bytes:
         """See `Spool`."""

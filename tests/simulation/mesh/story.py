@@ -67,6 +67,11 @@ class Faults:
     """Whether there are jobs that their node ends by itself when its lease is not renewed."""
 
 
+_NONE: dict[str, Any] = {one.name: 0.0 for one in fields(Faults) if isinstance(one.default, float)}
+_NONE["every_seconds"] = 1e9
+CALM = Faults(**_NONE)
+"""Nothing goes wrong."""
+
 SHORT_CUTS = Faults(
     every_seconds=6.0,  # or two short cuts are one long one
     down_seconds=1.5,
@@ -90,24 +95,17 @@ SHORT_CUTS = Faults(
 )
 """Only faults that are shorter than the tolerance: nothing may be lost or started again."""
 
-PAUSES = Faults(
-    **dict.fromkeys(
-        (
-            *("cut", "cut_one_way", "tear", "slow", "lossy", "agent_crash", "worker_crash"),
-            *("keeper_crash", "power_cut", "power_cut_synced", "disk_lost", "agent_freeze"),
-            *(
-                "worker_freeze",
-                "board_freeze",
-                "controller_crash",
-                "rumour",
-                "store_fails",
-                "drain",
-            ),
-            *("cancel", "finish", "scale", "failing_programs", "board_dies"),
-        ),
-        0.0,
-    ),
+PAUSES = replace(
+    CALM,
     every_seconds=2.0,
+    down_seconds=9.0,
+    clock_jump=1.0,
+    archive_errors=0.7,
+    archive_away=0.3,
+    broker_drop=0.7,
+    broker_away=0.4,
+    submit=1.2,
+    nothing=0.5,
     controller_freeze=8.0,
     controller_suspends=True,
     nothing_is_lost=True,
@@ -154,10 +152,6 @@ HARD_ON_STREAMS = Faults(
 HARD_ON_SCALES = replace(HARD_ON_STREAMS, scale=6.0)
 """The same while the replicas of jobs are changed."""
 
-_NONE: dict[str, Any] = {one.name: 0.0 for one in fields(Faults) if isinstance(one.default, float)}
-_NONE["every_seconds"] = 1e9
-CALM = Faults(**_NONE)
-"""Nothing goes wrong."""
 
 SCALES = replace(CALM, every_seconds=1.0, scale=1.0)
 """The replicas of jobs are changed, and nothing goes wrong."""

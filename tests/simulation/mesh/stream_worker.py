@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any, Protocol, cast
 
@@ -77,7 +79,6 @@ class MemoryStreamWorker:
         host: the board.
         keeper: has the ports.
         disk: has the spools.
-        limits: what each attempt may use.
     """
 
     def __init__(
@@ -89,7 +90,6 @@ class MemoryStreamWorker:
         host: str,
         keeper: Keeper,
         disk: SpoolDisk,
-        limits: StreamLimits = LIMITS,
     ) -> None:
         self._loop = loop
         self._network = network
@@ -97,7 +97,6 @@ class MemoryStreamWorker:
         self._host = host
         self._keeper = keeper
         self._disk = disk
-        self._limits = limits
         self.address = f"{host}:{STREAM_PORT}"
         """Where other boards reach it."""
         self.orders = f"{host}:stream-worker.sock"
@@ -142,7 +141,7 @@ class MemoryStreamWorker:
                 _Ports(self._keeper),
                 self._disk.open,
             )
-            worker = StreamWorker(self.address, self._limits, tasks, links, self._rng.random)
+            worker = StreamWorker(self.address, LIMITS, tasks, links, self._rng.random)
             service, lanes = AgentService(worker), LaneService(worker)
             serve = self._network.serve
 
@@ -187,31 +186,19 @@ class OrdersStub:
     def __init__(self, network: Network, address: str) -> None:
         self._network = network
         self._address = address
+        self.Attach, self.UpdateLanes, self.Conclude, self.Detach = (
+            partial(self._ask, method) for method in ORDERS
+        )
 
-    async def Attach(self, request: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109, N802
+    def WatchAttempts(self, request: Any, *, wait_for_ready: bool) -> WatchCall:  # noqa: N802
         """See the contract."""
-        return await self._ask("Attach", request, timeout)
+        assert wait_for_ready, "a stream worker that is not there yet is waited for"
+        return WatchCall(self._network, self._address, request)
 
-    async def UpdateLanes(self, request: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109, N802
-        """See the contract."""
-        return await self._ask("UpdateLanes", request, timeout)
-
-    async def Conclude(self, request: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109, N802
-        """See the contract."""
-        return await self._ask("Conclude", request, timeout)
-
-    async def Detach(self, request: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109, N802
-        """See the contract."""
-        return await self._ask("Detach", request, timeout)
-
-    def WatchAttempts(self, request: Any, *, wait_for_ready: bool = False) -> WatchCall:  # noqa: N802
-        """See the contract."""
-        return WatchCall(self._network, self._address, request, wait_for_ready=wait_for_ready)
-
-    async def _ask(self, method: str, request: Any, seconds: float | None) -> Any:
+    async def _ask(self, method: str, request: Any, *, timeout: float) -> Any:  # noqa: ASYNC109 - as gRPC
         call: ClientCall | None = None
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(timeout):
                 call = await self._network.call(self._address, method)
                 await call.write(request)
                 return await call.read()
@@ -225,13 +212,10 @@ class OrdersStub:
 class WatchCall:
     """A call that is opened when it is first read."""
 
-    def __init__(
-        self, network: Network, address: str, request: Any, *, wait_for_ready: bool
-    ) -> None:
+    def __init__(self, network: Network, address: str, request: Any) -> None:
         self._network = network
         self._address = address
         self._request = request
-        self._wait = wait_for_ready
         self._call: ClientCall | None = None
 
     async def read(self) -> Any:
@@ -247,11 +231,8 @@ class WatchCall:
 
     async def _open(self) -> ClientCall:
         while True:
-            try:
+            with contextlib.suppress(grpc.aio.AioRpcError):
                 return await self._network.call(self._address, WATCH)
-            except grpc.aio.AioRpcError:
-                if not self._wait:
-                    raise
             await asyncio.sleep(CONNECT_AGAIN_SECONDS)
 
 
@@ -282,22 +263,17 @@ class _Connections:
 
     def take(self, address: str, *, bulk: bool) -> _Connection:
         del bulk
-        return _Connection(self._network, address, self._flip)
+        return _Connection(partial(_PullCall, self._network, address, self._flip))
 
     async def leave(self, connection: object, *, broken: bool) -> None:
         """Nothing is shared, so nothing is to be closed."""
 
 
+@dataclass(frozen=True, slots=True)
 class _Connection:
     """See `PeerConnection` of the worker."""
 
-    def __init__(self, network: Network, address: str, flip: Callable[[bytes], bytes]) -> None:
-        self._network = network
-        self._address = address
-        self._flip = flip
-
-    def pull(self) -> _PullCall:
-        return _PullCall(self._network, self._address, self._flip)
+    pull: Callable[[], _PullCall]
 
 
 class _PullCall:

@@ -13,7 +13,7 @@ import logging
 import signal
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from random import Random
 from typing import Any, TypeVar
@@ -397,8 +397,10 @@ class World:
         """Draw one fault after the other."""
         rng, faults = self.rng, self.faults
         # A history that has all faults has little of each, so every one has its own taste.
-        taste = {name: rng.choice((0.0, 1.0, 1.0, 4.0)) for name in _LOTS}
-        drawn = [name for name in (*_LOTS, *_STREAM_LOTS) if getattr(faults, name)]
+        taste = {
+            name: rng.choice((0.0, 1.0, 1.0, 4.0)) for name in _LOTS if name not in _STREAM_LOTS
+        }
+        drawn = [name for name in _LOTS if getattr(faults, name)]
         names = [name for name in drawn if taste.get(name, 1.0)] or drawn
         weights = [getattr(faults, name) * (taste.get(name) or 1.0) for name in names]
         while self.given is not None and not self.programs:  # noqa: ASYNC110 - the world's own
@@ -454,24 +456,26 @@ class World:
         """Every connection between two hosts is reset."""
         self.network.tear(*self._pair())
 
+    async def _be(
+        self, seconds: float, owner: object, value: object, *names: str, usual: object = 0.0
+    ) -> None:
+        """Give attributes another value for a while."""
+
+        def be(value: object) -> None:
+            for name in names:
+                setattr(owner, name, value)
+
+        await self._down(seconds, lambda: be(value), lambda: be(usual))
+
     async def slow(self, seconds: float) -> None:
         """Every link is slow."""
-
-        def speed(factor: float) -> None:
-            self.network.slow = factor
-
-        await self._down(seconds, lambda: speed(self.rng.uniform(10, 100)), lambda: speed(1.0))
+        await self._be(seconds, self.network, self.rng.uniform(10, 100), "slow", usual=1.0)
 
     async def lossy(self, seconds: float) -> None:
         """Datagrams are lost and doubled."""
-        if self.membership is None:
-            return
-        weather = self.membership.weather
-
-        def be(part: float) -> None:
-            weather.loss = weather.duplication = part
-
-        await self._down(seconds, lambda: be(self.rng.uniform(0.05, 0.4)), lambda: be(0.0))
+        if self.membership is not None:
+            part = self.rng.uniform(0.05, 0.4)
+            await self._be(seconds, self.membership.weather, part, "loss", "duplication")
 
     def _board(self) -> Board:
         return self.rng.choice(self.boards)
@@ -583,27 +587,15 @@ class World:
 
     async def store_fails(self, seconds: float) -> None:
         """The controller's disk is broken for a while."""
-
-        def be(fails: bool) -> None:  # noqa: FBT001 - a state
-            self.controller.store.fails = fails
-
-        await self._down(min(seconds, 3.0), lambda: be(True), lambda: be(False))
+        await self._be(min(seconds, 3.0), self.controller.store, True, "fails")
 
     async def archive_errors(self, seconds: float) -> None:
         """Requests to the object store fail, and some of them have been done."""
-
-        def be(part: float) -> None:
-            self.archive.errors = part
-
-        await self._down(seconds, lambda: be(self.rng.uniform(0.1, 0.6)), lambda: be(0.0))
+        await self._be(seconds, self.archive, self.rng.uniform(0.1, 0.6), "errors")
 
     async def archive_away(self, seconds: float) -> None:
         """The object store does not answer."""
-
-        def be(away: bool) -> None:  # noqa: FBT001 - a state
-            self.archive.away = away
-
-        await self._down(seconds, lambda: be(True), lambda: be(False))
+        await self._be(seconds, self.archive, True, "away")
 
     async def broker_drop(self, _: float) -> None:
         """The broker ends its connections."""
@@ -945,39 +937,9 @@ def _thaw(process: Process | None) -> None:
         process.thaw()
 
 
-_LOTS = (
-    "cut",
-    "cut_one_way",
-    "tear",
-    "slow",
-    "lossy",
-    "agent_crash",
-    "worker_crash",
-    "keeper_crash",
-    "power_cut",
-    "power_cut_synced",
-    "disk_lost",
-    "agent_freeze",
-    "worker_freeze",
-    "board_freeze",
-    "controller_crash",
-    "controller_freeze",
-    "rumour",
-    "clock_jump",
-    "store_fails",
-    "archive_errors",
-    "archive_away",
-    "broker_drop",
-    "broker_away",
-    "drain",
-    "cancel",
-    "finish",
-    "scale",
-    "submit",
-    "nothing",
-)
 _STREAM_LOTS = ("program_crash", "tear_some", "flip", "lie")
-"""Drawn after the others, which mean the same without them."""
+"""Faults without a taste, which is drawn for the others whether they may happen or not."""
+_LOTS = tuple(one.name for one in fields(Faults) if hasattr(World, one.name))
 
 
 def history(
