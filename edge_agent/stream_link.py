@@ -78,7 +78,7 @@ class StreamsRefusedError(StreamsError):
 
 
 class StreamsGoneError(StreamsError):
-    """The stream worker died, or had died: what it carried is lost with it."""
+    """The stream worker, or the keeper that has the ports, is gone: what it had is lost with it."""
 
 
 class StreamLink:

@@ -381,7 +381,7 @@ class AttemptShell:
         try:
             await self._services.streams.attach(assignment, self._folder)
         except StreamsError as error:
-            # The loss of the worker is told, too, and this may come before it: it says the same.
+            # The loss of worker or keeper is told, too, and this may come before it: it says the same.
             gone = isinstance(error, StreamsGoneError)
             code = ReasonCode.LOST if gone else ReasonCode.STREAM
             words = f"the stream worker does not take the ports: {error}"

@@ -9,7 +9,7 @@ import grpc
 
 from services.runtime.rpc import rpc_error
 from services.streams.events import Concluded
-from services.streams.worker.keeper_ports import KeeperRefusedError
+from services.streams.worker.keeper_ports import KeeperAwayError, KeeperRefusedError
 from services.streams.worker.shell import AttemptStreamsShell
 from services.streams.worker.stream_worker import StreamWorker
 from shoal.names import AttemptRef
@@ -55,6 +55,8 @@ class AgentService(StreamWorkerServiceServicer):
                     keeper_path=request.keeper_path,
                     keeper_id=request.keeper_id,
                 )
+        except KeeperAwayError as error:
+            raise rpc_error(grpc.StatusCode.UNAVAILABLE, "KEEPER_AWAY", str(error)) from error
         except (KeeperRefusedError, LookupError) as error:
             raise rpc_error(
                 grpc.StatusCode.FAILED_PRECONDITION, "PORTS_MISSING", _words(error)

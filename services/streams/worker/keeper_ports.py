@@ -17,7 +17,11 @@ _DEADLINE_SECONDS = 5.0
 
 
 class KeeperRefusedError(Exception):
-    """The keeper does not answer, or does not know the attempt."""
+    """The keeper does not know the attempt, or answers nonsense."""
+
+
+class KeeperAwayError(Exception):
+    """No keeper answers: what it kept is gone, or will be ended by the next one."""
 
 
 class KeeperPorts:
@@ -33,7 +37,8 @@ def fetch_ports(path: str, attempt: str) -> dict[PortName, socket.socket]:
     """Return the stream worker's ends of an attempt's ports; blocks up to 5 s.
 
     Raises:
-        KeeperRefusedError: No keeper answers at `path`, or the attempt is not known there.
+        KeeperAwayError: No keeper answers at `path`.
+        KeeperRefusedError: The attempt is not known there.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
         link.settimeout(_DEADLINE_SECONDS)
@@ -44,7 +49,7 @@ def fetch_ports(path: str, attempt: str) -> dict[PortName, socket.socket]:
                 link, _PACKET_BYTES, _DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC
             )
         except OSError as error:
-            raise KeeperRefusedError(
+            raise KeeperAwayError(
                 f"the keeper at {path} does not hand over the ports of {attempt}: {error}"
             ) from error
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]

@@ -90,6 +90,7 @@ class PortSource(Protocol):
         """Return the ends of the ports that a keeper holds for an attempt, within 5 s.
 
         Raises:
-            KeeperRefusedError: No keeper answers at the path, or the attempt is not known there.
+            KeeperAwayError: No keeper answers at the path.
+            KeeperRefusedError: The attempt is not known there.
         """
         ...

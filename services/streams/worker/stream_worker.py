@@ -103,6 +103,7 @@ class StreamWorker:
         """Take an attempt over; one that is here already only learns where its peers are.
 
         Raises:
+            KeeperAwayError: No keeper answers.
             KeeperRefusedError: The keeper does not hand over the ports.
             LookupError: It lacks one of them.
             ValueError: A lane's replica is not below their number.

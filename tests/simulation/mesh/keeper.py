@@ -44,7 +44,7 @@ from edge_agent.keeper.machine import (
     UnknownAttemptError,
 )
 from edge_agent.keeper.record import ProcessRecord
-from services.streams.worker.keeper_ports import KeeperRefusedError
+from services.streams.worker.keeper_ports import KeeperAwayError, KeeperRefusedError
 from services.streams.worker.port_link import PortEnd, PortName
 from shoal.names import AttemptRef
 from tests.simulation.mesh.loop import VirtualLoop
@@ -265,7 +265,7 @@ class MemoryKeeper:
     def fetch_ports(self, keeper_id: str) -> Mapping[PortName, PortEnd]:
         """See `Keeper` of the stream worker."""
         if self.process is None or not self._listens or self.process.frozen:
-            raise KeeperRefusedError(f"the keeper at {self.path} does not answer about {keeper_id}")
+            raise KeeperAwayError(f"the keeper at {self.path} does not answer about {keeper_id}")
         if self._machine.record(keeper_id) is None:
             raise KeeperRefusedError(f"the keeper at {self.path} has no attempt {keeper_id!r}")
         return dict(self._ports.get(keeper_id, {}))

@@ -64,7 +64,8 @@ class Keeper(Protocol):
         """Return the stream worker's ends of an attempt's ports.
 
         Raises:
-            KeeperRefusedError: it does not answer, or does not know the attempt.
+            KeeperAwayError: it does not answer.
+            KeeperRefusedError: it does not know the attempt.
         """
         ...
 

@@ -744,6 +744,7 @@ class World:
         plane = self.controller.plane
         return (
             plane is not None
+            and plane._leader.machine is not None
             and all(key in self.ledger.promised for key in self._submitted)
             and not self._recorded(OPEN)
             and all(ref in self.ledger.finals for ref in self.ledger.specs)
