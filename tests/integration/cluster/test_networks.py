@@ -31,6 +31,7 @@ from tests.kit.cluster import (
     submit_file,
     when,
 )
+from tests.kit.until import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -231,7 +232,7 @@ _OPTIONAL = """
         outputs: [speed]
       fuse:
         run: python fuse.py
-        variables: {{SEEN: "{seen}"}}
+        variables: {{SEEN: "{seen}", EARLY: "{early}"}}
         resources: {{cpus: 0.25}}
         inputs:
           frames: frames.frames
@@ -261,9 +262,11 @@ _OPTIONAL_FILES = {
         "import os\n"
         "from shoal import job\n"
         "class Fuse:\n"
-        "    def setup(self): self.out = open('results/fused', 'w')\n"
+        "    def setup(self): self.out, self.rounds = open('results/fused', 'w'), 0\n"
         "    def run(self, frames, speed):\n"
         "        self.out.write('%s %d %s\\n' % (frames, *speed))\n"
+        "        self.rounds += 1\n"
+        "        if self.rounds == 10: open(os.environ['EARLY'], 'w').close()\n"
         "        if speed[0]: open(os.environ['SEEN'], 'w').close()\n"
         "    def finish(self): self.out.close()\n"
         "job.run(Fuse)\n"
@@ -278,17 +281,11 @@ async def test_rounds_do_not_wait_for_an_optional_input(
     _, client = cluster
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    text = _OPTIONAL.format(gate=gate, seen=tmp_path / "seen")
+    early = tmp_path / "early"
+    text = _OPTIONAL.format(gate=gate, seen=tmp_path / "seen", early=early)
     submitted = await submit(client, tmp_path / "bundle", text, _OPTIONAL_FILES)
     name = submitted.pipeline.id
-    await when(
-        client,
-        name,
-        lambda now: any(
-            stream.port == "frames" and stream.records >= 10
-            for stream in job_of(now, "fuse").streams
-        ),
-    )
+    await until(early.exists, _DEADLINE, "ten rounds without a speed")
     with gate.open("wb") as opened:
         opened.write(b"open")
     ended = await client.wait(name, deadline_seconds=_DEADLINE)
