@@ -1,9 +1,9 @@
 """The shell of an agent: its two machines, their drivers, and how what they decide is performed.
 
-One machine keeps the session with a controller (`session.py`), the other drives every attempt of the
-node (`worker.py`). Neither knows the other: what the controller wants is posted from the one to the
-other, and so is what it has to hear. Everything outside is reached through links, so that a
-simulation runs the same shell; `agent.py` makes the links of a board.
+One machine keeps the session with a controller (`session/machine.py`), the other drives every
+attempt of the node (`attempts/machine.py`). Neither knows the other: what the controller wants is
+posted from the one to the other, and so is what it has to hear. Everything outside is reached
+through links, so that a simulation runs the same shell; `agent.py` makes the links of a board.
 
 An effect of an attempt is performed by that attempt's own shell, in order; what the journal is asked
 for is asked here, so that entries become durable in the order in which they were decided.

@@ -10,7 +10,8 @@ settle. So an order is given again, less and less often, until it was *taken* or
   worker, and the loss of the one before is told by itself. Or the order breaks the contract: then
   it never gets better.
 
-What a new life of the agent tells (`worker.Restored`) covers what the one before did not get rid of.
+What an agent does first (`attempts.events.Restored`) covers the orders that the agent before it still
+had to give.
 """
 
 from __future__ import annotations

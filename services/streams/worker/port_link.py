@@ -1,6 +1,6 @@
 """The ports of an attempt as its shell uses them: where they come from, and one that is connected.
 
-The product's are sockets that the keeper hands over (`keeper.KeeperPorts`, `port.SocketPort`).
+The product's are sockets that the keeper hands over (`keeper_ports.KeeperPorts`, `port.SocketPort`).
 """
 
 from __future__ import annotations
