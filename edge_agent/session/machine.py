@@ -81,6 +81,9 @@ class SessionConfig:
     other_seconds: float = 5.0
     """After this long in quarantine another controller is tried, if one is known."""
     backoff: Backoff = Backoff(0.05, 2.0)  # noqa: RUF009 - frozen and slotted, as any value
+    """Between dials. Its maximum is at most a heartbeat, once a controller has said how long that is."""
+    backoff_seconds_max_min: float = 0.2
+    """A heartbeat below this shortens the pauses no further."""
 
 
 class SessionState(enum.StrEnum):
@@ -138,6 +141,8 @@ class SessionMachine:
     _snapshot: int | None = None
     _parts: list[Desired] = field(default_factory=list[Desired])
     _knows_all: bool = False
+    _heard_at: float | None = None
+    """When the last batch was sent that this session's controller has acknowledged."""
     _deliveries: int = 0
     _unrecorded: dict[int, int] = field(default_factory=dict[int, int])
 
@@ -159,9 +164,11 @@ class SessionMachine:
             case Recorded(delivery):
                 if self._unrecorded.pop(delivery, None) is None:
                     return []  # it came in an earlier session
-                self._knows_all = self._knows_all or delivery == self._snapshot
                 self._queued_at = now if self._queued_at is None else self._queued_at
-                return self._flush(now)
+                if delivery != self._snapshot:
+                    return self._flush(now)
+                self._knows_all = True
+                return [*self._renewed(), *self._flush(now)]
             case _:
                 assert_never(event)
 
@@ -265,6 +272,19 @@ class SessionMachine:
             return self._break("this controller is not followed", now)
         return self._show_life(now)
 
+    def _backoff(self) -> Backoff:
+        """How long to wait between dials: as soon as a controller is back, the lease has to be renewed.
+
+        A lease is six heartbeats long, and only every second heartbeat is acknowledged, so four are left
+        at worst as the controller dies. Pauses of two would leave two for its restart, and a program that
+        may not run twice would be ended after an outage well below the lease.
+        """
+        usual = self.config.backoff
+        if not self._heartbeat_seconds:
+            return usual
+        longest = max(self._heartbeat_seconds, self.config.backoff_seconds_max_min)
+        return replace(usual, maximum_seconds=min(usual.maximum_seconds, longest))
+
     def _pause(self, welcome: Welcome) -> float:
         """How long to be silent at most with this controller."""
         asked = welcome.heartbeat_seconds or self.config.heartbeat_seconds
@@ -290,7 +310,7 @@ class SessionMachine:
             self._failures = 0
             self._next_address -= 1  # the one that served is asked first
         self._failures += 1
-        delay = self.config.backoff.delay_seconds(self._failures, self.chance())
+        delay = self._backoff().delay_seconds(self._failures, self.chance())
         # Those whom one reason sent away do not come back at one moment.
         self._dial_at = now + delay + self._retry_seconds * (1.0 + 0.2 * self.chance())
         self._retry_seconds = 0.0
@@ -304,6 +324,7 @@ class SessionMachine:
         self._parts = []
         self._snapshot = None
         self._knows_all = False
+        self._heard_at = None
         return [Closed(reason)] if was_open else []
 
     # ---- hearing
@@ -335,9 +356,9 @@ class SessionMachine:
         while self._in_flight and self._in_flight[0][0] <= batch.acknowledged:
             _, heard_at, messages = self._in_flight.popleft()
             confirmed += messages
-        if heard_at is not None and self._knows_all:
-            # Counted from when it was sent: the controller counts from when it arrived.
-            effects.append(LeaseRenewed(heard_at + self._lease_seconds, self._lease_seconds))
+        if heard_at is not None:
+            self._heard_at = heard_at
+            effects += self._renewed()
         if confirmed:
             effects.append(Confirmed(tuple(confirmed)))
         if self.state is SessionState.OPENING:
@@ -347,6 +368,15 @@ class SessionMachine:
             # Acknowledged with the next batch, at the latest after the flush time.
             self._queued_at = now if self._queued_at is None else self._queued_at
         return effects + self._flush(now)
+
+    def _renewed(self) -> list[SessionEffect]:
+        """Renew the lease for the last batch that was answered.
+
+        It counts from when that was sent: the controller counts from when it arrived.
+        """
+        if self._heard_at is None or not self._knows_all:
+            return []
+        return [LeaseRenewed(self._heard_at + self._lease_seconds, self._lease_seconds)]
 
     def _hear_in_quarantine(self, batch: Received) -> list[SessionEffect]:
         """Take note of what has arrived there; nothing that is said counts, and nothing is confirmed."""

@@ -41,16 +41,17 @@ async def test_orders_for_an_attempt_that_is_not_here(tmp_path: Path) -> None:
 async def test_an_attempt_whose_ports_cannot_be_had_is_not_attached(tmp_path: Path) -> None:
     one = assignment("source", outputs=[stream_output("out")])
     async with stream_workers(tmp_path, 1) as (worker,):
-        for keeper_path, keeper_id, words in (
-            (str(tmp_path / "nobody.sock"), "x", "does not hand over the ports"),
-            (str(worker.keeper.path), "unknown", "unknown attempt unknown"),
+        gone, refused = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION
+        for keeper_path, keeper_id, words, code in (
+            (str(tmp_path / "gone.sock"), "x", "does not hand over the ports", gone),
+            (str(worker.keeper.path), "unknown", "unknown attempt unknown", refused),
         ):
             request = AttachRequest(
                 assignment=one, keeper_path=keeper_path, keeper_id=keeper_id, spool_path="s"
             )
             with pytest.raises(grpc.aio.AioRpcError, match=words) as error:
                 await worker.stub.Attach(request, timeout=10)
-            assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            assert error.value.code() is code
         worker.keeper.make("fewer", [])
         request = AttachRequest(
             assignment=one, keeper_path=str(worker.keeper.path), keeper_id="fewer", spool_path="s"

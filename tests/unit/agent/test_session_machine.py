@@ -1,5 +1,7 @@
 """When an agent dials, speaks and gives up."""
 
+from dataclasses import replace
+
 import pytest
 
 from edge_agent.session.effects import (
@@ -44,12 +46,12 @@ def session() -> SessionMachine:
     return SessionMachine(CONFIG, lambda: 0.5)
 
 
-def opened(now: float = 0.0) -> SessionMachine:
+def opened(now: float = 0.0, welcome: Welcome = WELCOME) -> SessionMachine:
     """A session that stands."""
     machine = session()
     machine.handle(ControllersKnown(("a:1", "b:1")), now)
     machine.handle(LinkOpened(1, HELLO), now)
-    machine.handle(Received(1, 1, 1, (WELCOME,)), now)
+    machine.handle(Received(1, 1, 1, (welcome,)), now)
     assert machine.state is SessionState.OPEN
     return machine
 
@@ -194,7 +196,7 @@ def test_the_first_retry_is_quick_and_goes_to_the_same_controller() -> None:
 
 
 def test_retries_slow_down_and_go_around() -> None:
-    machine = opened()
+    machine = opened(welcome=replace(WELCOME, heartbeat_seconds=8.0))
     machine.handle(LinkClosed(1, "cut"), 0.0)
     dialled: list[str] = []
     waits: list[float] = []
@@ -210,6 +212,29 @@ def test_retries_slow_down_and_go_around() -> None:
         assert list(machine.handle(LinkClosed(link, "refused"), now)) == []
     assert dialled == ["a:1", "b:1"] * 3
     assert waits == pytest.approx([0.5, 1.0, 2.0, 4.0, 4.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("heartbeat_seconds", "longest"), [(0.01, 0.2), (1.0, 1.0), (3.0, 3.0), (60.0, 4.0)]
+)
+def test_no_pause_between_dials_is_longer_than_a_heartbeat(
+    heartbeat_seconds: float, longest: float
+) -> None:
+    """An outage that is shorter than the lease, less what is lost by asking too late, ends no program."""
+    config = replace(CONFIG, backoff=Backoff(0.1, 4.0, jitter=0.0))
+    machine = SessionMachine(config, lambda: 0.0)
+    machine.handle(ControllersKnown(("a:1",)), 0.0)
+    machine.handle(LinkOpened(1, HELLO), 0.0)
+    welcome = replace(WELCOME, heartbeat_seconds=heartbeat_seconds)
+    machine.handle(Received(1, 1, 1, (welcome,)), 0.0)
+    now = wait = 0.0
+    for link in range(1, 12):
+        machine.handle(LinkClosed(link, "refused"), now)
+        deadline = machine.deadline()
+        assert deadline is not None
+        wait, now = deadline - now, deadline
+        machine.tick(now)
+    assert wait == pytest.approx(longest)
 
 
 def test_news_of_controllers_cuts_the_wait_short() -> None:
@@ -291,8 +316,8 @@ def test_the_lease_counts_from_what_was_sent_and_only_once_all_is_known() -> Non
         Deliver(Desired(1, snapshot=True), 1),
         Confirmed((OBSERVED,)),
     ]
-    machine.handle(Recorded(1), 1.6)
-    machine.tick(1.7)
+    # A controller that was killed may be back just before the lease ends: no heartbeat is awaited.
+    assert machine.handle(Recorded(1), 1.6)[0] == LeaseRenewed(1.001 + 6.0, 6.0)
     assert list(machine.handle(Received(1, 3, 3, ()), 2.5)) == [LeaseRenewed(7.6, 6.0)]
     machine.handle(LinkClosed(1, "cut"), 3.0)
     machine.tick(3.5)
