@@ -20,23 +20,12 @@ from typing import Any, Final, assert_never
 from edge_agent.agent_process import AgentProcess
 from edge_agent.attempt_folder import keeper_id, parse_keeper_id
 from edge_agent.attempt_services import AttemptServices
+from edge_agent.attempts import events
 from edge_agent.attempts.effects import (
     AttemptsEffect,
     DesiredRecorded,
     NoteStreamWorker,
     WriteJournal,
-)
-from edge_agent.attempts.events import (
-    Acknowledged,
-    AttemptsEvent,
-    DesiredChanged,
-    DiskFull,
-    Forgotten,
-    GrantsReceived,
-    ProgramEnded,
-    ProgramsListed,
-    Restored,
-    SessionOpened,
 )
 from edge_agent.attempts.local_attempt import LocalAttempt, ProgramStatus
 from edge_agent.attempts.machine import AttemptsMachine
@@ -58,19 +47,7 @@ from edge_agent.keeper_link import KeeperLink, program_exit, programs
 from edge_agent.lease import NodeLease
 from edge_agent.links.agent_links import AgentLinks
 from edge_agent.links.stream_worker import HELPER
-from edge_agent.session.effects import (
-    Closed,
-    Confirmed,
-    Deliver,
-    Dial,
-    Follow,
-    HangUp,
-    LeaseRenewed,
-    Opened,
-    Quarantined,
-    SessionEffect,
-    Write,
-)
+from edge_agent.session import effects as session_effects
 from edge_agent.session.events import ControllersKnown, Recorded, Say, SessionEvent
 from edge_agent.session.machine import SessionConfig, SessionMachine
 from edge_agent.session_link import SessionLink
@@ -116,10 +93,10 @@ class AgentShell:
         self._instance_id = ""
         self._attempts = AttemptsMachine()
         self._session = SessionMachine(SessionConfig(), process.rng.random)
-        self._attempts_driver: Driver[AttemptsEvent, AttemptsEffect] = Driver(
+        self._attempts_driver: Driver[events.AttemptsEvent, AttemptsEffect] = Driver(
             self._attempts, self._act_on_attempt, process.clock, inbox_size=_INBOX_SIZE
         )
-        self._session_driver: Driver[SessionEvent, SessionEffect] = Driver(
+        self._session_driver: Driver[SessionEvent, session_effects.SessionEffect] = Driver(
             self._session, self._act_on_session, process.clock, inbox_size=_INBOX_SIZE
         )
         self._link = SessionLink(self._session_driver.post, self._hello, process.clock, links.dial)
@@ -221,7 +198,7 @@ class AgentShell:
             if record.phase not in PREPARING and record.phase is not Phase.FORGETTING:
                 self._logs.follow(record.ref, self._services.folder(record.ref).path)
         found = self._programs(processes)
-        restored = Restored(records, keeper, found, rebooted, survived)
+        restored = events.Restored(records, keeper, found, rebooted, survived)
         for effect in self._attempts.handle(restored, self._process.clock()):
             await self._act_on_attempt(effect)
         if facts.get("boot_id") != booted:
@@ -265,7 +242,7 @@ class AgentShell:
         await shell.run()
         # Gone before the machine knows, so that a new life of this name gets a shell of its own.
         del self._shells[ref]
-        await self._attempts_driver.post(Forgotten(ref))
+        await self._attempts_driver.post(events.Forgotten(ref))
 
     async def _recorded(self, delivery: int, durable: Awaitable[None]) -> None:
         await durable
@@ -276,7 +253,9 @@ class AgentShell:
             self._first_list.set_result((keeper, processes))
         else:
             await self._streams.listed(processes)
-            await self._attempts_driver.post(ProgramsListed(keeper, self._programs(processes)))
+            await self._attempts_driver.post(
+                events.ProgramsListed(keeper, self._programs(processes))
+            )
 
     async def _exited(self, process: ProcessRecord) -> None:
         if process.left:
@@ -288,7 +267,7 @@ class AgentShell:
             # Looked at here and now, since it may just have been filled, or have been freed.
             full = self._disk.full_at(await self._links.disk.read()) if process.exit_code else ""
             ended = program_exit(process, self._services.folder(ref), self._logs, full)
-            await self._attempts_driver.post(ProgramEnded(ref, ended))
+            await self._attempts_driver.post(events.ProgramEnded(ref, ended))
 
     def _programs(self, processes: list[ProcessRecord]) -> Mapping[AttemptRef, ProgramStatus]:
         return programs(processes, self._services.folder, self._logs, self._disk.full)
@@ -330,29 +309,29 @@ class AgentShell:
                     "an attempt is failed for the disk",
                     extra=fields(name=effect.ref.name, why=effect.reason.message),
                 )
-                await self._attempts_driver.post(DiskFull(effect.ref, effect.reason))
+                await self._attempts_driver.post(events.DiskFull(effect.ref, effect.reason))
 
     # ---- the session
 
-    async def _act_on_session(self, effect: SessionEffect) -> None:
+    async def _act_on_session(self, effect: session_effects.SessionEffect) -> None:
         match effect:
-            case Dial(link, address):
+            case session_effects.Dial(link, address):
                 LOG.debug("dialling", extra=fields(controller=address))
                 self._link.dial(link, address)
-            case HangUp(reason):
+            case session_effects.HangUp(reason):
                 LOG.warning("the session is given up", extra=fields(reason=reason))
                 self._link.hang_up()
-            case Write():
+            case session_effects.Write():
                 self._link.write(effect)
-            case Follow(followed):
+            case session_effects.Follow(followed):
                 # Asked for here and now: what it wants is journalled later, so never without this.
                 self._spawn(_durable(self._journal.note(FOLLOWED, followed_text(followed))))
-            case Quarantined(reason):
+            case session_effects.Quarantined(reason):
                 LOG.error(
                     "quarantined: the controller is not followed, and everything stays as it is",
                     extra=fields(reason=reason),
                 )
-            case Opened(welcome):
+            case session_effects.Opened(welcome):
                 LOG.info(
                     "session opened",
                     extra=fields(
@@ -361,17 +340,17 @@ class AgentShell:
                 )
                 self._logs.session_opened()
                 self._spawn(self._streams.say_again())
-                await self._attempts_driver.post(SessionOpened())
-            case Closed(reason):
+                await self._attempts_driver.post(events.SessionOpened())
+            case session_effects.Closed(reason):
                 LOG.warning("session closed", extra=fields(reason=reason))
                 self._logs.session_closed()
-            case Confirmed(messages):
+            case session_effects.Confirmed(messages):
                 for message in messages:
                     await self._confirmed(message)
-            case LeaseRenewed(until, lease_seconds):
+            case session_effects.LeaseRenewed(until, lease_seconds):
                 if self._lease.renew(until, lease_seconds):
                     self._renew_leases()
-            case Deliver(message, delivery):
+            case session_effects.Deliver(message, delivery):
                 await self._deliver(message, delivery)
             case _:
                 assert_never(effect)
@@ -402,16 +381,18 @@ class AgentShell:
 
     async def _acknowledged(self, observation: Observation) -> None:
         if observation.state.terminal:
-            await self._attempts_driver.post(Acknowledged(observation.ref, observation.state))
+            await self._attempts_driver.post(
+                events.Acknowledged(observation.ref, observation.state)
+            )
 
     async def _deliver(
         self, message: Desired | UploadsGranted | Refused | Fenced, delivery: int
     ) -> None:
         match message:
             case Desired():
-                await self._attempts_driver.post(DesiredChanged(message, delivery))
+                await self._attempts_driver.post(events.DesiredChanged(message, delivery))
             case UploadsGranted():
-                await self._attempts_driver.post(GrantsReceived(message))
+                await self._attempts_driver.post(events.GrantsReceived(message))
             case Refused(ref, reason, text):
                 LOG.warning(
                     "the controller refused", extra=fields(reason=reason, message=text, ref=ref)

@@ -22,15 +22,7 @@ from typing import Any, Final, cast
 import grpc.aio
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
-from edge_agent.attempts.events import (
-    AttemptsEvent,
-    StreamsBroken,
-    StreamsClosed,
-    StreamsDrained,
-    StreamsHeld,
-    StreamWorkerFound,
-    StreamWorkerLost,
-)
+from edge_agent.attempts import events
 from edge_agent.keeper.client import KeeperError
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper_link import KeeperLink
@@ -42,7 +34,7 @@ from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
 from shoal.session.lane import Lane
 from shoal.session.progress import Progress
-from shoal.v1 import streams_service_pb2
+from shoal.v1 import streams_service_pb2 as v1
 from shoal.wire.assignment import encode_assignment
 from shoal.wire.attempt import decode_attempt_ref, encode_attempt_ref
 from shoal.wire.fields import WireError
@@ -97,7 +89,7 @@ class StreamLink:
         keeper: KeeperLink,
         door: StreamWorkerDoor,
         journal: AttemptJournal,
-        post: Callable[[AttemptsEvent], Awaitable[None]],
+        post: Callable[[events.AttemptsEvent], Awaitable[None]],
         say: Callable[[Progress], Awaitable[None]],
     ) -> None:
         self._keeper = keeper
@@ -149,7 +141,7 @@ class StreamLink:
 
     async def _lose(self) -> None:
         self._carrier = ""
-        await self._post(StreamWorkerLost())
+        await self._post(events.StreamWorkerLost())
 
     async def attach(self, assignment: Assignment, folder: AttemptFolder) -> None:
         """Let the worker take the ports of an attempt.
@@ -159,7 +151,7 @@ class StreamLink:
         """
         async with self._calling() as stub:
             await stub.Attach(
-                streams_service_pb2.AttachRequest(
+                v1.AttachRequest(
                     assignment=encode_assignment(assignment),
                     spool_path=str(folder.spool),
                     keeper_path=str(self._keeper.path),
@@ -184,7 +176,7 @@ class StreamLink:
         """
         async with self._calling() as stub:
             await stub.UpdateLanes(
-                streams_service_pb2.UpdateLanesRequest(
+                v1.UpdateLanesRequest(
                     ref=encode_attempt_ref(ref), lanes=[encode_lane(lane) for lane in lanes]
                 ),
                 timeout=_CALL_SECONDS,
@@ -198,9 +190,7 @@ class StreamLink:
         """
         async with self._calling() as stub:
             await stub.Conclude(
-                streams_service_pb2.ConcludeRequest(
-                    ref=encode_attempt_ref(ref), succeeded=succeeded
-                ),
+                v1.ConcludeRequest(ref=encode_attempt_ref(ref), succeeded=succeeded),
                 timeout=_CALL_SECONDS,
             )
 
@@ -213,7 +203,7 @@ class StreamLink:
         self._told.pop(ref, None)
         async with self._calling() as stub:
             await stub.Detach(
-                streams_service_pb2.DetachRequest(ref=encode_attempt_ref(ref)),
+                v1.DetachRequest(ref=encode_attempt_ref(ref)),
                 timeout=_CALL_SECONDS,
             )
 
@@ -247,13 +237,11 @@ class StreamLink:
         found = next(process_identity(one) for one in processes if one.attempt == HELPER)
         if found != self._carrier:
             self._carrier = found
-            await self._post(StreamWorkerFound(found))
+            await self._post(events.StreamWorkerFound(found))
 
     async def _listen(self) -> None:
         async with self._door.connect() as stub:
-            watch = stub.WatchAttempts(
-                streams_service_pb2.WatchAttemptsRequest(), wait_for_ready=True
-            )
+            watch = stub.WatchAttempts(v1.WatchAttemptsRequest(), wait_for_ready=True)
             self._stub = stub
             self._told.clear()  # it begins with everything
             try:
@@ -281,25 +269,25 @@ class StreamLink:
             self._last_address = address
             await self._journal.note(STREAM_ADDRESS, address)
 
-    async def _heard(self, message: streams_service_pb2.AttemptStreams) -> None:
+    async def _heard(self, message: v1.AttemptStreams) -> None:
         try:
             ref = decode_attempt_ref(message.ref)
             holds = decode_port_holds(message.holds, "holds")
             counters = tuple(decode_stream_counters(stream) for stream in message.streams)
             if message.HasField("failure"):
-                await self._post(StreamsBroken(ref, decode_reason(message.failure)))
+                await self._post(events.StreamsBroken(ref, decode_reason(message.failure)))
         except WireError as error:
             LOG.warning("the stream worker said something odd", extra=fields(error=error))
             return
         self._told[ref] = progress = Progress(ref, counters, message.progress)
         await self._say(progress)
         if holds:
-            await self._post(StreamsHeld(ref, holds))
+            await self._post(events.StreamsHeld(ref, holds))
         if message.closed:
-            await self._post(StreamsClosed(ref))
+            await self._post(events.StreamsClosed(ref))
         if message.drained:
             ended = tuple(one.port for one in counters if one.ended and not one.output)
-            await self._post(StreamsDrained(ref, ended))
+            await self._post(events.StreamsDrained(ref, ended))
 
 
 def _runs(identity: str, processes: Sequence[ProcessRecord]) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
+from edge_agent.attempts import events
 from edge_agent.attempts.effects import (
     AttachStreams,
     AttemptsEffect,
@@ -31,30 +32,6 @@ from edge_agent.attempts.effects import (
     Upload,
     WantUploads,
     WriteJournal,
-)
-from edge_agent.attempts.events import (
-    Acknowledged,
-    ArtifactsCollected,
-    AttemptsEvent,
-    DesiredChanged,
-    DiskFull,
-    Forgotten,
-    GrantsExpired,
-    GrantsReceived,
-    Prepared,
-    ProgramEnded,
-    ProgramsListed,
-    ProgramStarted,
-    Restored,
-    SessionOpened,
-    StreamsBroken,
-    StreamsClosed,
-    StreamsDrained,
-    StreamsHeld,
-    StreamWorkerFound,
-    StreamWorkerLost,
-    Uploaded,
-    WorkFailed,
 )
 from edge_agent.attempts.local_attempt import LocalAttempt, ProgramExit, ProgramStatus, Verdict
 from edge_agent.attempts.phase import (
@@ -192,7 +169,7 @@ class AttemptsMachine:
         del now
         return ()
 
-    def handle(self, event: AttemptsEvent, now: float) -> Sequence[AttemptsEffect]:
+    def handle(self, event: events.AttemptsEvent, now: float) -> Sequence[AttemptsEffect]:
         """Take one event and return what is to be done, in order.
 
         Raises:
@@ -200,62 +177,62 @@ class AttemptsMachine:
         """
         del now
         match event:
-            case Restored():
+            case events.Restored():
                 return self._restore(event)
-            case DesiredChanged(desired, sequence):
+            case events.DesiredChanged(desired, sequence):
                 return [*self._desire(desired), DesiredRecorded(sequence)]
-            case Prepared(ref, turn):
+            case events.Prepared(ref, turn):
                 record = self._in_turn(ref, turn)
                 return [] if record is None else self._prepared(record)
-            case WorkFailed(ref, turn, reason):
+            case events.WorkFailed(ref, turn, reason):
                 record = self._in_turn(ref, turn)
                 return [] if record is None else self._work_failed(record, reason)
-            case ProgramStarted(ref, turn, start_time):
+            case events.ProgramStarted(ref, turn, start_time):
                 record = self._in_turn(ref, turn)
                 return [] if record is None else self._started(record, start_time)
-            case ProgramEnded(ref, program_exit):
+            case events.ProgramEnded(ref, program_exit):
                 record = self._known(ref)
                 return [] if record is None else self._program_ended(record, program_exit)
-            case ProgramsListed(keeper, programs):
+            case events.ProgramsListed(keeper, programs):
                 self._keeper = keeper
                 return self._listed(programs)
-            case StreamsBroken(ref, reason):
+            case events.StreamsBroken(ref, reason):
                 record = self._known(ref)
                 return [] if record is None else self._streams_broken(record, reason)
-            case DiskFull(ref, reason):
+            case events.DiskFull(ref, reason):
                 record = self._known(ref)
                 return [] if record is None else self._disk_full(record, reason)
-            case StreamsHeld(ref, holds):
+            case events.StreamsHeld(ref, holds):
                 record = self._known(ref)
                 return [] if record is None else self._streams_held(record, holds)
-            case StreamsClosed(ref):
+            case events.StreamsClosed(ref):
                 record = self._known(ref)
                 return [] if record is None else self._streams_closed(record)
-            case StreamsDrained(ref, ended_inputs):
+            case events.StreamsDrained(ref, ended_inputs):
                 record = self._known(ref)
                 return [] if record is None else self._drained(record, ended_inputs)
-            case StreamWorkerLost():
+            case events.StreamWorkerLost():
                 return self._for_each(ALIVE | {Phase.DRAINING}, self._streams_lost)
-            case StreamWorkerFound(identity):
+            case events.StreamWorkerFound(identity):
                 return [NoteStreamWorker(identity)]
-            case ArtifactsCollected(ref, turn, artifacts, problem):
+            case events.ArtifactsCollected(ref, turn, artifacts, problem):
                 record = self._in_turn(ref, turn)
                 return [] if record is None else self._collected(record, artifacts, problem)
-            case GrantsReceived(granted):
+            case events.GrantsReceived(granted):
                 return self._granted(granted)
-            case Uploaded(ref, turn, artifacts, problem):
+            case events.Uploaded(ref, turn, artifacts, problem):
                 record = self._in_turn(ref, turn)
                 if record is None:
                     return []
                 record = _with_problem(replace(record, artifacts=artifacts), problem)
                 return self._end(record, record.verdict or _ARCHIVED)
-            case GrantsExpired(ref, turn):
+            case events.GrantsExpired(ref, turn):
                 record = self._in_turn(ref, turn)
                 if record is None:
                     return []
                 record = self._move(record, Phase.GRANTING)
                 return [WantUploads(ref, record.artifacts)]
-            case Acknowledged(ref, state):
+            case events.Acknowledged(ref, state):
                 record = self._records.get(ref)
                 if record is None or not state.terminal or record.state is not state:
                     return []
@@ -265,9 +242,9 @@ class AttemptsMachine:
             case Fenced(ref=ref):
                 record = self._known(ref)
                 return [] if record is None else self._release(record)
-            case SessionOpened():
+            case events.SessionOpened():
                 return self._say_again()
-            case Forgotten(ref):
+            case events.Forgotten(ref):
                 return self._forgotten(ref)
             case _:
                 assert_never(event)
@@ -598,7 +575,7 @@ class AttemptsMachine:
 
     # ---- after a start of the agent
 
-    def _restore(self, event: Restored) -> list[AttemptsEffect]:
+    def _restore(self, event: events.Restored) -> list[AttemptsEffect]:
         self._keeper = event.keeper
         for record in event.records:
             self._keep(record)
@@ -607,7 +584,7 @@ class AttemptsMachine:
             effects += self._resume(record, event)
         return effects
 
-    def _resume(self, record: LocalAttempt, event: Restored) -> list[AttemptsEffect]:
+    def _resume(self, record: LocalAttempt, event: events.Restored) -> list[AttemptsEffect]:
         program = event.programs.get(record.ref)
         if record.phase in PREPARING:
             record = self._keep(replace(record, phase=Phase.BUNDLE, turn=record.turn + 1))
@@ -641,7 +618,7 @@ class AttemptsMachine:
                 return []
 
     def _resume_program(
-        self, record: LocalAttempt, program: ProgramStatus | None, event: Restored
+        self, record: LocalAttempt, program: ProgramStatus | None, event: events.Restored
     ) -> list[AttemptsEffect]:
         """Take over a program, or what was to become one.
 

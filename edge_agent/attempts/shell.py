@@ -20,33 +20,7 @@ from typing import Any, Final, assert_never
 
 from edge_agent.attempt_folder import keeper_id
 from edge_agent.attempt_services import AttemptServices
-from edge_agent.attempts.effects import (
-    AttachStreams,
-    AttemptEffect,
-    CancelWork,
-    CollectArtifacts,
-    Conclude,
-    Forget,
-    PrepareBundle,
-    PrepareEnvironment,
-    PrepareFiles,
-    Report,
-    StartProgram,
-    StopProgram,
-    UpdateLanes,
-    Upload,
-    WantUploads,
-)
-from edge_agent.attempts.events import (
-    ArtifactsCollected,
-    AttemptsEvent,
-    GrantsExpired,
-    Prepared,
-    ProgramStarted,
-    StreamsBroken,
-    Uploaded,
-    WorkFailed,
-)
+from edge_agent.attempts import effects, events
 from edge_agent.bundles.layout import BundleRefusedError
 from edge_agent.cause import first_cause
 from edge_agent.download import ChecksumError, DownloadError
@@ -105,7 +79,7 @@ class AttemptShell:
         self._services = services
         self._folder = services.folder(ref)
         self._bench = services.workshop.bench(ref)
-        self._queue: asyncio.Queue[AttemptEffect | Durable] = asyncio.Queue(_QUEUE_SIZE)
+        self._queue: asyncio.Queue[effects.AttemptEffect | Durable] = asyncio.Queue(_QUEUE_SIZE)
         self._work: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
         """Set once the program is not wanted any more."""
@@ -119,7 +93,7 @@ class AttemptShell:
         """Artifacts that cannot be stored, and why."""
         self._regrants = 0
 
-    async def put(self, effect: AttemptEffect | Durable) -> None:
+    async def put(self, effect: effects.AttemptEffect | Durable) -> None:
         """Perform an effect after those before it."""
         await self._queue.put(effect)
 
@@ -129,51 +103,53 @@ class AttemptShell:
             while True:
                 effect = await self._queue.get()
                 await self._perform(effect, group)
-                if isinstance(effect, Forget):
+                if isinstance(effect, effects.Forget):
                     return
 
-    async def _perform(self, effect: AttemptEffect | Durable, group: asyncio.TaskGroup) -> None:
+    async def _perform(
+        self, effect: effects.AttemptEffect | Durable, group: asyncio.TaskGroup
+    ) -> None:
         match effect:
             case Durable(done):
                 await done
-            case PrepareBundle(assignment, turn):
+            case effects.PrepareBundle(assignment, turn):
                 await self._begin(
                     group, turn, self._prepare_bundle(assignment, turn), ReasonCode.BUNDLE
                 )
-            case PrepareEnvironment(assignment, turn):
+            case effects.PrepareEnvironment(assignment, turn):
                 await self._begin(
                     group, turn, self._prepare_environment(assignment, turn), ReasonCode.INSTALL
                 )
-            case PrepareFiles(assignment, turn):
+            case effects.PrepareFiles(assignment, turn):
                 await self._begin(
                     group, turn, self._prepare_files(assignment, turn), ReasonCode.FETCH
                 )
-            case StartProgram():
+            case effects.StartProgram():
                 await self._begin(group, effect.turn, self._start(effect), ReasonCode.START)
-            case StopProgram(ref, grace_seconds):
+            case effects.StopProgram(ref, grace_seconds):
                 self._stopped.set()
                 # A keeper that is gone has taken the program with it.
                 with contextlib.suppress(KeeperError):
                     await self._services.keeper.stop(keeper_id(ref), grace_seconds)
-            case AttachStreams(assignment):
+            case effects.AttachStreams(assignment):
                 await self._attach(assignment)
-            case UpdateLanes(_, lanes):
+            case effects.UpdateLanes(_, lanes):
                 self._orders.update_lanes(lanes)
                 self._order(group)
-            case Conclude(_, succeeded):
+            case effects.Conclude(_, succeeded):
                 self._orders.conclude(succeeded=succeeded)
                 self._order(group)
-            case CollectArtifacts(assignment, turn):
+            case effects.CollectArtifacts(assignment, turn):
                 await self._begin(group, turn, self._collect(assignment, turn), ReasonCode.ARCHIVE)
-            case WantUploads(ref, artifacts):
+            case effects.WantUploads(ref, artifacts):
                 await self._services.say(UploadsWanted(ref, artifacts))
-            case Upload():
+            case effects.Upload():
                 await self._begin(group, effect.turn, self._upload(effect), ReasonCode.ARCHIVE)
-            case CancelWork():
+            case effects.CancelWork():
                 await self._give_up()
-            case Report(observation):
+            case effects.Report(observation):
                 await self._report(observation)
-            case Forget(_, has_ports):
+            case effects.Forget(_, has_ports):
                 await self._forget(has_ports=has_ports)
             case _:
                 assert_never(effect)
@@ -184,14 +160,14 @@ class AttemptShell:
         self,
         group: asyncio.TaskGroup,
         turn: int,
-        work: Coroutine[Any, Any, AttemptsEvent],
+        work: Coroutine[Any, Any, events.AttemptsEvent],
         code: ReasonCode,
     ) -> None:
         await self._give_up()
         self._work = group.create_task(self._finish(turn, work, code))
 
     async def _finish(
-        self, turn: int, work: Coroutine[Any, Any, AttemptsEvent], code: ReasonCode
+        self, turn: int, work: Coroutine[Any, Any, events.AttemptsEvent], code: ReasonCode
     ) -> None:
         try:
             outcome = await self._said_while(work)
@@ -201,10 +177,14 @@ class AttemptShell:
             if known is None:
                 LOG.exception("work failed unexpectedly", extra=fields(name=self._ref.name))
             words = str(error) or type(error).__name__
-            outcome = WorkFailed(self._ref, turn, Reason(known or code, 0, _clip(redacted(words))))
+            outcome = events.WorkFailed(
+                self._ref, turn, Reason(known or code, 0, _clip(redacted(words)))
+            )
         await self._services.post(outcome)
 
-    async def _said_while(self, work: Coroutine[Any, Any, AttemptsEvent]) -> AttemptsEvent:
+    async def _said_while(
+        self, work: Coroutine[Any, Any, events.AttemptsEvent]
+    ) -> events.AttemptsEvent:
         """Do it, and say for what it waits: after a moment, when that changes, and now and then.
 
         Now and then, because words are lost with a session, and because time passes.
@@ -244,16 +224,16 @@ class AttemptShell:
             await asyncio.wait({self._work})
         self._work = None
 
-    async def _prepare_bundle(self, assignment: Assignment, turn: int) -> AttemptsEvent:
+    async def _prepare_bundle(self, assignment: Assignment, turn: int) -> events.AttemptsEvent:
         await self._bench.lay_out(assignment, self._wait_for)
-        return Prepared(self._ref, turn)
+        return events.Prepared(self._ref, turn)
 
-    async def _prepare_environment(self, assignment: Assignment, turn: int) -> AttemptsEvent:
+    async def _prepare_environment(self, assignment: Assignment, turn: int) -> events.AttemptsEvent:
         self._wait_for(
             "its environment is being built for another attempt here, until that one has it"
         )
         await self._bench.build(assignment, self._say_build)
-        return Prepared(self._ref, turn)
+        return events.Prepared(self._ref, turn)
 
     def _say_build(self, text: str) -> None:
         self._waits = text
@@ -264,11 +244,11 @@ class AttemptShell:
         # Only the latest text is of interest, so one that finds no room is no loss.
         self._services.hint(Progress(self._ref, (), text))
 
-    async def _prepare_files(self, assignment: Assignment, turn: int) -> AttemptsEvent:
+    async def _prepare_files(self, assignment: Assignment, turn: int) -> events.AttemptsEvent:
         await self._bench.fetch(assignment, self._wait_for)
-        return Prepared(self._ref, turn)
+        return events.Prepared(self._ref, turn)
 
-    async def _start(self, effect: StartProgram) -> AttemptsEvent:
+    async def _start(self, effect: effects.StartProgram) -> events.AttemptsEvent:
         services, assignment = self._services, effect.assignment
         request = await self._bench.plan(assignment)
         if assignment.job.placement is Placement.AT_MOST_ONE_RUNNING:
@@ -283,7 +263,7 @@ class AttemptShell:
             )
             await services.keeper.start(request, effect.keeper)
         services.logs.follow(self._ref, self._folder.path)
-        return ProgramStarted(self._ref, effect.turn, services.wall())
+        return events.ProgramStarted(self._ref, effect.turn, services.wall())
 
     async def _start_leased(self, request: StartRequest, keeper: str) -> None:
         """Start what may only run under a lease; a start that came too late is tried with the next one."""
@@ -320,12 +300,12 @@ class AttemptShell:
             leased.cancel()
             stopped.cancel()
 
-    async def _collect(self, assignment: Assignment, turn: int) -> AttemptsEvent:
+    async def _collect(self, assignment: Assignment, turn: int) -> events.AttemptsEvent:
         self._wait_for("its results are being found and hashed, until the last of them is")
         found = await self._bench.collect(assignment)
-        return ArtifactsCollected(self._ref, turn, found.artifacts, found.problem)
+        return events.ArtifactsCollected(self._ref, turn, found.artifacts, found.problem)
 
-    async def _upload(self, effect: Upload) -> AttemptsEvent:
+    async def _upload(self, effect: effects.Upload) -> events.AttemptsEvent:
         self._wait_for(
             f"{len(effect.artifacts)} artifacts are being stored, until the archive has taken them"
         )
@@ -342,14 +322,14 @@ class AttemptShell:
                 "new addresses are needed", extra=fields(name=self._ref.name, error=refused[0])
             )
             await asyncio.sleep(_REGRANT_PAUSE_SECONDS)
-            return GrantsExpired(self._ref, effect.turn)
+            return events.GrantsExpired(self._ref, effect.turn)
         problems = Problems()
         for path, why in self._lost.items():
             problems.add(path, why)
         stored = tuple(
             self._stored[one.path] for one in effect.artifacts if one.path in self._stored
         )
-        return Uploaded(self._ref, effect.turn, stored, problems.words(len(stored)))
+        return events.Uploaded(self._ref, effect.turn, stored, problems.words(len(stored)))
 
     async def _store_each(
         self, left: Iterator[Artifact], grants: Mapping[str, UploadGrant], refused: list[str]
@@ -385,7 +365,7 @@ class AttemptShell:
             gone = isinstance(error, StreamsGoneError)
             code = ReasonCode.LOST if gone else ReasonCode.STREAM
             words = f"the stream worker does not take the ports: {error}"
-            await self._services.post(StreamsBroken(self._ref, Reason(code, 0, words)))
+            await self._services.post(events.StreamsBroken(self._ref, Reason(code, 0, words)))
 
     def _order(self, group: asyncio.TaskGroup) -> None:
         if self._ordering is None:

@@ -14,28 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from edge_agent.keeper import strays
+from edge_agent.keeper import machine, strays
 from edge_agent.keeper.execution import limit
 from edge_agent.keeper.guard import Guard
 from edge_agent.keeper.launch import LaunchError, Port, launch
-from edge_agent.keeper.machine import (
-    Announce,
-    Effect,
-    Ended,
-    FinishRelays,
-    ForgetAsked,
-    KeeperMachine,
-    KillRefused,
-    KillRelays,
-    LeaseRenewed,
-    RelayEnded,
-    Release,
-    RenewGuard,
-    SignalGroup,
-    Started,
-    StopAsked,
-    UnknownAttemptError,
-)
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.relay import Relay
 from edge_agent.keeper.request import (
@@ -106,7 +88,7 @@ class Keeper:
         self._wall = wall
         self._log = log
         self._instance = instance
-        self._machine = KeeperMachine()
+        self._machine = machine.KeeperMachine()
         self._ports: dict[str, Mapping[Port, int]] = {}
         # Children: the leaders of attempts, or their guards.
         self._by_pid: dict[int, str] = {}
@@ -220,7 +202,7 @@ class Keeper:
             return
         try:
             self._obey(client, request)
-        except (UnknownAttemptError, LaunchError) as error:
+        except (machine.UnknownAttemptError, LaunchError) as error:
             self._send(client, {"id": request.id, "error": str(error)})
         except Exception as error:  # noqa: BLE001 - one request fails, and every job of the board goes on
             self._log(f"{request!r} failed: {error!r}")
@@ -237,7 +219,9 @@ class Keeper:
                 self._send(client, {"id": request.id, "pid": self._start(request, now)})
             case Ports():
                 if self._machine.record(request.attempt) is None:
-                    raise UnknownAttemptError(f"the keeper has no attempt {request.attempt!r}")
+                    raise machine.UnknownAttemptError(
+                        f"the keeper has no attempt {request.attempt!r}"
+                    )
                 ports = self._ports.get(request.attempt, {})
                 reply = {
                     "id": request.id,
@@ -247,15 +231,17 @@ class Keeper:
                 self._send(client, reply, tuple(ports.values()))
             case Stop():
                 self._act(
-                    self._machine.handle(StopAsked(request.attempt, request.grace_seconds), now)
+                    self._machine.handle(
+                        machine.StopAsked(request.attempt, request.grace_seconds), now
+                    )
                 )
                 self._send(client, {"id": request.id})
             case Lease():
-                renewed = LeaseRenewed(request.attempt, request.lease_until)
+                renewed = machine.LeaseRenewed(request.attempt, request.lease_until)
                 self._act(self._machine.handle(renewed, now))
                 self._send(client, {"id": request.id})
             case Forget():
-                self._act(self._machine.handle(ForgetAsked(request.attempt), now))
+                self._act(self._machine.handle(machine.ForgetAsked(request.attempt), now))
                 self._send(client, {"id": request.id})
             case List():
                 self._send_records(client, request.id)
@@ -291,7 +277,7 @@ class Keeper:
             self._helpers.add(attempt)
         self._ports[attempt] = launched.ports
         self._relays |= {relay.pid: (attempt, relay) for relay in launched.relays}
-        started = Started(
+        started = machine.Started(
             record,
             request.timeout_seconds,
             request.grace_seconds,
@@ -377,7 +363,7 @@ class Keeper:
         del self._ending[attempt]
         del self._mark_of[attempt]
         self._helpers.discard(attempt)
-        event = Ended(
+        event = machine.Ended(
             attempt, ending.exit_code, ending.signal, self._wall(), ending.lease_ended, left
         )
         self._act(self._machine.handle(event, self._clock()))
@@ -385,7 +371,7 @@ class Keeper:
     def _relay_ended(self, pid: int, exit_code: int | None) -> None:
         attempt, relay = self._relays.pop(pid)
         os.close(relay.control)
-        event = RelayEnded(attempt, relay.port, relay.problem(exit_code))
+        event = machine.RelayEnded(attempt, relay.port, relay.problem(exit_code))
         self._act(self._machine.handle(event, self._clock()))
 
     def _relays_of(self, attempt: str) -> list[Relay]:
@@ -398,34 +384,36 @@ class Keeper:
         self._log(f"keeper shuts down and ends {len(self._by_pid)} processes")
         ending = {*self._by_pid.values(), *(attempt for attempt, _ in self._relays.values())}
         for attempt in ending:
-            with contextlib.suppress(UnknownAttemptError):
+            with contextlib.suppress(machine.UnknownAttemptError):
                 self._act(
-                    self._machine.handle(StopAsked(attempt, _SHUTDOWN_GRACE_SECONDS), self._clock())
+                    self._machine.handle(
+                        machine.StopAsked(attempt, _SHUTDOWN_GRACE_SECONDS), self._clock()
+                    )
                 )
 
-    def _act(self, effects: Sequence[Effect]) -> None:
+    def _act(self, effects: Sequence[machine.Effect]) -> None:
         for effect in effects:
             match effect:
-                case SignalGroup():
+                case machine.SignalGroup():
                     self._signal(effect)
-                case RenewGuard():
+                case machine.RenewGuard():
                     if effect.attempt in self._guards:
                         self._guards[effect.attempt].renew(effect.until)
-                case FinishRelays():
+                case machine.FinishRelays():
                     for relay in self._relays_of(effect.attempt):
                         relay.program_ended()
-                case KillRelays():
+                case machine.KillRelays():
                     for relay in self._relays_of(effect.attempt):
                         with contextlib.suppress(OSError):
                             os.kill(relay.pid, signal.SIGKILL)
-                case Announce():
+                case machine.Announce():
                     for client in [c for c in self._clients.values() if c.watching]:
                         self._send(client, {"id": 0, "exited": effect.record.to_json()})
-                case Release():
+                case machine.Release():
                     for descriptor in self._ports.pop(effect.attempt, {}).values():
                         os.close(descriptor)
 
-    def _signal(self, effect: SignalGroup) -> None:
+    def _signal(self, effect: machine.SignalGroup) -> None:
         if effect.attempt in self._ending:
             return  # the number of its group may be somebody else's by now
         try:
@@ -438,14 +426,16 @@ class Keeper:
         if guard is not None and effect.signal == signal.SIGKILL:
             guard.go_on()
 
-    def _signal_refused(self, effect: SignalGroup, error: OSError) -> None:
+    def _signal_refused(self, effect: machine.SignalGroup, error: OSError) -> None:
         """A program that changed its user is not ours to end: say so, and let everything else go on."""
         why = strays.left([effect.pid], {effect.pid: error.strerror or str(error)})
         self._log(f"{effect.attempt}: signal {effect.signal} was refused: {why}")
         if effect.signal != signal.SIGKILL:
             return
         self._act(
-            self._machine.handle(KillRefused(effect.attempt, why, self._wall()), self._clock())
+            self._machine.handle(
+                machine.KillRefused(effect.attempt, why, self._wall()), self._clock()
+            )
         )
         record = self._machine.record(effect.attempt)
         if record is None or not record.running:

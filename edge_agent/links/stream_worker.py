@@ -13,12 +13,11 @@ import grpc.aio
 
 from edge_agent.keeper.client import StartRequest
 from shoal.channel import USER, channel_options
-from shoal.v1 import streams_service_pb2, streams_service_pb2_grpc
+from shoal.v1 import streams_service_pb2 as v1
+from shoal.v1 import streams_service_pb2_grpc
 
 HELPER: Final = "stream-worker"
 """Name of the process at the keeper."""
-
-v1 = streams_service_pb2
 
 
 class AttemptsWatch(Protocol):

@@ -19,28 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from edge_agent.session.effects import (
-    Closed,
-    Confirmed,
-    Deliver,
-    Dial,
-    Follow,
-    HangUp,
-    LeaseRenewed,
-    Opened,
-    Quarantined,
-    SessionEffect,
-    Write,
-)
-from edge_agent.session.events import (
-    ControllersKnown,
-    LinkClosed,
-    LinkOpened,
-    Received,
-    Recorded,
-    Say,
-    SessionEvent,
-)
+from edge_agent.session import effects, events
 from shoal.backoff import Backoff
 from shoal.limits import BATCH_ARTIFACTS_MAX
 from shoal.model import Followed
@@ -146,22 +125,24 @@ class SessionMachine:
     _deliveries: int = 0
     _unrecorded: dict[int, int] = field(default_factory=dict[int, int])
 
-    def handle(self, event: SessionEvent, now: float) -> Sequence[SessionEffect]:
+    def handle(self, event: events.SessionEvent, now: float) -> Sequence[effects.SessionEffect]:
         """Take one event and return what is to be done, in order."""
         match event:
-            case ControllersKnown(addresses):
+            case events.ControllersKnown(addresses):
                 return self._controllers(addresses, now)
-            case LinkOpened() | LinkClosed() | Received() if event.link != self._link:
+            case events.LinkOpened() | events.LinkClosed() | events.Received() if (
+                event.link != self._link
+            ):
                 return []  # from a stream that was hung up
-            case LinkOpened(hello=hello):
+            case events.LinkOpened(hello=hello):
                 return self._link_opened(hello, now)
-            case LinkClosed(reason=reason):
+            case events.LinkClosed(reason=reason):
                 return self._closed(reason, now)
-            case Received():
+            case events.Received():
                 return self._received(event, now)
-            case Say(message):
+            case events.Say(message):
                 return self._say(message, now)
-            case Recorded(delivery):
+            case events.Recorded(delivery):
                 if self._unrecorded.pop(delivery, None) is None:
                     return []  # it came in an earlier session
                 self._queued_at = now if self._queued_at is None else self._queued_at
@@ -172,7 +153,7 @@ class SessionMachine:
             case _:
                 assert_never(event)
 
-    def tick(self, now: float) -> Sequence[SessionEffect]:
+    def tick(self, now: float) -> Sequence[effects.SessionEffect]:
         """Dial, give up dialling, flush, or show a sign of life."""
         match self.state:
             case SessionState.IDLE:
@@ -183,10 +164,10 @@ class SessionMachine:
                 what = "a connection" if self.state is SessionState.DIALLING else "a welcome"
                 return self._break(f"no {what} within {self.config.open_seconds:g} s", now)
             case SessionState.OPEN:
-                effects: list[SessionEffect] = []
+                out: list[effects.SessionEffect] = []
                 if self._due(self._flush_at(), now):
-                    effects += self._flush(now)
-                return [*effects, *self._show_life(now)]
+                    out += self._flush(now)
+                return [*out, *self._show_life(now)]
             case SessionState.QUARANTINED:
                 return self._stay(now)
             case _:
@@ -211,7 +192,7 @@ class SessionMachine:
 
     # ---- the link
 
-    def _controllers(self, addresses: tuple[str, ...], now: float) -> list[SessionEffect]:
+    def _controllers(self, addresses: tuple[str, ...], now: float) -> list[effects.SessionEffect]:
         if addresses == self._addresses:
             return []
         self._addresses = addresses
@@ -223,7 +204,7 @@ class SessionMachine:
             return self._dial(now)
         return []
 
-    def _dial(self, now: float) -> list[SessionEffect]:
+    def _dial(self, now: float) -> list[effects.SessionEffect]:
         self._dial_at = None
         if not self._addresses:
             return []
@@ -232,9 +213,9 @@ class SessionMachine:
         self.state = SessionState.DIALLING
         self._open_until = now + self.config.open_seconds
         self._link += 1
-        return [Dial(self._link, address)]
+        return [effects.Dial(self._link, address)]
 
-    def _link_opened(self, hello: Hello, now: float) -> list[SessionEffect]:
+    def _link_opened(self, hello: Hello, now: float) -> list[effects.SessionEffect]:
         if self.state is not SessionState.DIALLING:
             return []
         self.state = SessionState.OPENING
@@ -242,12 +223,12 @@ class SessionMachine:
         self._queue.append(hello)
         return self._write(now)
 
-    def _break(self, reason: str, now: float) -> list[SessionEffect]:
-        return [HangUp(reason), *self._closed(reason, now)]
+    def _break(self, reason: str, now: float) -> list[effects.SessionEffect]:
+        return [effects.HangUp(reason), *self._closed(reason, now)]
 
     def _quarantine(
         self, reason: str, welcome: Welcome, retry_seconds: float, now: float
-    ) -> list[SessionEffect]:
+    ) -> list[effects.SessionEffect]:
         """Follow this controller in nothing; it is left, or stays open for what a person decides."""
         self.state = SessionState.QUARANTINED
         self._open_until = self._queued_at = None
@@ -261,12 +242,12 @@ class SessionMachine:
         elif len(self._addresses) > 1:
             self._leave_at = now + self.config.other_seconds
         self._said_quarantine, said = reason, self._said_quarantine
-        return [Quarantined(reason)] if reason != said else []
+        return [effects.Quarantined(reason)] if reason != said else []
 
     def _is_quarantined(self) -> bool:
         return self.state is SessionState.QUARANTINED
 
-    def _stay(self, now: float) -> list[SessionEffect]:
+    def _stay(self, now: float) -> list[effects.SessionEffect]:
         """Show a sign of life in quarantine, or leave."""
         if self._due(self._leave_at, now):
             return self._break("this controller is not followed", now)
@@ -290,7 +271,7 @@ class SessionMachine:
         asked = welcome.heartbeat_seconds or self.config.heartbeat_seconds
         return max(asked, self.config.heartbeat_seconds_min)
 
-    def _show_life(self, now: float) -> list[SessionEffect]:
+    def _show_life(self, now: float) -> list[effects.SessionEffect]:
         """Say a heartbeat, if it is time; to one that acknowledges nothing, no more."""
         if now < self._spoken_at + self._heartbeat_seconds:
             return []
@@ -299,7 +280,7 @@ class SessionMachine:
         self._queue.append(Heartbeat())
         return self._write(now)
 
-    def _closed(self, reason: str, now: float) -> list[SessionEffect]:
+    def _closed(self, reason: str, now: float) -> list[effects.SessionEffect]:
         if self.state is SessionState.IDLE:
             return []
         was_open = self.state is SessionState.OPEN
@@ -325,11 +306,11 @@ class SessionMachine:
         self._snapshot = None
         self._knows_all = False
         self._heard_at = None
-        return [Closed(reason)] if was_open else []
+        return [effects.Closed(reason)] if was_open else []
 
     # ---- hearing
 
-    def _received(self, batch: Received, now: float) -> list[SessionEffect]:
+    def _received(self, batch: events.Received, now: float) -> list[effects.SessionEffect]:
         if self.state is SessionState.QUARANTINED:
             return self._hear_in_quarantine(batch)
         if self.state not in {SessionState.OPENING, SessionState.OPEN}:
@@ -346,11 +327,11 @@ class SessionMachine:
             )
         self._heard = batch.sequence
         self._acknowledged = batch.acknowledged
-        effects: list[SessionEffect] = []
+        out: list[effects.SessionEffect] = []
         for message in batch.messages:
-            effects += self._take(message, now)
+            out += self._take(message, now)
             if self._is_quarantined():
-                return [*effects, *self._hear_in_quarantine(batch)]
+                return [*out, *self._hear_in_quarantine(batch)]
         confirmed: list[FromAgent] = []
         heard_at: float | None = None
         while self._in_flight and self._in_flight[0][0] <= batch.acknowledged:
@@ -358,34 +339,34 @@ class SessionMachine:
             confirmed += messages
         if heard_at is not None:
             self._heard_at = heard_at
-            effects += self._renewed()
+            out += self._renewed()
         if confirmed:
-            effects.append(Confirmed(tuple(confirmed)))
+            out.append(effects.Confirmed(tuple(confirmed)))
         if self.state is SessionState.OPENING:
             self.counts.broken_rules += 1
             return self._break("the controller spoke before its welcome", now)
         if any(not isinstance(message, Welcome) for message in batch.messages):
             # Acknowledged with the next batch, at the latest after the flush time.
             self._queued_at = now if self._queued_at is None else self._queued_at
-        return effects + self._flush(now)
+        return out + self._flush(now)
 
-    def _renewed(self) -> list[SessionEffect]:
+    def _renewed(self) -> list[effects.SessionEffect]:
         """Renew the lease for the last batch that was answered.
 
         It counts from when that was sent: the controller counts from when it arrived.
         """
         if self._heard_at is None or not self._knows_all:
             return []
-        return [LeaseRenewed(self._heard_at + self._lease_seconds, self._lease_seconds)]
+        return [effects.LeaseRenewed(self._heard_at + self._lease_seconds, self._lease_seconds)]
 
-    def _hear_in_quarantine(self, batch: Received) -> list[SessionEffect]:
+    def _hear_in_quarantine(self, batch: events.Received) -> list[effects.SessionEffect]:
         """Take note of what has arrived there; nothing that is said counts, and nothing is confirmed."""
         self._heard = batch.sequence
         while self._in_flight and self._in_flight[0][0] <= batch.acknowledged:
             self._in_flight.popleft()
         return []
 
-    def _take(self, message: FromController, now: float) -> list[SessionEffect]:
+    def _take(self, message: FromController, now: float) -> list[effects.SessionEffect]:
         match message:
             case Welcome():
                 if self.state is not SessionState.OPENING:
@@ -404,7 +385,7 @@ class SessionMachine:
                 self._open_until = None
                 self._heartbeat_seconds = self._pause(message)
                 self._spoken_at = now
-                return [*follow, Opened(message)]
+                return [*follow, effects.Opened(message)]
             case Desired() if message.part or message.more:
                 whole = self._assemble(message)
                 return [] if whole is None else self._take(whole, now)
@@ -417,16 +398,16 @@ class SessionMachine:
                     self._unrecorded[self._deliveries] = self._heard
                     if message.snapshot and self._snapshot is None:
                         self._snapshot = self._deliveries
-                return [*follow, Deliver(message, self._deliveries)]
+                return [*follow, effects.Deliver(message, self._deliveries)]
             case _:
                 assert_never(message)
 
-    def _follow(self, followed: Followed | None) -> list[SessionEffect]:
+    def _follow(self, followed: Followed | None) -> list[effects.SessionEffect]:
         """Remember whom this agent follows; a controller that does not say is not remembered."""
         if followed is None:
             return []
         self.followed = followed
-        return [Follow(followed)]
+        return [effects.Follow(followed)]
 
     def _assemble(self, part: Desired) -> Desired | None:
         """Put a long list together; one of which a part is missing is dropped as a whole.
@@ -454,7 +435,7 @@ class SessionMachine:
 
     # ---- speaking
 
-    def _say(self, message: FromAgent, now: float) -> list[SessionEffect]:
+    def _say(self, message: FromAgent, now: float) -> list[effects.SessionEffect]:
         if self.state not in {SessionState.OPENING, SessionState.OPEN}:
             return []  # the next Hello says it, or whoever wants it said says it again
         if isinstance(message, Progress):
@@ -465,18 +446,18 @@ class SessionMachine:
         self._queued_at = now if self._queued_at is None else self._queued_at
         return self._flush(now)
 
-    def _flush(self, now: float) -> list[SessionEffect]:
+    def _flush(self, now: float) -> list[effects.SessionEffect]:
         """Write what waits, if it is enough or has waited long enough."""
         if self.state is not SessionState.OPEN:
             return []
-        effects: list[SessionEffect] = []
+        out: list[effects.SessionEffect] = []
         while len(self._queue) >= self.config.flush_messages and self._has_room():
-            effects += self._write(now)
+            out += self._write(now)
         if self._due(self._flush_at(), now):
-            effects += self._write(now)
-        return effects
+            out += self._write(now)
+        return out
 
-    def _write(self, now: float) -> list[SessionEffect]:
+    def _write(self, now: float) -> list[effects.SessionEffect]:
         room = self.config.flush_messages
         messages: list[FromAgent] = []
         artifacts = 0
@@ -493,7 +474,7 @@ class SessionMachine:
         batch = tuple(messages)
         self._in_flight.append((self._sequence, now, batch))
         recorded = min(self._unrecorded.values(), default=self._heard + 1) - 1
-        return [Write(self._sequence, recorded, batch)]
+        return [effects.Write(self._sequence, recorded, batch)]
 
     def _flush_at(self) -> float | None:
         if self._queued_at is None or not self._has_room():

@@ -21,15 +21,7 @@ from shoal.program_ports import PortsDocument
 from shoal.program_ports import described as described_ports
 from shoal.spec import Job, PortAttachment
 from shoal.v1 import session_service_pb2 as session
-from shoal.v1.streams_service_pb2 import (
-    AttachRequest,
-    AttemptStreams,
-    ConcludeRequest,
-    DetachRequest,
-    UpdateLanesRequest,
-    WatchAttemptsRequest,
-    WatchAttemptsResponse,
-)
+from shoal.v1 import streams_service_pb2 as v1
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceStub
 from shoal.wire.spec import decode_job_spec
 
@@ -59,7 +51,7 @@ class Board:
     ) -> None:
         self.folder = folder
         self.address = ""
-        self.attempts: dict[str, AttemptStreams] = {}
+        self.attempts: dict[str, v1.AttemptStreams] = {}
         self.ended: dict[str, ProcessRecord] = {}
         self.changed = asyncio.Condition()
         self._command = (
@@ -158,7 +150,7 @@ class Board:
             )
         )
         await self.stub.Attach(
-            AttachRequest(
+            v1.AttachRequest(
                 assignment=assignment,
                 spool_path=str(folder / "spool"),
                 keeper_path=str(self._keeper_path),
@@ -173,21 +165,21 @@ class Board:
         async with self.changed:
             await self.changed.wait_for(lambda: ref.attempt in self.ended)
         well = self.ended[ref.attempt].exit_code == 0 if succeeded is None else succeeded
-        await self.stub.Conclude(ConcludeRequest(ref=ref, succeeded=well), timeout=20)
+        await self.stub.Conclude(v1.ConcludeRequest(ref=ref, succeeded=well), timeout=20)
         return well
 
     async def update(self, ref: session.AttemptRef, lanes: Sequence[session.Lane]) -> None:
         """Tell the worker where the peers of an attempt are now."""
-        await self.stub.UpdateLanes(UpdateLanesRequest(ref=ref, lanes=lanes), timeout=20)
+        await self.stub.UpdateLanes(v1.UpdateLanesRequest(ref=ref, lanes=lanes), timeout=20)
 
     async def forget(self, ref: session.AttemptRef) -> None:
         """Let go of an attempt."""
-        await self.stub.Detach(DetachRequest(ref=ref), timeout=20)
+        await self.stub.Detach(v1.DetachRequest(ref=ref), timeout=20)
         await self.keeper.forget(ref.attempt)
 
-    def told(self, ref: session.AttemptRef) -> AttemptStreams:
+    def told(self, ref: session.AttemptRef) -> v1.AttemptStreams:
         """What the worker last told of an attempt; empty if nothing."""
-        return self.attempts.get(ref.attempt, AttemptStreams())
+        return self.attempts.get(ref.attempt, v1.AttemptStreams())
 
     def printed(self, job: str, epoch: int = 1) -> str:
         """What a program printed; what it complained of raises."""
@@ -208,13 +200,13 @@ class Board:
             with contextlib.suppress(grpc.aio.AioRpcError):
                 async with grpc.aio.insecure_channel(f"unix:{self._worker_path}") as channel:
                     self._stub = StreamWorkerServiceStub(channel)
-                    call = self._stub.WatchAttempts(WatchAttemptsRequest(), wait_for_ready=True)
+                    call = self._stub.WatchAttempts(v1.WatchAttemptsRequest(), wait_for_ready=True)
                     while (answer := await call.read()) is not grpc.aio.EOF:
-                        await self._hear(cast("WatchAttemptsResponse", answer))
+                        await self._hear(cast("v1.WatchAttemptsResponse", answer))
             self.address = ""
             # The next worker on the same socket is waited for by gRPC itself.
 
-    async def _hear(self, news: WatchAttemptsResponse) -> None:
+    async def _hear(self, news: v1.WatchAttemptsResponse) -> None:
         async with self.changed:
             self.address = news.stream_address
             for attempt in news.attempts:

@@ -16,18 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NamedTuple, assert_never
 
-from services.membership.effects import (
-    Changed,
-    Departed,
-    DialPing,
-    DialPushPull,
-    Dropped,
-    Effect,
-    NameConflict,
-    RoundTripMeasured,
-    SendPacket,
-    UserReceived,
-)
+from services.membership import effects
 from services.membership.events import Event, Leave, PacketReceived, RecordsReceived, StreamAnswered
 from services.membership.machine import SwimMachine
 from services.membership.member import ChangeKind, Member, MemberChange
@@ -208,7 +197,7 @@ class Network:
 
     def join(self, seat: Seat, other: Seat) -> None:
         """Let `seat` exchange states with `other`."""
-        self._perform(seat, [DialPushPull(other.profile.address, join=True)])
+        self._perform(seat, [effects.DialPushPull(other.profile.address, join=True)])
 
     def tell(self, seat: Seat, event: Event) -> None:
         """Hand a member an event, as its user would."""
@@ -407,29 +396,29 @@ class Network:
 
     def _handle(self, seat: Seat, event: Event) -> None:
         local = self.now * (1.0 + seat.drift) if seat.drift else self.now
-        effects = seat.swim.handle(event, local)
-        if effects:
-            self._perform(seat, effects)
+        wanted = seat.swim.handle(event, local)
+        if wanted:
+            self._perform(seat, wanted)
         deadline = seat.swim.deadline()
         if deadline is not None and (seat.drift or deadline < seat.scheduled):
             self._schedule(seat)
 
-    def _perform(self, seat: Seat, effects: Sequence[Effect]) -> None:
-        for effect in effects:
+    def _perform(self, seat: Seat, wanted: Sequence[effects.Effect]) -> None:
+        for effect in wanted:
             match effect:
-                case SendPacket():
+                case effects.SendPacket():
                     self._send(seat, effect)
-                case Changed():
+                case effects.Changed():
                     self._changed(seat, effect.change)
-                case DialPing():
+                case effects.DialPing():
                     self._dial_ping(seat, effect)
-                case DialPushPull():
+                case effects.DialPushPull():
                     self._dial_push_pull(seat, effect)
-                case Departed():
+                case effects.Departed():
                     seat.departed = True
-                case Dropped():
+                case effects.Dropped():
                     seat.drops += 1
-                case UserReceived() | RoundTripMeasured() | NameConflict():
+                case effects.UserReceived() | effects.RoundTripMeasured() | effects.NameConflict():
                     pass
                 case _:
                     assert_never(effect)
@@ -448,7 +437,7 @@ class Network:
 
     # ---- links ----------------------------------------------------------------------------------
 
-    def _send(self, seat: Seat, effect: SendPacket) -> None:
+    def _send(self, seat: Seat, effect: effects.SendPacket) -> None:
         seat.packets_sent += 1
         target = self._places.get(effect.address)
         if target is None:
@@ -505,7 +494,7 @@ class Network:
     def _later(self, seconds: float, seat: Seat, action: Callable[[], None]) -> None:
         self._push(self.now + seconds, seat.index, action)
 
-    def _dial_ping(self, seat: Seat, effect: DialPing) -> None:
+    def _dial_ping(self, seat: Seat, effect: effects.DialPing) -> None:
         place = self._places.get(effect.address)
         if place is None:
             return
@@ -523,7 +512,7 @@ class Network:
 
         self._later(taken, seat, answer)
 
-    def _dial_push_pull(self, seat: Seat, effect: DialPushPull) -> None:
+    def _dial_push_pull(self, seat: Seat, effect: effects.DialPushPull) -> None:
         place = self._places.get(effect.address)
         if place is None or place == seat.index:
             return

@@ -19,16 +19,8 @@ import grpc.aio
 from services.streams.block import Block, BlockReader, Kind, encode, pack, unpack
 from shoal.v1 import session_service_pb2 as session
 from shoal.v1 import spec_pb2 as spec
+from shoal.v1 import streams_service_pb2 as v1
 from shoal.v1.pipeline_pb2 import StreamProgress
-from shoal.v1.streams_service_pb2 import (
-    AttachRequest,
-    AttemptStreams,
-    ConcludeRequest,
-    DetachRequest,
-    UpdateLanesRequest,
-    WatchAttemptsRequest,
-    WatchAttemptsResponse,
-)
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceStub
 from tests.kit.child_process import ChildProcess
 from tests.kit.port_keeper import PortKeeper
@@ -44,7 +36,7 @@ class StreamWorker:
         self.keeper = PortKeeper(folder / "k.sock")
         self.log = folder / "worker.log"
         self.address = ""
-        self.attempts: dict[tuple[str, int], AttemptStreams] = {}
+        self.attempts: dict[tuple[str, int], v1.AttemptStreams] = {}
         self._arguments = arguments
         self._ends: list[socket.socket] = []
         self._socket = folder / "w.sock"
@@ -105,9 +97,9 @@ class StreamWorker:
         await self.disconnect()
         return await asyncio.to_thread(self._child.end, signal.SIGTERM, 20)
 
-    def state(self, ref: session.AttemptRef) -> AttemptStreams:
+    def state(self, ref: session.AttemptRef) -> v1.AttemptStreams:
         """What the worker last told of an attempt; empty if nothing."""
-        return self.attempts.get((ref.attempt, ref.epoch), AttemptStreams())
+        return self.attempts.get((ref.attempt, ref.epoch), v1.AttemptStreams())
 
     async def attach(self, assignment: session.Assignment) -> Job:
         """Make the ports of an attempt, attach it, and return the job's side."""
@@ -116,7 +108,7 @@ class StreamWorker:
         keeper_id = f"{assignment.ref.attempt}/{assignment.ref.epoch}"
         ends = self.keeper.make(keeper_id, ports)
         self._ends += ends.values()
-        request = AttachRequest(
+        request = v1.AttachRequest(
             assignment=assignment,
             spool_path=str(self.folder / "spool" / str(assignment.ref.epoch) / assignment.job.name),
             keeper_path=str(self.keeper.path),
@@ -131,13 +123,13 @@ class StreamWorker:
             end.close()
 
     async def _watch(self, stub: StreamWorkerServiceStub) -> None:
-        call = stub.WatchAttempts(WatchAttemptsRequest(), wait_for_ready=True)
+        call = stub.WatchAttempts(v1.WatchAttemptsRequest(), wait_for_ready=True)
         with contextlib.suppress(grpc.aio.AioRpcError):
             while True:
                 answer = await call.read()
                 if answer is grpc.aio.EOF:
                     return
-                news = cast("WatchAttemptsResponse", answer)
+                news = cast("v1.WatchAttemptsResponse", answer)
                 self.address = news.stream_address
                 for attempt in news.attempts:
                     self.attempts[attempt.ref.attempt, attempt.ref.epoch] = attempt
@@ -150,7 +142,7 @@ class Job:
     worker: StreamWorker
     assignment: session.Assignment
     ends: dict[str, socket.socket]
-    request: AttachRequest
+    request: v1.AttachRequest
     _readers: dict[str, BlockReader] = field(default_factory=dict[str, BlockReader])
     _whole: dict[str, deque[Block]] = field(default_factory=dict[str, deque[Block]])
     _sent: dict[str, int] = field(default_factory=dict[str, int])
@@ -165,7 +157,7 @@ class Job:
         return self.assignment.ref
 
     @property
-    def streams(self) -> AttemptStreams:
+    def streams(self) -> v1.AttemptStreams:
         """What the worker last told."""
         return self.worker.state(self.ref)
 
@@ -262,18 +254,18 @@ class Job:
         for end in self.ends.values():
             end.close()
         await self.worker.stub.Conclude(
-            ConcludeRequest(ref=self.ref, succeeded=succeeded), timeout=10
+            v1.ConcludeRequest(ref=self.ref, succeeded=succeeded), timeout=10
         )
 
     async def update(self, lanes: Iterable[session.Lane]) -> None:
         """Tell the worker where the peers are now."""
         await self.worker.stub.UpdateLanes(
-            UpdateLanesRequest(ref=self.ref, lanes=lanes), timeout=10
+            v1.UpdateLanesRequest(ref=self.ref, lanes=lanes), timeout=10
         )
 
     async def detach(self) -> None:
         """Let go of the attempt."""
-        await self.worker.stub.Detach(DetachRequest(ref=self.ref), timeout=10)
+        await self.worker.stub.Detach(v1.DetachRequest(ref=self.ref), timeout=10)
         self.worker.keeper.forget(self.request.keeper_id)
         for end in self.ends.values():
             end.close()

@@ -14,18 +14,7 @@ from services.streams.worker.shell import AttemptStreamsShell
 from services.streams.worker.stream_worker import StreamWorker
 from shoal.names import AttemptRef
 from shoal.v1 import session_service_pb2
-from shoal.v1.streams_service_pb2 import (
-    AttachRequest,
-    AttachResponse,
-    ConcludeRequest,
-    ConcludeResponse,
-    DetachRequest,
-    DetachResponse,
-    UpdateLanesRequest,
-    UpdateLanesResponse,
-    WatchAttemptsRequest,
-    WatchAttemptsResponse,
-)
+from shoal.v1 import streams_service_pb2 as v1
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceServicer
 from shoal.wire.assignment import decode_assignment
 from shoal.wire.attempt import decode_attempt_ref
@@ -45,7 +34,7 @@ class AgentService(StreamWorkerServiceServicer):
     def __init__(self, worker: StreamWorker) -> None:
         self._worker = worker
 
-    async def Attach(self, request: AttachRequest, context: Any) -> AttachResponse:
+    async def Attach(self, request: v1.AttachRequest, context: Any) -> v1.AttachResponse:
         """See the contract."""
         try:
             async with self._worker.lock(_ref(request.assignment.ref)):
@@ -65,9 +54,11 @@ class AgentService(StreamWorkerServiceServicer):
             raise rpc_error(
                 grpc.StatusCode.INVALID_ARGUMENT, "ASSIGNMENT", _words(error)
             ) from error
-        return AttachResponse()
+        return v1.AttachResponse()
 
-    async def UpdateLanes(self, request: UpdateLanesRequest, context: Any) -> UpdateLanesResponse:
+    async def UpdateLanes(
+        self, request: v1.UpdateLanesRequest, context: Any
+    ) -> v1.UpdateLanesResponse:
         """See the contract."""
         try:
             async with self._worker.lock(_ref(request.ref)):
@@ -75,27 +66,27 @@ class AgentService(StreamWorkerServiceServicer):
                 await self._worker.update(self._shell(request.ref), lanes)
         except ValueError as error:
             raise rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "LANES", _words(error)) from error
-        return UpdateLanesResponse()
+        return v1.UpdateLanesResponse()
 
-    async def Conclude(self, request: ConcludeRequest, context: Any) -> ConcludeResponse:
+    async def Conclude(self, request: v1.ConcludeRequest, context: Any) -> v1.ConcludeResponse:
         """See the contract."""
         async with self._worker.lock(_ref(request.ref)):
             self._shell(request.ref).post(Concluded(request.succeeded))
-        return ConcludeResponse()
+        return v1.ConcludeResponse()
 
-    async def Detach(self, request: DetachRequest, context: Any) -> DetachResponse:
+    async def Detach(self, request: v1.DetachRequest, context: Any) -> v1.DetachResponse:
         """See the contract."""
         ref = _ref(request.ref)
         async with self._worker.lock(ref):
             self._worker.detach(ref)
-        return DetachResponse()
+        return v1.DetachResponse()
 
     async def WatchAttempts(
-        self, request: WatchAttemptsRequest, context: Any
-    ) -> AsyncIterator[WatchAttemptsResponse]:
+        self, request: v1.WatchAttemptsRequest, context: Any
+    ) -> AsyncIterator[v1.WatchAttemptsResponse]:
         """See the contract."""
         async for changed in self._worker.news():
-            yield WatchAttemptsResponse(
+            yield v1.WatchAttemptsResponse(
                 attempts=changed, stream_address=self._worker.stream_address
             )
 

@@ -17,13 +17,7 @@ from services.streams.worker.lane_registry import Post
 from services.streams.worker.rendezvous import OfferedCall, Rendezvous
 from services.streams.worker.wire import BadBlock, Part, read_message
 from shoal.names import AttemptRef
-from shoal.v1.streams_service_pb2 import (
-    FeedOpen,
-    FeedRequest,
-    FeedResponse,
-    PullOpen,
-    PullResponse,
-)
+from shoal.v1 import streams_service_pb2 as v1
 
 
 class FeedCall(LaneDial):
@@ -40,7 +34,7 @@ class FeedCall(LaneDial):
     def __init__(
         self,
         effect: effects.DialLane,
-        opened: PullOpen,
+        opened: v1.PullOpen,
         ref: AttemptRef,
         rendezvous: Rendezvous,
         post: Post,
@@ -63,11 +57,11 @@ class FeedCall(LaneDial):
     async def _carry(self, call: OfferedCall) -> tuple[str, str]:
         context = call.context
         async with asyncio.TaskGroup() as tasks:
-            await context.write(FeedResponse(open=self._opened).SerializeToString())
+            await context.write(v1.FeedResponse(open=self._opened).SerializeToString())
             running = (
                 tasks.create_task(
                     self._write(
-                        lambda ack: context.write(FeedResponse(ack=ack).SerializeToString())
+                        lambda ack: context.write(v1.FeedResponse(ack=ack).SerializeToString())
                     )
                 ),
                 reading := tasks.create_task(
@@ -85,14 +79,14 @@ class FeedCall(LaneDial):
         return reading.result()
 
 
-def read_feed(data: bytes) -> FeedRequest | PullResponse | Block | Part | BadBlock:
+def read_feed(data: bytes) -> v1.FeedRequest | v1.PullResponse | Block | Part | BadBlock:
     """Read what a producer that dials says; all but its first message is as from one that is dialled."""
-    if data and data[0] == FeedRequest.OPEN_FIELD_NUMBER << 3 | 2:
-        return FeedRequest.FromString(data)
+    if data and data[0] == v1.FeedRequest.OPEN_FIELD_NUMBER << 3 | 2:
+        return v1.FeedRequest.FromString(data)
     return read_message(data)
 
 
-async def first_open(context: ServerContext) -> FeedOpen | None:
+async def first_open(context: ServerContext) -> v1.FeedOpen | None:
     """Read the first message of a producer's call; None if it is something else."""
     message = await context.read()
-    return message.open if isinstance(message, FeedRequest) else None
+    return message.open if isinstance(message, v1.FeedRequest) else None

@@ -20,13 +20,7 @@ from services.streams.worker.stream_worker import StreamWorker
 from services.streams.worker.tap import show
 from services.streams.worker.wire import SERVICE, write_message
 from shoal.portal_names import is_recorder, port_of, portal_job
-from shoal.v1.streams_service_pb2 import (
-    PullRefusal,
-    PullRequest,
-    PullResponse,
-    TapRequest,
-    TapResponse,
-)
+from shoal.v1 import streams_service_pb2 as v1
 
 LOG = logging.getLogger(__name__)
 
@@ -46,9 +40,9 @@ class LaneService:
     async def pull(self, _requests: object, context: ServerContext) -> None:
         """Serve one lane to its consumer; see StreamsService.Pull."""
         first = await context.read()
-        if first is grpc.aio.EOF or cast("PullRequest", first).WhichOneof("message") != "open":
+        if first is grpc.aio.EOF or cast("v1.PullRequest", first).WhichOneof("message") != "open":
             await _abort_without_open(context, "Pull")
-        opened = cast("PullRequest", first).open
+        opened = cast("v1.PullRequest", first).open
 
         def call(number: int, post: Post) -> ServedCall:
             return ServedCall(number, opened, post, context)
@@ -78,7 +72,7 @@ class LaneService:
         else:
             await self._worker.rendezvous.offer(opened, context)
 
-    async def tap(self, request: TapRequest, context: ServerContext) -> None:
+    async def tap(self, request: v1.TapRequest, context: ServerContext) -> None:
         """Show some of the records of a port; see StreamsService.Tap."""
         shell = self._worker.find(
             request.namespace, request.pipeline, request.job, request.epoch, request.port
@@ -107,11 +101,11 @@ class LaneService:
             SERVICE,
             {
                 "Pull": make.stream_stream_rpc_method_handler(
-                    self.pull, PullRequest.FromString, write_message
+                    self.pull, v1.PullRequest.FromString, write_message
                 ),
                 "Feed": make.stream_stream_rpc_method_handler(self.feed, read_feed, write_message),
                 "Tap": make.unary_stream_rpc_method_handler(
-                    self.tap, TapRequest.FromString, TapResponse.SerializeToString
+                    self.tap, v1.TapRequest.FromString, v1.TapResponse.SerializeToString
                 ),
             },
         )
@@ -124,5 +118,5 @@ async def _abort_without_open(context: ServerContext, method: str) -> NoReturn:
 
 
 async def _refuse(context: ServerContext, reason: str, message: str) -> None:
-    refusal = PullRefusal(reason=reason, message=message)
-    await context.write(PullResponse(refusal=refusal).SerializeToString())
+    refusal = v1.PullRefusal(reason=reason, message=message)
+    await context.write(v1.PullResponse(refusal=refusal).SerializeToString())

@@ -34,15 +34,7 @@ from services.streams.worker.wire import (
 )
 from shoal.channel import STREAM, channel_options
 from shoal.limits import WHOLE_BYTES_MAX
-from shoal.v1.streams_service_pb2 import (
-    PullAccept,
-    PullDigest,
-    PullEnd,
-    PullOpen,
-    PullRefusal,
-    PullRequest,
-    PullResponse,
-)
+from shoal.v1 import streams_service_pb2 as v1
 
 
 class ServedCall:
@@ -58,7 +50,9 @@ class ServedCall:
     parts = True
     """A large block is read and sent part by part."""
 
-    def __init__(self, number: int, opened: PullOpen, post: Post, context: ServerContext) -> None:
+    def __init__(
+        self, number: int, opened: v1.PullOpen, post: Post, context: ServerContext
+    ) -> None:
         self.number = number
         self._lane = opened.lane
         self._post = post
@@ -70,7 +64,9 @@ class ServedCall:
 
     def accept(self, producer_epoch: int, first: int) -> None:
         """See `Served`."""
-        self._send(PullResponse(accept=PullAccept(producer_epoch=producer_epoch, first=first)))
+        self._send(
+            v1.PullResponse(accept=v1.PullAccept(producer_epoch=producer_epoch, first=first))
+        )
 
     def send_block(self, effect: effects.SendBlock) -> None:
         """See `Served`."""
@@ -88,17 +84,17 @@ class ServedCall:
 
     def send_end(self, effect: effects.SendEnd) -> None:
         """See `Served`."""
-        end = PullEnd(total=effect.total, cut=effect.cut, continued=effect.continued)
+        end = v1.PullEnd(total=effect.total, cut=effect.cut, continued=effect.continued)
         digest = effect.digest
         if digest is not None:
             end.digest.CopyFrom(
-                PullDigest(first=digest.first, table=digest.table, data=digest.data)
+                v1.PullDigest(first=digest.first, table=digest.table, data=digest.data)
             )
-        self._send(PullResponse(end=end))
+        self._send(v1.PullResponse(end=end))
 
     def refuse(self, reason: str, message: str) -> None:
         """See `Served`."""
-        self._send(PullResponse(refusal=PullRefusal(reason=reason, message=message)))
+        self._send(v1.PullResponse(refusal=v1.PullRefusal(reason=reason, message=message)))
         self.close()
 
     def close(self) -> None:
@@ -117,7 +113,7 @@ class ServedCall:
             finally:
                 reading.cancel()
 
-    def _send(self, message: PullResponse) -> None:
+    def _send(self, message: v1.PullResponse) -> None:
         self._outgoing.append((message.SerializeToString(), False))
         self._wake.set()
 
@@ -170,7 +166,7 @@ class ServedCall:
                 request = await self._context.read()
                 if request is grpc.aio.EOF:
                     break
-                ack = cast("PullRequest", request).ack
+                ack = cast("v1.PullRequest", request).ack
                 if ack.done:
                     self._post(events.CallDone(self.number, self._lane))
                     continue
@@ -204,8 +200,10 @@ class DialledCall(LaneDial):
 
     async def _carry(self, call: PullCall) -> tuple[str, str]:
         async with asyncio.TaskGroup() as tasks:
-            await call.write(PullRequest(open=self._opened))
-            writing = tasks.create_task(self._write(lambda ack: call.write(PullRequest(ack=ack))))
+            await call.write(v1.PullRequest(open=self._opened))
+            writing = tasks.create_task(
+                self._write(lambda ack: call.write(v1.PullRequest(ack=ack)))
+            )
             try:
                 return await self._read(call.read, producer="the producer's worker")
             finally:
@@ -225,7 +223,7 @@ class Shared:
         """See `PeerConnection`."""
         call = self.channel.stream_stream(
             PULL,
-            request_serializer=PullRequest.SerializeToString,
+            request_serializer=v1.PullRequest.SerializeToString,
             response_deserializer=read_message,
         )()
         return cast("PullCall", call)

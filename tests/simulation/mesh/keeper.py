@@ -25,24 +25,9 @@ from random import Random
 from typing import Any, Protocol, Self
 
 from edge_agent.attempt_folder import parse_keeper_id
+from edge_agent.keeper import machine
 from edge_agent.keeper.client import KeeperError, KeeperGoneError, StartRequest
 from edge_agent.keeper.guard import GRACE_SECONDS
-from edge_agent.keeper.machine import (
-    Announce,
-    Effect,
-    Ended,
-    FinishRelays,
-    ForgetAsked,
-    KeeperMachine,
-    KillRelays,
-    LeaseRenewed,
-    Release,
-    RenewGuard,
-    SignalGroup,
-    Started,
-    StopAsked,
-    UnknownAttemptError,
-)
 from edge_agent.keeper.record import ProcessRecord
 from services.streams.worker.keeper_ports import KeeperAwayError, KeeperRefusedError
 from services.streams.worker.port_link import PortEnd, PortName
@@ -183,7 +168,7 @@ class MemoryKeeper:
         self.path = Path("/board") / board.name / "keeper.sock"
         self.context = board.network.context
         """In which what is on its way arrives: no process's."""
-        self._machine = KeeperMachine()
+        self._machine = machine.KeeperMachine()
         self._listens = False
         self._inbox: deque[Callable[[], Any]] = deque()
         self._wake: asyncio.Future[None] | None = None
@@ -201,7 +186,7 @@ class MemoryKeeper:
         """Start a keeper's process; a second one ends at once, as the lock has it."""
         if self.alive:
             return
-        self._machine = KeeperMachine()
+        self._machine = machine.KeeperMachine()
         self._keepers += 1
         self._listens = False
         self._inbox.clear()
@@ -372,7 +357,7 @@ class MemoryKeeper:
         if until:
             running.guard = self._guards[attempt] = Guard(board, running, until)
         record = ProcessRecord(attempt, pid, helper=helper, start_time=board.wall())
-        started = Started(
+        started = machine.Started(
             record,
             request.timeout_seconds,
             request.grace_seconds,
@@ -384,15 +369,17 @@ class MemoryKeeper:
 
     def stop(self, attempt: str, grace_seconds: float | None) -> None:
         """Do what `stop` asks for."""
-        self._act(self._machine.handle(StopAsked(attempt, grace_seconds), self._board.clock()))
+        self._act(
+            self._machine.handle(machine.StopAsked(attempt, grace_seconds), self._board.clock())
+        )
 
     def renew_lease(self, attempt: str, until: float) -> None:
         """Do what `lease` asks for."""
-        self._act(self._machine.handle(LeaseRenewed(attempt, until), self._board.clock()))
+        self._act(self._machine.handle(machine.LeaseRenewed(attempt, until), self._board.clock()))
 
     def forget(self, attempt: str) -> None:
         """Do what `forget` asks for."""
-        self._act(self._machine.handle(ForgetAsked(attempt), self._board.clock()))
+        self._act(self._machine.handle(machine.ForgetAsked(attempt), self._board.clock()))
 
     def instance(self) -> str:
         """Which keeper this is."""
@@ -431,7 +418,7 @@ class MemoryKeeper:
         lease_ended: bool,  # noqa: FBT001
     ) -> None:
         self._guards.pop(running.attempt, None)
-        ended = Ended(
+        ended = machine.Ended(
             running.attempt,
             None if number else status,
             number or None,
@@ -440,23 +427,23 @@ class MemoryKeeper:
         )
         self._act(self._machine.handle(ended, self._board.clock()))
 
-    def _act(self, effects: Sequence[Effect]) -> None:
+    def _act(self, effects: Sequence[machine.Effect]) -> None:
         for effect in effects:
             match effect:
-                case SignalGroup():
+                case machine.SignalGroup():
                     running = self.running.get(effect.pid)
                     if running is not None:
                         running.signal(effect.signal)
-                case RenewGuard():
+                case machine.RenewGuard():
                     guard = self._guards.get(effect.attempt)
                     if guard is not None:
                         guard.renew(effect.until)
-                case Announce():
+                case machine.Announce():
                     for connection in self._connections:
                         connection.announce(effect.record)
-                case Release():
+                case machine.Release():
                     self._ports.pop(effect.attempt, None)
-                case FinishRelays() | KillRelays():
+                case machine.FinishRelays() | machine.KillRelays():
                     raise AssertionError("nothing here has a relay")
 
 
@@ -571,7 +558,7 @@ class MemoryKeeperConnection:
             said = request()
             if asyncio.iscoroutine(said):
                 said = await said
-        except UnknownAttemptError as error:
+        except machine.UnknownAttemptError as error:
             said = KeeperError(str(error))
         except KeeperError as error:
             said = error

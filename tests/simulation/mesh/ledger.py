@@ -12,18 +12,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from control.core.rows import (
-    AttemptRow,
-    Forgotten,
-    JobRow,
-    ManifestRow,
-    OutboxKind,
-    OutboxRow,
-    PipelineAdded,
-    PipelineRow,
-    Row,
-    ScaleRow,
-)
+from control.core import rows
 from services.archive import manifest
 from shoal.model import JobState, ReasonCode, ScaleState
 from shoal.names import AttemptRef, JobRef, PipelineRef
@@ -74,8 +63,10 @@ class Ledger:
     )
     epochs: dict[JobRef, int] = field(default_factory=dict[JobRef, int])
     attempts: dict[AttemptRef, JobState] = field(default_factory=dict[AttemptRef, JobState])
-    committed: dict[JobRef, ManifestRow] = field(default_factory=dict[JobRef, ManifestRow])
-    events: dict[str, OutboxRow] = field(default_factory=dict[str, OutboxRow])
+    committed: dict[JobRef, rows.ManifestRow] = field(
+        default_factory=dict[JobRef, rows.ManifestRow]
+    )
+    events: dict[str, rows.OutboxRow] = field(default_factory=dict[str, rows.OutboxRow])
     """Recorded events by id."""
     marked: dict[str, None] = field(default_factory=dict[str, None])
     arrived: dict[str, int] = field(default_factory=dict[str, int])
@@ -107,20 +98,20 @@ class Ledger:
 
     # ---- the store
 
-    def record(self, rows: Sequence[Row]) -> None:
+    def record(self, recorded: Sequence[rows.Row]) -> None:
         """A transaction is durable."""
-        for row in rows:
+        for row in recorded:
             match row:
-                case PipelineAdded(ref):
+                case rows.PipelineAdded(ref):
                     self.trace.note("added", ref.name)
                     self.specs[ref] = row.spec
-                case PipelineRow(ref, state):
+                case rows.PipelineRow(ref, state):
                     self.trace.note("pipeline", ref.name, state.name)
                     self.states[ref.name] = state.name
                     if row.final_event_id:
                         known = self.finals.setdefault(ref, row.final_event_id)
                         self.check(known == row.final_event_id, "6: two final events of", ref.name)
-                case JobRow(ref, state, epoch=epoch):
+                case rows.JobRow(ref, state, epoch=epoch):
                     self.trace.note("job", ref.name, state.name, epoch)
                     self.states[ref.name] = state.name
                     self.check(
@@ -135,33 +126,33 @@ class Ledger:
                         (ends,) = row.ends.values()
                         cut = self.cuts.setdefault(ref, ends)
                         self.check(cut == ends, "the end of", ref.name, "moved to", ends)
-                case AttemptRow():
+                case rows.AttemptRow():
                     self._attempt(row)
-                case ManifestRow():
+                case rows.ManifestRow():
                     self._manifest(row)
-                case ScaleRow(ref):
+                case rows.ScaleRow(ref):
                     self.trace.note("scale", ref.name, row.replicas, row.state.name)
                     self.scales[ref, row.number] = row.state
-                case OutboxRow(kind=OutboxKind.EVENT):
+                case rows.OutboxRow(kind=rows.OutboxKind.EVENT):
                     self.check(row.id not in self.events, "6: event", row.id, "was recorded twice")
                     self.events[row.id] = row
-                case Forgotten(ref):
+                case rows.Forgotten(ref):
                     self.check(ref in self.finals, "1:", ref.name, "was forgotten before its end")
                 case _:
                     pass
-        for row in rows:
-            if isinstance(row, OutboxRow) and row.kind is OutboxKind.EVENT:
+        for row in recorded:
+            if isinstance(row, rows.OutboxRow) and row.kind is rows.OutboxKind.EVENT:
                 self._event(row)
         self.look()
 
-    def _event(self, row: OutboxRow) -> None:
+    def _event(self, row: rows.OutboxRow) -> None:
         """An event says nothing that is not recorded with it."""
         state = row.type.rpartition(".")[2].upper()
         known = self.states.get(row.subject, "")
         if state in _FINAL:
             self.check(known == state, "event", row.id, "says", state, "and recorded is", known)
 
-    def _attempt(self, row: AttemptRow) -> None:
+    def _attempt(self, row: rows.AttemptRow) -> None:
         before = self.attempts.get(row.ref)
         # What a stream worker has to say of its peers is that it cannot go on from where they are.
         self.check(row.reason.code is not ReasonCode.STREAM, row.ref.name, row.reason.message)
@@ -180,7 +171,7 @@ class Ledger:
             self.losses += 1
         self.attempts[row.ref] = row.state
 
-    def _manifest(self, row: ManifestRow) -> None:
+    def _manifest(self, row: rows.ManifestRow) -> None:
         job = row.attempt.job_ref
         self.trace.note("commit", row.attempt.name, row.attempt.epoch)
         self.check(job not in self.committed, "2:", job.name, "was committed twice")
@@ -303,7 +294,7 @@ class Ledger:
 
     def check_final_events(self) -> None:
         """Invariant 6, when all has ended: one final event of each job, and a pipeline's is the last."""
-        finals: dict[tuple[str, str], OutboxRow] = {}
+        finals: dict[tuple[str, str], rows.OutboxRow] = {}
         last: dict[tuple[str, str], int] = {}
         for row in self.events.values():
             pipeline = "/".join(row.subject.split("/")[:2])
