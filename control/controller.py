@@ -30,7 +30,7 @@ from control.front.log_folder import LogFolder
 from control.front.members import GossipMembers
 from control.front.sessions.addresses import Addresses
 from control.front.sessions.service import SessionService
-from control.front.sessions.session_server import SessionSettings
+from control.front.sessions.session_server import SessionServer, SessionSettings
 from control.front.sessions.worker_watch import WorkerWatch, listens
 from control.front.source_rule import SourceRule
 from control.leader.plane_config import PlaneConfig
@@ -272,23 +272,28 @@ class Controller:
         workers: WorkerWatch,
     ) -> SessionService:
         config, process = self._config, self._process
+        addresses = Addresses(
+            archive.store,
+            sources,
+            self._source_rule(),
+            expires_seconds=config.url_expires_seconds,
+        )
+        settings = SessionSettings(
+            controller_id=f"{config.name}-{process.token(8)}",
+            lease_seconds=config.lease_seconds,
+            heartbeat_seconds=config.heartbeat_seconds,
+        )
         return SessionService(
-            plane=plane,
-            logs=logs,
-            addresses=Addresses(
-                archive.store,
-                sources,
-                self._source_rule(),
-                expires_seconds=config.url_expires_seconds,
-            ),
-            settings=SessionSettings(
-                controller_id=f"{config.name}-{process.token(8)}",
-                lease_seconds=config.lease_seconds,
-                heartbeat_seconds=config.heartbeat_seconds,
-            ),
-            workers=workers,
-            clock=process.clock,
-            new_id=lambda: process.token(16),
+            lambda context: SessionServer(
+                context,
+                process.token(16),
+                plane=plane,
+                logs=logs,
+                addresses=addresses,
+                settings=settings,
+                workers=workers,
+                clock=process.clock,
+            )
         )
 
     def _announce(

@@ -27,7 +27,7 @@ from control.core.events import (
     Submit,
 )
 from control.front.desired_feeds import DesiredFeeds
-from control.front.read_model import PAGE_SIZE, ReadModel, size, token
+from control.front.read_model import PAGE_SIZE, ReadModel, token
 from control.front.watch import Changes, each
 from control.leader.leader import Leader
 from control.leader.plane_config import PlaneConfig
@@ -203,10 +203,9 @@ class ControlPlane:
             PageTokenError: The token is from nowhere.
         """
         after = token(page_token)
-        wanted = size(page_size)
-        found = await self._store.events(namespace, pipeline, after, wanted + 1)
-        items = tuple(found[:wanted])
-        return Page(items, str(items[-1].sequence) if len(found) > wanted else "")
+        found = await self._store.events(namespace, pipeline, after, page_size + 1)
+        items = tuple(found[:page_size])
+        return Page(items, str(items[-1].sequence) if len(found) > page_size else "")
 
     @asynccontextmanager
     async def watch_pipelines(

@@ -27,7 +27,6 @@ from shoal.names import PipelineRef
 from shoal.view import NodeView, PipelineView
 
 PAGE_SIZE = 100
-PAGE_SIZE_MAX = 1000
 POSITION_MAX = (1 << 63) - 1
 
 
@@ -164,14 +163,13 @@ class ReadModel:
             StoreFailedError: The store cannot be read.
         """
         before = token(page_token) or POSITION_MAX
-        wanted = size(page_size)
         rows = await self._store.page(
-            namespace, states or frozenset(PipelineState), wanted + 1, before=before
+            namespace, states or frozenset(PipelineState), page_size + 1, before=before
         )
         found: list[PipelineView] = []
         last = 0
-        for begin in range(0, wanted, _AT_ONCE):
-            part = rows[begin : min(begin + _AT_ONCE, wanted)]
+        for begin in range(0, page_size, _AT_ONCE):
+            part = rows[begin : min(begin + _AT_ONCE, page_size)]
             views = {
                 (one.namespace, one.id): one for one in await self._views([r for _, r in part])
             }
@@ -183,7 +181,7 @@ class ReadModel:
                     return Page(tuple(found), str(last))
                 found.append(view)
                 last = position
-        return Page(tuple(found), str(last) if len(rows) > wanted else "")
+        return Page(tuple(found), str(last) if len(rows) > page_size else "")
 
     async def snapshot(self, namespace: str, pipeline: str) -> AsyncIterator[PipelineView]:
         """Show all pipelines of a namespace, oldest first, or the one of that id."""
@@ -237,11 +235,6 @@ class ReadModel:
             return replace(view, connected=False)  # no session outlived the store
         node = self._machine.cluster.nodes.get(view.name)
         return view if node is None else replace(view, last_seen_time=node.last_seen_time)
-
-
-def size(page_size: int) -> int:
-    """How many items a page has, for what was asked."""
-    return PAGE_SIZE if page_size <= 0 else min(page_size, PAGE_SIZE_MAX)
 
 
 def token(page_token: str) -> int:

@@ -1,30 +1,10 @@
 """What a caller is told: every error of ours as a gRPC status with a reason."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import grpc
 
-from control.core.errors import (
-    ClosingError,
-    ControlError,
-    HelloRefusedError,
-    InternalError,
-    NameTakenError,
-    NotQuarantinedError,
-    PageTokenError,
-    RebuildingError,
-    RowError,
-    SessionEndedError,
-    StoreFailedError,
-    StoreFullError,
-    TermOverError,
-    UnknownJobError,
-    UnknownNodeError,
-    UnknownPipelineError,
-    UnknownPortError,
-    WatcherTooSlowError,
-)
+from control.core import errors
 from services.archive.key import InvalidKeyError
 from services.archive.object_store import (
     ArchiveFullError,
@@ -35,25 +15,25 @@ from services.runtime.rpc import RpcError, rpc_error
 from shoal.names import InvalidNameError
 from shoal.wire.fields import WireError
 
-_CONTROL: Mapping[type[ControlError], tuple[grpc.StatusCode, str]] = {
-    UnknownPipelineError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_PIPELINE"),
-    UnknownJobError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_JOB"),
-    UnknownPortError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_PORT"),
-    UnknownNodeError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_NODE"),
-    PageTokenError: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN"),
-    NameTakenError: (grpc.StatusCode.ALREADY_EXISTS, "NAME_TAKEN"),
-    NotQuarantinedError: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_QUARANTINED"),
-    HelloRefusedError: (grpc.StatusCode.FAILED_PRECONDITION, "HELLO_REFUSED"),
+_CONTROL: Mapping[type[errors.ControlError], tuple[grpc.StatusCode, str]] = {
+    errors.UnknownPipelineError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_PIPELINE"),
+    errors.UnknownJobError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_JOB"),
+    errors.UnknownPortError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_PORT"),
+    errors.UnknownNodeError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_NODE"),
+    errors.PageTokenError: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN"),
+    errors.NameTakenError: (grpc.StatusCode.ALREADY_EXISTS, "NAME_TAKEN"),
+    errors.NotQuarantinedError: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_QUARANTINED"),
+    errors.HelloRefusedError: (grpc.StatusCode.FAILED_PRECONDITION, "HELLO_REFUSED"),
     # These may be tried again: the client dials anew where it was.
-    SessionEndedError: (grpc.StatusCode.ABORTED, "SESSION_ENDED"),
-    WatcherTooSlowError: (grpc.StatusCode.ABORTED, "WATCHER_TOO_SLOW"),
-    StoreFullError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORE_FULL"),
-    StoreFailedError: (grpc.StatusCode.UNAVAILABLE, "STORE_FAILED"),
-    RebuildingError: (grpc.StatusCode.UNAVAILABLE, "REBUILDING"),
-    TermOverError: (grpc.StatusCode.UNAVAILABLE, "TERM_OVER"),
-    ClosingError: (grpc.StatusCode.UNAVAILABLE, "CLOSING"),
-    InternalError: (grpc.StatusCode.INTERNAL, "INTERNAL"),
-    RowError: (grpc.StatusCode.INTERNAL, "INTERNAL"),
+    errors.SessionEndedError: (grpc.StatusCode.ABORTED, "SESSION_ENDED"),
+    errors.WatcherTooSlowError: (grpc.StatusCode.ABORTED, "WATCHER_TOO_SLOW"),
+    errors.StoreFullError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORE_FULL"),
+    errors.StoreFailedError: (grpc.StatusCode.UNAVAILABLE, "STORE_FAILED"),
+    errors.RebuildingError: (grpc.StatusCode.UNAVAILABLE, "REBUILDING"),
+    errors.TermOverError: (grpc.StatusCode.UNAVAILABLE, "TERM_OVER"),
+    errors.ClosingError: (grpc.StatusCode.UNAVAILABLE, "CLOSING"),
+    errors.InternalError: (grpc.StatusCode.INTERNAL, "INTERNAL"),
+    errors.RowError: (grpc.StatusCode.INTERNAL, "INTERNAL"),
 }
 
 
@@ -73,7 +53,7 @@ def refusal(error: Exception) -> RpcError | None:
             return next((one for one in found if one is not None), None)
         case RpcError():
             return error
-        case ControlError():
+        case errors.ControlError():
             code, reason = _CONTROL.get(type(error), (grpc.StatusCode.INTERNAL, "CONTROL"))
             return rpc_error(code, reason, str(error))
         case WireError():
@@ -92,19 +72,3 @@ def refusal(error: Exception) -> RpcError | None:
             return rpc_error(grpc.StatusCode.UNAVAILABLE, "ARCHIVE_UNAVAILABLE", str(error))
         case _:
             return None
-
-
-@contextmanager
-def refusing() -> Iterator[None]:
-    """Turn what is raised within into what the caller is told.
-
-    Raises:
-        RpcError: for every error of ours; any other goes on as it is.
-    """
-    try:
-        yield
-    except Exception as error:
-        told = refusal(error)
-        if told is None or told is error:
-            raise
-        raise told from error

@@ -151,11 +151,25 @@ async def abort(context: AbortableCall, error: RpcError) -> NoReturn:
     raise AssertionError("abort() returned")
 
 
+Refusal = Callable[[Exception], RpcError | None]
+"""Returns what a caller is told about an error; None for one that is a mistake of ours."""
+
+
+def _told(error: Exception) -> RpcError | None:
+    return error if isinstance(error, RpcError) else None
+
+
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Ends a call with the `RpcError` that its implementation raised.
+    """Ends a call with what `refusal` makes of the error that its implementation raised.
 
     Anything else that is raised stays gRPC's UNKNOWN, and gRPC logs it.
+
+    Args:
+        refusal: returns the error of a call for what was raised, by default for an `RpcError` alone.
     """
+
+    def __init__(self, refusal: Refusal = _told) -> None:
+        self._refusal = refusal
 
     async def intercept_service(
         self,
@@ -167,32 +181,29 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if method is None:  # it is not implemented; gRPC answers by itself
             return None
         kind = next(kind for kind in KINDS if getattr(method, kind) is not None)
-        return cast("Method", method._replace(**{kind: _ending_well(getattr(method, kind))}))
+        behavior = _ending_well(getattr(method, kind), self._refusal)
+        return cast("Method", method._replace(**{kind: behavior}))
 
 
-def _ending_well(behavior: Behavior) -> Behavior:
-    # gRPC looks at the kind of function to know whether it yields or calls write(): keep the kind.
-    return _yielding(behavior) if inspect.isasyncgenfunction(behavior) else _awaited(behavior)
+def _ending_well(behavior: Behavior, refusal: Refusal) -> Behavior:
+    async def end(error: Exception, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        told = refusal(error)
+        if told is None:
+            raise error
+        await abort(context, told)
 
-
-def _awaited(behavior: Behavior) -> Behavior:
     async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
             return await behavior(request, context)
-        except RpcError as error:
-            await abort(context, error)
+        except Exception as error:  # noqa: BLE001 -- raised again, or the end of the call
+            await end(error, context)
 
-    return answer
-
-
-def _yielding(behavior: Behavior) -> Behavior:
-    async def answer(
-        request: Any, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[Any]:
+    async def show(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
             async for response in behavior(request, context):
                 yield response
-        except RpcError as error:
-            await abort(context, error)
+        except Exception as error:  # noqa: BLE001 -- raised again, or the end of the call
+            await end(error, context)
 
-    return answer
+    # gRPC looks at the kind of function to know whether it yields or calls write(): keep the kind.
+    return show if inspect.isasyncgenfunction(behavior) else answer

@@ -4,14 +4,13 @@
 import base64
 import binascii
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 
-from control.front.rpc_status import invalid, refusing
+from control.front.rpc_status import invalid
 from services.membership.serf.shell import KeyReport
 from services.membership.shell import GossipShell
 from services.runtime.log import fields
@@ -39,59 +38,53 @@ class KeysService(v1_grpc.KeysServiceServicer):
 
     async def ListKeys(self, request: v1.ListKeysRequest, context: Context) -> v1.ListKeysResponse:
         """Ask every member for its keys."""
-        with refusing(), _asking():
-            report = await _insisting(self._encrypted().serf.list_keys)
-            holders = [
-                v1.KeyHolders(
-                    id=key_id(key), installed=count, primary=report.primaries.get(word, 0)
-                )
-                for word, count in report.keys.items()
-                if (key := _decoded(word))
-            ]
-            holders.sort(key=lambda key: (-key.primary, -key.installed, key.id))
-            return v1.ListKeysResponse(keys=holders, report=_report(report))
+        report = await _insisting(self._encrypted().serf.list_keys)
+        holders = [
+            v1.KeyHolders(id=key_id(key), installed=count, primary=report.primaries.get(word, 0))
+            for word, count in report.keys.items()
+            if (key := _decoded(word))
+        ]
+        holders.sort(key=lambda key: (-key.primary, -key.installed, key.id))
+        return v1.ListKeysResponse(keys=holders, report=_report(report))
 
     async def InstallKey(
         self, request: v1.InstallKeyRequest, context: Context
     ) -> v1.InstallKeyResponse:
         """Have every member install a key."""
-        with refusing(), _asking():
-            gossip = self._encrypted()
-            if len(request.key) not in KEY_BYTES:
-                raise invalid(
-                    "INVALID_KEY",
-                    f"the key has {len(request.key)} bytes and needs 16, 24 or 32; "
-                    "make one with: shoal keys generate",
-                )
-            report = await _insisting(lambda: gossip.serf.install_key(request.key))
-            _log("install", request.key, report)
-            return v1.InstallKeyResponse(id=key_id(request.key), report=_report(report))
+        gossip = self._encrypted()
+        if len(request.key) not in KEY_BYTES:
+            raise invalid(
+                "INVALID_KEY",
+                f"the key has {len(request.key)} bytes and needs 16, 24 or 32; "
+                "make one with: shoal keys generate",
+            )
+        report = await _insisting(lambda: gossip.serf.install_key(request.key))
+        _log("install", request.key, report)
+        return v1.InstallKeyResponse(id=key_id(request.key), report=_report(report))
 
     async def UseKey(self, request: v1.UseKeyRequest, context: Context) -> v1.UseKeyResponse:
         """Have every member seal with a key."""
-        with refusing(), _asking():
-            gossip = self._encrypted()
-            key = await _find(gossip, request.id)
-            report = await _insisting(lambda: gossip.serf.use_key(key))
-            _log("use", key, report)
-            return v1.UseKeyResponse(report=_report(report))
+        gossip = self._encrypted()
+        key = await _find(gossip, request.id)
+        report = await _insisting(lambda: gossip.serf.use_key(key))
+        _log("use", key, report)
+        return v1.UseKeyResponse(report=_report(report))
 
     async def RemoveKey(
         self, request: v1.RemoveKeyRequest, context: Context
     ) -> v1.RemoveKeyResponse:
         """Have every member drop a key."""
-        with refusing(), _asking():
-            gossip = self._encrypted()
-            key = await _find(gossip, request.id)
-            if key == gossip.keyring.primary:
-                raise rpc_error(
-                    grpc.StatusCode.FAILED_PRECONDITION,
-                    "KEY_IN_USE",
-                    f"the key {request.id} seals gossip; first let another: shoal keys use ID",
-                )
-            report = await _insisting(lambda: gossip.serf.remove_key(key))
-            _log("remove", key, report)
-            return v1.RemoveKeyResponse(report=_report(report))
+        gossip = self._encrypted()
+        key = await _find(gossip, request.id)
+        if key == gossip.keyring.primary:
+            raise rpc_error(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "KEY_IN_USE",
+                f"the key {request.id} seals gossip; first let another: shoal keys use ID",
+            )
+        report = await _insisting(lambda: gossip.serf.remove_key(key))
+        _log("remove", key, report)
+        return v1.RemoveKeyResponse(report=_report(report))
 
     def _encrypted(self) -> GossipShell:
         """Return the member, if there are keys to speak of.
@@ -122,27 +115,24 @@ class KeysService(v1_grpc.KeysServiceServicer):
         return self._gossip
 
 
-@contextmanager
-def _asking() -> Iterator[None]:
-    """Turn what cannot be asked now into what the caller is told."""
-    try:
-        yield
-    except ValueError as error:
-        raise rpc_error(
-            grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_QUERIES", str(error)
-        ) from error
-
-
 async def _insisting(ask: Callable[[], Awaitable[KeyReport]]) -> KeyReport:
     """Ask again where answers are missing: a query is a few packets, and all of them may be lost.
 
     Each of the four questions may be asked again without harm.
+
+    Raises:
+        RpcError: it cannot be asked now.
     """
-    report = await ask()
-    for _ in range(_TRIES - 1):
-        if report.failed or report.answered >= report.members:
-            break
+    try:
         report = await ask()
+        for _ in range(_TRIES - 1):
+            if report.failed or report.answered >= report.members:
+                break
+            report = await ask()
+    except ValueError as error:
+        raise rpc_error(
+            grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_QUERIES", str(error)
+        ) from error
     return report
 
 
@@ -154,7 +144,7 @@ async def _find(gossip: GossipShell, identity: str) -> bytes:
     """
     keys = _called(gossip.keyring.keys, identity)
     if not keys:  # the controller may have dropped it already, and another member not
-        encoded = (await gossip.serf.list_keys()).keys
+        encoded = (await _insisting(gossip.serf.list_keys)).keys
         keys = _called([key for word in encoded if (key := _decoded(word))], identity)
     if len(keys) == 1:
         return keys[0]

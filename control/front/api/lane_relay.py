@@ -8,31 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from typing import Any, cast
 
 import grpc
 import grpc.aio
 
 from control.core.errors import UnknownJobError
-from control.front.api.placement import Place, Placements, replicas_of
+from control.front.api.placement import NO_CHANGE_SECONDS, Place, Placements, replicas_of
 from control.front.api.request import namespace_of
 from control.front.control_plane import ControlPlane
-from control.front.rpc_status import invalid, refusing
+from control.front.rpc_status import invalid
 from shoal.channel import STREAM, channel_options
 from shoal.names import PipelineRef, check_id
 from shoal.portal_names import is_recorder, port_of, portal_job
-from shoal.v1.streams_service_pb2 import FeedOpen, FeedRequest, PullOpen, PullRequest
+from shoal.v1.streams_service_pb2 import FeedRequest, PullOpen, PullRequest
 
 SERVICE = "shoal.v1.LanesService"
-_PULL = "/shoal.v1.StreamsService/Pull"
-_FEED = "/shoal.v1.StreamsService/Feed"
+_STREAMS = "/shoal.v1.StreamsService"
 
-_NO_CHANGE_SECONDS = 60.0
 _LAST_WORDS_SECONDS = 2.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Open = PullOpen | FeedOpen
 
 _OVER = (grpc.RpcError, grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError)
 
@@ -60,35 +56,16 @@ class LaneRelay:
 
     async def pull(self, _requests: object, context: Context) -> None:
         """Relay a lane out of a pipeline; see the contract."""
-        with refusing():
-            request = PullRequest.FromString(await _first(context))
-            if request.WhichOneof("message") != "open":
-                raise invalid("OPEN_MISSING", "the first message on PullLane has to be PullOpen")
-            opened = request.open
-
-            def addressed(place: Place) -> bytes:
-                opened.producer_epoch = place.epoch
-                return request.SerializeToString()
-
-            await self._relay(opened, _PULL, addressed, context)
+        await self._relay("Pull", PullRequest.FromString(await _first(context)), context)
 
     async def feed(self, _requests: object, context: Context) -> None:
         """Relay a lane into a pipeline; see the contract."""
-        with refusing():
-            request = FeedRequest.FromString(await _first(context))
-            if request.WhichOneof("message") != "open":
-                raise invalid("OPEN_MISSING", "the first message on FeedLane has to be FeedOpen")
-            opened = request.open
+        await self._relay("Feed", FeedRequest.FromString(await _first(context)), context)
 
-            def addressed(place: Place) -> bytes:
-                opened.consumer_epoch = place.epoch
-                return request.SerializeToString()
-
-            await self._relay(opened, _FEED, addressed, context)
-
-    async def _relay(
-        self, opened: Open, method: str, addressed: Callable[[Place], bytes], context: Context
-    ) -> None:
+    async def _relay(self, verb: str, request: PullRequest | FeedRequest, context: Context) -> None:
+        if request.WhichOneof("message") != "open":
+            raise invalid("OPEN_MISSING", f"the first message on {verb}Lane has to be {verb}Open")
+        opened = request.open
         namespace = namespace_of(opened.namespace)
         ref = PipelineRef(namespace, check_id("pipeline", opened.pipeline))
         try:
@@ -108,26 +85,25 @@ class LaneRelay:
         async with placements.followed():
             place = placements.place(job)
             while not place.address and not place.over:
-                place = await placements.changes(job, place, _NO_CHANGE_SECONDS)
+                place = await placements.changes(job, place, NO_CHANGE_SECONDS)
             if place.over:
                 return
+            if isinstance(opened, PullOpen):
+                opened.producer_epoch = place.epoch
+            else:
+                opened.consumer_epoch = place.epoch
+            first = request.SerializeToString()
             async with asyncio.TaskGroup() as tasks:
-                carrying = tasks.create_task(_carry(place, method, addressed(place), context))
-                moving = tasks.create_task(_moved(placements, place))
+                carrying = tasks.create_task(_carry(place, verb, first, context))
+                moving = tasks.create_task(placements.moved(place))
                 await asyncio.wait({carrying, moving}, return_when=asyncio.FIRST_COMPLETED)
                 carrying.cancel()
                 moving.cancel()
 
 
-async def _moved(placements: Placements, place: Place) -> None:
-    now = place
-    while (now.epoch, now.address) == (place.epoch, place.address):
-        now = await placements.changes(place.job, now, _NO_CHANGE_SECONDS)
-
-
-async def _carry(place: Place, method: str, first: bytes, context: Context) -> None:
+async def _carry(place: Place, verb: str, first: bytes, context: Context) -> None:
     async with grpc.aio.insecure_channel(place.address, options=channel_options(STREAM)) as channel:
-        call: Any = cast("Any", channel.stream_stream(method))()
+        call: Any = cast("Any", channel.stream_stream(f"{_STREAMS}/{verb}"))()
         try:
             # Whichever side is over ends the call; the client sees no error, and dials again.
             with contextlib.suppress(*_OVER):

@@ -1,37 +1,21 @@
 """Nodes and members over gRPC."""
 # ruff: noqa: N802, ARG002 - names and arguments are the contract's
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc.aio
 
 from control.core.answers import SnapshotEnd
-from control.front.api.request import page_size_of, page_token_of
+from control.front.api.request import page_size_of
 from control.front.control_plane import ControlPlane
-from control.front.members import MemberShown
-from control.front.rpc_status import refusing
-from control.front.watch import Changes
+from control.front.members import GossipMembers
 from shoal.names import check_id
 from shoal.v1 import nodes_service_pb2 as v1
 from shoal.v1 import nodes_service_pb2_grpc as v1_grpc
-from shoal.view import MemberView
 from shoal.wire.view import encode_member, encode_node
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-
-class Members(Protocol):
-    """The members of the cluster."""
-
-    def members(self, *, everyone: bool) -> Sequence[MemberView]:
-        """List members by name; with `everyone`, dead and left ones too."""
-        ...
-
-    def watch(self, since_revision: int) -> AbstractContextManager[Changes[MemberShown]]:
-        """Watch all members: snapshot, SnapshotEnd, changes."""
-        ...
 
 
 class NodesService(v1_grpc.NodesServiceServicer):
@@ -42,7 +26,7 @@ class NodesService(v1_grpc.NodesServiceServicer):
         members: the members of the cluster.
     """
 
-    def __init__(self, plane: ControlPlane, members: Members) -> None:
+    def __init__(self, plane: ControlPlane, members: GossipMembers) -> None:
         self._plane = plane
         self._members = members
 
@@ -50,73 +34,65 @@ class NodesService(v1_grpc.NodesServiceServicer):
         self, request: v1.ListNodesRequest, context: Context
     ) -> v1.ListNodesResponse:
         """List nodes by name; the token is the last name of the page before."""
-        with refusing():
-            after = page_token_of(request.page_token)
-            if after:
-                check_id("page token", after)
-            size = page_size_of(request.page_size)
-            rest = [node for node in self._plane.nodes() if node.name > after]
-            return v1.ListNodesResponse(
-                nodes=[encode_node(node) for node in rest[:size]],
-                next_page_token=rest[size - 1].name if len(rest) > size else "",
-            )
+        after = request.page_token
+        if after:
+            check_id("page token", after)
+        size = page_size_of(request.page_size)
+        rest = [node for node in self._plane.nodes() if node.name > after]
+        return v1.ListNodesResponse(
+            nodes=[encode_node(node) for node in rest[:size]],
+            next_page_token=rest[size - 1].name if len(rest) > size else "",
+        )
 
     async def GetNode(self, request: v1.GetNodeRequest, context: Context) -> v1.GetNodeResponse:
         """Return one node."""
-        with refusing():
-            node = self._plane.node(check_id("node", request.name))
-            return v1.GetNodeResponse(node=encode_node(node))
+        node = self._plane.node(check_id("node", request.name))
+        return v1.GetNodeResponse(node=encode_node(node))
 
     async def DrainNode(
         self, request: v1.DrainNodeRequest, context: Context
     ) -> v1.DrainNodeResponse:
         """Stop placing on a node, or take it back."""
-        with refusing():
-            name = check_id("node", request.name)
-            node = await self._plane.drain(name, drained=request.drained)
-            return v1.DrainNodeResponse(node=encode_node(node))
+        name = check_id("node", request.name)
+        node = await self._plane.drain(name, drained=request.drained)
+        return v1.DrainNodeResponse(node=encode_node(node))
 
     async def AdoptNode(
         self, request: v1.AdoptNodeRequest, context: Context
     ) -> v1.AdoptNodeResponse:
         """Let a quarantined node give up what it has and follow this controller."""
-        with refusing():
-            node = await self._plane.adopt(check_id("node", request.name))
-            return v1.AdoptNodeResponse(node=encode_node(node))
+        node = await self._plane.adopt(check_id("node", request.name))
+        return v1.AdoptNodeResponse(node=encode_node(node))
 
     async def WatchNodes(
         self, request: v1.WatchNodesRequest, context: Context
     ) -> AsyncIterator[v1.WatchNodesResponse]:
         """Show nodes as they are, a mark, and then what changes."""
-        with refusing():
-            async with self._plane.watch_nodes(request.since_revision) as changes:
-                async for change in changes:
-                    yield (
-                        v1.WatchNodesResponse(
-                            snapshot_end=v1.NodesSnapshotEnd(), revision=change.revision
-                        )
-                        if isinstance(change, SnapshotEnd)
-                        else v1.WatchNodesResponse(
-                            node=encode_node(change), revision=changes.resume
-                        )
+        async with self._plane.watch_nodes(request.since_revision) as changes:
+            async for change in changes:
+                yield (
+                    v1.WatchNodesResponse(
+                        snapshot_end=v1.NodesSnapshotEnd(), revision=change.revision
                     )
+                    if isinstance(change, SnapshotEnd)
+                    else v1.WatchNodesResponse(node=encode_node(change), revision=changes.resume)
+                )
 
     async def ListMembers(
         self, request: v1.ListMembersRequest, context: Context
     ) -> v1.ListMembersResponse:
         """List the members of the gossip cluster."""
-        with refusing():
-            return v1.ListMembersResponse(
-                members=[
-                    encode_member(member) for member in self._members.members(everyone=request.all)
-                ]
-            )
+        return v1.ListMembersResponse(
+            members=[
+                encode_member(member) for member in self._members.members(everyone=request.all)
+            ]
+        )
 
     async def WatchMembers(
         self, request: v1.WatchMembersRequest, context: Context
     ) -> AsyncIterator[v1.WatchMembersResponse]:
         """Show members as they are, a mark, and then what changes."""
-        with refusing(), self._members.watch(request.since_revision) as changes:
+        with self._members.watch(request.since_revision) as changes:
             async for change in changes:
                 yield (
                     v1.WatchMembersResponse(

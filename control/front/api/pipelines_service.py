@@ -15,31 +15,30 @@ from control.front.api.bundle_upload import check_digest, take_bundle
 from control.front.api.log_reading import LogQuery, LogReading
 from control.front.api.picture import picture
 from control.front.api.request import (
-    first_of,
     job_of,
     namespace_of,
     page_size_of,
-    page_token_of,
     pipeline_of,
     states_of,
 )
 from control.front.control_plane import ControlPlane
 from control.front.log_folder import LogFolder
 from control.front.object_key import bundle_key
-from control.front.rpc_status import invalid, refusing
+from control.front.read_model import token
+from control.front.rpc_status import invalid
 from control.front.source_rule import SourceRule
 from control.leader.publishing import Publishing
 from services.archive.key import check_key
 from services.archive.object_store import ObjectMissingError, ObjectStore
 from services.runtime.rpc import RpcError, rpc_error
 from shoal import limits
-from shoal.names import PipelineRef, check_id, parse_pipeline
+from shoal.names import check_id, parse_pipeline
 from shoal.v1 import pipeline_pb2
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.v1 import pipelines_service_pb2_grpc as v1_grpc
 from shoal.view import LogChunk, PipelineView
 from shoal.wire.state import encode_artifact
-from shoal.wire.view import encode_event, encode_log_chunk, encode_pipeline, encode_verdict
+from shoal.wire.view import encode_event, encode_log_chunk, encode_verdict
 
 REASON_CHARACTERS_MAX = 1000
 DIGESTS_MAX = 10_000
@@ -85,8 +84,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         self, request: v1.SubmitPipelineRequest, context: Context
     ) -> v1.SubmitPipelineResponse:
         """Record one pipeline; durable when it returns."""
-        with refusing():
-            (outcome,) = await submissions.submit(self._plane, self._rule, [request])
+        (outcome,) = await submissions.submit(self._plane, self._rule, [request])
         if isinstance(outcome, RpcError):
             raise outcome
         return outcome
@@ -97,15 +95,14 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
     ) -> None:
         """Record what comes while the last commit was under way together, and answer in order."""
         waiting: asyncio.Queue[v1.SubmitPipelinesRequest | None] = asyncio.Queue(_REQUESTS_WAITING)
-        with refusing():
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_read_all(context, waiting))
-                while True:
-                    requests, ended = await _together(waiting)
-                    for response in await self._record(requests):
-                        await context.write(response)
-                    if ended:
-                        return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_read_all(context, waiting))
+            while True:
+                requests, ended = await _together(waiting)
+                for response in await self._record(requests):
+                    await context.write(response)
+                if ended:
+                    return
 
     async def _record(
         self, requests: list[v1.SubmitPipelinesRequest]
@@ -125,93 +122,87 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         self, request: v1.GetPipelineRequest, context: Context
     ) -> v1.GetPipelineResponse:
         """Return one pipeline with its jobs."""
-        with refusing():
-            view = await self._plane.find_pipeline(pipeline_of(request.name, request.namespace))
-            return v1.GetPipelineResponse(pipeline=picture(view))
+        view = await self._plane.find_pipeline(pipeline_of(request.name, request.namespace))
+        return v1.GetPipelineResponse(pipeline=picture(view))
 
     async def ListPipelines(
         self, request: v1.ListPipelinesRequest, context: Context
     ) -> v1.ListPipelinesResponse:
         """List pipelines, newest first."""
-        with refusing():
-            said: list[pipeline_pb2.Pipeline] = []
-            room = limits.BATCH_BYTES_MAX
+        said: list[pipeline_pb2.Pipeline] = []
+        room = limits.BATCH_BYTES_MAX
 
-            def fits(view: PipelineView) -> bool:
-                nonlocal room
-                said.append(picture(view))
-                room -= said[-1].ByteSize()
-                return room >= 0
+        def fits(view: PipelineView) -> bool:
+            nonlocal room
+            said.append(picture(view))
+            room -= said[-1].ByteSize()
+            return room >= 0
 
-            page = await self._plane.pipelines(
-                namespace_of(request.namespace),
-                states_of(request.states),
-                page_size_of(request.page_size),
-                page_token_of(request.page_token),
-                fits=fits,
-            )
-            return v1.ListPipelinesResponse(
-                pipelines=said[: len(page.items)],
-                next_page_token=page.next_page_token,
-            )
+        page = await self._plane.pipelines(
+            namespace_of(request.namespace),
+            states_of(request.states),
+            page_size_of(request.page_size),
+            request.page_token,
+            fits=fits,
+        )
+        return v1.ListPipelinesResponse(
+            pipelines=said[: len(page.items)],
+            next_page_token=page.next_page_token,
+        )
 
     async def CancelPipeline(
         self, request: v1.CancelPipelineRequest, context: Context
     ) -> v1.CancelPipelineResponse:
         """Record that a pipeline shall end."""
-        with refusing():
-            ref = pipeline_of(request.name, request.namespace)
-            if len(request.reason) > REASON_CHARACTERS_MAX:
-                raise invalid(
-                    "INVALID_FIELD",
-                    f"the reason has {len(request.reason)} characters; "
-                    f"use at most {REASON_CHARACTERS_MAX}",
-                    field="reason",
-                )
-            view = await self._plane.cancel(ref, request.reason)
-            return v1.CancelPipelineResponse(pipeline=picture(view))
+        ref = pipeline_of(request.name, request.namespace)
+        if len(request.reason) > REASON_CHARACTERS_MAX:
+            raise invalid(
+                "INVALID_FIELD",
+                f"the reason has {len(request.reason)} characters; "
+                f"use at most {REASON_CHARACTERS_MAX}",
+                field="reason",
+            )
+        view = await self._plane.cancel(ref, request.reason)
+        return v1.CancelPipelineResponse(pipeline=picture(view))
 
     async def FinishPipeline(
         self, request: v1.FinishPipelineRequest, context: Context
     ) -> v1.FinishPipelineResponse:
         """Record that the sources of a pipeline shall end."""
-        with refusing():
-            view = await self._plane.finish(pipeline_of(request.name, request.namespace))
-            return v1.FinishPipelineResponse(pipeline=encode_pipeline(view))
+        view = await self._plane.finish(pipeline_of(request.name, request.namespace))
+        return v1.FinishPipelineResponse(pipeline=picture(view))
 
     async def ScaleJob(self, request: v1.ScaleJobRequest, context: Context) -> v1.ScaleJobResponse:
         """Record that a job shall have another number of replicas."""
-        with refusing():
-            ref = pipeline_of(request.name, request.namespace)
-            answer = await self._plane.scale(ref, check_id("job", request.job), request.replicas)
-            if isinstance(answer, Refusal):
-                raise submissions.refused(answer)
-            return v1.ScaleJobResponse(pipeline=picture(answer))
+        ref = pipeline_of(request.name, request.namespace)
+        answer = await self._plane.scale(ref, check_id("job", request.job), request.replicas)
+        if isinstance(answer, Refusal):
+            raise submissions.refused(answer)
+        return v1.ScaleJobResponse(pipeline=picture(answer))
 
     async def WatchPipelines(
         self, request: v1.WatchPipelinesRequest, context: Context
     ) -> AsyncIterator[v1.WatchPipelinesResponse]:
         """Show pipelines as they are, a mark, and then what changes."""
-        with refusing():
-            namespace = namespace_of(request.namespace)
-            pipeline = ""
-            if request.name:
-                ref = pipeline_of(request.name, namespace)
-                await self._plane.find_pipeline(ref)  # an unknown one would never change
-                pipeline = ref.pipeline
-            async with self._plane.watch_pipelines(
-                namespace, pipeline, request.since_revision
-            ) as changes:
-                async for change in changes:
-                    yield (
-                        v1.WatchPipelinesResponse(
-                            snapshot_end=v1.SnapshotEnd(), revision=change.revision
-                        )
-                        if isinstance(change, SnapshotEnd)
-                        else v1.WatchPipelinesResponse(
-                            pipeline=picture(change), revision=changes.resume
-                        )
+        namespace = namespace_of(request.namespace)
+        pipeline = ""
+        if request.name:
+            ref = pipeline_of(request.name, namespace)
+            await self._plane.find_pipeline(ref)  # an unknown one would never change
+            pipeline = ref.pipeline
+        async with self._plane.watch_pipelines(
+            namespace, pipeline, request.since_revision
+        ) as changes:
+            async for change in changes:
+                yield (
+                    v1.WatchPipelinesResponse(
+                        snapshot_end=v1.SnapshotEnd(), revision=change.revision
                     )
+                    if isinstance(change, SnapshotEnd)
+                    else v1.WatchPipelinesResponse(
+                        pipeline=picture(change), revision=changes.resume
+                    )
+                )
 
     async def ReadLogs(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         self, request: v1.ReadLogsRequest, context: Context
@@ -221,107 +212,97 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         async def send(chunk: LogChunk) -> None:
             await context.write(v1.ReadLogsResponse(chunk=encode_log_chunk(chunk)))
 
-        with refusing():
-            query = _log_query(request)
-            await LogReading(self._plane, self._logs, query, send).run()
+        query = _log_query(request)
+        await LogReading(self._plane, self._logs, query, send).run()
 
     async def ExplainJob(
         self, request: v1.ExplainJobRequest, context: Context
     ) -> v1.ExplainJobResponse:
         """Say for each node why a job is or is not placed there."""
-        with refusing():
-            verdicts = await self._plane.explain(job_of(request.name, request.namespace))
-            return v1.ExplainJobResponse(verdicts=[encode_verdict(verdict) for verdict in verdicts])
+        verdicts = await self._plane.explain(job_of(request.name, request.namespace))
+        return v1.ExplainJobResponse(verdicts=[encode_verdict(verdict) for verdict in verdicts])
 
     async def ListEvents(
         self, request: v1.ListEventsRequest, context: Context
     ) -> v1.ListEventsResponse:
         """List events, and say how it stands with the broker."""
-        with refusing():
-            namespace = namespace_of(request.namespace)
-            pipeline = parse_pipeline(request.name, namespace).pipeline if request.name else ""
-            page = await self._plane.events(
-                namespace,
-                pipeline,
-                page_size_of(request.page_size),
-                page_token_of(request.page_token),
-            )
-            return v1.ListEventsResponse(
-                events=[
-                    encode_event(event)
-                    for event in self._publishing.explained(namespace, page.items)
-                ],
-                next_page_token=page.next_page_token,
-                publisher_state=await self._publishing.sentence(),
-            )
+        namespace = namespace_of(request.namespace)
+        pipeline = parse_pipeline(request.name, namespace).pipeline if request.name else ""
+        page = await self._plane.events(
+            namespace,
+            pipeline,
+            page_size_of(request.page_size),
+            request.page_token,
+        )
+        return v1.ListEventsResponse(
+            events=[
+                encode_event(event) for event in self._publishing.explained(namespace, page.items)
+            ],
+            next_page_token=page.next_page_token,
+            publisher_state=await self._publishing.sentence(),
+        )
 
     async def FindMissingBundles(
         self, request: v1.FindMissingBundlesRequest, context: Context
     ) -> v1.FindMissingBundlesResponse:
         """Say which bundles have to be uploaded."""
-        with refusing():
-            if len(request.digests) > DIGESTS_MAX:
-                raise invalid(
-                    "INVALID_FIELD",
-                    f"{len(request.digests)} digests; ask for at most {DIGESTS_MAX} at once",
-                    field="digests",
-                )
-            digests = dict.fromkeys(
-                check_digest(digest, f"digests[{index}]")
-                for index, digest in enumerate(request.digests)
+        if len(request.digests) > DIGESTS_MAX:
+            raise invalid(
+                "INVALID_FIELD",
+                f"{len(request.digests)} digests; ask for at most {DIGESTS_MAX} at once",
+                field="digests",
             )
-            return v1.FindMissingBundlesResponse(
-                digests=[
-                    digest
-                    for digest in digests
-                    if await self._store.head(bundle_key(digest)) is None
-                ]
-            )
+        digests = dict.fromkeys(
+            check_digest(digest, f"digests[{index}]")
+            for index, digest in enumerate(request.digests)
+        )
+        return v1.FindMissingBundlesResponse(
+            digests=[
+                digest for digest in digests if await self._store.head(bundle_key(digest)) is None
+            ]
+        )
 
     async def UploadBundle(
         self, request_iterator: AsyncIterator[v1.UploadBundleRequest], context: Context
     ) -> v1.UploadBundleResponse:
         """Store a bundle that is what it says it is."""
-        with refusing():
-            digest = await take_bundle(self._store, request_iterator)
-            return v1.UploadBundleResponse(digest=digest)
+        digest = await take_bundle(self._store, request_iterator)
+        return v1.UploadBundleResponse(digest=digest)
 
     async def ListArtifacts(
         self, request: v1.ListArtifactsRequest, context: Context
     ) -> v1.ListArtifactsResponse:
         """List what a job has committed."""
-        with refusing():
-            ref = job_of(request.name, request.namespace)
-            view = await self._plane.find_pipeline(ref.pipeline_ref)
-            job = next((one for one in view.jobs if one.id == ref.job), None)
-            if job is None:
-                raise UnknownJobError(f"{ref.pipeline_ref.name} has no job {ref.job!r}")
-            first = first_of(page_token_of(request.page_token))
-            every = job.manifest.artifacts if job.manifest is not None else ()
-            after = first + limits.SHOWN_ARTIFACTS_MAX
-            return v1.ListArtifactsResponse(
-                artifacts=[encode_artifact(one) for one in every[first:after]],
-                next_page_token=str(after) if after < len(every) else "",
-            )
+        ref = job_of(request.name, request.namespace)
+        view = await self._plane.find_pipeline(ref.pipeline_ref)
+        job = next((one for one in view.jobs if one.id == ref.job), None)
+        if job is None:
+            raise UnknownJobError(f"{ref.pipeline_ref.name} has no job {ref.job!r}")
+        first = token(request.page_token)
+        every = job.manifest.artifacts if job.manifest is not None else ()
+        after = first + limits.SHOWN_ARTIFACTS_MAX
+        return v1.ListArtifactsResponse(
+            artifacts=[encode_artifact(one) for one in every[first:after]],
+            next_page_token=str(after) if after < len(every) else "",
+        )
 
     async def GetArtifactUrl(
         self, request: v1.GetArtifactUrlRequest, context: Context
     ) -> v1.GetArtifactUrlResponse:
         """Return an address for a GET of an artifact of the namespace."""
-        with refusing():
-            namespace = namespace_of(request.namespace)
-            key = check_key(request.key)
-            if not key.startswith(f"{namespace}/"):
-                raise rpc_error(
-                    grpc.StatusCode.PERMISSION_DENIED,
-                    "OTHER_NAMESPACE",
-                    f"key {key!r} does not lie in namespace {namespace!r}: name its namespace",
-                    {"key": key, "namespace": namespace},
-                )
-            if await self._store.head(key) is None:
-                raise ObjectMissingError(key)
-            url = await self._store.presign_get(key, expires_seconds=self._url_expires_seconds)
-            return v1.GetArtifactUrlResponse(url=url)
+        namespace = namespace_of(request.namespace)
+        key = check_key(request.key)
+        if not key.startswith(f"{namespace}/"):
+            raise rpc_error(
+                grpc.StatusCode.PERMISSION_DENIED,
+                "OTHER_NAMESPACE",
+                f"key {key!r} does not lie in namespace {namespace!r}: name its namespace",
+                {"key": key, "namespace": namespace},
+            )
+        if await self._store.head(key) is None:
+            raise ObjectMissingError(key)
+        url = await self._store.presign_get(key, expires_seconds=self._url_expires_seconds)
+        return v1.GetArtifactUrlResponse(url=url)
 
 
 def _log_query(request: v1.ReadLogsRequest) -> LogQuery:
@@ -333,7 +314,7 @@ def _log_query(request: v1.ReadLogsRequest) -> LogQuery:
         )
     if "/jobs/" in request.name:
         job = job_of(request.name, request.namespace)
-        ref, job_id = PipelineRef(job.namespace, job.pipeline), job.job
+        ref, job_id = job.pipeline_ref, job.job
     else:
         ref, job_id = pipeline_of(request.name, request.namespace), ""
     return LogQuery(ref, job_id, request.follow, request.tail_bytes)

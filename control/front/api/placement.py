@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from control.core.errors import ControlError, UnknownJobError, UnknownPortError
 from control.front.control_plane import ControlPlane
 from shoal.model import JobState
-from shoal.names import JobRef, PipelineRef
+from shoal.names import PipelineRef
 from shoal.view import JobView, PipelineView
 
 _PLACED = frozenset({JobState.ASSIGNED, JobState.PREPARING, JobState.RUNNING, JobState.DRAINING})
 _OVER = frozenset({JobState.ARCHIVING, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+
+NO_CHANGE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +116,18 @@ class Placements:
                 await self._changed.wait_for(lambda: self.place(job) != known)
         return self.place(job)
 
+    async def moved(self, place: Place) -> None:
+        """Return once a replica stands elsewhere, or is another attempt."""
+        now = place
+        while (now.epoch, now.address) == (place.epoch, place.address):
+            now = await self.changes(place.job, now, NO_CHANGE_SECONDS)
+
     async def _watch(self) -> None:
         ref = self._ref
         async with self._plane.watch_pipelines(ref.namespace, ref.pipeline) as changes:
             async for _ in changes:
                 async with self._changed:
                     self._changed.notify_all()
-
-
-def pipeline_of_job(job: JobRef) -> PipelineRef:
-    """Return the pipeline that a job belongs to."""
-    return PipelineRef(job.namespace, job.pipeline)
 
 
 def _word(state: JobState) -> str:

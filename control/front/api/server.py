@@ -11,6 +11,7 @@ from control.front.api.lane_relay import LaneRelay
 from control.front.api.nodes_service import NodesService
 from control.front.api.pipelines_service import PipelinesService
 from control.front.api.records_service import RecordsService
+from control.front.rpc_status import refusal
 from control.front.sessions.service import SessionService
 from services.runtime.rpc import ErrorInterceptor, bind, server_options
 from shoal.channel import SESSION
@@ -59,7 +60,7 @@ class ApiServer:
 
     def __init__(self, address: str) -> None:
         self._server = grpc.aio.server(
-            interceptors=[ErrorInterceptor()], options=server_options(SESSION)
+            interceptors=[ErrorInterceptor(refusal)], options=server_options(SESSION)
         )
         self._health = _HEALTH.aio.HealthServicer()
         host, _, _ = address.rpartition(":")

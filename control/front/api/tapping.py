@@ -11,7 +11,7 @@ from typing import Any, cast
 import grpc
 import grpc.aio
 
-from control.front.api.placement import Place, Placements, pipeline_of_job, replicas_of
+from control.front.api.placement import NO_CHANGE_SECONDS, Place, Placements, replicas_of
 from control.front.control_plane import ControlPlane
 from shoal.channel import STREAM, channel_options
 from shoal.names import JobRef
@@ -23,8 +23,6 @@ Send = Callable[[TapPortResponse], Awaitable[None]]
 
 _AGAIN_SECONDS = 0.2
 """A worker that knows nothing of an attempt yet, or cannot be reached, is asked again then."""
-
-_NO_CHANGE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class Tapping:
         self._plane = plane
         self._query = query
         self._send = send
-        self._placements = Placements(plane, pipeline_of_job(query.job))
+        self._placements = Placements(plane, query.job.pipeline_ref)
         self._sending = asyncio.Lock()
 
     async def run(self) -> None:
@@ -61,7 +59,7 @@ class Tapping:
             UnknownPortError: The job has no such output.
             ControlError: The watch of the pipeline broke.
         """
-        view = await self._plane.find_pipeline(pipeline_of_job(self._query.job))
+        view = await self._plane.find_pipeline(self._query.job.pipeline_ref)
         replicas = replicas_of(view, self._query.job.job, self._query.port)
         async with self._placements.followed(), asyncio.TaskGroup() as tasks:
             for replica in replicas:
@@ -78,7 +76,7 @@ class Tapping:
                 told = ""
                 if await self._tap(place):
                     return
-            wait = _AGAIN_SECONDS if place.address else _NO_CHANGE_SECONDS
+            wait = _AGAIN_SECONDS if place.address else NO_CHANGE_SECONDS
             place = await self._placements.changes(job, place, wait)
         await self._tell(place)
 
@@ -92,17 +90,11 @@ class Tapping:
         """Pass on what the worker shows of one attempt; say whether the stream has ended."""
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(self._read(place))
-            moving = tasks.create_task(self._moved(place))
+            moving = tasks.create_task(self._placements.moved(place))
             await asyncio.wait({reading, moving}, return_when=asyncio.FIRST_COMPLETED)
             moving.cancel()
             reading.cancel()
         return not reading.cancelled() and reading.result()
-
-    async def _moved(self, place: Place) -> None:
-        """Return once the attempt is another one."""
-        now = place
-        while (now.epoch, now.address) == (place.epoch, place.address):
-            now = await self._placements.changes(place.job, now, _NO_CHANGE_SECONDS)
 
     async def _read(self, place: Place) -> bool:
         query = self._query

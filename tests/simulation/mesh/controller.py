@@ -17,9 +17,9 @@ from typing import Any, cast
 from control.core.errors import StoreFailedError
 from control.core.rows import FoundRows, Loaded, OutboxKind, OutboxRow, RequestKey, Row
 from control.front.control_plane import ControlPlane
+from control.front.rpc_status import refusal
 from control.front.sessions.addresses import Addresses
-from control.front.sessions.service import SessionService
-from control.front.sessions.session_server import SessionSettings
+from control.front.sessions.session_server import SessionServer, SessionSettings
 from control.front.sessions.worker_watch import WorkerWatch
 from control.front.source_rule import SourceRule
 from control.leader.plane_config import PlaneConfig
@@ -249,27 +249,33 @@ class Controller:
                 chance=self._rng.random,
                 open_link=self._broker.open_link,
             )
-            service = SessionService(
-                plane=plane,
-                logs=cast("Any", NoLogs()),
-                addresses=Addresses(
-                    self._archive,
-                    cast("Any", None),
-                    SourceRule(),
-                    expires_seconds=URL_SECONDS,
-                ),
-                settings=SessionSettings(
-                    controller_id=f"controller-{self.starts}",
-                    lease_seconds=self._config.lease_seconds,
-                    heartbeat_seconds=self._config.heartbeat_seconds,
-                ),
-                workers=workers,
-                clock=clock,
-                new_id=lambda: self._id(16),
+            addresses = Addresses(
+                self._archive, cast("Any", None), SourceRule(), expires_seconds=URL_SECONDS
+            )
+            settings = SessionSettings(
+                controller_id=f"controller-{self.starts}",
+                lease_seconds=self._config.lease_seconds,
+                heartbeat_seconds=self._config.heartbeat_seconds,
             )
 
             async def connect(context: ServerContext) -> None:
-                await service.Connect(cast("Any", None), cast("Any", context))
+                session = SessionServer(
+                    cast("Any", context),
+                    self._id(16),
+                    plane=plane,
+                    logs=cast("Any", NoLogs()),
+                    addresses=addresses,
+                    settings=settings,
+                    workers=workers,
+                    clock=clock,
+                )
+                try:
+                    await session.run()
+                except Exception as error:
+                    told = refusal(error)
+                    if told is None:
+                        raise
+                    raise told from error
 
             tasks.create_task(plane.run())
             tasks.create_task(workers.run())
