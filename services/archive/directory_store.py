@@ -18,12 +18,11 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from itertools import islice
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
 
-from services.archive.key import InvalidKeyError, check_key, check_prefix
+from services.archive.key import InvalidKeyError, check_key
 from services.archive.object_store import (
     ArchiveFullError,
     ArchiveUnavailableError,
@@ -42,7 +41,6 @@ INCOMING = ".incoming"
 """Folder of the files that are being written; no key leads there."""
 
 CHUNK_BYTES = 256 * 1024
-LIST_BATCH = 1000
 _SHA256_ATTRIBUTE = "user.shoal.sha256"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _MISTAKES = frozenset({errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP})
@@ -74,16 +72,12 @@ class DirectoryStore:
         self._signer = signer
         self._wall = wall
         self._new_id = new_id
-        self._conditional_put = False
+        # Whether the file system can place a file only where there is none.
+        self.conditional_put = False
         # The file system on which the folder was last seen whole; None until it was opened.
         self._device: int | None = None
         # Where the file system has no hard links, one process at least does not race with itself.
         self._placing = threading.Lock()
-
-    @property
-    def conditional_put(self) -> bool:
-        """Whether the file system can place a file only where there is none."""
-        return self._conditional_put
 
     async def __aenter__(self) -> Self:
         """Make the folder, clear what a killed process left behind, and probe the file system.
@@ -144,17 +138,6 @@ class DirectoryStore:
     async def head(self, key: str) -> ObjectInfo | None:
         """Return size and, where the file system keeps attributes, SHA-256."""
         return await self._in_thread(self._head, key, self.path(key))
-
-    async def list(self, prefix: str) -> AsyncGenerator[ObjectInfo, None]:
-        """Yield the objects whose keys begin with `prefix`, by key."""
-        found = self._walk(self._root, "", check_prefix(prefix))
-        while batch := await self._in_thread(_take, found):
-            for info in batch:
-                yield info
-
-    async def delete(self, key: str) -> None:
-        """Remove the file; folders stay, since another object may be about to be written there."""
-        await self._in_thread(_remove, self.path(key))
 
     async def presign_put(
         self, key: str, *, size_bytes: int, sha256: str, expires_seconds: int
@@ -235,11 +218,11 @@ class DirectoryStore:
         try:
             second.path.unlink()
             os.link(first.path, second.path)
-            self._conditional_put = True
+            self.conditional_put = True
         except OSError as error:
             if error.errno in _FULL:
                 raise
-            self._conditional_put = False
+            self.conditional_put = False
         finally:
             first.discard()
             second.discard()
@@ -285,7 +268,7 @@ class DirectoryStore:
         try:
             made = _make_folders(path.parent)
             with self._placing:
-                if if_absent and self._conditional_put:
+                if if_absent and self.conditional_put:
                     os.link(incoming.path, path)
                 elif if_absent and path.is_file():
                     return PutOutcome.EXISTS
@@ -308,30 +291,6 @@ class DirectoryStore:
             f"key {key!r} cannot be stored in a folder: another key is the beginning of it, "
             "or it is the beginning of another key"
         )
-
-    def _walk(self, folder: Path, key: str, prefix: str) -> Iterator[ObjectInfo]:
-        try:
-            entries = list(os.scandir(folder))
-        except (FileNotFoundError, NotADirectoryError):
-            if folder == self._root:
-                raise  # else it was removed while others were listed
-            return
-        # By bytes and with the slash of folders, which is the order of whole keys in S3.
-        named = [
-            (f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name, entry)
-            for entry in entries
-        ]
-        for name, entry in sorted(named, key=lambda pair: pair[0].encode(errors="replace")):
-            found = f"{key}{name}"
-            if found == f"{INCOMING}/":
-                continue
-            if name.endswith("/"):
-                if found.startswith(prefix) or prefix.startswith(found):
-                    yield from self._walk(Path(entry.path), found, prefix)
-            elif found.startswith(prefix):
-                info = _info(found, Path(entry.path))
-                if info is not None:
-                    yield info
 
 
 class _Incoming:
@@ -430,12 +389,3 @@ def _info(key: str, path: Path) -> ObjectInfo | None:
     except OSError:
         sha256 = ""
     return ObjectInfo(key, size_bytes, sha256)
-
-
-def _take(found: Iterator[ObjectInfo]) -> list[ObjectInfo]:
-    return list(islice(found, LIST_BATCH))
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        path.unlink()

@@ -41,14 +41,3 @@ def check_key(key: str) -> str:
     if "\0" in key:
         raise InvalidKeyError(f"key {key!r} has a null character: rename the file")
     return key
-
-
-def check_prefix(prefix: str) -> str:
-    """Return `prefix` if keys may begin with it; the empty one matches every key.
-
-    Raises:
-        InvalidKeyError: when no key can begin with it.
-    """
-    if prefix:
-        check_key(prefix.removesuffix("/") if prefix != "/" else prefix)
-    return prefix

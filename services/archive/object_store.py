@@ -1,6 +1,6 @@
 """What an archive can do, whatever it is made of."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -66,11 +66,6 @@ class ArchiveFullError(ArchiveUnavailableError):
 class ObjectStore(Protocol):
     """Objects by key. A put is all or nothing: no reader ever sees half an object."""
 
-    @property
-    def conditional_put(self) -> bool:
-        """Whether `if_absent` holds against every other writer; probed when the store is opened."""
-        ...
-
     async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> PutOutcome:
         """Store `data`; with `if_absent` only if nothing is stored under `key` yet.
 
@@ -101,25 +96,8 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def get_stream(self, key: str, *, offset: int = 0) -> AsyncGenerator[bytes, None]:
-        """Yield the object from byte `offset` on; nothing when it is not longer than that.
-
-        Raises:
-            ObjectMissingError: when there is none.
-            ArchiveUnavailableError: when the archive does not answer.
-        """
-        ...
-
     async def head(self, key: str) -> ObjectInfo | None:
         """Return what is known of an object, or None when there is none."""
-        ...
-
-    def list(self, prefix: str) -> AsyncGenerator[ObjectInfo, None]:
-        """Yield the objects whose keys begin with `prefix`, by key."""
-        ...
-
-    async def delete(self, key: str) -> None:
-        """Remove an object; harmless when there is none."""
         ...
 
     async def presign_put(

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -12,7 +12,7 @@ import aioboto3
 from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
-from services.archive.key import check_key, check_prefix
+from services.archive.key import check_key
 from services.archive.object_store import (
     ArchiveUnavailableError,
     ObjectDigestError,
@@ -33,13 +33,11 @@ LOG = logging.getLogger(__name__)
 PART_BYTES = 8 * 1024 * 1024
 """Size of the first parts of a multipart upload; S3 takes 10,000 parts of 5 MiB to 5 GiB."""
 
-CHUNK_BYTES = 256 * 1024
 CONFLICT_TRIES = 5
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _EXISTS = frozenset({"412", "PreconditionFailed"})
 _CONFLICT = frozenset({"409", "ConditionalRequestConflict"})
 _UNKNOWN_CONDITION = frozenset({"501", "NotImplemented"})
-_BEYOND_END = frozenset({"416", "InvalidRange"})
 _SHA256_METADATA = "sha256"
 
 
@@ -92,14 +90,10 @@ class S3Store:
         self._prefix = f"{prefix}/" if prefix else ""
         self._new_id = new_id
         self._part_bytes = part_bytes
-        self._conditional_put = False
+        # Whether the server obeys `If-None-Match: *`; probed, since some ignore it silently.
+        self.conditional_put = False
         self._stack = AsyncExitStack()
         self._opened: S3Client | None = None
-
-    @property
-    def conditional_put(self) -> bool:
-        """Whether the server obeys `If-None-Match: *`; probed, since some ignore it silently."""
-        return self._conditional_put
 
     async def __aenter__(self) -> Self:
         """Connect and probe conditional PUT.
@@ -110,9 +104,9 @@ class S3Store:
         async with AsyncExitStack() as stack:
             with self._errors():
                 self._opened = await stack.enter_async_context(s3_client(self._server))
-            self._conditional_put = await self._probe()
+            self.conditional_put = await self._probe()
             self._stack = stack.pop_all()
-        if not self._conditional_put:
+        if not self.conditional_put:
             LOG.warning(
                 "the archive does not obey If-None-Match; the store decides which write was first",
                 extra=fields(bucket=self._bucket),
@@ -127,7 +121,7 @@ class S3Store:
     async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> PutOutcome:
         """Store `data` in one request."""
         full = self._full(key)
-        if if_absent and self._conditional_put:
+        if if_absent and self.conditional_put:
             return await self._put_if_absent(full, data)
         if if_absent and await self.head(key) is not None:
             return PutOutcome.EXISTS
@@ -170,26 +164,11 @@ class S3Store:
 
     async def get(self, key: str) -> bytes:
         """Return the whole object."""
-        return b"".join([chunk async for chunk in self.get_stream(key)])
-
-    async def get_stream(self, key: str, *, offset: int = 0) -> AsyncGenerator[bytes, None]:
-        """Yield the object from byte `offset` on."""
-        full = self._full(key)
         with self._errors(key):
-            try:
-                response = await (
-                    self._client.get_object(Bucket=self._bucket, Key=full, Range=f"bytes={offset}-")
-                    if offset
-                    else self._client.get_object(Bucket=self._bucket, Key=full)
-                )
-            except ClientError as error:
-                if _code(error) in _BEYOND_END:
-                    return
-                raise
+            response = await self._client.get_object(Bucket=self._bucket, Key=self._full(key))
             body = response["Body"]
             async with body:  # its own value is another object, with another `read`
-                while chunk := await body.read(CHUNK_BYTES):
-                    yield chunk
+                return await body.read()
 
     async def head(self, key: str) -> ObjectInfo | None:
         """Return size and, for objects that were stored by Shoal, SHA-256."""
@@ -201,21 +180,6 @@ class S3Store:
             return None
         sha256 = response.get("Metadata", {}).get(_SHA256_METADATA, "")
         return ObjectInfo(key, response["ContentLength"], sha256)
-
-    async def list(self, prefix: str) -> AsyncGenerator[ObjectInfo, None]:
-        """Yield the objects whose keys begin with `prefix`, by key, page after page."""
-        full = f"{self._prefix}{check_prefix(prefix)}"
-        with self._errors():
-            pages = self._client.get_paginator("list_objects_v2")
-            async for page in pages.paginate(Bucket=self._bucket, Prefix=full):
-                for found in page.get("Contents", ()):
-                    key = found.get("Key", "").removeprefix(self._prefix)
-                    yield ObjectInfo(key, found.get("Size", 0))
-
-    async def delete(self, key: str) -> None:
-        """Remove an object."""
-        with self._errors():
-            await self._client.delete_object(Bucket=self._bucket, Key=self._full(key))
 
     async def presign_put(
         self, key: str, *, size_bytes: int, sha256: str, expires_seconds: int

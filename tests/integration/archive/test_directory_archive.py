@@ -13,7 +13,7 @@ import pytest
 
 from services.archive.directory_store import INCOMING, DirectoryStore
 from services.archive.key import InvalidKeyError
-from services.archive.object_store import ArchiveUnavailableError
+from services.archive.object_store import ArchiveUnavailableError, ObjectMissingError
 from services.archive.opening import EndpointSettings, OpenArchive, open_store
 from services.archive.signature import PathSigner
 from tests.kit.until import until
@@ -91,6 +91,17 @@ async def test_a_cancelled_stream_leaves_nothing(tmp_path: Path) -> None:
             await task
         await until(lambda: not list((tmp_path / INCOMING).iterdir()), what="the file is gone")
         assert await store.head("a/b") is None
+
+
+async def test_a_file_is_read_from_an_offset(tmp_path: Path) -> None:
+    data = secrets.token_bytes(700_000)
+    async with directory_store(tmp_path) as store:
+        await store.put("ns/x", data)
+        for offset in (0, 1, 699_999, 700_000, 800_000):
+            read = b"".join([chunk async for chunk in store.get_stream("ns/x", offset=offset)])
+            assert read == data[offset:]
+        with pytest.raises(ObjectMissingError):
+            [chunk async for chunk in store.get_stream("no/such", offset=3)]
 
 
 async def test_a_key_beneath_another_is_refused(tmp_path: Path) -> None:

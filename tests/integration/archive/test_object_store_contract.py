@@ -63,10 +63,6 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-async def keys(store: ObjectStore, prefix: str) -> list[str]:
-    return [info.key async for info in store.list(prefix)]
-
-
 async def test_what_is_put_is_got(archive: Archive) -> None:
     store = archive.store
     assert await store.put("ns/a b/ü+%.txt", b"hello") is PutOutcome.STORED
@@ -84,14 +80,10 @@ async def test_a_missing_object_is_missing(archive: Archive) -> None:
     assert await store.head("no/such") is None
     with pytest.raises(ObjectMissingError, match="no/such"):
         await store.get("no/such")
-    with pytest.raises(ObjectMissingError):
-        [chunk async for chunk in store.get_stream("no/such", offset=3)]
-    await store.delete("no/such")
 
 
 async def test_the_first_of_many_conditional_puts_stays(archive: Archive) -> None:
     store = archive.store
-    assert store.conditional_put
     outcomes = await asyncio.gather(
         *(store.put("ns/manifest.json", b"%d" % number, if_absent=True) for number in range(8))
     )
@@ -134,35 +126,6 @@ async def test_a_stream_that_breaks_leaves_what_was_there(archive: Archive) -> N
     assert await archive.store.get("ns/x") == b"before"
 
 
-async def test_a_stream_is_read_from_an_offset(archive: Archive) -> None:
-    data = secrets.token_bytes(700_000)
-    await archive.store.put("ns/x", data)
-    for offset in (0, 1, 699_999, 700_000, 800_000):
-        read = b"".join([chunk async for chunk in archive.store.get_stream("ns/x", offset=offset)])
-        assert read == data[offset:]
-
-
-async def test_a_list_is_sorted_and_pages_do_not_show(archive: Archive) -> None:
-    store = archive.store
-    names = ["a/b/2", "a/b/1", "a/b-c", "a/b0", "a/bc/3", "b/1", "a/ö"]
-    for name in names:
-        await store.put(name, b"x")
-    assert await keys(store, "") == sorted(names, key=str.encode)
-    assert await keys(store, "a/b") == ["a/b-c", "a/b/1", "a/b/2", "a/b0", "a/bc/3"]
-    assert await keys(store, "a/b/") == ["a/b/1", "a/b/2"]
-    assert await keys(store, "c") == []
-    for number in range(1005):
-        await store.put(f"many/{number:04}", b"")
-    assert await keys(store, "many/") == [f"many/{number:04}" for number in range(1005)]
-
-
-async def test_delete_removes(archive: Archive) -> None:
-    await archive.store.put("ns/x", b"1")
-    await archive.store.delete("ns/x")
-    assert await archive.store.head("ns/x") is None
-    assert await keys(archive.store, "") == []
-
-
 BAD_KEYS: Iterable[str] = (
     "",
     "/a",
@@ -186,8 +149,6 @@ async def test_a_bad_key_is_refused_everywhere(archive: Archive, key: str) -> No
         await store.put_stream(key, chunks(b""))
     with pytest.raises(InvalidKeyError):
         await store.get(key)
-    with pytest.raises(InvalidKeyError):
-        await store.delete(key)
     with pytest.raises(InvalidKeyError):
         await store.presign_put(key, size_bytes=0, sha256=sha256(b""), expires_seconds=60)
     with pytest.raises(InvalidKeyError):
@@ -229,8 +190,9 @@ async def test_k6_presigned_addresses_need_no_credentials_whatever_the_name(
         async with http.get(URL(url, encoded=True), headers={"Range": "bytes=100-199"}) as response:
             assert response.status == 206
             assert await response.read() == data[100:200]
-    assert [found.key async for found in store.list("ns/out/")] == [key]
-    await store.delete(key)
+    info = await store.head(key)
+    assert info is not None
+    assert (info.size_bytes, info.sha256) == (len(data), sha256(data))
 
 
 async def test_a_presigned_put_takes_nothing_else(archive: Archive) -> None:

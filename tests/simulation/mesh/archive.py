@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from random import Random
 from urllib.parse import quote, unquote
 
@@ -36,8 +36,6 @@ class MemoryArchive:
         rng: decides what fails.
         stored: is told of every object as it is stored.
     """
-
-    conditional_put = True
 
     def __init__(
         self,
@@ -78,26 +76,11 @@ class MemoryArchive:
             raise ObjectMissingError(key)
         return self.objects[key]
 
-    async def get_stream(self, key: str, *, offset: int = 0) -> AsyncGenerator[bytes, None]:
-        """Yield the object."""
-        yield (await self.get(key))[offset:]
-
     async def head(self, key: str) -> ObjectInfo | None:
         """Return what is known of an object."""
         await self._answer(key)
         data = self.objects.get(key)
         return None if data is None else ObjectInfo(key, len(data), _sha256(data))
-
-    async def list(self, prefix: str) -> AsyncGenerator[ObjectInfo, None]:
-        """Yield the objects whose keys begin with `prefix`."""
-        await self._answer(prefix)
-        for key in sorted(one for one in self.objects if one.startswith(prefix)):
-            yield ObjectInfo(key, len(self.objects[key]))
-
-    async def delete(self, key: str) -> None:
-        """Remove an object."""
-        await self._answer(key)
-        self.objects.pop(key, None)
 
     async def presign_put(
         self, key: str, *, size_bytes: int, sha256: str, expires_seconds: int

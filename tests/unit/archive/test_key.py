@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.archive.key import InvalidKeyError, check_key, check_prefix
+from services.archive.key import InvalidKeyError, check_key
 
 
 @pytest.mark.parametrize(
@@ -18,12 +18,3 @@ def test_a_plain_key_is_taken(key: str) -> None:
 def test_a_key_that_leads_elsewhere_is_refused_with_a_reason(key: str) -> None:
     with pytest.raises(InvalidKeyError):
         check_key(key)
-
-
-def test_a_prefix_may_be_empty_or_end_with_a_slash() -> None:
-    assert check_prefix("") == ""
-    assert check_prefix("a/b/") == "a/b/"
-    with pytest.raises(InvalidKeyError):
-        check_prefix("/")
-    with pytest.raises(InvalidKeyError):
-        check_prefix("a/../")
