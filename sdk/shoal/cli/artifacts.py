@@ -2,7 +2,7 @@
 
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
 
 
 @click.command()
@@ -10,7 +10,7 @@ from shoal.cli.controller_option import Target, controller_options, run_async
 @click.option("--urls", is_flag=True, help="Print an address for each, good for a while.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each manifest.")
 @controller_options
-def artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> None:
+async def artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> None:
     r"""List the artifacts of a pipeline or of one job: path, bytes and SHA-256.
 
     \b
@@ -18,10 +18,6 @@ def artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> None:
         shoal artifacts --urls people-counter-4f2a/counter
         shoal get people-counter-4f2a       download them
     """
-    run_async(_artifacts(target, name, urls=urls, as_json=as_json))
-
-
-async def _artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> None:
     from shoal.cli.document import print_document
     from shoal.cli.figures import path_text
     from shoal.cli.naming import pipeline_or_job

@@ -2,7 +2,7 @@
 
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
 
 
 @click.command()
@@ -10,17 +10,13 @@ from shoal.cli.controller_option import Target, controller_options, run_async
 @click.option("--reason", default="", help="Why; shown to whoever looks at the pipeline.")
 @click.option("--wait", is_flag=True, help="Return once they have ended.")
 @controller_options
-def cancel(target: Target, pipelines: tuple[str, ...], *, reason: str, wait: bool) -> None:
+async def cancel(target: Target, pipelines: tuple[str, ...], *, reason: str, wait: bool) -> None:
     r"""End pipelines early: SIGTERM to their programs, SIGKILL after their grace.
 
     \b
         shoal cancel people-counter-4f2a
         shoal cancel --reason 'wrong video' --wait people-counter-4f2a
     """
-    run_async(_cancel(target, pipelines, reason, wait=wait))
-
-
-async def _cancel(target: Target, pipelines: tuple[str, ...], reason: str, *, wait: bool) -> None:
     from shoal.cli.figures import state_word
 
     async with target.client() as client:

@@ -41,11 +41,12 @@ class Target:
 
 
 def controller_options(command: CommandT) -> CommandT:
-    """Give a command --controller and --namespace, and pass it a `target`."""
+    """Give a command --controller and --namespace, and pass it a `target`; a coroutine is run to its end."""
 
     def targeted(**values: Any) -> Any:
         address = values.pop("controller") or default_address()
-        return command(target=Target(address, values.pop("namespace")), **values)
+        result = command(target=Target(address, values.pop("namespace")), **values)
+        return run_async(result) if asyncio.iscoroutine(result) else result
 
     targeted.__doc__ = command.__doc__
     targeted.__name__ = command.__name__

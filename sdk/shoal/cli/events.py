@@ -2,7 +2,7 @@
 
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
 
 
 @click.command()
@@ -10,7 +10,7 @@ from shoal.cli.controller_option import Target, controller_options, run_async
 @click.option("--limit", default=100, show_default=True, help="At most the last so many.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each event.")
 @controller_options
-def events(target: Target, pipeline: str, *, limit: int, as_json: bool) -> None:
+async def events(target: Target, pipeline: str, *, limit: int, as_json: bool) -> None:
     r"""List events, oldest first, and say whether the broker has acknowledged them.
 
     \b
@@ -19,10 +19,6 @@ def events(target: Target, pipeline: str, *, limit: int, as_json: bool) -> None:
 
     Without a broker events are kept, and published once there is one.
     """
-    run_async(_events(target, pipeline, limit, as_json=as_json))
-
-
-async def _events(target: Target, pipeline: str, limit: int, *, as_json: bool) -> None:
     from collections import deque
 
     from shoal.cli.document import print_document

@@ -2,14 +2,14 @@
 
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
 
 
 @click.command()
 @click.argument("name", metavar="PIPELINE/JOB")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each node.")
 @controller_options
-def explain(target: Target, name: str, *, as_json: bool) -> None:
+async def explain(target: Target, name: str, *, as_json: bool) -> None:
     r"""Say for each node, in one sentence, why a job can or cannot be placed there.
 
     Then, how the job's records travel, and what a replacement of it would do.
@@ -17,10 +17,6 @@ def explain(target: Target, name: str, *, as_json: bool) -> None:
     \b
         shoal explain people-counter-4f2a/camera
     """
-    run_async(_explain(target, name, as_json=as_json))
-
-
-async def _explain(target: Target, name: str, *, as_json: bool) -> None:
     from shoal.cli.document import print_document
     from shoal.cli.naming import job
     from shoal.cli.tables import show, verdicts_table

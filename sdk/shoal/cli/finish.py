@@ -1,17 +1,15 @@
 """`shoal finish`: let pipelines end with their results."""
 
-import sys
-
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
 
 
 @click.command()
 @click.argument("pipelines", metavar="PIPELINE…", nargs=-1, required=True)
 @click.option("--wait", is_flag=True, help="Return once they have ended.")
 @controller_options
-def finish(target: Target, pipelines: tuple[str, ...], *, wait: bool) -> None:
+async def finish(target: Target, pipelines: tuple[str, ...], *, wait: bool) -> None:
     r"""Let pipelines end with their results, also those that would never end by themselves.
 
     \b
@@ -25,15 +23,10 @@ def finish(target: Target, pipelines: tuple[str, ...], *, wait: bool) -> None:
     Asking twice changes nothing. `shoal cancel` still ends it at once, without results. With --wait
     the exit status is 1 if one of them did not succeed after all.
     """
-    sys.exit(run_async(_finish(target, pipelines, wait=wait)))
-
-
-async def _finish(target: Target, pipelines: tuple[str, ...], *, wait: bool) -> int:
     from shoal.cli.figures import state_word
     from shoal.cli.outcome import exit_status
 
     status = 0
-
     async with target.client() as client:
         for name in pipelines:
             pipeline = await client.finish(name)
@@ -44,4 +37,4 @@ async def _finish(target: Target, pipelines: tuple[str, ...], *, wait: bool) -> 
             click.echo(f"{pipeline.name} {word}")
             if wait:
                 status = max(status, exit_status(pipeline))
-    return status
+    raise click.exceptions.Exit(status)

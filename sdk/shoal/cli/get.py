@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
 
 
 @click.command()
@@ -17,17 +17,13 @@ from shoal.cli.controller_option import Target, controller_options, run_async
     help="Folder to put them in.  [default: the pipeline's id]",
 )
 @controller_options
-def get(target: Target, name: str, patterns: tuple[str, ...], output: Path | None) -> None:
+async def get(target: Target, name: str, patterns: tuple[str, ...], output: Path | None) -> None:
     r"""Download artifacts, each checked against its SHA-256, to FOLDER/JOB/PATH.
 
     \b
         shoal get people-counter-4f2a
         shoal get people-counter-4f2a/counter '*.csv' -o results
     """
-    run_async(_get(target, name, patterns, output))
-
-
-async def _get(target: Target, name: str, patterns: tuple[str, ...], output: Path | None) -> None:
     from shoal.cli.figures import path_text
     from shoal.cli.naming import pipeline_or_job
     from shoal.names import JobRef

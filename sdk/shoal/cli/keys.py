@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
 
 if TYPE_CHECKING:
     from shoal.view import KeysReport
@@ -49,42 +49,8 @@ def generate(bits: str) -> None:
 @keys.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each key.")
 @controller_options
-def list_keys(target: Target, *, as_json: bool) -> None:
+async def list_keys(target: Target, *, as_json: bool) -> None:
     """List the keys by name, the one in use first, with how many members have them."""
-    run_async(_list(target, as_json=as_json))
-
-
-@keys.command()
-@click.argument("file", type=click.File("r", encoding="utf-8-sig"), metavar="FILE")
-@controller_options
-def install(target: Target, file: TextIO) -> None:
-    """Have every member install the key in FILE (- for stdin), in base64 or hexadecimal."""
-    from shoal.gossip_key import key_id, parse_key
-
-    try:
-        key = parse_key(file.read())
-    except ValueError as error:
-        raise click.ClickException(f"{Path(file.name)}: {error}") from None
-    run_async(_install(target, key, key_id(key)))
-
-
-@keys.command()
-@click.argument("key", metavar="ID")
-@controller_options
-def use(target: Target, key: str) -> None:
-    """Have every member seal with an installed key, named by its first digits."""
-    run_async(_use(target, key))
-
-
-@keys.command()
-@click.argument("key", metavar="ID")
-@controller_options
-def remove(target: Target, key: str) -> None:
-    """Have every member drop a key that none seals with, named by its first digits."""
-    run_async(_remove(target, key))
-
-
-async def _list(target: Target, *, as_json: bool) -> None:
     from shoal.cli.document import print_document
     from shoal.cli.tables import keys_table, show
 
@@ -98,23 +64,42 @@ async def _list(target: Target, *, as_json: bool) -> None:
     _check(report)
 
 
-async def _install(target: Target, key: bytes, identity: str) -> None:
+@keys.command()
+@click.argument("file", type=click.File("r", encoding="utf-8-sig"), metavar="FILE")
+@controller_options
+async def install(target: Target, file: TextIO) -> None:
+    """Have every member install the key in FILE (- for stdin), in base64 or hexadecimal."""
+    from shoal.gossip_key import key_id, parse_key
+
+    try:
+        key = parse_key(file.read())
+    except ValueError as error:
+        raise click.ClickException(f"{Path(file.name)}: {error}") from None
     async with target.client() as client:
         report = await client.install_gossip_key(key)
     _check(report)
+    identity = key_id(key)
     click.echo(
         f"{identity} is installed on {report.members} members; next: shoal keys use {identity}"
     )
 
 
-async def _use(target: Target, key: str) -> None:
+@keys.command()
+@click.argument("key", metavar="ID")
+@controller_options
+async def use(target: Target, key: str) -> None:
+    """Have every member seal with an installed key, named by its first digits."""
     async with target.client() as client:
         report = await client.use_gossip_key(key)
     _check(report)
     click.echo(f"{key} seals on {report.members} members")
 
 
-async def _remove(target: Target, key: str) -> None:
+@keys.command()
+@click.argument("key", metavar="ID")
+@controller_options
+async def remove(target: Target, key: str) -> None:
+    """Have every member drop a key that none seals with, named by its first digits."""
     async with target.client() as client:
         report = await client.remove_gossip_key(key)
     _check(report)

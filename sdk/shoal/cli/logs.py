@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ class _Wish:
     help="Write files, DIR/PIPELINE/JOB/ATTEMPT/stdout and stderr, instead of showing them.",
 )
 @controller_options
-def logs(
+async def logs(
     target: Target,
     name: str | None,
     *,
@@ -76,7 +76,10 @@ def logs(
     if save is not None and tail:
         raise click.UsageError("--save writes whole logs; leave out --tail")
     wish = _Wish(follow, tail, attempt or 0)
-    run_async(_save(target, name, wish, save) if save else _show(target, name, wish))
+    if save:
+        await _save(target, name, wish, save)
+    else:
+        await _show(target, name, wish)
 
 
 async def _show(target: Target, name: str | None, wish: _Wish) -> None:

@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from shoal.client import Client
     from shoal.view import MemberView
 
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--watch", "-w", is_flag=True, help="Go on until Ctrl-C, with a line a change.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each member.")
 @controller_options
-def members(target: Target, *, everyone: bool, watch: bool, as_json: bool) -> None:
+async def members(target: Target, *, everyone: bool, watch: bool, as_json: bool) -> None:
     r"""List the members of the gossip cluster, as the controller's own member sees them.
 
     \b
@@ -27,19 +30,14 @@ def members(target: Target, *, everyone: bool, watch: bool, as_json: bool) -> No
     not; `left` when it said goodbye. The incarnation rises with each refutation, and `since` says
     for how long it has been in its state.
     """
-    run_async(
-        _watch(target, everyone=everyone, as_json=as_json)
-        if watch
-        else _list(target, everyone=everyone, as_json=as_json)
-    )
-
-
-async def _list(target: Target, *, everyone: bool, as_json: bool) -> None:
     async with target.client() as client:
-        _print(list(await client.members(everyone=everyone)), as_json=as_json)
+        if watch:
+            await _watch(client, everyone=everyone, as_json=as_json)
+        else:
+            _print(await client.members(everyone=everyone), as_json=as_json)
 
 
-async def _watch(target: Target, *, everyone: bool, as_json: bool) -> None:
+async def _watch(client: "Client", *, everyone: bool, as_json: bool) -> None:
     """Print the members once they are all known, and then what changes."""
     from contextlib import aclosing
 
@@ -48,7 +46,7 @@ async def _watch(target: Target, *, everyone: bool, as_json: bool) -> None:
 
     known: dict[str, MemberView] = {}
     begun = False
-    async with target.client() as client, aclosing(client.watch_members()) as changes:
+    async with aclosing(client.watch_members()) as changes:
         async for change in changes:
             if isinstance(change, SnapshotEnd):
                 if not begun:
@@ -66,7 +64,7 @@ async def _watch(target: Target, *, everyone: bool, as_json: bool) -> None:
                 del known[change.name]
 
 
-def _print(found: "list[MemberView]", *, as_json: bool) -> None:
+def _print(found: "Iterable[MemberView]", *, as_json: bool) -> None:
     from shoal.cli.document import print_document
     from shoal.cli.tables import members_table, show
 
@@ -108,10 +106,4 @@ def _looks(member: "MemberView | None") -> object:
     """All of a member but its time, which is computed anew and differs by microseconds."""
     if member is None:
         return None
-    return (
-        member.state,
-        member.incarnation,
-        member.address,
-        member.port,
-        dict(member.tags),
-    )
+    return member.state, member.incarnation, member.address, member.port, dict(member.tags)

@@ -4,14 +4,14 @@ from datetime import UTC, datetime
 
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
 
 
 @click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each node.")
 @controller_options
 @click.pass_context
-def nodes(context: click.Context, target: Target, *, as_json: bool) -> None:
+async def nodes(context: click.Context, target: Target, *, as_json: bool) -> None:
     r"""List the nodes: what they have, what is claimed of it, and how they stand.
 
     \b
@@ -23,34 +23,8 @@ def nodes(context: click.Context, target: Target, *, as_json: bool) -> None:
     nothing is to be placed on it. It is `quarantined` when its agent was told more than this
     controller's store knows: it keeps what it has, and you decide. `member` is what gossip says.
     """
-    if context.invoked_subcommand is None:
-        run_async(_nodes(target, as_json=as_json))
-
-
-@nodes.command()
-@click.argument("node")
-@controller_options
-def adopt(target: Target, node: str) -> None:
-    r"""Let a quarantined node end and delete what it has, and follow this controller.
-
-    \b
-        shoal nodes                         says which nodes are quarantined, and why
-        shoal nodes adopt node-2
-
-    A node is quarantined when its agent followed another controller before, or this one with a
-    newer store than it has now. If the right store can be had, start the controller with that
-    instead: then the node goes on as if nothing had been.
-    """
-    run_async(_adopt(target, node))
-
-
-async def _adopt(target: Target, name: str) -> None:
-    async with target.client() as client:
-        await client.adopt(name)
-    click.echo(f"{name} gives up what it has and follows this controller, as soon as it dials in")
-
-
-async def _nodes(target: Target, *, as_json: bool) -> None:
+    if context.invoked_subcommand is not None:
+        return
     from shoal.cli.document import print_document
     from shoal.cli.tables import nodes_table, show
 
@@ -66,3 +40,22 @@ async def _nodes(target: Target, *, as_json: bool) -> None:
                 click.echo(remark)
     else:
         click.echo("no agent has connected yet; start one with: shoal agent", err=True)
+
+
+@nodes.command()
+@click.argument("node")
+@controller_options
+async def adopt(target: Target, node: str) -> None:
+    r"""Let a quarantined node end and delete what it has, and follow this controller.
+
+    \b
+        shoal nodes                         says which nodes are quarantined, and why
+        shoal nodes adopt node-2
+
+    A node is quarantined when its agent followed another controller before, or this one with a
+    newer store than it has now. If the right store can be had, start the controller with that
+    instead: then the node goes on as if nothing had been.
+    """
+    async with target.client() as client:
+        await client.adopt(node)
+    click.echo(f"{node} gives up what it has and follows this controller, as soon as it dials in")

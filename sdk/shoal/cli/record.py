@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
 
 if TYPE_CHECKING:
     from shoal.local.recorder import Recorder
@@ -28,7 +28,9 @@ _PROGRESS_SECONDS = 2.0
 )
 @click.option("--from-start", is_flag=True, help="Fail if record 0 is not kept any more.")
 @controller_options
-def record(target: Target, pipeline: str, port: str, output: Path, *, from_start: bool) -> None:
+async def record(
+    target: Target, pipeline: str, port: str, output: Path, *, from_start: bool
+) -> None:
     r"""Copy what an output port sends to a file, every record once, to the end of the stream.
 
     \b
@@ -40,24 +42,20 @@ def record(target: Target, pipeline: str, port: str, output: Path, *, from_start
     stream passes slows the stream down. It follows the job to another node. Broken off, the same
     command goes on where it was, if that is still kept; else it fails, and FILE.part stays.
     """
-    run_async(_record(target, pipeline, port, output, from_start=from_start))
-
-
-async def _record(target: Target, name: str, where: str, output: Path, *, from_start: bool) -> None:
     from shoal.cli import naming
     from shoal.cli.figures import bytes_text
     from shoal.cli.local_jobs import client_epoch
     from shoal.local.recorder import Recorder
     from shoal.names import parse_pipeline
 
-    job, port = naming.port(where)
+    job, name = naming.port(port)
     async with target.client() as client:
-        view = await client.get(parse_pipeline(name, target.namespace).pipeline)
+        view = await client.get(parse_pipeline(pipeline, target.namespace).pipeline)
         recorder = Recorder(
             client,
             view,
-            _replica(view, job, port),
-            port,
+            _replica(view, job, name),
+            name,
             output,
             epoch=client_epoch(),
             clock=asyncio.get_running_loop().time,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
 from shoal.errors import ShoalError, TooLateError
 from shoal.model import ScaleState
 from shoal.view import PipelineView, ScaleView
@@ -22,7 +22,7 @@ SETTLE_SECONDS = 60.0
 @click.argument("pipeline")
 @click.argument("wish", metavar="JOB=REPLICAS")
 @controller_options
-def scale(target: Target, pipeline: str, wish: str) -> None:
+async def scale(target: Target, pipeline: str, wish: str) -> None:
     r"""Change how many replicas of a job run, while its pipeline goes on.
 
     \b
@@ -37,24 +37,21 @@ def scale(target: Target, pipeline: str, wish: str) -> None:
     The job needs stream inputs and `recovery: resume`. Jobs whose records are spread by key cannot
     be scaled while they run.
     """
-    name, sign, number = wish.partition("=")
+    job, sign, number = wish.partition("=")
     if not sign or not number.isdecimal():
         raise click.UsageError(f"{wish!r} is not JOB=REPLICAS; write for example: detector=4")
-    run_async(_scale(target, pipeline, name, int(number)))
-
-
-async def _scale(target: Target, name: str, job: str, replicas: int) -> None:
+    replicas = int(number)
     async with target.client() as client:
-        before = await client.get(name)
-        pipeline = await client.scale(name, job, replicas)
-        if len(pipeline.scales) == len(before.scales) and not _under_way(pipeline):
-            click.echo(f"job {job} of {pipeline.name} has {_replicas(replicas)} already")
+        before = await client.get(pipeline)
+        view = await client.scale(pipeline, job, replicas)
+        if len(view.scales) == len(before.scales) and not _under_way(view):
+            click.echo(f"job {job} of {view.name} has {_replicas(replicas)} already")
             return
-        settled = await _settled(client, pipeline, len(pipeline.scales))
+        settled = await _settled(client, view, len(view.scales))
     if settled.state is ScaleState.ABANDONED:
         raise ShoalError("SCALE_ABANDONED", f"job {job} keeps its replicas: {settled.message}")
     click.echo(
-        f"job {job} of {pipeline.name} has {_replicas(replicas)} from now on; "
+        f"job {job} of {view.name} has {_replicas(replicas)} from now on; "
         f"each of those before ends after round {settled.rounds}"
     )
 

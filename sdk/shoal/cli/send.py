@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
 
 if TYPE_CHECKING:
     from shoal.client import Client
@@ -34,7 +34,7 @@ _READ_BYTES = 64 * 1024
 )
 @click.option("--keep-open", is_flag=True, help="Leave the stream open, so that more may be sent.")
 @controller_options
-def send(
+async def send(
     target: Target,
     pipeline: str,
     port: str,
@@ -58,19 +58,6 @@ def send(
     after the last record; records that had not reached the pipeline are sent first.
     """
     from shoal.cli import naming
-
-    run_async(_send(target, pipeline, naming.port(port), records, form, keep_open=keep_open))
-
-
-async def _send(
-    target: Target,
-    name: str,
-    where: tuple[str, str],
-    records: Sequence[str],
-    form: str | None,
-    *,
-    keep_open: bool,
-) -> None:
     from shoal.cli.local_jobs import client_epoch, state_home
     from shoal.local.lane import Feeder, LaneName
     from shoal.local.local_job import spool_folder
@@ -78,17 +65,17 @@ async def _send(
     from shoal.names import parse_pipeline
     from shoal.portal_names import input_lane
 
-    job, port = where
+    job, name = naming.port(port)
     async with target.client() as client:
-        view = await client.get(parse_pipeline(name, target.namespace).pipeline)
-        output = _output(view, job, port)
+        view = await client.get(parse_pipeline(pipeline, target.namespace).pipeline)
+        output = _output(view, job, name)
         folder = spool_folder(state_home(), view.namespace, view.id)
-        path = folder / f"{job}.{port}.records"
-        file = RecordFile(path, {"pipeline": view.id, "job": job, "port": port})
+        path = folder / f"{job}.{name}.records"
+        file = RecordFile(path, {"pipeline": view.id, "job": job, "port": name})
         with contextlib.closing(file):
             if file.total is not None:
-                raise click.ClickException(f"{job}.{port} was ended after {file.total} records")
-            lane = LaneName(view.namespace, view.id, input_lane(job, port), client_epoch())
+                raise click.ClickException(f"{job}.{name} was ended after {file.total} records")
+            lane = LaneName(view.namespace, view.id, input_lane(job, name), client_epoch())
             feeder = Feeder(client, lane, file, adopt=True)
             ended = await _feed(
                 client, view, job, file, feeder, _values(records, form, output), keep_open=keep_open

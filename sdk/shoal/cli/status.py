@@ -2,10 +2,15 @@
 
 import contextlib
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
+
+if TYPE_CHECKING:
+    from shoal.client import Client
+    from shoal.view import PipelineView
 
 
 @click.command()
@@ -14,7 +19,9 @@ from shoal.cli.controller_option import Target, controller_options, run_async
 @click.option("--limit", default=20, show_default=True, help="How many pipelines to list.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each pipeline.")
 @controller_options
-def status(target: Target, pipeline: str | None, *, watch: bool, limit: int, as_json: bool) -> None:
+async def status(
+    target: Target, pipeline: str | None, *, watch: bool, limit: int, as_json: bool
+) -> None:
     r"""Show the latest pipelines, or one pipeline with its jobs.
 
     \b
@@ -24,26 +31,24 @@ def status(target: Target, pipeline: str | None, *, watch: bool, limit: int, as_
 
     With --watch and --json, every change is a line.
     """
-    if pipeline is None:
-        if watch:
-            raise click.UsageError("--watch needs the id of a pipeline; `shoal status` lists them")
-        run_async(_list(target, limit, as_json=as_json))
-    elif watch:
-        run_async(_watch(target, pipeline, as_json=as_json))
-    else:
-        run_async(_show(target, pipeline, as_json=as_json))
+    if watch and pipeline is None:
+        raise click.UsageError("--watch needs the id of a pipeline; `shoal status` lists them")
+    async with target.client() as client:
+        if pipeline is None:
+            await _list(client, limit, as_json=as_json)
+        elif watch:
+            await _watch(client, pipeline, as_json=as_json)
+        else:
+            _show(await client.get(pipeline), as_json=as_json)
 
 
-async def _list(target: Target, limit: int, *, as_json: bool) -> None:
+async def _list(client: "Client", limit: int, *, as_json: bool) -> None:
     from shoal.cli.document import print_document
     from shoal.cli.tables import pipelines_table, show
-    from shoal.view import PipelineView
 
     found: list[PipelineView] = []
-    async with (
-        target.client() as client,
-        contextlib.aclosing(client.list(page_size=min(100, max(1, limit)))) as pipelines,
-    ):
+    listed = client.list(page_size=min(100, max(1, limit)))
+    async with contextlib.aclosing(listed) as pipelines:
         async for pipeline in pipelines:
             if len(found) == limit:
                 break
@@ -57,14 +62,12 @@ async def _list(target: Target, limit: int, *, as_json: bool) -> None:
         click.echo("there are no pipelines yet; try: shoal run -- echo hello", err=True)
 
 
-async def _show(target: Target, name: str, *, as_json: bool) -> None:
+def _show(pipeline: "PipelineView", *, as_json: bool) -> None:
     from shoal.cli.document import print_document
     from shoal.cli.progress import ProgressRows
     from shoal.cli.streams import remarks
     from shoal.cli.tables import artifacts_table, pipeline_group, show
 
-    async with target.client() as client:
-        pipeline = await client.get(name)
     if as_json:
         print_document(pipeline)
         return
@@ -81,20 +84,18 @@ async def _show(target: Target, name: str, *, as_json: bool) -> None:
         click.echo(f"event {pipeline.final_event_id}")
 
 
-async def _watch(target: Target, name: str, *, as_json: bool) -> None:
+async def _watch(client: "Client", name: str, *, as_json: bool) -> None:
     from shoal.cli.display import display_for
     from shoal.cli.document import print_document
     from shoal.cli.tables import console
-    from shoal.view import PipelineView
 
-    async with target.client() as client:
-        with display_for(console(stderr=as_json), live=not as_json) as display:
+    with display_for(console(stderr=as_json), live=not as_json) as display:
 
-            def shown(pipeline: PipelineView) -> bool:
-                if as_json:
-                    print_document(pipeline)
-                else:
-                    display.show(pipeline)
-                return pipeline.state.terminal
+        def shown(pipeline: "PipelineView") -> bool:
+            if as_json:
+                print_document(pipeline)
+            else:
+                display.show(pipeline)
+            return pipeline.state.terminal
 
-            await client.when(name, shown)
+        await client.when(name, shown)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
 
 if TYPE_CHECKING:
     from shoal.client import Client, Submitted
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each pipeline.")
 @controller_options
-def submit(
+async def submit(
     target: Target,
     paths: tuple[Path, ...],
     *,
@@ -48,38 +48,14 @@ def submit(
     repeated; --force submits it again. All specifications are checked before the first is sent.
     Prints the name of each pipeline, for `shoal status` and `shoal logs`.
     """
-    from shoal.cli.packing import load_all
-
-    files = _expand(paths)
-    if request_id and len(files) != 1:
-        raise click.UsageError("--request-id goes with one specification; leave it out for several")
-    run_async(_submit(target, load_all(files), force, request_id, save, as_json))
-
-
-def _expand(paths: Sequence[Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(item for item in path.iterdir() if item.suffix in {".yaml", ".yml"})
-            if not inside:
-                raise click.UsageError(f"the folder {path} holds no *.yaml; name another one")
-            found.extend(inside)
-        else:
-            found.append(path)
-    return found
-
-
-async def _submit(
-    target: Target,
-    files: "Sequence[SpecFile]",
-    force: bool,  # noqa: FBT001
-    request_id: str,
-    save: Path | None,
-    as_json: bool,  # noqa: FBT001
-) -> None:
     from shoal.cli.document import print_document
+    from shoal.cli.packing import load_all
     from shoal.errors import ShoalError
 
+    named = _expand(paths)
+    if request_id and len(named) != 1:
+        raise click.UsageError("--request-id goes with one specification; leave it out for several")
+    files = await asyncio.to_thread(load_all, named)
     errors = 0
     async with target.client() as client:
         limit = asyncio.Semaphore(4)
@@ -112,6 +88,19 @@ async def _submit(
                 )
     if errors:
         raise click.ClickException(f"{errors} of {len(files)} specifications were refused")
+
+
+def _expand(paths: Sequence[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(item for item in path.iterdir() if item.suffix in {".yaml", ".yml"})
+            if not inside:
+                raise click.UsageError(f"the folder {path} holds no *.yaml; name another one")
+            found.extend(inside)
+        else:
+            found.append(path)
+    return found
 
 
 async def _one(

@@ -1,11 +1,12 @@
 """`shoal tap`: look at the records of a stream while they pass."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import click
 
-from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.controller_option import Target, controller_options
 
 
 @click.command()
@@ -21,7 +22,7 @@ from shoal.cli.controller_option import Target, controller_options, run_async
     help="What the records are.  [default: what the specification says of the port]",
 )
 @controller_options
-def tap(target: Target, pipeline: str, port: str, **wishes: Any) -> None:
+async def tap(target: Target, pipeline: str, port: str, **wishes: Any) -> None:
     r"""Look at the records of an output port while they pass, until the stream ends.
 
     \b
@@ -36,12 +37,6 @@ def tap(target: Target, pipeline: str, port: str, **wishes: Any) -> None:
 
     --rate tells records and bytes a second, and how many records each consumer is behind.
     """
-    run_async(_tap(target, pipeline, port, wishes))
-
-
-async def _tap(target: Target, pipeline: str, port: str, wishes: dict[str, Any]) -> None:
-    import contextlib
-
     from shoal.cli import naming
     from shoal.cli.tap_printer import RatePrinter, RecordPrinter
     from shoal.names import parse_pipeline
