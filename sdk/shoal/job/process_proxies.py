@@ -4,7 +4,8 @@ Python 3.6 has no `__getattr__` of modules, so these are objects that look at th
 when they are used.
 """
 
-from typing import TYPE_CHECKING, Any, Iterator, Mapping, MutableMapping
+import abc
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, MutableMapping, TypeVar
 
 from shoal.job.error import PortError
 from shoal.job.input_port import InputPort
@@ -16,59 +17,36 @@ from shoal.job.streams import match
 if TYPE_CHECKING:
     from pathlib import Path
 
+PortT = TypeVar("PortT", InputPort, OutputPort)
+
+
+def _fact(name: str) -> Any:
+    return property(lambda _: getattr(current().context, name))
+
 
 class CurrentContext:
-    """Who this job is."""
+    """Who this job is; see `shoal.job.job_context.Context`."""
 
-    @property
-    def namespace(self) -> str:
-        """Namespace of the pipeline."""
-        return current().context.namespace
-
-    @property
-    def pipeline(self) -> str:
-        """Id of the pipeline."""
-        return current().context.pipeline
-
-    @property
-    def name(self) -> str:
-        """Hierarchical name, `pipelines/{p}/jobs/{j}/attempts/{n}`."""
-        return current().context.name
-
-    @property
-    def job(self) -> str:
-        """Name of the job in the specification."""
-        return current().context.job
-
-    @property
-    def replica(self) -> int:
-        """Which replica this is, from 0."""
-        return current().context.replica
-
-    @property
-    def replicas(self) -> int:
-        """How many replicas the job has."""
-        return current().context.replicas
-
-    @property
-    def attempt(self) -> int:
-        """Number of the attempt, from 1."""
-        return current().context.attempt
-
-    @property
-    def epoch(self) -> int:
-        """Epoch of the placement; grows with each replacement."""
-        return current().context.epoch
-
-    @property
-    def results(self) -> "Path":
-        """Folder whose files are archived; exists."""
-        return current().context.results
-
-    @property
-    def recovery(self) -> str:
-        """`restart` or `resume`: what a replacement does with its inputs."""
-        return current().context.recovery
+    namespace: str = _fact("namespace")
+    """Namespace of the pipeline."""
+    pipeline: str = _fact("pipeline")
+    """Id of the pipeline."""
+    name: str = _fact("name")
+    """Hierarchical name, `pipelines/{p}/jobs/{j}/attempts/{n}`."""
+    job: str = _fact("job")
+    """Name of the job in the specification."""
+    replica: int = _fact("replica")
+    """Which replica this is, from 0."""
+    replicas: int = _fact("replicas")
+    """How many replicas the job has."""
+    attempt: int = _fact("attempt")
+    """Number of the attempt, from 1."""
+    epoch: int = _fact("epoch")
+    """Epoch of the placement; grows with each replacement."""
+    results: "Path" = _fact("results")
+    """Folder whose files are archived; exists."""
+    recovery: str = _fact("recovery")
+    """`restart` or `resume`: what a replacement does with its inputs."""
 
     @property
     def first_round(self) -> int:
@@ -79,44 +57,47 @@ class CurrentContext:
         return current().streams.first_round
 
 
-class CurrentInputs(Mapping[str, InputPort]):
+class _CurrentPorts(Mapping[str, PortT]):
+    """The ports of one direction, by name."""
+
+    direction = ""
+
+    @abc.abstractmethod
+    def _ports(self) -> Dict[str, PortT]: ...
+
+    def __getitem__(self, name: str) -> PortT:
+        ports = self._ports()
+        found = match(name, ports)
+        if found:
+            return ports[found]
+        raise PortError(_missing(self.direction, name))
+
+    def __contains__(self, name: object) -> bool:
+        return bool(match(str(name), self._ports()))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ports())
+
+    def __len__(self) -> int:
+        return len(self._ports())
+
+
+class CurrentInputs(_CurrentPorts[InputPort]):
     """The input ports by name: `for record in job.inputs["frames"]`."""
 
-    def __getitem__(self, name: str) -> InputPort:
-        streams = current().streams
-        found = match(name, streams.inputs)
-        if found:
-            return streams.inputs[found]
-        raise PortError(_missing("input", name))
+    direction = "input"
 
-    def __contains__(self, name: object) -> bool:
-        return bool(match(str(name), current().streams.inputs))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(current().streams.inputs)
-
-    def __len__(self) -> int:
-        return len(current().streams.inputs)
+    def _ports(self) -> Dict[str, InputPort]:
+        return current().streams.inputs
 
 
-class CurrentOutputs(Mapping[str, OutputPort]):
+class CurrentOutputs(_CurrentPorts[OutputPort]):
     """The output ports by name: `job.outputs["found"].send(value)`."""
 
-    def __getitem__(self, name: str) -> OutputPort:
-        streams = current().streams
-        found = match(name, streams.outputs)
-        if found:
-            return streams.outputs[found]
-        raise PortError(_missing("output", name))
+    direction = "output"
 
-    def __contains__(self, name: object) -> bool:
-        return bool(match(str(name), current().streams.outputs))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(current().streams.outputs)
-
-    def __len__(self) -> int:
-        return len(current().streams.outputs)
+    def _ports(self) -> Dict[str, OutputPort]:
+        return current().streams.outputs
 
 
 class CurrentHeaders(MutableMapping[str, Any]):
