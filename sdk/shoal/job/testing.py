@@ -19,19 +19,17 @@ The job talks over real sockets with the same bytes as on a board; only the othe
 import contextlib
 import json
 import os
-import selectors
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import deque
 from pathlib import Path
 from typing import (
     IO,
     Any,
-    Deque,
+    Callable,
     Dict,
     Iterable,
     Iterator,
@@ -40,12 +38,11 @@ from typing import (
     NamedTuple,
     Optional,
     Sequence,
-    Tuple,
     Union,
     cast,
 )
 
-from shoal.job.block import END, HEADED, Buffer, data_head, encode_mark
+from shoal.job.block import END, HEADED, data_head, encode_mark
 from shoal.job.codec import AUTO, Codec, codec_for
 from shoal.job.entry import program_of
 from shoal.job.error import JobError, PortError
@@ -66,7 +63,6 @@ from shoal.job.worker_end import (
 )
 
 _READ_BYTES = 256 * 1024
-_POLL_SECONDS = 0.05
 _RELAY = (sys.executable, "-I", "-S", str(Path(__file__).with_name("fifo_relay.py")))
 
 
@@ -147,38 +143,36 @@ def call(
     program = program_of(target)
     named = dict(program.codecs)
     named.update(codecs or {})
-    bench = _Bench(inputs or {}, outputs, {}, named, block_count, recovery, first_round)
-    bench.optional = optional or {}
+    reducers = dict(program.reduce)
+    reducers.update(reduce or {})
+    bench = _Bench(
+        inputs or {}, outputs, {}, named, block_count, optional or {}, recovery, first_round
+    )
     folder = _results_folder(results)
     process = Process(Context(bench.environment(folder, (), environment)))
     fds = bench.hand_over()
-    serving = threading.Thread(
-        target=bench.serve, args=(time.monotonic() + deadline_seconds, None), daemon=True
-    )
-    serving.start()
+    bench.serve()
+    late = threading.Timer(deadline_seconds, bench.give_up)
+    late.start()
     before = exchange(process)
     try:
-        reducers = dict(program.reduce)
-        reducers.update(reduce or {})
         Program(program.target, program.style, named, reducers).run(process)
     except JobError as error:
         if bench.late:
             raise DeadlineError(bench.lateness(deadline_seconds)) from error
         raise
     finally:
+        late.cancel()
         exchange(before)
         if process.opened:
             process.streams.close()
         else:
             for fd in fds:
                 os.close(fd)
-        bench.stop()
-        serving.join(10)
-        bench.close()
+        bench.finish()
     if bench.late:
         # Its ports were closed then, which a job may take for an end like any other.
         raise DeadlineError(bench.lateness(deadline_seconds))
-    bench.check()
     return bench.result(folder)
 
 
@@ -228,9 +222,9 @@ def run_program(
         JobError: It broke the format of a port.
     """
     bench = _Bench(
-        inputs or {}, outputs, formats or {}, codecs or {}, block_count, recovery, first_round
+        *(inputs or {}, outputs, formats or {}, codecs or {}),
+        *(block_count, optional or {}, recovery, first_round),
     )
-    bench.optional = optional or {}
     results_folder = _results_folder(results)
     variables = dict(os.environ)
     variables["PYTHONPATH"] = os.pathsep.join(
@@ -239,7 +233,7 @@ def run_program(
     )
     variables["PYTHONUNBUFFERED"] = "1"
     with contextlib.ExitStack() as stack:
-        stack.callback(bench.close)
+        stack.callback(bench.finish)
         relays = bench.make_fifos(fifo, stack) if fifo else []
         variables.update(bench.environment(results_folder, stdio, environment))
         stdin, stdout = bench.stdio(stdio)
@@ -255,172 +249,143 @@ def run_program(
             pass_fds=bench.fds(),
         ) as process:
             bench.release()
+            bench.serve(process.kill)
             try:
-                bench.serve(time.monotonic() + deadline_seconds, _Running(process, relays))
-                if bench.late:
-                    raise DeadlineError(bench.lateness(deadline_seconds) + "\n" + _text(err))
+                _wait(process, relays, deadline_seconds)
+            except subprocess.TimeoutExpired:
+                late = bench.lateness(deadline_seconds)
+                raise DeadlineError(late + "\n" + _text(err)) from None
             finally:
                 process.kill()
                 exit_code = process.wait()
-        bench.check()
+        bench.finish()
         return bench.result(results_folder)._replace(
             exit_code=exit_code, stdout=_text(out), stderr=_text(err)
         )
 
 
-class _Running:
-    """A program with the relays of its FIFOs, which end after it.
+def _wait(
+    process: "subprocess.Popen[bytes]",
+    relays: Sequence["subprocess.Popen[bytes]"],
+    deadline_seconds: float,
+) -> None:
+    """Wait until a program is over, and the relays of its FIFOs after it.
 
-    Args:
-        process: The program.
-        relays: One process for each FIFO.
+    Raises:
+        TimeoutExpired: They are not in time.
+        JobError: A relay died.
     """
-
-    def __init__(
-        self, process: "subprocess.Popen[bytes]", relays: Sequence["subprocess.Popen[bytes]"]
-    ) -> None:
-        self._process = process
-        self._relays = relays
-        self._told = False
-
-    def poll(self) -> bool:
-        """Whether everything is over, and all that was written has passed.
-
-        Raises:
-            JobError: A relay died.
-        """
-        if self._process.poll() is None:
-            return False
-        for relay in () if self._told else self._relays:
-            with contextlib.suppress(BrokenPipeError):
-                cast(IO[bytes], relay.stdin).write(ENDED)
-        self._told = True
-        if any(relay.poll() is None for relay in self._relays):
-            return False
-        if any(relay.returncode for relay in self._relays):
+    give_up_at = time.monotonic() + deadline_seconds
+    process.wait(deadline_seconds)
+    for relay in relays:
+        with contextlib.suppress(BrokenPipeError):
+            cast(IO[bytes], relay.stdin).write(ENDED)
+    for relay in relays:
+        if relay.wait(max(0.0, give_up_at - time.monotonic())):
             raise JobError("the relay of a FIFO died, so records may be missing")
-        return True
-
-    def wait(self, seconds: float) -> None:
-        """Wait that long at most for what ends next."""
-        for process in (self._process, *self._relays):
-            if process.poll() is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(seconds)
-                return
 
 
 class _Port:
-    """The worker's side of one port."""
+    """The worker's side of one port: a thread hands over what it has, another takes what comes.
 
-    def __init__(self, name: str, direction: str, port_format: str, codec: Codec) -> None:
+    Args:
+        name: Of the port.
+        said: What SHOAL_PORTS says of it besides its place.
+        codec: Of format `blocks`.
+        first: Sequence of its first record, from 0.
+        start: What the job is told first, in format `blocks`.
+        progress: Gets what the job says of its progress.
+        values: What is handed over; None for an output.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        said: Dict[str, Any],
+        codec: Codec,
+        first: int,
+        start: bytes,
+        progress: List[str],
+        values: Optional[Iterable[Any]],
+    ) -> None:
         self.name = name
-        self.direction = direction
-        self.format = port_format
-        self.codec = codec
+        self.said = said
+        self.end = WorkerEnd(first, progress.append, output=values is None)
+        self.values = values
+        self.format = str(said["format"])
+        self.raw = None if self.format == "blocks" else RawFormat(self.format)
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.ours.setblocking(False)
         self.fd = self.theirs.fileno()
         self.path = ""
-        self.backlog: Deque[memoryview] = deque()
-        self.values: Optional[Iterator[Any]] = None
-        self.sequence = 0
-        self.raw = RawFormat(port_format) if port_format != "blocks" else None
-        self.end: Optional[WorkerEnd] = None
         self.received: List[Any] = []
         self.headers: List[Headers] = []
-        self.open = True
-
-    def begin(self, first: int, start: bytes, progress: List[str]) -> None:
-        """Say where the port begins."""
-        self.sequence = first
-        if self.raw is None:
-            self.end = WorkerEnd(first, progress.append, output=self.direction == "out")
-            self.queue(start)
+        self._codec = codec
+        self._first = first
+        self._start = start
 
     def place(self, fd: int) -> Dict[str, Any]:
         """Where the program finds it, for SHOAL_PORTS and the command."""
         return {"path": self.path} if self.path else {"fd": fd}
 
-    def queue(self, piece: Buffer) -> None:
-        """Send this some time."""
-        self.backlog.append(memoryview(piece))
-
-    def next_piece(self) -> None:
-        """Queue the next record, or the end."""
-        if self.values is None:
-            return
-        for value in self.values:
-            if self.raw is None:
-                given = value if isinstance(value, Record) else Record(value, {})
-                head = encode_headers(given.headers) if given.headers else b""
-                record = b"".join([head, *self.codec.encode(given.value)])
-                length = len(record) | (HEADED if head else 0)
-                self.queue(data_head(self.sequence, [length]) + record)
-            else:
-                record = to_record(self.format, value)
-                self.queue(self.raw.render(self.sequence, [record]))
-            self.sequence += 1
-            return
-        self.values = None
-        if self.raw is None:
-            self.queue(encode_mark(END, self.sequence))
-
-    def write(self) -> None:
-        """Write what fits."""
-        while True:
-            if not self.backlog:
-                if self.values is None:
-                    break
-                self.next_piece()
-                if not self.backlog:
-                    continue
+    def feed(self) -> None:
+        """Hand everything over, or what the job wants of it."""
+        for piece in self._pieces():
             try:
-                count = self.ours.send(self.backlog[0])
-            except (BlockingIOError, InterruptedError):
-                return
+                self.ours.sendall(piece)
             except OSError:  # the job has enough of this input
-                self.backlog.clear()
-                self.values = None
                 return
-            if count == len(self.backlog[0]):
-                self.backlog.popleft()
-            else:
-                self.backlog[0] = self.backlog[0][count:]
-        if self.direction == "in" and self.raw is not None:
-            self.ours.shutdown(socket.SHUT_WR)
+        if self.raw is not None and self.values is not None:
+            with contextlib.suppress(OSError):
+                self.ours.shutdown(socket.SHUT_WR)
 
-    @property
-    def has_more(self) -> bool:
-        """Whether something is to be written."""
-        return bool(self.backlog) or self.values is not None
+    def take(self) -> None:
+        """Read everything that the job writes.
 
-    def read(self) -> None:
-        """Read what is there."""
-        while self.open:
+        Raises:
+            JobError: It breaks the format of the port.
+        """
+        data = b"begin"
+        while data:
             try:
                 data = self.ours.recv(_READ_BYTES)
-            except (BlockingIOError, InterruptedError):
-                return
             except OSError:
                 data = b""
-            self.open = bool(data)
             try:
-                if self.end is not None:
-                    self._take_blocks(self.end, data)
-                elif self.raw is not None and self.direction == "out":
+                if self.raw is None:
+                    self._take_blocks(data)
+                elif self.values is None:
                     records = self.raw.feed(data) if data else self.raw.finish()
                     self.received += [from_record(self.format, record) for record in records]
             except PortError as error:
                 raise JobError("port {!r}: {}".format(self.name, error)) from error
 
-    def _take_blocks(self, end: WorkerEnd, data: bytes) -> None:
+    def _pieces(self) -> Iterator[bytes]:
+        if self.raw is None:
+            yield self._start
+        if self.values is None:
+            return
+        sequence = self._first
+        for value in self.values:
+            yield self._encoded(sequence, value)
+            sequence += 1
+        if self.raw is None:
+            yield encode_mark(END, sequence)
+
+    def _encoded(self, sequence: int, value: Any) -> bytes:
+        if self.raw is not None:
+            return self.raw.render(sequence, [to_record(self.format, value)])
+        given = value if isinstance(value, Record) else Record(value, {})
+        head = encode_headers(given.headers) if given.headers else b""
+        record = b"".join([head, *self._codec.encode(given.value)])
+        return data_head(sequence, [len(record) | (HEADED if head else 0)]) + record
+
+    def _take_blocks(self, data: bytes) -> None:
         if not data:
-            end.finish()
-        for block in end.feed(data):
+            self.end.finish()
+        for block in self.end.feed(data):
             texts = block.headers()
             for index, one in enumerate(block.records()):
-                self.received.append(self.codec.decode(memoryview(one)))
+                self.received.append(self._codec.decode(memoryview(one)))
                 text = texts.get(index)
                 self.headers.append(decode_headers(text) if text is not None else {})
 
@@ -435,54 +400,48 @@ class _Bench:
         formats: Mapping[str, str],
         codecs: Mapping[str, Union[str, Codec]],
         block_count: Union[int, Mapping[str, int]],
+        optional: Mapping[str, Mapping[str, Any]],
         recovery: str,
         first_round: int,
     ) -> None:
         self.late = False
-        self.optional: Mapping[str, Mapping[str, Any]] = {}
-        self._codecs = codecs
-        self._counts: Dict[str, int] = {}
         self._recovery = recovery
-        said: List[str] = []
-        self._progress = said
+        self._progress: List[str] = []
         self._error: Optional[Exception] = None
-        self._stopped = threading.Event()
-        self._inputs: Dict[str, _Port] = {}
-        self._outputs: Dict[str, _Port] = {}
+        self._threads: List[threading.Thread] = []
+        self._ports: Dict[str, Dict[str, _Port]] = {"inputs": {}, "outputs": {}}
+
+        def add(way: str, name: str, count: int, values: Optional[Iterable[Any]] = None) -> None:
+            wanted = codecs.get("{}.{}".format(way, name), codecs.get(name, AUTO))
+            said: Dict[str, Any] = {"format": formats.get(name, "blocks")}
+            if values is not None:
+                said["block_count"] = count
+            if name in optional:
+                said["optional"] = {"default": None, "repeat": False, "buffer": 0, "drop": "oldest"}
+                said["optional"].update(optional[name])
+            first = first_round * count
+            self._ports[way][name] = _Port(
+                *(name, said, codec_for(wanted), first, start_block(first, recovery, count)),
+                *(self._progress, values),
+            )
+
         for name, values in inputs.items():
             count = block_count if isinstance(block_count, int) else block_count.get(name, 1)
-            port = _Port(name, "in", formats.get(name, "blocks"), self._codec("inputs", name))
-            port.begin(first_round * count, start_block(first_round * count, recovery, count), said)
-            port.values = iter(values)
-            self._inputs[name] = port
-            self._counts[name] = count
+            add("inputs", name, count, values)
         for name in outputs:
-            port = _Port(name, "out", formats.get(name, "blocks"), self._codec("outputs", name))
-            port.begin(first_round, start_block(first_round, recovery, 1), said)
-            self._outputs[name] = port
-
-    def _codec(self, direction: str, name: str) -> Codec:
-        wanted = self._codecs.get("{}.{}".format(direction, name), self._codecs.get(name, AUTO))
-        return codec_for(wanted)
+            add("outputs", name, 1)
 
     def environment(
         self, results: Path, stdio: Sequence[str], more: Optional[Mapping[str, str]]
     ) -> Dict[str, str]:
         """The variables that the agent would set."""
-        ports: Dict[str, Dict[str, Any]] = {"inputs": {}, "outputs": {}}
-        for name, port in self._inputs.items():
-            ports["inputs"][name] = {
-                "format": port.format,
-                "block_count": self._counts[name],
+        ports = {
+            way: {
+                name: {**port.said, **port.place(number if name in stdio else port.fd)}
+                for name, port in self._ports[way].items()
             }
-            ports["inputs"][name].update(port.place(0 if name in stdio else port.fd))
-            if name in self.optional:
-                said = {"default": None, "repeat": False, "buffer": 0, "drop": "oldest"}
-                said.update(self.optional[name])
-                ports["inputs"][name]["optional"] = said
-        for name, port in self._outputs.items():
-            ports["outputs"][name] = {"format": port.format}
-            ports["outputs"][name].update(port.place(1 if name in stdio else port.fd))
+            for number, way in enumerate(("inputs", "outputs"))
+        }
         set_by_agent = variables("default", "test", "job", self._recovery, results, ports)
         return {**set_by_agent, **(more or {}), "SHOAL_PORTS": json.dumps(ports)}
 
@@ -490,19 +449,20 @@ class _Bench:
         """The argument vector with the numbers of the descriptors and the paths of the FIFOs in it."""
         places = {
             way: {name: port.place(port.fd) for name, port in ports.items()}
-            for way, ports in (("inputs", self._inputs), ("outputs", self._outputs))
+            for way, ports in self._ports.items()
         }
         return expanded(argv, places)
 
-    def stdio(self, names: Sequence[str]) -> Tuple[Optional[int], Optional[int]]:
+    def stdio(self, names: Sequence[str]) -> List[Optional[int]]:
         """The descriptors that become the program's standard input and output."""
-        stdin = [port.fd for name, port in self._inputs.items() if name in names]
-        stdout = [port.fd for name, port in self._outputs.items() if name in names]
-        return (stdin[0] if stdin else None, stdout[0] if stdout else None)
+        return [
+            next((port.fd for name, port in ports.items() if name in names), None)
+            for ports in self._ports.values()
+        ]
 
     def fds(self) -> List[int]:
         """The job's ends, without those of FIFOs."""
-        return [port.fd for port in self._ports() if not port.path]
+        return [port.fd for port in self._all() if not port.path]
 
     def make_fifos(
         self, names: Sequence[str], stack: contextlib.ExitStack
@@ -513,7 +473,7 @@ class _Bench:
             JobError: A port of that name has blocks, or there is none.
         """
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shoal-ports-")))
-        ports = {port.name: port for port in self._ports()}
+        ports = {port.name: port for port in self._all()}
         return [self._relay(name, ports, folder, stack) for name in names]
 
     def _relay(
@@ -531,7 +491,7 @@ class _Bench:
         try:
             relay = subprocess.Popen(
                 [
-                    *(*_RELAY, port.direction, port.path),
+                    *(*_RELAY, "out" if port.values is None else "in", port.path),
                     *(str(port.fd), str(fifo), str(port.raw.size)),
                 ],
                 stdin=subprocess.PIPE,
@@ -547,104 +507,79 @@ class _Bench:
 
     def hand_over(self) -> List[int]:
         """The job's ends, which belong to the caller from now on."""
-        return [port.theirs.detach() for port in self._ports()]
+        return [port.theirs.detach() for port in self._all()]
 
     def release(self) -> None:
         """The job has its ends now; close ours of them."""
-        for port in self._ports():
+        for port in self._all():
             port.theirs.close()
 
-    def stop(self) -> None:
-        """The job is over: read what is left, then end."""
-        self._stopped.set()
+    def serve(self, broken: Callable[[], None] = lambda: None) -> None:
+        """Feed and read all ports until they are hung up; `broken` is called when a port fails."""
 
-    def close(self) -> None:
-        """Give all descriptors back."""
-        for port in self._ports():
+        def work(of_port: Callable[[], None]) -> None:
+            try:
+                of_port()
+            except Exception as error:  # noqa: BLE001 - raised by result() in the thread that waits
+                self._error = self._error or error
+                self.hang_up()
+                broken()
+
+        for port in self._all():
+            for of_port in (port.feed, port.take):
+                self._threads.append(threading.Thread(target=work, args=(of_port,), daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def give_up(self) -> None:
+        """The job is late: let it find out by its ports."""
+        self.late = True
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """End all ports; what lies in them is still read."""
+        for port in self._all():
+            with contextlib.suppress(OSError):
+                port.ours.shutdown(socket.SHUT_RDWR)
+
+    def finish(self) -> None:
+        """The job is over: read what is left, and give all descriptors back."""
+        self.hang_up()
+        for thread in self._threads:
+            thread.join(10)
+        for port in self._all():
             port.ours.close()
             port.theirs.close()
 
-    def serve(self, give_up_at: float, process: Optional[_Running]) -> None:
-        """Feed and read all ports until the job is over."""
-        try:
-            self._serve(give_up_at, process)
-        except Exception as error:  # noqa: BLE001 - raised by check() in the thread that waits
-            self._error = error
-        if process is None and (self.late or self._error is not None):
-            for port in self._ports():
-                port.ours.close()  # so that the job finds out
+    def lateness(self, deadline_seconds: float) -> str:
+        """The message of a `DeadlineError`."""
+        left = [name for name, port in self._ports["outputs"].items() if not port.end.ended]
+        return "the job did not end within {:g} s; not ended: {}".format(
+            deadline_seconds, ", ".join(left) or "nothing but the job itself"
+        )
 
-    def check(self) -> None:
-        """Say what went wrong.
+    def result(self, folder: Path) -> Result:
+        """What the job did.
 
         Raises:
             JobError: The job broke the format of a port.
         """
         if self._error is not None:
             raise self._error
-
-    def lateness(self, deadline_seconds: float) -> str:
-        """The message of a `DeadlineError`."""
-        return "the job did not end within {:g} s; not ended: {}".format(
-            deadline_seconds,
-            ", ".join(
-                name
-                for name, port in self._outputs.items()
-                if port.end is None or not port.end.ended
-            )
-            or "nothing but the job itself",
-        )
-
-    def result(self, folder: Path) -> Result:
-        """What the job did."""
+        inputs, outputs = self._ports["inputs"], self._ports["outputs"]
         return Result(
-            outputs={name: port.received for name, port in self._outputs.items()},
-            ended={
-                name: port.end is not None and port.end.ended
-                for name, port in self._outputs.items()
-            },
+            outputs={name: port.received for name, port in outputs.items()},
+            ended={name: port.end.ended for name, port in outputs.items()},
             acknowledged={
-                name: port.end.next if port.end is not None else 0
-                for name, port in self._inputs.items()
+                name: port.end.next if port.raw is None else 0 for name, port in inputs.items()
             },
             progress=self._progress,
             results=folder,
-            headers={name: port.headers for name, port in self._outputs.items()},
+            headers={name: port.headers for name, port in outputs.items()},
         )
 
-    def _ports(self) -> List[_Port]:
-        return [*self._inputs.values(), *self._outputs.values()]
-
-    def _serve(self, give_up_at: float, process: Optional[_Running]) -> None:
-        with selectors.DefaultSelector() as selector:
-            for port in self._ports():
-                selector.register(port.ours, selectors.EVENT_READ | selectors.EVENT_WRITE, port)
-            while True:
-                over = self._stopped.is_set() if process is None else process.poll()
-                if time.monotonic() > give_up_at:
-                    self.late = True
-                    return
-                if not over and not selector.get_map():
-                    if process is None:
-                        self._stopped.wait(_POLL_SECONDS)
-                    else:
-                        process.wait(_POLL_SECONDS)
-                    continue
-                for key, events in selector.select(0 if over else _POLL_SECONDS):
-                    port = cast(_Port, key.data)
-                    if events & selectors.EVENT_READ:
-                        port.read()
-                    if port.open and events & selectors.EVENT_WRITE:
-                        port.write()
-                        if not port.has_more:
-                            selector.modify(port.ours, selectors.EVENT_READ, port)
-                    if not port.open:
-                        selector.unregister(port.ours)
-                if over:
-                    for port in self._ports():
-                        if port.open:
-                            port.read()
-                    return
+    def _all(self) -> List[_Port]:
+        return [port for ports in self._ports.values() for port in ports.values()]
 
 
 def _results_folder(wanted: Union[str, "os.PathLike[str]", None]) -> Path:
