@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shoal.spec import (
-    Distribute,
-    Job,
-    Merge,
-    Output,
-    Pipeline,
-    Promise,
-    Recovery,
-    StreamInput,
-)
+from shoal import spec
 
 
-def recovery_explanation(pipeline: Pipeline, job: Job) -> tuple[str, ...]:
+def recovery_explanation(pipeline: spec.Pipeline, job: spec.Job) -> tuple[str, ...]:
     """Say where a job's records come from and go to, and how it goes on after a board has died."""
     return (*_streams(pipeline, job), _replacement(pipeline, job))
 
 
-def _streams(pipeline: Pipeline, job: Job) -> Iterator[str]:
+def _streams(pipeline: spec.Pipeline, job: spec.Job) -> Iterator[str]:
     for stream in job.streams:
         producer = pipeline.job(stream.job)
         output = next(one for one in producer.outputs if one.name == stream.port)
@@ -29,9 +20,9 @@ def _streams(pipeline: Pipeline, job: Job) -> Iterator[str]:
         if job.replicas > 1:
             said.append(f"{_spread(output)} of {job.replicas} replicas")
         if producer.replicas > 1:
-            order = "in turn" if stream.merge is Merge.ORDERED else "as they arrive"
+            order = "in turn" if stream.merge is spec.Merge.ORDERED else "as they arrive"
             said.append(f"the streams of {producer.replicas} replicas become one {order}")
-        if stream.promise is Promise.LATEST:
+        if stream.promise is spec.Promise.LATEST:
             newest = "the newest record" if stream.keep == 1 else f"the newest {stream.keep}"
             said.append(
                 f"{newest} alone: what does not fit is dropped, and the producer never waits"
@@ -47,12 +38,12 @@ def _streams(pipeline: Pipeline, job: Job) -> Iterator[str]:
             yield goes
 
 
-def _replacement(pipeline: Pipeline, job: Job) -> str:
+def _replacement(pipeline: spec.Pipeline, job: spec.Job) -> str:
     if not job.streams and not job.outputs:
         return "a replacement starts anew"
-    if job.recovery is Recovery.RESUME:
+    if job.recovery is spec.Recovery.RESUME:
         return "a replacement goes on with the round that is missing"
-    if any(stream.promise is Promise.LATEST for stream in job.streams):
+    if any(stream.promise is spec.Promise.LATEST for stream in job.streams):
         return "a replacement begins with what is newest"
     why = next(_not_resumable(pipeline, job), "")
     begins = (
@@ -63,31 +54,33 @@ def _replacement(pipeline: Pipeline, job: Job) -> str:
     return f"{begins}, because {why}" if why else begins
 
 
-def _not_resumable(pipeline: Pipeline, job: Job) -> Iterator[str]:
+def _not_resumable(pipeline: spec.Pipeline, job: spec.Job) -> Iterator[str]:
     for stream in job.streams:
-        if stream.merge is Merge.ARRIVAL:
+        if stream.merge is spec.Merge.ARRIVAL:
             yield f"{stream.name} takes records as they arrive"
         if stream.optional is not None:
             yield f"{stream.name} is optional"
     for output in job.outputs:
         readers = [consumer for consumer, _ in _readers(pipeline, job, output)]
-        if output.distribute is Distribute.KEY and any(one.replicas > 1 for one in readers):
+        if output.distribute is spec.Distribute.KEY and any(one.replicas > 1 for one in readers):
             yield f"{output.name} is spread by key"
 
 
-def _readers(pipeline: Pipeline, job: Job, output: Output) -> Iterator[tuple[Job, StreamInput]]:
+def _readers(
+    pipeline: spec.Pipeline, job: spec.Job, output: spec.Output
+) -> Iterator[tuple[spec.Job, spec.StreamInput]]:
     for consumer in pipeline.jobs:
         for stream in consumer.streams:
             if (stream.job, stream.port) == (job.name, output.name):
                 yield consumer, stream
 
 
-def _spread(output: Output) -> str:
+def _spread(output: spec.Output) -> str:
     match output.distribute:
-        case Distribute.ROUND_ROBIN:
+        case spec.Distribute.ROUND_ROBIN:
             return "each record to one, in turn,"
-        case Distribute.BROADCAST:
+        case spec.Distribute.BROADCAST:
             return "each record to every one"
-        case Distribute.KEY:
+        case spec.Distribute.KEY:
             part = f" ({output.key})" if output.key else ""
             return f"equal keys{part} to the same one"

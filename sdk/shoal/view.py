@@ -10,19 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from shoal.model import (
-    NO_CAPACITY,
-    NO_REASON,
-    Artifact,
-    Capacity,
-    JobState,
-    MemberState,
-    PipelineState,
-    Reason,
-    ScaleState,
-    StreamCounters,
-    no_strings,
-)
+from shoal import model
 from shoal.spec import Pipeline
 
 
@@ -37,7 +25,7 @@ class Manifest:
     key: str
     attempt: str
     epoch: int
-    artifacts: tuple[Artifact, ...] = ()
+    artifacts: tuple[model.Artifact, ...] = ()
     commit_time: datetime | None = None
     left_out: int = 0
     """How many more there are than `artifacts` lists."""
@@ -50,9 +38,9 @@ class AttemptView:
     name: str
     number: int
     epoch: int
-    state: JobState
+    state: model.JobState
     node: str = ""
-    reason: Reason = NO_REASON
+    reason: model.Reason = model.NO_REASON
     create_time: datetime | None = None
     start_time: datetime | None = None
     end_time: datetime | None = None
@@ -68,13 +56,13 @@ class JobView:
 
     name: str
     spec_name: str
-    state: JobState
+    state: model.JobState
     replica: int = 0
-    reason: Reason = NO_REASON
+    reason: model.Reason = model.NO_REASON
     node: str = ""
     epoch: int = 0
     attempts: tuple[AttemptView, ...] = ()
-    streams: tuple[StreamCounters, ...] = ()
+    streams: tuple[model.StreamCounters, ...] = ()
     manifest: Manifest | None = None
     progress: str = ""
     waiting_for: str = ""
@@ -97,7 +85,7 @@ class ScaleView:
     number: int
     job: str
     replicas: int
-    state: ScaleState
+    state: model.ScaleState
     rounds: int = 0
     message: str = ""
     create_time: datetime | None = None
@@ -110,9 +98,9 @@ class PipelineView:
 
     id: str
     namespace: str
-    state: PipelineState
+    state: model.PipelineState
     spec: Pipeline
-    reason: Reason = NO_REASON
+    reason: model.Reason = model.NO_REASON
     create_time: datetime | None = None
     end_time: datetime | None = None
     jobs: tuple[JobView, ...] = ()
@@ -138,10 +126,10 @@ class NodeView:
     name: str
     connected: bool = False
     drained: bool = False
-    member_state: MemberState = MemberState.UNKNOWN
-    capacity: Capacity = NO_CAPACITY
-    claimed: Capacity = NO_CAPACITY
-    labels: Mapping[str, str] = field(default_factory=no_strings)
+    member_state: model.MemberState = model.MemberState.UNKNOWN
+    capacity: model.Capacity = model.NO_CAPACITY
+    claimed: model.Capacity = model.NO_CAPACITY
+    labels: Mapping[str, str] = field(default_factory=model.no_strings)
     attempts: tuple[str, ...] = ()
     agent_version: str = ""
     architecture: str = ""
@@ -163,9 +151,9 @@ class MemberView:
     name: str
     address: str
     port: int
-    state: MemberState
+    state: model.MemberState
     incarnation: int = 0
-    tags: Mapping[str, str] = field(default_factory=no_strings)
+    tags: Mapping[str, str] = field(default_factory=model.no_strings)
     state_time: datetime | None = None
 
 
@@ -188,7 +176,7 @@ class KeysReport:
     members: int
     answered: int
     failed: int
-    messages: Mapping[str, str] = field(default_factory=no_strings)
+    messages: Mapping[str, str] = field(default_factory=model.no_strings)
     keys: tuple[KeyHolders, ...] = ()
 
     @property
@@ -282,7 +270,7 @@ class TapNews:
     sentence: str = ""
     records: tuple[TapRecord, ...] = ()
     dropped: int = 0
-    port: StreamCounters | None = None
+    port: model.StreamCounters | None = None
     consumers: tuple[TapConsumer, ...] = ()
     ended: bool = False
 

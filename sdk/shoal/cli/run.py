@@ -9,12 +9,7 @@ from typing import Any
 import click
 
 from shoal import spec
-from shoal.cli.controller_option import (
-    INTERRUPTED_STATUS,
-    Target,
-    controller_options,
-    run_async,
-)
+from shoal.cli.controller_option import INTERRUPTED_STATUS, Target, controller_options, run_async
 from shoal.cli.replay_option import replay_options
 from shoal.specfile.units import parse_duration, parse_size
 

@@ -2,27 +2,16 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from shoal import view
 from shoal.cli.figures import age_text, bytes_text, path_text, scale_text, state_style, state_word
 from shoal.cli.progress import Row
 from shoal.model import Artifact, Capacity, JobState, MemberState
-
-if TYPE_CHECKING:
-    from shoal.view import (
-        Event,
-        JobView,
-        KeysReport,
-        MemberView,
-        NodeVerdict,
-        NodeView,
-        PipelineView,
-    )
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -74,7 +63,7 @@ def jobs_table(rows: Iterable[Row]) -> Table:
     return table
 
 
-def headline(pipeline: "PipelineView", now: datetime) -> Text:
+def headline(pipeline: view.PipelineView, now: datetime) -> Text:
     """Say how a pipeline stands in one line."""
     line = Text(pipeline.id, style="bold")
     line.append("  ")
@@ -90,13 +79,13 @@ def headline(pipeline: "PipelineView", now: datetime) -> Text:
     return line
 
 
-def pipeline_group(pipeline: "PipelineView", rows: Iterable[Row], now: datetime) -> Group:
+def pipeline_group(pipeline: view.PipelineView, rows: Iterable[Row], now: datetime) -> Group:
     """Show a pipeline with its jobs, and how many replicas of them were asked for since."""
     scales = [Text(scale_text(scale)) for scale in pipeline.scales]
     return Group(headline(pipeline, now), jobs_table(rows), *scales)
 
 
-def pipelines_table(pipelines: Iterable["PipelineView"], now: datetime) -> Table:
+def pipelines_table(pipelines: Iterable[view.PipelineView], now: datetime) -> Table:
     """Show many pipelines, one a line."""
     table = _table("pipeline", "state", ">jobs", ">age", ">took", "reason")
     for pipeline in pipelines:
@@ -115,7 +104,7 @@ def pipelines_table(pipelines: Iterable["PipelineView"], now: datetime) -> Table
     return table
 
 
-def artifacts_table(jobs: Iterable["JobView"]) -> Table:
+def artifacts_table(jobs: Iterable[view.JobView]) -> Table:
     """Show the manifests of jobs: each artifact's path, bytes and SHA-256."""
     table = _table("job", "artifact", ">bytes", "SHA-256")
     for job in jobs:
@@ -125,11 +114,11 @@ def artifacts_table(jobs: Iterable["JobView"]) -> Table:
     return table
 
 
-def _artifacts(job: "JobView") -> tuple[Artifact, ...]:
+def _artifacts(job: view.JobView) -> tuple[Artifact, ...]:
     return job.manifest.artifacts if job.manifest is not None else ()
 
 
-def nodes_table(nodes: Iterable["NodeView"], now: datetime) -> Table:
+def nodes_table(nodes: Iterable[view.NodeView], now: datetime) -> Table:
     """Show nodes: how they stand, what they have, and what of it is claimed."""
     table = _table(
         "node", "state", "member", ">cores", ">memory", "devices", ">attempts", "labels", "seen", ""
@@ -164,7 +153,7 @@ def _pairs(items: Iterable[tuple[str, str]]) -> str:
     return " ".join(f"{key}={value}" for key, value in sorted(items))
 
 
-def members_table(members: Iterable["MemberView"], now: datetime) -> Table:
+def members_table(members: Iterable[view.MemberView], now: datetime) -> Table:
     """Show the members of the gossip cluster."""
     table = _table("member", "state", "address", ">incarnation", ">since", "tags")
     for member in members:
@@ -180,7 +169,7 @@ def members_table(members: Iterable["MemberView"], now: datetime) -> Table:
     return table
 
 
-def keys_table(report: "KeysReport") -> Table:
+def keys_table(report: view.KeysReport) -> Table:
     """Show the keys that seal gossip, and how many members have them."""
     table = _table("key", "", ">installed on", ">seals on")
     for number, key in enumerate(report.keys):
@@ -191,7 +180,7 @@ def keys_table(report: "KeysReport") -> Table:
     return table
 
 
-def events_table(events: Iterable["Event"]) -> Table:
+def events_table(events: Iterable[view.Event]) -> Table:
     """Show events, oldest first."""
     table = _table("time", "type", "id", "published")
     for event in events:
@@ -203,7 +192,7 @@ def events_table(events: Iterable["Event"]) -> Table:
     return table
 
 
-def verdicts_table(verdicts: Iterable["NodeVerdict"]) -> Table:
+def verdicts_table(verdicts: Iterable[view.NodeVerdict]) -> Table:
     """Show what the scheduler thinks of each node, the best first."""
     table = _table("node", "", ">score", "because")
     for verdict in sorted(verdicts, key=lambda item: (not item.feasible, -item.score, item.node)):

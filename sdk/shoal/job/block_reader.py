@@ -3,25 +3,9 @@
 import struct
 from typing import List, Optional
 
-from shoal.job.block import (
-    ACK,
-    CHECKED,
-    DATA,
-    END,
-    HEADED,
-    HEADER,
-    HEADERS_SIZE,
-    IN_RING,
-    KINDS,
-    MAX_BLOCK_BYTES,
-    MAX_HEADERS_BYTES,
-    MAX_RECORD_BYTES,
-    Block,
-    BlockError,
-    Buffer,
-)
+from shoal.job import block as blocks
 
-_SCRATCH_BYTES = MAX_BLOCK_BYTES + 64 * 1024
+_SCRATCH_BYTES = blocks.MAX_BLOCK_BYTES + 64 * 1024
 _ALONE_BYTES = 64 * 1024
 """A record of at least this size is read into memory of its own, where it stays."""
 
@@ -29,7 +13,7 @@ _ALONE_BYTES = 64 * 1024
 class Rings:
     """Where records lie that are not in the stream of bytes."""
 
-    def body(self, reference: Buffer) -> memoryview:
+    def body(self, reference: blocks.Buffer) -> memoryview:
         """The body of the block in whose place `reference` came.
 
         Raises:
@@ -79,10 +63,10 @@ class BlockReader:
         if not self._scratch:
             self._scratch = bytearray(_SCRATCH_BYTES)
             self._view = memoryview(self._scratch)
-        if self._alone and self._end < HEADER.size:
+        if self._alone and self._end < blocks.HEADER.size:
             # After a large record another one is likely: what is read beyond its header would have
             # to be copied.
-            return self._view[self._end : HEADER.size + 4]
+            return self._view[self._end : blocks.HEADER.size + 4]
         return self._view[self._end :]
 
     def advance(self, count: int) -> None:
@@ -92,7 +76,7 @@ class BlockReader:
         else:
             self._end += count
 
-    def next(self) -> Optional[Block]:
+    def next(self) -> Optional[blocks.Block]:
         """The next block, if it is complete.
 
         Raises:
@@ -103,7 +87,7 @@ class BlockReader:
                 return None
             body, self._large = memoryview(self._large), None
             return self._block(body)
-        begin = self._start + HEADER.size
+        begin = self._start + blocks.HEADER.size
         if begin > self._end:
             self._compact()
             return None
@@ -125,14 +109,14 @@ class BlockReader:
             return self._block(bytes(self._view[begin:end]))
         return self._block(memoryview(bytearray(self._view[begin:end])))
 
-    def feed(self, data: Buffer) -> List[Block]:
+    def feed(self, data: blocks.Buffer) -> List[blocks.Block]:
         """All blocks that are complete with `data`, which is copied.
 
         Raises:
             BlockError: The bytes break the format.
         """
         rest = memoryview(data)
-        blocks: List[Block] = []
+        found: List[blocks.Block] = []
         while rest:
             space = self.space()
             size = min(len(space), len(rest))
@@ -141,20 +125,20 @@ class BlockReader:
             self.advance(size)
             block = self.next()
             while block is not None:
-                blocks.append(block)
+                found.append(block)
                 block = self.next()
-        return blocks
+        return found
 
-    def _block(self, body: Buffer) -> Block:
+    def _block(self, body: blocks.Buffer) -> blocks.Block:
         size = len(body)
         if self._lent and self.rings is not None:
             try:
                 body = self.rings.body(body)
             except ValueError as error:
-                raise BlockError(str(error), self._offset) from error
-        headed = self._kind == DATA and self._check_records(body)
-        self._offset += HEADER.size + size
-        return Block(self._kind, self._first, self._count, body, headed)
+                raise self._broken(str(error)) from error
+        headed = self._kind == blocks.DATA and self._check_records(body)
+        self._offset += blocks.HEADER.size + size
+        return blocks.Block(self._kind, self._first, self._count, body, headed)
 
     def _compact(self) -> None:
         have = self._end - self._start
@@ -163,43 +147,46 @@ class BlockReader:
         self._start, self._end = 0, have
 
     def _begin(self) -> int:
-        kind, flags, _reserved, count, first, length, _crc = HEADER.unpack_from(
+        kind, flags, _reserved, count, first, length, _crc = blocks.HEADER.unpack_from(
             self._scratch, self._start
         )
-        if kind not in KINDS:
-            raise BlockError("no block begins with kind {}".format(kind), self._offset)
-        self._lent = bool(flags & IN_RING)
-        if flags & ~(CHECKED | IN_RING) or (
-            self._lent and (self.rings is None or kind != DATA or count != 1 or length != 16)
+        if kind not in blocks.KINDS:
+            raise self._broken("no block begins with kind {}".format(kind))
+        self._lent = bool(flags & blocks.IN_RING)
+        if flags & ~(blocks.CHECKED | blocks.IN_RING) or (
+            self._lent and (self.rings is None or kind != blocks.DATA or count != 1 or length != 16)
         ):
-            raise BlockError("unknown flags 0x{:02x}".format(flags), self._offset)
-        if kind != DATA:
+            raise self._broken("unknown flags 0x{:02x}".format(flags))
+        if kind != blocks.DATA:
             if count:
-                raise BlockError("a block of kind {} has no records".format(kind), self._offset)
-            if length and kind in (END, ACK):
-                raise BlockError("a block of kind {} has no body".format(kind), self._offset)
-            if length > MAX_BLOCK_BYTES:
-                raise BlockError("a body of {} bytes is too long".format(length), self._offset)
+                raise self._broken("a block of kind {} has no records".format(kind))
+            if length and kind in (blocks.END, blocks.ACK):
+                raise self._broken("a block of kind {} has no body".format(kind))
+            if length > blocks.MAX_BLOCK_BYTES:
+                raise self._broken("a body of {} bytes is too long".format(length))
         elif count == 0:
-            raise BlockError("a block of data without records", self._offset)
+            raise self._broken("a block of data without records")
         elif count == 1:
-            if length > MAX_RECORD_BYTES + 4:
-                reason = "a record of {} bytes is over the limit of {}".format(
-                    length - 4, MAX_RECORD_BYTES
+            if length > blocks.MAX_RECORD_BYTES + 4:
+                raise self._broken(
+                    "a record of {} bytes is over the limit of {}".format(
+                        length - 4, blocks.MAX_RECORD_BYTES
+                    )
                 )
-                raise BlockError(reason, self._offset)
-        elif length > MAX_BLOCK_BYTES:
-            reason = "{} records in {} bytes: a block has at most {}".format(
-                count, length, MAX_BLOCK_BYTES
+        elif length > blocks.MAX_BLOCK_BYTES:
+            raise self._broken(
+                "{} records in {} bytes: a block has at most {}".format(
+                    count, length, blocks.MAX_BLOCK_BYTES
+                )
             )
-            raise BlockError(reason, self._offset)
         if length < 4 * count:
-            reason = "{} bytes cannot hold the lengths of {} records".format(length, count)
-            raise BlockError(reason, self._offset)
+            raise self._broken(
+                "{} bytes cannot hold the lengths of {} records".format(length, count)
+            )
         self._kind, self._first, self._count = kind, first, count
         return int(length)
 
-    def _check_records(self, body: Buffer) -> bool:
+    def _check_records(self, body: blocks.Buffer) -> bool:
         """Whether any record has headers.
 
         Raises:
@@ -214,28 +201,30 @@ class BlockReader:
         lengths = struct.unpack_from("<%dI" % self._count, body)
         if sum(lengths) == have:
             return False
-        said = sum([length & ~HEADED for length in lengths])
+        said = sum([length & ~blocks.HEADED for length in lengths])
         if said != have:
-            raise BlockError(
+            raise self._broken(
                 "the record lengths add up to {} bytes and the block has {}".format(
                     said + table, len(body)
-                ),
-                self._offset,
+                )
             )
         position = table
         for length in lengths:
-            size = length & ~HEADED
-            if length & HEADED:
+            size = length & ~blocks.HEADED
+            if length & blocks.HEADED:
                 self._check_headers(body, position, size)
             position += size
         return True
 
-    def _check_headers(self, body: Buffer, position: int, size: int) -> None:
-        if size >= HEADERS_SIZE.size:
-            (headers,) = HEADERS_SIZE.unpack_from(body, position)
-            if headers <= min(MAX_HEADERS_BYTES, size - HEADERS_SIZE.size):
+    def _check_headers(self, body: blocks.Buffer, position: int, size: int) -> None:
+        if size >= blocks.HEADERS_SIZE.size:
+            (headers,) = blocks.HEADERS_SIZE.unpack_from(body, position)
+            if headers <= min(blocks.MAX_HEADERS_BYTES, size - blocks.HEADERS_SIZE.size):
                 return
             reason = "headers of {} bytes in a record of {}".format(headers, size)
         else:
             reason = "a record of {} bytes cannot hold the size of its headers".format(size)
-        raise BlockError(reason, self._offset)
+        raise self._broken(reason)
+
+    def _broken(self, reason: str) -> blocks.BlockError:
+        return blocks.BlockError(reason, self._offset)

@@ -5,19 +5,7 @@ from collections import deque
 from itertools import chain
 from typing import Any, AsyncIterator, Awaitable, Callable, Deque, Iterator, List, Optional, Union
 
-from shoal.job.block import (
-    ACK,
-    DATA,
-    END,
-    PROGRESS,
-    RING,
-    START,
-    Block,
-    BlockError,
-    Buffer,
-    encode_mark,
-    encode_text,
-)
+from shoal.job import block as blocks
 from shoal.job.block_reader import BlockReader
 from shoal.job.codec import RAW, Codec, tag_of
 from shoal.job.error import CodecError, HeaderError, PortError
@@ -58,7 +46,7 @@ class InputPort:
         self._latest = False
         self._acknowledged = 0
         self._arrived = 0  # sequence after the last record that came
-        self._records: Deque[Union[Buffer, Headed]] = deque()
+        self._records: Deque[Union[blocks.Buffer, Headed]] = deque()
         self._mixed = False  # whether there may be anything but bytes among them
         self._processed = 0
         self._in_hand = False  # whether all that was handed over but the last one is processed
@@ -175,11 +163,11 @@ class InputPort:
             self.socket.queue(self._rings.given_back())
         if below > self._acknowledged:
             self._acknowledged = below
-            self.socket.queue(encode_mark(ACK, below))
+            self.socket.queue(blocks.encode_mark(blocks.ACK, below))
 
     def queue_progress(self, text: str) -> None:
         """Say how far the job is."""
-        self.socket.queue(encode_text(PROGRESS, 0, text))
+        self.socket.queue(blocks.encode_text(blocks.PROGRESS, 0, text))
 
     def __iter__(self) -> Iterator[Any]:
         """Records in order until the stream ends."""
@@ -267,8 +255,8 @@ class InputPort:
         while True:
             try:
                 block = reader.next()
-            except BlockError as error:
-                raise BlockError(
+            except blocks.BlockError as error:
+                raise blocks.BlockError(
                     "{}: {}".format(self.socket.title, error.reason), error.offset
                 ) from error
             if block is not None:
@@ -287,15 +275,15 @@ class InputPort:
                 )
             reader.advance(count)
 
-    def _handle(self, block: Block) -> None:
+    def _handle(self, block: blocks.Block) -> None:
         if not self.started:
-            if block.kind != START:
+            if block.kind != blocks.START:
                 raise self._broken("the first block is of kind {}, not START".format(block.kind))
             self.first = self._processed = block.first
             self._acknowledged = self._arrived = block.first
             self.started = True
             self._read_start(block)
-        elif block.kind == DATA and not self.ended:
+        elif block.kind == blocks.DATA and not self.ended:
             if self._latest and block.first > self._arrived:
                 # Nothing waits here by then: the worker sends more when all is processed.
                 self.dropped += block.first - self._arrived
@@ -307,18 +295,18 @@ class InputPort:
             self._keep(block)
             # Afterwards: a question in between must not take the new records for processed.
             self._arrived += block.total
-        elif block.kind == END and not self.ended:
+        elif block.kind == blocks.END and not self.ended:
             if block.first != self._arrived:
                 raise self._broken(
                     "it ended at record {}, and {} have come".format(block.first, self._arrived)
                 )
             self.ended = True
-        elif block.kind == RING and self._rings is not None:
+        elif block.kind == blocks.RING and self._rings is not None:
             self._introduce(self._rings, block)
         else:
             raise self._broken("a block of kind {} out of turn".format(block.kind))
 
-    def _keep(self, block: Block) -> None:
+    def _keep(self, block: blocks.Block) -> None:
         simple = block.total > 1 and not block.headed
         # A reader in the middle of simple records must not meet others.
         self._mixed = not simple or (self._mixed and bool(self._records))
@@ -331,7 +319,7 @@ class InputPort:
             text = headers.get(index)
             self._records.append(record if text is None else Headed(record, text))
 
-    def _read_start(self, block: Block) -> None:
+    def _read_start(self, block: blocks.Block) -> None:
         if not block.body:
             return
         try:
@@ -346,7 +334,7 @@ class InputPort:
             self._rings = self._reader.rings = InputRings(self.socket.descriptors)
             self.socket.queue(greeting())
 
-    def _introduce(self, rings: InputRings, block: Block) -> None:
+    def _introduce(self, rings: InputRings, block: blocks.Block) -> None:
         try:
             rings.introduce(block.body)
         except (OSError, ValueError, PortError) as error:

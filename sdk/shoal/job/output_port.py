@@ -16,21 +16,7 @@ from typing import (
     cast,
 )
 
-from shoal.job.block import (
-    DATA,
-    END,
-    HEADED,
-    LONE_HEAD,
-    MAX_BLOCK_BYTES,
-    MAX_RECORD_BYTES,
-    PROGRESS,
-    START,
-    BlockError,
-    Buffer,
-    data_head,
-    encode_mark,
-    encode_text,
-)
+from shoal.job import block as blocks
 from shoal.job.block_reader import BlockReader
 from shoal.job.codec import Codec, tag_of
 from shoal.job.error import CodecError, HeaderError, PortError
@@ -47,7 +33,7 @@ GATHER_SECONDS = 0.001
 """Records are collected while the last ones were written less than this ago."""
 BUSY_SECONDS = 0.1
 """The same after very many: a job that sends so much may have had to wait for a processor."""
-MAX_BACKLOG_BYTES = 4 * MAX_BLOCK_BYTES
+MAX_BACKLOG_BYTES = 4 * blocks.MAX_BLOCK_BYTES
 """A coroutine that does not await `send` may leave this much behind; then `send` itself waits."""
 _AT_ONCE = 512
 
@@ -213,8 +199,8 @@ class OutputPort:
         while not self.started:
             try:
                 block = self._reader.next()
-            except BlockError as error:
-                raise BlockError(
+            except blocks.BlockError as error:
+                raise blocks.BlockError(
                     "{}: {}".format(self.socket.title, error.reason), error.offset
                 ) from error
             if block is None:
@@ -225,7 +211,7 @@ class OutputPort:
                     raise closed(self.socket)
                 self._reader.advance(count)
                 continue
-            if block.kind != START:
+            if block.kind != blocks.START:
                 raise PortError(
                     "{}: the first block is of kind {}, not START".format(
                         self.socket.title, block.kind
@@ -246,14 +232,14 @@ class OutputPort:
     def queue_progress(self, text: str) -> None:
         """Say how far the job is, with the lock held."""
         self._queue_collected()
-        self.socket.queue(encode_text(PROGRESS, 0, text))
+        self.socket.queue(blocks.encode_text(blocks.PROGRESS, 0, text))
 
     def queue_end(self) -> None:
         """Say that this was all, with the lock held."""
         if not self.ended:
             self._queue_collected()
             self.ended = True
-            self.socket.queue(encode_mark(END, self._next))
+            self.socket.queue(blocks.encode_mark(blocks.END, self._next))
 
     async def drained(self) -> None:
         """Wait until everything is written, and let other tasks run."""
@@ -315,12 +301,14 @@ class OutputPort:
         self._collected.append(record)
         return SENT if self._size < self._limit else self._settle()
 
-    def _send_alone(self, pieces: List[Buffer], size: int, *, headed: bool) -> Awaitable[None]:
+    def _send_alone(
+        self, pieces: List[blocks.Buffer], size: int, *, headed: bool
+    ) -> Awaitable[None]:
         """Send a large record, which is not copied."""
-        if size > MAX_RECORD_BYTES:
+        if size > blocks.MAX_RECORD_BYTES:
             raise CodecError(
                 "output port {!r}: a record of {} bytes is over the limit of {}: send it in "
-                "parts".format(self.name, size, MAX_RECORD_BYTES)
+                "parts".format(self.name, size, blocks.MAX_RECORD_BYTES)
             )
         if not self.started:
             self._begin()
@@ -328,14 +316,14 @@ class OutputPort:
             if self.ended:
                 raise PortError("{}: it has ended".format(self.socket.title))
             self._queue_collected()
-            entry = size | HEADED if headed else size
+            entry = size | blocks.HEADED if headed else size
             lies = None
             if self._ring is not None and size >= RING_RECORD_BYTES:
                 lies = self._ring.put(self._next, entry, pieces, size)
             if lies is not None:
                 self.socket.queue(lies)
             else:
-                self.socket.queue(data_head(self._next, (entry,)))
+                self.socket.queue(blocks.data_head(self._next, (entry,)))
                 for piece in pieces if len(pieces) <= 16 else (b"".join(pieces),):
                     self.socket.queue(piece)
             self._next += 1
@@ -383,7 +371,7 @@ class OutputPort:
             self._queue_lone(records[0])
             return
         data = b"".join(records)
-        if 4 * count + len(data) > MAX_BLOCK_BYTES:
+        if 4 * count + len(data) > blocks.MAX_BLOCK_BYTES:
             self._queue_blocks(records[: count // 2])
             self._queue_blocks(records[count // 2 :])
             return
@@ -391,15 +379,15 @@ class OutputPort:
         if self._any_headed:
             for index, record in enumerate(records):
                 if type(record) is HeadedRecord:
-                    lengths[index] |= HEADED
-        self.socket.queue(data_head(self._next, lengths))
+                    lengths[index] |= blocks.HEADED
+        self.socket.queue(blocks.data_head(self._next, lengths))
         self.socket.queue(data)
         self._next += count
 
     def _queue_lone(self, record: bytes) -> None:
         size = len(record)
-        entry = size | HEADED if type(record) is HeadedRecord else size
-        head = LONE_HEAD.pack(DATA, 0, 0, 1, self._next, 4 + size, 0, entry)
+        entry = size | blocks.HEADED if type(record) is HeadedRecord else size
+        head = blocks.LONE_HEAD.pack(blocks.DATA, 0, 0, 1, self._next, 4 + size, 0, entry)
         self.socket.queue(head + record)
         self._next += 1
 

@@ -42,6 +42,7 @@ from typing import (
     cast,
 )
 
+from shoal.job import worker_end
 from shoal.job.block import END, HEADED, data_head, encode_mark
 from shoal.job.codec import AUTO, Codec, codec_for
 from shoal.job.entry import program_of
@@ -52,15 +53,6 @@ from shoal.job.job_context import Context
 from shoal.job.process import Process, exchange
 from shoal.job.program import Program
 from shoal.job.reducers import Reduce
-from shoal.job.worker_end import (
-    RawFormat,
-    WorkerEnd,
-    expanded,
-    from_record,
-    start_block,
-    to_record,
-    variables,
-)
 
 _READ_BYTES = 256 * 1024
 _RELAY = (sys.executable, "-I", "-S", str(Path(__file__).with_name("fifo_relay.py")))
@@ -222,8 +214,14 @@ def run_program(
         JobError: It broke the format of a port.
     """
     bench = _Bench(
-        *(inputs or {}, outputs, formats or {}, codecs or {}),
-        *(block_count, optional or {}, recovery, first_round),
+        inputs or {},
+        outputs,
+        formats or {},
+        codecs or {},
+        block_count,
+        optional or {},
+        recovery,
+        first_round,
     )
     results_folder = _results_folder(results)
     variables = dict(os.environ)
@@ -310,10 +308,10 @@ class _Port:
     ) -> None:
         self.name = name
         self.said = said
-        self.end = WorkerEnd(first, progress.append, output=values is None)
+        self.end = worker_end.WorkerEnd(first, progress.append, output=values is None)
         self.values = values
         self.format = str(said["format"])
-        self.raw = None if self.format == "blocks" else RawFormat(self.format)
+        self.raw = None if self.format == "blocks" else worker_end.RawFormat(self.format)
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.fd = self.theirs.fileno()
         self.path = ""
@@ -355,7 +353,9 @@ class _Port:
                     self._take_blocks(data)
                 elif self.values is None:
                     records = self.raw.feed(data) if data else self.raw.finish()
-                    self.received += [from_record(self.format, record) for record in records]
+                    self.received += [
+                        worker_end.from_record(self.format, record) for record in records
+                    ]
             except PortError as error:
                 raise JobError("port {!r}: {}".format(self.name, error)) from error
 
@@ -373,7 +373,7 @@ class _Port:
 
     def _encoded(self, sequence: int, value: Any) -> bytes:
         if self.raw is not None:
-            return self.raw.render(sequence, [to_record(self.format, value)])
+            return self.raw.render(sequence, [worker_end.to_record(self.format, value)])
         given = value if isinstance(value, Record) else Record(value, {})
         head = encode_headers(given.headers) if given.headers else b""
         record = b"".join([head, *self._codec.encode(given.value)])
@@ -420,9 +420,9 @@ class _Bench:
                 said["optional"] = {"default": None, "repeat": False, "buffer": 0, "drop": "oldest"}
                 said["optional"].update(optional[name])
             first = first_round * count
+            start = worker_end.start_block(first, recovery, count)
             self._ports[way][name] = _Port(
-                *(name, said, codec_for(wanted), first, start_block(first, recovery, count)),
-                *(self._progress, values),
+                name, said, codec_for(wanted), first, start, self._progress, values
             )
 
         for name, values in inputs.items():
@@ -442,7 +442,9 @@ class _Bench:
             }
             for number, way in enumerate(("inputs", "outputs"))
         }
-        set_by_agent = variables("default", "test", "job", self._recovery, results, ports)
+        set_by_agent = worker_end.variables(
+            "default", "test", "job", self._recovery, results, ports
+        )
         return {**set_by_agent, **(more or {}), "SHOAL_PORTS": json.dumps(ports)}
 
     def expand(self, argv: Sequence[str]) -> List[str]:
@@ -451,7 +453,7 @@ class _Bench:
             way: {name: port.place(port.fd) for name, port in ports.items()}
             for way, ports in self._ports.items()
         }
-        return expanded(argv, places)
+        return worker_end.expanded(argv, places)
 
     def stdio(self, names: Sequence[str]) -> List[Optional[int]]:
         """The descriptors that become the program's standard input and output."""

@@ -9,17 +9,7 @@ import struct
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
-from shoal.job.block import (
-    ACK,
-    DATA,
-    END,
-    MAX_RECORD_BYTES,
-    PROGRESS,
-    START,
-    Block,
-    Buffer,
-    encode_text,
-)
+from shoal.job import block as blocks
 from shoal.job.block_reader import BlockReader
 from shoal.job.error import PortError
 
@@ -68,7 +58,7 @@ def expanded(
 def start_block(first: int, recovery: str, block_count: int) -> bytes:
     """What a port of format `blocks` begins with: START, which says where and how it goes on."""
     said = {"recovery": recovery, "epoch": 1, "block_count": block_count}
-    return encode_text(START, first, json.dumps(said))
+    return blocks.encode_text(blocks.START, first, json.dumps(said))
 
 
 class WorkerEnd:
@@ -88,7 +78,7 @@ class WorkerEnd:
         """Sequence of the record that is due; of an input, how many records are processed."""
         self.ended = False
 
-    def feed(self, data: Buffer) -> List[Block]:
+    def feed(self, data: blocks.Buffer) -> List[blocks.Block]:
         """The blocks of records that are complete with `data`.
 
         Raises:
@@ -107,21 +97,21 @@ class WorkerEnd:
                 "it broke off in the middle of the block at byte {}".format(self._reader.offset)
             )
 
-    def _take(self, block: Block) -> bool:
-        if block.kind == DATA and self._output and not self.ended:
+    def _take(self, block: blocks.Block) -> bool:
+        if block.kind == blocks.DATA and self._output and not self.ended:
             if block.first != self.next:
                 raise PortError("record {} came where {} was due".format(block.first, self.next))
             self.next += block.total
             return True
-        if block.kind == END and self._output and not self.ended:
+        if block.kind == blocks.END and self._output and not self.ended:
             if block.first != self.next:
                 raise PortError(
                     "it ended at record {}, and {} have come".format(block.first, self.next)
                 )
             self.ended = True
-        elif block.kind == ACK and not self._output:
+        elif block.kind == blocks.ACK and not self._output:
             self.next = block.first
-        elif block.kind == PROGRESS:
+        elif block.kind == blocks.PROGRESS:
             self._progress(str(bytes(block.body), "utf-8", "replace"))
         else:
             raise PortError("a block of kind {} out of turn".format(block.kind))
@@ -187,9 +177,11 @@ class RawFormat:
             return [data[at : at + self.size] for at in range(0, cut, self.size)]
         records = data.split(b"\n")
         self._rest = records.pop()
-        if len(self._rest) > MAX_RECORD_BYTES:
+        if len(self._rest) > blocks.MAX_RECORD_BYTES:
             raise PortError(
-                "a line of more than {} bytes; is a newline missing?".format(MAX_RECORD_BYTES)
+                "a line of more than {} bytes; is a newline missing?".format(
+                    blocks.MAX_RECORD_BYTES
+                )
             )
         return records
 

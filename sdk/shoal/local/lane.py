@@ -21,25 +21,11 @@ from shoal.connection import Pause
 from shoal.errors import ShoalError
 from shoal.job.block import DATA, HEADER
 from shoal.limits import WHOLE_BYTES_MAX
-from shoal.local.checked_block import (
-    BrokenBlockError,
-    Records,
-    block_bytes,
-    opened,
-    parts,
-    sealed,
-)
+from shoal.local.checked_block import BrokenBlockError, Records, block_bytes, opened, parts, sealed
 from shoal.local.record_file import RecordFile
 from shoal.session.lane import WANT_KEPT, WANT_NOTHING
+from shoal.v1 import streams_service_pb2 as v1
 from shoal.v1.lanes_service_pb2 import FeedLaneRequest, PullLaneRequest
-from shoal.v1.streams_service_pb2 import (
-    FeedOpen,
-    PullAccept,
-    PullAck,
-    PullEnd,
-    PullOpen,
-    PullRefusal,
-)
 
 CREDIT_BYTES = 4 * 1024 * 1024
 BACKLOG_BYTES = 64 * 1024 * 1024
@@ -160,7 +146,7 @@ class Feeder:
 
     async def _carry(self, call: Any) -> None:
         name = self._name
-        opened = FeedOpen(
+        opened = v1.FeedOpen(
             namespace=name.namespace,
             pipeline=name.pipeline,
             lane=name.lane,
@@ -175,7 +161,7 @@ class Feeder:
         if want == WANT_NOTHING:
             self.unwanted = True
             self._tell()
-            await call.write(FeedLaneRequest(accept=PullAccept(first=want)))
+            await call.write(FeedLaneRequest(accept=v1.PullAccept(first=want)))
         else:
             want = await self._begin(call, want)
         async with _Both() as both:
@@ -200,10 +186,10 @@ class Feeder:
                 f"record {want} is wanted, and this client has them from {file.base} on: the ones "
                 "before were sent by a client that is gone, and so are they"
             )
-            refusal = PullRefusal(reason="BEHIND", message=message)
+            refusal = v1.PullRefusal(reason="BEHIND", message=message)
             await call.write(FeedLaneRequest(refusal=refusal))
             raise LaneRefusedError("BEHIND", message)
-        await call.write(FeedLaneRequest(accept=PullAccept(first=want)))
+        await call.write(FeedLaneRequest(accept=v1.PullAccept(first=want)))
         self.begun.set()
         self._tell()
         return want
@@ -232,7 +218,7 @@ class Feeder:
                 if self._backlog_bytes <= BACKLOG_BYTES:
                     self._room.set()
             elif file.total is not None:
-                await call.write(FeedLaneRequest(end=PullEnd(total=file.total)))
+                await call.write(FeedLaneRequest(end=v1.PullEnd(total=file.total)))
                 return
             else:
                 await self._wake.wait()
@@ -329,7 +315,7 @@ class Taker:
             want = WANT_NOTHING
         elif self._kept and not self.begun.is_set():
             want = WANT_KEPT
-        opened_call = PullOpen(
+        opened_call = v1.PullOpen(
             namespace=name.namespace,
             pipeline=name.pipeline,
             lane=name.lane,
@@ -399,14 +385,14 @@ class Taker:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            ack = PullAck(
+            ack = v1.PullAck(
                 consumed=self.next, released=self._released, consumed_bytes=self._consumed_bytes
             )
             if self._done:
                 if told_done:
                     continue
                 told_done = True
-                ack = PullAck(done=True)
+                ack = v1.PullAck(done=True)
             await call.write(PullLaneRequest(ack=ack))
             if told_done and self._recorder:
                 await call.done_writing()
@@ -455,7 +441,7 @@ async def _read(call: Any) -> Any:
     return response
 
 
-def _refused(refusal: PullRefusal) -> Exception:
+def _refused(refusal: v1.PullRefusal) -> Exception:
     """What a refusal means: another client has the lane, or it is only not ready yet."""
     if refusal.reason == "FENCED" and "later client" in refusal.message:
         return LaneRefusedError("TAKEN_OVER", f"{refusal.message}: this one is not needed any more")

@@ -16,13 +16,7 @@ from shoal.wire import fields
 from shoal.wire.attempt import SIDE_BY_SIDE, decode_attempt_name
 from shoal.wire.codec import FieldCodec, NounCodec, checked, codec, each, one, spread
 from shoal.wire.port_hold import PORT_HOLD, each_port
-from shoal.wire.state import (
-    ARTIFACT,
-    JOB_STATE,
-    LOG_STREAM,
-    REASON,
-    STREAM_COUNTERS,
-)
+from shoal.wire.state import ARTIFACT, JOB_STATE, LOG_STREAM, REASON, STREAM_COUNTERS
 
 
 def _of_ports(noun: NounCodec[Any, Any]) -> FieldCodec:

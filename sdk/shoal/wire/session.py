@@ -13,53 +13,20 @@ from typing import assert_never
 
 from shoal import limits
 from shoal.model import Capacity, Followed, ReasonCode
+from shoal.session import messages
 from shoal.session.log_piece import LogPiece
-from shoal.session.messages import (
-    Desired,
-    Fenced,
-    FromAgent,
-    FromController,
-    Heartbeat,
-    Hello,
-    NodeCondition,
-    Refused,
-    Welcome,
-)
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
 from shoal.session.uploads import UploadsGranted, UploadsWanted
 from shoal.v1 import session_service_pb2 as v1
 from shoal.v1.nodes_service_pb2 import NodeCapacity
-from shoal.wire import fields
+from shoal.wire import fields, observation, uploads
 from shoal.wire.assignment import ASSIGNMENT
 from shoal.wire.attempt import ATTEMPT_REF, decode_attempt_ref, encode_attempt_ref
 from shoal.wire.attempt_lanes import ATTEMPT_LANES
-from shoal.wire.codec import (
-    checked,
-    codec,
-    duration,
-    each,
-    elsewhere,
-    identifier,
-    maybe,
-    spread,
-)
+from shoal.wire.codec import checked, codec, duration, each, elsewhere, identifier, maybe, spread
 from shoal.wire.fields import LeftOut, WireError
-from shoal.wire.observation import (
-    decode_log_piece,
-    decode_observation,
-    decode_progress,
-    encode_log_piece,
-    encode_observation,
-    encode_progress,
-)
 from shoal.wire.state import decode_capacity, encode_capacity
-from shoal.wire.uploads import (
-    decode_uploads_granted,
-    decode_uploads_wanted,
-    encode_uploads_granted,
-    encode_uploads_wanted,
-)
 
 ATTEMPTS_MAX = 10_000
 """Most attempts that an agent may know."""
@@ -77,38 +44,38 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def encode_request(
-    sequence: int, acknowledged: int, messages: Sequence[FromAgent]
+    sequence: int, acknowledged: int, batch: Sequence[messages.FromAgent]
 ) -> v1.ConnectRequest:
     """Write a batch of an agent."""
     return v1.ConnectRequest(
         sequence=sequence,
         acknowledged=acknowledged,
-        messages=[encode_agent_message(message) for message in messages],
+        messages=[encode_agent_message(message) for message in batch],
     )
 
 
-def encode_agent_message(message: FromAgent) -> v1.AgentMessage:
+def encode_agent_message(message: messages.FromAgent) -> v1.AgentMessage:
     """Write one message of an agent."""
     match message:
-        case Hello():
+        case messages.Hello():
             return v1.AgentMessage(hello=encode_hello(message))
-        case NodeCondition(refuses):
+        case messages.NodeCondition(refuses):
             return v1.AgentMessage(condition=v1.NodeCondition(refuses=refuses))
-        case Heartbeat():
+        case messages.Heartbeat():
             return v1.AgentMessage(heartbeat=v1.Heartbeat())
         case Observation():
-            return v1.AgentMessage(observed=encode_observation(message))
+            return v1.AgentMessage(observed=observation.encode_observation(message))
         case LogPiece():
-            return v1.AgentMessage(log=encode_log_piece(message))
+            return v1.AgentMessage(log=observation.encode_log_piece(message))
         case Progress():
-            return v1.AgentMessage(progress=encode_progress(message))
+            return v1.AgentMessage(progress=observation.encode_progress(message))
         case UploadsWanted():
-            return v1.AgentMessage(uploads_wanted=encode_uploads_wanted(message))
+            return v1.AgentMessage(uploads_wanted=uploads.encode_uploads_wanted(message))
         case _:
             assert_never(message)
 
 
-def decode_agent_message(message: v1.AgentMessage, left_out: LeftOut) -> FromAgent | None:
+def decode_agent_message(message: v1.AgentMessage, left_out: LeftOut) -> messages.FromAgent | None:
     """Read one message of an agent; None is one that a newer agent may send.
 
     Args:
@@ -122,17 +89,17 @@ def decode_agent_message(message: v1.AgentMessage, left_out: LeftOut) -> FromAge
         case "hello":
             return decode_hello(message.hello, left_out)
         case "heartbeat":
-            return Heartbeat()
+            return messages.Heartbeat()
         case "observed":
-            return decode_observation(message.observed)
+            return observation.decode_observation(message.observed)
         case "log":
-            return decode_log_piece(message.log)
+            return observation.decode_log_piece(message.log)
         case "progress":
-            return decode_progress(message.progress)
+            return observation.decode_progress(message.progress)
         case "uploads_wanted":
-            return decode_uploads_wanted(message.uploads_wanted, left_out)
+            return uploads.decode_uploads_wanted(message.uploads_wanted, left_out)
         case "condition":
-            return NodeCondition(message.condition.refuses[:REFUSAL_CHARACTERS_MAX])
+            return messages.NodeCondition(message.condition.refuses[:REFUSAL_CHARACTERS_MAX])
         case None:
             return None
 
@@ -168,7 +135,7 @@ _WORD = checked(fields.word)
 # It is only compared, so nothing of it is checked.
 _FOLLOWED = codec(Followed, v1.Followed)
 _HELLO = codec(
-    Hello,
+    messages.Hello,
     v1.Hello,
     "hello",
     node=identifier("node"),
@@ -191,14 +158,14 @@ _HELLO = codec(
 )
 
 
-def encode_hello(hello: Hello) -> v1.Hello:
+def encode_hello(hello: messages.Hello) -> v1.Hello:
     """Write which agent this is."""
     message = _HELLO.encode(hello)
-    message.attempts.extend(encode_observation(observation) for observation in hello.attempts)
+    message.attempts.extend(observation.encode_observation(one) for one in hello.attempts)
     return message
 
 
-def decode_hello(message: v1.Hello, left_out: LeftOut) -> Hello:
+def decode_hello(message: v1.Hello, left_out: LeftOut) -> messages.Hello:
     """Read which agent it is, without the attempts that break the contract.
 
     Args:
@@ -220,7 +187,7 @@ def decode_hello(message: v1.Hello, left_out: LeftOut) -> Hello:
         attempts=fields.readable(
             message.attempts,
             at,
-            decode_observation,
+            observation.decode_observation,
             lambda observed, error: left_out(observed.attempt, error),
         ),
         # An agent that does not say otherwise gossips under the name of its node.
@@ -231,16 +198,16 @@ def decode_hello(message: v1.Hello, left_out: LeftOut) -> Hello:
 # ---- what a controller says ---------------------------------------------------------------------
 
 
-def encode_controller_message(message: FromController) -> v1.ControllerMessage:
+def encode_controller_message(message: messages.FromController) -> v1.ControllerMessage:
     """Write one message of a controller."""
     match message:
-        case Welcome():
+        case messages.Welcome():
             return v1.ControllerMessage(welcome=encode_welcome(message))
-        case Desired():
+        case messages.Desired():
             return v1.ControllerMessage(desired=encode_desired(message))
         case UploadsGranted():
-            return v1.ControllerMessage(uploads_granted=encode_uploads_granted(message))
-        case Refused(ref, reason, text):
+            return v1.ControllerMessage(uploads_granted=uploads.encode_uploads_granted(message))
+        case messages.Refused(ref, reason, text):
             return v1.ControllerMessage(
                 refused=v1.MessageRefused(
                     ref=None if ref is None else encode_attempt_ref(ref),
@@ -248,13 +215,13 @@ def encode_controller_message(message: FromController) -> v1.ControllerMessage:
                     message=text,
                 )
             )
-        case Fenced(ref, text):
-            return encode_controller_message(Refused(ref, ReasonCode.FENCED.value, text))
+        case messages.Fenced(ref, text):
+            return encode_controller_message(messages.Refused(ref, ReasonCode.FENCED.value, text))
         case _:
             assert_never(message)
 
 
-def decode_controller_message(message: v1.ControllerMessage) -> FromController | None:
+def decode_controller_message(message: v1.ControllerMessage) -> messages.FromController | None:
     """Read one message of a controller; None is one that a newer controller may send.
 
     Raises:
@@ -266,15 +233,15 @@ def decode_controller_message(message: v1.ControllerMessage) -> FromController |
         case "desired":
             return decode_desired(message.desired)
         case "uploads_granted":
-            return decode_uploads_granted(message.uploads_granted)
+            return uploads.decode_uploads_granted(message.uploads_granted)
         case "refused":
             refused = message.refused
             if not refused.ref.attempt:
-                return Refused(None, refused.reason, refused.message)
+                return messages.Refused(None, refused.reason, refused.message)
             ref = decode_attempt_ref(refused.ref, "refused.ref")
             if refused.reason == ReasonCode.FENCED:
-                return Fenced(ref, refused.message)
-            return Refused(ref, refused.reason, refused.message)
+                return messages.Fenced(ref, refused.message)
+            return messages.Refused(ref, refused.reason, refused.message)
         case None:
             return None
 
@@ -293,7 +260,7 @@ def _decode_following(message: v1.Welcome, _path: str) -> Followed | None:
 
 
 encode_welcome, decode_welcome = codec(
-    Welcome,
+    messages.Welcome,
     v1.Welcome,
     "welcome",
     lease_seconds=duration(),
@@ -302,7 +269,7 @@ encode_welcome, decode_welcome = codec(
     retry_seconds=duration(),
 )
 encode_desired, decode_desired = codec(
-    Desired,
+    messages.Desired,
     v1.Desired,
     "desired",
     assignments=each(ASSIGNMENT),

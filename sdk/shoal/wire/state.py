@@ -5,39 +5,28 @@ The enumerations of `shoal.model` have the numbers of the contract.
 
 from __future__ import annotations
 
-from shoal import limits, view
-from shoal.model import (
-    Artifact,
-    Capacity,
-    JobState,
-    MemberState,
-    PipelineState,
-    Reason,
-    ReasonCode,
-    ScaleState,
-    StreamCounters,
-)
+from shoal import limits, model, view
 from shoal.v1 import nodes_service_pb2, pipeline_pb2, pipelines_service_pb2
 from shoal.wire import fields
 from shoal.wire.codec import checked, codec, count, duration, enumeration, identifier, number
 from shoal.wire.fields import WireError
 
 JOB_STATE = encode_job_state, decode_job_state = enumeration(
-    JobState, pipeline_pb2.JobState, "state"
+    model.JobState, pipeline_pb2.JobState, "state"
 )
 PIPELINE_STATE = encode_pipeline_state, decode_pipeline_state = enumeration(
-    PipelineState, pipeline_pb2.PipelineState, "state"
+    model.PipelineState, pipeline_pb2.PipelineState, "state"
 )
-SCALE_STATE = enumeration(ScaleState, pipeline_pb2.ScaleState, "state", "state of a scale")
-MEMBER_STATE = enumeration(MemberState, nodes_service_pb2.MemberState, "state")
+SCALE_STATE = enumeration(model.ScaleState, pipeline_pb2.ScaleState, "state", "state of a scale")
+MEMBER_STATE = enumeration(model.MemberState, nodes_service_pb2.MemberState, "state")
 LOG_STREAM = enumeration(view.LogStream, pipelines_service_pb2.LogStream, "stream")
 
 
-def _decode_code(code: str, path: str) -> ReasonCode:
+def _decode_code(code: str, path: str) -> model.ReasonCode:
     try:
-        return ReasonCode(code)
+        return model.ReasonCode(code)
     except ValueError:
-        known = ", ".join(item.value for item in ReasonCode if item.value)
+        known = ", ".join(item.value for item in model.ReasonCode if item.value)
         raise WireError(path, f"{code!r} is not a reason; this version knows {known}") from None
 
 
@@ -46,7 +35,7 @@ def _sentence(text: str, _path: str = "") -> str:
 
 
 REASON = encode_reason, decode_reason = codec(
-    Reason,
+    model.Reason,
     pipeline_pb2.Reason,
     "reason",
     code=checked(_decode_code, lambda code: code.value),
@@ -61,7 +50,7 @@ def _decode_artifact_sha256(value: str, path: str) -> str:
 
 
 ARTIFACT = encode_artifact, decode_artifact = codec(
-    Artifact,
+    model.Artifact,
     pipeline_pb2.Artifact,
     "artifact",
     path=checked(fields.relative),
@@ -70,7 +59,7 @@ ARTIFACT = encode_artifact, decode_artifact = codec(
     key=checked(fields.text),
 )
 CAPACITY = encode_capacity, decode_capacity = codec(
-    Capacity,
+    model.Capacity,
     nodes_service_pb2.NodeCapacity,
     "capacity",
     cpus=number(limits.CPUS_MAX),
@@ -78,7 +67,7 @@ CAPACITY = encode_capacity, decode_capacity = codec(
     devices=checked(fields.words),
 )
 STREAM_COUNTERS = encode_stream_counters, decode_stream_counters = codec(
-    StreamCounters,
+    model.StreamCounters,
     pipeline_pb2.StreamProgress,
     "streams",
     unread=("hold", "held_at"),

@@ -7,21 +7,10 @@ from dataclasses import replace
 
 from shoal import limits, names, view
 from shoal.v1 import keys_service_pb2, nodes_service_pb2, pipeline_pb2, pipelines_service_pb2
-from shoal.wire import fields
+from shoal.wire import fields, state
 from shoal.wire.codec import checked, codec, count, each, elsewhere, identifier, maybe, one, spread
 from shoal.wire.fields import WireError
 from shoal.wire.spec import PIPELINE_SPEC
-from shoal.wire.state import (
-    ARTIFACT,
-    CAPACITY,
-    JOB_STATE,
-    LOG_STREAM,
-    MEMBER_STATE,
-    PIPELINE_STATE,
-    REASON,
-    SCALE_STATE,
-    STREAM_COUNTERS,
-)
 
 
 def _attempt_name(name: str, path: str) -> str:
@@ -46,14 +35,14 @@ MANIFEST = encode_manifest, decode_manifest = codec(
     "manifest",
     attempt=_ATTEMPT_NAME,
     epoch=_EPOCH,
-    artifacts=each(ARTIFACT),
+    artifacts=each(state.ARTIFACT),
 )
 encode_log_chunk, decode_log_chunk = codec(
     view.LogChunk,
     pipelines_service_pb2.LogChunk,
     "chunk",
     attempt=_ATTEMPT_NAME,
-    stream=one(LOG_STREAM),
+    stream=one(state.LOG_STREAM),
     epoch=_EPOCH,
 )
 ATTEMPT = encode_attempt, decode_attempt = codec(
@@ -62,8 +51,8 @@ ATTEMPT = encode_attempt, decode_attempt = codec(
     "attempt",
     name=_ATTEMPT_NAME,
     epoch=_EPOCH,
-    state=one(JOB_STATE),
-    reason=one(REASON),
+    state=one(state.JOB_STATE),
+    reason=one(state.REASON),
 )
 JOB = encode_job, decode_job = codec(
     view.JobView,
@@ -71,13 +60,15 @@ JOB = encode_job, decode_job = codec(
     "job",
     name=checked(_job_name),
     spec_name=identifier("job"),
-    state=one(JOB_STATE),
-    reason=one(REASON),
+    state=one(state.JOB_STATE),
+    reason=one(state.REASON),
     attempts=each(ATTEMPT),
-    streams=each(STREAM_COUNTERS),
+    streams=each(state.STREAM_COUNTERS),
     manifest=maybe(MANIFEST),
 )
-_SCALE = codec(view.ScaleView, pipeline_pb2.Scale, job=identifier("job"), state=one(SCALE_STATE))
+_SCALE = codec(
+    view.ScaleView, pipeline_pb2.Scale, job=identifier("job"), state=one(state.SCALE_STATE)
+)
 # The message says its name, too, which is made of the id.
 encode_pipeline, decode_pipeline = codec(
     view.PipelineView,
@@ -90,8 +81,8 @@ encode_pipeline, decode_pipeline = codec(
     ),
     namespace=identifier("namespace"),
     spec=one(PIPELINE_SPEC),
-    state=one(PIPELINE_STATE),
-    reason=one(REASON),
+    state=one(state.PIPELINE_STATE),
+    reason=one(state.REASON),
     jobs=each(JOB),
     scales=each(_SCALE),
 )
@@ -100,13 +91,13 @@ encode_node, decode_node = codec(
     nodes_service_pb2.Node,
     "node",
     name=identifier("node"),
-    member_state=one(MEMBER_STATE),
-    capacity=one(CAPACITY),
-    claimed=one(CAPACITY),
+    member_state=one(state.MEMBER_STATE),
+    capacity=one(state.CAPACITY),
+    claimed=one(state.CAPACITY),
 )
 # The name of a member is the gossip's, and follows no pattern of ours.
 encode_member, decode_member = codec(
-    view.MemberView, nodes_service_pb2.Member, "member", state=one(MEMBER_STATE)
+    view.MemberView, nodes_service_pb2.Member, "member", state=one(state.MEMBER_STATE)
 )
 encode_event, decode_event = codec(view.Event, pipeline_pb2.Event, "event")
 encode_verdict, decode_verdict = codec(view.NodeVerdict, pipelines_service_pb2.NodeVerdict)
