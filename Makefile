@@ -11,6 +11,8 @@ PY := $(BIN)/python
 UV := $(BIN)/uv
 STAMP := $(VENV)/.stamp
 MINISTACK := .venv-ministack
+# Some machines forbid bytecode; then each process of a test compiles everything that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 SAY := @printf '\033[1m%s\033[0m\n'
 
 .PHONY: help
@@ -38,7 +40,7 @@ $(STAMP): requirements/dev.lock pyproject.toml sdk/pyproject.toml
 	  [ "$$($(UV) --version 2>/dev/null | cut -d' ' -f2)" = "$$want" ] || \
 	  $(PY) -m pip install --quiet --disable-pip-version-check "uv==$$want"
 	@# pip stands in where only pip is configured for the network that this machine is on.
-	@$(UV) pip install --python $(PY) --quiet --require-hashes -r requirements/dev.lock || \
+	@$(UV) pip install --python $(PY) --quiet --compile-bytecode --require-hashes -r requirements/dev.lock || \
 	  $(PY) -m pip install --quiet --require-hashes -r requirements/dev.lock
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e sdk -e .
 	@touch $@
@@ -47,7 +49,7 @@ $(STAMP): requirements/dev.lock pyproject.toml sdk/pyproject.toml
 $(MINISTACK)/.stamp: $(STAMP) requirements/ministack.lock
 	$(SAY) "setting up $(MINISTACK)"
 	@$(PY) -m venv --clear $(MINISTACK)
-	@$(UV) pip install --python $(MINISTACK)/bin/python --quiet --require-hashes -r requirements/ministack.lock || \
+	@$(UV) pip install --python $(MINISTACK)/bin/python --quiet --compile-bytecode --require-hashes -r requirements/ministack.lock || \
 	  $(MINISTACK)/bin/python -m pip install --quiet --require-hashes -r requirements/ministack.lock
 	@touch $@
 

@@ -170,6 +170,7 @@ class Controller:
                     tasks.create_task(plane.run())
                     tasks.create_task(workers.run())
                     tasks.create_task(publishing.run())
+                    tasks.create_task(archive.serve())
                     tasks.create_task(_clean_logs(logs, plane))
                     tasks.create_task(_watch_disk(config.state, plane))
                     if member is not None:

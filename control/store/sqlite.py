@@ -236,6 +236,8 @@ class SqliteStore:
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         disk = os.statvfs(self._path.parent)
         room = min(ROOM_BYTES, disk.f_bavail * disk.f_frsize // 8)
+        if self._has_room(connection, room):
+            return  # as after a kill: what was taken is there, and taking it again would wait for the disk
         try:
             connection.execute("CREATE TABLE room (filler BLOB)")
             connection.execute("INSERT INTO room VALUES (zeroblob(?))", (room,))
@@ -244,6 +246,16 @@ class SqliteStore:
         with suppress(sqlite3.Error):
             connection.execute("DROP TABLE IF EXISTS room")
             connection.execute("PRAGMA wal_checkpoint(RESTART)")
+
+    def _has_room(self, connection: sqlite3.Connection, room: int) -> bool:
+        """Whether both the file and its log have so many bytes to spare."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        try:
+            (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+            (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+            return free * page_bytes >= room and log.stat().st_size >= room
+        except (sqlite3.Error, OSError):
+            return False
 
     def _take_lock(self) -> None:
         lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)

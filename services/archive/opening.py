@@ -1,18 +1,22 @@
 """From an address to an open archive."""
 
+import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from services.archive.directory_store import DirectoryStore
-from services.archive.object_endpoint import ObjectEndpoint
 from services.archive.object_store import ObjectStore
 from services.archive.s3_server import S3Server
 from services.archive.signature import PathSigner
 from services.runtime.address import joined
+
+if TYPE_CHECKING:
+    from services.archive.object_endpoint import ObjectEndpoint
 
 
 class ArchiveUrlError(ValueError):
@@ -58,11 +62,19 @@ class EndpointSettings:
 
 @dataclass(frozen=True, slots=True)
 class OpenArchive:
-    """An open archive, and where its endpoint listens (`host:port`; empty for a bucket)."""
+    """An open archive.
+
+    Attributes:
+        store: its objects.
+        address: where it is.
+        endpoint: where its endpoint listens (`host:port`; empty for a bucket).
+        serve: serves the endpoint until it is cancelled; of a bucket it returns at once.
+    """
 
     store: ObjectStore
     address: ArchiveAddress
     endpoint: str
+    serve: Callable[[], Coroutine[None, None, None]]
 
 
 def parse_url(url: str) -> ArchiveAddress:
@@ -107,7 +119,7 @@ async def open_store(
     clock: Callable[[], float],
     new_id: Callable[[], str],
 ) -> AsyncIterator[OpenArchive]:
-    """Open the archive at `url`; a folder is served over HTTP while it is open.
+    """Open the archive at `url`; a folder listens at its endpoint from then on, and has to be served.
 
     Args:
         url: `file:///path` or `s3://bucket/prefix?endpoint=…&region=…`.
@@ -128,7 +140,7 @@ async def open_store(
 
             s3 = S3Store(address.server, address.bucket, address.prefix, new_id=new_id)
             async with s3:
-                yield OpenArchive(s3, address, "")
+                yield OpenArchive(s3, address, "", _nothing)
         case DirectoryAddress() as address:
             listener = _listen(endpoint.host, endpoint.port)
             port = int(listener.getsockname()[1])
@@ -137,12 +149,38 @@ async def open_store(
                 endpoint.secret,
             )
             directory = DirectoryStore(address.path, signer=signer, wall=wall, new_id=new_id)
+
+            async def serve() -> None:
+                await _called(listener)
+                endpoint_type = await asyncio.to_thread(_endpoint_type)
+                async with endpoint_type(directory, signer, listener, wall=wall, clock=clock):
+                    await asyncio.Event().wait()
+
             with listener:
-                async with (
-                    directory,
-                    ObjectEndpoint(directory, signer, listener, wall=wall, clock=clock),
-                ):
-                    yield OpenArchive(directory, address, joined(endpoint.host, port))
+                async with directory:
+                    yield OpenArchive(directory, address, joined(endpoint.host, port), serve)
+
+
+async def _nothing() -> None:
+    """Serve a bucket, which has a server of its own."""
+
+
+def _endpoint_type() -> "type[ObjectEndpoint]":
+    """Load the endpoint with its web server, which takes as long as a third of a controller's start."""
+    from services.archive.object_endpoint import ObjectEndpoint  # noqa: PLC0415
+
+    return ObjectEndpoint
+
+
+async def _called(listener: socket.socket) -> None:
+    """Wait for the first caller."""
+    called = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(listener.fileno(), called.set)
+    try:
+        await called.wait()
+    finally:
+        loop.remove_reader(listener.fileno())
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -13,7 +13,6 @@ from services.membership.ipc import IpcServer
 from services.membership.keyring import Keyring
 from services.membership.settings import GossipSettings
 from services.membership.shell import GossipShell
-from services.membership.web import MembersPage
 from services.runtime.address import host_port, joined
 from services.runtime.keyring_file import KeyringFile, KeyringFileError
 from services.runtime.process import StartRefusedError
@@ -109,6 +108,9 @@ async def open_member(
             await stack.enter_async_context(serf)
             serf_rpc = joined(host, serf.port)
         if settings.members_http:
+            # Its web server takes longer to load than everything else of a member.
+            from services.membership.web import MembersPage  # noqa: PLC0415
+
             host, port = host_port(settings.members_http, hostless=True)
             page = MembersPage(gossip, clock=clock, host=host, port=port)
             await stack.enter_async_context(page)

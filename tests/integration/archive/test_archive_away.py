@@ -1,8 +1,6 @@
 """R9: a folder that goes away, and comes back, while the archive is open."""
 
 import hashlib
-import secrets
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -17,20 +15,15 @@ from services.archive.object_store import (
     ObjectMissingError,
     PutOutcome,
 )
-from services.archive.opening import EndpointSettings, OpenArchive, open_store
+from services.archive.opening import OpenArchive
+from tests.kit.archive import served_archive
 from tests.kit.small_disk import SmallDisk, small_disk
 
 DATA = b"x" * 200_000
 
 
 def opening(folder: Path) -> AbstractAsyncContextManager[OpenArchive]:
-    return open_store(
-        f"file://{folder}",
-        EndpointSettings("127.0.0.1", 0, b"0123456789abcdef"),
-        wall=time.time,
-        clock=time.monotonic,
-        new_id=lambda: secrets.token_hex(8),
-    )
+    return served_archive(f"file://{folder}")
 
 
 @pytest.fixture

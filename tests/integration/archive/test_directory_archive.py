@@ -14,8 +14,9 @@ import pytest
 from services.archive.directory_store import INCOMING, DirectoryStore
 from services.archive.key import InvalidKeyError
 from services.archive.object_store import ArchiveUnavailableError, ObjectMissingError
-from services.archive.opening import EndpointSettings, OpenArchive, open_store
+from services.archive.opening import OpenArchive
 from services.archive.signature import PathSigner
+from tests.kit.archive import served_archive
 from tests.kit.until import until
 
 WRITER = """
@@ -40,13 +41,7 @@ def directory_store(folder: Path) -> DirectoryStore:
 
 @pytest.fixture
 async def opened(tmp_path: Path) -> AsyncIterator[OpenArchive]:
-    async with open_store(
-        f"file://{tmp_path}/archive",
-        EndpointSettings("127.0.0.1", 0, SECRET),
-        wall=time.time,
-        clock=time.monotonic,
-        new_id=lambda: secrets.token_hex(8),
-    ) as archive:
+    async with served_archive(f"file://{tmp_path}/archive") as archive:
         yield archive
 
 

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import itertools
 import secrets
-import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,8 @@ from services.archive.object_store import (
     ObjectStore,
     PutOutcome,
 )
-from services.archive.opening import EndpointSettings, open_store
 from services.archive.s3_server import S3Server
+from tests.kit.archive import served_archive
 from tests.kit.s3_servers import CREDENTIALS, make_bucket
 
 KINDS = ("directory", "moto", "ministack")
@@ -47,10 +46,7 @@ async def archive(
             monkeypatch.setenv(name, value)
         bucket = await make_bucket(S3Server(endpoint))
         url = f"s3://{bucket}/a/prefix?endpoint={endpoint}"
-    settings = EndpointSettings("127.0.0.1", 0, secrets.token_bytes(32))
-    async with open_store(
-        url, settings, wall=time.time, clock=time.monotonic, new_id=lambda: secrets.token_hex(8)
-    ) as opened:
+    async with served_archive(url) as opened:
         yield Archive(opened.store, kind)
 
 
