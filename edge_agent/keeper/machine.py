@@ -1,4 +1,31 @@
-"""What the keeper decides, without a clock, a process or a socket of its own."""
+"""What the keeper decides: when a program is asked to end, when it is killed, and what is said of its end.
+
+Rule 1, one record. A record is added to by what happens and taken back by nothing: once it says that a
+program timed out, lost its lease or ended, no later event says otherwise. It stays until it is forgotten
+on request, so an agent that was killed finds what happened without it.
+
+Rule 2, ending. Every end goes the same way: SIGTERM to the process group, then SIGKILL after the grace. A
+second request may shorten the grace and never lengthens it. A grace of 0 is SIGKILL at once.
+
+Rule 3, lease. A renewal moves the moment of a program that runs, and revives none that is being ended:
+the controller may have replaced it already. The guard gets the same moment, and acts if the keeper is
+killed or held up.
+
+Rule 4, the end. A program with FIFOs has ended once its relays have ended, too: what it wrote last may be on
+its way. Relays pass on what is left after exit status 0; after any other end its records count for nothing,
+and they are killed.
+
+Invariant. No signal is sent to a process group whose leader was reaped: its number may belong to other
+processes by then. So after `Ended` there are effects for relays alone.
+
+Why the keeper, and not the agent: programs outlive an agent that is killed or replaced, and only their
+parent sees their exit status.
+
+Example. Timeout 10 s, grace 5 s. At 10 s SIGTERM, and 0.5 s later SIGKILL, since a program that had its time
+gets `TIMEOUT_GRACE_SECONDS` at most. A `StopAsked` with a grace of 0.1 s at 10.2 s makes that 10.3 s.
+
+Sources: docs/architecture.md, section 2; leases as in edge_agent/lease.py.
+"""
 
 from __future__ import annotations
 
