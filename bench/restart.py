@@ -71,7 +71,7 @@ async def main() -> None:
         )
         rounds = [await _restart(Path(folder), running) for _ in range(ROUNDS)]
         lags = [await _load(state / STORE_NAME) for _ in range(ROUNDS)]
-    print(f"{'':34}{'median':>10}{'worst':>10}")
+    print(f"{'':42}{'median':>10}{'worst':>10}")
     names = {
         "serves_seconds": "SIGKILL to serving, s",
         "placed_seconds": "SIGKILL to first placement, s (bar 1.5)",
@@ -82,7 +82,8 @@ async def main() -> None:
     for key, name in names.items():
         values = [one[key] for one in rounds]
         print(f"{name:42}{statistics.median(values):10.2f}{max(values):10.2f}")
-    for index, name in enumerate(("load from the store, s", "longest hold-up of the loop, ms (bar 100)")):
+    loading = ("load from the store, s", "longest hold-up of the loop, ms (bar 100)")
+    for index, name in enumerate(loading):
         values = [one[index] for one in lags]
         print(f"{name:42}{statistics.median(values):10.2f}{max(values):10.2f}")
     result = {
