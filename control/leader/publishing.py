@@ -18,9 +18,8 @@ from services.archive.object_store import ArchiveError, ObjectStore, PutOutcome
 from services.events.broker_link import OpenLink
 from services.events.broker_url import BrokerAddress
 from services.events.entry import OutboxEntry
-from services.events.mqtt_link import MqttLink
 from services.events.outbox.events import RowsRead
-from services.events.outbox.shell import NO_BROKER, OutboxShell, RowsUnavailableError
+from services.events.outbox.shell import NO_BROKER, OutboxShell, RowsUnavailableError, open_mqtt
 from services.runtime.log import fields
 from shoal.backoff import Backoff
 from shoal.view import Event
@@ -58,7 +57,7 @@ class Publishing:
         clock: Callable[[], float],
         wall: Callable[[], datetime],
         chance: Callable[[], float],
-        open_link: OpenLink = MqttLink,
+        open_link: OpenLink = open_mqtt,
     ) -> None:
         self._store = store
         self._archive = archive

@@ -15,10 +15,9 @@ from services.events.broker_link import (
 )
 from services.events.broker_url import BrokerAddress, check_client_id
 from services.events.entry import OutboxEntry
-from services.events.mqtt_link import MqttLink
 from services.events.outbox import effects, events
 from services.events.outbox.machine import Link, OutboxConfig, OutboxMachine
-from services.events.terms import UNKNOWN
+from services.events.terms import UNKNOWN, Terms
 from services.runtime.driver import Driver
 from services.runtime.log import fields
 
@@ -42,6 +41,15 @@ class Rows(Protocol):
     async def mark(self, sequences: Sequence[int], aside: Mapping[int, str]) -> None:
         """Durably let go of rows that have arrived, or that cannot: `aside` says of these why."""
         ...
+
+
+def open_mqtt(
+    address: BrokerAddress, client_id: str, *, timeout_seconds: float, terms: Terms
+) -> BrokerLink:
+    """Make a connection to an MQTT broker; its library is loaded with the first one."""
+    from services.events.mqtt_link import MqttLink  # noqa: PLC0415
+
+    return MqttLink(address, client_id, timeout_seconds=timeout_seconds, terms=terms)
 
 
 class OutboxShell:
@@ -70,7 +78,7 @@ class OutboxShell:
         chance: Callable[[], float],
         config: OutboxConfig | None = None,
         timeout_seconds: float = 10.0,
-        open_link: OpenLink = MqttLink,
+        open_link: OpenLink = open_mqtt,
     ) -> None:
         self._open_link = open_link
         self._rows = rows
