@@ -8,15 +8,11 @@ from services.archive.opening import parse_url as parse_archive
 from services.archive.s3_server import S3Server
 from services.events.broker_url import BrokerAddress, BrokerUrlError
 from services.events.broker_url import parse_url as parse_broker
-from services.membership.settings import GossipSettings
+from services.membership.settings import ConfigError, GossipSettings
 from services.runtime.address import AddressError, host_port
 from services.runtime.outward import pinned
 from shoal.names import InvalidNameError, check_id
 from shoal.redaction import redacted
-
-
-class ConfigError(ValueError):
-    """A setting that cannot be; the message names it and the remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

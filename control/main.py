@@ -118,9 +118,10 @@ def controller(**given: Any) -> None:
       shoal controller --grpc 10.0.0.1:7470 --gossip 10.0.0.1:7946 --objects 10.0.0.1:7471
       shoal controller --archive 's3://shoal/main?endpoint=http://10.0.0.9:9000' --mqtt mqtt://10.0.0.9
     """  # noqa: D301 - click wants the control character
-    from control.config import ConfigError, ControllerConfig  # noqa: PLC0415 - for a quick --help
+    from control.config import ControllerConfig  # noqa: PLC0415 - for a quick --help
     from services.archive.s3_server import S3Server  # noqa: PLC0415
     from services.events.broker_url import parse_url  # noqa: PLC0415
+    from services.membership.settings import ConfigError  # noqa: PLC0415
     from services.runtime.secret_option import read_secret, warn_of_visible  # noqa: PLC0415
 
     begin_log("controller", given)

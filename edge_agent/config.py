@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from services.membership.settings import GossipSettings
+from services.membership.settings import ConfigError, GossipSettings
 from services.runtime.address import AddressError, host_port
 from services.runtime.outward import pinned
 from shoal.model import Capacity, no_strings
@@ -22,10 +22,6 @@ _UNITS: Final = MappingProxyType(
         "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40,
     }
 )  # fmt: skip
-
-
-class ConfigError(ValueError):
-    """A setting that cannot be; the message names it and the remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

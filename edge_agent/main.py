@@ -16,8 +16,9 @@ from typing import Any, cast
 import click
 
 from edge_agent import fingerprint
-from edge_agent.config import AgentConfig, ConfigError, parse_labels, parse_size
+from edge_agent.config import AgentConfig, parse_labels, parse_size
 from services.membership.options import gossip_options, gossip_settings
+from services.membership.settings import ConfigError
 from services.runtime.process import ExitCode, run
 from services.runtime.process_options import begin_log, process_options
 from services.runtime.secret_option import warn_of_visible

@@ -1,4 +1,4 @@
-"""What an operator may set for a process's own member of the gossip cluster."""
+"""What an operator may set for a process's own member of the gossip cluster, and what is said if it cannot be."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +9,10 @@ from services.runtime.address import host_port
 from services.runtime.outward import pinned
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be; the message names it and the remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

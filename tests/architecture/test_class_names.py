@@ -17,7 +17,6 @@ SHARED = {
     "Block": TWO_ENDS,
     "BlockError": TWO_ENDS,
     "BlockReader": TWO_ENDS,
-    "ConfigError": TO_BE_QUALIFIED,
     "DownloadError": TO_BE_QUALIFIED,
     "Forget": TWO_PROCESSES,
     "Forgotten": TO_BE_QUALIFIED,
@@ -26,7 +25,6 @@ SHARED = {
     "Program": TO_BE_QUALIFIED,
     "Record": TO_BE_QUALIFIED,
     "RingError": TWO_ENDS,
-    "Room": TO_BE_QUALIFIED,
     "SnapshotEnd": TO_BE_QUALIFIED,
 }
 """Names that two modules still share, and why."""

@@ -7,7 +7,7 @@ from collections import Counter
 from control.core.scheduler.filters import objections
 from control.core.scheduler.plan import free
 from control.core.scheduler.ranking import base_score, own_score
-from control.core.scheduler.room import Room
+from control.core.scheduler.room import NodeRoom
 from control.core.scheduler.snapshot import Pending, Snapshot
 from shoal.view import NodeVerdict
 
@@ -19,7 +19,7 @@ def explain(snapshot: Snapshot, job: Pending) -> tuple[NodeVerdict, ...]:
         there.setdefault(resident.node, Counter())[resident.spec_name] += 1
     verdicts: list[NodeVerdict] = []
     for node in snapshot.nodes:
-        room = Room(node)
+        room = NodeRoom(node)
         for kept in snapshot.kept:
             if kept.node == node.name and kept.job != job.ref:
                 room.keep(kept)
@@ -37,7 +37,7 @@ def explain(snapshot: Snapshot, job: Pending) -> tuple[NodeVerdict, ...]:
     return tuple(sorted(verdicts, key=lambda one: (not one.feasible, -one.score, one.node)))
 
 
-def _merits(job: Pending, room: Room, count: Counter[str]) -> list[str]:
+def _merits(job: Pending, room: NodeRoom, count: Counter[str]) -> list[str]:
     node = room.node
     said = [free(room)]
     if node.name in job.avoid:

@@ -8,45 +8,45 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from control.core.scheduler.room import ROUNDING, Room
+from control.core.scheduler.room import ROUNDING, NodeRoom
 from control.core.scheduler.snapshot import Pending
 from shoal.spec import Resources
 
 _KEPT_MAX = 2
 """Jobs that a phrase names for which room is kept."""
 
-Filter = Callable[[Pending, Room], str]
+Filter = Callable[[Pending, NodeRoom], str]
 """One reason that a node may be unfit."""
 
 
-def connected(_: Pending, room: Room) -> str:
+def connected(_: Pending, room: NodeRoom) -> str:
     """Its agent must have a session whose lease has not run out."""
     return "" if room.node.connected else "its agent is not connected"
 
 
-def quarantined(_: Pending, room: Room) -> str:
+def quarantined(_: Pending, room: NodeRoom) -> str:
     """Its agent must follow this controller."""
     return f"it is quarantined: {room.node.quarantine}" if room.node.quarantine else ""
 
 
-def drained(_: Pending, room: Room) -> str:
+def drained(_: Pending, room: NodeRoom) -> str:
     """Nothing new goes to a drained node."""
     return "it is drained" if room.node.drained else ""
 
 
-def refuses(_: Pending, room: Room) -> str:
+def refuses(_: Pending, room: NodeRoom) -> str:
     """Nothing new goes to a node whose agent takes none."""
     return room.node.refuses
 
 
-def pinned(job: Pending, room: Room) -> str:
+def pinned(job: Pending, room: NodeRoom) -> str:
     """A pinned job goes back to its node and nowhere else."""
     if not job.pinned_node or job.pinned_node == room.node.name:
         return ""
     return f"the job is pinned to {job.pinned_node}"
 
 
-def labels(job: Pending, room: Room) -> str:
+def labels(job: Pending, room: NodeRoom) -> str:
     """Every required label must be there with its value."""
     for name, value in job.place.require.items():
         have = room.node.labels.get(name)
@@ -58,7 +58,7 @@ def labels(job: Pending, room: Room) -> str:
     return ""
 
 
-def cpus(job: Pending, room: Room) -> str:
+def cpus(job: Pending, room: NodeRoom) -> str:
     """Enough cores must be free."""
     need = job.resources.cpus
     if need <= room.cpus + ROUNDING:
@@ -69,7 +69,7 @@ def cpus(job: Pending, room: Room) -> str:
     )
 
 
-def memory(job: Pending, room: Room) -> str:
+def memory(job: Pending, room: NodeRoom) -> str:
     """Enough memory must be free."""
     need = job.resources.memory_bytes
     if not need or need <= room.memory_bytes:
@@ -80,7 +80,7 @@ def memory(job: Pending, room: Room) -> str:
     )
 
 
-def _kept(job: Pending, room: Room) -> str:
+def _kept(job: Pending, room: NodeRoom) -> str:
     """Say for whom room is kept that this job might have; of other namespaces without names."""
     said = [
         f"{_amount(kept.resources)} are kept for "
@@ -104,7 +104,7 @@ def _amount(resources: Resources) -> str:
     return " and ".join(said)
 
 
-def devices(job: Pending, room: Room) -> str:
+def devices(job: Pending, room: NodeRoom) -> str:
     """A device of each class must be free."""
     missing = room.missing_devices(job.resources.devices)
     return f"no free device of class {', '.join(missing)}{_kept(job, room)}" if missing else ""
@@ -127,7 +127,7 @@ EVER: tuple[Filter, ...] = (pinned, labels, cpus, memory, devices)
 """The filters that count when the question is whether a job could ever fit."""
 
 
-def objection(job: Pending, room: Room, filters: tuple[Filter, ...] = FILTERS) -> str:
+def objection(job: Pending, room: NodeRoom, filters: tuple[Filter, ...] = FILTERS) -> str:
     """Return the first objection to the job on this node, or an empty string."""
     for check in filters:
         said = check(job, room)
@@ -136,6 +136,6 @@ def objection(job: Pending, room: Room, filters: tuple[Filter, ...] = FILTERS) -
     return ""
 
 
-def objections(job: Pending, room: Room) -> tuple[str, ...]:
+def objections(job: Pending, room: NodeRoom) -> tuple[str, ...]:
     """Return everything that keeps the job off this node."""
     return tuple(said for check in FILTERS if (said := check(job, room)))

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 
 from control.core.scheduler.filters import EVER, FILTERS, Filter, objection
 from control.core.scheduler.ranking import base_score, own_score
-from control.core.scheduler.room import Room
+from control.core.scheduler.room import NodeRoom
 from control.core.scheduler.search import constrained_first, fit
 from control.core.scheduler.snapshot import Kept, Pending, Placed, Plan, Snapshot
 from shoal.names import JobRef, PipelineRef
@@ -38,7 +38,7 @@ def plan(snapshot: Snapshot, pending: Sequence[Pending]) -> Plan:
     failed: dict[tuple[object, ...], str] = {}
     for gang in gangs.values():
         mine = board.release(gang)
-        # Room only shrinks while a plan is made: what did not fit before does not fit now. What is
+        # NodeRoom only shrinks while a plan is made: what did not fit before does not fit now. What is
         # kept is said by name within a namespace, and is other room for each job for which it is.
         signature = (gang[0].ref.namespace, mine, *map(feasibility, gang))
         why = failed.get(signature)
@@ -70,7 +70,7 @@ class _Board:
     def __init__(
         self, snapshot: Snapshot, filters: tuple[Filter, ...], *, empty: bool = False
     ) -> None:
-        self.rooms = {node.name: Room(node, empty=empty) for node in snapshot.nodes}
+        self.rooms = {node.name: NodeRoom(node, empty=empty) for node in snapshot.nodes}
         self._filters = filters
         self._heaps: dict[Shape, list[tuple[float, str]]] = {}
         self._near: dict[PipelineRef, dict[str, Counter[str]]] = {}
@@ -228,7 +228,7 @@ class _Verdicts:
             "add a node that can, or ask for less"
         )
 
-    def _counted(self, job: Pending, rooms: dict[str, Room]) -> str:
+    def _counted(self, job: Pending, rooms: dict[str, NodeRoom]) -> str:
         said: dict[str, list[str]] = {}
         for name in sorted(rooms):
             reason = objection(job, rooms[name])
@@ -246,6 +246,6 @@ def _some(nodes: Sequence[str]) -> str:
     return f"on {', '.join(nodes[:_NAMED_MAX])} and {len(nodes) - _NAMED_MAX} more"
 
 
-def free(room: Room) -> str:
+def free(room: NodeRoom) -> str:
     """Return what is free on a node, for people."""
     return f"{max(room.cpus, 0):g} of {room.node.capacity.cpus:g} cpus free"

@@ -8,7 +8,7 @@ never outweighs a stronger one.
 
 from __future__ import annotations
 
-from control.core.scheduler.room import Room
+from control.core.scheduler.room import NodeRoom
 from control.core.scheduler.snapshot import Pending
 from shoal.spec import Strategy
 
@@ -24,7 +24,7 @@ _NEIGHBOURS_MAX = 9
 _PREFERRED_MAX = 500
 
 
-def base_score(job: Pending, room: Room) -> float:
+def base_score(job: Pending, room: NodeRoom) -> float:
     """Return the part of the score that is equal for jobs of one shape."""
     share = room.claimed_share
     score = share if job.place.strategy is Strategy.PACK else -share

@@ -16,7 +16,7 @@ ROUNDING = 1e-6
 """Cores are fractions, and sums of fractions are off by a little."""
 
 
-class Room:
+class NodeRoom:
     """Free cores, bytes and devices of one node; `take` and `give_back` as the plan is made."""
 
     __slots__ = ("cpus", "devices", "kept", "memory_bytes", "node")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from control.core.scheduler.filters import Filter, objection
-from control.core.scheduler.room import ROUNDING, Room
+from control.core.scheduler.room import ROUNDING, NodeRoom
 from control.core.scheduler.snapshot import Pending
 
 LOOKS_MAX = 5_000
@@ -18,7 +18,7 @@ LOOKS_MAX = 5_000
 
 
 def constrained_first(
-    gang: Sequence[Pending], rooms: Mapping[str, Room], filters: tuple[Filter, ...]
+    gang: Sequence[Pending], rooms: Mapping[str, NodeRoom], filters: tuple[Filter, ...]
 ) -> list[Pending]:
     """Order a gang: those with the fewest nodes first, then the largest."""
     options: dict[object, int] = {}
@@ -35,7 +35,7 @@ def constrained_first(
 
 def fit(
     gang: Sequence[Pending],
-    rooms: Mapping[str, Room],
+    rooms: Mapping[str, NodeRoom],
     filters: tuple[Filter, ...],
     looks_max: int = LOOKS_MAX,
 ) -> tuple[str, ...] | None:
@@ -77,7 +77,9 @@ def fit(
             rooms[name].give_back(job.resources)
 
 
-def _ways(job: Pending, rooms: Mapping[str, Room], filters: tuple[Filter, ...]) -> Iterator[str]:
+def _ways(
+    job: Pending, rooms: Mapping[str, NodeRoom], filters: tuple[Filter, ...]
+) -> Iterator[str]:
     """The nodes that a job could go to, the tightest first; equal rooms need only one try."""
     seen: set[object] = set()
     found: list[tuple[float, str]] = []

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from control.core.scheduler.explain import explain
 from control.core.scheduler.filters import objection
 from control.core.scheduler.plan import plan
-from control.core.scheduler.room import Room
+from control.core.scheduler.room import NodeRoom
 from control.core.scheduler.snapshot import Kept, NodeSnapshot, Pending, Plan, Snapshot
 from shoal.model import Capacity
 from shoal.names import JobRef
@@ -78,9 +78,9 @@ def pendings(draw: st.DrawFn) -> tuple[Pending, ...]:
 
 def rooms_after(
     made: Plan, found: Sequence[NodeSnapshot], jobs: Sequence[Pending]
-) -> dict[str, Room]:
+) -> dict[str, NodeRoom]:
     by_ref = {job.ref: job for job in jobs}
-    rooms = {node.name: Room(node) for node in found}
+    rooms = {node.name: NodeRoom(node) for node in found}
     for placed in made.placed:
         rooms[placed.node].take(by_ref[placed.job].resources)
     return rooms
@@ -98,7 +98,7 @@ def test_a_plan_oversubscribes_nobody_and_obeys_every_filter(
         assert not taken or room.memory_bytes >= 0
         assert not taken or min(room.devices.values(), default=0) >= 0
     by_ref = {job.ref: job for job in jobs}
-    empty = {node.name: Room(node) for node in found}
+    empty = {node.name: NodeRoom(node) for node in found}
     for placed in made.placed:
         assert not objection(by_ref[placed.job], empty[placed.node])
 
@@ -182,7 +182,7 @@ def test_a_gang_waits_only_if_there_is_no_way_to_place_it(
 def _fits_somehow(found: Sequence[NodeSnapshot], gang: Sequence[Pending]) -> bool:
     """Try everything."""
     for ways in product(range(len(found)), repeat=len(gang)):
-        rooms = [Room(node) for node in found]
+        rooms = [NodeRoom(node) for node in found]
         for job, index in zip(gang, ways, strict=True):
             if objection(job, rooms[index]):
                 break

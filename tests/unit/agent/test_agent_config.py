@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from edge_agent.config import AgentConfig, ConfigError, parse_labels, parse_size
+from edge_agent.config import AgentConfig, parse_labels, parse_size
 from edge_agent.fingerprint import architecture, boot_id, capacity, default_name
 from edge_agent.main import agent
+from services.membership.settings import ConfigError
 from shoal.model import Capacity
 from shoal.names import check_id
 

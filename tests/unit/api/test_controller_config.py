@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from control.config import ConfigError, ControllerConfig
+from control.config import ControllerConfig
+from services.membership.settings import ConfigError
 
 STATE = Path("/var/lib/shoal")
 
