@@ -8,7 +8,6 @@ import dataclasses
 import sys
 import tempfile
 from pathlib import Path
-from typing import cast
 
 import click
 
@@ -20,6 +19,7 @@ from compose.simulate_output import OutputFolder, OutputTakenError
 from services.runtime.log import setup
 from services.runtime.process import ExitCode, run
 from shoal import spec
+from shoal.cause import causes
 from shoal.cli.display import Display, display_for
 from shoal.cli.interrupts import on_interrupt
 from shoal.cli.log_printer import standard_printer
@@ -234,17 +234,9 @@ async def _simulate(simulation: Simulation) -> int:
             client = await stack.enter_async_context(Client(cluster.controller_address))
             return await _run(simulation, cluster, client)
         except* ShoalError as group:
-            for leaf in _leaves(group):
-                click.echo(f"Error: {leaf}", err=True)
+            for cause in causes(group):
+                click.echo(f"Error: {cause}", err=True)
     return 1
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    """Every error of a group, however deep."""
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    inner = cast("BaseExceptionGroup[BaseException]", error)
-    return [leaf for one in inner.exceptions for leaf in _leaves(one)]
 
 
 async def _run(simulation: Simulation, cluster: LocalCluster, client: Client) -> int:

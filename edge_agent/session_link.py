@@ -14,11 +14,11 @@ from typing import Any, Final, cast
 
 import grpc.aio
 
-from edge_agent.cause import first_cause
 from edge_agent.links.session import SessionCall, SessionDialler
 from edge_agent.session.effects import Write
 from edge_agent.session.events import LinkClosed, LinkOpened, Received, SessionEvent
 from services.runtime.log import CountedLog
+from shoal.cause import causes
 from shoal.session.messages import FromController, Hello
 from shoal.wire.fields import WireError
 from shoal.wire.session import decode_controller_message, encode_request
@@ -152,7 +152,7 @@ class SessionLink:
 
 
 def _say(errors: BaseExceptionGroup[BaseException]) -> str:
-    first = first_cause(errors)
+    first = causes(errors)[0]
     if isinstance(first, grpc.aio.AioRpcError):
         return f"{first.code().name} {first.details() or ''}".strip()
     return str(first) or type(first).__name__

@@ -22,7 +22,6 @@ from edge_agent.attempt_folder import keeper_id
 from edge_agent.attempt_services import AttemptServices
 from edge_agent.attempts import effects, events
 from edge_agent.bundles.layout import BundleRefusedError
-from edge_agent.cause import first_cause
 from edge_agent.download import ChecksumError, DownloadError
 from edge_agent.environments.installer import InstallError
 from edge_agent.environments.interpreter import InterpreterMissingError
@@ -35,6 +34,7 @@ from edge_agent.stream_orders import StreamOrders
 from edge_agent.uploads.collect import Problems
 from edge_agent.uploads.uploader import GrantRefusedError
 from services.runtime.log import fields
+from shoal.cause import causes
 from shoal.model import Artifact, Reason, ReasonCode
 from shoal.names import AttemptRef
 from shoal.redaction import redacted
@@ -172,7 +172,7 @@ class AttemptShell:
         try:
             outcome = await self._said_while(work)
         except Exception as raised:  # the root of one attempt's work: its failure is its own
-            error = first_cause(raised)
+            error = causes(raised)[0]
             known = _code(error, code)
             if known is None:
                 LOG.exception("work failed unexpectedly", extra=fields(name=self._ref.name))

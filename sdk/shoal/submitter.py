@@ -8,11 +8,12 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc.aio
 
+from shoal.cause import causes
 from shoal.connection import Connection, Pause
 from shoal.errors import ShoalError, TooLateError, code_name
 from shoal.v1 import pipelines_service_pb2, pipelines_service_pb2_grpc
@@ -80,7 +81,7 @@ class Submitter:
             try:
                 await self._carry(pause)
             except* grpc.aio.AioRpcError as group:
-                self._fail_unless_passing(_first(group))
+                self._fail_unless_passing(cast("grpc.aio.AioRpcError", causes(group)[0]))
             except* _StreamEndedError:
                 pass
             await pause.wait()
@@ -171,8 +172,3 @@ def _resolve(batch: Sequence[_Item], outcomes: Sequence[Any]) -> None:
                     code="INTERNAL",
                 )
             )
-
-
-def _first(group: BaseExceptionGroup[grpc.aio.AioRpcError]) -> grpc.aio.AioRpcError:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from shoal.cause import causes
 from shoal.cli.interrupts import on_interrupt
 
 if TYPE_CHECKING:
@@ -99,10 +100,10 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise SystemExit(INTERRUPTED_STATUS) from None
     except BaseExceptionGroup as group:
-        leaves = _leaves(group)
+        found = causes(group)
         # A pipe that is not read any more is for click, which ends quietly then.
-        if all(isinstance(leaf, ShoalError | BrokenPipeError) for leaf in leaves):
-            raise leaves[0] from group
+        if all(isinstance(cause, ShoalError | BrokenPipeError) for cause in found):
+            raise found[0] from group
         raise
 
 
@@ -117,10 +118,3 @@ async def _until_interrupted(main: Coroutine[Any, Any, T]) -> T:
 
     with on_interrupt(interrupt):
         return await task
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    inner = cast("BaseExceptionGroup[BaseException]", error)
-    return [leaf for item in inner.exceptions for leaf in _leaves(item)]

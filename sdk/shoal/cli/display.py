@@ -1,9 +1,9 @@
 """A pipeline while it runs: a live table where there is a terminal, one line a change elsewhere."""
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Protocol, Self
 
 import click
 from rich.console import Console, RenderableType
@@ -15,62 +15,30 @@ from shoal.cli.tables import pipeline_group
 from shoal.view import PipelineView
 
 
-class Display(Protocol):
-    """Shows one pipeline on stderr for as long as it is entered."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-    def show(self, pipeline: PipelineView) -> None:
-        """Show how it stands now."""
-        ...
-
-    def say(self, text: str) -> None:
-        """Say something beside it."""
-        ...
-
-
-class PlainDisplay:
-    """One line a change of state, and one every few seconds while records move."""
+class Display:
+    """Shows one pipeline on stderr: one line a change of state, and one every few seconds while records move."""
 
     def __init__(self) -> None:
         self._progress = ProgressRows()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
-
     def show(self, pipeline: PipelineView) -> None:
-        """Write a line for each job that changed."""
+        """Show how it stands now."""
         for line in self._progress.lines(pipeline, asyncio.get_running_loop().time()):
             click.echo(click.style(line, dim=True), err=True)
 
     def say(self, text: str) -> None:
-        """Write a line."""
+        """Say something beside it."""
         click.echo(text, err=True)
 
 
-class LiveDisplay:
-    """A table that is drawn anew."""
+class LiveDisplay(Display):
+    """A table that is drawn anew while `live` is entered."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._console = console
-        self._progress = ProgressRows()
         self._pipeline: PipelineView | None = None
-        self._live = Live(
+        self.live = Live(
             console=console,
             get_renderable=self._render,
             refresh_per_second=4,
@@ -78,23 +46,11 @@ class LiveDisplay:
             redirect_stderr=False,
         )
 
-    def __enter__(self) -> Self:
-        self._live.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.__exit__(kind, error, trace)
-
     def show(self, pipeline: PipelineView) -> None:
         """Draw the table."""
         self._pipeline = pipeline
         self._progress.rows(pipeline, asyncio.get_running_loop().time())
-        self._live.refresh()
+        self.live.refresh()
 
     def say(self, text: str) -> None:
         """Write a line above the table."""
@@ -108,6 +64,12 @@ class LiveDisplay:
         return pipeline_group(self._pipeline, rows, now)
 
 
-def display_for(console: Console, *, live: bool) -> Display:
-    """Choose how to show a pipeline on this console."""
-    return LiveDisplay(console) if live and console.is_terminal else PlainDisplay()
+@contextlib.contextmanager
+def display_for(console: Console, *, live: bool) -> Iterator[Display]:
+    """Choose how to show a pipeline on this console, and show it meanwhile."""
+    if not live or not console.is_terminal:
+        yield Display()
+        return
+    display = LiveDisplay(console)
+    with display.live:
+        yield display

@@ -2,13 +2,13 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from shoal import spec
 from shoal.cli.controller_option import INTERRUPTED_STATUS, Target, controller_options, run_async
 from shoal.cli.replay_option import replay_options
 from shoal.specfile.units import parse_duration, parse_size
@@ -26,28 +26,16 @@ class RunCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
-def duration(text: str) -> float:
-    """Read `90s` in seconds.
+def unit(parse: Callable[[str], float]) -> Callable[[str], float]:
+    """Return a type of option that `parse` reads, whose ValueError completes a sentence about the text."""
 
-    Raises:
-        click.BadParameter: it is none.
-    """
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} {error}") from None
+    def read(text: str) -> float:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise click.BadParameter(f"{text!r} {error}") from None
 
-
-def size(text: str) -> int:
-    """Read `512MiB` in bytes.
-
-    Raises:
-        click.BadParameter: it is none.
-    """
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} {error}") from None
+    return read
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -100,10 +88,24 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="KEY=VALUE",
     help="Variable of the command.",
 )
-@click.option("--timeout", type=duration, default="0", help="How long it may run: 90s, 2m.")
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    type=unit(parse_duration),
+    metavar="DURATION",
+    default="0",
+    help="How long it may run: 90s, 2m.",
+)
 @click.option("--retries", type=click.IntRange(0, 1000), default=0, help="How often it may fail.")
 @click.option("--cpus", type=float, default=1.0, show_default=True, help="Cores it needs.")
-@click.option("--memory", type=size, default="0", help="Memory it needs: 512MiB.")
+@click.option(
+    "--memory",
+    "memory_bytes",
+    type=unit(parse_size),
+    metavar="SIZE",
+    default="0",
+    help="Memory it needs: 512MiB.",
+)
 @click.option("--device", "devices", multiple=True, help="Class of device it needs: video.")
 @click.option(
     "--require", multiple=True, type=pair, metavar="KEY=VALUE", help="Label of the node it needs."
@@ -147,18 +149,7 @@ def run(ctx: click.Context, /, target: Target, spec_path: Path | None, **wishes:
     if command == ():
         raise click.UsageError("there is no command after --; write for example: shoal run -- ls")
     with _prepared(spec_path, command, wishes) as prepared:
-        status = run_async(
-            _run(
-                target,
-                prepared,
-                detach=wishes["detach"],
-                as_json=wishes["as_json"],
-                logs=wishes["logs"],
-                request_id=wishes["request_id"],
-                local_results=wishes["local_results"],
-            )
-        )
-    ctx.exit(status)
+        ctx.exit(run_async(_run(target, prepared, wishes)))
 
 
 @contextlib.contextmanager
@@ -208,33 +199,11 @@ def _single(command: Sequence[str], wishes: Mapping[str, Any]) -> Any:
     from shoal.cli.single_command import Wishes, single_command
 
     return single_command(
-        command,
-        Wishes(
-            name=wishes["name"],
-            folder=wishes["folder"],
-            stdin=wishes["stdin"],
-            requirements=wishes["requirements"],
-            python=wishes["python"],
-            variables=dict(wishes["variables"]),
-            timeout_seconds=wishes["timeout"],
-            retries=wishes["retries"],
-            archive=wishes["archive"],
-            resources=spec.Resources(wishes["cpus"], wishes["memory"], wishes["devices"]),
-            require=dict(wishes["require"]),
-        ),
+        command, Wishes(**{field.name: wishes[field.name] for field in fields(Wishes)})
     )
 
 
-async def _run(
-    target: Target,
-    prepared: Any,
-    *,
-    detach: bool,
-    as_json: bool,
-    logs: bool | None,
-    request_id: str,
-    local_results: Path,
-) -> int:
+async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:
     from shoal.cli.display import display_for
     from shoal.cli.document import print_document
     from shoal.cli.local_jobs import local_run, refuse_local
@@ -243,13 +212,16 @@ async def _run(
     from shoal.cli.tables import console
     from shoal.cli.waiting import Parting, wait_for_end
 
+    detach, as_json, logs = wishes["detach"], wishes["as_json"], wishes["logs"]
     if detach:
         refuse_local(prepared.pipeline)
     async with target.client() as client:
         if prepared.packed is not None:
             await client.ensure_bundle(prepared.packed)
-        submitted = (await client.submit(prepared.pipeline, request_id=request_id)).pipeline
-        beside = local_run(client, submitted, prepared.folder, local_results)
+        submitted = (
+            await client.submit(prepared.pipeline, request_id=wishes["request_id"])
+        ).pipeline
+        beside = local_run(client, submitted, prepared.folder, wishes["local_results"])
         if detach:
             if as_json:
                 print_document(submitted)

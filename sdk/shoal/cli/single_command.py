@@ -4,8 +4,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from shoal import bundle, spec
@@ -24,12 +24,14 @@ class Wishes:
     stdin: Path | None = None
     requirements: Path | None = None
     python: str = ""
-    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    variables: tuple[tuple[str, str], ...] = ()
     timeout_seconds: float = 0.0
     retries: int = 0
     archive: tuple[str, ...] = ()
-    resources: spec.Resources = field(default_factory=spec.Resources)
-    require: Mapping[str, str] = field(default_factory=dict[str, str])
+    cpus: float = 1.0
+    memory_bytes: int = 0
+    devices: tuple[str, ...] = ()
+    require: tuple[tuple[str, str], ...] = ()
 
 
 def single_command(
@@ -55,12 +57,12 @@ def single_command(
         name=name,
         run=tuple(command),
         environment=spec.Environment(wishes.python, steps),
-        resources=wishes.resources,
-        place=spec.Place(require=wishes.require),
+        resources=spec.Resources(wishes.cpus, wishes.memory_bytes, wishes.devices),
+        place=spec.Place(require=dict(wishes.require)),
         archive=wishes.archive or ("results/**",),
         retry=spec.Retry(attempts=wishes.retries + 1),
         timeout_seconds=wishes.timeout_seconds,
-        variables=wishes.variables,
+        variables=dict(wishes.variables),
         stdin=stdin,
     )
     pipeline = spec.Pipeline(name, (job,))

@@ -8,14 +8,14 @@ at one lane, the one that began later has it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import grpc
 import grpc.aio
 
+from shoal.cause import causes
 from shoal.client import Client
 from shoal.connection import Pause
 from shoal.errors import ShoalError
@@ -62,8 +62,13 @@ class _ClosedError(Exception):
     """The call is over; it is dialled again."""
 
 
-async def _redial(client: Client, method: Any, carry: Callable[[Any], Awaitable[None]]) -> None:
-    """Make calls, one after the other, until this is cancelled.
+async def _redial(
+    client: Client,
+    method: Any,
+    carry: Callable[[Any], Awaitable[None]],
+    parted: Callable[[], bool] = lambda: False,
+) -> None:
+    """Make calls, one after the other, until this is cancelled, or nothing more is to be said.
 
     Raises:
         ShoalError: The controller or the other end refuses.
@@ -74,10 +79,9 @@ async def _redial(client: Client, method: Any, carry: Callable[[Any], Awaitable[
         began = asyncio.get_running_loop().time()
         try:
             await carry(call)
-        except _ClosedError:
-            pass
-        except _LOST:
-            pass
+        except (_ClosedError, *_LOST):
+            if parted():
+                return
         except grpc.aio.AioRpcError as error:
             if error.code() not in _MAY_RETURN and _CORE not in (error.details() or ""):
                 raise client.error(error) from error
@@ -86,10 +90,6 @@ async def _redial(client: Client, method: Any, carry: Callable[[Any], Awaitable[
         if asyncio.get_running_loop().time() - began > 2.0:
             pause.reset()
         await pause.wait()
-
-
-class _PartedError(Exception):
-    """Nothing more is to be said."""
 
 
 class Feeder:
@@ -160,14 +160,14 @@ class Feeder:
         self._sent_bytes = self._consumed_bytes = 0
         if want == WANT_NOTHING:
             self.unwanted = True
-            self._tell()
+            self.changed.set()
             await call.write(FeedLaneRequest(accept=v1.PullAccept(first=want)))
         else:
             want = await self._begin(call, want)
-        async with _Both() as both:
-            both.start(self._hear(call))
-            if want != WANT_NOTHING:
-                both.start(self._send(call, want, response.open.credit_bytes))
+        works = [self._hear(call)]
+        if want != WANT_NOTHING:
+            works.append(self._send(call, want, response.open.credit_bytes))
+        await _together(*works)
 
     async def _begin(self, call: Any, want: int) -> int:
         file = self._file
@@ -191,7 +191,7 @@ class Feeder:
             raise LaneRefusedError("BEHIND", message)
         await call.write(FeedLaneRequest(accept=v1.PullAccept(first=want)))
         self.begun.set()
-        self._tell()
+        self.changed.set()
         return want
 
     async def _send(self, call: Any, want: int, credit: int) -> None:
@@ -233,14 +233,11 @@ class Feeder:
                     self.consumed = max(self.consumed, ack.consumed)
                     self.released = max(self.released, ack.released)
                     self._wake.set()
-                    self._tell()
+                    self.changed.set()
                 case "refusal":
                     raise _refused(response.refusal)
                 case _:
                     raise _ClosedError
-
-    def _tell(self) -> None:
-        self.changed.set()
 
 
 class Taker:
@@ -302,11 +299,8 @@ class Taker:
             LaneRefusedError: Another client has the lane, or records that are wanted are gone.
             ShoalError: The controller refuses.
         """
-        with contextlib.suppress(_PartedError):
-            await self._run()
-
-    async def _run(self) -> None:
-        await _redial(self._client, self._client.lanes.PullLane, self._carry)
+        pull = self._client.lanes.PullLane
+        await _redial(self._client, pull, self._carry, lambda: self._parted)
 
     async def _carry(self, call: Any) -> None:
         name = self._name
@@ -335,14 +329,7 @@ class Taker:
             self.next = response.accept.first
         self.begun.set()
         self._consumed_bytes = 0
-        try:
-            async with _Both() as both:
-                both.start(self._take(call))
-                both.start(self._acknowledge(call))
-        except _ClosedError:
-            if self._parted:
-                raise _PartedError from None
-            raise
+        await _together(self._take(call), self._acknowledge(call))
 
     async def _take(self, call: Any) -> None:
         large = bytearray()
@@ -400,30 +387,14 @@ class Taker:
                 return
 
 
-class _Both:
-    """Two tasks of one call, of which the first to fail ends the other."""
-
-    def __init__(self) -> None:
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def start(self, work: Any) -> None:
-        """Begin one."""
-        self._tasks.append(asyncio.ensure_future(work))
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        try:
-            waiting = set(self._tasks)
-            while waiting:
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-        finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+async def _together(*works: Coroutine[Any, Any, None]) -> None:
+    """Run the tasks of one call, of which the first to fail ends the other."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for work in works:
+                tasks.create_task(work)
+    except BaseExceptionGroup as group:
+        raise causes(group)[0] from group
 
 
 async def _read(call: Any) -> Any:

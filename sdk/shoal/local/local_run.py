@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from shoal import spec
+from shoal.cause import causes
 from shoal.client import Client
 from shoal.errors import ShoalError
 from shoal.local.local_job import LocalJob, spool_folder
@@ -83,7 +83,7 @@ class LocalRun:
                     for job in jobs:
                         tasks.create_task(self._job(job, sdk, terminal=job is reader).run())
             except* ShoalError as group:
-                raise _first(group) from group
+                raise causes(group)[0] from group
 
     def forget(self) -> None:
         """Remove what was kept for the pipeline, which has ended."""
@@ -136,9 +136,3 @@ def may_read_terminal(job: spec.Job) -> bool:
         return True
     taken = bool(job.stdin) or any(one.binding.attachment is stdio for one in job.streams)
     return not taken and bool(job.outputs)
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
-    return error

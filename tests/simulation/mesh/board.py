@@ -28,7 +28,6 @@ from typing import Final, cast
 from edge_agent.agent_process import AgentProcess
 from edge_agent.agent_shell import AgentShell
 from edge_agent.attempts.local_attempt import LocalAttempt
-from edge_agent.cause import first_cause
 from edge_agent.config import AgentConfig
 from edge_agent.disk_watch import DiskReading, FolderUse
 from edge_agent.keeper.client import StartRequest
@@ -36,6 +35,7 @@ from edge_agent.links.agent_links import AgentLinks
 from edge_agent.links.session import SessionCall
 from edge_agent.links.stream_worker import HELPER, StreamWorkerStub
 from services.runtime.process import StartRefusedError
+from shoal.cause import causes
 from shoal.model import Capacity
 from shoal.names import AttemptRef
 from shoal.session.log_piece import LogPiece
@@ -246,7 +246,7 @@ class Board:
     def ended(self, process: Process) -> None:
         """See `KeeperBoard`."""
         error = process.failure
-        if error is not None and not isinstance(first_cause(error), StartRefusedError):
+        if error is not None and not isinstance(causes(error)[0], StartRefusedError):
             self.crashes.append((process.name, error))
 
     def _links(self, journal: MemoryJournal) -> AgentLinks:
