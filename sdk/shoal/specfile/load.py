@@ -75,7 +75,7 @@ def parse(text: str, source: str, folder: Path) -> SpecFile:
             names = bundle.file_names(entries)
         except bundle.BundleError as error:
             names = None
-            scalars.complain(scalars.mark(("bundle", "path")), ("bundle",), str(error))
+            scalars.complain(("bundle",), str(error), scalars.mark(("bundle", "path")))
     violations = _violations(draft, names, bundle.Contents(entries), scalars)
     findings = [*scalars.findings, *violations]
     if findings:

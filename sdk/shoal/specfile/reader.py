@@ -27,25 +27,11 @@ Readers = Mapping[str, tuple[str, Callable[[yaml.Node, Path], Any]]]
 """By key in the file: the field that it fills, and what reads it; None leaves the default."""
 
 _PIPELINE_KEYS = ("name", "bundle", "labels", "jobs")
-_JOB_KEYS = (
-    "run",
-    "environment",
-    "inputs",
-    "outputs",
-    "replicas",
-    "resources",
-    "place",
-    "archive",
-    "retry",
-    "timeout",
-    "grace",
-    "variables",
-    "recovery",
-    "placement",
-    "layout",
-    "stdin",
-    "local",
-)
+_FILE_STEPS: Mapping[str, Callable[[str], spec.EnvironmentStep]] = MappingProxyType({
+    "requirements": spec.RequirementsStep,
+    "wheel": spec.WheelStep,
+    "constraints": spec.ConstraintsStep,
+})  # fmt: skip
 _STEP_KINDS = ("requirements", "url", "wheel", "pip", "constraints")
 _ENVIRONMENT_KEYS = ("python", "system_site_packages", "steps", *_STEP_KINDS, "sha256")
 _STAND_IN_KEYS = ("default", "repeat", "buffer", "drop")
@@ -55,18 +41,6 @@ _STREAM_KEYS = (
 )
 _FILE_KEYS = ("source", "path", "sha256")
 _SHELL_WORDS = {"|", "||", "&&", "&", ";", ">", ">>", "<", "<<", "2>", "2>&1", "&>"}
-_ATTACHMENTS = {
-    "inputs": {
-        "stdin": spec.PortAttachment.STDIO,
-        "fd": spec.PortAttachment.FD,
-        "fifo": spec.PortAttachment.FIFO,
-    },
-    "outputs": {
-        "stdout": spec.PortAttachment.STDIO,
-        "fd": spec.PortAttachment.FD,
-        "fifo": spec.PortAttachment.FIFO,
-    },
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +73,16 @@ class Reader:
             if field.key in _PIPELINE_KEYS:
                 found[field.key] = field.value
             elif not field.key.startswith("x-"):  # room for anchors
+                remedy = did_you_mean(field.key, _PIPELINE_KEYS)
                 scalars.complain(
-                    field.mark,
-                    (field.key,),
-                    f"there is no {field.key!r} here; {did_you_mean(field.key, _PIPELINE_KEYS)}",
+                    (field.key,), f"there is no {field.key!r} here; {remedy}", field.mark
                 )
         name = ""
         if "name" in found:
             name = scalars.text(found["name"], ("name",)) or ""
         elif entries is not None:
             scalars.complain(
-                mark_of(root.start_mark),
-                ("name",),
-                "the pipeline has no name; write for example name: people-counter",
+                ("name",), "the pipeline has no name; write for example name: people-counter", root
             )
         bundle, exclude = self._bundle(found.get("bundle"))
         labels = self._map(found["labels"], ("labels",)) if "labels" in found else no_strings()
@@ -146,47 +117,45 @@ class Reader:
             self._complete = False
         jobs: list[spec.Job] = []
         for field in entries or ():
-            fields = self._scalars.fields(
-                field.value, (*path, field.key), _JOB_KEYS, "a mapping with `run` at least"
-            )
-            if fields is None:
+            job = self._job(field.key, field.value)
+            if job is None:
                 self._complete = False
             else:
-                jobs.append(self._job(field.key, fields))
+                jobs.append(job)
         return tuple(jobs)
 
     # ---- a job ----------------------------------------------------------------------------------
 
-    def _job(self, name: str, fields: Mapping[str, yaml.Node]) -> spec.Job:
+    def _job(self, name: str, node: yaml.Node) -> spec.Job | None:
         at = ("jobs", name)
         scalars = self._scalars
+        readers: Readers = {
+            "run": ("run", self._run),
+            "environment": ("environment", self._environment),
+            "outputs": ("outputs", self._outputs),
+            "replicas": ("replicas", scalars.integer),
+            "resources": ("resources", self._resources),
+            "place": ("place", self._place),
+            "archive": ("archive", self._patterns),
+            "retry": ("retry", self._retry),
+            "timeout": ("timeout_seconds", scalars.duration),
+            "grace": ("grace_seconds", scalars.duration),
+            "variables": ("variables", self._map),
+            "recovery": ("recovery", scalars.choice_of(spec.Recovery)),
+            "placement": ("placement", scalars.choice_of(spec.Placement)),
+            "layout": ("layout", scalars.choice_of(spec.Layout)),
+            "local": ("local", scalars.boolean),
+            "stdin": ("stdin", scalars.text),
+        }
+        fields = scalars.fields(node, at, ("inputs", *readers), "a mapping with `run` at least")
+        if fields is None:
+            return None
         streams: tuple[spec.StreamInput, ...] = ()
         files: tuple[spec.FileInput, ...] = ()
         if "inputs" in fields:
             streams, files = self._inputs(fields["inputs"], (*at, "inputs"))
-        return self._filled(
-            spec.Job(name, (), streams=streams, files=files),
-            fields,
-            at,
-            {
-                "run": ("run", self._run),
-                "environment": ("environment", self._environment),
-                "outputs": ("outputs", self._outputs),
-                "replicas": ("replicas", scalars.integer),
-                "resources": ("resources", self._resources),
-                "place": ("place", self._place),
-                "archive": ("archive", self._patterns),
-                "retry": ("retry", self._retry),
-                "timeout": ("timeout_seconds", scalars.duration),
-                "grace": ("grace_seconds", scalars.duration),
-                "variables": ("variables", self._map),
-                "recovery": ("recovery", scalars.choice_of(spec.Recovery)),
-                "placement": ("placement", scalars.choice_of(spec.Placement)),
-                "layout": ("layout", scalars.choice_of(spec.Layout)),
-                "local": ("local", scalars.boolean),
-                "stdin": ("stdin", scalars.text),
-            },
-        )
+        job = spec.Job(name, (), streams=streams, files=files)
+        return self._filled(job, fields, at, readers)
 
     def _run(self, node: yaml.Node, path: Path) -> tuple[str, ...]:
         if not isinstance(node, yaml.ScalarNode):
@@ -195,10 +164,10 @@ class Reader:
         for word in words:
             if word in _SHELL_WORDS or word.startswith("<<"):
                 self._scalars.complain(
-                    mark_of(node.start_mark),
                     path,
                     f"no shell runs this, so the program would get {word!r} as a word; "
                     "write [sh, -c, '…'] to use a shell, or a list of words if it is meant",
+                    node,
                 )
                 break
         return words
@@ -224,7 +193,6 @@ class Reader:
         if "steps" in fields:
             for key in short:
                 scalars.complain(
-                    scalars.mark((*path, key)),
                     (*path, key),
                     "this cannot stand beside `steps`, since the order would not be clear; "
                     "make it a step",
@@ -240,9 +208,7 @@ class Reader:
         """Read steps that stand in the environment itself, in the order of the file."""
         steps: list[spec.EnvironmentStep] = []
         if "sha256" in short and "url" not in short:
-            self._scalars.complain(
-                self._scalars.mark((*path, "sha256")), (*path, "sha256"), "it belongs to a `url`"
-            )
+            self._scalars.complain((*path, "sha256"), "it belongs to a `url`")
         for kind, node in short.items():
             if kind == "sha256":
                 continue
@@ -271,9 +237,9 @@ class Reader:
             kinds = [kind for kind in fields if kind != "sha256"]
             if len(kinds) != 1 or ("sha256" in fields and kinds != ["url"]):
                 self._scalars.complain(
-                    mark_of(item.start_mark),
                     at,
                     f"a step has one of {', '.join(_STEP_KINDS)} (and `sha256` beside `url`)",
+                    item,
                 )
                 continue
             step = self._step(kinds[0], fields[kinds[0]], fields.get("sha256"), at)
@@ -293,16 +259,10 @@ class Reader:
         text = self._scalars.text(node, path)
         if text is None:
             return None
-        match kind:
-            case "requirements":
-                return spec.RequirementsStep(text)
-            case "wheel":
-                return spec.WheelStep(text)
-            case "constraints":
-                return spec.ConstraintsStep(text)
-            case _:
-                digest = self._scalars.text(sha256, path) if sha256 is not None else ""
-                return spec.UrlStep(text, digest or "")
+        if kind in _FILE_STEPS:
+            return _FILE_STEPS[kind](text)
+        digest = self._scalars.text(sha256, path) if sha256 is not None else ""
+        return spec.UrlStep(text, digest or "")
 
     def _resources(self, node: yaml.Node, path: Path) -> spec.Resources:
         readers: Readers = {
@@ -372,16 +332,16 @@ class Reader:
         if fields is None:
             return None
         if ("from" in fields) == ("source" in fields):
-            scalars.complain(scalars.mark(path), path, f"this has to be {wanted}, one of them")
+            scalars.complain(path, f"this has to be {wanted}, one of them")
             return None
         file = "source" in fields
+        known = _FILE_KEYS if file else _STREAM_KEYS
         for key in fields:
-            if key not in (_FILE_KEYS if file else _STREAM_KEYS):
+            if key not in known:
                 scalars.complain(
-                    scalars.mark((*path, key)),
                     (*path, key),
                     f"an input with `{'source' if file else 'from'}` has no {key!r}; "
-                    f"{did_you_mean(key, _FILE_KEYS if file else _STREAM_KEYS)}",
+                    f"{did_you_mean(key, known)}",
                 )
         return self._file(name, fields, path) if file else self._stream(name, fields, path)
 
@@ -403,7 +363,6 @@ class Reader:
         )
         if "keep" in fields and stream.promise is not spec.Promise.LATEST:
             scalars.complain(
-                scalars.mark((*path, "keep")),
                 (*path, "keep"),
                 "'keep' belongs to an input that drops records; add `promise: latest`",
             )
@@ -429,7 +388,6 @@ class Reader:
         )
         if "drop" in fields and "buffer" not in fields:
             scalars.complain(
-                scalars.mark((*path, "drop")),
                 (*path, "drop"),
                 "nothing is dropped without a limit; add for example `buffer: 10`",
             )
@@ -438,9 +396,7 @@ class Reader:
         for key in _STAND_IN_KEYS:
             if key in fields and ("optional" not in fields or optional is False):
                 scalars.complain(
-                    scalars.mark((*path, key)),
-                    (*path, key),
-                    f"{key!r} belongs to an optional input; add `optional: true`",
+                    (*path, key), f"{key!r} belongs to an optional input; add `optional: true`"
                 )
         return None
 
@@ -449,7 +405,6 @@ class Reader:
         if buffer is None or 1 <= buffer <= BUFFER_MAX:
             return buffer
         self._scalars.complain(
-            self._scalars.mark(path),
             path,
             f"{buffer} records cannot wait; write 1 to {BUFFER_MAX}, or leave it out, "
             "and the producer waits",
@@ -512,17 +467,13 @@ class Reader:
         if "format" in fields:
             parsed = self._scalars.converted(fields["format"], (*path, "format"), _format)
             binding = _or(parsed, binding)
-        if "as" in fields:
-            known = _ATTACHMENTS[direction]
-
-            def attachment(text: str) -> spec.PortAttachment:
-                if text not in known:
-                    raise ValueError(f"is not possible here; {did_you_mean(text, known)}")
-                return known[text]
-
-            found = self._scalars.converted(fields["as"], (*path, "as"), attachment)
-            binding = replace(binding, attachment=_or(found, binding.attachment))
-        return binding
+        attachments = {
+            "stdin" if direction == "inputs" else "stdout": spec.PortAttachment.STDIO,
+            "fd": spec.PortAttachment.FD,
+            "fifo": spec.PortAttachment.FIFO,
+        }
+        readers: Readers = {"as": ("attachment", self._scalars.choice(attachments))}
+        return self._filled(binding, fields, path, readers)
 
     # ---- small things ---------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import enum
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -50,9 +50,16 @@ class Scalars:
         self.unread: list[Path] = []
         self._marks: dict[Path, Mark] = {}
 
-    def complain(self, mark: Mark, path: Path, message: str, *, unread: bool = True) -> None:
-        """Note one mistake; `unread` says that what is at `path` could not be read because of it."""
-        self.findings.append(Finding(mark, path, message))
+    def complain(
+        self, path: Path, message: str, at: yaml.Node | Mark | None = None, *, unread: bool = True
+    ) -> None:
+        """Note one mistake; `unread` says that what is at `path` could not be read because of it.
+
+        It stands at `at`, or where `path` does.
+        """
+        if isinstance(at, yaml.Node):
+            at = mark_of(at.start_mark)
+        self.findings.append(Finding(at or self.mark(path), path, message))
         if unread and path:
             self.unread.append(path)
 
@@ -80,7 +87,7 @@ class Scalars:
         if is_null(node):
             return []
         if not isinstance(node, yaml.MappingNode):
-            self.complain(mark_of(node.start_mark), path, f"this has to be {wanted}")
+            self.complain(path, f"this has to be {wanted}", node)
             return None
         fields: dict[str, Field] = {}
         merged: list[Field] = []
@@ -88,21 +95,20 @@ class Scalars:
             if key_node.tag == _MERGE:
                 merged.extend(self._merged(value, path))
                 continue
-            mark = mark_of(key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode) or is_null(key_node):
-                self.complain(mark, path, "a key has to be a word")
+                self.complain(path, "a key has to be a word", key_node)
                 continue
             first = fields.get(key_node.value)
             if first is not None:
                 self.complain(
-                    mark,
                     (*path, key_node.value),
                     f"{key_node.value!r} stands here twice, first in line {first.mark.line}; "
                     "remove one",
+                    key_node,
                     unread=False,  # the first one was
                 )
                 continue
-            fields[key_node.value] = Field(key_node.value, mark, value)
+            fields[key_node.value] = Field(key_node.value, mark_of(key_node.start_mark), value)
         for field in merged:
             fields.setdefault(field.key, field)
         for field in fields.values():
@@ -127,11 +133,8 @@ class Scalars:
             if field.key in known:
                 found[field.key] = field.value
             else:
-                self.complain(
-                    field.mark,
-                    (*path, field.key),
-                    f"there is no {field.key!r} here; {did_you_mean(field.key, known)}",
-                )
+                message = f"there is no {field.key!r} here; {did_you_mean(field.key, known)}"
+                self.complain((*path, field.key), message, field.mark)
         return found
 
     def items(self, node: yaml.Node, path: Path, wanted: str) -> list[yaml.Node] | None:
@@ -142,7 +145,7 @@ class Scalars:
             return list(node.value)
         if isinstance(node, yaml.ScalarNode):
             return [node]
-        self.complain(mark_of(node.start_mark), path, f"this has to be {wanted}")
+        self.complain(path, f"this has to be {wanted}", node)
         return None
 
     def texts(self, node: yaml.Node, path: Path, wanted: str) -> tuple[str, ...] | None:
@@ -171,14 +174,10 @@ class Scalars:
         """Read a scalar as it was written."""
         if isinstance(node, yaml.ScalarNode) and not is_null(node):
             return str(node.value)
-        empty = is_null(node)
-        self.complain(
-            mark_of(node.start_mark),
-            path,
-            "there is no value; give one, or '' for an empty text, or remove the key"
-            if empty
-            else "this has to be a single value",
-        )
+        message = "this has to be a single value"
+        if is_null(node):
+            message = "there is no value; give one, or '' for an empty text, or remove the key"
+        self.complain(path, message, node)
         return None
 
     def converted(self, node: yaml.Node, path: Path, convert: Callable[[str], T]) -> T | None:
@@ -189,7 +188,7 @@ class Scalars:
         try:
             return convert(text)
         except ValueError as error:
-            self.complain(mark_of(node.start_mark), path, f"{text!r} {error}")
+            self.complain(path, f"{text!r} {error}", node)
             return None
 
     def duration(self, node: yaml.Node, path: Path) -> float | None:
@@ -214,7 +213,7 @@ class Scalars:
         if text is None:
             return None
         if node.tag != _BOOL:
-            self.complain(mark_of(node.start_mark), path, f"{text!r} is not true or false")
+            self.complain(path, f"{text!r} is not true or false", node)
             return None
         return text.lower() in _TRUE
 
@@ -223,14 +222,17 @@ class Scalars:
         try:
             return json.dumps(_plain(node))
         except ValueError as error:
-            self.complain(mark_of(node.start_mark), path, str(error))
+            self.complain(path, str(error), node)
             return None
 
     def choice_of(self, choices: type[E]) -> Callable[[yaml.Node, Path], E | None]:
         """Return what reads the value of an enumeration."""
-        values = {str(choice.value): choice for choice in choices}
+        return self.choice({str(choice.value): choice for choice in choices})
 
-        def chosen(text: str) -> E:
+    def choice(self, values: Mapping[str, T]) -> Callable[[yaml.Node, Path], T | None]:
+        """Return what reads one of these words."""
+
+        def chosen(text: str) -> T:
             if text not in values:
                 raise ValueError(f"is not possible here; {did_you_mean(text, values)}")
             return values[text]
