@@ -21,7 +21,7 @@ from shoal.session.assignment import Assignment, Goal
 from shoal.session.messages import Desired, Fenced, Welcome
 from shoal.session.uploads import UploadGrant, UploadsGranted
 from shoal.v1 import session_service_pb2, session_service_pb2_grpc
-from shoal.wire.attempt import decode_attempt_name, decode_attempt_ref
+from shoal.wire.attempt import decode_attempt_ref
 from shoal.wire.session import encode_controller_message
 from shoal.wire.state import decode_job_state
 from tests.kit.object_server import ObjectServer
@@ -212,7 +212,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
         return [encode_controller_message(welcome), encode_controller_message(snapshot)]
 
     def _observe(self, observed: session_service_pb2.AttemptObserved) -> Messages:
-        ref = decode_attempt_name(observed.attempt, observed.namespace, observed.epoch)
+        ref = decode_attempt_ref(observed, "")
         if ref in self.fence:
             return [encode_controller_message(Fenced(ref, "a newer one runs"))]
         self.observed.setdefault(ref, []).append(observed)

@@ -9,7 +9,7 @@ from shoal.limits import BATCH_BYTES_MAX
 from shoal.session.messages import Desired
 from shoal.v1 import session_service_pb2 as v1
 from shoal.wire.assignment import encode_assignment
-from shoal.wire.attempt_lanes import encode_attempt_lanes
+from shoal.wire.lane import encode_attempt_lanes
 from shoal.wire.session import encode_desired
 
 

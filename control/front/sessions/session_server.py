@@ -43,7 +43,7 @@ from shoal.session.observation import Observation
 from shoal.session.progress import Progress
 from shoal.session.uploads import UploadGrant, UploadsGranted, UploadsWanted
 from shoal.v1 import session_service_pb2 as v1
-from shoal.wire.attempt import decode_attempt_name, decode_attempt_ref
+from shoal.wire.attempt import decode_attempt_ref
 from shoal.wire.fields import WireError
 from shoal.wire.session import decode_agent_message, decode_hello, encode_controller_message
 
@@ -476,7 +476,7 @@ def _ref_of(message: v1.AgentMessage) -> AttemptRef | None:
         match message.WhichOneof("message"):
             case "observed":
                 seen = message.observed
-                return decode_attempt_name(seen.attempt, seen.namespace, seen.epoch)
+                return decode_attempt_ref(seen, "")
             case "uploads_wanted":
                 return decode_attempt_ref(message.uploads_wanted.ref)
             case _:

@@ -14,6 +14,9 @@ _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_red", "bright_
 _LINE_MAX = 64 * 1024
 _LAST_BYTES = 8 * 1024
 
+_Output = tuple[str, LogStream]
+"""One of the two outputs of an attempt."""
+
 
 @dataclass(slots=True)
 class LogPrinter:
@@ -37,12 +40,8 @@ class LogPrinter:
     together: bool = False
     incomplete: str = ""
     printed_bytes: int = 0
-    _ends: dict[tuple[str, LogStream], int] = field(
-        default_factory=dict[tuple[str, LogStream], int]
-    )
-    _rest: dict[tuple[str, LogStream], bytes] = field(
-        default_factory=dict[tuple[str, LogStream], bytes]
-    )
+    _ends: dict[_Output, int] = field(default_factory=dict[_Output, int])
+    _rest: dict[_Output, bytes] = field(default_factory=dict[_Output, bytes])
     _colours: dict[str, str] = field(default_factory=dict[str, str])
     _last: bytes = b""
     _open: dict[LogStream, str] = field(default_factory=dict[LogStream, str])

@@ -1,9 +1,11 @@
 """Cuts what comes on a port into blocks."""
 
 import struct
-from typing import List, Optional
+from typing import Callable, List, Optional
 
 from shoal.job import block as blocks
+from shoal.job.error import PortError
+from shoal.job.port_socket import WOULD_BLOCK, PortSocket
 
 _SCRATCH_BYTES = blocks.MAX_BLOCK_BYTES + 64 * 1024
 _ALONE_BYTES = 64 * 1024
@@ -108,6 +110,31 @@ class BlockReader:
         if self._count > 1:
             return self._block(bytes(self._view[begin:end]))
         return self._block(memoryview(bytearray(self._view[begin:end])))
+
+    def receive(
+        self, socket: PortSocket, broken_off: Callable[[], PortError]
+    ) -> Optional[blocks.Block]:
+        """The next block of a socket, without waiting; None if that would mean to wait.
+
+        Raises:
+            BlockError: The header or body breaks the format.
+            PortError: The other end went away; with the end of the stream, what `broken_off` says.
+        """
+        while True:
+            try:
+                block = self.next()
+            except blocks.BlockError as error:
+                raise blocks.BlockError(
+                    "{}: {}".format(socket.title, error.reason), error.offset
+                ) from error
+            if block is not None:
+                return block
+            count = socket.read(self.space())
+            if count == WOULD_BLOCK:
+                return None
+            if count == 0:
+                raise broken_off()
+            self.advance(count)
 
     def feed(self, data: blocks.Buffer) -> List[blocks.Block]:
         """All blocks that are complete with `data`, which is copied.

@@ -137,49 +137,36 @@ def _key(key: Any) -> str:
     return _dumps(key if isinstance(key, str) else _dumps(key))
 
 
-class Sink:
-    """Writes rows.
+def write_rows(
+    path: Path, columns: Sequence[Column], *, header: bool, now: Callable[[], datetime]
+) -> None:
+    """Write all records of the only input.
 
     Args:
-        file: where to; it is made anew, unless the job goes on after others.
+        path: where to; it is made anew, unless the job goes on after others.
         columns: what of.
         header: whether the first line has the titles.
         now: the time.
+
+    Raises:
+        PatternError: The job has not exactly one input.
     """
-
-    def __init__(
-        self, file: Path, columns: Sequence[Column], *, header: bool, now: Callable[[], datetime]
-    ) -> None:
-        self._path = file
-        self._columns = columns
-        self._header = header
-        self._now = now
-
-    def run(self) -> int:
-        """Write all records of the only input, and return how many there were.
-
-        Raises:
-            PatternError: The job has not exactly one input.
-        """
-        if len(job.inputs) != 1:
-            raise PatternError("it has {} inputs; give it one".format(len(job.inputs)))
-        ((_, port),) = job.inputs.items()
-        sequence = job.context.first_round
-        again = sequence > 0 and self._path.exists()
-        with self._path.open(
-            "a" if again else "w", newline="", encoding="utf-8", errors="surrogateescape"
-        ) as file:
-            rows = csv.writer(file)
-            if self._header and not again:
-                rows.writerow([column.title for column in self._columns])
-            for value in port:
-                record = read(bytes(value)) if isinstance(value, (bytes, bytearray)) else value
-                rows.writerow(
-                    [cell(column, record, sequence, self._now) for column in self._columns]
-                )
-                file.flush()
-                sequence += 1
-        return sequence
+    if len(job.inputs) != 1:
+        raise PatternError("it has {} inputs; give it one".format(len(job.inputs)))
+    ((_, port),) = job.inputs.items()
+    sequence = job.context.first_round
+    again = sequence > 0 and path.exists()
+    with path.open(
+        "a" if again else "w", newline="", encoding="utf-8", errors="surrogateescape"
+    ) as file:
+        rows = csv.writer(file)
+        if header and not again:
+            rows.writerow([column.title for column in columns])
+        for value in port:
+            record = read(bytes(value)) if isinstance(value, (bytes, bytearray)) else value
+            rows.writerow([cell(column, record, sequence, now) for column in columns])
+            file.flush()
+            sequence += 1
 
 
 def read(record: bytes) -> Written:
@@ -216,9 +203,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         names = list(job.inputs)
         name = names[0] if names else "records"
         file = Path(job.context.results) / (given.file or "{}.csv".format(name))
-        Sink(
-            file, columns, header=not given.no_header, now=lambda: datetime.now(timezone.utc)
-        ).run()
+        header = not given.no_header
+        write_rows(file, columns, header=header, now=lambda: datetime.now(timezone.utc))
 
     Program(write, STREAM, None).run(current())
     return 0

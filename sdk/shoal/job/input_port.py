@@ -10,7 +10,7 @@ from shoal.job.block_reader import BlockReader
 from shoal.job.codec import RAW, Codec, tag_of
 from shoal.job.error import CodecError, HeaderError, PortError
 from shoal.job.headers import Headed, Headers
-from shoal.job.port_socket import WOULD_BLOCK, PortSocket
+from shoal.job.port_socket import PortSocket
 from shoal.job.reducers import Reducers
 from shoal.job.ring import InputRings, can_map, greeting
 
@@ -251,29 +251,11 @@ class InputPort:
 
     def _read_block(self) -> bool:
         """Read one block; False if that would mean to wait."""
-        reader = self._reader
-        while True:
-            try:
-                block = reader.next()
-            except blocks.BlockError as error:
-                raise blocks.BlockError(
-                    "{}: {}".format(self.socket.title, error.reason), error.offset
-                ) from error
-            if block is not None:
-                self._handle(block)
-                return True
-            count = self.socket.read(reader.space())
-            if count == WOULD_BLOCK:
-                return False
-            if count == 0:
-                raise PortError(
-                    "{}: the stream broke off {} byte {}, without its end; the agent says why".format(
-                        self.socket.title,
-                        "in the middle of the block at" if reader.inside else "at",
-                        reader.offset,
-                    )
-                )
-            reader.advance(count)
+        block = self._reader.receive(self.socket, self._broken_off)
+        if block is None:
+            return False
+        self._handle(block)
+        return True
 
     def _handle(self, block: blocks.Block) -> None:
         if not self.started:
@@ -339,6 +321,14 @@ class InputPort:
             rings.introduce(block.body)
         except (OSError, ValueError, PortError) as error:
             raise self._broken("a ring cannot be used: {}".format(error)) from error
+
+    def _broken_off(self) -> PortError:
+        return self._broken(
+            "the stream broke off {} byte {}, without its end; the agent says why".format(
+                "in the middle of the block at" if self._reader.inside else "at",
+                self._reader.offset,
+            )
+        )
 
     def _broken(self, what: str) -> PortError:
         return PortError("{}: {}".format(self.socket.title, what))

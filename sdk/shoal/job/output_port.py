@@ -21,7 +21,7 @@ from shoal.job.block_reader import BlockReader
 from shoal.job.codec import Codec, tag_of
 from shoal.job.error import CodecError, HeaderError, PortError
 from shoal.job.headers import KEY, HeadedRecord, Headers, encode_headers
-from shoal.job.port_socket import WOULD_BLOCK, PortSocket, closed, wait, wait_in_loop
+from shoal.job.port_socket import PortSocket, closed, wait, wait_in_loop
 from shoal.job.ring import RING_RECORD_BYTES, OutputRing, ring_of
 from shoal.job.stop import CHECK_SECONDS, STOP
 
@@ -196,21 +196,10 @@ class OutputPort:
             OutputClosedError: Nobody wants what is sent here.
             PortError: The other end broke the format or went away.
         """
-        while not self.started:
-            try:
-                block = self._reader.next()
-            except blocks.BlockError as error:
-                raise blocks.BlockError(
-                    "{}: {}".format(self.socket.title, error.reason), error.offset
-                ) from error
+        if not self.started:
+            block = self._reader.receive(self.socket, lambda: closed(self.socket))
             if block is None:
-                count = self.socket.read(self._reader.space())
-                if count == WOULD_BLOCK:
-                    return False
-                if count == 0:
-                    raise closed(self.socket)
-                self._reader.advance(count)
-                continue
+                return False
             if block.kind != blocks.START:
                 raise PortError(
                     "{}: the first block is of kind {}, not START".format(

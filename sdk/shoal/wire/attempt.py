@@ -17,38 +17,20 @@ def encode_attempt_ref(ref: names.AttemptRef) -> session_service_pb2.AttemptRef:
     )
 
 
-def decode_attempt_ref(
-    message: session_service_pb2.AttemptRef, path: str = "ref"
-) -> names.AttemptRef:
-    """Read which attempt.
+def decode_attempt_ref(message: Any, path: str = "ref") -> names.AttemptRef:
+    """Read which attempt: of an `AttemptRef`, or of a message that carries its fields side by side.
 
     Raises:
         WireError: the name or the namespace is malformed.
     """
-    return decode_attempt_name(message.attempt, message.namespace, message.epoch, path)
-
-
-def decode_attempt_name(
-    attempt: str, namespace: str, epoch: int, path: str = ""
-) -> names.AttemptRef:
-    """Read the three fields that name an attempt in messages that carry them side by side.
-
-    Raises:
-        WireError: the name or the namespace is malformed.
-    """
-    return fields.attempt_ref(attempt, namespace, epoch, fields.at(path, "attempt"))
+    at = fields.at(path, "attempt")
+    return fields.attempt_ref(message.attempt, message.namespace, message.epoch, at)
 
 
 ATTEMPT_REF = NounCodec(encode_attempt_ref, decode_attempt_ref)
-
-
-def _side_by_side(message: Any, path: str) -> names.AttemptRef:
-    return decode_attempt_name(message.attempt, message.namespace, message.epoch, path)
-
-
 SIDE_BY_SIDE = spread(
     lambda ref: {"attempt": ref.name, "namespace": ref.namespace, "epoch": ref.epoch},
-    _side_by_side,
+    decode_attempt_ref,
     *("attempt", "namespace", "epoch"),
 )
 """An attempt whose three fields stand side by side in the message."""

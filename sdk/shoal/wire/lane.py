@@ -1,11 +1,13 @@
-"""A lane between `shoal.session.lane` and the contract."""
+"""A lane, and what changed of those of an attempt, between `shoal.session` and the contract."""
 
 from __future__ import annotations
 
 from shoal import limits
+from shoal.session.attempt_lanes import AttemptLanes
 from shoal.session.lane import Lane, LanePeer, Stretch
 from shoal.v1 import session_service_pb2 as v1
-from shoal.wire.codec import NounCodec, codec, count, one, spread
+from shoal.wire.attempt import ATTEMPT_REF
+from shoal.wire.codec import NounCodec, codec, count, each, one, spread
 from shoal.wire.fields import WireError
 from shoal.wire.spec import DISTRIBUTE, PORT_FORMAT
 
@@ -46,3 +48,6 @@ def decode_lane(message: v1.Lane, path: str = "lane") -> Lane:
 
 
 LANE = NounCodec(encode_lane, decode_lane)
+ATTEMPT_LANES = encode_attempt_lanes, _ = codec(
+    AttemptLanes, v1.AttemptLanes, "lanes", ref=one(ATTEMPT_REF), lanes=each(LANE)
+)

@@ -13,7 +13,7 @@ from shoal.session.progress import Progress
 from shoal.v1 import pipelines_service_pb2
 from shoal.v1 import session_service_pb2 as v1
 from shoal.wire import fields
-from shoal.wire.attempt import SIDE_BY_SIDE, decode_attempt_name
+from shoal.wire.attempt import SIDE_BY_SIDE
 from shoal.wire.codec import FieldCodec, NounCodec, checked, codec, each, one, spread
 from shoal.wire.port_hold import PORT_HOLD, each_port
 from shoal.wire.state import ARTIFACT, JOB_STATE, LOG_STREAM, REASON, STREAM_COUNTERS
@@ -61,7 +61,7 @@ encode_progress, decode_progress = codec(
 
 
 def _decode_log_ref(message: pipelines_service_pb2.LogChunk, path: str) -> AttemptRef:
-    return decode_attempt_name(message.attempt, "", message.epoch, path)
+    return fields.attempt_ref(message.attempt, "", message.epoch, fields.at(path, "attempt"))
 
 
 # The namespace is not written: a reader that knows the attempt puts it in.

@@ -23,9 +23,9 @@ from shoal.v1.nodes_service_pb2 import NodeCapacity
 from shoal.wire import fields, observation, uploads
 from shoal.wire.assignment import ASSIGNMENT
 from shoal.wire.attempt import ATTEMPT_REF, decode_attempt_ref, encode_attempt_ref
-from shoal.wire.attempt_lanes import ATTEMPT_LANES
 from shoal.wire.codec import checked, codec, duration, each, elsewhere, identifier, maybe, spread
 from shoal.wire.fields import LeftOut, WireError
+from shoal.wire.lane import ATTEMPT_LANES
 from shoal.wire.state import decode_capacity, encode_capacity
 
 ATTEMPTS_MAX = 10_000
