@@ -9,11 +9,12 @@ import os
 import socket
 import sys
 import threading
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
-from shoal.job.block import ACK, DATA, END, HEADER, START, Block, encode_mark
+from shoal.job.block import ACK, DATA, END, HEADER, START, encode_mark
 from shoal.job.block_reader import BlockReader
 from shoal.job.error import PortError
+from shoal.job.port_threads import next_block, run_all
 
 PREFIX = "client-"
 
@@ -21,9 +22,7 @@ PREFIX = "client-"
 class Pair:
     """An input and the output that its records go to."""
 
-    def __init__(self, name: str, source: socket.socket, target: socket.socket) -> None:
-        self.name = name
-        self.error: Optional[Exception] = None
+    def __init__(self, source: socket.socket, target: socket.socket) -> None:
         self._closed = False
         self._source = source
         self._target = target
@@ -32,14 +31,19 @@ class Pair:
         self._reader = BlockReader()
 
     def run(self) -> None:
-        """Copy up to the end of the input, or until it is not wanted; what goes wrong is left in `error`."""
+        """Copy up to the end of the input, or until it is not wanted.
+
+        Raises:
+            PortError: A port broke off, or the two do not begin at the same record.
+            OSError: A port cannot be read or written.
+        """
         try:
             self._copy()
         except BrokenPipeError:
             return
-        except (OSError, PortError) as error:
+        except (OSError, PortError):
             if not self._closed:
-                self.error = error
+                raise
 
     def _watch(self) -> None:
         """Let go of the input once the output is closed, which is its end of file."""
@@ -52,18 +56,18 @@ class Pair:
             return  # the process ends
 
     def _copy(self) -> None:
-        begun = _next(self._source, self._reader, self.name)
-        answered = _next(self._target, BlockReader(), self.name)
+        begun = next_block(self._source, self._reader)
+        answered = next_block(self._target, BlockReader())
         if begun.kind != START or answered.kind != START or begun.first != answered.first:
             raise PortError(
-                "port {!r} begins with kind {} at {}, and its other side with kind {} at {}: both "
-                "have to begin at the same record".format(
-                    self.name, begun.kind, begun.first, answered.kind, answered.first
+                "it begins with kind {} at {}, and its other side with kind {} at {}: both have to "
+                "begin at the same record".format(
+                    begun.kind, begun.first, answered.kind, answered.first
                 )
             )
-        threading.Thread(target=self._watch, name=self.name + "-watch", daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
         while True:
-            block = _next(self._source, self._reader, self.name)
+            block = next_block(self._source, self._reader)
             if block.kind == END:
                 self._target.sendall(encode_mark(END, block.first))
                 return
@@ -73,22 +77,6 @@ class Pair:
             self._target.sendall(HEADER.pack(DATA, 0, 0, block.total, block.first, length, 0))
             self._target.sendall(block.body)
             self._source.sendall(encode_mark(ACK, block.first + block.total))
-
-
-def _next(source: socket.socket, reader: BlockReader, name: str) -> Block:
-    """Wait for the next block, for as long as it takes.
-
-    Raises:
-        PortError: The port broke off.
-    """
-    while True:
-        block = reader.next()
-        if block is not None:
-            return block
-        count = source.recv_into(reader.space())
-        if not count:
-            raise PortError("port {!r} broke off before its end".format(name))
-        reader.advance(count)
 
 
 def pairs_of(ports: Dict[str, Dict[str, Dict[str, Any]]]) -> List[Tuple[str, int, int]]:
@@ -109,23 +97,14 @@ def pairs_of(ports: Dict[str, Dict[str, Dict[str, Any]]]) -> List[Tuple[str, int
 
 def main() -> int:
     """Copy everything; the exit status is 0 if all inputs have ended."""
-    pairs = [
-        Pair(
-            name,
+    pairs = {
+        name: Pair(
             socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=source),
             socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=target),
         )
         for name, source, target in pairs_of(json.loads(os.environ["SHOAL_PORTS"]))
-    ]
-    threads = [threading.Thread(target=pair.run, name=pair.name) for pair in pairs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    errors = [pair.error for pair in pairs if pair.error is not None]
-    for error in errors:
-        sys.stderr.write("shoal.job.portal: {}\n".format(error))
-    return 1 if errors else 0
+    }
+    return run_all("shoal.job.portal", {name: pair.run for name, pair in pairs.items()})
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ import os
 import socket
 import struct
 import sys
-import threading
 import time
-from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import IO, Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence
 
 from shoal.job.block import DATA, END, HEADER, START, encode_mark
 from shoal.job.block_reader import BlockReader
 from shoal.job.error import PortError
+from shoal.job.port_threads import next_block, run_all
 
 MAGIC = b"shoal-records 1 "
 TIME = 6
@@ -76,8 +76,7 @@ class Replay:
     """Sends one file to one port.
 
     Args:
-        name: the port.
-        port: its socket.
+        port: the port's socket.
         port_format: what bytes it takes.
         path: the file.
         wait_until: returns once so many microseconds of the recording have passed.
@@ -85,14 +84,11 @@ class Replay:
 
     def __init__(
         self,
-        name: str,
         port: socket.socket,
         port_format: str,
         path: str,
         wait_until: Callable[[int], None],
     ) -> None:
-        self.name = name
-        self.error: Optional[Exception] = None
         self._port = port
         self._format = port_format
         self._path = path
@@ -100,14 +96,18 @@ class Replay:
         port.setblocking(True)
 
     def run(self) -> None:
-        """Send everything; what goes wrong is left in `error`."""
-        try:
-            with open(self._path, "rb") as file:
-                if self._format == "blocks":
-                    self._await_start()
-                self._send(file)
-        except (OSError, ValueError, PortError) as error:
-            self.error = error
+        """Send everything.
+
+        Raises:
+            PortError: It is no complete recording, or the port broke off.
+            OSError: The file cannot be read, or the port not be written.
+        """
+        with open(self._path, "rb") as file:
+            if self._format == "blocks":
+                begun = next_block(self._port, BlockReader())
+                if begun.kind != START or begun.first:
+                    raise PortError("a recording is sent from its first record on")
+            self._send(file)
 
     def _send(self, file: IO[bytes]) -> None:
         sent = 0
@@ -126,19 +126,6 @@ class Replay:
             elif piece.kind == END and self._format == "blocks":
                 self._port.sendall(encode_mark(END, sent))
 
-    def _await_start(self) -> None:
-        reader = BlockReader()
-        while True:
-            block = reader.next()
-            if block is not None:
-                if block.kind != START or block.first:
-                    raise PortError("a recording is sent from its first record on")
-                return
-            count = self._port.recv_into(reader.space())
-            if not count:
-                raise PortError("the port broke off")
-            reader.advance(count)
-
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Send all files; the exit status is 0 if all of them were sent to their ends."""
@@ -155,21 +142,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         if given.pace == "original":
             time.sleep(max(0.0, began + microseconds / 1e6 - time.monotonic()))
 
-    replays: List[Replay] = []
+    replays: Dict[str, Replay] = {}
     for word in given.files:
         name, _, path = word.partition("=")
         port = ports[name]
         end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=int(port["fd"]))
-        replays.append(Replay(name, end, str(port["format"]), path, wait_until))
-    threads = [threading.Thread(target=one.run, name=one.name) for one in replays]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    failed = [one for one in replays if one.error is not None]
-    for one in failed:
-        sys.stderr.write("shoal.job.replay: port {!r}: {}\n".format(one.name, one.error))
-    return 1 if failed else 0
+        replays[name] = Replay(end, str(port["format"]), path, wait_until)
+    return run_all("shoal.job.replay", {name: one.run for name, one in replays.items()})
 
 
 if __name__ == "__main__":
