@@ -14,9 +14,6 @@ from shoal.job.codec import AUTO
 from shoal.job.error import CodecError
 from shoal.job.ndarray import described
 
-CODECS = ("auto", "raw", "json")
-"""What a record may be taken for."""
-
 _HEX_BYTES = 32
 _TEXT_CHARACTERS = 400
 

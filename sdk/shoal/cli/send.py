@@ -231,20 +231,18 @@ def _encoder(form: str, *, blocks: bool) -> Callable[[bytes], bytes]:
     """
     from shoal.job.codec import AUTO
 
-    def joined(value: Any) -> bytes:
-        return b"".join(bytes(piece) for piece in AUTO.encode(value))
-
-    def text(line: bytes) -> bytes:
-        return joined(line.decode("utf-8", "surrogateescape")) if blocks else line
-
-    def value(line: bytes) -> bytes:
+    def value(data: bytes) -> Any:
+        if form == "lines":
+            return data.decode("utf-8", "surrogateescape")
+        if form == "bytes":
+            return data
         try:
-            found = json.loads(line)
+            return json.loads(data)
         except ValueError as error:
-            raise click.ClickException(f"{line[:60]!r} is no JSON: {error}") from None
-        return joined(found) if blocks else line
+            raise click.ClickException(f"{data[:60]!r} is no JSON: {error}") from None
 
-    def raw(data: bytes) -> bytes:
-        return joined(data) if blocks else data
+    def encode(data: bytes) -> bytes:
+        found = value(data)
+        return b"".join(map(bytes, AUTO.encode(found))) if blocks else data
 
-    return {"lines": text, "jsonl": value, "bytes": raw}[form]
+    return encode

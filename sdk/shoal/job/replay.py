@@ -9,31 +9,20 @@ import hashlib
 import json
 import os
 import socket
-import struct
 import sys
 import time
-from typing import IO, Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence
+from typing import IO, Any, Callable, Dict, Iterator, Optional, Sequence
 
-from shoal.job.block import DATA, END, HEADER, START, encode_mark
+from shoal.job.block import DATA, END, HEADER, START, Block, encode_mark
 from shoal.job.block_reader import BlockReader
 from shoal.job.error import PortError
 from shoal.job.port_threads import next_block, run_all
 
 MAGIC = b"shoal-records 1 "
 TIME = 6
-_HEADED = 0x80000000
 
 
-class Piece(NamedTuple):
-    """A block of the file: its kind, the number it says, how many records, and its body."""
-
-    kind: int
-    first: int
-    total: int
-    body: bytes
-
-
-def pieces(file: IO[bytes]) -> Iterator[Piece]:
+def blocks_of(file: IO[bytes]) -> Iterator[Block]:
     """The blocks of a file, END last.
 
     Raises:
@@ -56,20 +45,9 @@ def pieces(file: IO[bytes]) -> Iterator[Piece]:
             records.update(body[4 * count :])
         elif kind == END and body != hashlib.sha256(tables.digest() + records.digest()).digest():
             raise PortError("the recording is damaged: its digest is another one")
-        yield Piece(kind, first, count, body)
+        yield Block(kind, first, count, body, headed=True)
         if kind == END:
             return
-
-
-def payloads(piece: Piece) -> Iterator[bytes]:
-    """The records of a block without their headers."""
-    at = 4 * piece.total
-    for entry in struct.unpack_from("<%dI" % piece.total, piece.body):
-        end = at + (entry & ~_HEADED)
-        if entry & _HEADED:
-            at += 2 + int.from_bytes(piece.body[at : at + 2], "little")
-        yield piece.body[at:end]
-        at = end
 
 
 class Replay:
@@ -111,19 +89,19 @@ class Replay:
 
     def _send(self, file: IO[bytes]) -> None:
         sent = 0
-        for piece in pieces(file):
-            if piece.kind == TIME:
-                self._wait_until(piece.first)
-            elif piece.kind == DATA:
+        for block in blocks_of(file):
+            if block.kind == TIME:
+                self._wait_until(block.first)
+            elif block.kind == DATA:
                 if self._format == "blocks":
-                    length = len(piece.body)
-                    self._port.sendall(HEADER.pack(DATA, 0, 0, piece.total, sent, length, 0))
-                    self._port.sendall(piece.body)
+                    length = len(block.body)
+                    self._port.sendall(HEADER.pack(DATA, 0, 0, block.total, sent, length, 0))
+                    self._port.sendall(block.body)
                 else:
                     newline = b"\n" if self._format in ("lines", "jsonl") else b""
-                    self._port.sendall(b"".join(one + newline for one in payloads(piece)))
-                sent += piece.total
-            elif piece.kind == END and self._format == "blocks":
+                    self._port.sendall(b"".join(bytes(one) + newline for one in block.records()))
+                sent += block.total
+            elif block.kind == END and self._format == "blocks":
                 self._port.sendall(encode_mark(END, sent))
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import google_crc32c
 
-from shoal.job.block import CHECKED, DATA, HEADED, HEADER, MAX_BLOCK_BYTES
+from shoal.job.block import CHECKED, DATA, HEADER, MAX_BLOCK_BYTES, Block
 from shoal.limits import PART_BYTES
 
 LENGTH_MASK = 0x7FFF_FFFF
@@ -42,15 +42,8 @@ class Records:
 
     def payloads(self) -> list[bytes]:
         """The records without their headers."""
-        found: list[bytes] = []
-        at = 4 * self.count
-        for entry in self.entries():
-            end = at + (entry & LENGTH_MASK)
-            if entry & HEADED:
-                at += 2 + int.from_bytes(self.body[at : at + 2], "little")
-            found.append(self.body[at:end])
-            at = end
-        return found
+        block = Block(DATA, self.first, self.count, self.body, headed=True)
+        return [bytes(record) for record in block.records()]
 
     def without_head(self, skip: int) -> Records:
         """All but the first `skip` records."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from shoal import spec
@@ -17,8 +18,6 @@ from shoal.local.record_file import RecordFile
 from shoal.portal_names import input_lane, output_lane
 
 _GRACE_SECONDS = 5.0
-
-Deliver = Callable[[Records], Awaitable[None]]
 
 
 def spool_folder(home: Path, namespace: str, pipeline: str) -> Path:
@@ -100,8 +99,8 @@ class LocalJob:
             self._takers[stream.name] = Taker(
                 self._client,
                 self._lane(output_lane(job.name, stream.name)),
-                self._deliverer(port, stream),
-                self._ender(port),
+                partial(self._deliver, port, stream),
+                partial(self._show_end, port),
                 kept=self._resume,
             )
         for output in job.outputs:
@@ -129,24 +128,15 @@ class LocalJob:
     def _lane(self, lane: str) -> LaneName:
         return LaneName(self._around.namespace, self._around.pipeline, lane, self._epoch)
 
-    def _deliverer(self, port: ProgramPort, stream: spec.StreamInput) -> Deliver:
-        async def deliver(records: Records) -> None:
-            await self._started.wait()
-            await port.write(records)
-            if port.raw is not None:
-                self._processed(stream, records.end)
+    async def _deliver(self, port: ProgramPort, stream: spec.StreamInput, records: Records) -> None:
+        await self._started.wait()
+        await port.write(records)
+        if port.raw is not None:
+            self._processed(stream, records.end)
 
-        return deliver
-
-    def _ender(self, port: ProgramPort) -> Callable[[int], Awaitable[None]]:
-        async def ended(total: int) -> None:
-            await self._started.wait()
-            await port.end(total)
-
-        return ended
-
-    def _acknowledger(self, stream: spec.StreamInput) -> Callable[[int], None]:
-        return lambda sequence: self._processed(stream, sequence)
+    async def _show_end(self, port: ProgramPort, total: int) -> None:
+        await self._started.wait()
+        await port.end(total)
 
     async def _start_ports(self) -> None:
         """Say where each port begins, before anything passes."""
@@ -177,7 +167,7 @@ class LocalJob:
                 acknowledging = [
                     tasks.create_task(
                         self._ports[stream.name].read_acknowledgements(
-                            self._acknowledger(stream), self._say
+                            partial(self._processed, stream), self._say
                         )
                     )
                     for stream in job.streams

@@ -5,7 +5,6 @@ the text that was written: `python: 3.10` is not the number 3.1.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 import yaml
@@ -99,58 +98,39 @@ def _bound(events: Iterator[yaml.Event]) -> None:
                 )
 
 
-@dataclass(slots=True)
-class _Visit:
-    node: yaml.Node
-    children: list[yaml.Node]
-    size: int = 1
-    next: int = 0
-
-
 def _count(root: yaml.Node) -> None:
     """Bound what aliases grow to, without writing them out: sizes are sums over shared nodes."""
-    sizes: dict[int, int] = {}
-    heights: dict[int, int] = {}
+    # By the node: how many values it is once its aliases are written out, and how many levels.
+    counted: dict[int, tuple[int, int]] = {}
     open_nodes: set[int] = set()
 
-    def enter(node: yaml.Node) -> _Visit:
+    def count(node: yaml.Node) -> tuple[int, int]:
+        if id(node) in open_nodes:
+            raise TreeError(
+                mark_of(node.start_mark), "this contains itself by an alias; write it out"
+            )
         if node.tag not in _TAGS:
             raise TreeError(
                 mark_of(node.start_mark), f"the tag {node.tag!r} is not allowed; write plain values"
             )
-        open_nodes.add(id(node))
-        return _Visit(node, list(_children(node)))
-
-    trail = [enter(root)]
-    height = 0
-    while trail:
-        visit = trail[-1]
-        if visit.next == len(visit.children):
-            trail.pop()
-            open_nodes.discard(id(visit.node))
-            sizes[id(visit.node)] = visit.size
-            heights[id(visit.node)] = height = 1 + max(
-                (heights[id(child)] for child in visit.children), default=0
-            )
-            if trail:
-                trail[-1].size += visit.size
-            if visit.size > NODES_MAX or height > 2 * DEPTH_MAX:
+        if id(node) not in counted:
+            open_nodes.add(id(node))
+            size, height = 1, 0
+            if len(open_nodes) <= 2 * DEPTH_MAX:
+                for child in _children(node):
+                    child_size, child_height = count(child)
+                    size, height = size + child_size, max(height, child_height)
+            open_nodes.discard(id(node))
+            counted[id(node)] = size, height + 1
+            if size > NODES_MAX or len(open_nodes) + height + 1 > 2 * DEPTH_MAX:
                 raise TreeError(
-                    mark_of(visit.node.start_mark),
+                    mark_of(node.start_mark),
                     f"its aliases grow to more than {NODES_MAX} values "
                     f"or {2 * DEPTH_MAX} levels; write less of them",
                 )
-            continue
-        child = visit.children[visit.next]
-        visit.next += 1
-        if id(child) in open_nodes:
-            raise TreeError(
-                mark_of(child.start_mark), "this contains itself by an alias; write it out"
-            )
-        if id(child) in sizes:
-            visit.size += sizes[id(child)]
-        else:
-            trail.append(enter(child))
+        return counted[id(node)]
+
+    count(root)
 
 
 def _children(node: yaml.Node) -> Iterator[yaml.Node]:
