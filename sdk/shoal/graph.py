@@ -1,7 +1,5 @@
 """A pipeline as a drawing: jobs, streams and, once it was submitted, states; for Mermaid or Graphviz."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

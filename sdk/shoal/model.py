@@ -1,7 +1,5 @@
 """States, reasons and stored things: nouns that command, controller and agents share."""
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass

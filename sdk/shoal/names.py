@@ -4,8 +4,6 @@ The same string is the S3 prefix, the MQTT topic suffix and the log field, so th
 anywhere.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

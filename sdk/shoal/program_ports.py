@@ -1,7 +1,5 @@
 """The ports of a program as JSON, for the variable `SHOAL_PORTS` (docs/architecture.md, section 3)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping
 

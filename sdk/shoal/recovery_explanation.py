@@ -1,7 +1,5 @@
 """What a job's streams promise, and what its replacement would do, in sentences."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from shoal import spec

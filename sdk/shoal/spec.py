@@ -4,8 +4,6 @@ Units: seconds and bytes. Every default here is the default of the system; `shoa
 out in full.
 """
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field

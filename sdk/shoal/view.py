@@ -3,8 +3,6 @@
 Frozen values. Times are aware datetimes in UTC, or None while the thing has not happened.
 """
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What all requests of a client share: its connection, pages and watches."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import uuid

@@ -1,7 +1,5 @@
 """Requests about nodes, and about members of the gossip and their keys."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Requests about pipelines, their bundles, events and artifacts."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence

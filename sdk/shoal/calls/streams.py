@@ -1,7 +1,5 @@
 """Requests for what programs print, and for records that pass on a port."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator

@@ -1,7 +1,5 @@
 """What people have to know about the streams of a job: which stand still, and what went wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import timedelta
 

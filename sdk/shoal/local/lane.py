@@ -5,8 +5,6 @@ they are: nothing is lost, and nothing comes twice (docs/architecture.md, sectio
 at one lane, the one that began later has it.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A job beside the client: its program, and the lanes between it and its portal on some node."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

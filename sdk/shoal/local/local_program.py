@@ -1,7 +1,5 @@
 """A local job's program: started as on a board, with the same variables and the same bytes at its ports."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

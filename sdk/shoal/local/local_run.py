@@ -1,7 +1,5 @@
 """All local jobs of a pipeline, for as long as it runs."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import shutil

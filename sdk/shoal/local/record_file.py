@@ -9,8 +9,6 @@ records were packed. A file without END was not completed; what is torn at its e
 it is opened.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json

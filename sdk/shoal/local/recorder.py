@@ -1,7 +1,5 @@
 """A lossless copy of what an output port sends."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from pathlib import Path

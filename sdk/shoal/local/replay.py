@@ -1,7 +1,5 @@
 """A pipeline in which recordings stand in for the jobs that sent them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

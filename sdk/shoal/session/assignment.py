@@ -1,7 +1,5 @@
 """An assignment: an attempt that should exist on a node."""
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field

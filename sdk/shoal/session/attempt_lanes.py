@@ -10,8 +10,6 @@ Example: peers of `a` and `b` are known, `b` moves: `[a, b, c]` and `[b']` make 
 replica is added at the end: `[a, b]` and `[c]` make `[a, b, c]`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """A lane, one physical stream between two replicas, as it is seen from one of its ends."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from shoal.spec import Distribute, PortFormat

@@ -1,7 +1,5 @@
 """A piece of what an attempt printed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from shoal.names import AttemptRef

@@ -1,7 +1,5 @@
 """The messages of a session, and the closed unions of what each side says."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

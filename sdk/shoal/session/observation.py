@@ -1,7 +1,5 @@
 """An observation: where an attempt stands."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """A hold: an output port that stands still, so that the controller learns how far it is."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

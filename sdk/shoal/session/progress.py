@@ -1,7 +1,5 @@
 """Progress of an attempt: counters and words, which may be lost."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from shoal.model import StreamCounters

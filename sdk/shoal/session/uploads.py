@@ -1,7 +1,5 @@
 """Uploads: agents hold no keys, so they ask where each artifact may be stored."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

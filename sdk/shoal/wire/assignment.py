@@ -1,7 +1,5 @@
 """An assignment between `shoal.session.assignment` and the contract."""
 
-from __future__ import annotations
-
 from shoal.session.assignment import Assignment, Goal
 from shoal.v1 import session_service_pb2 as v1
 from shoal.wire import fields

@@ -1,7 +1,5 @@
 """Which attempt a message is about."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from shoal import names

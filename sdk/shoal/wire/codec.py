@@ -14,8 +14,6 @@ Example: `codec(Artifact, pipeline_pb2.Artifact, "artifact", path=checked(fields
 `size_bytes`, `sha256` and `key`, and refuses a path that leaves the job's folder as `artifact.path`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import enum
 import re

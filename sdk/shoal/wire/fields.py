@@ -4,8 +4,6 @@
 contract does not allow raises `WireError` with it.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping

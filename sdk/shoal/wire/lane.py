@@ -1,7 +1,5 @@
 """A lane, and what changed of those of an attempt, between `shoal.session` and the contract."""
 
-from __future__ import annotations
-
 from shoal import limits
 from shoal.session.attempt_lanes import AttemptLanes
 from shoal.session.lane import Lane, LanePeer, Stretch

@@ -1,7 +1,5 @@
 """What an agent reports of its attempts between `shoal.session` and the contract."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from shoal import limits

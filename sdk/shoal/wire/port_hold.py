@@ -1,7 +1,5 @@
 """A hold between `shoal.session.port_hold` and the contract."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 

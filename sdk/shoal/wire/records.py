@@ -1,7 +1,5 @@
 """Records that pass on a port, as a tap shows them."""
 
-from __future__ import annotations
-
 from shoal import view
 from shoal.v1 import records_service_pb2
 from shoal.wire import fields

@@ -4,8 +4,6 @@ Neither side trusts the other: what is too long or too many is refused here, and
 refused does not touch the rest of its batch.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The specification of a pipeline between `shoal.spec` and the contract."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 The enumerations of `shoal.model` have the numbers of the contract.
 """
 
-from __future__ import annotations
-
 from shoal import limits, model, view
 from shoal.v1 import nodes_service_pb2, pipeline_pb2, pipelines_service_pb2
 from shoal.wire import fields

@@ -1,7 +1,5 @@
 """Requests and grants of uploads between `shoal.session.uploads` and the contract."""
 
-from __future__ import annotations
-
 from shoal.session.uploads import UploadGrant, UploadsGranted, UploadsWanted
 from shoal.v1 import session_service_pb2 as v1
 from shoal.wire import fields

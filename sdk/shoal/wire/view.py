@@ -1,7 +1,5 @@
 """What clients see, between `shoal.view` and the contract."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 
