@@ -1,7 +1,5 @@
 """Members of ours for tests, on loopback."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator

@@ -3,8 +3,6 @@
 It prints a line of JSON with its view for each change of a member.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

@@ -1,7 +1,5 @@
 """HashiCorp's memberlist as a test partner, built from Debian's source package."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib

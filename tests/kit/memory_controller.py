@@ -24,16 +24,9 @@ from shoal import spec, view
 from shoal.channel import USER
 from shoal.model import Artifact, JobState, MemberState, PipelineState, ScaleState
 from shoal.v1 import nodes_service_pb2, pipelines_service_pb2
+from shoal.wire import view as wire_view
 from shoal.wire.spec import decode_pipeline_spec
 from shoal.wire.state import encode_artifact, encode_pipeline_state
-from shoal.wire.view import (
-    encode_event,
-    encode_log_chunk,
-    encode_member,
-    encode_node,
-    encode_pipeline,
-    encode_verdict,
-)
 
 Fields = dict[str, Any]
 """The fields of a response."""
@@ -179,7 +172,7 @@ class MemoryController:
         return found
 
     def _answer(self, name: str) -> Fields:
-        return {"pipeline": encode_pipeline(self._find(name))}
+        return {"pipeline": wire_view.encode_pipeline(self._find(name))}
 
     # ---- pipelines ------------------------------------------------------------------------------
 
@@ -236,7 +229,7 @@ class MemoryController:
 
     def _list_pipelines(self, request: Any) -> Fields:
         found = [
-            encode_pipeline(pipeline)
+            wire_view.encode_pipeline(pipeline)
             for pipeline in reversed(self.pipelines.values())
             if not request.states or encode_pipeline_state(pipeline.state) in request.states
         ]
@@ -269,7 +262,10 @@ class MemoryController:
             changed, through = self._changed, self.revision
             for pipeline in tuple(self.pipelines.values()):
                 if pipeline.revision > shown and only in {"", pipeline.id}:
-                    yield {"pipeline": encode_pipeline(pipeline), "revision": pipeline.revision}
+                    yield {
+                        "pipeline": wire_view.encode_pipeline(pipeline),
+                        "revision": pipeline.revision,
+                    }
             shown = through
             if snapshot:
                 snapshot = False
@@ -284,7 +280,7 @@ class MemoryController:
         while True:
             changed = self._changed
             while shown < len(self.chunks):
-                chunk = encode_log_chunk(self.chunks[shown])
+                chunk = wire_view.encode_log_chunk(self.chunks[shown])
                 shown += 1
                 yield {"chunk": chunk}
             self._break_if(cut)
@@ -298,10 +294,10 @@ class MemoryController:
             view.NodeVerdict(name, feasible=True, sentence=f"{name} has room", score=1.0)
             for name in self.nodes
         )
-        return {"verdicts": map(encode_verdict, verdicts)}
+        return {"verdicts": map(wire_view.encode_verdict, verdicts)}
 
     def _list_events(self, request: Any) -> Fields:
-        page = _page("events", [encode_event(event) for event in self.events], request)
+        page = _page("events", [wire_view.encode_event(event) for event in self.events], request)
         return {**page, "publisher_state": "no broker configured; events are kept"}
 
     def _find_missing_bundles(self, request: Any) -> Fields:
@@ -329,10 +325,10 @@ class MemoryController:
     # ---- nodes ----------------------------------------------------------------------------------
 
     def _list_nodes(self, _request: Any) -> Fields:
-        return {"nodes": map(encode_node, self.nodes.values())}
+        return {"nodes": map(wire_view.encode_node, self.nodes.values())}
 
     def _get_node(self, request: Any) -> Fields:
-        return {"node": encode_node(self.nodes[request.name])}
+        return {"node": wire_view.encode_node(self.nodes[request.name])}
 
     def _drain_node(self, request: Any) -> Fields:
         self.nodes[request.name] = replace(self.nodes[request.name], drained=request.drained)
@@ -343,13 +339,13 @@ class MemoryController:
         return self._get_node(request)
 
     def _watch_nodes(self, _request: Any) -> AsyncIterator[Fields]:
-        return self._show({"node": encode_node(node)} for node in self.nodes.values())
+        return self._show({"node": wire_view.encode_node(node)} for node in self.nodes.values())
 
     def _list_members(self, _request: Any) -> Fields:
-        return {"members": map(encode_member, self._members())}
+        return {"members": map(wire_view.encode_member, self._members())}
 
     def _watch_members(self, _request: Any) -> AsyncIterator[Fields]:
-        return self._show({"member": encode_member(member)} for member in self._members())
+        return self._show({"member": wire_view.encode_member(member)} for member in self._members())
 
     def _members(self) -> list[view.MemberView]:
         tags = {"role": "agent"}

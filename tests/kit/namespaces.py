@@ -3,8 +3,6 @@
 Names carry a run id, so that two labs do not meet and leftovers can be told.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import secrets

@@ -5,8 +5,6 @@ crashes, freezes, restarts and drifting clocks. The same seed gives the same tra
 packet; a failing test prints the seed it ran with.
 """
 
-from __future__ import annotations
-
 import heapq
 import random
 import struct

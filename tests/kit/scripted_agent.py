@@ -16,8 +16,10 @@ from shoal.session.messages import Hello
 from shoal.v1 import (
     pipeline_pb2,
     pipelines_service_pb2,
-    session_service_pb2,
     session_service_pb2_grpc,
+)
+from shoal.v1 import (
+    session_service_pb2 as v1,
 )
 from shoal.wire.session import encode_hello
 from tests.kit.until import until
@@ -42,8 +44,8 @@ class ScriptedAgent:
         self._writing = asyncio.Lock()
         self.acknowledged = 0
         self.responses = 0
-        self.messages: list[session_service_pb2.ControllerMessage] = []
-        self.assignments: dict[str, session_service_pb2.Assignment] = {}
+        self.messages: list[v1.ControllerMessage] = []
+        self.assignments: dict[str, v1.Assignment] = {}
         self.error: grpc.aio.AioRpcError | None = None
         self.ended = False
 
@@ -68,7 +70,7 @@ class ScriptedAgent:
 
     async def hello(
         self,
-        *attempts: session_service_pb2.AttemptObserved,
+        *attempts: v1.AttemptObserved,
         labels: Mapping[str, str] | None = None,
     ) -> None:
         """Introduce the agent and wait for Welcome and the snapshot."""
@@ -84,22 +86,20 @@ class ScriptedAgent:
             )
         )
         said.attempts.extend(attempts)
-        await self.send(session_service_pb2.AgentMessage(hello=said))
+        await self.send(v1.AgentMessage(hello=said))
         await until(
             lambda: len(self.messages) >= 2 or self.ended, what=f"the snapshot for {self.node}"
         )
 
-    async def send(self, *messages: session_service_pb2.AgentMessage) -> int:
+    async def send(self, *messages: v1.AgentMessage) -> int:
         """Send messages in one request and return its sequence."""
         async with self._writing:  # gRPC takes one write at a time
             self._sequence += 1
             sequence = self._sequence
-            await self.send_request(
-                session_service_pb2.ConnectRequest(sequence=sequence, messages=messages)
-            )
+            await self.send_request(v1.ConnectRequest(sequence=sequence, messages=messages))
         return sequence
 
-    async def send_request(self, request: session_service_pb2.ConnectRequest) -> None:
+    async def send_request(self, request: v1.ConnectRequest) -> None:
         """Send a request as it is."""
         await self._call.write(request)
 
@@ -110,10 +110,10 @@ class ScriptedAgent:
         )
         assert self.acknowledged >= sequence, self.error
 
-    async def assignment(self, job: str) -> session_service_pb2.Assignment:
+    async def assignment(self, job: str) -> v1.Assignment:
         """Wait until a job is assigned to this node."""
 
-        def found() -> session_service_pb2.Assignment | None:
+        def found() -> v1.Assignment | None:
             for name, assignment in self.assignments.items():
                 if f"/jobs/{job}/attempts/" in name:
                     return assignment
@@ -125,7 +125,7 @@ class ScriptedAgent:
 
     async def observe(
         self,
-        ref: session_service_pb2.AttemptRef,
+        ref: v1.AttemptRef,
         state: JobState,
         *,
         artifacts: Sequence[pipeline_pb2.Artifact] = (),
@@ -134,19 +134,15 @@ class ScriptedAgent:
         """Report where an attempt stands and wait until it is committed."""
         await self.committed(
             await self.send(
-                session_service_pb2.AgentMessage(
-                    observed=observed(ref, state, artifacts=artifacts, reason=reason)
-                )
+                v1.AgentMessage(observed=observed(ref, state, artifacts=artifacts, reason=reason))
             )
         )
 
-    async def log(
-        self, ref: session_service_pb2.AttemptRef, data: bytes, offset: int = 0, stream: int = 1
-    ) -> None:
+    async def log(self, ref: v1.AttemptRef, data: bytes, offset: int = 0, stream: int = 1) -> None:
         """Ship a piece of what an attempt printed and wait until it is kept."""
         await self.committed(
             await self.send(
-                session_service_pb2.AgentMessage(
+                v1.AgentMessage(
                     log=pipelines_service_pb2.LogChunk(
                         attempt=ref.attempt,
                         epoch=ref.epoch,
@@ -159,7 +155,7 @@ class ScriptedAgent:
         )
 
     async def upload(
-        self, ref: session_service_pb2.AttemptRef, files: Mapping[str, bytes]
+        self, ref: v1.AttemptRef, files: Mapping[str, bytes]
     ) -> list[pipeline_pb2.Artifact]:
         """Ask for addresses, PUT each file, and return the artifacts as they are to be reported."""
         wanted = [
@@ -168,11 +164,7 @@ class ScriptedAgent:
             )
             for path, data in files.items()
         ]
-        await self.send(
-            session_service_pb2.AgentMessage(
-                uploads_wanted=session_service_pb2.UploadsWanted(ref=ref, artifacts=wanted)
-            )
-        )
+        await self.send(v1.AgentMessage(uploads_wanted=v1.UploadsWanted(ref=ref, artifacts=wanted)))
         granted = await until(self.granted, what="grants")
         assert granted is not None
         keys: dict[str, str] = {}
@@ -187,18 +179,18 @@ class ScriptedAgent:
             artifact.key = keys[artifact.path]
         return wanted
 
-    def granted(self) -> session_service_pb2.UploadsGranted | None:
+    def granted(self) -> v1.UploadsGranted | None:
         """The last grants."""
         found = [m.uploads_granted for m in self.messages if m.HasField("uploads_granted")]
         return found[-1] if found else None
 
-    def refused(self) -> list[session_service_pb2.MessageRefused]:
+    def refused(self) -> list[v1.MessageRefused]:
         """Everything that was refused."""
         return [message.refused for message in self.messages if message.HasField("refused")]
 
     async def run_to_success(
         self, job: str, files: Mapping[str, bytes] | None = None
-    ) -> session_service_pb2.AttemptRef:
+    ) -> v1.AttemptRef:
         """Take a job, run it, archive its files and report success, as a good agent does."""
         ref = (await self.assignment(job)).ref
         for state in (JobState.PREPARING, JobState.RUNNING, JobState.ARCHIVING):
@@ -223,7 +215,7 @@ class ScriptedAgent:
         finally:
             self.ended = True
 
-    def _apply(self, desired: session_service_pb2.Desired) -> None:
+    def _apply(self, desired: v1.Desired) -> None:
         if desired.snapshot and not desired.part:
             self.assignments.clear()
         for assignment in desired.assignments:
@@ -233,14 +225,14 @@ class ScriptedAgent:
 
 
 def observed(
-    ref: session_service_pb2.AttemptRef,
+    ref: v1.AttemptRef,
     state: JobState,
     *,
     artifacts: Sequence[pipeline_pb2.Artifact] = (),
     reason: pipeline_pb2.Reason | None = None,
-) -> session_service_pb2.AttemptObserved:
+) -> v1.AttemptObserved:
     """Write where an attempt stands."""
-    return session_service_pb2.AttemptObserved(
+    return v1.AttemptObserved(
         attempt=ref.attempt,
         namespace=ref.namespace,
         epoch=ref.epoch,

@@ -1,7 +1,5 @@
 """Debian's Serf agent as a test partner, on loopback."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import signal

@@ -1,7 +1,5 @@
 """A real small disk: a tmpfs of its own, filled and emptied by a test."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

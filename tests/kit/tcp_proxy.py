@@ -1,7 +1,5 @@
 """A TCP proxy whose connections a test can cut or refuse."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from types import TracebackType
