@@ -42,12 +42,7 @@ def codec_of(pipeline: spec.Pipeline, job: str, port: str) -> str:
         KeyError: There is no such job.
     """
     outputs = [one for one in pipeline.job(job).outputs if one.name == port]
-    readers = [
-        stream.binding.format
-        for other in pipeline.jobs
-        for stream in other.streams
-        if (stream.job, stream.port) == (job, port)
-    ]
+    readers = [stream.binding.format for _, stream in pipeline.readers(job, port)]
     plain = spec.PortFormat.BLOCKS not in readers and bool(readers)
     if plain or any(one.binding.format is not spec.PortFormat.BLOCKS for one in outputs):
         return "raw"

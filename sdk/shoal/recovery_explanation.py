@@ -29,7 +29,7 @@ def _streams(pipeline: spec.Pipeline, job: spec.Job) -> Iterator[str]:
             said.append("rounds do not wait for it")
         yield "; ".join(said)
     for output in job.outputs:
-        for consumer, stream in _readers(pipeline, job, output):
+        for consumer, stream in pipeline.readers(job.name, output.name):
             goes = f"{output.name} goes to {consumer.name}.{stream.name}"
             if consumer.replicas > 1:
                 goes += f"; {_spread(output)} of {consumer.replicas} replicas"
@@ -59,18 +59,9 @@ def _not_resumable(pipeline: spec.Pipeline, job: spec.Job) -> Iterator[str]:
         if stream.optional is not None:
             yield f"{stream.name} is optional"
     for output in job.outputs:
-        readers = [consumer for consumer, _ in _readers(pipeline, job, output)]
+        readers = [consumer for consumer, _ in pipeline.readers(job.name, output.name)]
         if output.distribute is spec.Distribute.KEY and any(one.replicas > 1 for one in readers):
             yield f"{output.name} is spread by key"
-
-
-def _readers(
-    pipeline: spec.Pipeline, job: spec.Job, output: spec.Output
-) -> Iterator[tuple[spec.Job, spec.StreamInput]]:
-    for consumer in pipeline.jobs:
-        for stream in consumer.streams:
-            if (stream.job, stream.port) == (job.name, output.name):
-                yield consumer, stream
 
 
 def _spread(output: spec.Output) -> str:

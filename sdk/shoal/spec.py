@@ -7,6 +7,7 @@ out in full.
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from shoal.model import no_strings
 
@@ -214,6 +215,13 @@ class ConstraintsStep:
     path: str
 
 
+FILE_STEPS: Mapping[str, type[RequirementsStep | WheelStep | ConstraintsStep]] = MappingProxyType({
+    "requirements": RequirementsStep,
+    "wheel": WheelStep,
+    "constraints": ConstraintsStep,
+})  # fmt: skip
+"""Steps that name a file of the bundle, by what specifications call them."""
+
 EnvironmentStep = RequirementsStep | UrlStep | WheelStep | PipStep | ConstraintsStep
 """One step of an environment's recipe."""
 
@@ -302,3 +310,12 @@ class Pipeline:
             if job.name == name:
                 return job
         raise KeyError(name)
+
+    def readers(self, job: str, port: str) -> list[tuple[Job, StreamInput]]:
+        """The jobs that read an output port, each with its input."""
+        return [
+            (reader, stream)
+            for reader in self.jobs
+            for stream in reader.streams
+            if (stream.job, stream.port) == (job, port)
+        ]

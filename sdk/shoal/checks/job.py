@@ -210,12 +210,6 @@ def _bundle(job: spec.Job, at: Path, files: Collection[str] | None) -> Iterator[
     for index, step in enumerate(job.environment.steps):
         path = (*at, "environment", "steps", str(index))
         match step:
-            case spec.RequirementsStep(name):
-                wanted.append(((*path, "requirements"), name))
-            case spec.WheelStep(name):
-                wanted.append(((*path, "wheel"), name))
-            case spec.ConstraintsStep(name):
-                wanted.append(((*path, "constraints"), name))
             case spec.UrlStep(url, sha256):
                 if not url.startswith(("https://", "http://")):
                     yield Problem((*path, "url"), f"{url!r} is not an http:// or https:// address")
@@ -223,6 +217,12 @@ def _bundle(job: spec.Job, at: Path, files: Collection[str] | None) -> Iterator[
             case spec.PipStep(arguments):
                 if not arguments:
                     yield Problem((*path, "pip"), "the list is empty; give pip's arguments")
+            case _:
+                wanted += [
+                    ((*path, kind), step.path)
+                    for kind, known in spec.FILE_STEPS.items()
+                    if isinstance(step, known)
+                ]
     if job.stdin and not (job.local and job.stdin == spec.TERMINAL):
         wanted.append(((*at, "stdin"), job.stdin))
     flat = job.layout is spec.Layout.FLAT
@@ -241,7 +241,7 @@ def _recipe(job: spec.Job, at: Path, bundle: BundleFiles | None) -> Iterator[Pro
     named = {
         step.path
         for step in job.environment.steps
-        if isinstance(step, spec.RequirementsStep | spec.WheelStep | spec.ConstraintsStep)
+        if isinstance(step, tuple(spec.FILE_STEPS.values()))
     }
     for problem in ingredients(job.environment.steps, bundle).problems:
         # What a step itself names was looked for above, with a remedy that knows the other names.

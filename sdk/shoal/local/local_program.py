@@ -254,11 +254,6 @@ def _ports(job: spec.Job, pipeline: spec.Pipeline, numbers: Mapping[str, int]) -
             [stream] = [one for one in job.streams if one.name == name]
             outputs = pipeline.job(stream.job).outputs
             return [one.binding.format for one in outputs if one.name == stream.port]
-        return [
-            stream.binding.format
-            for other in pipeline.jobs
-            for stream in other.streams
-            if (stream.job, stream.port) == (job.name, name)
-        ]
+        return [stream.binding.format for _, stream in pipeline.readers(job.name, name)]
 
     return described_ports(job, place, peers)

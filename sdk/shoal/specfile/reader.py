@@ -27,11 +27,6 @@ Readers = Mapping[str, tuple[str, Callable[[yaml.Node, Path], Any]]]
 """By key in the file: the field that it fills, and what reads it; None leaves the default."""
 
 _PIPELINE_KEYS = ("name", "bundle", "labels", "jobs")
-_FILE_STEPS: Mapping[str, Callable[[str], spec.EnvironmentStep]] = MappingProxyType({
-    "requirements": spec.RequirementsStep,
-    "wheel": spec.WheelStep,
-    "constraints": spec.ConstraintsStep,
-})  # fmt: skip
 _STEP_KINDS = ("requirements", "url", "wheel", "pip", "constraints")
 _ENVIRONMENT_KEYS = ("python", "system_site_packages", "steps", *_STEP_KINDS, "sha256")
 _STAND_IN_KEYS = ("default", "repeat", "buffer", "drop")
@@ -259,8 +254,8 @@ class Reader:
         text = self._scalars.text(node, path)
         if text is None:
             return None
-        if kind in _FILE_STEPS:
-            return _FILE_STEPS[kind](text)
+        if kind in spec.FILE_STEPS:
+            return spec.FILE_STEPS[kind](text)
         digest = self._scalars.text(sha256, path) if sha256 is not None else ""
         return spec.UrlStep(text, digest or "")
 

@@ -50,34 +50,29 @@ _PIP = codec(spec.PipStep, spec_pb2.PipArguments, arguments=checked(_decode_argu
 
 def _encode_step(step: spec.EnvironmentStep) -> spec_pb2.EnvironmentStep:
     match step:
-        case spec.RequirementsStep(path):
-            return spec_pb2.EnvironmentStep(requirements=path)
         case spec.UrlStep():
             return spec_pb2.EnvironmentStep(url=_URL.encode(step))
-        case spec.WheelStep(path):
-            return spec_pb2.EnvironmentStep(wheel=path)
         case spec.PipStep():
             return spec_pb2.EnvironmentStep(pip=_PIP.encode(step))
+        case spec.RequirementsStep(path):
+            return spec_pb2.EnvironmentStep(requirements=path)
+        case spec.WheelStep(path):
+            return spec_pb2.EnvironmentStep(wheel=path)
         case spec.ConstraintsStep(path):
             return spec_pb2.EnvironmentStep(constraints=path)
 
 
 def _decode_step(message: spec_pb2.EnvironmentStep, path: str = "") -> spec.EnvironmentStep:
     match message.WhichOneof("step"):
-        case "requirements":
-            return spec.RequirementsStep(
-                fields.relative(message.requirements, f"{path}.requirements")
-            )
         case "url":
             return _URL.decode(message.url, f"{path}.url")
-        case "wheel":
-            return spec.WheelStep(fields.relative(message.wheel, f"{path}.wheel"))
         case "pip":
             return _PIP.decode(message.pip, f"{path}.pip")
-        case "constraints":
-            return spec.ConstraintsStep(fields.relative(message.constraints, f"{path}.constraints"))
         case None:
             raise WireError(path, "the step is empty or of a kind that this version does not know")
+        case kind:
+            name = fields.relative(getattr(message, kind), f"{path}.{kind}")
+            return spec.FILE_STEPS[kind](name)
 
 
 _ENVIRONMENT = codec(
