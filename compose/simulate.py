@@ -24,7 +24,7 @@ from shoal.cli.display import Display, display_for
 from shoal.cli.interrupts import on_interrupt
 from shoal.cli.log_printer import standard_printer
 from shoal.cli.outcome import exit_status, show_outcome
-from shoal.cli.packing import PackedPipeline, load_all, packed_replay
+from shoal.cli.packing import PackedPipeline, load_all, packed_file
 from shoal.cli.replay_option import replay_options
 from shoal.cli.tables import console
 from shoal.client import Client
@@ -143,7 +143,7 @@ def simulate(
     output = OutputFolder(out.absolute())
     with contextlib.ExitStack() as stack:
         prepared = stack.enter_context(
-            packed_replay(without_output(spec_file, output.path), replay, pace)
+            packed_file(without_output(spec_file, output.path), replay, pace)
         )
         try:
             output.clear()

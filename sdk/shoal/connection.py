@@ -49,10 +49,6 @@ class Unary(Protocol[RequestT_contra, ResponseT_co]):
         ...
 
 
-class _Streaming(Protocol):
-    def __call__(self, request: Any, /) -> Any: ...
-
-
 class Pause:
     """Waits a little longer after each failure in a row, and not as long as other clients do."""
 
@@ -129,7 +125,7 @@ class Connection:
 
     async def stream(
         self,
-        method: _Streaming,
+        method: Callable[[Any], Any],
         request: Callable[[], object],
         *,
         endless: bool,

@@ -42,16 +42,19 @@ class SnapshotEnd:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
 class _Open:
-    connection: Connection
-    submitter: Submitter
-    pipelines: pipelines_service_pb2_grpc.PipelinesServiceStub
-    nodes: nodes_service_pb2_grpc.NodesServiceStub
-    keys: keys_service_pb2_grpc.KeysServiceStub
-    records: records_service_pb2_grpc.RecordsServiceStub
-    lanes: lanes_service_pb2_grpc.LanesServiceStub
-    submitting: asyncio.Task[None]
+    """The services of a controller, on one connection."""
+
+    def __init__(self, connection: Connection, group: asyncio.TaskGroup) -> None:
+        channel = connection.channel
+        self.connection = connection
+        self.submitter = Submitter(connection)
+        self.submitting = group.create_task(self.submitter.run())
+        self.pipelines = pipelines_service_pb2_grpc.PipelinesServiceStub(channel)
+        self.nodes = nodes_service_pb2_grpc.NodesServiceStub(channel)
+        self.keys = keys_service_pb2_grpc.KeysServiceStub(channel)
+        self.records = records_service_pb2_grpc.RecordsServiceStub(channel)
+        self.lanes = lanes_service_pb2_grpc.LanesServiceStub(channel)
 
 
 class ControllerCalls:
@@ -91,18 +94,8 @@ class ControllerCalls:
             deadline_seconds=self._deadline_seconds,
             patience_seconds=self._patience_seconds,
         )
-        submitter = Submitter(connection)
         await self._group.__aenter__()
-        self._open = _Open(
-            connection,
-            submitter,
-            pipelines_service_pb2_grpc.PipelinesServiceStub(connection.channel),
-            nodes_service_pb2_grpc.NodesServiceStub(connection.channel),
-            keys_service_pb2_grpc.KeysServiceStub(connection.channel),
-            records_service_pb2_grpc.RecordsServiceStub(connection.channel),
-            lanes_service_pb2_grpc.LanesServiceStub(connection.channel),
-            self._group.create_task(submitter.run()),
-        )
+        self._open = _Open(connection, self._group)
         return self
 
     async def __aexit__(

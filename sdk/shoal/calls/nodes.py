@@ -3,10 +3,11 @@
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from typing import Any
 
 from shoal import view
-from shoal.calls.calls import ControllerCalls, SnapshotEnd
-from shoal.connection import decoded
+from shoal.calls.calls import ControllerCalls, RequestT, SnapshotEnd
+from shoal.connection import Unary, decoded
 from shoal.model import MemberState
 from shoal.v1 import keys_service_pb2
 from shoal.v1 import nodes_service_pb2 as v1
@@ -127,10 +128,8 @@ class NodeCalls(ControllerCalls):
         Raises:
             ShoalError: gossip is not encrypted, or the key has a wrong length.
         """
-        answer = await self._call(
-            self._held.keys.InstallKey, keys_service_pb2.InstallKeyRequest(key=key), _KEYS_SECONDS
-        )
-        return decode_keys_report(answer.report)
+        request = keys_service_pb2.InstallKeyRequest(key=key)
+        return await self._rotate(self._held.keys.InstallKey, request)
 
     async def use_gossip_key(self, identity: str) -> view.KeysReport:
         """Have every member seal with an installed key, named by the digits of its name.
@@ -138,10 +137,8 @@ class NodeCalls(ControllerCalls):
         Raises:
             ShoalError: gossip is not encrypted, or the controller has no such key.
         """
-        answer = await self._call(
-            self._held.keys.UseKey, keys_service_pb2.UseKeyRequest(id=identity), _KEYS_SECONDS
-        )
-        return decode_keys_report(answer.report)
+        request = keys_service_pb2.UseKeyRequest(id=identity)
+        return await self._rotate(self._held.keys.UseKey, request)
 
     async def remove_gossip_key(self, identity: str) -> view.KeysReport:
         """Have every member drop a key that none seals with.
@@ -149,7 +146,9 @@ class NodeCalls(ControllerCalls):
         Raises:
             ShoalError: gossip is not encrypted, the key is in use, or there is none.
         """
-        answer = await self._call(
-            self._held.keys.RemoveKey, keys_service_pb2.RemoveKeyRequest(id=identity), _KEYS_SECONDS
-        )
+        request = keys_service_pb2.RemoveKeyRequest(id=identity)
+        return await self._rotate(self._held.keys.RemoveKey, request)
+
+    async def _rotate(self, method: Unary[RequestT, Any], request: RequestT) -> view.KeysReport:
+        answer = await self._call(method, request, _KEYS_SECONDS)
         return decode_keys_report(answer.report)

@@ -59,32 +59,22 @@ def load_all(paths: Sequence[Path]) -> list[SpecFile]:
 
 
 @contextlib.contextmanager
-def packed_file(spec_file: SpecFile) -> Iterator[PackedPipeline]:
-    """Pack the bundle of a specification file for as long as it is needed."""
-    if spec_file.bundle is None:
-        yield PackedPipeline(spec_file.pipeline, None, spec_file.path.parent.absolute())
-        return
-    with packed_entries(spec_file.pipeline, bundle.scan(spec_file.bundle)) as prepared:
-        yield replace(prepared, folder=spec_file.bundle.path.absolute())
-
-
-@contextlib.contextmanager
-def packed_replay(
-    spec_file: SpecFile, recordings: Sequence[Recording], pace: str
+def packed_file(
+    spec_file: SpecFile, recordings: Sequence[Recording] = (), pace: str = "fast"
 ) -> Iterator[PackedPipeline]:
-    """Pack a specification file in which recordings stand in for jobs; without any, as it is.
+    """Pack a specification file, in which recordings may stand in for jobs, for as long as it is needed.
 
     Raises:
         ReplayError: a recording does not fit.
     """
-    if not recordings:
-        with packed_file(spec_file) as prepared:
-            yield prepared
-        return
-    pipeline, entries = replayed(spec_file.pipeline, recordings, pace)
-    inside = () if spec_file.bundle is None else bundle.scan(spec_file.bundle)
-    folder = spec_file.path.parent if spec_file.bundle is None else spec_file.bundle.path
-    with packed_entries(pipeline, (*inside, *entries)) as prepared:
+    pipeline, folder = spec_file.pipeline, spec_file.path.parent
+    entries: tuple[bundle.Entry, ...] = ()
+    if recordings:
+        pipeline, entries = replayed(pipeline, recordings, pace)
+    if spec_file.bundle is not None:
+        folder = spec_file.bundle.path
+        entries = (*bundle.scan(spec_file.bundle), *entries)
+    with packed_entries(pipeline, entries) as prepared:
         yield replace(prepared, folder=folder.absolute())
 
 

@@ -157,7 +157,7 @@ def _prepared(
     spec_path: Path | None, command: Sequence[str] | None, wishes: Mapping[str, Any]
 ) -> "Iterator[Any]":
     from shoal import bundle
-    from shoal.cli.packing import load_all, packed_entries, packed_replay
+    from shoal.cli.packing import load_all, packed_entries, packed_file
 
     if spec_path is not None:
         ignored = [key for key in ("folder", "stdin", "requirements", "archive") if wishes[key]]
@@ -167,7 +167,7 @@ def _prepared(
                 f"--{option} belongs to a command after --; write it into {spec_path} instead"
             )
         (spec_file,) = load_all([spec_path])
-        with packed_replay(spec_file, wishes["replay"], wishes["pace"]) as prepared:
+        with packed_file(spec_file, wishes["replay"], wishes["pace"]) as prepared:
             yield prepared
         return
     if wishes["replay"]:
@@ -210,7 +210,7 @@ async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:
     from shoal.cli.log_printer import standard_printer, tell_cut
     from shoal.cli.outcome import exit_status, show_outcome, show_warnings
     from shoal.cli.tables import console
-    from shoal.cli.waiting import Parting, wait_for_end
+    from shoal.cli.waiting import wait_for_end
 
     detach, as_json, logs = wishes["detach"], wishes["as_json"], wishes["logs"]
     if detach:
@@ -237,9 +237,9 @@ async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:
         live = printer is None and beside is None
         with display_for(console(stderr=True), live=live) as display:
             ended = await wait_for_end(client, submitted, display, printer, beside=beside)
-        if beside is not None and not isinstance(ended, Parting):
+        if beside is not None and ended is not None:
             beside.forget()
-        if isinstance(ended, Parting):
+        if ended is None:
             click.echo(
                 f"{submitted.name} goes on; see: shoal status {submitted.id}   "
                 f"end it: shoal cancel {submitted.id}   "

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import enum
 
 from shoal.cli.display import Display
 from shoal.cli.interrupts import on_interrupt
@@ -19,12 +18,6 @@ _LAST_LOGS_SECONDS = 20.0
 """How long nothing may come of what is still to be printed."""
 
 
-class Parting(enum.Enum):
-    """How the user left before the end."""
-
-    DETACHED = "detached"
-
-
 async def wait_for_end(
     client: Client,
     pipeline: PipelineView,
@@ -32,8 +25,8 @@ async def wait_for_end(
     printer: LogPrinter | None,
     *,
     beside: LocalRun | None = None,
-) -> PipelineView | Parting:
-    """Show a pipeline until it has ended, or until the user leaves.
+) -> PipelineView | None:
+    """Show a pipeline until it has ended, or until the user leaves; then there is no result.
 
     Args:
         client: an open client.
@@ -73,7 +66,7 @@ async def wait_for_end(
                 if printer is not None and not left:
                     await _last_logs(logs, printer, pressed)
                 logs.cancel()
-    return Parting.DETACHED if watching.cancelled() else watching.result()
+    return None if watching.cancelled() else watching.result()
 
 
 async def _watch(client: Client, pipeline: PipelineView, display: Display) -> PipelineView:
