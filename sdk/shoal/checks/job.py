@@ -241,7 +241,7 @@ def _recipe(job: spec.Job, at: Path, bundle: BundleFiles | None) -> Iterator[Pro
     named = {
         step.path
         for step in job.environment.steps
-        if isinstance(step, tuple(spec.FILE_STEPS.values()))
+        if isinstance(step, spec.RequirementsStep | spec.WheelStep | spec.ConstraintsStep)
     }
     for problem in ingredients(job.environment.steps, bundle).problems:
         # What a step itself names was looked for above, with a remedy that knows the other names.
