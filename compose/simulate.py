@@ -21,12 +21,13 @@ from services.runtime.process import ExitCode, run
 from shoal import spec
 from shoal.cause import causes
 from shoal.cli.display import Display, display_for
-from shoal.cli.interrupts import on_interrupt
+from shoal.cli.interrupts import interrupts
 from shoal.cli.log_printer import standard_printer
 from shoal.cli.outcome import exit_status, show_outcome
 from shoal.cli.packing import PackedPipeline, load_all, packed_file
 from shoal.cli.replay_option import replay_options
 from shoal.cli.tables import console
+from shoal.cli.waiting import shown_to_end
 from shoal.client import Client
 from shoal.errors import ShoalError
 from shoal.local.local_run import by_hand, may_read_terminal, with_programs
@@ -248,7 +249,7 @@ async def _run(simulation: Simulation, cluster: LocalCluster, client: Client) ->
         async with asyncio.TaskGroup() as group:
             injecting = group.create_task(injector.run(simulation.faults, submitted.id))
             printing = group.create_task(_print(client, submitted, shown=simulation.logs))
-            watching = group.create_task(_watch(client, submitted, display))
+            watching = group.create_task(shown_to_end(client, submitted, display))
             leaving = group.create_task(_finish(client, submitted, display))
             await asyncio.wait({watching, leaving}, return_when=asyncio.FIRST_COMPLETED)
             leaving.cancel()
@@ -270,29 +271,12 @@ async def _run(simulation: Simulation, cluster: LocalCluster, client: Client) ->
 
 async def _finish(client: Client, pipeline: PipelineView, display: Display) -> None:
     """Let the pipeline end with its files at the first Ctrl-C; return at the second."""
-    pressed: asyncio.Queue[None] = asyncio.Queue(8)
-
-    def press() -> None:
-        with contextlib.suppress(asyncio.QueueFull):
-            pressed.put_nowait(None)
-
-    with on_interrupt(press):
+    with interrupts() as pressed:
         await pressed.get()
         display.say(f"finishing {pipeline.name}; press Ctrl-C again to stop at once")
         await client.finish(pipeline.id)
         await pressed.get()
         display.say("stopping")
-
-
-async def _watch(client: Client, pipeline: PipelineView, display: Display) -> PipelineView:
-    display.show(pipeline)
-    async with contextlib.aclosing(client.watch(pipeline.id)) as changes:
-        async for change in changes:
-            if isinstance(change, PipelineView):
-                display.show(change)
-                if change.state.terminal:
-                    return change
-    raise ShoalError("WATCH_ENDED", f"the watch of {pipeline.id} ended early; try again")
 
 
 async def _print(client: Client, pipeline: PipelineView, *, shown: bool) -> None:

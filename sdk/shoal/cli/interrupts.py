@@ -24,3 +24,16 @@ def on_interrupt(pressed: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[asyncio.Queue[None]]:
+    """Give a queue with an item for each Ctrl-C from now on; at most eight wait in it."""
+    pressed: asyncio.Queue[None] = asyncio.Queue(8)
+
+    def press() -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            pressed.put_nowait(None)
+
+    with on_interrupt(press):
+        yield pressed

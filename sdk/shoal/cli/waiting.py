@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 from shoal.cli.display import Display
-from shoal.cli.interrupts import on_interrupt
+from shoal.cli.interrupts import interrupts
 from shoal.cli.log_printer import LogPrinter
 from shoal.client import Client
 from shoal.errors import ShoalError
@@ -38,18 +38,12 @@ async def wait_for_end(
     Raises:
         ShoalError: the controller stayed away.
     """
-    pressed: asyncio.Queue[None] = asyncio.Queue(8)
-
-    def press() -> None:
-        with contextlib.suppress(asyncio.QueueFull):
-            pressed.put_nowait(None)
-
-    with on_interrupt(press):
+    with interrupts() as pressed:
         async with asyncio.TaskGroup() as group:
             logs = None
             if printer is not None:
                 logs = group.create_task(_print_logs(client, pipeline.id, printer))
-            watching = group.create_task(_watch(client, pipeline, display))
+            watching = group.create_task(shown_to_end(client, pipeline, display))
             leave = _leave if beside is None else _leave_local
             leaving = group.create_task(leave(client, pipeline.id, display, pressed))
             local = None
@@ -69,7 +63,13 @@ async def wait_for_end(
     return None if watching.cancelled() else watching.result()
 
 
-async def _watch(client: Client, pipeline: PipelineView, display: Display) -> PipelineView:
+async def shown_to_end(client: Client, pipeline: PipelineView, display: Display) -> PipelineView:
+    """Show a pipeline until it has ended.
+
+    Raises:
+        ShoalError: the controller stayed away.
+    """
+
     def shown(now: PipelineView) -> bool:
         display.show(now)
         return now.state.terminal
