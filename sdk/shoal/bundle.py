@@ -219,17 +219,13 @@ def _add(archive: tarfile.TarFile, entry: Entry) -> None:
         info.size = entry.size_bytes
         try:
             with entry.source.open("rb") as source:
-                archive.addfile(info, _exactly(source, entry))
+                if os.fstat(source.fileno()).st_size != entry.size_bytes:
+                    raise BundleError(f"{entry.name} changed while it was packed; try again")
+                archive.addfile(info, source)
                 if source.read(1):
                     raise BundleError(f"{entry.name} grew while it was packed; try again")
         except OSError as error:
             raise BundleError(f"{entry.name} cannot be packed: {error}") from error
-
-
-def _exactly(source: IO[bytes], entry: Entry) -> IO[bytes]:
-    if os.fstat(source.fileno()).st_size != entry.size_bytes:
-        raise BundleError(f"{entry.name} changed while it was packed; try again")
-    return source
 
 
 def _ignore_file(root: Path) -> list[str]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 import click
 
@@ -27,8 +27,9 @@ def to_document(value: Any) -> Any:
         document = _fields(value)
         name = getattr(value, "name", None)
         return {"name": name, **document} if isinstance(name, str) else document
-    if _is_mapping(value):
-        return {str(key): to_document(item) for key, item in value.items()}
+    if isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value).items()
+        return {str(key): to_document(item) for key, item in items}
     if isinstance(value, list | tuple):
         return [to_document(item) for item in cast("tuple[Any, ...]", value)]
     if isinstance(value, datetime):
@@ -42,10 +43,6 @@ def _fields(value: Any) -> dict[str, Any]:
     return {
         field.name: to_document(getattr(value, field.name)) for field in dataclasses.fields(value)
     }
-
-
-def _is_mapping(value: Any) -> TypeGuard[Mapping[object, object]]:
-    return isinstance(value, Mapping)
 
 
 def print_document(value: Any) -> None:

@@ -99,11 +99,6 @@ async def _feed(
     from shoal.errors import ShoalError
     from shoal.local.checked_block import pack
 
-    async def stop(task: "asyncio.Task[Any]") -> None:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
     async def fill() -> None:
         await feeder.begun.wait()
         async for record in values:
@@ -140,8 +135,10 @@ async def _feed(
         click.echo(f"{file.next} records have been taken", err=True)
         return ended
     finally:
-        for task in (filling, waiting, watching, feeding):
-            await stop(task)
+        tasks = (filling, waiting, watching, feeding)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _until_over(file: "RecordFile", filling: "asyncio.Task[None]") -> None:

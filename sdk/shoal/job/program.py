@@ -68,7 +68,8 @@ class Program:
         streams.use_codecs(self.codecs)
         streams.use_reducers(self.reduce)
         streams.headers.rounds = self.style != STREAM
-        _refuse_foreign(streams)
+        for message in streams.foreign.values():
+            raise PortError(message)
         target = self.target
         setup: Optional[Callable[[], Any]] = None
         finish: Optional[Callable[[], Any]] = None
@@ -421,11 +422,6 @@ def _refuse_parameters(
                     title, one.name, streams.describe()
                 )
             )
-
-
-def _refuse_foreign(streams: Streams) -> None:
-    for message in streams.foreign.values():
-        raise PortError(message)
 
 
 def _is_source(style: str, result: Any) -> bool:
