@@ -4,26 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from control.core.effects import (
-    Answer,
-    AnswerValue,
-    Effect,
-    EndSession,
-    Record,
-    SetDesired,
-    ShowNode,
-    ShowPipeline,
-    Tell,
-)
-from control.core.rows import (
-    Forgotten,
-    ManifestRow,
-    OutboxRow,
-    PipelineAdded,
-    Row,
-    ScaleRow,
-    StartRow,
-)
+from control.core import effects, rows
 from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
 from shoal.names import AttemptRef, JobRef, PipelineRef
 
@@ -37,26 +18,29 @@ class ChangeSet:
         next_sequence: The outbox sequence that is not taken yet.
     """
 
-    def __init__(self, start: StartRow, revision: int, next_sequence: int) -> None:
+    def __init__(self, start: rows.StartRow, revision: int, next_sequence: int) -> None:
         self.start = start
         self.revision = revision
         self._next_sequence = next_sequence
-        self._added: list[PipelineAdded] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._added: list[rows.PipelineAdded] = []
         self._pipelines: dict[PipelineRef, PipelineRecord] = {}
         self._jobs: dict[JobRef, JobRecord] = {}
-        self._scales: dict[tuple[PipelineRef, int], ScaleRow] = {}
+        self._scales: dict[tuple[PipelineRef, int], rows.ScaleRow] = {}
         self._attempts: dict[AttemptRef, AttemptRecord] = {}
         self._nodes: dict[str, NodeRecord] = {}
-        self._manifests: list[ManifestRow] = []
-        self._outbox: list[OutboxRow] = []
+        self._manifests: list[rows.ManifestRow] = []
+        self._outbox: list[rows.OutboxRow] = []
         self._forgotten: list[PipelineRef] = []
         self._shown_pipelines: dict[PipelineRef, PipelineRecord] = {}
         self._shown_nodes: dict[str, NodeRecord] = {}
         self._desired: dict[str, None] = {}
-        self._sessions: list[EndSession | Tell] = []
-        self._answers: list[Answer] = []
+        self._sessions: list[effects.EndSession | effects.Tell] = []
+        self._answers: list[effects.Answer] = []
 
-    def added(self, row: PipelineAdded, pipeline: PipelineRecord) -> None:
+    def added(self, row: rows.PipelineAdded, pipeline: PipelineRecord) -> None:
         """A pipeline was submitted."""
         self._added.append(row)
         self._shown_pipelines[pipeline.ref] = pipeline
@@ -75,7 +59,7 @@ class ChangeSet:
         job.view = None
         self._shown_pipelines[pipeline.ref] = pipeline
 
-    def scale(self, pipeline: PipelineRecord, row: ScaleRow) -> None:
+    def scale(self, pipeline: PipelineRecord, row: rows.ScaleRow) -> None:
         """The replicas of a job are being changed, or are no longer."""
         self._scales[row.ref, row.number] = row
         self._shown_pipelines[pipeline.ref] = pipeline
@@ -94,19 +78,14 @@ class ChangeSet:
         node.snapshot = None
         self._shown_nodes[node.name] = node
 
-    def manifest(self, row: ManifestRow) -> None:
+    def manifest(self, row: rows.ManifestRow) -> None:
         """A job was committed."""
         self._manifests.append(row)
 
-    def take_sequence(self) -> int:
-        """The next place in the outbox."""
-        sequence = self._next_sequence
+    def outbox(self, row: rows.OutboxRow) -> None:
+        """A fact has to leave; it has the next sequence."""
+        self._outbox.append(replace(row, sequence=self._next_sequence))
         self._next_sequence += 1
-        return sequence
-
-    def outbox(self, row: OutboxRow) -> None:
-        """A fact has to leave."""
-        self._outbox.append(row)
 
     def forgotten(self, ref: PipelineRef) -> None:
         """An ended pipeline is no longer remembered."""
@@ -118,17 +97,17 @@ class ChangeSet:
 
     def end_session(self, node: NodeRecord, why: str) -> None:
         """The present session of a node is over."""
-        self._sessions.append(EndSession(node.name, node.session_id, why))
+        self._sessions.append(effects.EndSession(node.name, node.session_id, why))
 
     def tell(self, node: NodeRecord, text: str) -> None:
         """The agent of a node's present session should say something in its log."""
-        self._sessions.append(Tell(node.name, node.session_id, text))
+        self._sessions.append(effects.Tell(node.name, node.session_id, text))
 
-    def answer(self, call: int, value: AnswerValue) -> None:
+    def answer(self, call: int, value: effects.AnswerValue) -> None:
         """A caller may know something once everything is recorded."""
-        self._answers.append(Answer(call, value))
+        self._answers.append(effects.Answer(call, value))
 
-    def effects(self) -> tuple[Effect, ...]:
+    def effects(self) -> tuple[effects.Effect, ...]:
         """Return what is to be done, record first, and begin anew."""
         if self._shown_pipelines or self._shown_nodes or self._desired or self._forgotten:
             self.revision += 1
@@ -136,7 +115,7 @@ class ChangeSet:
             pipeline.revision = self.revision
         for node in self._shown_nodes.values():
             node.revision = self.revision
-        rows: tuple[Row, ...] = (
+        written: tuple[rows.Row, ...] = (
             *self._added,
             *(pipeline.row() for pipeline in self._pipelines.values()),
             *(job.row() for job in self._jobs.values()),
@@ -145,40 +124,19 @@ class ChangeSet:
             *(node.row() for node in self._nodes.values()),
             *self._manifests,
             *self._outbox,
-            *(Forgotten(ref) for ref in self._forgotten),
+            *(rows.Forgotten(ref) for ref in self._forgotten),
         )
-        if rows:
+        if written:
             self.start = replace(self.start, commits=self.start.commits + 1)
-            rows = (*rows, self.start)
-        effects: tuple[Effect, ...] = (
-            *((Record(rows),) if rows else ()),
+            written = (*written, self.start)
+        done: tuple[effects.Effect, ...] = (
+            *((effects.Record(written),) if written else ()),
             *self._sessions,
-            *(SetDesired(name) for name in self._desired),
-            *(ShowNode(name) for name in self._shown_nodes),
-            *(ShowPipeline(ref) for ref in self._shown_pipelines),
-            *(ShowPipeline(ref, gone=True) for ref in self._forgotten),
+            *(effects.SetDesired(name) for name in self._desired),
+            *(effects.ShowNode(name) for name in self._shown_nodes),
+            *(effects.ShowPipeline(ref) for ref in self._shown_pipelines),
+            *(effects.ShowPipeline(ref, gone=True) for ref in self._forgotten),
             *self._answers,
         )
-        self._clear()
-        return effects
-
-    def _clear(self) -> None:
-        # A step usually touches two or three of these.
-        for touched in (
-            self._added,
-            self._pipelines,
-            self._jobs,
-            self._scales,
-            self._attempts,
-            self._nodes,
-            self._manifests,
-            self._outbox,
-            self._forgotten,
-            self._shown_pipelines,
-            self._shown_nodes,
-            self._desired,
-            self._sessions,
-            self._answers,
-        ):
-            if touched:
-                touched.clear()
+        self._begin()
+        return done

@@ -48,7 +48,7 @@ class Loading(MachinePart):
             self._gossip.load(node)
             situation.leases.renew(node.name, situation.now)
         situation.ended = dict.fromkeys(loaded.ended)
-        found = records(loaded, situation.cluster)
+        found = records(loaded.rows, situation.cluster)
         for pipeline in found:
             self._memory.remember(pipeline)
             for job in pipeline.jobs.values():

@@ -79,7 +79,7 @@ class Memory(MachinePart):
 
     def learn(self, found: FoundRows) -> None:
         """Take what was read; a pipeline that is in memory stays as it is."""
-        for pipeline in records(found, self._cluster):
+        for pipeline in records(found.rows, self._cluster):
             if pipeline.state.terminal and not self.has(pipeline.ref):
                 self._cluster.pipelines[pipeline.ref] = pipeline
                 self._situation.recent.append(pipeline.ref)

@@ -124,15 +124,7 @@ class Observations(MachinePart):
         if pipeline.state is PipelineState.QUEUED:
             pipeline.state = PipelineState.RUNNING
             self._change.pipeline(pipeline)
-            self._change.outbox(
-                outbox_rows.pipeline_event(
-                    self._change.take_sequence(),
-                    pipeline,
-                    pipeline.state,
-                    pipeline.reason,
-                    self._situation.wall_time,
-                )
-            )
+            self._change.outbox(outbox_rows.pipeline_event(pipeline, self._situation.wall_time))
 
     def progress(self, event: events.Progressed) -> None:
         """Take counters and words of an attempt; stale ones are ignored."""

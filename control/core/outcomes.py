@@ -64,11 +64,7 @@ class Outcomes(MachinePart):
         self._change.job(pipeline, job)
         self._change.manifest(job.manifest)
         # In this order the manifest can be read before its event arrives.
-        self._change.outbox(
-            outbox_rows.manifest_object(
-                self._change.take_sequence(), job.manifest, self._situation.wall_time
-            )
-        )
+        self._change.outbox(outbox_rows.manifest_object(job.manifest, self._situation.wall_time))
 
     def fail(
         self,
@@ -232,17 +228,9 @@ class Outcomes(MachinePart):
         if pipeline.holding is not None:
             self._scales.abandon(pipeline, pipeline.holding, "the pipeline has ended")
         pipeline.end_time = self._situation.wall_time
-        pipeline.final_event_id = outbox_rows.pipeline_event_id(pipeline, pipeline.state)
+        pipeline.final_event_id = outbox_rows.pipeline_event_id(pipeline)
         self._change.pipeline(pipeline)
-        self._change.outbox(
-            outbox_rows.pipeline_event(
-                self._change.take_sequence(),
-                pipeline,
-                pipeline.state,
-                pipeline.reason,
-                self._situation.wall_time,
-            )
-        )
+        self._change.outbox(outbox_rows.pipeline_event(pipeline, pipeline.end_time))
         self._situation.ended[pipeline.ref] = None
         self._situation.recent.append(pipeline.ref)
         self._situation.open -= 1

@@ -176,10 +176,10 @@ class OutboxKind(enum.StrEnum):
 class OutboxRow:
     """Something that must leave, in the order of `sequence`; `data` is JSON.
 
-    `key` is empty for events; `type` is empty for manifests. `id` is stable.
+    `key` is empty for events; `type` is empty for manifests. `id` is stable. The change set gives it
+    its `sequence`, from 1.
     """
 
-    sequence: int
     kind: OutboxKind
     namespace: str
     subject: str
@@ -188,6 +188,7 @@ class OutboxRow:
     data: str
     type: str = ""
     key: str = ""
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +244,10 @@ RequestKey = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class FoundRows(PipelineRows):
+class FoundRows:
     """What was found of the pipelines and the requests that were asked for."""
 
+    rows: PipelineRows = PipelineRows()
     requests: Mapping[RequestKey, KnownRequest] = field(
         default_factory=dict[RequestKey, KnownRequest]
     )
@@ -256,14 +258,15 @@ def _nothing(_: Queued) -> PipelineAdded | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded(PipelineRows):
-    """What the control machine starts from: pipelines that are under way, and keys of the others.
+class Loaded:
+    """What the control machine starts from: rows of pipelines that are under way, and keys of the others.
 
     `starts` are those on this store by term, and the last one is this one. `next_sequence` and `next_position` are
     not taken yet. `queued` are by position, `begin` decodes one of them (None if it cannot be read), and `ended`
     are those that have ended, the longest ended first.
     """
 
+    rows: PipelineRows = PipelineRows()
     cluster_id: str = ""
     starts: tuple[StartRow, ...] = (StartRow(1, ""),)
     next_sequence: int = 1

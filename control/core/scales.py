@@ -119,11 +119,8 @@ class Scales(MachinePart):
             self._situation.backlog.add(job, pipeline.kind(job))
         for one in placed:
             self._placement.place(one.job, one.node)
-        self._change.outbox(
-            outbox_rows.scale_event(
-                self._change.take_sequence(), pipeline.scales[-1], self._situation.wall_time
-            )
-        )
+        done = pipeline.scales[-1]
+        self._change.outbox(outbox_rows.scale_event(done, self._situation.wall_time))
 
     def abandon(self, pipeline: PipelineRecord, scale: ScaleRow, why: str) -> None:
         """Give a scale up, so that streams go on."""

@@ -86,11 +86,7 @@ class Situation:
 
     def job_event(self, job: JobRecord, what: str) -> None:
         """Tell the world of a job."""
-        self.change.outbox(
-            outbox_rows.job_event(
-                self.change.take_sequence(), job, what, job.reason, self.wall_time
-            )
-        )
+        self.change.outbox(outbox_rows.job_event(job, what, self.wall_time))
 
     def job(self, attempt: AttemptRecord) -> JobRecord:
         """The job of an attempt."""

@@ -13,18 +13,7 @@ from hashlib import blake2b
 from operator import attrgetter
 from typing import Any
 
-from control.core import lifecycle
-from control.core.rows import (
-    AttemptRow,
-    JobRow,
-    Loaded,
-    ManifestRow,
-    NodeRow,
-    PipelineAdded,
-    PipelineRow,
-    Queued,
-    ScaleRow,
-)
+from control.core import lifecycle, rows
 from control.core.scheduler.plan import feasibility
 from control.core.scheduler.snapshot import NodeSnapshot, Pending, Resident
 from control.core.topology import LaneEnd, Replica, Topology, topology
@@ -48,16 +37,21 @@ from shoal.session.port_hold import PortHold
 from shoal.spec import Job, Pipeline
 from shoal.view import JobView
 
+_Row = rows.AttemptRow | rows.JobRow | rows.PipelineRow | rows.NodeRow
 
-def _written(row: type[AttemptRow | JobRow | PipelineRow | NodeRow]) -> Callable[[object], Any]:
+
+def _written(row: type[_Row]) -> Callable[[object], Any]:
     """Return a function for the attributes of a record that are written down, in the order of a row."""
     return attrgetter(*(field.name for field in fields(row)))
 
 
-_ATTEMPT, _JOB, _PIPELINE, _NODE = map(_written, (AttemptRow, JobRow, PipelineRow, NodeRow))
+_ATTEMPT = _written(rows.AttemptRow)
+_JOB = _written(rows.JobRow)
+_PIPELINE = _written(rows.PipelineRow)
+_NODE = _written(rows.NodeRow)
 
 
-def take(record: object, row: AttemptRow | JobRow | PipelineRow | NodeRow) -> None:
+def take(record: object, row: _Row) -> None:
     """Let a record be as it was written down."""
     for attribute in fields(row):
         setattr(record, attribute.name, getattr(row, attribute.name))
@@ -96,9 +90,9 @@ class AttemptRecord:
         """
         self.state = lifecycle.check_attempt(self.ref.name, self.state, state)
 
-    def row(self) -> AttemptRow:
+    def row(self) -> rows.AttemptRow:
         """What is written down."""
-        return AttemptRow(*_ATTEMPT(self))
+        return rows.AttemptRow(*_ATTEMPT(self))
 
 
 @dataclass(slots=True, eq=False)
@@ -125,7 +119,7 @@ class JobRecord:
     ends: Mapping[str, int] | None = None
     attempts: list[AttemptRecord] = field(default_factory=list[AttemptRecord])
     attempt: AttemptRecord | None = None
-    manifest: ManifestRow | None = None
+    manifest: rows.ManifestRow | None = None
     streams: tuple[StreamCounters, ...] = ()
     progress: str = ""
     waiting_for: str = ""
@@ -145,9 +139,9 @@ class JobRecord:
         """
         self.state = lifecycle.check_job(self.ref.name, self.state, state)
 
-    def row(self) -> JobRow:
+    def row(self) -> rows.JobRow:
         """What is written down."""
-        return JobRow(*_JOB(self))
+        return rows.JobRow(*_JOB(self))
 
 
 @dataclass(slots=True, eq=False)
@@ -172,11 +166,11 @@ class PipelineRecord:
     end_time: datetime | None = None
     final_event_id: str = ""
     revision: int = 0
-    scales: list[ScaleRow] = field(default_factory=list[ScaleRow])
+    scales: list[rows.ScaleRow] = field(default_factory=list[rows.ScaleRow])
     gang_kinds: dict[str, frozenset[object]] = field(default_factory=dict[str, frozenset[object]])
 
     @classmethod
-    def begin(cls, added: PipelineAdded, topology: Topology) -> PipelineRecord:
+    def begin(cls, added: rows.PipelineAdded, topology: Topology) -> PipelineRecord:
         """A pipeline as it is right after its submission: all its jobs are queued."""
         jobs = {replica.id: _job(added.ref, replica) for replica in topology.replicas.values()}
         return cls(
@@ -190,12 +184,12 @@ class PipelineRecord:
             open_jobs=len(jobs),
         )
 
-    def row(self) -> PipelineRow:
+    def row(self) -> rows.PipelineRow:
         """What is written down."""
-        return PipelineRow(*_PIPELINE(self))
+        return rows.PipelineRow(*_PIPELINE(self))
 
     @property
-    def holding(self) -> ScaleRow | None:
+    def holding(self) -> rows.ScaleRow | None:
         """The scale that is under way, if there is one."""
         last = self.scales[-1] if self.scales else None
         return last if last is not None and last.state is ScaleState.HOLDING else None
@@ -336,12 +330,12 @@ class NodeRecord:
     revision: int = 0
     snapshot: NodeSnapshot | None = None
 
-    def row(self) -> NodeRow:
+    def row(self) -> rows.NodeRow:
         """What is written down."""
-        return NodeRow(*_NODE(self))
+        return rows.NodeRow(*_NODE(self))
 
     @classmethod
-    def load(cls, row: NodeRow) -> NodeRecord:
+    def load(cls, row: rows.NodeRow) -> NodeRecord:
         """A node as it was written down: no agent is connected."""
         node = cls(row.name)
         take(node, row)
@@ -361,7 +355,7 @@ class Cluster:
         revision: The revision of what was loaded.
     """
 
-    def __init__(self, loaded: Loaded, revision: int) -> None:
+    def __init__(self, loaded: rows.Loaded, revision: int) -> None:
         self.pipelines: dict[PipelineRef, PipelineRecord] = {}
         self.queued = {row.ref: row for row in loaded.queued}
         self.nodes: dict[str, NodeRecord] = {}
@@ -380,7 +374,7 @@ class Cluster:
                 del self.queued[ref]
         return found
 
-    def begun(self, row: Queued) -> PipelineRecord | None:
+    def begun(self, row: rows.Queued) -> PipelineRecord | None:
         """Make the record of a pipeline of the queue; None if its spec cannot be read."""
         added = self._begin(row)
         if added is None:

@@ -9,23 +9,10 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from control.core import events
 from control.core.answers import Page, Refusal, Submission, SubmitResult
 from control.core.effects import Admitted, AnswerValue, Taken
 from control.core.errors import StoreFailedError
-from control.core.events import (
-    Adopt,
-    Cancel,
-    Conditioned,
-    Drain,
-    Finish,
-    HelloReceived,
-    Observed,
-    Progressed,
-    Scale,
-    SessionClosed,
-    StreamWorkerGone,
-    Submit,
-)
 from control.front.desired_feeds import DesiredFeeds
 from control.front.read_model import PAGE_SIZE, ReadModel, token
 from control.front.watch import Changes, each
@@ -121,7 +108,7 @@ class ControlPlane:
             UnknownPipelineError: There is none of that name.
         """
         self._leader.check_recording()
-        await self._leader.call(lambda call: Cancel(call, ref, reason))
+        await self._leader.call(lambda call: events.Cancel(call, ref, reason))
         return await self.find_pipeline(ref)
 
     async def finish(self, ref: PipelineRef) -> PipelineView:
@@ -130,7 +117,7 @@ class ControlPlane:
         Raises:
             UnknownPipelineError: There is none of that name.
         """
-        await self._leader.call(lambda call: Finish(call, ref))
+        await self._leader.call(lambda call: events.Finish(call, ref))
         return await self.find_pipeline(ref)
 
     async def scale(self, ref: PipelineRef, job: str, replicas: int) -> PipelineView | Refusal:
@@ -141,7 +128,7 @@ class ControlPlane:
             UnknownJobError: Its specification has no such job.
         """
         self._leader.check_recording(grows=True)
-        value = await self._leader.call(lambda call: Scale(call, ref, job, replicas))
+        value = await self._leader.call(lambda call: events.Scale(call, ref, job, replicas))
         return value if isinstance(value, Refusal) else await self.find_pipeline(ref)
 
     async def find_pipeline(self, ref: PipelineRef) -> PipelineView:
@@ -257,7 +244,7 @@ class ControlPlane:
             UnknownNodeError: No agent of that name ever connected.
         """
         self._leader.check_recording()
-        await self._leader.call(lambda call: Drain(call, name, drained))
+        await self._leader.call(lambda call: events.Drain(call, name, drained))
         return self.node(name)
 
     async def adopt(self, name: str) -> NodeView:
@@ -268,7 +255,7 @@ class ControlPlane:
             NotQuarantinedError: It follows this controller already.
         """
         self._leader.check_recording()
-        await self._leader.call(lambda call: Adopt(call, name))
+        await self._leader.call(lambda call: events.Adopt(call, name))
         return self.node(name)
 
     # --- agents
@@ -285,7 +272,7 @@ class ControlPlane:
         """
         self._leader.check_set_aside(hello.node)
         value = await self._leader.call(
-            lambda call: HelloReceived(call, hello, session_id, address)
+            lambda call: events.HelloReceived(call, hello, session_id, address)
         )
         if not isinstance(value, Admitted):
             raise TypeError(f"a Hello was answered with {value!r}")
@@ -300,7 +287,7 @@ class ControlPlane:
             SessionEndedError: The session is over.
         """
         seen = tuple(observations)
-        value = await self._leader.call(lambda call: Observed(call, node, session_id, seen))
+        value = await self._leader.call(lambda call: events.Observed(call, node, session_id, seen))
         return value if isinstance(value, tuple) else ()
 
     def heartbeat(self, node: str, session_id: str) -> bool:
@@ -310,19 +297,19 @@ class ControlPlane:
     def progress(self, node: str, session_id: str, progress: Progress) -> None:
         """Take counters of an attempt; ignored if they are stale."""
         if self.is_current(node, progress.ref):
-            self._leader.inbox.progress(Progressed(node, session_id, progress))
+            self._leader.inbox.progress(events.Progressed(node, session_id, progress))
 
     def condition(self, node: str, session_id: str, refuses: str) -> None:
         """Take why a node takes no new work, or that it does; ignored if the session is over."""
-        self._leader.inbox.condition(Conditioned(node, session_id, refuses))
+        self._leader.inbox.condition(events.Conditioned(node, session_id, refuses))
 
     async def close_session(self, node: str, session_id: str) -> None:
         """Say that the stream broke or ended; the lease goes on."""
-        await self._leader.call(lambda call: SessionClosed(call, node, session_id))
+        await self._leader.call(lambda call: events.SessionClosed(call, node, session_id))
 
     async def stream_worker_gone(self, node: str) -> None:
         """Say that a node's stream worker is dead; ignored while the node has a session."""
-        await self._leader.call(lambda call: StreamWorkerGone(call, node))
+        await self._leader.call(lambda call: events.StreamWorkerGone(call, node))
 
     def desired(
         self, node: str, session_id: str, *, takes_lanes: bool = False
@@ -376,5 +363,5 @@ class ControlPlane:
                 raise TypeError(f"a submission was answered with {answer!r}")
 
 
-def _submit(submission: Submission, call: int) -> Submit:
-    return Submit(call, submission)
+def _submit(submission: Submission, call: int) -> events.Submit:
+    return events.Submit(call, submission)

@@ -207,7 +207,7 @@ class ReadModel:
                 found[ref] = None
         absent = [ref for ref, view in found.items() if view is None]
         if absent:
-            rows = await self._store.find(absent)
+            rows = (await self._store.find(absent)).rows
             found |= {one.ref: pipeline_view(one) for one in records(rows, self._cluster)}
         return [view for view in found.values() if view is not None]
 

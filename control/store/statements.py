@@ -11,32 +11,14 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from control.core import rows
 from control.core.errors import TermOverError
-from control.core.rows import (
-    AttemptRow,
-    Forgotten,
-    FoundRows,
-    JobRow,
-    KnownRequest,
-    Loaded,
-    ManifestRow,
-    NodeRow,
-    OutboxKind,
-    OutboxRow,
-    PipelineAdded,
-    PipelineRow,
-    PipelineRows,
-    Queued,
-    RequestKey,
-    Row,
-    ScaleRow,
-    StartRow,
-)
 from control.store.table import (
     CAPACITY,
     JOB,
     REASON,
     STOP,
+    SUBJECT,
     Table,
     Values,
     listed,
@@ -47,6 +29,7 @@ from control.store.table import (
     number,
     pipeline_name,
     plain,
+    word,
 )
 from services.runtime.log import fields
 from shoal.model import (
@@ -80,10 +63,10 @@ _TERM = "SELECT value FROM meta WHERE name = 'generation'"  # the name that the 
 _SPECS_SHARED = 10_000
 
 
-def write(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
+def write(connection: sqlite3.Connection, written: Iterable[rows.Row]) -> None:
     """Write rows, whatever their kinds, in the order in which they may depend on each other."""
-    kinds: dict[type[Row], list[Any]] = {}
-    for row in rows:
+    kinds: dict[type[rows.Row], list[Any]] = {}
+    for row in written:
         kinds.setdefault(type(row), []).append(row)
     for kind, statements in _STATEMENTS.items():
         found = kinds.get(kind)
@@ -92,40 +75,34 @@ def write(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
                 connection.executemany(statement, values(found))
 
 
-def load(connection: sqlite3.Connection) -> Loaded:
+def load(connection: sqlite3.Connection) -> rows.Loaded:
     """Read what the control machine starts from, in the order that `Loaded` promises.
 
     A pipeline of which a row cannot be read is left out as a whole and logged; its rows stay.
     """
     under_way = connection.execute(f"SELECT namespace, id FROM pipelines WHERE {_UNDER_WAY}")
-    rows = _pipeline_rows(connection, [PipelineRef(*values) for values in under_way])
+    recorded = _pipeline_rows(connection, [PipelineRef(*values) for values in under_way])
     nodes = {
         node.name: node
         for node in _read_all(connection, f"{_NODES.select} ORDER BY name", _NODES, set())
     }
-    for (
-        attempt
-    ) in rows.attempts:  # an attempt without its node has a node of which nothing is known
-        nodes.setdefault(attempt.node, NodeRow(attempt.node, "", NO_CAPACITY))
+    for attempt in recorded.attempts:
+        # An attempt without its node has a node of which nothing is known.
+        nodes.setdefault(attempt.node, rows.NodeRow(attempt.node, "", NO_CAPACITY))
     # Most of a long queue asks for the same: equal specs and kinds are kept once.
     words: dict[str, str] = {}
     specs: dict[bytes, bytes] = {}
-    return Loaded(
-        added=rows.added,
-        pipelines=rows.pipelines,
-        jobs=rows.jobs,
-        scales=rows.scales,
-        attempts=rows.attempts,
-        manifests=rows.manifests,
+    return rows.Loaded(
+        rows=recorded,
         cluster_id=connection.execute("SELECT id FROM cluster").fetchone()[0],
         starts=tuple(
-            StartRow(*values)
+            rows.StartRow(*values)
             for values in connection.execute("SELECT term, id, commits FROM starts ORDER BY term")
         ),
         next_sequence=_next(connection, "outbox"),
         next_position=_next(connection, "pipelines"),
         queued=tuple(
-            Queued(
+            rows.Queued(
                 PipelineRef(words.setdefault(namespace, namespace), pipeline),
                 position,
                 request_id,
@@ -152,12 +129,12 @@ def load(connection: sqlite3.Connection) -> Loaded:
 def find(
     connection: sqlite3.Connection,
     refs: Sequence[PipelineRef],
-    requests: Sequence[RequestKey] = (),
-) -> FoundRows:
+    requests: Sequence[rows.RequestKey] = (),
+) -> rows.FoundRows:
     """Read pipelines and requests by their keys; what is not there or cannot be read is left out."""
-    rows = _pipeline_rows(connection, refs)
+    recorded = _pipeline_rows(connection, refs)
     decoder = _Decoder()
-    known: dict[RequestKey, KnownRequest] = {}
+    known: dict[rows.RequestKey, rows.KnownRequest] = {}
     for part in _parts(requests):
         for namespace, request_id, pipeline, digest, ended in connection.execute(
             _wanted(_FIND_REQUESTS, "request_id", len(part)),
@@ -165,21 +142,13 @@ def find(
         ):
             ref = PipelineRef(namespace, pipeline)
             data = connection.execute(_FIND_SPEC, (namespace, pipeline)).fetchone()
-            known[namespace, request_id] = KnownRequest(
+            known[namespace, request_id] = rows.KnownRequest(
                 ref,
                 digest,
                 None if data is None else decoder.spec(ref, data[0]),
                 None if ended is None else PipelineState(ended),
             )
-    return FoundRows(
-        added=rows.added,
-        pipelines=rows.pipelines,
-        jobs=rows.jobs,
-        scales=rows.scales,
-        attempts=rows.attempts,
-        manifests=rows.manifests,
-        requests=known,
-    )
+    return rows.FoundRows(recorded, known)
 
 
 def page(
@@ -232,27 +201,13 @@ def count_start(connection: sqlite3.Connection, new_id: Callable[[], str]) -> in
     return term
 
 
-def outbox(connection: sqlite3.Connection, after: int, limit: int) -> tuple[OutboxRow, ...]:
+def outbox(connection: sqlite3.Connection, after: int, limit: int) -> tuple[rows.OutboxRow, ...]:
     """Read what has not left yet."""
     found = connection.execute(
-        "SELECT sequence, kind, namespace, subject, id, time, data, type, key FROM outbox "
-        "WHERE published = 0 AND sequence > ? ORDER BY sequence LIMIT ?",
+        f"{_OUTBOX.select} WHERE published = 0 AND sequence > ? ORDER BY sequence LIMIT ?",
         (after, limit),
     )
-    return tuple(
-        OutboxRow(
-            sequence=sequence,
-            kind=OutboxKind(kind),
-            namespace=namespace,
-            subject=subject,
-            id=row_id,
-            time=moment_of(time),
-            data=data,
-            type=row_type,
-            key=key,
-        )
-        for sequence, kind, namespace, subject, row_id, time, data, row_type, key in found
-    )
+    return tuple(map(_OUTBOX.row, found))
 
 
 def events(
@@ -311,14 +266,10 @@ _DROP_REQUESTS = (
     "(SELECT namespace, request_id FROM requests WHERE time < ? ORDER BY time LIMIT ?)"
 )
 _SET_START = "UPDATE starts SET commits = ? WHERE term = ?"
-_ADD_OUTBOX = (
-    "INSERT INTO outbox (sequence, kind, namespace, pipeline, subject, id, type, time, key, data) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
 
 
-def _added_values(rows: Sequence[PipelineAdded]) -> Iterator[Values]:
-    for row in rows:
+def _added_values(added: Sequence[rows.PipelineAdded]) -> Iterator[Values]:
+    for row in added:
         yield (
             row.position,
             row.ref.namespace,
@@ -331,41 +282,25 @@ def _added_values(rows: Sequence[PipelineAdded]) -> Iterator[Values]:
         )
 
 
-def _request_values(rows: Sequence[PipelineAdded]) -> Iterator[Values]:
-    for row in rows:
+def _request_values(added: Sequence[rows.PipelineAdded]) -> Iterator[Values]:
+    for row in added:
         if row.request_id:
             time = micros(row.create_time)
             yield (row.ref.namespace, row.request_id, row.ref.pipeline, row.digest, time)
 
 
-def _expired_values(rows: Sequence[PipelineAdded]) -> Iterator[Values]:
+def _expired_values(added: Sequence[rows.PipelineAdded]) -> Iterator[Values]:
     # As many as come, and one more, so that what is over does not pile up.
-    latest = max(row.create_time for row in rows)
-    yield (micros(latest - REQUESTS_KEPT), len(rows) + 1)
+    latest = max(row.create_time for row in added)
+    yield (micros(latest - REQUESTS_KEPT), len(added) + 1)
 
 
-def _start_values(rows: Sequence[StartRow]) -> Iterator[Values]:
-    yield (rows[-1].commits, rows[-1].term)  # of several in one transaction the last one counts
+def _start_values(starts: Sequence[rows.StartRow]) -> Iterator[Values]:
+    yield (starts[-1].commits, starts[-1].term)  # of several in one transaction the last one counts
 
 
-def _outbox_values(rows: Sequence[OutboxRow]) -> Iterator[Values]:
-    for row in rows:
-        yield (
-            row.sequence,
-            str(row.kind),
-            row.namespace,
-            row.subject.split("/")[1],
-            row.subject,
-            row.id,
-            row.type,
-            micros(row.time),
-            row.key,
-            row.data,
-        )
-
-
-def _forgotten_values(rows: Sequence[Forgotten]) -> Iterator[Values]:
-    for row in rows:
+def _forgotten_values(forgotten: Sequence[rows.Forgotten]) -> Iterator[Values]:
+    for row in forgotten:
         yield (row.ref.namespace, row.ref.pipeline)
 
 
@@ -377,17 +312,17 @@ _KEEP_STATE = (
 _FORGET = (
     (_KEEP_STATE, _forgotten_values),
     ("DELETE FROM pipelines WHERE namespace = ? AND id = ?", _forgotten_values),
-    ("DELETE FROM scales WHERE namespace = ? AND pipeline = ?", _forgotten_values),
-    ("DELETE FROM jobs WHERE namespace = ? AND pipeline = ?", _forgotten_values),
-    ("DELETE FROM attempts WHERE namespace = ? AND pipeline = ?", _forgotten_values),
-    ("DELETE FROM manifests WHERE namespace = ? AND pipeline = ?", _forgotten_values),
+    *(
+        (f"DELETE FROM {table} WHERE namespace = ? AND pipeline = ?", _forgotten_values)
+        for table in ("scales", "jobs", "attempts", "manifests")
+    ),
 )
 
 _Statement = tuple[str, Callable[[Any], Iterator[Values]]]
 
 _PIPELINES = Table(
     "pipelines",
-    PipelineRow,
+    rows.PipelineRow,
     pipeline_name("id"),
     number("state", PipelineState),
     REASON,
@@ -398,7 +333,7 @@ _PIPELINES = Table(
 )
 _JOBS = Table(
     "jobs",
-    JobRow,
+    rows.JobRow,
     name_of("ref", JobRef, *JOB),
     number("state", JobState),
     REASON,
@@ -410,7 +345,7 @@ _JOBS = Table(
 )
 _SCALES = Table(
     "scales",
-    ScaleRow,
+    rows.ScaleRow,
     pipeline_name("pipeline"),
     *plain("number", "job", "replicas"),
     number("state", ScaleState),
@@ -420,7 +355,7 @@ _SCALES = Table(
 )
 _ATTEMPTS = Table(
     "attempts",
-    AttemptRow,
+    rows.AttemptRow,
     name_of("ref", AttemptRef, *JOB, "number", "epoch"),
     *plain("node"),
     number("state", JobState),
@@ -435,7 +370,7 @@ _ATTEMPTS = Table(
 )
 _MANIFESTS = Table(
     "manifests",
-    ManifestRow,
+    rows.ManifestRow,
     name_of("attempt", AttemptRef, *JOB, "number", "epoch"),
     *plain("key"),
     listed(
@@ -447,7 +382,7 @@ _MANIFESTS = Table(
 )
 _NODES = Table(
     "nodes",
-    NodeRow,
+    rows.NodeRow,
     *plain("name", "agent_id"),
     CAPACITY,
     listed("labels", MappingProxyType, dict),
@@ -457,22 +392,34 @@ _NODES = Table(
     *plain("instance_id"),
 )
 
-_STATEMENTS: Mapping[type[Row], tuple[_Statement, ...]] = MappingProxyType(
+_OUTBOX = Table(
+    "outbox",
+    rows.OutboxRow,
+    *plain("sequence"),
+    word("kind", rows.OutboxKind),
+    *plain("namespace"),
+    SUBJECT,
+    *plain("id", "type"),
+    *moment("time"),
+    *plain("key", "data"),
+)
+
+_STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
     {
-        PipelineAdded: (
+        rows.PipelineAdded: (
             (_ADD_PIPELINE, _added_values),
             (_ADD_REQUEST, _request_values),
             (_DROP_REQUESTS, _expired_values),
         ),
-        PipelineRow: ((_PIPELINES.update, _PIPELINES.updates),),
-        JobRow: ((_JOBS.put, _JOBS.values),),
-        ScaleRow: ((_SCALES.put, _SCALES.values),),
-        AttemptRow: ((_ATTEMPTS.put, _ATTEMPTS.values),),
-        NodeRow: ((_NODES.put, _NODES.values),),
-        StartRow: ((_SET_START, _start_values),),
-        ManifestRow: ((_MANIFESTS.add, _MANIFESTS.values),),
-        OutboxRow: ((_ADD_OUTBOX, _outbox_values),),
-        Forgotten: _FORGET,
+        rows.PipelineRow: ((_PIPELINES.update, _PIPELINES.updates),),
+        rows.JobRow: ((_JOBS.put, _JOBS.values),),
+        rows.ScaleRow: ((_SCALES.put, _SCALES.values),),
+        rows.AttemptRow: ((_ATTEMPTS.put, _ATTEMPTS.values),),
+        rows.NodeRow: ((_NODES.put, _NODES.values),),
+        rows.StartRow: ((_SET_START, _start_values),),
+        rows.ManifestRow: ((_MANIFESTS.add, _MANIFESTS.values),),
+        rows.OutboxRow: ((_OUTBOX.add, _OUTBOX.values),),
+        rows.Forgotten: _FORGET,
     }
 )
 
@@ -520,45 +467,41 @@ def _parts(keys: Sequence[KeyT]) -> Iterator[Sequence[KeyT]]:
         yield keys[begin : begin + _KEYS_AT_ONCE]
 
 
-def _pipeline_rows(connection: sqlite3.Connection, refs: Sequence[PipelineRef]) -> PipelineRows:
-    """Read all rows of pipelines, by position."""
+def _pipeline_rows(
+    connection: sqlite3.Connection, refs: Sequence[PipelineRef]
+) -> rows.PipelineRows:
+    """Read all rows of pipelines, by position, but for those of which a row cannot be read."""
     unreadable: set[PipelineRef] = set()
 
-    def read(table: Table[RowT], column: str, order: str = "") -> Iterator[RowT]:
-        for part in _parts(refs):
-            yield from _read_all(
+    def read(table: Table[RowT], column: str, order: str = "") -> tuple[RowT, ...]:
+        return tuple(
+            row
+            for part in _parts(refs)
+            for row in _read_all(
                 connection,
                 f"{_wanted(table.select, column, len(part))} {order}",
                 table,
                 unreadable,
                 part,
             )
+        )
 
-    added = sorted(
-        (
-            row
-            for part in _parts(refs)
-            for row in _all_added(
-                connection.execute(_wanted(_ADDED, "id", len(part)), _values_of(part)), unreadable
-            )
-        ),
-        key=lambda row: row.position,
-    )
-    pipelines = list(read(_PIPELINES, "id"))
-    jobs = list(read(_JOBS, "pipeline"))
-    attempts = list(read(_ATTEMPTS, "pipeline", "ORDER BY namespace, pipeline, job, number"))
-    scales = list(read(_SCALES, "pipeline", "ORDER BY namespace, pipeline, number"))
-    manifests = list(read(_MANIFESTS, "pipeline"))
-    return PipelineRows(
-        added=tuple(one for one in added if one.ref not in unreadable),
-        pipelines=tuple(one for one in pipelines if one.ref not in unreadable),
-        jobs=tuple(one for one in jobs if one.ref.pipeline_ref not in unreadable),
-        attempts=tuple(one for one in attempts if one.ref.job_ref.pipeline_ref not in unreadable),
-        scales=tuple(one for one in scales if one.ref not in unreadable),
-        manifests=tuple(
-            one for one in manifests if one.attempt.job_ref.pipeline_ref not in unreadable
-        ),
-    )
+    found = [
+        row
+        for part in _parts(refs)
+        for row in _all_added(
+            connection.execute(_wanted(_ADDED, "id", len(part)), _values_of(part)), unreadable
+        )
+    ]
+    added = tuple(sorted(found, key=lambda row: row.position))
+    pipelines = read(_PIPELINES, "id")
+    jobs = read(_JOBS, "pipeline")
+    attempts = read(_ATTEMPTS, "pipeline", "ORDER BY namespace, pipeline, job, number")
+    scales = read(_SCALES, "pipeline", "ORDER BY namespace, pipeline, number")
+    manifests = read(_MANIFESTS, "pipeline")
+    if unreadable:
+        return _pipeline_rows(connection, [ref for ref in refs if ref not in unreadable])
+    return rows.PipelineRows(added, pipelines, jobs, scales, attempts, manifests)
 
 
 def _one(connection: sqlite3.Connection, statement: str) -> int:
@@ -625,22 +568,24 @@ class _Decoder:
             self._specs[data] = spec
         return spec
 
-    def begin(self, row: Queued) -> PipelineAdded | None:
+    def begin(self, row: rows.Queued) -> rows.PipelineAdded | None:
         """Decode a pipeline of the queue."""
         spec = self.spec(row.ref, row.data)
         if spec is None:
             return None
         created = moment_of(row.create_micros)
-        return PipelineAdded(row.ref, row.position, row.request_id, spec, created, row.kind)
+        return rows.PipelineAdded(row.ref, row.position, row.request_id, spec, created, row.kind)
 
 
-def _all_added(found: Iterable[Values], unreadable: set[PipelineRef]) -> tuple[PipelineAdded, ...]:
+def _all_added(
+    found: Iterable[Values], unreadable: set[PipelineRef]
+) -> tuple[rows.PipelineAdded, ...]:
     decoder = _Decoder()
-    added: list[PipelineAdded] = []
+    added: list[rows.PipelineAdded] = []
     for namespace, pipeline, *rest in found:
         ref = PipelineRef(namespace, pipeline)
         try:
-            row = decoder.begin(Queued(ref, *rest))
+            row = decoder.begin(rows.Queued(ref, *rest))
         except _UNREADABLE as error:
             LOG.exception("a pipeline cannot be read", extra=fields(pipeline=ref.name, why=error))
             row = None

@@ -94,6 +94,11 @@ def number(attribute: str, make: Callable[[int], Any]) -> Columns:
     return Columns(attribute, (attribute,), lambda value: (int(value),), make)
 
 
+def word(attribute: str, make: Callable[[str], Any]) -> Columns:
+    """An attribute that is a text to the store: of an enum, say."""
+    return Columns(attribute, (attribute,), lambda value: (str(value),), make)
+
+
 def moment(*attributes: str) -> tuple[Columns, ...]:
     """Moments, or None."""
     return tuple(
@@ -141,6 +146,13 @@ STOP = Columns(
     ("stopped", "stop_code", "stop_number", "stop_message"),
     lambda stop: (int(stop is not None), *REASON.write(stop or Reason())),
     lambda stopped, *reason: REASON.read(*reason) if stopped else None,
+)
+
+SUBJECT = Columns(
+    "subject",
+    ("pipeline", "subject"),
+    lambda subject: (subject.split("/")[1], subject),
+    lambda _, subject: subject,
 )
 
 CAPACITY = Columns(

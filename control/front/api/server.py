@@ -16,16 +16,10 @@ from control.front.sessions.service import SessionService
 from services.runtime.rpc import ErrorInterceptor, bind, server_options
 from shoal.channel import SESSION
 from shoal.v1 import (
-    keys_service_pb2,
     keys_service_pb2_grpc,
-    lanes_service_pb2,
-    nodes_service_pb2,
     nodes_service_pb2_grpc,
-    pipelines_service_pb2,
     pipelines_service_pb2_grpc,
-    records_service_pb2,
     records_service_pb2_grpc,
-    session_service_pb2,
     session_service_pb2_grpc,
 )
 
@@ -39,12 +33,12 @@ OVERALL = ""
 """Name under which health tells of the server as a whole."""
 
 SERVICES: Sequence[str] = (
-    pipelines_service_pb2.DESCRIPTOR.services_by_name["PipelinesService"].full_name,
-    nodes_service_pb2.DESCRIPTOR.services_by_name["NodesService"].full_name,
-    keys_service_pb2.DESCRIPTOR.services_by_name["KeysService"].full_name,
-    lanes_service_pb2.DESCRIPTOR.services_by_name["LanesService"].full_name,
-    records_service_pb2.DESCRIPTOR.services_by_name["RecordsService"].full_name,
-    session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
+    "shoal.v1.PipelinesService",
+    "shoal.v1.NodesService",
+    "shoal.v1.KeysService",
+    "shoal.v1.LanesService",
+    "shoal.v1.RecordsService",
+    "shoal.v1.SessionService",
 )
 
 

@@ -61,10 +61,10 @@ class Peers:
         statements.count_start(self.connection, lambda: self.ids(16))
         loaded = statements.load(self.connection)
         recorded = self.connection.execute("SELECT count(*) FROM pipelines").fetchone()[0]
-        assert len(loaded.added) + len(loaded.queued) + len(loaded.ended) == recorded
+        assert len(loaded.rows.added) + len(loaded.queued) + len(loaded.ended) == recorded
         assert all(loaded.begin(row) is not None for row in loaded.queued)
         found = statements.find(self.connection, loaded.ended)
-        assert len(found.added) == len(loaded.ended), "all can be read"
+        assert len(found.rows.added) == len(loaded.ended), "all can be read"
         return ControlMachine(
             MachineConfig(),
             loaded,

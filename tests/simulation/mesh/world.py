@@ -782,10 +782,10 @@ class World:
         assert plane is not None
         machine = plane._leader.machine
         assert machine is not None
-        rows = statements.find(
+        found = statements.find(
             self.controller.store.connection, self._recorded(tuple(PipelineState))
         )
-        recorded = {one.ref: one for one in records(rows, machine.cluster)}
+        recorded = {one.ref: one for one in records(found.rows, machine.cluster)}
         views = {ref: pipeline_view(one) for ref, one in recorded.items()}
         for key, (spec, ref) in ledger.promised.items():
             view = views[ref]

@@ -78,7 +78,7 @@ NODE = NodeRow(
 
 def fact(sequence: int, kind: OutboxKind = OutboxKind.EVENT) -> OutboxRow:
     return OutboxRow(
-        sequence, kind, "default", REF.name, f"id-{sequence}", LATER, "{}", "shoal.x", "k"
+        kind, "default", REF.name, f"id-{sequence}", LATER, "{}", "shoal.x", "k", sequence
     )
 
 
@@ -91,14 +91,14 @@ async def test_everything_comes_back_after_reopening(tmp_path: Path) -> None:
         loaded = await store.load(lambda: "id")
         assert [start.term for start in loaded.starts] == [1, 2]
         assert (loaded.next_position, loaded.next_sequence) == (2, 8)
-        assert (loaded.added, loaded.queued, loaded.ended) == ((), (), (REF,))
+        assert (loaded.rows.added, loaded.queued, loaded.ended) == ((), (), (REF,))
         assert loaded.nodes == (NODE,)
         found = await store.find([REF, PipelineRef("default", "other")])
-        assert found.added == (ADDED,)
-        assert found.pipelines == (PIPELINE,)
-        assert found.jobs == (JOB,)
-        assert found.attempts == (TRIED,)
-        assert found.manifests == (MANIFEST,)
+        assert found.rows.added == (ADDED,)
+        assert found.rows.pipelines == (PIPELINE,)
+        assert found.rows.jobs == (JOB,)
+        assert found.rows.attempts == (TRIED,)
+        assert found.rows.manifests == (MANIFEST,)
         assert await store.outbox() == (fact(7),)
 
 
@@ -107,7 +107,7 @@ async def test_a_later_row_replaces_an_earlier_one(tmp_path: Path) -> None:
         await store.commit([ADDED, JOB, replace(JOB, epoch=4), NODE])
         await store.commit([replace(JOB, epoch=5), replace(NODE, drained=False)])
         loaded = await store.load(lambda: "id")
-        assert [row.epoch for row in loaded.jobs] == [5]
+        assert [row.epoch for row in loaded.rows.jobs] == [5]
         assert [row.drained for row in loaded.nodes] == [False]
 
 
@@ -142,7 +142,13 @@ async def test_a_forgotten_pipeline_leaves_nothing_but_its_facts_and_its_request
         assert (await store.load(lambda: "id")).ended == ()
         key = ("default", ADDED.request_id)
         found = await store.find([REF], [key])
-        left = (*found.added, *found.pipelines, *found.jobs, *found.attempts, *found.manifests)
+        left = (
+            *found.rows.added,
+            *found.rows.pipelines,
+            *found.rows.jobs,
+            *found.rows.attempts,
+            *found.rows.manifests,
+        )
         assert left == ()
         assert found.requests == {key: KnownRequest(REF, "digest", None, PIPELINE.state)}
         assert len(await store.outbox()) == 1
@@ -180,7 +186,7 @@ async def test_of_a_long_queue_only_names_are_loaded(tmp_path: Path) -> None:
         )
         loaded = await store.load(lambda: "id")
         assert [row.ref for row in loaded.queued] == [names[0], names[2]]
-        assert [row.ref for row in loaded.added] == [names[1], names[3]], (
+        assert [row.ref for row in loaded.rows.added] == [names[1], names[3]], (
             "touched, or of unknown kind"
         )
         begun = loaded.begin(loaded.queued[0])
@@ -203,7 +209,7 @@ async def test_a_transaction_is_written_as_a_whole_or_not_at_all(tmp_path: Path)
     async with SqliteStore(tmp_path / "c.db") as store:
         with pytest.raises(RowError, match="UNIQUE constraint failed"):
             await store.commit([ADDED, fact(1), fact(1)])
-        assert (await store.load(lambda: "id")).added == ()
+        assert (await store.load(lambda: "id")).rows.added == ()
 
 
 async def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
@@ -264,7 +270,7 @@ async def test_a_store_of_an_earlier_version_is_brought_forward(tmp_path: Path) 
     async with SqliteStore(path) as store:
         await store.commit([replace(ADDED, ref=ref), row])
     async with SqliteStore(path) as store:
-        assert (await store.find([ref])).scales == (row,)
+        assert (await store.find([ref])).rows.scales == (row,)
 
 
 async def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
