@@ -133,7 +133,7 @@ async def _fill(path: Path) -> list[AttemptRef]:
         await submit(0, RUNNING)
         found: list[AttemptRef] = []
         for node in range(NODES):
-            async for update in plane.desired(f"node-{node}", f"session-{node}"):
+            async for update in plane.feeds.follow(f"node-{node}", f"session-{node}"):
                 if isinstance(update, Desired):
                     found += [one.ref for one in update.assignments]
                 if len(found) >= (node + 1) * RUNNING // NODES:

@@ -333,7 +333,7 @@ async def _watch_disk(state: Path, plane: ControlPlane) -> None:
     why: StoreFailedError | None = None
     while True:
         why = await asyncio.to_thread(_short_of_room, state, was_short=why is not None)
-        plane.refuse_new(why)
+        plane.leader.refuse_new(why)
         await asyncio.sleep(DISK_SECONDS)
 
 
@@ -364,7 +364,7 @@ async def _clean_logs(logs: LogFolder, plane: ControlPlane) -> None:
 
     def known(ref: PipelineRef) -> bool:
         try:
-            plane.pipeline(ref)
+            plane.shown.pipeline(ref)
         except UnknownPipelineError:
             return False
         return True

@@ -72,7 +72,7 @@ class LaneRelay:
             job = portal_job(opened.lane)
         except ValueError as error:
             raise invalid("INVALID_FIELD", str(error), field="lane") from error
-        view = await self._plane.find_pipeline(ref)
+        view = await self._plane.shown.find(ref)
         if is_recorder(opened.lane) and isinstance(opened, PullOpen):
             found = replicas_of(view, job, port_of(opened.lane))
             if job not in {one.id for one in found}:

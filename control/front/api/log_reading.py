@@ -54,10 +54,10 @@ class LogReading:
             UnknownJobError: it has no such job.
             ControlError: the watch of the pipeline broke.
         """
-        self._check_job(await self._plane.find_pipeline(self._query.ref))
+        self._check_job(await self._plane.shown.find(self._query.ref))
         with self._folder.follow(self._query.ref) as news:
             if not self._query.follow:
-                await self._pass(await self._plane.find_pipeline(self._query.ref))
+                await self._pass(await self._plane.shown.find(self._query.ref))
                 return
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(self._watch(news))
@@ -68,7 +68,7 @@ class LogReading:
         while True:
             news.clear()
             # Looked at before the pass: what ended now has its last words in the files already.
-            view = await self._plane.find_pipeline(self._query.ref)
+            view = await self._plane.shown.find(self._query.ref)
             await self._pass(view)
             if view.state.terminal:
                 return

@@ -38,7 +38,7 @@ class NodesService(v1_grpc.NodesServiceServicer):
         if after:
             check_id("page token", after)
         size = page_size_of(request.page_size)
-        rest = [node for node in self._plane.nodes() if node.name > after]
+        rest = [node for node in self._plane.shown.nodes() if node.name > after]
         return v1.ListNodesResponse(
             nodes=[encode_node(node) for node in rest[:size]],
             next_page_token=rest[size - 1].name if len(rest) > size else "",
@@ -46,7 +46,7 @@ class NodesService(v1_grpc.NodesServiceServicer):
 
     async def GetNode(self, request: v1.GetNodeRequest, context: Context) -> v1.GetNodeResponse:
         """Return one node."""
-        node = self._plane.node(check_id("node", request.name))
+        node = self._plane.shown.node(check_id("node", request.name))
         return v1.GetNodeResponse(node=encode_node(node))
 
     async def DrainNode(

@@ -122,7 +122,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         self, request: v1.GetPipelineRequest, context: Context
     ) -> v1.GetPipelineResponse:
         """Return one pipeline with its jobs."""
-        view = await self._plane.find_pipeline(pipeline_of(request.name, request.namespace))
+        view = await self._plane.shown.find(pipeline_of(request.name, request.namespace))
         return v1.GetPipelineResponse(pipeline=picture(view))
 
     async def ListPipelines(
@@ -138,7 +138,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             room -= said[-1].ByteSize()
             return room >= 0
 
-        page = await self._plane.pipelines(
+        page = await self._plane.shown.pipelines(
             namespace_of(request.namespace),
             states_of(request.states),
             page_size_of(request.page_size),
@@ -188,7 +188,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         pipeline = ""
         if request.name:
             ref = pipeline_of(request.name, namespace)
-            await self._plane.find_pipeline(ref)  # an unknown one would never change
+            await self._plane.shown.find(ref)  # an unknown one would never change
             pipeline = ref.pipeline
         async with self._plane.watch_pipelines(
             namespace, pipeline, request.since_revision
@@ -274,7 +274,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
     ) -> v1.ListArtifactsResponse:
         """List what a job has committed."""
         ref = job_of(request.name, request.namespace)
-        view = await self._plane.find_pipeline(ref.pipeline_ref)
+        view = await self._plane.shown.find(ref.pipeline_ref)
         job = next((one for one in view.jobs if one.id == ref.job), None)
         if job is None:
             raise UnknownJobError(f"{ref.pipeline_ref.name} has no job {ref.job!r}")

@@ -95,7 +95,7 @@ class Placements:
         Raises:
             UnknownPipelineError: The pipeline is not remembered any more.
         """
-        view = self._plane.pipeline(self._ref)
+        view = self._plane.shown.pipeline(self._ref)
         [found] = [one for one in view.jobs if one.id == job]
         if found.state in _OVER or view.state.terminal:
             return Place(job, found.epoch, over=True, sentence=f"{job} has {_word(found.state)}")
@@ -103,7 +103,7 @@ class Placements:
             why = found.waiting_for or _word(found.state)
             return Place(job, found.epoch, sentence=f"{job} waits for a node: {why}")
         try:
-            address = self._plane.node(found.node).stream_address
+            address = self._plane.shown.node(found.node).stream_address
         except ControlError:
             address = ""
         sentence = "" if address else f"node {found.node} of {job} has no stream worker"

@@ -59,7 +59,7 @@ class Tapping:
             UnknownPortError: The job has no such output.
             ControlError: The watch of the pipeline broke.
         """
-        view = await self._plane.find_pipeline(self._query.job.pipeline_ref)
+        view = await self._plane.shown.find(self._query.job.pipeline_ref)
         replicas = replicas_of(view, self._query.job.job, self._query.port)
         async with self._placements.followed(), asyncio.TaskGroup() as tasks:
             for replica in replicas:

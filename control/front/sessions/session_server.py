@@ -186,7 +186,7 @@ class SessionServer:
         writing.cancel()
 
     async def _wait_for_decision(self) -> None:
-        async with contextlib.aclosing(self._plane.desired(self._node, self._id)) as updates:
+        async with contextlib.aclosing(self._plane.feeds.follow(self._node, self._id)) as updates:
             async for _ in updates:  # raises once the session is over
                 pass
 
@@ -204,7 +204,7 @@ class SessionServer:
             expected += 1
             # At once: a lease must not wait for a commit. What renews none is not acknowledged either,
             # or the agent would count on a lease that is over; the follower ends the session.
-            if self._node and not self._plane.heartbeat(self._node, self._id):
+            if self._node and not self._plane.leader.heartbeat(self._node, self._id):
                 return
             await self._incoming.put(request)
         await self._incoming.put(None)
@@ -392,7 +392,7 @@ class SessionServer:
     # ---- what the agent is told -----------------------------------------------------------------
 
     async def _follow(self, *, takes_lanes: bool) -> None:
-        desired = self._plane.desired(self._node, self._id, takes_lanes=takes_lanes)
+        desired = self._plane.feeds.follow(self._node, self._id, takes_lanes=takes_lanes)
         async with contextlib.aclosing(desired) as updates:
             async for message in updates:
                 match message:

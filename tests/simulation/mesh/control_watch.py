@@ -28,7 +28,7 @@ class ControlWatch:
 
     def follow(self, plane: ControlPlane) -> None:
         """Look at every machine of a plane that is not entered yet."""
-        leader = plane._leader
+        leader = plane.leader
         leader._projections = (*leader._projections, self)
 
     def begin(self, machine: ControlMachine) -> None:

@@ -42,13 +42,13 @@ class Play(World):
     @property
     def view(self) -> PipelineView:
         """The pipeline."""
-        return self.plane.pipeline(self.ref)
+        return self.plane.shown.pipeline(self.ref)
 
     async def begin(self, *jobs: Job) -> None:
         """Start everything, and submit."""
         self._begin().cancel()
         await self.until(lambda: self.controller.plane is not None)
-        await self.until(lambda: len(self.plane.nodes()) == len(self.boards))
+        await self.until(lambda: len(self.plane.shown.nodes()) == len(self.boards))
         [done] = await self.plane.submit([Submission("default", "r", Pipeline("p", jobs))])
         assert isinstance(done, SubmitResult), done
         self.ref = PipelineRef("default", done.view.id)

@@ -732,7 +732,7 @@ class World:
         found: list[PipelineView] = []
         for ref in self._recorded(OPEN):
             with contextlib.suppress(UnknownPipelineError):  # recorded, and about to be shown
-                found.append(plane.pipeline(ref))
+                found.append(plane.shown.pipeline(ref))
         return found
 
     def _recorded(self, states: Collection[PipelineState]) -> list[PipelineRef]:
@@ -744,7 +744,7 @@ class World:
         plane = self.controller.plane
         return (
             plane is not None
-            and plane._leader.machine is not None
+            and plane.leader.machine is not None
             and all(key in self.ledger.promised for key in self._submitted)
             and not self._recorded(OPEN)
             and all(ref in self.ledger.finals for ref in self.ledger.specs)
@@ -780,7 +780,7 @@ class World:
         self._crashed()
         ledger, plane = self.ledger, self.controller.plane
         assert plane is not None
-        machine = plane._leader.machine
+        machine = plane.leader.machine
         assert machine is not None
         found = statements.find(
             self.controller.store.connection, self._recorded(tuple(PipelineState))
@@ -819,7 +819,7 @@ class World:
         again = ControlMachine(
             self.config, loaded, self.loop.time(), wall=self.controller.wall, ids="x".__mul__
         )
-        known = {} if plane._leader.machine is None else plane._leader.machine.cluster.pipelines
+        known = {} if plane.leader.machine is None else plane.leader.machine.cluster.pipelines
         again.learn(statements.find(self.controller.store.connection, list(known)))
         for ref, pipeline in known.items():
             same = again.cluster.pipelines[ref]
@@ -890,7 +890,7 @@ class World:
     def _check_capacity(self) -> None:
         """Invariant 8, as the controller reckons."""
         plane = self.controller.plane
-        machine = None if plane is None else plane._leader.machine
+        machine = None if plane is None else plane.leader.machine
         for node in () if machine is None else machine.cluster.nodes.values():
             claimed = machine.cluster.claimed(node) if machine else node.capacity
             self.ledger.check(

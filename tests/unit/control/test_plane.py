@@ -66,7 +66,7 @@ async def desired(
     plane: ControlPlane, node: str, session: str, *, takes_lanes: bool = False
 ) -> AsyncGenerator[Desired, None]:
     """Follow desired state alone."""
-    told = plane.desired(node, session, takes_lanes=takes_lanes)
+    told = plane.feeds.follow(node, session, takes_lanes=takes_lanes)
     async with contextlib.aclosing(told) as messages:
         async for message in messages:
             assert isinstance(message, Desired)
@@ -92,7 +92,7 @@ async def test_a_pipeline_goes_from_submission_to_its_final_event(tmp_path: Path
         attempts = await assigned(updates, 4)
         for attempt in attempts:
             assert await plane.observe("n1", "s1", seen(attempt, *STEPS)) == ()
-        view = plane.pipeline(ref)
+        view = plane.shown.pipeline(ref)
         assert view.state is PipelineState.SUCCEEDED
         assert view.final_event_id == f"default/{ref.name}/succeeded/1"
         assert plane.outbox_grown.is_set()
@@ -184,9 +184,9 @@ async def test_an_older_session_ends_when_a_newer_one_opens(tmp_path: Path) -> N
         with pytest.raises(SessionEndedError):
             await anext(desired(plane, "n1", "s1"))
         await plane.close_session("n1", "s1")
-        assert plane.node("n1").connected
+        assert plane.shown.node("n1").connected
         await plane.close_session("n1", "s2")
-        assert not plane.node("n1").connected
+        assert not plane.shown.node("n1").connected
 
 
 async def test_a_lease_that_runs_out_ends_the_session_and_replaces(tmp_path: Path) -> None:
@@ -202,9 +202,9 @@ async def test_a_lease_that_runs_out_ends_the_session_and_replaces(tmp_path: Pat
 
         async def over() -> bool:
             clock.now += 0.5
-            plane.heartbeat("n2", "s2")
+            plane.leader.heartbeat("n2", "s2")
             await asyncio.wait_for(_nothing(), 1)
-            return plane.pipeline(ref).jobs[0].node == "n2"
+            return plane.shown.pipeline(ref).jobs[0].node == "n2"
 
         await until(over, 10, "the job runs on n2")
         with pytest.raises(SessionEndedError, match="silent"):
@@ -213,7 +213,7 @@ async def test_a_lease_that_runs_out_ends_the_session_and_replaces(tmp_path: Pat
         await plane.open_session(hello("n1", Observation(attempt, JobState.RUNNING)), "s3")
         (fenced,) = await plane.observe("n1", "s3", seen(attempt, JobState.SUCCEEDED))
         assert fenced.ref == attempt
-        assert plane.node("n2").last_seen_time == clock.wall()
+        assert plane.shown.node("n2").last_seen_time == clock.wall()
 
 
 async def _nothing() -> None:
@@ -237,8 +237,8 @@ async def test_gossip_and_drain_are_shown(tmp_path: Path) -> None:
         with pytest.raises(UnknownNodeError, match="known nodes are n1"):
             await plane.drain("n2", drained=True)
         with pytest.raises(UnknownNodeError):
-            plane.node("n2")
-        assert [node.name for node in plane.nodes()] == ["n1"]
+            plane.shown.node("n2")
+        assert [node.name for node in plane.shown.nodes()] == ["n1"]
 
 
 async def test_a_watch_resumes_where_it_was(tmp_path: Path) -> None:
@@ -295,8 +295,8 @@ async def test_progress_is_shown_while_it_is_current(tmp_path: Path) -> None:
         counters = (StreamCounters("frames", output=True, records=9),)
         plane.progress("n1", "s1", Progress(replace(attempt, epoch=9), (), "lies"))
         plane.progress("n1", "s1", Progress(attempt, counters, "half way"))
-        await until(lambda: plane.pipeline(ref).jobs[0].progress == "half way")
-        assert plane.pipeline(ref).jobs[0].streams == counters
+        await until(lambda: plane.shown.pipeline(ref).jobs[0].progress == "half way")
+        assert plane.shown.pipeline(ref).jobs[0].streams == counters
 
 
 async def test_the_last_counters_count_even_if_the_end_comes_with_them(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ async def test_the_last_counters_count_even_if_the_end_comes_with_them(tmp_path:
         # Both wait now, and the plane takes them in one step.
         plane.progress("n1", "s1", Progress(attempt, counters, ""))
         await ending
-        job = plane.pipeline(ref).jobs[0]
+        job = plane.shown.pipeline(ref).jobs[0]
         assert (job.state, job.streams) == (JobState.SUCCEEDED, counters)
 
 
@@ -319,24 +319,26 @@ async def test_pipelines_are_listed_newest_first_in_pages(tmp_path: Path) -> Non
     async with running_plane(tmp_path / "control.db") as plane:
         refs = [await submit(plane, single(f"p{number}")) for number in range(5)]
         await plane.cancel(refs[3], "enough")
-        first = await plane.pipelines("default", page_size=2)
+        first = await plane.shown.pipelines("default", page_size=2)
         assert [view.id for view in first.items] == [refs[4].pipeline, refs[3].pipeline]
-        rest = await plane.pipelines("default", page_size=100, page_token=first.next_page_token)
+        rest = await plane.shown.pipelines(
+            "default", page_size=100, page_token=first.next_page_token
+        )
         assert [view.id for view in rest.items] == [ref.pipeline for ref in refs[2::-1]]
         assert rest.next_page_token == ""
-        cancelled = await plane.pipelines("default", frozenset({PipelineState.CANCELLED}))
+        cancelled = await plane.shown.pipelines("default", frozenset({PipelineState.CANCELLED}))
         assert [view.id for view in cancelled.items] == [refs[3].pipeline]
-        assert (await plane.pipelines("other")).items == ()
+        assert (await plane.shown.pipelines("other")).items == ()
         for token in ("x", "-1", "9" * 40):
             with pytest.raises(PageTokenError, match="none of ours"):
-                await plane.pipelines("default", page_token=token)
+                await plane.shown.pipelines("default", page_token=token)
 
 
 async def test_unknown_things_are_said_to_be_unknown(tmp_path: Path) -> None:
     async with running_plane(tmp_path / "control.db") as plane:
         nobody = PipelineRef("default", "nobody")
         with pytest.raises(UnknownPipelineError):
-            plane.pipeline(nobody)
+            plane.shown.pipeline(nobody)
         with pytest.raises(UnknownPipelineError):
             await plane.cancel(nobody, "")
         ref = await submit(plane, single())
@@ -351,12 +353,12 @@ async def test_what_has_ended_is_shown_from_the_store(tmp_path: Path) -> None:
         refs = [await submit(plane, single(f"p{number}")) for number in range(4)]
         for ref in refs[:3]:
             await plane.cancel(ref, "enough")
-        before = [await plane.find_pipeline(ref) for ref in refs]
+        before = [await plane.shown.find(ref) for ref in refs]
     async with running_plane(path) as plane:
         with pytest.raises(UnknownPipelineError):
-            plane.pipeline(refs[0])
-        page = await plane.pipelines("default", page_size=3)
-        rest = await plane.pipelines("default", page_token=page.next_page_token)
+            plane.shown.pipeline(refs[0])
+        page = await plane.shown.pipelines("default", page_size=3)
+        rest = await plane.shown.pipelines("default", page_token=page.next_page_token)
         assert [one.id for one in (*page.items, *rest.items)] == [one.id for one in before[::-1]]
         async with plane.watch_pipelines("default") as changes:
             shown = [await anext(changes) for _ in range(5)]
@@ -369,9 +371,9 @@ async def test_what_has_ended_is_shown_from_the_store(tmp_path: Path) -> None:
             assert isinstance(last, PipelineView)
             assert (last.id, last.state) == (refs[3].pipeline, PipelineState.CANCELLED)
         for ref, view in zip(refs[:3], before, strict=False):
-            found = await plane.find_pipeline(ref)
+            found = await plane.shown.find(ref)
             assert replace(found, revision=0) == replace(view, revision=0)
-            assert plane.pipeline(ref) == found, "what was found is in memory for a while"
+            assert plane.shown.pipeline(ref) == found, "what was found is in memory for a while"
             assert (await plane.cancel(ref, "again")).state is PipelineState.CANCELLED
         assert await plane.explain(JobRef("default", refs[0].pipeline, "main")) == ()
 
@@ -383,12 +385,12 @@ async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) ->
         ref = await submit(plane, single(), "key")
         (attempt,) = await assigned(desired(plane, "n1", "s1"), 1)
         await plane.observe("n1", "s1", seen(attempt, JobState.RUNNING))
-        before = plane.pipeline(ref)
+        before = plane.shown.pipeline(ref)
     async with running_plane(path) as plane:
-        after = plane.pipeline(ref)
+        after = plane.shown.pipeline(ref)
         assert after.revision > before.revision
         assert replace(after, revision=0) == replace(before, revision=0)
-        assert not plane.node("n1").connected
+        assert not plane.shown.node("n1").connected
         assert plane.outbox_grown.is_set(), "what did not leave still has to"
         (again,) = await plane.submit([Submission("default", "key", single())])
         assert isinstance(again, SubmitResult)
@@ -474,7 +476,7 @@ async def test_a_failing_store_refuses_with_its_reason_and_recovers(tmp_path: Pa
                     await anext(changes)
             with pytest.raises(StoreFailedError, match="disk is full"):
                 await submit(plane, single())
-            assert plane.pipeline(kept).state is PipelineState.QUEUED, "reading goes on"
+            assert plane.shown.pipeline(kept).state is PipelineState.QUEUED, "reading goes on"
             with pytest.raises(SessionEndedError):
                 async for _ in updates:
                     pass
@@ -489,10 +491,12 @@ async def test_a_failing_store_refuses_with_its_reason_and_recovers(tmp_path: Pa
 
             await until(works, 10, "the store works again")
             await submit(plane, single())
-            assert len((await plane.pipelines("default")).items) == 2, (
+            assert len((await plane.shown.pipelines("default")).items) == 2, (
                 "nothing of the failed one happened"
             )
-            assert plane.node("n1").member_state is MemberState.ALIVE, "gossip is not forgotten"
+            assert plane.shown.node("n1").member_state is MemberState.ALIVE, (
+                "gossip is not forgotten"
+            )
             loop.cancel()
 
 
@@ -510,7 +514,7 @@ async def test_whoever_waits_is_let_go_at_the_end(tmp_path: Path) -> None:
 async def test_a_thousand_submissions_share_commits(tmp_path: Path) -> None:
     async with running_plane(tmp_path / "control.db") as plane:
         await asyncio.gather(*(submit(plane, single(f"p{n}"), f"k{n}") for n in range(1000)))
-        assert len((await plane.pipelines("default", page_size=1000)).items) == 1000
+        assert len((await plane.shown.pipelines("default", page_size=1000)).items) == 1000
 
 
 class TestPoison:
@@ -532,8 +536,8 @@ class TestPoison:
             assert "OverflowError" in str(culprit)
             for ref in (innocent, other):
                 assert isinstance(ref, PipelineRef), ref
-                assert plane.pipeline(ref).state is PipelineState.QUEUED
-            assert [node.name for node in plane.nodes()] == ["n1"]
+                assert plane.shown.pipeline(ref).state is PipelineState.QUEUED
+            assert [node.name for node in plane.shown.nodes()] == ["n1"]
             # Its sessions are over, and agents dial again; the poisoned node is refused for a while.
             with pytest.raises(SessionEndedError):
                 await anext(desired(plane, "n1", "s1"))
@@ -559,5 +563,5 @@ class TestPoison:
             assert (await plane.open_session(hello("n1", *running), "s2")).fenced == ()
             done = seen(attempts[good.pipeline], JobState.SUCCEEDED)
             assert await plane.observe("n1", "s2", done) == ()
-            assert plane.pipeline(good).state is PipelineState.SUCCEEDED
-            assert plane.pipeline(bad).state is PipelineState.RUNNING
+            assert plane.shown.pipeline(good).state is PipelineState.SUCCEEDED
+            assert plane.shown.pipeline(bad).state is PipelineState.RUNNING
