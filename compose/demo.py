@@ -58,12 +58,14 @@ def demo(kill: str | None, state: Path | None) -> None:
 
 async def _demo(kill: str | None, state: Path) -> int:
     begin = time.monotonic()
-    _say("starting a controller, three agents and a broker")
+    click.echo("starting a controller, three agents and a broker")
     try:
         async with LocalCluster(LocalClusterConfig(state=state)) as cluster:
-            _say(f"the cluster is up: controller {cluster.controller_address}, logs in {state}")
+            click.echo(
+                f"the cluster is up: controller {cluster.controller_address}, logs in {state}"
+            )
             if not cluster.broker_url:
-                _say(
+                click.echo(
                     "mosquitto is not installed: events stay in the outbox (apt-get install mosquitto)"
                 )
             async with asyncio.timeout(_DEADLINE_SECONDS), _events(cluster.broker_url) as events:
@@ -72,7 +74,7 @@ async def _demo(kill: str | None, state: Path) -> int:
                     code = await _shoal_run(cluster)
                     if not killing.done():
                         killing.cancel()
-                        _say(f"the pipeline ended before its {kill} could be killed")
+                        click.echo(f"the pipeline ended before its {kill} could be killed")
                         code = code or 1
                 return code or await _show(cluster, events, begin)
     except ChildEndedError as error:
@@ -97,10 +99,12 @@ async def _kill(cluster: LocalCluster, what: str | None) -> None:
     async with Client(cluster.controller_address) as client:
         victim = await _board_of_a_detector(client)
     if what == "agent":
-        _say(f"pulling the plug of {victim}: agent, keeper, stream worker and jobs get SIGKILL")
+        click.echo(
+            f"pulling the plug of {victim}: agent, keeper, stream worker and jobs get SIGKILL"
+        )
         await cluster.kill_board(victim)
     else:
-        _say("killing the controller with SIGKILL, and starting it again")
+        click.echo("killing the controller with SIGKILL, and starting it again")
         await cluster.controller.kill()
         await cluster.controller.start()
 
@@ -139,20 +143,20 @@ async def _show(
                     await client.fetch(artifact, target)
         moved = [job.id for job in pipeline.jobs if len(job.attempts) > 1]
         if moved:
-            _say(f"placed more than once: {', '.join(moved)}")
-        _say("")
-        _say(f"Event {pipeline.final_event_id}")
-        _say(f"      {await _received(events, pipeline, cluster.broker_url)}")
-        _say("")
-        _say("People")
+            click.echo(f"placed more than once: {', '.join(moved)}")
+        click.echo("")
+        click.echo(f"Event {pipeline.final_event_id}")
+        click.echo(f"      {await _received(events, pipeline, cluster.broker_url)}")
+        click.echo("")
+        click.echo("People")
         table = [
             chunk.data
             async for chunk in client.logs(f"{pipeline.name}/jobs/counter")
             if chunk.stream is LogStream.STDOUT
         ]
-        _say(b"".join(table).decode(errors="replace").rstrip())
-    _say("")
-    _say(
+        click.echo(b"".join(table).decode(errors="replace").rstrip())
+    click.echo("")
+    click.echo(
         f"{_OUTPUT}/ holds people.csv and contact_sheet.jpg; {time.monotonic() - begin:.0f} s in all"
     )
     return 0 if pipeline.state is PipelineState.SUCCEEDED else 1
@@ -192,11 +196,6 @@ async def _received(
                     return f"received over MQTT: {event.get('type')} about {event.get('subject')}"
     except TimeoutError:
         return f"not received over MQTT within {_EVENT_SECONDS:g} s"
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

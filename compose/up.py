@@ -83,16 +83,16 @@ async def _serve(config: LocalClusterConfig) -> None:
     try:
         async with LocalCluster(config) as cluster:
             await asyncio.to_thread(_write_pointer, pointer, cluster.controller_address)
-            _say(f"controller  {cluster.controller_address}")
-            _say(f"agents      {', '.join(cluster.agents)}")
-            _say(
+            click.echo(f"controller  {cluster.controller_address}")
+            click.echo(f"agents      {', '.join(cluster.agents)}")
+            click.echo(
                 f"events      {cluster.broker_url}"
                 if cluster.broker_url
                 else "events      no broker: they are kept in the outbox until there is one "
                 "(apt-get install mosquitto, or --mqtt)"
             )
-            _say(f"files       {config.state}")
-            _say(
+            click.echo(f"files       {config.state}")
+            click.echo(
                 "ready: try  shoal run -- sh -c 'echo hello > results/x'   (Ctrl-C ends everything)"
             )
             try:
@@ -117,8 +117,3 @@ def _drop_pointer(pointer: Path, address: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         if pointer.read_text() == _pointer_text(address):
             pointer.unlink()
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()

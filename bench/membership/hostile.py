@@ -113,7 +113,7 @@ def m10(packets: int, streams: int) -> Iterator[Figure]:
     yield Figure("m10_memory_grown_mb", grown, 64)
     escaped = 0
     for _ in range(streams):
-        parser = StreamParser(keyring, "", dialled=rng.random() < 0.5)
+        parser = StreamParser(keyring, b"", dialled=rng.random() < 0.5)
         data = _mutant(rng)
         fed = 0
         try:

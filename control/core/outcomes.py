@@ -74,36 +74,23 @@ class Outcomes(MachinePart):
         kept: Sequence[Artifact] = (),
     ) -> None:
         """An attempt failed; `kept` is what it has in the archive."""
-        pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
         self._end_attempt(attempt, JobState.FAILED, reason, end_time)
-        if pipeline.stop is not None:
-            self._cancel_job(pipeline, job)
-        else:
-            self._try_again(pipeline, job, reason, kept)
+        self._go_on(attempt, reason, kept)
 
     def cancelled(self, attempt: AttemptRecord, seen: Observation) -> None:
         """An agent ended an attempt, as it was asked to or on its own."""
-        pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
         self._end_attempt(attempt, JobState.CANCELLED, seen.reason, seen.end_time)
-        if pipeline.stop is not None:
-            self._cancel_job(pipeline, job)
-        else:
-            # The controller did not ask for it, so it was something at the node.
-            message = seen.reason.message or f"node {attempt.node} ended it on its own"
-            self._try_again(pipeline, job, Reason(ReasonCode.LOST, 0, message))
+        # If the controller did not ask for it, it was something at the node.
+        message = seen.reason.message or f"node {attempt.node} ended it on its own"
+        self._go_on(attempt, Reason(ReasonCode.LOST, 0, message))
 
     def lose(self, attempt: AttemptRecord, why: str) -> None:
         """An attempt is gone, or given up."""
-        pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
-        reason = Reason(ReasonCode.LOST, 0, why)
+        job, reason = self._situation.job(attempt), Reason(ReasonCode.LOST, 0, why)
         self._end_attempt(attempt, JobState.LOST, reason, None)
-        job.avoid = (attempt.node, *(name for name in job.avoid if name != attempt.node))[
-            :_AVOID_MAX
-        ]
-        if pipeline.stop is not None:
-            self._cancel_job(pipeline, job)
-        else:
-            self._try_again(pipeline, job, reason)
+        others = (name for name in job.avoid if name != attempt.node)
+        job.avoid = (attempt.node, *others)[:_AVOID_MAX]
+        self._go_on(attempt, reason)
 
     def _end_attempt(
         self, attempt: AttemptRecord, state: JobState, reason: Reason, end_time: datetime | None
@@ -121,14 +108,15 @@ class Outcomes(MachinePart):
         self._change.set_desired(node.name)
         self._placement.lanes_changed(attempt.ref.job_ref)
 
-    def _try_again(
-        self,
-        pipeline: PipelineRecord,
-        job: JobRecord,
-        reason: Reason,
-        kept: Sequence[Artifact] = (),
-    ) -> None:
-        """Queue a job anew, or let it fail, then with what its last attempt has in the archive."""
+    def _go_on(self, attempt: AttemptRecord, reason: Reason, kept: Sequence[Artifact] = ()) -> None:
+        """Queue the job of an attempt anew, or let it fail, then with what that has in the archive.
+
+        In a pipeline that ends, the job ends as well.
+        """
+        pipeline, job = self._situation.pipeline(attempt), self._situation.job(attempt)
+        if pipeline.stop is not None:
+            self._cancel_job(pipeline, job)
+            return
         job.reason = reason
         job.pending = None
         job.waiting_for = ""
@@ -159,9 +147,8 @@ class Outcomes(MachinePart):
     def _queue_again(self, pipeline: PipelineRecord, job: JobRecord) -> None:
         job.move(JobState.QUEUED)
         self._situation.backlog.add(job, pipeline.kind(job))
-        self._situation.room_grew = (
-            True  # those of its gang that wait already have to be looked at too
-        )
+        # Those of its gang that wait already have to be looked at too.
+        self._situation.room_grew = True
 
     def retry_at(self, job: JobRecord, at: float) -> None:
         """Try a job again at a moment, in monotonic seconds."""

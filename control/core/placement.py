@@ -12,7 +12,7 @@ from control.core.scheduler.plan import plan
 from control.core.scheduler.snapshot import NodeSnapshot, Snapshot
 from control.core.situation import Situation
 from control.core.sources import Sources
-from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
+from control.core.state import AttemptRecord, JobRecord, PipelineRecord
 from control.core.views import waits_for
 from shoal.model import JobState
 from shoal.names import AttemptRef, JobRef, PipelineRef
@@ -151,15 +151,12 @@ class Placer(MachinePart):
             node = self._cluster.nodes[attempt.node]
             if attempt.state is JobState.ASSIGNED:
                 if not node.quarantine:
-                    self._end_untouched(node, attempt)
+                    self._situation.end_session(
+                        node,
+                        f"node {attempt.node} did not take up {attempt.ref.name} within "
+                        f"{self._config.assigned_seconds:g} s",
+                    )
                 self.chase(attempt)
-
-    def _end_untouched(self, node: NodeRecord, attempt: AttemptRecord) -> None:
-        self._situation.end_session(
-            node,
-            f"node {attempt.node} did not take up {attempt.ref.name} within "
-            f"{self._config.assigned_seconds:g} s",
-        )
 
     def chase(self, attempt: AttemptRecord) -> None:
         """Look at an assignment again after a while."""

@@ -14,7 +14,7 @@ from control.core.observations import Observations
 from control.core.outcomes import Outcomes
 from control.core.placement import Placer
 from control.core.quarantine import Claim, Rival, Starts, claim, same_instance
-from control.core.reconcile import reconcile
+from control.core.reconcile import missing
 from control.core.situation import Situation
 from control.core.sources import Sources
 from control.core.state import NodeRecord
@@ -179,9 +179,9 @@ class Sessions(MachinePart):
             node.adopts = None  # until it follows us, it may dial again with what it knows
         self._situation.room_grew = True
         known = {ref: attempt.state for ref, attempt in node.attempts.items()}
-        outcome = reconcile(known, [one.ref for one in hello.attempts], same_agent=same_agent)
+        lost = missing(known, [one.ref for one in hello.attempts], same_agent=same_agent)
         fenced = self._observations.observe_all(node, hello.attempts)
-        for ref in outcome.missing:
+        for ref in lost:
             self._outcomes.lose(
                 node.attempts[ref], f"the agent of node {node.name} knows nothing of it any more"
             )

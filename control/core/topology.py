@@ -14,7 +14,7 @@ from control.core.generations import Generation, apart, first_number, replica_id
 from control.core.portal import portal_of
 from shoal.portal_names import CLIENT, CLIENT_ADDRESS, client_port, input_lane, output_lane
 from shoal.session.lane import NOWHERE, Lane, LanePeer, Stretch
-from shoal.spec import Distribute, Job, Pipeline, PortFormat, Promise, StreamInput
+from shoal.spec import Distribute, Job, Output, Pipeline, Promise, StreamInput
 
 _NO_ENDS: Mapping[str, int] = MappingProxyType({})
 
@@ -103,28 +103,15 @@ def topology(
         for stream in consumer_job.streams:
             outputs = {output.name: output for output in spec.job(stream.job).outputs}
             output = outputs[stream.port]
-            keep = stream.keep if stream.promise is Promise.LATEST else 0
             meet = _Meeting(grown[stream.job], grown[consumer_job.name], stream, output.distribute)
             for producer in of[stream.job]:
                 for consumer in of[consumer_job.name]:
                     stretch = meet.stretch(producer.generation, consumer.generation)
                     if stretch is None:
                         continue
-                    lane = f"{producer.id}.{stream.port}/{consumer.id}.{stream.name}"
-                    ends[producer.id].append(
-                        _end(
-                            *(lane, stream.port, consumer, stream.name),
-                            *(stream.binding.format, output.distribute, stretch, keep),
-                            output=True,
-                        )
-                    )
-                    ends[consumer.id].append(
-                        _end(
-                            *(lane, stream.name, producer, stream.port),
-                            *(output.binding.format, output.distribute, stretch, keep),
-                            output=False,
-                        )
-                    )
+                    sends, takes = _ends(producer, consumer, stream, output, stretch)
+                    ends[producer.id].append(sends)
+                    ends[consumer.id].append(takes)
     for job in spec.jobs:
         if job.local:
             ends[job.name] += _client_ends(job)
@@ -215,34 +202,34 @@ def _client(lane: Lane) -> LanePeer:
     return NOWHERE if lane.output else LanePeer(CLIENT_ADDRESS)
 
 
-def _end(
-    lane: str,
-    port: str,
-    peer: Replica,
-    peer_port: str,
-    peer_format: PortFormat,
-    distribute: Distribute,
-    stretch: Stretch,
-    keep: int,
-    *,
-    output: bool,
-) -> LaneEnd:
-    return LaneEnd(
-        Lane(
-            id=lane,
-            output=output,
-            port=port,
-            peer_job=peer.job.name,
-            peer_port=peer_port,
-            peer_replica=peer.number,
-            peer_replicas=peer.job.replicas,
-            peer_format=peer_format,
-            distribute=distribute,
-            stretch=stretch,
-            keep=keep,
-        ),
-        peer.id,
+def _ends(
+    producer: Replica, consumer: Replica, stream: StreamInput, output: Output, stretch: Stretch
+) -> tuple[LaneEnd, LaneEnd]:
+    """The lane between two replicas, as its producer and as its consumer see it."""
+    sending = Lane(
+        id=f"{producer.id}.{stream.port}/{consumer.id}.{stream.name}",
+        output=True,
+        port=stream.port,
+        peer_job=consumer.job.name,
+        peer_port=stream.name,
+        peer_replica=consumer.number,
+        peer_replicas=consumer.job.replicas,
+        peer_format=stream.binding.format,
+        distribute=output.distribute,
+        stretch=stretch,
+        keep=stream.keep if stream.promise is Promise.LATEST else 0,
     )
+    taking = replace(
+        sending,
+        output=False,
+        port=stream.name,
+        peer_job=producer.job.name,
+        peer_port=stream.port,
+        peer_replica=producer.number,
+        peer_replicas=producer.job.replicas,
+        peer_format=output.binding.format,
+    )
+    return LaneEnd(sending, consumer.id), LaneEnd(taking, producer.id)
 
 
 def _gangs(neighbours: Mapping[str, tuple[str, ...]]) -> dict[str, str]:

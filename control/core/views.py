@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from operator import attrgetter
+
 from control.core import lifecycle
 from control.core.rows import ScaleRow
 from control.core.state import AttemptRecord, Cluster, JobRecord, NodeRecord, PipelineRecord
@@ -106,17 +109,11 @@ def _job_view(pipeline: PipelineRecord, job: JobRecord) -> JobView:
     return job.view
 
 
+_SCALE = attrgetter(*(field.name for field in fields(ScaleView)))
+
+
 def _scale_view(scale: ScaleRow) -> ScaleView:
-    return ScaleView(
-        number=scale.number,
-        job=scale.job,
-        replicas=scale.replicas,
-        state=scale.state,
-        rounds=scale.rounds,
-        message=scale.message,
-        create_time=scale.create_time,
-        end_time=scale.end_time,
-    )
+    return ScaleView(*_SCALE(scale))
 
 
 def _attempt_view(attempt: AttemptRecord) -> AttemptView:

@@ -10,25 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, assert_never
 
 from services.membership import effects, events
+from services.membership import message as wire
 from services.membership.broadcast import BroadcastQueue
 from services.membership.compatibility import incompatibility
 from services.membership.member import Member
 from services.membership.member_states import VOUCH_SEQUENCE, MemberStates
 from services.membership.member_table import EMPTY_BASE, TableBase
-from services.membership.message import (
-    Ack,
-    Address,
-    Alive,
-    Dead,
-    IndirectPing,
-    Nack,
-    PacketMessage,
-    Ping,
-    PushNodeState,
-    Suspect,
-    SwimState,
-    User,
-)
 from services.membership.packet import (
     COMPOUND_HEADER_BYTES,
     COMPOUND_PART_BYTES,
@@ -147,7 +134,7 @@ class SwimMachine:
         """Names of all records."""
         return self.states.table.names()
 
-    def local_state(self, names: Iterable[str] | None = None) -> tuple[PushNodeState, ...]:
+    def local_state(self, names: Iterable[str] | None = None) -> tuple[wire.PushNodeState, ...]:
         """All records, or those under `names`, as a push/pull exchange carries them."""
         table = self.states.table
         if names is None:
@@ -155,7 +142,7 @@ class SwimMachine:
         found = map(table.get, names)
         return tuple(member.as_node_state() for member in found if member is not None)
 
-    def refusal(self, nodes: Sequence[PushNodeState]) -> str | None:
+    def refusal(self, nodes: Sequence[wire.PushNodeState]) -> str | None:
         """Say why a remote's records must not be merged, None if they may be."""
         return incompatibility(nodes, self.states.table.versions)
 
@@ -206,7 +193,7 @@ class SwimMachine:
             if prober.probing:
                 failed = prober.advance(now, out)
                 if failed is not None:
-                    claim = Suspect(failed.incarnation, failed.name, self._name)
+                    claim = wire.Suspect(failed.incarnation, failed.name, self._name)
                     self.states.suspect(claim, now, out)
                     # The rumour may take a while to reach the accused; this does not.
                     out.append(effects.SendPacket(failed.endpoint, (claim,)))
@@ -229,26 +216,26 @@ class SwimMachine:
 
     def _message(
         self,
-        message: PacketMessage,
+        message: wire.PacketMessage,
         received: events.PacketReceived,
         now: float,
         out: list[effects.Effect],
     ) -> None:
         source = received.source
         match message:
-            case Suspect():
+            case wire.Suspect():
                 self.states.suspect(message, now, out, source)
-            case Dead():
+            case wire.Dead():
                 self.states.dead(message, now, out)
-            case Alive():
+            case wire.Alive():
                 self.states.alive(message, now, out)
-            case Ping():
+            case wire.Ping():
                 self._ping(message, source, now, out)
-            case Ack():
+            case wire.Ack():
                 self._prober.ack(message, now, out)
-            case User():
+            case wire.User():
                 out.append(effects.UserReceived(message.payload, received.sealed))
-            case IndirectPing():
+            case wire.IndirectPing():
                 origin = _reply_address(message, source)
                 if not message.port or not message.host:
                     out.append(
@@ -256,20 +243,22 @@ class SwimMachine:
                     )
                 elif not self._prober.relay(message, origin, now, out):
                     out.append(effects.Dropped(DropReason.OVERLOADED, "1024 relays run already"))
-            case Nack():
+            case wire.Nack():
                 self._prober.nack(message, now)
             case _:
                 assert_never(message)
 
-    def _ping(self, ping: Ping, source: Address, now: float, out: list[effects.Effect]) -> None:
+    def _ping(
+        self, ping: wire.Ping, source: wire.Address, now: float, out: list[effects.Effect]
+    ) -> None:
         if ping.node and ping.node != self._name:
             detail = f"ping for {ping.node} reached {self._name}"
             out.append(effects.Dropped(DropReason.WRONG_NODE, detail))
             return
         self._pinged = now
         payload = self._ack_payload()
-        ack = Ack(ping.sequence, payload)
-        lead: tuple[PacketMessage, ...] = (ack,)
+        ack = wire.Ack(ping.sequence, payload)
+        lead: tuple[wire.PacketMessage, ...] = (ack,)
         out.append(
             effects.SendPacket(_reply_address(ping, source), self._piggyback(lead, len(payload)))
         )
@@ -395,14 +384,14 @@ class SwimMachine:
         if self._rng.random() * alive < max(1, len(candidates)):
             out.append(effects.DialPushPull(self._rng.choice(candidates), join=True))
 
-    def _missing(self) -> list[Address]:
+    def _missing(self) -> list[wire.Address]:
         """Addresses that should be in the cluster and are not."""
         states = self.states
         missing = states.departed.dead()
         missing.extend(
             member.endpoint
             for member in states.table.unreachable()
-            if member.state is SwimState.DEAD
+            if member.state is wire.SwimState.DEAD
         )
         seeds = self._profile.seeds
         if seeds:
@@ -416,7 +405,7 @@ class SwimMachine:
             return
         states.leaving = True
         me = states.me
-        states.dead(Dead(me.incarnation, me.name, me.name), now, out)
+        states.dead(wire.Dead(me.incarnation, me.name, me.name), now, out)
         self._departing = True
         if states.table.reachable == 0:
             self._departing = False
@@ -425,8 +414,8 @@ class SwimMachine:
     # ---- packets --------------------------------------------------------------------------------
 
     def _piggyback(
-        self, lead: tuple[PacketMessage, ...], lead_bytes: int
-    ) -> tuple[PacketMessage, ...]:
+        self, lead: tuple[wire.PacketMessage, ...], lead_bytes: int
+    ) -> tuple[wire.PacketMessage, ...]:
         """Fill a packet behind `lead` with rumours, then with user broadcasts."""
         rumours = self.states.queue
         users = self._users
@@ -439,19 +428,19 @@ class SwimMachine:
         members = len(self.states.table)
         limit = self._preset.retransmit_limit(members)
         most = COMPOUND_PARTS_MAX - len(lead)
-        parts: list[PacketMessage] = list(lead)
+        parts: list[wire.PacketMessage] = list(lead)
         taken = rumours.take(budget, COMPOUND_PART_BYTES, limit, most)
         parts.extend(taken)
         if len(users) and len(taken) < most:
             codec = self._profile.codec
             budget -= sum(codec.size(rumour) + COMPOUND_PART_BYTES for rumour in taken)
             payloads = users.take(budget, COMPOUND_PART_BYTES + 1, limit, most - len(taken))
-            parts.extend(map(User, payloads))
+            parts.extend(map(wire.User, payloads))
         return tuple(parts)
 
 
-def _reply_address(message: Ping | IndirectPing, source: Address) -> Address:
+def _reply_address(message: wire.Ping | wire.IndirectPing, source: wire.Address) -> wire.Address:
     """Where the answer goes: the address in the message if it is whole, else the source."""
     if message.source_host and message.source_port:
-        return Address(message.source_host, message.source_port)
+        return wire.Address(message.source_host, message.source_port)
     return source

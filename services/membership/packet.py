@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Sequence
-from typing import ClassVar, Final
+from collections.abc import Sequence
+from typing import Final
 
-from services.membership.codec import MessageCodec, decode, decode_compress
-from services.membership.keyring import NONCE_BYTES, OVERHEAD_BYTES, Keyring
-from services.membership.label import check_label, label_header, split_label
+from services.membership.codec import decode, decode_compress
+from services.membership.keyring import NONCE_BYTES, OVERHEAD_BYTES
+from services.membership.label import check_label, split_label
 from services.membership.lzw import decompress
 from services.membership.message import MessageType, PacketMessage
 from services.membership.refusal import DropReason, RefusedError
+from services.membership.wire_format import WireFormat
 
 COMPOUND_PARTS_MAX: Final = 127
 """More would crash memberlist before 0.3, whose length arithmetic is eight bits wide."""
@@ -66,32 +67,8 @@ def split_compound(body: bytes) -> tuple[list[bytes], int]:
     return parts, count - len(parts)
 
 
-class PacketFormat:
-    """How one cluster wraps its datagrams.
-
-    Args:
-        codec: Dialect of the messages.
-        keyring: Keys; empty for plain traffic.
-        label: Cluster label, empty for none.
-        nonce: Gives that many random bytes.
-    """
-
-    encryption_version: ClassVar = 1
-    """Version 0, of peers whose PCur is 1, is read and not written."""
-
-    def __init__(
-        self,
-        codec: MessageCodec,
-        keyring: Keyring,
-        label: str = "",
-        *,
-        nonce: Callable[[int], bytes],
-    ) -> None:
-        self._codec = codec
-        self._keyring = keyring
-        self._label = label.encode()
-        self._header = label_header(self._label)
-        self._nonce = nonce
+class PacketFormat(WireFormat):
+    """How one cluster wraps its datagrams."""
 
     @property
     def budget(self) -> int:

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Final, Self, assert_never
 
 from services.membership import effects, events
+from services.membership import message as wire
 from services.membership.change_watch import ChangeWatch
 from services.membership.codec import MessageCodec
 from services.membership.config import GossipConfig
@@ -27,17 +28,6 @@ from services.membership.endpoint import bind_both, parse_address, resolve
 from services.membership.keyring import Keyring
 from services.membership.machine import SwimMachine
 from services.membership.member import Member, MemberChange
-from services.membership.message import (
-    MEMBERLIST_VERSIONS,
-    SERF_VERSIONS,
-    Ack,
-    Address,
-    ErrorReply,
-    Ping,
-    PushNodeState,
-    PushPull,
-    User,
-)
 from services.membership.packet import PacketFormat
 from services.membership.profile import Profile
 from services.membership.refusal import DropReason, RefusedError
@@ -132,7 +122,7 @@ class GossipShell:
                 name=config.name,
                 address=address,
                 meta=self._meta,
-                versions=SERF_VERSIONS if config.serf else MEMBERLIST_VERSIONS,
+                versions=wire.SERF_VERSIONS if config.serf else wire.MEMBERLIST_VERSIONS,
                 incarnation=max(1, start) if config.incarnation is None else config.incarnation,
                 preset=self._timing,
                 codec=self._codec,
@@ -190,12 +180,12 @@ class GossipShell:
     # ---- what a user asks -----------------------------------------------------------------------
 
     @property
-    def address(self) -> Address:
+    def address(self) -> wire.Address:
         """Where it really listens."""
         if self._datagrams is None:
             raise NotRunningError("gossip is closed; enter it with `async with` first")
         host, port = self._datagrams.getsockname()[:2]
-        return Address(str(host), int(port))
+        return wire.Address(str(host), int(port))
 
     @property
     def local(self) -> Member:
@@ -389,7 +379,7 @@ class GossipShell:
             self._counters.add("packets_sent")
             self._counters.add("bytes_sent", len(data))
 
-    def _send_failed(self, address: Address) -> None:
+    def _send_failed(self, address: wire.Address) -> None:
         if self._datagrams is not None:
             self._handle(events.SendFailed(address))
 
@@ -404,9 +394,9 @@ class GossipShell:
             except OSError as error:
                 self._counters.drop("receive_failed", str(error), self._clock())
                 return
-            self._packet(data, Address(source[0], source[1]))
+            self._packet(data, wire.Address(source[0], source[1]))
 
-    def _packet(self, data: bytes, source: Address) -> None:
+    def _packet(self, data: bytes, source: wire.Address) -> None:
         self._counters.add("packets_received")
         self._counters.add("bytes_received", len(data))
         try:
@@ -462,13 +452,13 @@ class GossipShell:
             connection.setblocking(False)
             if self._open_streams >= _STREAMS_MAX:
                 connection.close()
-            self._spawn(partial(self._serve, connection, Address(source[0], source[1])))
+            self._spawn(partial(self._serve, connection, wire.Address(source[0], source[1])))
 
-    async def _serve(self, connection: socket.socket, source: Address) -> None:
+    async def _serve(self, connection: socket.socket, source: wire.Address) -> None:
         with connection:
             await self._answer(connection, source)
 
-    async def _answer(self, connection: socket.socket, source: Address) -> None:
+    async def _answer(self, connection: socket.socket, source: wire.Address) -> None:
         """Answer one stream."""
         streams = self._streams
         try:
@@ -476,23 +466,23 @@ class GossipShell:
         except RefusedError as error:
             if error.reason is not DropReason.WRONG_LABEL:
                 with contextlib.suppress(OSError):
-                    await streams.write(connection, ErrorReply(str(error)), dialled=False)
+                    await streams.write(connection, wire.ErrorReply(str(error)), dialled=False)
             raise
         match message:
-            case Ping():
+            case wire.Ping():
                 if message.node and message.node != self._config.name:
                     detail = f"stream ping for {message.node}"
                     raise RefusedError(DropReason.WRONG_NODE, detail)
-                await streams.write(connection, Ack(message.sequence), dialled=False)
-            case PushPull():
+                await streams.write(connection, wire.Ack(message.sequence), dialled=False)
+            case wire.PushPull():
                 # First our state, then the merge: what the remote just said is no news to it.
                 await streams.write(connection, await self._state(join=False), dialled=False)
                 await self._merge(message, source)
-            case User():
+            case wire.User():
                 self._handle(events.PacketReceived(source, (message,), sealed))
-            case ErrorReply():
+            case wire.ErrorReply():
                 raise RefusedError(DropReason.PEER_ERROR, f"{source} says: {message.error}")
-            case Ack():
+            case wire.Ack():
                 raise RefusedError(DropReason.UNKNOWN_TYPE, "stream begins with an ack")
             case _:
                 assert_never(message)
@@ -503,10 +493,10 @@ class GossipShell:
             asyncio.timeout(max(0.0, effect.deadline - self._clock())),
             self._streams.dial(effect.address) as connection,
         ):
-            ping = Ping(effect.sequence, effect.node)
+            ping = wire.Ping(effect.sequence, effect.node)
             await self._streams.write(connection, ping, dialled=True)
             answer, _ = await self._streams.read(connection, dialled=True)
-        if isinstance(answer, Ack) and answer.sequence == effect.sequence:
+        if isinstance(answer, wire.Ack) and answer.sequence == effect.sequence:
             self._handle(events.StreamAnswered(effect.sequence, effect.node))
 
     async def _push_pull(self, effect: effects.DialPushPull) -> None:
@@ -515,31 +505,31 @@ class GossipShell:
             self._perform(self._node.announce_join(self._clock()))
             self._arm()
 
-    async def _exchange(self, address: Address, *, join: bool) -> None:
+    async def _exchange(self, address: wire.Address, *, join: bool) -> None:
         """Exchange full states with a member that we dial."""
         async with self._streams.dial(address) as connection:
             await self._streams.write(connection, await self._state(join=join), dialled=True)
             answer, _ = await self._streams.read(connection, dialled=True)
-        if isinstance(answer, ErrorReply):
+        if isinstance(answer, wire.ErrorReply):
             raise RefusedError(DropReason.PEER_ERROR, f"{address} says: {answer.error}")
-        if not isinstance(answer, PushPull):
+        if not isinstance(answer, wire.PushPull):
             detail = f"{address} answered with {type(answer).__name__}, not its state"
             raise RefusedError(DropReason.UNKNOWN_TYPE, detail)
         await self._merge(answer, address)
         self._joined = True
 
-    async def _state(self, *, join: bool) -> PushPull:
+    async def _state(self, *, join: bool) -> wire.PushPull:
         """Collect our records, a slice at a time."""
         machine = self._machine
         names = machine.names()
-        nodes: list[PushNodeState] = []
+        nodes: list[wire.PushNodeState] = []
         for start in range(0, len(names), _SLICE):
             nodes += machine.local_state(names[start : start + _SLICE])
             await asyncio.sleep(0)
         user_state = self._node.user_state() if self._node is not None else b""
-        return PushPull(tuple(nodes), user_state, join)
+        return wire.PushPull(tuple(nodes), user_state, join)
 
-    async def _merge(self, state: PushPull, source: Address) -> None:
+    async def _merge(self, state: wire.PushPull, source: wire.Address) -> None:
         """Take a remote's state, a slice at a time."""
         refusal = self._machine.refusal(state.nodes)
         if refusal is not None:
@@ -602,11 +592,11 @@ class GossipShell:
                     self._gossiped.clear()
                     await self._gossiped.wait()
 
-    async def _advertised(self, port: int) -> Address:
+    async def _advertised(self, port: int) -> wire.Address:
         if not self._config.advertise:
             towards = (*self._config.seeds, *self._config.peers)
             host = await asyncio.to_thread(outward_host, self._config.bind_host, towards)
-            return Address(host, port)
+            return wire.Address(host, port)
         return await resolve(self._config.advertise, port)
 
     def _close(self) -> None:

@@ -8,12 +8,11 @@ exchange of ten thousand members must not hold the event loop.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from enum import Enum
-from typing import ClassVar, Final
+from typing import Final
 
 from services.membership.codec import (
-    MessageCodec,
     decode_body,
     decode_node_state,
     decode_push_pull_header,
@@ -22,7 +21,7 @@ from services.membership.codec import (
 from services.membership.dialect import StreamUnpacker
 from services.membership.fields import fields, number, octets, text
 from services.membership.keyring import NONCE_BYTES, Keyring
-from services.membership.label import check_label, label_header
+from services.membership.label import check_label
 from services.membership.lzw import Decompressor
 from services.membership.message import (
     Ack,
@@ -35,6 +34,7 @@ from services.membership.message import (
     User,
 )
 from services.membership.refusal import DropReason, RefusedError
+from services.membership.wire_format import WireFormat
 
 SEALED_BYTES_MAX: Final = 20 * 1024 * 1024
 DECOMPRESSED_BYTES_MAX: Final = 40 * 1024 * 1024
@@ -63,9 +63,9 @@ class StreamParser:
         dialled: Whether we dialled; what is answered carries no label header.
     """
 
-    def __init__(self, keyring: Keyring, label: str, *, dialled: bool) -> None:
+    def __init__(self, keyring: Keyring, label: bytes, *, dialled: bool) -> None:
         self._keyring = keyring
-        self._label = label.encode()
+        self._label = label
         self._dialled = dialled
         self._buffer = bytearray()
         self._ended = False
@@ -209,37 +209,12 @@ class StreamParser:
         return PushPull(tuple(nodes), state, join)
 
 
-class StreamFormat:
-    """How one cluster wraps its streams.
-
-    Args:
-        codec: Dialect of the messages.
-        keyring: Keys.
-        label: Cluster label, empty for none.
-        nonce: Gives that many random bytes.
-    """
-
-    encryption_version: ClassVar = 1
-    """Version 0, of peers whose PCur is 1, is read and not written."""
-
-    def __init__(
-        self,
-        codec: MessageCodec,
-        keyring: Keyring,
-        label: str = "",
-        *,
-        nonce: Callable[[int], bytes],
-    ) -> None:
-        self._codec = codec
-        self._keyring = keyring
-        self.label = label
-        self._label = label.encode()
-        self._header = label_header(self._label)
-        self._nonce = nonce
+class StreamFormat(WireFormat):
+    """How one cluster wraps its streams."""
 
     def parser(self, *, dialled: bool) -> StreamParser:
         """Make a parser for one stream."""
-        return StreamParser(self._keyring, self.label, dialled=dialled)
+        return StreamParser(self._keyring, self._label, dialled=dialled)
 
     def encode(self, message: StreamMessage) -> Iterator[bytes]:
         """Encode a message in slices of bounded work."""

@@ -159,7 +159,7 @@ def test_no_packet_lets_an_exception_out(packets: list[bytes]) -> None:
 @settings(max_examples=300)
 @given(HOSTILE, st.sampled_from([(), (b"k" * 16,)]), st.integers(1, 50))
 def test_no_stream_lets_an_exception_out(data: bytes, keys: tuple[bytes, ...], piece: int) -> None:
-    parser = StreamParser(Keyring(keys), "", dialled=False)
+    parser = StreamParser(Keyring(keys), b"", dialled=False)
     offset = 0
     try:
         while (pause := parser.work()) is not None:

@@ -44,7 +44,9 @@ async def test_the_older_controller_records_nothing_and_ends(tmp_path: Path) -> 
             with pytest.raises(TermOverError, match=r"in term 2, so term 1 of this one is over"):
                 await running
             assert isinstance(before, SubmitResult)
-            assert [one.id for one in (await later.shown.pipelines("default")).items] == [before.view.id]
+            assert [one.id for one in (await later.shown.pipelines("default")).items] == [
+                before.view.id
+            ]
             (after,) = await later.submit([Submission("default", "after", single())])
             assert isinstance(after, SubmitResult)
             assert not after.repeated, "the older one recorded nothing of it"
