@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -159,10 +159,9 @@ class ControlPlane:
         items = tuple(found[:page_size])
         return Page(items, str(items[-1].sequence) if len(found) > page_size else "")
 
-    @asynccontextmanager
-    async def watch_pipelines(
+    def watch_pipelines(
         self, namespace: str, pipeline: str = "", since_revision: int = 0
-    ) -> AsyncIterator[Changes[PipelineView]]:
+    ) -> AbstractContextManager[Changes[PipelineView]]:
         """Watch the pipelines of a namespace, or one: snapshot, SnapshotEnd, changes.
 
         A `since_revision` that is still known leaves the snapshot and its mark out. The iterator
@@ -174,21 +173,18 @@ class ControlPlane:
         def match(ref: PipelineRef) -> bool:
             return ref.namespace == namespace and pipeline in {"", ref.pipeline}
 
-        with self.shown.watched_pipelines.watch(
+        return self.shown.watched_pipelines.watch(
             since_revision, match, lambda: self.shown.snapshot(namespace, pipeline)
-        ) as changes:
-            yield changes
+        )
 
     # --- nodes
 
-    @asynccontextmanager
-    async def watch_nodes(self, since_revision: int = 0) -> AsyncIterator[Changes[NodeView]]:
+    def watch_nodes(self, since_revision: int = 0) -> AbstractContextManager[Changes[NodeView]]:
         """Watch all nodes, as `watch_pipelines` does pipelines."""
         self.leader.check_open()
-        with self.shown.watched_nodes.watch(
+        return self.shown.watched_nodes.watch(
             since_revision, lambda _: True, lambda: each(self.shown.node_views())
-        ) as changes:
-            yield changes
+        )
 
     async def drain(self, name: str, *, drained: bool) -> NodeView:
         """Stop placing on a node, or take it back.

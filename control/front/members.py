@@ -1,7 +1,7 @@
 """What gossip believes, for people and for the control plane."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -78,17 +78,15 @@ class GossipMembers:
             return ()
         return [self._view(member) for member in self._gossip.members(all_states=everyone)]
 
-    @contextmanager
-    def watch(self, since_revision: int) -> Iterator[Changes[MemberShown]]:
+    def watch(self, since_revision: int) -> AbstractContextManager[Changes[MemberShown]]:
         """Watch all members: snapshot, SnapshotEnd, changes.
 
         A `since_revision` that is still known leaves the snapshot and its mark out. Its `resume`
         says from where to go on after the last item. The iterator raises WatcherTooSlowError.
         """
-        with self._watched.watch(
+        return self._watched.watch(
             since_revision, lambda _: True, lambda: each(tuple(self._shown.values()))
-        ) as changes:
-            yield changes
+        )
 
     async def tell(self, plane: ControlPlane) -> None:
         """Tell watchers and the control plane of every member, now and as it changes."""
@@ -143,13 +141,6 @@ class GossipMembers:
             port=member.port,
             state=_STATES[member.state],
             incarnation=member.incarnation,
-            tags=_tags(member),
+            tags=member.tags,
             state_time=self._wall() - timedelta(seconds=age),
         )
-
-
-def _tags(member: Member) -> Mapping[str, str]:
-    try:
-        return member.tags
-    except ValueError:
-        return {}  # its meta are not Serf's tags; it is a member all the same

@@ -181,21 +181,13 @@ class Leader:
         Raises:
             ControlError: There is no machine for now, or the store cannot be read.
         """
-        machine = self.present()
+        self.check_open()
+        machine = self.machine
+        if machine is None:
+            raise ClosingError("the control plane has not begun: enter it with `async with`")
         if not machine.has(ref):
             machine.learn(await self._store.find([ref]))
         return machine
-
-    def present(self) -> ControlMachine:
-        """Return the machine.
-
-        Raises:
-            ControlError: There is none for now.
-        """
-        self.check_open()
-        if self.machine is None:
-            raise ClosingError("the control plane has not begun: enter it with `async with`")
-        return self.machine
 
     def check_set_aside(self, node: str) -> None:
         """Refuse a node whose messages met a mistake of the controller.

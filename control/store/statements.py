@@ -510,10 +510,7 @@ def _one(connection: sqlite3.Connection, statement: str) -> int:
 
 
 def _next(connection: sqlite3.Connection, table: str) -> int:
-    found = connection.execute(
-        "SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)
-    ).fetchone()
-    return 1 if found is None else int(found[0]) + 1
+    return 1 + _one(connection, f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'")
 
 
 _UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, DecodeError)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.membership.keyring import Keyring
-from services.membership.preset import LAN, LOCAL, PRESETS, WAN, Preset
+from services.membership.preset import PRESETS, Preset
 
 DEFAULT_PORT = 7946
 
@@ -64,6 +64,3 @@ class GossipConfig:
         if self.preset not in PRESETS:
             raise ValueError(f"preset {self.preset!r} is unknown; use one of {sorted(PRESETS)}")
         return PRESETS[self.preset]
-
-
-__all__ = ["DEFAULT_PORT", "LAN", "LOCAL", "WAN", "GossipConfig"]

@@ -494,12 +494,9 @@ async def _log_lines(log: logging.Logger, threshold: int) -> AsyncIterator[Async
 async def _reported(asking: Awaitable[KeyReport]) -> _Body:
     """Give what the members said, or why they were not asked."""
     try:
-        return _report(await asking)
+        report = await asking
     except ValueError as error:
         raise _CommandError(str(error)) from error
-
-
-def _report(report: KeyReport) -> _Body:
     return {
         "Keys": dict(report.keys),
         "Messages": dict(report.messages),

@@ -285,10 +285,7 @@ class GossipShell:
         return self._swim
 
     def _handle(self, event: events.Event) -> None:
-        now = self._clock()
-        machine = self._node or self._machine
-        self._perform(machine.handle(event, now))
-        self._arm()
+        self._perform_and_arm((self._node or self._machine).handle(event, self._clock()))
 
     def _perform_and_arm(self, out: Iterable[SerfEffect]) -> None:
         self._perform(out)
@@ -298,9 +295,7 @@ class GossipShell:
         self._timer = None
         self._timer_at = float("inf")
         try:
-            now = self._clock()
-            machine = self._node or self._machine
-            self._perform(machine.tick(now))
+            self._perform((self._node or self._machine).tick(self._clock()))
             self._gossiped.set()
             self._arm()
         except Exception as error:  # noqa: BLE001 a callback has no caller: `run` raises it
@@ -502,8 +497,7 @@ class GossipShell:
     async def _push_pull(self, effect: effects.DialPushPull) -> None:
         await self._exchange(effect.address, join=effect.join)
         if effect.join and self._node is not None:
-            self._perform(self._node.announce_join(self._clock()))
-            self._arm()
+            self._perform_and_arm(self._node.announce_join(self._clock()))
 
     async def _exchange(self, address: wire.Address, *, join: bool) -> None:
         """Exchange full states with a member that we dial."""
@@ -556,8 +550,7 @@ class GossipShell:
             self._log.warning("%s cannot join %s: %s", self._config.name, text, reason)
             return False
         if self._node is not None:
-            self._perform(self._node.announce_join(self._clock()))
-            self._arm()
+            self._perform_and_arm(self._node.announce_join(self._clock()))
         return True
 
     async def _seek(self) -> None:

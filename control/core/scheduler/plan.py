@@ -32,7 +32,6 @@ def plan(snapshot: Snapshot, pending: Sequence[Pending]) -> Plan:
     for job in pending:
         gangs.setdefault((job.ref.pipeline_ref, job.gang), []).append(job)
     board = _Board(snapshot, FILTERS)
-    verdicts = _Verdicts(snapshot)
     placed: dict[JobRef, str] = {}
     waiting: dict[JobRef, str] = {}
     failed: dict[tuple[object, ...], str] = {}
@@ -46,7 +45,7 @@ def plan(snapshot: Snapshot, pending: Sequence[Pending]) -> Plan:
             missed = board.place(gang, placed)
             if missed is None:
                 continue
-            why = failed[signature] = verdicts.why(gang, missed, board)
+            why = failed[signature] = _why(snapshot, gang, missed, board)
         board.keep(mine)
         for job in gang:
             waiting[job.ref] = why
@@ -193,48 +192,43 @@ class _Board:
         return found
 
 
-class _Verdicts:
-    """Says why a gang waits, in one sentence for people."""
+def _why(snapshot: Snapshot, gang: Sequence[Pending], missed: Pending, board: _Board) -> str:
+    """Say in one sentence for people why a gang waits, by the job of it that found no node."""
+    if not snapshot.nodes:
+        return "no node has ever connected: start an agent"
+    rooms = board.rooms
+    if len(gang) == 1:
+        return f"{_counted(missed, rooms)}{_never(snapshot, gang)}"
+    taken: str = ""
+    if any(not objection(missed, room) for room in rooms.values()):
+        taken = "there is room for some of them but not for all"
+    return (
+        f"{len(gang)} jobs that stream to each other have to be placed together, and "
+        f"{missed.ref.job} finds no node: {taken or _counted(missed, rooms)}"
+        f"{_never(snapshot, gang)}"
+    )
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
 
-    def why(self, gang: Sequence[Pending], missed: Pending, board: _Board) -> str:
-        """Explain the job of the gang that found no node."""
-        if not self._snapshot.nodes:
-            return "no node has ever connected: start an agent"
-        rooms = board.rooms
-        if len(gang) == 1:
-            return f"{self._counted(missed, rooms)}{self._never(gang)}"
-        taken: str = ""
-        if any(not objection(missed, room) for room in rooms.values()):
-            taken = "there is room for some of them but not for all"
-        return (
-            f"{len(gang)} jobs that stream to each other have to be placed together, and "
-            f"{missed.ref.job} finds no node: {taken or self._counted(missed, rooms)}"
-            f"{self._never(gang)}"
-        )
+def _never(snapshot: Snapshot, gang: Sequence[Pending]) -> str:
+    """Add a warning if even empty nodes would not do."""
+    board = _Board(snapshot, EVER, empty=True)
+    if board.place(gang, {}) is None:
+        return ""
+    cpus = sum(job.resources.cpus for job in gang)
+    return (
+        f"; even if nothing else ran, the known nodes could not take "
+        f"{'it' if len(gang) == 1 else f'them ({cpus:g} cpus in all)'}: "
+        "add a node that can, or ask for less"
+    )
 
-    def _never(self, gang: Sequence[Pending]) -> str:
-        """Add a warning if even empty nodes would not do."""
-        board = _Board(self._snapshot, EVER, empty=True)
-        missed = board.place(gang, {})
-        if missed is None:
-            return ""
-        cpus = sum(job.resources.cpus for job in gang)
-        return (
-            f"; even if nothing else ran, the known nodes could not take "
-            f"{'it' if len(gang) == 1 else f'them ({cpus:g} cpus in all)'}: "
-            "add a node that can, or ask for less"
-        )
 
-    def _counted(self, job: Pending, rooms: dict[str, NodeRoom]) -> str:
-        said: dict[str, list[str]] = {}
-        for name in sorted(rooms):
-            reason = objection(job, rooms[name])
-            if reason:
-                said.setdefault(reason, []).append(name)
-        return "; ".join(f"{_some(nodes)}: {reason}" for reason, nodes in said.items())
+def _counted(job: Pending, rooms: dict[str, NodeRoom]) -> str:
+    said: dict[str, list[str]] = {}
+    for name in sorted(rooms):
+        reason = objection(job, rooms[name])
+        if reason:
+            said.setdefault(reason, []).append(name)
+    return "; ".join(f"{_some(nodes)}: {reason}" for reason, nodes in said.items())
 
 
 _NAMED_MAX = 3

@@ -77,7 +77,7 @@ class LogReading:
 
     async def _watch(self, news: asyncio.Event) -> None:
         ref = self._query.ref
-        async with self._plane.watch_pipelines(ref.namespace, ref.pipeline) as changes:
+        with self._plane.watch_pipelines(ref.namespace, ref.pipeline) as changes:
             async for _ in changes:
                 news.set()
 

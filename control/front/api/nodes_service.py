@@ -68,7 +68,7 @@ class NodesService(v1_grpc.NodesServiceServicer):
         self, request: v1.WatchNodesRequest, context: Context
     ) -> AsyncIterator[v1.WatchNodesResponse]:
         """Show nodes as they are, a mark, and then what changes."""
-        async with self._plane.watch_nodes(request.since_revision) as changes:
+        with self._plane.watch_nodes(request.since_revision) as changes:
             async for change in changes:
                 yield (
                     v1.WatchNodesResponse(

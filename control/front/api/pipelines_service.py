@@ -190,9 +190,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             ref = pipeline_of(request.name, namespace)
             await self._plane.shown.find(ref)  # an unknown one would never change
             pipeline = ref.pipeline
-        async with self._plane.watch_pipelines(
-            namespace, pipeline, request.since_revision
-        ) as changes:
+        with self._plane.watch_pipelines(namespace, pipeline, request.since_revision) as changes:
             async for change in changes:
                 yield (
                     v1.WatchPipelinesResponse(

@@ -124,7 +124,7 @@ class Placements:
 
     async def _watch(self) -> None:
         ref = self._ref
-        async with self._plane.watch_pipelines(ref.namespace, ref.pipeline) as changes:
+        with self._plane.watch_pipelines(ref.namespace, ref.pipeline) as changes:
             async for _ in changes:
                 async with self._changed:
                     self._changed.notify_all()

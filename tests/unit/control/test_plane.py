@@ -223,7 +223,7 @@ async def _nothing() -> None:
 async def test_gossip_and_drain_are_shown(tmp_path: Path) -> None:
     async with running_plane(tmp_path / "control.db") as plane:
         await plane.open_session(hello("n1"), "s1")
-        async with plane.watch_nodes() as changes:
+        with plane.watch_nodes() as changes:
             first = await anext(changes)
             assert isinstance(first, NodeView)
             assert isinstance(await anext(changes), SnapshotEnd)
@@ -244,7 +244,7 @@ async def test_gossip_and_drain_are_shown(tmp_path: Path) -> None:
 async def test_a_watch_resumes_where_it_was(tmp_path: Path) -> None:
     async with running_plane(tmp_path / "control.db") as plane:
         first = await submit(plane, single("first"))
-        async with plane.watch_pipelines("default") as changes:
+        with plane.watch_pipelines("default") as changes:
             seen_first = await anext(changes)
             assert isinstance(seen_first, PipelineView)
             assert seen_first.id == first.pipeline
@@ -254,12 +254,12 @@ async def test_a_watch_resumes_where_it_was(tmp_path: Path) -> None:
             assert changes.resume == end.revision > 0
         second = await submit(plane, single("second"))
         await submit(plane, single("third"))
-        async with plane.watch_pipelines("default", since_revision=end.revision) as changes:
+        with plane.watch_pipelines("default", since_revision=end.revision) as changes:
             resumed = await anext(changes)
             assert isinstance(resumed, PipelineView)
             assert resumed.id == second.pipeline
             assert changes.resume == resumed.revision > end.revision
-        async with plane.watch_pipelines(
+        with plane.watch_pipelines(
             "default", second.pipeline, since_revision=end.revision
         ) as changes:
             await anext(changes)
@@ -267,24 +267,22 @@ async def test_a_watch_resumes_where_it_was(tmp_path: Path) -> None:
             last = await anext(changes)
             assert isinstance(last, PipelineView)
             assert last.state is PipelineState.CANCELLED
-        async with plane.watch_pipelines("other") as changes:
+        with plane.watch_pipelines("other") as changes:
             assert isinstance(await anext(changes), SnapshotEnd)
-        async with plane.watch_pipelines("default", since_revision=1) as changes:
+        with plane.watch_pipelines("default", since_revision=1) as changes:
             shown = [await anext(changes) for _ in range(4)]
             assert isinstance(shown[-1], SnapshotEnd), "an unknown revision begins anew"
 
 
 async def test_a_slow_watcher_is_cut_off(tmp_path: Path) -> None:
     config = PlaneConfig(watch_pending_max=3)
-    async with (
-        running_plane(tmp_path / "control.db", config) as plane,
-        plane.watch_pipelines("default") as changes,
-    ):
-        assert isinstance(await anext(changes), SnapshotEnd)
-        for _ in range(4):
-            await submit(plane, single())
-        with pytest.raises(WatcherTooSlowError, match="watch again"):
-            await anext(changes)
+    async with running_plane(tmp_path / "control.db", config) as plane:
+        with plane.watch_pipelines("default") as changes:
+            assert isinstance(await anext(changes), SnapshotEnd)
+            for _ in range(4):
+                await submit(plane, single())
+            with pytest.raises(WatcherTooSlowError, match="watch again"):
+                await anext(changes)
 
 
 async def test_progress_is_shown_while_it_is_current(tmp_path: Path) -> None:
@@ -360,7 +358,7 @@ async def test_what_has_ended_is_shown_from_the_store(tmp_path: Path) -> None:
         page = await plane.shown.pipelines("default", page_size=3)
         rest = await plane.shown.pipelines("default", page_token=page.next_page_token)
         assert [one.id for one in (*page.items, *rest.items)] == [one.id for one in before[::-1]]
-        async with plane.watch_pipelines("default") as changes:
+        with plane.watch_pipelines("default") as changes:
             shown = [await anext(changes) for _ in range(5)]
             assert [one.id for one in shown if isinstance(one, PipelineView)] == [
                 one.id for one in before
@@ -466,7 +464,7 @@ async def test_a_failing_store_refuses_with_its_reason_and_recovers(tmp_path: Pa
             updates = desired(plane, "n1", "s1")
             await anext(updates)
             kept = await submit(plane, single())
-            async with plane.watch_pipelines("default") as changes:
+            with plane.watch_pipelines("default") as changes:
                 await anext(changes)
                 await anext(changes)
                 store.broken = True
