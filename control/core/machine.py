@@ -133,23 +133,24 @@ class ControlMachine:
     def handle(self, event: events.Event, now: float) -> Sequence[Effect]:
         """Take one event; placement waits for `tick`, which is due at once if it is wanted."""
         self._set_clocks(now)
+        change = self._situation.change
         match event:
             case events.Submit():
-                self._situation.change.answer(event.call, self._submissions.submit(event))
+                change.answer(event.call, self._submissions.submit(event))
             case events.Cancel():
-                self._submissions.cancel(event)
+                change.answer(event.call, self._submissions.cancel(event))
             case events.Finish():
-                self._submissions.finish(event)
+                change.answer(event.call, self._submissions.finish(event))
             case events.Scale():
-                self._scales.scale(event)
+                change.answer(event.call, self._scales.scale(event))
             case events.Drain():
-                self._nodes.drain(event)
+                change.answer(event.call, self._nodes.drain(event))
             case events.Adopt():
-                self._nodes.adopt(event)
+                change.answer(event.call, self._nodes.adopt(event))
             case events.HelloReceived():
                 self._sessions.open(event)
             case events.Observed():
-                self._observations.take(event)
+                change.answer(event.call, self._observations.take(event))
             case events.SessionClosed():
                 self._sessions.close(event)
             case events.StreamWorkerGone():
@@ -164,7 +165,7 @@ class ControlMachine:
                 self._gossip.take(event)
             case _:
                 assert_never(event)
-        return self._situation.change.effects()
+        return change.effects()
 
     def tick(self, now: float) -> Sequence[Effect]:
         """Let leases run out, retries begin, doubts be settled; then place what waits."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from control.core import events
-from control.core.errors import NotQuarantinedError, unknown_node
+from control.core.errors import ControlError, NotQuarantinedError, unknown_node
 from control.core.machine_part import MachinePart
 from control.core.outcomes import Outcomes, present
 from control.core.situation import Situation
@@ -18,38 +18,32 @@ class Nodes(MachinePart):
         super().__init__(situation)
         self._outcomes = outcomes
 
-    def drain(self, event: events.Drain) -> None:
+    def drain(self, event: events.Drain) -> ControlError | None:
         """Stop placing on a node, or take it back."""
         node = self._cluster.nodes.get(event.node)
         if node is None:
-            known = self._cluster.nodes
-            self._change.answer(event.call, unknown_node(event.node, known))
-            return
+            return unknown_node(event.node, self._cluster.nodes)
         if node.drained != event.drained:
             node.drained = event.drained
             self._situation.room_grew = True  # or shrank: then jobs that wait say why
             self._change.node(node)
-        self._change.answer(event.call, None)
+        return None
 
-    def adopt(self, event: events.Adopt) -> None:
+    def adopt(self, event: events.Adopt) -> ControlError | None:
         """Let a quarantined node follow this controller."""
         node = self._cluster.nodes.get(event.node)
         if node is None:
-            known = self._cluster.nodes
-            self._change.answer(event.call, unknown_node(event.node, known))
-            return
+            return unknown_node(event.node, self._cluster.nodes)
         if not node.quarantine:
             why = node.conflict or "its agent follows this controller already"
-            self._change.answer(
-                event.call,
-                NotQuarantinedError(f"node {node.name} is not quarantined, so not adopted: {why}"),
+            return NotQuarantinedError(
+                f"node {node.name} is not quarantined, so not adopted: {why}"
             )
-            return
         node.adopts = node.followed
         node.quarantine = f"node {node.name} was adopted, and its agent has not dialled in since"
         self._situation.end_session(node, f"node {node.name} was adopted: dial again")
         self._change.show_node(node)
-        self._change.answer(event.call, None)
+        return None
 
     def lose_streams(self, event: events.StreamWorkerGone) -> None:
         """Replace at once what streamed through a dead worker, unless its agent is back."""

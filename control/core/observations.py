@@ -29,17 +29,12 @@ class Observations(MachinePart):
         self._scales = scales
         self._outcomes = outcomes
 
-    def take(self, event: events.Observed) -> None:
-        """Take what an agent says in its session."""
+    def take(self, event: events.Observed) -> tuple[Fenced, ...] | SessionEndedError:
+        """Take what an agent says in its session; returns what is stale of it."""
         node = self._situation.heard(event.node, event.session_id)
         if node is None:
-            self._change.answer(
-                event.call,
-                SessionEndedError(f"this session of node {event.node} is over: dial again"),
-            )
-            return
-        seen = () if node.quarantine else event.observations
-        self._change.answer(event.call, self.observe_all(node, seen))
+            return SessionEndedError(f"this session of node {event.node} is over: dial again")
+        return self.observe_all(node, () if node.quarantine else event.observations)
 
     def observe_all(
         self, node: NodeRecord, observations: Sequence[Observation]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from control.core import events, outbox_rows, scaling
 from control.core.answers import Refusal, RefusalCode
-from control.core.errors import UnknownJobError, unknown_pipeline
+from control.core.errors import ControlError, UnknownJobError, unknown_pipeline
 from control.core.machine_part import MachinePart
 from control.core.placement import Placer
 from control.core.rows import ScaleRow
@@ -32,17 +32,13 @@ class Scales(MachinePart):
         """When streams have stood still for too long."""
         return self._holding.values()
 
-    def scale(self, event: events.Scale) -> None:
+    def scale(self, event: events.Scale) -> Refusal | ControlError | None:
         """Take a wish for another number of replicas."""
         pipeline = self._cluster.pipeline(event.ref)
         if pipeline is None:
-            self._change.answer(event.call, unknown_pipeline(event.ref))
-        elif all(job.name != event.job for job in pipeline.spec.jobs):
-            self._change.answer(event.call, _no_job(pipeline, event.job))
-        else:
-            self._change.answer(event.call, self._begin(pipeline, event))
-
-    def _begin(self, pipeline: PipelineRecord, event: events.Scale) -> Refusal | None:
+            return unknown_pipeline(event.ref)
+        if all(job.name != event.job for job in pipeline.spec.jobs):
+            return _no_job(pipeline, event.job)
         holding = pipeline.holding
         if holding is not None and (holding.job, holding.replicas) == (event.job, event.replicas):
             return None  # asked for again

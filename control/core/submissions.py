@@ -10,7 +10,7 @@ from control.core import events
 from control.core.admission import refusal, reused
 from control.core.answers import Refusal, RefusalCode, Submission
 from control.core.effects import Taken
-from control.core.errors import unknown_pipeline
+from control.core.errors import UnknownPipelineError, unknown_pipeline
 from control.core.machine_part import MachinePart
 from control.core.memory import Memory
 from control.core.outcomes import Outcomes
@@ -111,22 +111,20 @@ class Submissions(MachinePart):
             shape = self._shapes[kinds] = pipeline.shape()
         return shape
 
-    def cancel(self, event: events.Cancel) -> None:
+    def cancel(self, event: events.Cancel) -> UnknownPipelineError | None:
         """End a pipeline."""
         pipeline = self._cluster.pipeline(event.ref)
         if pipeline is None:
-            self._change.answer(event.call, unknown_pipeline(event.ref))
-            return
+            return unknown_pipeline(event.ref)
         why = event.reason or "somebody cancelled it"
         self._outcomes.stop(pipeline, Reason(ReasonCode.CANCELLED, 0, why))
-        self._change.answer(event.call, None)
+        return None
 
-    def finish(self, event: events.Finish) -> None:
+    def finish(self, event: events.Finish) -> UnknownPipelineError | None:
         """Ask the sources of a pipeline to end."""
         pipeline = self._cluster.pipeline(event.ref)
         if pipeline is None:
-            self._change.answer(event.call, unknown_pipeline(event.ref))
-            return
+            return unknown_pipeline(event.ref)
         ends = pipeline.state.terminal or pipeline.stop is not None
         if pipeline.finish_time is None and not ends:
             pipeline.finish_time = self._situation.wall_time
@@ -134,7 +132,7 @@ class Submissions(MachinePart):
             if pipeline.holding is not None:
                 self._scales.abandon(pipeline, pipeline.holding, "the pipeline is finishing")
             self._sources.end(pipeline)
-        self._change.answer(event.call, None)
+        return None
 
 
 def _repeated(submission: Submission, digest: str, known: KnownRequest) -> Taken | Refusal:

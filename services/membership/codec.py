@@ -158,13 +158,13 @@ def decode_user_header(value: object) -> int:
     return number(fields(value, (b"UserMsgLen",))[0], USER_MESSAGE_BYTES_MAX, "UserMsgLen")
 
 
-def decode_compress(data: bytes | memoryview) -> bytes:
-    """Read the compressed bytes of a compress message's body.
+def decode_compress(value: object) -> bytes:
+    """Read the compressed bytes of the unpacked body of a compress message.
 
     Raises:
         RefusedError: Not LZW, or malformed.
     """
-    algorithm, compressed = fields(unpack(data), _COMPRESS)
+    algorithm, compressed = fields(value, _COMPRESS)
     if number(algorithm, 255, "Algo") != 0:
         raise RefusedError(DropReason.BAD_COMPRESSION, f"unknown compression algorithm {algorithm}")
     return octets(compressed, USER_STATE_BYTES_MAX * 2, "Buf")

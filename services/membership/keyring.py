@@ -16,7 +16,6 @@ from services.membership.refusal import DropReason, RefusedError
 
 KEY_BYTES: Final = (16, 24, 32)
 NONCE_BYTES: Final = 12
-_TAG_BYTES: Final = 16
 _BLOCK_BYTES: Final = 16
 OVERHEAD_BYTES: Final = {0: 45, 1: 29}
 """Bytes that sealing may add, by version."""

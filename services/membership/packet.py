@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from services.membership.codec import decode, decode_compress
+from services.membership.dialect import unpack
 from services.membership.keyring import NONCE_BYTES, OVERHEAD_BYTES
 from services.membership.label import check_label, split_label
 from services.membership.lzw import decompress
@@ -154,7 +155,7 @@ class _Reading:
                         break
                     self.take(part, depth + 1)
             elif kind == MessageType.COMPRESS:
-                packed = decode_compress(memoryview(data)[1:])
+                packed = decode_compress(unpack(memoryview(data)[1:]))
                 plain = decompress(packed, self._budget)
                 self._budget -= len(plain)
                 self.take(plain, depth + 1)

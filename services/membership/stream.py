@@ -14,12 +14,13 @@ from typing import Final
 
 from services.membership.codec import (
     decode_body,
+    decode_compress,
     decode_node_state,
     decode_push_pull_header,
     decode_user_header,
 )
 from services.membership.dialect import StreamUnpacker
-from services.membership.fields import fields, number, octets, text
+from services.membership.fields import fields, text
 from services.membership.keyring import NONCE_BYTES, Keyring
 from services.membership.label import check_label
 from services.membership.lzw import Decompressor
@@ -166,11 +167,7 @@ class StreamParser:
 
     def _decompress(self) -> Generator[ParserStop, None, int]:
         """Replace the buffer by what was compressed; returns the next type byte."""
-        value = yield from self._value(StreamUnpacker())
-        algorithm, compressed = fields(value, (b"Algo", b"Buf"))
-        if number(algorithm, 255, "Algo") != 0:
-            raise RefusedError(DropReason.BAD_COMPRESSION, f"unknown algorithm {algorithm!r}")
-        packed = octets(compressed, DECOMPRESSED_BYTES_MAX, "Buf")
+        packed = decode_compress((yield from self._value(StreamUnpacker())))
         stream = Decompressor(DECOMPRESSED_BYTES_MAX)
         for start in range(0, len(packed), _LZW_SLICE_BYTES):
             stream.feed(packed[start : start + _LZW_SLICE_BYTES])

@@ -96,7 +96,6 @@ class Coordinates:
         self._rng = rng
         self.own = Coordinate()
         self.peers: dict[str, Coordinate] = {}
-        self.refused = 0
         self._origin = Coordinate()
         self._samples: deque[float] = deque([0.0] * _ADJUSTMENT_WINDOW, _ADJUSTMENT_WINDOW)
         self._latencies: dict[str, deque[float]] = {}
@@ -108,10 +107,8 @@ class Coordinates:
         try:
             other = decode_coordinate(payload)
         except RefusedError:
-            self.refused += 1
             return
         if not 0.0 <= seconds <= _ROUND_TRIP_MAX:
-            self.refused += 1
             return
         if name not in self.peers and len(self.peers) >= _PEERS_MAX:
             self.forget(next(iter(self.peers)))
@@ -142,11 +139,7 @@ class Coordinates:
         moved = Coordinate(moved.vector, moved.error, adjustment, moved.height)
         far = moved.distance(self._origin)
         moved = moved.pushed(-((far / _GRAVITY_RHO) ** 2), self._origin, self._rng)
-        if moved.valid:
-            self.own = moved
-        else:
-            self.own = Coordinate()
-            self.refused += 1
+        self.own = moved if moved.valid else Coordinate()
 
 
 def encode_coordinate(coordinate: Coordinate) -> bytes:

@@ -17,35 +17,31 @@ class IntentLog:
     """
 
     def __init__(self) -> None:
-        self._times: dict[str, int] = {}
+        self.times: dict[str, int] = {}
+        """Status time by member."""
         self._early: dict[str, JoinIntent | LeaveIntent] = {}
         self.leaving: set[str] = set()
-
-    @property
-    def times(self) -> dict[str, int]:
-        """Status time by member."""
-        return self._times
 
     def known(self, name: str) -> None:
         """A member entered the table: apply what was said of it before."""
         self.leaving.discard(name)
         early = self._early.pop(name, None)
         if early is None:
-            self._times.setdefault(name, 0)
+            self.times.setdefault(name, 0)
             return
-        self._times[name] = early.time
+        self.times[name] = early.time
         if isinstance(early, LeaveIntent):
             self.leaving.add(name)
 
     def forget(self, name: str) -> None:
         """A member was dropped from the table."""
-        self._times.pop(name, None)
+        self.times.pop(name, None)
         self.leaving.discard(name)
 
     def note(self, intent: JoinIntent | LeaveIntent) -> bool:
         """Take an intent; True if it is news and has to be passed on."""
         name = intent.node
-        time = self._times.get(name)
+        time = self.times.get(name)
         if time is None:
             early = self._early.get(name)
             if early is not None and intent.time <= early.time:
@@ -57,7 +53,7 @@ class IntentLog:
             return True
         if intent.time <= time:
             return False
-        self._times[name] = intent.time
+        self.times[name] = intent.time
         if isinstance(intent, LeaveIntent):
             self.leaving.add(name)
         else:

@@ -261,14 +261,12 @@ class SerfMachine:
         for effect in done:
             if isinstance(effect, effects.UserReceived):
                 self._received(effect, now, out)
-            elif isinstance(effect, effects.Changed):
-                out.append(effect)
+                continue
+            out.append(effect)
+            if isinstance(effect, effects.Changed):
                 self._changed(effect.change, now, out)
             elif isinstance(effect, effects.RoundTripMeasured):
                 self.coordinates.observe(effect.member.name, effect.payload, effect.seconds)
-                out.append(effect)
-            else:
-                out.append(effect)
         return out
 
     def _changed(self, change: MemberChange, now: float, out: list[SerfEffect]) -> None:

@@ -52,11 +52,6 @@ class KeyReport:
     keys: dict[str, int] = field(default_factory=dict[str, int])
     primaries: dict[str, int] = field(default_factory=dict[str, int])
 
-    @property
-    def complete(self) -> bool:
-        """Whether every member did it."""
-        return self.answered == self.members and not self.failed
-
 
 class SerfShell:
     """Serf's layer around one node.
