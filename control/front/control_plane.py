@@ -95,7 +95,9 @@ class ControlPlane:
     async def submit(self, submissions: Sequence[Submission]) -> Sequence[SubmitResult | Refusal]:
         """Record pipelines; durable when it returns; one answer each, in order."""
         self.leader.check_recording(grows=True)
-        answers = await self.leader.call_all([partial(_submit, one) for one in submissions])
+        answers = await self.leader.call_all(
+            [partial(events.Submit, submission=one) for one in submissions]
+        )
         return [
             await self._submitted(one, answer)
             for one, answer in zip(submissions, answers, strict=True)
@@ -289,7 +291,3 @@ class ControlPlane:
                 return answer
             case _:
                 raise TypeError(f"a submission was answered with {answer!r}")
-
-
-def _submit(submission: Submission, call: int) -> events.Submit:
-    return events.Submit(call, submission)

@@ -37,7 +37,7 @@ _CONTROL: Mapping[type[errors.ControlError], tuple[grpc.StatusCode, str]] = {
 }
 
 
-def invalid(reason: str, message: str, **metadata: str) -> RpcError:
+def invalid(reason: str, message: str, /, **metadata: str) -> RpcError:
     """Return the error for a request that will never be right."""
     return rpc_error(grpc.StatusCode.INVALID_ARGUMENT, reason, message, metadata)
 

@@ -9,7 +9,7 @@ from control.core.errors import ControlError
 from control.front.api.picture import picture
 from control.front.api.request import DEFAULT_NAMESPACE
 from control.front.control_plane import ControlPlane
-from control.front.rpc_status import refusal
+from control.front.rpc_status import invalid, refusal
 from control.front.source_rule import SourceRule
 from services.runtime.rpc import RpcError, rpc_error
 from shoal.v1 import pipelines_service_pb2 as v1
@@ -64,18 +64,11 @@ def _read(request: v1.SubmitPipelineRequest, rule: SourceRule) -> Submission | R
     try:
         spec = decode_pipeline_spec(request.spec, "spec")
     except WireError as error:
-        return rpc_error(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "INVALID_SPEC",
-            str(error),
-            {error.path: error.problem},
-        )
+        return invalid("INVALID_SPEC", str(error), **{error.path: error.problem})
     problem = rule.problem(namespace, spec)
     if problem is not None:
         path, why = problem
-        return rpc_error(
-            grpc.StatusCode.INVALID_ARGUMENT, "INVALID_SOURCE", f"{path}: {why}", {path: why}
-        )
+        return invalid("INVALID_SOURCE", f"{path}: {why}", **{path: why})
     data = request.spec.SerializeToString(deterministic=True)
     return Submission(namespace, request.request_id, spec, data)
 

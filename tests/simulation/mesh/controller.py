@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from control.core.errors import StoreFailedError
-from control.core.rows import FoundRows, Loaded, OutboxKind, OutboxRow, RequestKey, Row
+from control.core.rows import Loaded, OutboxKind, Row
 from control.front.control_plane import ControlPlane
 from control.front.rpc_status import refusal
 from control.front.sessions.addresses import Addresses
@@ -25,10 +26,8 @@ from control.front.source_rule import SourceRule
 from control.leader.plane_config import PlaneConfig
 from control.leader.publishing import Publishing
 from control.store import schema, statements
+from control.store.sqlite import SqliteStore, Work
 from services.events.broker_url import parse_url
-from shoal.model import PipelineState
-from shoal.names import PipelineRef
-from shoal.view import Event
 from tests.simulation.mesh.archive import MemoryArchive
 from tests.simulation.mesh.broker import MemoryBroker
 from tests.simulation.mesh.control_watch import ControlWatch
@@ -37,6 +36,8 @@ from tests.simulation.mesh.membership import Membership
 from tests.simulation.mesh.network import Network, ServerContext
 from tests.simulation.mesh.process import Process
 
+ResultT = TypeVar("ResultT")
+
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 ADDRESS = "controller:7000"
 CONNECT = "Connect"
@@ -44,8 +45,8 @@ URL_SECONDS = 60
 _COMMIT_SECONDS = 0.004
 
 
-class MemoryStore:
-    """A `Store`: SQL in memory, with the time that a disk takes.
+class MemoryStore(SqliteStore):
+    """The store without file and threads: SQL in memory, with the time that a disk takes.
 
     Args:
         rng: draws how long, and what is cut short.
@@ -59,6 +60,7 @@ class MemoryStore:
         recorded: Callable[[Sequence[Row]], None],
         let_go: Callable[[Sequence[str]], None],
     ) -> None:
+        super().__init__(Path(":memory:"), events_kept=1_000_000)
         self._rng = rng
         self._recorded = recorded
         self._let_go = let_go
@@ -72,67 +74,40 @@ class MemoryStore:
         statements.count_start(self.connection, new_id)
         return statements.load(self.connection)
 
-    async def find(
-        self, refs: Sequence[PipelineRef], requests: Sequence[RequestKey] = ()
-    ) -> FoundRows:
-        """Read pipelines and requests by their keys."""
-        await self._wait()
-        return statements.find(self.connection, refs, requests)
-
-    async def page(
-        self,
-        namespace: str,
-        states: Collection[PipelineState],
-        limit: int,
-        *,
-        before: int = 0,
-        after: int = 0,
-    ) -> Sequence[tuple[int, PipelineRef]]:
-        """Return positions and names of pipelines."""
-        await self._wait()
-        return statements.page(
-            self.connection, namespace, states, limit, before=before, after=after
-        )
-
     async def commit(self, rows: Sequence[Row]) -> None:
         """Write all rows in one transaction."""
-        await self._wait()
-        self.connection.execute("BEGIN")
-        try:
-            statements.write(self.connection, rows)
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
+        await super().commit(rows)
         self._recorded(rows)
         await self._answer()
-
-    async def outbox(self, limit: int = 100, after: int = 0) -> Sequence[OutboxRow]:
-        """Return what has not left yet."""
-        await self._wait()
-        return statements.outbox(self.connection, after, limit)
 
     async def mark_published(
         self, sequences: Sequence[int], aside: Mapping[int, str] = MappingProxyType({})
     ) -> None:
         """Let go of rows that have left."""
-        await self._wait()
-        rows = statements.outbox(self.connection, 0, 1_000_000)
         gone = set(sequences)
-        self._let_go(
-            [one.id for one in rows if one.sequence in gone and one.kind is OutboxKind.EVENT]
-        )
-        self.connection.execute("BEGIN")
-        statements.mark_published(self.connection, sequences, aside, 1_000_000)
-        self.connection.execute("COMMIT")
+
+        def mark(connection: sqlite3.Connection) -> None:
+            rows = statements.outbox(connection, 0, 1_000_000)
+            events = (one for one in rows if one.kind is OutboxKind.EVENT)
+            self._let_go([one.id for one in events if one.sequence in gone])
+            statements.mark_published(connection, sequences, aside, 1_000_000)
+
+        await self._write(mark)
         await self._answer()
 
-    async def events(
-        self, namespace: str, pipeline: str, after: int, limit: int
-    ) -> Sequence[Event]:
-        """Return events."""
+    async def _read(self, work: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
         await self._wait()
-        return statements.events(self.connection, namespace, pipeline, after, limit)
+        return work(self.connection)
+
+    async def _write(self, work: Work) -> None:
+        await self._wait()
+        self.connection.execute("BEGIN")
+        try:
+            work(self.connection)
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
 
     async def _answer(self) -> None:
         """It is done; whoever asked for it may die before it knows."""
