@@ -7,7 +7,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -94,14 +94,7 @@ class ControllerAddresses:
 
     def as_json(self) -> Mapping[str, str]:
         """The addresses for the ready file."""
-        return {
-            "grpc": self.grpc,
-            "gossip": self.gossip,
-            "objects": self.objects,
-            "archive": self.archive,
-            "serf_rpc": self.serf_rpc,
-            "members_http": self.members_http,
-        }
+        return asdict(self)
 
 
 class Controller:

@@ -566,7 +566,7 @@ class _Decoder:
         return spec
 
     def begin(self, row: rows.Queued) -> rows.PipelineAdded | None:
-        """Decode a pipeline of the queue."""
+        """Decode a pipeline of the queue; None if it cannot be read, which is logged."""
         spec = self.spec(row.ref, row.data)
         if spec is None:
             return None

@@ -102,6 +102,35 @@ def flag(value: object, name: str) -> bool:
     return value
 
 
+def items(value: object, most: int, name: str) -> list[object]:
+    """Check an array field against `most` elements; nil is empty.
+
+    Raises:
+        RefusedError: Not an array, or too long.
+    """
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise RefusedError(DropReason.MALFORMED, f"{name} is {type(value).__name__}, not an array")
+    found: list[object] = value  # pyright: ignore[reportUnknownVariableType]
+    if len(found) > most:
+        raise RefusedError(DropReason.TOO_BIG, f"{name} has over {most} elements")
+    return found
+
+
+def mapping(value: object, name: str) -> dict[object, object]:
+    """Check a map field; nil is empty.
+
+    Raises:
+        RefusedError: Not a map.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise RefusedError(DropReason.MALFORMED, f"{name} is {type(value).__name__}, not a map")
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
 @lru_cache(maxsize=16384)
 def host_to_octets(host: str) -> bytes:
     """Turn an address in text into 4 or 16 bytes; IPv4 always 4, empty stays empty.

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from services.membership.dialect import pack, unpack
-from services.membership.fields import META_BYTES_MAX, text
+from services.membership.fields import META_BYTES_MAX, mapping, text
 from services.membership.refusal import RefusedError
 
 _MARK: Final = 0xFF
@@ -41,11 +41,8 @@ def decode_tags(meta: bytes) -> Mapping[str, str]:
     if meta[0] != _MARK:
         return MappingProxyType({"role": meta.decode("utf-8", "replace")})
     try:
-        value = unpack(meta[1:])
-        if not isinstance(value, dict):
-            return MappingProxyType({})
-        pairs: dict[object, object] = value  # pyright: ignore[reportUnknownVariableType]
-        tags = {text(key, "tag"): text(item, "tag") for key, item in pairs.items()}
+        pairs = mapping(unpack(meta[1:]), "meta").items()
+        tags = {text(key, "tag"): text(item, "tag") for key, item in pairs}
     except RefusedError:
         return MappingProxyType({})
     return MappingProxyType(tags)

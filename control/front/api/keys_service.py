@@ -14,7 +14,7 @@ from control.front.rpc_status import invalid
 from services.membership.serf.shell import KeyReport
 from services.membership.shell import GossipShell
 from services.runtime.log import fields
-from services.runtime.rpc import rpc_error
+from services.runtime.rpc import RpcError, rpc_error
 from shoal.gossip_key import KEY_BYTES, key_id
 from shoal.v1 import keys_service_pb2 as v1
 from shoal.v1 import keys_service_pb2_grpc as v1_grpc
@@ -77,8 +77,7 @@ class KeysService(v1_grpc.KeysServiceServicer):
         gossip = self._encrypted()
         key = await _find(gossip, request.id)
         if key == gossip.keyring.primary:
-            raise rpc_error(
-                grpc.StatusCode.FAILED_PRECONDITION,
+            raise _not_now(
                 "KEY_IN_USE",
                 f"the key {request.id} seals gossip; first let another: shoal keys use ID",
             )
@@ -93,26 +92,27 @@ class KeysService(v1_grpc.KeysServiceServicer):
             RpcError: the controller does not gossip, or sends its gossip in the clear.
         """
         if self._gossip is None:
-            raise rpc_error(
-                grpc.StatusCode.FAILED_PRECONDITION,
+            raise _not_now(
                 "GOSSIP_OFF",
                 "this controller does not gossip; start it with --gossip",
             )
         if self._gossip.keyring.primary is None:
-            raise rpc_error(
-                grpc.StatusCode.FAILED_PRECONDITION,
+            raise _not_now(
                 "ENCRYPTION_OFF",
                 "gossip is not encrypted, so there are no keys; start every member with "
                 "--gossip-keyring or --gossip-key",
             )
         if not self._gossip.keyring.seals:
-            raise rpc_error(
-                grpc.StatusCode.FAILED_PRECONDITION,
+            raise _not_now(
                 "GOSSIP_NOT_SEALED",
                 "this controller hears sealed gossip and sends plain, where keys do not belong; "
                 "start every member with --gossip-encryption speak first",
             )
         return self._gossip
+
+
+def _not_now(reason: str, message: str) -> RpcError:
+    return rpc_error(grpc.StatusCode.FAILED_PRECONDITION, reason, message)
 
 
 async def _insisting(ask: Callable[[], Awaitable[KeyReport]]) -> KeyReport:

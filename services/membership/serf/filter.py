@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Final
 
 from services.membership.dialect import pack, unpack
-from services.membership.fields import fields, octets, text
+from services.membership.fields import U16_MAX, fields, items, octets, text
 from services.membership.refusal import DropReason, RefusedError
 
 _EXPRESSION_MAX: Final = 256
@@ -48,10 +48,7 @@ def passes(filters: Iterable[bytes], name: str, tags: Mapping[str, str]) -> bool
             raise RefusedError(DropReason.EMPTY, "empty query filter")
         body = unpack(memoryview(packed)[1:])
         if packed[0] == FilterType.NODE:
-            if not isinstance(body, list):
-                raise RefusedError(DropReason.MALFORMED, "node filter is not an array")
-            wanted: list[object] = body  # pyright: ignore[reportUnknownVariableType]
-            if name not in {text(item, "name") for item in wanted}:
+            if name not in {text(item, "name") for item in items(body, U16_MAX, "node filter")}:
                 return False
         elif packed[0] == FilterType.TAG:
             tag, expression = fields(body, (b"Tag", b"Expr"))

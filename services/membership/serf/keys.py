@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from services.membership.dialect import pack, unpack
-from services.membership.fields import fields, octets, text
+from services.membership.fields import U16_MAX, fields, items, octets, text
 from services.membership.keyring import Keyring
 from services.membership.layout import FLAG, TEXT, FieldKind, MessageLayout
 from services.membership.refusal import DropReason, RefusedError
@@ -33,18 +33,15 @@ class KeyAnswer:
     primary: str = ""
 
 
-def _keys(value: object, name: str) -> tuple[str, ...]:
-    if value is not None and not isinstance(value, list):
-        raise RefusedError(DropReason.MALFORMED, f"{name} is not an array")
-    listed: list[object] = value or []  # pyright: ignore[reportUnknownVariableType]
-    return tuple(text(key, "key") for key in listed)
-
-
+_KEYS: Final = FieldKind(
+    lambda value, name: tuple(text(key, "key") for key in items(value, U16_MAX, name)),
+    lambda keys: list(keys) or None,
+)
 _ANSWER: Final = MessageLayout(
     KeyAnswer,
     ("Result", FLAG),
     ("Message", FieldKind(lambda value, name: text(value, name, 4096))),
-    ("Keys", FieldKind(_keys, lambda keys: list(keys) or None)),
+    ("Keys", _KEYS),
     ("PrimaryKey", TEXT),
 )
 

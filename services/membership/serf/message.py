@@ -9,7 +9,17 @@ from itertools import islice
 from typing import Any, Final, cast
 
 from services.membership.dialect import StreamUnpacker, Value, pack, unpack
-from services.membership.fields import U16_MAX, U32_MAX, U64_MAX, fields, number, octets, text
+from services.membership.fields import (
+    U16_MAX,
+    U32_MAX,
+    U64_MAX,
+    fields,
+    items,
+    mapping,
+    number,
+    octets,
+    text,
+)
 from services.membership.layout import FLAG, TEXT, FieldKind, MessageLayout, integer, packed
 from services.membership.refusal import DropReason, RefusedError
 
@@ -127,18 +137,6 @@ SerfMessage = LeaveIntent | JoinIntent | UserEvent | Query | QueryResponse | Rel
 _STATE: Final = (b"LTime", b"StatusLTimes", b"LeftMembers", b"EventLTime", b"Events", b"QueryLTime")
 
 
-def _items(value: object, most: int, name: str) -> list[object]:
-    """Check an array field; nil is empty."""
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise RefusedError(DropReason.MALFORMED, f"{name} is {type(value).__name__}, not an array")
-    items: list[object] = value  # pyright: ignore[reportUnknownVariableType]
-    if len(items) > most:
-        raise RefusedError(DropReason.TOO_BIG, f"{name} has over {most} elements")
-    return items
-
-
 def _signed(value: object, name: str) -> int:
     """Check a signed 64-bit field; nil is 0."""
     if value is None:
@@ -158,7 +156,7 @@ _FLAGS: Final = ("Flags", integer(U32_MAX))
 _QUERY_PAYLOAD: Final = ("Payload", packed(_QUERY_BYTES_MAX))
 _FILTERS: Final = FieldKind(
     lambda value, name: tuple(
-        octets(item, 4096, name) for item in _items(value, _FILTERS_MAX, name)
+        octets(item, 4096, name) for item in items(value, _FILTERS_MAX, name)
     ),
     lambda filters: list(filters) or None,
 )
@@ -269,17 +267,13 @@ def decode_user_state(data: bytes) -> UserState | None:
         raise RefusedError(DropReason.UNKNOWN_TYPE, f"user state of type {data[0]}")
     row = fields(unpack(memoryview(data)[1:]), _STATE)
     time, statuses, left, event_time, events, query_time = row
-    if statuses is None:
-        statuses = {}
-    if not isinstance(statuses, dict):
-        raise RefusedError(DropReason.MALFORMED, "StatusLTimes is not a map")
-    pairs: dict[object, object] = statuses  # pyright: ignore[reportUnknownVariableType]
+    pairs = mapping(statuses, "StatusLTimes").items()
     recent: list[UserEvent] = []
-    for slot in _items(events, _EVENT_SLOTS_MAX, "Events"):
+    for slot in items(events, _EVENT_SLOTS_MAX, "Events"):
         if slot is None:
             continue
         at, rows = fields(slot, (b"LTime", b"Events"))
-        for event in _items(rows, _EVENT_SLOTS_MAX, "Events"):
+        for event in items(rows, _EVENT_SLOTS_MAX, "Events"):
             name, payload = fields(event, (b"Name", b"Payload"))
             recent.append(
                 UserEvent(
@@ -292,8 +286,8 @@ def decode_user_state(data: bytes) -> UserState | None:
                 raise RefusedError(DropReason.TOO_BIG, "Events holds over 4096 events")
     return UserState(
         number(time, U64_MAX, "LTime"),
-        {text(key, "name"): number(value, U64_MAX, "LTime") for key, value in pairs.items()},
-        tuple(text(name, "name") for name in _items(left, _MEMBERS_MAX, "LeftMembers")),
+        {text(key, "name"): number(value, U64_MAX, "LTime") for key, value in pairs},
+        tuple(text(name, "name") for name in items(left, _MEMBERS_MAX, "LeftMembers")),
         number(event_time, U64_MAX, "EventLTime"),
         tuple(recent),
         number(query_time, U64_MAX, "QueryLTime"),
