@@ -86,8 +86,6 @@ class StreamUnpacker:
         """
         try:
             self._unpacker.feed(data)
-        except _UNPACK_ERRORS as error:
-            raise RefusedError(DropReason.TOO_BIG, "stream buffer over 40 MiB") from error
         except Exception as error:  # msgpack.BufferFull derives from Exception alone
             raise RefusedError(DropReason.TOO_BIG, "stream buffer over 40 MiB") from error
         self._fed += len(data)
@@ -112,8 +110,7 @@ class StreamUnpacker:
         """Bytes consumed so far."""
         return self._unpacker.tell()
 
-    def raw(self, count: int) -> bytes | None:
-        """Take `count` raw bytes, or None when they have not all arrived."""
-        if self._fed - self._unpacker.tell() < count:
-            return None
-        return self._unpacker.read_bytes(count) if count else b""
+    def raw(self, count: int) -> tuple[bool, bytes]:
+        """Take `count` raw bytes: `(True, bytes)`, or `(False, b"")` when they have not all arrived."""
+        there = self._fed - self._unpacker.tell() >= count
+        return there, self._unpacker.read_bytes(count) if there and count else b""

@@ -58,33 +58,25 @@ def gossip_options(prefix: str, gossip: str, towards: str) -> Callable[[CommandT
             help="With keys: require sealed traffic; to move a plain cluster, first have every member "
             "hear it, then speak it, then require it.",
         ),
-        click.option(
+        _unset(
             "--gossip-label",
-            default="",
-            show_default=False,
-            metavar="WORD",
-            help="Hears only members of the same label; Serf up to 0.9 has none.",
+            "WORD",
+            "Hears only members of the same label; Serf up to 0.9 has none.",
         ),
-        click.option(
+        _unset(
             "--serf-rpc",
-            default="",
-            show_default=False,
-            metavar="HOST:PORT",
-            help="Where the stock `serf` command may ask and command this member.  [default: nowhere]",
+            "HOST:PORT",
+            "Where the stock `serf` command may ask and command this member.  [default: nowhere]",
         ),
-        click.option(
+        _unset(
             "--serf-rpc-auth",
-            default="",
-            show_default=False,
-            metavar="WORD",
-            help=f"What `serf -rpc-auth` has to give; rather set {prefix}_SERF_RPC_AUTH.",
+            "WORD",
+            f"What `serf -rpc-auth` has to give; rather set {prefix}_SERF_RPC_AUTH.",
         ),
-        click.option(
+        _unset(
             "--members-http",
-            default="",
-            show_default=False,
-            metavar="HOST:PORT",
-            help="Where to serve GET /members and GET /info as JSON.  [default: nowhere]",
+            "HOST:PORT",
+            "Where to serve GET /members and GET /info as JSON.  [default: nowhere]",
         ),
         click.option(
             "--join",
@@ -92,12 +84,10 @@ def gossip_options(prefix: str, gossip: str, towards: str) -> Callable[[CommandT
             metavar="HOST:PORT",
             help="A gossip member to join; may be repeated.",
         ),
-        click.option(
+        _unset(
             "--advertise",
-            default="",
-            show_default=False,
-            metavar="HOST",
-            help=f"Address that others reach this machine under.  [default: that towards {towards}, "
+            "HOST",
+            f"Address that others reach this machine under.  [default: that towards {towards}, "
             "else that of the default route, else the only one there is]",
         ),
     )
@@ -119,6 +109,11 @@ def gossip_settings(given: dict[str, Any]) -> dict[str, Any]:
             for name in ("advertise", "serf_rpc", "serf_rpc_auth", "members_http")
         },
     }
+
+
+def _unset(name: str, metavar: str, words: str) -> Callable[[CommandT], CommandT]:
+    """An option that is empty unless it is given."""
+    return click.option(name, default="", show_default=False, metavar=metavar, help=words)
 
 
 def _read_keys(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[bytes, ...]:

@@ -8,9 +8,10 @@ exchange of ten thousand members must not hold the event loop.
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from enum import Enum
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from services.membership.codec import (
     decode_body,
@@ -36,6 +37,8 @@ from services.membership.message import (
 )
 from services.membership.refusal import DropReason, RefusedError
 from services.membership.wire_format import WireFormat
+
+T = TypeVar("T")
 
 SEALED_BYTES_MAX: Final = 20 * 1024 * 1024
 DECOMPRESSED_BYTES_MAX: Final = 40 * 1024 * 1024
@@ -139,35 +142,25 @@ class StreamParser:
         self._ended = True
         return (yield from self._take(1))[0]
 
-    def _value(self, unpacker: StreamUnpacker) -> Generator[ParserStop, None, object]:
-        """Wait for one msgpack value."""
+    def _read(
+        self, unpacker: StreamUnpacker, take: Callable[[], tuple[bool, T]]
+    ) -> Generator[ParserStop, None, T]:
+        """Wait for what `take` finds in the unpacker: a msgpack value, or raw bytes behind some."""
         while True:
             if self._buffer:
                 unpacker.feed(bytes(self._buffer))
                 self._buffer.clear()
-            there, value = unpacker.value()
+            there, found = take()
             if there:
-                return value
-            if self._ended:
-                raise RefusedError(DropReason.TRUNCATED, "stream ended too early")
-            yield ParserStop.DATA
-
-    def _raw(self, unpacker: StreamUnpacker, count: int) -> Generator[ParserStop, None, bytes]:
-        """Wait for `count` raw bytes behind msgpack values."""
-        while True:
-            if self._buffer:
-                unpacker.feed(bytes(self._buffer))
-                self._buffer.clear()
-            raw = unpacker.raw(count)
-            if raw is not None:
-                return raw
+                return found
             if self._ended:
                 raise RefusedError(DropReason.TRUNCATED, "stream ended too early")
             yield ParserStop.DATA
 
     def _decompress(self) -> Generator[ParserStop, None, int]:
         """Replace the buffer by what was compressed; returns the next type byte."""
-        packed = decode_compress((yield from self._value(StreamUnpacker())))
+        unpacker = StreamUnpacker()
+        packed = decode_compress((yield from self._read(unpacker, unpacker.value)))
         stream = Decompressor(DECOMPRESSED_BYTES_MAX)
         for start in range(0, len(packed), _LZW_SLICE_BYTES):
             stream.feed(packed[start : start + _LZW_SLICE_BYTES])
@@ -183,26 +176,26 @@ class StreamParser:
         if kind == MessageType.PUSH_PULL:
             return (yield from self._push_pull(unpacker))
         if kind == MessageType.PING or kind == MessageType.ACK:  # noqa: PLR1714 mypy narrows so
-            message = decode_body(kind, (yield from self._value(unpacker)))
+            message = decode_body(kind, (yield from self._read(unpacker, unpacker.value)))
             if isinstance(message, (Ping, Ack)):
                 return message
         if kind == MessageType.USER:
-            size = decode_user_header((yield from self._value(unpacker)))
-            return User((yield from self._raw(unpacker, size)))
+            size = decode_user_header((yield from self._read(unpacker, unpacker.value)))
+            return User((yield from self._read(unpacker, partial(unpacker.raw, size))))
         if kind == MessageType.ERROR:
-            value = yield from self._value(unpacker)
+            value = yield from self._read(unpacker, unpacker.value)
             return ErrorReply(text(fields(value, (b"Error",))[0], "Error", _ERROR_BYTES_MAX))
         raise RefusedError(DropReason.UNKNOWN_TYPE, f"stream message type {kind}")
 
     def _push_pull(self, unpacker: StreamUnpacker) -> _Steps:
-        header = yield from self._value(unpacker)
+        header = yield from self._read(unpacker, unpacker.value)
         count, size, join = decode_push_pull_header(header)
         nodes: list[PushNodeState] = []
         while len(nodes) < count:
-            nodes.append(decode_node_state((yield from self._value(unpacker))))
+            nodes.append(decode_node_state((yield from self._read(unpacker, unpacker.value))))
             if not len(nodes) % _NODES_SLICE:
                 yield ParserStop.TURN
-        state = yield from self._raw(unpacker, size)
+        state = yield from self._read(unpacker, partial(unpacker.raw, size))
         return PushPull(tuple(nodes), state, join)
 
 
