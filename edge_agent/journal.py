@@ -20,12 +20,13 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from types import MappingProxyType
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 from edge_agent.attempts.local_attempt import LocalAttempt, Verdict
@@ -337,79 +338,51 @@ def _resolve(waiting: Iterable[asyncio.Future[None]]) -> None:
 
 def encode_record(record: LocalAttempt) -> str:
     """Write all of a record but its assignment, which has a column of its own, as JSON."""
-    return json.dumps(_to_json(record), separators=(",", ":"))
+    values = {name: getattr(record, name) for name in _READERS}
+    return json.dumps(values, separators=(",", ":"), default=astuple)
 
 
 def decode_row(key: str, assignment: bytes, record: str) -> LocalAttempt | None:
-    """Read a row; None for one that cannot be read, which is logged."""
+    """Read a row; None for one that cannot be read, which is logged.
+
+    What the row does not have, since an older agent wrote it, is as in a new record.
+    """
     try:
-        message = session_service_pb2.Assignment.FromString(assignment)
-        return _from_json(json.loads(record), message)
+        message = decode_assignment(session_service_pb2.Assignment.FromString(assignment))
+        values = json.loads(record)
+        found = {name: read(values[name]) for name, read in _READERS.items() if name in values}
+        return LocalAttempt(message, **found)
     except Exception:  # one bad row costs one attempt, not the agent
         LOG.exception("a row of the journal cannot be read", extra=fields(key=key))
         return None
 
 
-def _to_json(record: LocalAttempt) -> dict[str, object]:
-    verdict = record.verdict
-    return {
-        "phase": record.phase.value,
-        "turn": record.turn,
-        "state": int(record.state),
-        "reason": _reason_to_json(record.reason),
-        "artifacts": [
-            [artifact.path, artifact.size_bytes, artifact.sha256, artifact.key]
-            for artifact in record.artifacts
-        ],
-        "start_time": record.start_time,
-        "end_time": record.end_time,
-        "verdict": None
-        if verdict is None
-        else [int(verdict.state), _reason_to_json(verdict.reason)],
-        "forget": record.forget,
-        "acknowledged": record.acknowledged,
-        "closed": record.closed,
-        "finishing": record.finishing,
-        "keeper": record.keeper,
-        "holds": [[one.port, one.number, one.held_at, one.ended] for one in record.holds],
-        "ended_inputs": list(record.ended_inputs),
+def _reason(value: Any) -> Reason:
+    code, number, message = value
+    return Reason(ReasonCode(code), number, message)
+
+
+def _verdict(value: Any) -> Verdict | None:
+    return None if value is None else Verdict(JobState(value[0]), _reason(value[1]))
+
+
+_READERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
+    {
+        "phase": Phase,
+        "turn": int,
+        "state": JobState,
+        "reason": _reason,
+        "artifacts": lambda rows: tuple(Artifact(*row) for row in rows),
+        "start_time": float,
+        "end_time": float,
+        "verdict": _verdict,
+        "forget": bool,
+        "acknowledged": bool,
+        "closed": bool,
+        "finishing": bool,
+        "keeper": str,
+        "holds": lambda rows: tuple(PortHold(*row) for row in rows),
+        "ended_inputs": tuple,
     }
-
-
-def _from_json(values: dict[str, Any], assignment: session_service_pb2.Assignment) -> LocalAttempt:
-    verdict = values["verdict"]
-    return LocalAttempt(
-        assignment=decode_assignment(assignment),
-        phase=Phase(values["phase"]),
-        turn=int(values["turn"]),
-        state=JobState(values["state"]),
-        reason=_reason_from_json(values["reason"]),
-        artifacts=tuple(
-            Artifact(str(path), int(size), str(sha256), str(key))
-            for path, size, sha256, key in cast("list[list[Any]]", values["artifacts"])
-        ),
-        start_time=float(values["start_time"]),
-        end_time=float(values["end_time"]),
-        verdict=None
-        if verdict is None
-        else Verdict(JobState(verdict[0]), _reason_from_json(verdict[1])),
-        forget=bool(values["forget"]),
-        acknowledged=bool(values["acknowledged"]),
-        # What an older agent wrote has none of these.
-        closed=bool(values.get("closed")),
-        finishing=bool(values.get("finishing")),
-        keeper=str(values.get("keeper", "")),
-        holds=tuple(
-            PortHold(str(port), int(number), int(held_at), bool(ended))
-            for port, number, held_at, ended in cast("list[list[Any]]", values.get("holds", []))
-        ),
-        ended_inputs=tuple(map(str, cast("list[Any]", values.get("ended_inputs", [])))),
-    )
-
-
-def _reason_to_json(reason: Reason) -> list[object]:
-    return [reason.code.value, reason.number, reason.message]
-
-
-def _reason_from_json(values: list[Any]) -> Reason:
-    return Reason(ReasonCode(values[0]), int(values[1]), str(values[2]))
+)
+"""How each field of a record is read from its JSON, in which a value is the array of its fields."""

@@ -14,12 +14,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Self, cast
 
-from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.launch import Port
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.request import MAX_PACKET_BYTES
 
-_MAX_DESCRIPTORS: Final = 253  # SCM_MAX_FD of the kernel
 _ANSWER_SECONDS: Final = 10.0
 _EXITS_KEPT: Final = 4096
 
@@ -57,7 +55,7 @@ class StartRequest:
 
 @dataclass(slots=True)
 class _Pending:
-    answer: asyncio.Future[tuple[Mapping[str, object], tuple[int, ...]]]
+    answer: asyncio.Future[Mapping[str, object]]
     pages: list[object] = field(default_factory=list[object])
 
 
@@ -105,27 +103,13 @@ class KeeperClient:
         """Start a helper process that outlives the agent, and return its process id."""
         return await self._launch("spawn", request)
 
-    async def ports(self, attempt: str) -> Mapping[tuple[str, str], int]:
-        """The agent's ends of an attempt's ports, by name and direction; the caller closes them."""
-        answer, descriptors = await self._ask({"op": "ports", "attempt": attempt})
-        names = cast("list[str]", answer["ports"])
-        directions = cast("list[str]", answer["directions"])
-        return dict(zip(zip(names, directions, strict=True), descriptors, strict=True))
-
     async def stop(self, attempt: str, grace_seconds: float | None = None) -> None:
         """Ask for the end of a process group: SIGTERM, then SIGKILL after the grace; returns at once."""
         await self._ask({"op": "stop", "attempt": attempt, "grace_seconds": grace_seconds})
 
     async def renew_lease(self, attempt: str, until: float) -> None:
         """Let a program run until a moment of `edge_agent.keeper.boottime`, and no longer without another renewal."""
-        await self._ask(
-            {
-                "op": "lease",
-                "attempt": attempt,
-                "lease_until": until,
-                "lease_seconds": _as_seconds(until),
-            }
-        )
+        await self._ask({"op": "lease", "attempt": attempt, "lease_until": until})
 
     async def forget(self, attempt: str) -> None:
         """Drop an attempt and kill what is left of it."""
@@ -133,7 +117,7 @@ class KeeperClient:
 
     async def list(self) -> Sequence[ProcessRecord]:
         """Everything that the keeper remembers, helpers too, oldest first."""
-        answer, _ = await self._ask({"op": "list"})
+        answer = await self._ask({"op": "list"})
         records = cast("list[Mapping[str, object]]", answer["attempts"])
         return [ProcessRecord.from_json(record) for record in records]
 
@@ -143,7 +127,7 @@ class KeeperClient:
         Returns which keeper this is: no two processes of it are called the same. Empty where an
         earlier version does not say.
         """
-        answer, _ = await self._ask({"op": "watch"})
+        answer = await self._ask({"op": "watch"})
         return str(answer.get("instance", ""))
 
     async def exits(self) -> AsyncIterator[ProcessRecord]:
@@ -156,7 +140,7 @@ class KeeperClient:
         await self._ask({"op": "shutdown"})
 
     async def _launch(self, op: str, request: StartRequest) -> int:
-        answer, _ = await self._ask(
+        answer = await self._ask(
             {
                 "op": op,
                 "attempt": request.attempt,
@@ -171,7 +155,6 @@ class KeeperClient:
                 "grace_seconds": request.grace_seconds,
                 "lease_until": request.lease_until,
                 "lease_grace_seconds": request.lease_grace_seconds,
-                "lease_seconds": _as_seconds(request.lease_until),
                 "limits": {
                     "memory_bytes": request.memory_bytes,
                     "open_files": request.open_files,
@@ -180,9 +163,7 @@ class KeeperClient:
         )
         return cast("int", answer["pid"])
 
-    async def _ask(
-        self, message: Mapping[str, object]
-    ) -> tuple[Mapping[str, object], tuple[int, ...]]:
+    async def _ask(self, message: Mapping[str, object]) -> Mapping[str, object]:
         if self._socket is None:
             raise KeeperGoneError(f"the keeper at {self._path} is gone")
         request_id = self._next_id
@@ -193,14 +174,11 @@ class KeeperClient:
                 f"{message['op']} takes {len(packet)} bytes, and the keeper reads at most "
                 f"{MAX_PACKET_BYTES}: shorten the command or its variables"
             )
-        future: asyncio.Future[tuple[Mapping[str, object], tuple[int, ...]]] = (
-            asyncio.get_running_loop().create_future()
-        )
-        self._pending[request_id] = _Pending(future)
+        pending = self._pending[request_id] = _Pending(asyncio.get_running_loop().create_future())
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await self._send(packet)
-                answer, descriptors = await future
+                answer = await pending.answer
         except (OSError, TimeoutError) as error:
             raise KeeperGoneError(
                 f"the keeper at {self._path} does not answer: {error!r}"
@@ -209,7 +187,7 @@ class KeeperClient:
             self._pending.pop(request_id, None)
         if "error" in answer:
             raise KeeperError(str(answer["error"]))
-        return answer, descriptors
+        return answer
 
     async def _send(self, packet: bytes) -> None:
         async with self._sending:
@@ -235,9 +213,7 @@ class KeeperClient:
         if self._socket is None:
             return
         try:
-            packet, descriptors, _, _ = socket.recv_fds(
-                self._socket, MAX_PACKET_BYTES, _MAX_DESCRIPTORS
-            )
+            packet = self._socket.recv(MAX_PACKET_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
@@ -246,11 +222,9 @@ class KeeperClient:
         if not packet:
             self._hang_up("the keeper hung up")
             return
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
-        self._take(cast("dict[str, object]", json.loads(packet)), tuple(descriptors))
+        self._take(cast("dict[str, object]", json.loads(packet)))
 
-    def _take(self, message: Mapping[str, object], descriptors: tuple[int, ...]) -> None:
+    def _take(self, message: Mapping[str, object]) -> None:
         if "exited" in message:
             record = ProcessRecord.from_json(cast("Mapping[str, object]", message["exited"]))
             try:
@@ -261,15 +235,13 @@ class KeeperClient:
             return
         pending = self._pending.get(cast("int", message["id"]))
         if pending is None or pending.answer.done():
-            for descriptor in descriptors:
-                os.close(descriptor)
             return
         if "attempts" in message:
             pending.pages.extend(cast("list[object]", message["attempts"]))
             if message["more"]:
                 return
             message = {**message, "attempts": pending.pages}
-        pending.answer.set_result((message, descriptors))
+        pending.answer.set_result(message)
 
     def _hang_up(self, why: str) -> None:
         if self._socket is None:
@@ -283,11 +255,6 @@ class KeeperClient:
         if self._exits.full():
             self._exits.get_nowait()
         self._exits.put_nowait(None)
-
-
-def _as_seconds(until: float) -> float:
-    """What a keeper of before understands, which knows lengths of time alone."""
-    return max(0.001, until - boottime()) if until else 0.0
 
 
 def _port(port: Port) -> Mapping[str, object]:

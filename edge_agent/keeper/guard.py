@@ -62,8 +62,8 @@ class Outcome:
 
     exit_code: int | None
     signal: int | None
-    lease_ended: bool
-    left: str
+    lease_ended: bool = False
+    left: str = ""
 
 
 class GuardError(Exception):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TypeVar, cast
-
-T = TypeVar("T")
+from dataclasses import MISSING, asdict, dataclass, fields
+from types import MappingProxyType, NoneType
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,33 +42,25 @@ class ProcessRecord:
         Raises:
             ValueError: A field is missing or has the wrong type.
         """
-        try:
-            return ProcessRecord(
-                attempt=_as(str, value["attempt"]),
-                pid=_as(int, value["pid"]),
-                helper=_as(bool, value["helper"]),
-                running=_as(bool, value["running"]),
-                exit_code=_optional(value["exit_code"]),
-                signal=_optional(value["signal"]),
-                timed_out=_as(bool, value["timed_out"]),
-                # A keeper that an older agent started knows less.
-                lease_ended=_as(bool, value.get("lease_ended", False)),
-                problem=_as(str, value.get("problem", "")),
-                left=_as(str, value.get("left", "")),
-                start_time=_as(float, value["start_time"]),
-                end_time=_as(float, value["end_time"]),
-            )
-        except KeyError as error:
-            raise ValueError(f"a process record lacks the field {error}") from None
+        given: dict[str, Any] = {}
+        for one in fields(ProcessRecord):
+            # A keeper that an older agent started knows less.
+            found = value.get(one.name, None if one.default is MISSING else one.default)
+            if not isinstance(found, _KINDS[str(one.type)]):
+                raise ValueError(  # noqa: TRY004 - of what came, as all that is wrong with it
+                    f"a process record has {found!r} for {one.name}, which is of type {one.type}"
+                )
+            given[one.name] = found
+        return ProcessRecord(**given)
 
 
-def _as(kind: type[T], value: object) -> T:
-    if kind is float and isinstance(value, int):
-        return cast("T", float(value))
-    if not isinstance(value, kind):
-        raise ValueError(f"{value!r} in a process record is not a {kind.__name__}")  # noqa: TRY004
-    return value
-
-
-def _optional(value: object) -> int | None:
-    return None if value is None else _as(int, value)
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
+    {
+        "str": (str,),
+        "bool": (bool,),
+        "int": (int,),
+        "int | None": (int, NoneType),
+        "float": (int, float),
+    }
+)
+"""What a field of a record may be in JSON, by its annotation."""

@@ -16,7 +16,7 @@ from typing import Final
 
 from edge_agent.keeper import machine, strays
 from edge_agent.keeper.execution import limit
-from edge_agent.keeper.guard import Guard
+from edge_agent.keeper.guard import Guard, Outcome
 from edge_agent.keeper.launch import LaunchError, Port, launch
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.relay import Relay
@@ -57,10 +57,7 @@ class _Client:
 class _Ending:
     """An attempt whose leader has ended, and until when what it left behind is waited for."""
 
-    exit_code: int | None
-    signal: int | None
-    lease_ended: bool
-    left: str
+    outcome: Outcome
     give_up_at: float
 
 
@@ -213,10 +210,9 @@ class Keeper:
         self._send(client, {"id": error.id, "error": f"bad request: {error}"})
 
     def _obey(self, client: _Client, request: Request) -> None:
-        now = self._clock()
         match request:
             case Start():
-                self._send(client, {"id": request.id, "pid": self._start(request, now)})
+                self._send(client, {"id": request.id, "pid": self._start(request)})
             case Ports():
                 if self._machine.record(request.attempt) is None:
                     raise machine.UnknownAttemptError(
@@ -230,18 +226,13 @@ class Keeper:
                 }
                 self._send(client, reply, tuple(ports.values()))
             case Stop():
-                self._act(
-                    self._machine.handle(
-                        machine.StopAsked(request.attempt, request.grace_seconds), now
-                    )
-                )
+                self._handle(machine.StopAsked(request.attempt, request.grace_seconds))
                 self._send(client, {"id": request.id})
             case Lease():
-                renewed = machine.LeaseRenewed(request.attempt, request.lease_until)
-                self._act(self._machine.handle(renewed, now))
+                self._handle(machine.LeaseRenewed(request.attempt, request.lease_until))
                 self._send(client, {"id": request.id})
             case Forget():
-                self._act(self._machine.handle(machine.ForgetAsked(request.attempt), now))
+                self._handle(machine.ForgetAsked(request.attempt))
                 self._send(client, {"id": request.id})
             case List():
                 self._send_records(client, request.id)
@@ -252,7 +243,7 @@ class Keeper:
                 self._send(client, {"id": request.id})
                 self._shut_down()
 
-    def _start(self, request: Start, now: float) -> int:
+    def _start(self, request: Start) -> int:
         attempt = request.program.attempt
         known = self._machine.record(attempt)
         if known is not None:
@@ -285,7 +276,7 @@ class Keeper:
             request.lease_grace_seconds,
             frozenset(relay.port for relay in launched.relays),
         )
-        self._act(self._machine.handle(started, now))
+        self._handle(started)
         if guard is None:
             limit(launched.pid, launched.execution, self._log)
         return launched.pid
@@ -324,16 +315,14 @@ class Keeper:
         give_up_at = self._clock() + _STRAYS_SECONDS
         guard = self._guards.pop(attempt, None)
         if guard is None:
-            exit_code, number = (status, None) if exited else (None, status)
-            self._ending[attempt] = _Ending(exit_code, number, False, "", give_up_at)
+            outcome = Outcome(status, None) if exited else Outcome(None, status)
         elif (said := guard.outcome()) is not None:
-            self._ending[attempt] = _Ending(
-                said.exit_code, said.signal, said.lease_ended, said.left, give_up_at
-            )
+            outcome = said
         else:
             # Unguarded it may not run: as good as a lease that nobody renews.
             self._log(f"{attempt}: its guard was killed, so it is ended")
-            self._ending[attempt] = _Ending(None, signal.SIGKILL, True, "", give_up_at)
+            outcome = Outcome(None, signal.SIGKILL, lease_ended=True)
+        self._ending[attempt] = _Ending(outcome, give_up_at)
 
     def _sweep(self) -> None:
         """End what attempts that are over left behind; an attempt is over once nothing is left of it."""
@@ -353,26 +342,26 @@ class Keeper:
         for attempt, ending in tuple(self._ending.items()):
             pids = rest.get(self._mark_of[attempt], [])
             if not pids:
-                self._over(attempt, ending, ending.left)
+                self._over(attempt, ending.outcome, ending.outcome.left)
             elif set(pids) <= set(refused) or self._clock() >= ending.give_up_at:
-                self._over(attempt, ending, strays.left(pids, refused))
+                self._over(attempt, ending.outcome, strays.left(pids, refused))
 
-    def _over(self, attempt: str, ending: _Ending, left: str) -> None:
+    def _over(self, attempt: str, outcome: Outcome, left: str) -> None:
         if left:
             self._log(f"{attempt}: {left}")
         del self._ending[attempt]
         del self._mark_of[attempt]
         self._helpers.discard(attempt)
-        event = machine.Ended(
-            attempt, ending.exit_code, ending.signal, self._wall(), ending.lease_ended, left
+        self._handle(
+            machine.Ended(
+                attempt, outcome.exit_code, outcome.signal, self._wall(), outcome.lease_ended, left
+            )
         )
-        self._act(self._machine.handle(event, self._clock()))
 
     def _relay_ended(self, pid: int, exit_code: int | None) -> None:
         attempt, relay = self._relays.pop(pid)
         os.close(relay.control)
-        event = machine.RelayEnded(attempt, relay.port, relay.problem(exit_code))
-        self._act(self._machine.handle(event, self._clock()))
+        self._handle(machine.RelayEnded(attempt, relay.port, relay.problem(exit_code)))
 
     def _relays_of(self, attempt: str) -> list[Relay]:
         return [relay for owner, relay in self._relays.values() if owner == attempt]
@@ -385,11 +374,10 @@ class Keeper:
         ending = {*self._by_pid.values(), *(attempt for attempt, _ in self._relays.values())}
         for attempt in ending:
             with contextlib.suppress(machine.UnknownAttemptError):
-                self._act(
-                    self._machine.handle(
-                        machine.StopAsked(attempt, _SHUTDOWN_GRACE_SECONDS), self._clock()
-                    )
-                )
+                self._handle(machine.StopAsked(attempt, _SHUTDOWN_GRACE_SECONDS))
+
+    def _handle(self, event: machine.Event) -> None:
+        self._act(self._machine.handle(event, self._clock()))
 
     def _act(self, effects: Sequence[machine.Effect]) -> None:
         for effect in effects:
@@ -432,11 +420,7 @@ class Keeper:
         self._log(f"{effect.attempt}: signal {effect.signal} was refused: {why}")
         if effect.signal != signal.SIGKILL:
             return
-        self._act(
-            self._machine.handle(
-                machine.KillRefused(effect.attempt, why, self._wall()), self._clock()
-            )
-        )
+        self._handle(machine.KillRefused(effect.attempt, why, self._wall()))
         record = self._machine.record(effect.attempt)
         if record is None or not record.running:
             # An orphan from now on, whose end is nobody's news.

@@ -15,6 +15,7 @@ from edge_agent.keeper.client import KeeperClient, KeeperError, StartRequest
 from edge_agent.keeper.launch import Port
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
+from services.streams.worker.keeper_ports import fetch_ports
 from tests.kit.until import until
 
 _NUMBERS = b"".join(b"%d\n" % number for number in range(100_000))
@@ -76,10 +77,8 @@ async def _running(board: Path, script: str, timeout_seconds: float = 0.0) -> As
     )
     async with KeeperClient(board / "keeper.sock") as client:
         await client.start(request)
-        found = await client.ports("a")
-        ends = {name: socket.socket(fileno=end) for (name, _), end in found.items()}
-        for end in ends.values():
-            end.setblocking(False)
+        found = fetch_ports(str(board / "keeper.sock"), "a")
+        ends = {name: end for (name, _), end in found.items()}
         with ends["numbers"], ends["found"]:
             yield _Job(board, client, ends)
 
@@ -124,10 +123,9 @@ async def test_x5_a_program_that_reads_a_record_at_a_time_gets_whole_ones(
     )
     async with KeeperClient(board / "keeper.sock") as client:
         await client.start(request)
-        [end] = (await client.ports("a")).values()
+        [port] = fetch_ports(str(board / "keeper.sock"), "a").values()
         loop = asyncio.get_running_loop()
-        with socket.socket(fileno=end) as port:
-            port.setblocking(False)
+        with port:
             records = b"".join(bytes([number % 251]) * size for number in range(count))
             view = memoryview(records)
             # As blocks come: never cut where a record ends.

@@ -12,6 +12,7 @@ from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.client import KeeperClient, KeeperError
 from edge_agent.keeper.guard import LOOK_SECONDS
 from edge_agent.keeper.launch import Port
+from services.streams.worker.keeper_ports import fetch_ports
 from tests.integration.keeper.programs import ended, keeper_of, program
 from tests.kit.until import until
 
@@ -49,8 +50,9 @@ async def test_r5_a_guarded_program_ends_as_any_other(board: Path) -> None:
         record = await ended(client)
         assert (record.pid, record.exit_code, record.lease_ended) == (pid, 3, False)
         assert (board / "a.out").read_text() == f"{board}\nhere\n64\n"
-        [port] = (await client.ports("a")).values()
-        with os.fdopen(port, "rb") as reading:
+        [port] = fetch_ports(str(board / "keeper.sock"), "a").values()
+        port.setblocking(True)
+        with port, port.makefile("rb") as reading:
             assert reading.read() == b"x\n", "its end is heard: nobody else holds the port"
         await client.start(program(board, "/bin/sleep", "600", attempt="b", lease=60.0))
         await client.stop("b", 1.0)

@@ -17,6 +17,7 @@ from edge_agent.keeper.client import (
     ensure_keeper,
 )
 from edge_agent.keeper.launch import Port
+from services.streams.worker.keeper_ports import fetch_ports
 from tests.integration.keeper.programs import ended, keeper_of, pids, program
 from tests.kit.until import until
 
@@ -40,18 +41,15 @@ async def test_ports_are_handed_over_again_to_the_next_agent(board: Path) -> Non
         await client.start(
             program(board, "/bin/sh", "-c", "cat <&{inputs.numbers.fd}", ports=ports)
         )
-        first = await client.ports("a")
-    for descriptor in first.values():
-        os.close(descriptor)
+    for end in fetch_ports(str(board / "keeper.sock"), "a").values():
+        end.close()
     async with KeeperClient(board / "keeper.sock") as client:
-        ends = await client.ports("a")
-        with (
-            socket.socket(fileno=ends["numbers", "in"]) as numbers,
-            socket.socket(fileno=ends["doubled", "out"]) as doubled,
-        ):
+        ends = fetch_ports(str(board / "keeper.sock"), "a")
+        with ends["numbers", False] as numbers, ends["doubled", True] as doubled:
             numbers.setblocking(True)
             numbers.sendall(b"1 2 3")
             numbers.shutdown(socket.SHUT_WR)
+            doubled.setblocking(True)
             received = await asyncio.to_thread(doubled.recv, 100)
         assert received == b"1 2 3"
         assert (await ended(client)).exit_code == 0

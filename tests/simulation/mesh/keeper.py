@@ -364,22 +364,12 @@ class MemoryKeeper:
             request.lease_until,
             request.lease_grace_seconds,
         )
-        self._act(self._machine.handle(started, board.clock()))
+        self.handle(started)
         return pid
 
-    def stop(self, attempt: str, grace_seconds: float | None) -> None:
-        """Do what `stop` asks for."""
-        self._act(
-            self._machine.handle(machine.StopAsked(attempt, grace_seconds), self._board.clock())
-        )
-
-    def renew_lease(self, attempt: str, until: float) -> None:
-        """Do what `lease` asks for."""
-        self._act(self._machine.handle(machine.LeaseRenewed(attempt, until), self._board.clock()))
-
-    def forget(self, attempt: str) -> None:
-        """Do what `forget` asks for."""
-        self._act(self._machine.handle(machine.ForgetAsked(attempt), self._board.clock()))
+    def handle(self, event: machine.Event) -> None:
+        """Let the keeper decide about an event, and do what it decides."""
+        self._act(self._machine.handle(event, self._board.clock()))
 
     def instance(self) -> str:
         """Which keeper this is."""
@@ -425,7 +415,7 @@ class MemoryKeeper:
             self._board.wall(),
             lease_ended,
         )
-        self._act(self._machine.handle(ended, self._board.clock()))
+        self.handle(ended)
 
     def _act(self, effects: Sequence[machine.Effect]) -> None:
         for effect in effects:
@@ -483,15 +473,15 @@ class MemoryKeeperConnection:
 
     async def stop(self, attempt: str, grace_seconds: float | None = None) -> None:
         """See `KeeperConnection`."""
-        await self._ask(lambda: self._keeper.stop(attempt, grace_seconds))
+        await self._ask(lambda: self._keeper.handle(machine.StopAsked(attempt, grace_seconds)))
 
     async def renew_lease(self, attempt: str, until: float) -> None:
         """See `KeeperConnection`."""
-        await self._ask(lambda: self._keeper.renew_lease(attempt, until))
+        await self._ask(lambda: self._keeper.handle(machine.LeaseRenewed(attempt, until)))
 
     async def forget(self, attempt: str) -> None:
         """See `KeeperConnection`."""
-        await self._ask(lambda: self._keeper.forget(attempt))
+        await self._ask(lambda: self._keeper.handle(machine.ForgetAsked(attempt)))
 
     async def list(self) -> Sequence[ProcessRecord]:
         """See `KeeperConnection`."""
