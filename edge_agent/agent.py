@@ -44,6 +44,7 @@ from edge_agent.state_lock import LOCK_NAME, hold_state
 from edge_agent.trash import Trash
 from edge_agent.uploads.uploader import Uploader
 from edge_agent.variables import installer_variables, process_variables
+from edge_agent.workshop_tools import WorkshopTools
 from services.membership.endpoint import parse_address
 from services.membership.gossip_member import GossipMember, open_member
 from services.runtime.address import host_port
@@ -117,7 +118,7 @@ class Agent:
             )
             shell = AgentShell(config, process, links)
             async with asyncio.TaskGroup() as group:
-                group.create_task(_once_restored(shell, workshop.trash.run))
+                group.create_task(_once_restored(shell, workshop.tools.trash.run))
                 if member is not None:
                     group.create_task(_once_restored(shell, member.run))
                 try:
@@ -169,17 +170,17 @@ class Agent:
         )
         await trash.open()
         await environments.open()
-        return FolderWorkshop(
-            attempts=state / "attempts",
+        tools = WorkshopTools(
             sdk=SdkCopy(package, state / "sdk", process.token),
             environ=process.environ,
-            cached=bundles,
+            bundles=bundles,
             inputs=FileInputs(inputs, downloader),
             environments=environments,
             uploader=Uploader(client, chance=process.rng.random),
             work=work,
             trash=trash,
         )
+        return FolderWorkshop(state / "attempts", tools)
 
     async def _wind_down(self, member: GossipMember | None, keeper: KeeperSocket) -> None:
         """Leave the gossip; jobs and streams go on, unless they were to stop with the agent."""

@@ -17,6 +17,7 @@ import logging
 from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, Final, assert_never
 
+from edge_agent import disk_watch
 from edge_agent.agent_process import AgentProcess
 from edge_agent.attempt_folder import keeper_id, parse_keeper_id
 from edge_agent.attempt_services import AttemptServices
@@ -32,14 +33,6 @@ from edge_agent.attempts.machine import AttemptsMachine
 from edge_agent.attempts.phase import FAILS_FOR_ITS_DISK, PREPARING, Phase
 from edge_agent.attempts.shell import AttemptShell, Durable
 from edge_agent.config import AgentConfig
-from edge_agent.disk_watch import (
-    DiskWatch,
-    FailAttempt,
-    FoldersMeasured,
-    Measured,
-    MeasureFolders,
-    Refuse,
-)
 from edge_agent.followed import followed_text, read_followed
 from edge_agent.keeper.client import KeeperError
 from edge_agent.keeper.record import ProcessRecord
@@ -123,7 +116,7 @@ class AgentShell:
         )
         self._shells: dict[AttemptRef, AttemptShell] = {}
         self._group: asyncio.TaskGroup | None = None
-        self._disk = DiskWatch(str(config.state), config.disk_reserve_bytes)
+        self._disk = disk_watch.DiskWatch(str(config.state), config.disk_reserve_bytes)
         self.restored = asyncio.Event()
         """Set once everything that an earlier agent left is taken over."""
 
@@ -139,7 +132,7 @@ class AgentShell:
             StartRefusedError: no keeper can be had.
         """
         self._first_list = asyncio.get_running_loop().create_future()
-        self._disk.handle(Measured(await self._links.disk.read()), self._process.clock())
+        self._disk.handle(disk_watch.Measured(await self._links.disk.read()), self._process.clock())
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._keeper.run(self._listed, self._exited))
@@ -279,16 +272,16 @@ class AgentShell:
         if self._disk.refusal:
             LOG.warning("no new work is taken", extra=fields(why=self._disk.refusal))
         while True:
-            seen = Measured(await self._links.disk.read())
+            seen = disk_watch.Measured(await self._links.disk.read())
             for effect in self._disk.handle(seen, self._process.clock()):
                 match effect:
-                    case Refuse(why):
+                    case disk_watch.Refuse(why):
                         words = "no new work is taken" if why else "new work is taken again"
                         LOG.warning(words, extra=fields(why=why))
                         await self._say(NodeCondition(why))
-                    case MeasureFolders():
+                    case disk_watch.MeasureFolders():
                         await self._fail_for_disk()
-                    case FailAttempt():
+                    case disk_watch.FailAttempt():
                         raise AssertionError("folders are measured first")
                     case _:
                         assert_never(effect)
@@ -303,8 +296,8 @@ class AgentShell:
         uses = await self._links.disk.folders(
             (ref, self._services.folder(ref).path) for ref in able
         )
-        for effect in self._disk.handle(FoldersMeasured(uses), self._process.clock()):
-            if isinstance(effect, FailAttempt):
+        for effect in self._disk.handle(disk_watch.FoldersMeasured(uses), self._process.clock()):
+            if isinstance(effect, disk_watch.FailAttempt):
                 LOG.warning(
                     "an attempt is failed for the disk",
                     extra=fields(name=effect.ref.name, why=effect.reason.message),

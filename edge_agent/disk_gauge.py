@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from edge_agent.disk_watch import DiskReading, FolderUse
@@ -39,12 +38,7 @@ class DiskGauge:
         """Nothing is open before it is needed."""
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Let go of the thread, without waiting for a disk that hangs."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 

@@ -21,6 +21,8 @@ _SHARE: Final = 20
 _INODE_SHARE: Final = 50
 _INODES_MAX: Final = 1024
 _LOWER: Final = 4
+_PATIENCE_SECONDS: Final = 30.0
+"""How long the end of one attempt is waited for before the next is failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +134,11 @@ class DiskWatch:
     Args:
         folder: the state folder, for people.
         reserve_bytes: the upper mark of a large disk; 0 lets everything be.
-        patience_seconds: how long the end of one attempt is waited for before the next is failed.
     """
 
-    def __init__(self, folder: str, reserve_bytes: int, *, patience_seconds: float = 30.0) -> None:
+    def __init__(self, folder: str, reserve_bytes: int) -> None:
         self._folder = folder
         self._reserve_bytes = reserve_bytes
-        self._patience_seconds = patience_seconds
         self._reading = DiskReading(0, 0)
         self._marks = DiskMarks(0, 0, 0, 0)
         self._failed_until: float | None = None
@@ -209,7 +209,7 @@ class DiskWatch:
             guilty = most is not None and most.files >= marks.lower_inodes
         if most is None or not guilty:
             return []  # nobody's end would help
-        self._failed_until = now + self._patience_seconds
+        self._failed_until = now + _PATIENCE_SECONDS
         words = (
             f"the disk of the node is full ({reading.sentence} in {self._folder}), and of all "
             f"attempts there this one has the most in its folder: {size_text(most.size_bytes)} in "

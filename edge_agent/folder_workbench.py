@@ -10,17 +10,12 @@ from pathlib import Path
 
 from edge_agent.attempt_folder import AttemptFolder
 from edge_agent.bundles.layout import BundleRefusedError, lay_out
-from edge_agent.content_cache import ContentCache
 from edge_agent.download import DownloadError
-from edge_agent.environments.cache import EnvironmentCache
-from edge_agent.file_inputs import FileInputs, read_fetched, write_fetched
+from edge_agent.file_inputs import read_fetched, write_fetched
 from edge_agent.keeper.client import StartRequest
-from edge_agent.long_work import LongWork
 from edge_agent.program import ProgramPlan
-from edge_agent.sdk_copy import SdkCopy
-from edge_agent.trash import Trash
 from edge_agent.uploads.collect import Collected, collect, locate
-from edge_agent.uploads.uploader import Uploader
+from edge_agent.workshop_tools import WorkshopTools
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
@@ -34,40 +29,13 @@ class FolderWorkbench:
     Args:
         ref: which attempt.
         folder: where it lives.
-        sdk: what job code imports.
-        environ: the agent's own variables.
-        bundles: what is fetched by its digest and laid out.
-        inputs: file inputs.
-        environments: what is built, and found built.
-        uploader: stores artifacts.
-        work: does what takes long.
-        trash: takes what is to go.
+        tools: what the benches of the node share.
     """
 
-    def __init__(
-        self,
-        ref: AttemptRef,
-        folder: AttemptFolder,
-        *,
-        sdk: SdkCopy,
-        environ: Mapping[str, str],
-        bundles: ContentCache,
-        inputs: FileInputs,
-        environments: EnvironmentCache,
-        uploader: Uploader,
-        work: LongWork,
-        trash: Trash,
-    ) -> None:
+    def __init__(self, ref: AttemptRef, folder: AttemptFolder, tools: WorkshopTools) -> None:
         self._ref = ref
         self._folder = folder
-        self._sdk = sdk
-        self._environ = environ
-        self._bundles = bundles
-        self._inputs = inputs
-        self._environments = environments
-        self._uploader = uploader
-        self._work = work
-        self._trash = trash
+        self._tools = tools
         self._environment = Path()
         # What lay in the job's folder before its program; forgotten with the agent's process.
         self._before: frozenset[str] | None = None
@@ -75,27 +43,27 @@ class FolderWorkbench:
     async def lay_out(self, assignment: Assignment, waiting: Callable[[str], None]) -> None:
         """Lay the bundle out in a fresh folder."""
         fetched = await asyncio.to_thread(read_fetched, self._folder)
-        await self._trash.throw(self._folder.path)
+        await self._tools.trash.throw(self._folder.path)
         await asyncio.to_thread(self._make_folder, fetched)
         try:
             if assignment.bundle_digest:
                 flat = assignment.job.layout is Layout.FLAT
                 digest = assignment.bundle_digest
-                async with self._bundles.borrow(
+                async with self._tools.bundles.borrow(
                     digest, assignment.bundle_url, waiting=waiting
                 ) as archive:
                     waiting(f"bundle {digest[:12]} is being laid out, until all of it is")
-                    await self._work.run(lay_out(archive, self._folder.work, flat=flat))
+                    await self._tools.work.run(lay_out(archive, self._folder.work, flat=flat))
             await asyncio.to_thread(_make_results, self._folder)
         except BaseException:
             # Half a bundle is of no use, and its room may be what the next attempt needs.
             with contextlib.suppress(OSError):
-                await self._trash.throw(self._folder.work)
+                await self._tools.trash.throw(self._folder.work)
             raise
 
     async def build(self, assignment: Assignment, progress: Callable[[str], None]) -> None:
         """Build the environment, or find it built."""
-        built = await self._environments.get(
+        built = await self._tools.environments.get(
             assignment.job.environment,
             self._folder.work,
             f"{assignment.bundle_digest} {assignment.job.layout.value}",
@@ -110,21 +78,21 @@ class FolderWorkbench:
             if not url:
                 raise DownloadError(f"there is no address for the file input {file.name!r}")
             target = _place(self._folder.work, file.path)
-            await self._inputs.place(file, url, target, self._folder, waiting)
+            await self._tools.inputs.place(file, url, target, self._folder, waiting)
 
     async def plan(self, assignment: Assignment) -> StartRequest:
         """Look at what lies in the folder, and say how the program is started."""
         if self._environment == Path():
             # An agent of before has prepared it.
             await self.build(assignment, lambda _: None)
-        sdk = await asyncio.to_thread(self._sdk.path)
-        plan = ProgramPlan(assignment, self._folder, self._environment, sdk, self._environ)
+        sdk = await asyncio.to_thread(self._tools.sdk.path)
+        plan = ProgramPlan(assignment, self._folder, self._environment, sdk, self._tools.environ)
         self._before = frozenset(await asyncio.to_thread(os.listdir, self._folder.work))
         return plan.request()
 
     async def collect(self, assignment: Assignment) -> Collected:
         """Find, measure and hash what is archived."""
-        return await self._work.run(
+        return await self._tools.work.run(
             collect(
                 self._folder.work,
                 assignment.job.archive,
@@ -139,11 +107,11 @@ class FolderWorkbench:
     ) -> Artifact:
         """Store one file where it was granted."""
         path = locate(self._folder.work, self._folder.path, artifact)
-        return await self._uploader.store(path, artifact, grant, waiting)
+        return await self._tools.uploader.store(path, artifact, grant, waiting)
 
     async def throw(self) -> None:
         """Throw the folder away."""
-        await self._trash.throw(self._folder.path)
+        await self._tools.trash.throw(self._folder.path)
 
     def _make_folder(self, fetched: Mapping[str, str]) -> None:
         self._folder.work.mkdir(parents=True)

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 
 import grpc.aio
 
+from edge_agent.error_words import words_of
 from edge_agent.links.session import SessionCall, SessionDialler
 from edge_agent.session.effects import Write
 from edge_agent.session.events import LinkClosed, LinkOpened, Received, SessionEvent
@@ -106,7 +107,7 @@ class SessionLink:
                 await self._post(LinkOpened(link, self._hello()))
                 reason = await self._talk(link, address, call)
         except* (grpc.aio.AioRpcError, asyncio.InvalidStateError) as errors:
-            reason = f"{address}: {_say(errors)}"
+            reason = f"{address}: {words_of(causes(errors)[0])}"
         await self._post(LinkClosed(link, reason))
 
     async def _talk(self, link: int, address: str, call: SessionCall) -> str:
@@ -149,10 +150,3 @@ class SessionLink:
                 await call.done_writing()
                 return
             await call.write(encode_request(batch.sequence, batch.acknowledged, batch.messages))
-
-
-def _say(errors: BaseExceptionGroup[BaseException]) -> str:
-    first = causes(errors)[0]
-    if isinstance(first, grpc.aio.AioRpcError):
-        return f"{first.code().name} {first.details() or ''}".strip()
-    return str(first) or type(first).__name__

@@ -14,6 +14,7 @@ from typing import Final
 import grpc.aio
 
 from edge_agent.attempt_folder import parse_keeper_id
+from edge_agent.error_words import words_of
 from edge_agent.keeper.client import KeeperClient, KeeperError, end_keeper
 from edge_agent.state_lock import LOCK_NAME
 from services.runtime.process import StartRefusedError
@@ -75,7 +76,7 @@ async def drain(
                 await stub.DrainNode(request, timeout=_CALL_SECONDS)
             break
         except grpc.aio.AioRpcError as error:
-            say(f"{address} does not drain {name}: {error.code().name} {error.details() or ''}")
+            say(f"{address} does not drain {name}: {words_of(error)}")
     else:
         raise StartRefusedError(
             f"no controller could be asked to drain {name}: name one with --controller HOST:PORT, "

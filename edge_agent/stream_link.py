@@ -17,12 +17,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 import grpc.aio
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.attempts import events
+from edge_agent.error_words import words_of
 from edge_agent.keeper.client import KeeperError
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper_link import KeeperLink
@@ -73,6 +75,7 @@ class StreamsGoneError(StreamsError):
     """The stream worker, or the keeper that has the ports, is gone: what it had is lost with it."""
 
 
+@dataclass(eq=False)
 class StreamLink:
     """One stream worker, whichever process it is at the moment.
 
@@ -84,26 +87,18 @@ class StreamLink:
         say: hands counters to the session.
     """
 
-    def __init__(
-        self,
-        keeper: KeeperLink,
-        door: StreamWorkerDoor,
-        journal: AttemptJournal,
-        post: Callable[[events.AttemptsEvent], Awaitable[None]],
-        say: Callable[[Progress], Awaitable[None]],
-    ) -> None:
-        self._keeper = keeper
-        self._door = door
-        self._journal = journal
-        self._last_address = ""
-        self._post = post
-        self._say = say
-        self._stub: StreamWorkerStub | None = None
-        self._ready = asyncio.Event()
-        self._told: dict[AttemptRef, Progress] = {}
-        self._carrier = ""
-        self.address = ""
-        """Where the worker listens for other nodes, `host:port`; empty until it has said so."""
+    keeper: KeeperLink
+    door: StreamWorkerDoor
+    journal: AttemptJournal
+    post: Callable[[events.AttemptsEvent], Awaitable[None]]
+    say: Callable[[Progress], Awaitable[None]]
+    _last_address: str = ""
+    _stub: StreamWorkerStub | None = None
+    _ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _told: dict[AttemptRef, Progress] = field(default_factory=dict[AttemptRef, Progress])
+    _carrier: str = ""
+    address: str = ""
+    """Where the worker listens for other nodes, `host:port`; empty until it has said so."""
 
     def recall(self, facts: Mapping[str, str], processes: Sequence[ProcessRecord]) -> bool:
         """Take up what the journal says of the last worker of this node; say whether it still runs."""
@@ -126,7 +121,7 @@ class StreamLink:
                 await self._ensure()
                 await self._listen()
             except (KeeperError, grpc.aio.AioRpcError, OSError, TimeoutError) as error:
-                LOG.info("the stream worker is away", extra=fields(error=_say(error)))
+                LOG.info("the stream worker is away", extra=fields(error=words_of(error)))
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def ended(self, process: ProcessRecord) -> None:
@@ -141,7 +136,7 @@ class StreamLink:
 
     async def _lose(self) -> None:
         self._carrier = ""
-        await self._post(events.StreamWorkerLost())
+        await self.post(events.StreamWorkerLost())
 
     async def attach(self, assignment: Assignment, folder: AttemptFolder) -> None:
         """Let the worker take the ports of an attempt.
@@ -154,7 +149,7 @@ class StreamLink:
                 v1.AttachRequest(
                     assignment=encode_assignment(assignment),
                     spool_path=str(folder.spool),
-                    keeper_path=str(self._keeper.path),
+                    keeper_path=str(self.keeper.path),
                     keeper_id=keeper_id(assignment.ref),
                 ),
                 timeout=_CALL_SECONDS,
@@ -166,7 +161,7 @@ class StreamLink:
         A stream that stands still has no news, and what an earlier session was told may be lost.
         """
         for progress in tuple(self._told.values()):
-            await self._say(progress)
+            await self.say(progress)
 
     async def update_lanes(self, ref: AttemptRef, lanes: tuple[Lane, ...]) -> None:
         """Tell the worker where the peers of an attempt are now.
@@ -212,35 +207,35 @@ class StreamLink:
         if not await self.wait_ready(_READY_SECONDS) or self._stub is None:
             raise StreamsError(
                 f"the stream worker did not answer for {_READY_SECONDS:g} s: see its log "
-                f"{self._door.log_path}"
+                f"{self.door.log_path}"
             )
         try:
             yield self._stub
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNAVAILABLE:
-                raise StreamsGoneError(_say(error)) from error
+                raise StreamsGoneError(words_of(error)) from error
             refused = error.code() in _REFUSALS
-            raise (StreamsRefusedError if refused else StreamsError)(_say(error)) from error
+            raise (StreamsRefusedError if refused else StreamsError)(words_of(error)) from error
 
     async def _ensure(self) -> None:
         """Start a worker if none runs."""
-        client = await self._keeper.client()
+        client = await self.keeper.client()
         processes = await client.list()
         known = [record for record in processes if record.attempt == HELPER]
         if not any(record.running for record in known):
             if known:
                 LOG.warning("the stream worker has ended", extra=fields(record=known[0]))
                 await client.forget(HELPER)
-            await client.spawn(self._door.prepare(self._last_address))
+            await client.spawn(self.door.prepare(self._last_address))
             processes = await client.list()
         await self.listed(processes)
         found = next(process_identity(one) for one in processes if one.attempt == HELPER)
         if found != self._carrier:
             self._carrier = found
-            await self._post(events.StreamWorkerFound(found))
+            await self.post(events.StreamWorkerFound(found))
 
     async def _listen(self) -> None:
-        async with self._door.connect() as stub:
+        async with self.door.connect() as stub:
             watch = stub.WatchAttempts(v1.WatchAttemptsRequest(), wait_for_ready=True)
             self._stub = stub
             self._told.clear()  # it begins with everything
@@ -260,14 +255,14 @@ class StreamLink:
                 watch.cancel()
 
     async def _listens_at(self, address: str) -> None:
-        if address and self._door.advertise:
+        if address and self.door.advertise:
             # The worker may be older than the address that this machine has now.
-            address = joined(self._door.advertise, int(address.rpartition(":")[2]))
+            address = joined(self.door.advertise, int(address.rpartition(":")[2]))
         if address:
             self.address = address
         if address and address != self._last_address:
             self._last_address = address
-            await self._journal.note(STREAM_ADDRESS, address)
+            await self.journal.note(STREAM_ADDRESS, address)
 
     async def _heard(self, message: v1.AttemptStreams) -> None:
         try:
@@ -275,19 +270,19 @@ class StreamLink:
             holds = decode_port_holds(message.holds, "holds")
             counters = tuple(decode_stream_counters(stream) for stream in message.streams)
             if message.HasField("failure"):
-                await self._post(events.StreamsBroken(ref, decode_reason(message.failure)))
+                await self.post(events.StreamsBroken(ref, decode_reason(message.failure)))
         except WireError as error:
             LOG.warning("the stream worker said something odd", extra=fields(error=error))
             return
         self._told[ref] = progress = Progress(ref, counters, message.progress)
-        await self._say(progress)
+        await self.say(progress)
         if holds:
-            await self._post(events.StreamsHeld(ref, holds))
+            await self.post(events.StreamsHeld(ref, holds))
         if message.closed:
-            await self._post(events.StreamsClosed(ref))
+            await self.post(events.StreamsClosed(ref))
         if message.drained:
             ended = tuple(one.port for one in counters if one.ended and not one.output)
-            await self._post(events.StreamsDrained(ref, ended))
+            await self.post(events.StreamsDrained(ref, ended))
 
 
 def _runs(identity: str, processes: Sequence[ProcessRecord]) -> bool:
@@ -300,9 +295,3 @@ def _runs(identity: str, processes: Sequence[ProcessRecord]) -> bool:
 def process_identity(record: ProcessRecord) -> str:
     """What tells one process of the keeper from a later one of the same name."""
     return f"{record.pid}@{record.start_time}"
-
-
-def _say(error: BaseException) -> str:
-    if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name} {error.details() or ''}".strip()
-    return str(error) or type(error).__name__

@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ _AGAIN: Final = Backoff(60.0, 6 * 3600.0)
 _ASIDE: Final = ".gone-"
 
 
+@dataclass(eq=False)
 class Trash:
     """The trash of a node; `open` it and let it `run`.
 
@@ -37,23 +39,15 @@ class Trash:
         chance: draws from [0, 1) for the jitter between tries.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        work: LongWork,
-        *,
-        new_id: Callable[[], str],
-        chance: Callable[[], float],
-        backoff: Backoff = _AGAIN,
-    ) -> None:
-        self._folder = folder
-        self._work = work
-        self._new_id = new_id
-        self._chance = chance
-        self._backoff = backoff
-        self._waiting: dict[Path, tuple[float, int]] = {}
-        """When each is tried next by the loop's clock, and how often it was."""
-        self._news = asyncio.Event()
+    folder: Path
+    work: LongWork
+    _: KW_ONLY
+    new_id: Callable[[], str]
+    chance: Callable[[], float]
+    backoff: Backoff = _AGAIN
+    _waiting: dict[Path, tuple[float, int]] = field(default_factory=dict[Path, tuple[float, int]])
+    """When each is tried next by the loop's clock, and how often it was."""
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def open(self) -> None:
         """Find what an earlier agent left."""
@@ -87,31 +81,31 @@ class Trash:
             if not leftover.count:
                 del self._waiting[path]
                 continue
-            delay = self._backoff.delay_seconds(tries + 1, self._chance())
+            delay = self.backoff.delay_seconds(tries + 1, self.chance())
             self._waiting[path] = (loop.time() + delay, tries + 1)
             _tell(path, leftover, delay, first=tries == 0)
 
     async def _remove(self, path: Path) -> Leftover:
         try:
-            return await self._work.run(remove_tree(path))
+            return await self.work.run(remove_tree(path))
         except Exception as error:  # whatever a job has made, it costs its own folder alone
             LOG.exception("a removal failed unexpectedly", extra=fields(path=path))
             return Leftover(1, [str(error)])
 
     def _found(self) -> list[Path]:
         try:
-            return sorted(self._folder.iterdir())
+            return sorted(self.folder.iterdir())
         except OSError:
             return []
 
     def _move(self, path: Path) -> Path | None:
         if not os.path.lexists(path):
             return None
-        name = self._new_id()
+        name = self.new_id()
         with contextlib.suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
         # A folder that was given to somebody else can only be renamed where it is.
-        places = (self._folder / name, path.with_name(f"{_ASIDE}{name}"))
+        places = (self.folder / name, path.with_name(f"{_ASIDE}{name}"))
         trouble = OSError(errno.EBUSY, "it cannot be moved", str(path))
         for helped in (False, True):
             if helped and not make_movable(path):

@@ -44,19 +44,10 @@ class Descent:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self._descriptor = os.open(root, _FOLDER_FLAGS)
+        # The folder in which the walk stands.
+        self.descriptor = os.open(root, _FOLDER_FLAGS)
         self._trail: list[_Identity] = []
-        self._here = _identity(self._descriptor)
-
-    @property
-    def descriptor(self) -> int:
-        """The folder in which the walk stands."""
-        return self._descriptor
-
-    @property
-    def depth(self) -> int:
-        """How many folders below the root that is."""
-        return len(self._trail)
+        self._here = _identity(self.descriptor)
 
     def enter(self, name: str) -> None:
         """Go into a folder of this folder.
@@ -64,7 +55,7 @@ class Descent:
         Raises:
             OSError: it is none, a link included, or cannot be read.
         """
-        self._move(os.open(name, _FOLDER_FLAGS, dir_fd=self._descriptor), self._here)
+        self._move(os.open(name, _FOLDER_FLAGS, dir_fd=self.descriptor), self._here)
 
     def leave(self) -> None:
         """Go back to where this folder was entered from.
@@ -73,7 +64,7 @@ class Descent:
             TreeChangedError: it has been moved to somewhere else.
             OSError: there is no way back.
         """
-        descriptor = os.open("..", _FOLDER_FLAGS, dir_fd=self._descriptor)
+        descriptor = os.open("..", _FOLDER_FLAGS, dir_fd=self.descriptor)
         if _identity(descriptor) != self._trail[-1]:
             os.close(descriptor)
             raise TreeChangedError(0, "a folder was moved while it was gone through")
@@ -82,11 +73,11 @@ class Descent:
 
     def close(self) -> None:
         """Let go of the folder."""
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
     def _move(self, descriptor: int, came_from: _Identity | None) -> None:
-        os.close(self._descriptor)
-        self._descriptor = descriptor
+        os.close(self.descriptor)
+        self.descriptor = descriptor
         if came_from is not None:
             self._trail.append(came_from)
         self._here = _identity(descriptor)

@@ -45,39 +45,45 @@ class _OfAssignment:
 
 
 @dataclass(frozen=True, slots=True)
-class PrepareBundle(_OfAssignment):
+class _Work(_OfAssignment):
+    """Work whose outcome carries this turn."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareBundle(_Work):
     """Lay the bundle out in a fresh folder."""
 
-    turn: int
-
 
 @dataclass(frozen=True, slots=True)
-class PrepareEnvironment(_OfAssignment):
+class PrepareEnvironment(_Work):
     """Build the environment, or find it built."""
 
-    turn: int
-
 
 @dataclass(frozen=True, slots=True)
-class PrepareFiles(_OfAssignment):
+class PrepareFiles(_Work):
     """Fetch the file inputs and check them."""
 
-    turn: int
-
 
 @dataclass(frozen=True, slots=True)
-class StartProgram(_OfAssignment):
+class StartProgram(_Work):
     """Let this keeper and no other start the program; harmless when it runs already."""
 
-    turn: int
     keeper: str
 
 
 @dataclass(frozen=True, slots=True)
-class StopProgram:
-    """SIGTERM to the whole group, SIGKILL after the grace (seconds)."""
+class _OfAttempt:
+    """Something to do about one attempt."""
 
     ref: AttemptRef
+
+
+@dataclass(frozen=True, slots=True)
+class StopProgram(_OfAttempt):
+    """SIGTERM to the whole group, SIGKILL after the grace (seconds)."""
+
     grace_seconds: float
 
 
@@ -87,50 +93,42 @@ class AttachStreams(_OfAssignment):
 
 
 @dataclass(frozen=True, slots=True)
-class UpdateLanes:
+class UpdateLanes(_OfAttempt):
     """Tell the stream worker where the peers are now."""
 
-    ref: AttemptRef
     lanes: tuple[Lane, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Conclude:
+class Conclude(_OfAttempt):
     """Tell the stream worker how the program ended."""
 
-    ref: AttemptRef
     succeeded: bool
 
 
 @dataclass(frozen=True, slots=True)
-class CollectArtifacts(_OfAssignment):
+class CollectArtifacts(_Work):
     """Find the files that are archived."""
-
-    turn: int
 
 
 @dataclass(frozen=True, slots=True)
-class WantUploads:
+class WantUploads(_OfAttempt):
     """Ask the controller where to store artifacts."""
 
-    ref: AttemptRef
     artifacts: tuple[Artifact, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Upload(_OfAssignment):
+class Upload(_Work):
     """Store the artifacts, for as long as it takes."""
 
-    turn: int
     artifacts: tuple[Artifact, ...]
     grants: tuple[UploadGrant, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class CancelWork:
+class CancelWork(_OfAttempt):
     """Give up what is being prepared, collected or uploaded for an attempt."""
-
-    ref: AttemptRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +144,9 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(_OfAttempt):
     """Leave nothing of an attempt: streams, keeper's record, folder, journal."""
 
-    ref: AttemptRef
     has_ports: bool
 
 

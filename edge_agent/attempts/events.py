@@ -37,36 +37,42 @@ class DesiredChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """The bundle, the environment or the files of an attempt are there."""
+class _OfAttempt:
+    """Something about one attempt."""
 
     ref: AttemptRef
+
+
+@dataclass(frozen=True, slots=True)
+class WorkOutcome(_OfAttempt):
+    """What came of the effect with this turn."""
+
     turn: int
 
 
 @dataclass(frozen=True, slots=True)
-class WorkFailed:
+class Prepared(WorkOutcome):
+    """The bundle, the environment or the files of an attempt are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFailed(WorkOutcome):
     """Preparing, starting or archiving failed for good."""
 
-    ref: AttemptRef
-    turn: int
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramStarted:
+class ProgramStarted(WorkOutcome):
     """The keeper has started the program."""
 
-    ref: AttemptRef
-    turn: int
     start_time: float
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramEnded:
+class ProgramEnded(_OfAttempt):
     """The keeper has seen the end of the program."""
 
-    ref: AttemptRef
     exit: ProgramExit
 
 
@@ -79,41 +85,35 @@ class ProgramsListed:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamsBroken:
+class StreamsBroken(_OfAttempt):
     """The streams of an attempt cannot go on."""
 
-    ref: AttemptRef
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
-class DiskFull:
+class DiskFull(_OfAttempt):
     """The disk of the node is full, and this attempt is why."""
 
-    ref: AttemptRef
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
-class StreamsHeld:
+class StreamsHeld(_OfAttempt):
     """Outputs of an attempt stand still, as their lanes ask, and these are all that do."""
 
-    ref: AttemptRef
     holds: tuple[PortHold, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class StreamsClosed:
+class StreamsClosed(_OfAttempt):
     """No output of an attempt takes anything more: it ended, or nobody is left who wants it."""
-
-    ref: AttemptRef
 
 
 @dataclass(frozen=True, slots=True)
-class StreamsDrained:
+class StreamsDrained(_OfAttempt):
     """Nobody needs a record of the attempt any more; of these inputs its program was shown the end."""
 
-    ref: AttemptRef
     ended_inputs: tuple[str, ...] = ()
 
 
@@ -130,14 +130,12 @@ class StreamWorkerFound:
 
 
 @dataclass(frozen=True, slots=True)
-class ArtifactsCollected:
+class ArtifactsCollected(WorkOutcome):
     """The files that are archived are known, with sizes and SHA-256.
 
     `problem` names files that should be and cannot: the attempt fails with it once the others are kept.
     """
 
-    ref: AttemptRef
-    turn: int
     artifacts: tuple[Artifact, ...]
     problem: str = ""
 
@@ -150,28 +148,22 @@ class GrantsReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class Uploaded:
+class Uploaded(WorkOutcome):
     """These artifacts are stored; `problem` names those that cannot be."""
 
-    ref: AttemptRef
-    turn: int
     artifacts: tuple[Artifact, ...]
     problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class GrantsExpired:
+class GrantsExpired(WorkOutcome):
     """The store no longer takes the addresses; new ones are needed."""
-
-    ref: AttemptRef
-    turn: int
 
 
 @dataclass(frozen=True, slots=True)
-class Acknowledged:
+class Acknowledged(_OfAttempt):
     """The controller has committed what it was told of an attempt."""
 
-    ref: AttemptRef
     state: JobState
 
 
@@ -181,33 +173,36 @@ class SessionOpened:
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
+class Forgotten(_OfAttempt):
     """Nothing is left of an attempt on this node."""
 
-    ref: AttemptRef
 
-
-AttemptsEvent = (
-    Restored
-    | DesiredChanged
-    | Prepared
+AttemptEvent = (
+    Prepared
     | WorkFailed
     | ProgramStarted
     | ProgramEnded
-    | ProgramsListed
     | StreamsBroken
     | StreamsHeld
     | DiskFull
     | StreamsClosed
     | StreamsDrained
-    | StreamWorkerLost
-    | StreamWorkerFound
     | ArtifactsCollected
-    | GrantsReceived
     | Uploaded
     | GrantsExpired
     | Acknowledged
     | Fenced
+)
+"""What happens to one attempt; it counts if the attempt is known, and a `WorkOutcome` if it is in turn."""
+
+AttemptsEvent = (
+    AttemptEvent
+    | Restored
+    | DesiredChanged
+    | ProgramsListed
+    | StreamWorkerLost
+    | StreamWorkerFound
+    | GrantsReceived
     | SessionOpened
     | Forgotten
 )

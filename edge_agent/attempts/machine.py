@@ -64,44 +64,17 @@ _STOPPED = Verdict(
 )
 
 
-_WORKER_LOST = Verdict(
-    JobState.LOST,
-    Reason(ReasonCode.LOST, 0, "the stream worker of this node died with the attempt's records"),
-)
+def _lost(words: str) -> Verdict:
+    return Verdict(JobState.LOST, Reason(ReasonCode.LOST, 0, words))
 
 
-_LEASE_ENDED = Verdict(
-    JobState.LOST,
-    Reason(
-        ReasonCode.LOST,
-        0,
-        "the node's lease ran out, and the job may not run twice: it was ended here",
-    ),
-)
-
-
-_RESULTS_LOST = Verdict(
-    JobState.LOST,
-    Reason(
-        ReasonCode.LOST, 0, "the node went down before it had stored the results, and lost some"
-    ),
-)
-
-
-_PROGRAM_LOST = Verdict(
-    JobState.LOST,
-    Reason(ReasonCode.LOST, 0, "the program is gone from this node with the keeper that kept it"),
-)
-
-
-_MAY_HAVE_BEGUN = Verdict(
-    JobState.LOST,
-    Reason(
-        ReasonCode.LOST,
-        0,
-        "agent and keeper of this node died while the program was being started: it may have begun, "
-        "and an attempt begins once",
-    ),
+_WORKER_LOST = _lost("the stream worker of this node died with the attempt's records")
+_LEASE_ENDED = _lost("the node's lease ran out, and the job may not run twice: it was ended here")
+_RESULTS_LOST = _lost("the node went down before it had stored the results, and lost some")
+_PROGRAM_LOST = _lost("the program is gone from this node with the keeper that kept it")
+_MAY_HAVE_BEGUN = _lost(
+    "agent and keeper of this node died while the program was being started: it may have begun, "
+    "and an attempt begins once"
 )
 
 
@@ -116,20 +89,9 @@ _BROKEN_PIPE = re.compile(r"broken pipe|\bEPIPE\b", re.IGNORECASE)
 
 
 @dataclass(slots=True)
-class AttemptsCounts:
-    """What was dropped, by reason."""
-
-    stale_assignments: int = 0
-    overtaken_outcomes: int = 0
-    unknown_attempts: int = 0
-    unwanted_grants: int = 0
-
-
-@dataclass(slots=True)
 class AttemptsMachine:
     """Drives every attempt on this node; see the module for the rules."""
 
-    counts: AttemptsCounts = field(default_factory=AttemptsCounts)
     _records: dict[AttemptRef, LocalAttempt] = field(default_factory=dict[AttemptRef, LocalAttempt])
     # An order, not a set: what is decided for several attempts is decided in one order always.
     _by_job: dict[JobRef, dict[AttemptRef, None]] = field(
@@ -181,71 +143,65 @@ class AttemptsMachine:
                 return self._restore(event)
             case events.DesiredChanged(desired, sequence):
                 return [*self._desire(desired), DesiredRecorded(sequence)]
-            case events.Prepared(ref, turn):
-                record = self._in_turn(ref, turn)
-                return [] if record is None else self._prepared(record)
-            case events.WorkFailed(ref, turn, reason):
-                record = self._in_turn(ref, turn)
-                return [] if record is None else self._work_failed(record, reason)
-            case events.ProgramStarted(ref, turn, start_time):
-                record = self._in_turn(ref, turn)
-                return [] if record is None else self._started(record, start_time)
-            case events.ProgramEnded(ref, program_exit):
-                record = self._known(ref)
-                return [] if record is None else self._program_ended(record, program_exit)
             case events.ProgramsListed(keeper, programs):
                 self._keeper = keeper
                 return self._listed(programs)
-            case events.StreamsBroken(ref, reason):
-                record = self._known(ref)
-                return [] if record is None else self._streams_broken(record, reason)
-            case events.DiskFull(ref, reason):
-                record = self._known(ref)
-                return [] if record is None else self._disk_full(record, reason)
-            case events.StreamsHeld(ref, holds):
-                record = self._known(ref)
-                return [] if record is None else self._streams_held(record, holds)
-            case events.StreamsClosed(ref):
-                record = self._known(ref)
-                return [] if record is None else self._streams_closed(record)
-            case events.StreamsDrained(ref, ended_inputs):
-                record = self._known(ref)
-                return [] if record is None else self._drained(record, ended_inputs)
             case events.StreamWorkerLost():
                 return self._for_each(ALIVE | {Phase.DRAINING}, self._streams_lost)
             case events.StreamWorkerFound(identity):
                 return [NoteStreamWorker(identity)]
-            case events.ArtifactsCollected(ref, turn, artifacts, problem):
-                record = self._in_turn(ref, turn)
-                return [] if record is None else self._collected(record, artifacts, problem)
             case events.GrantsReceived(granted):
                 return self._granted(granted)
-            case events.Uploaded(ref, turn, artifacts, problem):
-                record = self._in_turn(ref, turn)
-                if record is None:
-                    return []
-                record = _with_problem(replace(record, artifacts=artifacts), problem)
-                return self._end(record, record.verdict or _ARCHIVED)
-            case events.GrantsExpired(ref, turn):
-                record = self._in_turn(ref, turn)
-                if record is None:
-                    return []
-                record = self._move(record, Phase.GRANTING)
-                return [WantUploads(ref, record.artifacts)]
-            case events.Acknowledged(ref, state):
-                record = self._records.get(ref)
-                if record is None or not state.terminal or record.state is not state:
-                    return []
-                if record.phase is Phase.FORGETTING:
-                    return []  # its shell may have it forgotten already: it would be remembered again
-                return [WriteJournal(self._keep(replace(record, acknowledged=True)))]
-            case Fenced(ref=ref):
-                record = self._known(ref)
-                return [] if record is None else self._release(record)
             case events.SessionOpened():
                 return self._say_again()
             case events.Forgotten(ref):
                 return self._forgotten(ref)
+            case _:
+                record = self._records.get(event.ref)
+                if record is None:
+                    return []
+                if isinstance(event, events.WorkOutcome) and event.turn != record.turn:
+                    return []  # it was overtaken
+                return self._happened(record, event)
+
+    def _happened(
+        self, record: LocalAttempt, event: events.AttemptEvent
+    ) -> Sequence[AttemptsEffect]:
+        match event:
+            case events.Prepared():
+                return self._prepared(record)
+            case events.WorkFailed(reason=reason):
+                return self._work_failed(record, reason)
+            case events.ProgramStarted(start_time=start_time):
+                return self._started(record, start_time)
+            case events.ProgramEnded(exit=program_exit):
+                return self._program_ended(record, program_exit)
+            case events.StreamsBroken(reason=reason):
+                return self._streams_broken(record, reason)
+            case events.DiskFull(reason=reason):
+                return self._disk_full(record, reason)
+            case events.StreamsHeld(holds=holds):
+                return self._streams_held(record, holds)
+            case events.StreamsClosed():
+                return self._streams_closed(record)
+            case events.StreamsDrained(ended_inputs=ended_inputs):
+                return self._drained(record, ended_inputs)
+            case events.ArtifactsCollected(artifacts=artifacts, problem=problem):
+                return self._collected(record, artifacts, problem)
+            case events.Uploaded(artifacts=artifacts, problem=problem):
+                record = _with_problem(replace(record, artifacts=artifacts), problem)
+                return self._end(record, record.verdict or _ARCHIVED)
+            case events.GrantsExpired():
+                record = self._move(record, Phase.GRANTING)
+                return [WantUploads(record.ref, record.artifacts)]
+            case events.Acknowledged(state=state):
+                if not state.terminal or record.state is not state:
+                    return []
+                if record.phase is Phase.FORGETTING:
+                    return []  # its shell may have it forgotten already: it would be remembered again
+                return [WriteJournal(self._keep(replace(record, acknowledged=True)))]
+            case Fenced():
+                return self._release(record)
             case _:
                 assert_never(event)
 
@@ -279,7 +235,7 @@ class AttemptsMachine:
         return effects
 
     def _move_lanes(self, changed: AttemptLanes) -> list[AttemptsEffect]:
-        record = self._known(changed.ref)
+        record = self._records.get(changed.ref)
         if record is None:
             return []
         lanes = merged(record.assignment.lanes, changed.lanes)
@@ -292,7 +248,6 @@ class AttemptsMachine:
         effects: list[AttemptsEffect] = []
         siblings = [self._records[ref] for ref in self._by_job.get(assignment.ref.job_ref, ())]
         if any(sibling.ref.epoch > assignment.ref.epoch for sibling in siblings):
-            self.counts.stale_assignments += 1
             return effects
         for sibling in siblings:
             effects += self._release(sibling)
@@ -388,7 +343,6 @@ class AttemptsMachine:
 
     def _forgotten(self, ref: AttemptRef) -> list[AttemptsEffect]:
         if self._records.pop(ref, None) is None:
-            self.counts.unknown_attempts += 1
             return []
         siblings = self._by_job[ref.job_ref]
         siblings.pop(ref, None)
@@ -568,7 +522,6 @@ class AttemptsMachine:
     def _granted(self, granted: UploadsGranted) -> list[AttemptsEffect]:
         record = self._records.get(granted.ref)
         if record is None or record.phase is not Phase.GRANTING:
-            self.counts.unwanted_grants += 1
             return []
         record = self._move(record, Phase.UPLOADING)
         return [Upload(record.assignment, record.turn, record.artifacts, granted.grants)]
@@ -691,19 +644,6 @@ class AttemptsMachine:
         self._by_job.setdefault(record.ref.job_ref, {})[record.ref] = None
         return record
 
-    def _known(self, ref: AttemptRef) -> LocalAttempt | None:
-        record = self._records.get(ref)
-        if record is None:
-            self.counts.unknown_attempts += 1
-        return record
-
-    def _in_turn(self, ref: AttemptRef, turn: int) -> LocalAttempt | None:
-        record = self._records.get(ref)
-        if record is None or record.turn != turn:
-            self.counts.overtaken_outcomes += 1
-            return None
-        return record
-
     def _for_each(
         self, phases: frozenset[Phase], decide: Callable[[LocalAttempt], Sequence[AttemptsEffect]]
     ) -> list[AttemptsEffect]:
@@ -752,41 +692,31 @@ def _with(verdict: Verdict, left: str) -> Verdict:
 
 def _verdict(record: LocalAttempt, program_exit: ProgramExit) -> Verdict:
     """Why a program that did not end well failed."""
-    tail = f"; it said last:\n{program_exit.stderr_tail}" if program_exit.stderr_tail else ""
-    name = record.ref.job
     if program_exit.lease_ended:
         return _LEASE_ENDED
+    name, number = record.ref.job, 0
     if program_exit.timed_out:
+        code = ReasonCode.TIMEOUT
         limit = record.assignment.job.timeout_seconds
-        reason = Reason(
-            ReasonCode.TIMEOUT,
-            0,
-            f"{name} ran longer than its timeout of {limit:g} s and was ended{tail}",
-        )
+        said = f"{name} ran longer than its timeout of {limit:g} s and was ended"
     elif program_exit.disk_full:
+        code = ReasonCode.DISK
         ended = (
             f"by signal {program_exit.signal}"
             if program_exit.signal
             else f"with exit status {program_exit.exit_code}"
         )
-        reason = Reason(
-            ReasonCode.DISK,
-            0,
+        said = (
             f"{name} ended {ended} while the disk of its node was full ({program_exit.disk_full}); "
-            f"write less, or place the job where there is more room{tail}",
+            "write less, or place the job where there is more room"
         )
     elif program_exit.problem:
-        reason = Reason(ReasonCode.STREAM, 0, f"{name}: {program_exit.problem}{tail}")
+        code, said = ReasonCode.STREAM, f"{name}: {program_exit.problem}"
     elif program_exit.signal:
-        reason = Reason(
-            ReasonCode.SIGNAL,
-            program_exit.signal,
-            f"{name} was ended by signal {program_exit.signal}{tail}",
-        )
+        code, number = ReasonCode.SIGNAL, program_exit.signal
+        said = f"{name} was ended by signal {number}"
     else:
-        reason = Reason(
-            ReasonCode.EXIT,
-            program_exit.exit_code,
-            f"{name} ended with exit status {program_exit.exit_code}{tail}",
-        )
-    return Verdict(JobState.FAILED, reason)
+        code, number = ReasonCode.EXIT, program_exit.exit_code
+        said = f"{name} ended with exit status {number}"
+    tail = f"; it said last:\n{program_exit.stderr_tail}" if program_exit.stderr_tail else ""
+    return Verdict(JobState.FAILED, Reason(code, number, f"{said}{tail}"))

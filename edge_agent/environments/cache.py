@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +37,7 @@ class BuiltEnvironment:
     path: Path
 
 
+@dataclass(eq=False)
 class EnvironmentCache:
     """Builds environments and remembers them.
 
@@ -48,22 +49,16 @@ class EnvironmentCache:
         build_id: draws a short id for the folder of a build.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        interpreters: Interpreters,
-        installer: Installer,
-        trash: Trash,
-        *,
-        build_id: Callable[[], str],
-    ) -> None:
-        self._folder = folder
-        self._interpreters = interpreters
-        self._installer = installer
-        self._trash = trash
-        self._build_id = build_id
-        self._flights: SingleFlight[str, BuiltEnvironment] = SingleFlight()
-        self._built: dict[str, Path] = {}
+    folder: Path
+    interpreters: Interpreters
+    installer: Installer
+    trash: Trash
+    _: KW_ONLY
+    build_id: Callable[[], str]
+    _flights: SingleFlight[str, BuiltEnvironment] = field(
+        default_factory=SingleFlight[str, BuiltEnvironment]
+    )
+    _built: dict[str, Path] = field(default_factory=dict[str, Path])
 
     async def open(self) -> None:
         """Find what is complete, and remove what is not."""
@@ -90,9 +85,9 @@ class EnvironmentCache:
             InterpreterMissingError, RecipeError, InstallError, ChecksumError, DownloadError:
                 it cannot be built; nothing is left of it.
         """
-        interpreter = await self._interpreters.find(environment.python)
+        interpreter = await self.interpreters.find(environment.python)
         recipe = await asyncio.to_thread(
-            read_recipe, environment, interpreter, folder, bundle, self._installer.environ
+            read_recipe, environment, interpreter, folder, bundle, self.installer.environ
         )
         key = recipe.key
         built = self._here(key)
@@ -103,10 +98,10 @@ class EnvironmentCache:
             built = self._here(key)
             if built is not None:
                 return built
-            place = self._folder / f"{key}-{self._build_id()}"
-            self._folder.mkdir(parents=True, exist_ok=True)
+            place = self.folder / f"{key}-{self.build_id()}"
+            self.folder.mkdir(parents=True, exist_ok=True)
             try:
-                await self._installer.build(recipe, interpreter, place, progress)
+                await self.installer.build(recipe, interpreter, place, progress)
                 await asyncio.to_thread(_complete, place, key)
             except BaseException:
                 await asyncio.shield(self._throw(place))
@@ -125,7 +120,7 @@ class EnvironmentCache:
 
     async def _throw(self, place: Path) -> None:
         try:
-            await self._trash.throw(place)
+            await self.trash.throw(place)
         except OSError as error:
             LOG.warning(
                 "an unfinished environment cannot be moved away",
@@ -135,9 +130,9 @@ class EnvironmentCache:
     def _scan(self) -> tuple[dict[str, Path], list[Path]]:
         found: dict[str, Path] = {}
         unfinished: list[Path] = []
-        if not self._folder.is_dir():
+        if not self.folder.is_dir():
             return found, unfinished
-        for place in self._folder.iterdir():
+        for place in self.folder.iterdir():
             key = place.name.partition("-")[0]
             if (place / _MARKER).exists() and key not in found:
                 found[key] = place

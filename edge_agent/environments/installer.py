@@ -16,15 +16,8 @@ from edge_agent.environments.interpreter import Interpreter
 from edge_agent.environments.recipe import Recipe
 from edge_agent.file_copy import copy_tree
 from edge_agent.long_work import LongWork
+from shoal import spec
 from shoal.recipe import installs
-from shoal.spec import (
-    ConstraintsStep,
-    Environment,
-    PipStep,
-    RequirementsStep,
-    UrlStep,
-    WheelStep,
-)
 
 _GREETING: Final = re.compile(r"Using Python \S+ environment at: .*\n")
 _OLDEST_FOR_UV: Final = (3, 8, 0)
@@ -83,21 +76,21 @@ class Installer:
         for number, step in enumerate(environment.steps, 1):
             what: list[str]
             match step:
-                case ConstraintsStep(path):
+                case spec.ConstraintsStep(path):
                     options += ["-c", path]
                     continue
-                case PipStep(arguments) if not installs(step):
+                case spec.PipStep(arguments) if not installs(step):
                     options += arguments
                     continue
-                case PipStep(arguments):
+                case spec.PipStep(arguments):
                     what = list(arguments)
-                case RequirementsStep(path):
+                case spec.RequirementsStep(path):
                     what = ["-r", path]
-                case WheelStep(path):
+                case spec.WheelStep(path):
                     what = [str(folder / path)]
-                case UrlStep(url, ""):
+                case spec.UrlStep(url, ""):
                     what = [url]
-                case UrlStep(url, sha256):
+                case spec.UrlStep(url, sha256):
                     package = place / "packages" / _file_name(url)
                     await self.downloader.fetch(url, package, sha256=sha256)
                     what = [str(package)]
@@ -107,7 +100,7 @@ class Installer:
             await self._run([*install, *options, *what], folder)
 
     def _create(
-        self, environment: Environment, interpreter: Interpreter, place: Path, *, by_uv: bool
+        self, environment: spec.Environment, interpreter: Interpreter, place: Path, *, by_uv: bool
     ) -> list[str]:
         site = ["--system-site-packages"] if environment.system_site_packages else []
         if by_uv:

@@ -266,7 +266,6 @@ async def ensure_keeper(
     socket_path: Path,
     log_path: Path,
     environ: Mapping[str, str] = MappingProxyType({}),
-    deadline_seconds: float = 10.0,
 ) -> None:
     """Make sure that a keeper answers at `socket_path`, starting one in a session of its own if none does.
 
@@ -274,7 +273,6 @@ async def ensure_keeper(
         socket_path: where it listens.
         log_path: where one that is started here writes its log.
         environ: all variables of one that is started here.
-        deadline_seconds: how long to wait for its answer.
 
     Raises:
         KeeperGoneError: None answered within the deadline; its log says why.
@@ -283,12 +281,12 @@ async def ensure_keeper(
         return
     _spawn_keeper(socket_path, log_path, environ)
     try:
-        async with asyncio.timeout(deadline_seconds):
+        async with asyncio.timeout(_ANSWER_SECONDS):
             while not await _answers(socket_path):  # noqa: ASYNC110 - see below
                 await asyncio.sleep(0.02)  # another process: there is no event to wait for
     except TimeoutError:
         raise KeeperGoneError(
-            f"the keeper did not answer at {socket_path} within {deadline_seconds} s: see {log_path}"
+            f"the keeper did not answer at {socket_path} within {_ANSWER_SECONDS} s: see {log_path}"
         ) from None
 
 

@@ -57,13 +57,19 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class _OfAttempt:
+    """Something about one attempt, or to do for it."""
+
+    attempt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(_OfAttempt):
     """The leader of a process group has ended; exactly one of `exit_code` and `signal` is set.
 
     `lease_ended` says that its guard ended it, `left` what of it could not be ended.
     """
 
-    attempt: str
     exit_code: int | None
     signal: int | None
     end_time: float
@@ -72,42 +78,36 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class RelayEnded:
+class RelayEnded(_OfAttempt):
     """The relay of a FIFO has ended; `problem` says why records may be missing, if they may be."""
 
-    attempt: str
     port: str
     problem: str
 
 
 @dataclass(frozen=True, slots=True)
-class StopAsked:
+class StopAsked(_OfAttempt):
     """Somebody wants the program to end; None means the grace that it was started with."""
 
-    attempt: str
     grace_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class ForgetAsked:
+class ForgetAsked(_OfAttempt):
     """Nobody needs the record any more; what still runs of it is killed."""
-
-    attempt: str
 
 
 @dataclass(frozen=True, slots=True)
-class LeaseRenewed:
+class LeaseRenewed(_OfAttempt):
     """The program may run until then; without another renewal it is ended then."""
 
-    attempt: str
     until: float
 
 
 @dataclass(frozen=True, slots=True)
-class KillRefused:
+class KillRefused(_OfAttempt):
     """A program that was to be killed belongs to another user; `why` says so."""
 
-    attempt: str
     why: str
     end_time: float
 
@@ -116,34 +116,28 @@ Event = Started | Ended | RelayEnded | StopAsked | ForgetAsked | LeaseRenewed | 
 
 
 @dataclass(frozen=True, slots=True)
-class SignalGroup:
+class SignalGroup(_OfAttempt):
     """Send a signal to the whole process group."""
 
-    attempt: str
     pid: int
     signal: int
 
 
 @dataclass(frozen=True, slots=True)
-class RenewGuard:
+class RenewGuard(_OfAttempt):
     """Tell the guard of an attempt at which moment it kills it."""
 
-    attempt: str
     until: float
 
 
 @dataclass(frozen=True, slots=True)
-class FinishRelays:
+class FinishRelays(_OfAttempt):
     """Tell the relays of an attempt that its program has ended: they pass on what is left, and end."""
-
-    attempt: str
 
 
 @dataclass(frozen=True, slots=True)
-class KillRelays:
+class KillRelays(_OfAttempt):
     """End the relays of an attempt at once."""
-
-    attempt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +148,8 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class Release(_OfAttempt):
     """Close the descriptors that are held for an attempt."""
-
-    attempt: str
 
 
 Effect = SignalGroup | RenewGuard | FinishRelays | KillRelays | Announce | Release

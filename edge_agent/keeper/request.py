@@ -16,10 +16,16 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """Start a job's program, or a helper process that must outlive the agent."""
+class _Asked:
+    """A request; its answer carries the same `id`."""
 
     id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start(_Asked):
+    """Start a job's program, or a helper process that must outlive the agent."""
+
     program: Program
     timeout_seconds: float
     grace_seconds: float
@@ -29,58 +35,49 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Ports:
-    """Hand over the agent's ends of an attempt's ports."""
+class _OfAttempt(_Asked):
+    """A request about one attempt."""
 
-    id: int
     attempt: str
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class Ports(_OfAttempt):
+    """Hand over the agent's ends of an attempt's ports."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(_OfAttempt):
     """End an attempt's process group."""
 
-    id: int
-    attempt: str
     grace_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(_OfAttempt):
     """Let an attempt run until a moment on the machine's clock of leases."""
 
-    id: int
-    attempt: str
     lease_until: float
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(_OfAttempt):
     """Drop an attempt, killing what is left of it."""
 
-    id: int
-    attempt: str
-
 
 @dataclass(frozen=True, slots=True)
-class List:
+class List(_Asked):
     """Tell everything that is remembered."""
 
-    id: int
-
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(_Asked):
     """Tell every end from now on."""
 
-    id: int
-
 
 @dataclass(frozen=True, slots=True)
-class Shutdown:
+class Shutdown(_Asked):
     """End everything, then the keeper itself."""
-
-    id: int
 
 
 Request = Start | Ports | Stop | Lease | Forget | List | Watch | Shutdown

@@ -15,25 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.keeper import machine, strays
+from edge_agent.keeper import request as requests
 from edge_agent.keeper.execution import limit
 from edge_agent.keeper.guard import Guard, Outcome
 from edge_agent.keeper.launch import LaunchError, Port, launch
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.relay import Relay
-from edge_agent.keeper.request import (
-    MAX_PACKET_BYTES,
-    BadRequestError,
-    Forget,
-    Lease,
-    List,
-    Ports,
-    Request,
-    Shutdown,
-    Start,
-    Stop,
-    Watch,
-    read_request,
-)
 
 _MAX_CLIENTS: Final = 16
 _PATIENCE_SECONDS: Final = 3_600.0  # epoll takes no wait of 25 days, and a timeout may be longer
@@ -99,7 +86,6 @@ class Keeper:
         self._selector = selectors.DefaultSelector()
         self._spare = os.open(os.devnull, os.O_RDONLY)
         self._closing = False
-        self.refused_packets = 0
 
     def run(self) -> None:
         """Serve until everything has ended after a shutdown."""
@@ -158,7 +144,7 @@ class Keeper:
             connection.close()
             return
         connection.setblocking(False)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MAX_PACKET_BYTES)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * requests.MAX_PACKET_BYTES)
         self._clients[connection] = _Client(connection)
         self._selector.register(connection, selectors.EVENT_READ)
 
@@ -179,11 +165,14 @@ class Keeper:
             if mask & selectors.EVENT_WRITE:
                 self._flush(client)
             if mask & selectors.EVENT_READ:
-                packet, _, flags, _ = client.connection.recvmsg(MAX_PACKET_BYTES)
+                packet, _, flags, _ = client.connection.recvmsg(requests.MAX_PACKET_BYTES)
                 if not packet:
                     self._drop(client)
                 elif flags & socket.MSG_TRUNC:
-                    self._refuse(client, BadRequestError(f"longer than {MAX_PACKET_BYTES} bytes"))
+                    self._refuse(
+                        client,
+                        requests.BadRequestError(f"longer than {requests.MAX_PACKET_BYTES} bytes"),
+                    )
                 else:
                     self._answer(client, packet)
         except BlockingIOError:
@@ -193,8 +182,8 @@ class Keeper:
 
     def _answer(self, client: _Client, packet: bytes) -> None:
         try:
-            request = read_request(packet)
-        except BadRequestError as error:
+            request = requests.read_request(packet)
+        except requests.BadRequestError as error:
             self._refuse(client, error)
             return
         try:
@@ -205,15 +194,14 @@ class Keeper:
             self._log(f"{request!r} failed: {error!r}")
             self._send(client, {"id": request.id, "error": f"the keeper failed: {error!r}"})
 
-    def _refuse(self, client: _Client, error: BadRequestError) -> None:
-        self.refused_packets += 1
+    def _refuse(self, client: _Client, error: requests.BadRequestError) -> None:
         self._send(client, {"id": error.id, "error": f"bad request: {error}"})
 
-    def _obey(self, client: _Client, request: Request) -> None:
+    def _obey(self, client: _Client, request: requests.Request) -> None:
         match request:
-            case Start():
+            case requests.Start():
                 self._send(client, {"id": request.id, "pid": self._start(request)})
-            case Ports():
+            case requests.Ports():
                 if self._machine.record(request.attempt) is None:
                     raise machine.UnknownAttemptError(
                         f"the keeper has no attempt {request.attempt!r}"
@@ -225,25 +213,25 @@ class Keeper:
                     "directions": [port.direction for port in ports],
                 }
                 self._send(client, reply, tuple(ports.values()))
-            case Stop():
+            case requests.Stop():
                 self._handle(machine.StopAsked(request.attempt, request.grace_seconds))
                 self._send(client, {"id": request.id})
-            case Lease():
+            case requests.Lease():
                 self._handle(machine.LeaseRenewed(request.attempt, request.lease_until))
                 self._send(client, {"id": request.id})
-            case Forget():
+            case requests.Forget():
                 self._handle(machine.ForgetAsked(request.attempt))
                 self._send(client, {"id": request.id})
-            case List():
+            case requests.List():
                 self._send_records(client, request.id)
-            case Watch():
+            case requests.Watch():
                 client.watching = True
                 self._send(client, {"id": request.id, "instance": self._instance})
-            case Shutdown():
+            case requests.Shutdown():
                 self._send(client, {"id": request.id})
                 self._shut_down()
 
-    def _start(self, request: Start) -> int:
+    def _start(self, request: requests.Start) -> int:
         attempt = request.program.attempt
         known = self._machine.record(attempt)
         if known is not None:

@@ -79,20 +79,11 @@ class SessionState(enum.StrEnum):
 
 
 @dataclass(slots=True)
-class SessionCounts:
-    """What a controller did wrong, and how often the session began anew."""
-
-    opened: int = 0
-    broken_rules: int = 0
-
-
-@dataclass(slots=True)
 class SessionMachine:
     """Keeps one session; `chance` draws from [0, 1) for the jitter of its waits."""
 
     config: SessionConfig
     chance: Callable[[], float]
-    counts: SessionCounts = field(default_factory=SessionCounts)
     state: SessionState = SessionState.IDLE
     followed: Followed | None = None
     """What was followed last; whoever makes the session sets it from the journal."""
@@ -316,10 +307,8 @@ class SessionMachine:
         if self.state not in {SessionState.OPENING, SessionState.OPEN}:
             return []
         if batch.sequence != self._heard + 1:
-            self.counts.broken_rules += 1
             return self._break(f"message {batch.sequence} came instead of {self._heard + 1}", now)
         if not self._acknowledged <= batch.acknowledged <= self._sequence:
-            self.counts.broken_rules += 1
             return self._break(
                 f"{batch.acknowledged} was acknowledged, but {self._acknowledged} was before and "
                 f"{self._sequence} is the last that was sent",
@@ -343,7 +332,6 @@ class SessionMachine:
         if confirmed:
             out.append(effects.Confirmed(tuple(confirmed)))
         if self.state is SessionState.OPENING:
-            self.counts.broken_rules += 1
             return self._break("the controller spoke before its welcome", now)
         if any(not isinstance(message, Welcome) for message in batch.messages):
             # Acknowledged with the next batch, at the latest after the flush time.
@@ -370,7 +358,6 @@ class SessionMachine:
         match message:
             case Welcome():
                 if self.state is not SessionState.OPENING:
-                    self.counts.broken_rules += 1
                     return []
                 if message.quarantine:
                     return self._quarantine(message.quarantine, message, message.retry_seconds, now)
@@ -380,7 +367,6 @@ class SessionMachine:
                 follow = self._follow(_further(self.followed, message.following))
                 self._said_quarantine = ""
                 self.state = SessionState.OPEN
-                self.counts.opened += 1
                 self._lease_seconds = message.lease_seconds
                 self._open_until = None
                 self._heartbeat_seconds = self._pause(message)
@@ -417,7 +403,6 @@ class SessionMachine:
         if part.part == 0:
             self._parts = []
         elif part.part != len(self._parts):
-            self.counts.broken_rules += 1
             self._parts = []
             return None
         self._parts.append(part)

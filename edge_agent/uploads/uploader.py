@@ -24,6 +24,8 @@ from shoal.session.uploads import UploadGrant
 
 LOG = logging.getLogger(__name__)
 
+_PARALLEL: Final = 4
+"""How many uploads of this node run at the same time."""
 _CHUNK_BYTES: Final = 1 << 20
 _PIECE_BYTES: Final = 64 << 10
 """What a slow link takes within the deadline."""
@@ -40,7 +42,6 @@ class Uploader:
     Args:
         client: an open client session; its owner closes it.
         chance: draws from [0, 1) for the jitter between tries.
-        parallel: how many uploads of this node run at the same time.
     """
 
     def __init__(
@@ -49,13 +50,12 @@ class Uploader:
         *,
         chance: Callable[[], float],
         backoff: Backoff | None = None,
-        parallel: int = 4,
         stall_seconds: float = 60.0,
     ) -> None:
         self._client = client
         self._chance = chance
         self._backoff = backoff or Backoff(0.2, 10.0)
-        self._slots = asyncio.Semaphore(parallel)
+        self._slots = asyncio.Semaphore(_PARALLEL)
         self._stall_seconds = stall_seconds
 
     async def store(

@@ -19,6 +19,7 @@ import logging
 import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
 
@@ -50,6 +51,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@dataclass(eq=False)
 class DirectoryStore:
     """Objects as files under `root`; use it with `async with`.
 
@@ -60,24 +62,17 @@ class DirectoryStore:
         new_id: names of files that are being written; never the same twice.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        *,
-        signer: PathSigner,
-        wall: Callable[[], float],
-        new_id: Callable[[], str],
-    ) -> None:
-        self._root = root
-        self._signer = signer
-        self._wall = wall
-        self._new_id = new_id
-        # Whether the file system can place a file only where there is none.
-        self.conditional_put = False
-        # The file system on which the folder was last seen whole; None until it was opened.
-        self._device: int | None = None
-        # Where the file system has no hard links, one process at least does not race with itself.
-        self._placing = threading.Lock()
+    root: Path
+    _: KW_ONLY
+    signer: PathSigner
+    wall: Callable[[], float]
+    new_id: Callable[[], str]
+    # Whether the file system can place a file only where there is none.
+    conditional_put: bool = False
+    # The file system on which the folder was last seen whole; None until it was opened.
+    _device: int | None = None
+    # Where the file system has no hard links, one process at least does not race with itself.
+    _placing: threading.Lock = field(default_factory=threading.Lock)
 
     async def __aenter__(self) -> Self:
         """Make the folder, clear what a killed process left behind, and probe the file system.
@@ -93,7 +88,7 @@ class DirectoryStore:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno in _MISTAKES:
                 raise
-            LOG.warning("the archive is away", extra=fields(folder=self._root, why=error))
+            LOG.warning("the archive is away", extra=fields(folder=self.root, why=error))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -145,13 +140,13 @@ class DirectoryStore:
         """Return an address of the endpoint that takes exactly this object."""
         self.path(key)
         put = SignedPut(size_bytes, sha256)
-        url = self._signer.put_url(key, put, int(self._wall()) + expires_seconds)
+        url = self.signer.put_url(key, put, int(self.wall()) + expires_seconds)
         return PresignedPut(url, {"Content-Length": str(size_bytes)})
 
     async def presign_get(self, key: str, *, expires_seconds: int) -> str:
         """Return an address of the endpoint."""
         self.path(key)
-        return self._signer.get_url(key, int(self._wall()) + expires_seconds)
+        return self.signer.get_url(key, int(self.wall()) + expires_seconds)
 
     def path(self, key: str) -> Path:
         """Return the file of `key`, which is always beneath the folder.
@@ -162,7 +157,7 @@ class DirectoryStore:
         segments = check_key(key).split("/")
         if segments[0] == INCOMING:
             raise InvalidKeyError(f"key {key!r}: {INCOMING} is where files are being written")
-        return self._root.joinpath(*segments)
+        return self.root.joinpath(*segments)
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
@@ -170,11 +165,11 @@ class DirectoryStore:
         except OSError as error:
             if error.errno in _FULL:
                 raise ArchiveFullError(
-                    f"the archive {self._root} is full: {error}; remove what is not needed any "
+                    f"the archive {self.root} is full: {error}; remove what is not needed any "
                     "more, or enlarge its disk"
                 ) from error
             raise ArchiveUnavailableError(
-                f"the archive {self._root} is away: {error}; check that it is mounted and "
+                f"the archive {self.root} is away: {error}; check that it is mounted and "
                 "writable, and that its disk is healthy"
             ) from error
 
@@ -187,7 +182,7 @@ class DirectoryStore:
         if self._device is None:
             self._open()
         elif not self._whole():
-            (self._root / INCOMING).mkdir(exist_ok=True)
+            (self.root / INCOMING).mkdir(exist_ok=True)
             LOG.warning("the folder of incoming files was made again", extra=self._as_fields())
 
     def _whole(self) -> bool:
@@ -197,20 +192,20 @@ class DirectoryStore:
             OSError: The folder itself is not there, or another file system is in its place.
         """
         try:
-            self._device = (self._root / INCOMING).stat().st_dev
+            self._device = (self.root / INCOMING).stat().st_dev
         except FileNotFoundError:
-            device = self._root.stat().st_dev
+            device = self.root.stat().st_dev
             if self._device not in {None, device}:
                 raise OSError(
                     errno.ENODEV,
                     f"another file system is in its place; mount it, or make {INCOMING} there",
-                    str(self._root),
+                    str(self.root),
                 ) from None
             return False
         return True
 
     def _open(self) -> None:
-        incoming = self._root / INCOMING
+        incoming = self.root / INCOMING
         incoming.mkdir(parents=True, exist_ok=True)
         for leftover in incoming.iterdir():
             _clear(leftover)
@@ -229,10 +224,10 @@ class DirectoryStore:
         self._device = incoming.stat().st_dev
 
     def _as_fields(self) -> dict[str, dict[str, object]]:
-        return fields(folder=self._root / INCOMING)
+        return fields(folder=self.root / INCOMING)
 
     def _incoming(self) -> "_Incoming":
-        return _Incoming(self._root / INCOMING / self._new_id())
+        return _Incoming(self.root / INCOMING / self.new_id())
 
     def _begin(self) -> "_Incoming":
         self._ready()

@@ -26,6 +26,8 @@ from services.runtime.log import CountedLog
 
 LOG = logging.getLogger(__name__)
 
+_IDLE_SECONDS = 60.0
+"""How long a sender may be silent in the middle of a PUT."""
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
@@ -42,7 +44,6 @@ class ObjectEndpoint:
         listener: a bound and listening TCP socket; the endpoint closes it.
         wall: Unix time in seconds.
         clock: seconds on a monotonic clock.
-        idle_seconds: how long a sender may be silent in the middle of a PUT.
     """
 
     def __init__(
@@ -53,12 +54,10 @@ class ObjectEndpoint:
         *,
         wall: Callable[[], float],
         clock: Callable[[], float],
-        idle_seconds: float = 60.0,
     ) -> None:
         self._store = store
         self._signer = signer
         self._wall = wall
-        self._idle_seconds = idle_seconds
         self._refused = CountedLog(LOG, clock)
         application = web.Application()
         any_key = r"{key:[\s\S]+}"  # a dot is no line break, and a key may have some
@@ -122,7 +121,7 @@ class ObjectEndpoint:
         left = end - first
         async with contextlib.aclosing(self._store.get_stream(key, offset=first)) as chunks:
             async for chunk in chunks:
-                async with asyncio.timeout(self._idle_seconds):
+                async with asyncio.timeout(_IDLE_SECONDS):
                     await response.write(chunk[:left])
                 left -= len(chunk)
                 if left <= 0:
@@ -159,7 +158,7 @@ class ObjectEndpoint:
     ) -> AsyncIterator[bytes]:
         received = 0
         while True:
-            async with asyncio.timeout(self._idle_seconds):
+            async with asyncio.timeout(_IDLE_SECONDS):
                 chunk = await request.content.readany()
             received += len(chunk)
             if received > size_bytes or (not chunk and received < size_bytes):

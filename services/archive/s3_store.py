@@ -73,7 +73,6 @@ class S3Store:
         bucket: the bucket, which has to exist.
         prefix: put before every key, without slashes at its ends; may be empty.
         new_id: name of the object that probes conditional PUT; never the same twice.
-        part_bytes: size of the first parts of a large object.
     """
 
     def __init__(
@@ -83,13 +82,11 @@ class S3Store:
         prefix: str = "",
         *,
         new_id: Callable[[], str],
-        part_bytes: int = PART_BYTES,
     ) -> None:
         self._server = server
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._new_id = new_id
-        self._part_bytes = part_bytes
         # Whether the server obeys `If-None-Match: *`; probed, since some ignore it silently.
         self.conditional_put = False
         self._stack = AsyncExitStack()
@@ -142,7 +139,7 @@ class S3Store:
                 digest.update(chunk)
                 size_bytes += len(chunk)
                 waiting += chunk
-                if len(waiting) >= self._part_bytes * (upload.scale if upload else 1):
+                if len(waiting) >= PART_BYTES * (upload.scale if upload else 1):
                     if upload is None:
                         upload = await self._begin(full, sha256)
                     await self._part(upload, bytes(waiting))

@@ -28,6 +28,8 @@ from services.events.terms import (
 )
 
 _LEAST_BYTES = 512
+_KEEPALIVE_SECONDS = 10
+"""How long the connection may be silent before it is asked."""
 _SHORTER_BITS = 3
 _PROPERTY_BYTES = 3 + len(CONTENT_TYPE)
 GOODBYE_SECONDS = 2.0
@@ -40,7 +42,6 @@ class MqttLink:
         address: where the broker stands.
         client_id: our name at the broker; a second connection with the same id ends the first.
         timeout_seconds: how long the broker may take to answer anything.
-        keepalive_seconds: how long the connection may be silent before it is asked.
         terms: what is known of the broker; a connection that stands knows more.
 
     Raises:
@@ -53,7 +54,6 @@ class MqttLink:
         client_id: str,
         *,
         timeout_seconds: float = 10.0,
-        keepalive_seconds: int = 10,
         terms: Terms = UNKNOWN,
     ) -> None:
         self._address = address
@@ -71,7 +71,7 @@ class MqttLink:
             protocol=ProtocolVersion.V5,
             clean_start=True,
             timeout=timeout_seconds,
-            keepalive=keepalive_seconds,
+            keepalive=_KEEPALIVE_SECONDS,
             will=Will(
                 self._state_topic, _presence("offline"), min(1, terms.qos), retain=terms.retain
             ),

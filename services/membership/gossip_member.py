@@ -11,10 +11,10 @@ from random import Random
 from services.membership.config import GossipConfig
 from services.membership.ipc import IpcServer
 from services.membership.keyring import Keyring
+from services.membership.keyring_file import KeyringFile, KeyringFileError
 from services.membership.settings import GossipSettings
 from services.membership.shell import GossipShell
 from services.runtime.address import host_port, joined
-from services.runtime.keyring_file import KeyringFile, KeyringFileError
 from services.runtime.process import StartRefusedError
 
 

@@ -12,6 +12,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TextIO, cast
@@ -111,6 +112,7 @@ class JsonFormatter(_Formatter):
         return redacted(json.dumps(entry, ensure_ascii=False, default=str))
 
 
+@dataclass(eq=False)
 class CountedLog:
     """Counts what may come by the thousand, and says so at most once a period for each reason.
 
@@ -125,20 +127,13 @@ class CountedLog:
             a reason may come from outside and memory may not grow with it.
     """
 
-    def __init__(
-        self,
-        logger: logging.Logger,
-        clock: Callable[[], float],
-        *,
-        period_seconds: float = 60.0,
-        reasons_max: int = 256,
-    ) -> None:
-        self._logger = logger
-        self._clock = clock
-        self._period_seconds = period_seconds
-        self._reasons_max = reasons_max
-        self._counts: dict[str, int] = {}
-        self._said: dict[str, tuple[float, int]] = {}
+    logger: logging.Logger
+    clock: Callable[[], float]
+    _: KW_ONLY
+    period_seconds: float = 60.0
+    reasons_max: int = 256
+    _counts: dict[str, int] = field(default_factory=dict[str, int])
+    _said: dict[str, tuple[float, int]] = field(default_factory=dict[str, tuple[float, int]])
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -147,15 +142,15 @@ class CountedLog:
 
     def warn(self, reason: str, **details: object) -> None:
         """Count one more for `reason`; `details` describe this one and are logged if it is said."""
-        if reason not in self._counts and len(self._counts) >= self._reasons_max:
+        if reason not in self._counts and len(self._counts) >= self.reasons_max:
             reason = _OTHER
         total = self._counts[reason] = self._counts.get(reason, 0) + 1
-        now = self._clock()
+        now = self.clock()
         said_at, said_total = self._said.get(reason, (None, 0))
-        if said_at is not None and now - said_at < self._period_seconds:
+        if said_at is not None and now - said_at < self.period_seconds:
             return
         self._said[reason] = (now, total)
-        self._logger.warning(reason, extra=fields(**details, count=total - said_total, total=total))
+        self.logger.warning(reason, extra=fields(**details, count=total - said_total, total=total))
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -101,7 +101,8 @@ class AttemptInput:
         self._writing: list[tuple[ReceiveLane, Chunk]] = []
         self._busy = False
         self._closed = False
-        self._end_written = False
+        # Whether the job was shown the end.
+        self.ended = False
         self._position = 0
         self._bytes = 0
         self._dropped = 0
@@ -113,11 +114,6 @@ class AttemptInput:
     def replayable(self) -> bool:
         """Whether a later attempt gets the same records in the same order."""
         return self._ordered
-
-    @property
-    def ended(self) -> bool:
-        """Whether the job was shown the end."""
-        return self._end_written
 
     @property
     def acknowledged_rounds(self) -> int:
@@ -233,7 +229,7 @@ class AttemptInput:
         Raises:
             RecordError: A record does not fit the raw format of the port.
         """
-        if not self._started or self._busy or self._end_written:
+        if not self._started or self._busy or self.ended:
             return []
         if self._closed:
             return self._discard()
@@ -256,7 +252,7 @@ class AttemptInput:
             return [effects.WritePort(self.plan.name, False, tuple(parts))]
         if self._all_taken():
             self._drop_rest()
-            self._end_written = True
+            self.ended = True
             out: list[effects.Effect] = []
             if not self._raw:
                 end = header(Block(Kind.END, self._position))
@@ -327,7 +323,7 @@ class AttemptInput:
             refused=sum(lane.refused for lane in self.lanes),
             broken=sum(lane.broken for lane in self.lanes),
             mismatches=sum(lane.mismatches for lane in self.lanes),
-            ended=self._end_written,
+            ended=self.ended,
             dropped=self._dropped,
         )
 
@@ -479,7 +475,7 @@ class AttemptInput:
     def _discard(self) -> list[effects.Effect]:
         while self._next() is not None:
             self._taken()
-        self._end_written = self._all_taken()
+        self.ended = self._all_taken()
         return []
 
     def _render(self, block: Block) -> list[Body]:

@@ -94,9 +94,11 @@ class AttemptOutput:
         self.spool_behind = False
         """Whether the spool does not keep up with the job, which is blocked meanwhile."""
         self._first = 0
-        self._next = 0
+        # How many records the job has sent, those of earlier attempts included.
+        self.sent = 0
         self._bytes = 0
-        self._ended = False
+        # Whether nothing comes any more, and that is certain.
+        self.ended = False
         self._closed: events.PortClosed | None = None
         self._said_end = False
         self._started = False
@@ -104,19 +106,9 @@ class AttemptOutput:
         self._moved_at = 0.0
 
     @property
-    def ended(self) -> bool:
-        """Whether nothing comes any more, and that is certain."""
-        return self._ended
-
-    @property
-    def sent(self) -> int:
-        """How many records the job has sent, those of earlier attempts included."""
-        return self._next
-
-    @property
     def drained(self) -> bool:
         """Whether no consumer will ask for anything of it."""
-        return self._ended and all(lane.done for lane in self.lanes)
+        return self.ended and all(lane.done for lane in self.lanes)
 
     @property
     def unwanted(self) -> bool:
@@ -135,12 +127,12 @@ class AttemptOutput:
         Those of the generations before the newest one have all that comes before it, even if some of them
         have committed since.
         """
-        if not self._replacement or self._ended:
+        if not self._replacement or self.ended:
             return False
         begun = max(map(self._begins, self.lanes), default=0)
         return (
             not self._started
-            or self._next < begun
+            or self.sent < begun
             or any(not lane.dialled or lane.existing < lane.wanted for lane in self._demanding)
         )
 
@@ -215,7 +207,7 @@ class AttemptOutput:
     def start(self, first: int, recovery: str, epoch: int, now: float) -> list[effects.Effect]:
         """Let the job write, beginning with record `first`."""
         self._started = True
-        self._first = self._next = first
+        self._first = self.sent = first
         self._moved_at = now
         if first:
             if self._whole is not None:
@@ -246,7 +238,7 @@ class AttemptOutput:
             return []
         if self._said_end:
             raise PortRuleError(f"DATA from record {block.first} after END")
-        number = self._next + sum(one.count for one in self._waiting)
+        number = self.sent + sum(one.count for one in self._waiting)
         if not self._raw and block.first != number:
             raise PortRuleError(f"DATA begins with record {block.first}, the next one is {number}")
         if self._hold or not self._started:
@@ -254,10 +246,10 @@ class AttemptOutput:
             # the port begins, and so whose it is; no more is read.
             self._waiting.append(block)
             return []
-        if self._end is not None and self._end < self._next + block.count:
-            block = divided(block, self._end - self._next)[0]
-        while self._cut is not None and self._cut < self._next + block.count:
-            head, block = divided(block, self._cut - self._next)
+        if self._end is not None and self._end < self.sent + block.count:
+            block = divided(block, self._end - self.sent)[0]
+        while self._cut is not None and self._cut < self.sent + block.count:
+            head, block = divided(block, self._cut - self.sent)
             self._append(head)
         self._append(block)
         self._moved_at = now
@@ -273,7 +265,7 @@ class AttemptOutput:
             return []
         if self._said_end:
             raise PortRuleError("a second END")
-        number = self._next + sum(one.count for one in self._waiting)
+        number = self.sent + sum(one.count for one in self._waiting)
         if total != number:
             raise PortRuleError(f"END says {total} records in all, {number} came")
         self._said_end = True
@@ -292,7 +284,7 @@ class AttemptOutput:
             PortRuleError: It left something half done.
         """
         event = self._closed
-        if event is None or self._ended:
+        if event is None or self.ended:
             return []
         if self._hold:
             self._closes_late = True
@@ -315,7 +307,7 @@ class AttemptOutput:
 
     def _stop_at_end(self) -> list[effects.Effect]:
         """End the port if it has as many records as it is to have."""
-        reached = self._started and self._end is not None and self._next >= self._end
+        reached = self._started and self._end is not None and self.sent >= self._end
         return self._stop() if reached else []
 
     def _stop(self) -> list[effects.Effect]:
@@ -324,11 +316,11 @@ class AttemptOutput:
             return []
         self._over = True
         self._waiting.clear()
-        return [] if self._ended else self.end()
+        return [] if self.ended else self.end()
 
     def end(self) -> list[effects.Effect]:
         """End all lanes."""
-        self._ended = True
+        self.ended = True
         for log in (*self.logs, *(lane.log for lane in self._latest)):
             if log.total is None:
                 log.end()
@@ -366,8 +358,8 @@ class AttemptOutput:
         return [*out, *self.pump()]
 
     def _check_cut(self, lane: str, record: int | None) -> None:
-        if record is not None and self._started and record < self._next:
-            raise PortRuleError(f"lane {lane} was cut at record {record}, {self._next} came before")
+        if record is not None and self._started and record < self.sent:
+            raise PortRuleError(f"lane {lane} was cut at record {record}, {self.sent} came before")
 
     def _let_go(self, now: float) -> list[effects.Effect]:
         """Take what came while the port stood still."""
@@ -436,7 +428,7 @@ class AttemptOutput:
         """Return the counters of the port; see StreamProgress in the contract."""
         live = [lane for lane in self._demanding if not (lane.idle or _by_key(lane.plan))]
         consumed = [
-            min(self._next, lane.slice.record(lane.consumed))
+            min(self.sent, lane.slice.record(lane.consumed))
             for lane in live
             if lane.slice.cut is None or lane.slice.sequence(lane.slice.cut) > lane.consumed
         ]
@@ -444,15 +436,15 @@ class AttemptOutput:
         return StreamCounters(
             port=self.plan.name,
             output=True,
-            records=self._next,
+            records=self.sent,
             bytes=self._bytes,
-            acknowledged=min(consumed) if consumed else self._next,
+            acknowledged=min(consumed) if consumed else self.sent,
             retained_bytes=sum(log.retained_bytes for log in self.logs)
             + sum(lane.log.retained_bytes for lane in self._latest),
             blocked_seconds=max(0.0, now - self._moved_at) if self._paused else 0.0,
             duplicates=0,
             refused=sum(lane.refused for lane in self.lanes),
-            ended=self._ended,
+            ended=self.ended,
             dropped=sum(lane.newest.dropped for lane in self._latest),
             repeating=self.repeating,
         )
@@ -462,7 +454,7 @@ class AttemptOutput:
         stands_at = self._stands_at()
         if stands_at is None:
             return None
-        return PortHold(self.plan.name, self._hold, stands_at, self._ended)
+        return PortHold(self.plan.name, self._hold, stands_at, self.ended)
 
     def lags(self) -> tuple[Lag, ...]:
         """Return how far every consumer is behind; one that has committed is not."""
@@ -495,7 +487,7 @@ class AttemptOutput:
         """
         if not self._hold or not self._started:
             return None
-        highest = self._next
+        highest = self.sent
         if self._replacement:
             for lane in self.lanes:
                 if not lane.plan.hold or lane.plan.keep or lane.done or lane.slice.empty:
@@ -563,8 +555,8 @@ class AttemptOutput:
         if self._whole is None:
             self._whole = self._new_log()
             self._lent = True
-            self._whole.begin(self._next)
-            if self._ended:
+            self._whole.begin(self.sent)
+            if self.ended:
                 self._whole.end()
         lane = SendLane(plan, self._whole, LaneSlice(0, 1), self._limits.bulk_bytes, recorder=True)
         lane.begin(self._whole.base)
@@ -590,19 +582,19 @@ class AttemptOutput:
             self._spread_by_key(block, sums)
         if self._latest:
             self._offer(block, sums)
-        self._next += block.count
+        self.sent += block.count
         self._bytes += len(block.body) - 4 * block.count
-        if self._cut == self._next:
+        if self._cut == self.sent:
             self._pass_cuts()
 
     def _pass_cuts(self) -> None:
         """Let the lanes end that were cut at the record that comes next, or before."""
-        live = [lane for lane in self.lanes if not lane.slice.over(self._next)]
+        live = [lane for lane in self.lanes if not lane.slice.over(self.sent)]
         cuts = [lane.slice.cut for lane in live]
         self._cut = min((cut for cut in cuts if cut is not None), default=None)
         self._whole_live = any(lane.log is self._whole for lane in live)
         for lane in self.lanes:
-            if lane.slice.cut is None or not lane.slice.over(self._next):
+            if lane.slice.cut is None or not lane.slice.over(self.sent):
                 continue
             if lane.log is not self._whole:
                 if lane.log.total is None:
@@ -617,7 +609,7 @@ class AttemptOutput:
         return log
 
     def _spread(self, block: Block) -> None:
-        first = self._next
+        first = self.sent
         live = [lane for lane in self._split if not lane.slice.over(first)]
         if block.count == 1:
             # It may be a large one, which is not copied for nothing.
@@ -642,7 +634,7 @@ class AttemptOutput:
         """Give what is newest to the consumers that want nothing else."""
         table = entries(block)
         ends = bounds(block, table)
-        first = self._next
+        first = self.sent
         body = block.body
         for lane in self._latest:
             part = lane.slice

@@ -48,13 +48,12 @@ def joined(first: int, second: int, second_bytes: int) -> int:
     return _product(first, _power(second_bytes)) ^ second
 
 
-def tail(data: bytes, at: int, crc: int | None = None) -> int:
-    """Return CRC-32C of `data` from `at` to its end; `crc` is that of all of it, if it is known."""
+def tail(data: bytes, at: int) -> int:
+    """Return CRC-32C of `data` from `at` to its end."""
     length = len(data) - at
     if length < _COPY_BYTES:
         return _value(data[at:])
-    whole = _value(data) if crc is None else crc
-    return whole ^ _product(_value(data[:at]), _power(length))
+    return _value(data) ^ _product(_value(data[:at]), _power(length))
 
 
 def _power(length: int) -> int:

@@ -11,36 +11,33 @@ from shoal.model import ReasonCode
 
 
 @dataclass(frozen=True, slots=True)
-class ReadPort:
+class _OfPort:
+    """Something to do at one port of the attempt."""
+
+    port: str
+    output: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPort(_OfPort):
     """Begin, or go on, reading what the job writes on a port."""
 
-    port: str
-    output: bool
-
 
 @dataclass(frozen=True, slots=True)
-class PausePort:
+class PausePort(_OfPort):
     """Leave what the job writes in its socket, so that it blocks."""
 
-    port: str
-    output: bool
-
 
 @dataclass(frozen=True, slots=True)
-class WritePort:
+class WritePort(_OfPort):
     """Write to the job; answer with PortWritten. There is one at a time on a port."""
 
-    port: str
-    output: bool
     parts: tuple[Body, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ShutPort:
+class ShutPort(_OfPort):
     """Show the job the end of file on a port."""
-
-    port: str
-    output: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +48,24 @@ class ClosePort:
 
 
 @dataclass(frozen=True, slots=True)
-class AcceptCall:
-    """Open a lane to its consumer."""
+class _OfCall:
+    """Something to do about a call by which a consumer reads an output lane."""
 
     call: int
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptCall(_OfCall):
+    """Open a lane to its consumer."""
+
     producer_epoch: int
     first: int
 
 
 @dataclass(frozen=True, slots=True)
-class SendBlock:
+class SendBlock(_OfCall):
     """Send a block; answer with CallReady. There is one at a time on a call."""
 
-    call: int
     lane: str
     retained: RetainedBlock
     body: Body
@@ -83,10 +85,9 @@ class SendBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class SendSpooled:
+class SendSpooled(_OfCall):
     """Send a large block whose body lies in the spool, part by part; answer with CallReady."""
 
-    call: int
     lane: str
     retained: RetainedBlock
     place: SpoolPlace
@@ -99,14 +100,13 @@ class SendSpooled:
 
 
 @dataclass(frozen=True, slots=True)
-class SendEnd:
+class SendEnd(_OfCall):
     """Say that a lane has ended after `total` records.
 
     `cut` says that the consumer's generation ends here, and `continued` that another generation of
     the producer goes on. `digest` is that of the producer's records, where it is known.
     """
 
-    call: int
     total: int
     cut: bool = False
     continued: bool = False
@@ -114,30 +114,33 @@ class SendEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class RefuseCall:
+class RefuseCall(_OfCall):
     """Refuse a lane and end the call."""
 
-    call: int
     reason: str
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class CloseCall:
+class CloseCall(_OfCall):
     """End a call whose lane another call has taken over, or whose attempt is over."""
-
-    call: int
 
 
 @dataclass(frozen=True, slots=True)
-class DialLane:
+class _OfDial:
+    """Something to do about a dial of an input lane."""
+
+    lane: str
+    dial: int
+
+
+@dataclass(frozen=True, slots=True)
+class DialLane(_OfDial):
     """Dial the producer of a lane; with `bulk` on the channel for large records.
 
     Below `had` lies what the job was given, if it wants nothing more.
     """
 
-    lane: str
-    dial: int
     address: str
     consumer_epoch: int
     producer_epoch: int
@@ -149,19 +152,14 @@ class DialLane:
 
 
 @dataclass(frozen=True, slots=True)
-class HangUpLane:
+class HangUpLane(_OfDial):
     """Give up a call of ours; nothing more of it is wanted."""
-
-    lane: str
-    dial: int
 
 
 @dataclass(frozen=True, slots=True)
-class Acknowledge:
+class Acknowledge(_OfDial):
     """Report to a producer how far we are; a newer report replaces one that has not left yet."""
 
-    lane: str
-    dial: int
     consumed: int
     released: int
     consumed_bytes: int

@@ -16,53 +16,49 @@ class Attached:
 
 
 @dataclass(frozen=True, slots=True)
-class PortBlock:
-    """The job wrote a block on a port; on a raw port, its records as a block counted from 0."""
+class _OfPort:
+    """Something about one port of the attempt."""
 
     port: str
     output: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PortBlock(_OfPort):
+    """The job wrote a block on a port; on a raw port, its records as a block counted from 0."""
+
     block: Block
 
 
 @dataclass(frozen=True, slots=True)
-class PortViolation:
+class PortViolation(_OfPort):
     """The job wrote something that is no block, or a raw record that breaks a limit."""
 
-    port: str
-    output: bool
     offset: int
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class PortClosed:
+class PortClosed(_OfPort):
     """The job's end of a port will send nothing more.
 
     What came last counts only if the program ends well: `rest` are records that the end of file
     made whole, `unfinished` says what it left half done at `offset`.
     """
 
-    port: str
-    output: bool
     offset: int = 0
     unfinished: str = ""
     rest: tuple[Block, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class PortWritten:
+class PortWritten(_OfPort):
     """What `WritePort` asked for is in the hands of the system, so the job can take it."""
-
-    port: str
-    output: bool
 
 
 @dataclass(frozen=True, slots=True)
-class PortShut:
+class PortShut(_OfPort):
     """The job takes nothing more from a port."""
-
-    port: str
-    output: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +98,21 @@ class RecorderLeft:
 
 
 @dataclass(frozen=True, slots=True)
-class CallOpened:
+class _OfCall:
+    """Something about a call by which a consumer reads an output lane."""
+
+    call: int
+    lane: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallOpened(_OfCall):
     """A consumer dialled a lane of ours; `call` is the shell's number for it.
 
     `parts` says that a large block need not be in memory as a whole to be sent on it, `bulk` that
     large ones may come on it. Below `had` lies what a consumer was given that wants nothing more.
     """
 
-    call: int
-    lane: str
     consumer_epoch: int
     producer_epoch: int
     want: int
@@ -122,65 +124,56 @@ class CallOpened:
 
 
 @dataclass(frozen=True, slots=True)
-class CallAcknowledged:
+class CallAcknowledged(_OfCall):
     """A consumer reported how far it is; the bytes count since the call was opened."""
 
-    call: int
-    lane: str
     consumed: int
     released: int
     consumed_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class CallDone:
+class CallDone(_OfCall):
     """A consumer says that nothing needs to be kept for it any more; only a client may say so."""
 
-    call: int
-    lane: str
-
 
 @dataclass(frozen=True, slots=True)
-class CallReady:
+class CallReady(_OfCall):
     """A block that was sent has left, and the next one may come."""
 
-    call: int
-    lane: str
-
 
 @dataclass(frozen=True, slots=True)
-class CallClosed:
+class CallClosed(_OfCall):
     """A consumer's call is over."""
 
-    call: int
-    lane: str
-
 
 @dataclass(frozen=True, slots=True)
-class DialAccepted:
-    """The producer opened a lane that we dialled; `dial` is the machine's number for it."""
+class _OfDial:
+    """Something about a dial of an input lane."""
 
     lane: str
     dial: int
+
+
+@dataclass(frozen=True, slots=True)
+class DialAccepted(_OfDial):
+    """The producer opened a lane that we dialled; `dial` is the machine's number for it."""
+
     producer_epoch: int
     first: int
 
 
 @dataclass(frozen=True, slots=True)
-class DialBlock:
+class DialBlock(_OfDial):
     """A block came on a lane, checked against its checksum."""
 
-    lane: str
-    dial: int
     block: Block
 
 
 @dataclass(frozen=True, slots=True)
-class DialEnded:
+class DialEnded(_OfDial):
     """The lane has ended after `total` records; see `SendEnd`."""
 
-    lane: str
-    dial: int
     total: int
     cut: bool = False
     continued: bool = False
@@ -188,11 +181,9 @@ class DialEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class DialBroken:
+class DialBroken(_OfDial):
     """A lane that we dialled is refused or broken."""
 
-    lane: str
-    dial: int
     reason: str
     message: str = ""
 

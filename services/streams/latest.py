@@ -97,19 +97,19 @@ class LatestLane(SendLane):
             return []
         want = self.newest.base if event.want == WANT_KEPT else event.want
         self._begin_call(event, want)
-        if not self._idle:
+        if not self.idle:
             self._at = want
         return [effects.AcceptCall(event.call, own_epoch, want), *self.pump()]
 
     def pump(self) -> list[effects.Effect]:
         """Send what is newest once the block before was taken, or the end."""
-        if self._call is None or self._busy or self._idle or self.done:
+        if self._call is None or self._busy or self.idle or self.done:
             return []
         retained = self.newest.since(self._at)
         if retained is not None:
             if self._sent_bytes > self._consumed_bytes:
                 return []
-            if retained.size >= self._bulk_bytes and not self._bulk:
+            if retained.size >= self.bulk_bytes and not self._bulk:
                 return self._send_elsewhere(self._call, retained.size)
             self._busy = True
             self._at = retained.end

@@ -129,31 +129,19 @@ class AttemptStreamsMachine:
         )
         self._ledger = SpoolLedger(limits.segment_bytes)
         self._leaving: dict[SpoolPlace, tuple[RetainedLog, RetainedBlock]] = {}
-        self._stage = Stage.NEW
+        # Where the attempt's streams stand.
+        self.stage = Stage.NEW
         self._start: int | None = None
         self._concluded: bool | None = None
-        self._drained = False
-        self._closed = False
+        # Whether the program has ended well and no consumer needs anything of it any more.
+        self.drained = False
+        # Whether no output takes anything more, although the program may go on.
+        self.closed = False
         self._ack_at: float | None = None
         self.progress = ""
         """Free text of the job about its own progress."""
         self.failure: effects.ReportFailed | None = None
         """Why the attempt cannot go on, if so."""
-
-    @property
-    def stage(self) -> Stage:
-        """Where the attempt's streams stand."""
-        return self._stage
-
-    @property
-    def drained(self) -> bool:
-        """Whether the program has ended well and no consumer needs anything of it any more."""
-        return self._drained
-
-    @property
-    def closed(self) -> bool:
-        """Whether no output takes anything more, although the program may go on."""
-        return self._closed
 
     @property
     def output_lanes(self) -> tuple[str, ...]:
@@ -202,7 +190,7 @@ class AttemptStreamsMachine:
 
     def handle(self, event: events.Event, now: float) -> Sequence[effects.Effect]:
         """Take one event and return what is to be done about it, in order."""
-        if self._stage in _OVER and not isinstance(event, events.Detached | events.CallOpened):
+        if self.stage in _OVER and not isinstance(event, events.Detached | events.CallOpened):
             return []
         if isinstance(event, _CALLS) and event.lane not in self._out_lanes:
             return []  # of a recorder that has left
@@ -211,7 +199,7 @@ class AttemptStreamsMachine:
             # One by one: what was decided before a job turns out to be wrong is still to be done.
             for effect in self._take(event, now):
                 out.append(effect)  # noqa: PERF402 - see above
-            if self._stage not in _OVER:
+            if self.stage not in _OVER:
                 for effect in self._afterwards(now):
                     out.append(effect)  # noqa: PERF402 - see above
         except (PortRuleError, RecordError, NotRepeatedError, DigestError) as error:
@@ -269,15 +257,8 @@ class AttemptStreamsMachine:
             case events.SpoolLoaded(lane=lane, call=call, body=body):
                 yield from self._out_lanes[lane][0].loaded(call, body)
                 yield from self._out_lanes[lane][1].throttle()
-            case (
-                events.DialAccepted()
-                | events.DialBlock()
-                | events.DialEnded()
-                | events.DialBroken()
-            ):
-                yield from self._dialled(event, now)
             case _:
-                assert_never(event)
+                yield from self._dialled(event, now)
 
     # ---- beginning ------------------------------------------------------------------------------
 
@@ -345,7 +326,7 @@ class AttemptStreamsMachine:
             yield from out_port.start(self._start, recovery, self._epoch, now)
         for lane, _ in self._out_lanes.values():
             yield from self._answer(lane)
-        if self._stage is not Stage.FLOWING:
+        if self.stage is not Stage.FLOWING:
             return
         for in_port in self._inputs.values():
             # Always a whole round, also after a last one that was short: then the end is all there is.
@@ -384,14 +365,14 @@ class AttemptStreamsMachine:
             yield from out_port.end_if_closed(now)
 
     def _conclude(self, now: float, *, succeeded: bool) -> Iterator[effects.Effect]:
-        if self._stage is Stage.CONCLUDED:
+        if self.stage is Stage.CONCLUDED:
             return
         if not succeeded:
             yield from self._leave(Stage.ABANDONED)
             return
         self._concluded = True
         # Before, the attempt does not know yet where it begins; it concludes once it does.
-        if self._stage is not Stage.FLOWING:
+        if self.stage is not Stage.FLOWING:
             return
         self._to(Stage.CONCLUDED)
         for lane, _ in self._in_lanes.values():
@@ -403,13 +384,11 @@ class AttemptStreamsMachine:
 
     def _call_opened(self, event: events.CallOpened) -> Iterator[effects.Effect]:
         lane, out_port = self._out_lanes[event.lane]
-        if self._stage in _OVER:
-            yield effects.RefuseCall(
-                event.call, "NOT_READY", f"the attempt has {self._stage.value}"
-            )
+        if self.stage in _OVER:
+            yield effects.RefuseCall(event.call, "NOT_READY", f"the attempt has {self.stage.value}")
             return
         yield from lane.opened(event, self._epoch)
-        if self._stage in {Stage.FLOWING, Stage.CONCLUDED}:
+        if self.stage in {Stage.FLOWING, Stage.CONCLUDED}:
             yield from self._answer(lane)
             yield from out_port.throttle()
 
@@ -430,11 +409,7 @@ class AttemptStreamsMachine:
         yield from self._free(out_port.leave(lane))
         yield from out_port.throttle()
 
-    def _dialled(
-        self,
-        event: events.DialAccepted | events.DialBlock | events.DialEnded | events.DialBroken,
-        now: float,
-    ) -> Iterator[effects.Effect]:
+    def _dialled(self, event: events.DialEvent, now: float) -> Iterator[effects.Effect]:
         lane, in_port = self._in_lanes[event.lane]
         if not lane.current(event.dial):
             return
@@ -462,7 +437,7 @@ class AttemptStreamsMachine:
         yield from in_port.pump(now)
 
     def _lanes_changed(self, event: events.LanesChanged, now: float) -> Iterator[effects.Effect]:
-        may_dial = self._stage not in {Stage.NEW, Stage.ASKING_CONSUMERS}
+        may_dial = self.stage not in {Stage.NEW, Stage.ASKING_CONSUMERS}
         inputs: dict[str, list[Lane]] = {}
         outputs: dict[str, list[Lane]] = {}
         for plan in event.lanes:
@@ -488,7 +463,7 @@ class AttemptStreamsMachine:
         in_port.extend(lanes)
         for lane in lanes:
             self._in_lanes[lane.plan.id] = (lane, in_port)
-            if self._stage is Stage.CONCLUDED:
+            if self.stage is Stage.CONCLUDED:
                 yield from lane.finish()
             elif may_dial:
                 yield from lane.dial()
@@ -496,9 +471,9 @@ class AttemptStreamsMachine:
     # ---- what follows from anything -------------------------------------------------------------
 
     def _afterwards(self, now: float) -> Iterator[effects.Effect]:
-        if self._stage is Stage.ASKING_CONSUMERS:
+        if self.stage is Stage.ASKING_CONSUMERS:
             yield from self._ask_consumers()
-        if self._stage is Stage.SETTLING:
+        if self.stage is Stage.SETTLING:
             yield from self._settle(now)
         for out_port in self._outputs.values():
             yield from self._free(out_port.release())
@@ -508,11 +483,11 @@ class AttemptStreamsMachine:
         self._release_inputs()
         yield from self._acknowledge(now)
         if (
-            self._stage is Stage.CONCLUDED
-            and not self._drained
+            self.stage is Stage.CONCLUDED
+            and not self.drained
             and all(out_port.drained for out_port in self._outputs.values())
         ):
-            self._drained = True
+            self.drained = True
             yield effects.ReportDrained()
 
     def _close_outputs(self) -> Iterator[effects.Effect]:
@@ -522,17 +497,17 @@ class AttemptStreamsMachine:
         would go what the consumers of the others have not got yet.
         """
         read = [out_port for out_port in self._outputs.values() if out_port.lanes]
-        if self._closed or self._stage is not Stage.FLOWING or not read:
+        if self.closed or self.stage is not Stage.FLOWING or not read:
             return
         if not all(out_port.unwanted for out_port in read):
             return
-        self._closed = True
+        self.closed = True
         for out_port in self._outputs.values():
             yield from out_port.close()
 
     def _release_inputs(self) -> None:
         """Let producers go of rounds that are finished for good (docs/architecture.md, 4)."""
-        if not self._resume or self._stage not in {Stage.FLOWING, Stage.CONCLUDED}:
+        if not self._resume or self.stage not in {Stage.FLOWING, Stage.CONCLUDED}:
             return
         reliable = [out_port for out_port in self._outputs.values() if out_port.reliable]
         if reliable:
@@ -624,9 +599,9 @@ class AttemptStreamsMachine:
         return out
 
     def _to(self, stage: Stage) -> None:
-        if stage not in _ALLOWED[self._stage]:
-            raise ValueError(f"streams cannot go from {self._stage.value} to {stage.value}")
-        self._stage = stage
+        if stage not in _ALLOWED[self.stage]:
+            raise ValueError(f"streams cannot go from {self.stage.value} to {stage.value}")
+        self.stage = stage
 
 
 def _where(event: events.Event) -> str:

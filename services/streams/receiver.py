@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 
 from services.streams import effects, events
 from services.streams.block import (
@@ -103,6 +103,7 @@ class Chunk:
         self.at -= self.table[self.index] & LENGTH_MASK
 
 
+@dataclass(eq=False, slots=True)
 class ReceiveLane:
     """One lane into an attempt.
 
@@ -117,66 +118,62 @@ class ReceiveLane:
         chance: draws a number from [0, 1) for the backoff.
     """
 
-    def __init__(
-        self,
-        plan: Lane,
-        *,
-        epoch: int,
-        credit_bytes: int,
-        backoff: Backoff,
-        chance: Callable[[], float],
-    ) -> None:
-        self.plan = plan
-        self.peer = plan.peer
-        """Where the producer stands, as far as is known here."""
-        self.queue: deque[Chunk] = deque()
-        self.total: int | None = None
-        """How many records the lane has in all, once its end has come."""
-        self.cut = False
-        """Whether this attempt's generation ends where the lane ended."""
-        self.continued = False
-        """Whether another generation of the producer goes on where the lane ended."""
-        self.index = 0
-        """Number of the lane among those of its port."""
-        self.taken = 0
-        """Below this sequence everything was taken for the job, or passed over."""
-        self.expected: int = 0
-        """Sequence of the record that has to come next."""
-        self.known = False
-        """Whether the producer has shown that it has everything below `expected`."""
-        self.base: int | None = None
-        """Where the producer began, when we asked for all that is kept."""
-        self.consumed = 0
-        self.released = 0
-        self.duplicates = 0
-        self.refused = 0
-        """How often a call was refused, by the producer or by us, because an epoch is over."""
-        self.broken = 0
-        """How often something came that cannot be: a gap, a wrong checksum, more than the credit."""
-        self.mismatches = 0
-        """Whether records of an earlier run of the producer were others than those of its last."""
-        self.retry_at: float | None = None
-        self._latest = plan.keep > 0
-        self._epoch = epoch
-        self._credit_bytes = credit_bytes
-        self._backoff = backoff
-        self._chance = chance
-        self._slack = 0
-        self._digest = LaneDigest(Digest(0))
-        self._producer_epoch = 0
-        self._differed = False
-        self._want_kept = False
-        self._bulk = False
-        self._whole = False
-        self._finished = False
-        self._dial: int | None = None
-        self._dials = 0
-        self._open = False
-        self._failures = 0
-        self._received_bytes = 0
-        self._consumed_bytes = 0
-        self._acknowledged_bytes = 0
-        self._acknowledged = (0, 0)
+    plan: Lane
+    _: KW_ONLY
+    epoch: int
+    credit_bytes: int
+    backoff: Backoff
+    chance: Callable[[], float]
+    peer: LanePeer = field(init=False)
+    """Where the producer stands, as far as is known here."""
+    queue: deque[Chunk] = field(default_factory=deque[Chunk])
+    total: int | None = None
+    """How many records the lane has in all, once its end has come."""
+    cut: bool = False
+    """Whether this attempt's generation ends where the lane ended."""
+    continued: bool = False
+    """Whether another generation of the producer goes on where the lane ended."""
+    index: int = 0
+    """Number of the lane among those of its port."""
+    taken: int = 0
+    """Below this sequence everything was taken for the job, or passed over."""
+    expected: int = 0
+    """Sequence of the record that has to come next."""
+    known: bool = False
+    """Whether the producer has shown that it has everything below `expected`."""
+    base: int | None = None
+    """Where the producer began, when we asked for all that is kept."""
+    consumed: int = 0
+    released: int = 0
+    duplicates: int = 0
+    refused: int = 0
+    """How often a call was refused, by the producer or by us, because an epoch is over."""
+    broken: int = 0
+    """How often something came that cannot be: a gap, a wrong checksum, more than the credit."""
+    mismatches: int = 0
+    """Whether records of an earlier run of the producer were others than those of its last."""
+    retry_at: float | None = None
+    _latest: bool = field(init=False)
+    _slack: int = 0
+    _digest: LaneDigest = field(default_factory=lambda: LaneDigest(Digest(0)))
+    _producer_epoch: int = 0
+    _differed: bool = False
+    _want_kept: bool = False
+    _bulk: bool = False
+    _whole: bool = False
+    _finished: bool = False
+    _dial: int | None = None
+    _dials: int = 0
+    _open: bool = False
+    _failures: int = 0
+    _received_bytes: int = 0
+    _consumed_bytes: int = 0
+    _acknowledged_bytes: int = 0
+    _acknowledged: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        self.peer = self.plan.peer
+        self._latest = self.plan.keep > 0
 
     @property
     def existing(self) -> int:
@@ -209,7 +206,7 @@ class ReceiveLane:
         """Whether the producer may run out of credit if there is no report soon."""
         unreported = self._consumed_bytes - self._acknowledged_bytes
         # A consumer of the newest gets nothing more before it has acknowledged what came.
-        return self._open and unreported >= (1 if self._latest else self._credit_bytes // 4)
+        return self._open and unreported >= (1 if self._latest else self.credit_bytes // 4)
 
     def begin(self, first: int, *, slack: int = 0) -> None:
         """Want records from `first` on; the lane may have ended up to `slack` records before."""
@@ -250,10 +247,10 @@ class ReceiveLane:
                 self.plan.id,
                 self._dial,
                 self.peer.address,
-                self._epoch,
+                self.epoch,
                 self.peer.epoch,
                 want,
-                self._credit_bytes,
+                self.credit_bytes,
                 self._bulk,
                 self.released,
                 self.taken if self._finished else 0,
@@ -309,8 +306,8 @@ class ReceiveLane:
         if self.total is not None and end > self.total:
             raise LaneError(f"record {end - 1} came after the end at {self.total}")
         in_flight = self._received_bytes - self._consumed_bytes
-        if in_flight and in_flight + size > self._credit_bytes:
-            raise LaneError(f"{in_flight + size} bytes in flight, {self._credit_bytes} are allowed")
+        if in_flight and in_flight + size > self.credit_bytes:
+            raise LaneError(f"{in_flight + size} bytes in flight, {self.credit_bytes} are allowed")
         self._received_bytes += size
         self.known = True
         # Whatever is missing before it was dropped: the lane is for the newest records alone.
@@ -394,7 +391,7 @@ class ReceiveLane:
         """Give the call up and dial again after a while."""
         out = self.hang_up()
         self._failures += 1
-        self.retry_at = now + self._backoff.delay_seconds(self._failures, self._chance())
+        self.retry_at = now + self.backoff.delay_seconds(self._failures, self.chance())
         return out
 
     def moved(self, peer: LanePeer, *, may_dial: bool) -> list[effects.Effect]:

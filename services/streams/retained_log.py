@@ -69,7 +69,8 @@ class RetainedLog:
         self._running = RunningDigest()
         self._fences: set[int] = set()
         self._cursors: list[Cursor] = []
-        self._gone = 0
+        # Number of the oldest block that is kept.
+        self.first_number = 0
         self._spooled = 0
         self._tables: list[Body] = []
         self._datas: list[Body] = []
@@ -97,11 +98,6 @@ class RetainedLog:
     def spoolable(self) -> bool:
         """Whether a sealed block is in memory and not on its way to the spool."""
         return self._spooled < len(self._index)
-
-    @property
-    def first_number(self) -> int:
-        """Number of the oldest block that is kept."""
-        return self._gone
 
     def cursor(self) -> Cursor:
         """Return a cursor for one reader."""
@@ -136,7 +132,7 @@ class RetainedLog:
 
     def reckon(self, number: int) -> None:
         """Reckon the checksum of block `number`, which another node has and will not be sent."""
-        retained = self._index[number - self._gone]
+        retained = self._index[number - self.first_number]
         if retained.body is not None:
             retained.checksum(retained.body)
 
@@ -157,25 +153,25 @@ class RetainedLog:
     def number_at(self, sequence: int) -> int:
         """Return the number of the first block with a record at or after `sequence`, or of the tail."""
         index = bisect_right(self._index, sequence, key=_end_of)
-        return self._gone + index
+        return self.first_number + index
 
     def offset_at(self, number: int) -> int:
         """Return how many bytes were appended before the block with this number."""
-        index = number - self._gone
+        index = number - self.first_number
         if index < len(self._index):
             return self._index[max(index, 0)].offset
         return self.offset - self._tail_size
 
     def sealed_end(self, number: int) -> int | None:
         """Return where block `number` ends, or None if that is not known because it is still open."""
-        index = number - self._gone
+        index = number - self.first_number
         return self._index[index].end if 0 <= index < len(self._index) else None
 
     def block(self, number: int) -> RetainedBlock | None:
         """Return block `number`, closing the tail if it is the one; None when it is not there yet."""
-        index = number - self._gone
+        index = number - self.first_number
         if index < 0:
-            raise IndexError(f"block {number} was released; the first kept is {self._gone}")
+            raise IndexError(f"block {number} was released; the first kept is {self.first_number}")
         if index < len(self._index):
             return self._index[index]
         # Closing the tail may fold blocks before it, and move the cursor that points at it.
@@ -183,7 +179,7 @@ class RetainedLog:
 
     def peek_size(self, number: int) -> int:
         """Return the size of block `number` on the wire, without closing the tail; 0 if empty."""
-        index = number - self._gone
+        index = number - self.first_number
         if 0 <= index < len(self._index):
             return self._index[index].size + HEADER_BYTES
         return self._tail_size + HEADER_BYTES if self._tail_count else 0
@@ -209,7 +205,7 @@ class RetainedLog:
             self.base = retained.end
         if drop:
             self._index.drop(drop)
-            self._gone += drop
+            self.first_number += drop
             self._spooled = max(0, self._spooled - drop)
         return places
 
@@ -271,7 +267,7 @@ class RetainedLog:
                 return
             if one.body is None or two.body is None:
                 return
-            end = self._gone + len(retained)
+            end = self.first_number + len(retained)
             reading = [cursor for cursor in self._cursors if cursor.number is not None]
             if any(cursor.number != end for cursor in reading):
                 return

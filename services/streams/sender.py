@@ -30,13 +30,13 @@ Kleppmann, "How to do distributed locking", 2016).
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 from services.streams import effects, events
 from services.streams.block import HEADER_BYTES, Body
 from services.streams.block_index import RetainedBlock
 from services.streams.lane_slice import LaneSlice
-from services.streams.retained_log import RetainedLog
+from services.streams.retained_log import Cursor, RetainedLog
 from shoal.limits import WHOLE_BYTES_MAX
 from shoal.portal_names import CLIENT
 from shoal.session.lane import WANT_KEPT, WANT_NOTHING, Lane, LanePeer
@@ -46,6 +46,7 @@ class RewindError(Exception):
     """A consumer wants records that this attempt does not have."""
 
 
+@dataclass(eq=False)
 class SendLane:
     """One lane out of an attempt.
 
@@ -60,52 +61,49 @@ class SendLane:
             and no more.
     """
 
-    def __init__(
-        self,
-        plan: Lane,
-        log: RetainedLog,
-        part: LaneSlice,
-        bulk_bytes: int,
-        *,
-        recorder: bool = False,
-    ) -> None:
-        self.plan = plan
-        self.log = log
-        self.slice = part
-        self.recorder = recorder
-        self.peer = plan.peer
-        """Where the consumer stands, as far as is known here."""
-        self.released = 0
-        """Below this sequence nothing will be asked for again."""
-        self.consumed = 0
-        """Below this sequence everything was handed to the consumer's job."""
-        self.held: events.CallOpened | None = None
-        """The call, while it waits for an answer."""
-        self.refused = 0
-        """Calls that were refused."""
-        self._call: int | None = None
-        self._credit = 0
-        self._parts = False
-        self._bulk = False
-        self._bulk_bytes = bulk_bytes
-        self._sent_bytes = 0
-        self._consumed_bytes = 0
-        self._want = 0
-        self._cursor = log.cursor()
-        self._offset = 0
-        self._idle = False
-        self._busy = False
-        self._end_sent = False
-        self._at = 0
-        self.limit_offset: int | None = None
-        """Bytes of the log before the end of a lane that was cut, once they are there."""
-        self.continued = False
-        """Whether another generation of the producer goes on where this one ends."""
-        self.dialled = False
-        """Whether the consumer has said to this attempt what it wants."""
-        self.wanted = 0
-        """The highest record that it ever wanted; of one that has finished, what it was given."""
-        self._let_go: int | None = None
+    plan: Lane
+    log: RetainedLog
+    slice: LaneSlice
+    bulk_bytes: int
+    _: KW_ONLY
+    recorder: bool = False
+    peer: LanePeer = field(init=False)
+    """Where the consumer stands, as far as is known here."""
+    released: int = 0
+    """Below this sequence nothing will be asked for again."""
+    consumed: int = 0
+    """Below this sequence everything was handed to the consumer's job."""
+    held: events.CallOpened | None = None
+    """The call, while it waits for an answer."""
+    refused: int = 0
+    """Calls that were refused."""
+    _call: int | None = None
+    _credit: int = 0
+    _parts: bool = False
+    _bulk: bool = False
+    _sent_bytes: int = 0
+    _consumed_bytes: int = 0
+    _want: int = 0
+    _cursor: Cursor = field(init=False)
+    _offset: int = 0
+    # Whether the consumer wants nothing, although it has not committed yet.
+    idle: bool = False
+    _busy: bool = False
+    _end_sent: bool = False
+    _at: int = 0
+    limit_offset: int | None = None
+    """Bytes of the log before the end of a lane that was cut, once they are there."""
+    continued: bool = False
+    """Whether another generation of the producer goes on where this one ends."""
+    dialled: bool = False
+    """Whether the consumer has said to this attempt what it wants."""
+    wanted: int = 0
+    """The highest record that it ever wanted; of one that has finished, what it was given."""
+    _let_go: int | None = None
+
+    def __post_init__(self) -> None:
+        self.peer = self.plan.peer
+        self._cursor = self.log.cursor()
 
     @property
     def total(self) -> int | None:
@@ -131,14 +129,9 @@ class SendLane:
         return self.peer.done
 
     @property
-    def idle(self) -> bool:
-        """Whether the consumer wants nothing, although it has not committed yet."""
-        return self._idle
-
-    @property
     def backlog(self) -> int:
         """Bytes that are kept and not yet sent to the consumer; 0 if it wants none."""
-        if self.done or self._idle or self.log.next <= self._want or self._beyond():
+        if self.done or self.idle or self.log.next <= self._want or self._beyond():
             return 0
         offset = self.log.offset if self.limit_offset is None else self.limit_offset
         return max(0, offset - self._offset)
@@ -217,7 +210,7 @@ class SendLane:
                 f"and {self.log.base} is the first that is kept"
             )
         self._begin_call(event, want)
-        if not self._idle:
+        if not self.idle:
             self._want = self._at = want
             if not beyond:
                 self._cursor.number = self.log.number_at(want)
@@ -233,7 +226,7 @@ class SendLane:
 
     def pump(self) -> list[effects.Effect]:
         """Send the next block if the call is free and has credit, or the end."""
-        if self._call is None or self._busy or self._idle or self.done:
+        if self._call is None or self._busy or self.idle or self.done:
             return []
         if not self._beyond():
             number = self._skip()
@@ -242,7 +235,7 @@ class SendLane:
                 in_flight = self._sent_bytes - self._consumed_bytes
                 if in_flight and in_flight + size > self._credit:
                     return []
-                if size >= self._bulk_bytes and not self._bulk:
+                if size >= self.bulk_bytes and not self._bulk:
                     return self._send_elsewhere(self._call, size)
                 retained = self.log.block(number)
                 if retained is not None:
@@ -279,12 +272,12 @@ class SendLane:
         if (
             event.consumed_bytes > self._sent_bytes
             or event.consumed_bytes < self._consumed_bytes
-            or (not self._idle and event.released > self.log.next)
+            or (not self.idle and event.released > self.log.next)
         ):
             self.refused += 1
             return self._drop_call()
         self._consumed_bytes = event.consumed_bytes
-        if not self._idle:
+        if not self.idle:
             self.consumed = max(self.consumed, min(event.consumed, self.log.next))
             self.released = max(self.released, event.released)
         return self.pump()
@@ -338,7 +331,7 @@ class SendLane:
         self._bulk = event.bulk
         self._sent_bytes = self._consumed_bytes = 0
         self._end_sent = False
-        self._idle = want == WANT_NOTHING or self.done
+        self.idle = want == WANT_NOTHING or self.done
 
     def _beyond(self) -> bool:
         """Whether all records of a lane that was cut have been sent."""

@@ -34,11 +34,6 @@ class Slots:
     def __len__(self) -> int:
         return len(self._starts)
 
-    @property
-    def used_bytes(self) -> int:
-        """Bytes in use."""
-        return sum(end - start for start, end in self._ends.items())
-
     def take(self, offset: int, length: int) -> None:
         """Mark a slot as used.
 

@@ -109,17 +109,13 @@ class OutboxMachine:
         self._more = True
         self._reading = False
         self._marking: tuple[int, ...] = ()
-        self._link = Link.DOWN
+        # State of the connection.
+        self.link = Link.DOWN
         self._connect_at = now
         self._failures = 0
         self._up_at = now
         self._store_retry_at: float | None = None
         self.reason = ""
-
-    @property
-    def link(self) -> Link:
-        """State of the connection."""
-        return self._link
 
     @property
     def held(self) -> int:
@@ -144,7 +140,7 @@ class OutboxMachine:
             case events.RowsRead():
                 self._take(event)
             case events.LinkUp():
-                self._link = Link.UP
+                self.link = Link.UP
                 self._up_at = now
                 self.reason = ""
             case events.LinkLost(reason, chance):
@@ -174,8 +170,8 @@ class OutboxMachine:
     def tick(self, now: float) -> Sequence[effects.OutboxEffect]:
         """Dial, or turn to the store again, if that fell due."""
         out: list[effects.OutboxEffect] = []
-        if self._link is Link.DOWN and self._connect_at <= now:
-            self._link = Link.CONNECTING
+        if self.link is Link.DOWN and self._connect_at <= now:
+            self.link = Link.CONNECTING
             out.append(effects.Connect())
         self._wake(now)
         if self._store_retry_at is not None and self._store_retry_at <= now:
@@ -185,8 +181,8 @@ class OutboxMachine:
 
     def deadline(self) -> float | None:
         """Return when `tick` is next wanted."""
-        times = [self._connect_at] if self._link is Link.DOWN else []
-        if self._link is Link.UP:
+        times = [self._connect_at] if self.link is Link.DOWN else []
+        if self.link is Link.UP:
             times.extend(rest.until for rest in self._rests.values() if rest.until is not None)
         if self._store_retry_at is not None:
             times.append(self._store_retry_at)
@@ -266,7 +262,7 @@ class OutboxMachine:
 
     def _wake(self, now: float) -> None:
         """Try again what has rested long enough."""
-        if self._link is not Link.UP:
+        if self.link is not Link.UP:
             return
         due = [
             rest for rest in self._rests.values() if rest.until is not None and rest.until <= now
@@ -277,9 +273,9 @@ class OutboxMachine:
             self._read_from(min(rest.sequence for rest in due) - 1)
 
     def _lose(self, reason: str, chance: float, now: float) -> None:
-        stood = self._link is Link.UP and now - self._up_at >= self._config.backoff.maximum_seconds
+        stood = self.link is Link.UP and now - self._up_at >= self._config.backoff.maximum_seconds
         self._failures = 1 if stood else self._failures + 1
-        self._link = Link.DOWN
+        self.link = Link.DOWN
         self._connect_at = now + self._config.backoff.delay_seconds(self._failures, chance)
         self.reason = reason
         under_way = [held for held in self._held.values() if held.stage is _Stage.SENT]
@@ -316,7 +312,7 @@ class OutboxMachine:
                     if aside
                     else effects.MarkRows(self._marking)
                 )
-        if self._link is not Link.UP:
+        if self.link is not Link.UP:
             return out
         out.extend(self._publish())
         room = self._config.window - len(self._held) if len(self._rests) < RESTS_MAX else 0

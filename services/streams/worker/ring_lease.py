@@ -44,11 +44,6 @@ class RingLease:
         self._waiting: deque[tuple[int, int]] = deque()
         self._waiting_bytes = 0
 
-    @property
-    def lent_bytes(self) -> int:
-        """Bytes that the job holds, so that their producers cannot use them."""
-        return sum(map(len, self._lent.values()))
-
     def number(self, ring: Ring) -> int | None:
         """Return the number under which the job knows a ring, if it does."""
         for number, known in self._rings.items():

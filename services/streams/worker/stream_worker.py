@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from services.runtime.log import fields
@@ -47,6 +47,7 @@ class WorkerLinks:
     spool: Callable[[str], Spool]
 
 
+@dataclass(eq=False)
 class StreamWorker:
     """The attempts that this process carries.
 
@@ -58,31 +59,30 @@ class StreamWorker:
         chance: draws a number from [0, 1).
     """
 
-    def __init__(
-        self,
-        stream_address: str,
-        limits: StreamLimits,
-        tasks: asyncio.TaskGroup,
-        links: WorkerLinks,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self.stream_address = stream_address
-        self.registry = LaneRegistry()
-        """The lanes that attempts here produce."""
-        self.rendezvous = Rendezvous()
-        """Where producers that dial in wait for consumers here."""
-        self._limits = limits
-        self._tasks = tasks
-        self._links = links
-        self._chance = chance
-        self._shells: dict[AttemptRef, AttemptStreamsShell] = {}
-        # A lock lives for as long as an order holds it or waits for it.
-        self._locks: WeakValueDictionary[AttemptRef, asyncio.Lock] = WeakValueDictionary()
+    stream_address: str
+    limits: StreamLimits
+    tasks: asyncio.TaskGroup
+    links: WorkerLinks
+    chance: Callable[[], float] = random.random
+    registry: LaneRegistry = field(default_factory=LaneRegistry)
+    """The lanes that attempts here produce."""
+    rendezvous: Rendezvous = field(default_factory=Rendezvous)
+    """Where producers that dial in wait for consumers here."""
+    _shells: dict[AttemptRef, AttemptStreamsShell] = field(
+        default_factory=dict[AttemptRef, AttemptStreamsShell]
+    )
+    # A lock lives for as long as an order holds it or waits for it.
+    _locks: WeakValueDictionary[AttemptRef, asyncio.Lock] = field(
+        default_factory=WeakValueDictionary[AttemptRef, asyncio.Lock]
+    )
+    _neighbours: Neighbours = field(init=False)
+    _watchers: dict[asyncio.Event, None] = field(default_factory=dict[asyncio.Event, None])
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+
+    def __post_init__(self) -> None:
         self._neighbours = Neighbours(
-            stream_address, self.registry, links.connections, self.rendezvous
+            self.stream_address, self.registry, self.links.connections, self.rendezvous
         )
-        self._watchers: dict[asyncio.Event, None] = {}
-        self._loop = asyncio.get_running_loop()
 
     def lock(self, ref: AttemptRef) -> asyncio.Lock:
         """Return the lock of an attempt: each order about it holds this lock from begin to end.
@@ -113,15 +113,15 @@ class StreamWorker:
             await self.update(self._shells[ref], assignment.lanes)
             return
         plan = plan_of(assignment)
-        ends = await self._links.ports.fetch(keeper_path, keeper_id)
+        ends = await self.links.ports.fetch(keeper_path, keeper_id)
         shell = AttemptStreamsShell(
             ref,
             plan,
-            AttemptStreamsMachine(plan, self._limits, self._chance),
-            spool=self._links.spool(spool_path),
+            AttemptStreamsMachine(plan, self.limits, self.chance),
+            spool=self.links.spool(spool_path),
             neighbours=self._neighbours,
-            ring_bytes=self._limits.ring_bytes,
-            tasks=self._tasks,
+            ring_bytes=self.limits.ring_bytes,
+            tasks=self.tasks,
             on_milestone=self._wake_watchers,
         )
         self._shells[ref] = shell

@@ -145,6 +145,8 @@ class Agent:
                 self.take(effect.message)
 
     def take(self, desired: Desired) -> None:
+        known = {*self.worker.records, *(one.ref for one in desired.assignments)}
+        assert {one.ref for one in desired.lanes} <= known
         for effect in self.worker.handle(DesiredChanged(desired, 1), self.now):
             if isinstance(effect, Forget):
                 self.worker.handle(Forgotten(effect.ref), self.now)
@@ -174,7 +176,6 @@ def test_deltas_end_where_a_snapshot_does(data: st.DataObject) -> None:
         told = agent.follow(wanted, takes_lanes=takes_lanes, bytes_max=bytes_max)
         assert takes_lanes or told is None or not told.lanes
         assert agent.assignments() == wanted.assignments
-        assert agent.worker.counts.unknown_attempts == 0
     other = Agent()
     other.dial()
     other.follow(wanted, takes_lanes=takes_lanes, bytes_max=1 << 20)

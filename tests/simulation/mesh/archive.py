@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from random import Random
 from urllib.parse import quote, unquote
 
@@ -29,6 +30,7 @@ class ExpiredError(Exception):
     """A presigned address is no longer good."""
 
 
+@dataclass(eq=False)
 class MemoryArchive:
     """An `ObjectStore`.
 
@@ -37,22 +39,17 @@ class MemoryArchive:
         stored: is told of every object as it is stored.
     """
 
-    def __init__(
-        self,
-        rng: Random,
-        stored: Callable[[str, bytes, dict[str, bytes]], None] = lambda _key, _data, _all: None,
-    ) -> None:
-        self._rng = rng
-        self._stored = stored
-        self.objects: dict[str, bytes] = {}
-        self.away = False
-        self.errors = 0.0
-        """Which part of all requests fails, from 0 to 1."""
+    rng: Random
+    stored: Callable[[str, bytes, dict[str, bytes]], None] = lambda _key, _data, _all: None
+    objects: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    away: bool = False
+    errors: float = 0.0
+    """Which part of all requests fails, from 0 to 1."""
 
     async def put(self, key: str, data: bytes, *, if_absent: bool = False) -> PutOutcome:
         """Store `data`."""
         await self._answer(key)
-        lost = self._rng.random() < self.errors
+        lost = self.rng.random() < self.errors
         outcome = self._put(key, data, if_absent=if_absent)
         if lost:
             raise ArchiveUnavailableError(f"the answer about {key!r} was lost")
@@ -115,12 +112,12 @@ class MemoryArchive:
         if if_absent and key in self.objects:
             return PutOutcome.EXISTS
         self.objects[key] = data
-        self._stored(key, data, self.objects)
+        self.stored(key, data, self.objects)
         return PutOutcome.STORED
 
     async def _answer(self, key: str) -> None:
-        await asyncio.sleep(PUT_SECONDS * (0.5 + self._rng.random()))
-        if self.away or self._rng.random() < self.errors:
+        await asyncio.sleep(PUT_SECONDS * (0.5 + self.rng.random()))
+        if self.away or self.rng.random() < self.errors:
             raise ArchiveUnavailableError(f"the archive does not answer about {key!r}")
 
 

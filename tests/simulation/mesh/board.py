@@ -236,15 +236,15 @@ class Board:
     # ---- what its processes use -----------------------------------------------------------------
 
     def start_worker(self) -> Process:
-        """See `KeeperBoard`."""
+        """Start the stream worker, for the keeper."""
         return self.worker.start()
 
     def left(self, attempt: str, results: dict[str, bytes]) -> None:
-        """See `KeeperBoard`."""
+        """A program has ended and has left these results."""
         self.folders.leave(attempt, results)
 
     def ended(self, process: Process) -> None:
-        """See `KeeperBoard`."""
+        """A process is gone, by an error of its own or by an order."""
         error = process.failure
         if error is not None and not isinstance(causes(error)[0], StartRefusedError):
             self.crashes.append((process.name, error))
@@ -283,7 +283,7 @@ class Board:
         """It has ended by itself, or by an order."""
         self.ended(agent)
         if agent.failure is not None:
-            self.loop.call_later(RESTART_SECONDS, self.start_agent, context=self.network.context)
+            self.network.later(RESTART_SECONDS, self.start_agent)
 
 
 class _WorkerDoor:

@@ -21,8 +21,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from edge_agent.attempt_folder import parse_keeper_id
 from edge_agent.keeper import machine
@@ -33,59 +32,18 @@ from services.streams.worker.keeper_ports import KeeperAwayError, KeeperRefusedE
 from services.streams.worker.port_link import PortEnd, PortName
 from shoal.names import AttemptRef
 from tests.simulation.mesh.loop import VirtualLoop
-from tests.simulation.mesh.network import LOCAL_SECONDS, Network
+from tests.simulation.mesh.network import LOCAL_SECONDS
 from tests.simulation.mesh.port import WorkerEnd, port_pairs
 from tests.simulation.mesh.process import Process
 from tests.simulation.mesh.program import Program
+
+if TYPE_CHECKING:
+    from tests.simulation.mesh.board import Board
 
 ANSWER_SECONDS = 10.0
 """How long an agent waits for an answer, as `edge_agent.keeper.client` does."""
 BEGIN_SECONDS = 0.15
 LAUNCH_SECONDS = 0.02
-
-
-class KeeperBoard(Protocol):
-    """What a keeper uses of its board."""
-
-    @property
-    def name(self) -> str:
-        """The host."""
-        ...
-
-    @property
-    def loop(self) -> VirtualLoop:
-        """The loop of the world."""
-        ...
-
-    @property
-    def network(self) -> Network:
-        """The network of the world."""
-        ...
-
-    @property
-    def rng(self) -> Random:
-        """The chance."""
-        ...
-
-    def clock(self) -> float:
-        """Seconds on the clock that leases are on."""
-        ...
-
-    def wall(self) -> float:
-        """Seconds since the epoch."""
-        ...
-
-    def start_worker(self) -> Process:
-        """Start the stream worker."""
-        ...
-
-    def left(self, attempt: str, results: dict[str, bytes]) -> None:
-        """A program has ended and has left these results."""
-        ...
-
-    def ended(self, process: Process) -> None:
-        """A process is gone, by an error of its own or by an order."""
-        ...
 
 
 class Guard:
@@ -97,7 +55,7 @@ class Guard:
         until: the moment.
     """
 
-    def __init__(self, board: KeeperBoard, running: Running, until: float) -> None:
+    def __init__(self, board: Board, running: Running, until: float) -> None:
         self._board = board
         self._running = running
         self.until = until
@@ -157,7 +115,7 @@ class MemoryKeeper:
         make_program: makes a program.
     """
 
-    def __init__(self, board: KeeperBoard, make_program: Callable[..., Program] = Program) -> None:
+    def __init__(self, board: Board, make_program: Callable[..., Program] = Program) -> None:
         self._board = board
         self._make_program = make_program
         self._pid = 100
@@ -166,7 +124,6 @@ class MemoryKeeper:
         self.process: Process | None = None
         self._keepers = 0
         self.path = Path("/board") / board.name / "keeper.sock"
-        self.context = board.network.context
         """In which what is on its way arrives: no process's."""
         self._machine = machine.KeeperMachine()
         self._listens = False
@@ -247,8 +204,9 @@ class MemoryKeeper:
         """See `KeeperDoor`."""
         return MemoryKeeperConnection(self, self._board.loop)
 
-    def fetch_ports(self, keeper_id: str) -> Mapping[PortName, PortEnd]:
-        """See `Keeper` of the stream worker."""
+    async def fetch(self, keeper_path: str, keeper_id: str) -> Mapping[PortName, PortEnd]:
+        """Hand over the ends of the ports of an attempt, as `ports` does; see `PortSource`."""
+        del keeper_path
         if self.process is None or not self._listens or self.process.frozen:
             raise KeeperAwayError(f"the keeper at {self.path} does not answer about {keeper_id}")
         if self._machine.record(keeper_id) is None:
@@ -274,10 +232,11 @@ class MemoryKeeper:
     def ask(self, request: Callable[[], Any]) -> None:
         """Let a request arrive after the way of the socket."""
         keeper = self.process
-        self._later(lambda: self._arrive(keeper, request))
+        self.later(self._arrive, keeper, request)
 
-    def _later(self, what: Callable[[], None]) -> None:
-        self._board.loop.call_later(LOCAL_SECONDS, what, context=self.context)
+    def later(self, what: Callable[..., object], *args: Any) -> None:
+        """Let something happen once the socket has carried it."""
+        self._board.network.later(LOCAL_SECONDS, what, *args)
 
     def _arrive(self, keeper: Process | None, request: Callable[[], Any]) -> None:
         if keeper is self.process and self.alive:
@@ -394,11 +353,11 @@ class MemoryKeeper:
             return  # the keeper that started it is gone
         lease_ended = guard is not None and guard.lease_ended
         keeper = self.process
-        self._later(
-            lambda: self._arrive(
-                keeper, lambda: self._leader_ended(running, status, number, lease_ended)
-            )
-        )
+
+        def leader_ended() -> None:
+            self._leader_ended(running, status, number, lease_ended)
+
+        self.later(self._arrive, keeper, leader_ended)
 
     def _leader_ended(
         self,
@@ -511,7 +470,7 @@ class MemoryKeeperConnection:
     def announce(self, record: ProcessRecord) -> None:
         """The keeper tells of an end."""
         if self._watching:
-            self._loop.call_later(LOCAL_SECONDS, self._hear, record, context=self._keeper.context)
+            self._keeper.later(self._hear, record)
 
     def hang_up(self) -> None:
         """The connection is gone, whoever ended it."""
@@ -552,7 +511,7 @@ class MemoryKeeperConnection:
             said = KeeperError(str(error))
         except KeeperError as error:
             said = error
-        self._loop.call_later(LOCAL_SECONDS, _resolve, answer, said, context=self._keeper.context)
+        self._keeper.later(_resolve, answer, said)
 
 
 def _resolve(answer: asyncio.Future[Any], said: Any) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from shoal.names import JobRef, PipelineRef
@@ -17,6 +18,7 @@ from tests.simulation.mesh.network import ServerContext
 _ACCEPT_TAG = PullResponse.ACCEPT_FIELD_NUMBER << 3 | 2
 
 
+@dataclass(eq=False)
 class LaneWatch:
     """Looks at every call of a lane.
 
@@ -26,23 +28,19 @@ class LaneWatch:
         broken: raises, with words.
     """
 
-    def __init__(
-        self,
-        specs: dict[PipelineRef, Pipeline],
-        committed: Callable[[JobRef], bool],
-        broken: Callable[[str], None],
-    ) -> None:
-        self._specs = specs
-        self._committed = committed
-        self._broken = broken
-        self._highest: dict[tuple[str, str, int], int] = {}
+    specs: dict[PipelineRef, Pipeline]
+    committed: Callable[[JobRef], bool]
+    broken: Callable[[str], None]
+    _highest: dict[tuple[str, str, int], int] = field(
+        default_factory=dict[tuple[str, str, int], int]
+    )
 
     def accepted(self, opened: PullOpen) -> None:
         """A producer takes a call: never that of a consumer whose epoch it knows to be over."""
         key = opened.pipeline, opened.lane, opened.producer_epoch
         highest = self._highest.get(key, 0)
         if opened.consumer_epoch < highest:
-            self._broken(
+            self.broken(
                 f"4: lane {opened.lane} was opened for consumer epoch {opened.consumer_epoch}, "
                 f"which {highest} had replaced"
             )
@@ -52,14 +50,14 @@ class LaneWatch:
         """A consumer lets go of records: one that is restarted only once it is committed."""
         consumer = opened.lane.partition("/")[2].partition(".")[0]
         ref = PipelineRef(opened.namespace, opened.pipeline)
-        spec = self._specs.get(ref)
+        spec = self.specs.get(ref)
         jobs = () if spec is None else spec.jobs
         for job in jobs:
             if re.fullmatch(rf"{job.name}(-\d+)?", consumer) is None:
                 continue
             restarts = job.recovery is Recovery.RESTART
-            if restarts and not self._committed(JobRef(ref.namespace, ref.pipeline, consumer)):
-                self._broken(
+            if restarts and not self.committed(JobRef(ref.namespace, ref.pipeline, consumer)):
+                self.broken(
                     f"lane {opened.lane}: {released} records were released by a consumer that "
                     "begins anew when it dies, and has not committed"
                 )

@@ -86,14 +86,8 @@ class Membership:
         if (source, target) in self.network.cuts or rng.random() < weather.loss:
             return
         for _ in range(2 if rng.random() < weather.duplication else 1):
-            self.loop.call_later(
-                self.network.latency(source, target) * (1 + rng.random()),
-                self._arrive,
-                source,
-                target,
-                messages,
-                context=self.network.context,
-            )
+            seconds = self.network.latency(source, target) * (1 + rng.random())
+            self.network.later(seconds, self._arrive, source, target, messages)
 
     def _arrive(self, source: str, target: str, messages: tuple[PacketMessage, ...]) -> None:
         member = self.members.get(target)
@@ -103,13 +97,8 @@ class Membership:
     def exchange(self, one: MeshMember, host: str) -> None:
         """Let two members exchange all they know, after the time that it takes."""
         if self.network.reachable(one.host, host):
-            self.loop.call_later(
-                4 * self.network.latency(one.host, host),
-                self._exchange,
-                one,
-                host,
-                context=self.network.context,
-            )
+            seconds = 4 * self.network.latency(one.host, host)
+            self.network.later(seconds, self._exchange, one, host)
 
     def _exchange(self, one: MeshMember, host: str) -> None:
         other = self.members.get(host)
@@ -125,13 +114,8 @@ class Membership:
         """Ask a member over a stream whether it lives."""
         host = self.host(effect.address)
         if self.network.reachable(one.host, host):
-            self.loop.call_later(
-                4 * self.network.latency(one.host, host),
-                self._pong,
-                one,
-                effect,
-                context=self.network.context,
-            )
+            seconds = 4 * self.network.latency(one.host, host)
+            self.network.later(seconds, self._pong, one, effect)
 
     def _pong(self, one: MeshMember, effect: DialPing) -> None:
         other = self.members.get(self.host(effect.address))

@@ -241,13 +241,9 @@ class ClientCall:
         network = link.network
         if link.code is None:
             link.code = grpc.StatusCode.CANCELLED
-        network.loop.call_later(
-            network.latency(link.up.source, link.up.target),
-            link.end,
-            grpc.StatusCode.CANCELLED,
-            "Locally cancelled by application!",
-            context=network.context,
-        )
+        seconds = network.latency(link.up.source, link.up.target)
+        words = "Locally cancelled by application!"
+        network.later(seconds, link.end, grpc.StatusCode.CANCELLED, words)
         return True
 
 
@@ -383,6 +379,10 @@ class Network:
         else:
             link.finish(grpc.StatusCode.OK, "")
 
+    def later(self, seconds: float, callback: Callable[..., object], *args: Any) -> None:
+        """Let something happen after a while, whichever process is alive then."""
+        self.loop.call_later(seconds, callback, *args, context=self.context)
+
     def reachable(self, source: str, target: str) -> bool:
         """Whether a connection can be made."""
         if source in self.dark or target in self.dark:
@@ -397,12 +397,7 @@ class Network:
         for link in tuple(self.links):
             hosts = {(link.client.host, link.server.host), (link.server.host, link.client.host)}
             if (source, target) in hosts:
-                self.loop.call_later(
-                    KEEPALIVE_SECONDS * (0.5 + self._rng.random()),
-                    self._keepalive,
-                    link,
-                    context=self.context,
-                )
+                self.later(KEEPALIVE_SECONDS * (0.5 + self._rng.random()), self._keepalive, link)
 
     def heal(self, source: str, target: str) -> None:
         """Let pass what was held back, and everything after it."""
@@ -434,13 +429,9 @@ class Network:
         for link in tuple(self.links):
             if host in {link.client.host, link.server.host}:
                 link.forget_processes()
-                self.loop.call_later(
-                    KEEPALIVE_SECONDS * (0.5 + self._rng.random()),
-                    link.end,
-                    grpc.StatusCode.UNAVAILABLE,
-                    "keepalive watchdog timeout",
-                    context=self.context,
-                )
+                seconds = KEEPALIVE_SECONDS * (0.5 + self._rng.random())
+                words = "keepalive watchdog timeout"
+                self.later(seconds, link.end, grpc.StatusCode.UNAVAILABLE, words)
 
     def power_on(self, host: str) -> None:
         """Let a host be heard again."""

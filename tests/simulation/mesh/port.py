@@ -13,6 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 
 from services.streams.block import HEADER, HEADER_BYTES, Block, Body, Kind
 from services.streams.events import PortBlock, PortClosed, PortShut, PortWritten
@@ -24,18 +25,18 @@ ROOM_BYTES = 4096
 """What lies in one direction before its writer waits; one block may be larger."""
 
 
+@dataclass(eq=False)
 class _Way:
     """One direction."""
 
-    def __init__(self) -> None:
-        self.blocks: deque[Block] = deque()
-        self.size = 0
-        self.ended = False
-        """Nothing comes after the blocks."""
-        self.cut = False
-        """The last block is half written."""
-        self.refused = False
-        """Nobody reads any more."""
+    blocks: deque[Block] = field(default_factory=deque[Block])
+    size: int = 0
+    ended: bool = False
+    """Nothing comes after the blocks."""
+    cut: bool = False
+    """The last block is half written."""
+    refused: bool = False
+    """Nobody reads any more."""
 
     @property
     def full(self) -> bool:

@@ -13,35 +13,22 @@ import json
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from services.streams.block import Block, Kind, entries, pack, unpack
 from services.streams.worker.port_link import PortName
-from tests.simulation.mesh.loop import VirtualLoop
 from tests.simulation.mesh.port import ProgramEnd
 from tests.simulation.mesh.process import Process
 from tests.simulation.mesh.stream_guarantees import Delivery
 from tests.simulation.mesh.stream_shape import JobShape, entry_of, record_of
 
+if TYPE_CHECKING:
+    from tests.simulation.mesh.board import Board
+
 THINKING_SECONDS = 0.0005
 """The mean time from one burst of records to the next."""
 
 _SHORT = {"source": ("records", "pace"), "map": (), "join": (), "split": (), "sink": ()}
-
-
-class ProgramWorld(Protocol):
-    """What a program uses of the world."""
-
-    @property
-    def loop(self) -> VirtualLoop:
-        """The loop."""
-        ...
-
-    @property
-    def rng(self) -> Random:
-        """The chance."""
-        ...
 
 
 class Program:
@@ -58,7 +45,7 @@ class Program:
 
     def __init__(
         self,
-        world: ProgramWorld,
+        world: Board,
         argv: Sequence[str],
         environ: Mapping[str, str],
         ports: Mapping[PortName, ProgramEnd],

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from random import Random
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -22,10 +22,10 @@ from services.streams.part import OFFSET
 from services.streams.plan import StreamLimits
 from services.streams.worker.agent_service import AgentService
 from services.streams.worker.lane_service import LaneService
-from services.streams.worker.port_link import PortEnd, PortName
 from services.streams.worker.stream_worker import StreamWorker, WorkerLinks
 from services.streams.worker.wire import PULL, read_message
 from shoal.v1.streams_service_pb2 import PullRequest, PullResponse
+from tests.simulation.mesh.keeper import MemoryKeeper
 from tests.simulation.mesh.lane_watch import LaneWatch, WatchedPull
 from tests.simulation.mesh.loop import VirtualLoop
 from tests.simulation.mesh.network import ClientCall, Network, ServerContext, broken
@@ -57,19 +57,7 @@ LIMITS = StreamLimits(
 """Small enough for a few hundred records to fill every buffer, and without rings."""
 
 
-class Keeper(Protocol):
-    """Who has the ends of the programs' ports."""
-
-    def fetch_ports(self, keeper_id: str) -> Mapping[PortName, PortEnd]:
-        """Return the stream worker's ends of an attempt's ports.
-
-        Raises:
-            KeeperAwayError: it does not answer.
-            KeeperRefusedError: it does not know the attempt.
-        """
-        ...
-
-
+@dataclass(eq=False)
 class MemoryStreamWorker:
     """A stream worker; `start` it, `kill` it, and start it again.
 
@@ -82,35 +70,30 @@ class MemoryStreamWorker:
         disk: has the spools.
     """
 
-    def __init__(
-        self,
-        loop: VirtualLoop,
-        network: Network,
-        rng: Random,
-        *,
-        host: str,
-        keeper: Keeper,
-        disk: SpoolDisk,
-    ) -> None:
-        self._loop = loop
-        self._network = network
-        self._rng = rng
-        self._host = host
-        self._keeper = keeper
-        self._disk = disk
-        self.address = f"{host}:{STREAM_PORT}"
-        """Where other boards reach it."""
-        self.orders = f"{host}:stream-worker.sock"
-        """Where its agent reaches it."""
-        self.process: Process | None = None
-        self.worker: StreamWorker | None = None
-        """That of the running process."""
-        self.lanes: LaneWatch | None = None
-        """Looks at the lanes that it serves."""
-        self.flips = 0.0
-        """How likely it is that a message that comes from another board has another bit."""
-        self.flipped = 0
-        """How many had."""
+    loop: VirtualLoop
+    network: Network
+    rng: Random
+    _: KW_ONLY
+    host: str
+    keeper: MemoryKeeper
+    disk: SpoolDisk
+    address: str = field(init=False)
+    """Where other boards reach it."""
+    orders: str = field(init=False)
+    """Where its agent reaches it."""
+    process: Process | None = None
+    worker: StreamWorker | None = None
+    """That of the running process."""
+    lanes: LaneWatch | None = None
+    """Looks at the lanes that it serves."""
+    flips: float = 0.0
+    """How likely it is that a message that comes from another board has another bit."""
+    flipped: int = 0
+    """How many had."""
+
+    def __post_init__(self) -> None:
+        self.address = f"{self.host}:{STREAM_PORT}"
+        self.orders = f"{self.host}:stream-worker.sock"
 
     @property
     def running(self) -> bool:
@@ -121,7 +104,7 @@ class MemoryStreamWorker:
         """Start the process, which its keeper has as one more program; return it."""
         if self.process is not None and not self.process.dead:
             return self.process
-        self.process = Process(self._loop, f"{self._host}/stream-worker", self._host)
+        self.process = Process(self.loop, f"{self.host}/stream-worker", self.host)
         self.process.run(self._run(self.process))
         return self.process
 
@@ -133,18 +116,18 @@ class MemoryStreamWorker:
 
     def stub(self) -> OrdersStub:
         """Return a connection of its agent to it."""
-        return OrdersStub(self._network, self.orders)
+        return OrdersStub(self.network, self.orders)
 
     async def _run(self, process: Process) -> None:
         async with asyncio.TaskGroup() as tasks:
             links = WorkerLinks(
-                _Connections(self._network, self._flip),
-                _Ports(self._keeper),
-                self._disk.open,
+                _Connections(self.network, self._flip),
+                self.keeper,
+                self.disk.open,
             )
-            worker = StreamWorker(self.address, LIMITS, tasks, links, self._rng.random)
+            worker = StreamWorker(self.address, LIMITS, tasks, links, self.rng.random)
             service, lanes = AgentService(worker), LaneService(worker)
-            serve = self._network.serve
+            serve = self.network.serve
 
             async def pull(context: ServerContext) -> None:
                 watched = context if self.lanes is None else WatchedPull(context, self.lanes)
@@ -163,15 +146,15 @@ class MemoryStreamWorker:
                 serve(self.orders, name, _answering(getattr(service, name)), process)
             serve(self.orders, WATCH, watch, process)
             self.worker = worker
-            await self._loop.create_future()
+            await self.loop.create_future()
 
     def _flip(self, message: bytes) -> bytes:
         """Return what comes from another board, sometimes with another bit in a body."""
-        if self._rng.random() >= self.flips or message[0] not in DATA_TAGS:
+        if self.rng.random() >= self.flips or message[0] not in DATA_TAGS:
             return message
         at = min(1 + 3 + OFFSET.size + HEADER_BYTES, len(message) - 1)
         wrong = bytearray(message)
-        wrong[self._rng.randrange(at, len(message))] ^= 1 << self._rng.randrange(8)
+        wrong[self.rng.randrange(at, len(message))] ^= 1 << self.rng.randrange(8)
         self.flipped += 1
         return bytes(wrong)
 
@@ -242,17 +225,6 @@ def _answering(method: Callable[[Any, Any], Any]) -> Callable[[ServerContext], A
         await context.write(await method(await context.read(), context))
 
     return answer
-
-
-class _Ports:
-    """See `PortSource` of the worker."""
-
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
-
-    async def fetch(self, keeper_path: str, keeper_id: str) -> Mapping[PortName, PortEnd]:
-        del keeper_path
-        return self._keeper.fetch_ports(keeper_id)
 
 
 class _Connections:

@@ -12,16 +12,9 @@ from collections.abc import Iterable
 
 import pytest
 
+from tests.simulation.mesh import story as stories
 from tests.simulation.mesh.apart import run_apart
 from tests.simulation.mesh.shapes import SCALED, SHAPES
-from tests.simulation.mesh.story import (
-    CALM,
-    HARD_ON_SCALES,
-    HARD_ON_STREAMS,
-    LIES,
-    SCALES,
-    Faults,
-)
 from tests.simulation.mesh.stream_shape import Shape
 from tests.simulation.mesh.world import history
 
@@ -34,7 +27,7 @@ def seeds(count: int) -> range:
     return range(FIRST, FIRST + count * TIMES)
 
 
-def histories(shape: Shape, faults: Faults, every: Iterable[int]) -> Counter[str]:
+def histories(shape: Shape, faults: stories.Faults, every: Iterable[int]) -> Counter[str]:
     """Run a history for each seed, check it, and return what has happened in all of them."""
 
     def all_of_them() -> Counter[str]:
@@ -55,7 +48,7 @@ def died(counts: Counter[str]) -> int:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_without_faults_everything_arrives_once(name: str) -> None:
-    counts = histories(SHAPES[name], CALM, seeds(1))
+    counts = histories(SHAPES[name], stories.CALM, seeds(1))
     assert not died(counts), "an attempt had to begin anew without a fault"
     if name.startswith("latest"):
         assert counts["dropped"], "no consumer was too slow"
@@ -64,24 +57,24 @@ def test_without_faults_everything_arrives_once(name: str) -> None:
 @pytest.mark.parametrize("name", SHAPES)
 def test_only_the_controller_says_that_a_consumer_is_done(name: str) -> None:
     """A `done` from elsewhere lets no producer go: nothing is lost although consumers die later."""
-    counts = histories(SHAPES[name], LIES, seeds(2))
+    counts = histories(SHAPES[name], stories.LIES, seeds(2))
     assert counts["lies"], "no peer lied"
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_whatever_dies_everything_arrives(name: str) -> None:
-    counts = histories(SHAPES[name], HARD_ON_STREAMS, seeds(4))
+    counts = histories(SHAPES[name], stories.HARD_ON_STREAMS, seeds(4))
     assert died(counts), "nothing died"
 
 
 @pytest.mark.parametrize("name", SCALED)
 def test_a_scaled_stream_is_the_undisturbed_one(name: str) -> None:
-    counts = histories(SCALED[name], SCALES, seeds(2))
+    counts = histories(SCALED[name], stories.SCALES, seeds(2))
     assert counts["scale SETTLED"] >= 2, counts
     assert not died(counts), "an attempt had to begin anew without a fault"
 
 
 @pytest.mark.parametrize("name", SCALED)
 def test_a_scaled_stream_survives_whatever_dies(name: str) -> None:
-    counts = histories(SCALED[name], HARD_ON_SCALES, seeds(4))
+    counts = histories(SCALED[name], stories.HARD_ON_SCALES, seeds(4))
     assert died(counts), "nothing died"

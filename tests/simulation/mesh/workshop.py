@@ -86,6 +86,7 @@ class FolderDisk:
                         pass
 
 
+@dataclass(eq=False)
 class MemoryWorkshop:
     """See `Workshop` of the agent.
 
@@ -97,18 +98,15 @@ class MemoryWorkshop:
         host: the board.
     """
 
-    def __init__(
-        self, rng: Random, disk: FolderDisk, archive: MemoryArchive, network: Network, host: str
-    ) -> None:
-        self.rng = rng
-        self.disk = disk
-        self.archive = archive
-        self.network = network
-        self.host = host
-        self.failing = 0.0
-        """Which part of all preparations fails for good, from 0 to 1."""
-        self.slow = 1.0
-        """By how much everything takes longer than usual."""
+    rng: Random
+    disk: FolderDisk
+    archive: MemoryArchive
+    network: Network
+    host: str
+    failing: float = 0.0
+    """Which part of all preparations fails for good, from 0 to 1."""
+    slow: float = 1.0
+    """By how much everything takes longer than usual."""
 
     def bench(self, ref: AttemptRef) -> MemoryWorkbench:
         """See `Workshop`."""

@@ -37,6 +37,7 @@ from shoal.names import AttemptRef, PipelineRef, parse_attempt
 from shoal.spec import Pipeline, Placement
 from shoal.v1.streams_service_pb2 import PullAck, PullRequest
 from shoal.view import PipelineView
+from tests.simulation.mesh import story as stories
 from tests.simulation.mesh import stream_check
 from tests.simulation.mesh.archive import MemoryArchive
 from tests.simulation.mesh.board import Board
@@ -52,18 +53,6 @@ from tests.simulation.mesh.network import Link, Network
 from tests.simulation.mesh.port import ProgramEnd
 from tests.simulation.mesh.process import Process
 from tests.simulation.mesh.program import Program
-from tests.simulation.mesh.story import (
-    ENDLESS,
-    SHORT_CUTS,
-    USUAL_LEASE_SECONDS,
-    Faults,
-    Story,
-    Submitted,
-    story,
-    stream_story,
-    streaming,
-    submission,
-)
 from tests.simulation.mesh.stream_shape import Shape
 from tests.simulation.mesh.stream_worker import LIMITS
 
@@ -115,18 +104,18 @@ class World:
     def __init__(
         self,
         seed: int,
-        faults: Faults,
+        faults: stories.Faults,
         *,
         given: Shape | None = None,
-        frame: Story | None = None,
+        frame: stories.Story | None = None,
         lines: bool = False,
     ) -> None:
         self.seed = seed
         self.faults = faults
         self.rng = Random(seed)
-        draw = story if given is None else stream_story
-        self.story: Story = frame or draw(self.rng)
-        self.given = None if given is None else streaming(self.rng, given)
+        draw = stories.story if given is None else stories.stream_story
+        self.story: stories.Story = frame or draw(self.rng)
+        self.given = None if given is None else stories.streaming(self.rng, given)
         self.loop = VirtualLoop()
         self.trace = Trace(self.loop.time, lines=[] if lines else None)
         self.ledger = Ledger(self.trace, broken=self.fail, look=self._look)
@@ -141,9 +130,9 @@ class World:
         )
         self.archive = MemoryArchive(Random(self.rng.random()), self.ledger.stored)
         self.broker = MemoryBroker(Random(self.rng.random()), self.ledger.event_arrived)
-        usual = faults is SHORT_CUTS
+        usual = faults is stories.SHORT_CUTS
         self.config = PlaneConfig(
-            lease_seconds=USUAL_LEASE_SECONDS if usual else self.story.lease_seconds,
+            lease_seconds=stories.USUAL_LEASE_SECONDS if usual else self.story.lease_seconds,
             heartbeat_seconds=1.0 if usual else self.story.lease_seconds / 6,
         )
         self.controller = Controller(
@@ -169,7 +158,7 @@ class World:
         self.faulty = True
         self.dead: Board | None = None
         """A board that never comes back."""
-        self._submitted: dict[str, Submitted] = {}
+        self._submitted: dict[str, stories.Submitted] = {}
         self._shapes: dict[PipelineRef, Shape] = {}
         self._users: set[asyncio.Task[Any]] = set()
 
@@ -297,7 +286,7 @@ class World:
             if late and not (status or number) and self.rng.random() < late:
                 self.count("late_crash")
                 delay = self.rng.uniform(0.0, 0.01)
-                self.loop.call_later(delay, board.kill_worker, context=self.network.context)
+                self.network.later(delay, board.kill_worker)
 
         disk = f"disk {board.disks} of {board.name}"
         self.ledger.begins(ref, host, board.boots, others, disk=disk)
@@ -344,7 +333,7 @@ class World:
             key = rng.choice(sorted(self._submitted))
         else:
             key = f"key-{len(self._submitted) + 1}"
-            self._submitted[key] = self.given or submission(rng, self.faults)
+            self._submitted[key] = self.given or stories.submission(rng, self.faults)
             self.count(f"submit {self._submitted[key].spec.name}")
         one = self._submitted[key]
         told = False
@@ -354,7 +343,7 @@ class World:
             told = taken is True and rng.random() < 0.9
             await asyncio.sleep(0.5)
 
-    async def _taken(self, plane: ControlPlane, key: str, one: Submitted) -> bool:
+    async def _taken(self, plane: ControlPlane, key: str, one: stories.Submitted) -> bool:
         (answer,) = await plane.submit([Submission("default", key, one.spec)])
         if isinstance(answer, Refusal):
             raise TypeError(f"a good pipeline was refused: {answer}")
@@ -370,15 +359,18 @@ class World:
             return None
         return self.ledger.promised[self.rng.choice(sorted(self.ledger.promised))]
 
-    async def _cancel(self) -> None:
+    async def cancel(self, _: float) -> None:
+        """A user cancels a pipeline."""
         if (found := self._some_pipeline()) is not None:
             await self._ask(lambda plane: plane.cancel(found[1], "changed my mind"))
 
-    async def _finish(self) -> None:
+    async def finish(self, _: float) -> None:
+        """A user has a pipeline finish."""
         if (found := self._some_pipeline()) is not None:
             await self._ask(lambda plane: plane.finish(found[1]))
 
-    async def _scale(self) -> None:
+    async def scale(self, _: float) -> None:
+        """A user changes the replicas of a job in the middle."""
         found = self._some_pipeline()
         if found is None or found[0].name not in {"spread", "given"}:
             return
@@ -609,18 +601,6 @@ class World:
         """An operator drains a node, or takes it back."""
         await self._drain(self._board(), drained=self.rng.random() < 0.5)
 
-    async def cancel(self, _: float) -> None:
-        """A user cancels a pipeline."""
-        await self._cancel()
-
-    async def finish(self, _: float) -> None:
-        """A user has a pipeline finish."""
-        await self._finish()
-
-    async def scale(self, _: float) -> None:
-        """A user changes the replicas of a job in the middle."""
-        await self._scale()
-
     async def submit(self, _: float) -> None:
         """A user submits."""
         await self._submit()
@@ -718,7 +698,7 @@ class World:
         """Finish what would never end; give up what has no room since a node is gone for good."""
         ref = PipelineRef(view.namespace, view.id)
         shape = self._shapes.get(ref)
-        if shape is not None and any(job.records == ENDLESS for job in shape.jobs):
+        if shape is not None and any(job.records == stories.ENDLESS for job in shape.jobs):
             await self._ask(lambda plane: plane.finish(ref))
         pinned = any(job.placement is Placement.PINNED for job in view.spec.jobs)
         waits = any(job.state is JobState.QUEUED for job in view.jobs)
@@ -940,12 +920,12 @@ def _thaw(process: Process | None) -> None:
 
 _STREAM_LOTS = ("program_crash", "tear_some", "flip", "lie")
 """Faults without a taste, which is drawn for the others whether they may happen or not."""
-_LOTS = tuple(one.name for one in fields(Faults) if hasattr(World, one.name))
+_LOTS = tuple(one.name for one in fields(stories.Faults) if hasattr(World, one.name))
 
 
 def history(
     seed: int,
-    faults: Faults,
+    faults: stories.Faults,
     *,
     given: Shape | None = None,
     lines: bool = False,

@@ -13,8 +13,9 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
+from services.membership.keyring import Keyring
 from services.runtime.log import fields
 from shoal.affix import beside
 from shoal.gossip_key import key_id, parse_key, write_key
@@ -29,27 +30,6 @@ Stamp = tuple[int, int, int]
 
 class KeyringFileError(Exception):
     """The file cannot be used; the message names it and the remedy, and never a key."""
-
-
-class LiveKeyring(Protocol):
-    """The keys that a process uses, the one that seals first."""
-
-    @property
-    def keys(self) -> tuple[bytes, ...]:
-        """All keys."""
-        ...
-
-    def install(self, key: bytes, /) -> None:
-        """Add a key as the last one."""
-        ...
-
-    def use(self, key: bytes, /) -> None:
-        """Make an installed key the first."""
-        ...
-
-    def remove(self, key: bytes, /) -> None:
-        """Drop a key that is not the first."""
-        ...
 
 
 class KeyringFile:
@@ -130,7 +110,7 @@ class KeyringFile:
                 f"the keyring {self._path} cannot be written: {error.strerror}"
             ) from None
 
-    async def follow(self, ring: LiveKeyring, rotated: asyncio.Event) -> None:
+    async def follow(self, ring: Keyring, rotated: asyncio.Event) -> None:
         """Keep ring and file the same, until cancelled.
 
         What was rotated in the whole cluster (`rotated`) wins over what stands in the file. A file that
@@ -167,7 +147,7 @@ class KeyringFile:
         return None if now == self._seen else now
 
 
-def _take(ring: LiveKeyring, keys: Sequence[bytes]) -> None:
+def _take(ring: Keyring, keys: Sequence[bytes]) -> None:
     """Make a ring what the file says, without a moment in which it has no key."""
     for key in keys:
         ring.install(key)

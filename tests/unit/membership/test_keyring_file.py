@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.membership.keyring import Keyring
-from services.runtime.keyring_file import KeyringFile, KeyringFileError
+from services.membership.keyring_file import KeyringFile, KeyringFileError
 from shoal.gossip_key import parse_key, write_key
 from tests.kit.until import until
 

@@ -1,0 +1,39 @@
+"""What the benches of a node share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edge_agent.content_cache import ContentCache
+from edge_agent.environments.cache import EnvironmentCache
+from edge_agent.file_inputs import FileInputs
+from edge_agent.long_work import LongWork
+from edge_agent.sdk_copy import SdkCopy
+from edge_agent.trash import Trash
+from edge_agent.uploads.uploader import Uploader
+
+
+@dataclass(frozen=True, slots=True)
+class WorkshopTools:
+    """The tools of a workshop; each bench uses them for its attempt.
+
+    Args:
+        sdk: what job code imports.
+        environ: the agent's own variables.
+        bundles: what is fetched by its digest and laid out.
+        inputs: file inputs.
+        environments: what is built, and found built.
+        uploader: stores artifacts.
+        work: does what takes long.
+        trash: takes what is to go.
+    """
+
+    sdk: SdkCopy
+    environ: Mapping[str, str]
+    bundles: ContentCache
+    inputs: FileInputs
+    environments: EnvironmentCache
+    uploader: Uploader
+    work: LongWork
+    trash: Trash
