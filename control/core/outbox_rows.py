@@ -12,7 +12,7 @@ from datetime import datetime
 
 from control.core.rows import ManifestRow, OutboxKind, OutboxRow, ScaleRow
 from control.core.state import JobRecord, PipelineRecord
-from services.archive.manifest import ArchivedManifest, encode
+from services.archive.manifest import manifest_text
 from shoal.model import Artifact, JobState, Reason
 from shoal.names import JobRef, PipelineRef
 
@@ -87,14 +87,13 @@ def pipeline_event_id(pipeline: PipelineRecord) -> str:
 def manifest_object(manifest: ManifestRow, time: datetime) -> OutboxRow:
     """The manifest as it is put into the archive, before the success is published."""
     attempt = manifest.attempt
-    entry = ArchivedManifest(attempt, manifest.artifacts, manifest.commit_time)
     return OutboxRow(
         kind=OutboxKind.MANIFEST,
         namespace=attempt.namespace,
         subject=attempt.job_ref.name,
         id=_id(attempt.job_ref, "manifest", attempt.epoch),
         time=time,
-        data=encode(entry).decode(),
+        data=manifest_text(attempt, manifest.artifacts, manifest.commit_time),
         key=manifest.key,
     )
 

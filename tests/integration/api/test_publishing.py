@@ -13,7 +13,7 @@ import aiomqtt
 import pytest
 
 from control.controller import ControllerAddresses
-from services.archive.manifest import decode, manifest_key
+from services.archive.manifest import manifest_key
 from services.archive.s3_server import S3Server
 from services.archive.s3_store import s3_client
 from shoal.client import Client
@@ -195,8 +195,9 @@ async def test_an_archive_in_a_bucket_and_an_event_that_waits_for_it(
         async with s3_client(S3Server(moto_endpoint)) as s3:
             response = await s3.get_object(Bucket=bucket, Key=key)
             stored = await response["Body"].read()
-        assert [artifact.path for artifact in decode(stored).artifacts] == ["results/x", "stdout"]
-        assert json.loads(stored)["attempt"] == ref.attempt
+        manifest = json.loads(stored)
+        assert [artifact["path"] for artifact in manifest["artifacts"]] == ["results/x", "stdout"]
+        assert manifest["attempt"] == ref.attempt
 
 
 async def test_the_password_of_the_broker_comes_from_a_file_and_is_told_of_elsewhere(

@@ -8,14 +8,14 @@ stored, an event arrives, an agent hears that it was acknowledged.
 from __future__ import annotations
 
 import hashlib
+import json
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from control.core import rows
-from services.archive import manifest
 from shoal.model import JobState, ReasonCode, ScaleState
-from shoal.names import AttemptRef, JobRef, PipelineRef
+from shoal.names import AttemptRef, JobRef, PipelineRef, parse_attempt
 from shoal.session.assignment import Goal
 from shoal.session.lane import Lane
 from shoal.session.messages import Desired
@@ -269,22 +269,16 @@ class Ledger:
         self.trace.note("stored", key)
         if not key.endswith("/manifest.json"):
             return
-        found = manifest.decode(data)
-        for one in found.artifacts:
-            self.check(one.key in objects, "7:", key, "names", one.key, "which is not there")
-            self.check(
-                hashlib.sha256(objects[one.key]).hexdigest() == one.sha256,
-                "7:",
-                one.key,
-                "is not what the manifest says",
-            )
-        committed = self.committed.get(found.attempt.job_ref)
-        self.check(
-            committed is not None and committed.attempt == found.attempt,
-            "2: the manifest of",
-            found.attempt.name,
-            "is not that of the commit",
-        )
+        found = json.loads(data)
+        for one in found["artifacts"]:
+            name = one["key"]
+            self.check(name in objects, "7:", key, "names", name, "which is not there")
+            good = hashlib.sha256(objects[name]).hexdigest() == one["sha256"]
+            self.check(good, "7:", name, "is not what the manifest says")
+        attempt = parse_attempt(found["attempt"], found["namespace"], found["epoch"])
+        committed = self.committed.get(attempt.job_ref)
+        good = committed is not None and committed.attempt == attempt
+        self.check(good, "2: the manifest of", attempt.name, "is not that of the commit")
 
     def event_arrived(self, event: str) -> None:
         """An event has arrived at the broker."""
