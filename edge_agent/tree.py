@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS: Final = (
@@ -27,10 +26,8 @@ class NoPlainFileError(OSError):
     """Something else has the name of a file."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Identity:
-    device: int
-    inode: int
+_Identity: TypeAlias = tuple[int, int]
+"""Device and inode of a folder."""
 
 
 class Descent:
@@ -120,4 +117,4 @@ _KINDS: Final = {
 
 def _identity(descriptor: int) -> _Identity:
     status = os.fstat(descriptor)
-    return _Identity(status.st_dev, status.st_ino)
+    return status.st_dev, status.st_ino

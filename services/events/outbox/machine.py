@@ -20,7 +20,7 @@ all of them, 99 rows that leave one by one, and seven more broken links within e
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final, assert_never
 
@@ -82,12 +82,8 @@ class OutboxConfig:
 
     window: int = 100
     store_retry_seconds: float = 1.0
-    backoff: Backoff = field(
-        default_factory=lambda: Backoff(initial_seconds=0.2, maximum_seconds=10.0, jitter=0.5)
-    )
-    rest: Backoff = field(
-        default_factory=lambda: Backoff(initial_seconds=1.0, maximum_seconds=600.0, jitter=0.2)
-    )
+    backoff: Backoff = Backoff(0.2, 10.0, jitter=0.5)  # noqa: RUF009 - frozen and slotted
+    rest: Backoff = Backoff(1.0, 600.0, jitter=0.2)  # noqa: RUF009 - frozen and slotted
 
 
 class OutboxMachine:
@@ -307,11 +303,7 @@ class OutboxMachine:
             self._marking = tuple(gone)
             if gone:
                 aside = {sequence: why for sequence, why in gone.items() if why}
-                out.append(
-                    effects.MarkRows(self._marking, aside)
-                    if aside
-                    else effects.MarkRows(self._marking)
-                )
+                out.append(effects.MarkRows(self._marking, aside))
         if self.link is not Link.UP:
             return out
         out.extend(self._publish())
