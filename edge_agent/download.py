@@ -19,7 +19,7 @@ import logging
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +72,7 @@ _HOST: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
 _NOT_YET_VALID: Final = 9  # X509_V_ERR_CERT_NOT_YET_VALID
 
 
+@dataclass(eq=False)
 class Downloader:
     """Fetches files, trying again while the other side is away.
 
@@ -81,18 +82,11 @@ class Downloader:
         patience_seconds: how long to go on without a single new byte.
     """
 
-    def __init__(
-        self,
-        client: aiohttp.ClientSession,
-        *,
-        chance: Callable[[], float],
-        backoff: Backoff | None = None,
-        patience_seconds: float = 600.0,
-    ) -> None:
-        self._client = client
-        self._chance = chance
-        self._backoff = backoff or Backoff(0.2, 10.0)
-        self._patience_seconds = patience_seconds
+    client: aiohttp.ClientSession
+    _: KW_ONLY
+    chance: Callable[[], float]
+    backoff: Backoff = Backoff(0.2, 10.0)  # noqa: RUF009 - frozen and slotted, as any value
+    patience_seconds: float = 600.0
 
     async def fetch(
         self,
@@ -121,9 +115,9 @@ class Downloader:
         await transfer.begin()
         failures = 0
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self._patience_seconds
+        give_up_at = loop.time() + self.patience_seconds
         fetching = f"fetching {what or path.name} from {_plain(url)}"
-        waiting(f"{fetching}, given up after {self._patience_seconds:g} s without a byte")
+        waiting(f"{fetching}, given up after {self.patience_seconds:g} s without a byte")
         while True:
             before = transfer.received
             try:
@@ -138,17 +132,17 @@ class Downloader:
                     raise DownloadError(f"{_plain(url)} cannot be had: {hopeless}") from error
                 if transfer.received > before:
                     failures = 0
-                    give_up_at = loop.time() + self._patience_seconds
+                    give_up_at = loop.time() + self.patience_seconds
                 failures += 1
                 if loop.time() >= give_up_at:
                     raise DownloadError(
-                        f"{_plain(url)} was away for {self._patience_seconds:g} s: {_say(error)}"
+                        f"{_plain(url)} was away for {self.patience_seconds:g} s: {_say(error)}"
                     ) from error
                 LOG.info(
                     "a download is tried again",
                     extra=fields(url=_plain(url), received=transfer.received, error=_say(error)),
                 )
-            delay = self._backoff.delay_seconds(failures, self._chance())
+            delay = self.backoff.delay_seconds(failures, self.chance())
             waiting(
                 f"{fetching}: {words}; tried {failures} times, again in {delay:.0f} s, "
                 f"given up in {max(give_up_at - loop.time(), 0.0):.0f} s"
@@ -175,7 +169,7 @@ class Downloader:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS
         )
-        async with self._client.get(
+        async with self.client.get(
             transfer.url,
             headers={**headers, "Accept-Encoding": "identity"},
             timeout=timeout,

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import KW_ONLY, dataclass, field
 from io import RawIOBase
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,7 @@ class GrantRefusedError(Exception):
     """The store does not take what is sent to this address; a new address may help."""
 
 
+@dataclass(eq=False)
 class Uploader:
     """Stores files, a few at a time, trying again while the store is away.
 
@@ -44,19 +46,12 @@ class Uploader:
         chance: draws from [0, 1) for the jitter between tries.
     """
 
-    def __init__(
-        self,
-        client: aiohttp.ClientSession,
-        *,
-        chance: Callable[[], float],
-        backoff: Backoff | None = None,
-        stall_seconds: float = 60.0,
-    ) -> None:
-        self._client = client
-        self._chance = chance
-        self._backoff = backoff or Backoff(0.2, 10.0)
-        self._slots = asyncio.Semaphore(_PARALLEL)
-        self._stall_seconds = stall_seconds
+    client: aiohttp.ClientSession
+    _: KW_ONLY
+    chance: Callable[[], float]
+    backoff: Backoff = Backoff(0.2, 10.0)  # noqa: RUF009 - frozen and slotted, as any value
+    stall_seconds: float = 60.0
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_PARALLEL))
 
     async def store(
         self,
@@ -90,7 +85,7 @@ class Uploader:
                 "the store is away, the upload is tried again",
                 extra=fields(key=grant.key, failures=failures, error=trouble),
             )
-            delay = self._backoff.delay_seconds(failures, self._chance())
+            delay = self.backoff.delay_seconds(failures, self.chance())
             waiting(
                 f"{artifact.path!r} waits for the archive: {trouble}; tried {failures} times, again in "
                 f"{delay:.0f} s, until the archive has taken it"
@@ -103,8 +98,8 @@ class Uploader:
         try:
             # One deadline, moved on by each piece that the network took: no matter how large a file
             # is, a store that takes nothing more, or says nothing at the end, is given up.
-            async with asyncio.timeout(self._stall_seconds) as stalled:
-                async with self._client.put(
+            async with asyncio.timeout(self.stall_seconds) as stalled:
+                async with self.client.put(
                     # As it was signed: another spelling of the same key has another signature.
                     URL(grant.url, encoded=True),
                     data=self._pieces(file, artifact.size_bytes, stalled)
@@ -120,7 +115,7 @@ class Uploader:
                     words = (await response.content.read(500)).decode("utf-8", "replace")
                     said = f"status {response.status}: {' '.join(words.split())}"
         except TimeoutError:
-            return f"it took nothing for {self._stall_seconds:g} s"
+            return f"it took nothing for {self.stall_seconds:g} s"
         except (aiohttp.ClientError, ConnectionError) as error:
             return str(error) or type(error).__name__
         if response.status in _TRANSIENT:
@@ -138,4 +133,4 @@ class Uploader:
             for begin in range(0, len(chunk), _PIECE_BYTES):
                 yield chunk[begin : begin + _PIECE_BYTES]
                 if not stalled.expired():
-                    stalled.reschedule(loop.time() + self._stall_seconds)
+                    stalled.reschedule(loop.time() + self.stall_seconds)

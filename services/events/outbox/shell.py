@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from typing import Protocol, assert_never
 
@@ -52,6 +53,7 @@ def open_mqtt(
     return MqttLink(address, client_id, timeout_seconds=timeout_seconds, terms=terms)
 
 
+@dataclass(eq=False)
 class OutboxShell:
     """Brings the events of an outbox to a broker for as long as `run` runs.
 
@@ -67,36 +69,29 @@ class OutboxShell:
         open_link: makes a connection.
     """
 
-    def __init__(
-        self,
-        rows: Rows,
-        address: BrokerAddress,
-        client_id: str,
-        *,
-        clock: Callable[[], float],
-        wall: Callable[[], datetime],
-        chance: Callable[[], float],
-        config: OutboxConfig | None = None,
-        timeout_seconds: float = 10.0,
-        open_link: OpenLink = open_mqtt,
-    ) -> None:
-        self._open_link = open_link
-        self._rows = rows
-        self._address = address
-        self._client_id = check_client_id(client_id)
-        self._wall = wall
-        self._chance = chance
-        self._timeout_seconds = timeout_seconds
-        self._outbox = OutboxMachine(config or OutboxConfig(), clock())
+    rows: Rows
+    address: BrokerAddress
+    client_id: str
+    _: KW_ONLY
+    clock: Callable[[], float]
+    wall: Callable[[], datetime]
+    chance: Callable[[], float]
+    config: OutboxConfig = OutboxConfig()  # noqa: RUF009 - frozen and slotted, as any value
+    timeout_seconds: float = 10.0
+    open_link: OpenLink = open_mqtt
+    published: int = 0
+    _tasks: asyncio.TaskGroup | None = None
+    _current: BrokerLink | None = None
+    _down_since: datetime | None = None
+    _terms: Terms = UNKNOWN
+    _remarks: dict[str, None] = field(default_factory=dict[str, None])
+
+    def __post_init__(self) -> None:
+        check_client_id(self.client_id)
+        self._outbox = OutboxMachine(self.config, self.clock())
         self._driver = Driver[events.OutboxEvent, effects.OutboxEffect](
-            self._outbox, self._act, clock
+            self._outbox, self._act, self.clock
         )
-        self._tasks: asyncio.TaskGroup | None = None
-        self._current: BrokerLink | None = None
-        self._down_since: datetime | None = None
-        self._terms = UNKNOWN
-        self._remarks: dict[str, None] = {}
-        self.published = 0
 
     @property
     def connected(self) -> bool:
@@ -106,13 +101,13 @@ class OutboxShell:
     def sentence(self, waiting: str) -> str:
         """Return the state of the connection for people; `waiting` says how many events wait."""
         if self.connected:
-            said = (f"connected to {self._address.shown}", *self._remarks)
+            said = (f"connected to {self.address.shown}", *self._remarks)
             return "; ".join((*said, *self._resting()))
         if self._down_since is None:
-            return f"connecting to {self._address.shown}"
+            return f"connecting to {self.address.shown}"
         since = self._down_since.isoformat(timespec="seconds").replace("+00:00", "Z")
         return (
-            f"broker {self._address.shown} unreachable since {since}: {waiting} "
+            f"broker {self.address.shown} unreachable since {since}: {waiting} "
             f"({self._outbox.reason})"
         )
 
@@ -129,7 +124,7 @@ class OutboxShell:
         """Say something about the broker, once."""
         if words and words not in self._remarks and len(self._remarks) < _REMARKS_MAX:
             self._remarks[words] = None
-            LOG.warning("the broker: %s", words, extra=fields(broker=self._address.shown))
+            LOG.warning("the broker: %s", words, extra=fields(broker=self.address.shown))
 
     def grown(self) -> None:
         """Say that rows were added; costs nothing when many say so."""
@@ -164,10 +159,10 @@ class OutboxShell:
         connected = asyncio.Event()
         reason = "the connection ended"
         try:
-            link = self._open_link(
-                self._address,
-                self._client_id,
-                timeout_seconds=self._timeout_seconds,
+            link = self.open_link(
+                self.address,
+                self.client_id,
+                timeout_seconds=self.timeout_seconds,
                 terms=self._terms,
             )
             async with asyncio.TaskGroup() as tasks:
@@ -187,12 +182,12 @@ class OutboxShell:
             reason = repr(group.exceptions[0])
         self._current = None
         if self._down_since is None:
-            self._down_since = self._wall()
+            self._down_since = self.wall()
             LOG.warning(
                 "broker unreachable; events are kept in the outbox",
-                extra=fields(broker=self._address.shown, why=reason),
+                extra=fields(broker=self.address.shown, why=reason),
             )
-        await self._driver.post(events.LinkLost(reason, self._chance()))
+        await self._driver.post(events.LinkLost(reason, self.chance()))
 
     async def _say_connected(self, link: BrokerLink, connected: asyncio.Event) -> None:
         await connected.wait()
@@ -201,7 +196,7 @@ class OutboxShell:
         self._remarks.clear()
         for words in link.terms.remarks():
             self._remark(words)
-        LOG.info("connected to the broker", extra=fields(broker=self._address.shown))
+        LOG.info("connected to the broker", extra=fields(broker=self.address.shown))
         await self._driver.post(events.LinkUp())
 
     async def _publish(self, entry: OutboxEntry, losses: int, link: BrokerLink | None) -> None:
@@ -217,7 +212,7 @@ class OutboxShell:
                 extra=fields(event=entry.id, why=error),
             )
             refused = events.PublishRefused(
-                entry.sequence, str(error), self._chance(), final=error.final
+                entry.sequence, str(error), self.chance(), final=error.final
             )
             await self._driver.post(refused)
             return
@@ -226,7 +221,7 @@ class OutboxShell:
 
     async def _read(self, after: int, limit: int) -> None:
         try:
-            found = await self._rows.read(after, limit)
+            found = await self.rows.read(after, limit)
         except RowsUnavailableError as error:
             LOG.warning("outbox unreadable; trying again", extra=fields(why=error))
             await self._driver.post(events.StoreFailed(reading=True))
@@ -237,7 +232,7 @@ class OutboxShell:
         for sequence, why in aside.items():
             LOG.warning("event set aside", extra=fields(sequence=sequence, why=why))
         try:
-            await self._rows.mark(sequences, aside)
+            await self.rows.mark(sequences, aside)
         except RowsUnavailableError as error:
             LOG.warning("published events not let go of; trying again", extra=fields(why=error))
             await self._driver.post(events.StoreFailed(reading=False))
