@@ -132,24 +132,6 @@ def count_problem(count: float, most: float) -> str:
     return f"is not allowed; it has to be a number from 0 to {most:.0f}"
 
 
-def json_depth(text: str) -> int:
-    """How deeply lists and objects lie within each other in a JSON text; 0 for a single value."""
-    depth = deepest = 0
-    quoted = escaped = False
-    for character in text:
-        if quoted:
-            quoted = escaped or character != '"'
-            escaped = not escaped and character == "\\"
-        elif character == '"':
-            quoted = True
-        elif character in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "]}":
-            depth -= 1
-    return deepest
-
-
 def cut(text: str, most: int) -> str:
     """Return `text`, or its beginning and its end with what was left out between them.
 

@@ -179,12 +179,13 @@ class Reader:
         )
         if not fields:
             return spec.Environment()
-        python = scalars.text(fields["python"], (*path, "python")) if "python" in fields else ""
-        own = None
-        if "system_site_packages" in fields:
-            own = scalars.boolean(fields["system_site_packages"], (*path, "system_site_packages"))
+        readers: Readers = {
+            "python": ("python", scalars.text),
+            "system_site_packages": ("system_site_packages", scalars.boolean),
+            "steps": ("steps", self._steps),
+        }
+        environment = self._filled(spec.Environment(), fields, path, readers)
         short = {kind: fields[kind] for kind in fields if kind in {*_STEP_KINDS, "sha256"}}
-        steps: list[spec.EnvironmentStep] = []
         if "steps" in fields:
             for key in short:
                 scalars.complain(
@@ -192,14 +193,13 @@ class Reader:
                     "this cannot stand beside `steps`, since the order would not be clear; "
                     "make it a step",
                 )
-            steps = self._steps(fields["steps"], (*path, "steps"))
         elif short:
-            steps = self._short_steps(short, path)
-        return spec.Environment(python or "", tuple(steps), own or False)
+            environment = replace(environment, steps=self._short_steps(short, path))
+        return environment
 
     def _short_steps(
         self, short: Mapping[str, yaml.Node], path: Path
-    ) -> list[spec.EnvironmentStep]:
+    ) -> tuple[spec.EnvironmentStep, ...]:
         """Read steps that stand in the environment itself, in the order of the file."""
         steps: list[spec.EnvironmentStep] = []
         if "sha256" in short and "url" not in short:
@@ -217,9 +217,9 @@ class Reader:
                 step = self._step(kind, value, short.get("sha256"), (*path, kind))
                 if step is not None:
                     steps.append(step)
-        return steps
+        return tuple(steps)
 
-    def _steps(self, node: yaml.Node, path: Path) -> list[spec.EnvironmentStep]:
+    def _steps(self, node: yaml.Node, path: Path) -> tuple[spec.EnvironmentStep, ...]:
         steps: list[spec.EnvironmentStep] = []
         for item in self._scalars.items(node, path, "a list of steps") or ():
             at = (*path, str(len(steps)))
@@ -240,7 +240,7 @@ class Reader:
             step = self._step(kinds[0], fields[kinds[0]], fields.get("sha256"), at)
             if step is not None:
                 steps.append(step)
-        return steps
+        return tuple(steps)
 
     def _step(
         self, kind: str, node: yaml.Node, sha256: yaml.Node | None, path: Path

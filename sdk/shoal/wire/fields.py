@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -206,14 +206,25 @@ def json_problem(text: str) -> str:
     """
     if len(text.encode("utf-8", "surrogatepass")) > limits.DEFAULT_JSON_BYTES_MAX:
         return f"… is longer than {limits.DEFAULT_JSON_BYTES_MAX} bytes; send it in a file"
-    if limits.json_depth(text) > limits.JSON_DEPTH_MAX:
-        return f"lies deeper than {limits.JSON_DEPTH_MAX} lists or objects; write it flatter"
     try:
         value = json.loads(text, parse_constant=_no_constant)
         json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
-    except (ValueError, RecursionError):
+        deep = _depth(value) > limits.JSON_DEPTH_MAX
+    except RecursionError:
+        deep = True
+    except ValueError:
         return "is no JSON"
+    if deep:
+        return f"lies deeper than {limits.JSON_DEPTH_MAX} lists or objects; write it flatter"
     return ""
+
+
+def _depth(value: Any) -> int:
+    """How deeply lists and objects of JSON lie within each other; 0 for a single value."""
+    if not isinstance(value, list | dict):
+        return 0
+    inner = cast("Iterable[Any]", value.values() if isinstance(value, dict) else value)
+    return 1 + max(map(_depth, inner), default=0)
 
 
 def _no_constant(word: str) -> float:
