@@ -1,5 +1,7 @@
 """How the headers of several records become those of a round."""
 
+import functools
+import operator
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Union
 
 from shoal.job.error import HeaderError
@@ -14,10 +16,7 @@ def reduce_or(values: List[Any]) -> Any:
     Raises:
         TypeError: A value is neither int nor bool.
     """
-    result = values[0]
-    for value in values[1:]:
-        result = result | value
-    return result
+    return functools.reduce(operator.or_, values)
 
 
 def reduce_and(values: List[Any]) -> Any:
@@ -26,10 +25,7 @@ def reduce_and(values: List[Any]) -> Any:
     Raises:
         TypeError: A value is neither int nor bool.
     """
-    result = values[0]
-    for value in values[1:]:
-        result = result & value
-    return result
+    return functools.reduce(operator.and_, values)
 
 
 def first(values: List[Any]) -> Any:

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -170,13 +170,6 @@ class RecordFile:
             return opened(self._file.read(place.size) or b"")
         except BrokenBlockError as error:
             raise RecordFileError(f"{self.path} is damaged at {place.offset}: {error}") from error
-
-    def records(self) -> Iterator[Records]:
-        """All blocks in order."""
-        for number in range(len(self._places)):
-            block = self.read(number)
-            if block is not None:
-                yield block
 
     def sync(self) -> None:
         """Have the disk hold what was written."""
