@@ -102,8 +102,7 @@ def parse_pipeline(name: str, namespace: str = "default") -> PipelineRef:
     Raises:
         InvalidNameError: It is neither.
     """
-    parts = name.split("/")
-    match parts:
+    match name.split("/"):
         case ["pipelines", pipeline] | [pipeline]:
             return PipelineRef(check_id("namespace", namespace), check_id("pipeline", pipeline))
         case _:
@@ -118,8 +117,7 @@ def parse_job(name: str, namespace: str = "default") -> JobRef:
     Raises:
         InvalidNameError: It is neither.
     """
-    parts = name.split("/")
-    match parts:
+    match name.split("/"):
         case ["pipelines", pipeline, "jobs", job] | [pipeline, job]:
             return JobRef(
                 check_id("namespace", namespace),
@@ -136,8 +134,7 @@ def parse_attempt(name: str, namespace: str, epoch: int) -> AttemptRef:
     Raises:
         InvalidNameError: It is something else.
     """
-    parts = name.split("/")
-    match parts:
+    match name.split("/"):
         case ["pipelines", pipeline, "jobs", job, "attempts", number] if _is_number(number):
             return AttemptRef(
                 check_id("namespace", namespace),

@@ -4,6 +4,7 @@ What a record means is agreed on by the programs at both ends; the bytes do not 
 begins with what the specification says of the port (`codec_of`), and falls back to the bytes.
 """
 
+import codecs
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,7 +73,8 @@ def _understood(data: bytes, size: int, codec: str) -> tuple[str, Any, str]:
         if found is not None:
             return found
     try:
-        text = data.decode() if whole else _begun(data)
+        # What was cut anywhere may end within a character.
+        text = codecs.getincrementaldecoder("utf-8")().decode(data, final=whole)
     except UnicodeDecodeError:
         text = None
     if text is None or not _printable(text):
@@ -119,17 +121,6 @@ def _array(body: bytes) -> tuple[str, Any, str] | None:
         return None
     said = f"array {dtype} {'x'.join(map(str, shape)) or 'scalar'}"
     return "value", {"dtype": dtype, "shape": list(shape)}, said
-
-
-def _begun(data: bytes) -> str:
-    """Decode text that was cut anywhere, also within a character."""
-    for cut in range(4):
-        try:
-            return data[: len(data) - cut].decode()
-        except UnicodeDecodeError:
-            if cut == 3:
-                raise
-    return ""
 
 
 def _printable(text: str) -> bool:

@@ -158,6 +158,7 @@ def _prepared(
 ) -> "Iterator[Any]":
     from shoal import bundle
     from shoal.cli.packing import load_all, packed_entries, packed_file
+    from shoal.cli.single_command import Wishes, single_command
 
     if spec_path is not None:
         ignored = [key for key in ("folder", "stdin", "requirements", "archive") if wishes[key]]
@@ -174,7 +175,8 @@ def _prepared(
         raise click.UsageError("--replay belongs to a specification; name one instead of a command")
     with _own_stdin(wishes["stdin"]) as stdin:
         try:
-            pipeline, entries = _single(command or (), {**wishes, "stdin": stdin})
+            wished = {field.name: wishes[field.name] for field in fields(Wishes)}
+            pipeline, entries = single_command(command or (), Wishes(**{**wished, "stdin": stdin}))
         except bundle.BundleError as error:
             raise click.ClickException(str(error)) from None
         with packed_entries(pipeline, entries) as prepared:
@@ -193,14 +195,6 @@ def _own_stdin(path: Path | None) -> Iterator[Path | None]:
         yield spooled
     finally:
         spooled.unlink(missing_ok=True)
-
-
-def _single(command: Sequence[str], wishes: Mapping[str, Any]) -> Any:
-    from shoal.cli.single_command import Wishes, single_command
-
-    return single_command(
-        command, Wishes(**{field.name: wishes[field.name] for field in fields(Wishes)})
-    )
 
 
 async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:

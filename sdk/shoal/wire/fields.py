@@ -6,7 +6,7 @@ contract does not allow raises `WireError` with it.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -82,15 +82,13 @@ def readable(
     left_out: Callable[[T, WireError], None],
 ) -> tuple[V, ...]:
     """Decode every item that keeps to the contract; `left_out` gets the others, each with why."""
-
-    def each_readable() -> Iterator[V]:
-        for index, item in enumerate(items):
-            try:
-                yield decode(item, f"{path}[{index}]")
-            except WireError as error:
-                left_out(item, error)
-
-    return tuple(each_readable())
+    found: list[V] = []
+    for index, item in enumerate(items):
+        try:
+            found.append(decode(item, f"{path}[{index}]"))
+        except WireError as error:
+            left_out(item, error)
+    return tuple(found)
 
 
 def identifier(what: str, value: str, path: str) -> str:
