@@ -176,7 +176,8 @@ def _prepared(
     with _own_stdin(wishes["stdin"]) as stdin:
         try:
             wished = {field.name: wishes[field.name] for field in fields(Wishes)}
-            pipeline, entries = single_command(command or (), Wishes(**{**wished, "stdin": stdin}))
+            wished["stdin"] = stdin
+            pipeline, entries = single_command(command or (), Wishes(**wished))
         except bundle.BundleError as error:
             raise click.ClickException(str(error)) from None
         with packed_entries(pipeline, entries) as prepared:

@@ -1,7 +1,6 @@
 """How the headers of several records become those of a round."""
 
 import functools
-import operator
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Union
 
 from shoal.job.error import HeaderError
@@ -16,7 +15,7 @@ def reduce_or(values: List[Any]) -> Any:
     Raises:
         TypeError: A value is neither int nor bool.
     """
-    return functools.reduce(operator.or_, values)
+    return functools.reduce(lambda one, other: one | other, values)
 
 
 def reduce_and(values: List[Any]) -> Any:
@@ -25,7 +24,7 @@ def reduce_and(values: List[Any]) -> Any:
     Raises:
         TypeError: A value is neither int nor bool.
     """
-    return functools.reduce(operator.and_, values)
+    return functools.reduce(lambda one, other: one & other, values)
 
 
 def first(values: List[Any]) -> Any:
