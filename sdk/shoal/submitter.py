@@ -7,7 +7,7 @@ submission is idempotent by its request id.
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import grpc
@@ -27,16 +27,10 @@ GATHER_SECONDS = 0.001
 _QUEUE_MAX = 1_024
 
 
-def _future() -> "asyncio.Future[pipelines_service_pb2.SubmitPipelineResponse]":
-    return asyncio.get_running_loop().create_future()
-
-
 @dataclass(slots=True)
 class _Item:
     request: pipelines_service_pb2.SubmitPipelineRequest
-    answer: "asyncio.Future[pipelines_service_pb2.SubmitPipelineResponse]" = field(
-        default_factory=_future
-    )
+    answer: "asyncio.Future[pipelines_service_pb2.SubmitPipelineResponse]"
 
 
 class _StreamEndedError(Exception):
@@ -60,7 +54,7 @@ class Submitter:
         Raises:
             ShoalError: it was refused, or not answered within the connection's deadline.
         """
-        item = _Item(request)
+        item = _Item(request, asyncio.get_running_loop().create_future())
         try:
             async with asyncio.timeout(self._connection.deadline_seconds):
                 await self._queue.put(item)

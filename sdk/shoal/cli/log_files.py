@@ -3,9 +3,7 @@
 from pathlib import Path
 
 from shoal.errors import ShoalError
-from shoal.view import LogChunk, LogStream
-
-_NAMES = {LogStream.STDOUT: "stdout", LogStream.STDERR: "stderr"}
+from shoal.view import LogChunk
 
 
 class LogFiles:
@@ -30,7 +28,7 @@ class LogFiles:
         Raises:
             ShoalError: the file cannot be written.
         """
-        path = self._path(chunk.attempt, _NAMES[chunk.stream])
+        path = self._path(chunk.attempt, chunk.stream.name.lower())
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab" if path in self._sizes else "wb") as file:

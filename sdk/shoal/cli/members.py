@@ -1,5 +1,6 @@
 """`shoal members`: the gossip cluster."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,8 @@ def _print_change(before: "MemberView | None", after: "MemberView", *, as_json: 
     from shoal.cli.figures import state_word
     from shoal.model import MemberState
 
-    if _looks(before) == _looks(after):
+    # The time is computed anew, and differs by microseconds.
+    if before is not None and replace(before, state_time=None) == replace(after, state_time=None):
         return
     if as_json:
         print_document(after)
@@ -100,10 +102,3 @@ def _print_change(before: "MemberView | None", after: "MemberView", *, as_json: 
         news = f"has incarnation {after.incarnation}"
     moment = datetime.now(UTC).astimezone().strftime("%H:%M:%S")
     click.echo(f"{moment}  {after.name}  {news}")
-
-
-def _looks(member: "MemberView | None") -> object:
-    """All of a member but its time, which is computed anew and differs by microseconds."""
-    if member is None:
-        return None
-    return member.state, member.incarnation, member.address, member.port, dict(member.tags)
