@@ -1,7 +1,5 @@
 """A mosquitto broker for a local cluster, where the program is at hand."""
 
-from __future__ import annotations
-
 import getpass
 import os
 import shutil

@@ -1,7 +1,5 @@
 """One process of a local cluster: started, watched, started again, and ended."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

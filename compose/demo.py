@@ -1,7 +1,5 @@
 """`make demo`: a cluster on this machine counts people in a real video, and may lose a board meanwhile."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """A whole cluster as processes of this machine: broker, controller, agents."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import fcntl

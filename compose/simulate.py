@@ -1,7 +1,5 @@
 """`shoal simulate`: a pipeline on a private cluster, with faults where they are asked for."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import dataclasses

@@ -1,7 +1,5 @@
 """What is to go wrong in a simulation: a sentence such as `kill detector@3s`, read and checked."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from dataclasses import dataclass

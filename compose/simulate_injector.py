@@ -1,7 +1,5 @@
 """Does to a local cluster what a fault says, when it is due."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -5,8 +5,6 @@ listen on, so that none is made anew. Nothing is closed, so both ends have to fi
 with a cable that is pulled. It takes pidfd_getfd(2), Linux 5.6, and the right to trace the processes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import errno

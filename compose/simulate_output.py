@@ -1,7 +1,5 @@
 """The folder that a simulation leaves: one folder per job with its artifacts and what it printed."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

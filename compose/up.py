@@ -1,7 +1,5 @@
 """`shoal up`: a local cluster for a user's own work."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -102,14 +102,7 @@ class LogFolder:
                 yield f"piece of a log dropped: {error.strerror}", piece
 
     def _pipelines(self) -> list[PipelineRef]:
-        if not self._root.is_dir():
-            return []
-        return [
-            PipelineRef(namespace.name, pipeline.name)
-            for namespace in self._root.iterdir()
-            if namespace.is_dir()
-            for pipeline in namespace.iterdir()
-        ]
+        return [PipelineRef(path.parent.name, path.name) for path in self._root.glob("*/*")]
 
     def _path(self, ref: AttemptRef, stream: LogStream) -> Path:
         name = f"{ref.epoch}-{ref.number}.{_NAMES[stream]}"

@@ -134,8 +134,6 @@ class UserState:
 SerfMessage = LeaveIntent | JoinIntent | UserEvent | Query | QueryResponse | Relayed
 """What travels in user messages."""
 
-_STATE: Final = (b"LTime", b"StatusLTimes", b"LeftMembers", b"EventLTime", b"Events", b"QueryLTime")
-
 
 def _signed(value: object, name: str) -> int:
     """Check a signed 64-bit field; nil is 0."""
@@ -195,6 +193,51 @@ _LAYOUTS: Final[dict[type[SerfMessage], tuple[int, MessageLayout[Any]]]] = {
 _BY_TYPE: Final = dict(_LAYOUTS.values())
 
 
+def _status_times(value: object, name: str) -> dict[str, int]:
+    pairs = mapping(value, name).items()
+    return {text(key, "name"): number(time, U64_MAX, "LTime") for key, time in pairs}
+
+
+def _events(value: object, name: str) -> tuple[UserEvent, ...]:
+    """Read events, which stand together by their time."""
+    found: list[UserEvent] = []
+    for slot in items(value, _EVENT_SLOTS_MAX, name):
+        if slot is None:
+            continue
+        at, rows = fields(slot, (b"LTime", b"Events"))
+        time = number(at, U64_MAX, "LTime")
+        for row in items(rows, _EVENT_SLOTS_MAX, name):
+            called, payload = fields(row, (b"Name", b"Payload"))
+            data = octets(payload, _EVENT_BYTES_MAX, "Payload")
+            found.append(UserEvent(time, text(called, "Name"), data))
+            if len(found) > _EVENT_SLOTS_MAX:
+                raise RefusedError(DropReason.TOO_BIG, "Events holds over 4096 events")
+    return tuple(found)
+
+
+def _by_time(events: tuple[UserEvent, ...]) -> Value:
+    slots: dict[int, list[Value]] = {}
+    for event in events:
+        row: dict[str, Value] = {"Name": event.name, "Payload": event.payload}
+        slots.setdefault(event.time, []).append(row)
+    return [{"Events": rows, "LTime": time} for time, rows in slots.items()] or None
+
+
+_NAMES: Final = FieldKind(
+    lambda value, name: tuple(text(item, "name") for item in items(value, _MEMBERS_MAX, name)),
+    lambda names: list(names) or None,
+)
+_USER_STATE: Final = MessageLayout(
+    UserState,
+    _TIME,
+    ("StatusLTimes", FieldKind(_status_times, dict)),
+    ("LeftMembers", _NAMES),
+    ("EventLTime", integer(U64_MAX)),
+    ("Events", FieldKind(_events, _by_time)),
+    ("QueryLTime", integer(U64_MAX)),
+)
+
+
 def decode_serf(payload: bytes) -> SerfMessage | None:
     """Read a Serf message; None for types that only travel elsewhere or that are unknown.
 
@@ -240,19 +283,7 @@ def encode_serf(message: SerfMessage) -> bytes:
 
 def encode_user_state(state: UserState) -> bytes:
     """Write Serf's part of a push/pull exchange."""
-    events: dict[int, list[Value]] = {}
-    for event in state.events:
-        row: dict[str, Value] = {"Name": event.name, "Payload": event.payload}
-        events.setdefault(event.time, []).append(row)
-    body: dict[str, Value] = {
-        "EventLTime": state.event_time,
-        "Events": [{"Events": rows, "LTime": time} for time, rows in events.items()] or None,
-        "LTime": state.time,
-        "LeftMembers": list(state.left) or None,
-        "QueryLTime": state.query_time,
-        "StatusLTimes": dict(state.status_times),
-    }
-    return bytes((SerfType.PUSH_PULL,)) + pack(body)
+    return bytes((SerfType.PUSH_PULL,)) + pack(_USER_STATE.body(state))
 
 
 def decode_user_state(data: bytes) -> UserState | None:
@@ -265,33 +296,7 @@ def decode_user_state(data: bytes) -> UserState | None:
         return None
     if data[0] != SerfType.PUSH_PULL:
         raise RefusedError(DropReason.UNKNOWN_TYPE, f"user state of type {data[0]}")
-    row = fields(unpack(memoryview(data)[1:]), _STATE)
-    time, statuses, left, event_time, events, query_time = row
-    pairs = mapping(statuses, "StatusLTimes").items()
-    recent: list[UserEvent] = []
-    for slot in items(events, _EVENT_SLOTS_MAX, "Events"):
-        if slot is None:
-            continue
-        at, rows = fields(slot, (b"LTime", b"Events"))
-        for event in items(rows, _EVENT_SLOTS_MAX, "Events"):
-            name, payload = fields(event, (b"Name", b"Payload"))
-            recent.append(
-                UserEvent(
-                    number(at, U64_MAX, "LTime"),
-                    text(name, "Name"),
-                    octets(payload, _EVENT_BYTES_MAX, "Payload"),
-                )
-            )
-            if len(recent) > _EVENT_SLOTS_MAX:
-                raise RefusedError(DropReason.TOO_BIG, "Events holds over 4096 events")
-    return UserState(
-        number(time, U64_MAX, "LTime"),
-        {text(key, "name"): number(value, U64_MAX, "LTime") for key, value in pairs},
-        tuple(text(name, "name") for name in items(left, _MEMBERS_MAX, "LeftMembers")),
-        number(event_time, U64_MAX, "EventLTime"),
-        tuple(recent),
-        number(query_time, U64_MAX, "QueryLTime"),
-    )
+    return _USER_STATE.read(unpack(memoryview(data)[1:]))
 
 
 def slices(state: UserState, size: int) -> Iterator[UserState]:
