@@ -20,14 +20,15 @@ from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.messages import Desired, Fenced, Welcome
 from shoal.session.uploads import UploadGrant, UploadsGranted
-from shoal.v1 import session_service_pb2, session_service_pb2_grpc
+from shoal.v1 import session_service_pb2 as v1
+from shoal.v1 import session_service_pb2_grpc
 from shoal.wire.attempt import decode_attempt_ref
 from shoal.wire.session import encode_controller_message
 from shoal.wire.state import decode_job_state
 from tests.kit.object_server import ObjectServer
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Messages = list[session_service_pb2.ControllerMessage]
+Messages = list[v1.ControllerMessage]
 
 
 class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
@@ -44,10 +45,10 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
     ) -> None:
         self.objects = objects
         self.port = 0
-        self.hellos: list[session_service_pb2.Hello] = []
-        self.observed: dict[AttemptRef, list[session_service_pb2.AttemptObserved]] = {}
+        self.hellos: list[v1.Hello] = []
+        self.observed: dict[AttemptRef, list[v1.AttemptObserved]] = {}
         self.logs: dict[tuple[str, int], bytearray] = {}
-        self.progress: list[session_service_pb2.AttemptProgress] = []
+        self.progress: list[v1.AttemptProgress] = []
         self.refusals: list[str] = []
         self.heartbeats = 0
         self.sessions = 0
@@ -130,7 +131,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
 
     async def Connect(  # noqa: N802 - the contract's name
         self, request_iterator: AsyncIterator[Any], context: Context
-    ) -> AsyncIterator[session_service_pb2.ConnectResponse]:
+    ) -> AsyncIterator[v1.ConnectResponse]:
         """Serve one session."""
         outbox: asyncio.Queue[Messages] = asyncio.Queue(1000)
         acknowledgements = Acknowledgements(self._lease_seconds, time.monotonic())
@@ -144,7 +145,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
                     getter.cancel()
                     continue
                 sequence += 1
-                yield session_service_pb2.ConnectResponse(
+                yield v1.ConnectResponse(
                     sequence=sequence,
                     acknowledged=acknowledgements.say(time.monotonic()),
                     messages=getter.result(),
@@ -158,7 +159,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
 
     async def _hear(
         self,
-        requests: AsyncIterator[session_service_pb2.ConnectRequest],
+        requests: AsyncIterator[v1.ConnectRequest],
         outbox: asyncio.Queue[Messages],
         acknowledgements: Acknowledgements,
     ) -> None:
@@ -176,9 +177,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
             if answers or due:
                 await outbox.put(answers)
 
-    def _take(
-        self, message: session_service_pb2.AgentMessage, outbox: asyncio.Queue[Messages]
-    ) -> Messages:
+    def _take(self, message: v1.AgentMessage, outbox: asyncio.Queue[Messages]) -> Messages:
         match message.WhichOneof("message"):
             case "hello":
                 return self._welcome(message.hello, outbox)
@@ -198,9 +197,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
                 raise AssertionError("an empty message")
         return []
 
-    def _welcome(
-        self, hello: session_service_pb2.Hello, outbox: asyncio.Queue[Messages]
-    ) -> Messages:
+    def _welcome(self, hello: v1.Hello, outbox: asyncio.Queue[Messages]) -> Messages:
         self.hellos.append(hello)
         self.sessions += 1
         for observed in hello.attempts:
@@ -211,7 +208,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
         snapshot = Desired(self._revision, True, tuple(self.wanted.values()))
         return [encode_controller_message(welcome), encode_controller_message(snapshot)]
 
-    def _observe(self, observed: session_service_pb2.AttemptObserved) -> Messages:
+    def _observe(self, observed: v1.AttemptObserved) -> Messages:
         ref = decode_attempt_ref(observed, "")
         if ref in self.fence:
             return [encode_controller_message(Fenced(ref, "a newer one runs"))]
@@ -226,9 +223,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
         assert chunk.offset <= len(log), "a log has no holes"
         log[chunk.offset :] = chunk.data
 
-    def _grant(
-        self, wanted: session_service_pb2.UploadsWanted
-    ) -> session_service_pb2.ControllerMessage:
+    def _grant(self, wanted: v1.UploadsWanted) -> v1.ControllerMessage:
         ref = decode_attempt_ref(wanted.ref)
         grants = [
             UploadGrant(artifact.path, problem="for a test")
@@ -243,7 +238,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
         ]
         return encode_controller_message(UploadsGranted(ref, tuple(grants)))
 
-    def _desired(self, **changed: Any) -> session_service_pb2.ControllerMessage:
+    def _desired(self, **changed: Any) -> v1.ControllerMessage:
         self._revision += 1
         return encode_controller_message(Desired(self._revision, snapshot=False, **changed))
 
