@@ -1,7 +1,5 @@
 """Whole clusters on a virtual clock."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -4,8 +4,6 @@ A change of behaviour shows as a change of these files. Write them anew with
 `SHOAL_WRITE_TRANSCRIPTS=1`, and read the difference before committing it.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

@@ -8,8 +8,6 @@ With `SHAPES=1` a seed means another history: one of the pipelines of `shapes.py
 hard on streams. A seed without it means what it always did.
 """
 
-from __future__ import annotations
-
 import argparse
 import gc
 import multiprocessing

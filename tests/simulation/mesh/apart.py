@@ -5,8 +5,6 @@ would run, in an order that no seed decides, and would do what a killed process 
 nothing is collected while a history runs, and the child that ran it ends by `_exit`.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import pickle

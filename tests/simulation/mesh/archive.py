@@ -4,8 +4,6 @@ What was put is durable once the put returns; one that fails has either been sto
 an S3 whose answer was lost.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable

@@ -16,8 +16,6 @@ Its clock is the loop's and does not begin anew with a boot: with a difference b
 for what is left until a deadline could be too short for the loop to move at all.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping

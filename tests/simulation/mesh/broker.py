@@ -1,7 +1,5 @@
 """An MQTT broker in memory, as the outbox sees it: QoS 1, and connections that it loses."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from random import Random

@@ -4,8 +4,6 @@ Each is a part of the control machine with one of its decisions made wrongly, pu
 right one in a process of its own.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence

@@ -3,8 +3,6 @@
 It follows the commits of the leader as a projection, so that it sees each machine that is built.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from control.core.effects import Effect

@@ -4,8 +4,6 @@ The store is the real SQL on a database in memory, which outlives the process. A
 on its way when the process dies is there or not; one that was answered is there.
 """
 
-from __future__ import annotations
-
 import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence

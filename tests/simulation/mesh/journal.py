@@ -6,8 +6,6 @@ agent dies is there as a whole or not at all; what had not been begun is not. Re
 of the real journal when they are read: they never change before.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Mapping
 from random import Random

@@ -3,8 +3,6 @@
 Lanes within one stream worker pass no call and are not listened to; the machines are the same.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field

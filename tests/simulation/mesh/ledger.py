@@ -5,8 +5,6 @@ when a transaction becomes durable, an answer reaches its user, a program begins
 stored, an event arrives, an agent hears that it was acknowledged.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import zlib

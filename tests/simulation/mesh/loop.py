@@ -16,8 +16,6 @@ was killed never run, and those of one that is frozen wait until it is thawed.
 # A loop looks into handles and replaces methods whose types no subclass can write down on 3.11.
 # mypy: disable-error-code="override, has-type, attr-defined"
 
-from __future__ import annotations
-
 import asyncio
 import heapq
 from asyncio import base_events, events

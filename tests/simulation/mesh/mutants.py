@@ -4,8 +4,6 @@ A mistake is a small change of the product's own code, made while the histories 
 else. A simulation that does not find one of them proves less than it says.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence

@@ -5,8 +5,6 @@ Someone restores a backup that is too old, or starts the controller with an empt
 that was not follows it by right, so it is kept off.
 """
 
-from __future__ import annotations
-
 import asyncio
 import sqlite3
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A history whose faults are written down, and not drawn: for tests of one thing each."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any

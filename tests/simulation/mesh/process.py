@@ -1,7 +1,5 @@
 """A process of the simulated mesh: tasks that can be killed or frozen together, as by a signal."""
 
-from __future__ import annotations
-
 import asyncio
 from asyncio import events
 from collections import deque

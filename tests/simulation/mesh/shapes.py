@@ -3,8 +3,6 @@
 `make sim SHAPES=1` takes one of them for each seed; seeds without it mean what they always did.
 """
 
-from __future__ import annotations
-
 from tests.simulation.mesh.stream_shape import Shape
 
 SHAPES = {

@@ -1,7 +1,5 @@
 """What happens in one history: its boards, its pipelines, its faults, drawn from the seed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Any

@@ -5,8 +5,6 @@ a port has when nothing goes wrong is reckoned from the shape of its pipeline, f
 was told to end, and from where the generations of a scaled job begin and end.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest

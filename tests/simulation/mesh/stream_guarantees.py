@@ -7,8 +7,6 @@ succeeded has got everything: its last attempt from record 0 on, if it is restar
 attempts together, if it goes on where the one before it was.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Histories find each mistake that is planted in the control machine."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.simulation.mesh.__main__ import live

@@ -3,8 +3,6 @@
 Few of them here; `make sim` lives through as many as there is time for, and CI with it.
 """
 
-from __future__ import annotations
-
 import pytest
 
 from tests.simulation.mesh.__main__ import live

@@ -1,7 +1,5 @@
 """R6: in histories with faults, a controller with an older or an empty store ends no attempt."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import pytest

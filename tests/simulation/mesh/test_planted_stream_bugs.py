@@ -7,8 +7,6 @@ That what a consumer had is not forgotten with its call is proved by `tests/unit
 moment in which it has to die is some milliseconds long.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Two real stream workers in memory with a lane between them, and what the check of promises sees."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass

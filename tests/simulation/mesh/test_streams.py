@@ -4,8 +4,6 @@ Each case runs a few histories of the whole mesh, in a child of its own; SHOAL_S
 to begin, and SHOAL_SEEDS how many times as many there are (20 of it take a quarter of an hour).
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterable
