@@ -1,4 +1,4 @@
-"""A TCP proxy whose connections a test can cut or refuse."""
+"""A TCP proxy whose connections a test can cut, mute or refuse."""
 
 import asyncio
 import contextlib
@@ -18,8 +18,7 @@ class TcpProxy:
         self.accepted = 0
         self.carried = 0
         """Bytes that were passed on, both ways."""
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._asking, self._answering = _flowing(), _flowing()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -48,9 +47,14 @@ class TcpProxy:
 
     def stall(self) -> None:
         """Let nothing pass on the connections there are, as a cable does that is pulled."""
-        self._flowing.clear()
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self.mute()
+        self._asking.clear()
+        self._asking = _flowing()
+
+    def mute(self) -> None:
+        """Let no answer pass on the connections there are, and what is asked all the same."""
+        self._answering.clear()
+        self._answering = _flowing()
 
     def cut(self) -> None:
         """Cut every connection there is, without a word."""
@@ -69,8 +73,8 @@ class TcpProxy:
             back, onward = await asyncio.open_connection(*self._target)
             async with asyncio.TaskGroup() as group:
                 ways = [
-                    group.create_task(self._pass(reader, onward, self._flowing)),
-                    group.create_task(self._pass(back, writer, self._flowing)),
+                    group.create_task(self._pass(reader, onward, self._asking)),
+                    group.create_task(self._pass(back, writer, self._answering)),
                 ]
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
                 for way in ways:
@@ -92,6 +96,12 @@ class TcpProxy:
                 self.carried += len(data)
                 sink.write(data)
                 await sink.drain()
+
+
+def _flowing() -> asyncio.Event:
+    flowing = asyncio.Event()
+    flowing.set()
+    return flowing
 
 
 def _address(target: str) -> tuple[str, int]:

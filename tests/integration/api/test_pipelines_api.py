@@ -68,10 +68,13 @@ async def test_a_pipeline_runs_from_submission_to_manifest(
 async def test_submissions_are_idempotent_by_key(client: Client) -> None:
     first = await client.submit(pipeline("a"), request_id="key-1")
     again = await client.submit(pipeline("a"), request_id="key-1")
+    assert first.pipeline.spec == pipeline("a")
+    assert not first.repeated
     assert again.repeated
     assert again.pipeline.name == first.pipeline.name
     error = await refused(client.submit(pipeline("b"), request_id="key-1"))
     assert (error.code, error.reason) == ("ALREADY_EXISTS", "REQUEST_ID_REUSED")
+    assert "with another spec" in error.message
     assert error.metadata["pipeline"] == first.pipeline.name
 
 

@@ -89,6 +89,7 @@ async def _shoal(address: str, *arguments: str) -> str:
         stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await command.communicate()
+    assert command.returncode == 0, output
     return output.decode()
 
 
@@ -127,8 +128,11 @@ async def test_two_replicas_become_three_and_then_one_while_records_flow(
     name = (await submit(client, tmp_path / "bundle", text, _FILES)).pipeline.id
     await when(client, name, lambda now: _taken(now, "table") > 100)
     said = await _shoal(boards.controller_address, "scale", name, "square=3")
-    assert said.startswith(f"job square of pipelines/{name} has 3 replicas from now on"), said
-    await _settled(client, name, 1)
+    rounds = (await _settled(client, name, 1)).scales[0].rounds
+    assert said == (
+        f"job square of pipelines/{name} has 3 replicas from now on; "
+        f"each of those before ends after round {rounds}\n"
+    )
     await client.scale(name, "square", 1)
     await _settled(client, name, 2)
     done.touch()

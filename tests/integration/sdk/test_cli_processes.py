@@ -8,19 +8,19 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import pytest
 
-from shoal import view
-from shoal.model import Artifact, JobState, PipelineState, Reason, ReasonCode
-from shoal.spec import Pipeline
-from tests.kit.memory_controller import MemoryController
-from tests.kit.until import until
+from shoal.client import Client
+from shoal.model import JobState, PipelineState
+from shoal.spec import Job, Pipeline, Resources
+from shoal.v1.pipeline_pb2 import Reason
+from shoal.view import PipelineView
+from tests.kit.running_controller import running_controller
+from tests.kit.scripted_agent import ScriptedAgent, connected_agent, observed
+from tests.kit.tcp_proxy import TcpProxy
 
 SHOAL = Path(sys.executable).parent / "shoal"
 TWO_JOBS = """\
@@ -29,6 +29,8 @@ jobs:
   a: {run: x, outputs: [o]}
   b: {run: y, inputs: {i: a.o}}
 """
+PATIENT = {"lease_seconds": 600}
+"""An agent whose part a test plays says nothing while a command starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,34 @@ class Ended:
 
 
 @pytest.fixture
-async def controller() -> AsyncIterator[MemoryController]:
-    async with MemoryController() as running:
-        yield running
+def archive(tmp_path: Path) -> Path:
+    """The folder in which the controller keeps what is archived."""
+    return tmp_path / "controller/archive"
 
 
-async def start(controller: MemoryController, *words: str, stdin: int | None = None) -> Process:
+@pytest.fixture
+async def client(archive: Path) -> AsyncIterator[Client]:
+    """A client of the controller that the commands talk to."""
+    async with (
+        running_controller(archive.parent, **PATIENT) as controller,
+        Client(controller.grpc) as opened,
+    ):
+        yield opened
+
+
+async def newest(client: Client) -> PipelineView:
+    return await anext(client.list())
+
+
+async def count(client: Client) -> int:
+    return len([pipeline async for pipeline in client.list()])
+
+
+async def start(address: str, *words: str, stdin: int | None = None) -> Process:
     return await asyncio.create_subprocess_exec(
         str(SHOAL),
         *words,
-        env={**os.environ, "SHOAL_CONTROLLER": controller.address},
+        env={**os.environ, "SHOAL_CONTROLLER": address},
         stdin=stdin,
         stdout=PIPE,
         stderr=PIPE,
@@ -69,126 +89,152 @@ async def end(process: Process, stdin: bytes | None = None) -> Ended:
     return Ended(process.returncode, stdout.decode(), stderr.decode())
 
 
-async def shoal(controller: MemoryController, *words: str) -> Ended:
-    return await end(await start(controller, *words))
+async def shoal(client: Client, *words: str) -> Ended:
+    return await end(await start(client.address, *words))
 
 
-def carry_out(
-    controller: MemoryController, stdout: bytes, stderr: bytes = b"", reason: Reason | None = None
+async def said(process: Process, words: bytes) -> bytes:
+    """Wait until a command has said this on stderr, and return all that it said so far."""
+    assert process.stderr is not None
+    return await asyncio.wait_for(process.stderr.readuntil(words), 60)
+
+
+async def carry_out(
+    client: Client, job: str, stdout: bytes = b"", stderr: bytes = b"", reason: Reason | None = None
 ) -> None:
-    """Let the next pipeline run on node-1, print this, and end."""
-
-    async def run(pipeline: view.PipelineView) -> None:
-        (job,) = pipeline.jobs
-        attempt = view.AttemptView(f"{job.name}/attempts/1", 1, 1, JobState.RUNNING, "node-1")
-        job = replace(job, state=JobState.RUNNING, node="node-1", attempts=(attempt,))
-        controller.put(replace(pipeline, state=PipelineState.RUNNING, jobs=(job,)))
-        controller.say(view.LogChunk(attempt.name, view.LogStream.STDOUT, 0, stdout))
-        controller.say(view.LogChunk(attempt.name, view.LogStream.STDERR, 0, stderr))
+    """Run a job on node-1: print this, and end."""
+    async with connected_agent(client.address) as agent:
+        ref = (await agent.assignment(job)).ref
+        await agent.observe(ref, JobState.RUNNING)
+        await agent.log(ref, stdout)
+        await agent.log(ref, stderr, stream=2)
         if reason is None:
-            digest = hashlib.sha256(stdout).hexdigest()
-            artifact = Artifact("stdout", len(stdout), digest, f"{attempt.name}/stdout")
-            manifest = view.Manifest("m", attempt.name, 1, (artifact,))
-            job = replace(job, state=JobState.SUCCEEDED, manifest=manifest)
-            state = PipelineState.SUCCEEDED
+            artifacts = await agent.upload(ref, {"stdout": stdout})
+            await agent.observe(ref, JobState.SUCCEEDED, artifacts=artifacts)
         else:
-            job = replace(job, state=JobState.FAILED, reason=reason)
-            state = PipelineState.FAILED
-        controller.put(replace(pipeline, state=state, jobs=(job,), final_event_id="event-1"))
+            await agent.observe(ref, JobState.FAILED, reason=reason)
 
-    controller.on_submit = run
+
+async def run(
+    client: Client,
+    *words: str,
+    stdin: bytes | None = None,
+    stdout: bytes = b"",
+    stderr: bytes = b"",
+    reason: Reason | None = None,
+) -> Ended:
+    """Run a command line of `shoal run`, and carry its job out."""
+    process = await start(client.address, "run", *words, stdin=None if stdin is None else PIPE)
+    job = words[words.index("--") + 1]
+    ended, _ = await asyncio.gather(
+        end(process, stdin), carry_out(client, job, stdout, stderr, reason)
+    )
+    return ended
 
 
 async def test_only_what_the_command_prints_is_on_stdout(
-    controller: MemoryController, tmp_path: Path
+    client: Client, archive: Path, tmp_path: Path
 ) -> None:
-    carry_out(controller, b"42\n")
     (tmp_path / "README.md").write_text("x\n" * 42)
-    ended = await shoal(controller, "run", "--stdin", str(tmp_path / "README.md"), "--", "wc", "-l")
+    ended = await run(
+        client, "--stdin", str(tmp_path / "README.md"), "--", "wc", "-l", stdout=b"42\n"
+    )
     assert ended.stdout == "42\n"
     assert ended.status == 0
     assert hashlib.sha256(b"42\n").hexdigest() in ended.stderr
-    assert "pipelines/wc-1 succeeded, event event-1" in ended.stderr
-    (pipeline,) = controller.pipelines.values()
+    pipeline = await newest(client)
+    assert f"{pipeline.name} succeeded, event {pipeline.final_event_id}" in ended.stderr
     assert pipeline.spec.jobs[0].run == ("wc", "-l")
     assert pipeline.spec.jobs[0].stdin == "README.md"
-    assert pipeline.spec.bundle_digest in controller.bundles
+    assert (archive / "bundles/sha256" / pipeline.spec.bundle_digest).exists()
 
 
-async def test_our_own_stdin_goes_to_the_command(controller: MemoryController) -> None:
-    carry_out(controller, b"ok\n")
-    process = await start(controller, "run", "--stdin", "-", "--", "cat", stdin=PIPE)
-    ended = await end(process, b"through a pipe")
+async def test_our_own_stdin_goes_to_the_command(client: Client, archive: Path) -> None:
+    ended = await run(client, "--stdin", "-", "--", "cat", stdin=b"through a pipe", stdout=b"ok\n")
     assert ended.stdout == "ok\n"
-    assert b"through a pipe" in next(iter(controller.bundles.values()))
+    [bundle] = (archive / "bundles/sha256").iterdir()
+    assert b"through a pipe" in bundle.read_bytes()
 
 
-async def test_a_failure_is_shown_with_its_reason(controller: MemoryController) -> None:
-    reason = Reason(ReasonCode.EXIT, 3, "the program ended with status 3\nTraceback: oh no")
-    carry_out(controller, b"", b"Traceback: oh no\n", reason)
-    ended = await shoal(controller, "run", "--", "python", "main.py")
+async def test_a_failure_is_shown_with_its_reason(client: Client) -> None:
+    message = "the program ended with status 3\nTraceback: oh no"
+    ended = await run(
+        client,
+        *("--", "python", "main.py"),
+        stderr=b"Traceback: oh no\n",
+        reason=Reason(code="EXIT", number=3, message=message),
+    )
     assert ended.status == 1
     assert "failed: EXIT 3: the program ended with status 3\n" in ended.stderr
     assert ended.stderr.count("Traceback: oh no") == 1
-    assert "pipelines/python-1 failed" in ended.stderr
+    assert f"{(await newest(client)).name} failed" in ended.stderr
 
 
-async def test_the_end_of_stderr_is_shown_when_logs_are_not(controller: MemoryController) -> None:
-    reason = Reason(ReasonCode.EXIT, 3, "the program ended with status 3")
-    carry_out(controller, b"", b"Traceback: oh no\n", reason)
-    ended = await shoal(controller, "run", "--no-logs", "--", "python", "main.py")
+async def test_the_end_of_stderr_is_shown_when_logs_are_not(client: Client) -> None:
+    ended = await run(
+        client,
+        *("--no-logs", "--", "python", "main.py"),
+        stderr=b"Traceback: oh no\n",
+        reason=Reason(code="EXIT", number=3, message="the program ended with status 3"),
+    )
     assert "failed: EXIT 3" in ended.stderr
     assert "Traceback: oh no" in ended.stderr
 
 
-async def test_how_it_ended_as_json(controller: MemoryController) -> None:
-    carry_out(controller, b"42\n")
-    ended = await shoal(controller, "run", "--json", "--", "wc")
+async def test_how_it_ended_as_json(client: Client) -> None:
+    ended = await run(client, "--json", "--", "wc", stdout=b"42\n")
     document = json.loads(ended.stdout)
     assert document["state"] == "SUCCEEDED"
     assert document["jobs"][0]["manifest"]["artifacts"][0]["size_bytes"] == 3
 
 
-async def test_detaching_returns_at_once(controller: MemoryController) -> None:
-    ended = await shoal(controller, "run", "--detach", "--", "sleep", "1000")
-    assert (ended.status, ended.stdout) == (0, "pipelines/sleep-1\n")
+async def test_detaching_returns_at_once(client: Client) -> None:
+    ended = await shoal(client, "run", "--detach", "--", "sleep", "1000")
+    assert (ended.status, ended.stdout) == (0, f"{(await newest(client)).name}\n")
 
 
-async def test_ctrl_c_leaves_the_pipeline_and_twice_cancels_it(
-    controller: MemoryController,
-) -> None:
-    process = await start(controller, "run", "--", "sleep", "1000")
-    await until(lambda: controller.watches == 1, 20, "the watch")
+async def test_ctrl_c_leaves_the_pipeline_and_twice_cancels_it(client: Client) -> None:
+    process = await start(client.address, "run", "--", "sleep", "1000")
+    await said(process, b"sleep: ")
+    first = (await newest(client)).id
     process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
-    said = await asyncio.wait_for(process.stderr.readuntil(b"to cancel it\n"), 10)
-    assert b"leaving sleep-1 to run on its own; press Ctrl-C again" in said
+    told = await said(process, b"to cancel it\n")
+    assert f"leaving {first} to run on its own; press Ctrl-C again".encode() in told
     process.send_signal(signal.SIGINT)
     ended = await end(process)
-    assert "cancelling sleep-1" in ended.stderr
+    assert f"cancelling {first}" in ended.stderr
     assert ended.status == 1
-    assert controller.pipelines["sleep-1"].state is PipelineState.CANCELLED
+    assert (await client.get(first)).state is PipelineState.CANCELLED
 
-    process = await start(controller, "run", "--", "sleep", "1000")
-    await until(lambda: controller.watches == 2, 20, "the second watch")
+    process = await start(client.address, "run", "--", "sleep", "1000")
+    await said(process, b"sleep: ")
+    second = (await newest(client)).id
     process.send_signal(signal.SIGINT)
     ended = await end(process)
-    assert "sleep-2 goes on; see: shoal status sleep-2" in ended.stderr
+    assert f"{second} goes on; see: shoal status {second}" in ended.stderr
     assert ended.status == 130
-    assert controller.pipelines["sleep-2"].state is PipelineState.QUEUED
+    assert (await client.get(second)).state is PipelineState.QUEUED
 
 
-async def test_waiting_survives_a_restart_of_the_controller(
-    controller: MemoryController, tmp_path: Path
-) -> None:
+async def test_waiting_survives_a_restart_of_the_controller(tmp_path: Path) -> None:
     spec = tmp_path / "pair.yaml"
     spec.write_text(TWO_JOBS)
-    process = await start(controller, "run", str(spec))
-    await until(lambda: controller.watches == 1, 20, "the watch")
-    await controller.stop()
-    await controller.start()
-    controller.finish("pair-1", PipelineState.SUCCEEDED, JobState.SUCCEEDED)
-    ended = await end(process)
+    async with TcpProxy("127.0.0.1:1") as proxy:
+        async with running_controller(tmp_path / "controller", **PATIENT) as first:
+            proxy.turn(first.grpc)
+            process = await start(proxy.address, "run", str(spec))
+            async with connected_agent(first.grpc) as agent:
+                refs = [(await agent.assignment(job)).ref for job in ("a", "b")]
+                for ref in refs:
+                    await agent.observe(ref, JobState.RUNNING)
+                await said(process, b"b: running")
+        async with running_controller(tmp_path / "controller", **PATIENT) as second:
+            proxy.turn(second.grpc)
+            async with ScriptedAgent(second.grpc) as agent:
+                await agent.hello(*(observed(ref, JobState.RUNNING) for ref in refs))
+                for ref in refs:
+                    await agent.observe(ref, JobState.SUCCEEDED)
+            ended = await end(process)
     assert ended.status == 0
     assert "a: succeeded\n" in ended.stderr
     assert "b: succeeded\n" in ended.stderr
@@ -196,146 +242,119 @@ async def test_waiting_survives_a_restart_of_the_controller(
 
 
 async def test_what_was_submitted_is_submitted_once(
-    controller: MemoryController, tmp_path: Path
+    client: Client, archive: Path, tmp_path: Path
 ) -> None:
     for number in range(7):
         text = TWO_JOBS.replace("pair", f"task-{number}") + "bundle: data\n"
         (tmp_path / f"task-{number}.yaml").write_text(text)
     (tmp_path / "data").mkdir()
     (tmp_path / "data/file").write_text("one")
-    first = await shoal(controller, "submit", str(tmp_path), "--save", str(tmp_path / "sent"))
+    first = await shoal(client, "submit", str(tmp_path), "--save", str(tmp_path / "sent"))
     assert first.status == 0
-    assert len(first.stdout.splitlines()) == len(controller.pipelines) == 7
+    assert len(first.stdout.splitlines()) == await count(client) == 7
     assert len(list((tmp_path / "sent").iterdir())) == 7
-    assert len(controller.bundles) == 1
-    again = await shoal(controller, "submit", str(tmp_path))
+    assert len(list((archive / "bundles/sha256").iterdir())) == 1
+    again = await shoal(client, "submit", str(tmp_path))
     assert again.stdout == first.stdout
     assert again.stderr.count("was submitted before and is the same") == 7
-    assert len(controller.pipelines) == 7
+    assert await count(client) == 7
     (tmp_path / "data/file").write_text("two")
-    await shoal(controller, "submit", str(tmp_path))
-    assert len(controller.pipelines) == 14
-    await shoal(controller, "submit", "--force", str(tmp_path))
-    assert len(controller.pipelines) == 21
+    await shoal(client, "submit", str(tmp_path))
+    assert await count(client) == 14
+    await shoal(client, "submit", "--force", str(tmp_path))
+    assert await count(client) == 21
 
 
-async def test_tables_and_documents(controller: MemoryController) -> None:
-    carry_out(controller, b"42\n")
-    await shoal(controller, "run", "--", "wc")
-    controller.events = [view.Event("event-1", "shoal.pipeline.succeeded", "pipelines/wc-1")]
+async def test_tables_and_documents(client: Client) -> None:
+    await run(client, "--", "wc", stdout=b"42\n")
+    done = (await newest(client)).id
+    greedy = Pipeline("greedy", (Job("say", ("true",), resources=Resources(cpus=64)),))
+    waiting = (await client.submit(greedy)).pipeline.id
     for words, wanted in (
-        (("status",), "wc-1"),
-        (("status", "wc-1"), "succeeded"),
-        (("nodes",), "node-2"),
-        (("members",), "role=agent"),
+        (("status",), done),
+        (("status", done), "succeeded"),
+        (("nodes",), "node-1"),
+        (("members",), "role=controller"),
         (("events",), "shoal.pipeline.succeeded"),
-        (("explain", "wc-1/wc"), "node-1 has room"),
-        (("artifacts", "wc-1"), hashlib.sha256(b"42\n").hexdigest()),
+        (("explain", f"{waiting}/say"), "Node node-1 is unfit"),
+        (("artifacts", done), hashlib.sha256(b"42\n").hexdigest()),
         (("drain", "node-1"), "node-1 is drained"),
         (("drain", "--undo", "node-1"), "node-1 is in use again"),
-        (("cancel", "--wait", "wc-1"), "pipelines/wc-1 cancelled"),
-        (("logs", "wc-1"), "42\n"),
-        (("status", "--watch", "wc-1"), ""),
+        (("cancel", "--wait", waiting), f"pipelines/{waiting} cancelled"),
+        (("logs", done), "42\n"),
+        (("status", "--watch", done), ""),
     ):
-        ended = await shoal(controller, *words)
+        ended = await shoal(client, *words)
         assert ended.status == 0, ended.stderr
         assert wanted in ended.stdout
     for words in (("status",), ("nodes",)):
-        ended = await shoal(controller, *words, "--json")
+        ended = await shoal(client, *words, "--json")
         for line in ended.stdout.splitlines():
             json.loads(line)
 
 
-async def test_logs_of_several_jobs_carry_their_names(
-    controller: MemoryController, tmp_path: Path
-) -> None:
+async def test_logs_of_several_jobs_carry_their_names(client: Client, tmp_path: Path) -> None:
     spec = tmp_path / "pair.yaml"
     spec.write_text(TWO_JOBS)
-    await shoal(controller, "submit", str(spec))
-    for job in ("a", "b"):
-        attempt = f"pipelines/pair-1/jobs/{job}/attempts/1"
-        controller.say(view.LogChunk(attempt, view.LogStream.STDOUT, 0, f"I am {job}".encode()))
-    ended = await shoal(controller, "logs", "pair-1")
+    await shoal(client, "submit", str(spec))
+    async with connected_agent(client.address) as agent:
+        for job in ("a", "b"):
+            await agent.log((await agent.assignment(job)).ref, f"I am {job}".encode())
+    ended = await shoal(client, "logs", (await newest(client)).id)
     assert ended.stdout == "a | I am a\nb | I am b\n"
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        pass
-
-
 async def test_artifacts_are_downloaded_and_checked(
-    controller: MemoryController, tmp_path: Path
+    client: Client, archive: Path, tmp_path: Path
 ) -> None:
-    carry_out(controller, b"42\n")
-    await shoal(controller, "run", "--", "wc")
-    (tmp_path / "served").mkdir()
-    (tmp_path / "served/object").write_bytes(b"42\n")
-
-    def handler(*arguments: Any) -> _Quiet:
-        return _Quiet(*arguments, directory=str(tmp_path / "served"))
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            key = "pipelines/wc-1/jobs/wc/attempts/1/stdout"
-            controller.urls[key] = f"http://127.0.0.1:{server.server_port}/object"
-            ended = await shoal(controller, "get", "wc-1", "-o", str(tmp_path / "got"))
-            assert (tmp_path / "got/wc/stdout").read_bytes() == b"42\n"
-            assert ended.stdout == f"{tmp_path}/got/wc/stdout\n"
-            (tmp_path / "served/object").write_bytes(b"43\n")
-            ended = await shoal(controller, "get", "wc-1", "-o", str(tmp_path / "bad"))
-            assert ended.status == 1
-            assert "the archive's copy is damaged" in ended.stderr
-            assert not list((tmp_path / "bad").rglob("*stdout*"))
-            (tmp_path / "taken").write_text("a file\n")
-            ended = await shoal(controller, "get", "wc-1", "-o", str(tmp_path / "taken/here"))
-            assert ended.status == 1
-            assert f"{tmp_path}/taken" in ended.stderr
-            assert "choose another folder" in ended.stderr
-        finally:
-            server.shutdown()
-            thread.join()
+    await run(client, "--", "wc", stdout=b"42\n")
+    pipeline = await newest(client)
+    ended = await shoal(client, "get", pipeline.id, "-o", str(tmp_path / "got"))
+    assert (tmp_path / "got/wc/stdout").read_bytes() == b"42\n"
+    assert ended.stdout == f"{tmp_path}/got/wc/stdout\n"
+    (tmp_path / "taken").write_text("a file\n")
+    ended = await shoal(client, "get", pipeline.id, "-o", str(tmp_path / "taken/here"))
+    assert ended.status == 1
+    assert f"{tmp_path}/taken" in ended.stderr
+    assert "choose another folder" in ended.stderr
+    manifest = pipeline.jobs[0].manifest
+    assert manifest is not None
+    (archive / manifest.artifacts[0].key).write_bytes(b"43\n")
+    ended = await shoal(client, "get", pipeline.id, "-o", str(tmp_path / "bad"))
+    assert ended.status == 1
+    assert "the archive's copy is damaged" in ended.stderr
+    assert not list((tmp_path / "bad").rglob("*stdout*"))
 
 
-async def test_ctrl_c_ends_what_only_looks(controller: MemoryController) -> None:
-    await shoal(controller, "run", "--detach", "--", "sleep", "1000")
-    process = await start(controller, "status", "--watch", "sleep-1")
-    await until(lambda: controller.watches == 1, 20, "the watch")
+async def test_ctrl_c_ends_what_only_looks(client: Client) -> None:
+    await shoal(client, "run", "--detach", "--", "sleep", "1000")
+    process = await start(client.address, "status", "--watch", (await newest(client)).id)
+    await said(process, b"sleep: ")
     process.send_signal(signal.SIGINT)
     ended = await end(process)
     assert ended.status == 130
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("words", ["status", "run -- seq 100000", "logs seq-1"])
-async def test_a_reader_that_goes_away_is_no_accident(
-    controller: MemoryController, words: str
-) -> None:
-    carry_out(controller, b"".join(b"%d\n" % number for number in range(100_000)))
-    await shoal(controller, "run", "--no-logs", "--", "seq", "100000")
+@pytest.mark.parametrize("words", ["status", "run -- seq 100000", "logs {name}"])
+async def test_a_reader_that_goes_away_is_no_accident(client: Client, words: str) -> None:
+    numbers = b"".join(b"%d\n" % number for number in range(100_000))
+    await run(client, "--no-logs", "--", "seq", "100000", stdout=numbers)
     process = await asyncio.create_subprocess_shell(
-        f"{SHOAL} {words} | head -1",
-        env={**os.environ, "SHOAL_CONTROLLER": controller.address},
+        f"{SHOAL} {words} | head -1".format(name=(await newest(client)).id),
+        env={**os.environ, "SHOAL_CONTROLLER": client.address},
         stdout=PIPE,
         stderr=PIPE,
     )
-    ended = await end(process)
+    ending = asyncio.create_task(end(process))
+    if words.startswith("run"):
+        await carry_out(client, "seq", numbers)
+    ended = await ending
     assert len(ended.stdout.splitlines()) == 1
     assert "Traceback" not in ended.stderr
 
 
-async def test_scale_waits_until_the_replicas_are_changed(controller: MemoryController) -> None:
-    pipeline = view.PipelineView("p-1", "default", PipelineState.RUNNING, Pipeline("p", ()))
-    controller.put(pipeline)
-    ended = await end(await start(controller, "scale", "p-1", "detector=3"))
-    assert ended == Ended(
-        0,
-        "job detector of pipelines/p-1 has 3 replicas from now on; "
-        "each of those before ends after round 1\n",
-        "",
-    )
-    wrong = await end(await start(controller, "scale", "p-1", "detector"))
+async def test_scale_names_a_job_and_a_number() -> None:
+    wrong = await end(await start("127.0.0.1:1", "scale", "p-1", "detector"))
     assert wrong.status == 2
     assert "'detector' is not JOB=REPLICAS; write for example: detector=4" in wrong.stderr
