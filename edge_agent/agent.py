@@ -5,8 +5,6 @@ What must outlive it (jobs, streams) lives in the keeper and the stream worker; 
 afterwards lives in its journal.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

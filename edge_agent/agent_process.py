@@ -1,7 +1,5 @@
 """What a process gives the agent that runs in it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -9,8 +9,6 @@ An effect of an attempt is performed by that attempt's own shell, in order; what
 for is asked here, so that entries become durable in the order in which they were decided.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """Where an attempt lives on a node, and its name at the keeper."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

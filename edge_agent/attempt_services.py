@@ -1,7 +1,5 @@
 """What the attempts of a node have in common: everything that an effect needs to be performed."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What an operator may set for an agent, read once at the root."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

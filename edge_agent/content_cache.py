@@ -4,8 +4,6 @@ Bundles are lent out. File inputs are handed over, since jobs may write to what 
 where the disk has room for two, else the kept one itself.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """Looks at the disk of a state folder, in a thread of its own: a disk that hangs stalls nothing."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """Copies of files and folders, in steps."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

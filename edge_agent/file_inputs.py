@@ -5,8 +5,6 @@ its source at any time, so each attempt fetches it; but an attempt that runs aga
 machine was down, is still that attempt, and gets what it had.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

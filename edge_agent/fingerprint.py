@@ -1,7 +1,5 @@
 """What this machine has: cores, memory, architecture, devices by class."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

@@ -1,7 +1,5 @@
 """The work on one attempt in its folder: lay out, build, fetch, plan, collect, store, throw away."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

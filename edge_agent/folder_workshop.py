@@ -1,7 +1,5 @@
 """The work on the attempts of a node, as it is done: in folders, over HTTP, with installers."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Collection

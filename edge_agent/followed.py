@@ -1,7 +1,5 @@
 """How much is known of the controller that was followed last, as the journal has it: one line of JSON."""
 
-from __future__ import annotations
-
 import json
 
 from shoal.model import Followed

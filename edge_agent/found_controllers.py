@@ -1,7 +1,5 @@
 """Which controllers an agent may dial: those that are configured, and those that gossip."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Mapping
 
 from services.membership.change_watch import WatchEvictedError

@@ -13,8 +13,6 @@ given up for the files that SQLite makes when it opens a database. Where even th
 journal is read as it is, and written once there is room.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

@@ -1,7 +1,5 @@
 """The agent's hold on its keeper: connected again when it broke, started again when it is gone."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

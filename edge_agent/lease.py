@@ -15,8 +15,6 @@ The margin pays for ending the program (half of it for SIGTERM, then SIGKILL) an
 is its guard, `edge_agent.keeper.guard`.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from typing import Final

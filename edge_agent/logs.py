@@ -4,8 +4,6 @@ A piece counts as shipped once the controller has committed it. When a session e
 not confirmed is sent again in the next one; the controller knows by the offset what it has.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import stat

@@ -6,8 +6,6 @@ terabyte delays the others by a slice and not by an hour; and giving up means to
 so that a cancelled attempt is rid of its work at once.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """`shoal agent`: the root of an agent's process; configuration is read here, once."""
 
-from __future__ import annotations
-
 import os
 import random
 import secrets

@@ -7,8 +7,6 @@ process, as soon as the machine has one, which touches no job, because keeper an
 is meant, it says so and goes on alone.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine

@@ -4,8 +4,6 @@ docs/architecture.md §3 has the variables. The agent's own environment stays wi
 gets the few variables that a program needs to find its way, and those that its spec names.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -11,8 +11,6 @@ mount id of every folder that is entered is compared all the same. Rights that t
 itself (`chmod 000`, `chattr +i`) are given back where this process may.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import errno

@@ -3,8 +3,6 @@
 A job's Python is not the agent's, so it gets `shoal/__init__.py` and `shoal/job` alone, by content.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

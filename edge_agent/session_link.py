@@ -5,8 +5,6 @@ whole call; a dead link is found by keepalive instead. `write()` returning is no
 acknowledgement is.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,5 @@
 """Ending an agent from outside: first new work, then its process, then everything that it left."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import fcntl

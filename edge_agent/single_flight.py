@@ -1,7 +1,5 @@
 """Doing something once for everybody who wants it at the same time."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar

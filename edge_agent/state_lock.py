@@ -1,7 +1,5 @@
 """The lock of a state folder: one agent at a time."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

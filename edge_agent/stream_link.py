@@ -11,8 +11,6 @@ Example: agent restarts, finds its worker; the keeper is killed, and the worker 
 keeper knows no worker. Its first list says so, then the ends of the programs are looked at.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -14,8 +14,6 @@ What an agent does first (`attempts.events.Restored`) covers the orders that the
 had to give.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine

@@ -5,8 +5,6 @@ that is forgotten, nor one that needs the name again, nor the start of the agent
 removed stays in the trash, is logged once, and is tried again later and more and more rarely.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import errno

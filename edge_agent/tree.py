@@ -5,8 +5,6 @@ path has a limit (a path as one word ends at 4096 bytes), and no link is ever go
 back is `..`, checked against where the walk came from: a folder that was moved meanwhile ends it.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path

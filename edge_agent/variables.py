@@ -4,8 +4,6 @@ The agent's environment may hold keys of clouds and clusters, and setup.py of a 
 else's code. So nothing is passed on because it is there; docs/jobs.md has the lists.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path

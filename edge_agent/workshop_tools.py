@@ -1,7 +1,5 @@
 """What the benches of a node share."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

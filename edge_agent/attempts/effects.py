@@ -1,7 +1,5 @@
 """What the machine of attempts wants done: one frozen value for each thing to do, in order."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from edge_agent.attempts.local_attempt import LocalAttempt

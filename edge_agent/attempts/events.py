@@ -1,7 +1,5 @@
 """What the machine of attempts takes: one frozen value for each thing that happened."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What the agent knows of one attempt, as its journal keeps it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime
 

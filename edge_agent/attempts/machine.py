@@ -5,8 +5,6 @@ and returns what is to be done. An outcome carries the turn of the effect that i
 one which was overtaken is told from one that counts. docs/architecture.md §5 has the lifecycle.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

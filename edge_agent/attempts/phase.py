@@ -1,7 +1,5 @@
 """Where an attempt stands inside the agent, and where it may go from there."""
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -7,8 +7,6 @@ worker's orders, which are given until it takes them. How work is done is the wo
 here are its order, its end, what it waits for, and new grants.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import errno

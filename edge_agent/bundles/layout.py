@@ -5,8 +5,6 @@ nothing is ever written through one, and each must lead to a place inside the fo
 a tar may carry (devices, pipes, sparse files, absolute names, `..`) is refused with the name.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

@@ -5,8 +5,6 @@ virtual environment carry its path. A marker that is written last says that it i
 lacks one is the rest of a build that was interrupted, and goes when the agent starts.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

@@ -1,7 +1,5 @@
 """One program that builds something, with its last words kept."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

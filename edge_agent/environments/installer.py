@@ -1,7 +1,5 @@
 """Building an environment: uv where the interpreter is one that uv knows, else its own venv and pip."""
 
-from __future__ import annotations
-
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The interpreter that a job asks for, found on this node and asked what it is."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

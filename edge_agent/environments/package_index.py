@@ -6,8 +6,6 @@ are translated where uv's own are not set (https://pip.pypa.io/en/stable/topics/
 https://docs.astral.sh/uv/reference/environment/).
 """
 
-from __future__ import annotations
-
 import configparser
 from collections.abc import Iterable, Mapping
 from pathlib import Path

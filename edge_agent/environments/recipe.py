@@ -1,7 +1,5 @@
 """The key of an environment: what was asked for, by content, and what it must fit."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The clock that leases are on: seconds since the machine started, the time in which it slept included."""
 
-from __future__ import annotations
-
 import time
 
 

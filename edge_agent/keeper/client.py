@@ -1,7 +1,5 @@
 """The agent's side of the keeper's socket."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """One program that is about to be started, with everything open that it gets."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import resource

@@ -22,8 +22,6 @@ had its turn (Gray and Cheriton, Leases, SOSP 1989, §3.1 have the same for cloc
 The program's leader is not reaped before its guard ends, so that its number cannot become somebody else's meanwhile.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import fcntl

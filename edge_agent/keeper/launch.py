@@ -1,7 +1,5 @@
 """Starting one program: descriptors, FIFOs, session, limits."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

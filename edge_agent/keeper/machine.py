@@ -27,8 +27,6 @@ gets `TIMEOUT_GRACE_SECONDS` at most. A `StopAsked` with a grace of 0.1 s at 10.
 Sources: docs/architecture.md, section 2; leases as in edge_agent/lease.py.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

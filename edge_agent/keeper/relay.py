@@ -3,8 +3,6 @@
 The copying itself is `shoal.job.fifo_relay`, which `shoal.job.testing` uses, too.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """What an agent may ask of the keeper: one JSON object a packet, read strictly."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

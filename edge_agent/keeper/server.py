@@ -1,7 +1,5 @@
 """The shell around the keeper's machine: one thread that waits for agents, children and deadlines."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

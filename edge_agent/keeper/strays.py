@@ -19,8 +19,6 @@ keeper cannot be killed by it; that is said, never raised.
 What a program has others start for it (systemd, cron, Docker) is neither below the keeper nor marked.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import hashlib

@@ -1,7 +1,5 @@
 """Every link of one agent."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The link from an agent to the disk of its node."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol

@@ -1,7 +1,5 @@
 """The link from an agent to what it remembers across its own death."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Mapping
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """The link from an agent to its keeper: a connection, and how one is had."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The link from an agent to what the programs of its attempts print."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, TypeAlias

@@ -1,7 +1,5 @@
 """The link from an agent to a controller: one bidirectional call of `SessionService.Connect`."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol, TypeAlias, cast

@@ -1,7 +1,5 @@
 """The link from an agent to its stream worker: the calls of `StreamWorkerService`, and how they are had."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Mapping

@@ -1,7 +1,5 @@
 """The link from an agent to the work on its attempts: folders, environments, files, the archive."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from typing import Protocol, TypeAlias
 

@@ -1,7 +1,5 @@
 """What the session machine wants done: one frozen value for each thing to do, in order."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from shoal.model import Followed

@@ -1,7 +1,5 @@
 """What the session machine takes: one frozen value for each thing that happened."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from shoal.session.messages import FromAgent, FromController, Hello

@@ -11,8 +11,6 @@ other one the agent is *quarantined*: it keeps what it has as it is, says that i
 else, hears nothing, and confirms nothing. Only a person ends that, by having the node adopted.
 """
 
-from __future__ import annotations
-
 import enum
 from collections import deque
 from collections.abc import Callable, Sequence

@@ -14,8 +14,6 @@ means everything in it. **Nothing that a pattern names is left out without a wor
 The patterns are carried along the walk, so that a folder in which nothing can match is not opened.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import stat

@@ -3,8 +3,6 @@
 The agent holds no keys: an address is presigned and carries its own right to one PUT.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

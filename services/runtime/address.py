@@ -1,7 +1,5 @@
 """Addresses as an operator writes them: `host:port`."""
 
-from __future__ import annotations
-
 PORT_MAX = 65_535
 
 

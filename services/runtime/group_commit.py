@@ -4,8 +4,6 @@ Both the store of a controller and the journal of an agent are such files (WAL, 
 https://www.sqlite.org/wal.html). What they do with a write that fails is their own.
 """
 
-from __future__ import annotations
-
 import itertools
 import sqlite3
 import threading

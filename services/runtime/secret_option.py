@@ -1,7 +1,5 @@
 """Options whose values are secrets: where they came from, and how they are read from a file."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from pathlib import Path

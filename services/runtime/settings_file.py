@@ -1,7 +1,5 @@
 """The TOML file of a process: what neither a flag nor a variable says."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 

@@ -34,8 +34,6 @@ position below that sum can have every base; the few behind it one by one.
 Source: docs/architecture.md, section 4.
 """
 
-from __future__ import annotations
-
 import json
 from collections import deque
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """An output port: what the job writes is kept, and goes out on the lanes of all its consumers."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

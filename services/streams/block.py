@@ -7,8 +7,6 @@ record begins with headers: u16 n, then n bytes of JSON. The checksum is CRC-32C
 3720, appendix B.4).
 """
 
-from __future__ import annotations
-
 import enum
 import struct
 from collections.abc import Sequence

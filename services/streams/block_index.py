@@ -4,8 +4,6 @@ A stream into a job that restarts is kept until that job is done, which may be d
 the disk, and what is known of them stays here. As objects they would take three hundred bytes each.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass

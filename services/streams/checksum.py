@@ -4,8 +4,6 @@ Source: RFC 3720, appendix B.4 (the polynomial); M. Adler's crc32_combine in zli
 remainder, so that bytes which follow only multiply it by a power of x).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """What the streams of an attempt ask their shell to do."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from services.streams.block import Block, Body, Kind, data_header

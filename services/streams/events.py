@@ -1,7 +1,5 @@
 """What can happen to the streams of an attempt."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from services.streams.block import Block

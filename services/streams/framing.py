@@ -3,8 +3,6 @@
 `lines` and `jsonl`: a record is a line without its newline. `u32`: four bytes. `bytes`: a fixed size.
 """
 
-from __future__ import annotations
-
 import struct
 
 from services.streams.block import (

@@ -5,8 +5,6 @@ else the part of a raw record that the specification names, else the whole paylo
 CRC-32 of the key (as zlib and gzip reckon it) modulo their number (docs/architecture.md, section 4).
 """
 
-from __future__ import annotations
-
 import json
 import zlib
 from collections.abc import Callable

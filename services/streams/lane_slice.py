@@ -31,8 +31,6 @@ Source: the extended Euclidean algorithm (Knuth, The Art of Computer Programming
 which Python has as `pow(a, -1, n)`; docs/architecture.md, section 4.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import gcd
 

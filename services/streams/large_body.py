@@ -1,7 +1,5 @@
 """A large body that is put together piece by piece, so that no step takes long."""
 
-from __future__ import annotations
-
 import io
 
 from services.streams.checksum import extended, joined, tail

@@ -5,8 +5,6 @@ is in flight at a time, so that what the consumer gets next is the newest there 
 newest records are kept also when they were sent, for the attempt that replaces the consumer.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Sequence
 

@@ -6,8 +6,6 @@ Where no round is named (a sink, or consumers that do not know either) it begins
 own producers still keep, which is what was not released.
 """
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial

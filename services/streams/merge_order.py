@@ -23,8 +23,6 @@ when all lanes of the one before have ended.
 Source: docs/architecture.md, section 4.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Sequence
 from math import gcd

@@ -5,8 +5,6 @@ block (24 bytes, with its checksum), then bytes of the body. The parts of a bloc
 on its call, and nothing of that call comes between them.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 

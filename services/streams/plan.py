@@ -1,7 +1,5 @@
 """What an attempt's streams are to be, as plain values: ports with their lanes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 from services.streams.block import BLOCK_BYTES_MAX

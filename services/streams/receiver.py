@@ -31,8 +31,6 @@ acknowledgement (consumed 10, 60 bytes) is urgent.
 Sources: as of `sender`.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field

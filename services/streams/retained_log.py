@@ -36,8 +36,6 @@ Source: the binary counter (Cormen et al., Introduction to Algorithms, chapter o
 analysis), which log-structured merge trees use for the same purpose (O'Neil et al., 1996).
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from dataclasses import dataclass
 

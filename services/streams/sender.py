@@ -28,8 +28,6 @@ Sources: credit-based flow control as in HTTP/2 (RFC 9113, section 5.2); fencing
 Kleppmann, "How to do distributed locking", 2016).
 """
 
-from __future__ import annotations
-
 from dataclasses import KW_ONLY, dataclass, field, replace
 
 from services.streams import effects, events

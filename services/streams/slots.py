@@ -5,8 +5,6 @@ record into a free part of it, a *slot*, and says where; the worker says when no
 more (docs/architecture.md, section 3).
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left, insort
 
 SLOTS_MAX = 4096

@@ -1,7 +1,5 @@
 """What a stream worker serves to the agent beside it: orders about attempts, and news of them."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from typing import Any
 

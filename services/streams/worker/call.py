@@ -5,8 +5,6 @@ stands in for it keeps its rules: messages of one call arrive in order or the ca
 returns `grpc.aio.EOF` at the end, and a call that is over raises one of `BROKEN_CALL`.
 """
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any, Protocol
 

@@ -5,8 +5,6 @@ the consumer's machine dials, and carries that one dial. When the machine hangs 
 and the producer dials again.
 """
 
-from __future__ import annotations
-
 import asyncio
 
 from services.streams import effects

@@ -1,7 +1,5 @@
 """Fetches the ends of a job's ports from the keeper (docs/architecture.md, section 2)."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import socket

@@ -1,7 +1,5 @@
 """The consumer's end of a call that carries one lane, whichever side opened the call."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """Finds the attempt here that produces a lane, and waits for an attempt that is not here yet."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable

@@ -1,7 +1,5 @@
 """What a stream worker serves to other nodes: lanes, in both directions, and taps."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from typing import Any, NoReturn, cast

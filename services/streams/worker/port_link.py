@@ -3,8 +3,6 @@
 The product's are sockets that the keeper hands over (`keeper_ports.KeeperPorts`, `port.SocketPort`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol

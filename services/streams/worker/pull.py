@@ -5,8 +5,6 @@ would cancel the call; `read` and `write` only; what `write` returns is no deliv
 the machines count acknowledgements. A dead peer is found by keepalive.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections import deque

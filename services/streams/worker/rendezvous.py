@@ -1,7 +1,5 @@
 """Where a producer that dials in meets the consumer here, by lane."""
 
-from __future__ import annotations
-
 import asyncio
 
 from services.streams.worker.call import BROKEN_CALL, ServerContext

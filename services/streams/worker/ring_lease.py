@@ -1,7 +1,5 @@
 """What the job of one input holds of its producers' rings."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import itertools

@@ -1,7 +1,5 @@
 """The two gRPC servers of a stream worker: for other nodes, and for the agent beside it."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

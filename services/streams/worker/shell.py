@@ -1,7 +1,5 @@
 """The shell of one attempt's streams: ports, calls and spool around its machine."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import itertools

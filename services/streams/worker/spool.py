@@ -1,7 +1,5 @@
 """The spool of one attempt: retained bodies on disk, in segments that are removed as a whole."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

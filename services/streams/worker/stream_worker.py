@@ -1,7 +1,5 @@
 """The attempts that a stream worker carries, by their names, and what its agent gets to know of them."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import random

@@ -1,7 +1,5 @@
 """Sends samples of the records that pass on a port, as often as an eye can follow."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 

@@ -3,8 +3,6 @@
 On the wire they are the messages of the contract; only the code that writes and reads them is ours.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
