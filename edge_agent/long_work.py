@@ -105,13 +105,3 @@ async def _to_its_end(slice_: asyncio.Future[ValueT]) -> ValueT:
         elif not slice_.cancelled():
             slice_.exception()  # seen, and of no interest any more
         raise
-
-
-def done_at_once(steps: Steps[ValueT]) -> ValueT:
-    """Do all steps here and now."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            value: ValueT = done.value
-            return value

@@ -56,7 +56,6 @@ class MqttLink:
         timeout_seconds: float = 10.0,
         terms: Terms = UNKNOWN,
     ) -> None:
-        self._address = address
         self._state_topic = f"{TOPIC_ROOT}/controllers/{client_id}/state"
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._client = _Client(
