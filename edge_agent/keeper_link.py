@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Final
 
 from edge_agent.attempt_folder import AttemptFolder, parse_keeper_id
@@ -30,14 +29,11 @@ class KeeperLink:
 
     def __init__(self, door: KeeperDoor) -> None:
         self._door = door
+        self.path = door.path
+        """Where the keeper listens."""
         self._client: KeeperConnection | None = None
         self._instance = ""
         self._ready = asyncio.Event()
-
-    @property
-    def path(self) -> Path:
-        """Where the keeper listens."""
-        return self._door.path
 
     async def run(
         self,

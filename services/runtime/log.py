@@ -132,19 +132,15 @@ class CountedLog:
     _: KW_ONLY
     period_seconds: float = 60.0
     reasons_max: int = 256
-    _counts: dict[str, int] = field(default_factory=dict[str, int])
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    """How often each reason was given so far."""
     _said: dict[str, tuple[float, int]] = field(default_factory=dict[str, tuple[float, int]])
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """How often each reason was given so far."""
-        return self._counts
 
     def warn(self, reason: str, **details: object) -> None:
         """Count one more for `reason`; `details` describe this one and are logged if it is said."""
-        if reason not in self._counts and len(self._counts) >= self.reasons_max:
+        if reason not in self.counts and len(self.counts) >= self.reasons_max:
             reason = _OTHER
-        total = self._counts[reason] = self._counts.get(reason, 0) + 1
+        total = self.counts[reason] = self.counts.get(reason, 0) + 1
         now = self.clock()
         said_at, said_total = self._said.get(reason, (None, 0))
         if said_at is not None and now - said_at < self.period_seconds:

@@ -6,7 +6,7 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, assert_never
 
 from services.runtime.log import fields
@@ -61,6 +61,7 @@ class PortTap:
         self.gone = False
 
 
+@dataclass(eq=False)
 class AttemptStreamsShell:
     """Carries the records of one attempt.
 
@@ -78,39 +79,33 @@ class AttemptStreamsShell:
         on_milestone: called when its program has ended, and when it has drained or failed.
     """
 
-    def __init__(
-        self,
-        ref: AttemptRef,
-        plan: AttemptPlan,
-        machine: AttemptStreamsMachine,
-        *,
-        spool: Spool,
-        neighbours: Neighbours,
-        ring_bytes: int,
-        tasks: asyncio.TaskGroup,
-        on_milestone: Callable[[], None],
-    ) -> None:
-        self.ref = ref
-        self.machine = machine
-        self._plan = plan
-        self._spooler = Spooler(spool, self.post)
-        tasks.create_task(self._spooler.run())
-        self._neighbours = neighbours
-        self._ring_bytes = ring_bytes
-        self._tasks = tasks
-        self._on_milestone = on_milestone
-        self._loop = asyncio.get_running_loop()
-        self._ports: dict[PortName, PortLink] = {}
-        self._calls: dict[int, Served] = {}
-        self._dials: dict[tuple[str, int], Dialled] = {}
-        self._numbers = itertools.count(1)
-        # Bounded by the machine: one write a port, one block a call, one load a lane.
-        self._events: deque[events.Event] = deque()
-        self._stepping = False
-        self._taps: list[PortTap] = []
-        self._departures: dict[str, asyncio.TimerHandle] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at: float | None = None
+    ref: AttemptRef
+    plan: AttemptPlan
+    machine: AttemptStreamsMachine
+    _: KW_ONLY
+    spool: Spool
+    neighbours: Neighbours
+    ring_bytes: int
+    tasks: asyncio.TaskGroup
+    on_milestone: Callable[[], None]
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    _ports: dict[PortName, PortLink] = field(default_factory=dict[PortName, PortLink])
+    _calls: dict[int, Served] = field(default_factory=dict[int, Served])
+    _dials: dict[tuple[str, int], Dialled] = field(default_factory=dict[tuple[str, int], Dialled])
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    # Bounded by the machine: one write a port, one block a call, one load a lane.
+    _events: deque[events.Event] = field(default_factory=deque[events.Event])
+    _stepping: bool = False
+    _taps: list[PortTap] = field(default_factory=list[PortTap])
+    _departures: dict[str, asyncio.TimerHandle] = field(
+        default_factory=dict[str, asyncio.TimerHandle]
+    )
+    _timer: asyncio.TimerHandle | None = None
+    _timer_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self._spooler = Spooler(self.spool, self.post)
+        self.tasks.create_task(self._spooler.run())
 
     async def attach(self, ends: Mapping[PortName, PortEnd]) -> None:
         """Take the ports over and begin.
@@ -118,10 +113,10 @@ class AttemptStreamsShell:
         Raises:
             LookupError: The keeper has not got a port of the plan.
         """
-        rings = self._ring_bytes
+        rings = self.ring_bytes
         wanted = [
-            *(PortUse(p.name, False, p.binding, rings, p.block_count) for p in self._plan.inputs),
-            *(PortUse(p.name, True, p.binding, rings) for p in self._plan.outputs),
+            *(PortUse(p.name, False, p.binding, rings, p.block_count) for p in self.plan.inputs),
+            *(PortUse(p.name, True, p.binding, rings) for p in self.plan.outputs),
         ]
         for use in wanted:
             end = ends.get((use.name, use.output))
@@ -208,7 +203,7 @@ class AttemptStreamsShell:
 
     def has_output(self, port: str) -> bool:
         """Whether the attempt has an output port of that name."""
-        return any(output.name == port for output in self._plan.outputs)
+        return any(output.name == port for output in self.plan.outputs)
 
     @contextlib.contextmanager
     def tapped(self, port: str, request: SampleRequest) -> Iterator[PortTap]:
@@ -254,7 +249,7 @@ class AttemptStreamsShell:
             for link in self._ports.values():
                 link.let_go()
             # An attempt may be let go of soon after: its last counters are reported before.
-            self._on_milestone()
+            self.on_milestone()
 
     def _show(self, event: events.Event) -> None:
         for tap in self._taps:
@@ -308,7 +303,7 @@ class AttemptStreamsShell:
                 self._ports[port, output].shut()
             case effects.ClosePort(port=port):
                 self._ports[port, True].take_nothing_more()
-                self._on_milestone()
+                self.on_milestone()
             case effects.DialLane():
                 self._dial(effect)
             case effects.HangUpLane(lane=lane, dial=dial):
@@ -323,7 +318,7 @@ class AttemptStreamsShell:
                 self._spooler.do(effect)
             case effects.ReportDrained():
                 LOG.info("drained", extra=fields(attempt=self.ref.name, epoch=self.ref.epoch))
-                self._on_milestone()
+                self.on_milestone()
             case effects.ReportFailed(code=code, message=message):
                 LOG.warning(
                     "streams failed",
@@ -331,7 +326,7 @@ class AttemptStreamsShell:
                         attempt=self.ref.name, epoch=self.ref.epoch, code=str(code), why=message
                     ),
                 )
-                self._on_milestone()
+                self.on_milestone()
             case _:
                 assert_never(effect)
 
@@ -368,15 +363,15 @@ class AttemptStreamsShell:
         )
         call: DialledCall | LocalCall | FeedCall
         if effect.address == CLIENT_ADDRESS:
-            call = FeedCall(effect, opened, self.ref, self._neighbours.rendezvous, self.post)
+            call = FeedCall(effect, opened, self.ref, self.neighbours.rendezvous, self.post)
             running = call.dial()
-        elif effect.address == self._neighbours.address:
-            call = LocalCall(effect, opened, self._neighbours.registry, self.post)
+        elif effect.address == self.neighbours.address:
+            call = LocalCall(effect, opened, self.neighbours.registry, self.post)
             running = call.dial()
         else:
             call = DialledCall(effect, opened, self.post)
             running = self._carry(call, effect)
-        self._dials[key] = (call, self._tasks.create_task(self._run(key, running)))
+        self._dials[key] = (call, self.tasks.create_task(self._run(key, running)))
 
     async def _run(self, key: tuple[str, int], running: Coroutine[Any, Any, None]) -> None:
         try:
@@ -388,7 +383,7 @@ class AttemptStreamsShell:
             self._dials.pop(key, None)
 
     async def _carry(self, call: DialledCall, effect: effects.DialLane) -> None:
-        connections = self._neighbours.connections
+        connections = self.neighbours.connections
         connection = connections.take(effect.address, bulk=effect.bulk)
         try:
             await call.run(connection)
