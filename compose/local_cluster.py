@@ -117,7 +117,7 @@ class LocalCluster:
         for pid in _pids():
             if _is_keeper(pid, socket):
                 _kill(pid)
-        # Twice, for what was being started by somebody who is dead now.
+        # Twice, for what was being started by a process that is dead now.
         for _ in range(2):
             for pid in _pids():
                 if environment(pid).get(KEEPER_VARIABLE) == socket:
@@ -152,7 +152,7 @@ class LocalCluster:
     async def _start(self) -> None:
         await self._start_broker()
         if self.broker_url:
-            # Not on its command line: it may hold a password, and everybody reads those.
+            # Not on its command line: it may hold a password, and every user of the machine reads those.
             self._environ["SHOAL_CONTROLLER_MQTT"] = self.broker_url
         ready = self._path("controller.ready")
         await asyncio.to_thread(ready.unlink, missing_ok=True)

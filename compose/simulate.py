@@ -177,7 +177,7 @@ def refuse_by_hand(pipeline: spec.Pipeline) -> None:
     """Refuse what a simulation cannot run by itself.
 
     Raises:
-        click.UsageError: a job waits for somebody's records.
+        click.UsageError: a job waits for records of a client.
     """
     for job in by_hand(pipeline):
         raise click.UsageError(

@@ -10,13 +10,13 @@ from shoal.client import Client
 from shoal.view import JobView, LogStream, PipelineView
 
 MARK: Final = ".shoal-simulation"
-"""A file that tells a folder of ours, which the next simulation may replace, from anybody else's."""
+"""A file that tells a folder of ours, which the next simulation may replace, from any other folder."""
 
 _STREAMS: Final = {LogStream.STDOUT: "stdout", LogStream.STDERR: "stderr"}
 
 
 class OutputTakenError(Exception):
-    """The folder holds files of somebody else's."""
+    """The folder holds files that no simulation wrote."""
 
 
 class OutputFolder:

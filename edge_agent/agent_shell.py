@@ -156,7 +156,7 @@ class AgentShell:
     # ---- beginning
 
     async def _remember(self, facts: Mapping[str, str]) -> None:
-        """Take up who this node is and whom it follows; a new journal is a new instance."""
+        """Take up which node this is and which controller it follows; a new journal is a new instance."""
         self._instance_id = facts.get(INSTANCE, "")
         if not self._instance_id:
             self._instance_id = self._process.token()
@@ -368,7 +368,7 @@ class AgentShell:
                 for observation in message.attempts:
                     await self._acknowledged(observation)
             case _:
-                pass  # nobody waits for it
+                pass  # nothing waits for it
 
     async def _acknowledged(self, observation: Observation) -> None:
         if observation.state.terminal:

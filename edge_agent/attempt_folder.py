@@ -12,7 +12,7 @@ def keeper_id(ref: AttemptRef) -> str:
 
 
 def parse_keeper_id(value: str) -> AttemptRef | None:
-    """Read what `keeper_id` wrote; None for what somebody else called so."""
+    """Read what `keeper_id` wrote; None for what another program called so."""
     match value.split("."):
         case [namespace, pipeline, job, last]:
             epoch, _, number = last.partition("-")

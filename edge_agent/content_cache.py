@@ -58,7 +58,7 @@ class ContentCache:
     async def borrow(
         self, digest: str, url: str, name: str = "", waiting: Callable[[str], None] = lambda _: None
     ) -> AsyncIterator[Path]:
-        """Lend a file out; it is fetched if it is not here, by one of those who want it.
+        """Lend a file out; it is fetched if it is not here, by one of the tasks that want it.
 
         Args:
             digest: its SHA-256 in hex.
@@ -98,7 +98,7 @@ class ContentCache:
         name: str = "",
         waiting: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Put a content at `target`, on the same file system, for whoever may change it there.
+        """Put a content at `target`, on the same file system, where its reader may change it.
 
         `name` and `waiting` are those of `borrow`.
 

@@ -208,7 +208,7 @@ class DiskWatch:
             most = max(uses, key=lambda use: use.files, default=None)
             guilty = most is not None and most.files >= marks.lower_inodes
         if most is None or not guilty:
-            return []  # nobody's end would help
+            return []  # the end of no attempt would help
         self._failed_until = now + _PATIENCE_SECONDS
         words = (
             f"the disk of the node is full ({reading.sentence} in {self._folder}), and of all "

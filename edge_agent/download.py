@@ -1,4 +1,4 @@
-"""Fetching one file over HTTP: resumed after a break, checked before anybody sees it.
+"""Fetching one file over HTTP: resumed after a break, checked before any reader sees it.
 
 What may come right (a name that does not resolve on a board without network, a link that breaks, a
 server that is away or busy) is tried again until there was no new byte for so long, and said
@@ -255,7 +255,7 @@ class _Transfer:
 
 
 def _plain(url: str) -> str:
-    """An address without its query, which may carry a signature that is nobody's business."""
+    """An address without its query, which may carry a signature, which is secret."""
     return redacted(url.partition("?")[0])
 
 

@@ -29,7 +29,7 @@ def copy_file(path: Path, target: Path) -> Steps[str]:
 
 
 def copy_tree(folder: Path, target: Path) -> Steps[None]:
-    """Copy a folder with its links to a new one, in which whoever owns it may write.
+    """Copy a folder with its links to a new one, in which its owner may write.
 
     Raises:
         OSError: something cannot be read, is there already, or the disk does not take it.

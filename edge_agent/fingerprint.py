@@ -33,7 +33,7 @@ def default_name() -> str:
 
 
 def boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
-    """Return what changes whenever the machine starts; empty where nobody says."""
+    """Return what changes whenever the machine starts; empty where the system does not say."""
     try:
         return path.read_text().strip()
     except OSError:

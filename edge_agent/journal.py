@@ -1,11 +1,11 @@
 """What the agent remembers of its attempts across its own death: one SQLite file.
 
-One thread owns the connection and commits for everybody who waits at that moment, so that many
+One thread owns the connection and commits for every writer that waits at that moment, so that many
 attempts cost one fsync (WAL, `synchronous=FULL`; https://www.sqlite.org/wal.html). Writes become
 durable in the order in which they were asked for.
 
 A disk that does not take a write (full, read-only, broken) is waited for: the write is tried again
-and whoever acts on it waits, since nothing is acted on that is not recorded. Only the newest write
+and what acts on it waits, since nothing is acted on that is not recorded. Only the newest write
 of an attempt waits, so memory is bounded by the attempts. So that a full disk is survived and not
 only waited for, the journal has room of its own: pages that are free within the database, a
 write-ahead log that is as long and is written over in place, and beside it a reserve file, which is
@@ -221,7 +221,7 @@ class Journal:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection that reads; it needs no room where nobody has the file open."""
+        """Give a connection that reads; it needs no room where no other process has the file open."""
         log = self._path.with_name(f"{self._path.name}-wal")
         unlogged = not log.exists() or not log.stat().st_size
         options = "mode=ro&immutable=1" if unlogged else "mode=ro"

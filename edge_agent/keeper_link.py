@@ -44,7 +44,7 @@ class KeeperLink:
 
         Args:
             listed: hears which keeper it is, and everything that it remembers, after each connect,
-                before anybody else may use the connection.
+                before any other task may use the connection.
             exited: hears each end.
         """
         while True:

@@ -11,8 +11,8 @@ longer, only the controller's.
      |---- lease - margin -------------------------->|               |
                    |---- lease ------------------------------------->|
 
-The margin pays for ending the program (half of it for SIGTERM, then SIGKILL) and for clocks that run apart. Who ends it
-is its guard, `edge_agent.keeper.guard`.
+The margin pays for ending the program (half of it for SIGTERM, then SIGKILL) and for clocks that run apart. It is ended
+by its guard, `edge_agent.keeper.guard`.
 """
 
 import asyncio

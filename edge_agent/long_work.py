@@ -30,7 +30,7 @@ class LongWork:
 
     Args:
         clock: seconds on a monotonic clock; used by several threads.
-        slice_seconds: after how long it is somebody else's turn.
+        slice_seconds: after how long it is another task's turn.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ async def _to_its_end(slice_: asyncio.Future[ValueT]) -> ValueT:
     try:
         return await asyncio.shield(slice_)
     except asyncio.CancelledError:
-        # Whoever cancelled may remove what the slice works on as soon as this returns.
+        # The task that cancelled may remove what the slice works on as soon as this returns.
         _, stuck = await asyncio.wait({slice_}, timeout=_GIVE_UP_SECONDS)
         if stuck:
             LOG.warning("a thread hangs in the disk; its work is left to itself")

@@ -33,7 +33,7 @@ class SessionLink:
 
     Args:
         post: hands an event to the session.
-        hello: says who the agent is and what it knows, at this moment.
+        hello: says which agent it is and what it knows, at this moment.
         clock: monotonic seconds, for the log.
         dial: opens the call to a controller.
     """

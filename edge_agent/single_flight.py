@@ -1,4 +1,4 @@
-"""Doing something once for everybody who wants it at the same time."""
+"""Doing something once for all tasks that want it at the same time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable

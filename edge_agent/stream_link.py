@@ -2,7 +2,7 @@
 
 Rule: a worker that carried attempts and is gone is told as lost exactly once, before anything can be
 attached to the next one, and before the journal names the next one.
-Why: what a worker carried is gone with it. If nobody told, an attempt that drains would wait for a
+Why: what a worker carried is gone with it. If the loss were not told, an attempt that drains would wait for a
 worker that has never heard of it, for ever. If the journal named the next worker first, an agent
 that dies in between would take that for the one that carries its attempts.
 How: `_carrier` is the process that the attempts are on, as `Restored` had it or as it was found

@@ -1,6 +1,6 @@
 """What a stream worker is to be told of an attempt that it carries, until it has taken it.
 
-A worker that is busy, or stands still, lets a call run out, and nobody can tell whether it took it.
+A worker that is busy, or stands still, lets a call run out, and the agent cannot tell whether it took it.
 If the agent gave up then, a lane would lead to where its peer no longer is, and a scale would never
 settle. So an order is given again, less and less often, until it was *taken* or is *void*:
 

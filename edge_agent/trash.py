@@ -1,6 +1,6 @@
 """Folders that are to go: moved aside at once, removed bit by bit beside everything else.
 
-To move a folder is one rename, whatever is in it, so nobody waits for a removal: neither an attempt
+To move a folder is one rename, whatever is in it, so nothing waits for a removal: neither an attempt
 that is forgotten, nor one that needs the name again, nor the start of the agent. What cannot be
 removed stays in the trash, is logged once, and is tried again later and more and more rarely.
 """
@@ -102,7 +102,7 @@ class Trash:
         name = self.new_id()
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-        # A folder that was given to somebody else can only be renamed where it is.
+        # A folder that was given to another user can only be renamed where it is.
         places = (self.folder / name, path.with_name(f"{_ASIDE}{name}"))
         trouble = OSError(errno.EBUSY, "it cannot be moved", str(path))
         for helped in (False, True):

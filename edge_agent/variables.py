@@ -1,7 +1,7 @@
 """Which of the agent's variables reach the processes that it starts: a list by name for each kind.
 
-The agent's environment may hold keys of clouds and clusters, and setup.py of a bundle is somebody
-else's code. So nothing is passed on because it is there; docs/jobs.md has the lists.
+The agent's environment may hold keys of clouds and clusters, and setup.py of a bundle is code of
+its author. So nothing is passed on because it is there; docs/jobs.md has the lists.
 """
 
 import os

@@ -142,7 +142,7 @@ class Placer(MachinePart):
                 attempt.assignment = None
                 self._change.set_desired(attempt.node)
             if pipeline.jobs[neighbour].state is JobState.DRAINING:
-                self._change.show_job(pipeline, pipeline.jobs[neighbour])  # for whom it waits
+                self._change.show_job(pipeline, pipeline.jobs[neighbour])  # which job it waits for
 
     def chase_untouched(self) -> None:
         """End the session of an agent that leaves an assignment alone, so that both compare."""

@@ -105,12 +105,12 @@ class StreamsHeld(_OfAttempt):
 
 @dataclass(frozen=True, slots=True)
 class StreamsClosed(_OfAttempt):
-    """No output of an attempt takes anything more: it ended, or nobody is left who wants it."""
+    """No output of an attempt takes anything more: it ended, or no consumer is left that wants it."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamsDrained(_OfAttempt):
-    """Nobody needs a record of the attempt any more; of these inputs its program was shown the end."""
+    """No consumer needs a record of the attempt any more; of these inputs its program was shown the end."""
 
     ended_inputs: tuple[str, ...] = ()
 

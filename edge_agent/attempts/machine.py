@@ -289,7 +289,7 @@ class AttemptsMachine:
                 return [CancelWork(record.ref), *self._end(record, verdict)]
 
     def _release(self, record: LocalAttempt) -> list[AttemptsEffect]:
-        """End an attempt and forget it; nobody wants to hear how it ended."""
+        """End an attempt and forget it; its end is not reported."""
         match record.phase:
             case Phase.FORGETTING:
                 return []
@@ -324,7 +324,7 @@ class AttemptsMachine:
                 state=verdict.state,
                 reason=verdict.reason,
                 verdict=None,
-                # One that was found and never stored is nobody's.
+                # One that was found and never stored belongs to no attempt.
                 artifacts=tuple(artifact for artifact in record.artifacts if artifact.key),
             ),
             Phase.ENDED,
@@ -574,9 +574,9 @@ class AttemptsMachine:
         """Take over a program, or what was to become one.
 
         An attempt begins once (docs/adr/0006). Which keeper is to start it is recorded before that one is
-        told, no other is ever told, and one keeper starts an attempt once, whoever asks again. So where
+        told, no other is ever told, and one keeper starts an attempt once, whichever agent asks again. So where
         that very keeper answers and does not know it, it has not begun and may be started; where another
-        keeper answers, or one that does not say who it is, it may have begun and have been killed with the
+        keeper answers, or one that does not say its name, it may have begun and have been killed with the
         keeper that started it. Only a machine that went down is sure to have taken it along.
         """
         wanted = record.verdict is None and not record.forget
@@ -610,7 +610,7 @@ class AttemptsMachine:
     def _begin_again(self, record: LocalAttempt) -> list[AttemptsEffect]:
         """Run again here what went down with the machine.
 
-        The program cannot run any more and has stored nothing, so it needs nobody's leave: there
+        The program cannot run any more and has stored nothing, so it needs no leave of the controller: there
         may be no network to ask over. What was prepared may be as broken as what it wrote.
         """
         record = replace(record, artifacts=(), verdict=None, closed=False, finishing=False)
@@ -666,7 +666,7 @@ def _with_problem(record: LocalAttempt, problem: str) -> LocalAttempt:
 def _ended_well(record: LocalAttempt, program_exit: ProgramExit) -> bool:
     """Whether an end is a good one; see docs/jobs.md, "How a job ends".
 
-    A program that nobody reads any more may end by that: by SIGPIPE, with the status that a shell
+    A program whose output no consumer reads any more may end by that: by SIGPIPE, with the status that a shell
     makes of it, or with one of its own, if its last words are those of the error (EPIPE).
     """
     if record.finishing:

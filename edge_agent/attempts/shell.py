@@ -1,7 +1,7 @@
 """Performs what the machine decides about one attempt, one effect after the other.
 
 Each attempt has a queue of its own, so that one which waits for its journal entry or its keeper
-holds up nobody else, and the entries of many become durable with one fsync. What takes long
+holds up no other attempt, and the entries of many become durable with one fsync. What takes long
 (preparing, collecting, uploading) runs beside the queue and can be given up; so are the stream
 worker's orders, which are given until it takes them. How work is done is the workbench's business;
 here are its order, its end, what it waits for, and new grants.
@@ -371,7 +371,7 @@ class AttemptShell:
 
     async def _report(self, observation: Observation) -> None:
         if observation.state.terminal:
-            # What a program said last should be there when somebody reads that it has ended.
+            # What a program said last should be there when a person reads that it has ended.
             await self._services.logs.finish(self._ref, _LAST_LOGS_SECONDS)
         LOG.info(
             "attempt",

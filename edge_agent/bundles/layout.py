@@ -18,7 +18,7 @@ from edge_agent.long_work import Steps
 
 _CHUNK_BYTES: Final = 1 << 20
 _NAME_ERRORS: Final = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP})
-_MODE_BITS: Final = 0o777  # a bundle grants nobody's rights
+_MODE_BITS: Final = 0o777  # a bundle grants no other user's rights
 
 
 class BundleRefusedError(Exception):

@@ -71,7 +71,7 @@ class EnvironmentCache:
         bundle: str,
         progress: Callable[[str], None],
     ) -> BuiltEnvironment:
-        """Return the environment of a recipe, building it if nobody has.
+        """Return the environment of a recipe, building it if it is not there.
 
         Args:
             environment: the recipe.

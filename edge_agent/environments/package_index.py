@@ -1,6 +1,6 @@
 """Where packages come from: what this machine's pip was told, uv is told too.
 
-uv has settings of its own and does not read pip's. A node on which somebody configured pip for the
+uv has settings of its own and does not read pip's. A node on which a person configured pip for the
 network that it is on should install without a second configuration, so pip's variables and files
 are translated where uv's own are not set (https://pip.pypa.io/en/stable/topics/configuration/,
 https://docs.astral.sh/uv/reference/environment/).

@@ -4,5 +4,5 @@ import time
 
 
 def boottime() -> float:
-    """CLOCK_BOOTTIME: one clock for every process of a machine, which nobody sets; see clock_gettime(2)."""
+    """CLOCK_BOOTTIME: one clock for every process of a machine, which no program can set; see clock_gettime(2)."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -60,7 +60,7 @@ class _Pending:
 class KeeperClient:
     """One connection to the keeper; `async with` opens and closes it.
 
-    Every request raises `KeeperError` when it is refused and `KeeperGoneError` when nobody answers.
+    Every request raises `KeeperError` when it is refused and `KeeperGoneError` when no keeper answers.
     """
 
     def __init__(self, socket_path: Path) -> None:
@@ -75,7 +75,7 @@ class KeeperClient:
         """Connect.
 
         Raises:
-            KeeperGoneError: Nobody listens there.
+            KeeperGoneError: No keeper listens there.
         """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         connection.setblocking(False)
@@ -228,7 +228,7 @@ class KeeperClient:
             try:
                 self._exits.put_nowait(record)
             except asyncio.QueueFull:
-                # Whoever listens has stopped listening; a new connection starts from `list`.
+                # The watcher has stopped listening; a new connection starts from `list`.
                 self._hang_up(f"{_EXITS_KEPT} ends were not taken")
             return
         pending = self._pending.get(cast("int", message["id"]))

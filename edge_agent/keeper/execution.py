@@ -41,7 +41,7 @@ def spawn(execution: Execution) -> int:
         ValueError: A word or a path cannot be told to the kernel.
     """
     try:
-        # One thread, so the working folder and the mark are nobody else's while the child is made.
+        # One thread, so the working folder and the mark belong to no other start while the child is made.
         os.chdir(execution.cwd)
         with strays.worn(execution.mark):
             return os.posix_spawn(

@@ -10,7 +10,7 @@ Rules:
    waited in a socket, or was written by a process that stood still, cannot revive a lease that has run out.
 2. **It is the parent of the program and adopts its orphans**, so it finds every process of the program, also with the
    keeper dead. When the moment has come, all of them are killed.
-3. **Without its keeper it ends the program at once**: nobody would learn how it went, and nobody could renew it.
+3. **Without its keeper it ends the program at once**: no agent would learn how it went, and none could renew it.
 4. **Without its guard the program ends**: the kernel kills it (PR_SET_PDEATHSIG), and the keeper what is left.
 5. **It looks every `LOOK_SECONDS`**, so that a board that stood still as a whole ends the program within that time.
 
@@ -19,7 +19,7 @@ arrived, so `until` is before the controller's moment, whatever waited how long 
 lease's margin. What remains possible: a whole board that is frozen and thawed runs the program until its guard has
 had its turn (Gray and Cheriton, Leases, SOSP 1989, §3.1 have the same for clocks that fail).
 
-The program's leader is not reaped before its guard ends, so that its number cannot become somebody else's meanwhile.
+The program's leader is not reaped before its guard ends, so that its number cannot become another's meanwhile.
 """
 
 import contextlib

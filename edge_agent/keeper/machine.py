@@ -85,14 +85,14 @@ class RelayEnded(_OfAttempt):
 
 @dataclass(frozen=True, slots=True)
 class StopAsked(_OfAttempt):
-    """Somebody wants the program to end; None means the grace that it was started with."""
+    """The program is to end; None means the grace that it was started with."""
 
     grace_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ForgetAsked(_OfAttempt):
-    """Nobody needs the record any more; what still runs of it is killed."""
+    """The record is needed no more; what still runs of it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +292,7 @@ class KeeperMachine:
         )
         if not kept.relays:
             return self._over(kept, event)
-        # The records of a program that failed count for nothing, so nobody waits for the last ones.
+        # The records of a program that failed count for nothing, so the last ones are not waited for.
         passes = event.exit_code == 0 and not kept.forgotten
         return ((FinishRelays if passes else KillRelays)(event.attempt),)
 
@@ -329,7 +329,7 @@ class KeeperMachine:
         if not kept.record.running:
             return ()
         if kept.ended is not None:
-            # The number of its group may be somebody else's by now.
+            # The number of its group may be that of another by now.
             return (KillRelays(kept.record.attempt),)
         grace = kept.grace_seconds if grace_seconds is None else grace_seconds
         if grace <= 0:

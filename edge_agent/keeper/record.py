@@ -14,7 +14,7 @@ class ProcessRecord:
 
     Times are seconds since the epoch, for people; deadlines inside the keeper are monotonic.
     `exit_code` is None while it runs or when a signal ended it. `lease_ended` says that it was ended
-    because nobody renewed its lease, `problem` why records of its FIFOs may be missing, `left` which
+    because its lease was not renewed, `problem` why records of its FIFOs may be missing, `left` which
     processes of it could not be ended, and why.
     """
 

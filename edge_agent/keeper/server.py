@@ -244,7 +244,7 @@ class Keeper:
         record = ProcessRecord(
             attempt=attempt, pid=launched.pid, helper=request.helper, start_time=self._wall()
         )
-        # Known before anything else is tried with it, or it could run on with nobody knowing.
+        # Known before anything else is tried with it, or it could run on and no agent would know.
         guard = launched.guard
         self._by_pid[launched.pid if guard is None else guard.pid] = attempt
         self._mark_of[attempt] = mark
@@ -279,7 +279,7 @@ class Keeper:
         while True:
             try:
                 # Looked at before it is reaped: while the leader is a zombie its group's number cannot be
-                # taken by anybody else, so killing the rest of the group hits nobody else.
+                # taken by another process, so killing the rest of the group hits no other.
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 break
@@ -305,7 +305,7 @@ class Keeper:
         elif (said := guard.outcome()) is not None:
             outcome = said
         else:
-            # Unguarded it may not run: as good as a lease that nobody renews.
+            # Unguarded it may not run: as good as a lease that is not renewed.
             self._log(f"{attempt}: its guard was killed, so it is ended")
             outcome = Outcome(None, signal.SIGKILL, lease_ended=True)
         self._ending[attempt] = _Ending(outcome, give_up_at)
@@ -389,7 +389,7 @@ class Keeper:
 
     def _signal(self, effect: machine.SignalGroup) -> None:
         if effect.attempt in self._ending:
-            return  # the number of its group may be somebody else's by now
+            return  # the number of its group may be that of another by now
         try:
             os.killpg(effect.pid, effect.signal)
         except ProcessLookupError:
@@ -409,7 +409,7 @@ class Keeper:
         self._handle(machine.KillRefused(effect.attempt, why, self._wall()))
         record = self._machine.record(effect.attempt)
         if record is None or not record.running:
-            # An orphan from now on, whose end is nobody's news.
+            # An orphan from now on, whose end is not reported.
             self._by_pid.pop(effect.pid, None)
             self._mark_of.pop(effect.attempt, None)
 

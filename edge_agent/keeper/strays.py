@@ -33,7 +33,7 @@ from typing import Final
 from edge_agent.keeper.boottime import boottime
 
 KEEPER_VARIABLE: Final = "SHOAL_KEEPER"
-"""Variable that names the keeper's socket in every process that it starts, for people who look."""
+"""Variable that names the keeper's socket in every process that it starts, to be seen in /proc."""
 
 _PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 _RLIMIT_LOCKS: Final = 10  # asm-generic/resource.h; the standard library has no name for it
@@ -109,7 +109,7 @@ def children(pid: int) -> list[int]:
     except OSError:
         if Path(f"/proc/self/task/{os.getpid()}/children").exists():
             return found  # the process, or a thread of it, is gone
-        # A kernel without CONFIG_PROC_CHILDREN: look at everybody's parent instead.
+        # A kernel without CONFIG_PROC_CHILDREN: look at the parent of every process instead.
         return [one for one in _everybody() if _stat(one)[1] == pid]
     return found
 
@@ -152,7 +152,7 @@ def left(pids: Iterable[int], refused: Mapping[int, str]) -> str:
 def end_everything_of(keeper_socket: str) -> int:
     """Kill every process that a keeper on this socket has started, for when that keeper is dead.
 
-    Waits until they are gone, for `_GONE_SECONDS` at most: who hears of the next keeper may begin
+    Waits until they are gone, for `_GONE_SECONDS` at most: an agent that hears of the next keeper may begin
     somewhere else what ran here. Returns how many there were.
     """
     marks = Marks(keeper_socket)

@@ -10,7 +10,7 @@ from shoal.names import AttemptRef
 class AttemptJournal(Protocol):
     """Writes become durable in the order in which they were asked for; awaiting one waits for that.
 
-    A write that nobody awaits is done all the same.
+    A write that no task awaits is done all the same.
     """
 
     @property

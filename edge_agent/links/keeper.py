@@ -13,7 +13,7 @@ from edge_agent.keeper.record import ProcessRecord
 class KeeperConnection(Protocol):
     """What is used of a connection.
 
-    Every request raises `KeeperError` when it is refused and `KeeperGoneError` when nobody answers.
+    Every request raises `KeeperError` when it is refused and `KeeperGoneError` when no keeper answers.
     """
 
     async def start(self, request: StartRequest) -> int:
@@ -73,7 +73,7 @@ class KeeperDoor(Protocol):
         ...
 
     def connect(self) -> contextlib.AbstractAsyncContextManager[KeeperConnection]:
-        """Open a connection; entering raises `KeeperGoneError` where nobody listens."""
+        """Open a connection; entering raises `KeeperGoneError` where no keeper listens."""
         ...
 
 

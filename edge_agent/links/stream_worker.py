@@ -78,7 +78,7 @@ class StreamWorkerDoor(Protocol):
         ...
 
     def connect(self) -> contextlib.AbstractAsyncContextManager[StreamWorkerStub]:
-        """Open a connection, whether somebody listens yet or not."""
+        """Open a connection, whether a stream worker listens yet or not."""
         ...
 
 

@@ -14,7 +14,7 @@ class ControllersKnown:
 
 @dataclass(frozen=True, slots=True)
 class LinkOpened:
-    """A stream was opened; `hello` says who the agent is and what it knows."""
+    """A stream was opened; `hello` says which agent it is and what it knows."""
 
     link: int
     hello: Hello

@@ -1,7 +1,7 @@
-"""The session of an agent with a controller: whom to dial, whom to follow, when to speak.
+"""The session of an agent with a controller: which controller to dial and to follow, and when to speak.
 
 Both sides number their messages from 1 and acknowledge cumulatively. Nothing is sent twice by the
-session itself: a new session begins with a Hello that says everything anew, and whoever waits for
+session itself: a new session begins with a Hello that says everything anew, and what waits for
 a confirmation hears of the end of the session (docs/architecture.md §5).
 
 A controller's snapshot ends what it does not name, so only a controller is followed that knows all
@@ -67,7 +67,7 @@ class SessionState(enum.StrEnum):
     """Where the session stands."""
 
     IDLE = "idle"
-    """Nobody to dial, or not yet again."""
+    """There is no controller to dial, or not yet again."""
     DIALLING = "dialling"
     OPENING = "opening"
     """Hello is sent, and Welcome is awaited."""
@@ -84,7 +84,7 @@ class SessionMachine:
     chance: Callable[[], float]
     state: SessionState = SessionState.IDLE
     followed: Followed | None = None
-    """What was followed last; whoever makes the session sets it from the journal."""
+    """What was followed last; the shell sets it from the journal."""
     _addresses: tuple[str, ...] = ()
     _next_address: int = 0
     _failures: int = 0
@@ -281,7 +281,7 @@ class SessionMachine:
             self._next_address -= 1  # the one that served is asked first
         self._failures += 1
         delay = self._backoff().delay_seconds(self._failures, self.chance())
-        # Those whom one reason sent away do not come back at one moment.
+        # Agents that one reason sent away do not come back at one moment.
         self._dial_at = now + delay + self._retry_seconds * (1.0 + 0.2 * self.chance())
         self._retry_seconds = 0.0
         self._leave_at = None
@@ -387,7 +387,7 @@ class SessionMachine:
                 assert_never(message)
 
     def _follow(self, followed: Followed | None) -> list[effects.SessionEffect]:
-        """Remember whom this agent follows; a controller that does not say is not remembered."""
+        """Remember which controller this agent follows; a controller that does not say is not remembered."""
         if followed is None:
             return []
         self.followed = followed
@@ -420,7 +420,7 @@ class SessionMachine:
 
     def _say(self, message: FromAgent, now: float) -> list[effects.SessionEffect]:
         if self.state not in {SessionState.OPENING, SessionState.OPEN}:
-            return []  # the next Hello says it, or whoever wants it said says it again
+            return []  # the next Hello says it, or its source says it again
         if isinstance(message, Progress):
             # Only the latest counters of an attempt are news.
             self._progress[message.ref] = message

@@ -90,7 +90,7 @@ def collect(
         patterns: what the job asked for.
         logs: the folder with `stdout` and `stderr`; empty ones are left out.
         ref: the attempt, under whose prefix the files are to be stored.
-        before: names in the job's folder when its program started; None if nobody knows them.
+        before: names in the job's folder when its program started; None if they are not known.
     """
     collection = _Collection(folder, tuple(map(PathPattern.parse, patterns)), ref, before)
     yield from collection.walk()
@@ -333,7 +333,7 @@ class _Collection:
             self.problems.add(path, f"{what}cannot be read: {error.strerror}")
             return
         with os.fdopen(opened, "rb", buffering=0) as file:
-            # One that somebody still writes to would never end.
+            # One to which a program still writes would never end.
             left = os.fstat(opened).st_size
             try:
                 while left and (chunk := file.read(min(left, _CHUNK_BYTES))):
@@ -364,7 +364,7 @@ class _Collection:
             self._left_unsaid += 1
 
     def note_left(self, patterns: Sequence[str]) -> None:
-        """Name what was asked for and is not there, and what was made and nobody asked for."""
+        """Name what was asked for and is not there, and what was made and was not asked for."""
         for index, pattern in enumerate(patterns):
             if index not in self._met and not any(sign in pattern for sign in "*?[\\"):
                 self._note(f"{shown(pattern)} of `archive` is not there")

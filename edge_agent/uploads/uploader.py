@@ -123,7 +123,7 @@ class Uploader:
     async def _pieces(
         self, file: RawIOBase, size_bytes: int, stalled: asyncio.Timeout
     ) -> AsyncIterator[bytes]:
-        """Yield what was measured and no more: somebody may still be writing to the file."""
+        """Yield what was measured and no more: a program may still be writing to the file."""
         loop = asyncio.get_running_loop()
         left = size_bytes
         while left and (chunk := await asyncio.to_thread(file.read, min(left, _CHUNK_BYTES))):

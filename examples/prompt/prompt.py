@@ -8,8 +8,8 @@ from shoal import job
 
 @job.source
 def prompt(first_round: int) -> Iterator[str]:
-    """Yield what is typed; a prompt is shown where somebody types."""
-    del first_round  # whoever types goes on typing, whatever was sent before
+    """Yield what is typed; a prompt is shown on a terminal."""
+    del first_round  # a person goes on typing, whatever was sent before
     while True:
         if sys.stdin.isatty():
             print("> ", end="", file=sys.stderr, flush=True)

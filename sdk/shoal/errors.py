@@ -39,7 +39,7 @@ class ShoalError(Exception):
 
 
 class ControllerUnreachableError(ShoalError):
-    """Nobody answers at the controller's address."""
+    """No controller answers at the address."""
 
     def __init__(self, address: str, why: str) -> None:
         super().__init__(

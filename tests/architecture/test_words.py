@@ -1,7 +1,10 @@
-"""The words of the house: what docs/nomenclature.md says not to call a thing is no name of a class."""
+"""The words of the house: classes are called what docs/nomenclature.md says, and sentences name their subject."""
 
 import ast
+import io
 import re
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.kit.tree import parsed, sources, text
@@ -9,6 +12,10 @@ from tests.kit.tree import parsed, sources, text
 WORDS = Path("docs/nomenclature.md")
 PRODUCT = ("control", "edge_agent", "sdk", "services", "compose")
 GENERATED = Path("sdk/shoal/v1")
+
+VAGUE = re.compile(
+    r"\b(?:who(?:ever|m)?|(?:some|any|every|no)body|(?:some|any|every)one)\b", re.IGNORECASE
+)
 
 OTHER_THINGS = {
     "Client": "a user's program at the controller, and the near end of a connection",
@@ -58,3 +65,30 @@ def _words() -> tuple[set[str], set[str]]:
                     for word in re.split("[,;]", re.sub(r"\(.*?\)|\*", "", words))
                 }
     return defined, wrong
+
+
+def test_sentences_name_their_subject() -> None:
+    """A caller is a caller, not "somebody": what is meant is said in each docstring and comment."""
+    vague = [
+        f"{path}: {line.strip()}"
+        for path in sources(*PRODUCT)
+        if GENERATED not in path.parents
+        for told in _told(path)
+        for line in re.sub(r"`[^`]*`", "", told).splitlines()
+        if VAGUE.search(line)
+    ]
+    assert vague == [], "say which client, agent, process or person is meant"
+
+
+def _told(path: Path) -> Iterator[str]:
+    """Yield the docstrings and comments of a module."""
+    for token in tokenize.generate_tokens(io.StringIO(text(path)).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+    for node in ast.walk(parsed(path)):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
+            yield node.value.value

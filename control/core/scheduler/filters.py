@@ -81,7 +81,7 @@ def memory(job: Pending, room: NodeRoom) -> str:
 
 
 def _kept(job: Pending, room: NodeRoom) -> str:
-    """Say for whom room is kept that this job might have; of other namespaces without names."""
+    """Say for which jobs room is kept that this job might have; of other namespaces without names."""
     said = [
         f"{_amount(kept.resources)} are kept for "
         + (kept.job.name if kept.job.namespace == job.ref.namespace else "another namespace's job")

@@ -19,8 +19,8 @@ def keys() -> None:
         shoal keys generate > new.key       make a key; it goes to every new member, too
         shoal keys install new.key          all members can open with it
         shoal keys use 5f3a                 all members seal with it
-        shoal keys remove 91bc              nobody opens with the old one any more
-        shoal keys list                     which keys there are, and who has them
+        shoal keys remove 91bc              no member opens with the old one any more
+        shoal keys list                     which keys there are, and how many have them
 
     Keys are named by the first digits of their SHA-256, and never shown. A new key travels to the
     controller in the clear, and from there sealed: install it on the controller's machine.

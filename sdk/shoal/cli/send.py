@@ -50,7 +50,7 @@ async def send(
         shoal send chat-4f2a me.said 'hello' 'world'
         seq 100 | shoal send --keep-open numbers-17ab source.numbers
 
-    Whoever reads the port with shoal.job gets a str for a line, a value for JSON, and bytes for
+    A job that reads the port with shoal.job gets a str for a line, a value for JSON, and bytes for
     bytes; a port with a raw format carries the text itself. The end of the input ends the stream.
 
     The command stays until nothing of what it sent can be asked for again; what it sent lies in

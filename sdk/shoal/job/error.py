@@ -14,7 +14,7 @@ class PortError(JobError):
 
 
 class OutputClosedError(PortError):
-    """Nobody wants what this job sends any more, so it may end; that is a good end."""
+    """No consumer wants what this job sends any more, so it may end; that is a good end."""
 
 
 class CodecError(JobError):

@@ -44,7 +44,7 @@ _SET_PIPE_SIZE, _GET_PIPE_SIZE = 1031, 1032  # fcntl knows their names since Pyt
 
 
 class _OrphanedError(Exception):
-    """Nobody wants the relay any more."""
+    """The relay is wanted no more."""
 
 
 def main(direction: str, path: str, port: int, fifo: int, record_bytes: int = 0) -> int:

@@ -1,4 +1,4 @@
-"""Who this job is: what the agent says about it in the environment of the process."""
+"""Which job this is: what the agent says about it in the environment of the process."""
 
 import json
 from typing import TYPE_CHECKING, Any, Dict, Mapping

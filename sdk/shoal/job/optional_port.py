@@ -14,7 +14,7 @@ NEWEST = "newest"
 
 
 class OptionalPort(InputPort):
-    """In rounds it never makes anybody wait; iterated over, it is a port like any other.
+    """In rounds it never makes a round wait; iterated over, it is a port like any other.
 
     With `buffer` above 0, what came is read even while the job waits for other inputs, so that its
     producer is never held up, and all but so many records are dropped.

@@ -134,7 +134,7 @@ class OutputPort:
         Raises:
             CodecError: The port's codec cannot send the value.
             HeaderError: The headers cannot be sent.
-            OutputClosedError: Nobody wants what is sent here any more.
+            OutputClosedError: No consumer wants what is sent here any more.
             PortError: The other end went away, or the port has ended.
         """
         if self._plain and type(value) is bytes and headers is None and key is None:
@@ -193,7 +193,7 @@ class OutputPort:
         """Read where the port begins, without waiting; whether it is known now.
 
         Raises:
-            OutputClosedError: Nobody wants what is sent here.
+            OutputClosedError: No consumer wants what is sent here.
             PortError: The other end broke the format or went away.
         """
         if not self.started:
@@ -397,7 +397,7 @@ class OutputPort:
         """Whether everything is written, and the worker keeps up with what lies in the ring."""
         if not self.socket.write() or (self._ring and self._ring.ahead):
             return False
-        # Who had to wait for room is not idle: what follows is collected, not written by itself.
+        # A program that had to wait for room is not idle: what follows is collected, not written by itself.
         self.written_at = self._clock()
         return True
 

@@ -23,7 +23,7 @@ class Process:
 
     @property
     def context(self) -> Context:
-        """Who this job is.
+        """Which job this is.
 
         Raises:
             OutsideShoalError: The program was started by hand.

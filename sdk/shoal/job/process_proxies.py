@@ -25,7 +25,7 @@ def _fact(name: str) -> Any:
 
 
 class CurrentContext:
-    """Who this job is; see `shoal.job.job_context.Context`."""
+    """Which job this is; see `shoal.job.job_context.Context`."""
 
     namespace: str = _fact("namespace")
     """Namespace of the pipeline."""

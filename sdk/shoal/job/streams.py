@@ -29,7 +29,7 @@ class Streams:
     Outputs are written before acknowledgements, so that an acknowledged round has left the process.
 
     Attributes:
-        context: Who the job is.
+        context: Which job it is.
         foreign: Ports with a raw format, and what is to be done with them.
         inputs: By name.
         outputs: By name.
@@ -176,7 +176,7 @@ class Streams:
         try:
             self._end()
         except OutputClosedError:
-            # Nobody waits for the end.
+            # The end is not waited for.
             self._flusher.stop()
         self.ended = True
         self.close()

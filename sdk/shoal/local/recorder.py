@@ -40,7 +40,7 @@ class Recorder:
         clock: seconds on a monotonic clock.
 
     Raises:
-        RecordFileError: Somebody else writes the file, or it is none of records.
+        RecordFileError: Another program writes the file, or it is none of records.
         RecordingError: The file is complete already, or of another stream.
     """
 

@@ -15,7 +15,7 @@ from shoal.session.uploads import UploadsGranted, UploadsWanted
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who an agent is, and where every attempt stands whose end was not acknowledged.
+    """Which agent this is, and where every attempt stands whose end was not acknowledged.
 
     `agent_id` is that of its process and `instance_id` that of its journal; `bundles` are the
     digests in its cache, and `followed` is what it followed last. `refuses` is as in
