@@ -68,7 +68,7 @@ class ContentCache:
 
         Raises:
             ChecksumError: what came is not what was asked for.
-            DownloadError: it cannot be fetched.
+            FetchError: it cannot be fetched.
         """
         self._lent[digest] = self._lent.get(digest, 0) + 1
         try:
@@ -104,7 +104,7 @@ class ContentCache:
 
         Raises:
             ChecksumError: what came, or what lies here, is not what was asked for.
-            DownloadError: it cannot be fetched.
+            FetchError: it cannot be fetched.
         """
         for _ in range(_TRIES):
             async with self.borrow(digest, url, name, waiting) as kept:

@@ -41,11 +41,11 @@ _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LOCAL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
-class DownloadError(Exception):
+class FetchError(Exception):
     """The file cannot be had; the message says why."""
 
 
-class ChecksumError(DownloadError):
+class ChecksumError(FetchError):
     """The file is not the one that was asked for."""
 
 
@@ -108,7 +108,7 @@ class Downloader:
 
         Raises:
             ChecksumError: the bytes that came are not those of `sha256`.
-            DownloadError: the server refuses, or was away for too long.
+            FetchError: the server refuses, or was away for too long.
         """
         part = beside(path, ".part")
         transfer = _Transfer(url, part, keep=bool(sha256))
@@ -129,13 +129,13 @@ class Downloader:
                 words = _say(error)
                 hopeless = _hopeless(error)
                 if hopeless:
-                    raise DownloadError(f"{_plain(url)} cannot be had: {hopeless}") from error
+                    raise FetchError(f"{_plain(url)} cannot be had: {hopeless}") from error
                 if transfer.received > before:
                     failures = 0
                     give_up_at = loop.time() + self.patience_seconds
                 failures += 1
                 if loop.time() >= give_up_at:
-                    raise DownloadError(
+                    raise FetchError(
                         f"{_plain(url)} was away for {self.patience_seconds:g} s: {_say(error)}"
                     ) from error
                 LOG.info(
@@ -185,7 +185,7 @@ class Downloader:
                 raise _TransientError(f"status {response.status}")
             if response.status not in {200, 206}:
                 text = (await response.content.read(300)).decode("utf-8", "replace")
-                raise DownloadError(
+                raise FetchError(
                     f"{_plain(transfer.url)} answers {response.status} {response.reason or ''}: "
                     f"{' '.join(text.split())[:200]}"
                 )

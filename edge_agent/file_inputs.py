@@ -42,7 +42,7 @@ class FileInputs:
 
         Raises:
             ChecksumError: what came is not what was asked for.
-            DownloadError: it cannot be fetched.
+            FetchError: it cannot be fetched.
         """
         known = await asyncio.to_thread(read_fetched, folder)
         digest = known.get(file.name, "")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_agent.attempt_folder import AttemptFolder
 from edge_agent.bundles.layout import BundleRefusedError, lay_out
-from edge_agent.download import DownloadError
+from edge_agent.download import FetchError
 from edge_agent.file_inputs import read_fetched, write_fetched
 from edge_agent.keeper.client import StartRequest
 from edge_agent.program import ProgramPlan
@@ -74,7 +74,7 @@ class FolderWorkbench:
         for file in assignment.job.files:
             url = assignment.file_urls.get(file.name, "")
             if not url:
-                raise DownloadError(f"there is no address for the file input {file.name!r}")
+                raise FetchError(f"there is no address for the file input {file.name!r}")
             target = _place(self._folder.work, file.path)
             await self._tools.inputs.place(file, url, target, self._folder, waiting)
 
@@ -132,5 +132,5 @@ def _place(work: Path, path: str) -> Path:
     parent = os.path.realpath(target.parent)
     root = os.path.realpath(work)
     if parent != root and not parent.startswith(root + os.sep):
-        raise DownloadError(f"{path!r} leads out of the job's folder: correct the path")
+        raise FetchError(f"{path!r} leads out of the job's folder: correct the path")
     return target

@@ -28,13 +28,6 @@ class Page(Generic[ItemT]):
     next_page_token: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotEnd:
-    """In a watch: everything up to `revision` has been shown."""
-
-    revision: int
-
-
 class RefusalCode(enum.IntEnum):
     """The few numbers of google.rpc.Code that the control plane refuses with."""
 

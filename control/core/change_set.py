@@ -124,13 +124,13 @@ class ChangeSet:
             *(node.row() for node in self._nodes.values()),
             *self._manifests,
             *self._outbox,
-            *(rows.Forgotten(ref) for ref in self._forgotten),
+            *(rows.PipelineForgotten(ref) for ref in self._forgotten),
         )
         if written:
             self.start = replace(self.start, commits=self.start.commits + 1)
             written = (*written, self.start)
         done: tuple[effects.Effect, ...] = (
-            *((effects.Record(written),) if written else ()),
+            *((effects.CommitRows(written),) if written else ()),
             *self._sessions,
             *(effects.SetDesired(name) for name in self._desired),
             *(effects.ShowNode(name) for name in self._shown_nodes),

@@ -13,7 +13,7 @@ from shoal.session.messages import Fenced
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class CommitRows:
     """Write these rows in one transaction before anything that follows."""
 
     rows: tuple[Row, ...]
@@ -97,5 +97,5 @@ class Answer:
     value: AnswerValue
 
 
-Effect = Record | EndSession | Tell | SetDesired | ShowPipeline | ShowNode | Answer
+Effect = CommitRows | EndSession | Tell | SetDesired | ShowPipeline | ShowNode | Answer
 """The closed union of effects."""

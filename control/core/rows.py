@@ -192,7 +192,7 @@ class OutboxRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
+class PipelineForgotten:
     """An ended pipeline that is no longer remembered; its outbox rows stay until they have left."""
 
     ref: PipelineRef
@@ -208,7 +208,7 @@ Row = (
     | NodeRow
     | StartRow
     | OutboxRow
-    | Forgotten
+    | PipelineForgotten
 )
 """Anything that one transaction may contain."""
 

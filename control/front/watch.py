@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
-from control.core.answers import SnapshotEnd
 from control.core.errors import ControlError, WatcherTooSlowError
+from shoal.view import SnapshotEnd
 
 
 class Revised(Protocol):

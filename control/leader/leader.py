@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from control.core import events
-from control.core.effects import Answer, AnswerValue, Effect, Record
+from control.core.effects import Answer, AnswerValue, CommitRows, Effect
 from control.core.errors import (
     ClosingError,
     ControlError,
@@ -235,7 +235,7 @@ class Leader:
         _tick(machine, now, effects)  # places what has just come
         rows: list[Row] = []
         for effect in effects:
-            if isinstance(effect, Record):
+            if isinstance(effect, CommitRows):
                 rows += effect.rows
         if rows:
             await self._record(rows, waited_for=any(isinstance(event, _ASKED) for event in batch))

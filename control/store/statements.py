@@ -299,7 +299,7 @@ def _start_values(starts: Sequence[rows.StartRow]) -> Iterator[Values]:
     yield (starts[-1].commits, starts[-1].term)  # of several in one transaction the last one counts
 
 
-def _forgotten_values(forgotten: Sequence[rows.Forgotten]) -> Iterator[Values]:
+def _forgotten_values(forgotten: Sequence[rows.PipelineForgotten]) -> Iterator[Values]:
     for row in forgotten:
         yield (row.ref.namespace, row.ref.pipeline)
 
@@ -419,7 +419,7 @@ _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
         rows.StartRow: ((_SET_START, _start_values),),
         rows.ManifestRow: ((_MANIFESTS.add, _MANIFESTS.values),),
         rows.OutboxRow: ((_OUTBOX.add, _OUTBOX.values),),
-        rows.Forgotten: _FORGET,
+        rows.PipelineForgotten: _FORGET,
     }
 )
 

@@ -20,7 +20,7 @@ from edge_agent.attempt_folder import keeper_id
 from edge_agent.attempt_services import AttemptServices
 from edge_agent.attempts import effects, events
 from edge_agent.bundles.layout import BundleRefusedError
-from edge_agent.download import ChecksumError, DownloadError
+from edge_agent.download import ChecksumError, FetchError
 from edge_agent.environments.installer import InstallError
 from edge_agent.environments.interpreter import InterpreterMissingError
 from edge_agent.environments.recipe import RecipeError
@@ -416,7 +416,7 @@ def _code(error: BaseException, expected: ReasonCode) -> ReasonCode | None:
     match error:
         case ChecksumError():
             return ReasonCode.ARTIFACT_CHECKSUM
-        case DownloadError():
+        case FetchError():
             return ReasonCode.FETCH
         case InstallError() | InterpreterMissingError() | RecipeError():
             return ReasonCode.INSTALL

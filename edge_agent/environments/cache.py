@@ -80,7 +80,7 @@ class EnvironmentCache:
             progress: hears what is done.
 
         Raises:
-            InterpreterMissingError, RecipeError, InstallError, ChecksumError, DownloadError:
+            InterpreterMissingError, RecipeError, InstallError, ChecksumError, FetchError:
                 it cannot be built; nothing is left of it.
         """
         interpreter = await self.interpreters.find(environment.python)

@@ -54,7 +54,7 @@ class Installer:
 
         Raises:
             InstallError: a step failed.
-            ChecksumError, DownloadError: a package with a hash could not be had as it should be.
+            ChecksumError, FetchError: a package with a hash could not be had as it should be.
         """
         environment, folder = recipe.environment, recipe.folder
         by_uv = interpreter.version >= _OLDEST_FOR_UV

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_agent.keeper import strays
 from edge_agent.keeper.boottime import boottime
-from edge_agent.keeper.server import Keeper
+from edge_agent.keeper.shell import KeeperShell
 
 
 def main() -> int:
@@ -33,7 +33,7 @@ def main() -> int:
         _log(f"killed {left} processes that an earlier keeper left behind")
     if not strays.adopt_orphans():
         _log("the kernel gives no orphans to the keeper: a job's daemons may outlive it")
-    Keeper(path, boottime, time.time, _log, secrets.token_hex(8)).run()
+    KeeperShell(path, boottime, time.time, _log, secrets.token_hex(8)).run()
     return 0
 
 

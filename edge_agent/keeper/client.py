@@ -30,7 +30,7 @@ class KeeperGoneError(KeeperError):
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """A program to start; see `edge_agent.keeper.launch.Program`. Seconds; 0 means no timeout, no lease.
+    """A program to start; see `edge_agent.keeper.launch.Launch`. Seconds; 0 means no timeout, no lease.
 
     `lease_until` is a moment of `edge_agent.keeper.boottime`.
     """

@@ -33,7 +33,7 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class Launch:
     """What is to be started. Paths are absolute; `stdin` of "" means none.
 
     `memory_bytes` and `open_files` are hard limits of each process; 0 means no limit of ours.
@@ -70,7 +70,7 @@ class LaunchError(Exception):
     """The program could not be started."""
 
 
-def launch(program: Program, mark: int, until: float = 0.0) -> Launched:
+def launch(program: Launch, mark: int, until: float = 0.0) -> Launched:
     """Start `program` as the leader of a session and process group of its own.
 
     Args:
@@ -100,7 +100,7 @@ def launch(program: Program, mark: int, until: float = 0.0) -> Launched:
 
 
 def _launch(
-    program: Program,
+    program: Launch,
     mark: int,
     until: float,
     undo: contextlib.ExitStack,
@@ -179,7 +179,7 @@ def _with_places(argv: Sequence[str], ports: Sequence[Port]) -> list[str]:
     return done
 
 
-def _limits(program: Program) -> list[tuple[int, int]]:
+def _limits(program: Launch) -> list[tuple[int, int]]:
     limits = [(resource.RLIMIT_CORE, 0)]
     if program.open_files:
         limits.append((resource.RLIMIT_NOFILE, program.open_files))

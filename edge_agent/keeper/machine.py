@@ -32,125 +32,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from edge_agent.keeper import effects, events
 from edge_agent.keeper.record import ProcessRecord
 
 TIMEOUT_GRACE_SECONDS: Final = 0.5
 """A program that outlives its timeout gets no longer than this between SIGTERM and SIGKILL."""
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A program runs. `timeout_seconds` and `lease_until` of 0 mean without limit.
-
-    At `lease_until`, on the machine's own clock, it is asked to end, and `lease_grace_seconds` later
-    it has to be gone. `relays` names the ports that are FIFOs, each of which has a relay.
-    """
-
-    record: ProcessRecord
-    timeout_seconds: float = 0.0
-    grace_seconds: float = 5.0
-    lease_until: float = 0.0
-    lease_grace_seconds: float = 0.0
-    relays: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class _OfAttempt:
-    """Something about one attempt, or to do for it."""
-
-    attempt: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended(_OfAttempt):
-    """The leader of a process group has ended; exactly one of `exit_code` and `signal` is set.
-
-    `lease_ended` says that its guard ended it, `left` what of it could not be ended.
-    """
-
-    exit_code: int | None
-    signal: int | None
-    end_time: float
-    lease_ended: bool = False
-    left: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RelayEnded(_OfAttempt):
-    """The relay of a FIFO has ended; `problem` says why records may be missing, if they may be."""
-
-    port: str
-    problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class StopAsked(_OfAttempt):
-    """The program is to end; None means the grace that it was started with."""
-
-    grace_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ForgetAsked(_OfAttempt):
-    """The record is needed no more; what still runs of it is killed."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseRenewed(_OfAttempt):
-    """The program may run until then; without another renewal it is ended then."""
-
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class KillRefused(_OfAttempt):
-    """A program that was to be killed belongs to another user; `why` says so."""
-
-    why: str
-    end_time: float
-
-
-Event = Started | Ended | RelayEnded | StopAsked | ForgetAsked | LeaseRenewed | KillRefused
-
-
-@dataclass(frozen=True, slots=True)
-class SignalGroup(_OfAttempt):
-    """Send a signal to the whole process group."""
-
-    pid: int
-    signal: int
-
-
-@dataclass(frozen=True, slots=True)
-class RenewGuard(_OfAttempt):
-    """Tell the guard of an attempt at which moment it kills it."""
-
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class FinishRelays(_OfAttempt):
-    """Tell the relays of an attempt that its program has ended: they pass on what is left, and end."""
-
-
-@dataclass(frozen=True, slots=True)
-class KillRelays(_OfAttempt):
-    """End the relays of an attempt at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Announce:
-    """Tell every watcher that a process has ended."""
-
-    record: ProcessRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Release(_OfAttempt):
-    """Close the descriptors that are held for an attempt."""
-
-
-Effect = SignalGroup | RenewGuard | FinishRelays | KillRelays | Announce | Release
 
 
 class UnknownAttemptError(LookupError):
@@ -168,7 +54,7 @@ class _Kept:
     kill_at: float | None = None
     forgotten: bool = False
     relays: set[str] = field(default_factory=set[str])
-    ended: Ended | None = None
+    ended: events.Ended | None = None
 
 
 class KeeperMachine:
@@ -190,7 +76,7 @@ class KeeperMachine:
         kept = self._kept.get(attempt)
         return None if kept is None or kept.forgotten else kept.record
 
-    def handle(self, event: Event, now: float) -> Sequence[Effect]:
+    def handle(self, event: events.KeeperEvent, now: float) -> Sequence[effects.KeeperEffect]:
         """Take one event.
 
         Raises:
@@ -198,39 +84,39 @@ class KeeperMachine:
             ValueError: An attempt is started twice, or ends twice.
         """
         match event:
-            case Started():
+            case events.Started():
                 return self._started(event, now)
-            case Ended():
+            case events.Ended():
                 return self._ended(event)
-            case RelayEnded():
+            case events.RelayEnded():
                 return self._relay_ended(event, now)
-            case StopAsked():
+            case events.StopAsked():
                 return self._stop(self._get(event.attempt), event.grace_seconds, now)
-            case ForgetAsked():
+            case events.ForgetAsked():
                 return self._forget(event.attempt)
-            case LeaseRenewed():
+            case events.LeaseRenewed():
                 return self._renewed(self._get(event.attempt), event.until)
-            case KillRefused():
+            case events.KillRefused():
                 return self._kill_refused(event)
 
-    def tick(self, now: float) -> Sequence[Effect]:
+    def tick(self, now: float) -> Sequence[effects.KeeperEffect]:
         """End what is over its time, and kill what did not end within its grace."""
-        effects: list[Effect] = []
+        wanted: list[effects.KeeperEffect] = []
         for kept in self._kept.values():
             if not kept.record.running:
                 continue
             if kept.timeout_at is not None and now >= kept.timeout_at:
                 kept.timeout_at = None
                 kept.record = replace(kept.record, timed_out=True)
-                effects += self._stop(kept, min(kept.grace_seconds, TIMEOUT_GRACE_SECONDS), now)
+                wanted += self._stop(kept, min(kept.grace_seconds, TIMEOUT_GRACE_SECONDS), now)
             if kept.lease_at is not None and now >= kept.lease_at:
                 kept.lease_at = None
                 kept.record = replace(kept.record, lease_ended=True)
-                effects += self._stop(kept, min(kept.grace_seconds, kept.lease_grace_seconds), now)
+                wanted += self._stop(kept, min(kept.grace_seconds, kept.lease_grace_seconds), now)
             if kept.kill_at is not None and now >= kept.kill_at:
                 kept.kill_at = None
-                effects.append(_signal(kept, signal.SIGKILL))
-        return effects
+                wanted.append(_signal(kept, signal.SIGKILL))
+        return wanted
 
     def deadline(self) -> float | None:
         """When `tick` has something to do."""
@@ -248,7 +134,7 @@ class KeeperMachine:
             raise UnknownAttemptError(f"the keeper has no attempt {attempt!r}: start it first")
         return kept
 
-    def _started(self, event: Started, now: float) -> Sequence[Effect]:
+    def _started(self, event: events.Started, now: float) -> Sequence[effects.KeeperEffect]:
         attempt = event.record.attempt
         if attempt in self._kept:
             raise ValueError(f"attempt {attempt!r} was started already")
@@ -263,23 +149,23 @@ class KeeperMachine:
         )
         return ()
 
-    def _renewed(self, kept: _Kept, until: float) -> Sequence[Effect]:
+    def _renewed(self, kept: _Kept, until: float) -> Sequence[effects.KeeperEffect]:
         if not kept.leased or kept.record.lease_ended or not kept.record.running:
             return ()  # what is being ended is not revived
         kept.lease_at = until
-        return (RenewGuard(kept.record.attempt, until + kept.lease_grace_seconds),)
+        return (effects.RenewGuard(kept.record.attempt, until + kept.lease_grace_seconds),)
 
-    def _kill_refused(self, event: KillRefused) -> Sequence[Effect]:
+    def _kill_refused(self, event: events.KillRefused) -> Sequence[effects.KeeperEffect]:
         kept = self._kept.get(event.attempt)
         if kept is None or not kept.record.running or kept.ended is not None:
             return ()
         kept.record = replace(kept.record, left=event.why)
         if kept.leased and not kept.forgotten:
             return ()  # what may not run twice is not said to have ended while it runs
-        ended = Ended(event.attempt, None, None, event.end_time, left=event.why)
+        ended = events.Ended(event.attempt, None, None, event.end_time, left=event.why)
         return self._ended(ended)
 
-    def _ended(self, event: Ended) -> Sequence[Effect]:
+    def _ended(self, event: events.Ended) -> Sequence[effects.KeeperEffect]:
         kept = self._kept.get(event.attempt)
         if kept is None or not kept.record.running or kept.ended is not None:
             raise ValueError(f"attempt {event.attempt!r} ended, but it did not run")
@@ -294,9 +180,9 @@ class KeeperMachine:
             return self._over(kept, event)
         # The records of a program that failed count for nothing, so the last ones are not waited for.
         passes = event.exit_code == 0 and not kept.forgotten
-        return ((FinishRelays if passes else KillRelays)(event.attempt),)
+        return ((effects.FinishRelays if passes else effects.KillRelays)(event.attempt),)
 
-    def _relay_ended(self, event: RelayEnded, now: float) -> Sequence[Effect]:
+    def _relay_ended(self, event: events.RelayEnded, now: float) -> Sequence[effects.KeeperEffect]:
         kept = self._kept.get(event.attempt)
         if kept is None or event.port not in kept.relays:
             raise ValueError(f"attempt {event.attempt!r} has no relay for {event.port!r}")
@@ -312,7 +198,7 @@ class KeeperMachine:
             return self._stop(kept, None, now) if event.problem else ()
         return () if kept.relays else self._over(kept, kept.ended)
 
-    def _over(self, kept: _Kept, event: Ended) -> Sequence[Effect]:
+    def _over(self, kept: _Kept, event: events.Ended) -> Sequence[effects.KeeperEffect]:
         kept.record = replace(
             kept.record,
             running=False,
@@ -323,14 +209,16 @@ class KeeperMachine:
         if kept.forgotten:
             del self._kept[event.attempt]
             return ()
-        return (Announce(kept.record),)
+        return (effects.Announce(kept.record),)
 
-    def _stop(self, kept: _Kept, grace_seconds: float | None, now: float) -> Sequence[Effect]:
+    def _stop(
+        self, kept: _Kept, grace_seconds: float | None, now: float
+    ) -> Sequence[effects.KeeperEffect]:
         if not kept.record.running:
             return ()
         if kept.ended is not None:
             # The number of its group may be that of another by now.
-            return (KillRelays(kept.record.attempt),)
+            return (effects.KillRelays(kept.record.attempt),)
         grace = kept.grace_seconds if grace_seconds is None else grace_seconds
         if grace <= 0:
             kept.kill_at = None
@@ -340,17 +228,17 @@ class KeeperMachine:
         kept.kill_at = now + grace if kept.kill_at is None else min(kept.kill_at, now + grace)
         return (_signal(kept, signal.SIGTERM),) if first else ()
 
-    def _forget(self, attempt: str) -> Sequence[Effect]:
+    def _forget(self, attempt: str) -> Sequence[effects.KeeperEffect]:
         kept = self._get(attempt)
         if not kept.record.running:
             del self._kept[attempt]
-            return (Release(attempt),)
+            return (effects.Release(attempt),)
         # The record goes when its end is seen, so that its process is still reaped by name.
         kept.forgotten = True
         if kept.ended is not None:
-            return (KillRelays(attempt), Release(attempt))
-        return (_signal(kept, signal.SIGKILL), Release(attempt))
+            return (effects.KillRelays(attempt), effects.Release(attempt))
+        return (_signal(kept, signal.SIGKILL), effects.Release(attempt))
 
 
-def _signal(kept: _Kept, number: signal.Signals) -> SignalGroup:
-    return SignalGroup(kept.record.attempt, kept.record.pid, int(number))
+def _signal(kept: _Kept, number: signal.Signals) -> effects.SignalGroup:
+    return effects.SignalGroup(kept.record.attempt, kept.record.pid, int(number))

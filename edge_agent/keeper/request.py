@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar, cast
 
-from edge_agent.keeper.launch import Port, Program
+from edge_agent.keeper.launch import Launch, Port
 
 MAX_PACKET_BYTES: Final = 128 * 1024
 """Longest packet in either direction; a sequenced-packet socket carries it whole."""
@@ -24,7 +24,7 @@ class _Asked:
 class Start(_Asked):
     """Start a job's program, or a helper process that must outlive the agent."""
 
-    program: Program
+    program: Launch
     timeout_seconds: float
     grace_seconds: float
     lease_until: float
@@ -151,7 +151,7 @@ def _read_start(fields: Mapping[str, object], request_id: int, *, helper: bool) 
     if len(names) != len(ports) or len(places) != len(ports):
         raise ValueError("two ports share a name, a descriptor or a path")
     limits = _object(fields.get("limits", {}))
-    program = Program(
+    program = Launch(
         attempt=_as(str, fields["attempt"]),
         argv=argv,
         env=_environment(fields["env"]),

@@ -25,7 +25,7 @@ class Workbench(Protocol):
         """Lay the bundle out in a fresh folder; what was fetched for the attempt before stays known.
 
         Raises:
-            BundleRefusedError, DownloadError, ChecksumError: it cannot be had, or cannot be laid out.
+            BundleRefusedError, FetchError, ChecksumError: it cannot be had, or cannot be laid out.
         """
         ...
 
@@ -33,7 +33,7 @@ class Workbench(Protocol):
         """Build the environment, or find it built.
 
         Raises:
-            InterpreterMissingError, RecipeError, InstallError, ChecksumError, DownloadError: it
+            InterpreterMissingError, RecipeError, InstallError, ChecksumError, FetchError: it
                 cannot be built.
         """
         ...
@@ -42,7 +42,7 @@ class Workbench(Protocol):
         """Fetch the file inputs and check them.
 
         Raises:
-            DownloadError, ChecksumError: one cannot be had.
+            FetchError, ChecksumError: one cannot be had.
         """
         ...
 

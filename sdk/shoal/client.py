@@ -7,10 +7,10 @@ ended = await client.wait(submitted.pipeline.name)
 
 import hashlib
 
-from shoal.calls.calls import SnapshotEnd
 from shoal.calls.nodes import NodeCalls
 from shoal.calls.pipelines import EventPage, Submitted
 from shoal.calls.streams import StreamCalls
+from shoal.view import SnapshotEnd
 
 __all__ = ["Client", "EventPage", "SnapshotEnd", "Submitted", "request_key"]
 

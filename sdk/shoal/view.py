@@ -284,3 +284,10 @@ class TapWish:
     records_per_second: float = 0.0
     bytes_per_second: float = 0.0
     record_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEnd:
+    """In a watch: everything up to `revision` has been shown; changes follow."""
+
+    revision: int

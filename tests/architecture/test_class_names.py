@@ -11,21 +11,14 @@ GENERATED = Path("sdk/shoal/v1")
 
 TWO_ENDS = "job code stands alone, so that it has its own end of the port protocol"
 TWO_PROCESSES = "the keeper stands alone, so that its requests are its own"
-TO_BE_QUALIFIED = "two things by one word; the rarer of them is still to be qualified"
 
 SHARED = {
     "Block": TWO_ENDS,
     "BlockError": TWO_ENDS,
     "BlockReader": TWO_ENDS,
-    "DownloadError": TO_BE_QUALIFIED,
     "Forget": TWO_PROCESSES,
-    "Forgotten": TO_BE_QUALIFIED,
     "LeaseRenewed": TWO_PROCESSES,
-    "Place": TO_BE_QUALIFIED,
-    "Program": TO_BE_QUALIFIED,
-    "Record": TO_BE_QUALIFIED,
     "RingError": TWO_ENDS,
-    "SnapshotEnd": TO_BE_QUALIFIED,
 }
 """Names that two modules still share, and why."""
 

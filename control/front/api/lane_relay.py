@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from control.core.errors import UnknownJobError
-from control.front.api.placement import NO_CHANGE_SECONDS, Place, Placements, replicas_of
+from control.front.api.placement import NO_CHANGE_SECONDS, Placements, ReplicaPlace, replicas_of
 from control.front.api.request import namespace_of
 from control.front.control_plane import ControlPlane
 from control.front.rpc_status import invalid
@@ -101,7 +101,7 @@ class LaneRelay:
                 moving.cancel()
 
 
-async def _carry(place: Place, verb: str, first: bytes, context: Context) -> None:
+async def _carry(place: ReplicaPlace, verb: str, first: bytes, context: Context) -> None:
     async with grpc.aio.insecure_channel(place.address, options=channel_options(STREAM)) as channel:
         call: Any = cast("Any", channel.stream_stream(f"{_STREAMS}/{verb}"))()
         try:

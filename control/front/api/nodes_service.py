@@ -6,13 +6,13 @@ from typing import Any
 
 import grpc.aio
 
-from control.core.answers import SnapshotEnd
 from control.front.api.request import page_size_of
 from control.front.control_plane import ControlPlane
 from control.front.members import GossipMembers
 from shoal.names import check_id
 from shoal.v1 import nodes_service_pb2 as v1
 from shoal.v1 import nodes_service_pb2_grpc as v1_grpc
+from shoal.view import SnapshotEnd
 from shoal.wire.view import encode_member, encode_node
 
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from control.core.answers import Refusal, SnapshotEnd
+from control.core.answers import Refusal
 from control.core.errors import ControlError, UnknownJobError
 from control.front.api import submissions
 from control.front.api.bundle_upload import check_digest, take_bundle
@@ -36,7 +36,7 @@ from shoal.names import check_id, parse_pipeline
 from shoal.v1 import pipeline_pb2
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.v1 import pipelines_service_pb2_grpc as v1_grpc
-from shoal.view import LogChunk, PipelineView
+from shoal.view import LogChunk, PipelineView, SnapshotEnd
 from shoal.wire.state import encode_artifact
 from shoal.wire.view import encode_event, encode_log_chunk, encode_verdict
 

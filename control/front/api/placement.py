@@ -21,7 +21,7 @@ NO_CHANGE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ReplicaPlace:
     """Where a replica stands: its job, epoch, and the stream worker of its node (`host:port`).
 
     The address is empty while it is not placed, and `sentence` says why; `over` means that nothing
@@ -89,7 +89,7 @@ class Placements:
             finally:
                 watching.cancel()
 
-    def place(self, job: str) -> Place:
+    def place(self, job: str) -> ReplicaPlace:
         """Return where a replica (by id) is now.
 
         Raises:
@@ -98,25 +98,27 @@ class Placements:
         view = self._plane.shown.pipeline(self._ref)
         [found] = [one for one in view.jobs if one.id == job]
         if found.state in _OVER or view.state.terminal:
-            return Place(job, found.epoch, over=True, sentence=f"{job} has {_word(found.state)}")
+            return ReplicaPlace(
+                job, found.epoch, over=True, sentence=f"{job} has {_word(found.state)}"
+            )
         if found.state not in _PLACED or not found.node:
             why = found.waiting_for or _word(found.state)
-            return Place(job, found.epoch, sentence=f"{job} waits for a node: {why}")
+            return ReplicaPlace(job, found.epoch, sentence=f"{job} waits for a node: {why}")
         try:
             address = self._plane.shown.node(found.node).stream_address
         except ControlError:
             address = ""
         sentence = "" if address else f"node {found.node} of {job} has no stream worker"
-        return Place(job, found.epoch, found.node, address, sentence)
+        return ReplicaPlace(job, found.epoch, found.node, address, sentence)
 
-    async def changes(self, job: str, known: Place, within_seconds: float) -> Place:
+    async def changes(self, job: str, known: ReplicaPlace, within_seconds: float) -> ReplicaPlace:
         """Wait until a replica stands elsewhere than is known, or for so long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_seconds), self._changed:
                 await self._changed.wait_for(lambda: self.place(job) != known)
         return self.place(job)
 
-    async def moved(self, place: Place) -> None:
+    async def moved(self, place: ReplicaPlace) -> None:
         """Return once a replica stands elsewhere, or is another attempt."""
         now = place
         while (now.epoch, now.address) == (place.epoch, place.address):

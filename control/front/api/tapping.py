@@ -11,7 +11,7 @@ from typing import Any, cast
 import grpc
 import grpc.aio
 
-from control.front.api.placement import NO_CHANGE_SECONDS, Place, Placements, replicas_of
+from control.front.api.placement import NO_CHANGE_SECONDS, Placements, ReplicaPlace, replicas_of
 from control.front.control_plane import ControlPlane
 from shoal.channel import STREAM, channel_options
 from shoal.names import JobRef
@@ -80,13 +80,13 @@ class Tapping:
             place = await self._placements.changes(job, place, wait)
         await self._tell(place)
 
-    async def _tell(self, place: Place) -> None:
+    async def _tell(self, place: ReplicaPlace) -> None:
         async with self._sending:
             await self._send(
                 TapPortResponse(job=place.job, epoch=place.epoch, sentence=place.sentence)
             )
 
-    async def _tap(self, place: Place) -> bool:
+    async def _tap(self, place: ReplicaPlace) -> bool:
         """Pass on what the worker shows of one attempt; say whether the stream has ended."""
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(self._read(place))
@@ -96,7 +96,7 @@ class Tapping:
             reading.cancel()
         return not reading.cancelled() and reading.result()
 
-    async def _read(self, place: Place) -> bool:
+    async def _read(self, place: ReplicaPlace) -> bool:
         query = self._query
         async with grpc.aio.insecure_channel(
             place.address, options=channel_options(STREAM)

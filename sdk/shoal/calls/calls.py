@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -21,6 +20,7 @@ from shoal.v1 import (
     pipelines_service_pb2_grpc,
     records_service_pb2_grpc,
 )
+from shoal.view import SnapshotEnd
 
 ValueT = TypeVar("ValueT")
 RequestT = TypeVar("RequestT")
@@ -33,13 +33,6 @@ class _Page(Protocol):
 
 
 PageT = TypeVar("PageT", bound=_Page)
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotEnd:
-    """In a watch: everything up to `revision` has been shown; changes follow."""
-
-    revision: int
 
 
 class _Open:

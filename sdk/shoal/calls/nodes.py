@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from shoal import view
-from shoal.calls.calls import ControllerCalls, RequestT, SnapshotEnd
+from shoal.calls.calls import ControllerCalls, RequestT
 from shoal.connection import Unary, decoded
 from shoal.model import MemberState
 from shoal.v1 import keys_service_pb2
 from shoal.v1 import nodes_service_pb2 as v1
+from shoal.view import SnapshotEnd
 from shoal.wire.view import decode_keys_report, decode_member, decode_node
 
 _KEYS_SECONDS = 120.0  # every member is waited for, and asked again where it is silent

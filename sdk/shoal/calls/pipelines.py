@@ -9,12 +9,13 @@ from typing import Any
 
 from shoal import spec, view
 from shoal.bundle import PackedBundle
-from shoal.calls.calls import ControllerCalls, SnapshotEnd
+from shoal.calls.calls import ControllerCalls
 from shoal.connection import Pause, decoded
 from shoal.download import download
 from shoal.errors import ShoalError, TooLateError
 from shoal.model import Artifact, PipelineState
 from shoal.v1 import pipelines_service_pb2 as v1
+from shoal.view import SnapshotEnd
 from shoal.wire.spec import encode_pipeline_spec
 from shoal.wire.state import decode_artifact, encode_pipeline_state
 from shoal.wire.view import decode_event, decode_pipeline, decode_verdict

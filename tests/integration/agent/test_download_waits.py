@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from edge_agent.download import Downloader, DownloadError
+from edge_agent.download import Downloader, FetchError
 from shoal.backoff import Backoff
 from tests.kit.certificate import write_certificate
 
@@ -46,7 +46,7 @@ async def failed(url: str, folder: Path, patience_seconds: float) -> tuple[str, 
             backoff=Backoff(0.1, 0.2),
             patience_seconds=patience_seconds,
         )
-        with pytest.raises(DownloadError) as raised:
+        with pytest.raises(FetchError) as raised:
             await downloader.fetch(url, folder / "x", what="model.bin", waiting=said.append)
     assert not any("s3cr3t" in words for words in (str(raised.value), *said))
     return str(raised.value), said
@@ -66,7 +66,7 @@ async def failed(url: str, folder: Path, patience_seconds: float) -> tuple[str, 
 async def test_k17_what_is_no_address_fails_at_once(url: str, word: str, tmp_path: Path) -> None:
     async with aiohttp.ClientSession() as client:
         downloader = Downloader(client, chance=lambda: 0.5, patience_seconds=3600.0)
-        with pytest.raises(DownloadError, match=word):
+        with pytest.raises(FetchError, match=word):
             await downloader.fetch(url, tmp_path / "x")
 
 
@@ -113,7 +113,7 @@ async def test_k17_a_certificate_that_begins_later_may_come_right(
             downloader = Downloader(
                 client, chance=lambda: 0.5, backoff=Backoff(0.1, 0.2), patience_seconds=0.5
             )
-            with pytest.raises(DownloadError, match="is the clock of this node right"):
+            with pytest.raises(FetchError, match="is the clock of this node right"):
                 await downloader.fetch(url, tmp_path / "x", waiting=said.append)
     assert len(said) > 2
 

@@ -16,7 +16,7 @@ import pytest
 
 from control.core import events
 from control.core.answers import Submission
-from control.core.effects import Record
+from control.core.effects import CommitRows
 from control.core.machine import ControlMachine
 from control.core.machine_config import MachineConfig
 from control.core.views import node_view, pipeline_view
@@ -106,7 +106,7 @@ class Peers:
     def act(self, effects: Sequence[object]) -> None:
         """Record, and look at everything as a client would."""
         for effect in effects:
-            if isinstance(effect, Record):
+            if isinstance(effect, CommitRows):
                 self.connection.execute("BEGIN")
                 statements.write(self.connection, effect.rows)
                 self.connection.execute("COMMIT")

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from control.core import events, machine, situation
 from control.core.answers import Refusal
 from control.core.backlog import Backlog
-from control.core.effects import Effect, Record, Taken
+from control.core.effects import CommitRows, Effect, Taken
 from control.core.errors import ControlError
 from control.core.gossip import GossipVerdicts
 from control.core.leases import Leases
@@ -134,8 +134,8 @@ class RecordsNoAttempts(ControlMachine):
 
     def handle(self, event: events.Event, now: float) -> Sequence[Effect]:
         return [
-            Record(tuple(row for row in effect.rows if not isinstance(row, AttemptRow)))
-            if isinstance(effect, Record)
+            CommitRows(tuple(row for row in effect.rows if not isinstance(row, AttemptRow)))
+            if isinstance(effect, CommitRows)
             else effect
             for effect in super().handle(event, now)
         ]

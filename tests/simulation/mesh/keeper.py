@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from edge_agent.attempt_folder import parse_keeper_id
-from edge_agent.keeper import machine
+from edge_agent.keeper import effects, events, machine
 from edge_agent.keeper.client import KeeperError, KeeperGoneError, StartRequest
 from edge_agent.keeper.guard import GRACE_SECONDS
 from edge_agent.keeper.record import ProcessRecord
@@ -316,7 +316,7 @@ class MemoryKeeper:
         if until:
             running.guard = self._guards[attempt] = Guard(board, running, until)
         record = ProcessRecord(attempt, pid, helper=helper, start_time=board.wall())
-        started = machine.Started(
+        started = events.Started(
             record,
             request.timeout_seconds,
             request.grace_seconds,
@@ -326,7 +326,7 @@ class MemoryKeeper:
         self.handle(started)
         return pid
 
-    def handle(self, event: machine.Event) -> None:
+    def handle(self, event: events.KeeperEvent) -> None:
         """Let the keeper decide about an event, and do what it decides."""
         self._act(self._machine.handle(event, self._board.clock()))
 
@@ -367,7 +367,7 @@ class MemoryKeeper:
         lease_ended: bool,  # noqa: FBT001
     ) -> None:
         self._guards.pop(running.attempt, None)
-        ended = machine.Ended(
+        ended = events.Ended(
             running.attempt,
             None if number else status,
             number or None,
@@ -376,23 +376,23 @@ class MemoryKeeper:
         )
         self.handle(ended)
 
-    def _act(self, effects: Sequence[machine.Effect]) -> None:
-        for effect in effects:
+    def _act(self, wanted: Sequence[effects.KeeperEffect]) -> None:
+        for effect in wanted:
             match effect:
-                case machine.SignalGroup():
+                case effects.SignalGroup():
                     running = self.running.get(effect.pid)
                     if running is not None:
                         running.signal(effect.signal)
-                case machine.RenewGuard():
+                case effects.RenewGuard():
                     guard = self._guards.get(effect.attempt)
                     if guard is not None:
                         guard.renew(effect.until)
-                case machine.Announce():
+                case effects.Announce():
                     for connection in self._connections:
                         connection.announce(effect.record)
-                case machine.Release():
+                case effects.Release():
                     self._ports.pop(effect.attempt, None)
-                case machine.FinishRelays() | machine.KillRelays():
+                case effects.FinishRelays() | effects.KillRelays():
                     raise AssertionError("nothing here has a relay")
 
 
@@ -432,15 +432,15 @@ class MemoryKeeperConnection:
 
     async def stop(self, attempt: str, grace_seconds: float | None = None) -> None:
         """See `KeeperConnection`."""
-        await self._ask(lambda: self._keeper.handle(machine.StopAsked(attempt, grace_seconds)))
+        await self._ask(lambda: self._keeper.handle(events.StopAsked(attempt, grace_seconds)))
 
     async def renew_lease(self, attempt: str, until: float) -> None:
         """See `KeeperConnection`."""
-        await self._ask(lambda: self._keeper.handle(machine.LeaseRenewed(attempt, until)))
+        await self._ask(lambda: self._keeper.handle(events.LeaseRenewed(attempt, until)))
 
     async def forget(self, attempt: str) -> None:
         """See `KeeperConnection`."""
-        await self._ask(lambda: self._keeper.handle(machine.ForgetAsked(attempt)))
+        await self._ask(lambda: self._keeper.handle(events.ForgetAsked(attempt)))
 
     async def list(self) -> Sequence[ProcessRecord]:
         """See `KeeperConnection`."""

@@ -134,7 +134,7 @@ class Ledger:
                 case rows.OutboxRow(kind=rows.OutboxKind.EVENT):
                     self.check(row.id not in self.events, "6: event", row.id, "was recorded twice")
                     self.events[row.id] = row
-                case rows.Forgotten(ref):
+                case rows.PipelineForgotten(ref):
                     self.check(ref in self.finals, "1:", ref.name, "was forgotten before its end")
                 case _:
                     pass

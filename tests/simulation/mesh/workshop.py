@@ -16,7 +16,7 @@ from random import Random
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.bundles.layout import BundleRefusedError
-from edge_agent.download import DownloadError
+from edge_agent.download import FetchError
 from edge_agent.environments.installer import InstallError
 from edge_agent.keeper.client import StartRequest
 from edge_agent.keeper.launch import Port
@@ -166,7 +166,7 @@ class MemoryWorkbench:
             waiting("its files are fetched, until all are there")
         await self._shop.work(FETCH_SECONDS)
         if self._shop.fails():
-            raise DownloadError("a file input in memory is not there: name another one")
+            raise FetchError("a file input in memory is not there: name another one")
 
     async def plan(self, assignment: Assignment) -> StartRequest:
         """See `Workbench`."""

@@ -10,7 +10,7 @@ from typing import cast
 
 from control.core import events
 from control.core.answers import Refusal, Submission
-from control.core.effects import Admitted, Answer, Effect, EndSession, Record, Taken, Tell
+from control.core.effects import Admitted, Answer, CommitRows, Effect, EndSession, Taken, Tell
 from control.core.machine import ControlMachine
 from control.core.machine_config import MachineConfig
 from control.core.rows import OutboxRow
@@ -84,7 +84,7 @@ class Desk:
         answers: list[object] = []
         for effect in effects:
             match effect:
-                case Record(rows):
+                case CommitRows(rows):
                     self.connection.execute("BEGIN")
                     statements.write(self.connection, rows)
                     self.connection.execute("COMMIT")

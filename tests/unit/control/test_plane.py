@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from control.core.answers import Refusal, SnapshotEnd, Submission, SubmitResult
+from control.core.answers import Refusal, Submission, SubmitResult
 from control.core.errors import (
     ClosingError,
     InternalError,
@@ -35,7 +35,7 @@ from shoal.session.messages import Desired
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
 from shoal.spec import Pipeline
-from shoal.view import Event, NodeView, PipelineView
+from shoal.view import Event, NodeView, PipelineView, SnapshotEnd
 from tests.kit.until import until
 from tests.unit.control.world import (
     Clock,

@@ -13,7 +13,6 @@ import pytest
 from control.core.errors import RowError, StoreFailedError
 from control.core.rows import (
     AttemptRow,
-    Forgotten,
     JobRow,
     KnownRequest,
     ManifestRow,
@@ -21,6 +20,7 @@ from control.core.rows import (
     OutboxKind,
     OutboxRow,
     PipelineAdded,
+    PipelineForgotten,
     PipelineRow,
     ScaleRow,
     StartRow,
@@ -138,7 +138,7 @@ async def test_a_forgotten_pipeline_leaves_nothing_but_its_facts_and_its_request
 ) -> None:
     async with SqliteStore(tmp_path / "c.db") as store:
         await store.commit([ADDED, PIPELINE, JOB, TRIED, MANIFEST, NODE, fact(1)])
-        await store.commit([Forgotten(REF)])
+        await store.commit([PipelineForgotten(REF)])
         assert (await store.load(lambda: "id")).ended == ()
         key = ("default", ADDED.request_id)
         found = await store.find([REF], [key])

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from control.core.answers import SnapshotEnd
 from control.core.errors import ClosingError, WatcherTooSlowError
 from control.front.watch import Watched, each
+from shoal.view import SnapshotEnd
 
 
 @dataclass(frozen=True)

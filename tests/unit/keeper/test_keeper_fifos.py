@@ -4,21 +4,17 @@ import signal
 
 import pytest
 
-from edge_agent.keeper.launch import Port
-from edge_agent.keeper.machine import (
-    Announce,
+from edge_agent.keeper.effects import Announce, FinishRelays, KillRelays, Release, SignalGroup
+from edge_agent.keeper.events import (
     Ended,
-    FinishRelays,
     ForgetAsked,
-    KeeperMachine,
-    KillRelays,
     LeaseRenewed,
     RelayEnded,
-    Release,
-    SignalGroup,
     Started,
     StopAsked,
 )
+from edge_agent.keeper.launch import Port
+from edge_agent.keeper.machine import KeeperMachine
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.request import BadRequestError, Start, read_request
 

@@ -2,16 +2,9 @@
 
 import signal
 
-from edge_agent.keeper.machine import (
-    Announce,
-    Ended,
-    KeeperMachine,
-    KillRefused,
-    LeaseRenewed,
-    RenewGuard,
-    SignalGroup,
-    Started,
-)
+from edge_agent.keeper.effects import Announce, RenewGuard, SignalGroup
+from edge_agent.keeper.events import Ended, KillRefused, LeaseRenewed, Started
+from edge_agent.keeper.machine import KeeperMachine
 from edge_agent.keeper.record import ProcessRecord
 
 RECORD = ProcessRecord("a", 7)

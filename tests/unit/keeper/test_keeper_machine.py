@@ -4,18 +4,9 @@ import signal
 
 import pytest
 
-from edge_agent.keeper.machine import (
-    Announce,
-    Ended,
-    ForgetAsked,
-    KeeperMachine,
-    KillRefused,
-    Release,
-    SignalGroup,
-    Started,
-    StopAsked,
-    UnknownAttemptError,
-)
+from edge_agent.keeper.effects import Announce, Release, SignalGroup
+from edge_agent.keeper.events import Ended, ForgetAsked, KillRefused, Started, StopAsked
+from edge_agent.keeper.machine import KeeperMachine, UnknownAttemptError
 from edge_agent.keeper.record import ProcessRecord
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from edge_agent.keeper import machine, strays
+from edge_agent.keeper import effects, events, machine, strays
 from edge_agent.keeper import request as requests
 from edge_agent.keeper.execution import limit
 from edge_agent.keeper.guard import Guard, Outcome
@@ -46,7 +46,7 @@ class _Ending:
     give_up_at: float
 
 
-class Keeper:
+class KeeperShell:
     """Serves one Unix socket until it is shut down or told to by SIGTERM.
 
     Args:
@@ -212,13 +212,13 @@ class Keeper:
                 }
                 self._send(client, reply, tuple(ports.values()))
             case requests.Stop():
-                self._handle(machine.StopAsked(request.attempt, request.grace_seconds))
+                self._handle(events.StopAsked(request.attempt, request.grace_seconds))
                 self._send(client, {"id": request.id})
             case requests.Lease():
-                self._handle(machine.LeaseRenewed(request.attempt, request.lease_until))
+                self._handle(events.LeaseRenewed(request.attempt, request.lease_until))
                 self._send(client, {"id": request.id})
             case requests.Forget():
-                self._handle(machine.ForgetAsked(request.attempt))
+                self._handle(events.ForgetAsked(request.attempt))
                 self._send(client, {"id": request.id})
             case requests.List():
                 self._send_records(client, request.id)
@@ -254,7 +254,7 @@ class Keeper:
             self._helpers.add(attempt)
         self._ports[attempt] = launched.ports
         self._relays |= {relay.pid: (attempt, relay) for relay in launched.relays}
-        started = machine.Started(
+        started = events.Started(
             record,
             request.timeout_seconds,
             request.grace_seconds,
@@ -339,7 +339,7 @@ class Keeper:
         del self._mark_of[attempt]
         self._helpers.discard(attempt)
         self._handle(
-            machine.Ended(
+            events.Ended(
                 attempt, outcome.exit_code, outcome.signal, self._wall(), outcome.lease_ended, left
             )
         )
@@ -347,7 +347,7 @@ class Keeper:
     def _relay_ended(self, pid: int, exit_code: int | None) -> None:
         attempt, relay = self._relays.pop(pid)
         os.close(relay.control)
-        self._handle(machine.RelayEnded(attempt, relay.port, relay.problem(exit_code)))
+        self._handle(events.RelayEnded(attempt, relay.port, relay.problem(exit_code)))
 
     def _relays_of(self, attempt: str) -> list[Relay]:
         return [relay for owner, relay in self._relays.values() if owner == attempt]
@@ -360,34 +360,34 @@ class Keeper:
         ending = {*self._by_pid.values(), *(attempt for attempt, _ in self._relays.values())}
         for attempt in ending:
             with contextlib.suppress(machine.UnknownAttemptError):
-                self._handle(machine.StopAsked(attempt, _SHUTDOWN_GRACE_SECONDS))
+                self._handle(events.StopAsked(attempt, _SHUTDOWN_GRACE_SECONDS))
 
-    def _handle(self, event: machine.Event) -> None:
+    def _handle(self, event: events.KeeperEvent) -> None:
         self._act(self._machine.handle(event, self._clock()))
 
-    def _act(self, effects: Sequence[machine.Effect]) -> None:
-        for effect in effects:
+    def _act(self, wanted: Sequence[effects.KeeperEffect]) -> None:
+        for effect in wanted:
             match effect:
-                case machine.SignalGroup():
+                case effects.SignalGroup():
                     self._signal(effect)
-                case machine.RenewGuard():
+                case effects.RenewGuard():
                     if effect.attempt in self._guards:
                         self._guards[effect.attempt].renew(effect.until)
-                case machine.FinishRelays():
+                case effects.FinishRelays():
                     for relay in self._relays_of(effect.attempt):
                         relay.program_ended()
-                case machine.KillRelays():
+                case effects.KillRelays():
                     for relay in self._relays_of(effect.attempt):
                         with contextlib.suppress(OSError):
                             os.kill(relay.pid, signal.SIGKILL)
-                case machine.Announce():
+                case effects.Announce():
                     for client in [c for c in self._clients.values() if c.watching]:
                         self._send(client, {"id": 0, "exited": effect.record.to_json()})
-                case machine.Release():
+                case effects.Release():
                     for descriptor in self._ports.pop(effect.attempt, {}).values():
                         os.close(descriptor)
 
-    def _signal(self, effect: machine.SignalGroup) -> None:
+    def _signal(self, effect: effects.SignalGroup) -> None:
         if effect.attempt in self._ending:
             return  # the number of its group may be that of another by now
         try:
@@ -400,13 +400,13 @@ class Keeper:
         if guard is not None and effect.signal == signal.SIGKILL:
             guard.go_on()
 
-    def _signal_refused(self, effect: machine.SignalGroup, error: OSError) -> None:
+    def _signal_refused(self, effect: effects.SignalGroup, error: OSError) -> None:
         """A program that changed its user is not ours to end: say so, and let everything else go on."""
         why = strays.left([effect.pid], {effect.pid: error.strerror or str(error)})
         self._log(f"{effect.attempt}: signal {effect.signal} was refused: {why}")
         if effect.signal != signal.SIGKILL:
             return
-        self._handle(machine.KillRefused(effect.attempt, why, self._wall()))
+        self._handle(events.KillRefused(effect.attempt, why, self._wall()))
         record = self._machine.record(effect.attempt)
         if record is None or not record.running:
             # An orphan from now on, whose end is not reported.
