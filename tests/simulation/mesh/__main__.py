@@ -79,9 +79,8 @@ def run(
     seeds: int | None,
     seconds: float | None,
     jobs: int,
-    tolerated: int,
 ) -> int:
-    """Live through histories; the exit status is 1 if more failed than are tolerated."""
+    """Live through histories; the exit status is 1 if one of them failed."""
     began = time.monotonic()
     numbers = count(first) if seeds is None else iter(range(first, first + seeds))
     outcomes: list[Outcome] = []
@@ -101,7 +100,7 @@ def run(
                     failed.append(one)
                     print(f"  seed {one.seed} FAILED: {_last_line(one.problem)}", flush=True)
             passed = time.monotonic() - began
-            going = len(failed) < tolerated + FAILURES_SHOWN
+            going = len(failed) < FAILURES_SHOWN
             if going and (seconds is None or passed < seconds):
                 under_way += [
                     pool.apply_async(_batch, (living, batch)) for batch in islice(batches, 1)
@@ -116,7 +115,7 @@ def run(
     for outcome in failed[:FAILURES_SHOWN]:
         print(f"\nseed {outcome.seed} FAILED; replay it with: {again} SEED={outcome.seed}")
         print(outcome.problem)
-    return 1 if len(failed) > tolerated else 0
+    return 1 if failed else 0
 
 
 def _table(outcomes: list[Outcome], seconds: float, jobs: int) -> None:
@@ -209,12 +208,6 @@ def main() -> int:
     parser.add_argument("--first", type=int, help="the first seed; drawn if it is not given")
     parser.add_argument("--seed", type=int, help="live through this one again")
     parser.add_argument("--seconds", type=float, help="for how long")
-    parser.add_argument(
-        "--tolerate",
-        type=int,
-        default=0,
-        help="how many may fail and be told alone; 0 unless given",
-    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument(
         "--mutants", nargs="*", help="plant the twelve mistakes, or those of these names"
@@ -236,7 +229,7 @@ def main() -> int:
     if given.seeds is not None and given.first is None:
         first = 0
     print(f"histories from seed {first} on")
-    return run(living, first, given.seeds, given.seconds, given.jobs, given.tolerate)
+    return run(living, first, given.seeds, given.seconds, given.jobs)
 
 
 if __name__ == "__main__":
