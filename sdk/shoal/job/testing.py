@@ -115,7 +115,7 @@ def call(
     Args:
         target: What `job.main`, `job.source` or `job.stream` was put around, or could be.
         inputs: Values by input port; they may be endless if the job ends by itself. A `Record`
-            is a value with headers.
+            is a value with headers. Those of each port are taken in a thread of their own.
         outputs: Names of the output ports.
         codecs: Codec by port; those that the job names itself are known.
         reduce: Reducers by header, on top of those that the job names itself.
