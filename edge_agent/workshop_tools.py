@@ -1,7 +1,7 @@
 """What the benches of a node share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_agent.content_cache import ContentCache
 from edge_agent.environments.cache import EnvironmentCache
@@ -28,7 +28,7 @@ class WorkshopTools:
     """
 
     sdk: SdkCopy
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     bundles: ContentCache
     inputs: FileInputs
     environments: EnvironmentCache

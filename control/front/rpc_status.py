@@ -20,7 +20,6 @@ _CONTROL: Mapping[type[errors.ControlError], tuple[grpc.StatusCode, str]] = {
     errors.UnknownJobError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_JOB"),
     errors.UnknownPortError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_PORT"),
     errors.UnknownNodeError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_NODE"),
-    errors.PageTokenError: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN"),
     errors.NameTakenError: (grpc.StatusCode.ALREADY_EXISTS, "NAME_TAKEN"),
     errors.NotQuarantinedError: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_QUARANTINED"),
     errors.HelloRefusedError: (grpc.StatusCode.FAILED_PRECONDITION, "HELLO_REFUSED"),
@@ -53,6 +52,8 @@ def refusal(error: Exception) -> RpcError | None:
             return next((one for one in found if one is not None), None)
         case RpcError():
             return error
+        case errors.PageTokenError():
+            return invalid("INVALID_PAGE_TOKEN", str(error), field="page_token")
         case errors.ControlError():
             code, reason = _CONTROL.get(type(error), (grpc.StatusCode.INTERNAL, "CONTROL"))
             return rpc_error(code, reason, str(error))

@@ -499,8 +499,9 @@ def _pipeline_rows(
     attempts = read(_ATTEMPTS, "pipeline", "ORDER BY namespace, pipeline, job, number")
     scales = read(_SCALES, "pipeline", "ORDER BY namespace, pipeline, number")
     manifests = read(_MANIFESTS, "pipeline")
-    if unreadable:
-        return _pipeline_rows(connection, [ref for ref in refs if ref not in unreadable])
+    readable = [ref for ref in refs if ref not in unreadable]
+    if len(readable) < len(refs):
+        return _pipeline_rows(connection, readable)
     return rows.PipelineRows(added, pipelines, jobs, scales, attempts, manifests)
 
 

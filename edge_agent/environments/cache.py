@@ -49,7 +49,7 @@ class EnvironmentCache:
 
     folder: Path
     interpreters: Interpreters
-    installer: Installer
+    installer: Installer = field(repr=False)
     trash: Trash
     _: KW_ONLY
     build_id: Callable[[], str]

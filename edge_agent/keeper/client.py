@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Self, cast
 
+from edge_agent.keeper.boottime import boottime
 from edge_agent.keeper.launch import Port
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper.request import MAX_PACKET_BYTES
@@ -107,7 +108,14 @@ class KeeperClient:
 
     async def renew_lease(self, attempt: str, until: float) -> None:
         """Let a program run until a moment of `edge_agent.keeper.boottime`, and no longer without another renewal."""
-        await self._ask({"op": "lease", "attempt": attempt, "lease_until": until})
+        await self._ask(
+            {
+                "op": "lease",
+                "attempt": attempt,
+                "lease_until": until,
+                "lease_seconds": _as_seconds(until),
+            }
+        )
 
     async def forget(self, attempt: str) -> None:
         """Drop an attempt and kill what is left of it."""
@@ -152,6 +160,7 @@ class KeeperClient:
                 "timeout_seconds": request.timeout_seconds,
                 "grace_seconds": request.grace_seconds,
                 "lease_until": request.lease_until,
+                "lease_seconds": _as_seconds(request.lease_until),
                 "lease_grace_seconds": request.lease_grace_seconds,
                 "limits": {
                     "memory_bytes": request.memory_bytes,
@@ -341,3 +350,8 @@ def _spawn_keeper_logging_to(socket_path: Path, log: str, environ: Mapping[str, 
         setsid=True,
         setsigmask=(),
     )
+
+
+def _as_seconds(until: float) -> float:
+    """What a keeper of before understands, which outlives its agent and knows lengths of time alone."""
+    return max(0.001, until - boottime()) if until else 0.0

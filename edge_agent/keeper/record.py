@@ -40,12 +40,14 @@ class ProcessRecord:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: A field is missing or has the wrong type.
+            ValueError: The name or process id is missing, or a field has the wrong type.
         """
         given: dict[str, Any] = {}
         for one in fields(ProcessRecord):
+            if one.default is MISSING and one.name not in value:
+                raise ValueError(f"a process record lacks the field {one.name!r}")
             # A keeper that an older agent started knows less.
-            found = value.get(one.name, None if one.default is MISSING else one.default)
+            found = value.get(one.name, one.default)
             if not isinstance(found, _KINDS[str(one.type)]):
                 raise ValueError(  # noqa: TRY004 - of what came, as all that is wrong with it
                     f"a process record has {found!r} for {one.name}, which is of type {one.type}"

@@ -1,6 +1,7 @@
 """From an address to an open archive."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -14,9 +15,15 @@ from services.archive.object_store import ObjectStore
 from services.archive.s3_server import S3Server
 from services.archive.signature import PathSigner
 from services.runtime.address import joined
+from services.runtime.log import fields
 
 if TYPE_CHECKING:
     from services.archive.object_endpoint import ObjectEndpoint
+
+LOG = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 5.0
+"""How long the endpoint of a folder waits that could not begin to serve."""
 
 
 class ArchiveUrlError(ValueError):
@@ -151,10 +158,21 @@ async def open_store(
             directory = DirectoryStore(address.path, signer=signer, wall=wall, new_id=new_id)
 
             async def serve() -> None:
-                await _called(listener)
-                endpoint_type = await asyncio.to_thread(_endpoint_type)
-                async with endpoint_type(directory, signer, listener, wall=wall, clock=clock):
-                    await asyncio.Event().wait()
+                while True:
+                    await _called(listener)
+                    try:
+                        endpoint_type = await asyncio.to_thread(_endpoint_type)
+                        async with endpoint_type(
+                            directory, signer, listener, wall=wall, clock=clock
+                        ):
+                            await asyncio.Event().wait()
+                    except (ImportError, OSError) as error:
+                        # Such as while the environment of a controller that runs is replaced.
+                        LOG.error(  # noqa: TRY400 - the message says it all
+                            "the endpoint of the archive does not serve; it tries again",
+                            extra=fields(error=error),
+                        )
+                        await asyncio.sleep(AGAIN_SECONDS)
 
             with listener:
                 async with directory:

@@ -416,9 +416,9 @@ class _Bench:
             said: Dict[str, Any] = {"format": formats.get(name, "blocks")}
             if values is not None:
                 said["block_count"] = count
-            if name in optional:
-                said["optional"] = {"default": None, "repeat": False, "buffer": 0, "drop": "oldest"}
-                said["optional"].update(optional[name])
+                if name in optional:
+                    usual = {"default": None, "repeat": False, "buffer": 0, "drop": "oldest"}
+                    said["optional"] = {**usual, **optional[name]}
             first = first_round * count
             start = worker_end.start_block(first, recovery, count)
             self._ports[way][name] = _Port(

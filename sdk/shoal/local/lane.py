@@ -13,7 +13,6 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from shoal.cause import causes
 from shoal.client import Client
 from shoal.connection import Pause
 from shoal.errors import ShoalError
@@ -386,13 +385,20 @@ class Taker:
 
 
 async def _together(*works: Coroutine[Any, Any, None]) -> None:
-    """Run the tasks of one call, of which the first to fail ends the other."""
+    """Run the tasks of one call, of which the first to fail ends the other.
+
+    Not a TaskGroup: it drops the cancellation of its own task if a call fails in the same turn of the
+    loop, and the lane, which dials again after each failure, would never end.
+    """
+    tasks = [asyncio.ensure_future(work) for work in works]
     try:
-        async with asyncio.TaskGroup() as tasks:
-            for work in works:
-                tasks.create_task(work)
-    except BaseExceptionGroup as group:
-        raise causes(group)[0] from group
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _read(call: Any) -> Any:

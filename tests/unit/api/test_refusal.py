@@ -38,6 +38,12 @@ def test_errors_from_beneath(error: Exception, code: grpc.StatusCode, reason: st
     assert (told.code, told.reason) == (code, reason)
 
 
+def test_a_page_token_is_named_as_the_field_that_is_wrong() -> None:
+    told = refusal(errors.PageTokenError("no"))
+    assert told is not None
+    assert (told.reason, told.metadata) == ("INVALID_PAGE_TOKEN", {"field": "page_token"})
+
+
 def test_of_several_errors_at_once_ours_is_told() -> None:
     ours = invalid("SEQUENCE", "out of order")
     group = ExceptionGroup("tasks", [OSError("pipe"), ExceptionGroup("inner", [ours])])

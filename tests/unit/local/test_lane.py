@@ -1,0 +1,36 @@
+"""The calls of a client's lane."""
+
+import asyncio
+import contextlib
+
+from shoal.local.lane import _together
+
+
+async def test_a_lane_that_is_cancelled_as_its_call_breaks_does_end() -> None:
+    """It dials again after each broken call, so that a cancellation which is dropped is one for ever."""
+    broken = asyncio.Event()
+    dials = 0
+
+    async def hear() -> None:
+        await broken.wait()
+        raise ConnectionError
+
+    async def say() -> None:
+        await asyncio.Event().wait()
+
+    async def lane() -> None:
+        nonlocal dials
+        while dials < 100:
+            dials += 1
+            with contextlib.suppress(ConnectionError):
+                await _together(hear(), say())
+
+    running = asyncio.create_task(lane())
+    await asyncio.sleep(0)  # the first call runs
+    await asyncio.sleep(0)
+    broken.set()
+    await asyncio.sleep(0)  # and has just broken
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert dials == 1
