@@ -286,7 +286,7 @@ class Journal:
                 self._reserve.unlink()
             # The first time, the room of the reserve may be all that it takes.
             self._writer.pause(_RETRY.delay_seconds(failures - 1, 0.0))
-        if failures:
+        if self.trouble:  # of these tries, or of the start
             self._make_room(self._connection)
             self.trouble = ""
             LOG.info("the journal is written again", extra=fields(path=self._path))

@@ -83,6 +83,19 @@ async def test_r3_a_read_only_disk_is_waited_for(disk: SmallDisk) -> None:
         await until(lambda: not journal.trouble, 10, "the end of the trouble")
 
 
+async def test_r3_a_disk_that_works_before_the_first_write_is_no_trouble_any_more(
+    disk: SmallDisk,
+) -> None:
+    async with Journal(disk.path / "agent.db") as journal:
+        await journal.put(RECORD)
+    disk.remount("ro")
+    async with Journal(disk.path / "agent.db") as journal:
+        assert "cannot be written" in journal.trouble
+        disk.remount("rw")
+        await asyncio.wait_for(journal.put(replace(RECORD, turn=2)), 20)
+        assert not journal.trouble
+
+
 async def test_an_end_does_not_wait_for_a_full_disk(disk: SmallDisk) -> None:
     async with Journal(disk.path / "agent.db") as journal:
         await journal.put(RECORD)
