@@ -11,10 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from services.archive import opening
 from services.archive.directory_store import INCOMING, DirectoryStore
 from services.archive.key import InvalidKeyError
-from services.archive.object_endpoint import ObjectEndpoint
 from services.archive.object_store import ArchiveUnavailableError, ObjectMissingError
 from services.archive.opening import OpenArchive
 from services.archive.signature import PathSigner
@@ -181,28 +179,6 @@ async def test_traversal_is_refused(opened: OpenArchive, path: str) -> None:
         answer = await reader.read()
         writer.close()
         assert answer.split(b" ")[1] in {b"403", b"404"}, answer[:200]
-
-
-async def test_an_endpoint_whose_library_cannot_be_loaded_tries_again(
-    opened: OpenArchive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The environment of a controller that runs may be replaced: that ends no controller."""
-    found, tries = opening._endpoint_type, 0
-
-    def load() -> type[ObjectEndpoint]:
-        nonlocal tries
-        tries += 1
-        if tries < 3:
-            raise ImportError("No module named 'aiohttp'")
-        return found()
-
-    monkeypatch.setattr(opening, "_endpoint_type", load)
-    monkeypatch.setattr(opening, "AGAIN_SECONDS", 0.01)
-    await opened.store.put("a", b"x")
-    url = await opened.store.presign_get("a", expires_seconds=60)
-    async with aiohttp.ClientSession() as http, http.get(url) as answer:
-        assert await answer.read() == b"x"
-    assert tries == 3
 
 
 async def test_random_bytes_do_not_stop_the_endpoint(opened: OpenArchive) -> None:
