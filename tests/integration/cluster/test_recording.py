@@ -1,6 +1,7 @@
 """Streams as files (F13): recorded across deaths without a gap, and replayed with the same result."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -91,7 +92,16 @@ async def test_f13_a_recorded_network_gives_the_same_result_again(tmp_path: Path
     example = ROOT / "examples" / "fission_sums" / "pipeline.yaml"
     read = load(example)
     assert read.bundle is not None
-    jobs = tuple(replace(job, variables={"COUNT": "3000"}) for job in read.pipeline.jobs)
+    gate = tmp_path / "gate"
+    waits = ("sh", "-c", f"until test -e {gate}; do sleep 0.05; done; exec python count.py")
+    jobs = tuple(
+        replace(
+            job,
+            variables={"COUNT": "3000"},
+            run=waits if job.name == "first" else job.run,
+        )
+        for job in read.pipeline.jobs
+    )
     target = tmp_path / "products.records"
     async with running_cluster(tmp_path / "cluster") as (cluster, client):
         command = ("--controller", cluster.controller_address)
@@ -112,6 +122,14 @@ async def test_f13_a_recorded_network_gives_the_same_result_again(tmp_path: Path
         await until(part.exists, 30, "the recorder runs")
         for node in nodes:
             await client.drain(node, drained=False)
+        async with (
+            asyncio.timeout(_DEADLINE),
+            contextlib.aclosing(client.tap(f"{first.name}/jobs/product", "products")) as looks,
+        ):
+            async for look in looks:
+                if len(look.consumers) == 2:  # the job, and the recorder
+                    break
+        gate.touch()
         async with asyncio.timeout(_DEADLINE):
             _, err = await recording.communicate()
         assert recording.returncode == 0, err.decode()
