@@ -50,6 +50,7 @@ from services.runtime.outward import outward_host
 _DATAGRAM_BYTES: Final = 65536
 _DATAGRAMS_A_TURN: Final = 64
 _STREAMS_MAX: Final = 128
+_ACCEPT_PAUSE_SECONDS: Final = 0.1
 _SLICE: Final = 128
 _LEAVE_LINGER_SECONDS: Final = 1.0
 _SEEK_FIRST_SECONDS: Final = 1.0
@@ -102,6 +103,7 @@ class GossipShell:
         self._swim: SwimMachine | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._open_streams = 0
+        self._accept_again: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._failed: asyncio.Future[None] | None = None
@@ -155,16 +157,16 @@ class GossipShell:
             NotRunningError: It was not entered, or runs already.
         """
         loop = asyncio.get_running_loop()
-        if self._datagrams is None or self._failed is None:
+        if self._datagrams is None or self._listener is None or self._failed is None:
             raise NotRunningError("gossip is closed; enter it with `async with` before `run`")
         if self._tasks is not None:
             raise NotRunningError(f"gossip of {self._config.name!r} runs already")
-        descriptor = self._datagrams.fileno()
+        datagrams, listener = self._datagrams, self._listener
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
-                loop.add_reader(descriptor, self._readable)
-                tasks.create_task(self._accept())
+                loop.add_reader(datagrams, self._readable)
+                loop.add_reader(listener, self._acceptable, listener)
                 if self._config.seeds:
                     tasks.create_task(self._seek())
                 self._arm()
@@ -172,7 +174,10 @@ class GossipShell:
             finally:
                 # Before the group ends: nothing may start in it any more.
                 self._tasks = None
-                loop.remove_reader(descriptor)
+                if self._accept_again is not None:
+                    self._accept_again.cancel()
+                loop.remove_reader(datagrams)
+                loop.remove_reader(listener)
                 if self._timer is not None:
                     self._timer.cancel()
                     self._timer_at = float("inf")
@@ -409,14 +414,14 @@ class GossipShell:
 
     # ---- streams --------------------------------------------------------------------------------
 
-    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None] | None:
         """Run an exchange beside the others, if there are not too many."""
         if self._tasks is None or self._open_streams >= _STREAMS_MAX:
             self._counters.drop(
                 DropReason.OVERLOADED, f"{_STREAMS_MAX} streams are open", self._clock()
             )
-            return
-        self._tasks.create_task(self._guard(work))
+            return None
+        return self._tasks.create_task(self._guard(work))
 
     async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run one exchange within its deadline; its failure is counted, and ends nothing else."""
@@ -434,24 +439,33 @@ class GossipShell:
         finally:
             self._open_streams -= 1
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._listener is not None:
-            try:
-                connection, source = await loop.sock_accept(self._listener)
-            except OSError as error:
-                # Out of descriptors, mostly: let others finish.
-                self._counters.drop("accept_failed", str(error), self._clock())
-                await asyncio.sleep(0.1)
-                continue
-            connection.setblocking(False)
-            if self._open_streams >= _STREAMS_MAX:
-                connection.close()
-            self._spawn(partial(self._serve, connection, wire.Address(source[0], source[1])))
+    def _acceptable(self, listener: socket.socket) -> None:
+        """Take one connection.
 
-    async def _serve(self, connection: socket.socket, source: wire.Address) -> None:
-        with connection:
-            await self._answer(connection, source)
+        Not with `sock_accept` in a task: a cancellation between its result and the task's next
+        step loses the connection.
+        """
+        try:
+            connection, source = listener.accept()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            # Out of descriptors, mostly: let others finish.
+            self._counters.drop("accept_failed", str(error), self._clock())
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            self._accept_again = loop.call_later(
+                _ACCEPT_PAUSE_SECONDS, loop.add_reader, listener, self._acceptable, listener
+            )
+            return
+        connection.setblocking(False)
+        address = wire.Address(source[0], source[1])
+        task = self._spawn(partial(self._answer, connection, address))
+        if task is None:
+            connection.close()
+        else:
+            # A callback, for a task that is cancelled before its first step runs no `finally`.
+            task.add_done_callback(lambda _: connection.close())
 
     async def _answer(self, connection: socket.socket, source: wire.Address) -> None:
         """Answer one stream."""

@@ -51,6 +51,12 @@ async def until(
         poll_seconds = min(poll_seconds * 1.5, SLOWEST_POLL_SECONDS)
 
 
+async def turns(count: int) -> None:
+    """Let the event loop turn `count` times, to meet what runs at one step of its way."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 def until_sync(predicate: Callable[[], T], deadline_seconds: float = 10, what: str = "") -> T:
     """Wait as `until` does, where there is no event loop.
 

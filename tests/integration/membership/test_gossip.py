@@ -17,7 +17,7 @@ from services.membership.message import SwimState
 from services.membership.preset import LOCAL
 from services.membership.shell import GossipShell, NotRunningError
 from tests.kit.gossip import running, states
-from tests.kit.until import until
+from tests.kit.until import turns, until
 
 ALIVE, DEAD, LEFT = SwimState.ALIVE, SwimState.DEAD, SwimState.LEFT
 
@@ -176,6 +176,21 @@ async def test_misuse_is_told() -> None:
         taken = replace(config, bind_port=gossip.address.port)
         with pytest.raises(OSError, match="cannot bind"):
             await GossipShell(taken).__aenter__()
+
+
+@pytest.mark.parametrize("count", range(6))
+async def test_a_member_that_ends_as_it_is_dialled_closes_the_connection(count: int) -> None:
+    """At whichever turn of the loop it is cancelled: waiting, just accepted, task just made."""
+    config = GossipConfig(name="a", bind_host="127.0.0.1", bind_port=0)
+    async with GossipShell(config) as gossip, asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(gossip.run())
+        await turns(1)
+        host, port = gossip.address.host, gossip.address.port
+        dialled = socket.create_connection((host, port), timeout=10)
+        await turns(count)
+        running.cancel()
+    with dialled, contextlib.suppress(ConnectionResetError):
+        assert dialled.recv(1) == b""
 
 
 async def test_ten_members_form_within_two_seconds_of_gossip() -> None:
