@@ -17,7 +17,6 @@ from control.core.errors import (
     StoreFailedError,
     StoreFullError,
     TermOverError,
-    UnknownPipelineError,
 )
 from control.front.api.keys_service import KeysService
 from control.front.api.lane_relay import LaneRelay
@@ -356,11 +355,8 @@ async def _clean_logs(logs: LogFolder, plane: ControlPlane) -> None:
     """Remove the logs of pipelines that are not remembered any more, now and every hour."""
 
     def known(ref: PipelineRef) -> bool:
-        try:
-            plane.shown.pipeline(ref)
-        except UnknownPipelineError:
-            return False
-        return True
+        machine = plane.leader.machine
+        return machine is None or machine.remembers(ref)
 
     while True:
         try:

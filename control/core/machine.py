@@ -124,6 +124,10 @@ class ControlMachine:
         """Whether a pipeline is in memory."""
         return self._memory.has(ref)
 
+    def remembers(self, ref: PipelineRef) -> bool:
+        """Whether there is a pipeline, in memory or in the store."""
+        return self._memory.remembers(ref)
+
     def learn(self, found: FoundRows) -> None:
         """Take what was read from the store."""
         self._memory.learn(found)

@@ -70,12 +70,16 @@ class Memory(MachinePart):
     def _lacks(self, key: RequestKey) -> bool:
         """Whether a request is not in memory as it is; the store knows how a forgotten one ended."""
         known = self._situation.requests.get(key)
-        return known is None or not (self.has(known.ref) or known.ref in self._situation.ended)
+        return known is None or not self.remembers(known.ref)
 
     def has(self, ref: PipelineRef) -> bool:
         """Whether a pipeline is in memory."""
         cluster = self._cluster
         return ref in cluster.pipelines or ref in cluster.queued
+
+    def remembers(self, ref: PipelineRef) -> bool:
+        """Whether a pipeline is in memory, or has ended and is in the store."""
+        return self.has(ref) or ref in self._situation.ended
 
     def learn(self, found: FoundRows) -> None:
         """Take what was read; a pipeline that is in memory stays as it is."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import signal
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +15,11 @@ from shoal.model import JobState, PipelineState
 from shoal.spec import Job, Pipeline
 from shoal.v1 import session_service_pb2
 from shoal.view import LogChunk, LogStream
+from tests.kit.controller_process import ControllerProcess
 from tests.kit.scripted_agent import connected_agent
 from tests.kit.until import until
 
+ONE = Pipeline("one", (Job("a", ("true",)),))
 TWO = Pipeline("two", (Job("a", ("true",)), Job("b", ("true",))))
 
 
@@ -66,6 +70,23 @@ async def test_pieces_that_come_again_are_kept_once_and_gaps_are_not_filled(
         )
         await agent.log(foreign, b"not mine")
         assert await read(client, name) == {("a", 1): b"hello world"}
+
+
+async def test_logs_of_an_ended_pipeline_outlive_a_restart(tmp_path: Path) -> None:
+    async with ControllerProcess(tmp_path) as controller:
+        async with Client(controller.grpc) as client, connected_agent(controller.grpc) as agent:
+            name = (await client.submit(ONE)).pipeline.name
+            ref = (await agent.assignment("a")).ref
+            await agent.log(ref, b"hello")
+            await agent.run_to_success("a")
+            assert (await client.wait(name)).state is PipelineState.SUCCEEDED
+        forgotten = tmp_path / "state" / "logs" / "default" / "forgotten"
+        forgotten.mkdir()
+        controller.end(signal.SIGKILL)
+        await controller.start()
+        await until(lambda: not forgotten.exists(), what="the cleaning of the logs")
+        async with Client(controller.grpc) as client:
+            assert await read(client, name) == {("a", 1): b"hello"}
 
 
 async def test_a_large_log_arrives_whole(controller: ControllerAddresses, client: Client) -> None:
