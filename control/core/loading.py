@@ -62,9 +62,7 @@ class Loading(MachinePart):
                     situation.backlog.add(job, pipeline.kind(job), early=True)
                 if job.state in {JobState.QUEUED, JobState.RETRY_WAIT}:
                     situation.kept_rooms.keep(pipeline, job)
-        situation.open += len(loaded.queued)
-        for row in loaded.queued:
-            situation.backlog.line_up(row.ref, row.kind)
+        self._memory.line_up(loaded.queued)
 
     def _load_job(self, job: JobRecord) -> None:
         if job.state is JobState.RETRY_WAIT:

@@ -48,7 +48,7 @@ from control.core.observations import Observations
 from control.core.outcomes import Outcomes
 from control.core.placement import Placer
 from control.core.quarantine import Starts
-from control.core.rows import FoundRows, Loaded, RequestKey
+from control.core.rows import FoundRows, Loaded, Queued, RequestKey
 from control.core.scales import Scales
 from control.core.sessions import Sessions
 from control.core.situation import Situation
@@ -131,6 +131,10 @@ class ControlMachine:
     def learn(self, found: FoundRows) -> None:
         """Take what was read from the store."""
         self._memory.learn(found)
+
+    def line_up(self, queued: Sequence[Queued]) -> None:
+        """Take the next part of the queue, behind what was read of it before."""
+        self._memory.line_up(queued)
 
     # --- the protocol
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from control.core import events
 from control.core.hydration import records
 from control.core.machine_part import MachinePart
-from control.core.rows import FoundRows, KnownRequest, RequestKey
+from control.core.rows import FoundRows, KnownRequest, Queued, RequestKey
 from control.core.state import PipelineRecord
 from shoal.names import PipelineRef
 
@@ -33,6 +33,15 @@ class Memory(MachinePart):
         """Keep a pipeline that has not ended in memory."""
         self._cluster.pipelines[pipeline.ref] = pipeline
         self._situation.open += 1
+
+    def line_up(self, queued: Sequence[Queued]) -> None:
+        """Put the next pipelines of the queue that the store has behind those that were read before."""
+        self._situation.open += len(queued)
+        for row in queued:
+            self._cluster.queued[row.ref] = row
+            self._situation.backlog.line_up(row.ref, row.kind)
+        if self._situation.backlog.has_entrants(self._config.plan_width):
+            self._situation.room_grew = True
 
     def remember_request(self, key: RequestKey, known: KnownRequest) -> None:
         """Keep a request in memory for as long as it is one of the last."""

@@ -262,8 +262,9 @@ class Loaded:
     """What the control machine starts from: rows of pipelines that are under way, and keys of the others.
 
     `starts` are those on this store by term, and the last one is this one. `next_sequence` and `next_position` are
-    not taken yet. `queued` are by position, `begin` decodes one of them (None if it cannot be read), and `ended`
-    are those that have ended, the longest ended first.
+    not taken yet. `queued` are the first of those of which no job was ever placed, by position; those behind them
+    are read later. `begin` decodes one of them (None if it cannot be read), and `ended` are those that have ended,
+    the longest ended first.
     """
 
     rows: PipelineRows = PipelineRows()

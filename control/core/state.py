@@ -357,7 +357,7 @@ class Cluster:
 
     def __init__(self, loaded: rows.Loaded, revision: int) -> None:
         self.pipelines: dict[PipelineRef, PipelineRecord] = {}
-        self.queued = {row.ref: row for row in loaded.queued}
+        self.queued: dict[PipelineRef, rows.Queued] = {}
         self.nodes: dict[str, NodeRecord] = {}
         self.revision = revision
         self._begin = loaded.begin
@@ -367,21 +367,15 @@ class Cluster:
     def pipeline(self, ref: PipelineRef) -> PipelineRecord | None:
         """The pipeline of that name, if it is in memory; one of the queue becomes a record."""
         found = self.pipelines.get(ref)
-        if found is None and ref in self.queued:
-            found = self.begun(self.queued[ref])
-            if found is not None:
-                self.pipelines[ref] = found
-                del self.queued[ref]
-        return found
-
-    def begun(self, row: rows.Queued) -> PipelineRecord | None:
-        """Make the record of a pipeline of the queue; None if its spec cannot be read."""
-        added = self._begin(row)
+        if found is not None or ref not in self.queued:
+            return found
+        added = self._begin(self.queued[ref])
         if added is None:
             return None
-        record = PipelineRecord.begin(added, self.topology(added.spec))
-        record.revision = self.revision
-        return record
+        found = self.pipelines[ref] = PipelineRecord.begin(added, self.topology(added.spec))
+        found.revision = self.revision
+        del self.queued[ref]
+        return found
 
     def topology(self, spec: Pipeline) -> Topology:
         """The lanes of a spec as it was submitted."""

@@ -17,7 +17,7 @@ from control.core.errors import (
 )
 from control.core.hydration import records
 from control.core.machine import ControlMachine
-from control.core.rows import Loaded, Queued
+from control.core.rows import Loaded
 from control.core.state import Cluster
 from control.core.views import node_view, pipeline_view
 from control.front.watch import Watched
@@ -40,12 +40,11 @@ _AT_ONCE = 50
 class ReadModel:
     """What people see (a `Projection`).
 
-    A pipeline that has not ended is shown as the last commit of it left it, with what is only heard of
-    it; one of which no job was ever placed is made into a view when it is asked for. Those that have
-    ended are read from the store.
+    A pipeline that is under way is shown as the last commit of it left it, with what is only heard of
+    it. Those that have ended, and those of which no job was ever placed, are read from the store.
 
     Args:
-        store: Where ended pipelines are.
+        store: Where all pipelines are.
         changes_kept: How many pipelines or nodes that changed a watcher may resume after.
         watch_pending_max: How many changes may wait for a watcher before it is cut off.
     """
@@ -55,7 +54,6 @@ class ReadModel:
         self._kept = (changes_kept, watch_pending_max)
         self._machine: ControlMachine | None = None
         self._cluster = Cluster(Loaded(), 0)
-        self._queued: dict[PipelineRef, Queued] = {}
         self._open: dict[PipelineRef, PipelineView] = {}
         self._ended: dict[PipelineRef, PipelineView] = {}
         self._nodes: dict[str, NodeView] = {}
@@ -67,7 +65,7 @@ class ReadModel:
         cluster = machine.cluster
         opened = {ref: pipeline_view(one) for ref, one in cluster.pipelines.items()}
         nodes = {name: node_view(cluster, node) for name, node in cluster.nodes.items()}
-        self._queued, self._open, self._nodes = dict(cluster.queued), opened, nodes
+        self._open, self._nodes = opened, nodes
         self._machine, self._cluster = machine, cluster
         self.watched_pipelines = Watched(machine.revision, *self._kept)
         self.watched_nodes = Watched(machine.revision, *self._kept)
@@ -96,7 +94,6 @@ class ReadModel:
                 self._show_pipeline(ref, pipeline_view(cluster.pipelines[ref]))
 
     def _show_pipeline(self, ref: PipelineRef, view: PipelineView) -> None:
-        self._queued.pop(ref, None)
         if view.state.terminal:
             self._open.pop(ref, None)
             self._keep_ended(ref, view)
@@ -116,21 +113,18 @@ class ReadModel:
         self.watched_nodes.cut_off(error)
 
     def pipeline(self, ref: PipelineRef) -> PipelineView:
-        """Return a pipeline that is in memory: one that has not ended, or was found or changed lately.
+        """Return a pipeline that is in memory: one that was placed and has not ended, or was found or changed lately.
 
         Raises:
             UnknownPipelineError: There is none of that name in memory.
         """
         view = self._open.get(ref) or self._ended.get(ref) or self.watched_pipelines.changed(ref)
-        if view is None and ref in self._queued:
-            record = self._cluster.begun(self._queued[ref])
-            view = None if record is None else pipeline_view(record)
         if view is None:
             raise unknown_pipeline(ref)
         return view
 
     async def find(self, ref: PipelineRef) -> PipelineView:
-        """Return one pipeline; one that has ended is in memory from now on for a while.
+        """Return one pipeline, which is in memory from now on for a while.
 
         Raises:
             UnknownPipelineError: There is none of that name.
@@ -141,8 +135,12 @@ class ReadModel:
         found = await self._views([ref])
         if not found:
             raise unknown_pipeline(ref)
+        with suppress(UnknownPipelineError):
+            return self.pipeline(ref)  # a commit has shown it meanwhile
         if found[0].state.terminal:
             self._keep_ended(ref, found[0])
+        else:
+            self._open[ref] = found[0]
         return found[0]
 
     async def pipelines(

@@ -7,6 +7,10 @@ If the store fails, nothing of the batch has happened: its callers are told, ses
 end, and the machine is built anew from what the store does remember as soon as it can be written
 again. Until then every request is refused with the store's own reason.
 
+A start reads what runs and the first page of the queue, and the rest of the queue a page before each step.
+A step that needs all of it waits for the rest: it takes a submission, which goes behind all others, or names
+a pipeline that is not in memory.
+
 If an event makes the machine raise, or asks for a row that no store can hold, the mistake is ours
 and the machine is half changed. It is built anew too, and the events of the batch are taken again
 one by one: the culprit's caller gets the error, all others their answers. A node whose messages do
@@ -33,7 +37,7 @@ from control.core.errors import (
     TermOverError,
 )
 from control.core.machine import ControlMachine
-from control.core.rows import Loaded, OutboxRow, Row
+from control.core.rows import Loaded, OutboxRow, Queued, Row
 from control.leader.calls import Calls
 from control.leader.inbox import Inbox
 from control.leader.plane_config import PlaneConfig
@@ -54,8 +58,8 @@ REBUILD_BACKOFF = Backoff(0.5, 30.0, jitter=0.0)
 SET_ASIDE_BACKOFF = Backoff(5.0, 600.0, jitter=0.0)
 """How long a node is refused whose messages made the machine raise."""
 
-FROZEN_FROM = 10_000
-"""From so many pipelines in the queue on, what was loaded is left out of collections of garbage."""
+QUEUE_SECONDS = 10.0
+"""How long a question of a person waits for the queue to be read."""
 
 REBUILDS_FORGOTTEN_SECONDS = 600.0
 
@@ -101,6 +105,9 @@ class Leader:
         # Why a batch without a caller cannot be recorded now, and why nothing new is taken.
         self._held: StoreFailedError | None = None
         self._short: StoreFailedError | None = None
+        # Up to which position the queue was read; None once that is all of it.
+        self._read_up_to: int | None = None
+        self._queue_read = asyncio.Event()
         self._retry = Backoff(
             config.store_retry_seconds, 16 * config.store_retry_seconds, jitter=0.0
         )
@@ -122,8 +129,7 @@ class Leader:
                 if self.machine is None:
                     await self._recover()
                 else:
-                    deadline = self.machine.deadline()
-                    await self.inbox.wait(None if deadline is None else deadline - self._clock())
+                    await self.inbox.wait(self._wait_seconds(self.machine))
                     await self._step(self.machine)
                 # One turn for all other tasks, even when the inbox is never empty.
                 await asyncio.sleep(0)
@@ -181,13 +187,27 @@ class Leader:
         Raises:
             ControlError: There is no machine for now, or the store cannot be read.
         """
-        self.check_open()
-        machine = self.machine
-        if machine is None:
-            raise ClosingError("the control plane has not begun: enter it with `async with`")
-        if not machine.has(ref):
-            machine.learn(await self._store.find([ref]))
+        machine = self._open_machine()
+        if machine.has(ref):
+            return machine
+        try:
+            async with asyncio.timeout(QUEUE_SECONDS):
+                await self._queue_read.wait()
+        except TimeoutError:
+            raise ClosingError(
+                f"pipeline {ref.name} cannot be looked up: the control plane still reads its queue; "
+                "try again in a moment"
+            ) from None
+        found = await self._store.find([ref])
+        machine = self._open_machine()
+        machine.learn(found)
         return machine
+
+    def _open_machine(self) -> ControlMachine:
+        self.check_open()
+        if self.machine is None:
+            raise ClosingError("the control plane has not begun: enter it with `async with`")
+        return self.machine
 
     def check_set_aside(self, node: str) -> None:
         """Refuse a node whose messages met a mistake of the controller.
@@ -204,10 +224,17 @@ class Leader:
 
     # --- the loop
 
+    def _wait_seconds(self, machine: ControlMachine) -> float | None:
+        if self._read_up_to is not None:
+            return 0.0
+        deadline = machine.deadline()
+        return None if deadline is None else deadline - self._clock()
+
     async def _step(self, machine: ControlMachine) -> None:
         """Take what waits, decide, record, act."""
         batch = tuple(self.inbox.take())
         try:
+            await self._read_on(machine)
             await self._perform(machine, batch)
         except TermOverError:
             raise
@@ -225,6 +252,10 @@ class Leader:
             Exception: Anything else, and nothing is recorded.
         """
         refs, requests = machine.prepare(batch)
+        if refs or requests or any(isinstance(event, events.Submit) for event in batch):
+            while self._read_up_to is not None:
+                await self._read_on(machine)
+            refs, requests = machine.prepare(batch)
         if refs or requests:
             machine.learn(await self._store.find(refs, requests))
         effects: list[Effect] = []
@@ -339,15 +370,36 @@ class Leader:
         """Build the machine from the store, and let everything be shown anew."""
         # In threads, since it may take a while: sessions, gossip and calls go on meanwhile.
         with _without_collections():
-            loaded = await self._store.load(lambda: self._ids(ID_CHARACTERS))
+            loaded = await self._store.load(
+                lambda: self._ids(ID_CHARACTERS), self._config.queue_page
+            )
             machine = await asyncio.to_thread(self._build, loaded)
-            if len(loaded.queued) > FROZEN_FROM:
-                gc.freeze()  # a queue that is loaded is no garbage for a long time
+        self._read_up_to = None
+        self._queue_read.clear()
+        self._note_read(loaded.queued)
         self.inbox.begin()
         self.machine = machine
         self._broken = None
         self.outbox_grown.set()  # what an earlier process left behind has to leave too
         return machine
+
+    async def _read_on(self, machine: ControlMachine) -> None:
+        """Read the next page of the queue, if there is one."""
+        if self._read_up_to is None:
+            return
+        with _without_collections():
+            queued = await self._store.queued(self._read_up_to, self._config.queue_page)
+            machine.line_up(queued)
+        self._note_read(queued)
+
+    def _note_read(self, queued: Sequence[Queued]) -> None:
+        if len(queued) < self._config.queue_page:
+            if self._read_up_to is not None:
+                gc.freeze()  # a queue of several pages is no garbage for a long time
+            self._read_up_to = None
+            self._queue_read.set()
+        else:
+            self._read_up_to = queued[-1].position
 
     def _build(self, loaded: Loaded) -> ControlMachine:
         machine = ControlMachine(

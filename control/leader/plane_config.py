@@ -17,6 +17,7 @@ class PlaneConfig(MachineConfig):
         changes_kept: how many changes a watcher may resume after.
         watch_pending_max: how many changes may wait for a watcher before it is cut off.
         store_retry_seconds: how long a failed store is left alone.
+        queue_page: how many pipelines that wait are read from the store at once.
     """
 
     calls_max: int = 4096
@@ -24,3 +25,4 @@ class PlaneConfig(MachineConfig):
     changes_kept: int = 10_000
     watch_pending_max: int = 4096
     store_retry_seconds: float = 1.0
+    queue_page: int = 1000

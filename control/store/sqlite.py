@@ -28,7 +28,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
 
 from control.core.errors import RowError, StoreFailedError, StoreFullError, TermOverError
-from control.core.rows import FoundRows, Loaded, OutboxRow, RequestKey, Row
+from control.core.rows import FoundRows, Loaded, OutboxRow, Queued, RequestKey, Row
 from control.store import schema, statements
 from services.runtime.group_commit import (
     GroupWriter,
@@ -112,7 +112,7 @@ class SqliteStore:
         """Write what waits, then close."""
         await asyncio.to_thread(self._close)
 
-    async def load(self, new_id: Callable[[], str]) -> Loaded:
+    async def load(self, new_id: Callable[[], str], queue_page: int) -> Loaded:
         """Read what the control machine starts from, and count this start durably; `new_id` draws its random id."""
 
         def count_start(connection: sqlite3.Connection) -> None:
@@ -120,9 +120,13 @@ class SqliteStore:
 
         await self._write(count_start)
         try:
-            return await self._read(statements.load)
+            return await self._read(lambda connection: statements.load(connection, queue_page))
         except WireError as error:
             raise self._failed("read", error) from error
+
+    async def queued(self, after: int, limit: int) -> Sequence[Queued]:
+        """Return pipelines of which no job was ever placed, above the position `after`, in order."""
+        return await self._read(lambda connection: statements.queued(connection, after, limit))
 
     async def find(
         self, refs: Sequence[PipelineRef], requests: Sequence[RequestKey] = ()

@@ -75,12 +75,12 @@ def write(connection: sqlite3.Connection, written: Iterable[rows.Row]) -> None:
                 connection.executemany(statement, values(found))
 
 
-def load(connection: sqlite3.Connection) -> rows.Loaded:
-    """Read what the control machine starts from, in the order that `Loaded` promises.
+def load(connection: sqlite3.Connection, queue_page: int) -> rows.Loaded:
+    """Read what the control machine starts from, with the first `queue_page` of the queue.
 
     A pipeline of which a row cannot be read is left out as a whole and logged; its rows stay.
     """
-    under_way = connection.execute(f"SELECT namespace, id FROM pipelines WHERE {_UNDER_WAY}")
+    under_way = connection.execute(_UNDER_WAY)
     recorded = _pipeline_rows(connection, [PipelineRef(*values) for values in under_way])
     nodes = {
         node.name: node
@@ -89,9 +89,6 @@ def load(connection: sqlite3.Connection) -> rows.Loaded:
     for attempt in recorded.attempts:
         # An attempt without its node has a node of which nothing is known.
         nodes.setdefault(attempt.node, rows.NodeRow(attempt.node, "", NO_CAPACITY))
-    # Most of a long queue asks for the same: equal specs and kinds are kept once.
-    words: dict[str, str] = {}
-    specs: dict[bytes, bytes] = {}
     return rows.Loaded(
         rows=recorded,
         cluster_id=connection.execute("SELECT id FROM cluster").fetchone()[0],
@@ -101,19 +98,7 @@ def load(connection: sqlite3.Connection) -> rows.Loaded:
         ),
         next_sequence=_next(connection, "outbox"),
         next_position=_next(connection, "pipelines"),
-        queued=tuple(
-            rows.Queued(
-                PipelineRef(words.setdefault(namespace, namespace), pipeline),
-                position,
-                request_id,
-                specs.setdefault(data, data),
-                create_time,
-                words.setdefault(kind, kind),
-            )
-            for namespace, pipeline, position, request_id, data, create_time, kind in (
-                connection.execute(f"{_ADDED} WHERE {_UNTOUCHED} ORDER BY position")
-            )
-        ),
+        queued=queued(connection, 0, queue_page),
         begin=_Decoder().begin,
         ended=tuple(
             PipelineRef(*values)
@@ -123,6 +108,29 @@ def load(connection: sqlite3.Connection) -> rows.Loaded:
             )
         ),
         nodes=tuple(nodes[name] for name in sorted(nodes)),
+    )
+
+
+def queued(connection: sqlite3.Connection, after: int, limit: int) -> tuple[rows.Queued, ...]:
+    """Read pipelines of which no job was ever placed, above a position, in order."""
+    # Most of a long queue asks for the same: equal specs and kinds are kept once.
+    words: dict[str, str] = {}
+    specs: dict[bytes, bytes] = {}
+    return tuple(
+        rows.Queued(
+            PipelineRef(words.setdefault(namespace, namespace), pipeline),
+            position,
+            request_id,
+            specs.setdefault(data, data),
+            create_time,
+            words.setdefault(kind, kind),
+        )
+        for namespace, pipeline, position, request_id, data, create_time, kind in (
+            connection.execute(
+                f"{_ADDED} WHERE position > ? AND {_UNTOUCHED} ORDER BY position LIMIT ?",
+                (after, limit),
+            )
+        )
     )
 
 
@@ -428,14 +436,22 @@ _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
 _ADDED = "SELECT namespace, id, position, request_id, spec, create_time, kind FROM pipelines"
 _TERMINAL = int(min(state for state in PipelineState if state.terminal))
 
+_UNCHANGED = (
+    f"state = {int(PipelineState.QUEUED)} AND kind <> '' AND NOT stopped AND finish_time IS NULL"
+)
 _UNTOUCHED = (
-    f"state = {int(PipelineState.QUEUED)} AND kind <> '' AND NOT stopped AND finish_time IS NULL "
-    "AND NOT EXISTS (SELECT * FROM jobs "
+    f"{_UNCHANGED} AND NOT EXISTS (SELECT * FROM jobs "
     "WHERE jobs.namespace = pipelines.namespace AND jobs.pipeline = pipelines.id)"
 )
 """Pipelines of which nothing but the submission is recorded."""
 
-_UNDER_WAY = f"state < {_TERMINAL} AND NOT ({_UNTOUCHED})"
+_UNDER_WAY = (
+    f"SELECT namespace, id FROM pipelines WHERE state < {_TERMINAL} AND NOT ({_UNCHANGED}) "
+    "UNION SELECT pipelines.namespace, id FROM (SELECT DISTINCT namespace, pipeline FROM jobs) AS placed "
+    "JOIN pipelines ON pipelines.namespace = placed.namespace AND id = placed.pipeline "
+    f"WHERE state < {_TERMINAL}"
+)
+"""The others that have not ended; from the jobs, since it would look at the jobs of the whole queue otherwise."""
 
 _FIND_REQUESTS = "SELECT requests.namespace, request_id, pipeline, digest, ended FROM requests"
 _FIND_SPEC = "SELECT spec FROM pipelines WHERE namespace = ? AND id = ?"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
-from control.core.rows import FoundRows, Loaded, OutboxRow, RequestKey, Row
+from control.core.rows import FoundRows, Loaded, OutboxRow, Queued, RequestKey, Row
 from shoal.model import PipelineState
 from shoal.names import PipelineRef
 from shoal.view import Event
@@ -19,11 +19,15 @@ class Store(Protocol):
     store, and has written nothing then.
     """
 
-    async def load(self, new_id: Callable[[], str]) -> Loaded:
+    async def load(self, new_id: Callable[[], str], queue_page: int) -> Loaded:
         """Read what the control machine starts from, and begin a term durably.
 
-        `new_id` draws the random id of the start.
+        `new_id` draws the random id of the start; `queue_page` is how many of the queue are read.
         """
+        ...
+
+    async def queued(self, after: int, limit: int) -> Sequence[Queued]:
+        """Return pipelines of which no job was ever placed, above the position `after`, in order."""
         ...
 
     async def find(

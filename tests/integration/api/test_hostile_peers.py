@@ -216,7 +216,7 @@ async def test_t4_a_store_of_before_with_such_a_backoff_starts_and_goes_on(tmp_p
     pipeline = PipelineRef("default", "one-000001")
     (tmp_path / "state").mkdir()
     async with SqliteStore(tmp_path / "state" / "controller.db") as store:
-        await store.load(lambda: "start")
+        await store.load(lambda: "start", 100)
         await store.commit(
             [
                 PipelineAdded(pipeline, 1, "", spec, BEGAN),

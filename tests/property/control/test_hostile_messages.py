@@ -59,7 +59,7 @@ class Peers:
     def begin(self) -> ControlMachine:
         """Build the machine from what is recorded."""
         statements.count_start(self.connection, lambda: self.ids(16))
-        loaded = statements.load(self.connection)
+        loaded = statements.load(self.connection, 10_000)
         recorded = self.connection.execute("SELECT count(*) FROM pipelines").fetchone()[0]
         assert len(loaded.rows.added) + len(loaded.queued) + len(loaded.ended) == recorded
         assert all(loaded.begin(row) is not None for row in loaded.queued)

@@ -66,11 +66,11 @@ class MemoryStore(SqliteStore):
         self.connection.executescript(schema.TABLES)
         self.fails = False
 
-    async def load(self, new_id: Callable[[], str]) -> Loaded:
-        """Read everything, and count this start."""
+    async def load(self, new_id: Callable[[], str], queue_page: int) -> Loaded:
+        """Read everything but what is behind in the queue, and count this start."""
         await self._wait()
         statements.count_start(self.connection, new_id)
-        return statements.load(self.connection)
+        return statements.load(self.connection, queue_page)
 
     async def commit(self, rows: Sequence[Row]) -> None:
         """Write all rows in one transaction."""

@@ -64,6 +64,7 @@ LATE_STEPS = 60
 CAPACITY_SLACK = 1e-6
 OPEN = tuple(state for state in PipelineState if not state.terminal)
 LOOK_SECONDS = 0.02
+QUEUE_PAGE = 2
 
 
 class MistakeError(AssertionError):
@@ -134,6 +135,7 @@ class World:
         self.config = PlaneConfig(
             lease_seconds=stories.USUAL_LEASE_SECONDS if usual else self.story.lease_seconds,
             heartbeat_seconds=1.0 if usual else self.story.lease_seconds / 6,
+            queue_page=QUEUE_PAGE,
         )
         self.controller = Controller(
             self.loop,
@@ -795,7 +797,7 @@ class World:
 
     def _check_reloaded(self, plane: ControlPlane) -> None:
         """A controller that started now would know what this one knows."""
-        loaded = statements.load(self.controller.store.connection)
+        loaded = statements.load(self.controller.store.connection, self.config.pipelines_open_max)
         again = ControlMachine(
             self.config, loaded, self.loop.time(), wall=self.controller.wall, ids="x".__mul__
         )

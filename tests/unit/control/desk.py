@@ -24,6 +24,8 @@ from shoal.session.observation import Observation
 from shoal.spec import Pipeline
 from tests.unit.control.world import BEGAN, artifact, hello, numbered_ids
 
+QUEUE_PAGE = 3
+
 
 class Desk:
     """Drives the machine by hand; `pass_time` ticks it as a shell would.
@@ -49,13 +51,18 @@ class Desk:
         """Start the machine from what was recorded; all sessions are over."""
         statements.count_start(self.connection, lambda: self.ids(16))
         self.sessions = {}
+        loaded = statements.load(self.connection, QUEUE_PAGE)
         self.machine = ControlMachine(
             self.config,
-            statements.load(self.connection),
+            loaded,
             self.now,
             wall=lambda: BEGAN + timedelta(seconds=self.now),
             ids=self.ids,
         )
+        page = loaded.queued
+        while page:
+            page = statements.queued(self.connection, page[-1].position, QUEUE_PAGE)
+            self.machine.line_up(page)
         return self.machine
 
     def post(self, make: Callable[[int], events.Event]) -> object:

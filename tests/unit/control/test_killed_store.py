@@ -23,7 +23,7 @@ async def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> Non
             # A repeated request of an earlier life names the same pipeline.
             assert acknowledged.setdefault(request_id, pipeline) == pipeline
         async with SqliteStore(path) as store:
-            loaded = await store.load(lambda: "id")
+            loaded = await store.load(lambda: "id", 1_000_000)
         queued = [one for row in loaded.queued if (one := loaded.begin(row)) is not None]
         stored = {row.request_id: row for row in queued}
         for request_id, pipeline in acknowledged.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +24,7 @@ from control.core.errors import (
     UnknownPipelineError,
     WatcherTooSlowError,
 )
-from control.core.rows import FoundRows, Loaded, OutboxKind, OutboxRow, RequestKey, Row
+from control.core.rows import FoundRows, Loaded, OutboxKind, OutboxRow, Queued, RequestKey, Row
 from control.front.control_plane import ControlPlane
 from control.leader.plane_config import PlaneConfig
 from control.store.sqlite import SqliteStore
@@ -376,6 +376,61 @@ async def test_what_has_ended_is_shown_from_the_store(tmp_path: Path) -> None:
         assert await plane.explain(JobRef("default", refs[0].pipeline, "main")) == ()
 
 
+async def test_a_queue_that_is_not_read_yet_answers_every_question(tmp_path: Path) -> None:
+    """A start reads one page of the queue; a question about the rest waits for that."""
+    path = tmp_path / "control.db"
+    async with running_plane(path) as plane:
+        refs = [await submit(plane, single(f"p{n}"), f"key-{n}") for n in range(9)]
+
+    @contextlib.asynccontextmanager
+    async def started() -> AsyncIterator[ControlPlane]:
+        async with running_plane(path, PlaneConfig(queue_page=2)) as plane:
+            assert plane.leader.machine is not None
+            assert plane.leader.machine.has(refs[1])
+            assert not plane.leader.machine.has(refs[8])
+            yield plane
+
+    async with started() as plane:
+        assert (await plane.shown.find(refs[8])).state is PipelineState.QUEUED
+    async with started() as plane:
+        assert await plane.explain(JobRef("default", refs[8].pipeline, "main")) == ()
+    async with started() as plane:
+        (again,) = await plane.submit([Submission("default", "key-8", single("p8"))])
+        assert isinstance(again, SubmitResult)
+        assert (again.repeated, again.view.id) == (True, refs[8].pipeline)
+    async with started() as plane:
+        assert (await plane.cancel(refs[8], "enough")).state is PipelineState.CANCELLED
+    async with started() as plane:
+        since = await submit(plane, single("since"))
+        await plane.open_session(hello("n1", capacity=Capacity(cpus=8.0)), "s1")
+        placed = await assigned(desired(plane, "n1", "s1"), 8)
+        assert {one.job_ref.pipeline_ref for one in placed} == {*refs[:8]}
+        assert (await plane.shown.find(since)).state is PipelineState.QUEUED
+
+
+async def test_a_store_that_fails_while_the_queue_is_read_is_read_again(tmp_path: Path) -> None:
+    config = PlaneConfig(queue_page=2, store_retry_seconds=0.01)
+    async with running_plane(tmp_path / "control.db") as plane:
+        refs = [await submit(plane, single(f"p{n}")) for n in range(9)]
+    clock = Clock()
+    async with SqliteStore(tmp_path / "control.db") as sqlite:
+        store = BreakableStore(sqlite)
+        plane = ControlPlane(
+            store=store, config=config, clock=clock, wall=clock.wall, ids=numbered_ids()
+        )
+        async with plane, asyncio.TaskGroup() as tasks:
+            driving = tasks.create_task(plane.run())
+            store.broken = True
+            with pytest.raises(StoreFailedError, match="disk is full"):
+                await submit(plane, single())
+            store.broken = False
+            await until(lambda: plane.leader.machine is not None, what="the machine built again")
+            await plane.open_session(hello("n1", capacity=Capacity(cpus=9.0)), "s1")
+            placed = await assigned(desired(plane, "n1", "s1"), 9)
+            assert {one.job_ref.pipeline_ref for one in placed} == {*refs}
+            driving.cancel()
+
+
 async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "control.db"
     async with running_plane(path) as plane:
@@ -410,9 +465,13 @@ class BreakableStore:
         if self.broken:
             raise StoreFailedError("store could not write: the disk is full")
 
-    async def load(self, new_id: Callable[[], str]) -> Loaded:
+    async def load(self, new_id: Callable[[], str], queue_page: int) -> Loaded:
         self._check()
-        return await self._store.load(new_id)
+        return await self._store.load(new_id, queue_page)
+
+    async def queued(self, after: int, limit: int) -> Sequence[Queued]:
+        self._check()
+        return await self._store.queued(after, limit)
 
     async def find(
         self, refs: Sequence[PipelineRef], requests: Sequence[RequestKey] = ()
@@ -534,7 +593,7 @@ class TestPoison:
             assert "OverflowError" in str(culprit)
             for ref in (innocent, other):
                 assert isinstance(ref, PipelineRef), ref
-                assert plane.shown.pipeline(ref).state is PipelineState.QUEUED
+                assert (await plane.shown.find(ref)).state is PipelineState.QUEUED
             assert [node.name for node in plane.shown.nodes()] == ["n1"]
             # Its sessions are over, and agents dial again; the poisoned node is refused for a while.
             with pytest.raises(SessionEndedError):

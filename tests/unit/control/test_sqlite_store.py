@@ -85,10 +85,10 @@ def fact(sequence: int, kind: OutboxKind = OutboxKind.EVENT) -> OutboxRow:
 async def test_everything_comes_back_after_reopening(tmp_path: Path) -> None:
     rows = (ADDED, PIPELINE, JOB, TRIED, MANIFEST, NODE, fact(7))
     async with SqliteStore(tmp_path / "c.db") as store:
-        assert (await store.load(lambda: "id")).starts == (StartRow(1, "id"),)
+        assert (await store.load(lambda: "id", 100)).starts == (StartRow(1, "id"),)
         await store.commit(rows)
     async with SqliteStore(tmp_path / "c.db") as store:
-        loaded = await store.load(lambda: "id")
+        loaded = await store.load(lambda: "id", 100)
         assert [start.term for start in loaded.starts] == [1, 2]
         assert (loaded.next_position, loaded.next_sequence) == (2, 8)
         assert (loaded.rows.added, loaded.queued, loaded.ended) == ((), (), (REF,))
@@ -106,7 +106,7 @@ async def test_a_later_row_replaces_an_earlier_one(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "c.db") as store:
         await store.commit([ADDED, JOB, replace(JOB, epoch=4), NODE])
         await store.commit([replace(JOB, epoch=5), replace(NODE, drained=False)])
-        loaded = await store.load(lambda: "id")
+        loaded = await store.load(lambda: "id", 100)
         assert [row.epoch for row in loaded.rows.jobs] == [5]
         assert [row.drained for row in loaded.nodes] == [False]
 
@@ -130,7 +130,9 @@ async def test_published_events_stay_for_a_while_and_manifests_do_not(tmp_path: 
         events = await store.events("default", "", 0, 100)
         assert [event.sequence for event in events] == [4, 5, 6, 7, 8, 9, 10, 11]
     async with SqliteStore(tmp_path / "c.db") as store:
-        assert (await store.load(lambda: "id")).next_sequence == 12, "numbers are never taken again"
+        assert (await store.load(lambda: "id", 100)).next_sequence == 12, (
+            "numbers are never taken again"
+        )
 
 
 async def test_a_forgotten_pipeline_leaves_nothing_but_its_facts_and_its_request(
@@ -139,7 +141,7 @@ async def test_a_forgotten_pipeline_leaves_nothing_but_its_facts_and_its_request
     async with SqliteStore(tmp_path / "c.db") as store:
         await store.commit([ADDED, PIPELINE, JOB, TRIED, MANIFEST, NODE, fact(1)])
         await store.commit([PipelineForgotten(REF)])
-        assert (await store.load(lambda: "id")).ended == ()
+        assert (await store.load(lambda: "id", 100)).ended == ()
         key = ("default", ADDED.request_id)
         found = await store.find([REF], [key])
         left = (
@@ -184,7 +186,7 @@ async def test_of_a_long_queue_only_names_are_loaded(tmp_path: Path) -> None:
         await store.commit(
             [replace(JOB, ref=JobRef("default", "p1", "camera"), state=JobState.QUEUED)]
         )
-        loaded = await store.load(lambda: "id")
+        loaded = await store.load(lambda: "id", 100)
         assert [row.ref for row in loaded.queued] == [names[0], names[2]]
         assert [row.ref for row in loaded.rows.added] == [names[1], names[3]], (
             "touched, or of unknown kind"
@@ -209,7 +211,7 @@ async def test_a_transaction_is_written_as_a_whole_or_not_at_all(tmp_path: Path)
     async with SqliteStore(tmp_path / "c.db") as store:
         with pytest.raises(RowError, match="UNIQUE constraint failed"):
             await store.commit([ADDED, fact(1), fact(1)])
-        assert (await store.load(lambda: "id")).rows.added == ()
+        assert (await store.load(lambda: "id", 100)).rows.added == ()
 
 
 async def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
@@ -235,7 +237,7 @@ async def test_a_store_belongs_to_one_controller(tmp_path: Path) -> None:
             async with SqliteStore(tmp_path / "c.db"):
                 pass
     async with SqliteStore(tmp_path / "c.db") as store:
-        await store.load(lambda: "id")
+        await store.load(lambda: "id", 100)
 
 
 async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:

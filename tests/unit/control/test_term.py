@@ -56,14 +56,14 @@ async def test_the_older_controller_records_nothing_and_ends(tmp_path: Path) -> 
 async def test_nothing_of_an_older_term_is_written(tmp_path: Path) -> None:
     path = tmp_path / "controller.db"
     async with SqliteStore(path) as older:
-        loaded = await older.load(lambda: "older")
+        loaded = await older.load(lambda: "older", 100)
         _open_the_lock(path)
         async with SqliteStore(path) as later:
-            await later.load(lambda: "later")
+            await later.load(lambda: "later", 100)
             with pytest.raises(TermOverError):
                 await older.commit([loaded.starts[-1]])
             with pytest.raises(TermOverError):
                 await older.mark_published([1])
             with pytest.raises(TermOverError):
-                await older.load(lambda: "again")
-            assert (await later.load(lambda: "later")).starts[-1].term == 3
+                await older.load(lambda: "again", 100)
+            assert (await later.load(lambda: "later", 100)).starts[-1].term == 3
