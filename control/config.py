@@ -3,16 +3,19 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from services.archive.opening import ArchiveAddress, ArchiveUrlError
+from services.archive.opening import ArchiveAddress, ArchiveUrlError, DirectoryAddress
 from services.archive.opening import parse_url as parse_archive
 from services.archive.s3_server import S3Server
 from services.events.broker_url import BrokerAddress, BrokerUrlError
 from services.events.broker_url import parse_url as parse_broker
 from services.membership.settings import ConfigError, GossipSettings
-from services.runtime.address import AddressError, host_port
-from services.runtime.outward import pinned
+from services.runtime.address import AddressError, host_port, joined
+from services.runtime.outward import on_loopback, pinned
 from shoal.names import InvalidNameError, check_id
 from shoal.redaction import redacted
+
+GOSSIP_PORT = 7946
+OBJECTS_PORT = 7471
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +47,8 @@ class ControllerConfig(GossipSettings):
     state: Path
     name: str = "controller"
     grpc: str = "127.0.0.1:7470"
-    gossip: str = "127.0.0.1:7946"
-    objects: str = "127.0.0.1:7471"
+    gossip: str = f"127.0.0.1:{GOSSIP_PORT}"
+    objects: str = f"127.0.0.1:{OBJECTS_PORT}"
     archive: str = ""
     broker: str = ""
     broker_password: str = field(default="", repr=False)
@@ -99,6 +102,16 @@ class ControllerConfig(GossipSettings):
         return (*self.seeds, *pinned((self.grpc, self.gossip, self.objects)))
 
     @property
+    def unreachable(self) -> str:
+        """Name what other machines cannot reach although they reach the API; empty for nothing."""
+        served = {"--gossip": self.gossip}
+        if isinstance(self.archive_address, DirectoryAddress):
+            served["--objects"] = self.objects
+        if on_loopback(self.grpc):
+            return ""
+        return ", ".join(f"{key} {at}" for key, at in served.items() if at and on_loopback(at))
+
+    @property
     def broker_address(self) -> BrokerAddress | None:
         """Where the broker is, and the user that we are to it; None if there is none."""
         if not self.broker:
@@ -115,6 +128,14 @@ class ControllerConfig(GossipSettings):
     def archive_address(self) -> ArchiveAddress:
         """Where the archive is."""
         return parse_archive(self.archive_url)
+
+
+def neighbour(address: str, port: int) -> str:
+    """Return `host:port` with the host of another one, which may be none."""
+    try:
+        return joined(host_port(address)[0], port)
+    except AddressError:
+        return address  # which is refused with its own option's name
 
 
 def _check_address(option: str, address: str) -> None:

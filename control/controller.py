@@ -301,6 +301,12 @@ class Controller:
             members_http=member.members_http if member is not None else "",
         )
         LOG.info("controller ready", extra=fields(**found.as_json()))
+        if unreachable := self._config.unreachable:
+            LOG.warning(
+                "other machines cannot reach all of this controller, so their jobs wait: leave these options out, "
+                "or give them an address of the network",
+                extra=fields(options=unreachable, grpc=self._config.grpc),
+            )
         self._ready(found)
 
     def _public_host(self, address: str) -> str:

@@ -33,7 +33,7 @@ def _use_file(context: click.Context, path: Path) -> None:
     metavar="HOST:PORT",
     help="Where people and agents dial. Callers are not authenticated yet: keep it in your network.",
 )
-@gossip_options("SHOAL_CONTROLLER", "127.0.0.1:7946", "--join")
+@gossip_options("SHOAL_CONTROLLER", None, "  [default: port 7946 on the host of --grpc]", "--join")
 @click.option(
     "--archive",
     default="",
@@ -44,9 +44,10 @@ def _use_file(context: click.Context, path: Path) -> None:
 )
 @click.option(
     "--objects",
-    default="127.0.0.1:7471",
+    default=None,
     metavar="HOST:PORT",
-    help="Where agents and people read and write an archive that is a folder.",
+    help="Where agents and people read and write an archive that is a folder.  [default: port 7471 "
+    "on the host of --grpc]",
 )
 @click.option(
     "--mqtt",
@@ -115,10 +116,15 @@ def controller(**given: Any) -> None:
 
     \b
     Examples:
-      shoal controller --grpc 10.0.0.1:7470 --gossip 10.0.0.1:7946 --objects 10.0.0.1:7471
+      shoal controller --grpc 10.0.0.1:7470
       shoal controller --archive 's3://shoal/main?endpoint=http://10.0.0.9:9000' --mqtt mqtt://10.0.0.9
     """  # noqa: D301 - click wants the control character
-    from control.config import ControllerConfig  # noqa: PLC0415 - for a quick --help
+    from control.config import (  # noqa: PLC0415 - for a quick --help
+        GOSSIP_PORT,
+        OBJECTS_PORT,
+        ControllerConfig,
+        neighbour,
+    )
     from services.archive.s3_server import S3Server  # noqa: PLC0415
     from services.events.broker_url import parse_url  # noqa: PLC0415
     from services.membership.settings import ConfigError  # noqa: PLC0415
@@ -128,6 +134,9 @@ def controller(**given: Any) -> None:
     ready_file: Path | None = given.pop("ready_file")
     mqtt, password_file = given.pop("mqtt"), given.pop("mqtt_password_file")
     endpoint, region = given.pop("source_endpoint"), given.pop("source_region")
+    for option, port in (("gossip", GOSSIP_PORT), ("objects", OBJECTS_PORT)):
+        if given[option] is None:
+            given[option] = neighbour(given["grpc"], port)
     if given["heartbeat_seconds"] is None:
         given["heartbeat_seconds"] = given["lease_seconds"] / 6
     try:

@@ -48,7 +48,7 @@ def _use_file(context: click.Context, path: Path) -> None:
     metavar="HOST:PORT",
     help="A controller to dial; may be repeated. Others are found by gossip.",
 )
-@gossip_options("SHOAL_AGENT", "0.0.0.0:7946", "--join and --controller")
+@gossip_options("SHOAL_AGENT", "0.0.0.0:7946", "", "--join and --controller")
 @click.option(
     "--streams",
     default="0.0.0.0:7947",
@@ -109,9 +109,9 @@ def agent(*, down: bool, drain: bool, **given: Any) -> None:
 
     \b
     Examples:
-      shoal agent --controller 10.0.0.1:7900 --join 10.0.0.1:7946
+      shoal agent --controller 10.0.0.1:7470 --join 10.0.0.1:7946
       shoal agent --name camera-1 --label role=camera --cpus 3 --config /etc/shoal/agent.toml
-      shoal agent --down --drain --controller 10.0.0.1:7900
+      shoal agent --down --drain --controller 10.0.0.1:7470
     """  # noqa: D301 - click wants the control character
     begin_log("agent", given)
     try:

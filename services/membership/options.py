@@ -12,12 +12,15 @@ from shoal.gossip_key import parse_key
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
-def gossip_options(prefix: str, gossip: str, towards: str) -> Callable[[CommandT], CommandT]:
+def gossip_options(
+    prefix: str, gossip: str | None, otherwise: str, towards: str
+) -> Callable[[CommandT], CommandT]:
     """Give a command the options of `GossipSettings`, from `--gossip` to `--advertise`.
 
     Args:
         prefix: what the command's environment variables begin with, such as `SHOAL_AGENT`.
-        gossip: the default of `--gossip`.
+        gossip: the default of `--gossip`; None if the command finds it.
+        otherwise: how the help tells that default, where it is found.
         towards: the options whose addresses say under which address others reach this process.
     """
     return with_options(
@@ -25,7 +28,7 @@ def gossip_options(prefix: str, gossip: str, towards: str) -> Callable[[CommandT
             "--gossip",
             default=gossip,
             metavar="HOST:PORT",
-            help="Where to gossip, over UDP and TCP; 'off' for not at all.",
+            help=f"Where to gossip, over UDP and TCP; 'off' for not at all.{otherwise}",
         ),
         click.option(
             "--gossip-preset",

@@ -133,6 +133,15 @@ def _is_pinned(host: str) -> bool:
     return not found.is_unspecified and not found.is_loopback
 
 
+def on_loopback(address: str) -> bool:
+    """Whether only this machine reaches a `host:port`."""
+    host = _host(address)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def interfaces() -> list[Interface]:
     """Return the addresses of this machine."""
     states = psutil.net_if_stats()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from control.config import ControllerConfig
+from control.config import ControllerConfig, neighbour
 from services.membership.settings import ConfigError
 
 STATE = Path("/var/lib/shoal")
@@ -37,6 +37,27 @@ def test_the_archive_is_a_folder_of_the_state_unless_said() -> None:
 def test_a_setting_that_cannot_be_is_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         ControllerConfig(state=STATE, **setting)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({}, ""),
+        ({"grpc": "10.9.0.1:7470"}, "--gossip 127.0.0.1:7946, --objects 127.0.0.1:7471"),
+        ({"grpc": "0.0.0.0:7470", "gossip": ""}, "--objects 127.0.0.1:7471"),
+        ({"grpc": "pi:1", "gossip": "[::1]:2", "archive": "s3://b"}, "--gossip [::1]:2"),
+        ({"grpc": "pi:1", "gossip": "pi:2", "objects": "localhost:3"}, "--objects localhost:3"),
+        ({"grpc": "pi:1", "gossip": "pi:2", "objects": "0.0.0.0:3"}, ""),
+    ],
+)
+def test_u2_what_others_cannot_reach_is_known(setting: dict[str, Any], said: str) -> None:
+    assert ControllerConfig(state=STATE, **setting).unreachable == said
+
+
+def test_u2_a_port_beside_another_address() -> None:
+    assert neighbour("10.9.0.1:7470", 7471) == "10.9.0.1:7471"
+    assert neighbour("[::]:7470", 7471) == "[::]:7471"
+    assert neighbour("nothing", 7471) == "nothing"
 
 
 def test_a_password_is_not_in_what_is_said() -> None:
