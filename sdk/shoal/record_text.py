@@ -6,17 +6,19 @@ begins with what the specification says of the port (`codec_of`), and falls back
 
 import codecs
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from shoal import spec
-from shoal.job.codec import AUTO
+from shoal.job.codec import AUTO, composite_of, flesh
 from shoal.job.error import CodecError
 from shoal.job.ndarray import described
 
 _HEX_BYTES = 32
 _TEXT_CHARACTERS = 400
+_DAMAGED = (ValueError, KeyError, IndexError, TypeError, struct.error, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def read_record(data: bytes, size_bytes: int, *, headers: bool, codec: str) -> R
 def _understood(data: bytes, size: int, codec: str) -> tuple[str, Any, str]:
     whole = len(data) >= size
     if codec == "auto" and data:
-        found = _auto(data, whole=whole)
+        found = _auto(data, size)
         if found is not None:
             return found
     try:
@@ -90,37 +92,75 @@ def _understood(data: bytes, size: int, codec: str) -> tuple[str, Any, str]:
     return "text", text, f"{text}… ({size:,} bytes)"
 
 
-def _auto(data: bytes, *, whole: bool) -> tuple[str, Any, str] | None:
-    """Read what the SDK writes by default; None if it is none of that."""
+def _auto(data: bytes, size: int) -> tuple[str, Any, str] | None:
+    """Read what the SDK writes by default, without numpy; None if it is none of that."""
     tag, body = data[:1], data[1:]
-    if tag in {b"n", b"g"}:
-        return _array(body)
-    if not whole:
-        return None
+    if tag in {b"n", b"g", b"b", b"y"}:
+        part = _part(data, size)
+        return None if part is None else ("value", part.value, part.said)
+    if tag == b"c":
+        return _composite(body, size)
+    if len(data) < size:
+        return _beginning(body, size - 1) if tag in {b"s", b"j"} else None
     try:
         value = AUTO.decode(memoryview(data))
-    except (CodecError, ImportError):
+    except CodecError:
         return None
     if isinstance(value, str):
         return ("value", value, value if _printable(value) else json.dumps(value))
-    if isinstance(value, bytes | bytearray):
-        hexed = bytes(value[:_HEX_BYTES]).hex(" ", 4)
-        return "value", bytes(value).hex(), f"{len(value):,} bytes {hexed}"
-    try:
-        text = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):  # tuples within keys, arrays within lists
-        return "value", repr(value), repr(value)
-    return "value", value, text
+    return "value", value, json.dumps(value, ensure_ascii=False)
 
 
-def _array(body: bytes) -> tuple[str, Any, str] | None:
-    """Describe an array by its type and shape, without numpy."""
+@dataclass(frozen=True, slots=True, repr=False)
+class _Part:
+    """Bytes or an array, alone or within a value: what it is, and the same for JSON."""
+
+    said: str
+    value: Any
+
+    def __repr__(self) -> str:
+        return f"<{self.said}>"
+
+
+def _part(data: bytes, size: int) -> _Part | None:
+    """Describe one of which `data` is the beginning; None if it is damaged."""
+    tag, body = data[:1], data[1:]
+    if tag not in {b"n", b"g"}:
+        more = "…" if size - 1 > max(len(body), _HEX_BYTES) else ""
+        said = f"{size - 1:,} bytes {body[:_HEX_BYTES].hex(' ', 4)}{more}".rstrip()
+        return _Part(said, body.hex())
     try:
         dtype, shape = described(memoryview(body))
     except (ValueError, IndexError):
         return None
     said = f"array {dtype} {'x'.join(map(str, shape)) or 'scalar'}"
-    return "value", {"dtype": dtype, "shape": list(shape)}, said
+    return _Part(said, {"dtype": dtype, "shape": list(shape)})
+
+
+def _composite(body: bytes, size: int) -> tuple[str, Any, str] | None:
+    """Read a value with arrays or bytes in it, of which only the head may be there."""
+    try:
+        skeleton, places = composite_of(body)
+        parts = [
+            _part(body[place], place.stop - place.start)
+            or _Part(f"{place.stop - place.start:,} bytes", None)
+            for place in places
+        ]
+        value = flesh(skeleton, parts)
+    except _DAMAGED:
+        if len(body) >= size - 1:
+            return None
+        return "value", None, f"a value of {size:,} bytes, too large to be shown"
+    try:
+        shown = json.dumps(value, ensure_ascii=False, default=repr)
+        return "value", json.loads(json.dumps(value, default=lambda part: part.value)), shown
+    except TypeError:  # tuples as keys
+        return "value", repr(value), repr(value)
+
+
+def _beginning(body: bytes, size: int) -> tuple[str, Any, str] | None:
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(body)
+    return ("value", text, f"{text[:_TEXT_CHARACTERS]}… ({size:,} bytes)")
 
 
 def _printable(text: str) -> bool:

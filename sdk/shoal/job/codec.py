@@ -10,7 +10,7 @@ import importlib
 import json
 import pickle  # between the jobs of one pipeline, and only where both ends ask for it
 import struct
-from typing import Any, Callable, Dict, List, Optional, Union, cast
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union, cast
 
 from shoal.job import ndarray
 from shoal.job.block import Buffer
@@ -177,16 +177,8 @@ class Auto(Codec):
         return {"p": len(parts) - 1}
 
     def _decode_composite(self, body: Buffer) -> Any:
-        size, count = _PARTS.unpack_from(body)
-        lengths = struct.unpack_from("<%dI" % count, body, _PARTS.size)
-        position = _PARTS.size + 4 * count
-        skeleton = json.loads(str(body[position : position + size], "ascii"))
-        position += size
-        parts: List[Any] = []
-        for length in lengths:
-            parts.append(self.decode(body[position : position + length]))
-            position += length
-        return _flesh(skeleton, parts)
+        skeleton, parts = composite_of(body)
+        return flesh(skeleton, [self.decode(body[part]) for part in parts])
 
 
 class Raw(Codec):
@@ -364,6 +356,39 @@ def codec_for(wanted: Union[str, Codec]) -> Codec:
     return codec
 
 
+def composite_of(body: Buffer) -> Tuple[Any, List[slice]]:
+    """The skeleton of a composite of `AUTO`, and where in it its parts are; how it begins is enough.
+
+    Raises:
+        struct.error: It ends before the lengths of its parts do.
+        ValueError: It ends within its skeleton, or is damaged.
+    """
+    size, count = _PARTS.unpack_from(body)
+    lengths = struct.unpack_from("<%dI" % count, body, _PARTS.size)
+    position = _PARTS.size + 4 * count
+    skeleton = json.loads(str(body[position : position + size], "ascii"))
+    position += size
+    parts: List[slice] = []
+    for length in lengths:
+        parts.append(slice(position, position + length))
+        position += length
+    return skeleton, parts
+
+
+def flesh(skeleton: Any, parts: Sequence[Any]) -> Any:
+    """The value of a skeleton, with these in the places of its parts."""
+    if not isinstance(skeleton, dict):
+        return skeleton
+    ((kind, content),) = cast(Dict[str, Any], skeleton).items()
+    if kind == "l":
+        return [flesh(item, parts) for item in content]
+    if kind == "t":
+        return tuple([flesh(item, parts) for item in content])
+    if kind == "d":
+        return {flesh(key, parts): flesh(item, parts) for key, item in content}
+    return parts[content]
+
+
 def _is_json(value: Any) -> bool:
     """Whether JSON gives back exactly this value: no tuples, no keys but str, nothing derived."""
     kind = _type_of(value)
@@ -374,19 +399,6 @@ def _is_json(value: Any) -> bool:
     if kind is dict:
         return all(type(key) is str and _is_json(item) for key, item in value.items())
     return False
-
-
-def _flesh(skeleton: Any, parts: List[Any]) -> Any:
-    if not isinstance(skeleton, dict):
-        return skeleton
-    ((kind, content),) = cast(Dict[str, Any], skeleton).items()
-    if kind == "l":
-        return [_flesh(item, parts) for item in content]
-    if kind == "t":
-        return tuple([_flesh(item, parts) for item in content])
-    if kind == "d":
-        return {_flesh(key, parts): _flesh(item, parts) for key, item in content}
-    return parts[content]
 
 
 def _bytes_of(view: memoryview) -> memoryview:
