@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.unit_option import unit
+from shoal.specfile.units import parse_duration
 
 if TYPE_CHECKING:
     from shoal.local.recorder import Recorder
@@ -27,20 +30,38 @@ _PROGRESS_SECONDS = 2.0
     help="The file; it is there once it is complete, until then it is FILE.part.",
 )
 @click.option("--from-start", is_flag=True, help="Fail if record 0 is not kept any more.")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="End after N records.")
+@click.option(
+    "--duration",
+    type=unit(parse_duration),
+    metavar="DURATION",
+    help="End after this time: 90s, 2m.",
+)
 @controller_options
 async def record(
-    target: Target, pipeline: str, port: str, output: Path, *, from_start: bool
+    target: Target,
+    pipeline: str,
+    port: str,
+    output: Path,
+    *,
+    from_start: bool,
+    count: int | None,
+    duration: float | None,
 ) -> None:
     r"""Copy what an output port sends to a file, every record once, to the end of the stream.
 
     \b
         shoal record people-counter-4f2a camera.frames -o frames.records
         shoal run --replay camera.frames=frames.records pipeline.yaml
+        shoal record latest camera.frames -o minute.records --duration 60s
 
     The copy begins with the first record that is still kept, and says which that is. While it
     records, the job keeps what was not copied yet; a file that is written more slowly than the
     stream passes slows the stream down. It follows the job to another node. Broken off, the same
     command goes on where it was, if that is still kept; else it fails, and FILE.part stays.
+
+    Ctrl-C, --count and --duration complete the file with the records that it has by then; a second
+    Ctrl-C breaks it off.
     """
     from shoal.cli import naming
     from shoal.cli.figures import bytes_text
@@ -57,21 +78,39 @@ async def record(
             _replica(view, job, name),
             name,
             output,
+            count=count,
             epoch=client_epoch(),
             clock=asyncio.get_running_loop().time,
         )
         with contextlib.closing(recorder):
-            showing = asyncio.ensure_future(_show(recorder))
-            try:
-                await recorder.run(from_start=from_start)
-            finally:
-                showing.cancel()
+            await _record(recorder, duration, from_start=from_start)
             file = recorder.file
             click.echo(
                 f"{output}: records {file.base} to {file.next - 1}, {bytes_text(file.size_bytes)}, "
                 f"digest {file.digest}",
                 err=True,
             )
+
+
+async def _record(recorder: "Recorder", duration: float | None, *, from_start: bool) -> None:
+    """Record until the stream ends, the time is over or the user presses Ctrl-C."""
+    from shoal.cli.interrupts import on_interrupt
+
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        loop.remove_signal_handler(signal.SIGINT)  # a second Ctrl-C does not wait
+        recorder.stop()
+
+    over = None if duration is None else loop.call_later(duration, recorder.stop)
+    showing = asyncio.ensure_future(_show(recorder))
+    try:
+        with on_interrupt(interrupt):
+            await recorder.run(from_start=from_start)
+    finally:
+        showing.cancel()
+        if over is not None:
+            over.cancel()
 
 
 async def _show(recorder: "Recorder") -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import click
 
 from shoal.cli.controller_option import INTERRUPTED_STATUS, Target, controller_options, run_async
 from shoal.cli.replay_option import replay_options
+from shoal.cli.unit_option import unit
 from shoal.specfile.units import parse_duration, parse_size
 
 
@@ -24,18 +25,6 @@ class RunCommand(click.Command):
             ctx.meta["shoal.command"] = tuple(args[cut + 1 :])
             args = args[:cut]
         return super().parse_args(ctx, args)
-
-
-def unit(parse: Callable[[str], float]) -> Callable[[str], float]:
-    """Return a type of option that `parse` reads, whose ValueError completes a sentence about the text."""
-
-    def read(text: str) -> float:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise click.BadParameter(f"{text!r} {error}") from None
-
-    return read
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -45,6 +45,15 @@ class Records:
         block = Block(DATA, self.first, self.count, self.body, headed=True)
         return [bytes(record) for record in block.records()]
 
+    def head(self, count: int) -> Records:
+        """The first `count` records."""
+        if count >= self.count:
+            return self
+        size = sum(entry & LENGTH_MASK for entry in self.entries()[:count])
+        begin = 4 * self.count
+        body = self.body[: 4 * count] + self.body[begin : begin + size]
+        return Records(self.first, count, body)
+
     def without_head(self, skip: int) -> Records:
         """All but the first `skip` records."""
         if skip <= 0:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from shoal.affix import beside
 from shoal.client import Client
@@ -30,12 +31,15 @@ class RecordingError(ShoalError):
 class Recorder:
     """Copies a stream to a file; a copy that was broken off goes on.
 
+    A copy that is closed before the stream has ended is as complete as any other: its end is where it was closed.
+
     Args:
         client: an open client.
         pipeline: whose stream it is.
         job: the replica that sends it.
         port: its output port.
         target: the file, which is there once it is complete; until then it is `FILE.part`.
+        count: how many records are enough; None for all.
         epoch: of this client.
         clock: seconds on a monotonic clock.
 
@@ -52,6 +56,7 @@ class Recorder:
         port: str,
         target: Path,
         *,
+        count: int | None = None,
         epoch: int,
         clock: Callable[[], float],
     ) -> None:
@@ -72,19 +77,25 @@ class Recorder:
             pipeline.namespace, pipeline.id, recorder_lane(job.id, port, epoch), epoch
         )
         self._taker: Taker | None = None
+        self._count = count
+        self._enough = asyncio.Event()
 
     def close(self) -> None:
         """Leave the file as it is."""
         self.file.close()
 
+    def stop(self) -> None:
+        """Take no more records, and complete the file with those that it has."""
+        self._enough.set()
+
     async def run(self, *, from_start: bool) -> None:
-        """Record to the end of the stream.
+        """Record to the end of the stream, or until there are enough records.
 
         Args:
             from_start: fail if record 0 is not kept any more, instead of beginning later.
 
         Raises:
-            RecordingError: Records are gone that are wanted, or the end of the stream did not come.
+            RecordingError: Records are gone that are wanted, the end of the stream did not come, or there is none.
             ShoalError: The controller refuses.
         """
         file = self.file
@@ -100,11 +111,16 @@ class Recorder:
         )
         taking = asyncio.ensure_future(taker.run())
         watching = asyncio.ensure_future(self._watch())
+        stopping = asyncio.ensure_future(self._enough.wait())
+        works: set[asyncio.Future[Any]] = {taking, watching, stopping}
         try:
-            await asyncio.wait({taking, watching}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
             if not taking.done():
-                watching.result()
-                # The job is over; what is under way may still come.
+                if not stopping.done():
+                    watching.result()
+                elif file.total is None and file.size_bytes:
+                    await self._complete()
+                # The job is over, or is told that no more is wanted; what is under way may still come.
                 await asyncio.wait({taking}, timeout=_LAST_SECONDS)
             if taking.done():
                 taking.result()
@@ -113,9 +129,11 @@ class Recorder:
                 raise
             raise RecordingError(f"{error.message}; {self._left()}") from error
         finally:
-            for task in (taking, watching):
+            for task in works:
                 task.cancel()
-            await asyncio.gather(taking, watching, return_exceptions=True)
+            await asyncio.gather(*works, return_exceptions=True)
+        if file.total is None and self._enough.is_set():
+            raise RecordingError(f"{self._job.id} has sent no record yet; {self._left()}")
         if file.total is None:
             raise RecordingError(
                 f"{self._job.id} is over, and the end of its stream did not come; {self._left()}"
@@ -123,19 +141,31 @@ class Recorder:
 
     async def _deliver(self, records: Records) -> None:
         file = self.file
+        if self._enough.is_set():
+            return
         if not file.size_bytes and records.first > file.next:
             file.begin(records.first)
         at = int((self._clock() - self._began_at) * 1e6)
         if at - file.marked >= _MARK_MICROSECONDS:
             file.mark(at)
+        if self._count is not None:
+            records = records.head(self._count - (file.next - file.base))
         file.append(records)
         if self._taker is not None:
             self._taker.release(records.end)
+        if file.next - file.base == self._count:
+            self._enough.set()
 
     async def _ended(self, total: int) -> None:
         file = self.file
+        if self._enough.is_set():
+            return
         if not file.size_bytes and total > file.next:
             file.begin(total)
+        await self._complete()
+
+    async def _complete(self) -> None:
+        file = self.file
         file.end()
         await asyncio.to_thread(file.sync)
         file.path.rename(self._target)

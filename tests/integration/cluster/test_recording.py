@@ -6,9 +6,11 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
+from shoal.affix import beside
 from shoal.bundle import pack
 from shoal.local.record_file import RecordFile
 from shoal.model import JobState, PipelineState
@@ -44,9 +46,9 @@ async def test_f13_a_recording_follows_its_producer_and_goes_on_after_a_kill(
 
     async with running_cluster(tmp_path / "cluster") as (cluster, client):
 
-        async def start() -> asyncio.subprocess.Process:
+        async def start(to: Path = target, *more: str) -> asyncio.subprocess.Process:
             return await asyncio.create_subprocess_exec(
-                *(SHOAL, "record", name, "source.said", "-o", str(target), "--from-start"),
+                *(SHOAL, "record", name, "source.said", "-o", str(to), "--from-start", *more),
                 *("--controller", cluster.controller_address),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -67,6 +69,7 @@ async def test_f13_a_recording_follows_its_producer_and_goes_on_after_a_kill(
         say(100, 200)
         process = await start()
         await until(lambda: recorded() == 200, 30, "two hundred")
+        await _closed_early(start, tmp_path)
         await cluster.kill_board(job_of(running, "source").node)
         say(200, 300)
         await until(lambda: recorded() == 300, 30, "three hundred")
@@ -85,6 +88,30 @@ async def test_f13_a_recording_follows_its_producer_and_goes_on_after_a_kill(
     whole.close()
     assert texts == [b"line %d" % k for k in range(300)]
     assert whole.digest in err.decode()
+
+
+async def _closed_early(
+    start: Callable[..., Awaitable[asyncio.subprocess.Process]], folder: Path
+) -> None:
+    """U6: of a stream that does not end, Ctrl-C, --count and --duration each make a whole recording."""
+    files = [folder / name for name in ("count", "duration", "interrupt")]
+    counting = await start(files[0], "--count", "150")
+    timed = await start(files[1], "--duration", "3s")
+    pressed = await start(files[2])
+    copied = beside(files[2], ".part")
+    await until(lambda: copied.exists() and copied.stat().st_size > 1000, 30, "it records")
+    pressed.send_signal(signal.SIGINT)
+    for process, file, total in zip(
+        (counting, timed, pressed), files, (150, 200, 200), strict=True
+    ):
+        async with asyncio.timeout(_DEADLINE):
+            _, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        whole = RecordFile(file, writable=False)
+        whole.close()
+        assert (whole.base, whole.total) == (0, total)
+        assert whole.digest in err.decode()
+        assert not beside(file, ".part").exists()
 
 
 async def test_f13_a_recorded_network_gives_the_same_result_again(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shoal.local.checked_block import Records, pack
+from shoal.local.checked_block import Records, check_table, pack
 from shoal.local.record_file import RecordFile, RecordFileError
 
 
@@ -102,3 +102,13 @@ def test_headers_stay_in_the_file_and_out_of_payloads() -> None:
     records = Records(7, 1, entry.to_bytes(4, "little") + head + b"abc")
     assert records.payloads() == [b"abc"]
     assert records.without_head(1).count == 0
+
+
+def test_u6_a_head_of_records_and_the_rest_are_the_whole() -> None:
+    (records,) = pack(7, [b"a", b"", b"bcd"])
+    for count in range(4):
+        head, rest = records.head(count), records.without_head(count)
+        check_table(head)
+        assert (head.first, head.end, rest.end) == (7, rest.first, 10)
+        assert head.payloads() + rest.payloads() == [b"a", b"", b"bcd"]
+    assert records.head(9) == records
