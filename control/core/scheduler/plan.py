@@ -25,6 +25,8 @@ from shoal.names import JobRef, PipelineRef
 
 Shape = tuple[object, ...]
 
+_GIB = 1 << 30
+
 
 def plan(snapshot: Snapshot, pending: Sequence[Pending]) -> Plan:
     """Choose nodes for as many of the pending jobs as there is room for."""
@@ -214,11 +216,28 @@ def _never(snapshot: Snapshot, gang: Sequence[Pending]) -> str:
     board = _Board(snapshot, EVER, empty=True)
     if board.place(gang, {}) is None:
         return ""
+    if len(gang) == 1:
+        return (
+            "; even if nothing else ran, the known nodes could not take it: "
+            "add a node that can, or ask for less"
+        )
+    return f"; {_short(gang, snapshot)}: add a node, or ask for less"
+
+
+def _short(gang: Sequence[Pending], snapshot: Snapshot) -> str:
+    """Say of what a gang asks for more than all nodes have together."""
+    nodes = [node.capacity for node in snapshot.nodes]
+    known = f"the {len(nodes)} known nodes have" if len(nodes) > 1 else "the only known node has"
     cpus = sum(job.resources.cpus for job in gang)
+    if cpus > sum(node.cpus for node in nodes):
+        have = sum(node.cpus for node in nodes)
+        return f"they need {cpus:g} cpus at the same time, and {known} {have:g}"
+    memory = sum(job.resources.memory_bytes for job in gang)
+    if memory > sum(node.memory_bytes for node in nodes):
+        have = sum(node.memory_bytes for node in nodes)
+        return f"they need {memory / _GIB:.3g} GiB at the same time, and {known} {have / _GIB:.3g}"
     return (
-        f"; even if nothing else ran, the known nodes could not take "
-        f"{'it' if len(gang) == 1 else f'them ({cpus:g} cpus in all)'}: "
-        "add a node that can, or ask for less"
+        f"even if nothing else ran, there is no way to have them ({cpus:g} cpus) on the known nodes"
     )
 
 

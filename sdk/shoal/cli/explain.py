@@ -36,6 +36,8 @@ async def explain(target: Target, name: str, *, as_json: bool) -> None:
     if not as_json:
         for job_view in pipeline.jobs:
             if job_view.name == ref.name:
+                if job_view.waiting_for:
+                    click.echo(f"{job_view.id} waits: {job_view.waiting_for}.")
                 for sentence in recovery_explanation(
                     pipeline.spec, pipeline.spec.job(job_view.spec_name)
                 ):

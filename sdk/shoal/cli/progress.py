@@ -81,7 +81,8 @@ class ProgressRows:
 
     def last_rows(self, pipeline: PipelineView) -> tuple[Row, ...]:
         """Show every job with the rates that were last worked out."""
-        return tuple(self._row(job) for job in pipeline.jobs)
+        notes = _notes(pipeline)
+        return tuple(self._row(job, notes[job.name]) for job in pipeline.jobs)
 
     def lines(self, pipeline: PipelineView, now: float) -> tuple[str, ...]:
         """Say what has changed since the last call, one line for each job that did.
@@ -89,9 +90,10 @@ class ProgressRows:
         A change of state is said at once; mere progress only every few seconds, because lines stay.
         """
         said: list[str] = []
+        notes = _notes(pipeline)
         for row, job in zip(self.rows(pipeline, now), pipeline.jobs, strict=True):
             flow = row.flow if job.state in _MOVING else ""
-            head, text = _head(job), "; ".join(filter(None, (note(job), flow)))
+            head, text = _head(job), "; ".join(filter(None, (notes[job.name], flow)))
             before = self._said.get(job.id)
             if before is not None and before.head == head:
                 # Of what is waited for, other numbers are no news.
@@ -114,7 +116,7 @@ class ProgressRows:
             seen.bytes_rate += share * ((size - seen.size) / passed - seen.bytes_rate)
             seen.moment, seen.records, seen.size = now, records, size
 
-    def _row(self, job: JobView) -> Row:
+    def _row(self, job: JobView, text: str) -> Row:
         records, size = moved(job)
         seen = self._seen.get(job.name) or _Seen(0.0, records, size)
         moving = job.state in _MOVING
@@ -126,7 +128,7 @@ class ProgressRows:
             records,
             seen.records_rate if moving else 0.0,
             seen.bytes_rate if moving else 0.0,
-            note(job) or job.waiting_for,
+            text or job.waiting_for,
             sum(stream.dropped for stream in job.streams),
         )
 
@@ -147,6 +149,19 @@ def note(job: JobView) -> str:
     if job.state in {JobState.QUEUED, JobState.RUNNING} and job.waiting_for:
         return job.waiting_for
     return "" if job.state.terminal else blocked(job) or job.progress
+
+
+def _notes(pipeline: PipelineView) -> dict[str, str]:
+    """Return the notes of all jobs by name; what several wait for is said once, of the first of them."""
+    notes: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for job in pipeline.jobs:
+        said = notes[job.name] = note(job)
+        if job.state is JobState.QUEUED and said:
+            before = first.setdefault(said, job.id)
+            if before != job.id:
+                notes[job.name] = f"waits as {before} does"
+    return notes
 
 
 def first_sentence(message: str) -> str:

@@ -205,6 +205,29 @@ def test_a_gang_that_could_fit_but_not_now_is_told_so() -> None:
     sentence = why([node("n1", claimed=Capacity(2.0))], *gang)
     assert "0 of 4 free" in sentence or "not for all" in sentence
     assert "could not take" not in sentence
+    assert "at the same time" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory", "words"),
+    [
+        (2.0, 0, "they need 8 cpus at the same time, and the 3 known nodes have 6: add a node"),
+        (
+            1.0,
+            2 << 30,
+            "they need 8 GiB at the same time, and the 3 known nodes have 3: add a node",
+        ),
+        (1.5, 0, "there is no way to have them (6 cpus) on the known nodes: add a node"),
+    ],
+)
+def test_b4_a_gang_that_can_never_fit_is_told_what_it_needs_and_what_there_is(
+    cpus: float, memory: int, words: str
+) -> None:
+    nodes = [node(name, capacity=Capacity(2.0, 1 << 30)) for name in ("n1", "n2", "n3")]
+    wanted = Resources(cpus=cpus, memory_bytes=memory)
+    sentence = why(nodes, *(job(f"d-{n}", gang="d", resources=wanted) for n in range(4)))
+    assert sentence.startswith("4 jobs that stream to each other have to be placed together")
+    assert words in sentence
 
 
 def test_what_does_not_fit_does_not_stop_what_does() -> None:

@@ -94,6 +94,16 @@ def test_k17_what_a_job_waits_for_is_a_line_once_a_change_and_not_once_a_second(
     assert waiting(words.replace("resolve", "connect"), 600.0)
 
 
+def test_b4_what_several_jobs_wait_for_is_said_once() -> None:
+    waits = replace(JOB, state=JobState.QUEUED, node="", waiting_for="7 jobs need 7 cpus")
+    jobs = tuple(replace(waits, name=f"pipelines/p/jobs/j{n}") for n in range(3))
+    other = replace(waits, name="pipelines/p/jobs/other", waiting_for="no node has a camera")
+    pipeline = replace(PIPELINE, jobs=(*jobs, other))
+    said = ["7 jobs need 7 cpus", "waits as j0 does", "waits as j0 does", "no node has a camera"]
+    assert [row.text for row in ProgressRows().rows(pipeline, 0.0)] == said
+    assert [line.partition(": queued: ")[2] for line in ProgressRows().lines(pipeline, 0.0)] == said
+
+
 def chunk(job_name: str, data: bytes, number: int = 1, stream: int = 1) -> view.LogChunk:
     attempt = f"pipelines/p/jobs/{job_name}/attempts/{number}"
     return view.LogChunk(attempt, view.LogStream(stream), 0, data)
