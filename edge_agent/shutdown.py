@@ -80,7 +80,7 @@ async def drain(
             f"no controller could be asked to drain {name}: name one with --controller HOST:PORT, "
             "or leave --drain out"
         )
-    say(f"{name} gets no new work")
+    say(f"{name} gets no new work, also once it is back; then: shoal drain {name} --undo")
     last = -1
     while running := await _running(state):
         if running != last:

@@ -70,10 +70,6 @@ class Backlog:
         self._lines.setdefault(shape, deque()).append(ref)
         self._in_lines += 1
 
-    def has_entrants(self, width: int) -> bool:
-        """Whether `entering` would yield any."""
-        return any(len(self._windows.get(shape, ())) < width for shape in self._lines)
-
     def entering(self, width: int) -> Iterator[PipelineRef]:
         """Take out of each line what fills its window up to `width`; add the jobs of each before the next.
 

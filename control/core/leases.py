@@ -81,6 +81,10 @@ class Leases:
                 heapq.heappush(self._looks, (heard + self.lease_seconds, node))
         return tuple(sorted(expired))
 
+    def forgive(self, seconds: float) -> None:
+        """Leave out a time in which what nodes said was not taken."""
+        self._forgiven += seconds
+
     def _listen(self, now: float) -> None:
         """Leave out the time in which the controller did not look at anything, if a node was waited for."""
         gap = now - self._called_at

@@ -135,6 +135,11 @@ class ControlMachine:
     def line_up(self, queued: Sequence[Queued]) -> None:
         """Take the next part of the queue, behind what was read of it before."""
         self._memory.line_up(queued)
+        self._placement.enter()
+
+    def forgive(self, seconds: float) -> None:
+        """Count no silence of a node for a time in which no event was taken."""
+        self._situation.leases.forgive(seconds)
 
     # --- the protocol
 

@@ -40,8 +40,6 @@ class Memory(MachinePart):
         for row in queued:
             self._cluster.queued[row.ref] = row
             self._situation.backlog.line_up(row.ref, row.kind)
-        if self._situation.backlog.has_entrants(self._config.plan_width):
-            self._situation.room_grew = True
 
     def remember_request(self, key: RequestKey, known: KnownRequest) -> None:
         """Keep a request in memory for as long as it is one of the last."""

@@ -70,10 +70,10 @@ class Placer(MachinePart):
 
     def _candidates(self) -> list[JobRecord]:
         """Jobs that may find room now, with the rest of their gangs, in the order of the queue."""
+        if self._situation.room_grew:
+            self.enter()
         found = dict(self._situation.fresh)
         if self._situation.room_grew:  # else what waited before cannot have found any
-            for ref in self._situation.backlog.entering(self._config.plan_width):
-                self._enter(ref)
             found |= {
                 job.ref: job for job in self._situation.backlog.heads(self._config.plan_width)
             }
@@ -89,6 +89,11 @@ class Placer(MachinePart):
                         found[other.ref] = other
         return sorted(found.values(), key=lambda job: self._situation.backlog.ticket(job.ref))
 
+    def enter(self) -> None:
+        """Let the lines of the queue fill their windows; the next plan looks at what enters."""
+        for ref in self._situation.backlog.entering(self._config.plan_width):
+            self._enter(ref)
+
     def _enter(self, ref: PipelineRef) -> None:
         """Let a pipeline of a line enter the queue; it may have been cancelled meanwhile."""
         pipeline, backlog = self._cluster.pipeline(ref), self._situation.backlog
@@ -96,6 +101,7 @@ class Placer(MachinePart):
         for job in pipeline.jobs.values() if pipeline is not None else ():
             if pipeline is not None and job.state is JobState.QUEUED and job.ref not in backlog:
                 backlog.add(job, pipeline.kind(job), early=True)
+                self._situation.fresh[job.ref] = job
                 waits = True
         if not waits:
             backlog.leave(ref)

@@ -198,6 +198,7 @@ class Leader:
                 f"pipeline {ref.name} cannot be looked up: the control plane still reads its queue; "
                 "try again in a moment"
             ) from None
+        self._open_machine()
         found = await self._store.find([ref])
         machine = self._open_machine()
         machine.learn(found)
@@ -384,12 +385,14 @@ class Leader:
         return machine
 
     async def _read_on(self, machine: ControlMachine) -> None:
-        """Read the next page of the queue, if there is one."""
+        """Read the next page of the queue, if there is one; what nodes say waits meanwhile."""
         if self._read_up_to is None:
             return
+        began = self._clock()
         with _without_collections():
             queued = await self._store.queued(self._read_up_to, self._config.queue_page)
             machine.line_up(queued)
+        machine.forgive(self._clock() - began)
         self._note_read(queued)
 
     def _note_read(self, queued: Sequence[Queued]) -> None:
@@ -398,6 +401,7 @@ class Leader:
                 gc.freeze()  # a queue of several pages is no garbage for a long time
             self._read_up_to = None
             self._queue_read.set()
+            self._store_failures = 0
         else:
             self._read_up_to = queued[-1].position
 
@@ -419,6 +423,7 @@ class Leader:
     def _let_go(self, error: ControlError) -> None:
         self.inbox.clear()
         self._calls.fail_all(error)
+        self._queue_read.set()  # callers that wait for the queue get the error
         self._cut_off(error)
 
     def _cut_off(self, error: ControlError) -> None:
@@ -439,7 +444,6 @@ class Leader:
             self._broken = _rebuilding(error)
             LOG.exception("the control plane cannot be built")
         else:
-            self._store_failures = 0
             LOG.info("store works again")
 
     def close(self) -> None:

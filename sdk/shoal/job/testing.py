@@ -125,7 +125,7 @@ def call(
         recovery: `restart` or `resume`.
         first_round: Where a resumed attempt begins; `inputs` holds what comes from there on.
         results: Folder for the job's results; a temporary one by default.
-        environment: More variables, such as SHOAL_REPLICA.
+        environment: More variables, such as SHOAL_REPLICA, as `os.environ` has them while the job runs.
         deadline_seconds: After this long its streams break off.
 
     Raises:
@@ -148,7 +148,8 @@ def call(
     late.start()
     before = exchange(process)
     try:
-        Program(program.target, program.style, named, reducers).run(process)
+        with _variables(environment or {}):
+            Program(program.target, program.style, named, reducers).run(process)
     except JobError as error:
         if bench.late:
             raise DeadlineError(bench.lateness(deadline_seconds)) from error
@@ -166,6 +167,21 @@ def call(
         # Its ports were closed then, which a job may take for an end like any other.
         raise DeadlineError(bench.lateness(deadline_seconds))
     return bench.result(folder)
+
+
+@contextlib.contextmanager
+def _variables(more: Mapping[str, str]) -> Iterator[None]:
+    """Let this process have more variables for a while."""
+    before = {name: os.environ.get(name) for name in more}
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def run_program(

@@ -91,7 +91,7 @@ class NodesServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DrainNode(self, request, context):
-        """Stops placing on a node, and moves its jobs away when asked to.
+        """Stops placing on a node, or goes on with it; what runs there goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -21,7 +21,7 @@ class NodesServiceStub:
     GetNode: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.GetNodeRequest, _nodes_service_pb2.GetNodeResponse]
     """Returns one node."""
     DrainNode: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.DrainNodeRequest, _nodes_service_pb2.DrainNodeResponse]
-    """Stops placing on a node, and moves its jobs away when asked to."""
+    """Stops placing on a node, or goes on with it; what runs there goes on."""
     AdoptNode: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.AdoptNodeRequest, _nodes_service_pb2.AdoptNodeResponse]
     """Lets a quarantined node give up what it has and follow this controller."""
     WatchNodes: _aio.UnaryStreamMultiCallable[_nodes_service_pb2.WatchNodesRequest, _nodes_service_pb2.WatchNodesResponse]
@@ -56,7 +56,7 @@ class NodesServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _nodes_service_pb2.DrainNodeRequest,
         context: _aio.ServicerContext[_nodes_service_pb2.DrainNodeRequest, _abc.Awaitable[_nodes_service_pb2.DrainNodeResponse]],
     ) -> _abc.Awaitable[_nodes_service_pb2.DrainNodeResponse]:
-        """Stops placing on a node, and moves its jobs away when asked to."""
+        """Stops placing on a node, or goes on with it; what runs there goes on."""
 
     @_abc_1.abstractmethod
     def AdoptNode(

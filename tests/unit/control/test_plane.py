@@ -408,6 +408,45 @@ async def test_a_queue_that_is_not_read_yet_answers_every_question(tmp_path: Pat
         assert (await plane.shown.find(since)).state is PipelineState.QUEUED
 
 
+async def test_reading_the_queue_is_no_silence_of_a_node(tmp_path: Path) -> None:
+    """A submission reads the rest for longer than a lease; a Hello that waits meanwhile loses nothing."""
+    path = tmp_path / "control.db"
+    async with running_plane(path) as plane:
+        await plane.open_session(hello("a"), "s1")
+        await plane.open_session(hello("b"), "s2")
+        await submit(plane, single("runs"))
+        (attempt,) = await assigned(desired(plane, "a", "s1"), 1)
+        await plane.observe("a", "s1", seen(attempt, JobState.RUNNING))
+        for name in ("a", "b"):
+            await plane.drain(name, drained=True)
+        for number in range(9):
+            await submit(plane, single(f"p{number}"))
+    clock = Clock()
+    config = PlaneConfig(queue_page=2)
+    async with SqliteStore(path) as sqlite:
+
+        def reading() -> None:
+            for _ in range(20):
+                clock.advance(config.lease_seconds / 20)
+                plane.leader.heartbeat("b", "s3")
+
+        store = BreakableStore(sqlite, reading)
+        plane = ControlPlane(
+            store=store, config=config, clock=clock, wall=clock.wall, ids=numbered_ids()
+        )
+        async with plane, asyncio.TaskGroup() as tasks:
+            driving = tasks.create_task(plane.run())
+            await plane.open_session(hello("b"), "s3")
+            submitting = tasks.create_task(submit(plane, single("more")))
+            said = Observation(attempt, JobState.RUNNING)
+            answer = await plane.open_session(hello("a", said), "s4")
+            assert answer.fenced == ()
+            await submitting
+            view = await plane.shown.find(attempt.job_ref.pipeline_ref)
+            assert [one.state for one in view.jobs[0].attempts] == [JobState.RUNNING]
+            driving.cancel()
+
+
 async def test_a_store_that_fails_while_the_queue_is_read_is_read_again(tmp_path: Path) -> None:
     config = PlaneConfig(queue_page=2, store_retry_seconds=0.01)
     async with running_plane(tmp_path / "control.db") as plane:
@@ -457,8 +496,9 @@ async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) ->
 class BreakableStore:
     """A store whose disk is full whenever `broken` says so."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: SqliteStore, reading: Callable[[], None] = lambda: None) -> None:
         self._store = store
+        self._reading = reading
         self.broken = False
 
     def _check(self) -> None:
@@ -471,6 +511,7 @@ class BreakableStore:
 
     async def queued(self, after: int, limit: int) -> Sequence[Queued]:
         self._check()
+        self._reading()
         return await self._store.queued(after, limit)
 
     async def find(

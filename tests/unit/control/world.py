@@ -32,6 +32,10 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
     def wall(self) -> datetime:
         """The time of day."""
         return BEGAN + timedelta(seconds=self.now)

@@ -1,6 +1,7 @@
 """Job code that reads and writes its ports itself, with `for` or in an event loop."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -132,3 +133,10 @@ def test_the_log_is_a_line_with_fields(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == (
         'WARNING frame dropped frame=7 why="too dark\\n"\nINFO started\n'
     )
+
+
+def test_b6_variables_are_those_of_the_process_while_the_job_runs() -> None:
+    seen: list[str | None] = []
+    testing.call(lambda: seen.append(os.environ.get("SPEED")), environment={"SPEED": "7"})
+    assert seen == ["7"]
+    assert "SPEED" not in os.environ
