@@ -1,0 +1,76 @@
+"""docs/mqtt.md says of events what they are."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import cast
+
+from control.core.rows import OutboxRow
+from services.events.entry import OutboxEntry, envelope
+from shoal.model import JobState
+from tests.kit.tree import ROOT
+from tests.unit.control.desk import Desk
+from tests.unit.control.world import single
+
+TEXT = (ROOT / "docs" / "mqtt.md").read_text()
+TYPES = re.findall(r"^\| (`shoal\.[^|]+) \| [^|]+ \| ([^|]+) \|$", TEXT, re.MULTILINE)
+WORD = re.compile(r"`([\w.]+)`")
+
+
+def documented() -> dict[str, set[str]]:
+    """The fields of `data` by type, as the table has them."""
+    found: dict[str, set[str]] = {}
+    fields: set[str] = set()
+    for types, told in TYPES:
+        named = set(WORD.findall(told))
+        fields = fields | named if "the same" in told else named
+        first, *others = WORD.findall(types)
+        for name in (first, *(f"{first.rpartition('.')[0]}{one}" for one in others)):
+            found[name] = fields
+    return found
+
+
+def message(row: OutboxRow) -> dict[str, object]:
+    entry = OutboxEntry(
+        row.sequence, row.id, row.type, row.namespace, row.subject, row.time, row.data
+    )
+    read: dict[str, object] = json.loads(envelope(entry))
+    return read
+
+
+def shape(value: object) -> object:
+    """What kinds of values stand where."""
+    if isinstance(value, dict):
+        return {key: shape(one) for key, one in cast("dict[str, object]", value).items()}
+    if isinstance(value, list):
+        return [shape(one) for one in cast("list[object]", value)[:1]]
+    return type(value).__name__
+
+
+def test_the_example_and_the_fields_are_those_of_a_message() -> None:
+    desk = Desk()
+    desk.dial_all("n1")
+    ref = desk.submit(single("count"))
+    desk.succeed(ref, "main")
+    (example,) = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL))
+    last = message(desk.events()[-1])
+    assert shape(last) == shape(example)
+    fields = re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE)
+    assert set(fields) == set(last)
+
+
+def test_each_type_has_the_fields_that_are_told() -> None:
+    desk = Desk()
+    desk.dial_all("n1")
+    well, badly, ended = (desk.submit(single(name)) for name in ("well", "badly", "ended"))
+    desk.succeed(well, "main")
+    desk.observe(badly, "main", JobState.RUNNING)
+    desk.fail(badly, "main")
+    desk.cancel(ended)
+    desk.observe(ended, "main", JobState.CANCELLED)
+    told = documented()
+    seen = {row.type: set(json.loads(row.data)) for row in desk.events() if row.type}
+    assert len(seen) == 8, sorted(seen)
+    for name, fields in seen.items():
+        assert fields == told[name] - ({"manifest"} if "manifest" not in fields else set()), name
