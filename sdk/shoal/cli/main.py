@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
@@ -115,12 +116,29 @@ def _command(plugin: EntryPoint) -> click.Command:
 
 
 def _broken(plugin: EntryPoint, error: Exception) -> click.Command:
+    """Return a command that says why it cannot be loaded, whatever words follow it, `--help` included."""
     said = f"{plugin.value} cannot be loaded: {type(error).__name__}: {error}"
+    package = plugin.module.partition(".")[0]
+    found = find_spec(package)
+    where = "is not installed"
+    if found is not None:
+        where = f"lies in {', '.join(found.submodule_search_locations or [str(found.origin)])}"
 
-    def refuse() -> None:
-        raise click.ClickException(f"{said}; is shoal-server installed completely?")
+    def refuse(**_: Any) -> None:
+        raise click.ClickException(
+            f"{said}\nThe package {package!r} {where}. If it belongs to another distribution, or "
+            "shoal-server is not installed completely, install shoal-server in an environment of its "
+            "own: uv tool install shoal-server"
+        )
 
-    return click.Command(plugin.name, callback=refuse, short_help=f"({said})")
+    return click.Command(
+        plugin.name,
+        params=[click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)],
+        callback=refuse,
+        short_help=f"({said})",
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True},
+    )
 
 
 @click.command(

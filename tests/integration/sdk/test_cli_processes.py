@@ -358,3 +358,20 @@ async def test_scale_names_a_job_and_a_number() -> None:
     wrong = await end(await start("127.0.0.1:1", "scale", "p-1", "detector"))
     assert wrong.status == 2
     assert "'detector' is not JOB=REPLICAS; write for example: detector=4" in wrong.stderr
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--grpc", "127.0.0.1:0"), ()])
+async def test_u9_a_foreign_package_in_the_place_of_ours_is_told(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """As python-control's `control` in the same environment."""
+    (tmp_path / "control").mkdir()
+    (tmp_path / "control" / "__init__.py").write_text("version = 'foreign'")
+    process = await asyncio.create_subprocess_exec(
+        SHOAL, "controller", *words, stderr=PIPE, env={**os.environ, "PYTHONPATH": str(tmp_path)}
+    )
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1
+    assert f"The package 'control' lies in {tmp_path / 'control'}" in said.decode()
+    assert "uv tool install shoal-server" in said.decode()
+    assert "Traceback" not in said.decode()
