@@ -20,6 +20,7 @@ PLUGIN_GROUP = "shoal.commands"
 _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "artifacts": ("shoal.cli.artifacts", "List the artifacts of a pipeline."),
     "cancel": ("shoal.cli.cancel", "End pipelines early."),
+    "completion": ("shoal.cli.completion", "Let a shell complete commands and options."),
     "drain": ("shoal.cli.drain", "Place nothing more on a node."),
     "events": ("shoal.cli.events", "List the events of pipelines."),
     "explain": ("shoal.cli.explain", "Say why a job is where it is, or waits."),

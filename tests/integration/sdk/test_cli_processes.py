@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -375,3 +376,23 @@ async def test_u9_a_foreign_package_in_the_place_of_ours_is_told(
     assert f"The package 'control' lies in {tmp_path / 'control'}" in said.decode()
     assert "uv tool install shoal-server" in said.decode()
     assert "Traceback" not in said.decode()
+
+
+def test_bash_completes_commands_and_options() -> None:
+    script = """
+        eval "$(shoal completion bash)"
+        COMP_WORDS=(shoal sta) COMP_CWORD=1
+        _shoal_completion shoal && echo "${COMPREPLY[@]}"
+        COMPREPLY=() COMP_WORDS=(shoal record --dur) COMP_CWORD=2
+        _shoal_completion shoal && echo "${COMPREPLY[@]}"
+    """
+    environ = {**os.environ, "PATH": f"{SHOAL.parent}:{os.environ['PATH']}"}
+    said = subprocess.run(
+        ["bash", "-c", script], env=environ, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert said.stdout.split() == ["status", "--duration"]
+    for shell in ("zsh", "fish"):
+        done = subprocess.run(
+            [SHOAL, "completion", shell], capture_output=True, text=True, check=True, timeout=60
+        )
+        assert f"shoal completion {shell}" in done.stdout, "the line that installs it"
