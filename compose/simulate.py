@@ -25,12 +25,14 @@ from shoal.cli.outcome import exit_status, show_outcome
 from shoal.cli.packing import PackedPipeline, load_all, packed_file
 from shoal.cli.replay_option import replay_options
 from shoal.cli.tables import console
+from shoal.cli.values_option import values_options
 from shoal.cli.waiting import shown_to_end
 from shoal.client import Client
 from shoal.errors import ShoalError
 from shoal.local.local_run import by_hand, may_read_terminal, with_programs
 from shoal.local.replay import Recording
 from shoal.specfile.load import SpecFile
+from shoal.specfile.values import GivenValue
 from shoal.view import PipelineView
 
 _LEASE_SECONDS = 4.0
@@ -90,6 +92,7 @@ def _fault(_context: click.Context, _parameter: click.Parameter, value: tuple[st
     help="Keep the cluster's own files here.  [default: a temporary folder]",
 )
 @replay_options
+@values_options
 def simulate(
     spec_path: Path,
     agents: int,
@@ -99,6 +102,7 @@ def simulate(
     state: Path | None,
     replay: tuple[Recording, ...],
     pace: str,
+    given: dict[str, GivenValue],
 ) -> None:
     """Run a specification on this machine, on a cluster of its own that ends with the pipeline.
 
@@ -106,6 +110,7 @@ def simulate(
         shoal simulate pipeline.yaml
         shoal simulate --fault 'kill detector@3s' --agents 4 pipeline.yaml
         shoal simulate --fault 'stop camera@200 records+1s' pipeline.yaml
+        shoal simulate --set limit=20 pipeline.yaml
 
     Every board is a set of processes, and jobs run, stream and fail over as on a real mesh. Labels,
     memory and devices that jobs ask for are taken to be there. What each job printed and archived is
@@ -124,7 +129,7 @@ def simulate(
     rest drains, and the files are there; a second one ends everything at once, without them.
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     setup("simulate", level="WARNING")
-    (spec_file,) = load_all([spec_path])
+    (spec_file,) = load_all([spec_path], given)
     refuse_by_hand(spec_file.pipeline)
     for job in with_programs(spec_file.pipeline):
         if may_read_terminal(job):

@@ -12,6 +12,7 @@ from shoal.checks.job import job_problems
 from shoal.checks.ports import port_problems
 from shoal.checks.problem import Path, Problem, id_problems
 from shoal.limits import JOBS_MAX, LANES_MAX
+from shoal.parameter import ParameterValue, name_problem, value_problem
 from shoal.portal_names import CLIENT
 from shoal.recipe import BundleFiles
 from shoal.suggestion import did_you_mean
@@ -46,6 +47,7 @@ def _problems(
 ) -> Iterator[Problem]:
     yield from id_problems(("name",), "pipeline", pipeline.name)
     yield from _labels(("labels",), pipeline.labels)
+    yield from _parameters(("parameters",), pipeline.parameters)
     if not pipeline.jobs:
         yield Problem(("jobs",), "there are none; a pipeline has at least one job")
     yield from _names_of_jobs(pipeline)
@@ -100,6 +102,18 @@ def _labels(path: Path, labels: Mapping[str, str]) -> Iterator[Problem]:
                 (*path, key[:40]),
                 f"it has {longest} characters, {limits.LABEL_CHARACTERS_MAX} at most; shorten it",
             )
+
+
+def _parameters(path: Path, values: Mapping[str, ParameterValue]) -> Iterator[Problem]:
+    if len(values) > limits.PARAMETERS_MAX:
+        yield Problem(
+            path, f"there are {len(values)}, {limits.PARAMETERS_MAX} at most; leave some out"
+        )
+    for name, value in values.items():
+        if problem := name_problem(name):
+            yield Problem((*path, name[:40]), f"{name[:40]!r} {problem}")
+        if problem := value_problem(value):
+            yield Problem((*path, name[:40]), f"its value {problem}")
 
 
 def _names_of_jobs(pipeline: spec.Pipeline) -> Iterator[Problem]:

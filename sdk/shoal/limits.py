@@ -82,6 +82,12 @@ LABELS_MAX = 256
 LABEL_CHARACTERS_MAX = 1_024
 """Longest key or value of a label."""
 
+PARAMETERS_MAX = 256
+"""Most parameters of a specification."""
+
+PARAMETER_CHARACTERS_MAX = 4_096
+"""Longest text that is the value of a parameter."""
+
 DEVICES_MAX = 256
 """Most device classes of a node, or for a replica."""
 

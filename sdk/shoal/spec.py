@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from shoal.model import no_strings
+from shoal.parameter import ParameterValue, no_values
 
 
 class Layout(enum.Enum):
@@ -299,6 +300,8 @@ class Pipeline:
     jobs: tuple[Job, ...]
     bundle_digest: str = ""
     labels: Mapping[str, str] = field(default_factory=no_strings)
+    parameters: Mapping[str, ParameterValue] = field(default_factory=no_values)
+    """What was put into the file, by the names of its parameters and in its order; only shown."""
 
     def job(self, name: str) -> Job:
         """The job of that name.

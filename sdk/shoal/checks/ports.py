@@ -9,7 +9,8 @@ from shoal.checks.problem import Path, Problem, and_, id_problems
 from shoal.limits import KEEP_MAX, PORTS_MAX
 from shoal.suggestion import did_you_mean
 
-_PLACEHOLDER = re.compile(r"\{(inputs|outputs)\.([^{}.]*)\.(fd|path)\}")
+PORT_PLACE = re.compile(r"\{(inputs|outputs)\.([^{}.]*)\.(fd|path)\}")
+"""What the agent replaces in a word of `run`: `{inputs.frames.fd}`."""
 
 
 def port_problems(job: spec.Job, at: Path) -> Iterator[Problem]:
@@ -60,9 +61,7 @@ def _placeholders(job: spec.Job, at: Path) -> Iterator[Problem]:
         "inputs": {stream.name: stream.binding for stream in job.streams},
         "outputs": {output.name: output.binding for output in job.outputs},
     }
-    for direction, port, kind in (
-        found for word in job.run for found in _PLACEHOLDER.findall(word)
-    ):
+    for direction, port, kind in (found for word in job.run for found in PORT_PLACE.findall(word)):
         binding = ports[direction].get(port)
         mark = f"{{{direction}.{port}.{kind}}}"
         if binding is None:

@@ -1,8 +1,11 @@
 """Numbers, times and states as people like to read them."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from shoal.model import JobState, MemberState, PipelineState, ScaleState
+from shoal.parameter import ParameterValue, shown_value
+from shoal.redaction import redacted
 from shoal.view import ScaleView
 
 # By name, since the numbers of the enumerations overlap and mean different things.
@@ -34,6 +37,11 @@ def state_style(state: JobState | PipelineState | MemberState) -> str:
 def path_text(path: str) -> str:
     """A path for people: what is no character to be seen, a line break too, is written out."""
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in path)
+
+
+def values_lines(values: Mapping[str, ParameterValue]) -> list[str]:
+    """`with limit=20`: a line for each parameter that was put into a specification."""
+    return [redacted(f"with {name}={shown_value(value)}") for name, value in values.items()]
 
 
 def bytes_text(size: float) -> str:

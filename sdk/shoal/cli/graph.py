@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from shoal.cli.controller_option import Target, controller_options, run_async
+from shoal.cli.values_option import refuse_values, values_options
 
 if TYPE_CHECKING:
     from shoal.graph import Graph
+    from shoal.specfile.values import GivenValue
 
 _DRAWING_SECONDS = 60.0
 
@@ -23,8 +25,9 @@ _DRAWING_SECONDS = 60.0
     metavar="FILE",
     help="Write an SVG there (- for stdout), drawn by Graphviz, instead of Mermaid to stdout.",
 )
+@values_options
 @controller_options
-def graph(target: Target, what: str, svg_path: Path | None) -> None:
+def graph(target: Target, what: str, svg_path: Path | None, given: "dict[str, GivenValue]") -> None:
     r"""Draw the jobs and streams of a specification, or of a pipeline with its states.
 
     \b
@@ -36,7 +39,11 @@ def graph(target: Target, what: str, svg_path: Path | None) -> None:
     """
     from shoal.graph import mermaid
 
-    found = _of_file(Path(what)) if _is_file(what) else run_async(_of_pipeline(target, what))
+    if _is_file(what):
+        found = _of_file(Path(what), given)
+    else:
+        refuse_values(given, "a pipeline got its own when it was submitted")
+        found = run_async(_of_pipeline(target, what))
     if svg_path is None:
         click.echo(mermaid(found), nl=False)
     elif str(svg_path) == "-":
@@ -53,11 +60,11 @@ def _is_file(what: str) -> bool:
     return Path(what).is_file() or what.endswith((".yaml", ".yml"))
 
 
-def _of_file(path: Path) -> "Graph":
+def _of_file(path: Path, given: "dict[str, GivenValue]") -> "Graph":
     from shoal.cli.packing import load_all
     from shoal.graph import graph_of
 
-    (found,) = load_all([path])
+    (found,) = load_all([path], given)
     return graph_of(found.pipeline)
 
 

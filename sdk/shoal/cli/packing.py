@@ -11,6 +11,7 @@ from shoal import bundle, spec
 from shoal.local.replay import Recording, replayed
 from shoal.specfile.load import SpecFile, load
 from shoal.specfile.mark import SpecFileError
+from shoal.specfile.values import GivenValues
 
 
 class BadSpecError(click.ClickException):
@@ -40,8 +41,8 @@ class PackedPipeline:
     folder: Path = field(default_factory=Path.cwd)
 
 
-def load_all(paths: Sequence[Path]) -> list[SpecFile]:
-    """Read specification files.
+def load_all(paths: Sequence[Path], given: GivenValues) -> list[SpecFile]:
+    """Read specification files, each with the values that were given.
 
     Raises:
         BadSpecError: with the mistakes of all of them.
@@ -50,7 +51,7 @@ def load_all(paths: Sequence[Path]) -> list[SpecFile]:
     errors: list[SpecFileError] = []
     for path in paths:
         try:
-            found.append(load(path))
+            found.append(load(path, given))
         except SpecFileError as error:
             errors.append(error)
     if errors:

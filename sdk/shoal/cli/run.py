@@ -12,6 +12,7 @@ import click
 from shoal.cli.controller_option import INTERRUPTED_STATUS, Target, controller_options, run_async
 from shoal.cli.replay_option import replay_options
 from shoal.cli.unit_option import unit
+from shoal.cli.values_option import refuse_values, values_options
 from shoal.specfile.units import parse_duration, parse_size
 
 
@@ -107,6 +108,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Folder for what local jobs leave, a folder in it for each.",
 )
 @replay_options
+@values_options
 @click.option("--archive", multiple=True, help="Pattern of files to keep.  [default: results/**]")
 @controller_options
 @click.pass_context
@@ -115,6 +117,7 @@ def run(ctx: click.Context, /, target: Target, spec_path: Path | None, **wishes:
 
     \b
         shoal run pipeline.yaml
+        shoal run --set limit=20 --values street.toml pipeline.yaml
         shoal run -- sh -c 'echo hello > results/x'
         shoal run --stdin README.md -- wc -l
         shoal run --bundle . --requirements requirements.txt -- python main.py
@@ -156,10 +159,11 @@ def _prepared(
             raise click.UsageError(
                 f"--{option} belongs to a command after --; write it into {spec_path} instead"
             )
-        (spec_file,) = load_all([spec_path])
+        (spec_file,) = load_all([spec_path], wishes["given"])
         with packed_file(spec_file, wishes["replay"], wishes["pace"]) as prepared:
             yield prepared
         return
+    refuse_values(wishes["given"], "name one instead of a command")
     if wishes["replay"]:
         raise click.UsageError("--replay belongs to a specification; name one instead of a command")
     with _own_stdin(wishes["stdin"]) as stdin:

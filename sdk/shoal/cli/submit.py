@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.values_option import values_options
 
 if TYPE_CHECKING:
     from shoal.client import Client, Submitted
     from shoal.specfile.load import SpecFile
+    from shoal.specfile.values import GivenValue
 
 
 @click.command()
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     help="Folder that keeps what was sent, as JSON.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each pipeline.")
+@values_options
 @controller_options
 async def submit(
     target: Target,
@@ -37,14 +40,16 @@ async def submit(
     request_id: str,
     save: Path | None,
     as_json: bool,
+    given: "dict[str, GivenValue]",
 ) -> None:
     r"""Submit pipelines, and return once they are recorded.
 
     \b
         shoal submit pipeline.yaml
         shoal submit tasks/                 every *.yaml and *.yml in the folder
+        shoal submit --set limit=20 pipeline.yaml
 
-    What is the same, specification and bundle, is submitted once however often the command is
+    What is the same, specification, values and bundle, is submitted once however often the command is
     repeated; --force submits it again. All specifications are checked before the first is sent.
     Prints the name of each pipeline, for `shoal status` and `shoal logs`.
     """
@@ -55,7 +60,7 @@ async def submit(
     named = _expand(paths)
     if request_id and len(named) != 1:
         raise click.UsageError("--request-id goes with one specification; leave it out for several")
-    files = await asyncio.to_thread(load_all, named)
+    files = await asyncio.to_thread(load_all, named, given)
     errors = 0
     async with target.client() as client:
         limit = asyncio.Semaphore(4)

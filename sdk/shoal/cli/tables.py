@@ -9,7 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from shoal import view
-from shoal.cli.figures import age_text, bytes_text, path_text, scale_text, state_style, state_word
+from shoal.cli.figures import (
+    age_text,
+    bytes_text,
+    path_text,
+    scale_text,
+    state_style,
+    state_word,
+    values_lines,
+)
 from shoal.cli.progress import Row
 from shoal.model import Artifact, Capacity, JobState, MemberState
 
@@ -80,9 +88,10 @@ def headline(pipeline: view.PipelineView, now: datetime) -> Text:
 
 
 def pipeline_group(pipeline: view.PipelineView, rows: Iterable[Row], now: datetime) -> Group:
-    """Show a pipeline with its jobs, and how many replicas of them were asked for since."""
+    """Show a pipeline with its values and jobs, and how many replicas were asked for since."""
+    values = [Text(line, style="dim") for line in values_lines(pipeline.spec.parameters)]
     scales = [Text(scale_text(scale)) for scale in pipeline.scales]
-    return Group(headline(pipeline, now), jobs_table(rows), *scales)
+    return Group(headline(pipeline, now), *values, jobs_table(rows), *scales)
 
 
 def pipelines_table(pipelines: Iterable[view.PipelineView], now: datetime) -> Table:

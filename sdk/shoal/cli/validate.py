@@ -5,20 +5,33 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shoal.cli.values_option import values_options
+
 if TYPE_CHECKING:
+    from shoal.parameter import Parameter
     from shoal.specfile.load import SpecFile
+    from shoal.specfile.values import GivenValue
 
 
 @click.command()
 @click.argument("paths", metavar="SPEC…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each file.")
+@values_options
 @click.pass_context
-def validate(ctx: click.Context, paths: tuple[Path, ...], *, as_json: bool) -> None:
+def validate(
+    ctx: click.Context,
+    /,
+    paths: tuple[Path, ...],
+    *,
+    as_json: bool,
+    given: "dict[str, GivenValue]",
+) -> None:
     r"""Check specification files without a controller.
 
     \b
         shoal validate pipeline.yaml
         shoal validate tasks/*.yaml
+        shoal validate --set limit=20 pipeline.yaml
 
     Every mistake is a line with file, line, column, field and remedy; the exit status is 2 if there
     is any. docs/spec.md explains every key.
@@ -30,7 +43,7 @@ def validate(ctx: click.Context, paths: tuple[Path, ...], *, as_json: bool) -> N
     status = 0
     for path in paths:
         try:
-            found = load(path)
+            found = load(path, given)
         except SpecFileError as error:
             status = 2
             if as_json:
@@ -42,6 +55,8 @@ def validate(ctx: click.Context, paths: tuple[Path, ...], *, as_json: bool) -> N
             print_document({"file": path, "valid": True, "pipeline": found.pipeline})
         else:
             click.echo(f"{path}: {_summary(found)}")
+            for parameter in found.parameters:
+                click.echo(f"  {_parameter(parameter, found)}")
     ctx.exit(status)
 
 
@@ -61,3 +76,17 @@ def _summary(found: "SpecFile") -> str:
         size = bytes_text(sum(entry.size_bytes for entry in files))
         words.append(f"a bundle of {len(files)} files with {size}")
     return f"{found.pipeline.name} is valid: {', '.join(words)}"
+
+
+def _parameter(parameter: "Parameter", found: "SpecFile") -> str:
+    from shoal.parameter import shown_value
+    from shoal.redaction import redacted
+
+    value = found.pipeline.parameters[parameter.name]
+    words = [parameter.type.value]
+    if parameter.choices:
+        words.append(f"one of {', '.join(map(shown_value, parameter.choices))}")
+    if parameter.default is not None and value != parameter.default:
+        words.append(f"{shown_value(parameter.default)} by default")
+    line = f"{parameter.name} = {shown_value(value)}  ({', '.join(words)})"
+    return redacted(f"{line}  {parameter.description}".rstrip())

@@ -7,10 +7,13 @@ from pathlib import Path
 from shoal import bundle, spec
 from shoal.check import check_pipeline
 from shoal.checks.problem import Path as FieldPath
-from shoal.specfile.mark import Finding, Mark, SpecFileError
+from shoal.parameter import Parameter
+from shoal.specfile.mark import Finding, SpecFileError
 from shoal.specfile.reader import Draft, Reader
 from shoal.specfile.scalars import Scalars
-from shoal.specfile.tree import BYTES_MAX, TreeError, read_tree
+from shoal.specfile.source_text import read_source
+from shoal.specfile.tree import TreeError, read_tree
+from shoal.specfile.values import NONE_GIVEN, GivenValues
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,43 +21,36 @@ class SpecFile:
     """What a file asks for.
 
     `pipeline.bundle_digest` is empty until the bundle is packed; `bundle` is None when the file
-    names none.
+    names none; `parameters` are those that it declares.
     """
 
     path: Path
     pipeline: spec.Pipeline
     bundle: bundle.BundleFolder | None
+    parameters: tuple[Parameter, ...] = ()
 
 
-def load(path: Path) -> SpecFile:
+def load(path: Path, values: GivenValues = NONE_GIVEN) -> SpecFile:
     """Read a specification file and look into the folder that it names as its bundle.
+
+    Args:
+        path: the file.
+        values: by the name of a parameter, what to put in; the others have their defaults.
 
     Raises:
         SpecFileError: with everything that is wrong with the file.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(BYTES_MAX * 4 + 1)
-    except OSError as error:
-        message = f"the file cannot be read: {error.strerror}"
-        raise SpecFileError(str(path), (Finding(Mark(1, 1), (), message),)) from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - data.rfind(b"\n", 0, error.start)
-        message = f"the byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise SpecFileError(str(path), (Finding(Mark(line, column), (), message),)) from None
-    return parse(text, str(path), path.parent)
+    return parse(read_source(path), str(path), path.parent, values)
 
 
-def parse(text: str, source: str, folder: Path) -> SpecFile:
+def parse(text: str, source: str, folder: Path, values: GivenValues = NONE_GIVEN) -> SpecFile:
     """Read the text of a specification file.
 
     Args:
         text: YAML.
         source: what to call the text in errors.
         folder: what the bundle's path is relative to.
+        values: by the name of a parameter, what to put in.
 
     Raises:
         SpecFileError: with everything that is wrong with the text.
@@ -64,7 +60,7 @@ def parse(text: str, source: str, folder: Path) -> SpecFile:
     except TreeError as error:
         raise SpecFileError(source, (error.finding,)) from None
     scalars = Scalars()
-    draft = Reader(scalars).read(root)
+    draft = Reader(scalars).read(root, values)
     found = None
     names: Collection[str] | None = frozenset()
     entries: tuple[bundle.Entry, ...] = ()
@@ -77,10 +73,10 @@ def parse(text: str, source: str, folder: Path) -> SpecFile:
             names = None
             scalars.complain(("bundle",), str(error), scalars.mark(("bundle", "path")))
     violations = _violations(draft, names, bundle.Contents(entries), scalars)
-    findings = [*scalars.findings, *violations]
+    findings = [scalars.with_values(finding) for finding in (*scalars.findings, *violations)]
     if findings:
         raise SpecFileError(source, tuple(sorted(findings, key=lambda finding: finding.mark)))
-    return SpecFile(Path(source), draft.pipeline, found)
+    return SpecFile(Path(source), draft.pipeline, found, draft.parameters)
 
 
 def _violations(

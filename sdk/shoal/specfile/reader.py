@@ -1,6 +1,6 @@
 """A YAML tree to a specification: which keys there are, and what their short forms mean."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from shoal import spec
+from shoal.checks.ports import PORT_PLACE
 from shoal.checks.problem import Path
 from shoal.limits import BUFFER_MAX
 from shoal.model import no_strings
+from shoal.parameter import Parameter
+from shoal.specfile.declarations import read_declarations
+from shoal.specfile.filled_word import FilledWord
+from shoal.specfile.program_text import program_words
 from shoal.specfile.scalars import Scalars, is_null
 from shoal.specfile.tree import mark_of
-from shoal.specfile.words import split_words
+from shoal.specfile.values import GivenValues
 from shoal.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -26,7 +31,7 @@ DataT = TypeVar("DataT", bound="DataclassInstance")
 Readers = Mapping[str, tuple[str, Callable[[yaml.Node, Path], Any]]]
 """By key in the file: the field that it fills, and what reads it; None leaves the default."""
 
-_PIPELINE_KEYS = ("name", "bundle", "labels", "jobs")
+_PIPELINE_KEYS = ("name", "parameters", "bundle", "labels", "jobs")
 _STEP_KINDS = ("requirements", "url", "wheel", "pip", "constraints")
 _ENVIRONMENT_KEYS = ("python", "system_site_packages", "steps", *_STEP_KINDS, "sha256")
 _STAND_IN_KEYS = ("default", "repeat", "buffer", "drop")
@@ -42,13 +47,14 @@ _SHELL_WORDS = {"|", "||", "&&", "&", ";", ">", ">>", "<", "<<", "2>", "2>&1", "
 class Draft:
     """What could be read; `complete` is false when jobs, inputs or outputs are missing from it.
 
-    `bundle` is the folder as it was written, None when there is none.
+    `bundle` is the folder as it was written, None when there is none. `parameters` are declared.
     """
 
     pipeline: spec.Pipeline
     bundle: str | None
     exclude: tuple[str, ...]
     complete: bool
+    parameters: tuple[Parameter, ...] = ()
 
 
 class Reader:
@@ -58,8 +64,8 @@ class Reader:
         self._scalars = scalars
         self._complete = True
 
-    def read(self, root: yaml.Node) -> Draft:
-        """Read the whole file."""
+    def read(self, root: yaml.Node, given: GivenValues) -> Draft:
+        """Read the whole file, and put the values of its parameters in."""
         scalars = self._scalars
         scalars.note((), mark_of(root.start_mark))
         entries = scalars.entries(root, (), "a mapping with `name` and `jobs`")
@@ -72,6 +78,8 @@ class Reader:
                 scalars.complain(
                     (field.key,), f"there is no {field.key!r} here; {remedy}", field.mark
                 )
+        values = read_declarations(scalars, found.get("parameters"), given)
+        scalars.values = values
         name = ""
         if "name" in found:
             name = scalars.text(found["name"], ("name",)) or ""
@@ -84,7 +92,20 @@ class Reader:
         jobs: tuple[spec.Job, ...] = ()
         if "jobs" in found:
             jobs = self._jobs(found["jobs"])
-        return Draft(spec.Pipeline(name, jobs, labels=labels), bundle, exclude, self._complete)
+        whole = not scalars.findings  # else its place may be among what could not be read
+        for unused in (one for one in values.declared if whole and one not in values.used):
+            scalars.complain(
+                ("parameters", unused),
+                f"no value of the file names it; write ${{{{ parameters.{unused} }}}} where it "
+                "belongs, or remove it",
+            )
+        return Draft(
+            spec.Pipeline(name, jobs, labels=labels, parameters=MappingProxyType(values.by_name)),
+            bundle,
+            exclude,
+            self._complete and not scalars.keys_refused,
+            tuple(values.declared.values()),
+        )
 
     # ---- the pipeline ---------------------------------------------------------------------------
 
@@ -153,10 +174,10 @@ class Reader:
         return self._filled(job, fields, at, readers)
 
     def _run(self, node: yaml.Node, path: Path) -> tuple[str, ...]:
-        if not isinstance(node, yaml.ScalarNode):
-            return self._texts("a command, or a list of its words")(node, path)
-        words = self._scalars.converted(node, path, split_words) or ()
-        for word in words:
+        filled = self._scalars.words(node, path, "a command, or a list of its words") or ()
+        words = tuple(word.text for word in filled)
+        self._refuse_programs(filled, node, path)
+        for word in (one.written for one in filled if isinstance(node, yaml.ScalarNode)):
             if word in _SHELL_WORDS or word.startswith("<<"):
                 self._scalars.complain(
                     path,
@@ -166,6 +187,32 @@ class Reader:
                 )
                 break
         return words
+
+    def _refuse_programs(self, words: Sequence[FilledWord], node: yaml.Node, path: Path) -> None:
+        """Complain about texts that would become a part of a program, or the place of a port."""
+        programs = program_words([word.text for word in words])
+        for place, word in enumerate(words):
+            if not word.texts:
+                continue
+            name = word.texts[0]
+            if place in programs:
+                self._scalars.complain(
+                    path,
+                    f"the text of the parameter {name!r} would be a part of the program that "
+                    f"{words[0].text!r} runs, and could hold commands; give it as a word of its "
+                    f'own, [sh, -c, \'ls "$1"\', sh, "${{{{ parameters.{name} }}}}"], or in '
+                    "`variables`",
+                    node,
+                )
+                return
+            if len(PORT_PLACE.findall(word.text)) > len(PORT_PLACE.findall(word.written)):
+                self._scalars.complain(
+                    path,
+                    f"the text of the parameter {name!r} names the place of a port, which would be "
+                    "replaced by a number; write another value",
+                    node,
+                )
+                return
 
     def _patterns(self, node: yaml.Node, path: Path) -> tuple[str, ...] | None:
         if is_null(node):
@@ -246,11 +293,8 @@ class Reader:
         self, kind: str, node: yaml.Node, sha256: yaml.Node | None, path: Path
     ) -> spec.EnvironmentStep | None:
         if kind == "pip":
-            if isinstance(node, yaml.ScalarNode):
-                words = self._scalars.converted(node, path, split_words)
-            else:
-                words = self._scalars.texts(node, path, "a list of pip's arguments")
-            return None if words is None else spec.PipStep(words)
+            words = self._scalars.words(node, path, "a list of pip's arguments")
+            return None if words is None else spec.PipStep(tuple(word.text for word in words))
         text = self._scalars.text(node, path)
         if text is None:
             return None
@@ -427,7 +471,7 @@ class Reader:
         ):
             names: list[spec.Output] = []
             for item in scalars.items(node, path, "a list of names") or ():
-                name = scalars.text(item, path)
+                name = scalars.key(item, path)
                 if name is None:
                     self._complete = False
                 else:

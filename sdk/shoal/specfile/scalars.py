@@ -9,15 +9,25 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import yaml
 
 from shoal.checks.problem import Path
+from shoal.parameter import no_values, shown_value, value_text
+from shoal.specfile.filled_word import FilledWord
 from shoal.specfile.mark import Finding, Mark
+from shoal.specfile.template import (
+    KEY_PROBLEM,
+    OPENING,
+    Template,
+    parse_template,
+    split_template,
+)
 from shoal.specfile.tree import mark_of
 from shoal.specfile.units import parse_duration, parse_size
+from shoal.specfile.values import Values
 from shoal.suggestion import did_you_mean
 
 E = TypeVar("E", bound=enum.Enum)
@@ -28,6 +38,9 @@ _BOOL = "tag:yaml.org,2002:bool"
 _INT = "tag:yaml.org,2002:int"
 _FLOAT = "tag:yaml.org,2002:float"
 _MERGE = "tag:yaml.org,2002:merge"
+_STR = "tag:yaml.org,2002:str"
+_TAGS: Mapping[type, str] = {bool: _BOOL, int: _INT, float: _FLOAT, str: _STR}
+_WRITTEN = "x"
 _TRUE = {"true", "yes", "on"}
 _INTEGER_MAX = 2**32 - 1
 _JSON_INTEGER = re.compile(r"-?\d{1,300}")
@@ -42,10 +55,22 @@ class Field:
     value: yaml.Node
 
 
+class _UnfilledError(Exception):
+    """A parameter has no value; what is wrong with it was said."""
+
+
 class Scalars:
-    """Reads values, and keeps where each stood and what was wrong with it."""
+    """Reads values, puts parameters into them, and keeps where each stood and what was wrong with it.
+
+    Attributes:
+        values: what is put in; None leaves every value as it was written.
+        keys_refused: whether a key could not be read, so that what it names is missing.
+    """
 
     def __init__(self) -> None:
+        self.values: Values | None = None
+        self.keys_refused = False
+        self._filled: dict[Path, dict[str, None]] = {}
         self.findings: list[Finding] = []
         self.unread: list[Path] = []
         self._marks: dict[Path, Mark] = {}
@@ -97,6 +122,10 @@ class Scalars:
                 continue
             if not isinstance(key_node, yaml.ScalarNode) or is_null(key_node):
                 self.complain(path, "a key has to be a word", key_node)
+                continue
+            if OPENING in key_node.value:
+                self.keys_refused = True
+                self.complain((*path, key_node.value), KEY_PROBLEM, key_node)
                 continue
             first = fields.get(key_node.value)
             if first is not None:
@@ -171,14 +200,98 @@ class Scalars:
     # ---- scalars --------------------------------------------------------------------------------
 
     def text(self, node: yaml.Node, path: Path) -> str | None:
-        """Read a scalar as it was written."""
-        if isinstance(node, yaml.ScalarNode) and not is_null(node):
-            return str(node.value)
-        message = "this has to be a single value"
-        if is_null(node):
-            message = "there is no value; give one, or '' for an empty text, or remove the key"
-        self.complain(path, message, node)
-        return None
+        """Read a scalar as it was written, with the parameters in it."""
+        found = self._single(node, path)
+        return None if found is None else found[0]
+
+    def key(self, node: yaml.Node, path: Path) -> str | None:
+        """Read a scalar that names something, as a key does; no parameter can stand in it."""
+        if isinstance(node, yaml.ScalarNode) and OPENING in node.value:
+            self.complain(path, KEY_PROBLEM, node)
+            return None
+        return self.text(node, path)
+
+    def words(self, node: yaml.Node, path: Path, wanted: str) -> list[FilledWord] | None:
+        """Read a command, a text that is split or a list of its words, and then put parameters in."""
+        if not isinstance(node, yaml.ScalarNode) or is_null(node):
+            items = self.items(node, path, wanted)
+            read = [self._template(item, path) for item in items or ()]
+            templates = None if items is None else [one for one in read if one is not None]
+        else:
+            whole = self._template(node, path)
+            try:
+                templates = None if whole is None else list(split_template(whole))
+            except ValueError as error:
+                self.complain(path, f"{node.value!r} {error}", node)
+                return None
+        if templates is None:
+            return None
+        words = [self._word(template, path, node) for template in templates]
+        return [word for word in words if word is not None]
+
+    def _word(self, template: Template, path: Path, node: yaml.Node) -> FilledWord | None:
+        filled = self._put_in(template, path, node)
+        if filled is None:
+            return None
+        values = no_values() if self.values is None else self.values.by_name
+        texts = tuple(name for name in template.names if isinstance(values[name], str))
+        return FilledWord(filled[0], template.text(dict.fromkeys(template.names, _WRITTEN)), texts)
+
+    def _single(self, node: yaml.Node, path: Path) -> tuple[str, str] | None:
+        """Read a scalar: its text and its tag."""
+        template = self._template(node, path)
+        if template is None:
+            return None
+        if template.names:
+            return self._put_in(template, path, node)
+        return template.text({}), node.tag
+
+    def _template(self, node: yaml.Node, path: Path) -> Template | None:
+        if not isinstance(node, yaml.ScalarNode) or is_null(node):
+            message = "this has to be a single value"
+            if is_null(node):
+                message = "there is no value; give one, or '' for an empty text, or remove the key"
+            self.complain(path, message, node)
+            return None
+        text = str(node.value)
+        if self.values is None or OPENING not in text:
+            return Template((text,))
+        try:
+            return parse_template(text)
+        except ValueError as error:
+            self.complain(path, f"this {error}", node)
+            return None
+
+    def _put_in(self, template: Template, path: Path, at: yaml.Node) -> tuple[str, str] | None:
+        """Put values into a template: the text, and the tag of the value if it is all of it."""
+        values = self.values
+        if values is None or not template.names:
+            return template.text({}), _STR
+        for name in template.names:
+            if problem := values.unknown(name):
+                self.complain(path, problem, at)
+                return None
+            values.used.add(name)
+            if name not in values.by_name:
+                self.unread.append(path)
+                return None
+            self._filled.setdefault(path, {})[name] = None
+        text = template.text({name: value_text(values.by_name[name]) for name in template.names})
+        whole = values.by_name[template.whole] if template.whole else ""
+        return text, _TAGS[type(whole)]
+
+    def with_values(self, finding: Finding) -> Finding:
+        """Say in a finding which parameters stand in the value that it is about."""
+        names = [
+            name
+            for path, filled in self._filled.items()
+            if finding.path[: len(path)] == path
+            for name in filled
+        ]
+        if not names or self.values is None:
+            return finding
+        told = ", ".join(f"{name} is {shown_value(self.values.by_name[name])}" for name in names)
+        return replace(finding, message=f"{finding.message} (the parameter {told})")
 
     def converted(self, node: yaml.Node, path: Path, convert: Callable[[str], T]) -> T | None:
         """Read a scalar through a function whose ValueError completes a sentence about it."""
@@ -209,10 +322,11 @@ class Scalars:
 
     def boolean(self, node: yaml.Node, path: Path) -> bool | None:
         """Read true or false."""
-        text = self.text(node, path)
-        if text is None:
+        found = self._single(node, path)
+        if found is None:
             return None
-        if node.tag != _BOOL:
+        text, tag = found
+        if tag != _BOOL:
             self.complain(path, f"{text!r} is not true or false", node)
             return None
         return text.lower() in _TRUE
@@ -220,10 +334,26 @@ class Scalars:
     def json(self, node: yaml.Node, path: Path) -> str | None:
         """Read whatever JSON has too, and return it as JSON."""
         try:
-            return json.dumps(_plain(node))
+            return json.dumps(self._plain(node, path))
+        except _UnfilledError:
+            return None
         except ValueError as error:
             self.complain(path, str(error), node)
             return None
+
+    def _plain(self, node: yaml.Node, path: Path) -> Any:
+        match node:
+            case yaml.SequenceNode():
+                return [self._plain(item, path) for item in node.value]
+            case yaml.MappingNode():
+                return {_key(key): self._plain(value, path) for key, value in node.value}
+            case _ if is_null(node):
+                return None
+            case _:
+                found = self._single(node, path)
+                if found is None:
+                    raise _UnfilledError
+                return _plain_scalar(*found)
 
     def choice_of(self, choices: type[E]) -> Callable[[yaml.Node, Path], E | None]:
         """Return what reads the value of an enumeration."""
@@ -240,25 +370,15 @@ class Scalars:
         return lambda node, path: self.converted(node, path, chosen)
 
 
-def _plain(node: yaml.Node) -> Any:
-    match node:
-        case yaml.SequenceNode():
-            return [_plain(item) for item in node.value]
-        case yaml.MappingNode():
-            return {_key(key): _plain(value) for key, value in node.value}
-        case _:
-            return _single(str(node.value), node.tag)
-
-
 def _key(node: yaml.Node) -> str:
     if not isinstance(node, yaml.ScalarNode) or node.tag == _MERGE:
         raise ValueError("a key has to be a single word")
+    if OPENING in node.value:
+        raise ValueError(KEY_PROBLEM)
     return str(node.value)
 
 
-def _single(text: str, tag: str) -> Any:
-    if tag == _NULL:
-        return None
+def _plain_scalar(text: str, tag: str) -> Any:
     if tag == _BOOL:
         return text.lower() in _TRUE
     if tag == _INT:

@@ -10,6 +10,7 @@ from typing import Protocol
 import yaml
 
 from shoal.specfile.mark import Finding, Mark
+from shoal.specfile.template import OPENING
 
 BYTES_MAX = 512 * 1024
 """Largest specification file."""
@@ -52,6 +53,9 @@ def read_tree(text: str) -> yaml.Node:
     except yaml.MarkedYAMLError as error:
         place = error.problem_mark or error.context_mark
         words = [word for word in (error.context, error.problem, error.note) if word]
+        lines = text.splitlines()  # others than those of YAML end lines here, too
+        if place is not None and any(OPENING in one for one in lines[place.line : place.line + 1]):
+            words.append(f"put {OPENING} … }}}} in quotes where it stands within [] or {{}}")
         raise TreeError(mark_of(place), f"this is not YAML: {', '.join(words)}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1

@@ -1,9 +1,11 @@
 """The specification of a pipeline between `shoal.spec` and the contract."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from shoal import limits, spec
+from shoal.parameter import ParameterValue, name_problem, value_problem
 from shoal.v1 import spec_pb2
 from shoal.wire import fields
 from shoal.wire.codec import (
@@ -266,6 +268,49 @@ def decode_job_spec(message: spec_pb2.JobSpec, path: str = "") -> spec.Job:
     )
 
 
+def _encode_parameters(values: Mapping[str, ParameterValue]) -> list[spec_pb2.Parameter]:
+    return [_encode_parameter(name, value) for name, value in values.items()]
+
+
+def _encode_parameter(name: str, value: ParameterValue) -> spec_pb2.Parameter:
+    match value:
+        case bool():
+            return spec_pb2.Parameter(name=name, boolean=value)
+        case int():
+            return spec_pb2.Parameter(name=name, integer=value)
+        case float():
+            return spec_pb2.Parameter(name=name, number=value)
+        case str():
+            return spec_pb2.Parameter(name=name, text=value)
+
+
+def _decode_parameters(
+    messages: Sequence[spec_pb2.Parameter], path: str
+) -> Mapping[str, ParameterValue]:
+    if len(messages) > limits.PARAMETERS_MAX:
+        raise WireError(path, f"there are {len(messages)}, {limits.PARAMETERS_MAX} at most")
+    found: dict[str, ParameterValue] = {}
+    for name, value in fields.each(messages, path, _decode_parameter):
+        if name in found:
+            raise WireError(path, f"{name!r} stands there twice; give it one value")
+        found[name] = value
+    return MappingProxyType(found)
+
+
+def _decode_parameter(message: spec_pb2.Parameter, path: str) -> tuple[str, ParameterValue]:
+    if problem := name_problem(message.name):
+        raise WireError(fields.at(path, "name"), f"{message.name!r} {problem}")
+    kind = message.WhichOneof("value")
+    if kind is None:
+        raise WireError(
+            path, f"{message.name!r} has no value, or one of a type that this version does not know"
+        )
+    value: ParameterValue = getattr(message, kind)
+    if problem := value_problem(value):
+        raise WireError(fields.at(path, kind), f"the value of {message.name!r} {problem}")
+    return message.name, value
+
+
 JOB_SPEC = NounCodec(encode_job_spec, decode_job_spec)
 PIPELINE_SPEC = encode_pipeline_spec, decode_pipeline_spec = codec(
     spec.Pipeline,
@@ -273,6 +318,7 @@ PIPELINE_SPEC = encode_pipeline_spec, decode_pipeline_spec = codec(
     name=identifier("pipeline"),
     jobs=each(JOB_SPEC),
     bundle_digest=checked(fields.sha256),
+    parameters=checked(_decode_parameters, _encode_parameters),
 )
 
 

@@ -1,5 +1,6 @@
 """`shoal up` in one terminal, everything else in another: real controller, agents and programs."""
 
+import json
 import os
 import signal
 import subprocess
@@ -313,3 +314,38 @@ def test_the_name_of_a_spec_gives_the_logs_and_files_of_all_its_replicas(home: P
     assert sorted(said.stdout.splitlines()) == ["speaker-0 | I am 0", "speaker-1 | I am 1"]
     fetched = shoal(home, "get", f"{name}/speaker", "stdout", "-o", "fetched")
     assert (home / "fetched" / "speaker-1" / "stdout").read_text() == "I am 1\n", fetched.stderr
+
+
+def test_a_pipeline_runs_with_the_values_that_it_was_given(home: Path) -> None:
+    (home / "greet.yaml").write_text(
+        "name: greet\n"
+        "parameters: {who: {}, times: {type: integer, default: 1}}\n"
+        "jobs:\n"
+        "  a:\n"
+        "    run: [sh, -c, 'for n in $(seq ${{ parameters.times }}); do echo \"$1 $WHO\"; done', sh,\n"
+        '          "${{ parameters.who }}"]\n'
+        '    variables: {WHO: "${{ parameters.who }}"}\n'
+    )
+    (home / "greet.toml").write_text("times = 2\n")
+    who = 'x\'; echo "$(id)"; `id` \\'
+    ended = shoal(home, "run", "--values", "greet.toml", "--set", f"who={who}", "greet.yaml")
+    assert ended.stdout == f"{who} {who}\n" * 2, ended.stderr
+    assert ended.returncode == 0
+    name = latest(home)
+    shown = shoal(home, "status", name).stdout.splitlines()
+    assert shown[1:3] == [f"with who={who!r}", "with times=2"]
+    document = json.loads(shoal(home, "status", "--json", name).stdout)
+    assert document["spec"]["parameters"] == {"who": who, "times": 2}
+
+
+def test_other_values_are_another_submission(home: Path) -> None:
+    (home / "idle.yaml").write_text(
+        "name: idle\nparameters: {n: {type: integer, default: 1}}\n"
+        "jobs: {a: {run: 'true ${{ parameters.n }}', resources: {cpus: 0.1}}}\n"
+    )
+    first = shoal(home, "submit", "idle.yaml")
+    again = shoal(home, "submit", "--set", "n=1", "idle.yaml")
+    other = shoal(home, "submit", "--set", "n=2", "idle.yaml")
+    assert first.stdout == again.stdout
+    assert "was submitted before and is the same" in again.stderr
+    assert other.stdout not in {"", first.stdout}

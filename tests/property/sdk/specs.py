@@ -112,7 +112,15 @@ JOBS = st.builds(
     grace_seconds=SECONDS,
     layout=st.sampled_from(spec.Layout),
 )
-PIPELINES = st.builds(spec.Pipeline, IDS, tuples(JOBS), MAYBE_HASHES, MAPPINGS)
+PARAMETERS = st.dictionaries(
+    st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,8}", fullmatch=True),
+    TEXT
+    | st.booleans()
+    | st.integers(-limits.INTEGER_MAX, limits.INTEGER_MAX)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    max_size=3,
+)
+PIPELINES = st.builds(spec.Pipeline, IDS, tuples(JOBS), MAYBE_HASHES, MAPPINGS, PARAMETERS)
 
 REASONS = st.builds(Reason, st.sampled_from(ReasonCode), st.integers(-(2**31), 2**31 - 1), TEXT)
 ARTIFACTS = st.builds(Artifact, PATHS, NUMBERS_63, HASHES, TEXT)

@@ -65,6 +65,13 @@ WORDS = st.sampled_from(
         "resume",
         "<<",
         "x-y",
+        "parameters",
+        "type",
+        "default",
+        "choices",
+        "${{ parameters.a }}",
+        "x ${{ parameters.b }}",
+        "${{",
     ]
 )
 SCALARS = WORDS | st.text(max_size=8) | st.integers() | st.floats() | st.none() | st.booleans()
