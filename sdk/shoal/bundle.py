@@ -262,7 +262,11 @@ def _walk(root: Path, folder: Path, rules: IgnoreRules, culprits: list[str]) -> 
         elif stat.S_ISREG(facts.st_mode):
             yield Entry(name, path, facts.st_mode, facts.st_size)
         elif stat.S_ISLNK(facts.st_mode):
-            link = str(path.readlink())
+            try:
+                link = str(path.readlink())
+            except OSError as error:  # gone meanwhile, or of another process
+                culprits.append(f"the link {name} cannot be read ({error.strerror})")
+                continue
             if _leaves(root, path, link):
                 culprits.append(f"the link {name} points out of it, to {link}")
             else:

@@ -1,6 +1,6 @@
 """A YAML tree to a specification: which keys there are, and what their short forms mean."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from shoal import spec
-from shoal.checks.ports import PORT_PLACE
 from shoal.checks.problem import Path
 from shoal.limits import BUFFER_MAX
 from shoal.model import no_strings
 from shoal.parameter import Parameter
+from shoal.specfile.command_reader import CommandReader
 from shoal.specfile.declarations import read_declarations
-from shoal.specfile.filled_word import FilledWord
-from shoal.specfile.program_text import program_words
 from shoal.specfile.scalars import Scalars, is_null
+from shoal.specfile.step_reader import STEP_KINDS, StepReader
 from shoal.specfile.tree import mark_of
 from shoal.specfile.values import GivenValues
 from shoal.suggestion import did_you_mean
@@ -32,15 +31,13 @@ Readers = Mapping[str, tuple[str, Callable[[yaml.Node, Path], Any]]]
 """By key in the file: the field that it fills, and what reads it; None leaves the default."""
 
 _PIPELINE_KEYS = ("name", "parameters", "bundle", "labels", "jobs")
-_STEP_KINDS = ("requirements", "url", "wheel", "pip", "constraints")
-_ENVIRONMENT_KEYS = ("python", "system_site_packages", "steps", *_STEP_KINDS, "sha256")
+_ENVIRONMENT_KEYS = ("python", "system_site_packages", "steps", *STEP_KINDS, "sha256")
 _STAND_IN_KEYS = ("default", "repeat", "buffer", "drop")
 _STREAM_KEYS = (
     *("from", "format", "as", "block_count", "merge", "promise", "keep", "optional"),
     *_STAND_IN_KEYS,
 )
 _FILE_KEYS = ("source", "path", "sha256")
-_SHELL_WORDS = {"|", "||", "&&", "&", ";", ">", ">>", "<", "<<", "2>", "2>&1", "&>"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +143,7 @@ class Reader:
         at = ("jobs", name)
         scalars = self._scalars
         readers: Readers = {
-            "run": ("run", self._run),
+            "run": ("run", CommandReader(scalars).read),
             "environment": ("environment", self._environment),
             "outputs": ("outputs", self._outputs),
             "replicas": ("replicas", scalars.integer),
@@ -173,47 +170,6 @@ class Reader:
         job = spec.Job(name, (), streams=streams, files=files)
         return self._filled(job, fields, at, readers)
 
-    def _run(self, node: yaml.Node, path: Path) -> tuple[str, ...]:
-        filled = self._scalars.words(node, path, "a command, or a list of its words") or ()
-        words = tuple(word.text for word in filled)
-        self._refuse_programs(filled, node, path)
-        for word in (one.written for one in filled if isinstance(node, yaml.ScalarNode)):
-            if word in _SHELL_WORDS or word.startswith("<<"):
-                self._scalars.complain(
-                    path,
-                    f"no shell runs this, so the program would get {word!r} as a word; "
-                    "write [sh, -c, '…'] to use a shell, or a list of words if it is meant",
-                    node,
-                )
-                break
-        return words
-
-    def _refuse_programs(self, words: Sequence[FilledWord], node: yaml.Node, path: Path) -> None:
-        """Complain about texts that would become a part of a program, or the place of a port."""
-        programs = program_words([word.text for word in words])
-        for place, word in enumerate(words):
-            if not word.texts:
-                continue
-            name = word.texts[0]
-            if place in programs:
-                self._scalars.complain(
-                    path,
-                    f"the text of the parameter {name!r} would be a part of the program that "
-                    f"{words[0].text!r} runs, and could hold commands; give it as a word of its "
-                    f'own, [sh, -c, \'ls "$1"\', sh, "${{{{ parameters.{name} }}}}"], or in '
-                    "`variables`",
-                    node,
-                )
-                return
-            if len(PORT_PLACE.findall(word.text)) > len(PORT_PLACE.findall(word.written)):
-                self._scalars.complain(
-                    path,
-                    f"the text of the parameter {name!r} names the place of a port, which would be "
-                    "replaced by a number; write another value",
-                    node,
-                )
-                return
-
     def _patterns(self, node: yaml.Node, path: Path) -> tuple[str, ...] | None:
         if is_null(node):
             return None
@@ -221,6 +177,7 @@ class Reader:
 
     def _environment(self, node: yaml.Node, path: Path) -> spec.Environment:
         scalars = self._scalars
+        steps = StepReader(scalars)
         fields = scalars.fields(
             node, path, _ENVIRONMENT_KEYS, "a mapping such as {requirements: requirements.txt}"
         )
@@ -229,10 +186,10 @@ class Reader:
         readers: Readers = {
             "python": ("python", scalars.text),
             "system_site_packages": ("system_site_packages", scalars.boolean),
-            "steps": ("steps", self._steps),
+            "steps": ("steps", steps.read),
         }
         environment = self._filled(spec.Environment(), fields, path, readers)
-        short = {kind: fields[kind] for kind in fields if kind in {*_STEP_KINDS, "sha256"}}
+        short = {kind: fields[kind] for kind in fields if kind in {*STEP_KINDS, "sha256"}}
         if "steps" in fields:
             for key in short:
                 scalars.complain(
@@ -241,67 +198,8 @@ class Reader:
                     "make it a step",
                 )
         elif short:
-            environment = replace(environment, steps=self._short_steps(short, path))
+            environment = replace(environment, steps=steps.read_short(short, path))
         return environment
-
-    def _short_steps(
-        self, short: Mapping[str, yaml.Node], path: Path
-    ) -> tuple[spec.EnvironmentStep, ...]:
-        """Read steps that stand in the environment itself, in the order of the file."""
-        steps: list[spec.EnvironmentStep] = []
-        if "sha256" in short and "url" not in short:
-            self._scalars.complain((*path, "sha256"), "it belongs to a `url`")
-        for kind, node in short.items():
-            if kind == "sha256":
-                continue
-            values = [node]
-            if kind != "pip":
-                values = self._scalars.items(node, (*path, kind), "a path or a list of paths") or []
-            for value in values:
-                at = (*path, "steps", str(len(steps)), kind)
-                self._scalars.note(at, mark_of(value.start_mark))
-                self._scalars.note(at[:-1], mark_of(value.start_mark))
-                step = self._step(kind, value, short.get("sha256"), (*path, kind))
-                if step is not None:
-                    steps.append(step)
-        return tuple(steps)
-
-    def _steps(self, node: yaml.Node, path: Path) -> tuple[spec.EnvironmentStep, ...]:
-        steps: list[spec.EnvironmentStep] = []
-        for item in self._scalars.items(node, path, "a list of steps") or ():
-            at = (*path, str(len(steps)))
-            self._scalars.note(at, mark_of(item.start_mark))
-            fields = self._scalars.fields(
-                item, at, (*_STEP_KINDS, "sha256"), "a mapping such as {requirements: FILE}"
-            )
-            if fields is None:
-                continue
-            kinds = [kind for kind in fields if kind != "sha256"]
-            if len(kinds) != 1 or ("sha256" in fields and kinds != ["url"]):
-                self._scalars.complain(
-                    at,
-                    f"a step has one of {', '.join(_STEP_KINDS)} (and `sha256` beside `url`)",
-                    item,
-                )
-                continue
-            step = self._step(kinds[0], fields[kinds[0]], fields.get("sha256"), at)
-            if step is not None:
-                steps.append(step)
-        return tuple(steps)
-
-    def _step(
-        self, kind: str, node: yaml.Node, sha256: yaml.Node | None, path: Path
-    ) -> spec.EnvironmentStep | None:
-        if kind == "pip":
-            words = self._scalars.words(node, path, "a list of pip's arguments")
-            return None if words is None else spec.PipStep(tuple(word.text for word in words))
-        text = self._scalars.text(node, path)
-        if text is None:
-            return None
-        if kind in spec.FILE_STEPS:
-            return spec.FILE_STEPS[kind](text)
-        digest = self._scalars.text(sha256, path) if sha256 is not None else ""
-        return spec.UrlStep(text, digest or "")
 
     def _resources(self, node: yaml.Node, path: Path) -> spec.Resources:
         readers: Readers = {

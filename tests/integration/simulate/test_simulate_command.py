@@ -16,19 +16,20 @@ _SHOAL = (sys.executable, "-m", "shoal.cli")
 _GATED = """
     name: gated
     bundle: .
+    parameters: {gate: {description: a FIFO that holds up the second half}}
     jobs:
       numbers:
         run: python count.py
-        variables: {{GATE: "{gate}"}}
+        variables: {GATE: "${{ parameters.gate }}"}
         outputs: [numbers]
       double:
         run: python double.py
         recovery: resume
-        inputs: {{numbers: numbers.numbers}}
+        inputs: {numbers: numbers.numbers}
         outputs: [doubles]
       table:
         run: python table.py
-        inputs: {{doubles: double.doubles}}
+        inputs: {doubles: double.doubles}
 """
 _FILES = {
     "count.py": (
@@ -62,7 +63,7 @@ async def test_faults_happen_and_the_result_is_as_if_they_had_not(tmp_path: Path
     bundle.mkdir()
     for name, text in _FILES.items():
         (bundle / name).write_text(text)
-    (bundle / "pipeline.yaml").write_text(_GATED.format(gate=gate))
+    (bundle / "pipeline.yaml").write_text(_GATED)
     faults = (
         ("kill double@50 records", "pulling the plug of node-"),
         ("kill-agent table@20 records", "killing the agent of node-"),
@@ -70,7 +71,9 @@ async def test_faults_happen_and_the_result_is_as_if_they_had_not(tmp_path: Path
         ("drop double-table 300ms", "lose each other for 0.3 s"),
     )
     words = [word for fault, _ in faults for word in ("--fault", fault)]
-    process = await _start(bundle, "simulate", "--agents", "4", *words, "pipeline.yaml")
+    process = await _start(
+        bundle, "simulate", "--agents", "4", "--set", f"gate={gate}", *words, "pipeline.yaml"
+    )
     said: list[str] = []
     reading = asyncio.create_task(_read(process, said))
     await until(

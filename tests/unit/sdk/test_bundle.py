@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -96,6 +97,13 @@ def test_every_culprit_is_named(folder: Path) -> None:
         bundle.scan(BundleFolder(folder))
     for culprit in ("pipe is a device, socket or pipe", "link one points", "link two points"):
         assert culprit in str(caught.value)
+
+
+def test_a_link_that_cannot_be_read_is_named() -> None:
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(BundleError, match="the link exe cannot be read"):  # it has ended
+            bundle.scan(BundleFolder(Path(f"/proc/{child.pid}")))
 
 
 def test_dangling_links_and_loops_stay_what_they_are(tmp_path: Path) -> None:
