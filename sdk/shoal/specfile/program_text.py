@@ -27,7 +27,8 @@ class _Interpreter:
 
     `asking` ones are followed by a program, `taking` ones by another word, and `ending` ones are the
     last. With `flag`, an asking one says that the first word that is no option is the program. With
-    `first`, that word is the program unless `asking` or `file` options came before.
+    `first`, that word is the program unless `asking` or `file` options came. With `mixed`, options
+    may come behind other words.
     """
 
     asking: str = ""
@@ -36,6 +37,7 @@ class _Interpreter:
     file: str = ""
     flag: bool = False
     first: bool = False
+    mixed: bool = False
     asking_long: tuple[str, ...] = ()
     taking_long: tuple[str, ...] = ()
 
@@ -62,12 +64,14 @@ _INTERPRETERS: Mapping[str, _Interpreter] = MappingProxyType({
     "env": _Interpreter(asking="S", taking="uC", asking_long=("--split-string",)),
     **dict.fromkeys(("awk", "gawk", "mawk", "nawk"), _AWK),
     "sed": _Interpreter(
-        asking="e", taking="fl", file="f", first=True, asking_long=("--expression",),
+        asking="e", taking="fl", file="f", first=True, mixed=True, asking_long=("--expression",),
         taking_long=("--file", "--line-length"),
     ),
 })  # fmt: skip
 _EVERY_WORD = frozenset({"ssh", "su", "runuser", "watch"})
-"""They make a command for a shell of all their words."""
+"""They make a command for a shell of all their words. As words of others their names are common."""
+_BEFORE = frozenset({"doas", "env", "nice", "nohup", "setsid", "stdbuf", "sudo", "timeout"})
+"""What they run is behind them."""
 _VERSION = re.compile(r"[0-9.]+$")
 
 
@@ -79,15 +83,22 @@ def program_words(words: Sequence[str]) -> frozenset[int]:
 def _behind(words: Sequence[str], start: int) -> Iterator[int]:
     """Yield the places of programs of the interpreter at `start`, if there is one."""
     name = PurePosixPath(words[start]).name
-    if name in _EVERY_WORD:
+    if name in _EVERY_WORD and (start == 0 or PurePosixPath(words[0]).name in _BEFORE):
         yield from range(start + 1, len(words))
     interpreter = _INTERPRETERS.get(_VERSION.sub("", name))
     if interpreter is None:
         return
     wanted = interpreter.first  # whether the first word that is no option is a program
+    others: list[int] = []  # words that are no options
     place = start + 1
-    while place < len(words) and len(word := words[place]) > 1 and word[0] in "-+":
-        here = place
+    while place < len(words):
+        here, word = place, words[place]
+        if len(word) < 2 or word[0] not in "-+":
+            if not interpreter.mixed:
+                break
+            others.append(here)
+            place += 1
+            continue
         place += 1
         if word == "--":
             break
@@ -118,4 +129,4 @@ def _behind(words: Sequence[str], start: int) -> Iterator[int]:
             if not interpreter.flag:
                 break
     if wanted:
-        yield place
+        yield others[0] if others else place

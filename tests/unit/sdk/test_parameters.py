@@ -14,6 +14,7 @@ from shoal.specfile.values_file import load_values
 from shoal.v1 import spec_pb2
 from shoal.wire.fields import WireError
 from shoal.wire.spec import decode_pipeline_spec, encode_pipeline_spec
+from tests.kit.tree import ROOT
 
 STREET = """\
 name: count-${{ parameters.scene }}
@@ -79,6 +80,14 @@ def test_values_are_put_in_with_their_types() -> None:
     values = {"scene": "street", "limit": 3, "rate": 0.5, "fast": True}
     assert found.parameters == {**values, "title": "it's | two; words"}
     assert list(found.parameters) == ["scene", "limit", "rate", "fast", "title"]
+
+
+def test_the_example_of_the_documentation_is_valid() -> None:
+    said = (ROOT / "docs/spec.md").read_text().partition("### Parameters")[2]
+    text = said.partition("```yaml\n")[2].partition("```")[0]
+    found = read(text, {"limit": "5", "title": "Saturday, 9 o'clock"}).pipeline
+    assert found.jobs[0].run[2:] == ("--limit", "5", "Saturday, 9 o'clock")
+    assert found.jobs[1].replicas == 5
 
 
 def test_a_file_without_values_has_its_defaults() -> None:
@@ -266,6 +275,21 @@ def test_a_text_is_no_part_of_a_program(run: str) -> None:
     assert "variables" in complaint
     number = text.replace("{default: sh}", "{type: integer, default: 3}")
     assert read(number).pipeline.jobs[0].run
+
+
+@pytest.mark.parametrize(
+    ("run", "value"),
+    [
+        ("python ${{ parameters.p }}", "-cimport os"),
+        ("sed -n p ${{ parameters.p }}", "-e1e reboot"),
+        ("perl ${{ parameters.p }} file", "-esystem 'reboot'"),
+    ],
+)
+def test_a_text_is_no_option_that_brings_a_program(run: str, value: str) -> None:
+    text = f"name: a\nparameters: {{p: {{}}}}\njobs:\n  a:\n    run: {run}\n"
+    assert read(text, {"p": "a.txt"}).pipeline.jobs[0].run[-1] in {"a.txt", "file"}
+    (complaint,) = complaints(text, {"p": value})
+    assert "would be a part of the program" in complaint
 
 
 def test_a_text_is_no_place_of_a_port() -> None:
