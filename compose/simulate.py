@@ -23,7 +23,7 @@ from shoal.cli.interrupts import interrupts
 from shoal.cli.log_printer import standard_printer
 from shoal.cli.outcome import exit_status, show_outcome
 from shoal.cli.packing import PackedPipeline, load_all, packed_file
-from shoal.cli.replay_option import replay_options
+from shoal.cli.replay_option import refuse_pace_alone, replay_options
 from shoal.cli.tables import console
 from shoal.cli.values_option import values_options
 from shoal.cli.waiting import shown_to_end
@@ -129,6 +129,7 @@ def simulate(
     rest drains, and the files are there; a second one ends everything at once, without them.
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     setup("simulate", level="WARNING")
+    refuse_pace_alone(click.get_current_context())
     (spec_file,) = load_all([spec_path], given)
     refuse_by_hand(spec_file.pipeline)
     for job in with_programs(spec_file.pipeline):

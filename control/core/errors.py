@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shoal.names import PipelineRef
+from shoal.suggestion import did_you_mean
 
 
 class ControlError(Exception):
@@ -96,6 +97,6 @@ def unknown_pipeline(ref: PipelineRef) -> UnknownPipelineError:
 
 def unknown_node(name: str, known: Iterable[str]) -> UnknownNodeError:
     """Say that there is no such node, and which there are."""
-    return UnknownNodeError(
-        f"no node {name!r}: known nodes are {', '.join(sorted(known)) or 'none yet'}"
-    )
+    names = set(known)
+    remedy = did_you_mean(name, names) if names else "no agent has connected yet: shoal agent"
+    return UnknownNodeError(f"there is no node {name!r}; {remedy}")

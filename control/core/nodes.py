@@ -37,7 +37,8 @@ class Nodes(MachinePart):
         if not node.quarantine:
             why = node.conflict or "its agent follows this controller already"
             return NotQuarantinedError(
-                f"node {node.name} is not quarantined, so not adopted: {why}"
+                f"node {node.name} is not quarantined, so not adopted: {why}; "
+                "`shoal nodes` says which are"
             )
         node.adopts = node.followed
         node.quarantine = f"node {node.name} was adopted, and its agent has not dialled in since"

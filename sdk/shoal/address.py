@@ -10,7 +10,13 @@ def check_address(text: str) -> str:
         ShoalError: it is not; the message says what would be.
     """
     host, colon, port = text.rpartition(":")
-    if not host or not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+    if (
+        not host
+        or "/" in host
+        or not colon
+        or not (port.isascii() and port.isdigit())
+        or int(port) > 65535
+    ):
         raise ShoalError(
             "BAD_ADDRESS",
             f"{text!r} is not the address of a controller; write HOST:PORT, as in 127.0.0.1:7470",

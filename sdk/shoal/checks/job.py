@@ -5,6 +5,7 @@ Pure but for lists of requirements, which are read from the bundle that it is gi
 
 import json
 import math
+import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 from shoal import limits, spec
 from shoal.checks.problem import Path, Problem, and_, number_problems
+from shoal.checks.program_file import program_file
 from shoal.limits import COMMAND_BYTES_MAX
 from shoal.recipe import BundleFiles, ingredients
 from shoal.suggestion import did_you_mean
@@ -229,12 +231,25 @@ def _bundle(job: spec.Job, at: Path, files: Collection[str] | None) -> Iterator[
     if files is not None and flat:
         yield from _flat(at, files)
         files = {PurePosixPath(file).name for file in files}
+    if files is not None and not job.local:
+        wanted += _script(job, at, files)
     for path, name in wanted:
         if problem := relative_path_problem(name):
             yield Problem(path, f"{name!r} {problem}")
         elif files is not None and str(PurePosixPath(name)) not in files:
             remedy = did_you_mean(name, files) if files else "set `bundle` to the folder it is in"
             yield Problem(path, f"the bundle has no file {name!r}; {remedy}")
+
+
+def _script(job: spec.Job, at: Path, files: Collection[str]) -> Iterator[tuple[Path, str]]:
+    """Yield the program or script of the command, unless it is there by another way."""
+    name = program_file(job.run)
+    path = posixpath.normpath(name)
+    # What lies behind a link to a folder is not among the names of the bundle.
+    around = {str(parent) for parent in PurePosixPath(path).parents}
+    fetched = {posixpath.normpath(file.path) for file in job.files}
+    if name and path not in fetched and around.isdisjoint(files):
+        yield (*at, "run"), path
 
 
 def _recipe(job: spec.Job, at: Path, bundle: BundleFiles | None) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ async def artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> 
         shoal artifacts --urls people-counter-4f2a/counter
         shoal get people-counter-4f2a       download them
     """
+    from shoal.cli.chosen_pipeline import chosen, replicas_of
     from shoal.cli.document import print_document
     from shoal.cli.figures import path_text
     from shoal.cli.naming import pipeline_or_job
@@ -25,14 +26,12 @@ async def artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> 
     from shoal.names import JobRef
 
     ref = pipeline_or_job(name, target.namespace)
+    if urls and as_json:
+        raise click.UsageError("--urls and --json exclude each other; leave one of them out")
     async with target.client() as client:
-        pipeline = await client.get(ref.pipeline)
-        jobs = [job for job in pipeline.jobs if not isinstance(ref, JobRef) or job.name == ref.name]
-        if not jobs:
-            raise click.ClickException(
-                f"the pipeline {ref.pipeline} has no job {name.rsplit('/', 1)[-1]!r}; "
-                f"it has {', '.join(job.id for job in pipeline.jobs)}"
-            )
+        pipeline = await chosen(client, ref.pipeline)
+        jobs = replicas_of(pipeline, ref.job) if isinstance(ref, JobRef) else pipeline.jobs
+        found = any(job.manifest and job.manifest.artifacts for job in jobs)
         if as_json:
             for job in jobs:
                 print_document({"job": job.name, "manifest": job.manifest})
@@ -42,7 +41,13 @@ async def artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> 
                     click.echo(
                         f"{job.id}/{path_text(artifact.path)} {await client.artifact_url(artifact)}"
                     )
-        elif any(job.manifest for job in jobs):
+        elif found:
             show(artifacts_table(jobs))
-        else:
-            click.echo(f"{ref.name} has no artifacts yet; see: shoal status", err=True)
+        if not found:
+            what = f"{pipeline.name}/jobs/{ref.job}" if isinstance(ref, JobRef) else pipeline.name
+            ended = all(job.state.terminal for job in jobs)
+            click.echo(
+                f"{what} {'left' if ended else 'has'} no artifacts{'' if ended else ' yet'}; "
+                f"see: shoal status {pipeline.id}",
+                err=True,
+            )

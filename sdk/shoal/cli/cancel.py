@@ -15,13 +15,22 @@ async def cancel(target: Target, pipelines: tuple[str, ...], *, reason: str, wai
 
     \b
         shoal cancel people-counter-4f2a
-        shoal cancel --reason 'wrong video' --wait people-counter-4f2a
+        shoal cancel --reason 'wrong video' --wait latest
+
+    If one of the names is wrong, nothing is cancelled. One that has ended already stays as it is.
     """
+    from shoal.cli.chosen_pipeline import chosen
     from shoal.cli.figures import state_word
 
     async with target.client() as client:
-        for name in pipelines:
-            pipeline = await client.cancel(name, reason)
+        found = [await chosen(client, name) for name in pipelines]
+        for before in found:
+            if before.state.terminal:
+                click.echo(
+                    f"{before.name} {state_word(before.state)} before, so nothing is cancelled"
+                )
+                continue
+            pipeline = await client.cancel(before.id, reason)
             if wait and not pipeline.state.terminal:
                 pipeline = await client.wait(pipeline.id, deadline_seconds=600)
             word = state_word(pipeline.state) if pipeline.state.terminal else "is being cancelled"

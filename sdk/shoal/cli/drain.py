@@ -16,10 +16,12 @@ async def drain(target: Target, node: str, *, undo: bool) -> None:
         shoal drain node-2
         shoal drain --undo node-2
     """
+    from shoal.cli.figures import counted
+
     async with target.client() as client:
         view = await client.drain(node, drained=not undo)
     if view.drained:
-        running = len(view.attempts)
-        click.echo(f"{view.name} is drained; {running} attempts on it have not ended")
+        running = counted(len(view.attempts), "attempt")
+        click.echo(f"{view.name} is drained; {running} there still to end")
     else:
         click.echo(f"{view.name} is in use again")

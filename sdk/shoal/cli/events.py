@@ -7,7 +7,13 @@ from shoal.cli.controller_option import Target, controller_options
 
 @click.command()
 @click.argument("pipeline", required=False, default="")
-@click.option("--limit", default=100, show_default=True, help="At most the last so many.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="At most the last so many.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each event.")
 @controller_options
 async def events(target: Target, pipeline: str, *, limit: int, as_json: bool) -> None:
@@ -21,12 +27,20 @@ async def events(target: Target, pipeline: str, *, limit: int, as_json: bool) ->
     """
     from collections import deque
 
+    from shoal.cli.chosen_pipeline import chosen
     from shoal.cli.document import print_document
     from shoal.cli.tables import events_table, show
+    from shoal.errors import ShoalError
     from shoal.view import Event
 
-    last: deque[Event] = deque(maxlen=max(1, limit))
+    last: deque[Event] = deque(maxlen=limit)
     async with target.client() as client:
+        unknown = None
+        if pipeline:
+            try:
+                pipeline = (await chosen(client, pipeline)).id
+            except ShoalError as error:  # its events may have outlived it
+                unknown = error
         token = ""
         while True:
             page = await client.events(pipeline, page_token=token, page_size=1_000)
@@ -34,6 +48,8 @@ async def events(target: Target, pipeline: str, *, limit: int, as_json: bool) ->
             token = page.next_page_token
             if not token:
                 break
+    if unknown is not None and not last:
+        raise unknown
     if as_json:
         for event in last:
             print_document(event)

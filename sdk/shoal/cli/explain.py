@@ -17,6 +17,7 @@ async def explain(target: Target, name: str, *, as_json: bool) -> None:
     \b
         shoal explain people-counter-4f2a/camera
     """
+    from shoal.cli.chosen_pipeline import chosen, one_replica
     from shoal.cli.document import print_document
     from shoal.cli.naming import job
     from shoal.cli.tables import show, verdicts_table
@@ -24,8 +25,9 @@ async def explain(target: Target, name: str, *, as_json: bool) -> None:
 
     ref = job(name, target.namespace)
     async with target.client() as client:
-        verdicts = await client.explain(ref.name)
-        pipeline = await client.get(ref.pipeline_ref.name)
+        pipeline = await chosen(client, ref.pipeline)
+        job_view = one_replica(pipeline, ref.job)
+        verdicts = await client.explain(job_view.name)
     if as_json:
         for verdict in verdicts:
             print_document(verdict)
@@ -34,11 +36,8 @@ async def explain(target: Target, name: str, *, as_json: bool) -> None:
     else:
         click.echo("no agent has connected yet; start one with: shoal agent", err=True)
     if not as_json:
-        for job_view in pipeline.jobs:
-            if job_view.name == ref.name:
-                if job_view.waiting_for:
-                    click.echo(f"{job_view.id} waits: {job_view.waiting_for}.")
-                for sentence in recovery_explanation(
-                    pipeline.spec, pipeline.spec.job(job_view.spec_name)
-                ):
-                    click.echo(sentence)
+        if job_view.waiting_for:
+            click.echo(f"{job_view.id} waits: {job_view.waiting_for}.")
+        spec_job = pipeline.spec.job(job_view.spec_name)
+        for sentence in recovery_explanation(pipeline.spec, spec_job):
+            click.echo(sentence)

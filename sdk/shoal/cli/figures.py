@@ -60,6 +60,11 @@ def count_text(number: float) -> str:
     return f"{number / 1e6:,.1f} M"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 job`, `1,234 jobs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def duration_text(passed: timedelta) -> str:
     """`12 s`, `3 min`, `5 h`, `2 d`."""
     seconds = max(0.0, passed.total_seconds())
@@ -76,7 +81,7 @@ def age_text(since: datetime | None, now: datetime) -> str:
 
 def scale_text(scale: ScaleView) -> str:
     """Say in a sentence where a change of replicas stands."""
-    number = "1 replica" if scale.replicas == 1 else f"{scale.replicas} replicas"
+    number = counted(scale.replicas, "replica")
     match scale.state:
         case ScaleState.HOLDING:
             return f"{scale.job} is being given {number}"

@@ -52,12 +52,18 @@ def graph(target: Target, what: str, svg_path: Path | None, given: "dict[str, Gi
         try:
             svg_path.write_text(svg(found), "utf-8")
         except OSError as error:
-            raise click.ClickException(f"{svg_path}: {error.strerror}") from None
+            raise click.ClickException(
+                f"{svg_path}: {error.strerror}; make the folder of it, or choose another file"
+            ) from None
 
 
 def _is_file(what: str) -> bool:
+    from shoal.specfile.folder import is_spec_folder
+
     # A file that was mistyped is better missed by its name than looked up as a pipeline.
-    return Path(what).is_file() or what.endswith((".yaml", ".yml"))
+    # A folder is often what `shoal get` made, and has the name of its pipeline.
+    path = Path(what)
+    return path.is_file() or what.endswith((".yaml", ".yml")) or is_spec_folder(path)
 
 
 def _of_file(path: Path, given: "dict[str, GivenValue]") -> "Graph":
@@ -69,10 +75,11 @@ def _of_file(path: Path, given: "dict[str, GivenValue]") -> "Graph":
 
 
 async def _of_pipeline(target: Target, name: str) -> "Graph":
+    from shoal.cli.chosen_pipeline import chosen
     from shoal.graph import graph_of
 
     async with target.client() as client:
-        pipeline = await client.get(name)
+        pipeline = await chosen(client, name)
     return graph_of(pipeline.spec, pipeline.jobs)
 
 

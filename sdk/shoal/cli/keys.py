@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.suggesting_group import SuggestingGroup
 
 if TYPE_CHECKING:
     from shoal.view import KeysReport
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def keys() -> None:
     r"""Rotate the keys that seal gossip, on all members at once, Serf's agents included.
 
@@ -69,6 +70,7 @@ async def list_keys(target: Target, *, as_json: bool) -> None:
 @controller_options
 async def install(target: Target, file: TextIO) -> None:
     """Have every member install the key in FILE (- for stdin), in base64 or hexadecimal."""
+    from shoal.cli.figures import counted
     from shoal.gossip_key import key_id, parse_key
 
     try:
@@ -80,7 +82,7 @@ async def install(target: Target, file: TextIO) -> None:
     _check(report)
     identity = key_id(key)
     click.echo(
-        f"{identity} is installed on {report.members} members; next: shoal keys use {identity}"
+        f"{identity} is installed on {counted(report.members, 'member')}; next: shoal keys use {identity}"
     )
 
 
@@ -89,10 +91,12 @@ async def install(target: Target, file: TextIO) -> None:
 @controller_options
 async def use(target: Target, key: str) -> None:
     """Have every member seal with an installed key, named by its first digits."""
+    from shoal.cli.figures import counted
+
     async with target.client() as client:
         report = await client.use_gossip_key(key)
     _check(report)
-    click.echo(f"{key} seals on {report.members} members")
+    click.echo(f"{key} seals on {counted(report.members, 'member')}")
 
 
 @keys.command()
@@ -100,10 +104,12 @@ async def use(target: Target, key: str) -> None:
 @controller_options
 async def remove(target: Target, key: str) -> None:
     """Have every member drop a key that none seals with, named by its first digits."""
+    from shoal.cli.figures import counted
+
     async with target.client() as client:
         report = await client.remove_gossip_key(key)
     _check(report)
-    click.echo(f"{key} is removed from {report.members} members")
+    click.echo(f"{key} is removed from {counted(report.members, 'member')}")
 
 
 def _check(report: "KeysReport") -> None:
@@ -112,11 +118,13 @@ def _check(report: "KeysReport") -> None:
     Raises:
         click.ClickException: some did not; says which, or how many.
     """
+    from shoal.cli.figures import counted
+
     for name, said in sorted(report.messages.items()):
         click.echo(f"{name}: {said}", err=True)
     if not report.complete:
         silent = max(0, report.members - report.answered)
         raise click.ClickException(
-            f"of {report.members} members {report.failed} refused and {silent} did not answer; "
+            f"of {counted(report.members, 'member')} {report.failed} refused and {silent} did not answer; "
             "try again, what is done stays done"
         )

@@ -87,6 +87,7 @@ async def _show(target: Target, name: str | None, wish: _Wish) -> None:
 
     async with target.client() as client:
         found = await _found(client, target, name)
+        _check_attempt(found, wish)
         prefixed = name is None or sum(len(jobs) for _, jobs in found.values()) > 1
         printer = standard_printer(prefixed=prefixed, pipelines=name is None)
         try:
@@ -94,8 +95,8 @@ async def _show(target: Target, name: str | None, wish: _Wish) -> None:
                 await _read(client, read, wish, printer.write)
         finally:
             printer.close()
-        # Anew, because manifests have come while logs were followed.
-        anew = await _found(client, target, name)
+        # Anew, because manifests have come while logs were followed; `latest` may be another now.
+        anew = await _found(client, target, next(iter(found)) if name else None)
         if tell_cut(printer, [job for _, jobs in anew.values() for job in jobs]):
             raise click.exceptions.Exit(1)
 
@@ -105,7 +106,9 @@ async def _save(target: Target, name: str | None, wish: _Wish, folder: Path) -> 
 
     files = LogFiles(folder)
     async with target.client() as client:
-        for read in await _found(client, target, name):
+        found = await _found(client, target, name)
+        _check_attempt(found, wish)
+        for read in found:
             await _read(client, read, wish, files.write)
     for path in files.paths:
         click.echo(str(path))
@@ -117,6 +120,7 @@ async def _found(
     client: "Client", target: Target, name: str | None
 ) -> "dict[str, tuple[PipelineView, Sequence[JobView]]]":
     """By the name to read: the pipeline and its jobs that are meant; oldest pipelines first."""
+    from shoal.cli.chosen_pipeline import chosen, replicas_of
     from shoal.cli.naming import pipeline_or_job
     from shoal.names import JobRef
 
@@ -124,11 +128,24 @@ async def _found(
         pipelines = [pipeline async for pipeline in client.list()]
         return {one.name: (one, one.jobs) for one in reversed(pipelines)}
     ref = pipeline_or_job(name, target.namespace)
-    pipeline = await client.get(ref.pipeline)
-    jobs = pipeline.jobs
+    pipeline = await chosen(client, ref.pipeline)
     if isinstance(ref, JobRef):  # a job, or all replicas of one of the spec
-        jobs = tuple(job for job in jobs if ref.job in {job.id, job.spec_name})
-    return {ref.name: (pipeline, jobs)}
+        jobs = replicas_of(pipeline, ref.job)
+        return {f"{pipeline.name}/jobs/{ref.job}": (pipeline, jobs)}
+    return {pipeline.name: (pipeline, pipeline.jobs)}
+
+
+def _check_attempt(found: "dict[str, tuple[PipelineView, Sequence[JobView]]]", wish: _Wish) -> None:
+    """Refuse an attempt that there is not; while logs are followed it may still come.
+
+    Raises:
+        click.ClickException: no job has so many.
+    """
+    most = max((len(job.attempts) for _, jobs in found.values() for job in jobs), default=0)
+    if wish.attempt > most and not wish.follow:
+        what = f"in {next(iter(found))}" if len(found) == 1 else "in any pipeline"
+        have = f"--attempt 1 to {most} can be shown" if most else "none has begun"
+        raise click.ClickException(f"there is no attempt {wish.attempt} {what}; {have}")
 
 
 async def _read(

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from shoal.cli.suggesting_group import SuggestingGroup
 from shoal.errors import ShoalError
 
 PLUGIN_GROUP = "shoal.commands"
@@ -45,7 +46,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({
 _OF_THE_SERVER = ("agent", "controller", "simulate", "up")
 
 
-class Commands(click.Group):
+class Commands(SuggestingGroup):
     """Finds commands by name: ours by module, others by entry point."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -79,15 +80,11 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or suggest the one that may have been meant."""
-        from shoal.suggestion import did_you_mean
-
+        """Find the command, or say which distribution it comes with."""
         name = args[0] if args else ""
         known = self.list_commands(ctx)
         if name in _OF_THE_SERVER and name not in known:
             ctx.fail(f"the command {name!r} comes with the distribution shoal-server; install it")
-        if name and not name.startswith("-") and name not in known:
-            ctx.fail(f"there is no command {name!r}; {did_you_mean(name, known)}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -18,6 +18,18 @@ def pipeline_or_job(name: str, namespace: str) -> PipelineRef | JobRef:
         raise click.ClickException(str(error)) from None
 
 
+def pipeline(name: str, namespace: str) -> PipelineRef:
+    """Read `P` or `pipelines/P`.
+
+    Raises:
+        click.ClickException: it is neither.
+    """
+    try:
+        return parse_pipeline(name, namespace)
+    except InvalidNameError as error:
+        raise click.ClickException(str(error)) from None
+
+
 def job(name: str, namespace: str) -> JobRef:
     """Read `P/J` or `pipelines/P/jobs/J`.
 

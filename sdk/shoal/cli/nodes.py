@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 import click
 
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.suggesting_group import SuggestingGroup
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=SuggestingGroup, invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each node.")
 @controller_options
 @click.pass_context

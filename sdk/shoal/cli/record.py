@@ -64,14 +64,14 @@ async def record(
     Ctrl-C breaks it off.
     """
     from shoal.cli import naming
+    from shoal.cli.chosen_pipeline import chosen
     from shoal.cli.figures import bytes_text
     from shoal.cli.local_jobs import client_epoch
     from shoal.local.recorder import Recorder
-    from shoal.names import parse_pipeline
 
     job, name = naming.port(port)
     async with target.client() as client:
-        view = await client.get(parse_pipeline(pipeline, target.namespace).pipeline)
+        view = await chosen(client, pipeline)
         recorder = Recorder(
             client,
             view,
@@ -132,22 +132,16 @@ def _replica(view: "PipelineView", job: str, port: str) -> "JobView":
     """Find the one replica that is meant.
 
     Raises:
-        click.ClickException: there is none, or there are several, or it has no such output.
+        ShoalError: there is none, or there are several.
+        click.ClickException: it has no such output.
     """
-    found = [one for one in view.jobs if job == one.id] or [
-        one for one in view.jobs if job == one.spec_name
-    ]
-    if not found:
-        known = ", ".join(dict.fromkeys(one.spec_name for one in view.jobs))
-        raise click.ClickException(f"{view.name} has no job {job!r}: its jobs are {known}")
-    if len(found) > 1:
-        names = ", ".join(f"{one.id}.{port}" for one in found)
-        raise click.ClickException(
-            f"{job} has several replicas with a stream each; record one of {names}"
-        )
-    outputs = [one.name for one in view.spec.job(found[0].spec_name).outputs]
+    from shoal.cli.chosen_pipeline import one_replica
+    from shoal.suggestion import did_you_mean
+
+    found = one_replica(view, job, port)
+    outputs = [one.name for one in view.spec.job(found.spec_name).outputs]
     if port not in outputs:
         raise click.ClickException(
-            f"the job {job!r} has no output {port!r}; its outputs are {', '.join(outputs) or 'none'}"
+            f"the job {job!r} has no output {port!r}; {did_you_mean(port, outputs)}"
         )
-    return found[0]
+    return found

@@ -27,6 +27,20 @@ def recording(text: str) -> "Recording":
     return Recording(job, name, Path(path))
 
 
+def refuse_pace_alone(ctx: click.Context) -> None:
+    """Refuse --pace without --replay.
+
+    Raises:
+        click.UsageError: it was given alone.
+    """
+    source = ctx.get_parameter_source("pace")
+    if source is click.core.ParameterSource.COMMANDLINE and not ctx.params["replay"]:
+        raise click.UsageError(
+            f"--pace {ctx.params['pace']} is the pace of a recording; add --replay JOB.PORT=FILE, "
+            "or leave it out"
+        )
+
+
 def replay_options(command: CommandT) -> CommandT:
     """Give a command --replay and --pace, as `replay` and `pace`."""
     with_pace = click.option(

@@ -1,16 +1,19 @@
 """`shoal run`: submit, wait, and end as the pipeline ended."""
 
 import contextlib
+import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from shoal.cli.command_option import refuse_beside_command, refuse_beside_spec, with_options
 from shoal.cli.controller_option import INTERRUPTED_STATUS, Target, controller_options, run_async
-from shoal.cli.replay_option import replay_options
+from shoal.cli.replay_option import refuse_pace_alone, replay_options
 from shoal.cli.unit_option import unit
 from shoal.cli.values_option import refuse_values, values_options
 from shoal.specfile.units import parse_duration, parse_size
@@ -20,12 +23,47 @@ class RunCommand(click.Command):
     """Keeps what follows `--` apart: it is a command to run, whatever it looks like."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Cut the arguments at the first `--`."""
+        """Cut the arguments at the first `--`; without one, see whether it was forgotten."""
         if "--" in args:
             cut = args.index("--")
             ctx.meta["shoal.command"] = tuple(args[cut + 1 :])
-            args = args[:cut]
-        return super().parse_args(ctx, args)
+            return super().parse_args(ctx, args[:cut])
+        words = self._words(args)
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.UsageError as error:
+            if words and not _is_spec(words[0]):
+                raise click.UsageError(
+                    f"{error.message.rstrip('.')}. {_after_dashes(words)}", ctx
+                ) from None
+            if len(words) > 1 and not any(word.startswith("-") for word in words):
+                raise click.UsageError(
+                    f"{error.message.rstrip('.')}. `shoal run` takes one specification; "
+                    f"for several: shoal submit {shlex.join(words)}",
+                    ctx,
+                ) from None
+            raise
+
+    def _words(self, args: list[str]) -> list[str]:
+        """Return the arguments from the first on that is no option, nor the value of one."""
+        valued = {
+            name
+            for option in self.params
+            if isinstance(option, click.Option) and not option.is_flag
+            for name in option.opts
+        }
+        index = 0
+        while index < len(args) and args[index].startswith("-"):
+            index += 2 if args[index] in valued else 1
+        return args[index:]
+
+
+def _is_spec(word: str) -> bool:
+    return word.endswith((".yaml", ".yml")) or Path(word).is_dir()
+
+
+def _after_dashes(words: Sequence[str]) -> str:
+    return f"A command stands after --, as in: shoal run -- {shlex.join(words)}"
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -38,6 +76,28 @@ def pair(text: str) -> tuple[str, str]:
     if not key or not equals:
         raise click.BadParameter(f"{text!r} is not KEY=VALUE")
     return key, value
+
+
+def _check_is_spec(path: Path) -> None:
+    """Refuse a program where a specification is wanted.
+
+    Raises:
+        click.UsageError: it is no specification, as far as can be seen without reading it.
+    """
+    if _is_spec(str(path)):
+        return
+    if not path.exists():
+        raise click.UsageError(f"there is no specification {path}. {_after_dashes([str(path)])}")
+    if path.suffix in {".py", ".sh"} or os.access(path, os.X_OK):
+        raise click.UsageError(
+            f"{path} is a program and no specification. A command stands after --, with the folder "
+            f"of its files, as in: shoal run --bundle {path.parent} -- {_program(path)}"
+        )
+
+
+def _program(path: Path) -> str:
+    interpreter = {".py": "python ", ".sh": "sh "}.get(path.suffix, "./")
+    return interpreter + shlex.quote(path.name)
 
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -56,7 +116,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Show what jobs print.  [default: if there is just one job]",
 )
 @click.option("--request-id", default="", help="Idempotency key; the same key runs once.")
-@click.option("--name", default="", help="Name of the pipeline.  [default: that of the program]")
+@click.option(
+    "--name",
+    default="",
+    help="Name of the pipeline.  [default: that of the specification or program]",
+)
 @click.option(
     "--bundle",
     "folder",
@@ -76,7 +140,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     multiple=True,
     type=pair,
     metavar="KEY=VALUE",
-    help="Variable of the command.",
+    help="Variable of the command, or of every program of the specification.",
 )
 @click.option(
     "--timeout",
@@ -118,6 +182,7 @@ def run(ctx: click.Context, /, target: Target, spec_path: Path | None, **wishes:
     \b
         shoal run pipeline.yaml
         shoal run --set limit=20 --values street.toml pipeline.yaml
+        shoal run people-counter                        the folder's pipeline.yaml
         shoal run -- sh -c 'echo hello > results/x'
         shoal run --stdin README.md -- wc -l
         shoal run --bundle . --requirements requirements.txt -- python main.py
@@ -134,12 +199,32 @@ def run(ctx: click.Context, /, target: Target, spec_path: Path | None, **wishes:
     that would never end by itself, with its results.
     """
     command: tuple[str, ...] | None = ctx.meta.get("shoal.command")
-    if (spec_path is None) == (command is None):
+    if spec_path is not None and command is not None:
+        raise click.UsageError(
+            f"{spec_path} is a specification and {shlex.join(command)!r} stands after --; "
+            "leave out one of them"
+        )
+    if spec_path is None and command is None:
         raise click.UsageError(
             "name a specification file, or write a command after --, as in: shoal run -- ls -l"
         )
+    if spec_path is not None:
+        _check_is_spec(spec_path)
+    if command is not None and len(command) == 1 and _is_spec(command[0]):
+        raise click.UsageError(
+            f"{command[0]} is a specification, and what stands after -- is run as a program; "
+            f"write: shoal run {command[0]}"
+        )
     if command == ():
         raise click.UsageError("there is no command after --; write for example: shoal run -- ls")
+    if wishes["logs"] and (wishes["as_json"] or wishes["detach"]):
+        other = "--json" if wishes["as_json"] else "--detach"
+        raise click.UsageError(f"{other} shows no logs; leave out --logs, and see: shoal logs")
+    if spec_path is not None:
+        refuse_beside_spec(ctx, spec_path)
+        refuse_pace_alone(ctx)
+    else:
+        refuse_beside_command(ctx)
     with _prepared(spec_path, command, wishes) as prepared:
         ctx.exit(run_async(_run(target, prepared, wishes)))
 
@@ -151,21 +236,16 @@ def _prepared(
     from shoal import bundle
     from shoal.cli.packing import load_all, packed_entries, packed_file
     from shoal.cli.single_command import Wishes, single_command
+    from shoal.errors import ShoalError
 
     if spec_path is not None:
-        ignored = [key for key in ("folder", "stdin", "requirements", "archive") if wishes[key]]
-        if ignored:
-            option = ignored[0].replace("folder", "bundle")
-            raise click.UsageError(
-                f"--{option} belongs to a command after --; write it into {spec_path} instead"
-            )
         (spec_file,) = load_all([spec_path], wishes["given"])
+        pipeline = with_options(spec_file.pipeline, wishes["name"], dict(wishes["variables"]))
+        spec_file = replace(spec_file, pipeline=pipeline)
         with packed_file(spec_file, wishes["replay"], wishes["pace"]) as prepared:
             yield prepared
         return
     refuse_values(wishes["given"], "name one instead of a command")
-    if wishes["replay"]:
-        raise click.UsageError("--replay belongs to a specification; name one instead of a command")
     with _own_stdin(wishes["stdin"]) as stdin:
         try:
             wished = {field.name: wishes[field.name] for field in fields(Wishes)}
@@ -173,6 +253,8 @@ def _prepared(
             pipeline, entries = single_command(command or (), Wishes(**wished))
         except bundle.BundleError as error:
             raise click.ClickException(str(error)) from None
+        except ShoalError as error:
+            raise click.UsageError(error.message) from None
         with packed_entries(pipeline, entries) as prepared:
             yield prepared
 

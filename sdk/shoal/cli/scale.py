@@ -37,21 +37,30 @@ async def scale(target: Target, pipeline: str, wish: str) -> None:
     The job needs stream inputs and `recovery: resume`. Jobs whose records are spread by key cannot
     be scaled while they run.
     """
+    from shoal.cli.chosen_pipeline import chosen
+    from shoal.cli.figures import counted
+    from shoal.suggestion import did_you_mean
+
     job, sign, number = wish.partition("=")
     if not sign or not number.isdecimal():
         raise click.UsageError(f"{wish!r} is not JOB=REPLICAS; write for example: detector=4")
     replicas = int(number)
     async with target.client() as client:
-        before = await client.get(pipeline)
-        view = await client.scale(pipeline, job, replicas)
+        before = await chosen(client, pipeline)
+        known = [one.name for one in before.spec.jobs]
+        if job not in known:
+            raise click.ClickException(
+                f"the specification of {before.name} has no job {job!r}; {did_you_mean(job, known)}"
+            )
+        view = await client.scale(before.id, job, replicas)
         if len(view.scales) == len(before.scales) and not _under_way(view):
-            click.echo(f"job {job} of {view.name} has {_replicas(replicas)} already")
+            click.echo(f"job {job} of {view.name} has {counted(replicas, 'replica')} already")
             return
         settled = await _settled(client, view, len(view.scales))
     if settled.state is ScaleState.ABANDONED:
         raise ShoalError("SCALE_ABANDONED", f"job {job} keeps its replicas: {settled.message}")
     click.echo(
-        f"job {job} of {view.name} has {_replicas(replicas)} from now on; "
+        f"job {job} of {view.name} has {counted(replicas, 'replica')} from now on; "
         f"each of those before ends after round {settled.rounds}"
     )
 
@@ -70,7 +79,3 @@ async def _settled(client: "Client", pipeline: PipelineView, number: int) -> Sca
 
 def _under_way(pipeline: PipelineView) -> bool:
     return bool(pipeline.scales) and pipeline.scales[-1].state is ScaleState.HOLDING
-
-
-def _replicas(number: int) -> str:
-    return "1 replica" if number == 1 else f"{number} replicas"

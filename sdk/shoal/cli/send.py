@@ -58,23 +58,26 @@ async def send(
     after the last record; records that had not reached the pipeline are sent first.
     """
     from shoal.cli import naming
+    from shoal.cli.chosen_pipeline import chosen
+    from shoal.cli.figures import counted
     from shoal.cli.local_jobs import client_epoch, state_home
     from shoal.local.lane import Feeder, LaneName
     from shoal.local.local_job import spool_folder
     from shoal.local.record_file import RecordFile
-    from shoal.names import parse_pipeline
     from shoal.portal_names import input_lane
 
     job, name = naming.port(port)
     async with target.client() as client:
-        view = await client.get(parse_pipeline(pipeline, target.namespace).pipeline)
+        view = await chosen(client, pipeline)
         output = _output(view, job, name)
         folder = spool_folder(state_home(), view.namespace, view.id)
         path = folder / f"{job}.{name}.records"
         file = RecordFile(path, {"pipeline": view.id, "job": job, "port": name})
         with contextlib.closing(file):
             if file.total is not None:
-                raise click.ClickException(f"{job}.{name} was ended after {file.total} records")
+                raise click.ClickException(
+                    f"{job}.{name} was ended after {counted(file.total, 'record')}; nothing more can be sent"
+                )
             lane = LaneName(view.namespace, view.id, input_lane(job, name), client_epoch())
             feeder = Feeder(client, lane, file, adopt=True)
             ended = await _feed(
@@ -96,6 +99,7 @@ async def _feed(
     *,
     keep_open: bool,
 ) -> "PipelineView | None":
+    from shoal.cli.figures import counted
     from shoal.errors import ShoalError
     from shoal.local.checked_block import pack
 
@@ -132,7 +136,7 @@ async def _feed(
             raise ShoalError(
                 "ENDED", f"{view.id} {ended.state.name.lower()}: {ended.reason.message or job}"
             )
-        click.echo(f"{file.next} records have been taken", err=True)
+        click.echo(f"{counted(file.next, 'record')} taken", err=True)
         return ended
     finally:
         tasks = (filling, waiting, watching, feeding)
@@ -143,8 +147,12 @@ async def _feed(
 
 async def _until_over(file: "RecordFile", filling: "asyncio.Task[None]") -> None:
     """Fail as the filling fails; the watch of the pipeline says when it is over."""
+    from shoal.cli.figures import counted
+
     await filling
-    click.echo(f"{file.next} records; waiting until nobody can ask for them again", err=True)
+    click.echo(
+        f"{counted(file.next, 'record')}; waiting until nobody can ask for them again", err=True
+    )
     await asyncio.get_running_loop().create_future()
 
 

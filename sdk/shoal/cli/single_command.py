@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from shoal import bundle, spec
 from shoal.check import check_pipeline
+from shoal.checks.program_file import program_file
 from shoal.errors import ShoalError
 
 _ID_LENGTH = 40
@@ -68,6 +69,14 @@ def single_command(
     pipeline = spec.Pipeline(name, (job,))
     within = tuple(entries.values())
     names, contents = bundle.file_names(within), bundle.Contents(within)
+    script = program_file(job.run)
+    if script and wishes.folder is None:
+        raise ShoalError(
+            "BAD_SPEC",
+            f"{script} does not come along by itself, and the command starts in an empty folder; "
+            "name the folder that it is in, as in --bundle .",
+            code="INVALID_ARGUMENT",
+        )
     problems = check_pipeline(pipeline, names, contents.layouts())
     if problems:
         said = "\n".join(

@@ -12,34 +12,45 @@ if TYPE_CHECKING:
     from shoal.client import Client
     from shoal.view import PipelineView
 
+_LISTED = 20
+
 
 @click.command()
 @click.argument("pipeline", required=False)
 @click.option("--watch", "-w", is_flag=True, help="Go on until it has ended.")
-@click.option("--limit", default=20, show_default=True, help="How many pipelines to list.")
+@click.option(
+    "--limit", type=click.IntRange(1), help=f"How many pipelines to list.  [default: {_LISTED}]"
+)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each pipeline.")
 @controller_options
 async def status(
-    target: Target, pipeline: str | None, *, watch: bool, limit: int, as_json: bool
+    target: Target, pipeline: str | None, *, watch: bool, limit: int | None, as_json: bool
 ) -> None:
     r"""Show the latest pipelines, or one pipeline with its jobs.
 
     \b
         shoal status                        the latest pipelines
         shoal status people-counter-4f2a    its jobs, streams and artifacts
+        shoal status latest                 the newest one; the beginning of a name does as well
         shoal status --watch people-counter-4f2a
 
     With --watch and --json, every change is a line.
     """
+    from shoal.cli.chosen_pipeline import chosen
+
     if watch and pipeline is None:
         raise click.UsageError("--watch needs the id of a pipeline; `shoal status` lists them")
+    if limit is not None and pipeline is not None:
+        raise click.UsageError(f"--limit goes with the list of pipelines; leave out {pipeline!r}")
     async with target.client() as client:
         if pipeline is None:
-            await _list(client, limit, as_json=as_json)
-        elif watch:
-            await _watch(client, pipeline, as_json=as_json)
+            await _list(client, limit or _LISTED, as_json=as_json)
+            return
+        found = await chosen(client, pipeline)
+        if watch:
+            await _watch(client, found.id, as_json=as_json)
         else:
-            _show(await client.get(pipeline), as_json=as_json)
+            _show(found, as_json=as_json)
 
 
 async def _list(client: "Client", limit: int, *, as_json: bool) -> None:
@@ -47,7 +58,7 @@ async def _list(client: "Client", limit: int, *, as_json: bool) -> None:
     from shoal.cli.tables import pipelines_table, show
 
     found: list[PipelineView] = []
-    listed = client.list(page_size=min(100, max(1, limit)))
+    listed = client.list(page_size=min(100, limit))
     async with contextlib.aclosing(listed) as pipelines:
         async for pipeline in pipelines:
             if len(found) == limit:

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument(
-    "paths", metavar="SPEC…", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
-)
+@click.argument("paths", metavar="SPEC…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Submit again what was submitted before.")
 @click.option("--request-id", default="", help="Idempotency key of a single specification.")
 @click.option(
@@ -54,10 +52,15 @@ async def submit(
     Prints the name of each pipeline, for `shoal status` and `shoal logs`.
     """
     from shoal.cli.document import print_document
+    from shoal.cli.figures import counted
     from shoal.cli.packing import load_all
     from shoal.errors import ShoalError
 
     named = _expand(paths)
+    if request_id and force:
+        raise click.UsageError(
+            "--force makes a new submission, and --request-id names one; leave one of them out"
+        )
     if request_id and len(named) != 1:
         raise click.UsageError("--request-id goes with one specification; leave it out for several")
     files = await asyncio.to_thread(load_all, named, given)
@@ -92,7 +95,7 @@ async def submit(
                     err=True,
                 )
     if errors:
-        raise click.ClickException(f"{errors} of {len(files)} specifications were refused")
+        raise click.ClickException(f"{errors} of {counted(len(files), 'specification')} refused")
 
 
 def _expand(paths: Sequence[Path]) -> list[Path]:

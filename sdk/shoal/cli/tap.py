@@ -38,18 +38,24 @@ async def tap(target: Target, pipeline: str, port: str, **wishes: Any) -> None:
     --rate tells records and bytes a second, and how many records each consumer is behind.
     """
     from shoal.cli import naming
+    from shoal.cli.chosen_pipeline import chosen, replicas_of
     from shoal.cli.tap_printer import RatePrinter, RecordPrinter
-    from shoal.names import parse_pipeline
     from shoal.record_text import codec_of
     from shoal.view import TapWish
 
+    if wishes["rate"]:
+        for option in ("count", "codec"):
+            if wishes[option]:
+                raise click.UsageError(
+                    f"--rate shows no records, so --{option} {wishes[option]} has no meaning; "
+                    "leave one of them out"
+                )
     job, port_name = naming.port(port)
     async with target.client() as client:
-        ref = parse_pipeline(pipeline, target.namespace)
-        view = await client.get(ref.pipeline)
-        replicas = [one for one in view.jobs if job in {one.id, one.spec_name}]
-        spec_name = replicas[0].spec_name if replicas else ""
-        codec = wishes["codec"] or (codec_of(view.spec, spec_name, port_name) if spec_name else "")
+        view = await chosen(client, pipeline)
+        replicas = replicas_of(view, job)
+        spec_name = replicas[0].spec_name
+        codec = wishes["codec"] or codec_of(view.spec, spec_name, port_name)
         printer: RatePrinter | RecordPrinter
         if wishes["rate"]:
             printer = RatePrinter(asyncio.get_running_loop().time, as_json=wishes["as_json"])
@@ -64,7 +70,7 @@ async def tap(target: Target, pipeline: str, port: str, **wishes: Any) -> None:
             record_bytes=1 if wishes["rate"] else 0,
         )
         try:
-            news = client.tap(f"{ref.name}/jobs/{job}", port_name, wish)
+            news = client.tap(f"{view.name}/jobs/{job}", port_name, wish)
             async with contextlib.aclosing(news) as pieces:
                 async for piece in pieces:
                     if printer.take(piece):

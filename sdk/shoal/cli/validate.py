@@ -62,19 +62,19 @@ def validate(
 
 def _summary(found: "SpecFile") -> str:
     from shoal import bundle
-    from shoal.cli.figures import bytes_text
+    from shoal.cli.figures import bytes_text, counted
 
     jobs = found.pipeline.jobs
     words = [
-        f"{sum(job.replicas for job in jobs)} jobs",
-        f"{sum(len(job.streams) for job in jobs)} streams",
+        counted(sum(job.replicas for job in jobs), "job"),
+        counted(sum(len(job.streams) for job in jobs), "stream"),
     ]
     if found.bundle is None:
         words.append("no bundle")
     else:
         files = [entry for entry in bundle.scan(found.bundle) if not entry.folder]
         size = bytes_text(sum(entry.size_bytes for entry in files))
-        words.append(f"a bundle of {len(files)} files with {size}")
+        words.append(f"a bundle of {counted(len(files), 'file')} with {size}")
     return f"{found.pipeline.name} is valid: {', '.join(words)}"
 
 

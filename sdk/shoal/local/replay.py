@@ -80,7 +80,10 @@ def _check(jobs: dict[str, spec.Job], recording: Recording) -> None:
     try:
         file = RecordFile(recording.path, writable=False)
     except OSError as error:
-        raise ReplayError(f"{recording.path} cannot be read: {error.strerror}") from error
+        raise ReplayError(
+            f"{recording.path} cannot be read: {error.strerror}; make it with: shoal record PIPELINE "
+            f"{recording.job}.{recording.port} -o {recording.path}"
+        ) from error
     file.close()
     if file.total is None:
         raise ReplayError(f"{recording.path} has no end: the recording was not completed")

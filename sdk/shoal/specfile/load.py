@@ -8,7 +8,8 @@ from shoal import bundle, spec
 from shoal.check import check_pipeline
 from shoal.checks.problem import Path as FieldPath
 from shoal.parameter import Parameter
-from shoal.specfile.mark import Finding, SpecFileError
+from shoal.specfile.folder import NAMES, missing_remedy, spec_path
+from shoal.specfile.mark import Finding, Mark, SpecFileError
 from shoal.specfile.reader import Draft, Reader
 from shoal.specfile.scalars import Scalars
 from shoal.specfile.source_text import read_source
@@ -34,12 +35,16 @@ def load(path: Path, values: GivenValues = NONE_GIVEN) -> SpecFile:
     """Read a specification file and look into the folder that it names as its bundle.
 
     Args:
-        path: the file.
+        path: the file, or a folder with a `pipeline.yaml`.
         values: by the name of a parameter, what to put in; the others have their defaults.
 
     Raises:
         SpecFileError: with everything that is wrong with the file.
     """
+    path = spec_path(path)
+    if path.is_dir():
+        message = f"the folder has no {NAMES[0]}; {missing_remedy(path)}"
+        raise SpecFileError(str(path), (Finding(Mark(1, 1), (), message),))
     return parse(read_source(path), str(path), path.parent, values)
 
 

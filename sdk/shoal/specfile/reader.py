@@ -15,6 +15,7 @@ from shoal.model import no_strings
 from shoal.parameter import Parameter
 from shoal.specfile.command_reader import CommandReader
 from shoal.specfile.declarations import read_declarations
+from shoal.specfile.foreign_key import key_remedy
 from shoal.specfile.scalars import Scalars, is_null
 from shoal.specfile.step_reader import STEP_KINDS, StepReader
 from shoal.specfile.tree import mark_of
@@ -71,7 +72,7 @@ class Reader:
             if field.key in _PIPELINE_KEYS:
                 found[field.key] = field.value
             elif not field.key.startswith("x-"):  # room for anchors
-                remedy = did_you_mean(field.key, _PIPELINE_KEYS)
+                remedy = key_remedy((field.key,), _PIPELINE_KEYS)
                 scalars.complain(
                     (field.key,), f"there is no {field.key!r} here; {remedy}", field.mark
                 )
@@ -278,7 +279,7 @@ class Reader:
                 scalars.complain(
                     (*path, key),
                     f"an input with `{'source' if file else 'from'}` has no {key!r}; "
-                    f"{did_you_mean(key, known)}",
+                    f"{key_remedy((*path, key), known)}",
                 )
         return self._file(name, fields, path) if file else self._stream(name, fields, path)
 

@@ -17,6 +17,7 @@ import yaml
 from shoal.checks.problem import Path
 from shoal.parameter import no_values, shown_value, value_text
 from shoal.specfile.filled_word import FilledWord
+from shoal.specfile.foreign_key import key_remedy
 from shoal.specfile.mark import Finding, Mark
 from shoal.specfile.template import (
     KEY_PROBLEM,
@@ -162,8 +163,9 @@ class Scalars:
             if field.key in known:
                 found[field.key] = field.value
             else:
-                message = f"there is no {field.key!r} here; {did_you_mean(field.key, known)}"
-                self.complain((*path, field.key), message, field.mark)
+                at = (*path, field.key)
+                message = f"there is no {field.key!r} here; {key_remedy(at, known)}"
+                self.complain(at, message, field.mark)
         return found
 
     def items(self, node: yaml.Node, path: Path, wanted: str) -> list[yaml.Node] | None:

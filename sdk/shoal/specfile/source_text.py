@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from shoal.specfile.folder import missing_remedy
 from shoal.specfile.mark import Finding, Mark, SpecFileError
 from shoal.specfile.tree import BYTES_MAX
 
@@ -17,6 +18,10 @@ def read_source(path: Path) -> str:
             data = file.read(BYTES_MAX * 4 + 1)
     except OSError as error:
         message = f"the file cannot be read: {error.strerror}"
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            message = f"there is no such file; {missing_remedy(path)}"
+        elif isinstance(error, PermissionError):
+            message += "; give yourself the right to read it"
         raise SpecFileError(str(path), (Finding(Mark(1, 1), (), message),)) from None
     try:
         return data.decode("utf-8-sig")

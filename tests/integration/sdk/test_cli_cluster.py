@@ -212,7 +212,7 @@ def test_a_command_that_takes_too_long_is_ended(home: Path) -> None:
 def test_a_pipeline_streams_between_jobs(home: Path, tmp_path: Path) -> None:
     spec = tmp_path / "lines.yaml"
     spec.write_text(TWO_JOBS)
-    assert "2 jobs, 1 streams" in shoal(home, "validate", str(spec)).stdout
+    assert "2 jobs, 1 stream," in shoal(home, "validate", str(spec)).stdout
     ended = shoal(home, "run", str(spec))
     assert ended.returncode == 0, ended.stderr
     assert "sum     results/sum" in ended.stdout

@@ -161,7 +161,7 @@ async def test_a_failure_is_shown_with_its_reason(client: Client) -> None:
     message = "the program ended with status 3\nTraceback: oh no"
     ended = await run(
         client,
-        *("--", "python", "main.py"),
+        *("--", "python", "-m", "main"),
         stderr=b"Traceback: oh no\n",
         reason=Reason(code="EXIT", number=3, message=message),
     )
@@ -174,7 +174,7 @@ async def test_a_failure_is_shown_with_its_reason(client: Client) -> None:
 async def test_the_end_of_stderr_is_shown_when_logs_are_not(client: Client) -> None:
     ended = await run(
         client,
-        *("--no-logs", "--", "python", "main.py"),
+        *("--no-logs", "--", "python", "-m", "main"),
         stderr=b"Traceback: oh no\n",
         reason=Reason(code="EXIT", number=3, message="the program ended with status 3"),
     )

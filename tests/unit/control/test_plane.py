@@ -234,7 +234,7 @@ async def test_gossip_and_drain_are_shown(tmp_path: Path) -> None:
             assert (await plane.drain("n1", drained=True)).drained
             drained = await anext(changes)
             assert drained.revision > suspected.revision > first.revision
-        with pytest.raises(UnknownNodeError, match="known nodes are n1"):
+        with pytest.raises(UnknownNodeError, match="known are n1"):
             await plane.drain("n2", drained=True)
         with pytest.raises(UnknownNodeError):
             plane.shown.node("n2")

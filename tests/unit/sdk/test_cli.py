@@ -58,9 +58,9 @@ def test_every_command_teaches_by_example(name: str) -> None:
         (("run", "--memory", "big", "--", "ls"), 2, "'big' is not a size"),
         (("run", "--env", "KEY", "--", "ls"), 2, "'KEY' is not KEY=VALUE"),
         (("run", "--bundle", "/none", "--", "ls"), 2, "does not exist"),
-        (("run", "--env", "SHOAL_JOB=x", "--", "ls"), 1, "are set by the system"),
-        (("run", "--archive", "/etc/*", "--", "ls"), 1, "is an absolute path"),
-        (("run", "--name", "Bad", "--", "ls"), 1, "'Bad' is not a valid id"),
+        (("run", "--env", "SHOAL_JOB=x", "--", "ls"), 2, "are set by the system"),
+        (("run", "--archive", "/etc/*", "--", "ls"), 2, "is an absolute path"),
+        (("run", "--name", "Bad", "--", "ls"), 2, "'Bad' is not a valid id"),
         (("status", "--watch"), 2, "needs the id of a pipeline"),
         (("status", "--controller", "nowhere"), 1, "write HOST:PORT, as in 127.0.0.1:7470"),
         (("status", "--controller", "127.0.0.1:1"), 1, "no controller answers at 127.0.0.1:1"),
@@ -78,7 +78,7 @@ def test_validate_says_that_a_file_is_good(tmp_path: Path) -> None:
     path = tmp_path / "good.yaml"
     path.write_text(GOOD)
     result = shoal("validate", str(path))
-    assert result.output == f"{path}: demo is valid: 3 jobs, 1 streams, no bundle\n"
+    assert result.output == f"{path}: demo is valid: 3 jobs, 1 stream, no bundle\n"
     assert result.exit_code == 0
     document = json.loads(shoal("validate", "--json", str(path)).output)
     assert document["valid"] is True
@@ -93,7 +93,7 @@ def test_validate_names_every_mistake_of_every_file(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert f"{bad}:1:7: name: pipeline 'Demo' is not a valid id" in result.stderr
     assert f"{bad}:3:15: jobs.a.outptus: there is no 'outptus' here; did you mean" in result.stderr
-    assert "gone.yaml:1:1: the file cannot be read: No such file or directory" in result.stderr
+    assert "gone.yaml:1:1: there is no such file; known are bad.yaml, good.yaml" in result.stderr
     assert f"{good}: demo is valid" in result.stdout
     document = json.loads(shoal("validate", "--json", str(bad)).output)
     assert [finding["mark"]["line"] for finding in document["findings"]] == [1, 3]
@@ -113,7 +113,8 @@ def test_options_of_a_command_do_not_go_with_a_file(tmp_path: Path) -> None:
     good.write_text(GOOD)
     result = shoal("run", "--archive", "*.csv", str(good))
     assert result.exit_code == 2
-    assert "--archive belongs to a command after --" in result.output
+    assert "--archive is for a command after --" in result.output
+    assert "write `archive: [PATTERN]` under the job" in result.output
 
 
 def test_the_controller_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

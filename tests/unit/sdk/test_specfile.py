@@ -57,6 +57,7 @@ jobs:
 EVERY_MISTAKE = """\
 1:7: name: pipeline 'People' is not a valid id: use a lower-case letter, then up to 62 \
 lower-case letters, digits or hyphens
+4:10: jobs.camera.run: the bundle has no file 'camera.py'; set `bundle` to the folder it is in
 5:15: jobs.camera.outputs.frames: no job reads this output; give one an input `from: \
 camera.frames`, or remove it
 5:23: jobs.camera.outputs.spare: no job reads this output; give one an input `from: \
@@ -78,7 +79,10 @@ camera.spare`, or remove it
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "lib").mkdir()
-    for name in ("camera.py", "requirements.txt", "lib/b.whl", "lib/table.txt"):
+    for name in (
+        *("camera.py", "detector.py", "count", "requirements.txt"),
+        *("lib/b.whl", "lib/table.txt"),
+    ):
         (tmp_path / name).touch()
     return tmp_path
 
@@ -484,7 +488,7 @@ def test_a_file_is_read_from_disk(folder: Path) -> None:
     path.write_bytes(b"name: p\nlabels: {a: \xff}\n")
     with pytest.raises(SpecFileError, match=r"pipeline.yaml:2:13: the byte 0xff is not UTF-8"):
         load(path)
-    with pytest.raises(SpecFileError, match="the file cannot be read: No such file"):
+    with pytest.raises(SpecFileError, match=r"there is no such file; known are pipeline\.yaml"):
         load(folder / "gone.yaml")
 
 
@@ -495,11 +499,11 @@ ONE_JOB = "name: p\njobs:\n  a:\n    run: "
     ("run", "words"),
     [
         (
-            "|\n      python a.py --title 'two\n      lines'\n",
-            ("python", "a.py", "--title", "two\nlines"),
+            "|\n      python -m a --title 'two\n      lines'\n",
+            ("python", "-m", "a", "--title", "two\nlines"),
         ),
         ('|\n      sh -c "first\n      second"\n', ("sh", "-c", "first\nsecond")),
-        ("|\n      python a.py \\\n        --fast\n", ("python", "a.py", "--fast")),
+        ("|\n      python -m a \\\n        --fast\n", ("python", "-m", "a", "--fast")),
         ("|\n      only one line\n\n", ("only", "one", "line")),
         (">\n      folded\n      lines\n", ("folded", "lines")),
     ],

@@ -1,0 +1,1 @@
+"""The table of mistakes: what people type wrongly, and what they have to be told."""
