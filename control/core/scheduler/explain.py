@@ -46,7 +46,9 @@ def _merits(job: Pending, room: NodeRoom, count: Counter[str]) -> list[str]:
         said.append(f"preferred as number {job.place.prefer.index(node.name) + 1}")
     if node.suspected:
         said.append("gossip suspects it")
-    if count.total():
+    if count.total() == 1:
+        said.append("1 job of the pipeline is there")
+    elif count.total():
         said.append(f"{count.total()} jobs of the pipeline are there")
     if job.bundle_digest and job.bundle_digest in node.bundles:
         said.append("has the bundle")

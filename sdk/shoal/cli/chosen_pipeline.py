@@ -67,8 +67,8 @@ def one_replica(pipeline: "PipelineView", job: str, port: str = "") -> "JobView"
     Raises:
         ShoalError: there is none, or there are several replicas.
     """
-    found = replicas_of(pipeline, job)
-    if len(found) > 1:
+    first, *others = found = replicas_of(pipeline, job)
+    if others:
         names = ", ".join(
             f"{one.id}.{port}" if port else f"{pipeline.id}/{one.id}" for one in found
         )
@@ -77,7 +77,7 @@ def one_replica(pipeline: "PipelineView", job: str, port: str = "") -> "JobView"
             f"the job {job!r} has {len(found)} replicas; name one of {names}",
             code="INVALID_ARGUMENT",
         )
-    return found[0]
+    return first
 
 
 async def _newest(client: "Client") -> str:

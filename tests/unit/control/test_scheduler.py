@@ -248,7 +248,7 @@ def test_explain_ranks_the_feasible_and_counts_their_merits() -> None:
     verdicts = explain(Snapshot(nodes, there), wanted)
     assert [verdict.node for verdict in verdicts] == ["n2", "n4", "n1", "n3"]
     assert "preferred as number 1, has the bundle" in verdicts[0].sentence
-    assert "1 jobs of the pipeline are there" in verdicts[1].sentence
+    assert "1 job of the pipeline is there" in verdicts[1].sentence
     assert "lost there" in verdicts[2].sentence
     assert verdicts[3].sentence == ("Node n3 is unfit: its agent is not connected; it is drained.")
 

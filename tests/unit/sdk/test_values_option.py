@@ -40,7 +40,7 @@ def test_validate_takes_values_and_lists_them(path: Path) -> None:
     values.write_text('scene = "square"\nlimit = 7\n')
     result = shoal("validate", "--values", str(values), "--set", "limit=3", str(path))
     assert result.output == (
-        f"{path}: street is valid: 1 jobs, 0 streams, no bundle\n"
+        f"{path}: street is valid: 1 job, 0 streams, no bundle\n"
         "  limit = 3  (integer, 20 by default)  how many frames\n"
         "  scene = 'square'  (string, one of 'street', 'square')\n"
     )
@@ -78,7 +78,7 @@ def test_graph_takes_values(path: Path) -> None:
             ("--set", "scene=street", "--set", "limit=x"),
             "'x' of --set is not a whole number; write",
         ),
-        (("--values", "gone.yaml"), "gone.yaml:1:1: the file cannot be read: No such file"),
+        (("--values", "gone.yaml"), "gone.yaml:1:1: there is no such file; "),
         (("--values", "gone.json"), "a file of values is called *.yaml, *.yml, *.toml; rename it"),
     ],
 )

@@ -122,7 +122,7 @@ VALUES = (
     ("jobs: {client: {run: x}}", "jobs.client", "'client'", "give it another name"),
     ("jobs: {a: {}}", "jobs.a.run", "there is no program", "run: python main.py"),
     ("jobs: {a: {run: ''}}", "jobs.a.run", "there is no program", "run: python main.py"),
-    ("jobs: {a: {run: }}", "jobs.a.run", "there is no value", "remove the key"),
+    ("jobs: {a: {run: }}", "jobs.a.run", "there is no program", "run: python main.py"),
     ("jobs: {a: {run: 'cat | wc'}}", "jobs.a.run", "'|'", "write [sh, -c, "),
     ("jobs: {a: {run: 'ls > x'}}", "jobs.a.run", "'>'", "write [sh, -c, "),
     ("jobs: {a: {run: 'cd x; ls'}}", "jobs.a.run", "'cd x; ls'", "write [sh, -c, "),
