@@ -4,6 +4,7 @@ PAX tar (POSIX.1-2001), sorted by path, owner 0, time 0, permission bits kept; s
 folders stay what they are (docs/architecture.md, section 6). Equal folders give equal bytes.
 """
 
+import contextlib
 import hashlib
 import os
 import posixpath
@@ -122,18 +123,20 @@ class Contents(BundleFiles):
         return self._entries[path].source.read_bytes()
 
 
-def pack(folder: BundleFolder, into: Path | None = None) -> PackedBundle:
-    """Write the bundle of a folder to a new file; the caller removes it.
+@contextlib.contextmanager
+def pack(folder: BundleFolder, into: Path | None = None) -> Iterator[PackedBundle]:
+    """Give the bundle of a folder as a file that is there until the block ends.
 
     Args:
         folder: what to pack.
-        into: folder for the new file; the system's own for temporary files when None.
+        into: folder for the file; the system's own for temporary files when None.
 
     Raises:
         BundleError: see `scan`; also when a file changes while it is packed.
-        OSError: the new file cannot be written.
+        OSError: the file cannot be written.
     """
-    return pack_entries(scan(folder), into)
+    with pack_entries(scan(folder), into) as packed:
+        yield packed
 
 
 def file_entry(name: str, source: Path) -> Entry:
@@ -151,12 +154,13 @@ def file_entry(name: str, source: Path) -> Entry:
     return Entry(name, source, facts.st_mode, facts.st_size)
 
 
-def pack_entries(entries: Sequence[Entry], into: Path | None = None) -> PackedBundle:
-    """Write a bundle of these entries, whatever their order; see `pack`.
+@contextlib.contextmanager
+def pack_entries(entries: Sequence[Entry], into: Path | None = None) -> Iterator[PackedBundle]:
+    """Give a bundle of these entries, whatever their order; see `pack`.
 
     Raises:
         BundleError: a file cannot be read, or changes while it is packed.
-        OSError: the new file cannot be written.
+        OSError: the file cannot be written.
     """
     entries = sorted(entries, key=lambda entry: entry.name)
     descriptor, name = tempfile.mkstemp(prefix="shoal-bundle-", suffix=".tar", dir=into)
@@ -164,11 +168,9 @@ def pack_entries(entries: Sequence[Entry], into: Path | None = None) -> PackedBu
     try:
         with os.fdopen(descriptor, "wb") as file:
             digest, size_bytes = write(entries, file)
-    except BaseException:
+        yield PackedBundle(target, digest, size_bytes, sum(not entry.folder for entry in entries))
+    finally:
         target.unlink(missing_ok=True)
-        raise
-    files = sum(not entry.folder for entry in entries)
-    return PackedBundle(target, digest, size_bytes, files)
 
 
 class _Writable(Protocol):

@@ -47,12 +47,9 @@ async def submit_file(client: Client, path: Path, *, request_id: str = "") -> Su
     read = load(path)
     pipeline = read.pipeline
     if read.bundle is not None:
-        packed = pack(read.bundle)
-        try:
+        with pack(read.bundle) as packed:
             await client.ensure_bundle(packed)
-        finally:
-            packed.path.unlink()
-        pipeline = dataclasses.replace(pipeline, bundle_digest=packed.digest)
+            pipeline = dataclasses.replace(pipeline, bundle_digest=packed.digest)
     return await client.submit(pipeline, request_id=request_id)
 
 

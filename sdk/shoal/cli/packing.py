@@ -87,11 +87,9 @@ def packed_entries(
     if not entries:
         yield PackedPipeline(pipeline, None)
         return
-    try:
-        packed = bundle.pack_entries(entries)
-    except bundle.BundleError as error:
-        raise click.ClickException(str(error)) from None
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            packed = stack.enter_context(bundle.pack_entries(entries))
+        except bundle.BundleError as error:
+            raise click.ClickException(str(error)) from None
         yield PackedPipeline(replace(pipeline, bundle_digest=packed.digest), packed)
-    finally:
-        packed.path.unlink(missing_ok=True)

@@ -246,31 +246,29 @@ def _prepared(
             yield prepared
         return
     refuse_values(wishes["given"], "name one instead of a command")
-    with _own_stdin(wishes["stdin"]) as stdin:
+    with contextlib.ExitStack() as stack:
         try:
-            wished = {field.name: wishes[field.name] for field in fields(Wishes)}
-            wished["stdin"] = stdin
-            pipeline, entries = single_command(command or (), Wishes(**wished))
+            with _own_stdin(wishes["stdin"]) as stdin:
+                wished = {field.name: wishes[field.name] for field in fields(Wishes)}
+                wished["stdin"] = stdin
+                pipeline, entries = single_command(command or (), Wishes(**wished))
+                prepared = stack.enter_context(packed_entries(pipeline, entries))
         except bundle.BundleError as error:
             raise click.ClickException(str(error)) from None
         except ShoalError as error:
             raise click.UsageError(error.message) from None
-        with packed_entries(pipeline, entries) as prepared:
-            yield prepared
+        yield prepared
 
 
 @contextlib.contextmanager
 def _own_stdin(path: Path | None) -> Iterator[Path | None]:
-    from shoal.cli.single_command import spool_stdin
+    from shoal.cli.single_command import spooled_stdin
 
     if path is None or str(path) != "-":
         yield path
         return
-    spooled = spool_stdin()
-    try:
+    with spooled_stdin() as spooled:
         yield spooled
-    finally:
-        spooled.unlink(missing_ok=True)
 
 
 async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:
@@ -288,6 +286,8 @@ async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:
     async with target.client() as client:
         if prepared.packed is not None:
             await client.ensure_bundle(prepared.packed)
+            # Not needed any more, and left behind if this command is killed.
+            prepared.packed.path.unlink(missing_ok=True)
         submitted = (
             await client.submit(prepared.pipeline, request_id=wishes["request_id"])
         ).pipeline

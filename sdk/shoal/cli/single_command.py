@@ -1,10 +1,11 @@
 """One command as a pipeline of one job."""
 
+import contextlib
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -93,11 +94,13 @@ def id_of(program: str) -> str:
     return text if text[:1].isalpha() and text[:1].isascii() else f"job-{text}".rstrip("-")
 
 
-def spool_stdin() -> Path:
-    """Write our own standard input to a file, which the caller removes."""
-    with tempfile.NamedTemporaryFile(prefix="shoal-stdin-", delete=False) as file:
+@contextlib.contextmanager
+def spooled_stdin() -> Iterator[Path]:
+    """Give our own standard input as a file that is there until the block ends."""
+    with tempfile.NamedTemporaryFile(prefix="shoal-stdin-") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
-    return Path(file.name)
+        file.flush()
+        yield Path(file.name)
 
 
 def _take(entries: dict[str, bundle.Entry], file: Path | None, folder: Path | None) -> str:

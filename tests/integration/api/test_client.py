@@ -208,20 +208,20 @@ async def test_logs_come_once_despite_cuts(
 async def test_a_bundle_is_uploaded_only_when_it_is_missing(client: Client, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/big").write_bytes(bytes(range(256)) * 20_000)
-    packed = bundle.pack(bundle.BundleFolder(tmp_path / "in"), tmp_path)
-    assert await client.ensure_bundle(packed)
-    stored = tmp_path / "controller/archive" / bundle_key(packed.digest)
-    assert stored.read_bytes() == packed.path.read_bytes()
-    assert not await client.ensure_bundle(packed)
+    with bundle.pack(bundle.BundleFolder(tmp_path / "in"), tmp_path) as packed:
+        assert await client.ensure_bundle(packed)
+        stored = tmp_path / "controller/archive" / bundle_key(packed.digest)
+        assert stored.read_bytes() == packed.path.read_bytes()
+        assert not await client.ensure_bundle(packed)
 
 
 @pytest.mark.usefixtures("controller")
 async def test_a_damaged_bundle_is_refused(client: Client, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    packed = bundle.pack(bundle.BundleFolder(tmp_path / "in"), tmp_path)
-    packed.path.write_bytes(b"x" * packed.size_bytes)
-    with pytest.raises(ShoalError, match="the bundle was announced as") as caught:
-        await client.ensure_bundle(packed)
+    with bundle.pack(bundle.BundleFolder(tmp_path / "in"), tmp_path) as packed:
+        packed.path.write_bytes(b"x" * packed.size_bytes)
+        with pytest.raises(ShoalError, match="the bundle was announced as") as caught:
+            await client.ensure_bundle(packed)
     assert caught.value.reason == "BUNDLE_DIGEST"
 
 

@@ -441,9 +441,8 @@ async def _with_a_gate(client: Client, network: Network, folder: Path, gate: Pat
     example = load(_EXAMPLES / network.example / "pipeline.yaml")
     shutil.copytree(_EXAMPLES / network.example, folder)
     (folder / "gated.py").write_text(_GATED)
-    packed = pack(BundleFolder(folder))
-    await client.ensure_bundle(packed)
-    packed.path.unlink()
+    with pack(BundleFolder(folder)) as packed:
+        await client.ensure_bundle(packed)
     jobs = tuple(
         dataclasses.replace(
             job,

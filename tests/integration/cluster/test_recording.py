@@ -135,9 +135,8 @@ async def test_f13_a_recorded_network_gives_the_same_result_again(tmp_path: Path
         nodes = [node.name for node in await client.nodes()]
         for node in nodes:
             await client.drain(node)
-        packed = pack(read.bundle)
-        await client.ensure_bundle(packed)
-        packed.path.unlink()
+        with pack(read.bundle) as packed:
+            await client.ensure_bundle(packed)
         pipeline = replace(read.pipeline, jobs=jobs, bundle_digest=packed.digest)
         first = (await client.submit(pipeline)).pipeline
         # It waits for the job, and is there when the first record passes.

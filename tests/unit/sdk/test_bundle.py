@@ -25,21 +25,26 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
+def digest(folder: Path) -> str:
+    with bundle.pack(BundleFolder(folder)) as packed:
+        return packed.digest
+
+
 def names(folder: BundleFolder) -> list[str]:
     return [entry.name for entry in bundle.scan(folder)]
 
 
 def test_a_bundle_holds_the_folder_as_it_is(folder: Path, tmp_path: Path) -> None:
-    packed = bundle.pack(BundleFolder(folder), tmp_path)
-    data = packed.path.read_bytes()
-    assert packed.digest == hashlib.sha256(data).hexdigest()
-    assert packed.size_bytes == len(data)
-    with tarfile.open(packed.path) as archive:
-        found = {
-            item.name: (item.type, item.mode, item.linkname, item.uid, item.mtime, item.uname)
-            for item in archive
-        }
-        assert list(found) == sorted(found)
+    with bundle.pack(BundleFolder(folder), tmp_path) as packed:
+        data = packed.path.read_bytes()
+        assert packed.digest == hashlib.sha256(data).hexdigest()
+        assert packed.size_bytes == len(data)
+        with tarfile.open(packed.path) as archive:
+            found = {
+                item.name: (item.type, item.mode, item.linkname, item.uid, item.mtime, item.uname)
+                for item in archive
+            }
+            assert list(found) == sorted(found)
     folder_mode = (folder / "empty").stat().st_mode & 0o777
     file_mode = (folder / "main.py").stat().st_mode & 0o777
     assert found == {
@@ -55,13 +60,21 @@ def test_a_bundle_holds_the_folder_as_it_is(folder: Path, tmp_path: Path) -> Non
 
 
 def test_equal_folders_give_equal_bytes(folder: Path, tmp_path: Path) -> None:
-    first = bundle.pack(BundleFolder(folder), tmp_path)
+    first = digest(folder)
     os.utime(folder / "main.py", (1, 1))
     folder.rename(tmp_path / "elsewhere")
-    second = bundle.pack(BundleFolder(tmp_path / "elsewhere"), tmp_path)
-    assert first.digest == second.digest
+    assert digest(tmp_path / "elsewhere") == first
     (tmp_path / "elsewhere/main.py").write_text("other")
-    assert bundle.pack(BundleFolder(tmp_path / "elsewhere"), tmp_path).digest != first.digest
+    assert digest(tmp_path / "elsewhere") != first
+
+
+def test_b14_a_packed_bundle_is_gone_once_it_was_used(folder: Path, tmp_path: Path) -> None:
+    with bundle.pack(BundleFolder(folder), tmp_path):
+        assert len(list(tmp_path.glob("shoal-bundle-*"))) == 1
+    assert list(tmp_path.glob("shoal-bundle-*")) == []
+    with pytest.raises(KeyError), bundle.pack(BundleFolder(folder), tmp_path):
+        raise KeyError("what the caller does with it")
+    assert list(tmp_path.glob("shoal-bundle-*")) == []
 
 
 def test_patterns_leave_files_out(folder: Path) -> None:
@@ -76,8 +89,10 @@ def test_names_of_every_kind_survive(tmp_path: Path) -> None:
     odd = ["ä ö", "new\nline", "x" * 200, " leading", "back\\slash", os.fsdecode(b"raw\xff")]
     for name in odd:
         (root / name).write_text("x")
-    packed = bundle.pack(BundleFolder(root), tmp_path)
-    with tarfile.open(packed.path, encoding="utf-8", errors="surrogateescape") as archive:
+    with (
+        bundle.pack(BundleFolder(root), tmp_path) as packed,
+        tarfile.open(packed.path, encoding="utf-8", errors="surrogateescape") as archive,
+    ):
         assert sorted(archive.getnames()) == sorted(odd)
 
 
@@ -115,8 +130,11 @@ def test_dangling_links_and_loops_stay_what_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["missing", "file", "x\0y", "n" * 5000])
 def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BundleError, match="folder"):
-        bundle.pack(BundleFolder(tmp_path / name), tmp_path)
+    with (
+        pytest.raises(BundleError, match="folder"),
+        bundle.pack(BundleFolder(tmp_path / name), tmp_path),
+    ):
+        pass
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
