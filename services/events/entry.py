@@ -12,6 +12,9 @@ from typing import Final, cast
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 TOPIC_ROOT = "shoal"
+ENDED_SECONDS: Final = 7 * 24 * 3600
+"""How long a broker retains the last event of what has ended."""
+_ENDS: Final = (".succeeded", ".failed", ".cancelled")
 _KEPT_TEXT: Final = 200
 
 
@@ -36,6 +39,14 @@ class OutboxEntry:
     def state_topic(self) -> str:
         """Topic that retains the subject's last event."""
         return f"{TOPIC_ROOT}/{self.namespace}/{self.subject}/state"
+
+    @property
+    def retained_seconds(self) -> int:
+        """How long its state topic retains this event; 0 for until the next one.
+
+        Nothing follows on an end, so a broker would keep it for ever, one for each job that ever ran.
+        """
+        return ENDED_SECONDS if self.type.endswith(_ENDS) else 0
 
 
 def envelope(entry: OutboxEntry) -> bytes:

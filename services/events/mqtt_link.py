@@ -31,7 +31,7 @@ _LEAST_BYTES = 512
 _KEEPALIVE_SECONDS = 10
 """How long the connection may be silent before it is asked."""
 _SHORTER_BITS = 3
-_PROPERTY_BYTES = 3 + len(CONTENT_TYPE)
+_PROPERTY_BYTES = 3 + len(CONTENT_TYPE) + 5  # the type of the content, and when it expires
 GOODBYE_SECONDS = 2.0
 
 
@@ -136,17 +136,23 @@ class MqttLink:
             if code is not None:
                 final = code.value in NEVER or code.value == PACKET_TOO_LARGE
                 raise RefusedMessageError(f"the broker refuses it: {code}", final=final)
-            denied = await self._publish(entry.state_topic, payload, retain=True)
+            denied = await self._publish(
+                entry.state_topic, payload, retain=True, expiry_seconds=entry.retained_seconds
+            )
         except (MqttError, ValueError) as error:
             reason = f"event {entry.id} was not acknowledged: {error}"
             self._fail(reason)
             raise LinkLostError(reason) from error
         return "" if denied is None else f"it refuses {entry.state_topic}: {denied}"
 
-    async def _publish(self, topic: str, payload: bytes, *, retain: bool) -> ReasonCode | None:
+    async def _publish(
+        self, topic: str, payload: bytes, *, retain: bool, expiry_seconds: int = 0
+    ) -> ReasonCode | None:
         """Publish a message, and return why it was refused; None when it was taken."""
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.ContentType = CONTENT_TYPE
+        if expiry_seconds:
+            properties.MessageExpiryInterval = expiry_seconds
         return await self._client.send(topic, payload, properties, retain=retain)
 
     async def _say_goodbye(self) -> None:

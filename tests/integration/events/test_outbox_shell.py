@@ -15,7 +15,7 @@ import aiomqtt
 import pytest
 
 from services.events.broker_url import BrokerAddress
-from services.events.entry import OutboxEntry
+from services.events.entry import ENDED_SECONDS, OutboxEntry
 from services.events.outbox.events import RowsRead
 from services.events.outbox.machine import OutboxConfig
 from services.events.outbox.shell import OutboxShell, RowsUnavailableError
@@ -37,11 +37,13 @@ class MemoryRows:
         self.failures = 0
         self._last = 0
 
-    def add(self, subject: str, data: object = None) -> OutboxEntry:
+    def add(
+        self, subject: str, data: object = None, kind: str = "shoal.job.running"
+    ) -> OutboxEntry:
         self._last += 1
         number = self._last
         entry = OutboxEntry(
-            number, f"id-{number}", "shoal.test", "ns", subject, datetime.now(UTC), json.dumps(data)
+            number, f"id-{number}", kind, "ns", subject, datetime.now(UTC), json.dumps(data)
         )
         self.rows[number] = entry
         return entry
@@ -154,6 +156,31 @@ async def test_events_arrive_with_their_envelope_and_leave_the_outbox(
         await until(lambda: len(state) == 1, what="the retained state")
         assert state[0].retain
         assert bodies(state)[0]["id"] == "id-2"
+
+
+async def test_b13_a_broker_forgets_the_state_of_what_has_ended(mosquitto: Mosquitto) -> None:
+    """Else it keeps one message for each job that ever ran."""
+    rows = MemoryRows()
+    rows.add("pipelines/runs")
+    for what in ("succeeded", "failed", "cancelled"):
+        rows.add(f"pipelines/{what}", kind="shoal.pipeline.running")
+        rows.add(f"pipelines/{what}", kind=f"shoal.pipeline.{what}")
+    async with running(publisher(rows, mosquitto.port)):
+        await until(lambda: not rows.rows, what="an empty outbox")
+    kept: dict[str, int] = {}
+    async with aiomqtt.Client(
+        "127.0.0.1", mosquitto.port, protocol=aiomqtt.ProtocolVersion.V5
+    ) as client:
+        await client.subscribe("shoal/ns/pipelines/+/state", qos=1)
+        async with asyncio.timeout(30):
+            async for message in client.messages:
+                seconds = getattr(message.properties, "MessageExpiryInterval", 0)
+                kept[str(message.topic).split("/")[3]] = seconds
+                if len(kept) == 4:
+                    break
+    assert kept.pop("runs") == 0
+    assert set(kept) == {"succeeded", "failed", "cancelled"}
+    assert all(ENDED_SECONDS - 60 < seconds <= ENDED_SECONDS for seconds in kept.values())
 
 
 async def test_a_killed_broker_loses_nothing_and_order_stays(mosquitto: Mosquitto) -> None:
