@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from services.membership.options import gossip_options, gossip_settings
-from services.runtime.process import run
+from services.runtime.process import StartRefusedError, run
 from services.runtime.process_options import begin_log, process_options
 from services.runtime.settings_file import read_settings, use_settings
 
@@ -164,8 +164,15 @@ def controller(**given: Any) -> None:
     def ready(addresses: ControllerAddresses) -> None:
         words = (f"{key}={value}" for key, value in addresses.as_json().items() if value)
         click.echo(f"controller ready {' '.join(words)}")
-        if ready_file is not None:
+        if ready_file is None:
+            return
+        try:
             write_ready_file(ready_file, addresses)
+        except OSError as error:
+            raise StartRefusedError(
+                f"--ready-file {ready_file} cannot be written: {error.strerror}; name a file in a "
+                "folder where this user may write"
+            ) from error
 
     process = ControllerProcess(
         clock=time.monotonic,

@@ -83,7 +83,13 @@ async def submit(
                 click.echo(f"{spec_file.path}: {answer.message}", err=True)
                 continue
             if save is not None:
-                await asyncio.to_thread(_save, save, answer)
+                try:
+                    await asyncio.to_thread(_save, save, answer)
+                except OSError as error:
+                    raise click.ClickException(
+                        f"{answer.pipeline.name} was submitted, and cannot be saved: "
+                        f"{error.filename}: {error.strerror}; choose another folder with --save"
+                    ) from error
             if as_json:
                 print_document(answer)
             else:

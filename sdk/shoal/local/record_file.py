@@ -59,8 +59,8 @@ class RecordFile:
         writable: whether to append; what is torn at its end is then cut off.
 
     Raises:
-        RecordFileError: It is another kind of file, it is damaged, or another process writes it.
-        OSError: It cannot be read or written.
+        RecordFileError: It is another kind of file, it is damaged, another process writes it, or it
+            cannot be read or written at all.
     """
 
     def __init__(
@@ -78,10 +78,7 @@ class RecordFile:
         self._tables = hashlib.sha256()
         self._records = hashlib.sha256()
         self._digest = b""
-        if writable:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        self._file: BinaryIO = path.open("r+b" if writable else "rb", buffering=0)
+        self._file = _opened(path, writable=writable)
         try:
             if writable:
                 self._claim()
@@ -90,6 +87,9 @@ class RecordFile:
             )
             self.base = self.next = int(self.header.get("first", 0))
             self._scan(writable=writable)
+        except OSError as error:
+            self._file.close()
+            raise _unusable(path, error, writable=writable) from error
         except BaseException:
             self._file.close()
             raise
@@ -272,3 +272,21 @@ class RecordFile:
         while view:
             view = view[self._file.write(view) :]
         self._end += len(data)
+
+
+def _opened(path: Path, *, writable: bool) -> BinaryIO:
+    try:
+        if writable:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return path.open("r+b" if writable else "rb", buffering=0)
+    except OSError as error:
+        raise _unusable(path, error, writable=writable) from error
+
+
+def _unusable(path: Path, error: OSError, *, writable: bool) -> RecordFileError:
+    does = "written" if writable else "read"
+    return RecordFileError(
+        f"{path} cannot be {does}: {error.strerror} ({error.filename or path}); name a file that this "
+        f"user may {'write' if writable else 'read'}"
+    )

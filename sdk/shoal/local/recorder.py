@@ -1,7 +1,8 @@
 """A lossless copy of what an output port sends."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,14 +144,15 @@ class Recorder:
         file = self.file
         if self._enough.is_set():
             return
-        if not file.size_bytes and records.first > file.next:
-            file.begin(records.first)
-        at = int((self._clock() - self._began_at) * 1e6)
-        if at - file.marked >= _MARK_MICROSECONDS:
-            file.mark(at)
-        if self._count is not None:
-            records = records.head(self._count - (file.next - file.base))
-        file.append(records)
+        with self._writing():
+            if not file.size_bytes and records.first > file.next:
+                file.begin(records.first)
+            at = int((self._clock() - self._began_at) * 1e6)
+            if at - file.marked >= _MARK_MICROSECONDS:
+                file.mark(at)
+            if self._count is not None:
+                records = records.head(self._count - (file.next - file.base))
+            file.append(records)
         if self._taker is not None:
             self._taker.release(records.end)
         if file.next - file.base == self._count:
@@ -161,14 +163,16 @@ class Recorder:
         if self._enough.is_set():
             return
         if not file.size_bytes and total > file.next:
-            file.begin(total)
+            with self._writing():
+                file.begin(total)
         await self._complete()
 
     async def _complete(self) -> None:
         file = self.file
-        file.end()
-        await asyncio.to_thread(file.sync)
-        file.path.rename(self._target)
+        with self._writing():
+            file.end()
+            await asyncio.to_thread(file.sync)
+            file.path.rename(self._target)
         if self._taker is not None:
             self._taker.done()
 
@@ -181,6 +185,16 @@ class Recorder:
                 or any(job.id == self._job.id and job.state in _OVER for job in pipeline.jobs)
             ),
         )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RecordingError(
+                f"{self.file.path} cannot be written: {error.strerror}; make room for it, and begin "
+                f"again: the same command goes on where it was; {self._left()}"
+            ) from error
 
     def _left(self) -> str:
         file = self.file

@@ -7,7 +7,7 @@ from pathlib import Path
 from shoal import bundle, spec
 from shoal.check import check_pipeline
 from shoal.errors import ShoalError
-from shoal.local.record_file import RecordFile
+from shoal.local.record_file import RecordFile, RecordFileError
 
 
 class ReplayError(ShoalError):
@@ -79,10 +79,12 @@ def _check(jobs: dict[str, spec.Job], recording: Recording) -> None:
         )
     try:
         file = RecordFile(recording.path, writable=False)
-    except OSError as error:
+    except RecordFileError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
         raise ReplayError(
-            f"{recording.path} cannot be read: {error.strerror}; make it with: shoal record PIPELINE "
-            f"{recording.job}.{recording.port} -o {recording.path}"
+            f"{recording.path} cannot be read: {error.__cause__.strerror}; make it with: shoal record "
+            f"PIPELINE {recording.job}.{recording.port} -o {recording.path}"
         ) from error
     file.close()
     if file.total is None:
