@@ -5,10 +5,12 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from services.runtime.log import fields
+from shoal.local import launch
 
 LOG = logging.getLogger(__name__)
 
@@ -20,7 +22,7 @@ class ChildEndedError(Exception):
 
 
 class Child:
-    """A process with a log file of its own.
+    """A process with a log file of its own, which gets a signal when this process ends, however it does.
 
     Args:
         name: What people call it.
@@ -28,6 +30,8 @@ class Child:
         log: File that its stdout and stderr are appended to.
         backoff_seconds: Wait before a start that follows an unexpected end.
         environ: Its environment variables; None means those of this process.
+        orphaned: The signal, which may come more than once. Of a process of ours a second SIGTERM breaks
+            the end off, and a second SIGHUP does not.
     """
 
     def __init__(
@@ -38,14 +42,17 @@ class Child:
         *,
         backoff_seconds: float = 0.5,
         environ: Mapping[str, str] | None = None,
+        orphaned: signal.Signals = signal.SIGHUP,
     ) -> None:
         self.name = name
         self.log = log
         self._argv = argv
         self._backoff_seconds = backoff_seconds
         self._environ = environ
+        self._orphaned = orphaned
         self._process: asyncio.subprocess.Process | None = None
         self._wanted = True
+        self._log_begin = 0
 
     @property
     def pid(self) -> int:
@@ -67,8 +74,10 @@ class Child:
         """Start it once; `supervise` starts it again."""
         self._wanted = True
         with self.log.open("ab") as log:
+            self._log_begin = os.fstat(log.fileno()).st_size
             self._process = await asyncio.create_subprocess_exec(
-                *self._argv(),
+                *(sys.executable, "-I", "-S", launch.__file__),
+                *(str(os.getpid()), str(int(self._orphaned)), *self._argv()),
                 env=self._environ,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -109,9 +118,10 @@ class Child:
             ) from None
 
     def tail(self, size_bytes: int = 4000) -> str:
-        """The end of its log."""
+        """The end of its log, but nothing that it wrote before its latest start."""
         try:
-            return self.log.read_bytes()[-size_bytes:].decode(errors="replace")
+            said = self.log.read_bytes()[self._log_begin :]
+            return said[-size_bytes:].decode(errors="replace")
         except OSError as error:
             return f"(no log at {self.log}: {error.strerror})"
 

@@ -16,13 +16,17 @@ from compose import broker
 from compose.child import Child, ChildEndedError
 from edge_agent.keeper.client import KeeperClient, KeeperGoneError
 from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
+from edge_agent.shutdown import agent_pid
 from services.runtime.process import StartRefusedError
 from services.runtime.state_folder import PRIVATE_FILE, prepare_state_folder
 from shoal.client import Client
 
 _READY_SECONDS: Final = 60.0
+_EARLIER_SECONDS: Final = 45.0
+"""How long the processes of a killed cluster have: an agent ends its jobs first."""
 _NO_BROKER: Final = "none"
-_LOCK_NAME: Final = "cluster.lock"
+LOCK_NAME: Final = "cluster.lock"
+"""File in the state folder that a running cluster holds locked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class LocalClusterConfig:
     `mqtt` is a broker's address, "auto" (mosquitto, if the program is at hand) or "none".
     `archive` is an object store's address; empty means a folder below `state`.
     `cpus` is what each agent says it has, so that a pipeline fits a small machine.
+    `stop_jobs`: agents end their jobs when they are asked to end, which is also when this process
+    ends, however it does.
     """
 
     state: Path
@@ -42,6 +48,7 @@ class LocalClusterConfig:
     cpus: float = 0.0
     lease_seconds: float = 6.0
     labels: Mapping[str, str] | None = None
+    stop_jobs: bool = False
 
 
 class LocalCluster:
@@ -50,7 +57,7 @@ class LocalCluster:
     The agents' jobs end with it too, but what is archived and recorded stays in `state`.
 
     Raises:
-        StartRefusedError: Another cluster runs in the same state folder.
+        StartRefusedError: Another cluster runs in the same state folder, or it cannot be written.
         ChildEndedError: A process did not come up; holds the end of its log.
     """
 
@@ -79,9 +86,12 @@ class LocalCluster:
         # Before anything else: what is cleaned up below would be the other cluster's.
         self._lock = await asyncio.to_thread(_lock, self.config.state)
         try:
+            await self._await_earlier()
             await self._start()
-        except BaseException:
+        except BaseException as error:
             await self.__aexit__()
+            if isinstance(error, OSError) and error.filename is not None:  # it is about a file
+                raise _unwritable(self.config.state, error) from error
             raise
         return self
 
@@ -149,6 +159,33 @@ class LocalCluster:
                 f"no session within {deadline_seconds:g} s from {', '.join(sorted(missing))}\n{tails}"
             ) from None
 
+    async def _await_earlier(self) -> None:
+        """Let what an earlier cluster with these files started come to its end.
+
+        Where that one was killed, its processes hear of it from the kernel and end in their own time.
+
+        Raises:
+            StartRefusedError: One does not end; names it.
+        """
+        try:
+            async with asyncio.timeout(_EARLIER_SECONDS):
+                while await asyncio.to_thread(self._earlier):  # noqa: ASYNC110 - other processes
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise StartRefusedError(
+                f"{self._earlier()} of an earlier cluster with its files in {self.config.state} does "
+                f"not end within {_EARLIER_SECONDS:g} s: end it with `kill`, or name another folder "
+                "with --state"
+            ) from None
+
+    def _earlier(self) -> str:
+        """Name a process that still holds a folder of this cluster; empty if there is none."""
+        for name in self.agents:
+            if pid := agent_pid(self.state_of(name)):
+                return f"the agent {name} (process {pid})"
+        locks = self._path("controller").glob("*.lock")  # beside its store
+        return "the controller" if any(_is_locked(lock) for lock in locks) else ""
+
     async def _start(self) -> None:
         await self._start_broker()
         if self.broker_url:
@@ -170,10 +207,13 @@ class LocalCluster:
         program = broker.find_mosquitto()
         if self.config.mqtt != "auto" or program is None:
             return
-        port = broker.free_port()
+        port = await asyncio.to_thread(broker.kept_port, self._path("mosquitto"))
         config = broker.write_config(self._path("mosquitto"), port)
         self.broker = Child(
-            "mosquitto", lambda: broker.command(program, config), self._path("mosquitto.log")
+            "mosquitto",
+            lambda: broker.command(program, config),
+            self._path("mosquitto.log"),
+            orphaned=signal.SIGTERM,  # SIGHUP lets it read its configuration again
         )
         await self.broker.start()
         self.broker_url = f"mqtt://127.0.0.1:{port}"
@@ -218,6 +258,7 @@ class LocalCluster:
             *("--gossip", "127.0.0.1:0"),
             *("--streams", "127.0.0.1:0"),
             *("--cpus", f"{self.config.cpus or max(2, os.cpu_count() or 1):g}"),
+            *(("--stop-jobs",) if self.config.stop_jobs else ()),
             *(word for key, value in labels.items() for word in ("--label", f"{key}={value}")),
         )
 
@@ -227,8 +268,11 @@ class LocalCluster:
 
 def _lock(state: Path) -> int:
     """Take the state folder, for as long as the descriptor that is returned is open."""
-    prepare_state_folder(state, _LOCK_NAME)
-    descriptor = os.open(state / _LOCK_NAME, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+    prepare_state_folder(state, LOCK_NAME)
+    try:
+        descriptor = os.open(state / LOCK_NAME, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+    except OSError as error:
+        raise _unwritable(state, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -238,6 +282,24 @@ def _lock(state: Path) -> int:
             "another folder with --state"
         ) from None
     return descriptor
+
+
+def _unwritable(state: Path, error: OSError) -> StartRefusedError:
+    return StartRefusedError(
+        f"the cluster's files in {state} cannot be written: {error.strerror}: "
+        f"{error.filename or state}; let this user write there, or choose another --state"
+    )
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _shoal(command: str) -> Sequence[str]:

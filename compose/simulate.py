@@ -226,6 +226,7 @@ async def _simulate(simulation: Simulation) -> int:
         # One board could run everything: what is left after a fault always has room.
         cpus=max(1.0, sum(job.resources.cpus for job in jobs_of(pipeline))),
         lease_seconds=_LEASE_SECONDS,
+        stop_jobs=True,
     )
     word = "board" if simulation.agents == 1 else "boards"
     click.echo(f"starting {simulation.agents} {word} for {pipeline.name}", err=True)

@@ -108,7 +108,7 @@ def controller(**given: Any) -> None:
     """Run a controller: it takes pipelines, places their jobs on nodes, and remembers.
 
     Everything that it has acknowledged survives its end, however sudden; agents and their jobs go
-    on meanwhile. SIGTERM ends it in good order.
+    on meanwhile. SIGTERM, or the end of its terminal, ends it in good order.
 
     Every option can also be set by a variable (SHOAL_CONTROLLER_GRPC, SHOAL_CONTROLLER_JOIN,
     several values between blanks) or in the file of --config. Flags win over variables, and those

@@ -122,8 +122,10 @@ class Agent:
                 try:
                     await shell.run()
                 finally:
-                    if shell.restored.is_set():
-                        await self._wind_down(member, keeper)
+                    if member is not None and shell.restored.is_set():
+                        await member.gossip.leave(_LEAVE_SECONDS)
+                    if config.stop_jobs:
+                        await end_keeper(keeper.path, _SHUTDOWN_SECONDS)
 
     async def _open_member(self, stack: contextlib.AsyncExitStack) -> GossipMember | None:
         config = self._config
@@ -179,13 +181,6 @@ class Agent:
             trash=trash,
         )
         return FolderWorkshop(state / "attempts", tools)
-
-    async def _wind_down(self, member: GossipMember | None, keeper: KeeperSocket) -> None:
-        """Leave the gossip; jobs and streams go on, unless they were to stop with the agent."""
-        if member is not None:
-            await member.gossip.leave(_LEAVE_SECONDS)
-        if self._config.stop_jobs:
-            await end_keeper(keeper.path, _SHUTDOWN_SECONDS)
 
 
 async def _once_restored(shell: AgentShell, run: Callable[[], Awaitable[None]]) -> None:

@@ -101,7 +101,8 @@ def agent(*, down: bool, drain: bool, **given: Any) -> None:
     """Run the agent of this node: it takes jobs from a controller and runs them here.
 
     The agent dials the controller, so the node may be behind NAT. Jobs run under a keeper of their
-    own and survive an agent that is restarted or upgraded; SIGTERM ends the agent alone.
+    own and survive an agent that is restarted or upgraded; SIGTERM, or the end of its terminal, ends the
+    agent alone.
 
     Every option can also be set by a variable (SHOAL_AGENT_NAME, SHOAL_AGENT_CONTROLLER, several
     values between blanks) or in the file of --config. Flags win over variables, and those over the

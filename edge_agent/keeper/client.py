@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -276,6 +277,9 @@ async def ensure_keeper(
 ) -> None:
     """Make sure that a keeper answers at `socket_path`, starting one in a session of its own if none does.
 
+    Cancelled before it answers, that one ends again: nothing runs under it yet, and the agent that ends
+    could not ask it to.
+
     Args:
         socket_path: where it listens.
         log_path: where one that is started here writes its log.
@@ -286,11 +290,15 @@ async def ensure_keeper(
     """
     if await _answers(socket_path):
         return
-    _spawn_keeper(socket_path, log_path, environ)
+    pid = _spawn_keeper(socket_path, log_path, environ)
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
             while not await _answers(socket_path):  # noqa: ASYNC110 - see below
                 await asyncio.sleep(0.02)  # another process: there is no event to wait for
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        raise
     except TimeoutError:
         raise KeeperGoneError(
             f"the keeper did not answer at {socket_path} within {_ANSWER_SECONDS} s: see {log_path}"
@@ -323,22 +331,22 @@ async def _answers(socket_path: Path) -> bool:
     return False
 
 
-def _spawn_keeper(socket_path: Path, log_path: Path, environ: Mapping[str, str]) -> None:
+def _spawn_keeper(socket_path: Path, log_path: Path, environ: Mapping[str, str]) -> int:
     # A log that a full disk has no room for is no reason to have no keeper.
     try:
-        _spawn_keeper_logging_to(socket_path, str(log_path), environ)
+        return _spawn_keeper_logging_to(socket_path, str(log_path), environ)
     except OSError:
         try:
-            _spawn_keeper_logging_to(socket_path, os.devnull, environ)
+            return _spawn_keeper_logging_to(socket_path, os.devnull, environ)
         except OSError as error:
             words = f"no keeper can be started for {socket_path}: {error}"
             raise KeeperGoneError(words) from error
 
 
-def _spawn_keeper_logging_to(socket_path: Path, log: str, environ: Mapping[str, str]) -> None:
+def _spawn_keeper_logging_to(socket_path: Path, log: str, environ: Mapping[str, str]) -> int:
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     # A session of its own, so that what ends the agent's terminal or unit by group does not end the jobs.
-    os.posix_spawn(
+    return os.posix_spawn(
         sys.executable,
         [sys.executable, "-m", "edge_agent.keeper", "--socket", str(socket_path.absolute())],
         dict(environ),

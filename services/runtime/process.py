@@ -52,9 +52,11 @@ class SupersededError(EndedError):
 def run(main: Main, *, uvloop: bool = False) -> int:
     """Run `main` on a fresh event loop and return the exit code of the process.
 
-    SIGTERM and SIGINT cancel `main`, which then cleans up: that is the only way in which things
-    stop. A second signal of the same kind ends the process at once. SIGTERM is the order to stop,
-    so obeying it is `OK`; SIGINT is a person's Ctrl-C, so it is `INTERRUPTED`.
+    SIGTERM, SIGHUP and SIGINT cancel `main`, which then cleans up: that is the only way in which
+    things stop. A second signal of the same kind ends the process at once, except SIGHUP: a terminal
+    that is closed sends it more than once. SIGTERM and SIGHUP are orders to stop, so obeying them is
+    `OK`; SIGINT is a person's Ctrl-C, so it is `INTERRUPTED`. Where SIGHUP was ignored before, as
+    below `nohup`, it stays ignored.
 
     Args:
         main: makes the root coroutine; its result is the exit code, and None is 0.
@@ -91,16 +93,19 @@ async def _until_signalled(main: Main) -> int:
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(main())
     received: list[signal.Signals] = []
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
 
     def stop(number: signal.Signals) -> None:
         received.append(number)
         LOG.info("stopping", extra=fields(signal=number.name))
         # Cleaning up may hang; a second signal has its default action, which is the end.
         loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_IGN if number is signal.SIGHUP else signal.SIG_DFL)
         task.cancel()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in numbers:
         loop.add_signal_handler(number, stop, number)
     try:
         code = await task
@@ -109,7 +114,7 @@ async def _until_signalled(main: Main) -> int:
             raise
         return ExitCode.INTERRUPTED if received[0] is signal.SIGINT else ExitCode.OK
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             loop.remove_signal_handler(number)
     return ExitCode.OK if code is None else code
 

@@ -11,7 +11,7 @@ from tests.kit.tree import parsed, sources, text
 CASES = Path("docs/cases.md")
 GUARANTEES = Path("docs/guarantees.md")
 MESH = Path("tests/simulation/mesh")
-LETTERS = "AEFGKMPRSTUX"
+LETTERS = "ABEFGKMPRSTUX"
 ROW = re.compile(rf"^\| ([{LETTERS}]\d+) \| .* \| (.*) \|$", re.MULTILINE)
 PATH = re.compile(r"`(?:bench|tests)/[\w./]+`")
 NOT_BUILT = "not built"

@@ -1,17 +1,15 @@
 """Which controller a command talks to, and in which namespace: the options that they all share."""
 
 import asyncio
-import json
-import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from shoal.cause import causes
+from shoal.cli.cluster_record import ClusterRecord, running_clusters
 from shoal.cli.interrupts import on_interrupt
 
 if TYPE_CHECKING:
@@ -42,10 +40,10 @@ class Target:
 
 
 def controller_options(command: CommandT) -> CommandT:
-    """Give a command --controller and --namespace, and pass it a `target`; a coroutine is run to its end."""
+    """Give a command --controller, --cluster and --namespace, and pass it a `target`; a coroutine is run to its end."""
 
     def targeted(**values: Any) -> Any:
-        address = values.pop("controller") or default_address()
+        address = chosen_address(values.pop("controller"), values.pop("cluster"))
         result = command(target=Target(address, values.pop("namespace")), **values)
         return run_async(result) if asyncio.iscoroutine(result) else result
 
@@ -62,6 +60,12 @@ def controller_options(command: CommandT) -> CommandT:
             help="Whose pipelines are meant.",
         ),
         click.option(
+            "--cluster",
+            envvar="SHOAL_CLUSTER",
+            metavar="NAME",
+            help="Which cluster of `shoal up` on this machine, where several run.",
+        ),
+        click.option(
             "--controller",
             envvar="SHOAL_CONTROLLER",
             metavar="HOST:PORT",
@@ -73,22 +77,60 @@ def controller_options(command: CommandT) -> CommandT:
     return cast("CommandT", targeted)
 
 
-def pointer_path() -> Path:
-    """Where `shoal up` says how its cluster is reached; see the XDG Base Directory Specification."""
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "shoal" / "up.json"
+def chosen_address(controller: str | None, cluster: str | None) -> str:
+    """Return the address of the controller that is meant; what stands nearer wins.
+
+    That is an option before a variable, and any of them before the cluster that runs here.
+
+    Args:
+        controller: of --controller or SHOAL_CONTROLLER.
+        cluster: of --cluster or SHOAL_CLUSTER.
+
+    Raises:
+        click.UsageError: two are named alike, several clusters run and none is named, or the named
+            one does not run.
+    """
+    if controller and cluster:
+        near = {name for name in ("controller", "cluster") if _on_command_line(name)}
+        if len(near) != 1:
+            both = "--controller and --cluster" if near else "SHOAL_CONTROLLER and SHOAL_CLUSTER"
+            raise click.UsageError(
+                f"{both} both say which controller is meant ({controller}, {cluster}): leave one out"
+            )
+        controller, cluster = (controller, None) if "controller" in near else (None, cluster)
+    if controller:
+        return controller
+    running = [record for record in running_clusters() if record.controller]
+    if cluster:
+        return chosen_cluster(cluster, running).controller
+    if len(running) > 1:
+        raise click.UsageError(
+            f"{len(running)} clusters of `shoal up` run here: "
+            f"{'; '.join(record.described for record in running)}. "
+            "Choose one with --cluster NAME, or with the variable SHOAL_CLUSTER"
+        )
+    return running[0].controller if running else DEFAULT_ADDRESS
 
 
-def default_address() -> str:
-    """Read the address that `shoal up` left, or fall back to the usual one."""
-    try:
-        found = json.loads(pointer_path().read_text("utf-8"))
-    except (OSError, ValueError):
-        return DEFAULT_ADDRESS
-    address = (
-        cast("dict[str, object]", found).get("controller") if isinstance(found, dict) else None
+def chosen_cluster(name: str, running: Sequence[ClusterRecord]) -> ClusterRecord:
+    """Find a cluster that runs by its name.
+
+    Raises:
+        click.UsageError: it does not run.
+    """
+    for record in running:
+        if record.name == name:
+            return record
+    others = ", ".join(record.name for record in running)
+    raise click.UsageError(
+        f"no cluster {name!r} runs here; "
+        + (f"those that run: {others}" if others else f"start it with: shoal up --name {name}")
     )
-    return address if isinstance(address, str) else DEFAULT_ADDRESS
+
+
+def _on_command_line(parameter: str) -> bool:
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:

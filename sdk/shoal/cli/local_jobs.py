@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from shoal import spec
-from shoal.cli.controller_option import pointer_path
+from shoal.cli.state_home import state_home
 from shoal.client import Client
 from shoal.errors import ShoalError
 from shoal.local.local_run import LocalFolders, LocalRun, by_hand, with_programs
@@ -16,11 +16,6 @@ from shoal.view import PipelineView
 def client_epoch() -> int:
     """Milliseconds since 1970: of two clients, the one that began later has the lanes."""
     return int(time.time() * 1000)
-
-
-def state_home() -> Path:
-    """Where this user's state is."""
-    return pointer_path().parent
 
 
 def refuse_local(pipeline: spec.Pipeline) -> None:

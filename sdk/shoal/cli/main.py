@@ -22,6 +22,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "artifacts": ("shoal.cli.artifacts", "List the artifacts of a pipeline."),
     "cancel": ("shoal.cli.cancel", "End pipelines early."),
     "completion": ("shoal.cli.completion", "Let a shell complete commands and options."),
+    "down": ("shoal.cli.down", "End a cluster of this machine."),
     "drain": ("shoal.cli.drain", "Place nothing more on a node."),
     "events": ("shoal.cli.events", "List the events of pipelines."),
     "explain": ("shoal.cli.explain", "Say why a job is where it is, or waits."),
@@ -157,8 +158,8 @@ def cli() -> None:
         shoal run pipeline.yaml
         shoal status
 
-    Commands find the controller by --controller, the variable SHOAL_CONTROLLER, or the cluster
-    that `shoal up` started, in this order.
+    Commands find the controller by --controller or --cluster, the variables SHOAL_CONTROLLER or
+    SHOAL_CLUSTER, or the cluster that `shoal up` started, in this order.
     """
 
 

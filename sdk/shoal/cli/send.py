@@ -60,7 +60,8 @@ async def send(
     from shoal.cli import naming
     from shoal.cli.chosen_pipeline import chosen
     from shoal.cli.figures import counted
-    from shoal.cli.local_jobs import client_epoch, state_home
+    from shoal.cli.local_jobs import client_epoch
+    from shoal.cli.state_home import state_home
     from shoal.local.lane import Feeder, LaneName
     from shoal.local.local_job import spool_folder
     from shoal.local.record_file import RecordFile

@@ -1,7 +1,9 @@
-"""Starts a local program so that it ends when the command that started it is killed.
+"""Starts a program so that it gets a signal when the process that started it ends, however it does.
 
-Run as a script: `launch.py PARENT PROGRAM ARGUMENT…`. See prctl(2), PR_SET_PDEATHSIG, which an exec
-keeps; elsewhere than on Linux the program is started all the same.
+Run as a script: `launch.py PARENT SIGNAL PROGRAM ARGUMENT…`, both as numbers. See prctl(2),
+PR_SET_PDEATHSIG, which an exec keeps; elsewhere than on Linux the program is started all the same.
+
+The signal may come several times: a parent with threads is gone once for each of them.
 """
 
 import ctypes
@@ -15,9 +17,10 @@ NOT_STARTED = 127
 
 def main() -> None:
     """Become the program."""
-    parent, *argv = sys.argv[1:]
+    parent, number, *argv = sys.argv[1:]
+    signal.signal(int(number), signal.SIG_DFL)  # which a program below `nohup` would ignore
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number))
     except (OSError, AttributeError):
         pass
     else:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -189,7 +190,8 @@ async def start(
             stdin = stack.enter_context((around.folder / job.stdin).open("rb"))
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *argv),
+                *(sys.executable, "-I", "-S", launch.__file__),
+                *(str(os.getpid()), str(int(signal.SIGTERM)), *argv),
                 stdin=stdin,
                 stdout=stdout,
                 env=variables,

@@ -262,7 +262,8 @@ def test_errors_of_the_controller_are_one_sentence(home: Path) -> None:
 
 
 def test_a_second_cluster_in_the_same_folder_is_refused_and_the_first_goes_on(home: Path) -> None:
-    second = shoal(home, "up", "--port", "0", "--mqtt", "none")
+    state = str(home / "shoal/up")
+    second = shoal(home, "up", "--port", "0", "--mqtt", "none", "--name", "b", "--state", state)
     assert second.returncode == 2
     assert "a cluster runs already" in second.stderr
     assert "--state" in second.stderr
@@ -299,6 +300,21 @@ def test_the_logs_of_all_attempts_of_all_pipelines_are_collected(home: Path) -> 
     refused = shoal(home, "logs", bad, "--save", "taken/here")
     assert refused.returncode == 1
     assert "choose another folder with --save" in refused.stderr
+
+
+def test_b2_what_commands_keep_says_so_where_it_cannot_be_written(home: Path) -> None:
+    (home / "a-file").write_text("a file")
+    (home / "copied.yaml").write_text(TWO_JOBS)
+    sent = shoal(home, "submit", "copied.yaml", "--save", "a-file/here")
+    assert sent.returncode == 1
+    assert "was submitted, and cannot be saved: a-file" in sent.stderr
+    assert "choose another folder with --save" in sent.stderr
+    name = shoal(home, "submit", "copied.yaml").stdout.strip().removeprefix("pipelines/")
+    copied = shoal(home, "record", name, "source.numbers", "-o", "a-file/copy")
+    assert copied.returncode == 1
+    assert "a-file/copy.part cannot be written: " in copied.stderr
+    assert "name a file that this user may write" in copied.stderr
+    assert "Traceback" not in sent.stderr + copied.stderr
 
 
 @pytest.mark.parametrize("words", ["", "--all p", "--all -f", "p --save x --tail 1"])

@@ -45,10 +45,10 @@ async def loop_name():
 
 
 @contextmanager
-def process(call: str) -> Iterator[subprocess.Popen[str]]:
+def process(call: str, *before: str) -> Iterator[subprocess.Popen[str]]:
     program = f"{HEAD}\nsys.exit(run({call}))"
     with subprocess.Popen(
-        [sys.executable, "-c", program],
+        [*before, sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -64,7 +64,9 @@ def line(running: subprocess.Popen[str]) -> str:
     return running.stdout.readline().strip()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGINT, 130)]
+)
 @pytest.mark.parametrize("call", ["wait", "wait, uvloop=True"])
 def test_a_signal_cancels_and_the_process_cleans_up(
     number: signal.Signals, code: int, call: str
@@ -85,6 +87,27 @@ def test_a_second_signal_ends_a_clean_up_that_hangs(number: signal.Signals) -> N
         assert line(running) == "hanging"
         running.send_signal(number)
         assert running.wait(10) == -number
+
+
+def test_u4_a_closed_terminal_does_not_break_off_a_clean_up() -> None:
+    """It sends SIGHUP to the leader of its session and again to the group in the foreground."""
+    with process("hang") as running:
+        assert line(running) == "ready"
+        running.send_signal(signal.SIGHUP)
+        assert line(running) == "cleaned"
+        assert line(running) == "hanging"
+        running.send_signal(signal.SIGHUP)
+        running.send_signal(signal.SIGTERM)  # which still cancels, and lets it end
+        assert running.wait(10) == 0
+
+
+def test_u4_what_began_below_nohup_goes_on_without_its_terminal() -> None:
+    with process("wait", "nohup") as running:
+        assert line(running) == "ready"
+        running.send_signal(signal.SIGHUP)
+        running.send_signal(signal.SIGINT)
+        assert line(running) == "cleaned"
+        assert running.wait(10) == 130
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The command teaches, refuses with remedies, and checks files without a controller."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from shoal.cli import main
-from shoal.cli.controller_option import DEFAULT_ADDRESS, default_address
+from shoal.cli.cluster_record import (
+    ClusterRecord,
+    ClusterRunsError,
+    holding,
+    running_clusters,
+)
+from shoal.cli.controller_option import DEFAULT_ADDRESS
 
 GOOD = """\
 name: demo
@@ -119,17 +126,73 @@ def test_options_of_a_command_do_not_go_with_a_file(tmp_path: Path) -> None:
 
 def test_the_controller_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert default_address() == DEFAULT_ADDRESS
-    pointer = tmp_path / "shoal/up.json"
-    pointer.parent.mkdir()
-    for broken in ("", "[]", '{"controller": 5}', "{}", "nonsense"):
-        pointer.write_text(broken)
-        assert default_address() == DEFAULT_ADDRESS
-    pointer.write_text('{"controller": "127.0.0.1:2"}')
-    assert "answers at 127.0.0.1:2" in shoal("nodes").output
-    monkeypatch.setenv("SHOAL_CONTROLLER", "127.0.0.1:3")
-    assert "answers at 127.0.0.1:3" in shoal("nodes").output
-    assert "answers at 127.0.0.1:4" in shoal("nodes", "--controller", "127.0.0.1:4").output
+    assert f"answers at {DEFAULT_ADDRESS}" in shoal("nodes").output
+    with holding("one") as one:
+        assert f"answers at {DEFAULT_ADDRESS}" in shoal("nodes").output  # it has not said anything
+        one.write(ClusterRecord("one", os.getpid(), "/files", "127.0.0.1:2"))
+        assert "answers at 127.0.0.1:2" in shoal("nodes").output
+        monkeypatch.setenv("SHOAL_CONTROLLER", "127.0.0.1:3")
+        assert "answers at 127.0.0.1:3" in shoal("nodes").output
+        assert "answers at 127.0.0.1:4" in shoal("nodes", "--controller", "127.0.0.1:4").output
+        assert "answers at 127.0.0.1:2" in shoal("nodes", "--cluster", "one").output
+        monkeypatch.setenv("SHOAL_CLUSTER", "one")
+        assert "SHOAL_CONTROLLER and SHOAL_CLUSTER both say" in shoal("nodes").output
+        assert "answers at 127.0.0.1:4" in shoal("nodes", "--controller", "127.0.0.1:4").output
+
+
+def test_u5_a_cluster_is_chosen_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with holding("one") as one, holding("two") as two:
+        one.write(ClusterRecord("one", 0, "/files", "127.0.0.1:2"))
+        two.write(ClusterRecord("two", 0, "/others", "127.0.0.1:3"))
+        unsaid = shoal("nodes")
+        assert unsaid.exit_code == 2
+        assert "one (127.0.0.1:2, files in /files); two (127.0.0.1:3, files" in unsaid.output
+        assert "Choose one with --cluster NAME, or with the variable SHOAL_CLUSTER" in unsaid.output
+        assert "answers at 127.0.0.1:3" in shoal("nodes", "--cluster", "two").output
+        both = shoal("nodes", "--cluster", "two", "--controller", "127.0.0.1:4")
+        assert both.exit_code == 2
+        assert "--controller and --cluster both say" in both.output
+        assert "leave one out" in both.output
+        monkeypatch.setenv("SHOAL_CLUSTER", "two")
+        assert "answers at 127.0.0.1:3" in shoal("nodes").output
+        assert "answers at 127.0.0.1:2" in shoal("nodes", "--cluster", "one").output
+        unknown = shoal("nodes", "--cluster", "three")
+        assert unknown.exit_code == 2
+        assert "no cluster 'three' runs here; those that run: one, two" in unknown.output
+        for words, said in (
+            ((), "Name those that shall end, or give --all"),
+            (("three",), "no cluster 'three' runs here; those that run: one, two"),
+            (("one", "--all"), "not both"),
+        ):
+            refused = shoal("down", *words)
+            assert refused.exit_code == 2
+            assert said in refused.output
+    assert "no cluster of `shoal up` runs here" in shoal("down").output
+    assert "start it with: shoal up --name two" in shoal("nodes").output
+
+
+def test_u5_a_record_counts_for_as_long_as_its_writer_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    path = tmp_path / "shoal/clusters/one.json"
+    with holding("one") as held:
+        held.write(ClusterRecord("one", 7, "/f", "127.0.0.1:2"))
+        left = path.read_text()
+        with pytest.raises(ClusterRunsError) as caught, holding("one"):
+            pass
+    assert caught.value.running == ClusterRecord("one", 7, "/f", "127.0.0.1:2")
+    assert not path.exists()
+    path.write_text(left)  # as after a kill
+    assert running_clusters() == ()
+    for broken in ("", "[]", '{"pid": "x"}', "{}", "nonsense"):
+        with holding("one"):
+            path.write_text(broken)
+            [found] = running_clusters()
+            assert (found.name, found.controller) == ("one", "")
 
 
 def test_a_plugin_that_does_not_load_says_so_and_harms_nobody(
