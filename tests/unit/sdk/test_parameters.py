@@ -82,10 +82,13 @@ def test_values_are_put_in_with_their_types() -> None:
     assert list(found.parameters) == ["scene", "limit", "rate", "fast", "title"]
 
 
-def test_the_example_of_the_documentation_is_valid() -> None:
+def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
     said = (ROOT / "docs/spec.md").read_text().partition("### Parameters")[2]
     text = said.partition("```yaml\n")[2].partition("```")[0]
-    found = read(text, {"limit": "5", "title": "Saturday, 9 o'clock"}).pipeline
+    for name in ("camera.py", "detector.py"):
+        (tmp_path / name).touch()
+    given = {"limit": "5", "title": "Saturday, 9 o'clock"}
+    found = parse(text, "test.yaml", tmp_path, given).pipeline
     assert found.jobs[0].run[2:] == ("--limit", "5", "Saturday, 9 o'clock")
     assert found.jobs[1].replicas == 5
 
