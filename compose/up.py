@@ -20,6 +20,7 @@ from shoal.cli.state_home import state_home
 from shoal.client import Client
 from shoal.names import InvalidNameError, check_id
 
+_PORT: Final = 7470
 _BROKER_SECONDS: Final = 5.0
 """How long the controller has to say whether its broker answers."""
 
@@ -60,10 +61,9 @@ def _checked_broker(_context: click.Context, _parameter: click.Parameter, url: s
 )
 @click.option(
     "--port",
-    default=7470,
-    show_default=True,
+    default=None,
     type=click.IntRange(0, 65535),
-    help="Port of the gRPC API; 0 takes any, which a second cluster needs.",
+    help="Port of the gRPC API; 0 takes any. [default: 7470, and any for another name]",
 )
 @click.option(
     "--archive",
@@ -90,7 +90,7 @@ def up(*, name: str, detach: bool, state: Path | None, **given: Any) -> None:
     \b
         shoal up
         shoal run -- sh -c 'echo hello > results/x'
-        shoal up --detach --name second --port 0
+        shoal up --detach --name second
         shoal down second
 
     Ctrl-C, `shoal down` and a closed terminal end everything, jobs too, and so does the end of this
@@ -99,6 +99,8 @@ def up(*, name: str, detach: bool, state: Path | None, **given: Any) -> None:
     meant: --cluster NAME, or the variable SHOAL_CLUSTER.
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     setup("up", level="WARNING")
+    if given["port"] is None:
+        given["port"] = _PORT if name == DEFAULT_NAME else 0
     folder = (state or _default_state(name)).absolute()
     if detach:
         from compose.detached import start_detached  # noqa: PLC0415 - for a quick --help
@@ -129,7 +131,7 @@ async def _serve(name: str, config: LocalClusterConfig) -> None:
         except ClusterRunsError as error:
             raise StartRefusedError(
                 f"a cluster runs already under this name: {error.running.described}. Use that one, "
-                f"end it with `shoal down {name}`, or give this one another --name, with --port 0"
+                f"end it with `shoal down {name}`, or give this one another --name"
             ) from None
         except OSError as error:
             raise StartRefusedError(
