@@ -49,6 +49,8 @@ _PIPELINE = _table([
     ("files folder path context workdir working_dir directory src source", _FILES),
     ("image container build", _PACKAGES),
     ("volumes mounts", _FILES),
+    ("params param args arguments inputs config values settings options",
+     "values that a run may give are declared under `parameters: {NAME: {default: VALUE}}`"),
     ("tags annotations", "write `labels: {key: value}`"),
     ("defaults", "write shared values under a key such as `x-shared: &shared`, and `<<: *shared`"),
     ("run command cmd", "a command belongs to a job, as `jobs: {NAME: {run: python main.py}}`"),
@@ -118,6 +120,13 @@ _OUTPUT = _table([
     ("to target consumers", "a reader names the output, as `inputs: {frames: JOB.PORT}`"),
     ("partition partition_by shard by", "write `distribute: key` and `key`"),
 ])  # fmt: skip
+_PARAMETER = _table([
+    ("enum options values allowed one_of", "write `choices: [street, square]`"),
+    ("value initial", "write `default: VALUE`"),
+    ("help doc title text comment", "write `description: TEXT`"),
+    ("required", "a parameter without `default` has to be given; leave this out"),
+    ("kind format schema", "write `type: integer`, or string, number, boolean"),
+])  # fmt: skip
 _BUNDLE = _table([
     ("folder directory context root source src", "write `path: .`"),
     ("ignore excludes include", "write `exclude: ['*.pyc', data/]`"),
@@ -146,6 +155,8 @@ def _around(path: Path) -> Mapping[str, str]:
             return _PIPELINE
         case ("bundle",):
             return _BUNDLE
+        case ("parameters", _):
+            return _PARAMETER
         case ("jobs", _):
             return _JOB
         case ("jobs", _, "resources"):

@@ -283,16 +283,18 @@ class Scalars:
         return text, _TAGS[type(whole)]
 
     def with_values(self, finding: Finding) -> Finding:
-        """Say in a finding which parameters stand in the value that it is about."""
+        """Say in a finding which parameters gave the value that it complains of."""
+        values = no_values() if self.values is None else self.values.by_name
         names = [
             name
             for path, filled in self._filled.items()
             if finding.path[: len(path)] == path
             for name in filled
+            if re.search(rf"(?<!\w){re.escape(value_text(values[name]))}(?!\w)", finding.message)
         ]
-        if not names or self.values is None:
+        if not names:
             return finding
-        told = ", ".join(f"{name} is {shown_value(self.values.by_name[name])}" for name in names)
+        told = ", ".join(f"{name} is {shown_value(values[name])}" for name in names)
         return replace(finding, message=f"{finding.message} (the parameter {told})")
 
     def converted(self, node: yaml.Node, path: Path, convert: Callable[[str], T]) -> T | None:

@@ -35,8 +35,8 @@ class TreeError(ValueError):
         self.finding = Finding(mark, (), message)
 
 
-def read_tree(text: str) -> yaml.Node:
-    """Read one YAML document.
+def read_tree(text: str, example: str = "`name:` and `jobs:`") -> yaml.Node:
+    """Read one YAML document; `example` says what one that is empty may begin with.
 
     Raises:
         TreeError: it is too large, too deep, refers to itself, has tags or is not YAML.
@@ -64,7 +64,7 @@ def read_tree(text: str) -> yaml.Node:
             f"the character {error.character!r} is not allowed in YAML; remove it",
         ) from None
     if root is None:
-        raise TreeError(Mark(1, 1), "the file is empty; begin with `name:` and `jobs:`")
+        raise TreeError(Mark(1, 1), f"the file is empty; begin with {example}")
     _count(root)
     return root
 

@@ -37,7 +37,7 @@ def load_values(path: Path) -> Mapping[str, GivenValue]:
 
 def _yaml(text: str, source: str) -> Mapping[str, GivenValue]:
     try:
-        root = read_tree(text)
+        root = read_tree(text, "a value, such as limit: 20")
     except TreeError as error:
         raise SpecFileError(source, (error.finding,)) from None
     scalars = Scalars()

@@ -315,6 +315,12 @@ def test_a_mistake_names_the_value_that_was_put_in() -> None:
     )
 
 
+def test_a_mistake_beside_a_value_does_not_name_it() -> None:
+    (complaint,) = complaints(one("{default: y}").replace("[x", "[python, nope.py"))
+    assert "the bundle has no file 'nope.py'" in complaint
+    assert "the parameter" not in complaint
+
+
 def test_a_parameter_in_a_list_stands_in_quotes() -> None:
     (complaint,) = complaints(one("{default: x}").replace("'", ""))
     assert complaint.startswith("6:")
