@@ -63,6 +63,8 @@ MACHINES = (
     ("simulate hand.yaml", 2, "me", "`shoal send`", "`run`"),
     ("simulate --pace original good.yaml", 2, "--pace", "original", "add --replay"),
     ("up --agents 0", 2, "--agents", "0", "1<=x<=64"),
+    ("up --name Bad", 2, "cluster", "'Bad'", "use a lower-case letter"),
+    ("down nowhere", 2, "cluster", "'nowhere'", "those that run: local"),
     ("up --port 99999", 2, "--port", "99999", "0<=x<=65535"),
     ("controller --state s --grpc nonsense", 2, "--grpc", "'nonsense'", "10.0.0.1:7470"),
     ("controller --state s --grpc 1.2.3.4:99999", 2, "--grpc", "'1.2.3.4:99999'", "HOST:PORT"),
