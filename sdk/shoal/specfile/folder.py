@@ -27,13 +27,15 @@ def missing_remedy(path: Path) -> str:
     folder = path if path.is_dir() else path.parent
     suffixes = _SUFFIXES if path.suffix != ".toml" else (".toml",)
     try:
-        beside = sorted(one.name for one in folder.iterdir() if one.suffix in suffixes)
+        beside = sorted(
+            one.name
+            for one in folder.iterdir()
+            if one.suffix in suffixes or (folder != path and is_spec_folder(one))
+        )
     except OSError:
         return "look at the path, or make a pipeline with: shoal new NAME"
     if not beside:
-        return (
-            f"{folder} has no *{suffixes[0]}; look at the path, or make a pipeline: shoal new NAME"
-        )
+        return f"the folder {folder} has no *{suffixes[0]}; look at the path, or make a pipeline: shoal new NAME"
     if path == folder:
         more = ", …" if len(beside) > LISTED_MAX else ""
         return f"name one of {', '.join(beside[:LISTED_MAX])}{more}"

@@ -23,6 +23,7 @@ ADDRESSES = (
 FILES = (
     ("validate qqq.yaml", 2, "no such file", "qqq.yaml", "known are"),
     ("validate godo.yaml", 2, "no such file", "godo.yaml", "did you mean 'good.yaml'?"),
+    ("validate projcet", 2, "no such file", "projcet", "did you mean 'project'?"),
     ("validate empty", 2, "pipeline.yaml", "empty", "shoal new"),
     ("validate several", 2, "pipeline.yaml", "several", "name one of a.yaml, b.yaml"),
     ("validate binary.yaml", 2, "0xff", "binary.yaml:1:1", "save the file as UTF-8"),
