@@ -12,8 +12,9 @@ from tests.kit.tree import ROOT
 PROGRAMS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "client.md").read_text(), re.DOTALL)
 SPEC = """
 name: hello
+bundle: .
 jobs:
-  say: {run: [sh, -c, "echo hello > results/hello.txt"]}
+  say: {run: [sh, say.sh]}
 """
 
 
@@ -22,6 +23,7 @@ async def test_the_first_program_runs_a_specification(tmp_path: Path) -> None:
     spec = tmp_path / "job" / "pipeline.yaml"
     spec.parent.mkdir()
     spec.write_text(SPEC)
+    (spec.parent / "say.sh").write_text("echo hello > results/hello.txt")
     async with running_cluster(tmp_path / "cluster") as (cluster, _), asyncio.timeout(60):
         words = (str(tmp_path / "program.py"), cluster.controller_address, str(spec))
         process = await asyncio.create_subprocess_exec(
