@@ -46,7 +46,11 @@ async def loop_name():
 
 @contextmanager
 def process(call: str, *before: str) -> Iterator[subprocess.Popen[str]]:
-    program = f"{HEAD}\nsys.exit(run({call}))"
+    # These tests may themselves run below nohup, which a process of theirs would inherit.
+    hears = (
+        "" if "nohup" in before else "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    )
+    program = f"{hears}\n{HEAD}\nsys.exit(run({call}))"
     with subprocess.Popen(
         [*before, sys.executable, "-c", program],
         stdout=subprocess.PIPE,
