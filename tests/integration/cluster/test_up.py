@@ -101,8 +101,9 @@ def terminal(home: Home, *words: str) -> Iterator[tuple[subprocess.Popen[bytes],
     """Run a command in the foreground of a terminal; gives the process and our end of the terminal."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        # The leader of a session that has this terminal, as a shell is.
-        [program("setsid"), "--ctty", SHOAL, *words],
+        # The leader of a session that has this terminal, as a shell is. It hears SIGHUP, also where these
+        # tests run below nohup.
+        [program("env"), "--default-signal=HUP", program("setsid"), "--ctty", SHOAL, *words],
         env=home.environ,
         stdin=theirs,
         stdout=theirs,
