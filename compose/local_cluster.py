@@ -219,14 +219,15 @@ class LocalCluster:
         self.broker_url = f"mqtt://127.0.0.1:{port}"
 
     async def _end_jobs(self, name: str) -> None:
-        with contextlib.suppress(KeeperGoneError):
-            async with KeeperClient(self.state_of(name) / "keeper.sock") as keeper:
+        with contextlib.suppress(KeeperGoneError, TimeoutError):
+            async with (
+                asyncio.timeout(10),
+                KeeperClient(self.state_of(name) / "keeper.sock") as keeper,
+            ):
                 await keeper.shutdown()
-                with contextlib.suppress(TimeoutError):
-                    await keeper.watch()
-                    async with asyncio.timeout(10):
-                        async for _ in keeper.exits():
-                            pass
+                await keeper.watch()
+                async for _ in keeper.exits():
+                    pass
 
     def _agent(self, name: str) -> Child:
         # Boards hold no keys of the object store; only the controller signs.

@@ -312,12 +312,11 @@ async def end_keeper(socket_path: Path, deadline_seconds: float) -> bool:
         TimeoutError: it did not end in time.
     """
     try:
-        async with KeeperClient(socket_path) as client:
+        async with asyncio.timeout(deadline_seconds), KeeperClient(socket_path) as client:
             await client.watch()
             await client.shutdown()
-            async with asyncio.timeout(deadline_seconds):
-                async for _ in client.exits():
-                    pass
+            async for _ in client.exits():
+                pass
     except KeeperError:
         return False
     return True
