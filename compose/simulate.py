@@ -18,12 +18,14 @@ from services.runtime.log import setup
 from services.runtime.process import ExitCode, run
 from shoal import spec
 from shoal.cause import causes
+from shoal.cli.command_option import with_options
 from shoal.cli.display import Display, display_for
 from shoal.cli.interrupts import interrupts
 from shoal.cli.log_printer import standard_printer
 from shoal.cli.outcome import exit_status, show_outcome
 from shoal.cli.packing import PackedPipeline, load_all, packed_file
 from shoal.cli.replay_option import refuse_pace_alone, replay_options
+from shoal.cli.run import pair
 from shoal.cli.tables import console
 from shoal.cli.values_option import values_options
 from shoal.cli.waiting import shown_to_end
@@ -91,11 +93,22 @@ def _fault(_context: click.Context, _parameter: click.Parameter, value: tuple[st
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep the cluster's own files here.  [default: a temporary folder]",
 )
+@click.option("--name", default="", help="Name of the pipeline.  [default: the file's]")
+@click.option(
+    "--env",
+    "variables",
+    multiple=True,
+    type=pair,
+    metavar="KEY=VALUE",
+    help="Variable of every program, instead of one of that name in the file.",
+)
 @replay_options
 @values_options
 def simulate(
     spec_path: Path,
     agents: int,
+    name: str,
+    variables: tuple[tuple[str, str], ...],
     faults: tuple[Fault, ...],
     out: Path,
     logs: bool | None,  # noqa: FBT001  # click passes it by name
@@ -110,7 +123,7 @@ def simulate(
         shoal simulate pipeline.yaml
         shoal simulate --fault 'kill detector@3s' --agents 4 pipeline.yaml
         shoal simulate --fault 'stop camera@200 records+1s' pipeline.yaml
-        shoal simulate --set limit=20 pipeline.yaml
+        shoal simulate --set limit=20 --env DEBUG=1 pipeline.yaml
 
     Every board is a set of processes, and jobs run, stream and fail over as on a real mesh. Labels,
     memory and devices that jobs ask for are taken to be there. What each job printed and archived is
@@ -131,6 +144,9 @@ def simulate(
     setup("simulate", level="WARNING")
     refuse_pace_alone(click.get_current_context())
     (spec_file,) = load_all([spec_path], given)
+    spec_file = dataclasses.replace(
+        spec_file, pipeline=with_options(spec_file.pipeline, name, dict(variables))
+    )
     refuse_by_hand(spec_file.pipeline)
     for job in with_programs(spec_file.pipeline):
         if may_read_terminal(job):

@@ -1,22 +1,31 @@
 """`shoal nodes`: the machines that can run jobs."""
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 
 from shoal.cli.controller_option import Target, controller_options
 from shoal.cli.suggesting_group import SuggestingGroup
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from shoal.client import Client
+    from shoal.view import NodeView
+
 
 @click.group(cls=SuggestingGroup, invoke_without_command=True)
+@click.option("--watch", "-w", is_flag=True, help="Go on until Ctrl-C, as they change.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each node.")
 @controller_options
 @click.pass_context
-async def nodes(context: click.Context, target: Target, *, as_json: bool) -> None:
+async def nodes(context: click.Context, target: Target, *, watch: bool, as_json: bool) -> None:
     r"""List the nodes: what they have, what is claimed of it, and how they stand.
 
     \b
         shoal nodes
+        shoal nodes --watch                 one table, drawn anew; elsewhere a line a change
         shoal nodes adopt node-2            let it follow this controller
         shoal drain node-2                  place nothing more on it
 
@@ -30,6 +39,9 @@ async def nodes(context: click.Context, target: Target, *, as_json: bool) -> Non
     from shoal.cli.tables import nodes_table, show
 
     async with target.client() as client:
+        if watch:
+            await _watch(client, as_json=as_json)
+            return
         found = await client.nodes()
     if as_json:
         for node in found:
@@ -41,6 +53,28 @@ async def nodes(context: click.Context, target: Target, *, as_json: bool) -> Non
                 click.echo(remark)
     else:
         click.echo("no agent has connected yet; start one with: shoal agent", err=True)
+
+
+async def _watch(client: "Client", *, as_json: bool) -> None:
+    from shoal.cli.tables import nodes_table
+    from shoal.cli.watched_list import Listing, watch_list
+
+    def by_name(found: "Iterable[NodeView]") -> "Sequence[NodeView]":
+        return sorted(found, key=lambda one: one.name)
+
+    listing = Listing(lambda one: one.name, by_name, nodes_table, _news)
+    await watch_list(client.watch_nodes(), listing, as_json=as_json)
+
+
+def _news(node: "NodeView") -> str:
+    from shoal.cli.figures import counted, state_word
+    from shoal.cli.tables import node_state
+
+    said = f"{node_state(node)}, {counted(len(node.attempts), 'attempt')}"
+    if node.member_state:
+        said += f", member {state_word(node.member_state)}"
+    why = node.quarantine or node.conflict or node.refuses
+    return f"{said}: {why}" if why else said
 
 
 @nodes.command()

@@ -9,6 +9,8 @@ import click
 from shoal.cli.controller_option import Target, controller_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from shoal.client import Client
     from shoal.view import PipelineView
 
@@ -17,7 +19,12 @@ _LISTED = 20
 
 @click.command()
 @click.argument("pipeline", required=False)
-@click.option("--watch", "-w", is_flag=True, help="Go on until it has ended.")
+@click.option(
+    "--watch",
+    "-w",
+    is_flag=True,
+    help="Go on until the pipeline has ended; with the list, until Ctrl-C.",
+)
 @click.option(
     "--limit", type=click.IntRange(1), help=f"How many pipelines to list.  [default: {_LISTED}]"
 )
@@ -33,16 +40,18 @@ async def status(
         shoal status people-counter-4f2a    its jobs, streams and artifacts
         shoal status latest                 the newest one; the beginning of a name does as well
         shoal status --watch people-counter-4f2a
+        shoal status --watch                all of them as they change, until Ctrl-C
 
-    With --watch and --json, every change is a line.
+    On a terminal, --watch draws one table anew; elsewhere, and with --json, every change is a line.
     """
     from shoal.cli.chosen_pipeline import chosen
 
-    if watch and pipeline is None:
-        raise click.UsageError("--watch needs the id of a pipeline; `shoal status` lists them")
     if limit is not None and pipeline is not None:
         raise click.UsageError(f"--limit goes with the list of pipelines; leave out {pipeline!r}")
     async with target.client() as client:
+        if pipeline is None and watch:
+            await _watch_all(client, limit or _LISTED, as_json=as_json)
+            return
         if pipeline is None:
             await _list(client, limit or _LISTED, as_json=as_json)
             return
@@ -93,6 +102,30 @@ def _show(pipeline: "PipelineView", *, as_json: bool) -> None:
         show(artifacts_table(pipeline.jobs))
     if pipeline.final_event_id:
         click.echo(f"event {pipeline.final_event_id}")
+
+
+async def _watch_all(client: "Client", limit: int, *, as_json: bool) -> None:
+    from shoal.cli.tables import pipelines_table
+    from shoal.cli.watched_list import Listing, watch_list
+
+    def newest(pipelines: "Iterable[PipelineView]") -> "Sequence[PipelineView]":
+        never = datetime.min.replace(tzinfo=UTC)
+        ordered = sorted(pipelines, key=lambda one: one.create_time or never, reverse=True)
+        return ordered[:limit]
+
+    listing = Listing(lambda one: one.id, newest, pipelines_table, _news)
+    await watch_list(client.watch(), listing, as_json=as_json)
+
+
+def _news(pipeline: "PipelineView") -> str:
+    from shoal.cli.figures import counted, state_word
+    from shoal.model import JobState
+
+    done = sum(job.state is JobState.SUCCEEDED for job in pipeline.jobs)
+    said = f"{state_word(pipeline.state)}, {done} of {counted(len(pipeline.jobs), 'job')} done"
+    if pipeline.finish_time is not None and not pipeline.state.terminal:
+        said += ", finishing"
+    return f"{said}: {pipeline.reason.short}" if pipeline.reason.code else said
 
 
 async def _watch(client: "Client", name: str, *, as_json: bool) -> None:

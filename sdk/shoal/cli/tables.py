@@ -127,21 +127,27 @@ def _artifacts(job: view.JobView) -> tuple[Artifact, ...]:
     return job.manifest.artifacts if job.manifest is not None else ()
 
 
+def node_state(node: view.NodeView) -> str:
+    """Say in a word or two how a node stands: `ready`, `away`, `drained, away`."""
+    state = "drained" if node.drained else "ready" if node.connected else "away"
+    if state == "ready" and node.refuses:
+        state = "refuses"
+    state = "quarantined" if node.quarantine else state
+    return state if node.connected or state == "away" else f"{state}, away"
+
+
 def nodes_table(nodes: Iterable[view.NodeView], now: datetime) -> Table:
     """Show nodes: how they stand, what they have, and what of it is claimed."""
     table = _table(
         "node", "state", "member", ">cores", ">memory", "devices", ">attempts", "labels", "seen", ""
     )
     for node in nodes:
-        state = "drained" if node.drained else "ready" if node.connected else "away"
-        if state == "ready" and node.refuses:
-            state = "refuses"
-        state = "quarantined" if node.quarantine else state
-        style = {"ready": "green", "drained": "yellow", "refuses": "yellow"}.get(state, "red")
-        away = not node.connected and state not in {"ready", "away"}
+        state = node_state(node)
+        word = state.partition(",")[0]
+        style = {"ready": "green", "drained": "yellow", "refuses": "yellow"}.get(word, "red")
         table.add_row(
             node.name,
-            Text(f"{state}, away" if away else state, style=style),
+            Text(state, style=style),
             _state(node.member_state),
             f"{node.claimed.cpus:g}/{node.capacity.cpus:g}",
             _memory(node.claimed, node.capacity),

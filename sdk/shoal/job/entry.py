@@ -4,6 +4,7 @@ import sys
 from typing import Any, Callable, Optional, TypeVar, overload
 
 from shoal.job.error import OutsideShoalError
+from shoal.job.failure import show_failures
 from shoal.job.process import current
 from shoal.job.program import MAIN, SOURCE, STREAM, Program
 from shoal.job.reducers import Reduce
@@ -91,7 +92,7 @@ def run(target: Any, *, codecs: Optional[Codecs] = None, reduce: Optional[Reduce
         program.codecs.update(codecs)
     if reduce:
         program.reduce.update(reduce)
-    program.run(current())
+    _run(program)
 
 
 def end() -> None:
@@ -125,7 +126,13 @@ def _decorate(
     setattr(target, ATTRIBUTE, program)
     if target.__module__ == "__main__":
         try:
-            program.run(current())
+            _run(program)
         except OutsideShoalError as error:
             sys.exit("{}: {}".format(sys.argv[0], error))
     return target
+
+
+def _run(program: Program) -> None:
+    process = current()
+    show_failures(process)
+    program.run(process)

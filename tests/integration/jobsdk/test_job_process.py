@@ -104,6 +104,70 @@ def test_started_by_hand_it_says_how_to_be_started(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+FAILING = """
+from shoal import job
+
+def halve(n):
+    return 10 / n
+
+@job.main
+def half(a, b=0):
+    try:
+        return halve(a)
+    except ZeroDivisionError as error:
+        raise ValueError("no half") from error
+"""
+
+
+def test_a_round_that_raises_shows_its_own_frames_and_its_record(tmp_path: Path) -> None:
+    result = testing.run_program(script(tmp_path, FAILING), {"a": [5, 2, 0, 1]}, ["out"])
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    assert lines[0] == "shoal.job: it was given record 2 of the input 'a'"
+    assert lines[-1] == "ValueError: no half"
+    assert f"{SDK}" not in result.stderr
+    assert sum(" in half" in line for line in lines) == 2
+    assert any("return 10 / n" in line for line in lines)
+    assert "direct cause" in result.stderr
+
+
+def test_lists_of_records_and_several_inputs_are_named(tmp_path: Path) -> None:
+    text = "from shoal import job\n@job.main\ndef add(a, b):\n    assert a != [3]\n    return a\n"
+    result = testing.run_program(
+        script(tmp_path, text), {"a": [1, 2, 3], "b": [1, 2, 3]}, ["out"], block_count={"a": 2}
+    )
+    assert result.stderr.startswith(
+        "shoal.job: it was given record 2 of the input 'a' and record 1 of the input 'b'\n"
+    )
+
+
+def test_a_source_and_a_stream_name_their_record(tmp_path: Path) -> None:
+    source = (
+        "from shoal import job\n@job.source\ndef make():\n    yield 1\n    yield 2\n    1 / 0\n"
+    )
+    made = testing.run_program(script(tmp_path, source), {}, ["out"])
+    assert made.stderr.startswith("shoal.job: next was record 2 of the output 'out'\n")
+    stream = (
+        "from shoal import job\n@job.stream\ndef read():\n"
+        "    for a in job.inputs['a']:\n        job.outputs['out'].send({}[a])\n"
+    )
+    read = testing.run_program(script(tmp_path, stream), {"a": [7]}, ["out"])
+    assert read.stderr.startswith("shoal.job: it was given record 0 of the input 'a'\n")
+    assert read.stderr.endswith("KeyError: 7\n")
+
+
+def test_a_mistake_that_the_library_names_comes_without_its_frames(tmp_path: Path) -> None:
+    text = "from shoal import job\n@job.main\ndef add(a):\n    return {'x': a}\n"
+    result = testing.run_program(script(tmp_path, text), {"a": [1]}, ["one", "two"])
+    assert "returned a value for output 'x', which this job does not have" in result.stderr
+    assert f"{SDK}" not in result.stderr
+
+
+def test_a_program_shows_its_failures_in_its_own_way_if_it_has_one(tmp_path: Path) -> None:
+    text = "import sys\nsys.excepthook = lambda *_: print('mine', file=sys.stderr)\n" + FAILING
+    assert testing.run_program(script(tmp_path, text), {"a": [0]}, ["out"]).stderr == "mine\n"
+
+
 def test_streams_that_were_forgotten_are_named(tmp_path: Path) -> None:
     text = "from shoal import job\nfor n in job.inputs['n']:\n    job.outputs['out'].send(n)\n"
     result = testing.run_program(script(tmp_path, text), {"n": [1]}, ["out"])

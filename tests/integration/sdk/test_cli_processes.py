@@ -337,6 +337,37 @@ async def test_ctrl_c_ends_what_only_looks(client: Client) -> None:
     assert "Traceback" not in ended.stderr
 
 
+async def line_with(process: Process, *words: str) -> str:
+    """Read what a command prints until a line has these words."""
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        while line := (await process.stdout.readline()).decode():
+            if all(word in line for word in words):
+                return line
+    raise AssertionError(f"no line has {words}")
+
+
+async def test_everything_is_watched_until_ctrl_c(client: Client) -> None:
+    """Pipelines and nodes as they change, a line for each change where there is no terminal."""
+    await shoal(client, "run", "--detach", "--name", "before", "--", "sleep", "9")
+    watching = await start(client.address, "status", "--watch")
+    documents = await start(client.address, "status", "--watch", "--json")
+    nodes = await start(client.address, "nodes", "--watch")
+    await line_with(watching, "before-", "0/1")
+    await line_with(nodes, "node", "cores")
+    await shoal(client, "run", "--detach", "--name", "after", "--", "sleep", "9")
+    await line_with(watching, "after-", "queued, 0 of 1 job done")
+    await carry_out(client, "before")
+    await line_with(watching, "-", "succeeded, 1 of 1 job done")
+    await line_with(documents, '"state": "SUCCEEDED"')
+    await line_with(nodes, "node-1", "ready, 1 attempt")
+    await line_with(nodes, "node-1", "away, ")
+    for process in (watching, documents, nodes):
+        process.send_signal(signal.SIGINT)
+        ended = await end(process)
+        assert (ended.status, ended.stderr) == (130, "")
+
+
 @pytest.mark.parametrize("words", ["status", "run -- seq 100000", "logs {name}"])
 async def test_a_reader_that_goes_away_is_no_accident(client: Client, words: str) -> None:
     numbers = b"".join(b"%d\n" % number for number in range(100_000))

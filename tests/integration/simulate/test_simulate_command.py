@@ -114,13 +114,13 @@ async def test_a_failure_is_the_exit_status_and_a_fault_that_came_too_late_is_to
     tmp_path: Path,
 ) -> None:
     (tmp_path / "p.yaml").write_text(
-        "{name: p, jobs: {bad: {run: sh -c 'echo here; echo broken >&2; exit 3',"
+        "{name: p, jobs: {bad: {run: sh -c 'echo here; echo broken >&2; exit $CODE',"
         " place: {require: {role: camera}}, resources: {devices: [video]}}}}"
     )
-    status, said = await _ended(
-        tmp_path, "simulate", "--agents", "2", "--fault", "kill bad@1h", "-o", "out", "p.yaml"
-    )
+    options = ("--agents", "2", "--fault", "kill bad@1h", "--env", "CODE=3", "--name", "other")
+    status, said = await _ended(tmp_path, "simulate", *options, "-o", "out", "p.yaml")
     assert status == 1, said
+    assert "starting 2 boards for other" in said
     assert "EXIT 3" in said
     assert "'kill bad@1h' never happened" in said
     assert (tmp_path / "out" / "bad" / "stdout").read_text() == "here\n"

@@ -68,7 +68,6 @@ def test_every_command_teaches_by_example(name: str) -> None:
         (("run", "--env", "SHOAL_JOB=x", "--", "ls"), 2, "are set by the system"),
         (("run", "--archive", "/etc/*", "--", "ls"), 2, "is an absolute path"),
         (("run", "--name", "Bad", "--", "ls"), 2, "'Bad' is not a valid id"),
-        (("status", "--watch"), 2, "needs the id of a pipeline"),
         (("status", "--controller", "nowhere"), 1, "write HOST:PORT, as in 127.0.0.1:7470"),
         (("status", "--controller", "127.0.0.1:1"), 1, "no controller answers at 127.0.0.1:1"),
         (("explain", "p", "--controller", "127.0.0.1:1"), 1, "add the job, as in p/JOB"),

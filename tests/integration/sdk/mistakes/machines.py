@@ -11,7 +11,7 @@ ADDRESSES = (
             "status", "status latest", "logs a", "artifacts a", "get a", "cancel a", "finish a",
             "scale a b=2", "explain a/b", "events", "nodes", "drain n", "members", "tap a b.c",
             "record a b.c -o f", "submit good.yaml", "run good.yaml", "keys list", "graph a",
-            "nodes adopt n",
+            "nodes adopt n", "status --watch", "nodes --watch",
         )
     ),
     ("status --controller localhost", 1, "address of a controller", "'localhost'", "127.0.0.1:7470"),
@@ -62,6 +62,9 @@ MACHINES = (
     ("simulate --fault 'kill a@soon' good.yaml", 2, "--fault", "'soon'", "for example 90s"),
     ("simulate --out project good.yaml", 1, "project", "no simulation made it", "--out"),
     ("simulate hand.yaml", 2, "me", "`shoal send`", "`run`"),
+    ("simulate --name 'Bad Name' good.yaml", 2, "--name", "'Bad Name'", "use a lower-case letter"),
+    ("simulate --env LIMIT good.yaml", 2, "--env", "'LIMIT'", "KEY=VALUE"),
+    ("simulate --env SHOAL_X=2 good.yaml", 2, "--env", "SHOAL_", "choose another one"),
     ("simulate --pace original good.yaml", 2, "--pace", "original", "add --replay"),
     ("up --agents 0", 2, "--agents", "0", "1<=x<=64"),
     ("up --name Bad", 2, "cluster", "'Bad'", "use a lower-case letter"),
