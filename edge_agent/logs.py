@@ -2,13 +2,20 @@
 
 A piece counts as shipped once the controller has committed it. When a session ends, whatever was
 not confirmed is sent again in the next one; the controller knows by the offset what it has.
+
+A piece says when its last byte was printed. That is the time at which its file was written last, as it
+was when the file was seen to have grown; files are looked at without a session, too. So lines that wait
+for a session keep their times, to a second: an output that printed at 12:00:00 and 12:05:00 while the
+controller was away is sent as two pieces. Of very many such moments every second one is let go.
 """
 
 import asyncio
 import os
 import stat
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +27,9 @@ from shoal.view import LIVE_LOG_BYTES_MAX, LogStream
 _PIECE_BYTES: Final = 64 << 10
 _IN_FLIGHT_BYTES_MAX: Final = 4 << 20
 _POLL_SECONDS: Final = 0.1
+_AWAY_POLL_SECONDS: Final = 1.0
+_MOMENTS_MAX: Final = 1_000
+_LATEST: Final = 4_102_444_800.0  # the year 2100: a job may set any time on its file
 _NAMES: Final = {LogStream.STDOUT: "stdout", LogStream.STDERR: "stderr"}
 
 
@@ -32,15 +42,45 @@ class _Followed:
     path: str
     sent: int = 0
     confirmed: int = 0
+    _ends: list[int] = field(default_factory=list[int])
+    _times: list[float] = field(default_factory=list[float])
+    _seen: int = 0
 
-    @property
-    def size(self) -> int:
-        """How much there is to ship, in bytes; nothing where a job has put something else."""
+    def look(self) -> int:
+        """Return how much there is to ship, in bytes, and note when it was printed.
+
+        Nothing is there where a job has put something else.
+        """
         try:
             status = os.lstat(self.path)
         except OSError:
             return 0
-        return min(status.st_size, LIVE_LOG_BYTES_MAX) if stat.S_ISREG(status.st_mode) else 0
+        if not stat.S_ISREG(status.st_mode):
+            return 0
+        size = min(status.st_size, LIVE_LOG_BYTES_MAX)
+        if size > self._seen:
+            self._seen = size
+            self._ends.append(size)
+            self._times.append(status.st_mtime)
+            if len(self._ends) > _MOMENTS_MAX:
+                # What was printed by the moments that go counts as printed by the next one.
+                del self._ends[:-1:2], self._times[:-1:2]
+        return size
+
+    def moment(self) -> tuple[int, datetime | None]:
+        """Return how far what is to be sent next was printed by one moment, and that moment."""
+        index = bisect_right(self._ends, self.sent)
+        if index == len(self._ends):
+            return LIVE_LOG_BYTES_MAX, None
+        time = self._times[index]
+        known = 0 <= time < _LATEST
+        return self._ends[index], datetime.fromtimestamp(time, UTC) if known else None
+
+    def confirm(self, end: int) -> None:
+        """Let go of the moments of what the controller has."""
+        self.confirmed = end
+        kept = bisect_right(self._ends, end)
+        del self._ends[:kept], self._times[:kept]
 
 
 class LogShipper:
@@ -100,7 +140,7 @@ class LogShipper:
         for followed in self._followed.get(piece.ref, ()):
             if followed.stream is piece.stream and end > followed.confirmed:
                 self._in_flight -= end - followed.confirmed
-                followed.confirmed = end
+                followed.confirm(end)
         if self._urgent:
             self._news.set()
         finishing = self._finishing.get(piece.ref)
@@ -133,8 +173,11 @@ class LogShipper:
         scan_at = 0.0
         while True:
             self._news.clear()
-            if not self._open or not self._followed:
+            if not self._followed:
                 await self._news.wait()
+            elif not self._open:
+                await self._look_while_away()
+                continue
             if loop.time() >= scan_at:
                 self._urgent.update(dict.fromkeys(self._followed))
                 scan_at = loop.time() + _POLL_SECONDS
@@ -144,6 +187,17 @@ class LogShipper:
                     await self._news.wait()
             except TimeoutError:
                 pass
+
+    async def _look_while_away(self) -> None:
+        """Note when outputs grow, until there is something else to do, or for a while."""
+        for outputs in self._followed.values():
+            for followed in outputs:
+                followed.look()
+        try:
+            async with asyncio.timeout(_AWAY_POLL_SECONDS):
+                await self._news.wait()
+        except TimeoutError:
+            pass
 
     async def _ship(self) -> None:
         """Send what there is room for; what is left stays urgent."""
@@ -156,21 +210,25 @@ class LogShipper:
 
     async def _ship_output(self, followed: _Followed) -> bool:
         """Send one output as far as there is room; say whether all of it is sent."""
-        while (left := followed.size - followed.sent) > 0:
+        while (left := followed.look() - followed.sent) > 0:
             room = _IN_FLIGHT_BYTES_MAX - self._in_flight
             if not self._open or room <= 0:
                 return False
-            data = _read(followed.path, followed.sent, min(left, _PIECE_BYTES, room))
+            end, moment = followed.moment()
+            size = min(left, _PIECE_BYTES, room, end - followed.sent)
+            data = _read(followed.path, followed.sent, size)
             if not data:
                 break
-            piece = LogPiece(followed.ref, followed.stream, followed.sent, data)
+            piece = LogPiece(followed.ref, followed.stream, followed.sent, data, moment)
             followed.sent += len(data)
             self._in_flight += len(data)
             await self._say(piece)
         return True
 
     def _done(self, ref: AttemptRef) -> bool:
-        return all(followed.confirmed >= followed.size for followed in self._followed.get(ref, ()))
+        return all(
+            followed.confirmed >= followed.look() for followed in self._followed.get(ref, ())
+        )
 
 
 def tail(path: Path, bytes_max: int = 2048) -> str:

@@ -1,4 +1,4 @@
-"""What attempts print, as files: `{ns}/{pipeline}/{job}/{epoch}-{n}.stdout|stderr`.
+"""What attempts print, as files: `{ns}/{pipeline}/{job}/{epoch}-{n}.stdout|stderr`, with their times.
 
 The agent sends pieces in order and again after a cut; the size of the file says what is known. A
 piece that would leave a gap is dropped and counted: the archive has the whole log. Nothing is
@@ -11,8 +11,10 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
+from datetime import datetime
 from pathlib import Path
 
+from control.front.log_times import LogTimes, last_lines, line_begin, note_time
 from services.runtime.log import CountedLog
 from shoal.names import AttemptRef, PipelineRef
 from shoal.session.log_piece import LogPiece
@@ -62,6 +64,18 @@ class LogFolder:
         """Return the next bytes from `offset` on; empty when there are none yet."""
         return await asyncio.to_thread(_read, self._path(ref, stream), offset)
 
+    def times(self, ref: AttemptRef, stream: LogStream) -> LogTimes:
+        """Return the times of an output, of which nothing was read yet."""
+        return LogTimes(self._path(ref, stream))
+
+    async def last_lines(self, ref: AttemptRef, stream: LogStream, count: int) -> int:
+        """Return where the last lines of an output begin."""
+        return await asyncio.to_thread(last_lines, self._path(ref, stream), count)
+
+    async def since(self, ref: AttemptRef, stream: LogStream, moment: datetime) -> int:
+        """Return where the first line begins of which something was printed at a moment or later."""
+        return await asyncio.to_thread(_since, self._path(ref, stream), moment)
+
     @contextlib.contextmanager
     def follow(self, ref: PipelineRef) -> Iterator[asyncio.Event]:
         """Give an event that is set whenever a log of the pipeline grows."""
@@ -96,6 +110,8 @@ class LogFolder:
                         yield "piece of a log dropped: what is before it is missing", piece
                         continue
                     new = piece.data[size - piece.offset :][: max(0, LOG_BYTES_MAX - size)]
+                    if new and piece.print_time is not None:
+                        note_time(path, size, piece.print_time)
                     file.write(new)
             except OSError as error:
                 # The log in the archive is whole; jobs do not end for this copy's sake.
@@ -107,6 +123,18 @@ class LogFolder:
     def _path(self, ref: AttemptRef, stream: LogStream) -> Path:
         name = f"{ref.epoch}-{ref.number}.{_NAMES[stream]}"
         return self._root / ref.namespace / ref.pipeline / ref.job / name
+
+
+def _since(path: Path, moment: datetime) -> int:
+    times = LogTimes(path)
+    times.refresh()
+    begin = times.first_since(moment)
+    if begin is None:
+        try:
+            return path.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+    return line_begin(path, begin)
 
 
 def _read(path: Path, offset: int) -> bytes:

@@ -223,13 +223,18 @@ LIVE_LOG_BYTES_MAX = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class LogChunk:
-    """A piece of what an attempt printed; `offset` is where it begins in the whole log, in bytes."""
+    """A piece of what an attempt printed; `offset` is where it begins in the whole log, in bytes.
+
+    `print_time` is when the last of it was printed, by the clock of its node; None if that was not asked
+    for, or is not known.
+    """
 
     attempt: str
     stream: LogStream
     offset: int
     data: bytes
     epoch: int = 0
+    print_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Self, cast
 
 import aiohttp
@@ -21,6 +22,7 @@ from shoal.v1 import (
 from shoal.v1 import (
     session_service_pb2 as v1,
 )
+from shoal.wire.fields import encode_time
 from shoal.wire.session import encode_hello
 from tests.kit.until import until
 
@@ -138,7 +140,14 @@ class ScriptedAgent:
             )
         )
 
-    async def log(self, ref: v1.AttemptRef, data: bytes, offset: int = 0, stream: int = 1) -> None:
+    async def log(
+        self,
+        ref: v1.AttemptRef,
+        data: bytes,
+        offset: int = 0,
+        stream: int = 1,
+        print_time: datetime | None = None,
+    ) -> None:
         """Ship a piece of what an attempt printed and wait until it is kept."""
         await self.committed(
             await self.send(
@@ -149,6 +158,7 @@ class ScriptedAgent:
                         stream=cast("Any", stream),
                         offset=offset,
                         data=data,
+                        print_time=encode_time(print_time),
                     )
                 )
             )

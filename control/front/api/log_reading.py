@@ -3,22 +3,31 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from control.core.errors import UnknownJobError
 from control.front.control_plane import ControlPlane
 from control.front.log_folder import LogFolder
+from control.front.log_times import LogTimes
 from shoal.names import AttemptRef, PipelineRef
 from shoal.view import LogChunk, LogStream, PipelineView
 
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """Whose logs: a pipeline's, or those of one of its jobs (`job` is an id, or a spec's name)."""
+    """Whose logs: a pipeline's, or those of one of its jobs (`job` is an id, or a spec's name).
+
+    `tail_bytes`, `tail_lines` and `since` leave out what comes before; with `times` each chunk says when
+    it was printed.
+    """
 
     ref: PipelineRef
     job: str = ""
     follow: bool = False
     tail_bytes: int = 0
+    tail_lines: int = 0
+    since: datetime | None = None
+    times: bool = False
 
 
 class LogReading:
@@ -43,6 +52,8 @@ class LogReading:
         self._query = query
         self._send = send
         self._read: dict[tuple[AttemptRef, LogStream], int] = {}
+        self._times: dict[tuple[AttemptRef, LogStream], LogTimes] = {}
+        self._passed = False
 
     async def run(self) -> None:
         """Send pieces, the logs in turn; with `follow` until the pipeline has ended.
@@ -82,22 +93,42 @@ class LogReading:
                 news.set()
 
     async def _pass(self, view: PipelineView) -> None:
-        """Send what is there, a piece of each log at a time, until no log has any more."""
-        logs = list(self._logs(view))
-        while logs:
-            logs = [log for log in logs if await self._next(*log)]
+        """Send what is there: first attempts first, of these a piece of each log at a time."""
+        found = list(self._logs(view))
+        for number in sorted({ref.number for ref, _ in found}):
+            logs = [log for log in found if log[0].number == number]
+            while logs:
+                logs = [log for log in logs if await self._next(*log)]
+        self._passed = True
 
     async def _next(self, ref: AttemptRef, stream: LogStream) -> bool:
         key = (ref, stream)
         if key not in self._read:
-            tail = self._query.tail_bytes
-            self._read[key] = max(0, self._folder.size(ref, stream) - tail) if tail else 0
+            # What begins while it is followed is new, and comes whole.
+            self._read[key] = 0 if self._passed else await self._begin(ref, stream)
         offset = self._read[key]
         data = await self._folder.read(ref, stream, offset)
-        if data:
+        if data and self._query.times:
+            times = self._times.setdefault(key, self._folder.times(ref, stream))
+            await asyncio.to_thread(times.refresh)
+            for begin, piece, moment in times.cut(offset, data):
+                await self._send(LogChunk(ref.name, stream, begin, piece, ref.epoch, moment))
+        elif data:
             await self._send(LogChunk(ref.name, stream, offset, data, ref.epoch))
-            self._read[key] = offset + len(data)
+        self._read[key] = offset + len(data)
         return bool(data)
+
+    async def _begin(self, ref: AttemptRef, stream: LogStream) -> int:
+        """Return from where on a log is wanted."""
+        query, folder = self._query, self._folder
+        begin = 0
+        if query.tail_bytes:
+            begin = max(begin, folder.size(ref, stream) - query.tail_bytes)
+        if query.tail_lines:
+            begin = max(begin, await folder.last_lines(ref, stream, query.tail_lines))
+        if query.since is not None:
+            begin = max(begin, await folder.since(ref, stream, query.since))
+        return begin
 
     def _logs(self, view: PipelineView) -> Iterator[tuple[AttemptRef, LogStream]]:
         for job in view.jobs:

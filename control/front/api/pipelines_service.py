@@ -37,6 +37,7 @@ from shoal.v1 import pipeline_pb2
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.v1 import pipelines_service_pb2_grpc as v1_grpc
 from shoal.view import LogChunk, PipelineView, SnapshotEnd
+from shoal.wire.fields import moment
 from shoal.wire.state import encode_artifact
 from shoal.wire.view import encode_event, encode_log_chunk, encode_verdict
 
@@ -304,18 +305,25 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
 
 
 def _log_query(request: v1.ReadLogsRequest) -> LogQuery:
-    if request.tail_bytes < 0:
-        raise invalid(
-            "INVALID_FIELD",
-            f"tail_bytes is {request.tail_bytes}; use 0 for all of a log",
-            field="tail_bytes",
-        )
+    for field in ("tail_bytes", "tail_lines"):
+        if (number := getattr(request, field)) < 0:
+            raise invalid(
+                "INVALID_FIELD", f"{field} is {number}; use 0 for all of a log", field=field
+            )
     if "/jobs/" in request.name:
         job = job_of(request.name, request.namespace)
         ref, job_id = job.pipeline_ref, job.job
     else:
         ref, job_id = pipeline_of(request.name, request.namespace), ""
-    return LogQuery(ref, job_id, request.follow, request.tail_bytes)
+    return LogQuery(
+        ref,
+        job_id,
+        request.follow,
+        tail_bytes=request.tail_bytes,
+        tail_lines=request.tail_lines,
+        since=moment(request, "since_time", ""),
+        times=request.times,
+    )
 
 
 async def _read_all(

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncGenerator
+from dataclasses import replace
+from datetime import datetime
 
 from shoal import view
 from shoal.calls.pipelines import PipelineCalls
@@ -12,19 +15,31 @@ from shoal.errors import DownloadError
 from shoal.model import Artifact
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.v1 import records_service_pb2
+from shoal.wire.fields import encode_time
 from shoal.wire.records import TAP_WISH, decode_tap_news
 from shoal.wire.view import decode_log_chunk
 
 _READ_FAILURES_MAX = 3
 _LOGS = {"stdout": view.LogStream.STDOUT, "stderr": view.LogStream.STDERR}
 _EVERYTHING = view.TapWish()
+_LINES_BYTES = 256 << 10
+"""How much of an archived log is read first to find its last lines."""
+
+_Log = tuple[str, int, view.LogStream]
+"""One of the two outputs of an attempt, by its name and epoch."""
 
 
 class StreamCalls(PipelineCalls):
     """What can be read while it comes: logs and records."""
 
     async def logs(
-        self, name: str, *, follow: bool = False, tail_bytes: int = 0
+        self,
+        name: str,
+        *,
+        follow: bool = False,
+        tail_lines: int = 0,
+        since: datetime | None = None,
+        times: bool = False,
     ) -> AsyncGenerator[view.LogChunk, None]:
         """Read what the attempts of a pipeline, or of one of its jobs, print.
 
@@ -35,15 +50,19 @@ class StreamCalls(PipelineCalls):
         Args:
             name: `pipelines/{p}`, `pipelines/{p}/jobs/{j}`, or an id.
             follow: whether to go on until the pipeline has ended.
-            tail_bytes: only the last of each log; 0 means all.
+            tail_lines: only the last of each log; 0 means all.
+            since: only lines that were printed then or later, by the clock of their node; aware. A log
+                of which no times are known, since its agent is older, comes whole.
+            times: whether chunks say when they were printed; they are as short as that takes.
 
         Raises:
             ShoalError: there is no such pipeline or job, the controller stayed away, or the
                 archive cannot be read.
         """
-        seen: dict[tuple[str, int, view.LogStream], int] = {}
+        seen: dict[_Log, int] = {}
         # Of these, what the controller keeps has no end, so the last words are in the archive.
-        apart = await self._archived_logs(name) if tail_bytes and not follow else {}
+        apart = await self._archived_logs(name) if tail_lines and not follow else {}
+        since_time = encode_time(since)
 
         def request() -> v1.ReadLogsRequest:
             return v1.ReadLogsRequest(
@@ -51,7 +70,9 @@ class StreamCalls(PipelineCalls):
                 namespace=self.namespace,
                 follow=follow,
                 # Once something was seen, all is asked for: what is known is dropped below.
-                tail_bytes=0 if seen else tail_bytes,
+                tail_lines=0 if seen else tail_lines,
+                since_time=since_time,
+                times=times,
             )
 
         stream = self._held.connection.stream(self._held.pipelines.ReadLogs, request, endless=False)
@@ -68,32 +89,63 @@ class StreamCalls(PipelineCalls):
                 seen[key] = end
                 if chunk.offset < known:
                     data = chunk.data[known - chunk.offset :]
-                    chunk = view.LogChunk(chunk.attempt, chunk.stream, known, data, chunk.epoch)
+                    chunk = replace(chunk, offset=known, data=data)
                 yield chunk
-        for key, artifact in (apart or await self._archived_logs(name)).items():
+        for key, (artifact, end_time) in (apart or await self._archived_logs(name)).items():
             begin = seen.get(key, 0)
+            if since is not None and not begin:
+                # Nothing of its beginning is as new; of what follows no times are known but the end.
+                if end_time is not None and end_time < since:
+                    continue
+                begin = view.LIVE_LOG_BYTES_MAX
             if key in apart:
-                begin = max(0, artifact.size_bytes - tail_bytes)
+                begin = max(begin, await self._last_lines(key, artifact, tail_lines))
             async with contextlib.aclosing(self._read_archived(key, artifact, begin)) as rest:
                 async for chunk in rest:
                     yield chunk
 
-    async def _archived_logs(self, name: str) -> dict[tuple[str, int, view.LogStream], Artifact]:
-        """Find the logs in the archive of which the controller keeps the beginning alone."""
+    async def _last_lines(self, key: _Log, artifact: Artifact, count: int) -> int:
+        """Return where the last lines of an archived log begin, of which ever more is read."""
+        span = _LINES_BYTES
+        while True:
+            begin = max(0, artifact.size_bytes - span)
+            breaks: deque[int] = deque(maxlen=count + 1)
+            async with contextlib.aclosing(self._read_archived(key, artifact, begin)) as chunks:
+                async for chunk in chunks:
+                    place = chunk.data.find(b"\n")
+                    while place >= 0:
+                        # The last line may have its end, or not.
+                        if chunk.offset + place + 1 < artifact.size_bytes:
+                            breaks.append(chunk.offset + place + 1)
+                        place = chunk.data.find(b"\n", place + 1)
+            if len(breaks) >= count:
+                return breaks[-count]
+            if not begin:
+                return 0
+            span *= 16
+
+    async def _archived_logs(self, name: str) -> "dict[_Log, tuple[Artifact, datetime | None]]":
+        """Find the logs in the archive of which the controller keeps the beginning alone.
+
+        With each comes the moment at which its attempt ended.
+        """
         parts = name.split("/")
         pipeline, job = (parts[1:2], parts[3:4]) if len(parts) > 1 else (parts, [])
-        found: dict[tuple[str, int, view.LogStream], Artifact] = {}
+        found: dict[_Log, tuple[Artifact, datetime | None]] = {}
         for one in (await self.get(pipeline[0])).jobs:
-            if one.manifest is None or (job and job[0] not in {one.id, one.spec_name}):
+            manifest = one.manifest
+            if manifest is None or (job and job[0] not in {one.id, one.spec_name}):
                 continue
-            for artifact in one.manifest.artifacts:
+            ends = {attempt.name: attempt.end_time for attempt in one.attempts}
+            for artifact in manifest.artifacts:
                 stream = _LOGS.get(artifact.path)
                 if stream is not None and artifact.size_bytes > view.LIVE_LOG_BYTES_MAX:
-                    found[one.manifest.attempt, one.manifest.epoch, stream] = artifact
+                    key = (manifest.attempt, manifest.epoch, stream)
+                    found[key] = (artifact, ends.get(manifest.attempt))
         return found
 
     async def _read_archived(
-        self, key: tuple[str, int, view.LogStream], artifact: Artifact, offset: int
+        self, key: _Log, artifact: Artifact, offset: int
     ) -> AsyncGenerator[view.LogChunk, None]:
         """Read a log from a byte on; where the archive breaks off, it is asked again."""
         attempt, epoch, stream = key

@@ -2,12 +2,14 @@
 
 import contextlib
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.moment_option import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,20 +18,42 @@ if TYPE_CHECKING:
     from shoal.view import JobView, LogChunk, PipelineView
 
 
+_TAIL_MAX = 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What is to be shown: of which attempts (0 means all), how much, and for how long."""
+    """What is to be shown: of which attempts (0 means all), how much, for how long, and with times."""
 
     follow: bool
     tail: int
     attempt: int
+    since: datetime | None
+    times: bool
 
 
 @click.command()
 @click.argument("name", metavar="PIPELINE[/JOB]", required=False)
 @click.option("--follow", "-f", is_flag=True, help="Go on until the pipeline has ended.")
 @click.option(
-    "--tail", type=click.IntRange(0), default=0, help="Only the last so many bytes of each log."
+    "--tail",
+    type=click.IntRange(0, _TAIL_MAX),
+    default=0,
+    metavar="LINES",
+    help="Only the last so many lines of each output of each attempt.",
+)
+@click.option(
+    "--since",
+    type=moment,
+    metavar="TIME",
+    help="Only lines printed since then: 5m, 15:03, 2026-11-29T15:03:20Z.",
+)
+@click.option(
+    "--timestamps",
+    "-t",
+    "times",
+    is_flag=True,
+    help="Begin each line with the time it was printed.",
 )
 @click.option(
     "--attempt",
@@ -52,6 +76,8 @@ async def logs(
     follow: bool,
     tail: int,
     attempt: int | None,
+    since: datetime | None,
+    times: bool,
     every: bool,
     save: Path | None,
 ) -> None:
@@ -62,10 +88,14 @@ async def logs(
         shoal logs -f people-counter-4f2a/detector-1
         shoal logs people-counter-4f2a/detector         all of its replicas
         shoal logs --attempt 2 people-counter-4f2a/detector-1
+        shoal logs --since 5m --timestamps latest
+        shoal logs --tail 20 -f latest/detector
         shoal logs --all --save collected
 
     A job's stdout goes to stdout, its stderr to stderr. If there are several jobs, each line begins
-    with the job it came from, and with #2 from its second attempt on. Everything is shown, or saved,
+    with the job it came from, and with #2 from its second attempt on; of a single job, a line on
+    stderr says where its second attempt begins. Times are those of the clock of the board, in UTC, to
+    a tenth of a second; `-` stands where none is known. Everything is shown, or saved,
     that a job printed; of an attempt that did not succeed only the first 16 MiB of each output are
     kept, which is said, and the exit status is 1 then.
     """
@@ -73,9 +103,10 @@ async def logs(
         raise click.UsageError("name a PIPELINE or PIPELINE/JOB, or say --all for every pipeline")
     if every and follow:
         raise click.UsageError("--follow goes with one pipeline; name it, or leave out --follow")
-    if save is not None and tail:
-        raise click.UsageError("--save writes whole logs; leave out --tail")
-    wish = _Wish(follow, tail, attempt or 0)
+    for option, given in (("--tail", tail), ("--since", since), ("--timestamps", times)):
+        if save is not None and given:
+            raise click.UsageError(f"--save writes whole logs; leave out {option}")
+    wish = _Wish(follow, tail, attempt or 0, since, times)
     if save:
         await _save(target, name, wish, save)
     else:
@@ -89,7 +120,7 @@ async def _show(target: Target, name: str | None, wish: _Wish) -> None:
         found = await _found(client, target, name)
         _check_attempt(found, wish)
         prefixed = name is None or sum(len(jobs) for _, jobs in found.values()) > 1
-        printer = standard_printer(prefixed=prefixed, pipelines=name is None)
+        printer = standard_printer(prefixed=prefixed, pipelines=name is None, timed=wish.times)
         try:
             for read in found:
                 await _read(client, read, wish, printer.write)
@@ -151,7 +182,9 @@ def _check_attempt(found: "dict[str, tuple[PipelineView, Sequence[JobView]]]", w
 async def _read(
     client: "Client", name: str, wish: _Wish, write: "Callable[[LogChunk], None]"
 ) -> None:
-    stream = client.logs(name, follow=wish.follow, tail_bytes=wish.tail)
+    stream = client.logs(
+        name, follow=wish.follow, tail_lines=wish.tail, since=wish.since, times=wish.times
+    )
     async with contextlib.aclosing(stream) as chunks:
         async for chunk in chunks:
             if not wish.attempt or chunk.attempt.endswith(f"/attempts/{wish.attempt}"):

@@ -14,6 +14,7 @@ from shoal.model import JobState, PipelineState, ReasonCode
 from shoal.view import JobView, LogStream, PipelineView
 
 _TAIL_BYTES = 2_000
+_TAIL_LINES = 40
 
 # The program ran, so that its stderr says more than we can.
 _OWN_END = {ReasonCode.EXIT, ReasonCode.SIGNAL, ReasonCode.TIMEOUT}
@@ -85,7 +86,7 @@ async def _stderr_tail(client: Client, job: JobView) -> str:
     """Read the end of what the last attempt of a job said on stderr."""
     last = job.attempts[-1].name if job.attempts else ""
     data = b""
-    async with contextlib.aclosing(client.logs(job.name, tail_bytes=_TAIL_BYTES)) as chunks:
+    async with contextlib.aclosing(client.logs(job.name, tail_lines=_TAIL_LINES)) as chunks:
         async for chunk in chunks:
             if chunk.stream is LogStream.STDERR and chunk.attempt == last:
                 data = (data + chunk.data)[-_TAIL_BYTES:]

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from shoal.v1 import pipeline_pb2 as _pipeline_pb2
@@ -610,6 +611,9 @@ class ReadLogsRequest(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
     TAIL_BYTES_FIELD_NUMBER: _builtins.int
+    TAIL_LINES_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`pipelines/{p}`, `pipelines/{p}/jobs/{j}` or the pipeline's id."""
     namespace: _builtins.str
@@ -618,6 +622,16 @@ class ReadLogsRequest(_message.Message):
     """Go on until the pipeline ends."""
     tail_bytes: _builtins.int
     """Only the last this many bytes of each log; 0 means all."""
+    tail_lines: _builtins.int
+    """Only the last this many lines of each log; 0 means all."""
+    times: _builtins.bool
+    """Say of each chunk when it was printed; chunks are then as short as that takes."""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """Only lines that were printed at this moment or later, by the clock of their node. A log of which no
+        times are known comes whole.
+        """
+
     def __init__(
         self,
         *,
@@ -625,10 +639,13 @@ class ReadLogsRequest(_message.Message):
         namespace: _builtins.str = ...,
         follow: _builtins.bool = ...,
         tail_bytes: _builtins.int = ...,
+        tail_lines: _builtins.int = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        times: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "name", b"name", "namespace", b"namespace", "tail_bytes", b"tail_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "name", b"name", "namespace", b"namespace", "since_time", b"since_time", "tail_bytes", b"tail_bytes", "tail_lines", b"tail_lines", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -669,6 +686,7 @@ class LogChunk(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    PRINT_TIME_FIELD_NUMBER: _builtins.int
     attempt: _builtins.str
     """`pipelines/{p}/jobs/{j}/attempts/{n}`."""
     stream: Global___LogStream.ValueType
@@ -679,6 +697,12 @@ class LogChunk(_message.Message):
     """The bytes."""
     epoch: _builtins.int
     """Epoch of the attempt."""
+    @_builtins.property
+    def print_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last of the data was printed, by the clock of its node. An agent says it of each piece;
+        readers are told if they ask for times and it is known.
+        """
+
     def __init__(
         self,
         *,
@@ -687,10 +711,11 @@ class LogChunk(_message.Message):
         offset: _builtins.int = ...,
         data: _builtins.bytes = ...,
         epoch: _builtins.int = ...,
+        print_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["print_time", b"print_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "data", b"data", "epoch", b"epoch", "offset", b"offset", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "data", b"data", "epoch", b"epoch", "offset", b"offset", "print_time", b"print_time", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -23,9 +24,9 @@ ONE = Pipeline("one", (Job("a", ("true",)),))
 TWO = Pipeline("two", (Job("a", ("true",)), Job("b", ("true",))))
 
 
-async def read(client: Client, name: str, *, tail_bytes: int = 0) -> dict[tuple[str, int], bytes]:
+async def read(client: Client, name: str, *, tail_lines: int = 0) -> dict[tuple[str, int], bytes]:
     found: dict[tuple[str, int], bytes] = {}
-    async for chunk in client.logs(name, tail_bytes=tail_bytes):
+    async for chunk in client.logs(name, tail_lines=tail_lines):
         key = (chunk.attempt.split("/")[3], int(chunk.stream))
         found[key] = found.get(key, b"") + chunk.data
     return found
@@ -38,21 +39,63 @@ async def test_logs_are_read_by_pipeline_and_by_job(
     async with connected_agent(controller.grpc) as agent:
         for job in ("a", "b"):
             ref = (await agent.assignment(job)).ref
-            await agent.log(ref, b"out of " + job.encode())
+            await agent.log(ref, b"first\nout of\n\n" + job.encode())
             await agent.log(ref, b"err", stream=2)
     # The agent is gone; what it said stays.
     assert await read(client, name) == {
-        ("a", 1): b"out of a",
+        ("a", 1): b"first\nout of\n\na",
         ("a", 2): b"err",
-        ("b", 1): b"out of b",
+        ("b", 1): b"first\nout of\n\nb",
         ("b", 2): b"err",
     }
     assert (await read(client, f"{name}/jobs/b")).keys() == {("b", 1), ("b", 2)}
-    assert (await read(client, f"{name}/jobs/a", tail_bytes=3))["a", 1] == b"f a"
+    for lines, last in ((1, b"a"), (2, b"\na"), (3, b"out of\n\na"), (4, b"first\nout of\n\na")):
+        assert (await read(client, f"{name}/jobs/a", tail_lines=lines))["a", 1] == last
+    assert (await read(client, f"{name}/jobs/a", tail_lines=9))["a", 1].startswith(b"first")
     with pytest.raises(ShoalError, match="nobody"):
         await read(client, f"{name}/jobs/nobody")
     with pytest.raises(ShoalError, match="no pipeline"):
         await read(client, "pipelines/nobody")
+
+
+async def test_times_come_from_the_board_and_choose_what_is_shown(
+    controller: ControllerAddresses, client: Client
+) -> None:
+    name = (await client.submit(TWO)).pipeline.name
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    minute = timedelta(minutes=1)
+
+    async def since(moment: datetime, job: str = "a", lines: int = 0) -> list[LogChunk]:
+        chunks = client.logs(f"{name}/jobs/{job}", since=moment, times=True, tail_lines=lines)
+        return [chunk async for chunk in chunks]
+
+    async with connected_agent(controller.grpc) as agent:
+        ref = (await agent.assignment("a")).ref
+        await agent.log(ref, b"one\ntw", print_time=noon)
+        await agent.log(ref, b"o\nthree\n", offset=6, print_time=noon + minute)
+        await agent.log(ref, b"four", offset=14, print_time=noon + 2 * minute)
+        await agent.log((await agent.assignment("b")).ref, b"of an older agent\n")
+        assert [(chunk.data, chunk.print_time) for chunk in await since(noon)] == [
+            (b"one\ntw", noon),
+            (b"o\nthree\n", noon + minute),
+            (b"four", noon + 2 * minute),
+        ]
+        # A line that goes on later is shown from its beginning.
+        assert [chunk.data for chunk in await since(noon + minute)] == [
+            b"tw",
+            b"o\nthree\n",
+            b"four",
+        ]
+        assert [chunk.data for chunk in await since(noon, lines=2)] == [b"three\n", b"four"]
+        assert await since(noon + 3 * minute) == []
+        older = await since(noon, "b")
+        assert [(chunk.data, chunk.print_time) for chunk in older] == [
+            (b"of an older agent\n", None)
+        ]
+        whole = [chunk async for chunk in client.logs(f"{name}/jobs/a")]
+        assert [(chunk.data, chunk.print_time) for chunk in whole] == [
+            (b"one\ntwo\nthree\nfour", None)
+        ]
 
 
 async def test_pieces_that_come_again_are_kept_once_and_gaps_are_not_filled(

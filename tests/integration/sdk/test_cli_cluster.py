@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,8 @@ def test_k13_everything_that_a_command_prints_is_printed(home: Path) -> None:
             env=environment(home), stdout=out, stderr=subprocess.DEVNULL, timeout=100, check=True,
         )  # fmt: skip
     assert (home / "out").read_bytes() == expected
-    assert shoal(home, "logs", "--tail", "20", name).stdout.encode() == expected[-20:]
+    last = shoal(home, "logs", "--tail", "2", name).stdout.encode()
+    assert last == b"0123456789\n" + expected.rpartition(b"\n")[2]
 
 
 def test_k13_what_is_cut_of_a_job_that_fails_is_said(home: Path) -> None:
@@ -287,6 +289,9 @@ def test_the_logs_of_all_attempts_of_all_pipelines_are_collected(home: Path) -> 
     assert shoal(home, "logs", "--attempt", "2", bad).stdout == "try 2\n"
     said = shoal(home, "logs", "--all", "--tail", "10").stdout
     assert f"{bad}/bad | try 1\n{bad}/bad#2 | try 2\n" in said
+    both = shoal(home, "logs", bad)
+    assert (both.stdout, both.stderr) == ("try 1\ntry 2\n", "--- attempt 2 of bad ---\n")
+    assert shoal(home, "logs", "--tail", "2", kept).stdout == "y\ny\n"
     assert shoal(home, "logs", "--all", "--save", "collected").returncode == 0
     saved = shoal(home, "logs", "--all", "--save", "collected")
     assert saved.returncode == 0, saved.stderr  # what is there already is replaced
@@ -301,6 +306,21 @@ def test_the_logs_of_all_attempts_of_all_pipelines_are_collected(home: Path) -> 
     refused = shoal(home, "logs", bad, "--save", "taken/here")
     assert refused.returncode == 1
     assert "choose another folder with --save" in refused.stderr
+
+
+def test_logs_have_times_and_can_be_had_from_a_moment_on(home: Path) -> None:
+    slow = "printf 'one\ntw'; sleep 0.5; echo o; sleep 1; echo three"
+    assert shoal(home, "run", "--name", "slow", "--", "sh", "-c", slow).returncode == 0
+    lines = shoal(home, "logs", "--timestamps", "slow").stdout.splitlines()
+    assert [line.partition(" ")[2] for line in lines] == ["one", "two", "three"]
+    one, two, three = (datetime.fromisoformat(line.split()[0]) for line in lines)
+    assert one <= two < three
+    assert 1.3 < (three - two).total_seconds() < 15
+    assert timedelta(0) < datetime.now(UTC) - three < timedelta(minutes=5)
+    for moment, wanted in ((one, "one\ntwo\nthree\n"), (three, "three\n")):
+        assert shoal(home, "logs", "--since", moment.isoformat(), "slow").stdout == wanted
+    assert shoal(home, "logs", "--since", "1h", "--tail", "2", "slow").stdout == "two\nthree\n"
+    assert shoal(home, "logs", "--since", "1ms", "slow").stdout == ""
 
 
 def test_b2_what_commands_keep_says_so_where_it_cannot_be_written(home: Path) -> None:

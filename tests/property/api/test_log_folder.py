@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -21,6 +22,38 @@ SPANS = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 200)), max_size=2
 @given(spans=SPANS)
 def test_a_log_is_a_beginning_of_what_was_printed(spans: list[tuple[int, int]]) -> None:
     asyncio.run(compare(spans))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    pieces=st.lists(
+        st.tuples(st.binary(min_size=1, max_size=9), st.none() | st.integers(0, 9)), max_size=9
+    )
+)
+def test_each_byte_has_the_time_of_its_piece(pieces: list[tuple[bytes, int | None]]) -> None:
+    """Of a piece that came without a time it is that of the one before."""
+    asyncio.run(compare_times(pieces))
+
+
+async def compare_times(pieces: list[tuple[bytes, int | None]]) -> None:
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    wanted: list[datetime | None] = []
+    printed = b""
+    moment: datetime | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        logs = LogFolder(Path(folder), clock=lambda: 0.0)
+        for data, second in pieces:
+            time = None if second is None else begin + timedelta(seconds=second)
+            await logs.append([LogPiece(REF, LogStream.STDOUT, len(printed), data, time)])
+            moment = time or moment
+            wanted += [moment] * len(data)
+            printed += data
+        times = logs.times(REF, LogStream.STDOUT)
+        times.refresh()
+        for first in range(len(printed)):
+            found = list(times.cut(first, printed[first:]))
+            assert b"".join(data for _, data, _ in found) == printed[first:]
+            assert [one for _, data, one in found for _ in data] == wanted[first:]
 
 
 async def compare(spans: list[tuple[int, int]]) -> None:

@@ -117,6 +117,7 @@ FROM_AGENT = st.one_of(
         stream=st.sampled_from(LogStream),
         offset=NUMBERS_64,
         data=st.binary(max_size=20),
+        print_time=specs.TIMES,
     ),
     drawn(Progress, ref=REFS, streams=specs.tuples(specs.COUNTERS), text=TEXT),
     drawn(UploadsWanted, ref=REFS, artifacts=specs.tuples(specs.ARTIFACTS)),

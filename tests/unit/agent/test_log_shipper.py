@@ -1,8 +1,11 @@
 """Logs are shipped from where the controller has them, bounded in flight."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from edge_agent.logs import LogShipper, tail
@@ -12,6 +15,11 @@ from shoal.view import LIVE_LOG_BYTES_MAX, LogStream
 from tests.kit.until import until
 
 REF = AttemptRef("default", "p", "work", 1, 1)
+
+
+def printed(path: Path) -> datetime:
+    """When a file was written last."""
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
 class Listener:
@@ -52,12 +60,42 @@ async def test_what_is_not_confirmed_is_sent_again_in_the_next_session(tmp_path:
         listener.pieces.clear()
         listener.shipper.session_opened()
         await until(lambda: listener.pieces, 5, "the piece again")
-        assert listener.pieces == [LogPiece(REF, LogStream.STDOUT, 0, b"hello")]
+        first = printed(tmp_path / "stdout")
+        assert listener.pieces == [LogPiece(REF, LogStream.STDOUT, 0, b"hello", first)]
         listener.confirm_all()
         with (tmp_path / "stdout").open("ab") as log:
             log.write(b" world")
         await until(lambda: listener.pieces, 5, "the rest")
-        assert listener.pieces == [LogPiece(REF, LogStream.STDOUT, 5, b" world")]
+        rest = printed(tmp_path / "stdout")
+        assert listener.pieces == [LogPiece(REF, LogStream.STDOUT, 5, b" world", rest)]
+
+
+async def test_what_waits_for_a_session_keeps_the_times_at_which_it_was_printed(
+    tmp_path: Path,
+) -> None:
+    def print_at(moment: int, words: bytes) -> None:
+        with (tmp_path / "stdout").open("ab") as log:
+            log.write(words)
+        os.utime(tmp_path / "stdout", (moment, moment))
+
+    listener = Listener()
+    print_at(1_000, b"one")
+    listener.shipper.follow(REF, tmp_path)
+    async with running(listener):
+        for number, (moment, words) in enumerate(
+            [(2_000, b"two"), (3_000, b"three"), (2**33, b"x")]
+        ):
+            # It looks when there is news, too; the tasks of the loop have some turns for it.
+            listener.shipper.follow(
+                AttemptRef("default", "p", f"other-{number}", 1, 1), tmp_path / "no"
+            )
+            await until(partial(next, iter([False] * 4 + [True])), 5, "a look")
+            print_at(moment, words)
+        listener.shipper.session_opened()
+        await until(lambda: len(listener.pieces) == 4, 5, "all of it")
+        times = [piece.print_time and piece.print_time.timestamp() for piece in listener.pieces]
+        assert times == [1_000, 2_000, 3_000, None]
+        assert b"|".join(piece.data for piece in listener.pieces) == b"one|two|three|x"
 
 
 async def test_what_is_in_flight_and_what_is_shipped_is_bounded(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from shoal.cli.figures import (
     state_word,
 )
 from shoal.cli.log_printer import LogPrinter
+from shoal.cli.moment_option import moment_before
 from shoal.cli.naming import job, pipeline_or_job
 from shoal.cli.progress import ProgressRows
 from shoal.cli.single_command import Wishes, id_of, single_command
@@ -131,7 +132,8 @@ def test_a_single_job_is_passed_on_byte_for_byte() -> None:
 
 def test_two_attempts_never_share_a_line() -> None:
     out = io.BytesIO()
-    printer = LogPrinter(out, out, prefixed=False)
+    err = io.BytesIO()
+    printer = LogPrinter(out, err, prefixed=False)
     printer.write(chunk("a", b"ha"))
     printer.write(chunk("a", b"lf"))
     printer.write(chunk("a", b"", number=2))
@@ -139,6 +141,44 @@ def test_two_attempts_never_share_a_line() -> None:
     printer.write(chunk("a", b"again\n", number=3))
     printer.close()
     assert out.getvalue() == b"half\nwhole\nagain\n"
+    assert err.getvalue() == b"--- attempt 2 of a ---\n--- attempt 3 of a ---\n"
+
+
+def test_a_line_has_the_time_at_which_it_began() -> None:
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+    def at(seconds: float, data: bytes) -> view.LogChunk:
+        return replace(chunk("a", data), print_time=noon + timedelta(seconds=seconds))
+
+    for prefixed, name in ((False, b""), (True, b"a | ")):
+        out = io.BytesIO()
+        printer = LogPrinter(out, io.BytesIO(), prefixed=prefixed, timed=True)
+        for piece in (at(0, b"one\nt"), at(1.5, b"w"), at(2, b"o\n\nend"), at(3, b".")):
+            printer.write(piece)
+        printer.write(replace(chunk("a", b"later\n", stream=2), print_time=None))
+        printer.close()
+        assert out.getvalue().splitlines() == [
+            b"2026-01-01T12:00:00.000Z " + name + b"one",
+            b"2026-01-01T12:00:00.000Z " + name + b"two",
+            b"2026-01-01T12:00:02.000Z " + name,
+            b"2026-01-01T12:00:02.000Z " + name + b"end.",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("5m", "2026-06-01T11:55:00+02:00"),
+        ("90", "2026-06-01T11:58:30+02:00"),
+        ("11:30", "2026-06-01T11:30:00+02:00"),
+        ("13:00", "2026-05-31T13:00:00+02:00"),
+        ("10:00:01Z", "2026-05-31T10:00:01+00:00"),
+        ("2026-05-31T23:00:00Z", "2026-05-31T23:00:00+00:00"),
+    ],
+)
+def test_a_moment_is_a_time_or_how_long_ago(text: str, wanted: str) -> None:
+    now = datetime.fromisoformat("2026-06-01T12:00:00+02:00")
+    assert moment_before(text, now).isoformat() == wanted
 
 
 def test_a_line_is_ended_where_something_else_follows_on_the_same_terminal() -> None:
