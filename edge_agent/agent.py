@@ -31,6 +31,7 @@ from edge_agent.folder_workshop import FolderWorkshop
 from edge_agent.found_controllers import found_controllers
 from edge_agent.journal import Journal, JournalError
 from edge_agent.keeper.client import end_keeper
+from edge_agent.kept_folders import KeepLimits, KeptFolders
 from edge_agent.links.agent_links import AgentLinks
 from edge_agent.links.keeper import KeeperSocket
 from edge_agent.links.session import dial_session
@@ -94,7 +95,7 @@ class Agent:
             client = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))
             member = await self._open_member(stack)
             gossip = None if member is None else member.gossip
-            workshop = await self._open_workshop(client, work)
+            workshop = await self._open_workshop(client, work, gauge)
             keeper = KeeperSocket(
                 state / "keeper.sock", state / "keeper.log", process_variables(process.environ)
             )
@@ -148,7 +149,9 @@ class Agent:
             LOG.info("members are served", extra=beside)
         return member
 
-    async def _open_workshop(self, client: aiohttp.ClientSession, work: LongWork) -> FolderWorkshop:
+    async def _open_workshop(
+        self, client: aiohttp.ClientSession, work: LongWork, gauge: DiskGauge
+    ) -> FolderWorkshop:
         config, process, state = self._config, self._process, self._config.state
         own = await asyncio.to_thread(installer_variables, process.environ, state / "installer")
         variables = installer_environ(own, pip_files(process.environ, Path(sys.prefix)))
@@ -168,7 +171,15 @@ class Agent:
             trash,
             build_id=process.token,
         )
+        kept = KeptFolders(
+            state / "kept",
+            trash,
+            limits=KeepLimits(config.keep_seconds, config.keep_bytes_max),
+            wall=process.wall,
+            measure=gauge.folders,
+        )
         await trash.open()
+        await kept.open()
         await environments.open()
         tools = WorkshopTools(
             sdk=SdkCopy(package, state / "sdk", process.token),
@@ -179,6 +190,7 @@ class Agent:
             uploader=Uploader(client, chance=process.rng.random),
             work=work,
             trash=trash,
+            kept=kept,
         )
         return FolderWorkshop(state / "attempts", tools)
 

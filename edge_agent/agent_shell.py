@@ -49,7 +49,15 @@ from services.runtime.process import StartRefusedError
 from shoal.model import ReasonCode
 from shoal.names import AttemptRef
 from shoal.session.log_piece import LogPiece
-from shoal.session.messages import Desired, Fenced, FromAgent, Hello, NodeCondition, Refused
+from shoal.session.messages import (
+    WELL,
+    Desired,
+    Fenced,
+    FromAgent,
+    Hello,
+    NodeCondition,
+    Refused,
+)
 from shoal.session.observation import Observation
 from shoal.session.uploads import UploadsGranted
 from shoal.spec import Placement
@@ -115,6 +123,7 @@ class AgentShell:
         self._shells: dict[AttemptRef, AttemptShell] = {}
         self._group: asyncio.TaskGroup | None = None
         self._disk = disk_watch.DiskWatch(str(config.state), config.disk_reserve_bytes)
+        self._said = WELL
         self.restored = asyncio.Event()
         """Set once everything that an earlier agent left is taken over."""
 
@@ -234,6 +243,7 @@ class AgentShell:
         # Gone before the machine knows, so that a new life of this name gets a shell of its own.
         del self._shells[ref]
         await self._attempts_driver.post(events.Forgotten(ref))
+        await self._say_condition()  # what is kept of it
 
     async def _recorded(self, delivery: int, durable: Awaitable[None]) -> None:
         await durable
@@ -276,14 +286,25 @@ class AgentShell:
                     case disk_watch.Refuse(why):
                         words = "no new work is taken" if why else "new work is taken again"
                         LOG.warning(words, extra=fields(why=why))
-                        await self._say(NodeCondition(why))
                     case disk_watch.MeasureFolders():
                         await self._fail_for_disk()
                     case disk_watch.FailAttempt():
                         raise AssertionError("folders are measured first")
                     case _:
                         assert_never(effect)
+            await self._links.workshop.trim(short=bool(self._disk.refusal))
+            await self._say_condition()
             await asyncio.sleep(_DISK_SECONDS)
+
+    def _condition(self) -> NodeCondition:
+        return NodeCondition(self._disk.refusal, self._links.workshop.kept())
+
+    async def _say_condition(self) -> None:
+        """Say how the node stands, if that is news; a Hello says it, too."""
+        condition = self._condition()
+        if condition != self._said:
+            self._said = condition
+            await self._say(condition)
 
     async def _fail_for_disk(self) -> None:
         able = [
@@ -415,7 +436,7 @@ class AgentShell:
             bundles=frozenset(self._links.workshop.bundles()),
             instance_id=self._instance_id,
             followed=self._session.followed,
-            refuses=self._disk.refusal,
+            condition=self._condition(),
             says_holds=True,
             takes_lanes=True,
         )

@@ -12,6 +12,7 @@ from services.runtime.address import AddressError, host_port
 from services.runtime.outward import pinned
 from shoal.model import Capacity, no_strings
 from shoal.names import InvalidNameError, check_id
+from shoal.specfile.units import parse_duration
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", re.IGNORECASE)
 _UNITS: Final = MappingProxyType(
@@ -42,6 +43,8 @@ class AgentConfig(GossipSettings):
         input_bytes_max: how much the cache of file inputs may hold.
         disk_reserve_bytes: below so much free room (or a twentieth of a smaller disk) no new work is
             taken, and below a quarter of it the attempt with the most is failed; 0 for never.
+        keep_bytes_max: how much room folders of attempts that did not succeed may take; 0 keeps none.
+        keep_seconds: for how long they are kept.
         stop_jobs: end all jobs when the agent ends, instead of leaving them to the keeper.
     """
 
@@ -56,6 +59,8 @@ class AgentConfig(GossipSettings):
     bundle_bytes_max: int = 10 << 30
     input_bytes_max: int = 10 << 30
     disk_reserve_bytes: int = 256 << 20
+    keep_bytes_max: int = 1 << 30
+    keep_seconds: float = 86_400.0
     stop_jobs: bool = False
 
     @property
@@ -100,6 +105,18 @@ def parse_size(text: str) -> int:
     if match is None:
         raise ConfigError(f"{text!r} is not a size: write a number with K, M, G, Ki, Mi or Gi")
     return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
+
+
+def parse_span(text: str) -> float:
+    """Read a duration such as `24h`, in seconds.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    try:
+        return parse_duration(text.strip())
+    except ValueError as error:
+        raise ConfigError(f"{text!r} {error}") from None
 
 
 def parse_labels(words: tuple[str, ...]) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""The work on one attempt in its folder: lay out, build, fetch, plan, collect, store, throw away."""
+"""The work on one attempt in its folder: lay out, build, fetch, plan, collect, store, keep or throw away."""
 
 import asyncio
 import contextlib
@@ -106,6 +106,10 @@ class FolderWorkbench:
         """Store one file where it was granted."""
         path = locate(self._folder.work, self._folder.path, artifact)
         return await self._tools.uploader.store(path, artifact, grant, waiting)
+
+    async def keep(self) -> None:
+        """Keep the folder for people, for as long as the node keeps such."""
+        await self._tools.kept.keep(self._ref, self._folder)
 
     async def throw(self) -> None:
         """Throw the folder away."""

@@ -10,6 +10,7 @@ from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.folder_workbench import FolderWorkbench
 from edge_agent.workshop_tools import WorkshopTools
 from services.runtime.log import fields
+from shoal.kept_folder import KeptFolder
 from shoal.names import AttemptRef
 
 LOG = logging.getLogger(__name__)
@@ -29,6 +30,14 @@ class FolderWorkshop:
     def bundles(self) -> tuple[str, ...]:
         """Digests of the bundles that are here already."""
         return self.tools.bundles.digests()
+
+    def kept(self) -> tuple[KeptFolder, ...]:
+        """The folders that are kept for people."""
+        return self.tools.kept.listed()
+
+    async def trim(self, *, short: bool) -> None:
+        """Let go what is kept no longer; `short` says that the disk needs room."""
+        await self.tools.kept.trim(short=short)
 
     async def sweep(self, known: Collection[str]) -> None:
         """Throw folders of attempts away that are not known any more."""

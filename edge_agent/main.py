@@ -14,7 +14,7 @@ from typing import Any, cast
 import click
 
 from edge_agent import fingerprint
-from edge_agent.config import AgentConfig, parse_labels, parse_size
+from edge_agent.config import AgentConfig, parse_labels, parse_size, parse_span
 from services.membership.options import gossip_options, gossip_settings
 from services.membership.settings import ConfigError
 from services.runtime.process import ExitCode, run
@@ -87,6 +87,18 @@ def _use_file(context: click.Context, path: Path) -> None:
     "taken; below a quarter of it the attempt with the most in its folder is failed.  0: never.",
 )
 @click.option(
+    "--keep-failed",
+    default="1GiB",
+    help="How much room may be taken by what attempts that failed or were cancelled have left; the "
+    "oldest goes first, and sooner while the disk is short.  0: nothing is kept.",
+)
+@click.option(
+    "--keep-failed-for",
+    default="24h",
+    metavar="TIME",
+    help="For how long that is kept.",
+)
+@click.option(
     "--stop-jobs", is_flag=True, help="End all jobs with the agent, instead of letting them go on."
 )
 @click.option(
@@ -134,6 +146,8 @@ def agent(*, down: bool, drain: bool, **given: Any) -> None:
             bundle_bytes_max=parse_size(given["bundle_cache"]),
             input_bytes_max=parse_size(given["input_cache"]),
             disk_reserve_bytes=parse_size(given["disk_reserve"]),
+            keep_bytes_max=parse_size(given["keep_failed"]),
+            keep_seconds=parse_span(given["keep_failed_for"]),
             stop_jobs=given["stop_jobs"],
         )
     except ConfigError as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from edge_agent.content_cache import ContentCache
 from edge_agent.environments.cache import EnvironmentCache
 from edge_agent.file_inputs import FileInputs
+from edge_agent.kept_folders import KeptFolders
 from edge_agent.long_work import LongWork
 from edge_agent.sdk_copy import SdkCopy
 from edge_agent.trash import Trash
@@ -25,6 +26,7 @@ class WorkshopTools:
         uploader: stores artifacts.
         work: does what takes long.
         trash: takes what is to go.
+        kept: takes what is to be kept for people.
     """
 
     sdk: SdkCopy
@@ -35,3 +37,4 @@ class WorkshopTools:
     uploader: Uploader
     work: LongWork
     trash: Trash
+    kept: KeptFolders

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from control.core.answers import Submission
 from shoal.model import MemberState
 from shoal.names import PipelineRef
-from shoal.session.messages import Hello
+from shoal.session.messages import Hello, NodeCondition
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
 
@@ -123,11 +123,11 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class Conditioned:
-    """An agent says whether it takes new work: why not, or nothing."""
+    """An agent says how its node stands."""
 
     node: str
     session_id: str
-    refuses: str
+    condition: NodeCondition
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,9 +73,11 @@ class Nodes(MachinePart):
                 self._outcomes.lose(attempt, why)
 
     def take_condition(self, event: events.Conditioned) -> None:
-        """Take whether a node takes new work."""
+        """Take how a node stands."""
         node = self._situation.heard(event.node, event.session_id)
-        if node is not None and node.refuses != event.refuses:
-            node.refuses = event.refuses
+        if node is None or node.condition == event.condition:
+            return
+        if node.condition.refuses != event.condition.refuses:
             self._situation.room_grew = True  # or shrank: then jobs that wait say why
-            self._change.show_node(node)
+        node.condition = event.condition
+        self._change.show_node(node)

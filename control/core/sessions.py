@@ -158,7 +158,7 @@ class Sessions(MachinePart):
         node.stream_address = hello.stream_address
         node.agent_version = hello.agent_version
         node.bundles = hello.bundles
-        node.refuses = hello.refuses
+        node.condition = hello.condition
         node.says_holds = hello.says_holds
         node.session_id = event.session_id
         node.last_seen_time = self._situation.wall_time

@@ -33,6 +33,7 @@ from shoal.model import (
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.lane import LanePeer
+from shoal.session.messages import WELL, NodeCondition
 from shoal.session.port_hold import PortHold
 from shoal.spec import Job, Pipeline
 from shoal.view import JobView
@@ -319,8 +320,8 @@ class NodeRecord:
     followed: Followed | None = None
     adopts: Followed | None = None
     conflict: str = ""
-    refuses: str = ""
-    """Why its agent takes no new work; not written down, since each Hello says it."""
+    condition: NodeCondition = WELL
+    """How it stands; not written down, since each Hello says it."""
     member_state: MemberState = MemberState.UNKNOWN
     attempts: dict[AttemptRef, AttemptRecord] = field(
         default_factory=dict[AttemptRef, AttemptRecord]
@@ -410,7 +411,7 @@ class Cluster:
                 name=node.name,
                 connected=bool(node.session_id),
                 drained=node.drained,
-                refuses=node.refuses,
+                refuses=node.condition.refuses,
                 capacity=node.capacity,
                 claimed=self.claimed(node),
                 labels=node.labels,

@@ -20,7 +20,7 @@ from control.leader.plane_config import PlaneConfig
 from control.store.store import Store
 from shoal.model import MemberState, Reason
 from shoal.names import AttemptRef, JobRef, PipelineRef
-from shoal.session.messages import Fenced, Hello
+from shoal.session.messages import Fenced, Hello, NodeCondition
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
 from shoal.view import Event, NodeVerdict, NodeView, PipelineView
@@ -246,9 +246,9 @@ class ControlPlane:
         if self.is_current(node, progress.ref):
             self.leader.inbox.progress(events.Progressed(node, session_id, progress))
 
-    def condition(self, node: str, session_id: str, refuses: str) -> None:
-        """Take why a node takes no new work, or that it does; ignored if the session is over."""
-        self.leader.inbox.condition(events.Conditioned(node, session_id, refuses))
+    def condition(self, node: str, session_id: str, condition: NodeCondition) -> None:
+        """Take how a node stands; ignored if the session is over."""
+        self.leader.inbox.condition(events.Conditioned(node, session_id, condition))
 
     async def close_session(self, node: str, session_id: str) -> None:
         """Say that the stream broke or ended; the lease goes on."""

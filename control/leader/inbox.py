@@ -43,7 +43,7 @@ class Inbox:
         self._wake.set()
 
     def condition(self, event: events.Conditioned) -> None:
-        """Take whether a node takes new work."""
+        """Take how a node stands; what it said before and was not taken is no news any more."""
         self._conditions[event.node] = event
         self._wake.set()
 

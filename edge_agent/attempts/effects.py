@@ -143,9 +143,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Forget(_OfAttempt):
-    """Leave nothing of an attempt: streams, keeper's record, folder, journal."""
+    """Leave nothing of an attempt: streams, keeper's record, folder, journal; `keep` its folder."""
 
     has_ports: bool
+    keep: bool
 
 
 AttemptEffect = (

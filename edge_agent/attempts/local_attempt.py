@@ -72,6 +72,8 @@ class LocalAttempt:
     """How far its outputs were when they were last told to stand still."""
     ended_inputs: tuple[str, ...] = ()
     """The inputs of which its program was shown the end; known once its streams have drained."""
+    archived: bool = False
+    """Whether everything that is archived of it is in the archive."""
     keeper: str = ""
     """The only keeper that may have been told to start its program, once one may have been."""
 
@@ -79,6 +81,11 @@ class LocalAttempt:
     def ref(self) -> AttemptRef:
         """Which attempt."""
         return self.assignment.ref
+
+    @property
+    def left_something(self) -> bool:
+        """Whether it began, did not succeed, and what it wrote is not in the archive."""
+        return bool(self.start_time) and self.state is not JobState.SUCCEEDED and not self.archived
 
     @property
     def observation(self) -> Observation:

@@ -187,7 +187,8 @@ class AttemptsMachine:
             case events.ArtifactsCollected(artifacts=artifacts, problem=problem):
                 return self._collected(record, artifacts, problem)
             case events.Uploaded(artifacts=artifacts, problem=problem):
-                record = _with_problem(replace(record, artifacts=artifacts), problem)
+                record = replace(record, artifacts=artifacts, archived=not problem)
+                record = _with_problem(record, problem)
                 return self._end(record, record.verdict or _ARCHIVED)
             case events.GrantsExpired():
                 record = self._move(record, Phase.GRANTING)
@@ -335,7 +336,7 @@ class AttemptsMachine:
         record = self._move(record, Phase.FORGETTING)
         return [
             WriteJournal(record),
-            Forget(record.ref, record.assignment.has_ports),
+            Forget(record.ref, record.assignment.has_ports, record.left_something),
             *self._start_ready(record),
         ]
 
@@ -563,7 +564,7 @@ class AttemptsMachine:
                 self._move(record, Phase.GRANTING)
                 return []
             case Phase.FORGETTING:
-                return [Forget(record.ref, record.assignment.has_ports)]
+                return [Forget(record.ref, record.assignment.has_ports, record.left_something)]
             case _:
                 # Granting waits for the session.
                 return []

@@ -147,8 +147,8 @@ class AttemptShell:
                 await self._give_up()
             case effects.Report(observation):
                 await self._report(observation)
-            case effects.Forget(_, has_ports):
-                await self._forget(has_ports=has_ports)
+            case effects.Forget(_, has_ports, keep):
+                await self._forget(has_ports=has_ports, keep=keep)
             case _:
                 assert_never(effect)
 
@@ -385,7 +385,7 @@ class AttemptShell:
         )
         await self._services.say(observation)
 
-    async def _forget(self, *, has_ports: bool) -> None:
+    async def _forget(self, *, has_ports: bool, keep: bool) -> None:
         await self._give_up()
         services = self._services
         if self._ordering is not None:
@@ -396,7 +396,7 @@ class AttemptShell:
         await services.logs.finish(self._ref, _LAST_LOGS_SECONDS)
         services.logs.unfollow(self._ref)
         try:
-            await self._bench.throw()
+            await (self._bench.keep() if keep else self._bench.throw())
         except OSError as error:
             # The next start of the agent tries again; this name is not used again until then.
             LOG.warning(

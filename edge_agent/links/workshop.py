@@ -5,6 +5,7 @@ from typing import Protocol, TypeAlias
 
 from edge_agent.keeper.client import StartRequest
 from edge_agent.uploads.collect import Collected
+from shoal.kept_folder import KeptFolder
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
@@ -67,6 +68,14 @@ class Workbench(Protocol):
         """
         ...
 
+    async def keep(self) -> None:
+        """Keep the folder of the attempt for people, for as long as the node keeps such.
+
+        Raises:
+            OSError: it cannot be moved.
+        """
+        ...
+
     async def throw(self) -> None:
         """Throw the folder of the attempt away.
 
@@ -85,6 +94,14 @@ class Workshop(Protocol):
 
     def bundles(self) -> tuple[str, ...]:
         """Digests of the bundles that are here already."""
+        ...
+
+    def kept(self) -> tuple[KeptFolder, ...]:
+        """The folders that are kept for people."""
+        ...
+
+    async def trim(self, *, short: bool) -> None:
+        """Let go what is kept no longer; `short` says that the disk needs room."""
         ...
 
     async def sweep(self, known: Collection[str]) -> None:

@@ -115,6 +115,12 @@ BATCH_ARTIFACTS_MAX = 10_000
 BATCH_BYTES_MAX = 2 * 1024 * 1024
 """About the most bytes that a message of a list has, if one item is not longer by itself."""
 
+KEPT_FOLDERS_MAX = 50
+"""Most folders of attempts that did not succeed that a node keeps for people."""
+
+KEPT_PATH_CHARACTERS_MAX = 4_096
+"""Longest path of such a folder: the longest that the kernel takes."""
+
 SENTENCE_CHARACTERS_MAX = 20_000
 """Longest sentence of a reason; what is longer is cut in its middle."""
 

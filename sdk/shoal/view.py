@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from shoal import model
+from shoal.kept_folder import KeptFolder
 from shoal.spec import Pipeline
 
 
@@ -118,7 +119,7 @@ class NodeView:
     """A machine that can run attempts, as the controller records it.
 
     `quarantine` and `conflict` are sentences for people, empty while all is well: why nothing may be
-    wanted of its agent, and which other agent claims its name.
+    wanted of its agent, and which other agent claims its name. `kept` is known of a single node alone.
     """
 
     name: str
@@ -137,6 +138,7 @@ class NodeView:
     quarantine: str = ""
     conflict: str = ""
     refuses: str = ""
+    kept: tuple[KeptFolder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

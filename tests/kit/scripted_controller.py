@@ -49,7 +49,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
         self.observed: dict[AttemptRef, list[v1.AttemptObserved]] = {}
         self.logs: dict[tuple[str, int], bytearray] = {}
         self.progress: list[v1.AttemptProgress] = []
-        self.refusals: list[str] = []
+        self.conditions: list[v1.NodeCondition] = []
         self.heartbeats = 0
         self.sessions = 0
         self.acknowledged = 0
@@ -190,7 +190,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
             case "progress":
                 self.progress.append(message.progress)
             case "condition":
-                self.refusals.append(message.condition.refuses)
+                self.conditions.append(message.condition)
             case "uploads_wanted":
                 return [self._grant(message.uploads_wanted)]
             case None:
@@ -199,6 +199,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
 
     def _welcome(self, hello: v1.Hello, outbox: asyncio.Queue[Messages]) -> Messages:
         self.hellos.append(hello)
+        self.conditions.append(hello.condition)
         self.sessions += 1
         for observed in hello.attempts:
             self._observe(observed)

@@ -2,6 +2,7 @@
 # ruff: noqa: N802, ARG002 - names and arguments are the contract's
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import grpc.aio
@@ -12,7 +13,7 @@ from control.front.members import GossipMembers
 from shoal.names import check_id
 from shoal.v1 import nodes_service_pb2 as v1
 from shoal.v1 import nodes_service_pb2_grpc as v1_grpc
-from shoal.view import SnapshotEnd
+from shoal.view import NodeView, SnapshotEnd
 from shoal.wire.view import encode_member, encode_node
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -40,7 +41,7 @@ class NodesService(v1_grpc.NodesServiceServicer):
         size = page_size_of(request.page_size)
         rest = [node for node in self._plane.shown.nodes() if node.name > after]
         return v1.ListNodesResponse(
-            nodes=[encode_node(node) for node in rest[:size]],
+            nodes=[_shortly(node) for node in rest[:size]],
             next_page_token=rest[size - 1].name if len(rest) > size else "",
         )
 
@@ -75,7 +76,7 @@ class NodesService(v1_grpc.NodesServiceServicer):
                         snapshot_end=v1.NodesSnapshotEnd(), revision=change.revision
                     )
                     if isinstance(change, SnapshotEnd)
-                    else v1.WatchNodesResponse(node=encode_node(change), revision=changes.resume)
+                    else v1.WatchNodesResponse(node=_shortly(change), revision=changes.resume)
                 )
 
     async def ListMembers(
@@ -103,3 +104,8 @@ class NodesService(v1_grpc.NodesServiceServicer):
                         member=encode_member(change.view), revision=changes.resume
                     )
                 )
+
+
+def _shortly(node: NodeView) -> v1.Node:
+    """Write a node as one of many: what it keeps may be long, and is said of a single node alone."""
+    return encode_node(replace(node, kept=()))

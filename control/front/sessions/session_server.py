@@ -315,8 +315,8 @@ class SessionServer:
                     batch.pieces.append(placed)
             case Progress() as progress:
                 self._plane.progress(self._node, self._id, progress)
-            case NodeCondition(refuses):
-                self._plane.condition(self._node, self._id, refuses)
+            case NodeCondition() as condition:
+                self._plane.condition(self._node, self._id, condition)
             case UploadsWanted() as wanted:
                 batch.uploads.append((wanted, problems))
             case Hello() | Heartbeat() | None:

@@ -11,18 +11,24 @@ from shoal.cli.controller_option import Target, controller_options
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each manifest.")
 @controller_options
 async def artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> None:
-    r"""List the artifacts of a pipeline or of one job: path, bytes and SHA-256.
+    r"""List the artifacts of a pipeline or of one job, and where each attempt's files are.
 
     \b
         shoal artifacts people-counter-4f2a
         shoal artifacts --urls people-counter-4f2a/counter
         shoal get people-counter-4f2a       download them
+
+    Of each artifact its path, bytes and SHA-256 are shown. What an attempt wrote that failed or was
+    cancelled stays on its node for a while (`shoal agent --keep-failed`), and its path there is shown.
+    With --json, a line for each attempt says the same.
     """
+    from shoal.cli.attempt_files import files_of
     from shoal.cli.chosen_pipeline import chosen, replicas_of
     from shoal.cli.document import print_document
     from shoal.cli.figures import path_text
     from shoal.cli.naming import pipeline_or_job
     from shoal.cli.tables import artifacts_table, show
+    from shoal.model import JobState
     from shoal.names import JobRef
 
     ref = pipeline_or_job(name, target.namespace)
@@ -31,18 +37,25 @@ async def artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> 
     async with target.client() as client:
         pipeline = await chosen(client, ref.pipeline)
         jobs = replicas_of(pipeline, ref.job) if isinstance(ref, JobRef) else pipeline.jobs
+        attempts = () if urls else await files_of(client, jobs)
         found = any(job.manifest and job.manifest.artifacts for job in jobs)
         if as_json:
             for job in jobs:
                 print_document({"job": job.name, "manifest": job.manifest})
+            for one in attempts:
+                print_document(one)
         elif urls:
             for job in jobs:
                 for artifact in job.manifest.artifacts if job.manifest else ():
                     click.echo(
                         f"{job.id}/{path_text(artifact.path)} {await client.artifact_url(artifact)}"
                     )
-        elif found:
-            show(artifacts_table(jobs))
+        else:
+            if found:
+                show(artifacts_table(jobs))
+            for one in attempts:
+                if one.state is not JobState.SUCCEEDED:
+                    click.echo(f"attempt {one.attempt} ({one.state.name}): {one.where}")
         if not found:
             what = f"{pipeline.name}/jobs/{ref.job}" if isinstance(ref, JobRef) else pipeline.name
             ended = all(job.state.terminal for job in jobs)

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
+from shoal.kept_folder import KeptFolder
 from shoal.model import Capacity, Followed, no_strings
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
@@ -14,13 +16,27 @@ from shoal.session.uploads import UploadsGranted, UploadsWanted
 
 
 @dataclass(frozen=True, slots=True)
+class NodeCondition:
+    """How a node stands: `refuses` says for people why it takes no new work, empty while it does.
+
+    `kept` are the folders that it keeps of attempts that did not succeed.
+    """
+
+    refuses: str = ""
+    kept: tuple[KeptFolder, ...] = ()
+
+
+WELL: Final = NodeCondition()
+"""It takes work, and has nothing to say."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hello:
     """Which agent this is, and where every attempt stands whose end was not acknowledged.
 
     `agent_id` is that of its process and `instance_id` that of its journal; `bundles` are the
-    digests in its cache, and `followed` is what it followed last. `refuses` is as in
-    `NodeCondition`. An agent of before neither `says_holds` (`Observation.holds`) nor `takes_lanes`
-    (`Desired.lanes`).
+    digests in its cache, and `followed` is what it followed last. An agent of before neither
+    `says_holds` (`Observation.holds`) nor `takes_lanes` (`Desired.lanes`).
     """
 
     node: str
@@ -35,7 +51,7 @@ class Hello:
     member_name: str = ""
     instance_id: str = ""
     followed: Followed | None = None
-    refuses: str = ""
+    condition: NodeCondition = WELL
     says_holds: bool = False
     takes_lanes: bool = False
 
@@ -43,13 +59,6 @@ class Hello:
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
     """The agent is alive."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeCondition:
-    """Why the node takes no new work at the moment, for people; empty when it does."""
-
-    refuses: str
 
 
 @dataclass(frozen=True, slots=True)

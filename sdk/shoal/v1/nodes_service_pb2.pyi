@@ -94,6 +94,7 @@ class Node(_message.Message):
     QUARANTINE_FIELD_NUMBER: _builtins.int
     CONFLICT_FIELD_NUMBER: _builtins.int
     REFUSES_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique in the cluster."""
     connected: _builtins.bool
@@ -136,6 +137,10 @@ class Node(_message.Message):
     def last_seen_time(self) -> _timestamp_pb2.Timestamp:
         """When the last message of its agent came."""
 
+    @_builtins.property
+    def kept(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptFolder]:
+        """Folders of attempts that it keeps for people; GetNode alone says them."""
+
     def __init__(
         self,
         *,
@@ -155,14 +160,59 @@ class Node(_message.Message):
         quarantine: _builtins.str = ...,
         conflict: _builtins.str = ...,
         refuses: _builtins.str = ...,
+        kept: _abc.Iterable[Global___KeptFolder] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "claimed", b"claimed", "last_seen_time", b"last_seen_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "capacity", b"capacity", "claimed", b"claimed", "conflict", b"conflict", "connected", b"connected", "drained", b"drained", "labels", b"labels", "last_seen_time", b"last_seen_time", "member_state", b"member_state", "name", b"name", "quarantine", b"quarantine", "refuses", b"refuses", "revision", b"revision", "stream_address", b"stream_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "capacity", b"capacity", "claimed", b"claimed", "conflict", b"conflict", "connected", b"connected", "drained", b"drained", "kept", b"kept", "labels", b"labels", "last_seen_time", b"last_seen_time", "member_state", b"member_state", "name", b"name", "quarantine", b"quarantine", "refuses", b"refuses", "revision", b"revision", "stream_address", b"stream_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Node: _TypeAlias = Node  # noqa: Y015
+
+@_typing.final
+class KeptFolder(_message.Message):
+    """The folder of an attempt that did not succeed, which its node keeps for a while."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.str
+    """`pipelines/{p}/jobs/{j}/attempts/{n}`."""
+    namespace: _builtins.str
+    """Namespace of the pipeline."""
+    epoch: _builtins.int
+    """Epoch of its placement."""
+    path: _builtins.str
+    """Where it lies on the node: the job's folder is `work` in it, beside `stdout` and `stderr`."""
+    size_bytes: _builtins.int
+    """How much room it takes there, in bytes."""
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is removed at the latest."""
+
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        path: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until_time", b"until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "epoch", b"epoch", "namespace", b"namespace", "path", b"path", "size_bytes", b"size_bytes", "until_time", b"until_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptFolder: _TypeAlias = KeptFolder  # noqa: Y015
 
 @_typing.final
 class NodeCapacity(_message.Message):

@@ -155,7 +155,7 @@ class AgentMessage(_message.Message):
 
     @_builtins.property
     def condition(self) -> Global___NodeCondition:
-        """Whether the node takes new work."""
+        """How the node stands, whenever that changes."""
 
     def __init__(
         self,
@@ -303,7 +303,7 @@ class Hello(_message.Message):
 
     @_builtins.property
     def condition(self) -> Global___NodeCondition:
-        """Whether the node takes new work."""
+        """How the node stands."""
 
     def __init__(
         self,
@@ -368,21 +368,27 @@ Global___Followed: _TypeAlias = Followed  # noqa: Y015
 
 @_typing.final
 class NodeCondition(_message.Message):
-    """Whether a node takes new work; what runs there goes on."""
+    """How a node stands: whether it takes new work, and what it keeps. Each is the whole of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REFUSES_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
     refuses: _builtins.str
-    """Why it takes none at the moment, for people; empty when it does."""
+    """Why it takes no new work at the moment, for people; empty when it does. What runs there goes on."""
+    @_builtins.property
+    def kept(self) -> _containers.RepeatedCompositeFieldContainer[_nodes_service_pb2.KeptFolder]:
+        """Folders of attempts that it keeps for people; at most 50 are taken."""
+
     def __init__(
         self,
         *,
         refuses: _builtins.str = ...,
+        kept: _abc.Iterable[_nodes_service_pb2.KeptFolder] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["refuses", b"refuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept", "refuses", b"refuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

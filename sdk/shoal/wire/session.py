@@ -21,8 +21,19 @@ from shoal.v1.nodes_service_pb2 import NodeCapacity
 from shoal.wire import fields, observation, uploads
 from shoal.wire.assignment import ASSIGNMENT
 from shoal.wire.attempt import ATTEMPT_REF, decode_attempt_ref, encode_attempt_ref
-from shoal.wire.codec import checked, codec, duration, each, elsewhere, identifier, maybe, spread
+from shoal.wire.codec import (
+    checked,
+    codec,
+    duration,
+    each,
+    elsewhere,
+    identifier,
+    maybe,
+    one,
+    spread,
+)
 from shoal.wire.fields import LeftOut, WireError
+from shoal.wire.kept_folder import KEPT_FOLDER
 from shoal.wire.lane import ATTEMPT_LANES
 from shoal.wire.state import decode_capacity, encode_capacity
 
@@ -57,8 +68,8 @@ def encode_agent_message(message: messages.FromAgent) -> v1.AgentMessage:
     match message:
         case messages.Hello():
             return v1.AgentMessage(hello=encode_hello(message))
-        case messages.NodeCondition(refuses):
-            return v1.AgentMessage(condition=v1.NodeCondition(refuses=refuses))
+        case messages.NodeCondition():
+            return v1.AgentMessage(condition=_CONDITION.encode(message))
         case messages.Heartbeat():
             return v1.AgentMessage(heartbeat=v1.Heartbeat())
         case Observation():
@@ -97,7 +108,7 @@ def decode_agent_message(message: v1.AgentMessage, left_out: LeftOut) -> message
         case "uploads_wanted":
             return uploads.decode_uploads_wanted(message.uploads_wanted, left_out)
         case "condition":
-            return messages.NodeCondition(message.condition.refuses[:REFUSAL_CHARACTERS_MAX])
+            return _CONDITION.decode(message.condition)
         case None:
             return None
 
@@ -132,6 +143,16 @@ def _bundles(digests: Sequence[str], _path: str) -> frozenset[str]:
 _WORD = checked(fields.word)
 # It is only compared, so nothing of it is checked.
 _FOLLOWED = codec(Followed, v1.Followed)
+_CONDITION = codec(
+    messages.NodeCondition,
+    v1.NodeCondition,
+    "condition",
+    refuses=checked(lambda refuses, _path: refuses[:REFUSAL_CHARACTERS_MAX]),
+    kept=checked(
+        lambda kept, path: fields.each(kept[: limits.KEPT_FOLDERS_MAX], path, KEPT_FOLDER.decode),
+        lambda kept: [KEPT_FOLDER.encode(one) for one in kept],
+    ),
+)
 _HELLO = codec(
     messages.Hello,
     v1.Hello,
@@ -148,11 +169,7 @@ _HELLO = codec(
     member_name=_WORD,
     instance_id=_WORD,
     followed=maybe(_FOLLOWED),
-    refuses=spread(
-        lambda refuses: {"condition": v1.NodeCondition(refuses=refuses)},
-        lambda message, _path: message.condition.refuses[:REFUSAL_CHARACTERS_MAX],
-        "condition",
-    ),
+    condition=one(_CONDITION),
 )
 
 

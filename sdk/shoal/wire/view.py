@@ -8,6 +8,7 @@ from shoal.v1 import keys_service_pb2, nodes_service_pb2, pipeline_pb2, pipeline
 from shoal.wire import fields, state
 from shoal.wire.codec import checked, codec, count, each, elsewhere, identifier, maybe, one, spread
 from shoal.wire.fields import WireError
+from shoal.wire.kept_folder import KEPT_FOLDER
 from shoal.wire.spec import PIPELINE_SPEC
 
 
@@ -92,6 +93,7 @@ encode_node, decode_node = codec(
     member_state=one(state.MEMBER_STATE),
     capacity=one(state.CAPACITY),
     claimed=one(state.CAPACITY),
+    kept=each(KEPT_FOLDER),
 )
 # The name of a member is the gossip's, and follows no pattern of ours.
 encode_member, decode_member = codec(

@@ -88,6 +88,7 @@ OBSERVATIONS = drawn(
     ended_inputs=specs.tuples(IDS),
 )
 FOLLOWED = drawn(Followed, cluster_id=WORDS, term=NUMBERS_64, start_id=TEXT, commit=NUMBERS_64)
+CONDITIONS = drawn(NodeCondition, refuses=TEXT, kept=specs.tuples(specs.KEPT_FOLDERS))
 FROM_AGENT = st.one_of(
     drawn(
         Hello,
@@ -103,12 +104,12 @@ FROM_AGENT = st.one_of(
         member_name=WORDS,
         instance_id=TEXT,
         followed=st.none() | FOLLOWED,
-        refuses=TEXT,
+        condition=CONDITIONS,
         says_holds=st.booleans(),
         takes_lanes=st.booleans(),
     ),
     st.just(Heartbeat()),
-    drawn(NodeCondition, refuses=TEXT),
+    CONDITIONS,
     OBSERVATIONS,
     # A piece of a log says no namespace.
     drawn(

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from shoal import limits, spec, view
+from shoal.kept_folder import KeptFolder
 from shoal.model import (
     Artifact,
     Capacity,
@@ -16,6 +17,7 @@ from shoal.model import (
     ReasonCode,
     StreamCounters,
 )
+from shoal.names import AttemptRef
 from shoal.session.port_hold import PortHold
 
 IDS = st.from_regex(r"[a-z][a-z0-9-]{0,12}", fullmatch=True)
@@ -126,6 +128,13 @@ REASONS = st.builds(Reason, st.sampled_from(ReasonCode), st.integers(-(2**31), 2
 ARTIFACTS = st.builds(Artifact, PATHS, NUMBERS_63, HASHES, TEXT)
 CAPACITIES = st.builds(Capacity, st.floats(0, 1e4), NUMBERS_63, tuples(WORDS))
 HOLDS = st.builds(PortHold, IDS, COUNTS, st.integers(0, limits.RECORDS_MAX), st.booleans())
+KEPT_FOLDERS = st.builds(
+    KeptFolder,
+    st.builds(AttemptRef, IDS, IDS, IDS, COUNTS, NUMBERS_63),
+    TEXT,
+    NUMBERS_63,
+    TIMES,
+)
 COUNTERS = st.builds(
     StreamCounters,
     IDS,
@@ -200,6 +209,10 @@ NODES = st.builds(
     TEXT,
     TIMES,
     NUMBERS_64,
+    TEXT,
+    TEXT,
+    TEXT,
+    tuples(KEPT_FOLDERS),
 )
 MEMBERS = st.builds(
     view.MemberView,

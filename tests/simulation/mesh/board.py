@@ -178,6 +178,7 @@ class Board:
         self.journal.records.clear()
         self.journal.facts.clear()
         self.folders.folders.clear()
+        self.folders.kept.clear()
         self.spools.lose_power()
 
     def start_agent(self) -> None:

@@ -14,17 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from edge_agent.attempt_folder import AttemptFolder, keeper_id
+from edge_agent.attempt_folder import AttemptFolder, keeper_id, parse_keeper_id
 from edge_agent.bundles.layout import BundleRefusedError
 from edge_agent.download import FetchError
 from edge_agent.environments.installer import InstallError
 from edge_agent.keeper.client import StartRequest
 from edge_agent.keeper.launch import Port
+from edge_agent.kept_folders import KeepLimits, Kept
 from edge_agent.program import ProgramError
 from edge_agent.uploads.collect import Collected
 from edge_agent.uploads.uploader import GrantRefusedError
 from services.archive.object_store import ArchiveUnavailableError, ObjectDigestError
 from shoal.backoff import Backoff
+from shoal.kept_folder import KeptFolder
 from shoal.model import Artifact
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
@@ -38,6 +40,7 @@ LAY_OUT_SECONDS = 0.05
 BUILD_SECONDS = 0.3
 FETCH_SECONDS = 0.05
 LOOK_SECONDS = 0.01
+KEEP = KeepLimits(60.0, 1 << 30)
 _AGAIN = Backoff(0.2, 10.0)
 _FIRST_DESCRIPTOR = 3
 
@@ -59,6 +62,8 @@ class FolderDisk:
 
     def __init__(self, spools: SpoolDisk) -> None:
         self.folders: dict[str, MemoryFolder] = {}
+        self.kept: dict[str, float] = {}
+        """Folders that are kept for people, and since when."""
         self._spools = spools
 
     def remove(self, attempt: str) -> None:
@@ -115,6 +120,24 @@ class MemoryWorkshop:
     def bundles(self) -> tuple[str, ...]:
         """See `Workshop`; the scheduler does not need them here."""
         return ()
+
+    def kept(self) -> tuple[KeptFolder, ...]:
+        """See `Workshop`."""
+        return tuple(
+            KeptFolder(ref, f"/kept/{key}", 1)
+            for key in self.disk.kept
+            if (ref := parse_keeper_id(key)) is not None
+        )
+
+    async def trim(self, *, short: bool) -> None:
+        """See `Workshop`."""
+        kept = [
+            Kept(ref, Path(key), int(since), 1)
+            for key, since in self.disk.kept.items()
+            if (ref := parse_keeper_id(key)) is not None
+        ]
+        for one in KEEP.surplus(kept, asyncio.get_running_loop().time(), short=short):
+            del self.disk.kept[str(one.path)]
 
     async def sweep(self, known: Collection[str]) -> None:
         """See `Workshop`."""
@@ -210,6 +233,13 @@ class MemoryWorkbench:
             delay = _AGAIN.delay_seconds(failures, self._shop.rng.random())
             waiting(f"{artifact.path!r} waits for the archive: {trouble}; until it has taken it")
             await asyncio.sleep(delay)
+
+    async def keep(self) -> None:
+        """See `Workbench`."""
+        disk = self._shop.disk
+        if self._key in disk.folders:
+            disk.kept[self._key] = asyncio.get_running_loop().time()
+        disk.remove(self._key)
 
     async def throw(self) -> None:
         """See `Workbench`."""

@@ -82,6 +82,8 @@ MACHINES = (
     ("controller --state s --serf-rpc 0.0.0.0:7373", 2, "--serf-rpc", "0.0.0.0:7373", "--serf-rpc-auth"),
     ("controller --state s --config nowhere.toml", 2, "--config", "'nowhere.toml'", "does not exist"),
     ("agent --state s --name 'Pi 1'", 2, "node", "'Pi 1'", "--name"),
+    ("agent --state s --keep-failed much", 2, "size", "'much'", "write a number with K, M, G"),
+    ("agent --state s --keep-failed-for soon", 2, "duration", "'soon'", "for example 90s"),
     ("agent --state s --controller nowhere", 2, "address", "'nowhere'", "HOST:PORT"),
     ("agent --state s --label role", 2, "label", "'role'", "role=camera"),
     ("agent --state s --memory lots", 2, "size", "'lots'", "write a number with K, M, G"),

@@ -1,0 +1,174 @@
+"""What attempts that did not succeed have left stays on the board for a while, for people.
+
+**Rule.** The folder of such an attempt is moved aside as it is, once its program has begun. It goes
+when its time is over; before that the oldest goes while there are more than `KEPT_FOLDERS_MAX`, while
+all of them take more room than is set, and, one at each look, while the disk is short: work that
+could be done is worth more.
+
+**Why names.** When a folder was moved aside stands in its name, behind the attempt's (`parse_keeper_id`):
+the rename is all that is to be recorded, so an agent that dies beside it finds the folder either where
+it was or here, and needs no journal for it.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from edge_agent.attempt_folder import AttemptFolder, keeper_id, parse_keeper_id
+from edge_agent.disk_watch import FolderUse
+from edge_agent.trash import Trash
+from services.runtime.log import fields
+from shoal.kept_folder import KeptFolder
+from shoal.limits import KEPT_FOLDERS_MAX
+from shoal.names import AttemptRef
+
+LOG = logging.getLogger(__name__)
+
+_SECONDS_MAX: Final = 10**11
+"""A later moment is none that we wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A folder that is kept; `since` is in seconds since the epoch."""
+
+    ref: AttemptRef
+    path: Path
+    since: int
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeepLimits:
+    """For how long folders are kept, and how much room all of them may take; 0 bytes keep none."""
+
+    seconds: float
+    bytes_max: int
+
+    def surplus(self, kept: Iterable[Kept], now: float, *, short: bool) -> Sequence[Kept]:
+        """Return those that have to go now.
+
+        Args:
+            kept: all that are there.
+            now: seconds since the epoch.
+            short: whether the disk has too little room for new work.
+        """
+        newest = sorted(kept, key=lambda one: (one.since, one.path), reverse=True)
+        gone: list[Kept] = []
+        room = self.bytes_max
+        left = 0
+        for one in newest:
+            late = one.since + self.seconds <= now
+            if late or left >= KEPT_FOLDERS_MAX or one.size_bytes > room:
+                gone.append(one)
+            else:
+                room -= one.size_bytes
+                left += 1
+        if short and left:
+            gone.append(next(one for one in reversed(newest) if one not in gone))
+        return gone
+
+
+@dataclass(eq=False)
+class KeptFolders:
+    """The folders that a board keeps; `open` it.
+
+    Args:
+        folder: where they lie, on the file system of the attempts' own.
+        trash: takes what goes.
+        limits: for how long, and how many.
+        wall: seconds since the epoch.
+        measure: says what lies in folders.
+    """
+
+    folder: Path
+    trash: Trash
+    _: KW_ONLY
+    limits: KeepLimits
+    wall: Callable[[], float]
+    measure: Callable[[Iterable[tuple[AttemptRef, Path]]], Awaitable[Sequence[FolderUse]]]
+    _kept: dict[Path, Kept] = field(default_factory=dict[Path, Kept])
+
+    async def open(self) -> None:
+        """Find what an earlier agent kept; what is no folder of ours goes."""
+        found = await asyncio.to_thread(self._found)
+        for path in found:
+            kept = _read(path)
+            if kept is None:
+                await self._throw(path)
+            else:
+                await self._add(kept)
+
+    def listed(self) -> tuple[KeptFolder, ...]:
+        """Every folder that is kept, the oldest first."""
+        return tuple(
+            KeptFolder(
+                one.ref,
+                os.fsencode(one.path).decode("utf-8", "replace"),
+                one.size_bytes,
+                datetime.fromtimestamp(min(one.since + self.limits.seconds, _SECONDS_MAX), UTC),
+            )
+            for one in sorted(self._kept.values(), key=lambda one: (one.since, one.path))
+        )
+
+    async def keep(self, ref: AttemptRef, folder: AttemptFolder) -> None:
+        """Move the folder of an attempt aside; nothing happens where there is none.
+
+        Raises:
+            OSError: it cannot be moved.
+        """
+        if not self.limits.bytes_max or not self.limits.seconds:
+            await self.trash.throw(folder.path)
+            return
+        since = int(self.wall())
+        path = self.folder / f"{keeper_id(ref)}.{since}"
+        if await asyncio.to_thread(_move, folder.path, path):
+            for part in (folder.spool, folder.ports):
+                await self._throw(path / part.name)
+            await self._add(Kept(ref, path, since))
+            await self.trim(short=False)
+
+    async def trim(self, *, short: bool) -> None:
+        """Let go what is not kept any longer; `short` says that the disk needs room."""
+        for one in self.limits.surplus(self._kept.values(), self.wall(), short=short):
+            LOG.info("a folder is not kept any longer", extra=fields(path=one.path))
+            del self._kept[one.path]
+            await self._throw(one.path)
+
+    async def _add(self, kept: Kept) -> None:
+        uses = await self.measure([(kept.ref, kept.path)])
+        self._kept[kept.path] = replace(kept, size_bytes=sum(use.size_bytes for use in uses))
+
+    async def _throw(self, path: Path) -> None:
+        try:
+            await self.trash.throw(path)
+        except OSError as error:
+            LOG.warning("what is not kept cannot be moved away", extra=fields(path=path, why=error))
+
+    def _found(self) -> list[Path]:
+        try:
+            return sorted(self.folder.iterdir())
+        except OSError:
+            return []
+
+
+def _move(source: Path, target: Path) -> bool:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.rename(target)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _read(path: Path) -> Kept | None:
+    name, _, since = path.name.rpartition(".")
+    ref = parse_keeper_id(name)
+    if ref is None or not since.isdecimal() or int(since) > _SECONDS_MAX:
+        return None
+    return Kept(ref, path, int(since))

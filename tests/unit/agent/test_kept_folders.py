@@ -1,0 +1,83 @@
+"""U8: what attempts have left that did not succeed is kept within bounds, and found again."""
+
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path
+
+from edge_agent.attempt_folder import AttemptFolder, keeper_id
+from edge_agent.disk_watch import FolderUse
+from edge_agent.kept_folders import KeepLimits, Kept, KeptFolders
+from edge_agent.long_work import LongWork
+from edge_agent.trash import Trash
+from shoal.limits import KEPT_FOLDERS_MAX
+from shoal.names import AttemptRef
+
+NOW = 1_800_000_000
+LIMITS = KeepLimits(seconds=60.0, bytes_max=100)
+
+
+def kept(number: int, age: int = 0, size_bytes: int = 1) -> Kept:
+    ref = AttemptRef("default", "p", "j", number, number)
+    return Kept(ref, Path(f"/kept/{number:03}"), NOW - age, size_bytes)
+
+
+def gone(*folders: Kept, short: bool = False) -> list[int]:
+    return sorted(one.ref.number for one in LIMITS.surplus(folders, NOW, short=short))
+
+
+def test_u8_a_folder_goes_when_its_time_is_over() -> None:
+    assert gone(kept(1, age=60), kept(2, age=59), kept(3, age=1000)) == [1, 3]
+
+
+def test_u8_the_oldest_go_while_all_take_too_much_room() -> None:
+    assert gone(kept(1, 3, 40), kept(2, 2, 40), kept(3, 1, 40)) == [1]
+    assert gone(kept(1, 3, 40), kept(2, 2, 40), kept(3, 1, 101)) == [3]
+
+
+def test_u8_there_are_only_so_many() -> None:
+    many = [kept(number, age=50 - number // 4) for number in range(1, KEPT_FOLDERS_MAX + 4)]
+    assert gone(*many) == [1, 2, 3]
+
+
+def test_u8_a_short_disk_takes_one_at_a_time_and_the_oldest_first() -> None:
+    assert gone(kept(1, 3), kept(2, 2), short=True) == [1]
+    assert gone(kept(1, 70), kept(2, 2), kept(3, 1), short=True) == [1, 2]
+    assert gone(short=True) == []
+
+
+async def test_u8_a_folder_is_moved_aside_once_and_found_by_the_next_agent(tmp_path: Path) -> None:
+    ref = AttemptRef("default", "p", "j", 2, 7)
+    folder = AttemptFolder(tmp_path / "attempts" / keeper_id(ref))
+    folder.work.mkdir(parents=True)
+    folder.spool.mkdir()
+    (folder.work / "x").write_text("x")
+    numbers = count()
+
+    async def measure(paths: Iterable[tuple[AttemptRef, Path]]) -> tuple[FolderUse, ...]:
+        return tuple(FolderUse(ref, 10, 1) for ref, _ in paths)
+
+    async with LongWork(lambda: 0.0) as work:
+        trash = Trash(
+            tmp_path / "trash", work, new_id=lambda: f"t{next(numbers)}", chance=lambda: 0.0
+        )
+
+        async def opened() -> KeptFolders:
+            folders = KeptFolders(
+                tmp_path / "kept", trash, limits=LIMITS, wall=lambda: NOW, measure=measure
+            )
+            await folders.open()
+            return folders
+
+        first = await opened()
+        await first.keep(ref, folder)
+        await first.keep(ref, folder)  # the agent died before it had forgotten the attempt
+        (tmp_path / "kept" / "else").mkdir()
+        [found] = (await opened()).listed()
+        assert [found] == list(first.listed())
+        assert (found.ref, found.size_bytes) == (ref, 10)
+        assert found.until_time is not None
+        assert found.until_time.timestamp() == NOW + 60
+        assert (Path(found.path) / "work" / "x").read_text() == "x"
+        assert not (Path(found.path) / "spool").exists()
+        assert not (tmp_path / "kept" / "else").exists()
+        assert not folder.path.exists()
