@@ -84,7 +84,9 @@ class ChangeSet:
 
     def outbox(self, row: rows.OutboxRow) -> None:
         """A fact has to leave; it has the next sequence."""
-        self._outbox.append(replace(row, sequence=self._next_sequence))
+        sequence = self._next_sequence
+        name = f"{row.id}/{sequence}" if row.kind is rows.OutboxKind.STATE else row.id
+        self._outbox.append(replace(row, id=name, sequence=sequence))
         self._next_sequence += 1
 
     def forgotten(self, ref: PipelineRef) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from control.core import events
 from control.core.machine_part import MachinePart
+from control.core.node_news import NodeNews
 from control.core.outcomes import Outcomes, present
 from control.core.situation import Situation
 from control.core.state import NodeRecord
@@ -20,9 +21,10 @@ class GossipVerdicts(MachinePart):
         doubted: Names of the nodes that are found dead or suspected.
     """
 
-    def __init__(self, situation: Situation, outcomes: Outcomes) -> None:
+    def __init__(self, situation: Situation, outcomes: Outcomes, news: NodeNews) -> None:
         super().__init__(situation)
         self._outcomes = outcomes
+        self._news = news
         self._members: dict[str, MemberState] = {}
         self._by_member: dict[str, str] = {}
         self.doubted: set[str] = set()
@@ -40,6 +42,7 @@ class GossipVerdicts(MachinePart):
                 self._believe(node, event.state)
                 self._change.show_node(node)
                 self.settle_doubt(node)
+                self._news.look(node)
 
     def name(self, node: NodeRecord, member_name: str) -> None:
         """Take the name of the member that a node is, as its agent says it."""

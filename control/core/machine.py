@@ -43,6 +43,7 @@ from control.core.gossip import GossipVerdicts
 from control.core.loading import Loading
 from control.core.machine_config import MachineConfig
 from control.core.memory import Memory
+from control.core.node_news import NodeNews
 from control.core.nodes import Nodes
 from control.core.observations import Observations
 from control.core.outcomes import Outcomes
@@ -92,8 +93,9 @@ class ControlMachine:
         scales = self._scales = Scales(situation, placement)
         outcomes = self._outcomes = Outcomes(situation, placement, scales)
         observations = self._observations = Observations(situation, sources, scales, outcomes)
-        gossip = self._gossip = GossipVerdicts(situation, outcomes)
-        self._nodes = Nodes(situation, outcomes)
+        node_news = self._node_news = NodeNews(situation)
+        gossip = self._gossip = GossipVerdicts(situation, outcomes, node_news)
+        self._nodes = Nodes(situation, outcomes, node_news)
         self._sessions = Sessions(
             situation,
             Starts(loaded.cluster_id, loaded.starts),
@@ -102,6 +104,7 @@ class ControlMachine:
             outcomes,
             observations,
             gossip,
+            node_news,
         )
         self._submissions = Submissions(
             situation, sources, scales, outcomes, memory, loaded.next_position
@@ -195,6 +198,7 @@ class ControlMachine:
         self._scales.end_holds()
         if self._situation.room_grew or self._situation.fresh:
             self._placement.place_all()
+        self._node_news.look_again()
         self._memory.forget()
         return self._situation.change.effects()
 
@@ -203,9 +207,8 @@ class ControlMachine:
         if self._situation.room_grew or self._situation.fresh:
             return self._situation.now
         times = [*self._scales.deadlines(), *self._sessions.deadlines()]
-        times += [
-            at for at in (self._outcomes.deadline(), self._placement.deadline()) if at is not None
-        ]
+        parts = (self._outcomes, self._placement, self._node_news)
+        times += [at for part in parts if (at := part.deadline()) is not None]
         if self._sessions.unclear or self._situation.leases.deadline() is not None:
             times.append(self._swept_at + self._situation.config.sweep_seconds)
         return min(times, default=None)

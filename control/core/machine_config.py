@@ -9,6 +9,9 @@ from shoal.backoff import Backoff
 LOSS_BACKOFF = Backoff(0.1, 30.0, jitter=0.0)
 """How a job slows down that is lost again and again; the first time costs nothing."""
 
+NEWS_PAUSE = Backoff(10.0, 300.0, jitter=0.0)
+"""How long a node or a stream that flaps is left alone between two of its events."""
+
 
 @dataclass(frozen=True, slots=True)
 class MachineConfig:
@@ -25,6 +28,7 @@ class MachineConfig:
         loss_backoff: how a job slows down that is lost again and again.
         hold_seconds: how long streams may stand still for a scale before it is abandoned.
         plan_width: how many jobs that ask for the same are looked at in one plan.
+        news_pause: how long what flaps is left alone between two events that are told of it.
         rival_seconds: when an agent may ask again whose name another agent has.
         suspect_suffices: whether a broken session and a mere suspicion replace a node's attempts;
             quicker, but an agent that is being restarted then loses its jobs.
@@ -44,6 +48,7 @@ class MachineConfig:
     hold_seconds: float = 20.0
     loss_backoff: Backoff = LOSS_BACKOFF
     plan_width: int = 256
+    news_pause: Backoff = NEWS_PAUSE
     rival_seconds: float = 30.0
     suspect_suffices: bool = False
     pipelines_open_max: int = 200_000

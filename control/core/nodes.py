@@ -5,6 +5,7 @@ from __future__ import annotations
 from control.core import events
 from control.core.errors import ControlError, NotQuarantinedError, unknown_node
 from control.core.machine_part import MachinePart
+from control.core.node_news import NodeNews
 from control.core.outcomes import Outcomes, present
 from control.core.situation import Situation
 from control.core.state import NodeRecord
@@ -14,9 +15,10 @@ from shoal.spec import Placement
 class Nodes(MachinePart):
     """Takes nodes out of service and back, and loses what is on those that are gone."""
 
-    def __init__(self, situation: Situation, outcomes: Outcomes) -> None:
+    def __init__(self, situation: Situation, outcomes: Outcomes, news: NodeNews) -> None:
         super().__init__(situation)
         self._outcomes = outcomes
+        self._news = news
 
     def drain(self, event: events.Drain) -> ControlError | None:
         """Stop placing on a node, or take it back."""
@@ -27,6 +29,7 @@ class Nodes(MachinePart):
             node.drained = event.drained
             self._situation.room_grew = True  # or shrank: then jobs that wait say why
             self._change.node(node)
+            self._news.drained(node)
         return None
 
     def adopt(self, event: events.Adopt) -> ControlError | None:
@@ -62,6 +65,7 @@ class Nodes(MachinePart):
         why = f"node {node.name} was silent for {self._config.lease_seconds:g} s"
         self._situation.end_session(node, why)
         self._change.node(node)
+        self._news.look(node)
         for attempt in present(node):
             job = self._situation.job(attempt)
             pinned = job.spec.placement is Placement.PINNED

@@ -1,7 +1,7 @@
 """Facts that leave: events with stable ids, and manifests, as rows of the outbox.
 
-An id is `{namespace}/{subject}/{state}/{epoch}`. A pipeline has no epoch; its events say 1. The change
-set gives each row its sequence.
+An id is `{namespace}/{subject}/{state}/{epoch}`. A pipeline has no epoch; its events say 1. A node has
+no namespace, and neither has its id. The change set gives each row its sequence.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from control.core.rows import ManifestRow, OutboxKind, OutboxRow, ScaleRow
-from control.core.state import JobRecord, PipelineRecord
+from control.core.state import JobRecord, NodeRecord, PipelineRecord
 from services.archive.manifest import manifest_text
 from shoal.model import Artifact, JobState, Reason
 from shoal.names import JobRef, PipelineRef
@@ -21,7 +21,10 @@ PIPELINE_EPOCH = 1
 
 
 def job_event(job: JobRecord, what: str, time: datetime) -> OutboxRow:
-    """An event about a job; `what` is `running`, `retry`, `succeeded`, `failed` or `cancelled`."""
+    """An event about a job; `what` is `running`, `retry`, `succeeded`, `failed` or `cancelled`.
+
+    A `retry` says when the next attempt may begin, and how many there were and may be.
+    """
     attempt = job.attempts[-1] if job.attempts else None
     data: dict[str, object] = {
         "job": job.ref.job,
@@ -35,7 +38,37 @@ def job_event(job: JobRecord, what: str, time: datetime) -> OutboxRow:
             "key": job.manifest.key,
             "artifacts": [_artifact(one) for one in job.manifest.artifacts],
         }
+    if what == "retry":
+        data["next_time"] = _moment(job.retry_time or time)
+        data["failures"] = job.failures
+        data["failures_max"] = job.spec.retry.attempts
+        data["losses"] = job.losses
     return _event(job.ref, "job", what, job.epoch, time, data)
+
+
+def node_event(node: NodeRecord, what: str, reason: Reason, time: datetime) -> OutboxRow:
+    """The state of a node: `up`, `down`, `back`, `left`, `drained` or `undrained`; all of it each time.
+
+    So one that takes the place of another that has not left loses nothing.
+    """
+    subject = f"nodes/{node.name}"
+    data: dict[str, object] = {
+        "node": node.name,
+        "state": what,
+        "presence": str(node.presence),
+        "drained": node.drained,
+        "quarantine": node.quarantine,
+        "reason": _reason(reason),
+    }
+    return OutboxRow(
+        kind=OutboxKind.STATE,
+        namespace="",
+        subject=subject,
+        id=f"{subject}/{what}",
+        type=f"shoal.node.{what}",
+        time=time,
+        data=_json(data),
+    )
 
 
 def pipeline_event(pipeline: PipelineRecord, time: datetime) -> OutboxRow:
@@ -125,12 +158,20 @@ def _event(
         id=_id(ref, what, number),
         type=f"shoal.{kind}.{what}",
         time=time,
-        data=json.dumps(about | data, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+        data=_json(about | data),
     )
 
 
 def _id(ref: PipelineRef | JobRef, what: str, number: int) -> str:
     return f"{ref.namespace}/{ref.name}/{what}/{number}"
+
+
+def _json(data: dict[str, object]) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _moment(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
 
 
 def _reason(reason: Reason) -> dict[str, object]:

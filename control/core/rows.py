@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from control.core.presence import Presence
 from shoal.model import (
     NO_REASON,
     Artifact,
@@ -136,7 +137,7 @@ class ManifestRow:
 
 @dataclass(frozen=True, slots=True)
 class NodeRow:
-    """A node as its agent last introduced itself, and whether it is drained."""
+    """A node as its agent last introduced itself, whether it is drained, and what was told of it last."""
 
     name: str
     agent_id: str
@@ -149,6 +150,7 @@ class NodeRow:
     drained: bool = False
     last_seen_time: datetime | None = None
     instance_id: str = ""
+    presence: Presence = Presence.UNTOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,8 @@ class OutboxKind(enum.StrEnum):
     """Put `data` under `key` into the archive, if nothing is there yet."""
     EVENT = "event"
     """Publish `data` as a CloudEvent."""
+    STATE = "state"
+    """The same, unless a newer state of its subject comes before it has left, and takes its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,7 @@ class OutboxRow:
     """Something that must leave, in the order of `sequence`; `data` is JSON.
 
     `key` is empty for events; `type` is empty for manifests. `id` is stable. The change set gives it
-    its `sequence`, from 1.
+    its `sequence`, from 1, which also ends the id of a state: it may come about any number of times.
     """
 
     kind: OutboxKind

@@ -10,6 +10,7 @@ from control.core.effects import Admitted
 from control.core.errors import HelloRefusedError, NameTakenError
 from control.core.gossip import GossipVerdicts
 from control.core.machine_part import MachinePart
+from control.core.node_news import NodeNews
 from control.core.observations import Observations
 from control.core.outcomes import Outcomes
 from control.core.placement import Placer
@@ -44,8 +45,10 @@ class Sessions(MachinePart):
         outcomes: Outcomes,
         observations: Observations,
         gossip: GossipVerdicts,
+        news: NodeNews,
     ) -> None:
         super().__init__(situation)
+        self._news = news
         self._starts = starts
         self._sources = sources
         self._placement = placement
@@ -170,6 +173,7 @@ class Sessions(MachinePart):
         why = self._starts.against(node.name, hello.followed)
         adopted = bool(why) and node.adopts is not None and node.adopts == hello.followed
         node.quarantine = "" if adopted else why
+        self._news.look(node)
         if node.quarantine:
             for attempt in node.attempts.values():
                 self._situation.wait_for(attempt, node.quarantine)

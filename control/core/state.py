@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from control.core import lifecycle, rows
+from control.core.presence import Presence
 from control.core.scheduler.plan import feasibility
 from control.core.scheduler.snapshot import NodeSnapshot, Pending, Resident
 from control.core.topology import LaneEnd, Replica, Topology, topology
@@ -312,6 +313,7 @@ class NodeRecord:
     drained: bool = False
     last_seen_time: datetime | None = None
     instance_id: str = ""
+    presence: Presence = Presence.UNTOLD
     address: str = ""
     bundles: frozenset[str] = frozenset()
     session_id: str = ""

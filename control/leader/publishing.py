@@ -92,7 +92,7 @@ class Publishing:
         if self._publisher.connected:
             return self._publisher.sentence("")
         rows = await self._store.outbox(COUNTED_MAX)
-        count = sum(row.kind is OutboxKind.EVENT for row in rows)
+        count = sum(row.kind is not OutboxKind.MANIFEST for row in rows)
         more = "at least " if len(rows) == COUNTED_MAX else ""
         return self._publisher.sentence(
             f"{more}{count} {'event waits' if count == 1 else 'events wait'}"
@@ -162,7 +162,7 @@ class _Events:
             raise RowsUnavailableError(str(error)) from error
         ready = [row for row in rows if row.sequence <= clear]
         through = ready[-1].sequence if ready else after
-        entries = tuple(_entry(row) for row in ready if row.kind is OutboxKind.EVENT)
+        entries = tuple(_entry(row) for row in ready if row.kind is not OutboxKind.MANIFEST)
         # What is not clear yet is announced when it is.
         return RowsRead(entries, through, more=len(ready) == limit)
 

@@ -6,7 +6,7 @@ Times are microseconds since 1970 in UTC; lists and mappings are JSON; a spec is
 from collections.abc import Mapping
 from types import MappingProxyType
 
-VERSION = 8
+VERSION = 9
 """Kept in `PRAGMA user_version`; a later version comes with statements that lead there."""
 
 _SCALES = """
@@ -72,6 +72,15 @@ DROP INDEX requests_by_pipeline;
 CREATE INDEX requests_by_time ON requests (time);
 """
 
+_NEWEST = """
+CREATE INDEX outbox_newest ON outbox (namespace, subject) WHERE published = 0 AND kind = 'state';
+"""
+
+_PRESENCES = """
+ALTER TABLE nodes ADD COLUMN presence TEXT NOT NULL DEFAULT '';
+UPDATE nodes SET presence = 'up';
+"""
+
 STEPS: Mapping[int, str] = MappingProxyType(
     {
         1: _SCALES,
@@ -81,6 +90,7 @@ STEPS: Mapping[int, str] = MappingProxyType(
         5: _HOLDS,
         6: _ENDED_INPUTS,
         7: _KINDS + _REQUESTS,
+        8: _NEWEST + _PRESENCES,
     }
 )
 """For each earlier version, the statements that lead to the one after it."""
@@ -189,7 +199,8 @@ CREATE TABLE nodes (
     member_name TEXT NOT NULL,
     drained INTEGER NOT NULL,
     last_seen_time INTEGER,
-    instance_id TEXT NOT NULL DEFAULT ''
+    instance_id TEXT NOT NULL DEFAULT '',
+    presence TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 
 CREATE TABLE outbox (
@@ -213,4 +224,5 @@ CREATE INDEX outbox_by_pipeline ON outbox (namespace, pipeline, sequence);
 
 INSERT INTO meta VALUES ('generation', 0);
 """
+    + _NEWEST
 )

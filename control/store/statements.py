@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from control.core import rows
 from control.core.errors import TermOverError
+from control.core.presence import Presence
 from control.store.table import (
     CAPACITY,
     JOB,
@@ -221,12 +222,13 @@ def outbox(connection: sqlite3.Connection, after: int, limit: int) -> tuple[rows
 def events(
     connection: sqlite3.Connection, namespace: str, pipeline: str, after: int, limit: int
 ) -> tuple[Event, ...]:
-    """Read events of a namespace, or of one pipeline in it."""
+    """Read events of a namespace and of the nodes, or of one pipeline in the namespace."""
     found = connection.execute(
         "SELECT id, type, subject, time, data, sequence, published, problem FROM outbox "
-        "WHERE kind = 'event' AND namespace = ? AND (? = '' OR pipeline = ?) AND sequence > ? "
+        "WHERE kind <> 'manifest' AND sequence > ? "
+        "AND (namespace = ? AND (? = '' OR pipeline = ?) OR namespace = '' AND ? = '') "
         "ORDER BY sequence LIMIT ?",
-        (namespace, pipeline, pipeline, after, limit),
+        (after, namespace, pipeline, pipeline, pipeline, limit),
     )
     return tuple(
         Event(
@@ -273,7 +275,18 @@ _DROP_REQUESTS = (
     "DELETE FROM requests WHERE (namespace, request_id) IN "
     "(SELECT namespace, request_id FROM requests WHERE time < ? ORDER BY time LIMIT ?)"
 )
+_DROP_OLDER = (
+    "DELETE FROM outbox "
+    "WHERE published = 0 AND kind = 'state' AND namespace = ? AND subject = ? AND sequence < ?"
+)
 _SET_START = "UPDATE starts SET commits = ? WHERE term = ?"
+
+
+def _older_values(added: Sequence[rows.OutboxRow]) -> Iterator[Values]:
+    """What a state of a subject takes the place of, if that has not left yet."""
+    for row in added:
+        if row.kind is rows.OutboxKind.STATE:
+            yield (row.namespace, row.subject, row.sequence)
 
 
 def _added_values(added: Sequence[rows.PipelineAdded]) -> Iterator[Values]:
@@ -398,6 +411,7 @@ _NODES = Table(
     number("drained", bool),
     *moment("last_seen_time"),
     *plain("instance_id"),
+    word("presence", Presence),
 )
 
 _OUTBOX = Table(
@@ -426,7 +440,7 @@ _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
         rows.NodeRow: ((_NODES.put, _NODES.values),),
         rows.StartRow: ((_SET_START, _start_values),),
         rows.ManifestRow: ((_MANIFESTS.add, _MANIFESTS.values),),
-        rows.OutboxRow: ((_OUTBOX.add, _OUTBOX.values),),
+        rows.OutboxRow: ((_OUTBOX.add, _OUTBOX.values), (_DROP_OLDER, _older_values)),
         rows.PipelineForgotten: _FORGET,
     }
 )

@@ -14,13 +14,16 @@ CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 TOPIC_ROOT = "shoal"
 ENDED_SECONDS: Final = 7 * 24 * 3600
 """How long a broker retains the last event of what has ended."""
-_ENDS: Final = (".succeeded", ".failed", ".cancelled")
+_ENDS: Final = (".succeeded", ".failed", ".cancelled", ".left")
 _KEPT_TEXT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """A row of the outbox; `data_json` is the event's data as JSON, `id` never changes."""
+    """A row of the outbox; `data_json` is the event's data as JSON, `id` never changes.
+
+    `namespace` is empty for what belongs to none, such as a node.
+    """
 
     sequence: int
     id: str
@@ -31,14 +34,19 @@ class OutboxEntry:
     data_json: str = "{}"
 
     @property
+    def root(self) -> str:
+        """What the topics of its namespace begin with."""
+        return f"{TOPIC_ROOT}/{self.namespace}" if self.namespace else TOPIC_ROOT
+
+    @property
     def events_topic(self) -> str:
         """Topic that carries every event of the subject, not retained."""
-        return f"{TOPIC_ROOT}/{self.namespace}/{self.subject}/events"
+        return f"{self.root}/{self.subject}/events"
 
     @property
     def state_topic(self) -> str:
         """Topic that retains the subject's last event."""
-        return f"{TOPIC_ROOT}/{self.namespace}/{self.subject}/state"
+        return f"{self.root}/{self.subject}/state"
 
     @property
     def retained_seconds(self) -> int:
@@ -131,7 +139,7 @@ def _envelope(entry: OutboxEntry, data: object) -> bytes:
     event = {
         "specversion": "1.0",
         "id": entry.id,
-        "source": f"/{TOPIC_ROOT}/{entry.namespace}",
+        "source": f"/{entry.root}",
         "type": entry.type,
         "subject": entry.subject,
         "time": entry.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),

@@ -17,13 +17,13 @@ from shoal.cli.controller_option import Target, controller_options
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each event.")
 @controller_options
 async def events(target: Target, pipeline: str, *, limit: int, as_json: bool) -> None:
-    r"""List events, oldest first, and say whether the broker has acknowledged them.
+    r"""List events of pipelines, jobs and nodes, and say whether the broker has acknowledged them.
 
     \b
         shoal events
         shoal events people-counter-4f2a --json
 
-    Without a broker events are kept, and published once there is one.
+    The oldest comes first. Without a broker events are kept, and published once there is one.
     """
     from collections import deque
 

@@ -15,6 +15,9 @@ No row holds up those of other subjects, whatever the broker says to it:
   of that row rest, and from the second on it is sent shorter, because that is how a broker that knows
   no refusal (before MQTT 5), or says it in a way that is not read, speaks of size; after eight such
   in a row the row is set aside.
+A newer state of a subject takes the place of one that waits in the store. One that is held here is sent all
+the same, before the newer one; one that rests is found to be gone when it is read again.
+
 Example: a row of 30 kB, a broker that hangs up on 20 kB, 99 small rows beside it: one broken link with
 all of them, 99 rows that leave one by one, and seven more broken links within eight minutes.
 """
@@ -207,7 +210,8 @@ class OutboxMachine:
             and rest.sequence not in self._held
         ]
         for subject in gone:
-            del self._rests[subject]
+            # A newer state has its place, which was passed over.
+            self._read_from(self._rests.pop(subject).sequence)
 
     def _let_go(self, held: _Held, aside: str = "") -> None:
         """Let a row be marked next, and go on with its subject."""

@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,47 @@ async def test_k9_an_event_of_many_artifacts_holds_up_no_other(tmp_path: Path) -
         broker.stop()
 
 
+async def test_u10_a_node_that_flaps_while_the_broker_is_away_is_told_of_once(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    """It goes down and comes back without a broker: one message then, which the broker retains."""
+    url = f"mqtt://127.0.0.1:{mosquitto.port}"
+    settings = {"lease_seconds": 1.0, "heartbeat_seconds": 0.2}
+    async with (
+        subscribed(mosquitto.port, "shoal/nodes/node-1/events") as found,
+        running_controller(tmp_path / "controller", broker=url, **settings) as addresses,
+        Client(addresses.grpc) as client,
+    ):
+
+        async def told(state: str) -> bool:
+            events = (await client.events(page_size=1000)).events
+            last = [event.type for event in events if event.subject == "nodes/node-1"][-1:]
+            return last == [f"shoal.node.{state}"]
+
+        async with connected_agent(addresses.grpc):
+            await until(lambda: bodies(found), 30, "the node is up")
+        mosquitto.kill()
+        await until(lambda: says_unreachable(client), 30, "the broker is away")
+        await until(lambda: told("down"), 30, "the node is down")
+        async with connected_agent(addresses.grpc) as agent:
+
+            async def beaten(so: Awaitable[object]) -> bool:
+                await agent.send()
+                return bool(await so)
+
+            async def retained() -> object:
+                return bodies(kept)
+
+            await until(lambda: beaten(told("back")), 30, "the node is back")
+            await asyncio.to_thread(mosquitto.start)
+            await until(lambda: beaten(all_published(client)), 60, "an empty outbox")
+            async with subscribed(mosquitto.port, "shoal/nodes/+/state", "other") as kept:
+                await until(lambda: beaten(retained()), 20, "the state is retained")
+                assert [body["type"] for body in bodies(kept)] == ["shoal.node.back"]
+        types = {str(body["id"]): body["type"] for body in bodies(found)}
+        assert list(types.values()) == ["shoal.node.up", "shoal.node.back"]
+
+
 async def refused(client: Client) -> bool:
     return any("Not authorized" in event.problem for event in (await client.events()).events)
 
@@ -136,6 +177,10 @@ async def state_is(client: Client, sentence: str) -> bool:
 async def says_waiting(client: Client) -> bool:
     state = (await client.events()).publisher_state
     return "unreachable since" in state and "events wait (" in state
+
+
+async def says_unreachable(client: Client) -> bool:
+    return "unreachable since" in (await client.events()).publisher_state
 
 
 async def all_published(client: Client) -> bool:

@@ -95,7 +95,9 @@ async def running(publishing: OutboxShell) -> AsyncIterator[OutboxShell]:
 
 
 @contextlib.asynccontextmanager
-async def subscribed(port: int, topic: str) -> AsyncIterator[list[aiomqtt.Message]]:
+async def subscribed(
+    port: int, topic: str, name: str = "listener"
+) -> AsyncIterator[list[aiomqtt.Message]]:
     """Collect what arrives under `topic`, over the end of the broker, with a session of its own."""
     found: list[aiomqtt.Message] = []
     ready = asyncio.Event()
@@ -104,7 +106,7 @@ async def subscribed(port: int, topic: str) -> AsyncIterator[list[aiomqtt.Messag
         while True:
             with contextlib.suppress(aiomqtt.MqttError):
                 async with aiomqtt.Client(
-                    "127.0.0.1", port, identifier="listener", clean_session=False
+                    "127.0.0.1", port, identifier=name, clean_session=False
                 ) as client:
                     await client.subscribe(topic, qos=1)
                     ready.set()

@@ -20,8 +20,10 @@ from control.core.gossip import GossipVerdicts
 from control.core.leases import Leases
 from control.core.loading import Loading
 from control.core.machine import ControlMachine
+from control.core.node_news import NodeNews
 from control.core.outcomes import Outcomes
 from control.core.placement import Placer
+from control.core.presence import Presence
 from control.core.rows import AttemptRow, Loaded, Row
 from control.core.scheduler.snapshot import NodeSnapshot
 from control.core.sources import Sources
@@ -164,6 +166,15 @@ class CountsItsOwnPauses(Leases):
         super().__init__(lease_seconds, 1e9, now)
 
 
+class TellsOfNoReturn(NodeNews):
+    """A node that was told to be down is never told to be back."""
+
+    def _presence(self, node: NodeRecord) -> Presence:
+        if node.presence is Presence.DOWN and node.session_id:
+            return Presence.DOWN
+        return super()._presence(node)
+
+
 class AnswersBeforeItRecords(Leader):
     """A commit is only on its way when its callers are answered, and a crash in between loses it.
 
@@ -236,6 +247,7 @@ _PARTS: tuple[tuple[str, type[object]], ...] = (
     ("records-no-attempts", RecordsNoAttempts),
     ("finishes-no-source", FinishesNoSource),
     ("moves-the-ends-of-sources", MovesTheEndsOfSources),
+    ("tells-of-no-return", TellsOfNoReturn),
 )
 
 CONTROL_MUTANTS: tuple[Mutant, ...] = (

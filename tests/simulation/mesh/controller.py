@@ -86,7 +86,7 @@ class MemoryStore(SqliteStore):
 
         def mark(connection: sqlite3.Connection) -> None:
             rows = statements.outbox(connection, 0, 1_000_000)
-            events = (one for one in rows if one.kind is OutboxKind.EVENT)
+            events = (one for one in rows if one.kind is not OutboxKind.MANIFEST)
             self._let_go([one.id for one in events if one.sequence in gone])
             statements.mark_published(connection, sequences, aside, 1_000_000)
 

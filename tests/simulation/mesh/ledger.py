@@ -69,6 +69,8 @@ class Ledger:
     marked: dict[str, None] = field(default_factory=dict[str, None])
     arrived: dict[str, int] = field(default_factory=dict[str, int])
     """How often each event has arrived at the broker."""
+    reached: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    """Of each subject the sequence of the newest event that has arrived."""
     finals: dict[PipelineRef, str] = field(default_factory=dict[PipelineRef, str])
     states: dict[str, str] = field(default_factory=dict[str, str])
     """The recorded state of pipelines and jobs, by name."""
@@ -131,7 +133,7 @@ class Ledger:
                 case rows.ScaleRow(ref):
                     self.trace.note("scale", ref.name, row.replicas, row.state.name)
                     self.scales[ref, row.number] = row.state
-                case rows.OutboxRow(kind=rows.OutboxKind.EVENT):
+                case rows.OutboxRow(kind=rows.OutboxKind.EVENT | rows.OutboxKind.STATE):
                     self.check(row.id not in self.events, "6: event", row.id, "was recorded twice")
                     self.events[row.id] = row
                 case rows.PipelineForgotten(ref):
@@ -279,16 +281,40 @@ class Ledger:
         self.check(good, "2: the manifest of", attempt.name, "is not that of the commit")
 
     def event_arrived(self, event: str) -> None:
-        """An event has arrived at the broker."""
+        """An event has arrived at the broker, in the order of its subject if it is the first time."""
         self.trace.note("event", event)
         self.check(event in self.events, "event", event, "arrived and was not recorded")
+        row = self.events[event]
+        subject = row.namespace, row.subject
+        if event not in self.arrived:
+            before = self.reached.get(subject, 0)
+            self.check(row.sequence > before, "event", event, "arrived behind a later one")
+            self.reached[subject] = row.sequence
         self.arrived[event] = self.arrived.get(event, 0) + 1
+
+    def newest(self, namespace: str, subject: str) -> rows.OutboxRow | None:
+        """The last event of a subject that was recorded."""
+        found = (one for one in self.events.values() if one.subject == subject)
+        return max(
+            (one for one in found if one.namespace == namespace),
+            key=lambda one: one.sequence,
+            default=None,
+        )
+
+    def check_nothing_lost(self) -> None:
+        """Of each event it has arrived, or it is a state and a newer one of its subject has."""
+        for row in self.events.values():
+            newer = self.reached.get((row.namespace, row.subject), 0) > row.sequence
+            good = row.id in self.arrived or (row.kind is rows.OutboxKind.STATE and newer)
+            self.check(good, "6: event", row.id, "never arrived, and none took its place")
 
     def check_final_events(self) -> None:
         """Invariant 6, when all has ended: one final event of each job, and a pipeline's is the last."""
         finals: dict[tuple[str, str], rows.OutboxRow] = {}
         last: dict[tuple[str, str], int] = {}
         for row in self.events.values():
+            over = (row.namespace, row.subject) in finals
+            self.check(not over, "6:", row.id, "was told after the end of its subject")
             pipeline = "/".join(row.subject.split("/")[:2])
             last[row.namespace, pipeline] = max(
                 last.get((row.namespace, pipeline), 0), row.sequence

@@ -84,7 +84,9 @@ def _event_before_commit() -> None:
 
     async def commit(self: MemoryStore, rows: Sequence[Row]) -> None:
         events = [
-            one for one in rows if isinstance(one, OutboxRow) and one.kind is OutboxKind.EVENT
+            one
+            for one in rows
+            if isinstance(one, OutboxRow) and one.kind is not OutboxKind.MANIFEST
         ]
         if events:
             await right(self, events)

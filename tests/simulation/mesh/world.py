@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import signal
 import traceback
@@ -24,6 +25,7 @@ from control.core.answers import Refusal, Submission, SubmitResult
 from control.core.errors import ControlError, UnknownPipelineError
 from control.core.hydration import records
 from control.core.machine import ControlMachine
+from control.core.presence import Presence
 from control.core.state import PipelineRecord
 from control.core.views import pipeline_view
 from control.front.control_plane import ControlPlane
@@ -32,6 +34,7 @@ from control.store import statements
 from edge_agent.attempts.events import Acknowledged, DesiredChanged
 from services.streams.machine import AttemptStreamsMachine
 from services.streams.worker.port_link import PortName
+from shoal.backoff import Backoff
 from shoal.model import Capacity, JobState, MemberState, PipelineState
 from shoal.names import AttemptRef, PipelineRef, parse_attempt
 from shoal.spec import Pipeline, Placement
@@ -65,6 +68,7 @@ CAPACITY_SLACK = 1e-6
 OPEN = tuple(state for state in PipelineState if not state.terminal)
 LOOK_SECONDS = 0.02
 QUEUE_PAGE = 2
+NEWS_PAUSE = Backoff(0.5, 8.0, jitter=0.0)
 
 
 class MistakeError(AssertionError):
@@ -136,6 +140,7 @@ class World:
             lease_seconds=stories.USUAL_LEASE_SECONDS if usual else self.story.lease_seconds,
             heartbeat_seconds=1.0 if usual else self.story.lease_seconds / 6,
             queue_page=QUEUE_PAGE,
+            news_pause=NEWS_PAUSE,
         )
         self.controller = Controller(
             self.loop,
@@ -735,8 +740,26 @@ class World:
                 for board in self.boards
                 if board is not self.dead
             )
+            and not self._mistold()
             and not statements.outbox(self.controller.store.connection, 0, 1)
         )
+
+    def _mistold(self) -> list[str]:
+        """What was told of a board last, and is not so any more."""
+        wrong: list[str] = []
+        for board in self.boards:
+            row = self.ledger.newest("", f"nodes/{board.name}")
+            told = json.loads(row.data)["presence"] if row is not None else "nothing"
+            gone = {Presence.DOWN, Presence.LEFT} if self._known(board) else {"nothing"}
+            if told not in (gone if board is self.dead else {Presence.UP}):
+                wrong.append(f"{board.name} is told to be {told}")
+        return wrong
+
+    def _known(self, board: Board) -> bool:
+        """Whether the controller has ever seen a board."""
+        plane = self.controller.plane
+        machine = None if plane is None else plane.leader.machine
+        return machine is None or board.name in machine.cluster.nodes
 
     def _unsettled(self) -> str:
         lines = [f"10: not settled {SETTLE_SECONDS:g} s after healing:"]
@@ -753,6 +776,7 @@ class World:
             f"{[(one.ref.name, one.ref.epoch, one.phase) for one in board.records.values()]}"
             for board in self.boards
         ]
+        lines += self._mistold()
         rows = statements.outbox(self.controller.store.connection, 0, 100)
         lines += [f"outbox has {len(rows)} rows, first {row.id}" for row in rows[:1]]
         return "\n".join(lines)
@@ -786,6 +810,7 @@ class World:
                 epochs = [attempt.epoch for attempt in job.attempts]
                 ledger.check(epochs == sorted(set(epochs)), "3: epochs of", job.name, epochs)
         ledger.check_final_events()
+        ledger.check_nothing_lost()
         self._check_reloaded(plane)
         for row in ledger.committed.values():
             ledger.check(

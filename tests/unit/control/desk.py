@@ -159,7 +159,21 @@ class Desk:
         return {name: job.attempt.node for name, job in jobs if job.attempt is not None}
 
     def events(self) -> list[OutboxRow]:
+        """What waits in the outbox of pipelines and jobs."""
+        return [row for row in self.outbox() if row.namespace]
+
+    def outbox(self) -> list[OutboxRow]:
+        """Everything that waits in the outbox."""
         return list(statements.outbox(self.connection, 0, 10_000))
+
+    def waiting(self, subject: str) -> list[str]:
+        """The types of what waits in the outbox of one subject, in order."""
+        return [row.type for row in self.outbox() if row.subject == subject]
+
+    def leave(self) -> None:
+        """Let everything in the outbox arrive."""
+        gone = [row.sequence for row in self.outbox()]
+        statements.mark_published(self.connection, gone, {}, 10_000)
 
     # --- agents
 

@@ -8,7 +8,8 @@ from typing import cast
 
 from control.core.rows import OutboxRow
 from services.events.entry import OutboxEntry, envelope
-from shoal.model import JobState
+from shoal.model import JobState, MemberState
+from shoal.spec import Retry
 from tests.kit.tree import ROOT
 from tests.unit.control.desk import Desk
 from tests.unit.control.world import single
@@ -23,10 +24,12 @@ def documented() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     fields: set[str] = set()
     for types, told in TYPES:
-        named = set(WORD.findall(told))
+        words = set(WORD.findall(told))
+        others = words & found.keys()
+        named = (words - others).union(*(found[one] for one in others))
         fields = fields | named if "the same" in told else named
-        first, *others = WORD.findall(types)
-        for name in (first, *(f"{first.rpartition('.')[0]}{one}" for one in others)):
+        first, *rest = WORD.findall(types)
+        for name in (first, *(f"{first.rpartition('.')[0]}{one}" for one in rest)):
             found[name] = fields
     return found
 
@@ -53,9 +56,17 @@ def test_the_example_and_the_fields_are_those_of_a_message() -> None:
     desk.dial_all("n1")
     ref = desk.submit(single("count"))
     desk.succeed(ref, "main")
-    (example,) = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL))
+    desk.pass_time(1)
+    desk.hang_up("n1")
+    desk.pass_time(7)
+    found = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)]
+    examples = {example["type"]: example for example in found}
+    assert len(examples) == len(found)
     last = message(desk.events()[-1])
-    assert shape(last) == shape(example)
+    for row in desk.outbox():
+        if row.type in examples:
+            assert shape(message(row)) == shape(examples.pop(row.type))
+    assert not examples, "no such event came"
     fields = re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE)
     assert set(fields) == set(last)
 
@@ -69,8 +80,25 @@ def test_each_type_has_the_fields_that_are_told() -> None:
     desk.fail(badly, "main")
     desk.cancel(ended)
     desk.observe(ended, "main", JobState.CANCELLED)
+    rows = desk.outbox()
+    desk.leave()
+    again = desk.submit(single("again", retry=Retry(attempts=2)))
+    desk.fail(again, "main")
+    for name in ("n2", "n3"):
+        desk.dial_all(name)
+    for drained in (True, False):
+        rows += desk.outbox()
+        desk.drain("n1", drained=drained)
+    desk.verdict("n2", MemberState.LEFT)
+    desk.hang_up("n2")
+    desk.hang_up("n3")
+    rows += desk.outbox()
+    desk.pass_time(7)
+    rows += desk.outbox()
+    desk.dial_all("n2")
+    rows += desk.outbox()
     told = documented()
-    seen = {row.type: set(json.loads(row.data)) for row in desk.events() if row.type}
-    assert len(seen) == 8, sorted(seen)
+    seen = {row.type: set(json.loads(row.data)) for row in rows if row.type}
+    assert seen.keys() | {"shoal.pipeline.scaled"} == told.keys()
     for name, fields in seen.items():
         assert fields == told[name] - ({"manifest"} if "manifest" not in fields else set()), name

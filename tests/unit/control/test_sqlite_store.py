@@ -156,6 +156,25 @@ async def test_a_forgotten_pipeline_leaves_nothing_but_its_facts_and_its_request
         assert len(await store.outbox()) == 1
 
 
+async def test_u10_a_state_takes_the_place_of_one_of_its_subject_that_has_not_left(
+    tmp_path: Path,
+) -> None:
+    def state(sequence: int, subject: str = "nodes/n1", namespace: str = "") -> OutboxRow:
+        row = fact(sequence, OutboxKind.STATE)
+        return replace(row, subject=subject, namespace=namespace)
+
+    async with SqliteStore(tmp_path / "c.db") as store:
+        await store.commit([state(1), fact(2)])
+        await store.mark_published([1])
+        await store.commit([state(3), state(4, "nodes/n2"), state(5, namespace="other")])
+        await store.commit([state(6), state(7), fact(8)])
+        assert [row.sequence for row in await store.outbox()] == [2, 4, 5, 7, 8]
+        listed = await store.events("default", "", 0, 100)
+        assert [event.sequence for event in listed] == [1, 2, 4, 7, 8], "those of nodes, too"
+        listed = await store.events("default", REF.pipeline, 0, 100)
+        assert [event.sequence for event in listed] == [2, 8]
+
+
 async def test_a_request_id_is_remembered_for_fifteen_days(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path / "c.db") as store:
         await store.commit([ADDED])
@@ -264,6 +283,7 @@ async def test_a_store_of_an_earlier_version_is_brought_forward(tmp_path: Path) 
         "ALTER TABLE attempts DROP COLUMN holds; "
         "ALTER TABLE attempts DROP COLUMN ended_inputs; "
         "ALTER TABLE jobs DROP COLUMN ends; ALTER TABLE outbox DROP COLUMN problem; "
+        "ALTER TABLE nodes DROP COLUMN presence; DROP INDEX outbox_newest; "
         "PRAGMA user_version = 1;"
     )
     connection.close()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.events.entry import OutboxEntry, envelope, fitted
+from services.events.entry import ENDED_SECONDS, OutboxEntry, envelope, fitted
 
 ENTRY = OutboxEntry(
     sequence=17,
@@ -37,6 +37,15 @@ def test_the_envelope_has_what_cloudevents_asks_for() -> None:
 def test_the_topics_are_the_hierarchical_name() -> None:
     assert ENTRY.events_topic == "shoal/default/pipelines/p-1/events"
     assert ENTRY.state_topic == "shoal/default/pipelines/p-1/state"
+
+
+def test_u10_what_belongs_to_no_namespace_has_topics_and_a_source_without_one() -> None:
+    entry = replace(ENTRY, namespace="", subject="nodes/n1", type="shoal.node.left")
+    assert entry.events_topic == "shoal/nodes/n1/events"
+    assert entry.state_topic == "shoal/nodes/n1/state"
+    assert json.loads(envelope(entry))["source"] == "/shoal"
+    assert entry.retained_seconds == ENDED_SECONDS
+    assert replace(entry, type="shoal.node.down").retained_seconds == 0
 
 
 def test_data_that_is_no_json_travels_as_text() -> None:

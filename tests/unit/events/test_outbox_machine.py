@@ -170,6 +170,22 @@ def test_k9_a_refused_subject_rests_and_no_other_does() -> None:
     assert outbox.resting("ns", "s") == ""
 
 
+def test_u10_what_takes_the_place_of_a_row_that_rests_is_sent() -> None:
+    """The row was under way as its link broke; meanwhile a newer state of its subject was recorded."""
+    outbox = linked()
+    one, two = entry(1, "nodes/n"), entry(2, "nodes/n")
+    assert outbox.handle(RowsRead((one,), 1, more=False), 0) == [Publish(one)]
+    outbox.handle(LinkLost("killed", 0.5), 5.0)
+    outbox.handle(Grown(), 6.0)
+    assert outbox.tick(7.0) == [Connect()]
+    assert outbox.handle(LinkUp(), 7.0) == [ReadRows(1, 3)]
+    outbox.handle(RowsRead((two,), 2, more=False), 7.0)
+    assert outbox.tick(7.0) == [ReadRows(0, 3)]
+    assert outbox.handle(RowsRead((two,), 2, more=False), 7.0) == [ReadRows(1, 3)]
+    assert outbox.handle(RowsRead((two,), 2, more=False), 7.0) == [Publish(two)]
+    assert outbox.handle(PublishAcknowledged(2), 7.0) == [MarkRows((2,))]
+
+
 def test_k9_a_row_that_breaks_each_link_is_found_and_set_aside() -> None:
     """As brokers do that know no refusal; its dials become few."""
     outbox = linked()
