@@ -36,6 +36,7 @@ class ChangeSet:
         self._forgotten: list[PipelineRef] = []
         self._shown_pipelines: dict[PipelineRef, PipelineRecord] = {}
         self._shown_nodes: dict[str, NodeRecord] = {}
+        self._forgotten_nodes: dict[str, None] = {}
         self._desired: dict[str, None] = {}
         self._sessions: list[effects.EndSession | effects.Tell] = []
         self._answers: list[effects.Answer] = []
@@ -78,6 +79,12 @@ class ChangeSet:
         node.snapshot = None
         self._shown_nodes[node.name] = node
 
+    def forget_node(self, name: str) -> None:
+        """A node is no longer remembered."""
+        self._nodes.pop(name, None)
+        self._shown_nodes.pop(name, None)
+        self._forgotten_nodes[name] = None
+
     def manifest(self, row: rows.ManifestRow) -> None:
         """A job was committed."""
         self._manifests.append(row)
@@ -111,7 +118,8 @@ class ChangeSet:
 
     def effects(self) -> tuple[effects.Effect, ...]:
         """Return what is to be done, record first, and begin anew."""
-        if self._shown_pipelines or self._shown_nodes or self._desired or self._forgotten:
+        gone = self._forgotten or self._forgotten_nodes
+        if self._shown_pipelines or self._shown_nodes or self._desired or gone:
             self.revision += 1
         for pipeline in self._shown_pipelines.values():
             pipeline.revision = self.revision
@@ -126,6 +134,7 @@ class ChangeSet:
             *(node.row() for node in self._nodes.values()),
             *self._manifests,
             *self._outbox,
+            *(rows.NodeForgotten(name) for name in self._forgotten_nodes),
             *(rows.PipelineForgotten(ref) for ref in self._forgotten),
         )
         if written:
@@ -136,6 +145,7 @@ class ChangeSet:
             *self._sessions,
             *(effects.SetDesired(name) for name in self._desired),
             *(effects.ShowNode(name) for name in self._shown_nodes),
+            *(effects.ShowNode(name, gone=True) for name in self._forgotten_nodes),
             *(effects.ShowPipeline(ref) for ref in self._shown_pipelines),
             *(effects.ShowPipeline(ref, gone=True) for ref in self._forgotten),
             *self._answers,

@@ -45,9 +45,10 @@ class ShowPipeline:
 
 @dataclass(frozen=True, slots=True)
 class ShowNode:
-    """People see a node differently from now on."""
+    """People see a node differently from now on; `gone` when it was forgotten."""
 
     name: str
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,10 @@ class NotQuarantinedError(ControlError, ValueError):
     """A node cannot be adopted: it follows this controller already."""
 
 
+class NodeNotGoneError(ControlError, ValueError):
+    """A node cannot be forgotten: it is there, or something is still on it."""
+
+
 class NameTakenError(ControlError, ValueError):
     """Another agent has the name of the node; `retry_seconds` says when to ask again."""
 

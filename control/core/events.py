@@ -68,6 +68,14 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetNode:
+    """A node that is gone is no longer remembered."""
+
+    call: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class HelloReceived:
     """An agent introduces itself; `address` is where it dialled from."""
 
@@ -145,6 +153,7 @@ Event = (
     | Scale
     | Drain
     | Adopt
+    | ForgetNode
     | HelloReceived
     | Observed
     | SessionClosed

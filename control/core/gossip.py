@@ -60,6 +60,12 @@ class GossipVerdicts(MachinePart):
         else:
             self.doubted.discard(node.name)
 
+    def forget(self, node: NodeRecord) -> None:
+        """Let go of a node; what gossip says of its member stays until gossip forgets it."""
+        if self._by_member.get(node.member_name) == node.name:
+            del self._by_member[node.member_name]
+        self.doubted.discard(node.name)
+
     def load(self, node: NodeRecord) -> None:
         """Remember the member of a node that was recorded."""
         self._by_member[node.member_name] = node.name

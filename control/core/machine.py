@@ -163,6 +163,8 @@ class ControlMachine:
                 change.answer(event.call, self._nodes.drain(event))
             case events.Adopt():
                 change.answer(event.call, self._nodes.adopt(event))
+            case events.ForgetNode():
+                change.answer(event.call, self._sessions.forget(event))
             case events.HelloReceived():
                 self._sessions.open(event)
             case events.Observed():

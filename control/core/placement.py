@@ -154,8 +154,8 @@ class Placer(MachinePart):
         """End the session of an agent that leaves an assignment alone, so that both compare."""
         while self._untouched and self._untouched[0][0] <= self._situation.now:
             _, _, attempt = heapq.heappop(self._untouched)
-            node = self._cluster.nodes[attempt.node]
             if attempt.state is JobState.ASSIGNED:
+                node = self._cluster.nodes[attempt.node]
                 if not node.quarantine:
                     self._situation.end_session(
                         node,

@@ -196,6 +196,13 @@ class OutboxRow:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeForgotten:
+    """A node that is no longer remembered; rows of it that come later are those of a new one."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineForgotten:
     """An ended pipeline that is no longer remembered; its outbox rows stay until they have left."""
 
@@ -210,6 +217,7 @@ Row = (
     | AttemptRow
     | ManifestRow
     | NodeRow
+    | NodeForgotten
     | StartRow
     | OutboxRow
     | PipelineForgotten

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 from control.core import events
 from control.core.effects import Admitted
-from control.core.errors import HelloRefusedError, NameTakenError
+from control.core.errors import (
+    ControlError,
+    HelloRefusedError,
+    NameTakenError,
+    NodeNotGoneError,
+    unknown_node,
+)
 from control.core.gossip import GossipVerdicts
 from control.core.machine_part import MachinePart
 from control.core.node_news import NodeNews
@@ -19,6 +25,7 @@ from control.core.reconcile import missing
 from control.core.situation import Situation
 from control.core.sources import Sources
 from control.core.state import NodeRecord
+from shoal.model import MemberState
 from shoal.names import InvalidNameError, check_id
 
 _CLAIM_HEARTBEATS = 2.5
@@ -99,6 +106,49 @@ class Sessions(MachinePart):
                 self._admit(node, one.event)
             else:
                 self._claims.append(one)
+
+    def forget(self, event: events.ForgetNode) -> ControlError | None:
+        """Remember a node no longer, if it is gone and nothing is on it.
+
+        It is there while its agent has a session, or asks for one; while gossip finds it alive; and where
+        gossip says nothing of it, while it holds its lease. An attempt on it may still run: what replaces
+        that is decided by its lease, so the node stays until then. A pinned job waits for its node for ever.
+        """
+        node = self._cluster.nodes.get(event.node)
+        if node is None:
+            return unknown_node(event.node, self._cluster.nodes)
+        present = self._present(node)
+        if present:
+            return NodeNotGoneError(
+                f"node {node.name} is not gone, so not forgotten: {present}; end its agent first, or "
+                f"place nothing more on it: shoal drain {node.name}"
+            )
+        if node.attempts:
+            first = next(iter(node.attempts))
+            others = f" and {len(node.attempts) - 1} more" if len(node.attempts) > 1 else ""
+            return NodeNotGoneError(
+                f"node {node.name} is not forgotten while it has {first.name}{others}: wait until that "
+                f"is replaced, start its agent again, or: shoal cancel {first.pipeline}"
+            )
+        self._gossip.forget(node)
+        self._situation.leases.end(node.name)
+        self._rivals.pop(node.name, None)
+        del self._cluster.nodes[node.name]
+        self._situation.room_grew = True  # or shrank: then jobs that wait say why
+        self._change.forget_node(node.name)
+        return None
+
+    def _present(self, node: NodeRecord) -> str:
+        """Say why a node may still be there; empty if it is gone."""
+        if node.session_id or any(one.event.hello.node == node.name for one in self._claims):
+            return "its agent has a session"
+        if node.member_state in {MemberState.ALIVE, MemberState.SUSPECT}:
+            return f"gossip finds it {node.member_state.name.lower()}"
+        expires_at = self._situation.leases.expires_at(node.name)
+        if node.member_state is MemberState.UNKNOWN and expires_at is not None:
+            left = max(0.0, expires_at - self._situation.now)
+            return f"it was heard a moment ago, and is taken for gone in {left:.0f} s"
+        return ""
 
     def _refuse_rival(self, node: NodeRecord, event: events.HelloReceived) -> None:
         """Quarantine an agent whose name another one has; both are told."""

@@ -209,6 +209,20 @@ class ControlPlane:
         await self.leader.call(lambda call: events.Adopt(call, name))
         return self.shown.node(name)
 
+    async def forget_node(self, name: str) -> str:
+        """Remember a node no longer that is gone; returns the name of its gossip member.
+
+        Raises:
+            UnknownNodeError: No agent of that name ever connected.
+            NodeNotGoneError: It is there, or something is still on it.
+        """
+        self.leader.check_recording()
+        machine = self.leader.machine
+        node = None if machine is None else machine.cluster.nodes.get(name)
+        member = name if node is None else node.member_name or name
+        await self.leader.call(lambda call: events.ForgetNode(call, name))
+        return member
+
     # --- agents
 
     async def open_session(self, hello: Hello, session_id: str, address: str = "") -> Admitted:

@@ -88,6 +88,15 @@ class GossipMembers:
             since_revision, lambda _: True, lambda: each(tuple(self._shown.values()))
         )
 
+    def forget(self, name: str) -> None:
+        """Have all members forget one that is dead or left; nothing happens to one that is alive."""
+        if self._gossip is not None and name in {
+            member.name
+            for member in self._gossip.members(all_states=True)
+            if _STATES[member.state] in {MemberState.DEAD, MemberState.LEFT}
+        }:
+            self._gossip.serf.force_leave(name, prune=True)
+
     async def tell(self, plane: ControlPlane) -> None:
         """Tell watchers and the control plane of every member, now and as it changes."""
         if self._gossip is None:

@@ -72,19 +72,23 @@ class ReadModel:
 
     def show(self, machine: ControlMachine, effects: Sequence[Effect]) -> None:
         """Show each pipeline and node that a commit changed, once."""
-        nodes: dict[str, None] = {}
+        nodes: dict[str, bool] = {}
         pipelines: dict[PipelineRef, bool] = {}
         for effect in effects:
             match effect:
-                case ShowNode(name):
-                    nodes[name] = None
+                case ShowNode(name, gone):
+                    nodes[name] = gone
                 case ShowPipeline(ref, gone):
                     pipelines[ref] = gone
                 case _:
                     pass
         cluster = machine.cluster
-        for name in nodes:
-            view = self._nodes[name] = node_view(cluster, cluster.nodes[name])
+        for name, gone in nodes.items():
+            if gone:
+                self._nodes.pop(name, None)
+                view = NodeView(name, revision=machine.revision, forgotten=True)
+            else:
+                view = self._nodes[name] = node_view(cluster, cluster.nodes[name])
             self.watched_nodes.show(name, view)
         for ref, gone in pipelines.items():
             if gone:

@@ -68,6 +68,10 @@ def write(connection: sqlite3.Connection, written: Iterable[rows.Row]) -> None:
     """Write rows, whatever their kinds, in the order in which they may depend on each other."""
     kinds: dict[type[rows.Row], list[Any]] = {}
     for row in written:
+        if isinstance(row, rows.NodeForgotten):
+            # Those are carried out first; a row that comes later is that of a new node.
+            known = kinds.get(rows.NodeRow, [])
+            kinds[rows.NodeRow] = [node for node in known if node.name != row.name]
         kinds.setdefault(type(row), []).append(row)
     for kind, statements in _STATEMENTS.items():
         found = kinds.get(kind)
@@ -88,7 +92,9 @@ def load(connection: sqlite3.Connection, queue_page: int) -> rows.Loaded:
         for node in _read_all(connection, f"{_NODES.select} ORDER BY name", _NODES, set())
     }
     for attempt in recorded.attempts:
-        # An attempt without its node has a node of which nothing is known.
+        # An attempt without its node has a node of which nothing is known; one that is over needs none.
+        if attempt.state.terminal:
+            continue
         nodes.setdefault(attempt.node, rows.NodeRow(attempt.node, "", NO_CAPACITY))
     return rows.Loaded(
         rows=recorded,
@@ -437,6 +443,9 @@ _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
         rows.JobRow: ((_JOBS.put, _JOBS.values),),
         rows.ScaleRow: ((_SCALES.put, _SCALES.values),),
         rows.AttemptRow: ((_ATTEMPTS.put, _ATTEMPTS.values),),
+        rows.NodeForgotten: (
+            ("DELETE FROM nodes WHERE name = ?", lambda gone: iter([(row.name,) for row in gone])),
+        ),
         rows.NodeRow: ((_NODES.put, _NODES.values),),
         rows.StartRow: ((_SET_START, _start_values),),
         rows.ManifestRow: ((_MANIFESTS.add, _MANIFESTS.values),),

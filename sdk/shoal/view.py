@@ -120,6 +120,7 @@ class NodeView:
 
     `quarantine` and `conflict` are sentences for people, empty while all is well: why nothing may be
     wanted of its agent, and which other agent claims its name. `kept` is known of a single node alone.
+    In a watch, `forgotten` says that there is no such node any more.
     """
 
     name: str
@@ -139,6 +140,7 @@ class NodeView:
     conflict: str = ""
     refuses: str = ""
     kept: tuple[KeptFolder, ...] = ()
+    forgotten: bool = False
 
 
 @dataclass(frozen=True, slots=True)

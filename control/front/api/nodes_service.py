@@ -65,6 +65,14 @@ class NodesService(v1_grpc.NodesServiceServicer):
         node = await self._plane.adopt(check_id("node", request.name))
         return v1.AdoptNodeResponse(node=encode_node(node))
 
+    async def ForgetNode(
+        self, request: v1.ForgetNodeRequest, context: Context
+    ) -> v1.ForgetNodeResponse:
+        """Forget a node that is gone, and have gossip forget it."""
+        member = await self._plane.forget_node(check_id("node", request.name))
+        self._members.forget(member)
+        return v1.ForgetNodeResponse()
+
     async def WatchNodes(
         self, request: v1.WatchNodesRequest, context: Context
     ) -> AsyncIterator[v1.WatchNodesResponse]:

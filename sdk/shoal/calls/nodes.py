@@ -1,9 +1,9 @@
 """Requests about nodes, and about members of the gossip and their keys."""
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from shoal import view
 from shoal.calls.calls import ControllerCalls, RequestT
@@ -13,6 +13,8 @@ from shoal.v1 import keys_service_pb2
 from shoal.v1 import nodes_service_pb2 as v1
 from shoal.view import SnapshotEnd
 from shoal.wire.view import decode_keys_report, decode_member, decode_node
+
+NamedT = TypeVar("NamedT", view.NodeView, view.MemberView)
 
 _KEYS_SECONDS = 120.0  # every member is waited for, and asked again where it is silent
 
@@ -60,17 +62,27 @@ class NodeCalls(ControllerCalls):
         answer = await self._call(self._held.nodes.AdoptNode, v1.AdoptNodeRequest(name=name))
         return decoded(decode_node, answer.node)
 
+    async def forget_node(self, name: str) -> None:
+        """Forget a node that is gone: its record, and its place in gossip.
+
+        Raises:
+            ShoalError: there is none of that name, it is there, or something is still on it.
+        """
+        await self._call(self._held.nodes.ForgetNode, v1.ForgetNodeRequest(name=name))
+
     def watch_nodes(self) -> AsyncGenerator[view.NodeView | SnapshotEnd, None]:
         """Show all nodes as they are and then as they change; see `watch`.
+
+        One that was forgotten, be it during a cut, comes with `forgotten`.
 
         Raises:
             ShoalError: the controller stayed away for too long.
         """
-        return self._watch(
-            self._held.nodes.WatchNodes,
+        return _with_gone(
+            lambda request: self._watch(self._held.nodes.WatchNodes, request, "node", decode_node),
             lambda revision: v1.WatchNodesRequest(since_revision=revision),
-            "node",
-            decode_node,
+            lambda node: replace(node, forgotten=True),
+            lambda node: node.forgotten,
         )
 
     async def members(self, *, everyone: bool = False) -> tuple[view.MemberView, ...]:
@@ -82,7 +94,7 @@ class NodeCalls(ControllerCalls):
         answer = await self._call(self._held.nodes.ListMembers, v1.ListMembersRequest(all=everyone))
         return tuple(decoded(decode_member, member) for member in answer.members)
 
-    async def watch_members(self) -> AsyncGenerator[view.MemberView | SnapshotEnd, None]:
+    def watch_members(self) -> AsyncGenerator[view.MemberView | SnapshotEnd, None]:
         """Show all members as they are, dead and left ones too, and then as they change.
 
         One that was forgotten, be it during a cut, comes with the state UNKNOWN; see `watch`.
@@ -90,25 +102,14 @@ class NodeCalls(ControllerCalls):
         Raises:
             ShoalError: the controller stayed away for too long.
         """
-        known: dict[str, view.MemberView] = {}
-        shown: set[str] = set()
-
-        def request(revision: int) -> v1.WatchMembersRequest:
-            shown.clear()  # a snapshot, if there is one, begins now
-            return v1.WatchMembersRequest(since_revision=revision)
-
-        watch = self._watch(self._held.nodes.WatchMembers, request, "member", decode_member)
-        async with contextlib.aclosing(watch) as changes:
-            async for change in changes:
-                if isinstance(change, SnapshotEnd):
-                    for name in sorted(known.keys() - shown):
-                        yield replace(known.pop(name), state=MemberState.UNKNOWN)
-                else:
-                    shown.add(change.name)
-                    known[change.name] = change
-                    if change.state is MemberState.UNKNOWN:
-                        del known[change.name]
-                yield change
+        return _with_gone(
+            lambda request: self._watch(
+                self._held.nodes.WatchMembers, request, "member", decode_member
+            ),
+            lambda revision: v1.WatchMembersRequest(since_revision=revision),
+            lambda member: replace(member, state=MemberState.UNKNOWN),
+            lambda member: member.state is MemberState.UNKNOWN,
+        )
 
     # ---- keys of gossip -------------------------------------------------------------------------
 
@@ -153,3 +154,37 @@ class NodeCalls(ControllerCalls):
     async def _rotate(self, method: Unary[RequestT, Any], request: RequestT) -> view.KeysReport:
         answer = await self._call(method, request, _KEYS_SECONDS)
         return decode_keys_report(answer.report)
+
+
+async def _with_gone(
+    watch: Callable[[Callable[[int], object]], AsyncGenerator[NamedT | SnapshotEnd, None]],
+    request: Callable[[int], object],
+    as_gone: Callable[[NamedT], NamedT],
+    is_gone: Callable[[NamedT], bool],
+) -> AsyncGenerator[NamedT | SnapshotEnd, None]:
+    """Say of what went during a cut that it is gone: a snapshot after it does not have it.
+
+    Args:
+        watch: begins the watch; its argument asks for what is behind a revision.
+        request: makes that request.
+        as_gone: turns what was shown last into what says that it is gone.
+        is_gone: recognises that.
+    """
+    known: dict[str, NamedT] = {}
+    shown: set[str] = set()
+
+    def begin(revision: int) -> object:
+        shown.clear()  # a snapshot, if there is one, begins now
+        return request(revision)
+
+    async with contextlib.aclosing(watch(begin)) as changes:
+        async for change in changes:
+            if isinstance(change, SnapshotEnd):
+                for name in sorted(known.keys() - shown):
+                    yield as_gone(known.pop(name))
+            else:
+                shown.add(change.name)
+                known[change.name] = change
+                if is_gone(change):
+                    del known[change.name]
+            yield change

@@ -27,6 +27,7 @@ async def nodes(context: click.Context, target: Target, *, watch: bool, as_json:
         shoal nodes
         shoal nodes --watch                 one table, drawn anew; elsewhere a line a change
         shoal nodes adopt node-2            let it follow this controller
+        shoal nodes forget node-2           it is gone for good
         shoal drain node-2                  place nothing more on it
 
     A node is `ready` while its agent has a session, `away` while it has none, and `drained` when
@@ -62,7 +63,9 @@ async def _watch(client: "Client", *, as_json: bool) -> None:
     def by_name(found: "Iterable[NodeView]") -> "Sequence[NodeView]":
         return sorted(found, key=lambda one: one.name)
 
-    listing = Listing(lambda one: one.name, by_name, nodes_table, _news)
+    listing = Listing(
+        lambda one: one.name, by_name, nodes_table, _news, gone=lambda one: one.forgotten
+    )
     await watch_list(client.watch_nodes(), listing, as_json=as_json)
 
 
@@ -70,6 +73,8 @@ def _news(node: "NodeView") -> str:
     from shoal.cli.figures import counted, state_word
     from shoal.cli.tables import node_state
 
+    if node.forgotten:
+        return "forgotten"
     said = f"{node_state(node)}, {counted(len(node.attempts), 'attempt')}"
     if node.member_state:
         said += f", member {state_word(node.member_state)}"
@@ -94,3 +99,21 @@ async def adopt(target: Target, node: str) -> None:
     async with target.client() as client:
         await client.adopt(node)
     click.echo(f"{node} gives up what it has and follows this controller, as soon as it dials in")
+
+
+@nodes.command()
+@click.argument("node")
+@controller_options
+async def forget(target: Target, node: str) -> None:
+    r"""Forget a node that is gone for good, and have gossip forget it.
+
+    \b
+        shoal nodes                         says which nodes are away
+        shoal nodes forget node-2
+
+    A node that is alive is not forgotten: end its agent first. One that joins again after it was
+    forgotten is a new node, which is not drained. What it archived stays.
+    """
+    async with target.client() as client:
+        await client.forget_node(node)
+    click.echo(f"{node} is forgotten")

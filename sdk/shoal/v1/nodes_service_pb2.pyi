@@ -95,6 +95,7 @@ class Node(_message.Message):
     CONFLICT_FIELD_NUMBER: _builtins.int
     REFUSES_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique in the cluster."""
     connected: _builtins.bool
@@ -117,6 +118,8 @@ class Node(_message.Message):
     """Not empty: another agent claims its name."""
     refuses: _builtins.str
     """Why its agent takes no new work at the moment, such as a disk that is short; empty when it does."""
+    forgotten: _builtins.bool
+    """In a watch, after the snapshot: it was forgotten, and nothing else of this message means anything."""
     @_builtins.property
     def capacity(self) -> Global___NodeCapacity:
         """What it has in all."""
@@ -161,10 +164,11 @@ class Node(_message.Message):
         conflict: _builtins.str = ...,
         refuses: _builtins.str = ...,
         kept: _abc.Iterable[Global___KeptFolder] | None = ...,
+        forgotten: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "claimed", b"claimed", "last_seen_time", b"last_seen_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "capacity", b"capacity", "claimed", b"claimed", "conflict", b"conflict", "connected", b"connected", "drained", b"drained", "kept", b"kept", "labels", b"labels", "last_seen_time", b"last_seen_time", "member_state", b"member_state", "name", b"name", "quarantine", b"quarantine", "refuses", b"refuses", "revision", b"revision", "stream_address", b"stream_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "capacity", b"capacity", "claimed", b"claimed", "conflict", b"conflict", "connected", b"connected", "drained", b"drained", "forgotten", b"forgotten", "kept", b"kept", "labels", b"labels", "last_seen_time", b"last_seen_time", "member_state", b"member_state", "name", b"name", "quarantine", b"quarantine", "refuses", b"refuses", "revision", b"revision", "stream_address", b"stream_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -511,6 +515,45 @@ class AdoptNodeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AdoptNodeResponse: _TypeAlias = AdoptNodeResponse  # noqa: Y015
+
+@_typing.final
+class ForgetNodeRequest(_message.Message):
+    """See ForgetNode."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The node."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetNodeRequest: _TypeAlias = ForgetNodeRequest  # noqa: Y015
+
+@_typing.final
+class ForgetNodeResponse(_message.Message):
+    """See ForgetNode."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetNodeResponse: _TypeAlias = ForgetNodeResponse  # noqa: Y015
 
 @_typing.final
 class WatchNodesRequest(_message.Message):

@@ -55,6 +55,11 @@ class NodesServiceStub:
                 request_serializer=shoal_dot_v1_dot_nodes__service__pb2.AdoptNodeRequest.SerializeToString,
                 response_deserializer=shoal_dot_v1_dot_nodes__service__pb2.AdoptNodeResponse.FromString,
                 _registered_method=True)
+        self.ForgetNode = channel.unary_unary(
+                '/shoal.v1.NodesService/ForgetNode',
+                request_serializer=shoal_dot_v1_dot_nodes__service__pb2.ForgetNodeRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_nodes__service__pb2.ForgetNodeResponse.FromString,
+                _registered_method=True)
         self.WatchNodes = channel.unary_stream(
                 '/shoal.v1.NodesService/WatchNodes',
                 request_serializer=shoal_dot_v1_dot_nodes__service__pb2.WatchNodesRequest.SerializeToString,
@@ -104,6 +109,13 @@ class NodesServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetNode(self, request, context):
+        """Forgets a node that is gone, its record and its place in gossip; one that joins again is a new one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchNodes(self, request, context):
         """Snapshot, a mark at its end, then changes.
         """
@@ -147,6 +159,11 @@ def add_NodesServiceServicer_to_server(servicer, server):
                     servicer.AdoptNode,
                     request_deserializer=shoal_dot_v1_dot_nodes__service__pb2.AdoptNodeRequest.FromString,
                     response_serializer=shoal_dot_v1_dot_nodes__service__pb2.AdoptNodeResponse.SerializeToString,
+            ),
+            'ForgetNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetNode,
+                    request_deserializer=shoal_dot_v1_dot_nodes__service__pb2.ForgetNodeRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_nodes__service__pb2.ForgetNodeResponse.SerializeToString,
             ),
             'WatchNodes': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchNodes,
@@ -273,6 +290,33 @@ class NodesService:
             '/shoal.v1.NodesService/AdoptNode',
             shoal_dot_v1_dot_nodes__service__pb2.AdoptNodeRequest.SerializeToString,
             shoal_dot_v1_dot_nodes__service__pb2.AdoptNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shoal.v1.NodesService/ForgetNode',
+            shoal_dot_v1_dot_nodes__service__pb2.ForgetNodeRequest.SerializeToString,
+            shoal_dot_v1_dot_nodes__service__pb2.ForgetNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,6 +24,8 @@ class NodesServiceStub:
     """Stops placing on a node, or goes on with it; what runs there goes on."""
     AdoptNode: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.AdoptNodeRequest, _nodes_service_pb2.AdoptNodeResponse]
     """Lets a quarantined node give up what it has and follow this controller."""
+    ForgetNode: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.ForgetNodeRequest, _nodes_service_pb2.ForgetNodeResponse]
+    """Forgets a node that is gone, its record and its place in gossip; one that joins again is a new one."""
     WatchNodes: _aio.UnaryStreamMultiCallable[_nodes_service_pb2.WatchNodesRequest, _nodes_service_pb2.WatchNodesResponse]
     """Snapshot, a mark at its end, then changes."""
     ListMembers: _aio.UnaryUnaryMultiCallable[_nodes_service_pb2.ListMembersRequest, _nodes_service_pb2.ListMembersResponse]
@@ -65,6 +67,14 @@ class NodesServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_nodes_service_pb2.AdoptNodeRequest, _abc.Awaitable[_nodes_service_pb2.AdoptNodeResponse]],
     ) -> _abc.Awaitable[_nodes_service_pb2.AdoptNodeResponse]:
         """Lets a quarantined node give up what it has and follow this controller."""
+
+    @_abc_1.abstractmethod
+    def ForgetNode(
+        self,
+        request: _nodes_service_pb2.ForgetNodeRequest,
+        context: _aio.ServicerContext[_nodes_service_pb2.ForgetNodeRequest, _abc.Awaitable[_nodes_service_pb2.ForgetNodeResponse]],
+    ) -> _abc.Awaitable[_nodes_service_pb2.ForgetNodeResponse]:
+        """Forgets a node that is gone, its record and its place in gossip; one that joins again is a new one."""
 
     @_abc_1.abstractmethod
     def WatchNodes(

@@ -151,9 +151,44 @@ async def test_m1_m2_e10_two_serf_agents_and_three_of_ours_are_one_cluster(
         submitted = await client.submit(ONE)
         ended = await client.wait(submitted.pipeline.name, deadline_seconds=120)
         assert ended.state is PipelineState.SUCCEEDED
+        if not key:
+            await _forgotten_and_back(cluster, client)
         if key:
             assert write_key(key) not in cluster.controller.log()
             assert all(write_key(key) not in agent.log() for agent in cluster.agents)
+
+
+async def _forgotten_and_back(cluster: Mixed, client: Client) -> None:
+    """A node is forgotten once it is gone, by all members, and comes back as a new one."""
+    address = client.address
+    assert (await shoal(address, "drain", "node-2")).returncode == 0
+    alive = await shoal(address, "nodes", "forget", "node-2")
+    assert alive.returncode == 1
+    assert "node node-2 is not gone, so not forgotten: its agent has a session" in alive.stderr
+    cluster.agents[1].kill()
+
+    async def forgotten() -> bool:
+        said = await shoal(address, "nodes", "forget", "node-2")
+        return (said.returncode, said.stdout) == (0, "node-2 is forgotten\n")
+
+    await until(forgotten, 60, "gossip finds node-2 dead")
+    assert [node.name for node in await client.nodes()] == ["node-1"]
+
+    async def unknown() -> bool:
+        _, said = await serf_command(cluster.serfs[1].rpc_port, "members", "-format=json")
+        known = {row["name"] for row in json.loads(said)["members"]}
+        return "node-2" not in {*known, *await members(client)}
+
+    await until(unknown, 20, "no member knows node-2")
+    cluster.agents[1].start()
+
+    async def back() -> bool:
+        return [(one.name, one.drained) for one in await client.nodes() if one.connected] == [
+            ("node-1", False),
+            ("node-2", False),
+        ]
+
+    await until(back, 30, "node-2 as a new node")
 
 
 async def _five(rpc_port: int, cluster: Mixed) -> bool:

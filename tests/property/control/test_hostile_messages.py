@@ -199,6 +199,7 @@ class Peers:
                     rng.choice((0, 1, 3, 2**32 - 1)),
                 ),
                 events.Drain(call, node, rng.random() < 0.3),
+                events.ForgetNode(call, node),
                 events.SessionClosed(call, node, self.machine.session(node)),
                 events.StreamWorkerGone(call, node),
                 events.MemberVerdict(node, rng.choice(list(MemberState))),

@@ -8,7 +8,7 @@ from typing import cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control.core import lifecycle
+from control.core import events, lifecycle
 from control.core.admission import difference
 from control.core.views import waits_for
 from shoal.model import Artifact, JobState, MemberState, Reason, ReasonCode
@@ -49,6 +49,7 @@ STEPS = st.lists(
         st.tuples(st.just("dial"), st.sampled_from(NODES), st.lists(OBSERVATIONS, max_size=3)),
         st.tuples(st.just("agent"), st.sampled_from(NODES), st.integers(0, 2)),
         st.tuples(st.just("close"), st.sampled_from(NODES), st.none()),
+        st.tuples(st.just("forget"), st.sampled_from(NODES), st.none()),
         st.tuples(st.just("verdict"), st.sampled_from(NODES), st.sampled_from(MemberState)),
         st.tuples(st.just("time"), st.sampled_from([0.25, 1.0, 7.0]), st.none()),
         st.tuples(st.just("cancel"), st.integers(0, 1), st.none()),
@@ -129,6 +130,8 @@ def _do(desk: Desk, refs: list[PipelineRef], step: tuple[str, object, object]) -
                         desk.report(there.name, ref, state)
         case ("close", str(node), None) if node in desk.sessions:
             desk.hang_up(node)
+        case ("forget", str(node), None):
+            desk.post(lambda call: events.ForgetNode(call, node))
         case ("verdict", str(node), MemberState() as verdict):
             desk.verdict(node, verdict)
         case ("time", float(seconds), None):

@@ -605,8 +605,10 @@ class World:
         await self._down(seconds, self.broker.stop, self.broker.start)
 
     async def drain(self, _: float) -> None:
-        """An operator drains a node, or takes it back."""
-        await self._drain(self._board(), drained=self.rng.random() < 0.5)
+        """An operator drains a node, or takes it back, and has one forgotten if it is gone."""
+        board = self._board()
+        await self._drain(board, drained=self.rng.random() < 0.5)
+        await self._ask(lambda plane: plane.forget_node(board.name))
 
     async def submit(self, _: float) -> None:
         """A user submits."""

@@ -11,7 +11,7 @@ ADDRESSES = (
             "status", "status latest", "logs a", "artifacts a", "get a", "cancel a", "finish a",
             "scale a b=2", "explain a/b", "events", "nodes", "drain n", "members", "tap a b.c",
             "record a b.c -o f", "submit good.yaml", "run good.yaml", "keys list", "graph a",
-            "nodes adopt n", "status --watch", "nodes --watch",
+            "nodes adopt n", "nodes forget n", "status --watch", "nodes --watch",
         )
     ),
     ("status --controller localhost", 1, "address of a controller", "'localhost'", "127.0.0.1:7470"),
@@ -50,6 +50,9 @@ MACHINES = (
     ("drain zebra", 1, "node", "'zebra'", "known are node-1"),
     ("drain --undo zebra", 1, "node", "'zebra'", "known are node-1"),
     ("nodes adopt zebra", 1, "node", "'zebra'", "known are node-1"),
+    ("nodes forget zebra", 1, "node", "'zebra'", "known are node-1"),
+    ("nodes forget node-1", 1, "node-1", "not gone", "shoal drain node-1"),
+    ("nodes forget", 2, "argument", "NODE", "shoal nodes forget --help"),
     ("nodes adopt node-1", 1, "node-1", "not quarantined", "`shoal nodes`"),
     ("nodes adpot node-1", 2, "command", "'adpot'", "did you mean 'adopt'?"),
     ("keys list", 1, "gossip is not encrypted", "no keys", "--gossip-key"),
