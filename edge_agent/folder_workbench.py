@@ -88,15 +88,16 @@ class FolderWorkbench:
         self._before = frozenset(await asyncio.to_thread(os.listdir, self._folder.work))
         return plan.request()
 
-    async def collect(self, assignment: Assignment) -> Collected:
-        """Find, measure and hash what is archived."""
+    async def collect(self, assignment: Assignment, *, succeeded: bool) -> Collected:
+        """Find, measure and hash what is archived after such an end."""
+        wanted = assignment.job.archive_on.takes(succeeded=succeeded)
         return await self._tools.work.run(
             collect(
                 self._folder.work,
-                assignment.job.archive,
+                assignment.job.archive if wanted else (),
                 self._folder.path,
                 self._ref,
-                self._before,
+                self._before if wanted else None,
             )
         )
 

@@ -34,7 +34,7 @@ _SECONDS_MAX: Final = 10**11
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class AsideFolder:
     """A folder that is kept; `since` is in seconds since the epoch."""
 
     ref: AttemptRef
@@ -50,7 +50,9 @@ class KeepLimits:
     seconds: float
     bytes_max: int
 
-    def surplus(self, kept: Iterable[Kept], now: float, *, short: bool) -> Sequence[Kept]:
+    def surplus(
+        self, kept: Iterable[AsideFolder], now: float, *, short: bool
+    ) -> Sequence[AsideFolder]:
         """Return those that have to go now.
 
         Args:
@@ -59,7 +61,7 @@ class KeepLimits:
             short: whether the disk has too little room for new work.
         """
         newest = sorted(kept, key=lambda one: (one.since, one.path), reverse=True)
-        gone: list[Kept] = []
+        gone: list[AsideFolder] = []
         room = self.bytes_max
         left = 0
         for one in newest:
@@ -92,7 +94,7 @@ class KeptFolders:
     limits: KeepLimits
     wall: Callable[[], float]
     measure: Callable[[Iterable[tuple[AttemptRef, Path]]], Awaitable[Sequence[FolderUse]]]
-    _kept: dict[Path, Kept] = field(default_factory=dict[Path, Kept])
+    _kept: dict[Path, AsideFolder] = field(default_factory=dict[Path, AsideFolder])
 
     async def open(self) -> None:
         """Find what an earlier agent kept; what is no folder of ours goes."""
@@ -130,7 +132,7 @@ class KeptFolders:
         if await asyncio.to_thread(_move, folder.path, path):
             for part in (folder.spool, folder.ports):
                 await self._throw(path / part.name)
-            await self._add(Kept(ref, path, since))
+            await self._add(AsideFolder(ref, path, since))
             await self.trim(short=False)
 
     async def trim(self, *, short: bool) -> None:
@@ -140,7 +142,7 @@ class KeptFolders:
             del self._kept[one.path]
             await self._throw(one.path)
 
-    async def _add(self, kept: Kept) -> None:
+    async def _add(self, kept: AsideFolder) -> None:
         uses = await self.measure([(kept.ref, kept.path)])
         self._kept[kept.path] = replace(kept, size_bytes=sum(use.size_bytes for use in uses))
 
@@ -166,9 +168,9 @@ def _move(source: Path, target: Path) -> bool:
     return True
 
 
-def _read(path: Path) -> Kept | None:
+def _read(path: Path) -> AsideFolder | None:
     name, _, since = path.name.rpartition(".")
     ref = parse_keeper_id(name)
     if ref is None or not since.isdecimal() or int(since) > _SECONDS_MAX:
         return None
-    return Kept(ref, path, int(since))
+    return AsideFolder(ref, path, int(since))

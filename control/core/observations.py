@@ -81,10 +81,9 @@ class Observations(MachinePart):
             else:
                 self._outcomes.succeed(attempt, seen)
         elif seen.state is JobState.FAILED:
-            kept = () if _artifact_problem(attempt.ref, seen.artifacts) else seen.artifacts
-            self._outcomes.fail(attempt, seen.reason, seen.end_time, kept)
+            self._outcomes.fail(attempt, seen.reason, seen.end_time, _archived(attempt, seen))
         elif seen.state is JobState.CANCELLED:
-            self._outcomes.cancelled(attempt, seen)
+            self._outcomes.cancelled(attempt, seen, _archived(attempt, seen))
         elif seen.state is JobState.LOST:
             self._outcomes.lose(attempt, seen.reason.message or "its agent lost it")
         else:
@@ -136,6 +135,11 @@ class Observations(MachinePart):
         pipeline = self._situation.pipeline_of(job.ref)
         self._change.show_job(pipeline, job)
         self._sources.end(pipeline)
+
+
+def _archived(attempt: AttemptRecord, seen: Observation) -> Sequence[Artifact]:
+    """What an attempt that did not succeed has in the archive."""
+    return () if _artifact_problem(attempt.ref, seen.artifacts) else seen.artifacts
 
 
 def _artifact_problem(ref: AttemptRef, artifacts: Sequence[Artifact]) -> str:

@@ -74,11 +74,15 @@ class Outcomes(MachinePart):
         kept: Sequence[Artifact] = (),
     ) -> None:
         """An attempt failed; `kept` is what it has in the archive."""
+        attempt.artifacts = tuple(kept)
         self._end_attempt(attempt, JobState.FAILED, reason, end_time)
-        self._go_on(attempt, reason, kept)
+        self._go_on(attempt, reason)
 
-    def cancelled(self, attempt: AttemptRecord, seen: Observation) -> None:
-        """An agent ended an attempt, as it was asked to or on its own."""
+    def cancelled(
+        self, attempt: AttemptRecord, seen: Observation, kept: Sequence[Artifact] = ()
+    ) -> None:
+        """An agent ended an attempt, as it was asked to or on its own; `kept` is as in `fail`."""
+        attempt.artifacts = tuple(kept)
         self._end_attempt(attempt, JobState.CANCELLED, seen.reason, seen.end_time)
         # If the controller did not ask for it, it was something at the node.
         message = seen.reason.message or f"node {attempt.node} ended it on its own"
@@ -108,7 +112,7 @@ class Outcomes(MachinePart):
         self._change.set_desired(node.name)
         self._placement.lanes_changed(attempt.ref.job_ref)
 
-    def _go_on(self, attempt: AttemptRecord, reason: Reason, kept: Sequence[Artifact] = ()) -> None:
+    def _go_on(self, attempt: AttemptRecord, reason: Reason) -> None:
         """Queue the job of an attempt anew, or let it fail, then with what that has in the archive.
 
         In a pipeline that ends, the job ends as well.
@@ -132,7 +136,7 @@ class Outcomes(MachinePart):
             last = job.failures >= job.spec.retry.attempts
             delay = _retry_backoff(job).delay_seconds(job.failures, 0.0)
         if last:
-            self._fail_job(pipeline, job, kept)
+            self._fail_job(pipeline, job)
             return
         if delay > 0:
             job.move(JobState.RETRY_WAIT)
@@ -154,10 +158,9 @@ class Outcomes(MachinePart):
         """Try a job again at a moment, in monotonic seconds."""
         heapq.heappush(self._retries, (at, next(self._ties), job.epoch, job))
 
-    def _fail_job(self, pipeline: PipelineRecord, job: JobRecord, kept: Sequence[Artifact]) -> None:
+    def _fail_job(self, pipeline: PipelineRecord, job: JobRecord) -> None:
         job.move(JobState.FAILED)
-        if kept:
-            self._commit_artifacts(pipeline, job, job.attempts[-1].ref, kept)
+        self._commit_last(pipeline, job)
         self._change.job(pipeline, job)
         self._situation.job_event(job, "failed")
         self.stop(
@@ -165,6 +168,14 @@ class Outcomes(MachinePart):
             Reason(ReasonCode.NEIGHBOUR, 0, f"job {job.ref.job} failed ({job.reason.short})"),
         )
         self.job_ended(pipeline)
+
+    def _commit_last(self, pipeline: PipelineRecord, job: JobRecord) -> None:
+        """Let a job that did not succeed have what its last attempt has in the archive."""
+        last = job.attempts[-1] if job.attempts else None
+        if last is not None and last.artifacts:
+            self._commit_artifacts(pipeline, job, last.ref, last.artifacts)
+            last.artifacts = ()
+            self._change.attempt(last)
 
     def stop(self, pipeline: PipelineRecord, reason: Reason) -> None:
         """End all jobs of a pipeline: at once what runs nowhere, else by its agent."""
@@ -187,6 +198,7 @@ class Outcomes(MachinePart):
 
     def _cancel_job(self, pipeline: PipelineRecord, job: JobRecord) -> None:
         job.move(JobState.CANCELLED)
+        self._commit_last(pipeline, job)
         job.reason = pipeline.stop or Reason(ReasonCode.CANCELLED)
         job.waiting_for = ""
         job.retry_time = None

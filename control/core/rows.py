@@ -123,6 +123,7 @@ class AttemptRow:
     end_time: datetime | None = None
     holds: tuple[PortHold, ...] = ()
     ended_inputs: tuple[str, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

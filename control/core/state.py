@@ -21,6 +21,7 @@ from control.core.topology import LaneEnd, Replica, Topology, topology
 from shoal.model import (
     NO_CAPACITY,
     NO_REASON,
+    Artifact,
     Capacity,
     Followed,
     JobState,
@@ -65,7 +66,8 @@ class AttemptRecord:
 
     `held` is the number under which the outputs of a source stand still, since it is to end;
     `holds` says which of its outputs do stand still, and how far they are, as its agent observed it,
-    and `ended_inputs` of which inputs a program that has ended well was shown the end.
+    and `ended_inputs` of which inputs a program that has ended well was shown the end. `artifacts` is
+    what it has in the archive, if it did not succeed, and the job has no manifest of it.
     """
 
     ref: AttemptRef
@@ -79,6 +81,7 @@ class AttemptRecord:
     held: int = 0
     holds: tuple[PortHold, ...] = ()
     ended_inputs: tuple[str, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
 
     def hold(self, port: str, number: int) -> PortHold | None:
         """How far an output is that stands still under this number; None if it has not been said."""

@@ -92,7 +92,7 @@ def _job_view(pipeline: PipelineRecord, job: JobRecord) -> JobView:
         # Of a job that has ended, people want to know where it was.
         node=job.attempts[-1].node if job.attempts and (job.attempt or job.ended) else "",
         epoch=job.epoch,
-        attempts=tuple(_attempt_view(attempt) for attempt in job.attempts),
+        attempts=tuple(map(_attempt_view, job.attempts)),
         streams=job.streams,
         manifest=None
         if manifest is None
@@ -128,4 +128,9 @@ def _attempt_view(attempt: AttemptRecord) -> AttemptView:
         create_time=attempt.create_time,
         start_time=attempt.start_time,
         end_time=attempt.end_time,
+        manifest=Manifest(
+            "", attempt.ref.name, attempt.ref.epoch, attempt.artifacts, attempt.end_time
+        )
+        if attempt.artifacts
+        else None,
     )

@@ -6,7 +6,7 @@ Times are microseconds since 1970 in UTC; lists and mappings are JSON; a spec is
 from collections.abc import Mapping
 from types import MappingProxyType
 
-VERSION = 9
+VERSION = 10
 """Kept in `PRAGMA user_version`; a later version comes with statements that lead there."""
 
 _SCALES = """
@@ -81,6 +81,10 @@ ALTER TABLE nodes ADD COLUMN presence TEXT NOT NULL DEFAULT '';
 UPDATE nodes SET presence = 'up';
 """
 
+_ARTIFACTS = """
+ALTER TABLE attempts ADD COLUMN artifacts TEXT NOT NULL DEFAULT '[]';
+"""
+
 STEPS: Mapping[int, str] = MappingProxyType(
     {
         1: _SCALES,
@@ -91,6 +95,7 @@ STEPS: Mapping[int, str] = MappingProxyType(
         6: _ENDED_INPUTS,
         7: _KINDS + _REQUESTS,
         8: _NEWEST + _PRESENCES,
+        9: _ARTIFACTS,
     }
 )
 """For each earlier version, the statements that lead to the one after it."""
@@ -171,6 +176,7 @@ CREATE TABLE attempts (
     end_time INTEGER,
     holds TEXT NOT NULL DEFAULT '[]',
     ended_inputs TEXT NOT NULL DEFAULT '[]',
+    artifacts TEXT NOT NULL DEFAULT '[]',
     PRIMARY KEY (namespace, pipeline, job, number)
 ) WITHOUT ROWID;
 

@@ -347,6 +347,11 @@ _FORGET = (
 
 _Statement = tuple[str, Callable[[Any], Iterator[Values]]]
 
+_ARTIFACTS = listed(
+    "artifacts",
+    lambda artifacts: tuple(Artifact(*one) for one in artifacts),
+    lambda artifacts: [[one.path, one.size_bytes, one.sha256, one.key] for one in artifacts],
+)
 _PIPELINES = Table(
     "pipelines",
     rows.PipelineRow,
@@ -394,17 +399,14 @@ _ATTEMPTS = Table(
         lambda holds: [[one.port, one.number, one.held_at, one.ended] for one in holds],
     ),
     listed("ended_inputs", tuple),
+    _ARTIFACTS,
 )
 _MANIFESTS = Table(
     "manifests",
     rows.ManifestRow,
     name_of("attempt", AttemptRef, *JOB, "number", "epoch"),
     *plain("key"),
-    listed(
-        "artifacts",
-        lambda artifacts: tuple(Artifact(*one) for one in artifacts),
-        lambda artifacts: [[one.path, one.size_bytes, one.sha256, one.key] for one in artifacts],
-    ),
+    _ARTIFACTS,
     *moment("commit_time"),
 )
 _NODES = Table(

@@ -106,7 +106,9 @@ class Conclude(_OfAttempt):
 
 @dataclass(frozen=True, slots=True)
 class CollectArtifacts(_Work):
-    """Find the files that are archived."""
+    """Find the files that are archived after such an end."""
+
+    succeeded: bool
 
 
 @dataclass(frozen=True, slots=True)

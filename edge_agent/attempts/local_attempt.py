@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from edge_agent.attempts.phase import Phase
+from edge_agent.attempts.phase import ARCHIVING, Phase
 from shoal.model import NO_REASON, Artifact, JobState, Reason
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
@@ -81,6 +81,14 @@ class LocalAttempt:
     def ref(self) -> AttemptRef:
         """Which attempt."""
         return self.assignment.ref
+
+    @property
+    def salvaging(self) -> bool:
+        """Whether what it wrote is being archived although it did not succeed.
+
+        To the controller it is what it was before: what is `ARCHIVING` has ended well.
+        """
+        return self.phase in ARCHIVING and self.state < JobState.ARCHIVING
 
     @property
     def left_something(self) -> bool:

@@ -76,6 +76,10 @@ _MAY_HAVE_BEGUN = _lost(
 )
 
 
+SALVAGE_SECONDS = 300.0
+"""How long it is tried to archive what an attempt has left that did not succeed."""
+
+
 _SIGPIPE = 13
 
 
@@ -97,6 +101,9 @@ class AttemptsMachine:
     )
     _keeper: str = ""
     """The keeper that was heard of last."""
+    _now: float = 0.0
+    _salvage_until: dict[AttemptRef, float] = field(default_factory=dict[AttemptRef, float])
+    """Until when it is tried to archive what attempts have left that did not succeed."""
 
     @property
     def records(self) -> Mapping[AttemptRef, LocalAttempt]:
@@ -106,7 +113,7 @@ class AttemptsMachine:
     def observations(self) -> tuple[Observation, ...]:
         """What a new session begins with: every attempt whose end is not acknowledged.
 
-        Of one with many artifacts it says that it is being archived; the whole follows at once.
+        Of one with many artifacts it says that it has not ended yet; the whole follows at once.
         """
         room = HELLO_ARTIFACTS_MAX
         found: list[Observation] = []
@@ -115,19 +122,23 @@ class AttemptsMachine:
                 continue
             seen = record.observation
             if len(seen.artifacts) > room:
-                seen = replace(seen, state=JobState.ARCHIVING, reason=NO_REASON, artifacts=())
+                # What did not succeed may never have been archiving, and is said to be on its way.
+                succeeded = seen.state is JobState.SUCCEEDED
+                state = JobState.ARCHIVING if succeeded else JobState.RUNNING
+                seen = replace(seen, state=state, reason=NO_REASON, artifacts=())
             room -= len(seen.artifacts)
             found.append(seen)
         return tuple(found)
 
     def deadline(self) -> float | None:
-        """Nothing here waits for a time: the keeper, the store and the session have deadlines."""
-        return None
+        """Only the archive of what did not succeed is not waited for without an end."""
+        return min(self._salvage_until.values(), default=None)
 
     def tick(self, now: float) -> Sequence[AttemptsEffect]:
-        """Nothing falls due."""
-        del now
-        return ()
+        """Give up to archive what attempts have left whose time is over; it stays on the node."""
+        self._now = now
+        late = [ref for ref, until in self._salvage_until.items() if until <= now]
+        return [effect for ref in late for effect in self._give_up(ref)]
 
     def handle(self, event: events.AttemptsEvent, now: float) -> Sequence[AttemptsEffect]:
         """Take one event and return what is to be done, in order.
@@ -135,7 +146,7 @@ class AttemptsMachine:
         Raises:
             InvalidMoveError: an outcome in turn led off the table.
         """
-        del now
+        self._now = now
         match event:
             case events.Restored():
                 return self._restore(event)
@@ -280,6 +291,10 @@ class AttemptsMachine:
         match record.phase:
             case Phase.ENDED | Phase.FORGETTING:
                 return []
+            case Phase.COLLECTING | Phase.GRANTING | Phase.UPLOADING if record.salvaging:
+                return []  # it is on its way out already
+            case Phase.DRAINING:
+                return [CancelWork(record.ref), *self._failed(record, verdict)]
             case Phase.STARTING | Phase.STOPPING:
                 if record.verdict is not None or record.forget:
                     return []
@@ -319,6 +334,7 @@ class AttemptsMachine:
         return [WriteJournal(record), StopProgram(record.ref, record.assignment.job.grace_seconds)]
 
     def _end(self, record: LocalAttempt, verdict: Verdict) -> list[AttemptsEffect]:
+        self._salvage_until.pop(record.ref, None)
         record = self._move(
             replace(
                 record,
@@ -333,6 +349,7 @@ class AttemptsMachine:
         return [WriteJournal(record), Report(record.observation), *self._start_ready(record)]
 
     def _forget(self, record: LocalAttempt) -> list[AttemptsEffect]:
+        self._salvage_until.pop(record.ref, None)
         record = self._move(record, Phase.FORGETTING)
         return [
             WriteJournal(record),
@@ -386,6 +403,8 @@ class AttemptsMachine:
     def _work_failed(self, record: LocalAttempt, reason: Reason) -> list[AttemptsEffect]:
         if record.phase is Phase.STARTING:
             return self._program_gone(record, Verdict(JobState.FAILED, reason))
+        if record.salvaging:
+            return self._end_unsalvaged(record, reason.message)
         return self._end(record, Verdict(JobState.FAILED, reason))
 
     # ---- the program
@@ -423,7 +442,7 @@ class AttemptsMachine:
             if program_exit.left:
                 verdict = _with(verdict, program_exit.left)
                 record = replace(record, verdict=verdict)
-            return effects + self._program_gone(record, verdict)
+            return effects + self._failed(record, verdict)
         if record.assignment.sends:
             record = self._move(record, Phase.DRAINING)
             return [*effects, WriteJournal(record), Report(record.observation)]
@@ -445,6 +464,32 @@ class AttemptsMachine:
         if record.forget:
             return self._forget(record)
         return self._end(record, record.verdict or verdict)
+
+    def _failed(self, record: LocalAttempt, verdict: Verdict) -> list[AttemptsEffect]:
+        """End an attempt whose program is gone, once what it wrote is archived, if that is wanted."""
+        verdict = record.verdict or verdict
+        wanted = (
+            record.assignment.job.archive_on.takes(succeeded=False)
+            and verdict.state in {JobState.FAILED, JobState.CANCELLED}
+            and verdict.reason.code is not ReasonCode.DISK  # what it wrote has to go
+            and Phase.COLLECTING in MOVES[record.phase]
+        )
+        if record.forget or not wanted:
+            return self._program_gone(record, verdict)
+        record = self._move(replace(record, verdict=verdict), Phase.COLLECTING)
+        self._salvage_until[record.ref] = self._now + SALVAGE_SECONDS
+        return [WriteJournal(record), self._collect(record), *self._start_ready(record)]
+
+    def _give_up(self, ref: AttemptRef) -> list[AttemptsEffect]:
+        """End an attempt whose files the archive did not take in time."""
+        del self._salvage_until[ref]
+        record = self._records[ref]
+        words = f"its files were not archived within {SALVAGE_SECONDS:g} s, and stay on its node"
+        return [CancelWork(ref), *self._end_unsalvaged(record, words)]
+
+    def _end_unsalvaged(self, record: LocalAttempt, words: str) -> list[AttemptsEffect]:
+        record = replace(_with_problem(record, words), artifacts=())
+        return self._end(record, record.verdict or _STOPPED)
 
     # ---- streams
 
@@ -503,9 +548,12 @@ class AttemptsMachine:
         return [
             WriteJournal(record),
             Report(record.observation),
-            CollectArtifacts(record.assignment, record.turn),
+            self._collect(record),
             *self._start_ready(record),
         ]
+
+    def _collect(self, record: LocalAttempt) -> CollectArtifacts:
+        return CollectArtifacts(record.assignment, record.turn, not record.salvaging)
 
     def _collected(
         self, record: LocalAttempt, artifacts: tuple[Artifact, ...], problem: str
@@ -543,6 +591,13 @@ class AttemptsMachine:
             return [PrepareBundle(record.assignment, record.turn)]
         if record.phase in ALIVE:
             return self._resume_program(record, program, event)
+        if record.salvaging:
+            if event.rebooted:
+                words = (
+                    "its node went down before its files were archived; what is left stays there"
+                )
+                return self._end_unsalvaged(record, words)
+            self._salvage_until[record.ref] = self._now + SALVAGE_SECONDS
         match record.phase:
             case Phase.DRAINING if not event.streams_survived:
                 return self._end(record, _WORKER_LOST)
@@ -556,10 +611,10 @@ class AttemptsMachine:
                 # What the program wrote last may not have been on the disk, and nothing says so.
                 return self._lost_with_machine(record)
             case Phase.COLLECTING:
-                return [CollectArtifacts(record.assignment, record.turn)]
+                return [self._collect(record)]
             case Phase.GRANTING | Phase.UPLOADING if event.rebooted:
                 record = self._move(replace(record, verdict=None), Phase.COLLECTING)
-                return [WriteJournal(record), CollectArtifacts(record.assignment, record.turn)]
+                return [WriteJournal(record), self._collect(record)]
             case Phase.UPLOADING:
                 self._move(record, Phase.GRANTING)
                 return []
@@ -633,6 +688,8 @@ class AttemptsMachine:
                 f"it may go to {', '.join(sorted(MOVES[record.phase])) or 'nothing'}"
             )
         state = STATE_OF.get(phase, record.state)
+        if phase in ARCHIVING and record.verdict is not None:
+            state = record.state  # what is archiving has ended well
         return self._keep(
             # The state only grows, also when a phase is gone through again.
             replace(record, phase=phase, turn=record.turn + 1, state=max(state, record.state))
@@ -656,11 +713,17 @@ def _results(artifacts: tuple[Artifact, ...]) -> Mapping[str, str]:
 
 
 def _with_problem(record: LocalAttempt, problem: str) -> LocalAttempt:
-    """Let an attempt fail, once its other artifacts are stored, for those that cannot be."""
+    """Let an attempt fail, once its other artifacts are stored, for those that cannot be.
+
+    One that failed before fails for what it did, and says the other, too.
+    """
     if not problem:
         return record
-    said = f"{record.verdict.reason.message}; {problem}" if record.verdict else problem
-    verdict = Verdict(JobState.FAILED, Reason(ReasonCode.ARCHIVE, 0, said))
+    verdict = record.verdict
+    if verdict is None:
+        verdict = Verdict(JobState.FAILED, Reason(ReasonCode.ARCHIVE, 0, problem))
+    else:
+        verdict = _with(verdict, problem)
     return replace(record, verdict=verdict)
 
 
@@ -684,7 +747,7 @@ def _ended_well(record: LocalAttempt, program_exit: ProgramExit) -> bool:
 
 
 def _with(verdict: Verdict, left: str) -> Verdict:
-    """Say, too, what could not be ended."""
+    """Say, too, what could not be done."""
     message = f"{verdict.reason.message}; {left}" if verdict.reason.message else left
     return replace(verdict, reason=replace(verdict.reason, message=message))
 

@@ -41,7 +41,7 @@ MOVES: Mapping[Phase, frozenset[Phase]] = MappingProxyType(
         # its disk had not written yet.
         Phase.STARTING: _OUT | {Phase.RUNNING, Phase.STOPPING, Phase.BUNDLE},
         Phase.RUNNING: _OUT | {Phase.STOPPING, Phase.DRAINING, Phase.COLLECTING, Phase.BUNDLE},
-        Phase.STOPPING: _OUT,
+        Phase.STOPPING: _OUT | {Phase.COLLECTING},
         Phase.DRAINING: _OUT | {Phase.COLLECTING},
         Phase.COLLECTING: _OUT | {Phase.GRANTING, Phase.BUNDLE},
         # Back to COLLECTING only after the machine went down: are the files still what was hashed?

@@ -137,8 +137,8 @@ class AttemptShell:
             case effects.Conclude(_, succeeded):
                 self._orders.conclude(succeeded=succeeded)
                 self._order(group)
-            case effects.CollectArtifacts(assignment, turn):
-                await self._begin(group, turn, self._collect(assignment, turn), ReasonCode.ARCHIVE)
+            case effects.CollectArtifacts():
+                await self._begin(group, effect.turn, self._collect(effect), ReasonCode.ARCHIVE)
             case effects.WantUploads(ref, artifacts):
                 await self._services.say(UploadsWanted(ref, artifacts))
             case effects.Upload():
@@ -298,10 +298,10 @@ class AttemptShell:
             leased.cancel()
             stopped.cancel()
 
-    async def _collect(self, assignment: Assignment, turn: int) -> events.AttemptsEvent:
+    async def _collect(self, effect: effects.CollectArtifacts) -> events.AttemptsEvent:
         self._wait_for("its results are being found and hashed, until the last of them is")
-        found = await self._bench.collect(assignment)
-        return events.ArtifactsCollected(self._ref, turn, found.artifacts, found.problem)
+        found = await self._bench.collect(effect.assignment, succeeded=effect.succeeded)
+        return events.ArtifactsCollected(self._ref, effect.turn, found.artifacts, found.problem)
 
     async def _upload(self, effect: effects.Upload) -> events.AttemptsEvent:
         self._wait_for(

@@ -55,8 +55,8 @@ class Workbench(Protocol):
         """
         ...
 
-    async def collect(self, assignment: Assignment) -> Collected:
-        """Find, measure and hash what is archived."""
+    async def collect(self, assignment: Assignment, *, succeeded: bool) -> Collected:
+        """Find, measure and hash what is archived after such an end: logs, and what it says."""
         ...
 
     async def store(self, artifact: Artifact, grant: UploadGrant, waiting: Waiting) -> Artifact:

@@ -20,6 +20,19 @@ class Layout(enum.Enum):
     FLAT = "flat"
 
 
+class ArchiveOn(enum.Enum):
+    """After which end of an attempt its files are archived; of a success its logs are in any case."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    """That is a cancellation, too."""
+    ALWAYS = "always"
+
+    def takes(self, *, succeeded: bool) -> bool:
+        """Whether files are archived after such an end."""
+        return self is ArchiveOn.ALWAYS or (self is ArchiveOn.SUCCESS) == succeeded
+
+
 class Recovery(enum.Enum):
     """What the replacement of a lost attempt does with its inputs."""
 
@@ -285,6 +298,7 @@ class Job:
     placement: Placement = Placement.AT_LEAST_ONCE
     grace_seconds: float = 5.0
     layout: Layout = Layout.TREE
+    archive_on: ArchiveOn = ArchiveOn.SUCCESS
     local: bool = False
 
     def replica_id(self, replica: int) -> str:

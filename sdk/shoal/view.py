@@ -43,6 +43,8 @@ class AttemptView:
     create_time: datetime | None = None
     start_time: datetime | None = None
     end_time: datetime | None = None
+    manifest: Manifest | None = None
+    """What it has in the archive, if it did not succeed and is not that of its job's manifest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,25 +4,37 @@ from dataclasses import replace
 
 from shoal import limits
 from shoal.v1 import pipeline_pb2
-from shoal.view import JobView, PipelineView
+from shoal.view import Manifest, PipelineView
 from shoal.wire.view import encode_pipeline
 
 
 def picture(view: PipelineView) -> pipeline_pb2.Pipeline:
     """Write a pipeline with its first artifacts and the newest attempts of each job."""
-    room = limits.SHOWN_ARTIFACTS_MAX
-    jobs: list[JobView] = []
-    for job in view.jobs:
-        shown = job
-        if len(job.attempts) > limits.SHOWN_ATTEMPTS_MAX:
-            shown = replace(shown, attempts=job.attempts[-limits.SHOWN_ATTEMPTS_MAX :])
-        manifest = job.manifest
-        if manifest is not None:
-            kept = manifest.artifacts[:room]
-            room -= len(kept)
-            if len(kept) < len(manifest.artifacts):
-                left_out = len(manifest.artifacts) - len(kept)
-                manifest = replace(manifest, artifacts=kept, left_out=left_out)
-                shown = replace(shown, manifest=manifest)
-        jobs.append(shown)
+    room = _Room()
+    jobs = [
+        replace(
+            job,
+            manifest=room.take(job.manifest),
+            attempts=tuple(
+                replace(one, manifest=room.take(one.manifest)) if one.manifest else one
+                for one in job.attempts[-limits.SHOWN_ATTEMPTS_MAX :]
+            ),
+        )
+        for job in view.jobs
+    ]
     return encode_pipeline(replace(view, jobs=tuple(jobs)))
+
+
+class _Room:
+    """How many more artifacts fit."""
+
+    def __init__(self) -> None:
+        self._left = limits.SHOWN_ARTIFACTS_MAX
+
+    def take(self, manifest: Manifest | None) -> Manifest | None:
+        """Return as much of a manifest as fits."""
+        if manifest is None:
+            return None
+        kept = manifest.artifacts[: self._left]
+        self._left -= len(kept)
+        return replace(manifest, artifacts=kept, left_out=len(manifest.artifacts) - len(kept))

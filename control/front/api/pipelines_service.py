@@ -271,14 +271,16 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
     async def ListArtifacts(
         self, request: v1.ListArtifactsRequest, context: Context
     ) -> v1.ListArtifactsResponse:
-        """List what a job has committed."""
+        """List what a job has committed, or what an attempt of it has that did not succeed."""
         ref = job_of(request.name, request.namespace)
         view = await self._plane.shown.find(ref.pipeline_ref)
         job = next((one for one in view.jobs if one.id == ref.job), None)
         if job is None:
             raise UnknownJobError(f"{ref.pipeline_ref.name} has no job {ref.job!r}")
         first = token(request.page_token)
-        every = job.manifest.artifacts if job.manifest is not None else ()
+        attempts = {one.number: one.manifest for one in job.attempts}
+        manifest = attempts.get(request.attempt) if request.attempt else job.manifest
+        every = manifest.artifacts if manifest is not None else ()
         after = first + limits.SHOWN_ARTIFACTS_MAX
         return v1.ListArtifactsResponse(
             artifacts=[encode_artifact(one) for one in every[first:after]],

@@ -354,9 +354,10 @@ class SessionServer:
     def _checked(self, observation: Observation) -> Observation:
         """Let nothing be committed that lies where the attempt may not write: that is a failure.
 
-        One that failed may have artifacts too: those that could be stored, where others could not.
+        One that did not succeed may have artifacts too.
         """
-        if observation.state not in {JobState.SUCCEEDED, JobState.FAILED}:
+        ends = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+        if observation.state not in ends:
             return observation
         wrong = wrong_key(observation.ref, observation.artifacts)
         if not wrong:

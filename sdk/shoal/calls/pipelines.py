@@ -113,19 +113,30 @@ class PipelineCalls(ControllerCalls):
     async def _complete(self, pipeline: view.PipelineView) -> view.PipelineView:
         """Read the artifacts that did not fit into the picture of a pipeline."""
         jobs = [
-            job
-            if job.manifest is None or not job.manifest.left_out
-            else replace(job, manifest=await self._whole(job.name, job.manifest))
+            replace(
+                job,
+                manifest=await self._whole(job.name, job.manifest),
+                attempts=tuple(
+                    [
+                        replace(one, manifest=await self._whole(job.name, one.manifest, one.number))
+                        for one in job.attempts
+                    ]
+                ),
+            )
             for job in pipeline.jobs
         ]
         return replace(pipeline, jobs=tuple(jobs))
 
-    async def _whole(self, name: str, manifest: view.Manifest) -> view.Manifest:
+    async def _whole(
+        self, name: str, manifest: view.Manifest | None, attempt: int = 0
+    ) -> view.Manifest | None:
+        if manifest is None or not manifest.left_out:
+            return manifest
         found = list(manifest.artifacts)
         pages = self._pages(
             self._held.pipelines.ListArtifacts,
             lambda token: v1.ListArtifactsRequest(
-                name=name, namespace=self.namespace, page_token=token
+                name=name, namespace=self.namespace, page_token=token, attempt=attempt
             ),
             str(len(found)),
         )

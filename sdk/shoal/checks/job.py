@@ -64,6 +64,7 @@ def _local(job: spec.Job, at: Path) -> Iterator[Problem]:
         ("timeout", job.timeout_seconds != plain.timeout_seconds),
         ("placement", job.placement != plain.placement),
         ("archive", job.archive != plain.archive),
+        ("archive_on", job.archive_on != plain.archive_on),
         ("layout", job.layout != plain.layout),
         ("inputs", bool(job.files)),
         ("inputs", any(one.promise is spec.Promise.LATEST for one in job.streams)),

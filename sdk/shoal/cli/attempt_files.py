@@ -10,7 +10,7 @@ from shoal.cli.figures import path_text
 from shoal.errors import ShoalError
 from shoal.kept_folder import KeptFolder
 from shoal.model import JobState
-from shoal.view import AttemptView, JobView, NodeView
+from shoal.view import AttemptView, JobView, Manifest, NodeView
 
 if TYPE_CHECKING:
     from shoal.client import Client
@@ -28,6 +28,7 @@ class AttemptFiles:
     """
 
     attempt: str
+    number: int
     state: JobState
     node: str
     files: str
@@ -50,6 +51,13 @@ async def files_of(client: "Client", jobs: Iterable[JobView]) -> tuple[AttemptFi
     return tuple(_files(client.namespace, job, one, known, now) for job, one in asked)
 
 
+def manifest_of(job: JobView, attempt: AttemptView) -> Manifest | None:
+    """What an attempt has in the archive; None if that is nothing."""
+    if job.manifest is not None and job.manifest.attempt == attempt.name:
+        return job.manifest
+    return attempt.manifest
+
+
 async def _node(client: "Client", name: str) -> NodeView | None:
     try:
         return await client.node(name)
@@ -69,15 +77,19 @@ def _files(
     node = nodes.get(attempt.node)
     kept = None if node is None else _kept(node, namespace, attempt)
     path, until = "", None
-    archived = job.manifest is not None and job.manifest.attempt == attempt.name
+    manifest = manifest_of(job, attempt)
     if kept is not None and node is not None:
         path, until = path_text(kept.path), kept.until_time
         away = "" if node.connected else " (which is away)"
         at_most = f" until {until:%Y-%m-%d %H:%M} UTC at the latest" if until else ""
-        partly = "partly in the archive; all is " if archived else ""
+        partly = "partly in the archive; all is " if manifest else ""
         files, where = "kept", f"{partly}kept on node {attempt.node}{away}{at_most}: {path}"
-    elif archived:
-        files, where = "archived", "in the archive"
+    elif manifest is not None:
+        earlier = manifest is attempt.manifest
+        option = f" --attempt {attempt.number}" if earlier else ""
+        pipeline = job.name.split("/")[1]
+        files = "archived"
+        where = f"in the archive: shoal get {pipeline}/{job.id}{option}"
     elif attempt.start_time is None:
         files, where = "none", "its program did not begin"
     elif node is None:
@@ -92,7 +104,14 @@ def _files(
     else:
         files, where = "gone", f"not kept on node {attempt.node} any longer"
     return AttemptFiles(
-        f"{job.id}/{attempt.number}", attempt.state, attempt.node, files, where, path, until
+        f"{job.id}/{attempt.number}",
+        attempt.number,
+        attempt.state,
+        attempt.node,
+        files,
+        where,
+        path,
+        until,
     )
 
 

@@ -10,7 +10,9 @@ import click
 from shoal.cli.controller_option import Target, controller_options
 
 if TYPE_CHECKING:
+    from shoal.client import Client
     from shoal.model import Artifact
+    from shoal.view import Manifest, PipelineView
 
 _NAMED_MAX = 5
 
@@ -24,17 +26,32 @@ _NAMED_MAX = 5
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder to put them in.  [default: the pipeline's id]",
 )
+@click.option(
+    "--attempt",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of an earlier attempt of one job, to FOLDER/JOB/attempts/N/PATH.",
+)
 @click.option("--force", is_flag=True, help="Overwrite files that were changed here.")
 @controller_options
 async def get(
-    target: Target, name: str, patterns: tuple[str, ...], output: Path | None, *, force: bool
+    target: Target,
+    name: str,
+    patterns: tuple[str, ...],
+    output: Path | None,
+    *,
+    attempt: int | None,
+    force: bool,
 ) -> None:
     r"""Download artifacts, each checked against its SHA-256, to FOLDER/JOB/PATH.
 
     \b
         shoal get people-counter-4f2a
         shoal get latest/counter '*.csv' -o results
+        shoal get latest/counter --attempt 1        what an attempt wrote that failed
 
+    What failed or was cancelled is archived where the job has `archive_on: failure` or `always`;
+    `shoal artifacts` says where the rest is.
     A file that is there already and is the same is not fetched again. If one of them is another,
     nothing is fetched, unless with --force.
     """
@@ -53,10 +70,16 @@ async def get(
         pipeline = await chosen(client, ref.pipeline)
         folder = output or Path(pipeline.id)
         jobs = replicas_of(pipeline, ref.job) if isinstance(ref, JobRef) else pipeline.jobs
+        if attempt is not None:
+            if not isinstance(ref, JobRef):
+                raise click.UsageError("--attempt is of one job: name it as PIPELINE/JOB")
+            places = [await _of_attempt(client, pipeline, ref.job, attempt)]
+        else:
+            places = [(job.manifest, Path(job.id)) for job in jobs]
         found = [
-            (artifact, folder / job.id / artifact.path)
-            for job in jobs
-            for artifact in (job.manifest.artifacts if job.manifest else ())
+            (artifact, folder / place / artifact.path)
+            for manifest, place in places
+            for artifact in (manifest.artifacts if manifest else ())
             if not wanted or any(one.matches(artifact.path) for one in wanted)
         ]
         if not found:
@@ -69,6 +92,34 @@ async def get(
             if path not in same:
                 await client.fetch(artifact, path)
             click.echo(path_text(str(path)))
+
+
+async def _of_attempt(
+    client: "Client", pipeline: "PipelineView", name: str, number: int
+) -> "tuple[Manifest | None, Path]":
+    """Find what an attempt of a job has in the archive, and where to put it.
+
+    Raises:
+        click.ClickException: there is no such attempt, or it has nothing there.
+        ShoalError: there is no such job, or it has several replicas.
+    """
+    from shoal.cli.attempt_files import files_of, manifest_of
+    from shoal.cli.chosen_pipeline import one_replica
+
+    job = one_replica(pipeline, name)
+    found = next((one for one in job.attempts if one.number == number), None)
+    if found is None:
+        known = ", ".join(str(one.number) for one in job.attempts) or "none yet"
+        raise click.ClickException(f"{job.name} has no attempt {number}; its attempts are {known}")
+    manifest = manifest_of(job, found)
+    if manifest is None:
+        where = [one.where for one in await files_of(client, [job]) if one.number == number]
+        raise click.ClickException(
+            f"attempt {number} of {job.name} has nothing in the archive: "
+            f"{where[0] if where else 'it has not ended'}; with `archive_on: always` the job's next "
+            "attempts have"
+        )
+    return manifest, Path(job.id, "attempts", str(number))
 
 
 def _called(patterns: Sequence[str]) -> str:

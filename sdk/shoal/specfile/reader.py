@@ -151,6 +151,7 @@ class Reader:
             "resources": ("resources", self._resources),
             "place": ("place", self._place),
             "archive": ("archive", self._patterns),
+            "archive_on": ("archive_on", scalars.choice_of(spec.ArchiveOn)),
             "retry": ("retry", self._retry),
             "timeout": ("timeout_seconds", scalars.duration),
             "grace": ("grace_seconds", scalars.duration),

@@ -371,7 +371,9 @@ class Job(_message.Message):
 
     @_builtins.property
     def manifest(self) -> Global___Manifest:
-        """The committed list of its artifacts, once it succeeded."""
+        """The committed list of its artifacts, once it has ended: those of the attempt that succeeded, or else of the last one,
+        if that archived any.
+        """
 
     def __init__(
         self,
@@ -413,6 +415,7 @@ class Attempt(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    MANIFEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`pipelines/{pipeline}/jobs/{job}/attempts/{number}`."""
     number: _builtins.int
@@ -439,6 +442,10 @@ class Attempt(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended."""
 
+    @_builtins.property
+    def manifest(self) -> Global___Manifest:
+        """What it has in the archive, if it did not succeed and is not the attempt of `Job.manifest`; without a key."""
+
     def __init__(
         self,
         *,
@@ -451,10 +458,11 @@ class Attempt(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        manifest: Global___Manifest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "reason", b"reason", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "manifest", b"manifest", "reason", b"reason", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "epoch", b"epoch", "name", b"name", "node", b"node", "number", b"number", "reason", b"reason", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "epoch", b"epoch", "manifest", b"manifest", "name", b"name", "node", b"node", "number", b"number", "reason", b"reason", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,6 +19,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ArchiveOn:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ArchiveOnEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ArchiveOn.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ARCHIVE_ON_UNSPECIFIED: _ArchiveOn.ValueType  # 0
+    """The default, which is ARCHIVE_ON_SUCCESS."""
+    ARCHIVE_ON_SUCCESS: _ArchiveOn.ValueType  # 1
+    """After a success; what failed or was cancelled stays on its node for a while."""
+    ARCHIVE_ON_FAILURE: _ArchiveOn.ValueType  # 2
+    """After a failure or a cancellation."""
+    ARCHIVE_ON_ALWAYS: _ArchiveOn.ValueType  # 3
+    """After each of them."""
+
+class ArchiveOn(_ArchiveOn, metaclass=_ArchiveOnEnumTypeWrapper):
+    """After which end of an attempt its files are archived. Of a success the logs are archived in any case."""
+
+ARCHIVE_ON_UNSPECIFIED: ArchiveOn.ValueType  # 0
+"""The default, which is ARCHIVE_ON_SUCCESS."""
+ARCHIVE_ON_SUCCESS: ArchiveOn.ValueType  # 1
+"""After a success; what failed or was cancelled stays on its node for a while."""
+ARCHIVE_ON_FAILURE: ArchiveOn.ValueType  # 2
+"""After a failure or a cancellation."""
+ARCHIVE_ON_ALWAYS: ArchiveOn.ValueType  # 3
+"""After each of them."""
+Global___ArchiveOn: _TypeAlias = ArchiveOn  # noqa: Y015
+
 class _Layout:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -430,6 +458,7 @@ class JobSpec(_message.Message):
     PLACEMENT_FIELD_NUMBER: _builtins.int
     GRACE_SECONDS_FIELD_NUMBER: _builtins.int
     LAYOUT_FIELD_NUMBER: _builtins.int
+    ARCHIVE_ON_FIELD_NUMBER: _builtins.int
     LOCAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the job, unique in its pipeline, `[a-z][a-z0-9-]{0,62}`."""
@@ -447,6 +476,8 @@ class JobSpec(_message.Message):
     """How long the program has between SIGTERM and SIGKILL, in seconds; 0 means the default of 5."""
     layout: Global___Layout.ValueType
     """How the bundle is laid out in the job's folder."""
+    archive_on: Global___ArchiveOn.ValueType
+    """After which end of an attempt its files are archived."""
     local: _builtins.bool
     """It runs beside the client that submitted it; a portal stands in for it on a node."""
     @_builtins.property
@@ -505,11 +536,12 @@ class JobSpec(_message.Message):
         placement: Global___Placement.ValueType = ...,
         grace_seconds: _builtins.float = ...,
         layout: Global___Layout.ValueType = ...,
+        archive_on: Global___ArchiveOn.ValueType = ...,
         local: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "place", b"place", "resources", b"resources", "retry", b"retry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "environment", b"environment", "grace_seconds", b"grace_seconds", "inputs", b"inputs", "layout", b"layout", "local", b"local", "name", b"name", "outputs", b"outputs", "place", b"place", "placement", b"placement", "recovery", b"recovery", "replicas", b"replicas", "resources", b"resources", "retry", b"retry", "run", b"run", "stdin", b"stdin", "timeout_seconds", b"timeout_seconds", "variables", b"variables"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "archive_on", b"archive_on", "environment", b"environment", "grace_seconds", b"grace_seconds", "inputs", b"inputs", "layout", b"layout", "local", b"local", "name", b"name", "outputs", b"outputs", "place", b"place", "placement", b"placement", "recovery", b"recovery", "replicas", b"replicas", "resources", b"resources", "retry", b"retry", "run", b"run", "stdin", b"stdin", "timeout_seconds", b"timeout_seconds", "variables", b"variables"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

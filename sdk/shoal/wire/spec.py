@@ -243,6 +243,9 @@ _JOB = codec(
     placement=one(enumeration(spec.Placement, spec_pb2.Placement, "placement")),
     grace_seconds=duration(5.0),
     layout=one(enumeration(spec.Layout, spec_pb2.Layout, "layout")),
+    archive_on=one(
+        enumeration(spec.ArchiveOn, spec_pb2.ArchiveOn, "archive_on", "time to archive")
+    ),
 )
 
 

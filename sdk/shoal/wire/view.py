@@ -52,6 +52,7 @@ ATTEMPT = encode_attempt, decode_attempt = codec(
     epoch=_EPOCH,
     state=one(state.JOB_STATE),
     reason=one(state.REASON),
+    manifest=maybe(MANIFEST),
 )
 JOB = encode_job, decode_job = codec(
     view.JobView,

@@ -31,6 +31,29 @@ jobs:
 """
 
 
+WANTED = """
+name: wanted
+jobs:
+  second:
+    run: [sh, -c, 'echo try $SHOAL_ATTEMPT | tee results/x; test $SHOAL_ATTEMPT = 2']
+    retry: {attempts: 2, backoff: 100ms}
+    archive_on: always
+"""
+ENDS = """
+name: ends
+jobs:
+  good:
+    run: [sh, -c, "echo good | tee results/x"]
+    archive_on: failure
+  bad:
+    run: [sh, -c, "echo bad > results/x; while ! test -e ../../../ready; do sleep 0.05; done; exit 3"]
+    archive_on: failure
+  neighbour:
+    run: [sh, -c, "echo some > results/y; touch ../../../ready; sleep 600"]
+    archive_on: always
+"""
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def board(
     tmp_path_factory: pytest.TempPathFactory,
@@ -101,6 +124,53 @@ async def test_u8_what_a_failed_job_and_its_cancelled_neighbour_wrote_is_found_o
     await cluster.agents["node-1"].start()
     await cluster.wait_for_agents(["node-1"])
     assert await all_kept(cluster, name) == said
+
+
+async def test_u8_what_failed_is_archived_where_the_job_wants_that(
+    board: tuple[LocalCluster, Client], tmp_path: Path
+) -> None:
+    cluster, client = board
+    name = (await submit(client, tmp_path, ENDS, {})).pipeline.id
+    ended = await when(client, name, lambda view: view.state.terminal)
+    found = {
+        job.id: {one.path for one in job.manifest.artifacts}
+        for job in ended.jobs
+        if job.manifest is not None
+    }
+    assert found == {
+        "good": {"stdout"},  # the logs of a success are archived in any case
+        "bad": {"results/x"},
+        "neighbour": {"results/y"},
+    }, describe(ended)
+    assert {one["files"] for one in (await files(cluster, name)).values()} == {"archived"}
+    assert f"attempt bad/1 (FAILED): in the archive: shoal get {name}/bad" in await shoal(
+        cluster, "artifacts", name
+    )
+    await shoal(cluster, "get", name, "-o", str(tmp_path / "got"))
+    assert (tmp_path / "got/bad/results/x").read_text() == "bad\n"
+    assert (tmp_path / "got/neighbour/results/y").read_text() == "some\n"
+
+
+async def test_u8_an_earlier_attempt_can_be_fetched_by_its_number(
+    board: tuple[LocalCluster, Client], tmp_path: Path
+) -> None:
+    cluster, client = board
+    name = (await submit(client, tmp_path, WANTED, {})).pipeline.id
+    ended = await when(client, name, lambda view: view.state.terminal)
+    assert ended.state is PipelineState.SUCCEEDED, describe(ended)
+    said = f"attempt second/1 (FAILED): in the archive: shoal get {name}/second --attempt 1"
+    assert said in await shoal(cluster, "artifacts", name)
+    got = tmp_path / "got"
+    await shoal(cluster, "get", f"{name}/second", "-o", str(got))
+    await shoal(cluster, "get", f"{name}/second", "--attempt", "1", "-o", str(got))
+    assert (got / "second/results/x").read_text() == "try 2\n"
+    assert (got / "second/attempts/1/results/x").read_text() == "try 1\n"
+    assert (got / "second/attempts/1/stdout").read_text() == "try 1\n"
+    name = (await submit(client, tmp_path, BROKEN, {})).pipeline.id
+    await when(client, name, lambda view: view.state.terminal)
+    refused = await shoal(cluster, "get", f"{name}/bad", "--attempt", "1")
+    assert "has nothing in the archive: " in refused
+    assert "`archive_on: always`" in refused
 
 
 async def _away(client: Client) -> bool:

@@ -329,7 +329,7 @@ class Node:
             case UpdateLanes(_, lanes):
                 for lane in lanes:
                     encode_lane(lane).SerializeToString()
-            case CollectArtifacts(wanted, turn):
+            case CollectArtifacts(wanted, turn, _):
                 found = (ARTIFACT,) if ok else ()
                 self.attempts(ArtifactsCollected(wanted.ref, turn, found))
             case WantUploads(ref, artifacts):

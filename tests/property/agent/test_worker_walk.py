@@ -206,7 +206,7 @@ class Node:
                         self.die()
             case StopProgram(ref) if ref in self.running:
                 self.exit(ref)
-            case CollectArtifacts(assignment, turn):
+            case CollectArtifacts(assignment, turn, _):
                 found = (ARTIFACT,) if ok else ()
                 self.tell(ArtifactsCollected(assignment.ref, turn, found))
             case WantUploads(ref):

@@ -113,6 +113,7 @@ JOBS = st.builds(
     placement=st.sampled_from(spec.Placement),
     grace_seconds=SECONDS,
     layout=st.sampled_from(spec.Layout),
+    archive_on=st.sampled_from(spec.ArchiveOn),
 )
 PARAMETERS = st.dictionaries(
     st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,8}", fullmatch=True),

@@ -61,6 +61,8 @@ class Ledger:
     )
     epochs: dict[JobRef, int] = field(default_factory=dict[JobRef, int])
     attempts: dict[AttemptRef, JobState] = field(default_factory=dict[AttemptRef, JobState])
+    salvaged: dict[JobRef, rows.ManifestRow] = field(default_factory=dict[JobRef, rows.ManifestRow])
+    """What jobs have in the archive that did not succeed."""
     committed: dict[JobRef, rows.ManifestRow] = field(
         default_factory=dict[JobRef, rows.ManifestRow]
     )
@@ -174,13 +176,17 @@ class Ledger:
     def _manifest(self, row: rows.ManifestRow) -> None:
         job = row.attempt.job_ref
         self.trace.note("commit", row.attempt.name, row.attempt.epoch)
-        self.check(job not in self.committed, "2:", job.name, "was committed twice")
+        twice = job in self.committed or job in self.salvaged
+        self.check(not twice, "2:", job.name, "was committed twice")
         self.check(
             row.attempt.epoch == self.epochs.get(job),
             f"4: {row.attempt.name} of epoch {row.attempt.epoch} was committed, "
             f"the epoch is {self.epochs.get(job)}",
         )
-        self.committed[job] = row
+        if self.attempts.get(row.attempt) is JobState.SUCCEEDED:
+            self.committed[job] = row
+        else:
+            self.salvaged[job] = row
 
     def fail(self, words: str) -> None:
         """Say that an invariant does not hold."""
@@ -276,7 +282,7 @@ class Ledger:
             good = hashlib.sha256(objects[name]).hexdigest() == one["sha256"]
             self.check(good, "7:", name, "is not what the manifest says")
         attempt = parse_attempt(found["attempt"], found["namespace"], found["epoch"])
-        committed = self.committed.get(attempt.job_ref)
+        committed = self.committed.get(attempt.job_ref) or self.salvaged.get(attempt.job_ref)
         good = committed is not None and committed.attempt == attempt
         self.check(good, "2: the manifest of", attempt.name, "is not that of the commit")
 

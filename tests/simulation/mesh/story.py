@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Any
 
-from shoal.spec import Distribute, Job, Pipeline, Placement, Resources, Retry
+from shoal.spec import ArchiveOn, Distribute, Job, Pipeline, Placement, Resources, Retry
 from tests.simulation.mesh.stream_shape import Edge, JobShape, Shape
 
 USUAL_LEASE_SECONDS = 6.0
@@ -233,6 +233,7 @@ def _single(rng: Random, faults: Faults) -> Submitted:
     fails = rng.random() < faults.failing_programs
     run = ("fail", "3", seconds) if fails else ("sleep", seconds)
     job = Job("main", run, placement=placement, retry=_retry(rng), resources=_cpus(rng))
+    job = replace(job, archive_on=rng.choice(tuple(ArchiveOn)))
     return Submitted(Pipeline("single", (job,)))
 
 
@@ -312,6 +313,7 @@ def _submitted(rng: Random, name: str, shape: Shape) -> Submitted:
             job,
             retry=_retry(rng),
             resources=_cpus(rng),
+            archive_on=rng.choice(tuple(ArchiveOn)),
             placement=rng.choice((Placement.AT_LEAST_ONCE, Placement.AT_LEAST_ONCE, *Placement)),
         )
         for job in spec.jobs

@@ -11,7 +11,7 @@ import pytest
 from edge_agent.attempts.phase import Phase
 from shoal.model import JobState, PipelineState
 from shoal.names import AttemptRef
-from shoal.spec import Job, Output, Placement, Retry, StreamInput
+from shoal.spec import ArchiveOn, Job, Output, Placement, Retry, StreamInput
 from tests.simulation.mesh.play import Play, run
 
 SLEEPER = Job("sleeper", ("sleep", "5"))
@@ -244,6 +244,52 @@ def test_a_program_that_fails_is_tried_again_and_a_broken_preparation_ends_it() 
 
     assert run(failing, 9) == (PipelineState.FAILED, [3])
     assert run(unprepared, 10) == (PipelineState.FAILED, [1], "BUNDLE")
+
+
+@pytest.mark.parametrize("end", ["agent", "board", "nothing"])
+def test_u8_what_a_failed_attempt_left_is_archived_or_kept(end: str) -> None:
+    """Whatever dies beside it, its files are in the archive under a manifest, or on its board."""
+
+    async def play(world: Play) -> Any:
+        job = Job("bad", ("fail", "3", "1"), archive_on=ArchiveOn.ALWAYS)
+        await world.begin(job)
+        await world.state(JobState.RUNNING)
+        world.archive.away = True
+        records = world.board.records
+        await world.until(
+            lambda: any(one.phase is Phase.UPLOADING for one in world.board.records.values())
+        )
+        assert records
+        if end == "agent":
+            world.board.kill_agent()
+            await asyncio.sleep(1)
+            world.board.start_agent()
+        elif end == "board":
+            world.board.power_off(lose_unsynced=False)
+            world.board.boot()
+        await asyncio.sleep(1)
+        world.archive.away = False
+        outcome = await world.end()
+        manifest = world.view.jobs[0].manifest
+        await world.until(lambda: not world.board.records)
+        return outcome, manifest is not None, len(world.board.workshop.kept())
+
+    archived, kept = (False, 1) if end == "board" else (True, 0)
+    assert run(play, 12) == ((PipelineState.FAILED, [1]), archived, kept)
+
+
+def test_u8_an_archive_that_stays_away_does_not_hold_up_a_cancelled_job() -> None:
+    async def play(world: Play) -> Any:
+        await world.begin(replace(SLEEPER, archive_on=ArchiveOn.ALWAYS))
+        await world.state(JobState.RUNNING)
+        world.archive.away = True
+        await world.plane.cancel(world.ref, "enough")
+        outcome = await world.end()
+        await world.until(lambda: not world.board.records)
+        [kept] = world.board.workshop.kept()
+        return outcome, kept.ref.job
+
+    assert run(play, 13) == ((PipelineState.CANCELLED, [1]), "sleeper")
 
 
 def test_an_archive_that_is_away_and_grants_that_expire_are_waited_for() -> None:

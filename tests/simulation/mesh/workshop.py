@@ -20,7 +20,7 @@ from edge_agent.download import FetchError
 from edge_agent.environments.installer import InstallError
 from edge_agent.keeper.client import StartRequest
 from edge_agent.keeper.launch import Port
-from edge_agent.kept_folders import KeepLimits, Kept
+from edge_agent.kept_folders import AsideFolder, KeepLimits
 from edge_agent.program import ProgramError
 from edge_agent.uploads.collect import Collected
 from edge_agent.uploads.uploader import GrantRefusedError
@@ -132,7 +132,7 @@ class MemoryWorkshop:
     async def trim(self, *, short: bool) -> None:
         """See `Workshop`."""
         kept = [
-            Kept(ref, Path(key), int(since), 1)
+            AsideFolder(ref, Path(key), int(since), 1)
             for key, since in self.disk.kept.items()
             if (ref := parse_keeper_id(key)) is not None
         ]
@@ -201,13 +201,14 @@ class MemoryWorkbench:
             raise ProgramError(f"the folder of {self._ref.name} has no program: bundle it again")
         return _request(assignment)
 
-    async def collect(self, assignment: Assignment) -> Collected:
+    async def collect(self, assignment: Assignment, *, succeeded: bool) -> Collected:
         """See `Workbench`."""
         await self._shop.work(LOOK_SECONDS)
         folder = self._shop.disk.folders.get(self._key)
         if folder is None:
             return Collected((), "the job's folder is there no more")
-        if not assignment.job.archive:
+        job = assignment.job
+        if not job.archive or not job.archive_on.takes(succeeded=succeeded):
             return Collected(())
         return Collected(
             tuple(

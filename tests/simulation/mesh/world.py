@@ -814,7 +814,7 @@ class World:
         ledger.check_final_events()
         ledger.check_nothing_lost()
         self._check_reloaded(plane)
-        for row in ledger.committed.values():
+        for row in (*ledger.committed.values(), *ledger.salvaged.values()):
             ledger.check(
                 f"{row.key}" in self.archive.objects, "7: the manifest", row.key, "is not there"
             )

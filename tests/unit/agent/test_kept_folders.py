@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.disk_watch import FolderUse
-from edge_agent.kept_folders import KeepLimits, Kept, KeptFolders
+from edge_agent.kept_folders import AsideFolder, KeepLimits, KeptFolders
 from edge_agent.long_work import LongWork
 from edge_agent.trash import Trash
 from shoal.limits import KEPT_FOLDERS_MAX
@@ -16,12 +16,12 @@ NOW = 1_800_000_000
 LIMITS = KeepLimits(seconds=60.0, bytes_max=100)
 
 
-def kept(number: int, age: int = 0, size_bytes: int = 1) -> Kept:
+def kept(number: int, age: int = 0, size_bytes: int = 1) -> AsideFolder:
     ref = AttemptRef("default", "p", "j", number, number)
-    return Kept(ref, Path(f"/kept/{number:03}"), NOW - age, size_bytes)
+    return AsideFolder(ref, Path(f"/kept/{number:03}"), NOW - age, size_bytes)
 
 
-def gone(*folders: Kept, short: bool = False) -> list[int]:
+def gone(*folders: AsideFolder, short: bool = False) -> list[int]:
     return sorted(one.ref.number for one in LIMITS.surplus(folders, NOW, short=short))
 
 

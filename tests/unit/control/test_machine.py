@@ -30,14 +30,14 @@ from shoal.model import (
     ReasonCode,
     StreamCounters,
 )
-from shoal.names import JobRef, PipelineRef
+from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.assignment import Goal
 from shoal.session.lane import LanePeer
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
 from shoal.spec import Job, Output, Pipeline, Place, Placement, Resources, Retry, StreamInput
 from tests.unit.control.desk import Desk
-from tests.unit.control.world import counter, hello, single
+from tests.unit.control.world import artifact, counter, hello, single
 
 S = JobState
 
@@ -115,6 +115,50 @@ def test_artifacts_outside_the_attempts_own_prefix_are_not_committed() -> None:
     job = desk.job(ref, "main")
     assert (job.state, job.reason.code) == (S.FAILED, ReasonCode.ARCHIVE)
     assert job.manifest is None
+
+
+def archived(ref: AttemptRef, state: S) -> Observation:
+    """An end that is no success, with something in the archive."""
+    reason = Reason(ReasonCode.EXIT if state is S.FAILED else ReasonCode.CANCELLED, 3)
+    return Observation(ref, state, reason, (artifact(ref),))
+
+
+def test_u8_what_a_failed_attempt_archived_is_its_own_until_it_is_the_last() -> None:
+    desk = Desk()
+    desk.dial_all("n1")
+    ref = desk.submit(single(retry=Retry(2)))
+    first = desk.current(ref, "main")
+    desk.observe(ref, "main", S.RUNNING)
+    desk.say("n1", archived(first, S.FAILED))
+    job = desk.job(ref, "main")
+    assert [one.artifacts for one in job.attempts[:1]] == [(artifact(first),)]
+    assert job.manifest is None
+    desk.start()  # it is in the store
+    desk.dial_all("n1")
+    desk.pass_time(1.0)
+    job = desk.job(ref, "main")
+    assert job.attempts[0].artifacts == (artifact(first),)
+    second = desk.current(ref, "main")
+    assert second != first
+    desk.say("n1", archived(second, S.FAILED))
+    job = desk.job(ref, "main")
+    assert (job.state, job.attempts[1].artifacts) == (S.FAILED, ())
+    assert job.manifest is not None
+    assert (job.manifest.attempt, job.manifest.artifacts) == (second, (artifact(second),))
+
+
+def test_u8_a_cancelled_job_has_what_its_attempt_archived() -> None:
+    desk = Desk()
+    desk.dial_all("n1")
+    ref = desk.submit(single())
+    attempt = desk.current(ref, "main")
+    desk.observe(ref, "main", S.RUNNING)
+    desk.cancel(ref)
+    desk.say("n1", archived(attempt, S.CANCELLED))
+    job = desk.job(ref, "main")
+    assert (job.state, job.attempts[0].artifacts) == (S.CANCELLED, ())
+    assert job.manifest is not None
+    assert job.manifest.artifacts == (artifact(attempt),)
 
 
 # --- submissions

@@ -68,6 +68,8 @@ ENDED = (
     ("artifacts --urls {stuck}", 0, "artifacts", "{stuck}", "shoal status {stuck}"),
     ("get {stuck}", 1, "artifacts", "{stuck}", "`shoal artifacts {stuck}`"),
     ("get {ended} '*.nope'", 1, "artifacts", "*.nope", "`shoal artifacts {ended}`"),
+    ("get {ended} --attempt 1", 2, "--attempt", "one job", "PIPELINE/JOB"),
+    ("get {ended}/ended --attempt 9", 1, "ended", "no attempt 9", "its attempts are 1"),
     ("get {ended} -o taken", 1, "taken/ended/results/x", "other content", "--force"),
     ("get {ended} -o blocked", 1, "blocked/ended/results/x", "is a folder", "with -o"),
     ("get {ended} -o main.py", 2, "--output", "main.py", "is a file"),

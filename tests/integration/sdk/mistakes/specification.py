@@ -163,6 +163,7 @@ VALUES = (
     ),
     (_A + "variables: {SHOAL_X: x}}", "jobs.a.variables.SHOAL_X", "SHOAL_", "choose another one"),
     (_A + "variables: [A=b]}", "jobs.a.variables", "has to be a mapping", "from words to words"),
+    (_A + "archive_on: never}", "jobs.a.archive_on", "'never'", "always, failure, success"),
     (_A + "archive: []}", "jobs.a.archive", "the list is empty", "name what to keep"),
     (_A + "archive: [/tmp/x]}", "jobs.a.archive", "'/tmp/x'", "relative to the job's folder"),
     (_A + "archive: [../x]}", "jobs.a.archive", "'../x'", "inside the job's folder"),
