@@ -37,7 +37,15 @@ VAGUE = re.compile(
     r"\b(?:who(?:ever|m)?|(?:some|any|every|no)body|(?:some|any|every)one)\b", re.IGNORECASE
 )
 
-THE_USERS = {"camera.py", "detector.py", "lengths.py", "pipeline.py", "prompt.py", "say.py"}
+THE_USERS = {
+    "camera.py",
+    "detect.py",
+    "detector.py",
+    "lengths.py",
+    "pipeline.py",
+    "prompt.py",
+    "say.py",
+}
 """Files of the users in examples of documents."""
 
 OTHERS = {"__pycache__", "dropped_truncated", "encrypt_verify_incoming"}
@@ -90,7 +98,7 @@ def test_every_link_of_a_document_leads_somewhere() -> None:
 def test_names_of_code_in_documents_are_in_the_source() -> None:
     # A renamed class or function has to be renamed in the documents, too.
     known = set[str]()
-    for path in (*sources(), *tracked("*.proto", "Makefile", "pyproject.toml")):
+    for path in (*sources(), *tracked("*.proto", "*.service", "Makefile", "pyproject.toml")):
         known.update(re.findall(r"\w+", text(path)))
     unknown = [
         f"{path}:{number}: {symbol}"
