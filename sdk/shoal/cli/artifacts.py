@@ -2,11 +2,12 @@
 
 import click
 
+from shoal.cli import name_completion
 from shoal.cli.controller_option import Target, controller_options
 
 
 @click.command()
-@click.argument("name", metavar="PIPELINE[/JOB]")
+@click.argument("name", metavar="PIPELINE[/JOB]", shell_complete=name_completion.pipelines_or_jobs)
 @click.option("--urls", is_flag=True, help="Print an address for each, good for a while.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each manifest.")
 @controller_options

@@ -2,11 +2,18 @@
 
 import click
 
+from shoal.cli import name_completion
 from shoal.cli.controller_option import Target, controller_options
 
 
 @click.command()
-@click.argument("pipelines", metavar="PIPELINE…", nargs=-1, required=True)
+@click.argument(
+    "pipelines",
+    metavar="PIPELINE…",
+    nargs=-1,
+    required=True,
+    shell_complete=name_completion.open_pipelines,
+)
 @click.option("--reason", default="", help="Why; shown to whoever looks at the pipeline.")
 @click.option("--wait", is_flag=True, help="Return once they have ended.")
 @controller_options

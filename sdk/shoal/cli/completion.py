@@ -1,4 +1,4 @@
-"""`shoal completion`: what lets a shell complete commands, options and files."""
+"""`shoal completion`: what lets a shell complete commands, options, names and files."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -14,7 +14,10 @@ _INSTALLED = {
 @click.argument("shell", type=click.Choice([*_INSTALLED]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    r"""Print what lets a shell complete the commands and options of `shoal`.
+    r"""Print what lets a shell complete the commands and options of `shoal`, and names.
+
+    Pipelines, jobs, ports and nodes are those of the controller that a command would talk to; it has a
+    second to answer, and nothing is completed if it does not.
 
     \b
         eval "$(shoal completion bash)"     in this shell

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from shoal.cause import causes
+from shoal.cli import name_completion
 from shoal.cli.cluster_record import ClusterRecord, running_clusters
 from shoal.cli.interrupts import on_interrupt
 
@@ -63,6 +64,7 @@ def controller_options(command: CommandT) -> CommandT:
             "--cluster",
             envvar="SHOAL_CLUSTER",
             metavar="NAME",
+            shell_complete=name_completion.clusters,
             help="Which cluster of `shoal up` on this machine, where several run.",
         ),
         click.option(

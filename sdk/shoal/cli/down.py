@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shoal.cli import name_completion
+
 if TYPE_CHECKING:
     from shoal.cli.cluster_record import ClusterRecord
 
@@ -16,7 +18,7 @@ _LOOK_SECONDS = 0.05
 
 
 @click.command()
-@click.argument("names", metavar="[NAME…]", nargs=-1)
+@click.argument("names", metavar="[NAME…]", nargs=-1, shell_complete=name_completion.clusters)
 @click.option("--all", "every", is_flag=True, help="All clusters of this user on this machine.")
 def down(names: tuple[str, ...], *, every: bool) -> None:
     r"""End a cluster of `shoal up`: its agents, their jobs, its controller and its broker.

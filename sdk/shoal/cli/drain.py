@@ -2,11 +2,12 @@
 
 import click
 
+from shoal.cli import name_completion
 from shoal.cli.controller_option import Target, controller_options
 
 
 @click.command()
-@click.argument("node")
+@click.argument("node", shell_complete=name_completion.nodes)
 @click.option("--undo", is_flag=True, help="Place on it again.")
 @controller_options
 async def drain(target: Target, node: str, *, undo: bool) -> None:

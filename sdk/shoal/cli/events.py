@@ -2,11 +2,12 @@
 
 import click
 
+from shoal.cli import name_completion
 from shoal.cli.controller_option import Target, controller_options
 
 
 @click.command()
-@click.argument("pipeline", required=False, default="")
+@click.argument("pipeline", required=False, default="", shell_complete=name_completion.pipelines)
 @click.option(
     "--limit",
     type=click.IntRange(1),

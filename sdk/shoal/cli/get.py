@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shoal.cli import name_completion
 from shoal.cli.controller_option import Target, controller_options
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _NAMED_MAX = 5
 
 
 @click.command()
-@click.argument("name", metavar="PIPELINE[/JOB]")
+@click.argument("name", metavar="PIPELINE[/JOB]", shell_complete=name_completion.pipelines_or_jobs)
 @click.argument("patterns", metavar="[PATTERN…]", nargs=-1)
 @click.option(
     "--output",

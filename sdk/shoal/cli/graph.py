@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shoal.cli import name_completion
 from shoal.cli.controller_option import Target, controller_options, run_async
 from shoal.cli.values_option import refuse_values, values_options
 
@@ -17,7 +18,7 @@ _DRAWING_SECONDS = 60.0
 
 
 @click.command()
-@click.argument("what", metavar="SPEC|PIPELINE")
+@click.argument("what", metavar="SPEC|PIPELINE", shell_complete=name_completion.specs_or_pipelines)
 @click.option(
     "--svg",
     "svg_path",

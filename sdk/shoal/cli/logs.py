@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shoal.cli import name_completion
 from shoal.cli.controller_option import Target, controller_options
 from shoal.cli.moment_option import moment
 
@@ -33,7 +34,12 @@ class _Wish:
 
 
 @click.command()
-@click.argument("name", metavar="PIPELINE[/JOB]", required=False)
+@click.argument(
+    "name",
+    metavar="PIPELINE[/JOB]",
+    required=False,
+    shell_complete=name_completion.pipelines_or_jobs,
+)
 @click.option("--follow", "-f", is_flag=True, help="Go on until the pipeline has ended.")
 @click.option(
     "--tail",

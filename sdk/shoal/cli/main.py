@@ -21,7 +21,7 @@ PLUGIN_GROUP = "shoal.commands"
 _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "artifacts": ("shoal.cli.artifacts", "List the artifacts of a pipeline."),
     "cancel": ("shoal.cli.cancel", "End pipelines early."),
-    "completion": ("shoal.cli.completion", "Let a shell complete commands and options."),
+    "completion": ("shoal.cli.completion", "Let a shell complete commands, options and names."),
     "down": ("shoal.cli.down", "End a cluster of this machine."),
     "drain": ("shoal.cli.drain", "Place nothing more on a node."),
     "events": ("shoal.cli.events", "List the events of pipelines."),

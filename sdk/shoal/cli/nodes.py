@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shoal.cli import name_completion
 from shoal.cli.controller_option import Target, controller_options
 from shoal.cli.suggesting_group import SuggestingGroup
 
@@ -83,7 +84,7 @@ def _news(node: "NodeView") -> str:
 
 
 @nodes.command()
-@click.argument("node")
+@click.argument("node", shell_complete=name_completion.nodes)
 @controller_options
 async def adopt(target: Target, node: str) -> None:
     r"""Let a quarantined node end and delete what it has, and follow this controller.
@@ -102,7 +103,7 @@ async def adopt(target: Target, node: str) -> None:
 
 
 @nodes.command()
-@click.argument("node")
+@click.argument("node", shell_complete=name_completion.nodes)
 @controller_options
 async def forget(target: Target, node: str) -> None:
     r"""Forget a node that is gone for good, and have gossip forget it.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shoal.cli import name_completion
 from shoal.cli.controller_option import Target, controller_options
 from shoal.cli.unit_option import unit
 from shoal.specfile.units import parse_duration
@@ -20,8 +21,8 @@ _PROGRESS_SECONDS = 2.0
 
 
 @click.command()
-@click.argument("pipeline")
-@click.argument("port", metavar="JOB.PORT")
+@click.argument("pipeline", shell_complete=name_completion.open_pipelines)
+@click.argument("port", metavar="JOB.PORT", shell_complete=name_completion.ports)
 @click.option(
     "--output",
     "-o",

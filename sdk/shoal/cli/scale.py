@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shoal.cli import name_completion
 from shoal.cli.controller_option import Target, controller_options
 from shoal.errors import ShoalError, TooLateError
 from shoal.model import ScaleState
@@ -19,7 +20,7 @@ SETTLE_SECONDS = 60.0
 
 
 @click.command()
-@click.argument("pipeline")
+@click.argument("pipeline", shell_complete=name_completion.open_pipelines)
 @click.argument("wish", metavar="JOB=REPLICAS")
 @controller_options
 async def scale(target: Target, pipeline: str, wish: str) -> None:

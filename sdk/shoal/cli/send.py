@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shoal.cli import name_completion
 from shoal.cli.controller_option import Target, controller_options
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ _READ_BYTES = 64 * 1024
 
 
 @click.command()
-@click.argument("pipeline")
-@click.argument("port", metavar="JOB.PORT")
+@click.argument("pipeline", shell_complete=name_completion.open_pipelines)
+@click.argument("port", metavar="JOB.PORT", shell_complete=name_completion.ports)
 @click.argument("records", nargs=-1)
 @click.option(
     "--format",

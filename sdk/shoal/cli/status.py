@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shoal.cli import name_completion
 from shoal.cli.controller_option import Target, controller_options
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _LISTED = 20
 
 
 @click.command()
-@click.argument("pipeline", required=False)
+@click.argument("pipeline", required=False, shell_complete=name_completion.pipelines)
 @click.option(
     "--watch",
     "-w",

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
+from shoal.cli import name_completion
 from shoal.cli.controller_option import Target, controller_options
 
 
 @click.command()
-@click.argument("pipeline")
-@click.argument("port", metavar="JOB.PORT")
+@click.argument("pipeline", shell_complete=name_completion.open_pipelines)
+@click.argument("port", metavar="JOB.PORT", shell_complete=name_completion.ports)
 @click.option("--count", "-n", type=click.IntRange(1), help="Leave after so many records.")
 @click.option("--every", type=click.IntRange(1), default=1, help="Only each so many-th record.")
 @click.option("--rate", is_flag=True, help="No records, but a line a second with rate and lag.")
