@@ -81,6 +81,14 @@ class Leases:
                 heapq.heappush(self._looks, (heard + self.lease_seconds, node))
         return tuple(sorted(expired))
 
+    def listened(self, now: float) -> float:
+        """A moment on a clock that stands still whenever the controller does."""
+        return now - self._forgiven
+
+    def moment(self, listened: float) -> float:
+        """The moment that `listened` stands for, if the controller does not stand still again."""
+        return listened + self._forgiven
+
     def forgive(self, seconds: float) -> None:
         """Leave out a time in which what nodes said was not taken."""
         self._forgiven += seconds

@@ -13,7 +13,8 @@ Invariants:
    another attempt reports is answered with `Fenced`.
 2. What has been committed never changes: a job that has ended stays as it ended.
 3. Every state in which something waits names the party that acts next, and a moment (`lifecycle.WAITS`).
-4. Nothing is decided by what may be lost: counters, words and heartbeats change no row.
+4. Nothing is decided by what may be lost: counters, words and heartbeats change no row, but for what is
+   told of streams that stand still (`job_news.py`).
 
 Why a machine: hundreds of histories with crashes, cut links and clocks that jump run in minutes, without
 sockets and without waiting (tests/simulation/mesh). Why in memory: a plan looks at all nodes and at the
@@ -24,7 +25,7 @@ attempt, commits its artifacts and writes manifest and event to the outbox, in o
 second one finds the same attempt in the same state, and is acknowledged without a row.
 
 Each kind of event is taken by the part that has its noun. A part calls those below it alone:
-sessions -> gossip, observations -> outcomes -> scales -> placement -> sources -> situation.
+sessions -> gossip, observations -> outcomes -> scales -> placement -> sources, news -> situation.
 
 Source: the leader of Raft (https://raft.github.io) for the term and for "commit, then apply"; fencing by
 epoch as in https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html.
@@ -40,6 +41,7 @@ from control.core import events
 from control.core.change_set import ChangeSet
 from control.core.effects import Effect
 from control.core.gossip import GossipVerdicts
+from control.core.job_news import JobNews
 from control.core.loading import Loading
 from control.core.machine_config import MachineConfig
 from control.core.memory import Memory
@@ -89,10 +91,13 @@ class ControlMachine:
         situation = self._situation = Situation(config, change, now, wall(), ids, cluster)
         memory = self._memory = Memory(situation)
         sources = Sources(situation, start.term)
-        placement = self._placement = Placer(situation, sources)
+        job_news = self._job_news = JobNews(situation)
+        placement = self._placement = Placer(situation, sources, job_news)
         scales = self._scales = Scales(situation, placement)
-        outcomes = self._outcomes = Outcomes(situation, placement, scales)
-        observations = self._observations = Observations(situation, sources, scales, outcomes)
+        outcomes = self._outcomes = Outcomes(situation, placement, scales, job_news)
+        observations = self._observations = Observations(
+            situation, sources, scales, outcomes, job_news
+        )
         node_news = self._node_news = NodeNews(situation)
         gossip = self._gossip = GossipVerdicts(situation, outcomes, node_news)
         self._nodes = Nodes(situation, outcomes, node_news)
@@ -201,6 +206,7 @@ class ControlMachine:
         if self._situation.room_grew or self._situation.fresh:
             self._placement.place_all()
         self._node_news.look_again()
+        self._job_news.look_again()
         self._memory.forget()
         return self._situation.change.effects()
 
@@ -209,7 +215,7 @@ class ControlMachine:
         if self._situation.room_grew or self._situation.fresh:
             return self._situation.now
         times = [*self._scales.deadlines(), *self._sessions.deadlines()]
-        parts = (self._outcomes, self._placement, self._node_news)
+        parts = (self._outcomes, self._placement, self._node_news, self._job_news)
         times += [at for part in parts if (at := part.deadline()) is not None]
         if self._sessions.unclear or self._situation.leases.deadline() is not None:
             times.append(self._swept_at + self._situation.config.sweep_seconds)

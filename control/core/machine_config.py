@@ -28,6 +28,8 @@ class MachineConfig:
         loss_backoff: how a job slows down that is lost again and again.
         hold_seconds: how long streams may stand still for a scale before it is abandoned.
         plan_width: how many jobs that ask for the same are looked at in one plan.
+        unplaced_seconds: how long a job may wait for a node before that is told.
+        still_seconds: how long a stream may stand still before that is told.
         news_pause: how long what flaps is left alone between two events that are told of it.
         rival_seconds: when an agent may ask again whose name another agent has.
         suspect_suffices: whether a broken session and a mere suspicion replace a node's attempts;
@@ -48,6 +50,8 @@ class MachineConfig:
     hold_seconds: float = 20.0
     loss_backoff: Backoff = LOSS_BACKOFF
     plan_width: int = 256
+    unplaced_seconds: float = 30.0
+    still_seconds: float = 60.0
     news_pause: Backoff = NEWS_PAUSE
     rival_seconds: float = 30.0
     suspect_suffices: bool = False

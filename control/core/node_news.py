@@ -57,6 +57,11 @@ class NodeNews(MachinePart):
         """A person took a node out of service, or back; that is told at once."""
         self._tell(node, "drained" if node.drained else "undrained", NO_REASON)
 
+    def forget(self, node: NodeRecord) -> None:
+        """A person had a node forgotten; if it comes again, it is another one."""
+        self._news.forget(node.name)
+        self._tell(node, "forgotten", NO_REASON)
+
     def _presence(self, node: NodeRecord) -> Presence:
         if node.session_id:
             return Presence.UP

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from control.core import events, lifecycle, outbox_rows
 from control.core.errors import SessionEndedError
+from control.core.job_news import JobNews
 from control.core.machine_part import MachinePart
 from control.core.outcomes import Outcomes
 from control.core.scales import Scales
@@ -22,9 +23,15 @@ class Observations(MachinePart):
     """Moves jobs on as their agents observe them; what is stale is fenced."""
 
     def __init__(
-        self, situation: Situation, sources: Sources, scales: Scales, outcomes: Outcomes
+        self,
+        situation: Situation,
+        sources: Sources,
+        scales: Scales,
+        outcomes: Outcomes,
+        news: JobNews,
     ) -> None:
         super().__init__(situation)
+        self._news = news
         self._sources = sources
         self._scales = scales
         self._outcomes = outcomes
@@ -115,6 +122,7 @@ class Observations(MachinePart):
         if pipeline.spec.bundle_digest:
             node.bundles |= {pipeline.spec.bundle_digest}
         self._situation.job_event(job, "running")
+        self._news.runs(job, attempt)
         if pipeline.state is PipelineState.QUEUED:
             pipeline.state = PipelineState.RUNNING
             self._change.pipeline(pipeline)
@@ -130,7 +138,9 @@ class Observations(MachinePart):
         if job.attempt.ref != said.ref or job.attempt.node != node.name:
             return
         # An agent that sends words alone does not know the streams.
-        job.streams = said.streams or job.streams
+        if said.streams:
+            job.streams = said.streams
+            self._news.progressed(job, job.attempt)
         job.progress = said.text
         pipeline = self._situation.pipeline_of(job.ref)
         self._change.show_job(pipeline, job)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from control.core.rows import ManifestRow, OutboxKind, OutboxRow, ScaleRow
@@ -25,14 +26,7 @@ def job_event(job: JobRecord, what: str, time: datetime) -> OutboxRow:
 
     A `retry` says when the next attempt may begin, and how many there were and may be.
     """
-    attempt = job.attempts[-1] if job.attempts else None
-    data: dict[str, object] = {
-        "job": job.ref.job,
-        "epoch": job.epoch,
-        "attempt": attempt.ref.name if attempt else "",
-        "node": attempt.node if attempt else "",
-        "reason": _reason(job.reason),
-    }
+    data = _job(job, job.reason)
     if job.manifest is not None:
         data["manifest"] = {
             "key": job.manifest.key,
@@ -46,8 +40,31 @@ def job_event(job: JobRecord, what: str, time: datetime) -> OutboxRow:
     return _event(job.ref, "job", what, job.epoch, time, data)
 
 
+def job_state(
+    job: JobRecord, what: str, reason: Reason, time: datetime, still: Iterable[str] | None = None
+) -> OutboxRow:
+    """How a job is for a while: `unplaced`, `placed`, `still` or `flows`.
+
+    `still` are the names of its ports that stand still, all of them each time.
+    """
+    data = _job(job, reason)
+    if still is not None:
+        data["streams"] = [
+            {"port": one.port, "output": one.output, "records": one.records}
+            for one in job.streams
+            if port_name(one.port, output=one.output) in still
+        ]
+    row = _event(job.ref, "job", what, job.epoch, time, data)
+    return replace(row, kind=OutboxKind.STATE)
+
+
+def port_name(port: str, *, output: bool) -> str:
+    """Name a port of a job for people; an input and an output may have the same name."""
+    return f"{'output' if output else 'input'} {port}"
+
+
 def node_event(node: NodeRecord, what: str, reason: Reason, time: datetime) -> OutboxRow:
-    """The state of a node: `up`, `down`, `back`, `left`, `drained` or `undrained`; all of it each time.
+    """The state of a node: `up`, `down`, `back`, `left`, `drained`, `undrained` or `forgotten`, as a whole.
 
     So one that takes the place of another that has not left loses nothing.
     """
@@ -164,6 +181,17 @@ def _event(
 
 def _id(ref: PipelineRef | JobRef, what: str, number: int) -> str:
     return f"{ref.namespace}/{ref.name}/{what}/{number}"
+
+
+def _job(job: JobRecord, reason: Reason) -> dict[str, object]:
+    attempt = job.attempts[-1] if job.attempts else None
+    return {
+        "job": job.ref.job,
+        "epoch": job.epoch,
+        "attempt": attempt.ref.name if attempt else "",
+        "node": attempt.node if attempt else "",
+        "reason": _reason(reason),
+    }
 
 
 def _json(data: dict[str, object]) -> str:

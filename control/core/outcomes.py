@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from itertools import count
 
 from control.core import lifecycle, outbox_rows
+from control.core.job_news import JobNews
 from control.core.machine_part import MachinePart
 from control.core.placement import Placer
 from control.core.rows import ManifestRow
@@ -26,8 +27,11 @@ _AVOID_MAX = 8
 class Outcomes(MachinePart):
     """Ends attempts, tries jobs again, ends jobs and pipelines."""
 
-    def __init__(self, situation: Situation, placement: Placer, scales: Scales) -> None:
+    def __init__(
+        self, situation: Situation, placement: Placer, scales: Scales, news: JobNews
+    ) -> None:
         super().__init__(situation)
+        self._news = news
         self._placement = placement
         self._scales = scales
         self._ties = count()
@@ -105,6 +109,7 @@ class Outcomes(MachinePart):
         attempt.end_time = end_time or self._situation.wall_time
         job.progress = ""
         job.attempt = None
+        self._news.forget(job, attempt)
         del node.attempts[attempt.ref]
         self._situation.room_grew = True
         self._change.attempt(attempt)
@@ -202,6 +207,7 @@ class Outcomes(MachinePart):
         job.reason = pipeline.stop or Reason(ReasonCode.CANCELLED)
         job.waiting_for = ""
         job.retry_time = None
+        self._news.forget(job)
         self._situation.backlog.remove(job.ref)
         self._situation.fresh.pop(job.ref, None)
         if self._situation.kept_rooms.release(job.ref) is not None:

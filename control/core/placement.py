@@ -6,6 +6,7 @@ import heapq
 from itertools import count
 
 from control.core.errors import UnknownJobError, unknown_pipeline
+from control.core.job_news import JobNews
 from control.core.machine_part import MachinePart
 from control.core.scheduler.explain import explain
 from control.core.scheduler.plan import plan
@@ -23,9 +24,10 @@ from shoal.view import NodeVerdict
 class Placer(MachinePart):
     """Places what waits, and sees to it that agents take it up."""
 
-    def __init__(self, situation: Situation, sources: Sources) -> None:
+    def __init__(self, situation: Situation, sources: Sources, news: JobNews) -> None:
         super().__init__(situation)
         self._sources = sources
+        self._news = news
         self._ties = count()
         self._untouched: list[tuple[float, int, AttemptRecord]] = []
 
@@ -67,6 +69,7 @@ class Placer(MachinePart):
             if job.waiting_for != why:
                 job.waiting_for = why
                 self._change.show_job(pipelines[ref.pipeline_ref], job)
+            self._news.waits(job)
 
     def _candidates(self) -> list[JobRecord]:
         """Jobs that may find room now, with the rest of their gangs, in the order of the queue."""
@@ -136,6 +139,7 @@ class Placer(MachinePart):
         self._change.attempt(attempt)
         self._change.show_node(node)
         self._change.set_desired(name)
+        self._news.placed(job)
         self.lanes_changed(ref)
         self._sources.end(pipeline)
 

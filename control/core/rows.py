@@ -112,7 +112,7 @@ class ScaleRow:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
-    """One try of a job on one node."""
+    """One try of a job on one node; `still` are the ports that stand still, as it was told last."""
 
     ref: AttemptRef
     node: str
@@ -124,6 +124,7 @@ class AttemptRow:
     holds: tuple[PortHold, ...] = ()
     ended_inputs: tuple[str, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
+    still: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

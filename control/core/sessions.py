@@ -131,6 +131,7 @@ class Sessions(MachinePart):
                 f"is replaced, start its agent again, or: shoal cancel {first.pipeline}"
             )
         self._gossip.forget(node)
+        self._news.forget(node)
         self._situation.leases.end(node.name)
         self._rivals.pop(node.name, None)
         del self._cluster.nodes[node.name]

@@ -68,6 +68,7 @@ class AttemptRecord:
     `holds` says which of its outputs do stand still, and how far they are, as its agent observed it,
     and `ended_inputs` of which inputs a program that has ended well was shown the end. `artifacts` is
     what it has in the archive, if it did not succeed, and the job has no manifest of it.
+    `still` are the ports that stand still, as it was told last.
     """
 
     ref: AttemptRef
@@ -82,6 +83,7 @@ class AttemptRecord:
     holds: tuple[PortHold, ...] = ()
     ended_inputs: tuple[str, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
+    still: tuple[str, ...] = ()
 
     def hold(self, port: str, number: int) -> PortHold | None:
         """How far an output is that stands still under this number; None if it has not been said."""

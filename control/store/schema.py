@@ -6,7 +6,7 @@ Times are microseconds since 1970 in UTC; lists and mappings are JSON; a spec is
 from collections.abc import Mapping
 from types import MappingProxyType
 
-VERSION = 10
+VERSION = 11
 """Kept in `PRAGMA user_version`; a later version comes with statements that lead there."""
 
 _SCALES = """
@@ -85,6 +85,10 @@ _ARTIFACTS = """
 ALTER TABLE attempts ADD COLUMN artifacts TEXT NOT NULL DEFAULT '[]';
 """
 
+_STILL = """
+ALTER TABLE attempts ADD COLUMN still TEXT NOT NULL DEFAULT '[]';
+"""
+
 STEPS: Mapping[int, str] = MappingProxyType(
     {
         1: _SCALES,
@@ -96,6 +100,7 @@ STEPS: Mapping[int, str] = MappingProxyType(
         7: _KINDS + _REQUESTS,
         8: _NEWEST + _PRESENCES,
         9: _ARTIFACTS,
+        10: _STILL,
     }
 )
 """For each earlier version, the statements that lead to the one after it."""
@@ -177,6 +182,7 @@ CREATE TABLE attempts (
     holds TEXT NOT NULL DEFAULT '[]',
     ended_inputs TEXT NOT NULL DEFAULT '[]',
     artifacts TEXT NOT NULL DEFAULT '[]',
+    still TEXT NOT NULL DEFAULT '[]',
     PRIMARY KEY (namespace, pipeline, job, number)
 ) WITHOUT ROWID;
 

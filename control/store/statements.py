@@ -400,6 +400,7 @@ _ATTEMPTS = Table(
     ),
     listed("ended_inputs", tuple),
     _ARTIFACTS,
+    listed("still", tuple),
 )
 _MANIFESTS = Table(
     "manifests",

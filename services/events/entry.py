@@ -14,7 +14,7 @@ CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 TOPIC_ROOT = "shoal"
 ENDED_SECONDS: Final = 7 * 24 * 3600
 """How long a broker retains the last event of what has ended."""
-_ENDS: Final = (".succeeded", ".failed", ".cancelled", ".left")
+_ENDS: Final = (".succeeded", ".failed", ".cancelled", ".left", ".forgotten")
 _KEPT_TEXT: Final = 200
 
 

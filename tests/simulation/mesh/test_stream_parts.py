@@ -65,6 +65,29 @@ def test_a_lane_that_was_cut_goes_on_where_it_was(fault: Callable[[Play], object
     assert passed(2, fault, tear).sinks == [(200, 200)]
 
 
+def test_u11_a_lane_that_is_cut_is_told_of_and_a_controller_that_starts_again_says_when_it_flows() -> (
+    None
+):
+    async def play(world: Play) -> list[str]:
+        def told() -> list[str]:
+            rows = world.ledger.events.values()
+            sink = [row.type for row in rows if row.subject.endswith("/jobs/sink")]
+            return [one.removeprefix("shoal.job.") for one in sink]
+
+        await world.begin(*PAIR)
+        await world.until(lambda: "running" in told())
+        await asyncio.sleep(0.5)
+        isolate(world)
+        await world.until(lambda: "still" in told())
+        world.controller.kill()
+        await asyncio.sleep(0.5)
+        world.controller.start()
+        assert (await world.end())[0] is PipelineState.SUCCEEDED
+        return told()
+
+    assert run(play, 6, boards=2) == ["running", "still", "flows", "succeeded"]
+
+
 def test_a_producer_that_dies_with_its_worker_sends_again_and_is_not_heard_twice() -> None:
     assert passed(3, lambda world: world.boards[0].kill_worker()).sinks == [(200, 200)]
     assert passed(4, lambda world: world.user(world.powerless(world.boards[0], 2.0))).sinks == [

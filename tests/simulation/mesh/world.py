@@ -141,6 +141,8 @@ class World:
             heartbeat_seconds=1.0 if usual else self.story.lease_seconds / 6,
             queue_page=QUEUE_PAGE,
             news_pause=NEWS_PAUSE,
+            unplaced_seconds=1.5,
+            still_seconds=1.0,
         )
         self.controller = Controller(
             self.loop,

@@ -6,16 +6,22 @@ import json
 import re
 from typing import cast
 
+from control.core import events
+from control.core.machine_config import MachineConfig
 from control.core.rows import OutboxRow
 from services.events.entry import OutboxEntry, envelope
-from shoal.model import JobState, MemberState
-from shoal.spec import Retry
+from shoal.model import Capacity, JobState, MemberState, StreamCounters
+from shoal.names import PipelineRef
+from shoal.session.progress import Progress
+from shoal.spec import Resources, Retry
 from tests.kit.tree import ROOT
 from tests.unit.control.desk import Desk
-from tests.unit.control.world import single
+from tests.unit.control.world import counter, hello, single
 
 TEXT = (ROOT / "docs" / "mqtt.md").read_text()
 TYPES = re.findall(r"^\| (`shoal\.[^|]+) \| [^|]+ \| ([^|]+) \|$", TEXT, re.MULTILINE)
+PATIENT = MachineConfig(assigned_seconds=1e6)
+"""Agents that leave what they are assigned alone."""
 WORD = re.compile(r"`([\w.]+)`")
 
 
@@ -52,11 +58,14 @@ def shape(value: object) -> object:
 
 
 def test_the_example_and_the_fields_are_those_of_a_message() -> None:
-    desk = Desk()
+    desk = Desk(PATIENT)
     desk.dial_all("n1")
     ref = desk.submit(single("count"))
     desk.succeed(ref, "main")
-    desk.pass_time(1)
+    camera = desk.submit(counter(replicas=1))
+    desk.observe(camera, "camera", JobState.RUNNING)
+    send(desk, camera, 1042)
+    desk.pass_time(61)
     desk.hang_up("n1")
     desk.pass_time(7)
     found = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)]
@@ -71,8 +80,17 @@ def test_the_example_and_the_fields_are_those_of_a_message() -> None:
     assert set(fields) == set(last)
 
 
+def send(desk: Desk, ref: PipelineRef, records: int) -> None:
+    """Let the camera of a counter have sent so many records."""
+    attempt = desk.job(ref, "camera").attempt
+    assert attempt is not None
+    session = desk.sessions[attempt.node]
+    said = Progress(attempt.ref, (StreamCounters("frames", output=True, records=records),))
+    desk.post(lambda _: events.Progressed(attempt.node, session, said))
+
+
 def test_each_type_has_the_fields_that_are_told() -> None:
-    desk = Desk()
+    desk = Desk(PATIENT)
     desk.dial_all("n1")
     well, badly, ended = (desk.submit(single(name)) for name in ("well", "badly", "ended"))
     desk.succeed(well, "main")
@@ -89,6 +107,20 @@ def test_each_type_has_the_fields_that_are_told() -> None:
     for drained in (True, False):
         rows += desk.outbox()
         desk.drain("n1", drained=drained)
+    large = desk.submit(single("large", resources=Resources(cpus=8)))
+    desk.pass_time(31)
+    rows += desk.outbox()
+    desk.dial(hello("n4", capacity=Capacity(cpus=8)))
+    rows += desk.outbox()
+    desk.cancel(large)
+    camera = desk.submit(counter(replicas=1))
+    for name in ("camera", "detector", "counter"):
+        desk.observe(camera, name, JobState.RUNNING)
+    send(desk, camera, 1042)
+    desk.pass_time(61)
+    rows += desk.outbox()
+    send(desk, camera, 1043)
+    rows += desk.outbox()
     desk.verdict("n2", MemberState.LEFT)
     desk.hang_up("n2")
     desk.hang_up("n3")
@@ -96,6 +128,9 @@ def test_each_type_has_the_fields_that_are_told() -> None:
     desk.pass_time(7)
     rows += desk.outbox()
     desk.dial_all("n2")
+    rows += desk.outbox()
+    desk.verdict("n3", MemberState.LEFT)
+    desk.post(lambda call: events.ForgetNode(call, "n3"))
     rows += desk.outbox()
     told = documented()
     seen = {row.type: set(json.loads(row.data)) for row in rows if row.type}

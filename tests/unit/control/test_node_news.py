@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from control.core import events
 from control.core.machine_config import NEWS_PAUSE, MachineConfig
 from control.core.news import News
 from control.core.presence import Presence
@@ -105,6 +106,20 @@ def test_u10_what_a_person_does_to_a_node_is_told_at_once() -> None:
     )
     data = json.loads(desk.outbox()[-1].data)
     assert (data["drained"], data["presence"]) == (False, "up")
+
+
+def test_u10_a_node_that_is_forgotten_is_told_of_and_is_new_when_it_comes_again() -> None:
+    desk = Desk()
+    desk.dial_all("n1")
+    desk.verdict("n1", MemberState.LEFT)
+    desk.hang_up("n1")
+    desk.pass_time(7)
+    told(desk)
+    assert desk.post(lambda call: events.ForgetNode(call, "n1")) is None
+    assert told(desk) == ["forgotten"]
+    desk.verdict("n1", MemberState.ALIVE)
+    desk.dial_all("n1")
+    assert told(desk) == ["up"]
 
 
 def test_u10_of_nodes_that_flap_while_the_broker_is_away_only_the_newest_state_waits() -> None:

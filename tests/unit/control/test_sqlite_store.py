@@ -282,7 +282,7 @@ async def test_a_store_of_an_earlier_version_is_brought_forward(tmp_path: Path) 
         "CREATE INDEX requests_by_pipeline ON requests (namespace, pipeline); "
         "ALTER TABLE attempts DROP COLUMN holds; "
         "ALTER TABLE attempts DROP COLUMN ended_inputs; "
-        "ALTER TABLE attempts DROP COLUMN artifacts; "
+        "ALTER TABLE attempts DROP COLUMN artifacts; ALTER TABLE attempts DROP COLUMN still; "
         "ALTER TABLE jobs DROP COLUMN ends; ALTER TABLE outbox DROP COLUMN problem; "
         "ALTER TABLE nodes DROP COLUMN presence; DROP INDEX outbox_newest; "
         "PRAGMA user_version = 1;"
