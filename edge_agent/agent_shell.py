@@ -292,7 +292,7 @@ class AgentShell:
                         raise AssertionError("folders are measured first")
                     case _:
                         assert_never(effect)
-            await self._links.workshop.trim(short=bool(self._disk.refusal))
+            await self._links.workshop.trim(short=self._disk.short)
             await self._say_condition()
             await asyncio.sleep(_DISK_SECONDS)
 
@@ -307,6 +307,11 @@ class AgentShell:
             await self._say(condition)
 
     async def _fail_for_disk(self) -> None:
+        if self._links.workshop.kept():
+            # What people may want to look at goes before what runs.
+            while self._links.workshop.kept():
+                await self._links.workshop.trim(short=True)
+            return
         able = [
             record.ref
             for record in self._attempts.records.values()

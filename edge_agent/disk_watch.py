@@ -146,6 +146,11 @@ class DiskWatch:
         """Why nothing new is taken; empty while it is."""
 
     @property
+    def short(self) -> bool:
+        """Whether room is what is lacking; a disk that takes no writes may have enough of it."""
+        return bool(self.refusal) and not self._reading.trouble
+
+    @property
     def full(self) -> str:
         """What is left, in words, if the disk was full when it was last looked at; else empty."""
         return self.full_at(self._reading)

@@ -138,9 +138,10 @@ class KeptFolders:
     async def trim(self, *, short: bool) -> None:
         """Let go what is not kept any longer; `short` says that the disk needs room."""
         for one in self.limits.surplus(self._kept.values(), self.wall(), short=short):
-            LOG.info("a folder is not kept any longer", extra=fields(path=one.path))
-            del self._kept[one.path]
-            await self._throw(one.path)
+            # Attempts end while others are let go, so another call may have been faster.
+            if self._kept.pop(one.path, None) is not None:
+                LOG.info("a folder is not kept any longer", extra=fields(path=one.path))
+                await self._throw(one.path)
 
     async def _add(self, kept: AsideFolder) -> None:
         uses = await self.measure([(kept.ref, kept.path)])

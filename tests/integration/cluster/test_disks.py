@@ -15,6 +15,7 @@ from shoal.model import JobState, PipelineState, ReasonCode
 from shoal.view import NodeView, PipelineView
 from tests.kit.cluster import contents, describe, job_of, running_cluster, submit, when
 from tests.kit.small_disk import SmallDisk, small_disk
+from tests.kit.until import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -149,6 +150,33 @@ async def test_r3_a_full_disk_refuses_work_and_says_so_until_there_is_room(
     view = await ended(client, quiet)
     assert (view.state, len(job_of(view, "a").attempts)) == (PipelineState.SUCCEEDED, 1)
     assert not (await node_when(client, lambda node: not node.refuses)).refuses
+
+
+LEAVER = """
+name: leaver
+jobs: {a: {run: "sh -c 'head -c 6M /dev/zero > big; exit 1'"}}
+"""
+HOLDER = ARCHIVED.replace("while", "head -c 2M /dev/zero > big; touch began; while")
+
+
+async def test_u8_what_a_failed_attempt_left_goes_before_an_attempt_that_runs(
+    small: tuple[LocalCluster, Client, SmallDisk], tmp_path: Path
+) -> None:
+    running, client, disk = small
+    left = (await submit(client, tmp_path / "l", LEAVER, {})).pipeline.id
+    assert (await ended(client, left)).state is PipelineState.FAILED
+    kept = running.state_of("node-1") / "kept"
+    await until(lambda: any(kept.glob("*/work/big")), 20, "what it left being kept")
+    name = (await submit(client, tmp_path / "p", HOLDER, {})).pipeline.id
+    await when(client, name, lambda view: job_of(view, "a").state is JobState.RUNNING)
+    await until((work_of(running, "a") / "work/began").exists, 20, "what it holds")
+    disk.fill()
+    await until(lambda: not any(kept.iterdir()), 20, "what was kept being gone")
+    await node_when(client, lambda node: not node.refuses)
+    (work_of(running, "a") / "go").touch()
+    view = await ended(client, name)
+    assert view.state is PipelineState.SUCCEEDED, describe(view)
+    disk.empty()
 
 
 async def test_what_a_cluster_keeps_is_its_users_alone(

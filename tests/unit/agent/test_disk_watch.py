@@ -32,6 +32,7 @@ def test_a_large_disk_is_short_below_the_reserve_and_takes_work_again_above_it()
     assert machine.handle(Measured(DiskReading(257 * MIB, total)), 0.0) == []
     [said] = machine.handle(Measured(DiskReading(255 * MIB, total)), 1.0)
     assert isinstance(said, Refuse)
+    assert machine.short
     assert said.why == (
         "its disk is short: 255.0 MiB of 1.0 TiB free in /state; it takes work again from "
         "320.0 MiB on, so make room there"
@@ -73,6 +74,7 @@ def test_trouble_is_said_whatever_is_free_and_each_time_that_it_is_another() -> 
     machine = watch()
     reading = DiskReading(1 << 40, 1 << 41, trouble="it is read-only")
     assert machine.handle(Measured(reading), 0.0) == [Refuse("it is read-only")]
+    assert not machine.short, "there is room, so nothing has to go for it"
     assert machine.handle(Measured(reading), 1.0) == []
     other = DiskReading(1 << 40, 1 << 41, trouble="it is gone")
     assert machine.handle(Measured(other), 2.0) == [Refuse("it is gone")]

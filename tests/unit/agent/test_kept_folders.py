@@ -1,5 +1,6 @@
 """U8: what attempts have left that did not succeed is kept within bounds, and found again."""
 
+import asyncio
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
@@ -52,6 +53,7 @@ async def test_u8_a_folder_is_moved_aside_once_and_found_by_the_next_agent(tmp_p
     folder.spool.mkdir()
     (folder.work / "x").write_text("x")
     numbers = count()
+    now = float(NOW)
 
     async def measure(paths: Iterable[tuple[AttemptRef, Path]]) -> tuple[FolderUse, ...]:
         return tuple(FolderUse(ref, 10, 1) for ref, _ in paths)
@@ -63,7 +65,7 @@ async def test_u8_a_folder_is_moved_aside_once_and_found_by_the_next_agent(tmp_p
 
         async def opened() -> KeptFolders:
             folders = KeptFolders(
-                tmp_path / "kept", trash, limits=LIMITS, wall=lambda: NOW, measure=measure
+                tmp_path / "kept", trash, limits=LIMITS, wall=lambda: now, measure=measure
             )
             await folders.open()
             return folders
@@ -81,3 +83,13 @@ async def test_u8_a_folder_is_moved_aside_once_and_found_by_the_next_agent(tmp_p
         assert not (Path(found.path) / "spool").exists()
         assert not (tmp_path / "kept" / "else").exists()
         assert not folder.path.exists()
+        # The time of several is over while they are looked at twice: as attempts end, and each second.
+        for number in range(3, 6):
+            another = AttemptRef("default", "p", "j", number, 7)
+            folder = AttemptFolder(tmp_path / "attempts" / keeper_id(another))
+            folder.work.mkdir(parents=True)
+            await first.keep(another, folder)
+        now += 60
+        await asyncio.gather(first.trim(short=False), first.trim(short=False))
+        assert first.listed() == ()
+        assert list((tmp_path / "kept").iterdir()) == []
