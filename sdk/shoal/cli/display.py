@@ -16,14 +16,20 @@ from shoal.view import PipelineView
 
 
 class Display:
-    """Shows one pipeline on stderr: one line a change of state, and one every few seconds while records move."""
+    """Shows one pipeline on stderr: one line a change of state, and one every few seconds while records move.
 
-    def __init__(self) -> None:
+    Args:
+        typing: the local job that a person types for; until it has ended, little is said.
+    """
+
+    def __init__(self, typing: str = "") -> None:
         self._progress = ProgressRows()
+        self._typing = typing
 
     def show(self, pipeline: PipelineView) -> None:
         """Show how it stands now."""
-        for line in self._progress.lines(pipeline, asyncio.get_running_loop().time()):
+        now = asyncio.get_running_loop().time()
+        for line in self._progress.lines(pipeline, now, typing=self._typing):
             click.echo(click.style(line, dim=True), err=True)
 
     def say(self, text: str) -> None:
@@ -65,10 +71,16 @@ class LiveDisplay(Display):
 
 
 @contextlib.contextmanager
-def display_for(console: Console, *, live: bool) -> Iterator[Display]:
-    """Choose how to show a pipeline on this console, and show it meanwhile."""
+def display_for(console: Console, *, live: bool, typing: str = "") -> Iterator[Display]:
+    """Choose how to show a pipeline on this console, and show it meanwhile.
+
+    Args:
+        console: where it is shown.
+        live: whether a table may be drawn anew, where there is a terminal.
+        typing: the local job that a person types for on this terminal, if there is one.
+    """
     if not live or not console.is_terminal:
-        yield Display()
+        yield Display(typing)
         return
     display = LiveDisplay(console)
     with display.live:

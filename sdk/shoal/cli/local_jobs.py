@@ -1,5 +1,6 @@
 """Jobs that run beside a command: which there are, and what a command that does not stay says."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from shoal import spec
 from shoal.cli.state_home import state_home
 from shoal.client import Client
 from shoal.errors import ShoalError
-from shoal.local.local_run import LocalFolders, LocalRun, by_hand, with_programs
+from shoal.local.local_run import LocalFolders, LocalRun, by_hand, stdin_reader, with_programs
 from shoal.view import PipelineView
 
 
@@ -49,3 +50,16 @@ def local_run(
         epoch=client_epoch(),
         say=lambda text: click.echo(text, err=True),
     )
+
+
+def typing_job(pipeline: PipelineView) -> str:
+    """Return the local job that reads this terminal, and say that it is not disturbed; empty for none."""
+    reader = stdin_reader(pipeline.spec)
+    if reader is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return ""
+    click.echo(
+        f"{reader.name} reads this terminal, so until it ends only what goes wrong is shown; "
+        f"all of it: shoal status --watch {pipeline.id}",
+        err=True,
+    )
+    return reader.name

@@ -16,6 +16,8 @@ _SMOOTHING_SECONDS = 2.0
 _CHATTER_SECONDS = 5.0
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _MOVING = frozenset({JobState.RUNNING, JobState.DRAINING})
+_TYPED_FOR = frozenset({JobState.ASSIGNED, JobState.PREPARING, JobState.RUNNING})
+_NEWS = frozenset({JobState.QUEUED, JobState.RETRY_WAIT, JobState.FAILED, JobState.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +86,26 @@ class ProgressRows:
         notes = _notes(pipeline)
         return tuple(self._row(job, notes[job.name]) for job in pipeline.jobs)
 
-    def lines(self, pipeline: PipelineView, now: float) -> tuple[str, ...]:
+    def lines(self, pipeline: PipelineView, now: float, *, typing: str = "") -> tuple[str, ...]:
         """Say what has changed since the last call, one line for each job that did.
 
         A change of state is said at once; mere progress only every few seconds, because lines stay.
+
+        Args:
+            pipeline: how it stands.
+            now: seconds on a monotonic clock.
+            typing: the job that a person types for, if there is one. Until it has ended, only what goes
+                wrong or waits is said, since a line would stand in the middle of what is typed; what
+                changed besides is said later.
         """
+        quiet = any(job.id == typing and job.state in _TYPED_FOR for job in pipeline.jobs)
         said: list[str] = []
         notes = _notes(pipeline)
         for row, job in zip(self.rows(pipeline, now), pipeline.jobs, strict=True):
             flow = row.flow if job.state in _MOVING else ""
             head, text = _head(job), "; ".join(filter(None, (notes[job.name], flow)))
+            if quiet and job.state not in _NEWS:
+                continue
             before = self._said.get(job.id)
             if before is not None and before.head == head:
                 # Of what is waited for, other numbers are no news.

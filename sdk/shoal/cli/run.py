@@ -274,7 +274,7 @@ def _own_stdin(path: Path | None) -> Iterator[Path | None]:
 async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:
     from shoal.cli.display import display_for
     from shoal.cli.document import print_document
-    from shoal.cli.local_jobs import local_run, refuse_local
+    from shoal.cli.local_jobs import local_run, refuse_local, typing_job
     from shoal.cli.log_printer import standard_printer, tell_cut
     from shoal.cli.outcome import exit_status, show_outcome, show_warnings
     from shoal.cli.tables import console
@@ -305,10 +305,13 @@ async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:
             click.echo(f"{submitted.name} on {target.address}", err=True)
         # Local jobs have the terminal; a table that is drawn anew would wipe what they say.
         live = printer is None and beside is None
-        with display_for(console(stderr=True), live=live) as display:
+        typing = typing_job(submitted)
+        with display_for(console(stderr=True), live=live, typing=typing) as display:
             ended = await wait_for_end(client, submitted, display, printer, beside=beside)
         if beside is not None and ended is not None:
             beside.forget()
+            for left in beside.left():
+                click.echo(f"local results are in {left}", err=True)
         if ended is None:
             click.echo(
                 f"{submitted.name} goes on; see: shoal status {submitted.id}   "

@@ -36,6 +36,21 @@ def by_hand(pipeline: spec.Pipeline) -> tuple[spec.Job, ...]:
     return tuple(job for job in pipeline.jobs if job.local and not job.run)
 
 
+def stdin_reader(pipeline: spec.Pipeline) -> spec.Job | None:
+    """Return the job that reads the client's standard input.
+
+    It is the one that says so, or the only one that could. Where several could and none says so, none
+    has it: two readers would each get a part of the lines.
+    """
+    could = _could_read(with_programs(pipeline))
+    return could[0] if len(could) == 1 else None
+
+
+def _could_read(jobs: Sequence[spec.Job]) -> Sequence[spec.Job]:
+    marked = [job for job in jobs if job.stdin == spec.TERMINAL]
+    return marked or [job for job in jobs if may_read_terminal(job)]
+
+
 class LocalRun:
     """Runs local jobs beside a pipeline.
 
@@ -71,7 +86,13 @@ class LocalRun:
             ShoalError: The controller refuses, or a later client took over.
         """
         jobs = with_programs(self._pipeline.spec)
-        reader = self._reader(jobs)
+        could = _could_read(jobs)
+        if len(could) > 1:
+            self._say(
+                f"none of {', '.join(job.name for job in could)} gets the standard input, because "
+                f"each of them could read it: write `stdin: {spec.TERMINAL}` at the one that does"
+            )
+        reader = stdin_reader(self._pipeline.spec)
         with (
             tempfile.TemporaryDirectory(prefix="shoal-local-") as folder,
             library(Path(folder)) as sdk,
@@ -83,25 +104,15 @@ class LocalRun:
             except* ShoalError as group:
                 raise causes(group)[0] from group
 
+    def left(self) -> Sequence[Path]:
+        """Return the folders in which local jobs left something."""
+        folders = [self._folders.results / job.name for job in with_programs(self._pipeline.spec)]
+        return [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]
+
     def forget(self) -> None:
         """Remove what was kept for the pipeline, which has ended."""
         with contextlib.suppress(OSError):
             shutil.rmtree(self._spool)
-
-    def _reader(self, jobs: Sequence[spec.Job]) -> spec.Job | None:
-        """Return the job that reads the standard input of this process.
-
-        It is the one that says so, or the only one that could. Where several could and none says
-        so, none has it, and `say` gets that: two readers would each get a part of the lines.
-        """
-        marked = [job for job in jobs if job.stdin == spec.TERMINAL]
-        could = marked or [job for job in jobs if may_read_terminal(job)]
-        if len(could) > 1:
-            self._say(
-                f"none of {', '.join(job.name for job in could)} gets the standard input, because "
-                f"each of them could read it: write `stdin: {spec.TERMINAL}` at the one that does"
-            )
-        return could[0] if len(could) == 1 else None
 
     def _job(self, job: spec.Job, sdk: Path, *, terminal: bool) -> LocalJob:
         around = Surroundings(

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import os
+import pty
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -16,6 +18,7 @@ from shoal.client import Client
 from shoal.model import PipelineState
 from shoal.view import PipelineView
 from tests.kit.cluster import contents, describe, job_of, running_cluster, when
+from tests.kit.tree import ROOT
 from tests.kit.until import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -216,6 +219,49 @@ async def test_f13_a_terminal_feeds_a_cluster_and_a_csv_file_beside_it_fills(
     table = (command.home / "results" / "table" / "rows.csv").read_bytes().decode()
     assert table == rows(lines)
     assert not list((command.home / "shoal").rglob("*.records"))
+
+
+async def test_b15_no_line_breaks_into_the_prompt_of_the_example(
+    cluster: tuple[LocalCluster, Client, Command], tmp_path: Path
+) -> None:
+    """On a real terminal: between the first prompt and Ctrl-D there is what is typed and nothing else."""
+    _, _, command = cluster
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(SHOAL, "run", str(ROOT / "examples" / "prompt"), "--controller", command.controller),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=command.home,
+        env={**os.environ, "XDG_STATE_HOME": str(command.home)},
+    )
+    os.close(theirs)
+    os.set_blocking(ours, False)
+    said = bytearray()
+    table = command.home / "results" / "table" / "lines.csv"
+
+    def shows(words: bytes) -> bool:
+        with contextlib.suppress(OSError):  # nothing yet, or the other end is closed
+            said.extend(os.read(ours, 4096))
+        return words in said
+
+    try:
+        await until(lambda: shows(b"> "), 30, "the prompt")
+        os.write(ours, b"one\n")
+        await until(lambda: table.exists() and b"one" in table.read_bytes(), 30, "a row")
+        os.write(ours, b"two\n\x04")
+        await until(lambda: shows(b" succeeded, event"), 30, "the end")
+        assert await process.wait() == 0
+    finally:
+        os.close(ours)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    told = said.decode().replace("\r\n", "\n")
+    before, typed, after = re.fullmatch("(?s)(.*?)(> one\n> two\n> )(.*)", told).groups()  # type: ignore[union-attr]
+    assert "prompt reads this terminal" in before, told
+    assert ": running" not in before + typed
+    assert "local results are in results/table" in after.replace(f"{command.home}/", ""), told
 
 
 async def test_f13_a_killed_run_goes_on_with_the_same_request(

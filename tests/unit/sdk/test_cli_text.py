@@ -105,6 +105,27 @@ def test_b4_what_several_jobs_wait_for_is_said_once() -> None:
     assert [line.partition(": queued: ")[2] for line in ProgressRows().lines(pipeline, 0.0)] == said
 
 
+def test_b15_progress_waits_until_nothing_is_typed() -> None:
+    """What goes wrong is said at once, and what changed meanwhile when the prompt has ended."""
+    progress = ProgressRows()
+
+    def said(prompt: JobState, other: JobState, now: float) -> tuple[str, ...]:
+        jobs = (
+            replace(JOB, name="pipelines/p/jobs/prompt", state=prompt),
+            replace(JOB, name="pipelines/p/jobs/b", state=other),
+        )
+        return progress.lines(replace(PIPELINE, jobs=jobs), now, typing="prompt")
+
+    assert len(said(JobState.QUEUED, JobState.QUEUED, 0.0)) == 2
+    assert said(JobState.RUNNING, JobState.PREPARING, 1.0) == ()
+    assert said(JobState.RUNNING, JobState.RUNNING, 20.0) == ()
+    assert said(JobState.RUNNING, JobState.RETRY_WAIT, 21.0) == ("b: retry wait on node-1",)
+    assert said(JobState.DRAINING, JobState.RUNNING, 22.0) == (
+        "prompt: draining on node-1",
+        "b: running on node-1",
+    )
+
+
 def chunk(job_name: str, data: bytes, number: int = 1, stream: int = 1) -> view.LogChunk:
     attempt = f"pipelines/p/jobs/{job_name}/attempts/{number}"
     return view.LogChunk(attempt, view.LogStream(stream), 0, data)
