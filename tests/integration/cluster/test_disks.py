@@ -166,7 +166,7 @@ async def test_u8_what_a_failed_attempt_left_goes_before_an_attempt_that_runs(
     left = (await submit(client, tmp_path / "l", LEAVER, {})).pipeline.id
     assert (await ended(client, left)).state is PipelineState.FAILED
     kept = running.state_of("node-1") / "kept"
-    await until(lambda: any(kept.glob("*/work/big")), 20, "what it left being kept")
+    await until(lambda: any(kept.rglob("big")), 20, "what it left being kept")
     name = (await submit(client, tmp_path / "p", HOLDER, {})).pipeline.id
     await when(client, name, lambda view: job_of(view, "a").state is JobState.RUNNING)
     await until((work_of(running, "a") / "work/began").exists, 20, "what it holds")
