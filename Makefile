@@ -163,6 +163,10 @@ sim-mutants: $(STAMP) ## Plant mistakes in the product; the histories have to fi
 demo: setup system ## A cluster on this machine runs a pipeline over real video (KILL=agent kills one)
 	@$(PY) -m compose.demo $(if $(KILL),--kill $(KILL))
 
+.PHONY: boards
+boards: setup system ## Carry out docs/boards.md: three boards as network namespaces (as root; integration runs it, too)
+	@CI=true $(PY) -m pytest tests/lab/cluster/test_boards_page.py --log-cli-level=INFO --log-cli-format='%(message)s'
+
 .PHONY: bench-streams chaos-streams
 bench-streams: $(STAMP) ## The stream figures beside their peers (ROUNDS=3 ONLY=P1,P9 QUICK=1 FULL=1)
 	@$(PY) -m bench.streams

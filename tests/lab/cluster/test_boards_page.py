@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -37,6 +38,8 @@ PAGE: Final = ROOT / "docs" / "boards.md"
 PYTHON: Final = Path("/usr/bin/python3.11")
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BLOCK_SECONDS: Final = 20
+LOG: Final = logging.getLogger("boards")
+"""Tells each block and what it printed; `make boards` shows it."""
 
 BOOT: Final = """
 set -e
@@ -239,6 +242,7 @@ def _hosts(block: Block) -> Sequence[int]:
 async def carry_out(made: Machines, block: Block) -> None:
     """Do what a block says, and compare what it prints."""
     hosts = _hosts(block)
+    LOG.info("# %s\n%s", block.where, block.commands)
     if block.where.startswith("pull the plug"):
         await made.unplug(*hosts)
     elif block.where.startswith("plug "):
@@ -259,6 +263,7 @@ async def carry_out(made: Machines, block: Block) -> None:
                 return False
             assert status == 0, f"{block.where}: status {status}: {said}\n{made.services()}"
             assert not missing, f"{block.commands} did not print {missing} but:\n{said}"
+            LOG.info("%s printed\n%s", block.where, said)
             return True
 
         await asyncio.gather(*(until(partial(printed, host), 30, block.commands) for host in hosts))
