@@ -1,5 +1,6 @@
 """What an operator may set for a controller, read once at the root."""
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -38,6 +39,8 @@ class ControllerConfig(GossipSettings):
         source_buckets: buckets there that any pipeline may read, with this process's credentials.
         lease_seconds: how long an agent's silence is tolerated.
         heartbeat_seconds: how often an agent speaks at least.
+        unplaced_seconds: how long a job may wait for a node before an event tells of it.
+        still_seconds: how long a stream may stand still before an event tells of it.
         url_expires_seconds: how long presigned addresses are good.
 
     Raises:
@@ -56,6 +59,8 @@ class ControllerConfig(GossipSettings):
     source_buckets: tuple[str, ...] = ()
     lease_seconds: float = 6.0
     heartbeat_seconds: float = 1.0
+    unplaced_seconds: float = 30.0
+    still_seconds: float = 60.0
     url_expires_seconds: int = 6 * 3600
 
     def __post_init__(self) -> None:
@@ -90,6 +95,15 @@ class ControllerConfig(GossipSettings):
                 f"{self.lease_seconds:g}: the heartbeat has to be more than 0 and well below the "
                 "lease, a sixth of it is usual"
             )
+        for option, seconds in (
+            ("--unplaced-seconds", self.unplaced_seconds),
+            ("--still-seconds", self.still_seconds),
+        ):
+            if not 0 < seconds < math.inf:
+                raise ConfigError(
+                    f"{option} is {seconds:g}: write a number of seconds above 0; a large one such as "
+                    "1e9 means never"
+                )
         if not 60 <= self.url_expires_seconds <= 7 * 24 * 3600:
             raise ConfigError(
                 f"--url-expires-seconds is {self.url_expires_seconds}: choose from a minute to a "

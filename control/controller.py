@@ -235,6 +235,8 @@ class Controller:
             config=PlaneConfig(
                 lease_seconds=self._config.lease_seconds,
                 heartbeat_seconds=self._config.heartbeat_seconds,
+                unplaced_seconds=self._config.unplaced_seconds,
+                still_seconds=self._config.still_seconds,
             ),
             clock=self._process.clock,
             wall=self._now,

@@ -93,6 +93,18 @@ def _use_file(context: click.Context, path: Path) -> None:
     help="How often an agent speaks at least.  [default: a sixth of the lease]",
 )
 @click.option(
+    "--unplaced-seconds",
+    type=float,
+    default=30.0,
+    help="How long a job may wait for a node before an event over MQTT tells of it.",
+)
+@click.option(
+    "--still-seconds",
+    type=float,
+    default=60.0,
+    help="How long a stream of a running job may stand still before an event over MQTT tells of it.",
+)
+@click.option(
     "--url-expires-seconds",
     type=int,
     default=6 * 3600,

@@ -58,10 +58,10 @@ class JobNews(MachinePart):
             self._news.expect(job.ref, self._situation.now + self._config.unplaced_seconds)
 
     def placed(self, job: JobRecord) -> None:
-        """A job found a node."""
-        self._news.drop(job.ref)
+        """A job found a node; its streams are another matter, which may be told at once."""
         if self._unplaced.pop(job.ref, ""):
             self._tell(job, "placed", NO_REASON)
+        self._news.forget(job.ref)
 
     def runs(self, job: JobRecord, attempt: AttemptRecord) -> None:
         """The program of an attempt began; that nothing passed before says nothing."""

@@ -19,7 +19,9 @@ from services.archive.s3_store import s3_client
 from shoal.client import Client
 from shoal.model import JobState, PipelineState
 from shoal.names import JobRef
-from shoal.spec import Job, Pipeline
+from shoal.spec import Job, Output, Pipeline, StreamInput
+from shoal.v1.pipeline_pb2 import StreamProgress
+from shoal.v1.session_service_pb2 import AgentMessage, AttemptProgress
 from shoal.view import PipelineView
 from tests.integration.events.test_outbox_shell import bodies, subscribed
 from tests.kit.controller_process import ControllerProcess
@@ -164,6 +166,56 @@ async def test_u10_a_node_that_flaps_while_the_broker_is_away_is_told_of_once(
                 assert [body["type"] for body in bodies(kept)] == ["shoal.node.back"]
         types = {str(body["id"]): body["type"] for body in bodies(found)}
         assert list(types.values()) == ["shoal.node.up", "shoal.node.back"]
+
+
+async def test_u11_a_job_without_a_node_and_a_stream_that_stands_still_are_told_of(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    flowing = Pipeline(
+        "flowing",
+        (
+            Job("a", ("true",), outputs=(Output("out"),)),
+            Job("b", ("true",), streams=(StreamInput("in", "a", "out"),)),
+        ),
+    )
+    async with (
+        subscribed(mosquitto.port, "shoal/default/pipelines/+/jobs/+/events") as found,
+        running_controller(
+            tmp_path / "controller",
+            broker=f"mqtt://127.0.0.1:{mosquitto.port}",
+            unplaced_seconds=0.3,
+            still_seconds=0.5,
+        ) as addresses,
+        Client(addresses.grpc) as client,
+    ):
+        await client.submit(flowing)
+        await until(lambda: told(found, "a", "unplaced"), 30, "no node")
+        assert "start an agent" in told(found, "a", "unplaced")[0]["reason"]["message"]
+        async with connected_agent(addresses.grpc) as agent:
+            ref = (await agent.assignment("a")).ref
+            await until(lambda: told(found, "a", "placed"), 30, "a node")
+            await agent.observe(ref, JobState.RUNNING)
+
+            async def send(records: int) -> None:
+                stream = StreamProgress(port="out", output=True, records=records)
+                said = AttemptProgress(
+                    attempt=ref.attempt, namespace="default", epoch=ref.epoch, streams=[stream]
+                )
+                await agent.send(AgentMessage(progress=said))
+
+            await send(7)
+            await until(lambda: told(found, "a", "still"), 30, "it stands still")
+            assert told(found, "a", "still")[0]["streams"] == [
+                {"port": "out", "output": True, "records": 7}
+            ]
+            await send(8)
+            await until(lambda: told(found, "a", "flows"), 30, "it flows")
+
+
+def told(messages: Sequence[aiomqtt.Message], job: str, state: str) -> list[Any]:
+    """The data of the events that say that a job is in a state."""
+    data: list[Any] = [body["data"] for body in bodies(messages)]
+    return [one for one in data if (one["job"], one["state"]) == (job, state)]
 
 
 async def refused(client: Client) -> bool:

@@ -31,6 +31,9 @@ def test_the_archive_is_a_folder_of_the_state_unless_said() -> None:
         {"broker": "mqtt://h", "broker_password": "s3cret"},
         {"lease_seconds": 1.0, "heartbeat_seconds": 1.0},
         {"heartbeat_seconds": 0.0},
+        {"unplaced_seconds": 0.0},
+        {"still_seconds": float("inf")},
+        {"still_seconds": float("nan")},
         {"url_expires_seconds": 8 * 24 * 3600},
     ],
 )
