@@ -378,6 +378,7 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
         "acknowledged": bool,
         "closed": bool,
         "finishing": bool,
+        "missing": bool,
         "archived": bool,
         "keeper": str,
         "holds": lambda rows: tuple(PortHold(*row) for row in rows),

@@ -72,8 +72,10 @@ class LocalAttempt:
     """How far its outputs were when they were last told to stand still."""
     ended_inputs: tuple[str, ...] = ()
     """The inputs of which its program was shown the end; known once its streams have drained."""
+    missing: bool = False
+    """Whether something of it was found that is to be archived and cannot be."""
     archived: bool = False
-    """Whether everything that is archived of it is in the archive."""
+    """Whether everything that is to be archived of it is in the archive."""
     keeper: str = ""
     """The only keeper that may have been told to start its program, once one may have been."""
 

@@ -198,8 +198,10 @@ class AttemptsMachine:
             case events.ArtifactsCollected(artifacts=artifacts, problem=problem):
                 return self._collected(record, artifacts, problem)
             case events.Uploaded(artifacts=artifacts, problem=problem):
-                record = replace(record, artifacts=artifacts, archived=not problem)
-                record = _with_problem(record, problem)
+                whole = not problem and not record.missing
+                record = _with_problem(
+                    replace(record, artifacts=artifacts, archived=whole), problem
+                )
                 return self._end(record, record.verdict or _ARCHIVED)
             case events.GrantsExpired():
                 record = self._move(record, Phase.GRANTING)
@@ -560,7 +562,7 @@ class AttemptsMachine:
     ) -> list[AttemptsEffect]:
         if record.artifacts and _results(record.artifacts) != _results(artifacts):
             return self._lost_with_machine(record)  # they were looked at before it went down
-        record = _with_problem(record, problem)
+        record = _with_problem(replace(record, missing=bool(problem)), problem)
         if not artifacts:
             return self._end(record, record.verdict or _ARCHIVED)
         record = self._move(replace(record, artifacts=artifacts), Phase.GRANTING)

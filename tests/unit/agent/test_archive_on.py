@@ -95,6 +95,17 @@ def test_u8_files_are_archived_after_the_ends_that_the_job_names(
     )
 
 
+@pytest.mark.parametrize("end", [WELL, BADLY])
+def test_u8_what_cannot_be_archived_stays_on_the_node(end: ProgramExit) -> None:
+    play = ended(end, always())
+    found = ArtifactsCollected(REF, play.turn, (ARTIFACT,), "one result is not archived: 'x'")
+    play.tell(found)
+    play.tell(GrantsReceived(UploadsGranted(REF, (GRANT,))))
+    play.tell(Uploaded(REF, play.turn, (STORED,)))
+    assert play.state() is JobState.FAILED
+    assert forgotten(play).keep
+
+
 def test_u8_a_failed_attempt_is_running_until_its_files_are_archived() -> None:
     """What is ARCHIVING has ended well, so to the controller it is what it was."""
     play = ended(BADLY, always())
