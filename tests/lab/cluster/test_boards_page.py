@@ -279,6 +279,8 @@ async def test_u3_the_page_about_boards_is_carried_out() -> None:
                 section = block.section
             if "not in CI" not in block.where:
                 await carry_out(made, block)
+        # Keeper and stream worker outlived the restart of their agent's service.
+        assert re.search(r"agent started node=board-2 .*streams_survived=True", made.services())
         await _check_units(made)
 
 

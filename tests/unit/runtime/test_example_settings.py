@@ -1,5 +1,6 @@
-"""The settings files beside the units of systemd name every setting, with its default, and are accepted as they are."""
+"""Units of systemd, and the settings files beside them: these name every setting with its default, and are accepted."""
 
+import configparser
 import re
 import tomllib
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from control.main import controller
 from edge_agent.main import agent
+from services.runtime.process import ExitCode
 from tests.kit.tree import ROOT
 
 FOLDER = ROOT / "compose" / "systemd"
@@ -85,3 +87,18 @@ def test_the_example_is_accepted_with_and_without_all_that_is_commented_out(
                 assert seen == value or str(seen) == value
         if "\n[labels]" in variant:
             assert context.params["label"] == ("role=camera",)
+
+
+@pytest.mark.parametrize("name", ["agent", "controller"])
+def test_a_unit_starts_its_command_with_its_example_and_state(name: str) -> None:
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.read(FOLDER / f"shoal-{name}.service")
+    service = unit["Service"]
+    settings = tomllib.loads((FOLDER / f"{name}.toml").read_text())
+    assert service["ExecStart"].endswith(f"/shoal {name} --config /etc/shoal/{name}.toml")
+    assert settings["state"] == f"/var/lib/{service['StateDirectory']}"
+    assert service["Restart"] == "on-failure"
+    if name == "agent":  # keeper, stream worker and jobs outlive it
+        assert service["KillMode"] == "process"
+    else:
+        assert service["RestartPreventExitStatus"] == str(int(ExitCode.SUPERSEDED))
