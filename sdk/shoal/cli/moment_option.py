@@ -42,6 +42,10 @@ def moment_before(text: str, now: datetime) -> datetime:
             f"{text!r} is no moment; write how long ago it was, as 5m, or a time, as 15:03 or "
             "2026-11-29T15:03:20"
         ) from None
+    if found.year < 1970:  # there are zones in which the first and the last years have no time
+        raise click.BadParameter(f"{text!r} is before 1970; write a later moment, as 5m")
+    if found.year > now.year + 1:
+        raise click.BadParameter(f"{text!r} has not come yet; write a moment before now, as 5m")
     found = found.astimezone() if found.tzinfo is None else found
     if found > now:
         raise click.BadParameter(f"{text!r} has not come yet; write a moment before now, as 5m")

@@ -84,6 +84,7 @@ OTHERS = (
     ("logs --since soon {ended}", 2, "--since", "'soon'", "as 5m, or a time, as 15:03"),
     ("logs --since 2999-01-01 {ended}", 2, "--since", "'2999-01-01'", "write a moment before now"),
     ("logs --since 1969-01-01 {ended}", 2, "--since", "'1969-01-01'", "write a later moment"),
+    ("logs --since 0001-01-01 {ended}", 2, "--since", "'0001-01-01'", "write a later moment"),
     ("logs --tail 1MiB {ended}", 2, "--tail", "'1MiB'", "integer range"),
     ("logs --attempt 0 {ended}", 2, "--attempt", "0", "x>=1"),
     ("logs --tail -1 {ended}", 2, "--tail", "-1", "0<=x<=1000000"),
