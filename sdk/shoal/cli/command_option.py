@@ -61,6 +61,7 @@ def refuse_beside_command(ctx: click.Context) -> None:
     """
     for name, what in (
         ("replay", "a recording stands in for a job of a specification; name one"),
+        ("record", "a command has no output ports; name a specification"),
         ("pace", "it is the pace of a recording in a specification; leave it out"),
         ("local_results", "a command has no local jobs; leave it out, or name a specification"),
     ):

@@ -13,6 +13,7 @@ import click
 
 from shoal.cli.command_option import refuse_beside_command, refuse_beside_spec, with_options
 from shoal.cli.controller_option import INTERRUPTED_STATUS, Target, controller_options, run_async
+from shoal.cli.record_option import wanted_copy
 from shoal.cli.replay_option import refuse_pace_alone, replay_options
 from shoal.cli.unit_option import unit
 from shoal.cli.values_option import refuse_values, values_options
@@ -172,6 +173,13 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Folder for what local jobs leave, a folder in it for each.",
 )
 @replay_options
+@click.option(
+    "--record",
+    multiple=True,
+    type=wanted_copy,
+    metavar="JOB.PORT=FILE",
+    help="Copy what an output sends to a file, as `shoal record` does; several times for several.",
+)
 @values_options
 @click.option("--archive", multiple=True, help="Pattern of files to keep.  [default: results/**]")
 @controller_options
@@ -183,6 +191,7 @@ def run(ctx: click.Context, /, target: Target, spec_path: Path | None, **wishes:
         shoal run pipeline.yaml
         shoal run --set limit=20 --values street.toml pipeline.yaml
         shoal run people-counter                        the folder's pipeline.yaml
+        shoal run --record camera.frames=frames.records pipeline.yaml
         shoal run -- sh -c 'echo hello > results/x'
         shoal run --stdin README.md -- wc -l
         shoal run --bundle . --requirements requirements.txt -- python main.py
@@ -220,6 +229,11 @@ def run(ctx: click.Context, /, target: Target, spec_path: Path | None, **wishes:
     if wishes["logs"] and (wishes["as_json"] or wishes["detach"]):
         other = "--json" if wishes["as_json"] else "--detach"
         raise click.UsageError(f"{other} shows no logs; leave out --logs, and see: shoal logs")
+    if wishes["record"] and wishes["detach"]:
+        raise click.UsageError(
+            "--record copies while this command runs, and --detach ends it; leave out one of them, or "
+            "see: shoal record"
+        )
     if spec_path is not None:
         refuse_beside_spec(ctx, spec_path)
         refuse_pace_alone(ctx)
@@ -272,6 +286,7 @@ def _own_stdin(path: Path | None) -> Iterator[Path | None]:
 
 
 async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:
+    from shoal.cli.copies import check_copies, recording
     from shoal.cli.display import display_for
     from shoal.cli.document import print_document
     from shoal.cli.local_jobs import local_run, refuse_local, typing_job
@@ -283,6 +298,7 @@ async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:
     detach, as_json, logs = wishes["detach"], wishes["as_json"], wishes["logs"]
     if detach:
         refuse_local(prepared.pipeline)
+    check_copies(prepared.pipeline, wishes["record"], may_go_on=bool(wishes["request_id"]))
     async with target.client() as client:
         if prepared.packed is not None:
             await client.ensure_bundle(prepared.packed)
@@ -307,7 +323,12 @@ async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:
         live = printer is None and beside is None
         typing = typing_job(submitted)
         with display_for(console(stderr=True), live=live, typing=typing) as display:
-            ended = await wait_for_end(client, submitted, display, printer, beside=beside)
+            async with recording(client, submitted, wishes["record"], display.say) as copies:
+                ended = await wait_for_end(client, submitted, display, printer, beside=beside)
+                if ended is None:
+                    copies.stop()
+        for line in copies.complete:
+            click.echo(line, err=True)
         if beside is not None and ended is not None:
             beside.forget()
             for left in beside.left():
@@ -329,4 +350,4 @@ async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:
             await show_outcome(client, ended, logs_shown=True, said_last=printer.said_last)
             if tell_cut(printer, ended.jobs):
                 return exit_status(ended) or 1
-        return exit_status(ended)
+        return exit_status(ended) or min(copies.failed, 1)

@@ -24,6 +24,15 @@ _DEADLINE = 60.0
 SHOAL = str(Path(sys.executable).parent / "shoal")
 
 
+def recorded(part: Path) -> int:
+    """How many records a file has by now."""
+    if not part.exists() or not part.stat().st_size:
+        return 0
+    file = RecordFile(part, writable=False)
+    file.close()
+    return file.next
+
+
 async def test_f13_a_recording_follows_its_producer_and_goes_on_after_a_kill(
     tmp_path: Path,
 ) -> None:
@@ -36,13 +45,6 @@ async def test_f13_a_recording_follows_its_producer_and_goes_on_after_a_kill(
     def say(first: int, last: int) -> None:
         with lines.open("a") as file:
             file.writelines(f"line {k}\n" for k in range(first, last))
-
-    def recorded() -> int:
-        if not part.exists() or not part.stat().st_size:
-            return 0
-        file = RecordFile(part, writable=False)
-        file.close()
-        return file.next
 
     async with running_cluster(tmp_path / "cluster") as (cluster, client):
 
@@ -63,16 +65,16 @@ async def test_f13_a_recording_follows_its_producer_and_goes_on_after_a_kill(
             client, name, lambda now: all(job.state is JobState.RUNNING for job in now.jobs)
         )
         process = await start()
-        await until(lambda: recorded() == 100, 30, "the first hundred")
+        await until(lambda: recorded(part) == 100, 30, "the first hundred")
         process.send_signal(signal.SIGKILL)
         await process.wait()
         say(100, 200)
         process = await start()
-        await until(lambda: recorded() == 200, 30, "two hundred")
+        await until(lambda: recorded(part) == 200, 30, "two hundred")
         await _closed_early(start, tmp_path)
         await cluster.kill_board(job_of(running, "source").node)
         say(200, 300)
-        await until(lambda: recorded() == 300, 30, "three hundred")
+        await until(lambda: recorded(part) == 300, 30, "three hundred")
         with lines.open("a") as file:
             file.write("END\n")
         async with asyncio.timeout(_DEADLINE):
@@ -112,6 +114,53 @@ async def _closed_early(
         assert (whole.base, whole.total) == (0, total)
         assert whole.digest in err.decode()
         assert not beside(file, ".part").exists()
+
+
+async def test_u6_a_pipeline_is_recorded_while_it_runs(tmp_path: Path) -> None:
+    """From its first record to its end, or to Ctrl-C if it has none."""
+    example = str(ROOT / "examples" / "fission_sums" / "pipeline.yaml")
+    target, endless = tmp_path / "products.records", tmp_path / "said.records"
+    lines = tmp_path / "lines"
+    lines.write_text("one\ntwo\n")
+    folder = tmp_path / "follow"
+    folder.mkdir()
+    (folder / "pipeline.yaml").write_text(SPEC.format(lines=lines))
+    (folder / "follow.py").write_text(FOLLOW)
+    async with running_cluster(tmp_path / "cluster") as (cluster, client):
+
+        async def start(*words: str) -> asyncio.subprocess.Process:
+            return await asyncio.create_subprocess_exec(
+                *(SHOAL, "run", "--json", *words, "--controller", cluster.controller_address),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+
+        sums: list[bytes] = []
+        for words in (
+            ("--record", f"product.products={target}"),
+            ("--replay", f"product.products={target}"),
+        ):
+            process = await start(*words, example)
+            async with asyncio.timeout(_DEADLINE):
+                out, err = await process.communicate()
+            assert process.returncode == 0, err.decode()
+            ended = await client.get(json.loads(out)["name"])
+            sums.append(await contents(client, ended, "results/sums.txt", tmp_path / ended.id))
+            if words[0] == "--record":
+                assert f"{target}: records 0 to " in err.decode()
+        assert sums[0] == sums[1]
+
+        process = await start("--record", f"source.said={endless}", str(folder))
+        part = beside(endless, ".part")
+        await until(lambda: recorded(part) == 2, 30, "both lines")
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(_DEADLINE):
+            _, err = await process.communicate()
+        assert process.returncode == 130, err.decode()
+        assert f"{endless}: records 0 to 1 of source.said" in err.decode()
+        whole = RecordFile(endless, writable=False)
+        whole.close()
+        assert (whole.base, whole.total) == (0, 2)
 
 
 async def test_f13_a_recorded_network_gives_the_same_result_again(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ FILES = {
     "stuck.yaml": "name: stuck\njobs:\n"
     "  camera: {run: x, outputs: [frames], place: {require: {moon: full}}}\n"
     "  detector: {run: y, replicas: 2, inputs: {frames: camera.frames}}\n",
+    "wide.yaml": "name: wide\njobs:\n  detector: {run: x, replicas: 2, outputs: [o]}\n"
+    "  b: {run: y, inputs: {i: detector.o}}\n",
     "nothing.yaml": "",
     "main.py": "print(1)",
     "requirements.txt": "",
