@@ -84,7 +84,7 @@ KEYS = (
         "'packages'",
         "pip: [numpy",
     ),
-    (_PAIR + "x: 1}", "jobs.b.x", "'x'", "known are archive, environment"),
+    (_PAIR + "x: 1}", "jobs.b.x", "'x'", "known are archive, archive_on, environment"),
     (
         "jobs:\n  a: {run: x, inputs: {i: {topic: a}}}",
         "jobs.a.inputs.i.topic",
