@@ -37,7 +37,7 @@ WORKSTATION: Final = 4
 PAGE: Final = ROOT / "docs" / "boards.md"
 PYTHON: Final = Path("/usr/bin/python3.11")
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-BLOCK_SECONDS: Final = 20
+BLOCK_SECONDS: Final = 60
 LOG: Final = logging.getLogger("boards")
 """Tells each block and what it printed; `make boards` shows it."""
 
