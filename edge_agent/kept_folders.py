@@ -121,6 +121,8 @@ class KeptFolders:
     async def keep(self, ref: AttemptRef, folder: AttemptFolder) -> None:
         """Move the folder of an attempt aside; nothing happens where there is none.
 
+        Where it cannot be kept it is thrown away: a disk without room even for that needs it.
+
         Raises:
             OSError: it cannot be moved.
         """
@@ -129,7 +131,13 @@ class KeptFolders:
             return
         since = int(self.wall())
         path = self.folder / f"{keeper_id(ref)}.{since}"
-        if await asyncio.to_thread(_move, folder.path, path):
+        try:
+            moved = await asyncio.to_thread(_move, folder.path, path)
+        except OSError as error:
+            LOG.warning("a folder cannot be kept", extra=fields(path=path, why=error))
+            await self.trash.throw(folder.path)
+            return
+        if moved:
             for part in (folder.spool, folder.ports):
                 await self._throw(path / part.name)
             await self._add(AsideFolder(ref, path, since))

@@ -93,3 +93,9 @@ async def test_u8_a_folder_is_moved_aside_once_and_found_by_the_next_agent(tmp_p
         await asyncio.gather(first.trim(short=False), first.trim(short=False))
         assert first.listed() == ()
         assert list((tmp_path / "kept").iterdir()) == []
+        # It cannot be kept, and is in no one's way.
+        (tmp_path / "kept").rmdir()
+        (tmp_path / "kept").touch()
+        folder.work.mkdir(parents=True)
+        await first.keep(ref, folder)
+        assert (first.listed(), folder.path.exists()) == ((), False)
