@@ -97,7 +97,10 @@ class Agent:
             gossip = None if member is None else member.gossip
             workshop = await self._open_workshop(client, work, gauge)
             keeper = KeeperSocket(
-                state / "keeper.sock", state / "keeper.log", process_variables(process.environ)
+                state / "keeper.sock",
+                state / "keeper.log",
+                process_variables(process.environ),
+                process.version,
             )
             links = AgentLinks(
                 controllers=lambda: found_controllers(config.controllers, gossip),
@@ -109,6 +112,7 @@ class Agent:
                     await asyncio.to_thread(_advertised, config),
                     state,
                     process_variables(process.environ),
+                    process.version,
                 ),
                 journal=self._journal,
                 workshop=workshop,

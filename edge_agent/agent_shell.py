@@ -23,6 +23,8 @@ from edge_agent.attempts import events
 from edge_agent.attempts.effects import (
     AttemptsEffect,
     DesiredRecorded,
+    DismissKeeper,
+    DismissStreamWorker,
     NoteStreamWorker,
     WriteJournal,
 )
@@ -38,8 +40,9 @@ from edge_agent.keeper_link import KeeperLink, program_exit, programs
 from edge_agent.lease import NodeLease
 from edge_agent.links.agent_links import AgentLinks
 from edge_agent.links.stream_worker import HELPER
+from edge_agent.outdated import Outdated
 from edge_agent.session import effects as session_effects
-from edge_agent.session.events import ControllersKnown, Recorded, Say, SessionEvent
+from edge_agent.session.events import ControllersKnown, Moved, Recorded, Say, SessionEvent
 from edge_agent.session.machine import SessionConfig, SessionMachine
 from edge_agent.session_link import SessionLink
 from edge_agent.stream_link import STREAM_WORKER, StreamLink
@@ -124,6 +127,8 @@ class AgentShell:
         self._group: asyncio.TaskGroup | None = None
         self._disk = disk_watch.DiskWatch(str(config.state), config.disk_reserve_bytes)
         self._said = WELL
+        self._introduced = ""
+        """Where other nodes were told that the stream worker is."""
         self.restored = asyncio.Event()
         """Set once everything that an earlier agent left is taken over."""
 
@@ -226,6 +231,13 @@ class AgentShell:
             case NoteStreamWorker(identity):
                 # After what was lost with the one before, so that an agent that dies here knows it.
                 self._spawn(_durable(self._journal.note(STREAM_WORKER, identity)))
+            case DismissKeeper(keeper):
+                self._spawn(_asked(self._keeper.dismiss(keeper)))
+            case DismissStreamWorker():
+                if self._outdated().stream_worker:  # else it is another one already
+                    # Here and now, before anything that was decided later is attached to it.
+                    self._streams.let_go()
+                    self._spawn(_asked(self._streams.dismiss()))
             case DesiredRecorded(delivery):
                 self._spawn(self._recorded(delivery, self._journal.barrier()))
             case _:
@@ -293,11 +305,40 @@ class AgentShell:
                     case _:
                         assert_never(effect)
             await self._links.workshop.trim(short=self._disk.short)
+            await self._replace_outdated()
             await self._say_condition()
             await asyncio.sleep(_DISK_SECONDS)
 
     def _condition(self) -> NodeCondition:
-        return NodeCondition(self._disk.refusal, self._links.workshop.kept())
+        return NodeCondition(
+            self._disk.refusal,
+            self._links.workshop.kept(),
+            self._keeper.version,
+            (self._streams.made or "").partition(" ")[0],
+            self._outdated().sentence,
+        )
+
+    def _outdated(self) -> Outdated:
+        return Outdated.of(
+            self._process.version,
+            self._keeper.version,
+            self._links.stream_worker.made,
+            self._streams.made,
+        )
+
+    async def _replace_outdated(self) -> None:
+        """Have what is outdated replaced as soon as it is idle; the keeper takes the worker along."""
+        outdated = self._outdated()
+        if outdated.sentence != self._said.outdated:
+            words = "a part is outdated" if outdated.sentence else "no part is outdated any more"
+            LOG.warning(words, extra=fields(why=outdated.sentence))
+        if self._introduced not in {"", self._streams.address}:
+            self._introduced = ""
+            await self._session_driver.post(Moved())
+        if outdated.keeper:
+            await self._attempts_driver.post(events.KeeperOutdated(self._keeper.instance))
+        elif outdated.stream_worker:
+            await self._attempts_driver.post(events.StreamWorkerOutdated())
 
     async def _say_condition(self) -> None:
         """Say how the node stands, if that is news; a Hello says it, too."""
@@ -428,6 +469,7 @@ class AgentShell:
 
     def _hello(self) -> Hello:
         config = self._config
+        self._introduced = self._streams.address
         return Hello(
             node=config.name,
             agent_id=self._agent_id,
@@ -459,6 +501,12 @@ class AgentShell:
             running.close()
             raise AssertionError("nothing happens before the agent runs")
         self._group.create_task(running)
+
+
+async def _asked(dismissal: Awaitable[None]) -> None:
+    # What did not take it is said to be outdated again, and asked again.
+    with contextlib.suppress(KeeperError):
+        await dismissal
 
 
 async def _durable(done: Awaitable[None]) -> None:

@@ -31,6 +31,8 @@ class KeeperLink:
         self._door = door
         self.path = door.path
         """Where the keeper listens."""
+        self.version = ""
+        """Of the keeper that was connected to last; empty where an earlier one does not say."""
         self._client: KeeperConnection | None = None
         self._instance = ""
         self._ready = asyncio.Event()
@@ -52,6 +54,7 @@ class KeeperLink:
                 await self._door.ensure()
                 async with self._connect() as client:
                     self._instance = await client.watch()
+                    self.version = client.version
                     await listed(self._instance, list(await client.list()))
                     self._client = client
                     self._ready.set()
@@ -70,6 +73,11 @@ class KeeperLink:
             finally:
                 self._ready.clear()
                 self._client = None
+
+    @property
+    def instance(self) -> str:
+        """Which keeper was connected to last."""
+        return self._instance
 
     async def client(self, deadline_seconds: float = 15.0) -> KeeperConnection:
         """The connection, once there is one.
@@ -107,6 +115,15 @@ class KeeperLink:
     async def stop(self, attempt: str, grace_seconds: float) -> None:
         """Ask for the end of a program."""
         await (await self.client()).stop(attempt, grace_seconds)
+
+    async def dismiss(self, instance: str) -> None:
+        """Let one keeper, and no other, end with the stream worker that it keeps.
+
+        Raises:
+            KeeperError: it did not take it.
+        """
+        if self._client is not None and self._instance == instance:
+            await self._client.shutdown()
 
     async def forget(self, attempt: str) -> None:
         """Leave nothing of a program."""

@@ -52,6 +52,7 @@ STREAM_ADDRESS: Final = "stream_address"
 _CALL_SECONDS: Final = 10.0
 _READY_SECONDS: Final = 20.0
 _PAUSE_SECONDS: Final = 0.2
+_DISMISS_SECONDS: Final = 1.0
 _REFUSALS: Final = frozenset(
     {
         grpc.StatusCode.NOT_FOUND,
@@ -95,6 +96,10 @@ class StreamLink:
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
     _told: dict[AttemptRef, Progress] = field(default_factory=dict[AttemptRef, Progress])
     _carrier: str = ""
+    _dismissed: str = ""
+    made: str | None = None
+    """The words with which the worker was started, empty where an earlier keeper does not say; None
+    until one was found."""
     address: str = ""
     """Where the worker listens for other nodes, `host:port`; empty until it has said so."""
 
@@ -131,6 +136,20 @@ class StreamLink:
         """A keeper has said what it keeps, which may be another than before, without the worker."""
         if self._carrier and not _runs(self._carrier, processes):
             await self._lose()
+
+    def let_go(self) -> None:
+        """Use a worker no more on which no attempt is: what comes is for the next one, its end no loss."""
+        self._dismissed, self._carrier = self._carrier or self._dismissed, ""
+        self._ready.clear()
+        self._stub = None
+
+    async def dismiss(self) -> None:
+        """Let a worker end that was let go.
+
+        Raises:
+            KeeperError: the keeper did not take it; it is asked again before the next one is sought.
+        """
+        await self.keeper.stop(HELPER, _DISMISS_SECONDS)
 
     async def _lose(self) -> None:
         self._carrier = ""
@@ -227,7 +246,12 @@ class StreamLink:
             await client.spawn(self.door.prepare(self._last_address))
             processes = await client.list()
         await self.listed(processes)
-        found = next(process_identity(one) for one in processes if one.attempt == HELPER)
+        worker = next(one for one in processes if one.attempt == HELPER)
+        found = process_identity(worker)
+        if found == self._dismissed:
+            await client.stop(HELPER, _DISMISS_SECONDS)
+            raise TimeoutError("the stream worker before is about to end")
+        self.made = worker.made
         if found != self._carrier:
             self._carrier = found
             await self.post(events.StreamWorkerFound(found))
@@ -243,7 +267,8 @@ class StreamLink:
                     response = await watch.read()
                 while response is not cast("Any", grpc.aio.EOF):
                     await self._listens_at(response.stream_address)
-                    self._ready.set()
+                    if self._stub is stub:  # else it was dismissed
+                        self._ready.set()
                     for attempt in response.attempts:
                         await self._heard(attempt)
                     response = await watch.read()

@@ -26,6 +26,18 @@ class NoteStreamWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class DismissKeeper:
+    """Let this keeper end, with the stream worker: nothing runs there, and another one is to follow."""
+
+    keeper: str
+
+
+@dataclass(frozen=True, slots=True)
+class DismissStreamWorker:
+    """Let the stream worker end: it carries nothing, and another one is to follow."""
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredRecorded:
     """Tell the controller, once everything before is durable, that its message is recorded."""
 
@@ -169,4 +181,11 @@ AttemptEffect = (
 )
 """What is done for one attempt by its own shell."""
 
-AttemptsEffect = AttemptEffect | WriteJournal | NoteStreamWorker | DesiredRecorded
+AttemptsEffect = (
+    AttemptEffect
+    | WriteJournal
+    | NoteStreamWorker
+    | DismissKeeper
+    | DismissStreamWorker
+    | DesiredRecorded
+)

@@ -83,6 +83,18 @@ class ProgramsListed:
 
 
 @dataclass(frozen=True, slots=True)
+class KeeperOutdated:
+    """This keeper is not what the agent would start; said again until there is another."""
+
+    keeper: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWorkerOutdated:
+    """The stream worker is not what the agent would start; said again until it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class StreamsBroken(_OfAttempt):
     """The streams of an attempt cannot go on."""
 
@@ -198,6 +210,8 @@ AttemptsEvent = (
     | Restored
     | DesiredChanged
     | ProgramsListed
+    | KeeperOutdated
+    | StreamWorkerOutdated
     | StreamWorkerLost
     | StreamWorkerFound
     | GrantsReceived

@@ -18,6 +18,8 @@ from edge_agent.attempts.effects import (
     CollectArtifacts,
     Conclude,
     DesiredRecorded,
+    DismissKeeper,
+    DismissStreamWorker,
     Forget,
     NoteStreamWorker,
     PrepareBundle,
@@ -101,6 +103,8 @@ class AttemptsMachine:
     )
     _keeper: str = ""
     """The keeper that was heard of last."""
+    _dismissing: bool = False
+    """Whether the keeper is about to end: no program is started until there is another one."""
     _now: float = 0.0
     _salvage_until: dict[AttemptRef, float] = field(default_factory=dict[AttemptRef, float])
     """Until when it is tried to archive what attempts have left that did not succeed."""
@@ -154,7 +158,12 @@ class AttemptsMachine:
                 return [*self._desire(desired), DesiredRecorded(sequence)]
             case events.ProgramsListed(keeper, programs):
                 self._keeper = keeper
-                return self._listed(programs)
+                self._dismissing = False
+                return [*self._listed(programs), *self._start_held()]
+            case events.KeeperOutdated(keeper):
+                return self._dismiss_keeper() if keeper == self._keeper else []
+            case events.StreamWorkerOutdated():
+                return [] if self._streams_are_wanted() else [DismissStreamWorker()]
             case events.StreamWorkerLost():
                 return self._for_each(ALIVE | {Phase.DRAINING}, self._streams_lost)
             case events.StreamWorkerFound(identity):
@@ -381,7 +390,30 @@ class AttemptsMachine:
             case _:
                 return self._start(self._move(record, Phase.READY))
 
+    def _dismiss_keeper(self) -> list[AttemptsEffect]:
+        """Let the keeper go once nothing of it is needed: with it go its records of ends."""
+        over = PREPARING | {Phase.ENDED, Phase.FORGETTING}
+        busy = any(record.phase not in over for record in self._records.values())
+        if busy or self._streams_are_wanted():
+            return []
+        self._dismissing = True
+        return [DismissKeeper(self._keeper)]
+
+    def _streams_are_wanted(self) -> bool:
+        """Whether an attempt streams here, or is about to: without a worker a controller takes it for lost."""
+        return any(
+            record.assignment.has_ports and record.phase not in {Phase.ENDED, Phase.FORGETTING}
+            for record in self._records.values()
+        )
+
+    def _start_held(self) -> list[AttemptsEffect]:
+        """Start what was ready while there was no keeper to start it."""
+        ready = [record for record in self._records.values() if record.phase is Phase.READY]
+        return [effect for record in ready for effect in self._start(record)]
+
     def _start(self, record: LocalAttempt) -> list[AttemptsEffect]:
+        if self._dismissing:
+            return []
         siblings = (self._records[ref] for ref in self._by_job[record.ref.job_ref])
         if any(sibling.phase in ALIVE for sibling in siblings if sibling.ref != record.ref):
             return []

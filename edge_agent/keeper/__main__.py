@@ -20,6 +20,7 @@ def main() -> int:
     """Serve the socket until shut down; 0 also when another keeper holds it already."""
     parser = argparse.ArgumentParser(prog="edge_agent.keeper", description=__doc__)
     parser.add_argument("--socket", type=Path, required=True, help="absolute path of the socket")
+    parser.add_argument("--version", default="", help="version of the agent that starts it")
     arguments = parser.parse_args()
     path: Path = arguments.socket.absolute()
     lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -33,7 +34,7 @@ def main() -> int:
         _log(f"killed {left} processes that an earlier keeper left behind")
     if not strays.adopt_orphans():
         _log("the kernel gives no orphans to the keeper: a job's daemons may outlive it")
-    KeeperShell(path, boottime, time.time, _log, secrets.token_hex(8)).run()
+    KeeperShell(path, boottime, time.time, _log, secrets.token_hex(8), arguments.version).run()
     return 0
 
 

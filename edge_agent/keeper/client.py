@@ -51,6 +51,7 @@ class StartRequest:
     lease_grace_seconds: float = 0.0
     memory_bytes: int = 0
     open_files: int = 0
+    made: str = ""
 
 
 @dataclass(slots=True)
@@ -66,6 +67,8 @@ class KeeperClient:
     """
 
     def __init__(self, socket_path: Path) -> None:
+        self.version = ""
+        """Of the keeper, once it is watched; empty where an earlier version does not say."""
         self._path = socket_path
         self._socket: socket.socket | None = None
         self._pending: dict[int, _Pending] = {}
@@ -135,6 +138,7 @@ class KeeperClient:
         earlier version does not say.
         """
         answer = await self._ask({"op": "watch"})
+        self.version = str(answer.get("version", ""))
         return str(answer.get("instance", ""))
 
     async def exits(self) -> AsyncIterator[ProcessRecord]:
@@ -163,6 +167,7 @@ class KeeperClient:
                 "lease_until": request.lease_until,
                 "lease_seconds": _as_seconds(request.lease_until),
                 "lease_grace_seconds": request.lease_grace_seconds,
+                "made": request.made,
                 "limits": {
                     "memory_bytes": request.memory_bytes,
                     "open_files": request.open_files,
@@ -274,6 +279,7 @@ async def ensure_keeper(
     socket_path: Path,
     log_path: Path,
     environ: Mapping[str, str] = MappingProxyType({}),
+    version: str = "",
 ) -> None:
     """Make sure that a keeper answers at `socket_path`, starting one in a session of its own if none does.
 
@@ -284,13 +290,14 @@ async def ensure_keeper(
         socket_path: where it listens.
         log_path: where one that is started here writes its log.
         environ: all variables of one that is started here.
+        version: what one that is started here says of itself.
 
     Raises:
         KeeperGoneError: None answered within the deadline; its log says why.
     """
     if await _answers(socket_path):
         return
-    pid = _spawn_keeper(socket_path, log_path, environ)
+    pid = _spawn_keeper(socket_path, log_path, environ, version)
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
             while not await _answers(socket_path):  # noqa: ASYNC110 - see below
@@ -330,24 +337,27 @@ async def _answers(socket_path: Path) -> bool:
     return False
 
 
-def _spawn_keeper(socket_path: Path, log_path: Path, environ: Mapping[str, str]) -> int:
+def _spawn_keeper(
+    socket_path: Path, log_path: Path, environ: Mapping[str, str], version: str
+) -> int:
     # A log that a full disk has no room for is no reason to have no keeper.
+    words = ["--socket", str(socket_path.absolute()), "--version", version]
     try:
-        return _spawn_keeper_logging_to(socket_path, str(log_path), environ)
+        return _spawn_keeper_logging_to(words, str(log_path), environ)
     except OSError:
         try:
-            return _spawn_keeper_logging_to(socket_path, os.devnull, environ)
+            return _spawn_keeper_logging_to(words, os.devnull, environ)
         except OSError as error:
-            words = f"no keeper can be started for {socket_path}: {error}"
-            raise KeeperGoneError(words) from error
+            said = f"no keeper can be started for {socket_path}: {error}"
+            raise KeeperGoneError(said) from error
 
 
-def _spawn_keeper_logging_to(socket_path: Path, log: str, environ: Mapping[str, str]) -> int:
+def _spawn_keeper_logging_to(arguments: Sequence[str], log: str, environ: Mapping[str, str]) -> int:
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     # A session of its own, so that what ends the agent's terminal or unit by group does not end the jobs.
     return os.posix_spawn(
         sys.executable,
-        [sys.executable, "-m", "edge_agent.keeper", "--socket", str(socket_path.absolute())],
+        [sys.executable, "-m", "edge_agent.keeper", *arguments],
         dict(environ),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

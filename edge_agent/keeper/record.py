@@ -15,7 +15,8 @@ class ProcessRecord:
     Times are seconds since the epoch, for people; deadlines inside the keeper are monotonic.
     `exit_code` is None while it runs or when a signal ended it. `lease_ended` says that it was ended
     because its lease was not renewed, `problem` why records of its FIFOs may be missing, `left` which
-    processes of it could not be ended, and why.
+    processes of it could not be ended, and why. `made` are the words with which it was started, by
+    which its starter knows what it is.
     """
 
     attempt: str
@@ -30,6 +31,7 @@ class ProcessRecord:
     lease_ended: bool = False
     problem: str = ""
     left: str = ""
+    made: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return the object that travels on the socket."""

@@ -30,6 +30,7 @@ class Start(_Asked):
     lease_until: float
     lease_grace_seconds: float
     helper: bool
+    made: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,7 @@ def _read_start(fields: Mapping[str, object], request_id: int, *, helper: bool) 
         _seconds(fields.get("lease_until", 0.0)),
         _seconds(fields.get("lease_grace_seconds", 0.0)),
         helper,
+        _as(str, fields.get("made", "")),
     )
 
 

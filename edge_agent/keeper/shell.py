@@ -55,6 +55,7 @@ class KeeperShell:
         wall: Seconds since the epoch.
         log: Takes one line for people.
         instance: What no other keeper is called.
+        version: That of the agent that started it.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class KeeperShell:
         wall: Callable[[], float],
         log: Callable[[str], None],
         instance: str,
+        version: str = "",
     ) -> None:
         self._path = socket_path
         self._clock = clock
         self._wall = wall
         self._log = log
         self._instance = instance
+        self._version = version
         self._machine = machine.KeeperMachine()
         self._ports: dict[str, Mapping[Port, int]] = {}
         # Children: the leaders of attempts, or their guards.
@@ -224,7 +227,8 @@ class KeeperShell:
                 self._send_records(client, request.id)
             case requests.Watch():
                 client.watching = True
-                self._send(client, {"id": request.id, "instance": self._instance})
+                said = {"id": request.id, "instance": self._instance, "version": self._version}
+                self._send(client, said)
             case requests.Shutdown():
                 self._send(client, {"id": request.id})
                 self._shut_down()
@@ -242,7 +246,11 @@ class KeeperShell:
         until = request.lease_until and request.lease_until + request.lease_grace_seconds
         launched = launch(replace(request.program, env=env), mark, until)
         record = ProcessRecord(
-            attempt=attempt, pid=launched.pid, helper=request.helper, start_time=self._wall()
+            attempt=attempt,
+            pid=launched.pid,
+            helper=request.helper,
+            start_time=self._wall(),
+            made=request.made,
         )
         # Known before anything else is tried with it, or it could run on and no agent would know.
         guard = launched.guard

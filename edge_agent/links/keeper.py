@@ -40,6 +40,15 @@ class KeeperConnection(Protocol):
         """Everything that the keeper remembers, helpers too, oldest first."""
         ...
 
+    @property
+    def version(self) -> str:
+        """Of the keeper, once it is watched; empty where an earlier version does not say."""
+        ...
+
+    async def shutdown(self) -> None:
+        """End every process, then the keeper; returns at once."""
+        ...
+
     async def watch(self) -> str:
         """Begin to hear ends; ask for `list` afterwards to learn of those before.
 
@@ -82,16 +91,17 @@ class KeeperSocket:
     """A keeper behind a Unix socket.
 
     `log_path` takes the log of one that is started here, and `environ` is all that one gets of
-    variables.
+    variables, and `version` what it says of itself.
     """
 
     path: Path
     log_path: Path
     environ: Mapping[str, str]
+    version: str
 
     async def ensure(self) -> None:
         """Start a keeper in a session of its own if none answers."""
-        await ensure_keeper(self.path, self.log_path, self.environ)
+        await ensure_keeper(self.path, self.log_path, self.environ, self.version)
 
     def connect(self) -> KeeperClient:
         """Open a connection with `async with`."""

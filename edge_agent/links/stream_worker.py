@@ -69,6 +69,11 @@ class StreamWorkerDoor(Protocol):
         """Host under which other nodes reach it; empty for the one it listens on."""
         ...
 
+    @property
+    def made(self) -> str:
+        """The words with which one is started now: the version first, then its settings."""
+        ...
+
     def prepare(self, last_address: str) -> StartRequest:
         """Make way for a new one, and return what the keeper is asked for.
 
@@ -84,7 +89,7 @@ class StreamWorkerDoor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StreamWorkerSocket:
-    """A stream worker behind a Unix socket: where it listens, and its variables.
+    """A stream worker behind a Unix socket: where it listens, its variables, and its version.
 
     `listen` is `host:port` for other nodes, `folder` its working folder.
     """
@@ -94,6 +99,12 @@ class StreamWorkerSocket:
     advertise: str
     folder: Path
     environ: Mapping[str, str]
+    version: str
+
+    @property
+    def made(self) -> str:
+        """The words with which one is started now: the version first, then its settings."""
+        return f"{self.version} --streams {self.listen} --advertise {self.advertise}"
 
     @property
     def log_path(self) -> Path:
@@ -123,6 +134,7 @@ class StreamWorkerSocket:
             cwd=self.folder,
             stdout=self.log_path,
             stderr=self.log_path,
+            made=self.made,
         )
 
     @contextlib.asynccontextmanager

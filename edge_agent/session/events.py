@@ -21,6 +21,11 @@ class LinkOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """What the last Hello said of the agent is not so any more: another one has to be said."""
+
+
+@dataclass(frozen=True, slots=True)
 class LinkClosed:
     """The stream has ended, or could not be had."""
 
@@ -52,4 +57,4 @@ class Recorded:
     delivery: int
 
 
-SessionEvent = ControllersKnown | LinkOpened | LinkClosed | Received | Say | Recorded
+SessionEvent = ControllersKnown | LinkOpened | Moved | LinkClosed | Received | Say | Recorded

@@ -125,6 +125,9 @@ class SessionMachine:
                 return []  # from a stream that was hung up
             case events.LinkOpened(hello=hello):
                 return self._link_opened(hello, now)
+            case events.Moved():
+                said = self.state in {SessionState.OPENING, SessionState.OPEN}
+                return self._break("the agent introduces itself anew", now) if said else []
             case events.LinkClosed(reason=reason):
                 return self._closed(reason, now)
             case events.Received():

@@ -122,7 +122,8 @@ class NodeView:
 
     `quarantine` and `conflict` are sentences for people, empty while all is well: why nothing may be
     wanted of its agent, and which other agent claims its name. `kept` is known of a single node alone.
-    In a watch, `forgotten` says that there is no such node any more.
+    In a watch, `forgotten` says that there is no such node any more. `outdated` says which of its
+    keeper and its stream worker are not what its agent would start, and until when.
     """
 
     name: str
@@ -143,6 +144,9 @@ class NodeView:
     refuses: str = ""
     kept: tuple[KeptFolder, ...] = ()
     forgotten: bool = False
+    keeper_version: str = ""
+    stream_worker_version: str = ""
+    outdated: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ async def nodes(context: click.Context, target: Target, *, watch: bool, as_json:
     A node is `ready` while its agent has a session, `away` while it has none, and `drained` when
     nothing is to be placed on it. It is `quarantined` when its agent was told more than this
     controller's store knows: it keeps what it has, and you decide. `member` is what gossip says.
+    `version` is the agent's, and what of its keeper and stream worker is of another one.
     """
     if context.invoked_subcommand is not None:
         return
@@ -53,6 +54,9 @@ async def nodes(context: click.Context, target: Target, *, watch: bool, as_json:
         for remark in (said for node in found for said in (node.quarantine, node.conflict)):
             if remark:
                 click.echo(remark)
+        for node in found:
+            if node.outdated:
+                click.echo(f"{node.name}: {node.outdated}")
     else:
         click.echo("no agent has connected yet; start one with: shoal agent", err=True)
 
@@ -79,7 +83,7 @@ def _news(node: "NodeView") -> str:
     said = f"{node_state(node)}, {counted(len(node.attempts), 'attempt')}"
     if node.member_state:
         said += f", member {state_word(node.member_state)}"
-    why = node.quarantine or node.conflict or node.refuses
+    why = node.quarantine or node.conflict or node.refuses or node.outdated
     return f"{said}: {why}" if why else said
 
 

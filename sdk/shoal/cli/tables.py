@@ -139,7 +139,17 @@ def node_state(node: view.NodeView) -> str:
 def nodes_table(nodes: Iterable[view.NodeView], now: datetime) -> Table:
     """Show nodes: how they stand, what they have, and what of it is claimed."""
     table = _table(
-        "node", "state", "member", ">cores", ">memory", "devices", ">attempts", "labels", "seen", ""
+        "node",
+        "state",
+        "member",
+        ">cores",
+        ">memory",
+        "devices",
+        ">attempts",
+        "labels",
+        "version",
+        "seen",
+        "",
     )
     for node in nodes:
         state = node_state(node)
@@ -154,10 +164,22 @@ def nodes_table(nodes: Iterable[view.NodeView], now: datetime) -> Table:
             " ".join(node.capacity.devices),
             str(len(node.attempts)),
             _pairs(node.labels.items()),
+            _versions(node),
             f"{age_text(node.last_seen_time, now)} ago" if node.last_seen_time else "",
             Text(node.refuses, style="dim"),
         )
     return table
+
+
+def _versions(node: view.NodeView) -> str:
+    """The agent's version, and those of its keeper and stream worker where they are others."""
+    parts = {"keeper": node.keeper_version, "streams": node.stream_worker_version}
+    others = [
+        f"{part} {version}"
+        for part, version in parts.items()
+        if version and version != node.agent_version
+    ]
+    return f"{node.agent_version} ({', '.join(others)})" if others else node.agent_version
 
 
 def _memory(claimed: Capacity, capacity: Capacity) -> str:

@@ -19,11 +19,16 @@ from shoal.session.uploads import UploadsGranted, UploadsWanted
 class NodeCondition:
     """How a node stands: `refuses` says for people why it takes no new work, empty while it does.
 
-    `kept` are the folders that it keeps of attempts that did not succeed.
+    `kept` are the folders that it keeps of attempts that did not succeed. The versions are those of
+    its keeper and its stream worker, empty where they are not known; `outdated` says for people which
+    of the two are not what the agent would start, and until when.
     """
 
     refuses: str = ""
     kept: tuple[KeptFolder, ...] = ()
+    keeper_version: str = ""
+    stream_worker_version: str = ""
+    outdated: str = ""
 
 
 WELL: Final = NodeCondition()

@@ -96,6 +96,9 @@ class Node(_message.Message):
     REFUSES_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
     FORGOTTEN_FIELD_NUMBER: _builtins.int
+    KEEPER_VERSION_FIELD_NUMBER: _builtins.int
+    STREAM_WORKER_VERSION_FIELD_NUMBER: _builtins.int
+    OUTDATED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique in the cluster."""
     connected: _builtins.bool
@@ -120,6 +123,12 @@ class Node(_message.Message):
     """Why its agent takes no new work at the moment, such as a disk that is short; empty when it does."""
     forgotten: _builtins.bool
     """In a watch, after the snapshot: it was forgotten, and nothing else of this message means anything."""
+    keeper_version: _builtins.str
+    """Version of its keeper, which starts programs; empty where an earlier one does not say."""
+    stream_worker_version: _builtins.str
+    """Version of its stream worker, which carries records; empty likewise, or while there is none."""
+    outdated: _builtins.str
+    """Which of them are not what its agent would start, and until when; empty when they are."""
     @_builtins.property
     def capacity(self) -> Global___NodeCapacity:
         """What it has in all."""
@@ -165,10 +174,13 @@ class Node(_message.Message):
         refuses: _builtins.str = ...,
         kept: _abc.Iterable[Global___KeptFolder] | None = ...,
         forgotten: _builtins.bool = ...,
+        keeper_version: _builtins.str = ...,
+        stream_worker_version: _builtins.str = ...,
+        outdated: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "claimed", b"claimed", "last_seen_time", b"last_seen_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "capacity", b"capacity", "claimed", b"claimed", "conflict", b"conflict", "connected", b"connected", "drained", b"drained", "forgotten", b"forgotten", "kept", b"kept", "labels", b"labels", "last_seen_time", b"last_seen_time", "member_state", b"member_state", "name", b"name", "quarantine", b"quarantine", "refuses", b"refuses", "revision", b"revision", "stream_address", b"stream_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "architecture", b"architecture", "attempts", b"attempts", "capacity", b"capacity", "claimed", b"claimed", "conflict", b"conflict", "connected", b"connected", "drained", b"drained", "forgotten", b"forgotten", "keeper_version", b"keeper_version", "kept", b"kept", "labels", b"labels", "last_seen_time", b"last_seen_time", "member_state", b"member_state", "name", b"name", "outdated", b"outdated", "quarantine", b"quarantine", "refuses", b"refuses", "revision", b"revision", "stream_address", b"stream_address", "stream_worker_version", b"stream_worker_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

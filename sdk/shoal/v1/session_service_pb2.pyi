@@ -374,8 +374,17 @@ class NodeCondition(_message.Message):
 
     REFUSES_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
+    KEEPER_VERSION_FIELD_NUMBER: _builtins.int
+    STREAM_WORKER_VERSION_FIELD_NUMBER: _builtins.int
+    OUTDATED_FIELD_NUMBER: _builtins.int
     refuses: _builtins.str
     """Why it takes no new work at the moment, for people; empty when it does. What runs there goes on."""
+    keeper_version: _builtins.str
+    """Version of its keeper; empty where an earlier one does not say."""
+    stream_worker_version: _builtins.str
+    """Version of its stream worker; empty likewise, or while there is none."""
+    outdated: _builtins.str
+    """Which of them are not what the agent would start, and until when, for people; empty when they are."""
     @_builtins.property
     def kept(self) -> _containers.RepeatedCompositeFieldContainer[_nodes_service_pb2.KeptFolder]:
         """Folders of attempts that it keeps for people; at most 50 are taken."""
@@ -385,10 +394,13 @@ class NodeCondition(_message.Message):
         *,
         refuses: _builtins.str = ...,
         kept: _abc.Iterable[_nodes_service_pb2.KeptFolder] | None = ...,
+        keeper_version: _builtins.str = ...,
+        stream_worker_version: _builtins.str = ...,
+        outdated: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept", "refuses", b"refuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keeper_version", b"keeper_version", "kept", b"kept", "outdated", b"outdated", "refuses", b"refuses", "stream_worker_version", b"stream_worker_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

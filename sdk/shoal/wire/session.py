@@ -143,11 +143,20 @@ def _bundles(digests: Sequence[str], _path: str) -> frozenset[str]:
 _WORD = checked(fields.word)
 # It is only compared, so nothing of it is checked.
 _FOLLOWED = codec(Followed, v1.Followed)
+
+
+def _cut(words: str, _path: str) -> str:
+    return words[:REFUSAL_CHARACTERS_MAX]
+
+
 _CONDITION = codec(
     messages.NodeCondition,
     v1.NodeCondition,
     "condition",
-    refuses=checked(lambda refuses, _path: refuses[:REFUSAL_CHARACTERS_MAX]),
+    refuses=checked(_cut),
+    keeper_version=_WORD,
+    stream_worker_version=_WORD,
+    outdated=checked(_cut),
     kept=checked(
         lambda kept, path: fields.each(kept[: limits.KEPT_FOLDERS_MAX], path, KEPT_FOLDER.decode),
         lambda kept: [KEPT_FOLDER.encode(one) for one in kept],

@@ -88,7 +88,14 @@ OBSERVATIONS = drawn(
     ended_inputs=specs.tuples(IDS),
 )
 FOLLOWED = drawn(Followed, cluster_id=WORDS, term=NUMBERS_64, start_id=TEXT, commit=NUMBERS_64)
-CONDITIONS = drawn(NodeCondition, refuses=TEXT, kept=specs.tuples(specs.KEPT_FOLDERS))
+CONDITIONS = drawn(
+    NodeCondition,
+    refuses=TEXT,
+    kept=specs.tuples(specs.KEPT_FOLDERS),
+    keeper_version=TEXT,
+    stream_worker_version=TEXT,
+    outdated=TEXT,
+)
 FROM_AGENT = st.one_of(
     drawn(
         Hello,

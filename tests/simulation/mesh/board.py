@@ -51,6 +51,8 @@ from tests.simulation.mesh.workshop import FolderDisk, MemoryWorkshop
 
 RESTART_SECONDS: Final = 1.0
 """After how long the init system starts an agent again that ended by itself."""
+VERSIONS: Final = ("mesh-1", "mesh-1", "mesh-2")
+"""Of which an agent is, drawn at each start: keeper and stream worker may be of another."""
 CAPACITY: Final = Capacity(4.0, 8 << 30)
 DISK: Final = DiskReading(free_bytes=50 << 30, total_bytes=100 << 30)
 
@@ -107,6 +109,8 @@ class Board:
         """That of the running agent, or of the last one."""
         self.on_agent: Callable[[Process], None] = lambda _: None
         """Called when an agent has begun: what else runs in its process is spawned there."""
+        self.version = ""
+        """Of the agent that runs, or of the last one; another start may be of another version."""
         self.skew_seconds = 0.0
         """By how much its wall clock is off."""
         self.powered = False
@@ -187,10 +191,11 @@ class Board:
             return
         self.agents += 1
         rng = Random(self.rng.getrandbits(64))
+        self.version = rng.choice(VERSIONS)
         journal = MemoryJournal(self.loop, rng, self.journal)
         given = AgentProcess(
             environ={},
-            version="mesh",
+            version=self.version,
             python=Path("python"),
             uv=Path("uv"),
             boot_id=f"boot-{self.boots}",
@@ -294,10 +299,16 @@ class _WorkerDoor:
         self._board = board
         self.log_path = board.config.state / "stream-worker.log"
 
+    @property
+    def made(self) -> str:
+        return f"{self._board.version} --streams 0.0.0.0:7947"
+
     def prepare(self, last_address: str) -> StartRequest:
         del last_address
         state = self._board.config.state
-        return StartRequest(HELPER, ["stream-worker"], {}, state, self.log_path, self.log_path)
+        return StartRequest(
+            HELPER, ["stream-worker"], {}, state, self.log_path, self.log_path, made=self.made
+        )
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[StreamWorkerStub]:

@@ -44,6 +44,7 @@ ANSWER_SECONDS = 10.0
 """How long an agent waits for an answer, as `edge_agent.keeper.client` does."""
 BEGIN_SECONDS = 0.15
 LAUNCH_SECONDS = 0.02
+SHUTDOWN_GRACE_SECONDS = 3.0
 
 
 class Guard:
@@ -123,6 +124,9 @@ class MemoryKeeper:
         """Everything that runs now, by pid, whichever keeper has started it, if any is alive."""
         self.process: Process | None = None
         self._keepers = 0
+        self.version = ""
+        """Of the agent that started it."""
+        self._closing = False
         self.path = Path("/board") / board.name / "keeper.sock"
         """In which what is on its way arrives: no process's."""
         self._machine = machine.KeeperMachine()
@@ -145,6 +149,8 @@ class MemoryKeeper:
             return
         self._machine = machine.KeeperMachine()
         self._keepers += 1
+        self.version = self._board.version
+        self._closing = False
         self._listens = False
         self._inbox.clear()
         self._mine.clear()
@@ -267,6 +273,14 @@ class MemoryKeeper:
             else:
                 await self._wait()
             self._act(self._machine.tick(self._board.clock()))
+            if self._closing and not self._mine:
+                return
+
+    def shut_down(self) -> None:
+        """Do what `shutdown` asks for: end everything, then the keeper."""
+        self._closing = True
+        for attempt in tuple(self._mine.values()):
+            self.handle(events.StopAsked(attempt, SHUTDOWN_GRACE_SECONDS))
 
     async def _wait(self) -> None:
         loop, deadline = self._board.loop, self._machine.deadline()
@@ -288,6 +302,8 @@ class MemoryKeeper:
         known = self._machine.record(attempt)
         if known is not None:
             return known.pid
+        if self._closing:
+            raise KeeperError("the keeper is shutting down")
         await asyncio.sleep(LAUNCH_SECONDS * (0.2 + board.rng.random()))
         until = request.lease_until and request.lease_until + request.lease_grace_seconds
         if until and board.clock() >= until:
@@ -315,7 +331,9 @@ class MemoryKeeper:
         self._mine[pid] = attempt
         if until:
             running.guard = self._guards[attempt] = Guard(board, running, until)
-        record = ProcessRecord(attempt, pid, helper=helper, start_time=board.wall())
+        record = ProcessRecord(
+            attempt, pid, helper=helper, start_time=board.wall(), made=request.made
+        )
         started = events.Started(
             record,
             request.timeout_seconds,
@@ -408,6 +426,7 @@ class MemoryKeeperConnection:
         self._keeper = keeper
         self._loop = loop
         self._open = False
+        self._version = ""
         self._watching = False
         self._pending: dict[asyncio.Future[Any], None] = {}
         self._exits: deque[ProcessRecord | None] = deque()
@@ -434,6 +453,15 @@ class MemoryKeeperConnection:
         """See `KeeperConnection`."""
         await self._ask(lambda: self._keeper.handle(events.StopAsked(attempt, grace_seconds)))
 
+    @property
+    def version(self) -> str:
+        """See `KeeperConnection`."""
+        return self._version
+
+    async def shutdown(self) -> None:
+        """See `KeeperConnection`."""
+        await self._ask(self._keeper.shut_down)
+
     async def renew_lease(self, attempt: str, until: float) -> None:
         """See `KeeperConnection`."""
         await self._ask(lambda: self._keeper.handle(events.LeaseRenewed(attempt, until)))
@@ -452,6 +480,7 @@ class MemoryKeeperConnection:
 
         def watch() -> str:
             self._watching = True
+            self._version = self._keeper.version
             return self._keeper.instance()
 
         return str(await self._ask(watch))

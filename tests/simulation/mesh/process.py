@@ -36,7 +36,8 @@ class Process:
     def run(self, main: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Begin; when `main` ends, the process does."""
         task = self._loop.create_task(main, context=self._context)
-        task.add_done_callback(self._ended)
+        # As its own work: who started it may be gone when it ends.
+        task.add_done_callback(self._ended, context=self._context)
         return task
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -11,6 +11,8 @@ from edge_agent.attempts.effects import (
     CollectArtifacts,
     Conclude,
     DesiredRecorded,
+    DismissKeeper,
+    DismissStreamWorker,
     Forget,
     NoteStreamWorker,
     PrepareBundle,
@@ -32,6 +34,7 @@ from edge_agent.attempts.events import (
     Forgotten,
     GrantsExpired,
     GrantsReceived,
+    KeeperOutdated,
     Prepared,
     ProgramEnded,
     ProgramsListed,
@@ -44,6 +47,7 @@ from edge_agent.attempts.events import (
     StreamsHeld,
     StreamWorkerFound,
     StreamWorkerLost,
+    StreamWorkerOutdated,
     Uploaded,
     WorkFailed,
 )
@@ -802,3 +806,40 @@ def test_x4_a_broken_pipe_of_its_own_is_no_good_end_while_somebody_reads() -> No
     play.start(SENDER)
     play.tell(ProgramEnded(REF, ProgramExit(-1, signal=13, stderr_tail="Broken pipe")))
     assert play.state() is JobState.FAILED
+
+
+# ---- what outlived an earlier agent
+
+
+def test_b1_a_keeper_that_is_old_goes_once_nothing_of_it_is_needed() -> None:
+    play = Play()
+    play.tell(ProgramsListed("old", {}))
+    play.start()
+    assert play.tell(KeeperOutdated("old")) == []
+    play.tell(ProgramEnded(REF, ProgramExit(1, end_time=9.0)))
+    assert play.tell(KeeperOutdated("another")) == []
+    assert play.tell(KeeperOutdated("old")) == [DismissKeeper("old")]
+
+
+def test_b1_what_is_ready_while_the_keeper_goes_is_started_by_the_next() -> None:
+    play = Play()
+    play.tell(ProgramsListed("old", {}))
+    play.want(PLAIN)
+    assert play.tell(KeeperOutdated("old")) == [DismissKeeper("old")]
+    for _ in range(3):
+        play.tell(Prepared(REF, play.turn))
+    assert play.record.phase is Phase.READY
+    [journal, start] = play.tell(ProgramsListed("new", {}))
+    assert isinstance(journal, WriteJournal)
+    assert isinstance(start, StartProgram)
+    assert start.keeper == "new"
+
+
+@pytest.mark.parametrize("phase", sorted(Phase))
+def test_b1_a_stream_worker_that_is_old_goes_once_nothing_streams(phase: Phase) -> None:
+    over = {Phase.ENDED, Phase.FORGETTING}
+    for assignment, busy in ((PLAIN, False), (TAKER, phase not in over)):
+        play = Play()
+        play.worker._keep(LocalAttempt(assignment, phase))
+        expected = [] if busy else [DismissStreamWorker()]
+        assert play.tell(StreamWorkerOutdated()) == expected

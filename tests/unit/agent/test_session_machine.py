@@ -19,6 +19,7 @@ from edge_agent.session.events import (
     ControllersKnown,
     LinkClosed,
     LinkOpened,
+    Moved,
     Received,
     Recorded,
     Say,
@@ -234,6 +235,17 @@ def test_no_pause_between_dials_is_longer_than_a_heartbeat(
         wait, now = deadline - now, deadline
         machine.tick(now)
     assert wait == pytest.approx(longest)
+
+
+def test_b1_an_agent_that_moved_introduces_itself_anew() -> None:
+    machine = session()
+    machine.handle(ControllersKnown(("a:1",)), 0.0)
+    assert list(machine.handle(Moved(), 0.0)) == [], "its Hello is still to come"
+    machine = opened()
+    [hang_up, closed] = machine.handle(Moved(), 5.0)
+    assert isinstance(hang_up, HangUp)
+    assert isinstance(closed, Closed)
+    assert list(machine.tick(6.0)) == [Dial(2, "a:1")]
 
 
 def test_news_of_controllers_cuts_the_wait_short() -> None:
