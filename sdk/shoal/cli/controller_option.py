@@ -41,9 +41,16 @@ class Target:
 
 
 def controller_options(command: CommandT) -> CommandT:
-    """Give a command --controller, --cluster and --namespace, and pass it a `target`; a coroutine is run to its end."""
+    """Give a command --controller, --cluster and --namespace, and pass it a `target`; a coroutine is run to its end.
+
+    A group does nothing of its own where one of its commands is asked for.
+    """
 
     def targeted(**values: Any) -> Any:
+        context = click.get_current_context()
+        if context.invoked_subcommand is not None:
+            _refuse_before(context, context.invoked_subcommand)
+            return None
         address = chosen_address(values.pop("controller"), values.pop("cluster"))
         result = command(target=Target(address, values.pop("namespace")), **values)
         return run_async(result) if asyncio.iscoroutine(result) else result
@@ -128,6 +135,17 @@ def chosen_cluster(name: str, running: Sequence[ClusterRecord]) -> ClusterRecord
         f"no cluster {name!r} runs here; "
         + (f"those that run: {others}" if others else f"start it with: shoal up --name {name}")
     )
+
+
+def _refuse_before(context: click.Context, command: str) -> None:
+    """Refuse options of a group that is asked for one of its commands: they would say nothing to that."""
+    for parameter in context.command.params:
+        if parameter.name and _on_command_line(parameter.name):
+            option = max(parameter.opts, key=len)
+            raise click.UsageError(
+                f"{option} has no effect before {command!r}: write it behind, if that takes it, as in "
+                f"`{context.command_path} {command} {option} …`, or leave it out"
+            )
 
 
 def _on_command_line(parameter: str) -> bool:

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 @click.option("--watch", "-w", is_flag=True, help="Go on until Ctrl-C, as they change.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each node.")
 @controller_options
-@click.pass_context
-async def nodes(context: click.Context, target: Target, *, watch: bool, as_json: bool) -> None:
+async def nodes(target: Target, *, watch: bool, as_json: bool) -> None:
     r"""List the nodes: what they have, what is claimed of it, and how they stand.
 
     \b
@@ -36,8 +35,6 @@ async def nodes(context: click.Context, target: Target, *, watch: bool, as_json:
     controller's store knows: it keeps what it has, and you decide. `member` is what gossip says.
     `version` is the agent's, and what of its keeper and stream worker is of another one.
     """
-    if context.invoked_subcommand is not None:
-        return
     from shoal.cli.document import print_document
     from shoal.cli.tables import nodes_table, show
 

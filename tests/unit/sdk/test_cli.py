@@ -194,6 +194,20 @@ def test_u5_a_record_counts_for_as_long_as_its_writer_is_there(
             assert (found.name, found.controller) == ("one", "")
 
 
+def test_u5_the_cluster_of_a_command_of_a_group_is_named_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with holding("one") as one, holding("two") as two:
+        one.write(ClusterRecord("one", 7, "/f", "127.0.0.1:2"))
+        two.write(ClusterRecord("two", 8, "/g", "127.0.0.1:3"))
+        assert "2 clusters" in shoal("nodes", "forget", "n").output
+        assert "at 127.0.0.1:3" in shoal("nodes", "forget", "--cluster", "two", "n").output
+        before = shoal("nodes", "--cluster", "two", "forget", "n")
+    assert before.exit_code == 2
+    assert "--cluster has no effect before 'forget'" in before.output
+
+
 def test_a_plugin_that_does_not_load_says_so_and_harms_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,8 @@ MACHINES = (
     ("nodes forget", 2, "argument", "NODE", "shoal nodes forget --help"),
     ("nodes adopt node-1", 1, "node-1", "not quarantined", "`shoal nodes`"),
     ("nodes adpot node-1", 2, "command", "'adpot'", "did you mean 'adopt'?"),
+    ("nodes --controller 127.0.0.1:9 forget node-1", 2, "--controller", "'forget'", "write it behind"),
+    ("nodes --watch adopt node-1", 2, "--watch", "'adopt'", "leave it out"),
     ("keys list", 1, "gossip is not encrypted", "no keys", "--gossip-key"),
     ("keys use 5f3a", 1, "gossip is not encrypted", "no keys", "--gossip-key"),
     ("simulate --agents 0 good.yaml", 2, "--agents", "0", "1<=x<=64"),
