@@ -227,6 +227,8 @@ def _faults(name: str) -> Faults | None:
     """Which faults bring a mistake to light; None for those of any history."""
     if "pauses" in name:
         return PAUSES
+    if "agent-has-lost" in name:
+        return replace(HARD_ON_CONTROL, disk_lost=12.0)
     return None if "source" in name else HARD_ON_CONTROL
 
 
