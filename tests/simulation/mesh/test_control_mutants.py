@@ -8,7 +8,7 @@ from tests.simulation.mesh.control_mutants import CONTROL_MUTANTS
 from tests.simulation.mesh.mutants import Mutant
 from tests.simulation.mesh.story import PAUSES
 
-HISTORIES = 80
+HISTORIES = 160
 PAUSED_HISTORIES = 8
 RARE = ("forgets-retries", "finishes-no-source", "moves-the-ends-of-sources")
 """What takes many histories, or long ones: `make sim-mutants ONLY=name` plants one of these."""
