@@ -1,7 +1,9 @@
 """What is told of jobs that find no node, and of streams that stand still.
 
-Both are how something is for a while, and no step of a job. A job is *unplaced* once it has waited for a
-node for `unplaced_seconds`; that is told once for each reason, and that it is *placed* when it finds one.
+Both are how something is for a while, and no step of a job. A job is *unplaced* if for `unplaced_seconds`
+no known node could take it even if nothing else ran, or if it was the first of the queue and found no room.
+That is told once for each reason, and that it is *placed* when it finds a node. Jobs that wait behind the
+first one, of which there may be 100,000, wait their turn, and that is no news.
 A stream is *still* once no counter of its port has moved for `still_seconds`, while the program of its job
 runs and its agent has a session. When it moves again, it *flows*.
 
@@ -26,6 +28,9 @@ from shoal.model import NO_REASON, JobState, Reason, StreamCounters
 from shoal.names import AttemptRef, JobRef
 
 _ALWAYS = float("-inf")
+_FIRST = "the first of the queue"
+_LOOKS_TOGETHER = 100
+"""So many jobs are told of in one step; each is a row, and other events wait meanwhile."""
 
 
 @dataclass(slots=True)
@@ -42,7 +47,8 @@ class JobNews(MachinePart):
     def __init__(self, situation: Situation) -> None:
         super().__init__(situation)
         self._news: News[JobRef] = News(situation.config.news_pause)
-        # Why jobs are unplaced, as it was told.
+        # Why jobs are unplaced, and as it was told.
+        self._reasons: dict[JobRef, str] = {}
         self._unplaced: dict[JobRef, str] = {}
         self._ports: dict[AttemptRef, dict[str, _Port]] = {}
 
@@ -50,15 +56,26 @@ class JobNews(MachinePart):
         """When a job is to be looked at."""
         return self._news.deadline()
 
-    def waits(self, job: JobRecord) -> None:
-        """A plan found no node for a job, for the reason that it waits for."""
-        if job.waiting_for == self._unplaced.get(job.ref):
-            self._news.drop(job.ref)
-        else:
+    def waits(self, job: JobRecord, never: str, *, first: bool) -> None:
+        """A plan found no node for a job.
+
+        Args:
+            job: Which one.
+            never: Why no known node could take it if nothing else ran; empty if one could.
+            first: Whether it is known to be the first of the queue.
+        """
+        reason = never or (_FIRST if first else "")
+        if not reason:
+            self._reasons.pop(job.ref, None)
+        elif reason != self._unplaced.get(job.ref):
+            self._reasons[job.ref] = reason
             self._news.expect(job.ref, self._situation.now + self._config.unplaced_seconds)
+            return
+        self._news.drop(job.ref)
 
     def placed(self, job: JobRecord) -> None:
         """A job found a node; its streams are another matter, which may be told at once."""
+        self._reasons.pop(job.ref, None)
         if self._unplaced.pop(job.ref, ""):
             self._tell(job, "placed", NO_REASON)
         self._news.forget(job.ref)
@@ -90,13 +107,14 @@ class JobNews(MachinePart):
     def forget(self, job: JobRecord, attempt: AttemptRecord | None = None) -> None:
         """A job or its attempt has ended, and other events tell of that."""
         self._news.forget(job.ref)
+        self._reasons.pop(job.ref, None)
         self._unplaced.pop(job.ref, None)
         if attempt is not None:
             self._ports.pop(attempt.ref, None)
 
     def look_again(self) -> None:
-        """Look at the jobs whose moment has come."""
-        for ref in self._news.take(self._situation.now):
+        """Look at the jobs whose moment has come; the rest of many is due at the next step."""
+        for ref in self._news.take(self._situation.now, _LOOKS_TOGETHER):
             job = self._cluster.job(ref)
             if job is not None and job.state is JobState.QUEUED:
                 self._look_at_place(job)
@@ -104,10 +122,10 @@ class JobNews(MachinePart):
                 self._look_at_ports(job, job.attempt)
 
     def _look_at_place(self, job: JobRecord) -> None:
-        why = job.waiting_for
-        if why and why != self._unplaced.get(job.ref) and self._may_tell(job):
-            self._unplaced[job.ref] = why
-            self._tell(job, "unplaced", Reason(message=why))
+        reason = self._reasons.get(job.ref, "")
+        if reason and reason != self._unplaced.get(job.ref) and self._may_tell(job):
+            self._unplaced[job.ref] = reason
+            self._tell(job, "unplaced", Reason(message=job.waiting_for))
 
     def _look_at_ports(self, job: JobRecord, attempt: AttemptRecord) -> None:
         now, ports = self._situation.now, self._ports.get(attempt.ref, {})

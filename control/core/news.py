@@ -17,6 +17,7 @@ Source: route flap damping (RFC 2439), which holds back what changes often, and 
 from __future__ import annotations
 
 import heapq
+import sys
 from collections.abc import Hashable
 from itertools import count
 from typing import Generic, TypeVar
@@ -61,10 +62,10 @@ class News(Generic[KeyT]):
         self._due.pop(key, None)
         self._told.pop(key, None)
 
-    def take(self, now: float) -> list[KeyT]:
-        """Return the subjects that are to be looked at now, in the order of their moments."""
+    def take(self, now: float, most: int = sys.maxsize) -> list[KeyT]:
+        """Return the subjects that are to be looked at now, in the order of their moments, at most so many."""
         found: list[KeyT] = []
-        while self._looks and self._looks[0][0] <= now:
+        while self._looks and self._looks[0][0] <= now and len(found) < most:
             at, _, key = heapq.heappop(self._looks)
             if self._due.get(key) == at:
                 del self._due[key]

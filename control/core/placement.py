@@ -50,6 +50,9 @@ class Placer(MachinePart):
 
     def place_all(self) -> None:
         """Make one plan for all jobs that may find room now."""
+        everything = self._situation.room_grew or len(self._situation.fresh) >= len(
+            self._situation.backlog
+        )
         jobs = self._candidates()
         self._situation.room_grew = False
         self._situation.fresh = {}
@@ -62,6 +65,8 @@ class Placer(MachinePart):
             self.place(placed.job, placed.node)
         if made.placed and len(jobs) < len(self._situation.backlog) + len(made.placed):
             self._situation.room_grew = True  # there may be room for those that were not looked at
+        # Behind the first one others may wait their turn; that they do is no news.
+        first = next((job.ref for job in jobs if job.ref in made.waiting), None)
         for ref, why in made.waiting.items():
             if self._situation.kept_rooms.tried(ref):
                 self._situation.room_grew = True
@@ -69,7 +74,7 @@ class Placer(MachinePart):
             if job.waiting_for != why:
                 job.waiting_for = why
                 self._change.show_job(pipelines[ref.pipeline_ref], job)
-            self._news.waits(job)
+            self._news.waits(job, made.never.get(ref, ""), first=everything and ref == first)
 
     def _candidates(self) -> list[JobRecord]:
         """Jobs that may find room now, with the rest of their gangs, in the order of the queue."""

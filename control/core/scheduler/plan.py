@@ -36,7 +36,8 @@ def plan(snapshot: Snapshot, pending: Sequence[Pending]) -> Plan:
     board = _Board(snapshot, FILTERS)
     placed: dict[JobRef, str] = {}
     waiting: dict[JobRef, str] = {}
-    failed: dict[tuple[object, ...], str] = {}
+    never: dict[JobRef, str] = {}
+    failed: dict[tuple[object, ...], tuple[str, str]] = {}
     for gang in gangs.values():
         mine = board.release(gang)
         # NodeRoom only shrinks while a plan is made: what did not fit before does not fit now. What is
@@ -50,9 +51,11 @@ def plan(snapshot: Snapshot, pending: Sequence[Pending]) -> Plan:
             why = failed[signature] = _why(snapshot, gang, missed, board)
         board.keep(mine)
         for job in gang:
-            waiting[job.ref] = why
+            waiting[job.ref] = why[0]
+            if why[1]:
+                never[job.ref] = why[1]
     order = (Placed(job.ref, placed[job.ref]) for job in pending if job.ref in placed)
-    return Plan(tuple(order), waiting)
+    return Plan(tuple(order), waiting, never)
 
 
 def feasibility(job: Pending) -> Shape:
@@ -194,28 +197,33 @@ class _Board:
         return found
 
 
-def _why(snapshot: Snapshot, gang: Sequence[Pending], missed: Pending, board: _Board) -> str:
-    """Say in one sentence for people why a gang waits, by the job of it that found no node."""
+def _why(
+    snapshot: Snapshot, gang: Sequence[Pending], missed: Pending, board: _Board
+) -> tuple[str, str]:
+    """Say in one sentence for people why a gang waits, by the job of it that found no node.
+
+    The second one is empty if empty nodes would do, and is else without what is free now.
+    """
     if not snapshot.nodes:
-        return "no node has ever connected: start an agent"
+        why = "no node has ever connected: start an agent"
+        return why, why
     rooms = board.rooms
+    empty = _Board(snapshot, EVER, empty=True)
+    warning = "" if empty.place(gang, {}) is None else _warning(snapshot, gang)
     if len(gang) == 1:
-        return f"{_counted(missed, rooms)}{_never(snapshot, gang)}"
+        lasting = _counted(missed, empty.rooms) if warning else ""
+        return f"{_counted(missed, rooms)}{warning}", lasting
     taken: str = ""
     if any(not objection(missed, room) for room in rooms.values()):
         taken = "there is room for some of them but not for all"
     return (
         f"{len(gang)} jobs that stream to each other have to be placed together, and "
-        f"{missed.ref.job} finds no node: {taken or _counted(missed, rooms)}"
-        f"{_never(snapshot, gang)}"
-    )
+        f"{missed.ref.job} finds no node: {taken or _counted(missed, rooms)}{warning}"
+    ), warning
 
 
-def _never(snapshot: Snapshot, gang: Sequence[Pending]) -> str:
-    """Add a warning if even empty nodes would not do."""
-    board = _Board(snapshot, EVER, empty=True)
-    if board.place(gang, {}) is None:
-        return ""
+def _warning(snapshot: Snapshot, gang: Sequence[Pending]) -> str:
+    """Say of a gang that even empty nodes would not do."""
     if len(gang) == 1:
         return (
             "; even if nothing else ran, the known nodes could not take it: "

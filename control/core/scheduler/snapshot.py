@@ -94,7 +94,12 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Placements in the order of the pending jobs, and for every other job why it waits."""
+    """Placements in the order of the pending jobs, and for every other job why it waits.
+
+    `never` has those of them that would find no node if nothing else ran, with a sentence that changes
+    only with the nodes that there are.
+    """
 
     placed: tuple[Placed, ...]
     waiting: Mapping[JobRef, str]
+    never: Mapping[JobRef, str]

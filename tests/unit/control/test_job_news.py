@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 from control.core import events
+from control.core.effects import CommitRows
+from control.core.rows import OutboxRow
 from shoal.model import Capacity, JobState, StreamCounters
 from shoal.names import PipelineRef
 from shoal.session.observation import Observation
@@ -79,6 +81,39 @@ def test_u11_while_the_broker_is_away_the_newest_reason_waits() -> None:
     desk.pass_time(600)
     (row,) = desk.events()
     assert "n1, n2, n3 and 1 more" in row.data
+
+
+def test_u11_behind_the_first_of_a_long_queue_a_wait_is_no_news() -> None:
+    desk = Desk()
+    desk.dial_all("n1")
+    running = desk.submit(single(resources=Resources(cpus=4)))
+    desk.observe(running, "main", S.PREPARING, S.RUNNING)
+    waiting = [desk.submit(single(f"w{n}", resources=Resources(cpus=2))) for n in range(300)]
+    desk.pass_time(3600)
+    assert words(desk, waiting[0]) == ["unplaced"], "it waits for longer than others run"
+    assert [row.subject for row in desk.outbox()] == []
+    desk.observe(running, "main", S.DRAINING, S.ARCHIVING, S.SUCCEEDED)
+    for placed in waiting[:2]:
+        desk.observe(placed, "main", S.PREPARING, S.RUNNING)
+    assert words(desk, waiting[0])[0] == "placed"
+    desk.pass_time(60)
+    assert [row.subject for row in desk.events()] == [f"{waiting[2].name}/jobs/main"], "now first"
+
+
+def test_u11_many_jobs_that_no_node_can_take_are_told_of_in_several_steps() -> None:
+    desk = Desk()
+    desk.dial_all("n1")
+    for number in range(250):
+        desk.submit(single(f"w{number}", resources=Resources(cpus=8)))
+    desk.leave()
+    desk.now += 31
+    told_of: list[int] = []
+    while (at := desk.machine.deadline()) is not None and at <= desk.now:
+        done = desk.machine.tick(desk.now)
+        rows = [row for effect in done if isinstance(effect, CommitRows) for row in effect.rows]
+        told_of.append(sum(isinstance(row, OutboxRow) for row in rows))
+    assert max(told_of) == 100
+    assert sum(told_of) == 250
 
 
 # --- streams
