@@ -73,8 +73,8 @@ class EndsWhatHasCrashed(AttemptStreamsMachine):
 
 
 BUGS: tuple[tuple[type, str, Faults, int], ...] = (
-    (TakesBlocksTwice, "broadcast", HARD_ON_STREAMS, 0),
-    (GoesOnBehindTheGap, "chain", HARD_ON_STREAMS, 7),
+    (TakesBlocksTwice, "broadcast", HARD_ON_STREAMS, 201),
+    (GoesOnBehindTheGap, "chain", HARD_ON_STREAMS, 14),
     (BelievesAnybody, "chain", LIES, 3),
     (EndsWhatHasCrashed, "beside", HARD_ON_SCALES, 7),
 )
