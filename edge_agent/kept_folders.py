@@ -29,6 +29,9 @@ from shoal.names import AttemptRef
 
 LOG = logging.getLogger(__name__)
 
+_CLOCK_SET: Final = 1_767_225_600
+"""The beginning of 2026: a board whose clock is behind it has none, as one without a battery at its start."""
+
 _SECONDS_MAX: Final = 10**11
 """A later moment is none that we wrote."""
 
@@ -98,13 +101,14 @@ class KeptFolders:
 
     async def open(self) -> None:
         """Find what an earlier agent kept; what is no folder of ours goes."""
-        found = await asyncio.to_thread(self._found)
-        for path in found:
+        ours: list[AsideFolder] = []
+        for path in await asyncio.to_thread(self._found):
             kept = _read(path)
             if kept is None:
                 await self._throw(path)
             else:
-                await self._add(kept)
+                ours.append(kept)
+        await self._add(*ours)
 
     def listed(self) -> tuple[KeptFolder, ...]:
         """Every folder that is kept, the oldest first."""
@@ -145,15 +149,26 @@ class KeptFolders:
 
     async def trim(self, *, short: bool) -> None:
         """Let go what is not kept any longer; `short` says that the disk needs room."""
+        self._learn_the_time()
         for one in self.limits.surplus(self._kept.values(), self.wall(), short=short):
             # Attempts end while others are let go, so another call may have been faster.
             if self._kept.pop(one.path, None) is not None:
                 LOG.info("a folder is not kept any longer", extra=fields(path=one.path))
                 await self._throw(one.path)
 
-    async def _add(self, kept: AsideFolder) -> None:
-        uses = await self.measure([(kept.ref, kept.path)])
-        self._kept[kept.path] = replace(kept, size_bytes=sum(use.size_bytes for use in uses))
+    async def _add(self, *kept: AsideFolder) -> None:
+        # All at once: measuring has one deadline, and the session waits for it.
+        uses = await self.measure([(one.ref, one.path) for one in kept])
+        for one, use in zip(kept, uses, strict=True):
+            self._kept[one.path] = replace(one, size_bytes=use.size_bytes)
+
+    def _learn_the_time(self) -> None:
+        """Count from now what was moved aside by a clock that was not set yet, or its time would be over."""
+        now = int(self.wall())
+        if now >= _CLOCK_SET:
+            for path, one in self._kept.items():
+                if one.since < _CLOCK_SET:
+                    self._kept[path] = replace(one, since=now)
 
     async def _throw(self, path: Path) -> None:
         try:

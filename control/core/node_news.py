@@ -57,6 +57,12 @@ class NodeNews(MachinePart):
         """A person took a node out of service, or back; that is told at once."""
         self._tell(node, "drained" if node.drained else "undrained", NO_REASON)
 
+    def quarantined(self, node: NodeRecord) -> None:
+        """A node that was up before is quarantined, or no longer; that is told at once."""
+        if node.presence is Presence.UP:
+            what = "quarantined" if node.quarantine else "unquarantined"
+            self._tell(node, what, Reason(message=node.quarantine))
+
     def forget(self, node: NodeRecord) -> None:
         """A person had a node forgotten; if it comes again, it is another one."""
         self._news.forget(node.name)

@@ -64,7 +64,7 @@ def port_name(port: str, *, output: bool) -> str:
 
 
 def node_event(node: NodeRecord, what: str, reason: Reason, time: datetime) -> OutboxRow:
-    """The state of a node: `up`, `down`, `back`, `left`, `drained`, `undrained` or `forgotten`, as a whole.
+    """The state of a node, as a whole: what is last told of it and all that there is to say.
 
     So one that takes the place of another that has not left loses nothing.
     """

@@ -223,7 +223,9 @@ class Sessions(MachinePart):
         self._change.set_desired(node.name)
         why = self._starts.against(node.name, hello.followed)
         adopted = bool(why) and node.adopts is not None and node.adopts == hello.followed
-        node.quarantine = "" if adopted else why
+        was, node.quarantine = node.quarantine, "" if adopted else why
+        if bool(was) is not bool(node.quarantine):
+            self._news.quarantined(node)
         self._news.look(node)
         if node.quarantine:
             for attempt in node.attempts.values():

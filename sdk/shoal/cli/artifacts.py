@@ -9,7 +9,12 @@ from shoal.cli.controller_option import Target, controller_options
 @click.command()
 @click.argument("name", metavar="PIPELINE[/JOB]", shell_complete=name_completion.pipelines_or_jobs)
 @click.option("--urls", is_flag=True, help="Print an address for each, good for a while.")
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each manifest.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="One line of JSON for each manifest, then for each attempt.",
+)
 @controller_options
 async def artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> None:
     r"""List the artifacts of a pipeline or of one job, and where each attempt's files are.

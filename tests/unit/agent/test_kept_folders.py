@@ -46,6 +46,33 @@ def test_u8_a_short_disk_takes_one_at_a_time_and_the_oldest_first() -> None:
     assert gone(short=True) == []
 
 
+async def test_u8_what_was_kept_before_the_clock_was_set_has_its_time_from_then_on(
+    tmp_path: Path,
+) -> None:
+    now = 5.0  # seconds since 1970: a board without a battery has just been started
+    folder = AttemptFolder(tmp_path / "attempts" / "one")
+    folder.work.mkdir(parents=True)
+
+    async def measure(paths: Iterable[tuple[AttemptRef, Path]]) -> tuple[FolderUse, ...]:
+        return tuple(FolderUse(ref, 10, 1) for ref, _ in paths)
+
+    async with LongWork(lambda: 0.0) as work:
+        trash = Trash(tmp_path / "trash", work, new_id=lambda: "t", chance=lambda: 0.0)
+        folders = KeptFolders(
+            tmp_path / "kept", trash, limits=LIMITS, wall=lambda: now, measure=measure
+        )
+        await folders.open()
+        await folders.keep(AttemptRef("default", "p", "j", 2, 7), folder)
+        now = float(NOW)
+        await folders.trim(short=False)
+        [found] = folders.listed()
+        assert found.until_time is not None
+        assert found.until_time.timestamp() == NOW + 60
+        now += 60
+        await folders.trim(short=False)
+        assert folders.listed() == ()
+
+
 async def test_u8_a_folder_is_moved_aside_once_and_found_by_the_next_agent(tmp_path: Path) -> None:
     ref = AttemptRef("default", "p", "j", 2, 7)
     folder = AttemptFolder(tmp_path / "attempts" / keeper_id(ref))

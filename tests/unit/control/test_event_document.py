@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import cast
 
 from control.core import events
 from control.core.machine_config import MachineConfig
 from control.core.rows import OutboxRow
 from services.events.entry import OutboxEntry, envelope
-from shoal.model import Capacity, JobState, MemberState, StreamCounters
+from shoal.model import Capacity, Followed, JobState, MemberState, StreamCounters
 from shoal.names import PipelineRef
 from shoal.session.progress import Progress
 from shoal.spec import Resources, Retry
@@ -129,6 +130,9 @@ def test_each_type_has_the_fields_that_are_told() -> None:
     rows += desk.outbox()
     desk.dial_all("n2")
     rows += desk.outbox()
+    for follows in (Followed("elsewhere", 1, "x", 1), None):
+        desk.claim(replace(hello("n2"), followed=follows))
+        rows += desk.outbox()
     desk.verdict("n3", MemberState.LEFT)
     desk.post(lambda call: events.ForgetNode(call, "n3"))
     rows += desk.outbox()

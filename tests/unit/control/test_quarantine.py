@@ -117,6 +117,20 @@ def test_r6_who_is_adopted_follows_from_its_next_session_on() -> None:
     assert answer.quarantine, "what was adopted once is not adopted for ever"
 
 
+def test_u10_a_quarantine_is_told_of_and_its_end_too() -> None:
+    desk, foreign = _quarantined()
+    desk.leave()
+    desk.claim(foreign)
+    assert desk.waiting("nodes/n1") == ["shoal.node.quarantined"]
+    desk.leave()
+    desk.adopt("n1")
+    desk.claim(foreign)
+    assert desk.waiting("nodes/n1") == ["shoal.node.unquarantined"]
+    desk.leave()
+    desk.claim(hello("n1"))
+    assert desk.waiting("nodes/n1") == []
+
+
 def _agent(process: str, instance: str = "i", *attempts: Observation) -> Hello:
     return Hello("n1", process, FOUR_CPUS, instance_id=instance, attempts=attempts)
 
