@@ -127,8 +127,9 @@ class AgentShell:
         self._group: asyncio.TaskGroup | None = None
         self._disk = disk_watch.DiskWatch(str(config.state), config.disk_reserve_bytes)
         self._said = WELL
-        self._introduced = ""
-        """Where other nodes were told that the stream worker is."""
+        self._introduced: str | None = None
+        """Where the controller was told that the stream worker is, empty for nowhere yet; None if no Hello
+        says it now."""
         self.restored = asyncio.Event()
         """Set once everything that an earlier agent left is taken over."""
 
@@ -332,8 +333,9 @@ class AgentShell:
         if outdated.sentence != self._said.outdated:
             words = "a part is outdated" if outdated.sentence else "no part is outdated any more"
             LOG.warning(words, extra=fields(why=outdated.sentence))
-        if self._introduced not in {"", self._streams.address}:
-            self._introduced = ""
+        if self._introduced not in {None, self._streams.address}:
+            # Also where it was nowhere: else no lane to this node would ever be dialled.
+            self._introduced = None
             await self._session_driver.post(Moved())
         if outdated.keeper:
             await self._attempts_driver.post(events.KeeperOutdated(self._keeper.instance))

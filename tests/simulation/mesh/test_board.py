@@ -45,6 +45,25 @@ def test_records_pass_and_both_jobs_end() -> None:
     assert run(play, 2) == ((PipelineState.SUCCEEDED, [1, 1]), True)
 
 
+def test_a_node_whose_stream_worker_comes_late_says_where_it_is_once_it_is_there() -> None:
+    """Its agent has introduced itself without one; lanes to it are dialled only once it does so again."""
+
+    async def play(world: Play) -> Any:
+        world._begin().cancel()
+
+        def introduced() -> bool:
+            world.board.kill_worker()
+            return world.controller.plane is not None and len(world.plane.shown.nodes()) == 1
+
+        await world.until(introduced, look_seconds=0.0002)
+        [node] = world.plane.shown.nodes()
+        assert node.stream_address == ""
+        await world.until(lambda: world.plane.shown.node(node.name).stream_address != "")
+        await world.until(lambda: world.plane.shown.node(node.name).connected)
+
+    run(play, 3)
+
+
 @pytest.mark.parametrize("at", [JobState.PREPARING, JobState.RUNNING, JobState.ARCHIVING])
 def test_an_agent_that_dies_goes_on_where_it_was(at: JobState) -> None:
     """Whatever the attempt was at, it is the first one that succeeds, and its program runs once."""
