@@ -552,7 +552,7 @@ class AttemptOutput:
             return None
         if self._whole is None:
             self._whole = self._new_log()
-            self._lent = True
+            self._lent = self._whole_live = True
             self._whole.begin(self.sent)
             if self.ended:
                 self._whole.end()

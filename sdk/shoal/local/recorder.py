@@ -66,6 +66,7 @@ class Recorder:
         self._client = client
         self._pipeline = pipeline
         self._job = job
+        self._port = port
         self._target = target
         self._clock = clock
         header = _header(pipeline, job, port)
@@ -82,8 +83,11 @@ class Recorder:
         self._enough = asyncio.Event()
 
     def close(self) -> None:
-        """Leave the file as it is."""
+        """Leave the file as it is; one that has no record would only be in the way of another try."""
+        empty = self.file.total is None and not self.file.size_bytes
         self.file.close()
+        if empty:
+            self.file.path.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """Take no more records, and complete the file with those that it has."""
@@ -128,13 +132,15 @@ class Recorder:
         except ShoalError as error:
             if error.reason != "BEHIND":
                 raise
-            raise RecordingError(f"{error.message}; {self._left()}") from error
+            raise RecordingError(f"{error.message}{self._dealt_out()}; {self._left()}") from error
         finally:
             for task in works:
                 task.cancel()
             await asyncio.gather(*works, return_exceptions=True)
         if file.total is None and self._enough.is_set():
-            raise RecordingError(f"{self._job.id} has sent no record yet; {self._left()}")
+            raise RecordingError(
+                f"no record of {self._job.id} came while it was recorded; {self._left()}"
+            )
         if file.total is None:
             raise RecordingError(
                 f"{self._job.id} is over, and the end of its stream did not come; {self._left()}"
@@ -163,8 +169,10 @@ class Recorder:
         if self._enough.is_set():
             return
         if not file.size_bytes and total > file.next:
-            with self._writing():
-                file.begin(total)
+            raise RecordingError(
+                f"{self._job.id} had sent all of its {total} records before this recording began, and "
+                f"none of them is kept; {self._left()}"
+            )
         await self._complete()
 
     async def _complete(self) -> None:
@@ -195,6 +203,23 @@ class Recorder:
                 f"{self.file.path} cannot be written: {error.strerror}; make room for it, and begin "
                 f"again: the same command goes on where it was; {self._left()}"
             ) from error
+
+    def _dealt_out(self) -> str:
+        """Say of an output of which each replica of a consumer gets a part what can be recorded of it."""
+        readers = [
+            (job, stream.name)
+            for job in self._pipeline.spec.jobs
+            for stream in job.streams
+            if (stream.job, stream.port) == (self._job.spec_name, self._port)
+        ]
+        if not readers or any(job.replicas == 1 for job, _ in readers):
+            return ""
+        return (
+            f". The records of {self._job.spec_name}.{self._port} are dealt out to the replicas of "
+            f"{', '.join(job.name for job, _ in readers)}, so nothing keeps all of them: record an "
+            "output of one of those, give this one `distribute: broadcast`, or record what comes from "
+            "now on with `shoal record`"
+        )
 
     def _left(self) -> str:
         file = self.file
