@@ -20,7 +20,15 @@ _LOOK_SECONDS = 0.05
 @click.command()
 @click.argument("names", metavar="[NAME…]", nargs=-1, shell_complete=name_completion.clusters)
 @click.option("--all", "every", is_flag=True, help="All clusters of this user on this machine.")
-def down(names: tuple[str, ...], *, every: bool) -> None:
+@click.option(
+    "--name",
+    "--cluster",
+    "named",
+    multiple=True,
+    metavar="NAME",
+    help="The same as NAME; SHOAL_CLUSTER is not asked, since this ends it.",
+)
+def down(names: tuple[str, ...], named: tuple[str, ...], *, every: bool) -> None:
     r"""End a cluster of `shoal up`: its agents, their jobs, its controller and its broker.
 
     \b
@@ -34,6 +42,7 @@ def down(names: tuple[str, ...], *, every: bool) -> None:
     """
     from shoal.cli.cluster_record import running_clusters
 
+    names += named
     if names and every:
         raise click.UsageError("name clusters, or give --all: not both")
     running = running_clusters()

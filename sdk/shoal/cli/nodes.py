@@ -59,15 +59,16 @@ async def nodes(target: Target, *, watch: bool, as_json: bool) -> None:
 
 
 async def _watch(client: "Client", *, as_json: bool) -> None:
+    from functools import partial
+
     from shoal.cli.tables import nodes_table
     from shoal.cli.watched_list import Listing, watch_list
 
     def by_name(found: "Iterable[NodeView]") -> "Sequence[NodeView]":
         return sorted(found, key=lambda one: one.name)
 
-    listing = Listing(
-        lambda one: one.name, by_name, nodes_table, _news, gone=lambda one: one.forgotten
-    )
+    table = partial(nodes_table, watched=True)
+    listing = Listing(lambda one: one.name, by_name, table, _news, gone=lambda one: one.forgotten)
     await watch_list(client.watch_nodes(), listing, as_json=as_json)
 
 

@@ -136,8 +136,12 @@ def node_state(node: view.NodeView) -> str:
     return state if node.connected or state == "away" else f"{state}, away"
 
 
-def nodes_table(nodes: Iterable[view.NodeView], now: datetime) -> Table:
-    """Show nodes: how they stand, what they have, and what of it is claimed."""
+def nodes_table(nodes: Iterable[view.NodeView], now: datetime, *, watched: bool = False) -> Table:
+    """Show nodes: how they stand, what they have, and what of it is claimed.
+
+    Of those that are `watched` a controller does not say each sign of life, so no age is shown while they
+    have a session.
+    """
     table = _table(
         "node",
         "state",
@@ -165,10 +169,16 @@ def nodes_table(nodes: Iterable[view.NodeView], now: datetime) -> Table:
             str(len(node.attempts)),
             _pairs(node.labels.items()),
             _versions(node),
-            f"{age_text(node.last_seen_time, now)} ago" if node.last_seen_time else "",
+            _seen(node, now, watched=watched),
             Text(node.refuses, style="dim"),
         )
     return table
+
+
+def _seen(node: view.NodeView, now: datetime, *, watched: bool) -> str:
+    if watched and node.connected:
+        return "now"
+    return f"{age_text(node.last_seen_time, now)} ago" if node.last_seen_time else ""
 
 
 def _versions(node: view.NodeView) -> str:

@@ -165,6 +165,7 @@ def test_u5_a_cluster_is_chosen_by_its_name(
             ((), "Name those that shall end, or give --all"),
             (("three",), "no cluster 'three' runs here; those that run: one, two"),
             (("one", "--all"), "not both"),
+            (("--name", "three"), "no cluster 'three' runs here; those that run: one, two"),
         ):
             refused = shoal("down", *words)
             assert refused.exit_code == 2
