@@ -160,7 +160,15 @@ def note(job: JobView) -> str:
         return f"{said}; {job.waiting_for}" if job.waiting_for else said
     if job.state in {JobState.QUEUED, JobState.RUNNING} and job.waiting_for:
         return job.waiting_for
-    return "" if job.state.terminal else blocked(job) or job.progress
+    return "" if job.state.terminal else blocked(job) or job.progress or _why_again(job)
+
+
+def _why_again(job: JobView) -> str:
+    """Say why there is a second attempt: how the one before it ended."""
+    if len(job.attempts) < 2 or not job.attempts[-2].reason.code:
+        return ""
+    before = job.attempts[-2].reason
+    return f"attempt {len(job.attempts) - 1}: {before.short}: {first_sentence(before.message)}"
 
 
 def _notes(pipeline: PipelineView) -> dict[str, str]:

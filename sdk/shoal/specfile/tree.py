@@ -27,6 +27,15 @@ _TAGS = {
 }
 
 
+_REMEDIES = (
+    ("'\\t'", "indent with blanks, since YAML takes no tabs"),
+    ("mapping values are not allowed", "put a text that holds a colon and a blank in quotes"),
+)
+"""What to do about the mistakes that are made most, by a part of what the parser says of them."""
+
+_REMEDY = "look for a quote or a bracket that is not closed, or a wrong indent, here or in the line before"
+
+
 class TreeError(ValueError):
     """Text that is not the YAML we take."""
 
@@ -56,7 +65,9 @@ def read_tree(text: str, example: str = "`name:` and `jobs:`") -> yaml.Node:
         lines = text.splitlines()  # others than those of YAML end lines here, too
         if place is not None and any(OPENING in one for one in lines[place.line : place.line + 1]):
             words.append(f"put {OPENING} … }}}} in quotes where it stands within [] or {{}}")
-        raise TreeError(mark_of(place), f"this is not YAML: {', '.join(words)}") from None
+        said = ", ".join(words)
+        remedy = "" if OPENING in said else f"; {_remedy(said)}"
+        raise TreeError(mark_of(place), f"this is not YAML: {said}{remedy}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise TreeError(
@@ -67,6 +78,10 @@ def read_tree(text: str, example: str = "`name:` and `jobs:`") -> yaml.Node:
         raise TreeError(Mark(1, 1), f"the file is empty; begin with {example}")
     _count(root)
     return root
+
+
+def _remedy(said: str) -> str:
+    return next((what for part, what in _REMEDIES if part in said), _REMEDY)
 
 
 class _Place(Protocol):

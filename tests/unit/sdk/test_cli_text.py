@@ -52,6 +52,17 @@ def test_rates_follow_the_counters() -> None:
     assert row.flow == "3,000 records, 100/s, 1.5 MiB/s"
 
 
+def test_a_second_attempt_is_shown_with_why_there_is_one() -> None:
+    died = Reason(ReasonCode.LOST, 0, "the stream worker of node node-3 died")
+    attempts = (
+        view.AttemptView("a/1", 1, 1, JobState.LOST, "node-3", died),
+        view.AttemptView("a/2", 2, 2, JobState.RUNNING, "node-1"),
+    )
+    job = replace(JOB, attempts=attempts)
+    (row,) = ProgressRows().rows(replace(PIPELINE, jobs=(job,)), 0.0)
+    assert row.text == "attempt 1: LOST: the stream worker of node node-3 died"
+
+
 def test_a_new_attempt_counts_from_nothing() -> None:
     progress = ProgressRows()
     progress.rows(moving(1000, 1000), 0.0)

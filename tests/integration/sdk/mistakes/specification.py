@@ -368,10 +368,10 @@ FILES = (
 """Files that are not there, or cannot be."""
 
 TEXT = (
-    ("jobs: {a: {run: x}\n", "", "not YAML", "expected"),
+    ("jobs: {a: {run: x}\n", "", "not YAML", "a bracket that is not closed"),
     ("jobs: !!python/object {}", "", "the tag", "write plain values"),
     ("jobs: &x {a: *x}", "", "by an alias", "write it out"),
-    ("\tjobs: {a: {run: x}}", "", "not YAML", "cannot start any token"),
+    ("\tjobs: {a: {run: x}}", "", "not YAML", "indent with blanks"),
     ("- a\n- b", "", "not YAML", "expected"),
 )
 """Text that is no YAML of ours."""
