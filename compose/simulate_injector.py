@@ -8,17 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, assert_never
 
+from compose import simulate_fault
 from compose.local_cluster import LocalCluster
-from compose.simulate_fault import (
-    AfterSeconds,
-    Drop,
-    Fault,
-    Kill,
-    KillAgent,
-    Stop,
-    due,
-    targets,
-)
 from compose.simulate_link import NoLinkCutError, cut, heal
 from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
 from shoal.client import Client
@@ -40,9 +31,9 @@ class Injector:
         self._cluster = cluster
         self._client = client
         self._say = say
-        self.waiting: list[Fault] = []
+        self.waiting: list[simulate_fault.Fault] = []
 
-    async def run(self, faults: Sequence[Fault], pipeline: str) -> None:
+    async def run(self, faults: Sequence[simulate_fault.Fault], pipeline: str) -> None:
         """Do everything that is due until the pipeline has ended; `waiting` is what never was.
 
         Args:
@@ -55,8 +46,8 @@ class Injector:
             for fault in faults:
                 group.create_task(self._one(fault, pipeline, begin))
 
-    async def _one(self, fault: Fault, pipeline: str, begin: float) -> None:
-        if isinstance(fault.when, AfterSeconds):
+    async def _one(self, fault: simulate_fault.Fault, pipeline: str, begin: float) -> None:
+        if isinstance(fault.when, simulate_fault.AfterSeconds):
             await asyncio.sleep(
                 max(0.0, begin + fault.when.seconds - asyncio.get_running_loop().time())
             )
@@ -66,30 +57,30 @@ class Injector:
                     continue
                 if change.state.terminal:
                     return
-                jobs = targets(fault, change)
-                if jobs and all(due(fault, job) for job in jobs):
+                jobs = simulate_fault.targets(fault, change)
+                if jobs and all(simulate_fault.due(fault, job) for job in jobs):
                     self.waiting.remove(fault)
                     await self._do(fault, jobs[0].node, jobs[-1].node)
                     return
 
-    async def _do(self, fault: Fault, node: str, other: str) -> None:
+    async def _do(self, fault: simulate_fault.Fault, node: str, other: str) -> None:
         match fault:
-            case Kill():
+            case simulate_fault.Kill():
                 self._say(f"{fault.sentence}: pulling the plug of {node}")
                 await self._cluster.kill_board(node)
-            case KillAgent():
+            case simulate_fault.KillAgent():
                 self._say(f"{fault.sentence}: killing the agent of {node}, and starting it again")
                 await self._cluster.agents[node].kill()
                 await self._cluster.agents[node].start()
-            case Stop(seconds=seconds):
+            case simulate_fault.Stop(seconds=seconds):
                 self._say(f"{fault.sentence}: the streams of {node} stand still for {seconds:g} s")
                 await self._stand_still(node, seconds)
-            case Drop():
+            case simulate_fault.Drop():
                 await self._drop(fault, node, other)
             case _:
                 assert_never(fault)
 
-    async def _drop(self, fault: Drop, node: str, other: str) -> None:
+    async def _drop(self, fault: simulate_fault.Drop, node: str, other: str) -> None:
         if node == other:
             self._say(f"{fault.sentence}: both run on {node}, so there is no link to be cut")
             return

@@ -9,16 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from control.core.presence import Presence
-from shoal.model import (
-    NO_REASON,
-    Artifact,
-    Capacity,
-    JobState,
-    PipelineState,
-    Reason,
-    ScaleState,
-    no_strings,
-)
+from shoal import model
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.port_hold import PortHold
 from shoal.spec import Pipeline
@@ -64,9 +55,9 @@ class PipelineRow:
     """
 
     ref: PipelineRef
-    state: PipelineState
-    reason: Reason = NO_REASON
-    stop: Reason | None = None
+    state: model.PipelineState
+    reason: model.Reason = model.NO_REASON
+    stop: model.Reason | None = None
     end_time: datetime | None = None
     final_event_id: str = ""
     finish_time: datetime | None = None
@@ -80,8 +71,8 @@ class JobRow:
     """
 
     ref: JobRef
-    state: JobState
-    reason: Reason = NO_REASON
+    state: model.JobState
+    reason: model.Reason = model.NO_REASON
     epoch: int = 0
     number: int = 0
     failures: int = 0
@@ -103,7 +94,7 @@ class ScaleRow:
     number: int
     job: str
     replicas: int
-    state: ScaleState
+    state: model.ScaleState
     create_time: datetime
     rounds: int = 0
     message: str = ""
@@ -116,14 +107,14 @@ class AttemptRow:
 
     ref: AttemptRef
     node: str
-    state: JobState
+    state: model.JobState
     create_time: datetime
-    reason: Reason = NO_REASON
+    reason: model.Reason = model.NO_REASON
     start_time: datetime | None = None
     end_time: datetime | None = None
     holds: tuple[PortHold, ...] = ()
     ended_inputs: tuple[str, ...] = ()
-    artifacts: tuple[Artifact, ...] = ()
+    artifacts: tuple[model.Artifact, ...] = ()
     still: tuple[str, ...] = ()
 
 
@@ -133,7 +124,7 @@ class ManifestRow:
 
     key: str
     attempt: AttemptRef
-    artifacts: tuple[Artifact, ...]
+    artifacts: tuple[model.Artifact, ...]
     commit_time: datetime
 
 
@@ -143,8 +134,8 @@ class NodeRow:
 
     name: str
     agent_id: str
-    capacity: Capacity
-    labels: Mapping[str, str] = field(default_factory=no_strings)
+    capacity: model.Capacity
+    labels: Mapping[str, str] = field(default_factory=model.no_strings)
     architecture: str = ""
     stream_address: str = ""
     agent_version: str = ""
@@ -250,7 +241,7 @@ class KnownRequest:
     ref: PipelineRef
     digest: str
     spec: Pipeline | None
-    ended: PipelineState | None = None
+    ended: model.PipelineState | None = None
 
 
 RequestKey = tuple[str, str]

@@ -18,20 +18,7 @@ from control.core.presence import Presence
 from control.core.scheduler.plan import feasibility
 from control.core.scheduler.snapshot import NodeSnapshot, Pending, Resident
 from control.core.topology import LaneEnd, Replica, Topology, topology
-from shoal.model import (
-    NO_CAPACITY,
-    NO_REASON,
-    Artifact,
-    Capacity,
-    Followed,
-    JobState,
-    MemberState,
-    PipelineState,
-    Reason,
-    ScaleState,
-    StreamCounters,
-    no_strings,
-)
+from shoal import model
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.assignment import Assignment, Goal
 from shoal.session.lane import LanePeer
@@ -73,23 +60,23 @@ class AttemptRecord:
 
     ref: AttemptRef
     node: str
-    state: JobState
+    state: model.JobState
     create_time: datetime
-    reason: Reason = NO_REASON
+    reason: model.Reason = model.NO_REASON
     start_time: datetime | None = None
     end_time: datetime | None = None
     assignment: Assignment | None = None
     held: int = 0
     holds: tuple[PortHold, ...] = ()
     ended_inputs: tuple[str, ...] = ()
-    artifacts: tuple[Artifact, ...] = ()
+    artifacts: tuple[model.Artifact, ...] = ()
     still: tuple[str, ...] = ()
 
     def hold(self, port: str, number: int) -> PortHold | None:
         """How far an output is that stands still under this number; None if it has not been said."""
         return next((one for one in self.holds if (one.port, one.number) == (port, number)), None)
 
-    def move(self, state: JobState) -> None:
+    def move(self, state: model.JobState) -> None:
         """Go to another state of the table.
 
         Raises:
@@ -114,8 +101,8 @@ class JobRecord:
     spec: Job
     replica: int
     generation: int = 0
-    state: JobState = JobState.QUEUED
-    reason: Reason = NO_REASON
+    state: model.JobState = model.JobState.QUEUED
+    reason: model.Reason = model.NO_REASON
     epoch: int = 0
     number: int = 0
     failures: int = 0
@@ -127,7 +114,7 @@ class JobRecord:
     attempts: list[AttemptRecord] = field(default_factory=list[AttemptRecord])
     attempt: AttemptRecord | None = None
     manifest: rows.ManifestRow | None = None
-    streams: tuple[StreamCounters, ...] = ()
+    streams: tuple[model.StreamCounters, ...] = ()
     progress: str = ""
     waiting_for: str = ""
     pending: Pending | None = None
@@ -138,7 +125,7 @@ class JobRecord:
         """Whether nothing more happens to it."""
         return self.state in lifecycle.ENDED
 
-    def move(self, state: JobState) -> None:
+    def move(self, state: model.JobState) -> None:
         """Go to another state of the table.
 
         Raises:
@@ -166,9 +153,9 @@ class PipelineRecord:
     topology: Topology
     jobs: dict[str, JobRecord]
     open_jobs: int
-    state: PipelineState = PipelineState.QUEUED
-    reason: Reason = NO_REASON
-    stop: Reason | None = None
+    state: model.PipelineState = model.PipelineState.QUEUED
+    reason: model.Reason = model.NO_REASON
+    stop: model.Reason | None = None
     finish_time: datetime | None = None
     end_time: datetime | None = None
     final_event_id: str = ""
@@ -199,7 +186,7 @@ class PipelineRecord:
     def holding(self) -> rows.ScaleRow | None:
         """The scale that is under way, if there is one."""
         last = self.scales[-1] if self.scales else None
-        return last if last is not None and last.state is ScaleState.HOLDING else None
+        return last if last is not None and last.state is model.ScaleState.HOLDING else None
 
     def newest(self, name: str) -> tuple[JobRecord, ...]:
         """The replicas of the newest generation of a job of the spec."""
@@ -309,8 +296,8 @@ class NodeRecord:
 
     name: str
     agent_id: str = ""
-    capacity: Capacity = NO_CAPACITY
-    labels: Mapping[str, str] = field(default_factory=no_strings)
+    capacity: model.Capacity = model.NO_CAPACITY
+    labels: Mapping[str, str] = field(default_factory=model.no_strings)
     architecture: str = ""
     stream_address: str = ""
     agent_version: str = ""
@@ -324,12 +311,12 @@ class NodeRecord:
     session_id: str = ""
     heard_at: float = 0.0
     quarantine: str = ""
-    followed: Followed | None = None
-    adopts: Followed | None = None
+    followed: model.Followed | None = None
+    adopts: model.Followed | None = None
     conflict: str = ""
     condition: NodeCondition = WELL
     """How it stands; not written down, since each Hello says it."""
-    member_state: MemberState = MemberState.UNKNOWN
+    member_state: model.MemberState = model.MemberState.UNKNOWN
     attempts: dict[AttemptRef, AttemptRecord] = field(
         default_factory=dict[AttemptRef, AttemptRecord]
     )
@@ -399,7 +386,7 @@ class Cluster:
         pipeline = self.pipelines.get(ref.pipeline_ref)
         return None if pipeline is None else pipeline.jobs.get(ref.job)
 
-    def claimed(self, node: NodeRecord) -> Capacity:
+    def claimed(self, node: NodeRecord) -> model.Capacity:
         """What attempts on a node have claimed: those whose programs have not ended."""
         cpus, memory_bytes = 0.0, 0
         devices: list[str] = []
@@ -409,7 +396,7 @@ class Cluster:
                 cpus += job.spec.resources.cpus
                 memory_bytes += job.spec.resources.memory_bytes
                 devices.extend(job.spec.resources.devices)
-        return Capacity(cpus, memory_bytes, tuple(sorted(devices)))
+        return model.Capacity(cpus, memory_bytes, tuple(sorted(devices)))
 
     def snapshot(self, node: NodeRecord) -> NodeSnapshot:
         """What the scheduler has to know of a node; kept until `node.snapshot` is cleared."""
@@ -431,7 +418,7 @@ class Cluster:
     def peer(self, pipeline: PipelineRecord, job_id: str) -> LanePeer:
         """Where a job of a pipeline stands, for the other ends of its lanes."""
         job = pipeline.jobs[job_id]
-        done = job.state is JobState.SUCCEEDED
+        done = job.state is model.JobState.SUCCEEDED
         attempt = job.attempt
         if attempt is None:
             return LanePeer(epoch=job.epoch, done=done)
@@ -466,4 +453,4 @@ def _goal(pipeline: PipelineRecord, job: JobRecord) -> Goal:
     return Goal.RUN if job.ends is None else Goal.FINISH
 
 
-_DOUBTED = frozenset({MemberState.SUSPECT, MemberState.DEAD, MemberState.LEFT})
+_DOUBTED = frozenset({model.MemberState.SUSPECT, model.MemberState.DEAD, model.MemberState.LEFT})

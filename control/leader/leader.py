@@ -26,16 +26,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from control.core import events
+from control.core import errors, events
 from control.core.effects import Answer, AnswerValue, CommitRows, Effect
-from control.core.errors import (
-    ClosingError,
-    ControlError,
-    InternalError,
-    RebuildingError,
-    StoreFailedError,
-    TermOverError,
-)
 from control.core.machine import ControlMachine
 from control.core.rows import Loaded, OutboxRow, Queued, Row
 from control.leader.calls import Calls
@@ -101,10 +93,10 @@ class Leader:
         """The machine as it is committed or about to be; None while there is none."""
         self.inbox = Inbox(config.batch_max)
         self._calls = Calls(self.inbox, config.calls_max, self.check_open)
-        self._broken: ControlError | None = None
+        self._broken: errors.ControlError | None = None
         # Why a batch without a caller cannot be recorded now, and why nothing new is taken.
-        self._held: StoreFailedError | None = None
-        self._short: StoreFailedError | None = None
+        self._held: errors.StoreFailedError | None = None
+        self._short: errors.StoreFailedError | None = None
         # Up to which position the queue was read; None once that is all of it.
         self._read_up_to: int | None = None
         self._queue_read = asyncio.Event()
@@ -143,7 +135,7 @@ class Leader:
             ControlError: It is refused, or could not be recorded.
         """
         (value,) = await self._calls.ask([make])
-        if isinstance(value, ControlError):
+        if isinstance(value, errors.ControlError):
             raise value
         return value
 
@@ -167,7 +159,7 @@ class Leader:
         if why is not None:
             raise type(why)(str(why))
 
-    def refuse_new(self, why: StoreFailedError | None) -> None:
+    def refuse_new(self, why: errors.StoreFailedError | None) -> None:
         """Refuse whatever makes the store grow, for this reason; None for taking it again."""
         if (why is None) != (self._short is None):
             words = "nothing new is taken" if why else "new requests are taken again"
@@ -177,7 +169,7 @@ class Leader:
     def check_open(self) -> None:
         """Refuse everything while there is no machine, or the end is near."""
         if self._closing:
-            raise ClosingError("the control plane is shutting down: try again in a moment")
+            raise errors.ClosingError("the control plane is shutting down: try again in a moment")
         if self._broken is not None:
             raise type(self._broken)(str(self._broken))
 
@@ -194,7 +186,7 @@ class Leader:
             async with asyncio.timeout(QUEUE_SECONDS):
                 await self._queue_read.wait()
         except TimeoutError:
-            raise ClosingError(
+            raise errors.ClosingError(
                 f"pipeline {ref.name} cannot be looked up: the control plane still reads its queue; "
                 "try again in a moment"
             ) from None
@@ -207,7 +199,7 @@ class Leader:
     def _open_machine(self) -> ControlMachine:
         self.check_open()
         if self.machine is None:
-            raise ClosingError("the control plane has not begun: enter it with `async with`")
+            raise errors.ClosingError("the control plane has not begun: enter it with `async with`")
         return self.machine
 
     def check_set_aside(self, node: str) -> None:
@@ -218,7 +210,7 @@ class Leader:
         """
         failures, until = self._set_aside.get(node, (0, 0.0))
         if self._clock() < until:
-            raise InternalError(
+            raise errors.InternalError(
                 f"node {node} is set aside for {until - self._clock():.0f} s: {failures} of "
                 "its messages met a mistake of the controller, whose log has it: report it"
             )
@@ -237,9 +229,9 @@ class Leader:
         try:
             await self._read_on(machine)
             await self._perform(machine, batch)
-        except TermOverError:
+        except errors.TermOverError:
             raise
-        except (StoreFailedError, RebuildingError) as error:
+        except (errors.StoreFailedError, errors.RebuildingError) as error:
             self._fail(error)
         except Exception as error:  # the event is found, or no caller would ever be answered
             LOG.exception("a batch could not be taken", extra=fields(events=len(batch)))
@@ -294,7 +286,7 @@ class Leader:
             try:
                 await self._store.commit(rows)
                 break
-            except StoreFailedError as error:
+            except errors.StoreFailedError as error:
                 if waited_for:
                     raise
                 failures += 1
@@ -320,16 +312,16 @@ class Leader:
             for event in batch:
                 try:
                     await self._perform(machine, (event,))
-                except (StoreFailedError, RebuildingError, TermOverError):
+                except (errors.StoreFailedError, errors.RebuildingError, errors.TermOverError):
                     raise
                 except Exception as culprit:
                     what = type(event).__name__
                     LOG.exception("an event was left out", extra=fields(event=what))
                     self._leave_out(event, culprit)
                     machine = await self._rebuild(culprit)
-        except TermOverError:
+        except errors.TermOverError:
             raise
-        except (StoreFailedError, RebuildingError) as failed:
+        except (errors.StoreFailedError, errors.RebuildingError) as failed:
             self._fail(failed)
         except Exception as still:
             LOG.exception("the control plane cannot go on for now")
@@ -413,20 +405,20 @@ class Leader:
             projection.begin(machine)
         return machine
 
-    def _fail(self, error: ControlError) -> None:
+    def _fail(self, error: errors.ControlError) -> None:
         """Nothing of this batch has happened: forget the machine that thinks it has."""
         LOG.error("the control plane is away", extra=fields(error=str(error)))
         self.machine = None
         self._broken = error
         self._let_go(error)
 
-    def _let_go(self, error: ControlError) -> None:
+    def _let_go(self, error: errors.ControlError) -> None:
         self.inbox.clear()
         self._calls.fail_all(error)
         self._queue_read.set()  # callers that wait for the queue get the error
         self._cut_off(error)
 
-    def _cut_off(self, error: ControlError) -> None:
+    def _cut_off(self, error: errors.ControlError) -> None:
         for projection in self._projections:
             projection.cut_off(error)
 
@@ -435,10 +427,10 @@ class Leader:
         await asyncio.sleep(self._retry.delay_seconds(self._store_failures, 0.0))
         try:
             await self.load()
-        except StoreFailedError as error:
+        except errors.StoreFailedError as error:
             self._broken = error
             LOG.error("store still fails", extra=fields(error=str(error)))  # noqa: TRY400 -- the message says it all
-        except TermOverError:
+        except errors.TermOverError:
             raise
         except Exception as error:  # the next try, a little later, may fare better
             self._broken = _rebuilding(error)
@@ -450,7 +442,9 @@ class Leader:
         """Let go of all callers and followers."""
         if not self._closing:
             self._closing = True
-            self._let_go(ClosingError("the control plane is shutting down: try again in a moment"))
+            self._let_go(
+                errors.ClosingError("the control plane is shutting down: try again in a moment")
+            )
 
 
 @contextmanager
@@ -471,15 +465,15 @@ def _tick(machine: ControlMachine, now: float, effects: list[Effect]) -> None:
         effects += machine.tick(now)
 
 
-def _mistake(error: Exception) -> InternalError:
-    return InternalError(
+def _mistake(error: Exception) -> errors.InternalError:
+    return errors.InternalError(
         f"the controller could not take this ({type(error).__name__}: {error}), and nothing of it "
         "has happened: this is a mistake of the controller, so report it with its log"
     )
 
 
-def _rebuilding(error: Exception) -> RebuildingError:
-    return RebuildingError(
+def _rebuilding(error: Exception) -> errors.RebuildingError:
+    return errors.RebuildingError(
         f"the control plane is built anew from its store after a mistake of its own "
         f"({type(error).__name__}: {error}): try again in a moment"
     )

@@ -14,24 +14,7 @@ from google.protobuf.message import DecodeError
 from control.core import rows
 from control.core.errors import TermOverError
 from control.core.presence import Presence
-from control.store.table import (
-    CAPACITY,
-    JOB,
-    REASON,
-    STOP,
-    SUBJECT,
-    Table,
-    Values,
-    listed,
-    micros,
-    moment,
-    moment_of,
-    name_of,
-    number,
-    pipeline_name,
-    plain,
-    word,
-)
+from control.store import table
 from services.runtime.log import fields
 from shoal.model import (
     NO_CAPACITY,
@@ -241,7 +224,7 @@ def events(
             id=row_id,
             type=row_type,
             subject=subject,
-            time=moment_of(time),
+            time=table.moment_of(time),
             data_json=data,
             sequence=sequence,
             published=bool(published) and not problem,
@@ -288,14 +271,14 @@ _DROP_OLDER = (
 _SET_START = "UPDATE starts SET commits = ? WHERE term = ?"
 
 
-def _older_values(added: Sequence[rows.OutboxRow]) -> Iterator[Values]:
+def _older_values(added: Sequence[rows.OutboxRow]) -> Iterator[table.Values]:
     """What a state of a subject takes the place of, if that has not left yet."""
     for row in added:
         if row.kind is rows.OutboxKind.STATE:
             yield (row.namespace, row.subject, row.sequence)
 
 
-def _added_values(added: Sequence[rows.PipelineAdded]) -> Iterator[Values]:
+def _added_values(added: Sequence[rows.PipelineAdded]) -> Iterator[table.Values]:
     for row in added:
         yield (
             row.position,
@@ -303,30 +286,30 @@ def _added_values(added: Sequence[rows.PipelineAdded]) -> Iterator[Values]:
             row.ref.pipeline,
             row.request_id,
             row.data or encode_pipeline_spec(row.spec).SerializeToString(deterministic=True),
-            micros(row.create_time),
+            table.micros(row.create_time),
             int(PipelineState.QUEUED),
             row.kind,
         )
 
 
-def _request_values(added: Sequence[rows.PipelineAdded]) -> Iterator[Values]:
+def _request_values(added: Sequence[rows.PipelineAdded]) -> Iterator[table.Values]:
     for row in added:
         if row.request_id:
-            time = micros(row.create_time)
+            time = table.micros(row.create_time)
             yield (row.ref.namespace, row.request_id, row.ref.pipeline, row.digest, time)
 
 
-def _expired_values(added: Sequence[rows.PipelineAdded]) -> Iterator[Values]:
+def _expired_values(added: Sequence[rows.PipelineAdded]) -> Iterator[table.Values]:
     # As many as come, and one more, so that what is over does not pile up.
     latest = max(row.create_time for row in added)
-    yield (micros(latest - REQUESTS_KEPT), len(added) + 1)
+    yield (table.micros(latest - REQUESTS_KEPT), len(added) + 1)
 
 
-def _start_values(starts: Sequence[rows.StartRow]) -> Iterator[Values]:
+def _start_values(starts: Sequence[rows.StartRow]) -> Iterator[table.Values]:
     yield (starts[-1].commits, starts[-1].term)  # of several in one transaction the last one counts
 
 
-def _forgotten_values(forgotten: Sequence[rows.PipelineForgotten]) -> Iterator[Values]:
+def _forgotten_values(forgotten: Sequence[rows.PipelineForgotten]) -> Iterator[table.Values]:
     for row in forgotten:
         yield (row.ref.namespace, row.ref.pipeline)
 
@@ -345,94 +328,94 @@ _FORGET = (
     ),
 )
 
-_Statement = tuple[str, Callable[[Any], Iterator[Values]]]
+_Statement = tuple[str, Callable[[Any], Iterator[table.Values]]]
 
-_ARTIFACTS = listed(
+_ARTIFACTS = table.listed(
     "artifacts",
     lambda artifacts: tuple(Artifact(*one) for one in artifacts),
     lambda artifacts: [[one.path, one.size_bytes, one.sha256, one.key] for one in artifacts],
 )
-_PIPELINES = Table(
+_PIPELINES = table.Table(
     "pipelines",
     rows.PipelineRow,
-    pipeline_name("id"),
-    number("state", PipelineState),
-    REASON,
-    STOP,
-    *moment("end_time"),
-    *plain("final_event_id"),
-    *moment("finish_time"),
+    table.pipeline_name("id"),
+    table.number("state", PipelineState),
+    table.REASON,
+    table.STOP,
+    *table.moment("end_time"),
+    *table.plain("final_event_id"),
+    *table.moment("finish_time"),
 )
-_JOBS = Table(
+_JOBS = table.Table(
     "jobs",
     rows.JobRow,
-    name_of("ref", JobRef, *JOB),
-    number("state", JobState),
-    REASON,
-    *plain("epoch", "number", "failures", "losses"),
-    *moment("retry_time"),
-    *plain("pinned_node"),
-    listed("avoid", tuple),
-    listed("ends", MappingProxyType, dict),
+    table.name_of("ref", JobRef, *table.JOB),
+    table.number("state", JobState),
+    table.REASON,
+    *table.plain("epoch", "number", "failures", "losses"),
+    *table.moment("retry_time"),
+    *table.plain("pinned_node"),
+    table.listed("avoid", tuple),
+    table.listed("ends", MappingProxyType, dict),
 )
-_SCALES = Table(
+_SCALES = table.Table(
     "scales",
     rows.ScaleRow,
-    pipeline_name("pipeline"),
-    *plain("number", "job", "replicas"),
-    number("state", ScaleState),
-    *moment("create_time"),
-    *plain("rounds", "message"),
-    *moment("end_time"),
+    table.pipeline_name("pipeline"),
+    *table.plain("number", "job", "replicas"),
+    table.number("state", ScaleState),
+    *table.moment("create_time"),
+    *table.plain("rounds", "message"),
+    *table.moment("end_time"),
 )
-_ATTEMPTS = Table(
+_ATTEMPTS = table.Table(
     "attempts",
     rows.AttemptRow,
-    name_of("ref", AttemptRef, *JOB, "number", "epoch"),
-    *plain("node"),
-    number("state", JobState),
-    REASON,
-    *moment("create_time", "start_time", "end_time"),
-    listed(
+    table.name_of("ref", AttemptRef, *table.JOB, "number", "epoch"),
+    *table.plain("node"),
+    table.number("state", JobState),
+    table.REASON,
+    *table.moment("create_time", "start_time", "end_time"),
+    table.listed(
         "holds",
         lambda holds: tuple(PortHold(*one) for one in holds),
         lambda holds: [[one.port, one.number, one.held_at, one.ended] for one in holds],
     ),
-    listed("ended_inputs", tuple),
+    table.listed("ended_inputs", tuple),
     _ARTIFACTS,
-    listed("still", tuple),
+    table.listed("still", tuple),
 )
-_MANIFESTS = Table(
+_MANIFESTS = table.Table(
     "manifests",
     rows.ManifestRow,
-    name_of("attempt", AttemptRef, *JOB, "number", "epoch"),
-    *plain("key"),
+    table.name_of("attempt", AttemptRef, *table.JOB, "number", "epoch"),
+    *table.plain("key"),
     _ARTIFACTS,
-    *moment("commit_time"),
+    *table.moment("commit_time"),
 )
-_NODES = Table(
+_NODES = table.Table(
     "nodes",
     rows.NodeRow,
-    *plain("name", "agent_id"),
-    CAPACITY,
-    listed("labels", MappingProxyType, dict),
-    *plain("architecture", "stream_address", "agent_version", "member_name"),
-    number("drained", bool),
-    *moment("last_seen_time"),
-    *plain("instance_id"),
-    word("presence", Presence),
+    *table.plain("name", "agent_id"),
+    table.CAPACITY,
+    table.listed("labels", MappingProxyType, dict),
+    *table.plain("architecture", "stream_address", "agent_version", "member_name"),
+    table.number("drained", bool),
+    *table.moment("last_seen_time"),
+    *table.plain("instance_id"),
+    table.word("presence", Presence),
 )
 
-_OUTBOX = Table(
+_OUTBOX = table.Table(
     "outbox",
     rows.OutboxRow,
-    *plain("sequence"),
-    word("kind", rows.OutboxKind),
-    *plain("namespace"),
-    SUBJECT,
-    *plain("id", "type"),
-    *moment("time"),
-    *plain("key", "data"),
+    *table.plain("sequence"),
+    table.word("kind", rows.OutboxKind),
+    *table.plain("namespace"),
+    table.SUBJECT,
+    *table.plain("id", "type"),
+    *table.moment("time"),
+    *table.plain("key", "data"),
 )
 
 _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
@@ -515,14 +498,14 @@ def _pipeline_rows(
     """Read all rows of pipelines, by position, but for those of which a row cannot be read."""
     unreadable: set[PipelineRef] = set()
 
-    def read(table: Table[RowT], column: str, order: str = "") -> tuple[RowT, ...]:
+    def read(source: table.Table[RowT], column: str, order: str = "") -> tuple[RowT, ...]:
         return tuple(
             row
             for part in _parts(refs)
             for row in _read_all(
                 connection,
-                f"{_wanted(table.select, column, len(part))} {order}",
-                table,
+                f"{_wanted(source.select, column, len(part))} {order}",
+                source,
                 unreadable,
                 part,
             )
@@ -562,14 +545,14 @@ _UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, DecodeError)
 def _read_all(
     connection: sqlite3.Connection,
     statement: str,
-    table: Table[RowT],
+    source: table.Table[RowT],
     unreadable: set[PipelineRef],
     part: Sequence[PipelineRef] = (),
 ) -> list[RowT]:
     found: list[RowT] = []
     for values in connection.execute(statement, _values_of(part)):
         try:
-            found.append(table.row(values))
+            found.append(source.row(values))
         except _UNREADABLE as error:
             LOG.exception("a row cannot be read", extra=fields(begins=values[:3], why=error))
             unreadable.add(PipelineRef(str(values[0]), str(values[1])))
@@ -613,12 +596,12 @@ class _Decoder:
         spec = self.spec(row.ref, row.data)
         if spec is None:
             return None
-        created = moment_of(row.create_micros)
+        created = table.moment_of(row.create_micros)
         return rows.PipelineAdded(row.ref, row.position, row.request_id, spec, created, row.kind)
 
 
 def _all_added(
-    found: Iterable[Values], unreadable: set[PipelineRef]
+    found: Iterable[table.Values], unreadable: set[PipelineRef]
 ) -> tuple[rows.PipelineAdded, ...]:
     decoder = _Decoder()
     added: list[rows.PipelineAdded] = []

@@ -13,18 +13,9 @@ import heapq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from services.membership import message as wire
 from services.membership.effects import DialPing, Effect, RoundTripMeasured, SendPacket
 from services.membership.member import Member
-from services.membership.message import (
-    Ack,
-    Address,
-    IndirectPing,
-    Nack,
-    PacketMessage,
-    Ping,
-    Suspect,
-    SwimState,
-)
 
 if TYPE_CHECKING:
     from random import Random
@@ -57,7 +48,7 @@ class _Probe:
 class _Relay:
     """A probe made for another member."""
 
-    origin: Address
+    origin: wire.Address
     sequence: int
     nack: bool
     started: float
@@ -100,7 +91,7 @@ class Prober:
 
     # ---- own probes -----------------------------------------------------------------------------
 
-    def begin(self, target: Member, now: float) -> tuple[PacketMessage, ...]:
+    def begin(self, target: Member, now: float) -> tuple[wire.PacketMessage, ...]:
         """Start a probe; what comes back goes to the target in one packet."""
         self._sequence = self._sequence % 0xFFFFFFFF + 1
         interval = self._preset.probe_interval_seconds
@@ -109,10 +100,10 @@ class Prober:
         self._probe = _Probe(self._sequence, target, now, now + interval)
         self.due = now + self._preset.probe_timeout_seconds * _REPEAT_AT
         # No source address: we send from the port we listen on, so the answer finds its way.
-        ping = Ping(self._sequence, target.name)
-        if target.state is SwimState.SUSPECT:
+        ping = wire.Ping(self._sequence, target.name)
+        if target.state is wire.SwimState.SUSPECT:
             # So that it can refute at once.
-            word = Suspect(target.incarnation, target.name, self._states.me.name)
+            word = wire.Suspect(target.incarnation, target.name, self._states.me.name)
             return (ping, word)
         return (ping,)
 
@@ -124,7 +115,7 @@ class Prober:
         if not probe.repeated:
             probe.repeated = True
             self.due = max(now, probe.started + self._preset.probe_timeout_seconds)
-            again = Ping(probe.sequence, probe.target.name)
+            again = wire.Ping(probe.sequence, probe.target.name)
             out.append(SendPacket(probe.target.endpoint, (again,)))
             return None
         if not probe.indirect:
@@ -140,14 +131,14 @@ class Prober:
             self._aware(1)
         return probe.target
 
-    def unreachable(self, address: Address, now: float) -> None:
+    def unreachable(self, address: wire.Address, now: float) -> None:
         """The direct ping could not even be sent: go on to the others at once."""
         probe = self._probe
         if probe is not None and not probe.indirect and probe.target.endpoint == address:
             probe.repeated = True
             self.due = now
 
-    def ack(self, ack: Ack, now: float, out: list[Effect]) -> None:
+    def ack(self, ack: wire.Ack, now: float, out: list[Effect]) -> None:
         """Take an acknowledgement, for an own probe or a relayed one."""
         probe = self._probe
         if probe is not None and probe.sequence == ack.sequence:
@@ -158,7 +149,7 @@ class Prober:
             return
         relay = self._relays.pop(ack.sequence, None)
         if relay is not None:
-            out.append(SendPacket(relay.origin, (Ack(relay.sequence),)))
+            out.append(SendPacket(relay.origin, (wire.Ack(relay.sequence),)))
 
     def stream_ack(self, sequence: int, now: float) -> None:
         """Take an acknowledgement that came over a stream."""
@@ -167,7 +158,7 @@ class Prober:
             self.stream_rescues += 1
             self._succeed(now)
 
-    def nack(self, nack: Nack, now: float) -> None:
+    def nack(self, nack: wire.Nack, now: float) -> None:
         """Take a helper's word that it is well, but had no answer.
 
         Upstream's helpers say so when the probe is just over: what was held against our own
@@ -200,7 +191,7 @@ class Prober:
         for helper in helpers:
             nack = self._lifeguard and helper.versions.protocol_max >= _NACK_PROTOCOL
             probe.nacks_wanted += nack
-            request = IndirectPing(probe.sequence, *target.endpoint, target.name, nack)
+            request = wire.IndirectPing(probe.sequence, *target.endpoint, target.name, nack)
             out.append(SendPacket(helper.endpoint, (request,)))
         if target.versions.protocol_max >= _STREAM_PING_PROTOCOL:
             out.append(DialPing(target.endpoint, target.name, probe.sequence, probe.deadline))
@@ -221,7 +212,9 @@ class Prober:
 
     # ---- probes for others ----------------------------------------------------------------------
 
-    def relay(self, request: IndirectPing, origin: Address, now: float, out: list[Effect]) -> bool:
+    def relay(
+        self, request: wire.IndirectPing, origin: wire.Address, now: float, out: list[Effect]
+    ) -> bool:
         """Probe on behalf of `origin`; False when too many relays run already."""
         if len(self._relays) >= _RELAYS_MAX:
             return False
@@ -230,8 +223,8 @@ class Prober:
         timeout = self._preset.probe_timeout_seconds
         first = timeout * self._preset.nack_fraction if request.nack else 2 * timeout
         heapq.heappush(self._timers, (now + first, self._sequence))
-        ping = Ping(self._sequence, request.node)
-        out.append(SendPacket(Address(request.host, request.port), (ping,)))
+        ping = wire.Ping(self._sequence, request.node)
+        out.append(SendPacket(wire.Address(request.host, request.port), (ping,)))
         return True
 
     def relays_due(self, now: float, out: list[Effect]) -> None:
@@ -244,7 +237,7 @@ class Prober:
                 continue
             if relay.nack:
                 relay.nack = False
-                out.append(SendPacket(relay.origin, (Nack(relay.sequence),)))
+                out.append(SendPacket(relay.origin, (wire.Nack(relay.sequence),)))
                 over = relay.started + 2 * self._preset.probe_timeout_seconds
                 heapq.heappush(timers, (over, sequence))
             else:

@@ -13,6 +13,7 @@ from enum import Enum
 from functools import partial
 from typing import Final, TypeVar
 
+from services.membership import message as wire
 from services.membership.codec import (
     decode_body,
     decode_compress,
@@ -25,16 +26,6 @@ from services.membership.fields import fields, text
 from services.membership.keyring import NONCE_BYTES, Keyring
 from services.membership.label import check_label
 from services.membership.lzw import Decompressor
-from services.membership.message import (
-    Ack,
-    ErrorReply,
-    MessageType,
-    Ping,
-    PushNodeState,
-    PushPull,
-    StreamMessage,
-    User,
-)
 from services.membership.refusal import DropReason, RefusedError
 from services.membership.wire_format import WireFormat
 
@@ -55,7 +46,7 @@ class ParserStop(Enum):
     TURN = "turn"
 
 
-_Steps = Generator[ParserStop, None, StreamMessage]
+_Steps = Generator[ParserStop, None, wire.StreamMessage]
 
 
 class StreamParser:
@@ -74,7 +65,7 @@ class StreamParser:
         self._buffer = bytearray()
         self._ended = False
         self._steps = self._parse()
-        self.message: StreamMessage | None = None
+        self.message: wire.StreamMessage | None = None
         self.sealed = False
 
     def feed(self, data: bytes) -> None:
@@ -109,19 +100,19 @@ class StreamParser:
     def _parse(self) -> _Steps:
         kind = (yield from self._take(1))[0]
         found = b""
-        if kind == MessageType.HAS_LABEL and not self._dialled:
+        if kind == wire.MessageType.HAS_LABEL and not self._dialled:
             length = (yield from self._take(1))[0]
             found = yield from self._take(length)
             kind = (yield from self._take(1))[0]
         if not self._dialled:
             check_label(found, self._label)
-        if kind == MessageType.ENCRYPT:
+        if kind == wire.MessageType.ENCRYPT:
             kind = yield from self._open()
         elif self._keyring.demands:
             raise RefusedError(
                 DropReason.NOT_ENCRYPTED, "encryption is configured, stream is plain"
             )
-        if kind == MessageType.COMPRESS:
+        if kind == wire.MessageType.COMPRESS:
             kind = yield from self._decompress()
         return (yield from self._body(kind))
 
@@ -136,7 +127,7 @@ class StreamParser:
         if length > SEALED_BYTES_MAX:
             raise RefusedError(DropReason.TOO_BIG, f"sealed frame of {length} bytes")
         sealed = yield from self._take(length)
-        associated = bytes((MessageType.ENCRYPT,)) + head + self._label
+        associated = bytes((wire.MessageType.ENCRYPT,)) + head + self._label
         self._buffer = bytearray(self._keyring.open(sealed, associated))
         self.sealed = True
         self._ended = True
@@ -173,30 +164,30 @@ class StreamParser:
 
     def _body(self, kind: int) -> _Steps:
         unpacker = StreamUnpacker()
-        if kind == MessageType.PUSH_PULL:
+        if kind == wire.MessageType.PUSH_PULL:
             return (yield from self._push_pull(unpacker))
-        if kind == MessageType.PING or kind == MessageType.ACK:  # noqa: PLR1714 mypy narrows so
+        if kind == wire.MessageType.PING or kind == wire.MessageType.ACK:  # noqa: PLR1714 mypy narrows so
             message = decode_body(kind, (yield from self._read(unpacker, unpacker.value)))
-            if isinstance(message, (Ping, Ack)):
+            if isinstance(message, (wire.Ping, wire.Ack)):
                 return message
-        if kind == MessageType.USER:
+        if kind == wire.MessageType.USER:
             size = decode_user_header((yield from self._read(unpacker, unpacker.value)))
-            return User((yield from self._read(unpacker, partial(unpacker.raw, size))))
-        if kind == MessageType.ERROR:
+            return wire.User((yield from self._read(unpacker, partial(unpacker.raw, size))))
+        if kind == wire.MessageType.ERROR:
             value = yield from self._read(unpacker, unpacker.value)
-            return ErrorReply(text(fields(value, (b"Error",))[0], "Error", _ERROR_BYTES_MAX))
+            return wire.ErrorReply(text(fields(value, (b"Error",))[0], "Error", _ERROR_BYTES_MAX))
         raise RefusedError(DropReason.UNKNOWN_TYPE, f"stream message type {kind}")
 
     def _push_pull(self, unpacker: StreamUnpacker) -> _Steps:
         header = yield from self._read(unpacker, unpacker.value)
         count, size, join = decode_push_pull_header(header)
-        nodes: list[PushNodeState] = []
+        nodes: list[wire.PushNodeState] = []
         while len(nodes) < count:
             nodes.append(decode_node_state((yield from self._read(unpacker, unpacker.value))))
             if not len(nodes) % _NODES_SLICE:
                 yield ParserStop.TURN
         state = yield from self._read(unpacker, partial(unpacker.raw, size))
-        return PushPull(tuple(nodes), state, join)
+        return wire.PushPull(tuple(nodes), state, join)
 
 
 class StreamFormat(WireFormat):
@@ -206,10 +197,10 @@ class StreamFormat(WireFormat):
         """Make a parser for one stream."""
         return StreamParser(self._keyring, self._label, dialled=dialled)
 
-    def encode(self, message: StreamMessage) -> Iterator[bytes]:
+    def encode(self, message: wire.StreamMessage) -> Iterator[bytes]:
         """Encode a message in slices of bounded work."""
         codec = self._codec
-        if isinstance(message, PushPull):
+        if isinstance(message, wire.PushPull):
             yield codec.encode_push_pull_header(
                 len(message.nodes), len(message.user_state), join=message.join
             )
@@ -217,9 +208,9 @@ class StreamFormat(WireFormat):
                 some = message.nodes[start : start + _NODES_SLICE]
                 yield b"".join(map(codec.encode_node_state, some))
             yield message.user_state
-        elif isinstance(message, User):
+        elif isinstance(message, wire.User):
             yield codec.encode_user_stream(message.payload)
-        elif isinstance(message, ErrorReply):
+        elif isinstance(message, wire.ErrorReply):
             yield codec.encode_error(message)
         else:
             yield codec.encode(message)
@@ -231,7 +222,7 @@ class StreamFormat(WireFormat):
             # Nonce, tag, version and at most one block of padding come on top of the plain bytes.
             pad = 0 if self.encryption_version else 16 - len(plain) % 16
             length = 1 + NONCE_BYTES + len(plain) + pad + 16
-            frame = _FRAME.pack(MessageType.ENCRYPT, length)
+            frame = _FRAME.pack(wire.MessageType.ENCRYPT, length)
             nonce = self._nonce(NONCE_BYTES)
             data = frame + self._keyring.seal(
                 plain, nonce, frame + self._label, self.encryption_version

@@ -28,17 +28,8 @@ from services.runtime.rpc import rpc_error
 from shoal import limits
 from shoal.model import JobState, Reason, ReasonCode
 from shoal.names import AttemptRef
+from shoal.session import messages
 from shoal.session.log_piece import LogPiece
-from shoal.session.messages import (
-    Desired,
-    Fenced,
-    FromController,
-    Heartbeat,
-    Hello,
-    NodeCondition,
-    Refused,
-    Welcome,
-)
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
 from shoal.session.uploads import UploadGrant, UploadsGranted, UploadsWanted
@@ -79,7 +70,7 @@ class _Batch:
     pieces: list[LogPiece]
     uploads: list[tuple[UploadsWanted, list[UploadGrant]]]
     """With what cannot be granted."""
-    refused: list[Refused]
+    refused: list[messages.Refused]
     waited_for: bool
     """Whether the agent waits for the acknowledgement; of a heartbeat it does not."""
 
@@ -145,7 +136,7 @@ class SessionServer:
                 admitted = await self._open(hello)
                 self._workers.opened(self._node, self._id, hello.stream_address)
                 await self._say(
-                    Welcome(
+                    messages.Welcome(
                         self._settings.controller_id,
                         self._settings.lease_seconds,
                         self._settings.heartbeat_seconds,
@@ -209,7 +200,7 @@ class SessionServer:
             await self._incoming.put(request)
         await self._incoming.put(None)
 
-    async def _hello(self, reading: asyncio.Task[None]) -> tuple[v1.ConnectRequest, Hello]:
+    async def _hello(self, reading: asyncio.Task[None]) -> tuple[v1.ConnectRequest, messages.Hello]:
         """Wait for the first message; a deadline around the read itself would end the stream."""
         getting = asyncio.ensure_future(self._incoming.get())
         try:
@@ -238,7 +229,7 @@ class SessionServer:
             ),
         )
 
-    async def _open(self, hello: Hello) -> Admitted:
+    async def _open(self, hello: messages.Hello) -> Admitted:
         self._remember(observation.ref for observation in hello.attempts)
         attempts = tuple(self._checked(observation) for observation in hello.attempts)
         try:
@@ -247,7 +238,7 @@ class SessionServer:
             )
         except NameTakenError as error:
             LOG.warning("agent quarantined", extra=fields(node=hello.node, why=error))
-            welcome = Welcome(
+            welcome = messages.Welcome(
                 "", 0.0, 0.0, quarantine=str(error), retry_seconds=error.retry_seconds
             )
             message = encode_controller_message(welcome)
@@ -294,7 +285,9 @@ class SessionServer:
                     self._sort(message, batch, first=request.sequence == 1 and index == 0)
                 except WireError as error:
                     self._refused.warn("message of an agent refused", node=self._node, why=error)
-                    batch.refused.append(Refused(_ref_of(message), "INVALID_FIELD", str(error)))
+                    batch.refused.append(
+                        messages.Refused(_ref_of(message), "INVALID_FIELD", str(error))
+                    )
         return batch
 
     def _sort(self, message: v1.AgentMessage, batch: _Batch, *, first: bool) -> None:
@@ -315,11 +308,11 @@ class SessionServer:
                     batch.pieces.append(placed)
             case Progress() as progress:
                 self._plane.progress(self._node, self._id, progress)
-            case NodeCondition() as condition:
+            case messages.NodeCondition() as condition:
                 self._plane.condition(self._node, self._id, condition)
             case UploadsWanted() as wanted:
                 batch.uploads.append((wanted, problems))
-            case Hello() | Heartbeat() | None:
+            case messages.Hello() | messages.Heartbeat() | None:
                 pass  # was a heartbeat as it was read; None is what a newer agent may say
 
     def _placed(self, piece: LogPiece) -> LogPiece | None:
@@ -336,7 +329,7 @@ class SessionServer:
     async def _take(self, batch: _Batch) -> None:
         """Keep logs, then commit observations: a reader that sees an end finds the last words."""
         await self._logs.append(batch.pieces)
-        fenced: Sequence[Fenced] = ()
+        fenced: Sequence[messages.Fenced] = ()
         if batch.observations:
             fenced = await self._plane.observe(self._node, self._id, batch.observations)
         answer = self._acknowledgements.committed(
@@ -374,7 +367,7 @@ class SessionServer:
         ref = wanted.ref
         if not self._plane.is_current(self._node, ref):
             why = f"{ref.name} of epoch {ref.epoch} does not run on this node"
-            await self._say(Fenced(ref, why))
+            await self._say(messages.Fenced(ref, why))
             return
         grants = [*problems]
         for index, artifact in enumerate(wanted.artifacts):
@@ -397,13 +390,13 @@ class SessionServer:
         async with contextlib.aclosing(desired) as updates:
             async for message in updates:
                 match message:
-                    case Refused():
+                    case messages.Refused():
                         await self._say(message)
-                    case Desired():
+                    case messages.Desired():
                         await self._say_desired(message)
                         self._snapshot_said.set()
 
-    async def _say_desired(self, desired: Desired) -> None:
+    async def _say_desired(self, desired: messages.Desired) -> None:
         self._remember(assignment.ref for assignment in desired.assignments)
         assignments = [
             replace(
@@ -416,7 +409,7 @@ class SessionServer:
         for part in in_parts(replace(desired, assignments=tuple(assignments))):
             await self._outgoing.put(part)
 
-    async def _say(self, message: FromController) -> None:
+    async def _say(self, message: messages.FromController) -> None:
         await self._outgoing.put(encode_controller_message(message))
 
     async def _write_all(self) -> None:

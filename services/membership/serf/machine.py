@@ -25,6 +25,7 @@ from services.membership.member import ChangeKind, MemberChange
 from services.membership.message import Address, SwimState, User
 from services.membership.refusal import DropReason, RefusedError
 from services.membership.serf import keys
+from services.membership.serf import message as wire
 from services.membership.serf.coordinate import Coordinates, encode_coordinate
 from services.membership.serf.effects import (
     EventHeard,
@@ -38,19 +39,6 @@ from services.membership.serf.event_log import EventLog
 from services.membership.serf.filter import encode_filters, passes
 from services.membership.serf.intents import IntentLog
 from services.membership.serf.lamport import LamportClock
-from services.membership.serf.message import (
-    JoinIntent,
-    LeaveIntent,
-    Query,
-    QueryResponse,
-    Relayed,
-    SerfMessage,
-    UserEvent,
-    UserState,
-    decode_serf,
-    encode_serf,
-    encode_user_state,
-)
 from services.membership.serf.queries import OpenQueries, QueryLog, QueryRequest
 
 if TYPE_CHECKING:
@@ -123,19 +111,19 @@ class SerfMachine:
 
     def announce_join(self, now: float) -> list[SerfEffect]:
         """Broadcast that this member joined."""
-        intent = JoinIntent(self._clock.increment(), self.swim.me.name)
+        intent = wire.JoinIntent(self._clock.increment(), self.swim.me.name)
         self._intents.note(intent)
         return self._broadcast(intent, now)
 
     def announce_leave(self, now: float) -> tuple[str, list[SerfEffect]]:
         """Broadcast that this member is about to leave; return the broadcast's key first."""
-        intent = LeaveIntent(self._clock.increment(), self.swim.me.name)
+        intent = wire.LeaveIntent(self._clock.increment(), self.swim.me.name)
         self._intents.note(intent)
         return _key(intent), self._broadcast(intent, now)
 
     def force_leave(self, name: str, now: float, *, prune: bool = False) -> list[SerfEffect]:
         """Declare a failed member gone, on an operator's word."""
-        intent = LeaveIntent(self._clock.increment(), name, prune)
+        intent = wire.LeaveIntent(self._clock.increment(), name, prune)
         out: list[SerfEffect] = []
         if self._leave(intent, now, out):
             out.extend(self._broadcast(intent, now))
@@ -154,12 +142,12 @@ class SerfMachine:
                 f"event {name!r} has {len(name.encode()) + len(payload)} bytes with its name; "
                 f"use at most {EVENT_BYTES_MAX}"
             )
-        event = UserEvent(self._event_clock.time, name, payload, coalesce)
+        event = wire.UserEvent(self._event_clock.time, name, payload, coalesce)
         self._event_clock.increment()
         self._events.note(event, self._event_clock.time)
         return [EventHeard(event), *self._broadcast(event, now)]
 
-    def send_query(self, request: QueryRequest, now: float) -> tuple[Query, list[SerfEffect]]:
+    def send_query(self, request: QueryRequest, now: float) -> tuple[wire.Query, list[SerfEffect]]:
         """Ask members; answers come as effects until `QueryOver`.
 
         Raises:
@@ -170,7 +158,7 @@ class SerfMachine:
         timeout = request.timeout_seconds or self._preset.query_timeout_seconds(
             len(self.swim.states.table)
         )
-        query = Query(
+        query = wire.Query(
             self._query_clock.time,
             self._rng.randrange(1 << 32),
             host_to_octets(me.address),
@@ -188,7 +176,7 @@ class SerfMachine:
                 "this member does not seal what it sends, so it asks no member about keys; "
                 "let it speak sealed first (--gossip-encryption speak)"
             )
-        size = len(encode_serf(query))
+        size = len(wire.encode_serf(query))
         if size > QUERY_BYTES_MAX:
             raise ValueError(
                 f"query {request.name!r} needs {size} bytes; use at most {QUERY_BYTES_MAX}"
@@ -199,15 +187,15 @@ class SerfMachine:
         self._asked(query, now, out, sealed=True)
         return query, out
 
-    def respond(self, query: Query, payload: bytes) -> list[SerfEffect]:
+    def respond(self, query: wire.Query, payload: bytes) -> list[SerfEffect]:
         """Answer a query that was received.
 
         Raises:
             ValueError: The answer exceeds 1024 bytes.
         """
         me = self.swim.me
-        response = QueryResponse(query.time, query.identity, me.name, 0, payload)
-        size = len(encode_serf(response))
+        response = wire.QueryResponse(query.time, query.identity, me.name, 0, payload)
+        size = len(wire.encode_serf(response))
         if size > QUERY_BYTES_MAX:
             raise ValueError(
                 f"answer to query {query.name!r} needs {size} bytes; use at most {QUERY_BYTES_MAX}"
@@ -218,8 +206,8 @@ class SerfMachine:
         """Serf's part of a push/pull exchange."""
         gone = (*self.swim.states.table.unreachable(), *self.swim.states.departed)
         left = tuple(member.name for member in gone if member.state is SwimState.LEFT)
-        return encode_user_state(
-            UserState(
+        return wire.encode_user_state(
+            wire.UserState(
                 self._clock.time,
                 self._intents.times,
                 left,
@@ -230,7 +218,7 @@ class SerfMachine:
         )
 
     def merge_user_state(
-        self, state: UserState, now: float, *, ignore_events: bool = False
+        self, state: wire.UserState, now: float, *, ignore_events: bool = False
     ) -> list[SerfEffect]:
         """Take a remote's part of a push/pull exchange, or a slice of it."""
         out: list[SerfEffect] = []
@@ -243,11 +231,11 @@ class SerfMachine:
         left = set(state.left)
         for name in left:
             # Later than its status time, so that it counts over the join that set that.
-            intent = LeaveIntent(state.status_times.get(name, 0) + 1, name)
+            intent = wire.LeaveIntent(state.status_times.get(name, 0) + 1, name)
             self._leave(intent, now, out)
         for name, time in state.status_times.items():
             if name not in left:
-                self._intents.note(JoinIntent(time, name))
+                self._intents.note(wire.JoinIntent(time, name))
         if ignore_events:
             self._events.oldest = max(self._events.oldest, state.event_time)
         for event in state.events:
@@ -282,7 +270,7 @@ class SerfMachine:
 
     def _received(self, user: effects.UserReceived, now: float, out: list[SerfEffect]) -> None:
         try:
-            message = decode_serf(user.payload)
+            message = wire.decode_serf(user.payload)
             if message is None:
                 detail = f"Serf message type {user.payload[0]}"
                 raise RefusedError(DropReason.UNKNOWN_TYPE, detail)
@@ -291,31 +279,31 @@ class SerfMachine:
             out.append(effects.Dropped(error.reason, error.detail))
 
     def _take(
-        self, message: SerfMessage, now: float, out: list[SerfEffect], *, sealed: bool
+        self, message: wire.SerfMessage, now: float, out: list[SerfEffect], *, sealed: bool
     ) -> None:
         match message:
-            case JoinIntent():
+            case wire.JoinIntent():
                 self._clock.witness(message.time)
                 if self._intents.note(message):
                     out.extend(self._broadcast(message, now))
-            case LeaveIntent():
+            case wire.LeaveIntent():
                 self._clock.witness(message.time)
                 if self._leave(message, now, out):
                     out.extend(self._broadcast(message, now))
-            case UserEvent():
+            case wire.UserEvent():
                 if self._event(message, out):
                     out.extend(self._broadcast(message, now))
-            case Query():
+            case wire.Query():
                 self._query_clock.witness(message.time)
                 self._asked(message, now, out, sealed=sealed)
-            case QueryResponse():
+            case wire.QueryResponse():
                 self._answered(message, out, sealed=sealed)
-            case Relayed():
+            case wire.Relayed():
                 self._relay(message, out, sealed=sealed)
             case _:
                 assert_never(message)
 
-    def _leave(self, intent: LeaveIntent, now: float, out: list[SerfEffect]) -> bool:
+    def _leave(self, intent: wire.LeaveIntent, now: float, out: list[SerfEffect]) -> bool:
         """Take a leave intent; True if it has to be passed on."""
         swim = self.swim
         name = intent.node
@@ -332,14 +320,14 @@ class SerfMachine:
             out.extend(self.handle(events.DeclareLeft(name, intent.prune), now))
         return True
 
-    def _event(self, event: UserEvent, out: list[SerfEffect]) -> bool:
+    def _event(self, event: wire.UserEvent, out: list[SerfEffect]) -> bool:
         self._event_clock.witness(event.time)
         if not self._events.note(event, self._event_clock.time):
             return False
         out.append(EventHeard(event))
         return True
 
-    def _asked(self, query: Query, now: float, out: list[SerfEffect], *, sealed: bool) -> None:
+    def _asked(self, query: wire.Query, now: float, out: list[SerfEffect], *, sealed: bool) -> None:
         """Take a query: pass it on, and answer it if it asks us."""
         about_keys = query.name in keys.KEY_QUERIES and bool(self._keyring.keys)
         if about_keys and not sealed:
@@ -359,7 +347,7 @@ class SerfMachine:
             out.append(effects.Dropped(error.reason, error.detail))
             return
         if query.flags & _FLAG_ACK:
-            ack = QueryResponse(query.time, query.identity, me.name, _FLAG_ACK, b"")
+            ack = wire.QueryResponse(query.time, query.identity, me.name, _FLAG_ACK, b"")
             out.extend(self._answer(query, ack))
         if not query.name.startswith(keys.PREFIX):
             out.append(QueryHeard(query, now + query.timeout_seconds))
@@ -370,14 +358,14 @@ class SerfMachine:
             if answer.ok and query.name != keys.LIST:
                 out.append(KeyringChanged())
 
-    def _answer(self, query: Query, response: QueryResponse) -> list[SerfEffect]:
+    def _answer(self, query: wire.Query, response: wire.QueryResponse) -> list[SerfEffect]:
         """Send a response straight to the member that asked, and through others if it wants that."""
         me = self.swim.me
         if query.source == me.name:
             out: list[SerfEffect] = []
             self._answered(response, out, sealed=True)
             return out
-        payload = encode_serf(response)
+        payload = wire.encode_serf(response)
         host = octets_to_host(query.host)
         if not host or not query.port:
             return [
@@ -390,7 +378,7 @@ class SerfMachine:
             effects.SendPacket(Address(host, query.port), (User(payload),), secret=secret)
         ]
         if query.relay_factor:
-            relayed = encode_serf(Relayed(query.host, query.port, query.source, payload))
+            relayed = wire.encode_serf(wire.Relayed(query.host, query.port, query.source, payload))
             helpers = self.swim.states.table.draw(
                 self._rng, query.relay_factor, (me.name, query.source), 0.0
             )
@@ -400,7 +388,9 @@ class SerfMachine:
             )
         return sent
 
-    def _answered(self, response: QueryResponse, out: list[SerfEffect], *, sealed: bool) -> None:
+    def _answered(
+        self, response: wire.QueryResponse, out: list[SerfEffect], *, sealed: bool
+    ) -> None:
         opened = self._open.find(response.time, response.identity)
         if opened is None:
             return
@@ -415,7 +405,7 @@ class SerfMachine:
         seen.add(response.sender)
         out.append(QueryAnswered(response.identity, response.sender, response.payload, ack))
 
-    def _relay(self, message: Relayed, out: list[SerfEffect], *, sealed: bool) -> None:
+    def _relay(self, message: wire.Relayed, out: list[SerfEffect], *, sealed: bool) -> None:
         if self._keyring.seals and not sealed:
             detail = f"what is to be relayed to {message.name!r} would be sealed on its way"
             raise RefusedError(DropReason.NOT_ENCRYPTED, detail)
@@ -435,18 +425,18 @@ class SerfMachine:
             return b""
         return encode_coordinate(self.coordinates.own)
 
-    def _broadcast(self, message: SerfMessage, now: float) -> list[SerfEffect]:
-        return self.handle(events.Broadcast(_key(message), encode_serf(message)), now)
+    def _broadcast(self, message: wire.SerfMessage, now: float) -> list[SerfEffect]:
+        return self.handle(events.Broadcast(_key(message), wire.encode_serf(message)), now)
 
 
-def _key(message: SerfMessage) -> str:
+def _key(message: wire.SerfMessage) -> str:
     """Under which a broadcast waits: one for each message, since none replaces another."""
     match message:
-        case JoinIntent() | LeaveIntent():
+        case wire.JoinIntent() | wire.LeaveIntent():
             return f"{type(message).__name__}:{message.node}:{message.time}"
-        case UserEvent():
+        case wire.UserEvent():
             return f"event:{message.time}:{message.name}:{hash(message.payload)}"
-        case Query():
+        case wire.Query():
             return f"query:{message.time}:{message.identity}"
-        case QueryResponse() | Relayed():
+        case wire.QueryResponse() | wire.Relayed():
             raise TypeError(f"{type(message).__name__} is sent to one member, never broadcast")
