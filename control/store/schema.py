@@ -1,13 +1,126 @@
 """The tables of the SQLite store, and their version.
 
 Times are microseconds since 1970 in UTC; lists and mappings are JSON; a spec is a `PipelineSpec`.
+
+Each step is one version's statements. A new file takes all of them, and one of an earlier version takes
+those that it lacks, so a table is told once: what it began as, and what it got later.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
+_FIRST = """
+CREATE TABLE meta (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
 
-VERSION = 11
-"""Kept in `PRAGMA user_version`; a later version comes with statements that lead there."""
+CREATE TABLE pipelines (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    namespace TEXT NOT NULL,
+    id TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    spec BLOB NOT NULL,
+    create_time INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    reason_code TEXT NOT NULL DEFAULT '',
+    reason_number INTEGER NOT NULL DEFAULT 0,
+    reason_message TEXT NOT NULL DEFAULT '',
+    stopped INTEGER NOT NULL DEFAULT 0,
+    stop_code TEXT NOT NULL DEFAULT '',
+    stop_number INTEGER NOT NULL DEFAULT 0,
+    stop_message TEXT NOT NULL DEFAULT '',
+    end_time INTEGER,
+    final_event_id TEXT NOT NULL DEFAULT '',
+    UNIQUE (namespace, id)
+);
+
+CREATE TABLE requests (
+    namespace TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    pipeline TEXT NOT NULL,
+    PRIMARY KEY (namespace, request_id)
+) WITHOUT ROWID;
+
+CREATE TABLE jobs (
+    namespace TEXT NOT NULL,
+    pipeline TEXT NOT NULL,
+    job TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    reason_code TEXT NOT NULL,
+    reason_number INTEGER NOT NULL,
+    reason_message TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    losses INTEGER NOT NULL,
+    retry_time INTEGER,
+    pinned_node TEXT NOT NULL,
+    avoid TEXT NOT NULL,
+    PRIMARY KEY (namespace, pipeline, job)
+) WITHOUT ROWID;
+
+CREATE TABLE attempts (
+    namespace TEXT NOT NULL,
+    pipeline TEXT NOT NULL,
+    job TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    node TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    reason_code TEXT NOT NULL,
+    reason_number INTEGER NOT NULL,
+    reason_message TEXT NOT NULL,
+    create_time INTEGER NOT NULL,
+    start_time INTEGER,
+    end_time INTEGER,
+    PRIMARY KEY (namespace, pipeline, job, number)
+) WITHOUT ROWID;
+
+CREATE TABLE manifests (
+    namespace TEXT NOT NULL,
+    pipeline TEXT NOT NULL,
+    job TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    artifacts TEXT NOT NULL,
+    commit_time INTEGER NOT NULL,
+    PRIMARY KEY (namespace, pipeline, job)
+) WITHOUT ROWID;
+
+CREATE TABLE nodes (
+    name TEXT PRIMARY KEY,
+    agent_id TEXT NOT NULL,
+    cpus REAL NOT NULL,
+    memory_bytes INTEGER NOT NULL,
+    devices TEXT NOT NULL,
+    labels TEXT NOT NULL,
+    architecture TEXT NOT NULL,
+    stream_address TEXT NOT NULL,
+    agent_version TEXT NOT NULL,
+    member_name TEXT NOT NULL,
+    drained INTEGER NOT NULL,
+    last_seen_time INTEGER
+) WITHOUT ROWID;
+
+CREATE TABLE outbox (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    pipeline TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    id TEXT NOT NULL UNIQUE,
+    type TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    data TEXT NOT NULL,
+    published INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE INDEX requests_by_pipeline ON requests (namespace, pipeline);
+CREATE INDEX outbox_waiting ON outbox (sequence) WHERE published = 0;
+CREATE INDEX outbox_by_pipeline ON outbox (namespace, pipeline, sequence);
+
+INSERT INTO meta VALUES ('generation', 0);
+"""
 
 _SCALES = """
 CREATE TABLE scales (
@@ -89,152 +202,20 @@ _STILL = """
 ALTER TABLE attempts ADD COLUMN still TEXT NOT NULL DEFAULT '[]';
 """
 
-STEPS: Mapping[int, str] = MappingProxyType(
-    {
-        1: _SCALES,
-        2: _STARTS + _INSTANCES,
-        3: _FINISHING,
-        4: _PROBLEMS,
-        5: _HOLDS,
-        6: _ENDED_INPUTS,
-        7: _KINDS + _REQUESTS,
-        8: _NEWEST + _PRESENCES,
-        9: _ARTIFACTS,
-        10: _STILL,
-    }
+STEPS = (
+    _FIRST,
+    _SCALES,
+    _STARTS + _INSTANCES,
+    _FINISHING,
+    _PROBLEMS,
+    _HOLDS,
+    _ENDED_INPUTS,
+    _KINDS + _REQUESTS,
+    _NEWEST + _PRESENCES,
+    _ARTIFACTS,
+    _STILL,
 )
-"""For each earlier version, the statements that lead to the one after it."""
+"""The statements that lead from each version to the next one; an empty file has version 0."""
 
-TABLES = (
-    _SCALES
-    + _STARTS
-    + """
-CREATE TABLE meta (
-    name TEXT PRIMARY KEY,
-    value INTEGER NOT NULL
-) WITHOUT ROWID;
-
-CREATE TABLE pipelines (
-    position INTEGER PRIMARY KEY AUTOINCREMENT,
-    namespace TEXT NOT NULL,
-    id TEXT NOT NULL,
-    request_id TEXT NOT NULL,
-    spec BLOB NOT NULL,
-    create_time INTEGER NOT NULL,
-    state INTEGER NOT NULL,
-    reason_code TEXT NOT NULL DEFAULT '',
-    reason_number INTEGER NOT NULL DEFAULT 0,
-    reason_message TEXT NOT NULL DEFAULT '',
-    stopped INTEGER NOT NULL DEFAULT 0,
-    stop_code TEXT NOT NULL DEFAULT '',
-    stop_number INTEGER NOT NULL DEFAULT 0,
-    stop_message TEXT NOT NULL DEFAULT '',
-    end_time INTEGER,
-    final_event_id TEXT NOT NULL DEFAULT '',
-    finish_time INTEGER,
-    kind TEXT NOT NULL DEFAULT '',
-    UNIQUE (namespace, id)
-);
-
-CREATE TABLE requests (
-    namespace TEXT NOT NULL,
-    request_id TEXT NOT NULL,
-    pipeline TEXT NOT NULL,
-    digest TEXT NOT NULL DEFAULT '',
-    time INTEGER NOT NULL DEFAULT 0,
-    ended INTEGER,
-    PRIMARY KEY (namespace, request_id)
-) WITHOUT ROWID;
-
-CREATE TABLE jobs (
-    namespace TEXT NOT NULL,
-    pipeline TEXT NOT NULL,
-    job TEXT NOT NULL,
-    state INTEGER NOT NULL,
-    reason_code TEXT NOT NULL,
-    reason_number INTEGER NOT NULL,
-    reason_message TEXT NOT NULL,
-    epoch INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    failures INTEGER NOT NULL,
-    losses INTEGER NOT NULL,
-    retry_time INTEGER,
-    pinned_node TEXT NOT NULL,
-    avoid TEXT NOT NULL,
-    ends TEXT,
-    PRIMARY KEY (namespace, pipeline, job)
-) WITHOUT ROWID;
-
-CREATE TABLE attempts (
-    namespace TEXT NOT NULL,
-    pipeline TEXT NOT NULL,
-    job TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    epoch INTEGER NOT NULL,
-    node TEXT NOT NULL,
-    state INTEGER NOT NULL,
-    reason_code TEXT NOT NULL,
-    reason_number INTEGER NOT NULL,
-    reason_message TEXT NOT NULL,
-    create_time INTEGER NOT NULL,
-    start_time INTEGER,
-    end_time INTEGER,
-    holds TEXT NOT NULL DEFAULT '[]',
-    ended_inputs TEXT NOT NULL DEFAULT '[]',
-    artifacts TEXT NOT NULL DEFAULT '[]',
-    still TEXT NOT NULL DEFAULT '[]',
-    PRIMARY KEY (namespace, pipeline, job, number)
-) WITHOUT ROWID;
-
-CREATE TABLE manifests (
-    namespace TEXT NOT NULL,
-    pipeline TEXT NOT NULL,
-    job TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    epoch INTEGER NOT NULL,
-    key TEXT NOT NULL,
-    artifacts TEXT NOT NULL,
-    commit_time INTEGER NOT NULL,
-    PRIMARY KEY (namespace, pipeline, job)
-) WITHOUT ROWID;
-
-CREATE TABLE nodes (
-    name TEXT PRIMARY KEY,
-    agent_id TEXT NOT NULL,
-    cpus REAL NOT NULL,
-    memory_bytes INTEGER NOT NULL,
-    devices TEXT NOT NULL,
-    labels TEXT NOT NULL,
-    architecture TEXT NOT NULL,
-    stream_address TEXT NOT NULL,
-    agent_version TEXT NOT NULL,
-    member_name TEXT NOT NULL,
-    drained INTEGER NOT NULL,
-    last_seen_time INTEGER,
-    instance_id TEXT NOT NULL DEFAULT '',
-    presence TEXT NOT NULL DEFAULT ''
-) WITHOUT ROWID;
-
-CREATE TABLE outbox (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind TEXT NOT NULL,
-    namespace TEXT NOT NULL,
-    pipeline TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    id TEXT NOT NULL UNIQUE,
-    type TEXT NOT NULL,
-    time INTEGER NOT NULL,
-    key TEXT NOT NULL,
-    data TEXT NOT NULL,
-    published INTEGER NOT NULL DEFAULT 0,
-    problem TEXT NOT NULL DEFAULT ''
-);
-
-CREATE INDEX requests_by_time ON requests (time);
-CREATE INDEX outbox_waiting ON outbox (sequence) WHERE published = 0;
-CREATE INDEX outbox_by_pipeline ON outbox (namespace, pipeline, sequence);
-
-INSERT INTO meta VALUES ('generation', 0);
-"""
-    + _NEWEST
-)
+VERSION = len(STEPS)
+"""Kept in `PRAGMA user_version`."""

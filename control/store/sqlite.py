@@ -224,15 +224,10 @@ class SqliteStore:
                 f"store {self._path} has schema version {version}, this program knows "
                 f"{schema.VERSION}: use the newer program, or another --state folder"
             )
-        if version == 0:
+        if version < schema.VERSION:
             connection.executescript(
-                f"BEGIN IMMEDIATE; {schema.TABLES} PRAGMA user_version = {schema.VERSION}; COMMIT;"
-            )
-            return
-        for before in range(version, schema.VERSION):
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {schema.STEPS[before]} "
-                f"PRAGMA user_version = {before + 1}; COMMIT;"
+                f"BEGIN IMMEDIATE; {''.join(schema.STEPS[version:])} "
+                f"PRAGMA user_version = {schema.VERSION}; COMMIT;"
             )
 
     def _make_room(self, connection: sqlite3.Connection) -> None:

@@ -53,7 +53,7 @@ class Peers:
         self.calls = count(1)
         self.taken = 0
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        self.connection.executescript(schema.TABLES)
+        self.connection.executescript("".join(schema.STEPS))
         self.machine = self.begin()
 
     def begin(self) -> ControlMachine:

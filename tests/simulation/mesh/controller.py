@@ -63,7 +63,7 @@ class MemoryStore(SqliteStore):
         self._recorded = recorded
         self._let_go = let_go
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        self.connection.executescript(schema.TABLES)
+        self.connection.executescript("".join(schema.STEPS))
         self.fails = False
 
     async def load(self, new_id: Callable[[], str], queue_page: int) -> Loaded:

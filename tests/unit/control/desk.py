@@ -38,7 +38,7 @@ class Desk:
         self.now = 0.0
         self.ids = numbered_ids()
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        self.connection.executescript(schema.TABLES)
+        self.connection.executescript("".join(schema.STEPS))
         self.calls = count(1)
         self.sessions: dict[str, str] = {}
         self.silent: set[str] = set()

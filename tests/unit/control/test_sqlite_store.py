@@ -272,21 +272,7 @@ async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 async def test_a_store_of_an_earlier_version_is_brought_forward(tmp_path: Path) -> None:
     path = tmp_path / "c.db"
     connection = sqlite3.connect(path)
-    connection.executescript(
-        f"{schema.TABLES} DROP TABLE scales; DROP TABLE cluster; DROP TABLE starts; "
-        "ALTER TABLE nodes DROP COLUMN instance_id; "
-        "ALTER TABLE pipelines DROP COLUMN finish_time; "
-        "ALTER TABLE pipelines DROP COLUMN kind; DROP INDEX requests_by_time; "
-        "ALTER TABLE requests DROP COLUMN digest; ALTER TABLE requests DROP COLUMN time; "
-        "ALTER TABLE requests DROP COLUMN ended; "
-        "CREATE INDEX requests_by_pipeline ON requests (namespace, pipeline); "
-        "ALTER TABLE attempts DROP COLUMN holds; "
-        "ALTER TABLE attempts DROP COLUMN ended_inputs; "
-        "ALTER TABLE attempts DROP COLUMN artifacts; ALTER TABLE attempts DROP COLUMN still; "
-        "ALTER TABLE jobs DROP COLUMN ends; ALTER TABLE outbox DROP COLUMN problem; "
-        "ALTER TABLE nodes DROP COLUMN presence; DROP INDEX outbox_newest; "
-        "PRAGMA user_version = 1;"
-    )
+    connection.executescript(f"{schema.STEPS[0]} PRAGMA user_version = 1;")
     connection.close()
     ref = PipelineRef("default", "p")
     row = ScaleRow(ref, 1, "main", 3, ScaleState.SETTLED, BEGAN, rounds=7, end_time=BEGAN)
