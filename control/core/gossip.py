@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from control.core import events
 from control.core.machine_part import MachinePart
 from control.core.node_news import NodeNews
 from control.core.outcomes import Outcomes, present
-from control.core.situation import Situation
 from control.core.state import NodeRecord
 from shoal.model import MemberState
 from shoal.spec import Placement
@@ -14,6 +15,7 @@ from shoal.spec import Placement
 _SILENT_HEARTBEATS = 2
 
 
+@dataclass(eq=False)
 class GossipVerdicts(MachinePart):
     """Doubts nodes that gossip finds dead or suspects.
 
@@ -21,13 +23,11 @@ class GossipVerdicts(MachinePart):
         doubted: Names of the nodes that are found dead or suspected.
     """
 
-    def __init__(self, situation: Situation, outcomes: Outcomes, news: NodeNews) -> None:
-        super().__init__(situation)
-        self._outcomes = outcomes
-        self._news = news
-        self._members: dict[str, MemberState] = {}
-        self._by_member: dict[str, str] = {}
-        self.doubted: set[str] = set()
+    _outcomes: Outcomes
+    _news: NodeNews
+    _members: dict[str, MemberState] = field(default_factory=dict[str, MemberState], init=False)
+    _by_member: dict[str, str] = field(default_factory=dict[str, str], init=False)
+    doubted: set[str] = field(default_factory=set[str], init=False)
 
     def take(self, event: events.MemberVerdict) -> None:
         """Take what gossip believes of a member now."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from control.core.gossip import GossipVerdicts
 from control.core.hydration import records
 from control.core.machine_part import MachinePart
@@ -10,35 +12,24 @@ from control.core.outcomes import Outcomes
 from control.core.placement import Placer
 from control.core.rows import Loaded
 from control.core.scales import Scales
-from control.core.situation import Situation
 from control.core.sources import Sources
 from control.core.state import JobRecord, NodeRecord
 from shoal.model import JobState
 
 
+@dataclass(eq=False)
 class Loading(MachinePart):
     """Builds records, leases, queue and retries from rows; every node's lease begins anew.
 
     It costs what is under way. Of what waits for its first node only names are put in line.
     """
 
-    def __init__(
-        self,
-        situation: Situation,
-        sources: Sources,
-        placement: Placer,
-        scales: Scales,
-        outcomes: Outcomes,
-        gossip: GossipVerdicts,
-        memory: Memory,
-    ) -> None:
-        super().__init__(situation)
-        self._sources = sources
-        self._placement = placement
-        self._scales = scales
-        self._outcomes = outcomes
-        self._gossip = gossip
-        self._memory = memory
+    _sources: Sources
+    _placement: Placer
+    _scales: Scales
+    _outcomes: Outcomes
+    _gossip: GossipVerdicts
+    _memory: Memory
 
     def load(self, loaded: Loaded) -> None:
         """Take what was recorded."""

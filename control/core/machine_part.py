@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from control.core.situation import Situation
 
 
+@dataclass(eq=False)
 class MachinePart:
     """One noun of the control machine; it decides, and changes what all parts share.
 
-    Args:
-        situation: What is shared.
+    A part is made of what is shared, and then of the parts that it asks, in the order of its fields.
     """
 
-    def __init__(self, situation: Situation) -> None:
-        self._situation = situation
-        self._cluster = situation.cluster
-        self._change = situation.change
-        self._config = situation.config
+    _situation: Situation
+
+    def __post_init__(self) -> None:
+        self._cluster = self._situation.cluster
+        self._change = self._situation.change
+        self._config = self._situation.config

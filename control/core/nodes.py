@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from control.core import events
 from control.core.errors import ControlError, NotQuarantinedError, unknown_node
 from control.core.machine_part import MachinePart
 from control.core.node_news import NodeNews
 from control.core.outcomes import Outcomes, present
-from control.core.situation import Situation
 from control.core.state import NodeRecord
 from shoal.spec import Placement
 
 
+@dataclass(eq=False)
 class Nodes(MachinePart):
     """Takes nodes out of service and back, and loses what is on those that are gone."""
 
-    def __init__(self, situation: Situation, outcomes: Outcomes, news: NodeNews) -> None:
-        super().__init__(situation)
-        self._outcomes = outcomes
-        self._news = news
+    _outcomes: Outcomes
+    _news: NodeNews
 
     def drain(self, event: events.Drain) -> ControlError | None:
         """Stop placing on a node, or take it back."""

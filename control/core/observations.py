@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from control.core import events, lifecycle, outbox_rows
 from control.core.errors import SessionEndedError
@@ -10,7 +11,6 @@ from control.core.job_news import JobNews
 from control.core.machine_part import MachinePart
 from control.core.outcomes import Outcomes
 from control.core.scales import Scales
-from control.core.situation import Situation
 from control.core.sources import Sources
 from control.core.state import AttemptRecord, JobRecord, NodeRecord
 from shoal.model import Artifact, JobState, PipelineState, Reason, ReasonCode
@@ -19,22 +19,14 @@ from shoal.session.messages import Fenced
 from shoal.session.observation import Observation
 
 
+@dataclass(eq=False)
 class Observations(MachinePart):
     """Moves jobs on as their agents observe them; what is stale is fenced."""
 
-    def __init__(
-        self,
-        situation: Situation,
-        sources: Sources,
-        scales: Scales,
-        outcomes: Outcomes,
-        news: JobNews,
-    ) -> None:
-        super().__init__(situation)
-        self._news = news
-        self._sources = sources
-        self._scales = scales
-        self._outcomes = outcomes
+    _sources: Sources
+    _scales: Scales
+    _outcomes: Outcomes
+    _news: JobNews
 
     def take(self, event: events.Observed) -> tuple[Fenced, ...] | SessionEndedError:
         """Take what an agent says in its session; returns what is stale of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
 
@@ -13,7 +14,6 @@ from control.core.machine_part import MachinePart
 from control.core.placement import Placer
 from control.core.rows import ManifestRow
 from control.core.scales import Scales
-from control.core.situation import Situation
 from control.core.state import AttemptRecord, JobRecord, NodeRecord, PipelineRecord
 from services.archive.manifest import manifest_key
 from shoal.backoff import Backoff
@@ -24,18 +24,17 @@ from shoal.session.observation import Observation
 _AVOID_MAX = 8
 
 
+@dataclass(eq=False)
 class Outcomes(MachinePart):
     """Ends attempts, tries jobs again, ends jobs and pipelines."""
 
-    def __init__(
-        self, situation: Situation, placement: Placer, scales: Scales, news: JobNews
-    ) -> None:
-        super().__init__(situation)
-        self._news = news
-        self._placement = placement
-        self._scales = scales
-        self._ties = count()
-        self._retries: list[tuple[float, int, int, JobRecord]] = []
+    _placement: Placer
+    _scales: Scales
+    _news: JobNews
+    _ties: Iterator[int] = field(default_factory=count, init=False)
+    _retries: list[tuple[float, int, int, JobRecord]] = field(
+        default_factory=list[tuple[float, int, int, JobRecord]], init=False
+    )
 
     def deadline(self) -> float | None:
         """When a job is to be tried again."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import count
 
 from control.core.errors import UnknownJobError, unknown_pipeline
@@ -11,7 +13,6 @@ from control.core.machine_part import MachinePart
 from control.core.scheduler.explain import explain
 from control.core.scheduler.plan import plan
 from control.core.scheduler.snapshot import NodeSnapshot, Snapshot
-from control.core.situation import Situation
 from control.core.sources import Sources
 from control.core.state import AttemptRecord, JobRecord, PipelineRecord
 from control.core.views import waits_for
@@ -21,15 +22,16 @@ from shoal.spec import Placement
 from shoal.view import NodeVerdict
 
 
+@dataclass(eq=False)
 class Placer(MachinePart):
     """Places what waits, and sees to it that agents take it up."""
 
-    def __init__(self, situation: Situation, sources: Sources, news: JobNews) -> None:
-        super().__init__(situation)
-        self._sources = sources
-        self._news = news
-        self._ties = count()
-        self._untouched: list[tuple[float, int, AttemptRecord]] = []
+    _sources: Sources
+    _news: JobNews
+    _ties: Iterator[int] = field(default_factory=count, init=False)
+    _untouched: list[tuple[float, int, AttemptRecord]] = field(
+        default_factory=list[tuple[float, int, AttemptRecord]], init=False
+    )
 
     def deadline(self) -> float | None:
         """When an agent has left an assignment alone for too long."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from control.core import events, outbox_rows, scaling
 from control.core.answers import Refusal, RefusalCode
@@ -13,20 +13,18 @@ from control.core.placement import Placer
 from control.core.rows import ScaleRow
 from control.core.scheduler.plan import plan
 from control.core.scheduler.snapshot import Pending, Placed
-from control.core.situation import Situation
 from control.core.state import PipelineRecord
 from control.core.topology import Topology
 from shoal.model import ScaleState
 from shoal.names import JobRef, PipelineRef
 
 
+@dataclass(eq=False)
 class Scales(MachinePart):
     """Begins scales, and settles or abandons each."""
 
-    def __init__(self, situation: Situation, placement: Placer) -> None:
-        super().__init__(situation)
-        self._placement = placement
-        self._holding: dict[PipelineRef, float] = {}
+    _placement: Placer
+    _holding: dict[PipelineRef, float] = field(default_factory=dict[PipelineRef, float], init=False)
 
     def deadlines(self) -> Iterable[float]:
         """When streams have stood still for too long."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from control.core import events
 from control.core.effects import Admitted
@@ -22,7 +22,6 @@ from control.core.outcomes import Outcomes
 from control.core.placement import Placer
 from control.core.quarantine import Claim, Rival, Starts, claim, same_instance
 from control.core.reconcile import missing
-from control.core.situation import Situation
 from control.core.sources import Sources
 from control.core.state import NodeRecord
 from shoal.model import MemberState
@@ -40,30 +39,19 @@ class _Waiting:
     since: float
 
 
+@dataclass(eq=False)
 class Sessions(MachinePart):
     """Admits agents, and refuses or quarantines those that must not be followed."""
 
-    def __init__(
-        self,
-        situation: Situation,
-        starts: Starts,
-        sources: Sources,
-        placement: Placer,
-        outcomes: Outcomes,
-        observations: Observations,
-        gossip: GossipVerdicts,
-        news: NodeNews,
-    ) -> None:
-        super().__init__(situation)
-        self._news = news
-        self._starts = starts
-        self._sources = sources
-        self._placement = placement
-        self._outcomes = outcomes
-        self._observations = observations
-        self._gossip = gossip
-        self._claims: list[_Waiting] = []
-        self._rivals: dict[str, Rival] = {}
+    _starts: Starts
+    _sources: Sources
+    _placement: Placer
+    _outcomes: Outcomes
+    _observations: Observations
+    _gossip: GossipVerdicts
+    _news: NodeNews
+    _claims: list[_Waiting] = field(default_factory=list[_Waiting], init=False)
+    _rivals: dict[str, Rival] = field(default_factory=dict[str, Rival], init=False)
 
     @property
     def unclear(self) -> bool:

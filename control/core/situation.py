@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from control.core import outbox_rows
@@ -21,6 +22,7 @@ from control.core.state import AttemptRecord, Cluster, JobRecord, NodeRecord, Pi
 from shoal.names import JobRef, PipelineRef
 
 
+@dataclass(eq=False)
 class Situation:
     """The shared state of the control machine.
 
@@ -42,30 +44,25 @@ class Situation:
         open: How many pipelines have not ended.
     """
 
-    def __init__(
-        self,
-        config: MachineConfig,
-        change: ChangeSet,
-        now: float,
-        wall_time: datetime,
-        ids: Callable[[int], str],
-        cluster: Cluster,
-    ) -> None:
-        self.config = config
-        self.change = change
-        self.now = now
-        self.wall_time = wall_time
-        self.ids = ids
-        self.cluster = cluster
-        self.leases = Leases(config.lease_seconds, config.pause_seconds, now)
-        self.backlog = Backlog()
-        self.fresh: dict[JobRef, JobRecord] = {}
-        self.kept_rooms = KeptRooms()
-        self.room_grew = True
-        self.ended: dict[PipelineRef, None] = {}
-        self.recent: deque[PipelineRef] = deque()
-        self.requests: dict[RequestKey, KnownRequest] = {}
-        self.open = 0
+    config: MachineConfig
+    change: ChangeSet
+    now: float
+    wall_time: datetime
+    ids: Callable[[int], str]
+    cluster: Cluster
+    leases: Leases = field(init=False)
+    backlog: Backlog = field(default_factory=Backlog)
+    fresh: dict[JobRef, JobRecord] = field(default_factory=dict[JobRef, JobRecord])
+    kept_rooms: KeptRooms = field(default_factory=KeptRooms)
+    room_grew: bool = True
+    ended: dict[PipelineRef, None] = field(default_factory=dict[PipelineRef, None])
+    recent: deque[PipelineRef] = field(default_factory=deque[PipelineRef])
+    requests: dict[RequestKey, KnownRequest] = field(default_factory=dict[RequestKey, KnownRequest])
+    open: int = 0
+
+    def __post_init__(self) -> None:
+        config = self.config
+        self.leases = Leases(config.lease_seconds, config.pause_seconds, self.now)
 
     def heard(self, name: str, session_id: str) -> NodeRecord | None:
         """The node of a live session, whose lease is renewed; None if the session is over."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from control.core import events
@@ -16,7 +16,6 @@ from control.core.memory import Memory
 from control.core.outcomes import Outcomes
 from control.core.rows import KnownRequest, PipelineAdded
 from control.core.scales import Scales
-from control.core.situation import Situation
 from control.core.sources import Sources
 from control.core.state import PipelineRecord
 from control.core.topology import topology
@@ -30,25 +29,18 @@ _ID_MAX = 63
 _SHAPES_KEPT = 10_000
 
 
+@dataclass(eq=False)
 class Submissions(MachinePart):
     """Takes pipelines, and what people ask of them."""
 
-    def __init__(
-        self,
-        situation: Situation,
-        sources: Sources,
-        scales: Scales,
-        outcomes: Outcomes,
-        memory: Memory,
-        next_position: int,
-    ) -> None:
-        super().__init__(situation)
-        self._sources = sources
-        self._scales = scales
-        self._outcomes = outcomes
-        self._memory = memory
-        self._next_position = next_position
-        self._shapes: dict[tuple[Hashable, ...], str] = {}
+    _sources: Sources
+    _scales: Scales
+    _outcomes: Outcomes
+    _memory: Memory
+    _next_position: int
+    _shapes: dict[tuple[Hashable, ...], str] = field(
+        default_factory=dict[tuple[Hashable, ...], str], init=False
+    )
 
     def submit(self, event: events.Submit) -> Taken | Refusal:
         """Record a pipeline, unless its request id has made one already."""
