@@ -134,7 +134,7 @@ async def _show(
         async with contextlib.aclosing(client.list()) as newest_first:
             pipeline = await anext(newest_first)
         for job in pipeline.jobs:
-            for artifact in () if job.manifest is None else job.manifest.artifacts:
+            for artifact in job.artifacts:
                 if artifact.path.startswith("results/"):
                     target = _OUTPUT / Path(artifact.path).name
                     await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)

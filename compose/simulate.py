@@ -32,7 +32,7 @@ from shoal.cli.waiting import shown_to_end
 from shoal.client import Client
 from shoal.errors import ShoalError
 from shoal.local.local_run import by_hand, may_read_terminal, with_programs
-from shoal.local.replay import Recording
+from shoal.local.port_file import PortFile
 from shoal.specfile.load import SpecFile
 from shoal.specfile.values import GivenValue
 from shoal.view import PipelineView
@@ -113,7 +113,7 @@ def simulate(
     out: Path,
     logs: bool | None,  # noqa: FBT001  # click passes it by name
     state: Path | None,
-    replay: tuple[Recording, ...],
+    replay: tuple[PortFile, ...],
     pace: str,
     given: dict[str, GivenValue],
 ) -> None:

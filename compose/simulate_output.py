@@ -50,7 +50,7 @@ class OutputFolder:
         """
         for job in pipeline.jobs:
             await self._logs(client, job)
-            for artifact in () if job.manifest is None else job.manifest.artifacts:
+            for artifact in job.artifacts:
                 await client.fetch(artifact, self.path / job.id / artifact.path)
 
     def _check(self) -> None:

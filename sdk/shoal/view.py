@@ -74,6 +74,11 @@ class JobView:
         """The last part of the name: `detector-1`."""
         return self.name.rsplit("/", 1)[-1]
 
+    @property
+    def artifacts(self) -> tuple[model.Artifact, ...]:
+        """What it has in the archive; those that a manifest left out are missing here too."""
+        return () if self.manifest is None else self.manifest.artifacts
+
 
 @dataclass(frozen=True, slots=True)
 class ScaleView:

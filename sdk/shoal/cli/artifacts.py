@@ -3,7 +3,14 @@
 import click
 
 from shoal.cli import name_completion
+from shoal.cli.attempt_files import files_of
+from shoal.cli.chosen_pipeline import chosen, replicas_of
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.document import print_document
+from shoal.cli.figures import path_text
+from shoal.cli.naming import pipeline_or_job
+from shoal.model import JobState
+from shoal.names import JobRef
 
 
 @click.command()
@@ -28,14 +35,7 @@ async def artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> 
     cancelled stays on its node for a while (`shoal agent --keep-failed`), and its path there is shown.
     With --json, a line for each attempt says the same.
     """
-    from shoal.cli.attempt_files import files_of
-    from shoal.cli.chosen_pipeline import chosen, replicas_of
-    from shoal.cli.document import print_document
-    from shoal.cli.figures import path_text
-    from shoal.cli.naming import pipeline_or_job
     from shoal.cli.tables import artifacts_table, show
-    from shoal.model import JobState
-    from shoal.names import JobRef
 
     ref = pipeline_or_job(name, target.namespace)
     if urls and as_json:
@@ -44,7 +44,7 @@ async def artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> 
         pipeline = await chosen(client, ref.pipeline)
         jobs = replicas_of(pipeline, ref.job) if isinstance(ref, JobRef) else pipeline.jobs
         attempts = () if urls else await files_of(client, jobs)
-        found = any(job.manifest and job.manifest.artifacts for job in jobs)
+        found = any(job.artifacts for job in jobs)
         if as_json:
             for job in jobs:
                 print_document({"job": job.name, "manifest": job.manifest})
@@ -52,7 +52,7 @@ async def artifacts(target: Target, name: str, *, urls: bool, as_json: bool) -> 
                 print_document(one)
         elif urls:
             for job in jobs:
-                for artifact in job.manifest.artifacts if job.manifest else ():
+                for artifact in job.artifacts:
                     click.echo(
                         f"{job.id}/{path_text(artifact.path)} {await client.artifact_url(artifact)}"
                     )

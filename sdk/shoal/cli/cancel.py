@@ -3,7 +3,9 @@
 import click
 
 from shoal.cli import name_completion
+from shoal.cli.chosen_pipeline import chosen
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.figures import state_word
 
 
 @click.command()
@@ -26,9 +28,6 @@ async def cancel(target: Target, pipelines: tuple[str, ...], *, reason: str, wai
 
     If one of the names is wrong, nothing is cancelled. One that has ended already stays as it is.
     """
-    from shoal.cli.chosen_pipeline import chosen
-    from shoal.cli.figures import state_word
-
     async with target.client() as client:
         found = [await chosen(client, name) for name in pipelines]
         for before in found:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from shoal.cli import naming
 from shoal.errors import ShoalError
 from shoal.suggestion import LISTED_MAX, closest, did_you_mean
+from shoal.view import JobView, PipelineView
 
 if TYPE_CHECKING:
     from shoal.client import Client
-    from shoal.view import JobView, PipelineView
 
 LATEST = "latest"
 """Stands for the newest pipeline of the namespace; no id is called so, since each has a suffix."""
@@ -17,7 +17,7 @@ LATEST = "latest"
 _PAGE = 1_000
 
 
-async def chosen(client: "Client", name: str) -> "PipelineView":
+async def chosen(client: "Client", name: str) -> PipelineView:
     """Find the pipeline that a user means.
 
     A whole id counts first. Anything else is `latest`, or the beginning of one id alone; for that
@@ -42,7 +42,7 @@ async def chosen(client: "Client", name: str) -> "PipelineView":
     return await client.get(await _begun_with(client, wanted))
 
 
-def replicas_of(pipeline: "PipelineView", job: str) -> "tuple[JobView, ...]":
+def replicas_of(pipeline: PipelineView, job: str) -> tuple[JobView, ...]:
     """Return the job of that id, or all replicas of the job that the specification calls so.
 
     Raises:
@@ -61,7 +61,7 @@ def replicas_of(pipeline: "PipelineView", job: str) -> "tuple[JobView, ...]":
     return tuple(found)
 
 
-def one_replica(pipeline: "PipelineView", job: str, port: str = "") -> "JobView":
+def one_replica(pipeline: PipelineView, job: str, port: str = "") -> JobView:
     """Return the one job that is meant; `port` is named with it where there are several.
 
     Raises:

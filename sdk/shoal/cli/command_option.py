@@ -9,12 +9,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from shoal.spec import Pipeline
+from shoal.spec import Pipeline
 
 _KEYS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -70,7 +68,7 @@ def refuse_beside_command(ctx: click.Context) -> None:
             raise click.UsageError(f"{option} does not go with a command after --: {what}")
 
 
-def with_options(pipeline: "Pipeline", name: str, variables: Mapping[str, str]) -> "Pipeline":
+def with_options(pipeline: Pipeline, name: str, variables: Mapping[str, str]) -> Pipeline:
     """Give a pipeline the name and its programs the variables of the command line.
 
     Raises:

@@ -1,6 +1,7 @@
 """Which controller a command talks to, and in which namespace: the options that they all share."""
 
 import asyncio
+import functools
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from shoal.cause import causes
 from shoal.cli import name_completion
 from shoal.cli.cluster_record import ClusterRecord, running_clusters
 from shoal.cli.interrupts import on_interrupt
+from shoal.errors import ShoalError
 
 if TYPE_CHECKING:
     from shoal.client import Client
@@ -46,6 +48,28 @@ def controller_options(command: CommandT) -> CommandT:
     A group does nothing of its own where one of its commands is asked for.
     """
 
+    @click.option(
+        "--controller",
+        envvar="SHOAL_CONTROLLER",
+        metavar="HOST:PORT",
+        help="Where the controller listens.  [default: the cluster of `shoal up`, or "
+        f"{DEFAULT_ADDRESS}]",
+    )
+    @click.option(
+        "--cluster",
+        envvar="SHOAL_CLUSTER",
+        metavar="NAME",
+        shell_complete=name_completion.clusters,
+        help="Which cluster of `shoal up` on this machine, where several run.",
+    )
+    @click.option(
+        "--namespace",
+        envvar="SHOAL_NAMESPACE",
+        default="default",
+        show_default=True,
+        help="Whose pipelines are meant.",
+    )
+    @functools.wraps(command)  # with its parameters, which click keeps on it
     def targeted(**values: Any) -> Any:
         context = click.get_current_context()
         if context.invoked_subcommand is not None:
@@ -55,34 +79,6 @@ def controller_options(command: CommandT) -> CommandT:
         result = command(target=Target(address, values.pop("namespace")), **values)
         return run_async(result) if asyncio.iscoroutine(result) else result
 
-    targeted.__doc__ = command.__doc__
-    targeted.__name__ = command.__name__
-    # The decorators of click above and below keep their parameters on the function.
-    targeted.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
-    for option in (
-        click.option(
-            "--namespace",
-            envvar="SHOAL_NAMESPACE",
-            default="default",
-            show_default=True,
-            help="Whose pipelines are meant.",
-        ),
-        click.option(
-            "--cluster",
-            envvar="SHOAL_CLUSTER",
-            metavar="NAME",
-            shell_complete=name_completion.clusters,
-            help="Which cluster of `shoal up` on this machine, where several run.",
-        ),
-        click.option(
-            "--controller",
-            envvar="SHOAL_CONTROLLER",
-            metavar="HOST:PORT",
-            help="Where the controller listens.  [default: the cluster of `shoal up`, or "
-            f"{DEFAULT_ADDRESS}]",
-        ),
-    ):
-        targeted = option(targeted)
     return cast("CommandT", targeted)
 
 
@@ -155,8 +151,6 @@ def _on_command_line(parameter: str) -> bool:
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end; one error of ours comes out of a group as itself."""
-    from shoal.errors import ShoalError
-
     try:
         return asyncio.run(_until_interrupted(main))
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -18,15 +18,15 @@ from shoal.affix import beside
 from shoal.cli.chosen_pipeline import one_replica
 from shoal.cli.figures import bytes_text
 from shoal.cli.local_jobs import client_epoch
-from shoal.cli.record_option import WantedCopy
 from shoal.client import Client
 from shoal.errors import ShoalError
+from shoal.local.port_file import PortFile
 from shoal.local.recorder import Recorder
 from shoal.suggestion import did_you_mean
 from shoal.view import PipelineView
 
 
-def check_copies(pipeline: spec.Pipeline, wanted: Sequence[WantedCopy], *, may_go_on: bool) -> None:
+def check_copies(pipeline: spec.Pipeline, wanted: Sequence[PortFile], *, may_go_on: bool) -> None:
     """Refuse, before anything is submitted, what cannot be recorded or written.
 
     Args:
@@ -101,7 +101,7 @@ class Copies:
             recorder.stop()
 
     async def record(
-        self, wanted: WantedCopy, recorder: Recorder, say: Callable[[str], None]
+        self, wanted: PortFile, recorder: Recorder, say: Callable[[str], None]
     ) -> None:
         """Record to the end of the stream; a failure is said at once, and the pipeline goes on."""
         self._recorders.append(recorder)
@@ -123,7 +123,7 @@ class Copies:
 async def recording(
     client: Client,
     pipeline: PipelineView,
-    wanted: Sequence[WantedCopy],
+    wanted: Sequence[PortFile],
     say: Callable[[str], None],
 ) -> AsyncIterator[Copies]:
     """Record ports of a pipeline that was just submitted; behind the block all recordings are over.

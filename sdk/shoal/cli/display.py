@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 
 import click
 from rich.console import Console, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from shoal.cli.progress import ProgressRows
-from shoal.cli.tables import pipeline_group
+from shoal.cli.tables import pipeline_group, redrawn
 from shoal.view import PipelineView
 
 
@@ -44,13 +43,7 @@ class LiveDisplay(Display):
         super().__init__()
         self._console = console
         self._pipeline: PipelineView | None = None
-        self.live = Live(
-            console=console,
-            get_renderable=self._render,
-            refresh_per_second=4,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self.live = redrawn(console, self._render)
 
     def show(self, pipeline: PipelineView) -> None:
         """Draw the table."""

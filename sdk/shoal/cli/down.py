@@ -4,14 +4,12 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import click
 
 from shoal.cli import name_completion
-
-if TYPE_CHECKING:
-    from shoal.cli.cluster_record import ClusterRecord
+from shoal.cli.cluster_record import ClusterRecord, running_cluster, running_clusters
+from shoal.cli.controller_option import chosen_cluster
 
 _END_SECONDS = 90.0
 _LOOK_SECONDS = 0.05
@@ -40,8 +38,6 @@ def down(names: tuple[str, ...], named: tuple[str, ...], *, every: bool) -> None
     folder, and the next `shoal up` of that name goes on from there. A name is needed where several
     clusters run. Without any cluster it says so, and the exit status is 0.
     """
-    from shoal.cli.cluster_record import running_clusters
-
     names += named
     if names and every:
         raise click.UsageError("name clusters, or give --all: not both")
@@ -53,10 +49,8 @@ def down(names: tuple[str, ...], named: tuple[str, ...], *, every: bool) -> None
 
 
 def _chosen(
-    names: Sequence[str], running: "Sequence[ClusterRecord]", *, every: bool
-) -> "Sequence[ClusterRecord]":
-    from shoal.cli.controller_option import chosen_cluster
-
+    names: Sequence[str], running: Sequence[ClusterRecord], *, every: bool
+) -> Sequence[ClusterRecord]:
     if names:
         return [chosen_cluster(name, running) for name in dict.fromkeys(names)]
     if len(running) > 1 and not every:
@@ -67,14 +61,12 @@ def _chosen(
     return running
 
 
-def _end(record: "ClusterRecord") -> None:
+def _end(record: ClusterRecord) -> None:
     """Ask it to end, and wait until it has.
 
     Raises:
         click.ClickException: it belongs to another user, or did not end in time.
     """
-    from shoal.cli.cluster_record import running_cluster
-
     asked = 0
     give_up_at = time.monotonic() + _END_SECONDS
     while (now := running_cluster(record.name)) is not None and now.pid in {0, asked or now.pid}:

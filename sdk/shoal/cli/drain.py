@@ -4,6 +4,7 @@ import click
 
 from shoal.cli import name_completion
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.figures import counted
 
 
 @click.command()
@@ -17,8 +18,6 @@ async def drain(target: Target, node: str, *, undo: bool) -> None:
         shoal drain node-2
         shoal drain --undo node-2
     """
-    from shoal.cli.figures import counted
-
     async with target.client() as client:
         view = await client.drain(node, drained=not undo)
     if view.drained:

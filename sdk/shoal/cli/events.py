@@ -1,9 +1,15 @@
 """`shoal events`: the facts that leave over MQTT."""
 
+from collections import deque
+
 import click
 
 from shoal.cli import name_completion
+from shoal.cli.chosen_pipeline import chosen
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.document import print_document
+from shoal.errors import ShoalError
+from shoal.view import Event
 
 
 @click.command()
@@ -26,13 +32,7 @@ async def events(target: Target, pipeline: str, *, limit: int, as_json: bool) ->
 
     The oldest comes first. Without a broker events are kept, and published once there is one.
     """
-    from collections import deque
-
-    from shoal.cli.chosen_pipeline import chosen
-    from shoal.cli.document import print_document
     from shoal.cli.tables import events_table, show
-    from shoal.errors import ShoalError
-    from shoal.view import Event
 
     last: deque[Event] = deque(maxlen=limit)
     async with target.client() as client:

@@ -3,7 +3,11 @@
 import click
 
 from shoal.cli import name_completion
+from shoal.cli.chosen_pipeline import chosen, one_replica
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.document import print_document
+from shoal.cli.naming import job
+from shoal.recovery_explanation import recovery_explanation
 
 
 @click.command()
@@ -18,11 +22,7 @@ async def explain(target: Target, name: str, *, as_json: bool) -> None:
     \b
         shoal explain people-counter-4f2a/camera
     """
-    from shoal.cli.chosen_pipeline import chosen, one_replica
-    from shoal.cli.document import print_document
-    from shoal.cli.naming import job
     from shoal.cli.tables import show, verdicts_table
-    from shoal.recovery_explanation import recovery_explanation
 
     ref = job(name, target.namespace)
     async with target.client() as client:

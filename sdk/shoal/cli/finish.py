@@ -3,7 +3,9 @@
 import click
 
 from shoal.cli import name_completion
+from shoal.cli.chosen_pipeline import chosen
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.figures import state_word
 
 
 @click.command()
@@ -31,8 +33,6 @@ async def finish(target: Target, pipelines: tuple[str, ...], *, wait: bool) -> N
     still ends it at once, without results. With --wait the exit status is 1 if one of them did not
     succeed after all.
     """
-    from shoal.cli.chosen_pipeline import chosen
-    from shoal.cli.figures import state_word
     from shoal.cli.outcome import exit_status
 
     status = 0

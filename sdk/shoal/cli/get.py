@@ -1,5 +1,6 @@
 """`shoal get`: download artifacts."""
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +9,18 @@ from typing import TYPE_CHECKING
 import click
 
 from shoal.cli import name_completion
+from shoal.cli.attempt_files import files_of, manifest_of
+from shoal.cli.chosen_pipeline import chosen, one_replica, replicas_of
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.figures import path_text
+from shoal.cli.naming import pipeline_or_job
+from shoal.model import Artifact
+from shoal.names import JobRef
+from shoal.pattern import NamePattern
+from shoal.view import PipelineView
 
 if TYPE_CHECKING:
     from shoal.client import Client
-    from shoal.model import Artifact
-    from shoal.view import Manifest, PipelineView
 
 _NAMED_MAX = 5
 
@@ -56,14 +63,6 @@ async def get(
     A file that is there already and is the same is not fetched again. If one of them is another,
     nothing is fetched, unless with --force.
     """
-    import asyncio
-
-    from shoal.cli.chosen_pipeline import chosen, replicas_of
-    from shoal.cli.figures import path_text
-    from shoal.cli.naming import pipeline_or_job
-    from shoal.names import JobRef
-    from shoal.pattern import NamePattern
-
     ref = pipeline_or_job(name, target.namespace)
     # Of a path as a whole, so that `*.csv` finds one wherever it is.
     wanted = [NamePattern.parse(pattern) for pattern in patterns]
@@ -76,11 +75,11 @@ async def get(
                 raise click.UsageError("--attempt is of one job: name it as PIPELINE/JOB")
             places = [await _of_attempt(client, pipeline, ref.job, attempt)]
         else:
-            places = [(job.manifest, Path(job.id)) for job in jobs]
+            places = [(job.artifacts, Path(job.id)) for job in jobs]
         found = [
             (artifact, folder / place / artifact.path)
-            for manifest, place in places
-            for artifact in (manifest.artifacts if manifest else ())
+            for artifacts, place in places
+            for artifact in artifacts
             if not wanted or any(one.matches(artifact.path) for one in wanted)
         ]
         if not found:
@@ -96,17 +95,14 @@ async def get(
 
 
 async def _of_attempt(
-    client: "Client", pipeline: "PipelineView", name: str, number: int
-) -> "tuple[Manifest | None, Path]":
+    client: "Client", pipeline: PipelineView, name: str, number: int
+) -> tuple[tuple[Artifact, ...], Path]:
     """Find what an attempt of a job has in the archive, and where to put it.
 
     Raises:
         click.ClickException: there is no such attempt, or it has nothing there.
         ShoalError: there is no such job, or it has several replicas.
     """
-    from shoal.cli.attempt_files import files_of, manifest_of
-    from shoal.cli.chosen_pipeline import one_replica
-
     job = one_replica(pipeline, name)
     found = next((one for one in job.attempts if one.number == number), None)
     if found is None:
@@ -120,14 +116,14 @@ async def _of_attempt(
             f"{where[0] if where else 'it has not ended'}; with `archive_on: always` the job's next "
             "attempts have"
         )
-    return manifest, Path(job.id, "attempts", str(number))
+    return manifest.artifacts, Path(job.id, "attempts", str(number))
 
 
 def _called(patterns: Sequence[str]) -> str:
     return f"called {' or '.join(patterns)}" if patterns else "yet"
 
 
-def _unchanged(found: "Sequence[tuple[Artifact, Path]]", *, force: bool) -> set[Path]:
+def _unchanged(found: Sequence[tuple[Artifact, Path]], *, force: bool) -> set[Path]:
     """Return the paths that hold their artifact already; blocks.
 
     Raises:

@@ -2,17 +2,17 @@
 
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from shoal.cli import name_completion
+from shoal.cli.chosen_pipeline import chosen
 from shoal.cli.controller_option import Target, controller_options, run_async
 from shoal.cli.values_option import refuse_values, values_options
-
-if TYPE_CHECKING:
-    from shoal.graph import Graph
-    from shoal.specfile.values import GivenValue
+from shoal.errors import ShoalError
+from shoal.graph import Graph, dot, graph_of, mermaid
+from shoal.specfile.folder import is_spec_folder
+from shoal.specfile.values import GivenValue
 
 _DRAWING_SECONDS = 60.0
 
@@ -28,7 +28,7 @@ _DRAWING_SECONDS = 60.0
 )
 @values_options
 @controller_options
-def graph(target: Target, what: str, svg_path: Path | None, given: "dict[str, GivenValue]") -> None:
+def graph(target: Target, what: str, svg_path: Path | None, given: dict[str, GivenValue]) -> None:
     r"""Draw the jobs and streams of a specification, or of a pipeline with its states.
 
     \b
@@ -38,8 +38,6 @@ def graph(target: Target, what: str, svg_path: Path | None, given: "dict[str, Gi
 
     A file is read without a controller; anything that is no file is the name of a pipeline.
     """
-    from shoal.graph import mermaid
-
     if _is_file(what):
         found = _of_file(Path(what), given)
     else:
@@ -59,40 +57,31 @@ def graph(target: Target, what: str, svg_path: Path | None, given: "dict[str, Gi
 
 
 def _is_file(what: str) -> bool:
-    from shoal.specfile.folder import is_spec_folder
-
     # A file that was mistyped is better missed by its name than looked up as a pipeline.
     # A folder is often what `shoal get` made, and has the name of its pipeline.
     path = Path(what)
     return path.is_file() or what.endswith((".yaml", ".yml")) or is_spec_folder(path)
 
 
-def _of_file(path: Path, given: "dict[str, GivenValue]") -> "Graph":
+def _of_file(path: Path, given: dict[str, GivenValue]) -> Graph:
     from shoal.cli.packing import load_all
-    from shoal.graph import graph_of
 
     (found,) = load_all([path], given)
     return graph_of(found.pipeline)
 
 
-async def _of_pipeline(target: Target, name: str) -> "Graph":
-    from shoal.cli.chosen_pipeline import chosen
-    from shoal.graph import graph_of
-
+async def _of_pipeline(target: Target, name: str) -> Graph:
     async with target.client() as client:
         pipeline = await chosen(client, name)
     return graph_of(pipeline.spec, pipeline.jobs)
 
 
-def svg(graph: "Graph") -> str:
+def svg(graph: Graph) -> str:
     """Draw the graph as an SVG document; blocks.
 
     Raises:
         ShoalError: Graphviz is not installed, or fails.
     """
-    from shoal.errors import ShoalError
-    from shoal.graph import dot
-
     try:
         done = subprocess.run(
             ["dot", "-Tsvg"],  # wherever the user has it

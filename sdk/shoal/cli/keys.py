@@ -1,15 +1,17 @@
 """`shoal keys`: the keys that seal gossip, changed on all members at once."""
 
+import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import click
 
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.document import print_document
+from shoal.cli.figures import counted
 from shoal.cli.suggesting_group import SuggestingGroup
-
-if TYPE_CHECKING:
-    from shoal.view import KeysReport
+from shoal.gossip_key import key_id, parse_key, write_key
+from shoal.view import KeysReport
 
 
 @click.group(cls=SuggestingGroup)
@@ -40,10 +42,6 @@ def keys() -> None:
 )
 def generate(bits: str) -> None:
     """Print a new random key in base64, as a file for --gossip-keyring or `shoal keys install`."""
-    import secrets
-
-    from shoal.gossip_key import write_key
-
     click.echo(write_key(secrets.token_bytes(int(bits) // 8)))
 
 
@@ -52,7 +50,6 @@ def generate(bits: str) -> None:
 @controller_options
 async def list_keys(target: Target, *, as_json: bool) -> None:
     """List the keys by name, the one in use first, with how many members have them."""
-    from shoal.cli.document import print_document
     from shoal.cli.tables import keys_table, show
 
     async with target.client() as client:
@@ -70,9 +67,6 @@ async def list_keys(target: Target, *, as_json: bool) -> None:
 @controller_options
 async def install(target: Target, file: TextIO) -> None:
     """Have every member install the key in FILE (- for stdin), in base64 or hexadecimal."""
-    from shoal.cli.figures import counted
-    from shoal.gossip_key import key_id, parse_key
-
     try:
         key = parse_key(file.read())
     except ValueError as error:
@@ -91,8 +85,6 @@ async def install(target: Target, file: TextIO) -> None:
 @controller_options
 async def use(target: Target, key: str) -> None:
     """Have every member seal with an installed key, named by its first digits."""
-    from shoal.cli.figures import counted
-
     async with target.client() as client:
         report = await client.use_gossip_key(key)
     _check(report)
@@ -104,22 +96,18 @@ async def use(target: Target, key: str) -> None:
 @controller_options
 async def remove(target: Target, key: str) -> None:
     """Have every member drop a key that none seals with, named by its first digits."""
-    from shoal.cli.figures import counted
-
     async with target.client() as client:
         report = await client.remove_gossip_key(key)
     _check(report)
     click.echo(f"{key} is removed from {counted(report.members, 'member')}")
 
 
-def _check(report: "KeysReport") -> None:
+def _check(report: KeysReport) -> None:
     """Fail unless every member did what was asked.
 
     Raises:
         click.ClickException: some did not; says which, or how many.
     """
-    from shoal.cli.figures import counted
-
     for name, said in sorted(report.messages.items()):
         click.echo(f"{name}: {said}", err=True)
     if not report.complete:

@@ -1,6 +1,7 @@
 """`shoal logs`: what jobs print."""
 
 import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,14 +10,17 @@ from typing import TYPE_CHECKING
 import click
 
 from shoal.cli import name_completion
+from shoal.cli.chosen_pipeline import chosen, replicas_of
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.log_files import LogFiles
+from shoal.cli.log_printer import standard_printer, tell_cut
 from shoal.cli.moment_option import moment
+from shoal.cli.naming import pipeline_or_job
+from shoal.names import JobRef
+from shoal.view import JobView, LogChunk, PipelineView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from shoal.client import Client
-    from shoal.view import JobView, LogChunk, PipelineView
 
 
 _TAIL_MAX = 1_000_000
@@ -120,8 +124,6 @@ async def logs(
 
 
 async def _show(target: Target, name: str | None, wish: _Wish) -> None:
-    from shoal.cli.log_printer import standard_printer, tell_cut
-
     async with target.client() as client:
         found = await _found(client, target, name)
         _check_attempt(found, wish)
@@ -139,8 +141,6 @@ async def _show(target: Target, name: str | None, wish: _Wish) -> None:
 
 
 async def _save(target: Target, name: str | None, wish: _Wish, folder: Path) -> None:
-    from shoal.cli.log_files import LogFiles
-
     files = LogFiles(folder)
     async with target.client() as client:
         found = await _found(client, target, name)
@@ -155,12 +155,8 @@ async def _save(target: Target, name: str | None, wish: _Wish, folder: Path) -> 
 
 async def _found(
     client: "Client", target: Target, name: str | None
-) -> "dict[str, tuple[PipelineView, Sequence[JobView]]]":
+) -> dict[str, tuple[PipelineView, Sequence[JobView]]]:
     """By the name to read: the pipeline and its jobs that are meant; oldest pipelines first."""
-    from shoal.cli.chosen_pipeline import chosen, replicas_of
-    from shoal.cli.naming import pipeline_or_job
-    from shoal.names import JobRef
-
     if name is None:
         pipelines = [pipeline async for pipeline in client.list()]
         return {one.name: (one, one.jobs) for one in reversed(pipelines)}
@@ -172,7 +168,7 @@ async def _found(
     return {pipeline.name: (pipeline, pipeline.jobs)}
 
 
-def _check_attempt(found: "dict[str, tuple[PipelineView, Sequence[JobView]]]", wish: _Wish) -> None:
+def _check_attempt(found: dict[str, tuple[PipelineView, Sequence[JobView]]], wish: _Wish) -> None:
     """Refuse an attempt that there is not; while logs are followed it may still come.
 
     Raises:
@@ -186,7 +182,7 @@ def _check_attempt(found: "dict[str, tuple[PipelineView, Sequence[JobView]]]", w
 
 
 async def _read(
-    client: "Client", name: str, wish: _Wish, write: "Callable[[LogChunk], None]"
+    client: "Client", name: str, wish: _Wish, write: Callable[[LogChunk], None]
 ) -> None:
     stream = client.logs(
         name, follow=wish.follow, tail_lines=wish.tail, since=wish.since, times=wish.times

@@ -1,5 +1,7 @@
 """`shoal members`: the gossip cluster."""
 
+from collections.abc import Iterable
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -7,12 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.document import print_document
+from shoal.cli.figures import state_word
+from shoal.model import MemberState
+from shoal.view import MemberView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from shoal.client import Client
-    from shoal.view import MemberView
 
 
 @click.command()
@@ -40,10 +43,7 @@ async def members(target: Target, *, everyone: bool, watch: bool, as_json: bool)
 
 async def _watch(client: "Client", *, everyone: bool, as_json: bool) -> None:
     """Print the members once they are all known, and then what changes."""
-    from contextlib import aclosing
-
     from shoal.client import SnapshotEnd
-    from shoal.model import MemberState
 
     known: dict[str, MemberView] = {}
     begun = False
@@ -65,8 +65,7 @@ async def _watch(client: "Client", *, everyone: bool, as_json: bool) -> None:
                 del known[change.name]
 
 
-def _print(found: "Iterable[MemberView]", *, as_json: bool) -> None:
-    from shoal.cli.document import print_document
+def _print(found: Iterable[MemberView], *, as_json: bool) -> None:
     from shoal.cli.tables import members_table, show
 
     if as_json:
@@ -76,12 +75,8 @@ def _print(found: "Iterable[MemberView]", *, as_json: bool) -> None:
         show(members_table(found, datetime.now(UTC)))
 
 
-def _print_change(before: "MemberView | None", after: "MemberView", *, as_json: bool) -> None:
+def _print_change(before: MemberView | None, after: MemberView, *, as_json: bool) -> None:
     """Say in a line what is new; what a cut repeats is not."""
-    from shoal.cli.document import print_document
-    from shoal.cli.figures import state_word
-    from shoal.model import MemberState
-
     # The time is computed anew, and differs by microseconds.
     if before is not None and replace(before, state_time=None) == replace(after, state_time=None):
         return

@@ -6,16 +6,19 @@ typed. So the controller has a second, and whatever goes wrong, nothing is compl
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+import functools
+from collections.abc import Awaitable, Callable
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 import click
 from click.shell_completion import CompletionItem
 
+from shoal.cli.chosen_pipeline import chosen
+from shoal.cli.cluster_record import running_clusters
+
 if TYPE_CHECKING:
     from shoal.client import Client
-    from shoal.view import PipelineView
 
 PATIENCE_SECONDS = 1.0
 """How long the controller has."""
@@ -23,66 +26,83 @@ PATIENCE_SECONDS = 1.0
 _LISTED_MAX = 200
 _READ_MAX = 1_000
 
+Find = Callable[["Client", click.Context, str], Awaitable[list[str]]]
+"""Returns the names that begin so; the context has what was given before."""
+Complete = Callable[[click.Context, click.Parameter, str], list[str]]
+"""What click calls."""
 
-def pipelines(context: click.Context, parameter: click.Parameter, start: str) -> list[str]:
-    """Name the newest pipelines that begin so, those that are given already left out."""
-    del parameter
-    return _without_given(context, _asked(context, lambda client: _pipelines(client, start)))
+
+def _asking(find: Find) -> Complete:
+    """Ask the controller that is meant; nothing comes where it does not answer.
+
+    What is given already is left out.
+    """
+
+    @functools.wraps(find)
+    def complete(context: click.Context, _parameter: click.Parameter, start: str) -> list[str]:
+        async def ask() -> list[str]:
+            from shoal.cli.controller_option import chosen_address
+            from shoal.client import Client
+
+            values = context.params
+            address = chosen_address(values.get("controller"), values.get("cluster"))
+            namespace = values.get("namespace") or "default"
+            async with (
+                asyncio.timeout(PATIENCE_SECONDS),
+                Client(address, namespace=namespace, deadline_seconds=PATIENCE_SECONDS) as client,
+            ):
+                return await find(client, context, start)
+
+        with contextlib.suppress(Exception), context.scope(cleanup=False):
+            return _without_given(context, asyncio.run(ask()))
+        return []
+
+    return complete
 
 
-def open_pipelines(context: click.Context, parameter: click.Parameter, start: str) -> list[str]:
+@_asking
+async def pipelines(client: "Client", _context: click.Context, start: str) -> list[str]:
+    """Name the newest pipelines that begin so."""
+    return await _pipelines(client, start)
+
+
+@_asking
+async def open_pipelines(client: "Client", _context: click.Context, start: str) -> list[str]:
     """Name the newest pipelines that begin so and have not ended."""
-    del parameter
-    found = _asked(context, lambda client: _pipelines(client, start, ended=False))
-    return _without_given(context, found)
+    return await _pipelines(client, start, ended=False)
 
 
-def pipelines_or_jobs(context: click.Context, parameter: click.Parameter, start: str) -> list[str]:
+@_asking
+async def pipelines_or_jobs(client: "Client", _context: click.Context, start: str) -> list[str]:
     """Name pipelines, and behind a slash the jobs of the one before it."""
-    if "/" not in start:
-        return pipelines(context, parameter, start)
-    name, _, job = start.partition("/")
-
-    async def find(client: "Client") -> list[str]:
-        found = await _chosen(client, name)
-        known = dict.fromkeys(one for job in found.jobs for one in (job.spec_name, job.id))
-        return [f"{name}/{one}" for one in known if one.startswith(job)]
-
-    return _asked(context, find)
+    name, slash, job = start.partition("/")
+    if not slash:
+        return await _pipelines(client, start)
+    found = await chosen(client, name)
+    known = dict.fromkeys(one for job in found.jobs for one in (job.spec_name, job.id))
+    return [f"{name}/{one}" for one in known if one.startswith(job)]
 
 
-def ports(context: click.Context, parameter: click.Parameter, start: str) -> list[str]:
+@_asking
+async def ports(client: "Client", context: click.Context, start: str) -> list[str]:
     """Name the output ports of the pipeline that stands before."""
-    del parameter
-    name = str(context.params.get("pipeline") or "")
-
-    async def find(client: "Client") -> list[str]:
-        found = await _chosen(client, name)
-        return [
-            f"{job.id}.{port.name}"
-            for job in found.jobs
-            for port in found.spec.job(job.spec_name).outputs
-            if f"{job.id}.{port.name}".startswith(start)
-        ]
-
-    return _asked(context, find) if name else []
+    found = await chosen(client, str(context.params.get("pipeline") or ""))
+    return [
+        f"{job.id}.{port.name}"
+        for job in found.jobs
+        for port in found.spec.job(job.spec_name).outputs
+        if f"{job.id}.{port.name}".startswith(start)
+    ]
 
 
-def nodes(context: click.Context, parameter: click.Parameter, start: str) -> list[str]:
+@_asking
+async def nodes(client: "Client", _context: click.Context, start: str) -> list[str]:
     """Name the nodes that begin so."""
-    del parameter
-
-    async def find(client: "Client") -> list[str]:
-        return [node.name for node in await client.nodes() if node.name.startswith(start)]
-
-    return _asked(context, find)
+    return [node.name for node in await client.nodes() if node.name.startswith(start)]
 
 
-def clusters(context: click.Context, parameter: click.Parameter, start: str) -> list[str]:
+def clusters(context: click.Context, _parameter: click.Parameter, start: str) -> list[str]:
     """Name the clusters of `shoal up` that run on this machine and begin so."""
-    from shoal.cli.cluster_record import running_clusters
-
-    del parameter
     with contextlib.suppress(Exception):
         found = [record.name for record in running_clusters()]
         return _without_given(context, [name for name in found if name.startswith(start)])
@@ -95,27 +115,6 @@ def specs_or_pipelines(
     """Name pipelines, and have the shell name files."""
     found = [CompletionItem(name) for name in pipelines(context, parameter, start)]
     return [*found, CompletionItem(start, type="file")]
-
-
-def _asked(context: click.Context, find: "Callable[[Client], Awaitable[list[str]]]") -> list[str]:
-    """Ask the controller that is meant; nothing comes where it does not answer."""
-
-    async def ask() -> list[str]:
-        from shoal.cli.controller_option import chosen_address
-        from shoal.client import Client
-
-        values = context.params
-        address = chosen_address(values.get("controller"), values.get("cluster"))
-        namespace = values.get("namespace") or "default"
-        async with (
-            asyncio.timeout(PATIENCE_SECONDS),
-            Client(address, namespace=namespace, deadline_seconds=PATIENCE_SECONDS) as client,
-        ):
-            return await find(client)
-
-    with contextlib.suppress(Exception), context.scope(cleanup=False):
-        return asyncio.run(ask())
-    return []
 
 
 async def _pipelines(client: "Client", start: str, *, ended: bool = True) -> list[str]:
@@ -131,14 +130,8 @@ async def _pipelines(client: "Client", start: str, *, ended: bool = True) -> lis
     return [*found, "latest"] if read and "latest".startswith(start) else found
 
 
-async def _chosen(client: "Client", name: str) -> "PipelineView":
-    from shoal.cli.chosen_pipeline import chosen
-
-    return await chosen(client, name)
-
-
-def _without_given(context: click.Context, found: Iterable[str]) -> list[str]:
-    values = cast("Iterable[object]", context.params.values())
+def _without_given(context: click.Context, found: list[str]) -> list[str]:
+    values = (cast("object", one) for one in context.params.values())
     several = [cast("tuple[object, ...]", one) for one in values if isinstance(one, tuple)]
     given = set(chain.from_iterable(several))
     return [one for one in found if one not in given]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from shoal.scaffold import ScaffoldNameError, scaffold
+
 
 @click.command()
 @click.argument("folder", metavar="NAME", type=click.Path(path_type=Path))
@@ -18,8 +20,6 @@ def new(folder: Path) -> None:
 
     NAME is the folder's path; its last part names the pipeline. Nothing that exists is overwritten.
     """
-    from shoal.scaffold import ScaffoldNameError, scaffold
-
     try:
         files = scaffold(folder.absolute().resolve().name)
     except ScaffoldNameError as error:

@@ -1,19 +1,21 @@
 """`shoal nodes`: the machines that can run jobs."""
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from shoal.cli import name_completion
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.document import print_document
+from shoal.cli.figures import counted, state_word
 from shoal.cli.suggesting_group import SuggestingGroup
+from shoal.view import NodeView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from shoal.client import Client
-    from shoal.view import NodeView
 
 
 @click.group(cls=SuggestingGroup, invoke_without_command=True)
@@ -35,7 +37,6 @@ async def nodes(target: Target, *, watch: bool, as_json: bool) -> None:
     controller's store knows: it keeps what it has, and you decide. `member` is what gossip says.
     `version` is the agent's, and what of its keeper and stream worker is of another one.
     """
-    from shoal.cli.document import print_document
     from shoal.cli.tables import nodes_table, show
 
     async with target.client() as client:
@@ -59,12 +60,10 @@ async def nodes(target: Target, *, watch: bool, as_json: bool) -> None:
 
 
 async def _watch(client: "Client", *, as_json: bool) -> None:
-    from functools import partial
-
     from shoal.cli.tables import nodes_table
     from shoal.cli.watched_list import Listing, watch_list
 
-    def by_name(found: "Iterable[NodeView]") -> "Sequence[NodeView]":
+    def by_name(found: Iterable[NodeView]) -> Sequence[NodeView]:
         return sorted(found, key=lambda one: one.name)
 
     table = partial(nodes_table, watched=True)
@@ -72,8 +71,7 @@ async def _watch(client: "Client", *, as_json: bool) -> None:
     await watch_list(client.watch_nodes(), listing, as_json=as_json)
 
 
-def _news(node: "NodeView") -> str:
-    from shoal.cli.figures import counted, state_word
+def _news(node: NodeView) -> str:
     from shoal.cli.tables import node_state
 
     if node.forgotten:

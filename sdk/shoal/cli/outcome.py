@@ -52,7 +52,7 @@ async def show_outcome(
     if pipeline.state is PipelineState.CANCELLED:
         why = pipeline.reason.message.strip()
         click.echo(f"cancelled: {why}" if why else "cancelled", err=True)
-    if any(job.manifest and job.manifest.artifacts for job in pipeline.jobs):
+    if any(job.artifacts for job in pipeline.jobs):
         show(artifacts_table(pipeline.jobs), stderr=logs_shown)
     show_warnings(pipeline)
     last = f"{pipeline.name} {state_word(pipeline.state)}"

@@ -1,17 +1,21 @@
 """From what the user named to a specification with its packed bundle."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from shoal import bundle, spec
-from shoal.local.replay import Recording, replayed
+from shoal.local.port_file import PortFile
+from shoal.local.replay import replayed
 from shoal.specfile.load import SpecFile, load
 from shoal.specfile.mark import SpecFileError
 from shoal.specfile.values import GivenValues
+
+T = TypeVar("T")
 
 
 class BadSpecError(click.ClickException):
@@ -47,11 +51,20 @@ def load_all(paths: Sequence[Path], given: GivenValues) -> list[SpecFile]:
     Raises:
         BadSpecError: with the mistakes of all of them.
     """
-    found: list[SpecFile] = []
+    return read_all(lambda path: load(path, given), paths)
+
+
+def read_all(read: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
+    """Read files of users.
+
+    Raises:
+        BadSpecError: with the mistakes of all of them.
+    """
+    found: list[T] = []
     errors: list[SpecFileError] = []
     for path in paths:
         try:
-            found.append(load(path, given))
+            found.append(read(path))
         except SpecFileError as error:
             errors.append(error)
     if errors:
@@ -61,7 +74,7 @@ def load_all(paths: Sequence[Path], given: GivenValues) -> list[SpecFile]:
 
 @contextlib.contextmanager
 def packed_file(
-    spec_file: SpecFile, recordings: Sequence[Recording] = (), pace: str = "fast"
+    spec_file: SpecFile, recordings: Sequence[PortFile] = (), pace: str = "fast"
 ) -> Iterator[PackedPipeline]:
     """Pack a specification file, in which recordings may stand in for jobs, for as long as it is needed.
 

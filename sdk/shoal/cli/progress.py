@@ -22,26 +22,22 @@ _NEWS = frozenset({JobState.QUEUED, JobState.RETRY_WAIT, JobState.FAILED, JobSta
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One job: how it stands and how fast it is; rates are per second."""
+    """One job: how it stands, how fast it is, and what is to be said; rates are per second."""
 
-    job: str
-    state: JobState
-    node: str
-    attempt: int
-    records: int
+    job: JobView
     records_rate: float
     bytes_rate: float
     text: str
-    dropped: int = 0
 
     @property
     def flow(self) -> str:
         """`1,200 records, 7 dropped, 24/s, 5.1 MiB/s`; empty while nothing has moved."""
-        if not self.records:
+        records, _ = moved(self.job)
+        if not records:
             return ""
-        said = f"{count_text(self.records)} records"
-        if self.dropped:
-            said += f", {count_text(self.dropped)} dropped"
+        said = f"{count_text(records)} records"
+        if dropped := sum(stream.dropped for stream in self.job.streams):
+            said += f", {count_text(dropped)} dropped"
         if self.records_rate > 0.05:
             said += f", {count_text(self.records_rate)}/s, {bytes_text(self.bytes_rate)}/s"
         return said
@@ -129,20 +125,10 @@ class ProgressRows:
             seen.moment, seen.records, seen.size = now, records, size
 
     def _row(self, job: JobView, text: str) -> Row:
-        records, size = moved(job)
-        seen = self._seen.get(job.name) or _Seen(0.0, records, size)
-        moving = job.state in _MOVING
-        return Row(
-            job.id,
-            job.state,
-            job.node,
-            len(job.attempts),
-            records,
-            seen.records_rate if moving else 0.0,
-            seen.bytes_rate if moving else 0.0,
-            text or job.waiting_for,
-            sum(stream.dropped for stream in job.streams),
-        )
+        seen = self._seen.get(job.name)
+        if seen is None or job.state not in _MOVING:
+            return Row(job, 0.0, 0.0, text or job.waiting_for)
+        return Row(job, seen.records_rate, seen.bytes_rate, text or job.waiting_for)
 
 
 def moved(job: JobView) -> tuple[int, int]:

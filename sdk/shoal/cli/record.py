@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shoal.cli import name_completion
+from shoal.cli import name_completion, naming
+from shoal.cli.chosen_pipeline import chosen, one_replica
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.figures import bytes_text, count_text
+from shoal.cli.interrupts import on_interrupt
 from shoal.cli.unit_option import unit
 from shoal.specfile.units import parse_duration
+from shoal.suggestion import did_you_mean
+from shoal.view import JobView, PipelineView
 
 if TYPE_CHECKING:
     from shoal.local.recorder import Recorder
-    from shoal.view import JobView, PipelineView
 
 _PROGRESS_SECONDS = 2.0
 
@@ -64,9 +68,6 @@ async def record(
     Ctrl-C, --count and --duration complete the file with the records that it has by then; a second
     Ctrl-C breaks it off.
     """
-    from shoal.cli import naming
-    from shoal.cli.chosen_pipeline import chosen
-    from shoal.cli.figures import bytes_text
     from shoal.cli.local_jobs import client_epoch
     from shoal.local.recorder import Recorder
 
@@ -95,8 +96,6 @@ async def record(
 
 async def _record(recorder: "Recorder", duration: float | None, *, from_start: bool) -> None:
     """Record until the stream ends, the time is over or the user presses Ctrl-C."""
-    from shoal.cli.interrupts import on_interrupt
-
     loop = asyncio.get_running_loop()
 
     def interrupt() -> None:
@@ -116,8 +115,6 @@ async def _record(recorder: "Recorder", duration: float | None, *, from_start: b
 
 async def _show(recorder: "Recorder") -> None:
     """Say now and then where it began and how far it is."""
-    from shoal.cli.figures import bytes_text, count_text
-
     file = recorder.file
     while True:
         await asyncio.sleep(_PROGRESS_SECONDS)
@@ -129,16 +126,13 @@ async def _show(recorder: "Recorder") -> None:
             )
 
 
-def _replica(view: "PipelineView", job: str, port: str) -> "JobView":
+def _replica(view: PipelineView, job: str, port: str) -> JobView:
     """Find the one replica that is meant.
 
     Raises:
         ShoalError: there is none, or there are several.
         click.ClickException: it has no such output.
     """
-    from shoal.cli.chosen_pipeline import one_replica
-    from shoal.suggestion import did_you_mean
-
     found = one_replica(view, job, port)
     outputs = [one.name for one in view.spec.job(found.spec_name).outputs]
     if port not in outputs:

@@ -1,30 +1,13 @@
 """`--replay JOB.PORT=FILE`: recordings in place of jobs, for commands that run a specification."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from shoal.local.replay import Recording
+from shoal.cli.port_file_option import port_file
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
-
-
-def recording(text: str) -> "Recording":
-    """Read `JOB.PORT=FILE`.
-
-    Raises:
-        click.BadParameter: it is none.
-    """
-    from shoal.local.replay import Recording
-
-    port, equals, path = text.partition("=")
-    job, dot, name = port.partition(".")
-    if not equals or not dot or not job or not name:
-        raise click.BadParameter(f"{text!r} is not JOB.PORT=FILE")
-    return Recording(job, name, Path(path))
 
 
 def refuse_pace_alone(ctx: click.Context) -> None:
@@ -53,7 +36,7 @@ def replay_options(command: CommandT) -> CommandT:
     return click.option(
         "--replay",
         multiple=True,
-        type=recording,
+        type=port_file,
         metavar="JOB.PORT=FILE",
         help="Send a recording of `shoal record` in place of the job; several times for several.",
     )(with_pace)

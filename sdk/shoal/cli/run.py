@@ -13,10 +13,13 @@ import click
 
 from shoal.cli.command_option import refuse_beside_command, refuse_beside_spec, with_options
 from shoal.cli.controller_option import INTERRUPTED_STATUS, Target, controller_options, run_async
-from shoal.cli.record_option import wanted_copy
+from shoal.cli.document import print_document
+from shoal.cli.log_printer import standard_printer, tell_cut
+from shoal.cli.port_file_option import port_file
 from shoal.cli.replay_option import refuse_pace_alone, replay_options
 from shoal.cli.unit_option import unit
 from shoal.cli.values_option import refuse_values, values_options
+from shoal.errors import ShoalError
 from shoal.specfile.units import parse_duration, parse_size
 
 
@@ -176,7 +179,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--record",
     multiple=True,
-    type=wanted_copy,
+    type=port_file,
     metavar="JOB.PORT=FILE",
     help="Copy what an output sends to a file, as `shoal record` does; several times for several.",
 )
@@ -246,11 +249,10 @@ def run(ctx: click.Context, /, target: Target, spec_path: Path | None, **wishes:
 @contextlib.contextmanager
 def _prepared(
     spec_path: Path | None, command: Sequence[str] | None, wishes: Mapping[str, Any]
-) -> "Iterator[Any]":
+) -> Iterator[Any]:
     from shoal import bundle
     from shoal.cli.packing import load_all, packed_entries, packed_file
     from shoal.cli.single_command import Wishes, single_command
-    from shoal.errors import ShoalError
 
     if spec_path is not None:
         (spec_file,) = load_all([spec_path], wishes["given"])
@@ -288,9 +290,7 @@ def _own_stdin(path: Path | None) -> Iterator[Path | None]:
 async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:
     from shoal.cli.copies import check_copies, recording
     from shoal.cli.display import display_for
-    from shoal.cli.document import print_document
     from shoal.cli.local_jobs import local_run, refuse_local, typing_job
-    from shoal.cli.log_printer import standard_printer, tell_cut
     from shoal.cli.outcome import exit_status, show_outcome, show_warnings
     from shoal.cli.tables import console
     from shoal.cli.waiting import wait_for_end

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from shoal.cli import name_completion
+from shoal.cli.chosen_pipeline import chosen
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.figures import counted
 from shoal.errors import ShoalError, TooLateError
 from shoal.model import ScaleState
+from shoal.suggestion import did_you_mean
 from shoal.view import PipelineView, ScaleView
 
 if TYPE_CHECKING:
@@ -38,10 +41,6 @@ async def scale(target: Target, pipeline: str, wish: str) -> None:
     The job needs stream inputs and `recovery: resume`. Jobs whose records are spread by key cannot
     be scaled while they run.
     """
-    from shoal.cli.chosen_pipeline import chosen
-    from shoal.cli.figures import counted
-    from shoal.suggestion import did_you_mean
-
     job, sign, number = wish.partition("=")
     if not sign or not number.isdecimal():
         raise click.UsageError(f"{wish!r} is not JOB=REPLICAS; write for example: detector=4")

@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shoal.cli import name_completion
+from shoal.cli import name_completion, naming
+from shoal.cli.chosen_pipeline import chosen
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.figures import counted
+from shoal.cli.state_home import state_home
+from shoal.errors import ShoalError
+from shoal.model import JobState
+from shoal.portal_names import input_lane
+from shoal.spec import Output, PortFormat
+from shoal.view import PipelineView
 
 if TYPE_CHECKING:
     from shoal.client import Client
     from shoal.local.lane import Feeder
     from shoal.local.record_file import RecordFile
-    from shoal.spec import Output
-    from shoal.view import PipelineView
 
 _READ_BYTES = 64 * 1024
 
@@ -58,15 +64,10 @@ async def send(
     this user's state folder until then. If it is killed, or its machine, the same command goes on
     after the last record; records that had not reached the pipeline are sent first.
     """
-    from shoal.cli import naming
-    from shoal.cli.chosen_pipeline import chosen
-    from shoal.cli.figures import counted
     from shoal.cli.local_jobs import client_epoch
-    from shoal.cli.state_home import state_home
     from shoal.local.lane import Feeder, LaneName
     from shoal.local.local_job import spool_folder
     from shoal.local.record_file import RecordFile
-    from shoal.portal_names import input_lane
 
     job, name = naming.port(port)
     async with target.client() as client:
@@ -93,16 +94,14 @@ async def send(
 
 async def _feed(
     client: "Client",
-    view: "PipelineView",
+    view: PipelineView,
     job: str,
     file: "RecordFile",
     feeder: "Feeder",
     values: AsyncIterator[bytes],
     *,
     keep_open: bool,
-) -> "PipelineView | None":
-    from shoal.cli.figures import counted
-    from shoal.errors import ShoalError
+) -> PipelineView | None:
     from shoal.local.checked_block import pack
 
     async def fill() -> None:
@@ -149,8 +148,6 @@ async def _feed(
 
 async def _until_over(file: "RecordFile", filling: "asyncio.Task[None]") -> None:
     """Fail as the filling fails; the watch of the pipeline says when it is over."""
-    from shoal.cli.figures import counted
-
     await filling
     click.echo(
         f"{counted(file.next, 'record')}; waiting until nobody can ask for them again", err=True
@@ -158,10 +155,8 @@ async def _until_over(file: "RecordFile", filling: "asyncio.Task[None]") -> None
     await asyncio.get_running_loop().create_future()
 
 
-async def _watch(client: "Client", view: "PipelineView", job: str) -> "PipelineView":
+async def _watch(client: "Client", view: PipelineView, job: str) -> PipelineView:
     """Return how the pipeline stands once the job that is fed has ended."""
-    from shoal.model import JobState
-
     over = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
     return await client.when(
         view.id,
@@ -172,13 +167,11 @@ async def _watch(client: "Client", view: "PipelineView", job: str) -> "PipelineV
     )
 
 
-def _taken(view: "PipelineView", job: str) -> bool:
-    from shoal.model import JobState
-
+def _taken(view: PipelineView, job: str) -> bool:
     return any(one.id == job and one.state is JobState.SUCCEEDED for one in view.jobs)
 
 
-def _output(view: "PipelineView", job: str, port: str) -> "Output":
+def _output(view: PipelineView, job: str, port: str) -> Output:
     """Find the port in the specification.
 
     Raises:
@@ -204,12 +197,8 @@ def _fed(job: Any) -> bool:
     return bool(job.local and not job.run and job.outputs)
 
 
-async def _values(
-    records: Sequence[str], form: str | None, output: "Output"
-) -> AsyncIterator[bytes]:
+async def _values(records: Sequence[str], form: str | None, output: Output) -> AsyncIterator[bytes]:
     """Yield records as they travel."""
-    from shoal.spec import PortFormat
-
     port_format = output.binding.format
     form = form or ("jsonl" if port_format is PortFormat.JSONL else "lines")
     encode = _encoder(form, blocks=port_format is PortFormat.BLOCKS)

@@ -1,19 +1,24 @@
 """`shoal status`: how pipelines stand."""
 
 import contextlib
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from shoal.cli import name_completion
+from shoal.cli.chosen_pipeline import chosen
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.document import print_document
+from shoal.cli.figures import counted, state_word
+from shoal.cli.progress import ProgressRows
+from shoal.cli.streams import remarks
+from shoal.model import JobState
+from shoal.view import PipelineView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from shoal.client import Client
-    from shoal.view import PipelineView
 
 _LISTED = 20
 
@@ -45,8 +50,6 @@ async def status(
 
     On a terminal, --watch draws one table anew; elsewhere, and with --json, every change is a line.
     """
-    from shoal.cli.chosen_pipeline import chosen
-
     if limit is not None and pipeline is not None:
         raise click.UsageError(f"--limit goes with the list of pipelines; leave out {pipeline!r}")
     async with target.client() as client:
@@ -64,7 +67,6 @@ async def status(
 
 
 async def _list(client: "Client", limit: int, *, as_json: bool) -> None:
-    from shoal.cli.document import print_document
     from shoal.cli.tables import pipelines_table, show
 
     found: list[PipelineView] = []
@@ -83,10 +85,7 @@ async def _list(client: "Client", limit: int, *, as_json: bool) -> None:
         click.echo("there are no pipelines yet; try: shoal run -- echo hello", err=True)
 
 
-def _show(pipeline: "PipelineView", *, as_json: bool) -> None:
-    from shoal.cli.document import print_document
-    from shoal.cli.progress import ProgressRows
-    from shoal.cli.streams import remarks
+def _show(pipeline: PipelineView, *, as_json: bool) -> None:
     from shoal.cli.tables import artifacts_table, pipeline_group, show
 
     if as_json:
@@ -98,7 +97,7 @@ def _show(pipeline: "PipelineView", *, as_json: bool) -> None:
         click.echo(remark)
     if pipeline.reason.message:
         click.echo(f"{pipeline.reason.short}: {pipeline.reason.message}")
-    if any(job.manifest and job.manifest.artifacts for job in pipeline.jobs):
+    if any(job.artifacts for job in pipeline.jobs):
         click.echo()
         show(artifacts_table(pipeline.jobs))
     if pipeline.final_event_id:
@@ -109,7 +108,7 @@ async def _watch_all(client: "Client", limit: int, *, as_json: bool) -> None:
     from shoal.cli.tables import pipelines_table
     from shoal.cli.watched_list import Listing, watch_list
 
-    def newest(pipelines: "Iterable[PipelineView]") -> "Sequence[PipelineView]":
+    def newest(pipelines: Iterable[PipelineView]) -> Sequence[PipelineView]:
         never = datetime.min.replace(tzinfo=UTC)
         ordered = sorted(pipelines, key=lambda one: one.create_time or never, reverse=True)
         return ordered[:limit]
@@ -118,10 +117,7 @@ async def _watch_all(client: "Client", limit: int, *, as_json: bool) -> None:
     await watch_list(client.watch(), listing, as_json=as_json)
 
 
-def _news(pipeline: "PipelineView") -> str:
-    from shoal.cli.figures import counted, state_word
-    from shoal.model import JobState
-
+def _news(pipeline: PipelineView) -> str:
     done = sum(job.state is JobState.SUCCEEDED for job in pipeline.jobs)
     said = f"{state_word(pipeline.state)}, {done} of {counted(len(pipeline.jobs), 'job')} done"
     if pipeline.finish_time is not None and not pipeline.state.terminal:
@@ -131,12 +127,11 @@ def _news(pipeline: "PipelineView") -> str:
 
 async def _watch(client: "Client", name: str, *, as_json: bool) -> None:
     from shoal.cli.display import display_for
-    from shoal.cli.document import print_document
     from shoal.cli.tables import console
 
     with display_for(console(stderr=as_json), live=not as_json) as display:
 
-        def shown(pipeline: "PipelineView") -> bool:
+        def shown(pipeline: PipelineView) -> bool:
             if as_json:
                 print_document(pipeline)
             else:

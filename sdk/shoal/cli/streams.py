@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from shoal.cli.figures import duration_text
+from shoal.cli.figures import counted, duration_text
 from shoal.model import StreamCounters
 from shoal.view import JobView
 
@@ -27,7 +27,7 @@ def warnings(jobs: Sequence[JobView]) -> tuple[str, ...]:
     """
     return tuple(
         f"warning: {job.id}.{stream.port}: its producer was run again and sent other records than "
-        f"before ({_times(stream.mismatches, 'lane')}); what {job.id} has made of them "
+        f"before ({counted(stream.mismatches, 'lane')}); what {job.id} has made of them "
         "mixes both: a job that is run again has to send the same records"
         for job in jobs
         for stream in job.streams
@@ -49,12 +49,12 @@ def remarks(jobs: Sequence[JobView]) -> tuple[str, ...]:
                 lines.append(f"{name}: {_why_blocked(job, stream)}")
             if stream.refused:
                 lines.append(
-                    f"{name}: {_times(stream.refused, 'call')} refused, since an attempt that was "
+                    f"{name}: {counted(stream.refused, 'call')} refused, since an attempt that was "
                     "replaced, or news of it, came late"
                 )
             if stream.broken:
                 lines.append(
-                    f"{name}: broke {_times(stream.broken, 'time')}: something came that was not "
+                    f"{name}: broke {counted(stream.broken, 'time')}: something came that was not "
                     "sent so (a gap, a wrong checksum); it was fetched again"
                 )
     return (*warnings(jobs), *lines)
@@ -65,7 +65,3 @@ def _why_blocked(job: JobView, stream: StreamCounters) -> str:
     if stream.output:
         return f"{still}: a consumer does not take what {job.id} sends"
     return f"{still}: the program of {job.id} does not read it"
-
-
-def _times(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.document import print_document, to_document
+from shoal.cli.figures import counted
 from shoal.cli.values_option import values_options
+from shoal.errors import ShoalError
+from shoal.specfile.values import GivenValue
 
 if TYPE_CHECKING:
     from shoal.client import Client, Submitted
     from shoal.specfile.load import SpecFile
-    from shoal.specfile.values import GivenValue
 
 
 @click.command()
@@ -38,7 +41,7 @@ async def submit(
     request_id: str,
     save: Path | None,
     as_json: bool,
-    given: "dict[str, GivenValue]",
+    given: dict[str, GivenValue],
 ) -> None:
     r"""Submit pipelines, and return once they are recorded.
 
@@ -51,10 +54,7 @@ async def submit(
     repeated; --force submits it again. All specifications are checked before the first is sent.
     Prints the name of each pipeline, for `shoal status` and `shoal logs`.
     """
-    from shoal.cli.document import print_document
-    from shoal.cli.figures import counted
     from shoal.cli.packing import load_all
-    from shoal.errors import ShoalError
 
     named = _expand(paths)
     if request_id and force:
@@ -139,8 +139,6 @@ async def _one(
 
 
 def _save(folder: Path, submitted: "Submitted") -> None:
-    from shoal.cli.document import to_document
-
     folder.mkdir(parents=True, exist_ok=True)
     document = to_document(submitted.pipeline.spec)
     text = json.dumps(document, ensure_ascii=False, indent=2)

@@ -5,6 +5,8 @@ from types import MappingProxyType
 
 import click
 
+from shoal.suggestion import did_you_mean
+
 _FOREIGN: Mapping[str, str] = MappingProxyType(
     {
         word: command
@@ -37,8 +39,6 @@ class SuggestingGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or suggest the one that may have been meant."""
-        from shoal.suggestion import did_you_mean
-
         name = args[0] if args else ""
         known = self.list_commands(ctx)
         if name and not name.startswith("-") and name not in known:

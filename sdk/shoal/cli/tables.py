@@ -1,10 +1,11 @@
 """Tables of what the controller knows, drawn with rich."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 import click
 from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -19,7 +20,7 @@ from shoal.cli.figures import (
     values_lines,
 )
 from shoal.cli.progress import Row
-from shoal.model import Artifact, Capacity, JobState, MemberState
+from shoal.model import Capacity, JobState, MemberState, PipelineState
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -42,6 +43,17 @@ def show(renderable: RenderableType, *, stderr: bool = False) -> None:
         click.echo(line.rstrip(), err=stderr)
 
 
+def redrawn(screen: Console, draw: Callable[[], RenderableType]) -> Live:
+    """Make what draws anew again and again while it is entered; other output stays where it is."""
+    return Live(
+        console=screen,
+        get_renderable=draw,
+        refresh_per_second=4,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
@@ -52,7 +64,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _state(state: "JobState | MemberState") -> Text:
+def _state(state: JobState | PipelineState | MemberState) -> Text:
     return Text(state_word(state), style=state_style(state))
 
 
@@ -61,10 +73,10 @@ def jobs_table(rows: Iterable[Row]) -> Table:
     table = _table("job", "state", "node", ">attempt", "records", "")
     for row in rows:
         table.add_row(
-            row.job,
-            _state(row.state),
-            row.node,
-            str(row.attempt) if row.attempt else "",
+            row.job.id,
+            _state(row.job.state),
+            row.job.node,
+            str(len(row.job.attempts) or ""),
             row.flow,
             Text(row.text, style="dim"),
         )
@@ -104,7 +116,7 @@ def pipelines_table(pipelines: Iterable[view.PipelineView], now: datetime) -> Ta
             took = age_text(pipeline.create_time, pipeline.end_time)
         table.add_row(
             pipeline.id,
-            Text(state_word(pipeline.state), style=state_style(pipeline.state)),
+            _state(pipeline.state),
             f"{ended}/{len(pipeline.jobs)}",
             age_text(pipeline.create_time, now),
             took,
@@ -117,14 +129,10 @@ def artifacts_table(jobs: Iterable[view.JobView]) -> Table:
     """Show the manifests of jobs: each artifact's path, bytes and SHA-256."""
     table = _table("job", "artifact", ">bytes", "SHA-256")
     for job in jobs:
-        for artifact in _artifacts(job):
+        for artifact in job.artifacts:
             size = f"{artifact.size_bytes:,}"
             table.add_row(job.id, path_text(artifact.path), size, artifact.sha256)
     return table
-
-
-def _artifacts(job: view.JobView) -> tuple[Artifact, ...]:
-    return job.manifest.artifacts if job.manifest is not None else ()
 
 
 def node_state(node: view.NodeView) -> str:

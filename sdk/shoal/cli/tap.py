@@ -6,8 +6,12 @@ from typing import Any
 
 import click
 
-from shoal.cli import name_completion
+from shoal.cli import name_completion, naming
+from shoal.cli.chosen_pipeline import chosen, replicas_of
 from shoal.cli.controller_option import Target, controller_options
+from shoal.cli.tap_printer import RatePrinter, RecordPrinter
+from shoal.record_text import codec_of
+from shoal.view import TapWish
 
 
 @click.command()
@@ -38,12 +42,6 @@ async def tap(target: Target, pipeline: str, port: str, **wishes: Any) -> None:
 
     --rate tells records and bytes a second, and how many records each consumer is behind.
     """
-    from shoal.cli import naming
-    from shoal.cli.chosen_pipeline import chosen, replicas_of
-    from shoal.cli.tap_printer import RatePrinter, RecordPrinter
-    from shoal.record_text import codec_of
-    from shoal.view import TapWish
-
     if wishes["rate"]:
         for option in ("count", "codec"):
             if wishes[option]:

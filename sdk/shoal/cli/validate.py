@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shoal.cli.document import print_document
+from shoal.cli.figures import bytes_text, counted
 from shoal.cli.values_option import values_options
+from shoal.parameter import Parameter, shown_value
+from shoal.redaction import redacted
+from shoal.specfile.mark import SpecFileError
+from shoal.specfile.values import GivenValue
 
 if TYPE_CHECKING:
-    from shoal.parameter import Parameter
     from shoal.specfile.load import SpecFile
-    from shoal.specfile.values import GivenValue
 
 
 @click.command()
@@ -24,7 +28,7 @@ def validate(
     paths: tuple[Path, ...],
     *,
     as_json: bool,
-    given: "dict[str, GivenValue]",
+    given: dict[str, GivenValue],
 ) -> None:
     r"""Check specification files without a controller.
 
@@ -36,9 +40,7 @@ def validate(
     Every mistake is a line with file, line, column, field and remedy; the exit status is 2 if there
     is any. docs/spec.md explains every key.
     """
-    from shoal.cli.document import print_document
     from shoal.specfile.load import load
-    from shoal.specfile.mark import SpecFileError
 
     status = 0
     for path in paths:
@@ -62,7 +64,6 @@ def validate(
 
 def _summary(found: "SpecFile") -> str:
     from shoal import bundle
-    from shoal.cli.figures import bytes_text, counted
 
     jobs = found.pipeline.jobs
     words = [
@@ -78,10 +79,7 @@ def _summary(found: "SpecFile") -> str:
     return f"{found.pipeline.name} is valid: {', '.join(words)}"
 
 
-def _parameter(parameter: "Parameter", found: "SpecFile") -> str:
-    from shoal.parameter import shown_value
-    from shoal.redaction import redacted
-
+def _parameter(parameter: Parameter, found: "SpecFile") -> str:
     value = found.pipeline.parameters[parameter.name]
     words = [parameter.type.value]
     if parameter.choices:

@@ -1,13 +1,14 @@
 """`--set NAME=VALUE` and `--values FILE`: values of parameters, for commands that read a specification."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
-if TYPE_CHECKING:
-    from shoal.specfile.values import GivenValue
+from shoal.parameter import shown_value
+from shoal.specfile.values import GivenValue
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -15,30 +16,28 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 def values_options(command: CommandT) -> CommandT:
     """Give a command --set and --values, and pass it what they say as `given`, by name."""
 
-    def valued(**values: Any) -> Any:
-        given = _given(values.pop("settings"), values.pop("values_files"))
-        return command(given=given, **values)
-
-    valued.__doc__ = command.__doc__
-    valued.__name__ = command.__name__
-    # The decorators of click above and below keep their parameters on the function.
-    valued.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
-    with_values = click.option(
-        "--values",
-        "values_files",
-        multiple=True,
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="File with values of parameters, *.yaml or *.toml; of several, a later one wins.",
-    )(valued)
-    return click.option(
+    @click.option(
         "--set",
         "settings",
         multiple=True,
         type=_setting,
         metavar="NAME=VALUE",
         help="Value of a parameter of the specification; it wins over --values.",
-    )(with_values)  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+    )
+    @click.option(
+        "--values",
+        "values_files",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="File with values of parameters, *.yaml or *.toml; of several, a later one wins.",
+    )
+    @functools.wraps(command)  # with its parameters, which click keeps on it
+    def valued(**values: Any) -> Any:
+        given = _given(values.pop("settings"), values.pop("values_files"))
+        return command(given=given, **values)
+
+    return cast("CommandT", valued)
 
 
 def refuse_values(given: object, remedy: str) -> None:
@@ -58,24 +57,15 @@ def _setting(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _given(settings: Sequence[tuple[str, str]], files: Sequence[Path]) -> "dict[str, GivenValue]":
+def _given(settings: Sequence[tuple[str, str]], files: Sequence[Path]) -> dict[str, GivenValue]:
     if not settings and not files:
         return {}
-    from shoal.cli.packing import BadSpecError
-    from shoal.parameter import shown_value
-    from shoal.specfile.mark import SpecFileError
-    from shoal.specfile.values import GivenValue
+    from shoal.cli.packing import read_all
     from shoal.specfile.values_file import load_values
 
     given: dict[str, GivenValue] = {}
-    errors: list[SpecFileError] = []
-    for path in files:
-        try:
-            given.update(load_values(path))
-        except SpecFileError as error:
-            errors.append(error)
-    if errors:
-        raise BadSpecError(errors)
+    for values in read_all(load_values, files):
+        given.update(values)
     said: dict[str, str] = {}
     for name, value in settings:
         if name in said:

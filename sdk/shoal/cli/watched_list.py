@@ -8,10 +8,9 @@ from typing import Generic, TypeVar
 
 import click
 from rich.console import RenderableType
-from rich.live import Live
 
 from shoal.cli.document import print_document
-from shoal.cli.tables import console, show
+from shoal.cli.tables import console, redrawn, show
 from shoal.view import SnapshotEnd
 
 ValueT = TypeVar("ValueT")
@@ -85,14 +84,7 @@ class _Shown(Generic[ValueT]):
         if self._lines:
             show(self._draw())
             return
-        live = Live(
-            console=screen,
-            get_renderable=self._draw,
-            refresh_per_second=4,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        stack.enter_context(live)
+        stack.enter_context(redrawn(screen, self._draw))
 
     def take(self, thing: ValueT) -> None:
         """Take a thing as it is now."""

@@ -1,12 +1,12 @@
 """A pipeline in which recordings stand in for the jobs that sent them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from shoal import bundle, spec
 from shoal.check import check_pipeline
 from shoal.errors import ShoalError
+from shoal.local.port_file import PortFile
 from shoal.local.record_file import RecordFile, RecordFileError
 
 
@@ -17,22 +17,8 @@ class ReplayError(ShoalError):
         super().__init__("REPLAY", message)
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """A file of records and the output port that it stands in for."""
-
-    job: str
-    port: str
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """What it is called in the bundle."""
-        return f"replay-{self.job}.{self.port}.records"
-
-
 def replayed(
-    pipeline: spec.Pipeline, recordings: Sequence[Recording], pace: str
+    pipeline: spec.Pipeline, recordings: Sequence[PortFile], pace: str
 ) -> tuple[spec.Pipeline, tuple[bundle.Entry, ...]]:
     """Put recordings in the place of jobs, and leave out the jobs that only those read.
 
@@ -62,17 +48,20 @@ def replayed(
     if problems:
         where = ".".join(problems[0].path)
         raise ReplayError(f"with the recordings, {where}: {problems[0].message}")
-    entries = tuple(bundle.file_entry(one.name, one.path.resolve()) for one in recordings)
+    entries = tuple(bundle.file_entry(_bundled(one), one.path.resolve()) for one in recordings)
     return left, entries
 
 
-def _check(jobs: dict[str, spec.Job], recording: Recording) -> None:
+def _bundled(recording: PortFile) -> str:
+    """Name a recording in the bundle."""
+    return f"replay-{recording.name}.records"
+
+
+def _check(jobs: dict[str, spec.Job], recording: PortFile) -> None:
     job = jobs.get(recording.job)
     if job is None or recording.port not in {output.name for output in job.outputs}:
         known = [f"{one.name}.{output.name}" for one in jobs.values() for output in one.outputs]
-        raise ReplayError(
-            f"there is no output {recording.job}.{recording.port}; there are {', '.join(known)}"
-        )
+        raise ReplayError(f"there is no output {recording.name}; there are {', '.join(known)}")
     if job.replicas > 1:
         raise ReplayError(
             f"{job.name} has {job.replicas} replicas, and a recording is of one; give it one replica"
@@ -84,14 +73,14 @@ def _check(jobs: dict[str, spec.Job], recording: Recording) -> None:
             raise
         raise ReplayError(
             f"{recording.path} cannot be read: {error.__cause__.strerror}; make it with: shoal record "
-            f"PIPELINE {recording.job}.{recording.port} -o {recording.path}"
+            f"PIPELINE {recording.name} -o {recording.path}"
         ) from error
     file.close()
     if file.total is None:
         raise ReplayError(f"{recording.path} has no end: the recording was not completed")
 
 
-def _source(job: spec.Job, recordings: Sequence[Recording], pace: str) -> spec.Job:
+def _source(job: spec.Job, recordings: Sequence[PortFile], pace: str) -> spec.Job:
     missing = {output.name for output in job.outputs} - {one.port for one in recordings}
     if missing:
         ports = ", ".join(f"{job.name}.{port}" for port in sorted(missing))
@@ -100,7 +89,7 @@ def _source(job: spec.Job, recordings: Sequence[Recording], pace: str) -> spec.J
         name=job.name,
         run=(
             *("python", "-m", "shoal.job.replay", "--pace", pace),
-            *(f"{one.port}={one.name}" for one in recordings),
+            *(f"{one.port}={_bundled(one)}" for one in recordings),
         ),
         outputs=tuple(
             replace(

@@ -67,7 +67,7 @@ def test_a_new_attempt_counts_from_nothing() -> None:
     progress = ProgressRows()
     progress.rows(moving(1000, 1000), 0.0)
     (row,) = progress.rows(moving(3, 3), 1.0)
-    assert (row.records, row.records_rate) == (3, 0.0)
+    assert (row.flow, row.records_rate) == ("3 records", 0.0)
 
 
 def test_a_line_is_said_once_a_change_of_state_and_now_and_then_in_between() -> None:
