@@ -1,5 +1,7 @@
 """The parameters that a specification file declares, with the values that were given for them."""
 
+from functools import partial
+
 import yaml
 
 from shoal import limits
@@ -67,47 +69,33 @@ def _declaration(scalars: Scalars, name: str, node: yaml.Node, path: Path) -> Pa
         return Parameter(name)
     wanted = "a mapping such as {type: integer, default: 20}"
     fields = scalars.fields(node, path, _KEYS, wanted) or {}
-    found = Parameter(name)
+    kind: ParameterType | None = ParameterType.STRING
     if "type" in fields:
-        chosen = scalars.choice_of(ParameterType)(fields["type"], (*path, "type"))
-        found = Parameter(name, chosen or ParameterType.STRING)
-        if chosen is None:
-            return found
-    description = ""
-    if "description" in fields:
-        description = scalars.text(fields["description"], (*path, "description")) or ""
-    choices: list[ParameterValue] = []
-    if "choices" in fields:
-        at = (*path, "choices")
-        items = scalars.items(fields["choices"], at, "a list of values")
+        kind = scalars.choice_of(ParameterType)(fields["type"], (*path, "type"))
+    if kind is None:
+        return Parameter(name)
+
+    def choices(node: yaml.Node, at: Path) -> tuple[ParameterValue, ...]:
+        items = scalars.items(node, at, "a list of values")
         if items == []:
             scalars.complain(at, "the list is empty; name the values, or leave it out")
-        for item in items or ():
-            choice = _plain(scalars, found, item, at)
-            if choice is not None:
-                choices.append(choice)
-    found = Parameter(name, found.type, None, tuple(choices), description)
-    if "default" not in fields:
-        return found
-    default = _plain(scalars, found, fields["default"], (*path, "default"))
-    return Parameter(name, found.type, default, found.choices, description)
+        read = [scalars.converted(item, at, partial(_plain, found)) for item in items or ()]
+        return tuple(one for one in read if one is not None)
+
+    def default(node: yaml.Node, at: Path) -> ParameterValue | None:
+        return scalars.converted(node, at, partial(_plain, found))
+
+    found = Parameter(name, kind)
+    found = scalars.filled(found, fields, path, {"description": ("description", scalars.text)})
+    found = scalars.filled(found, fields, path, {"choices": ("choices", choices)})
+    return scalars.filled(found, fields, path, {"default": ("default", default)})
 
 
-def _plain(
-    scalars: Scalars, parameter: Parameter, node: yaml.Node, path: Path
-) -> ParameterValue | None:
+def _plain(parameter: Parameter, text: str) -> ParameterValue:
     """Read a default or a choice, in which no other parameter can stand."""
-    text = scalars.text(node, path)
-    if text is None:
-        return None
     if OPENING in text:
-        scalars.complain(path, f"{text!r} holds another parameter; write a plain value", node)
-        return None
-    try:
-        return parameter.typed(text)
-    except ValueError as error:
-        scalars.complain(path, f"{text!r} {error}", node)
-        return None
+        raise ValueError("holds another parameter; write a plain value")
+    return parameter.typed(text)
 
 
 def _value(

@@ -41,7 +41,6 @@ _SHARED = "variables belong to a job, as `jobs: {NAME: {variables: {LIMIT: 20}}}
 _PIPELINE = _table([
     ("services tasks steps stages nodes processes programs containers components functions", _JOBS),
     ("version api_version kind schema", "there is no such header; leave it out"),
-    ("params settings config arguments", "values that may be set stand under `parameters`"),
     ("title id pipeline project", "the pipeline's name is `name`"),
     ("metadata", "write `name` and `labels` themselves"),
     ("spec", "write `jobs` and the other keys themselves"),

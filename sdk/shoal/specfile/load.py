@@ -9,11 +9,11 @@ from shoal.check import check_pipeline
 from shoal.checks.problem import Path as FieldPath
 from shoal.parameter import Parameter
 from shoal.specfile.folder import NAMES, missing_remedy, spec_path
-from shoal.specfile.mark import Finding, Mark, SpecFileError
+from shoal.specfile.mark import Finding, SpecFileError, unusable
 from shoal.specfile.reader import Draft, Reader
 from shoal.specfile.scalars import Scalars
 from shoal.specfile.source_text import read_source
-from shoal.specfile.tree import TreeError, read_tree
+from shoal.specfile.tree import read_tree
 from shoal.specfile.values import NONE_GIVEN, GivenValues
 
 
@@ -43,8 +43,7 @@ def load(path: Path, values: GivenValues = NONE_GIVEN) -> SpecFile:
     """
     path = spec_path(path)
     if path.is_dir():
-        message = f"the folder has no {NAMES[0]}; {missing_remedy(path)}"
-        raise SpecFileError(str(path), (Finding(Mark(1, 1), (), message),))
+        raise unusable(str(path), f"the folder has no {NAMES[0]}; {missing_remedy(path)}")
     return parse(read_source(path), str(path), path.parent, values)
 
 
@@ -60,10 +59,7 @@ def parse(text: str, source: str, folder: Path, values: GivenValues = NONE_GIVEN
     Raises:
         SpecFileError: with everything that is wrong with the text.
     """
-    try:
-        root = read_tree(text)
-    except TreeError as error:
-        raise SpecFileError(source, (error.finding,)) from None
+    root = read_tree(text, source)
     scalars = Scalars()
     draft = Reader(scalars).read(root, values)
     found = None
@@ -80,7 +76,7 @@ def parse(text: str, source: str, folder: Path, values: GivenValues = NONE_GIVEN
     violations = _violations(draft, names, bundle.Contents(entries), scalars)
     findings = [scalars.with_values(finding) for finding in (*scalars.findings, *violations)]
     if findings:
-        raise SpecFileError(source, tuple(sorted(findings, key=lambda finding: finding.mark)))
+        raise SpecFileError(source, findings)
     return SpecFile(Path(source), draft.pipeline, found, draft.parameters)
 
 

@@ -1,5 +1,6 @@
 """Where something stands in a specification file, and what is wrong there."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shoal.checks.problem import Path
@@ -11,6 +12,10 @@ class Mark:
 
     line: int
     column: int
+
+
+BEGINNING = Mark(1, 1)
+"""Where a mistake stands that has no place of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,12 @@ class SpecFileError(ValueError):
         findings: at least one, in the order of the file.
     """
 
-    def __init__(self, source: str, findings: tuple[Finding, ...]) -> None:
-        super().__init__("\n".join(f"{source}:{finding}" for finding in findings))
+    def __init__(self, source: str, findings: Iterable[Finding]) -> None:
         self.source = source
-        self.findings = findings
+        self.findings = tuple(sorted(findings, key=lambda finding: finding.mark))
+        super().__init__("\n".join(f"{source}:{finding}" for finding in self.findings))
+
+
+def unusable(source: str, message: str, mark: Mark = BEGINNING) -> SpecFileError:
+    """Make the error of a file of which nothing can be read, because of one mistake."""
+    return SpecFileError(source, [Finding(mark, (), message)])

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
@@ -13,23 +13,14 @@ from shoal.checks.problem import Path
 from shoal.limits import BUFFER_MAX
 from shoal.model import no_strings
 from shoal.parameter import Parameter
-from shoal.specfile.command_reader import CommandReader
+from shoal.specfile.command_reader import read_command
 from shoal.specfile.declarations import read_declarations
 from shoal.specfile.foreign_key import key_remedy
-from shoal.specfile.scalars import Scalars, is_null
+from shoal.specfile.scalars import Readers, Scalars, is_null
 from shoal.specfile.step_reader import STEP_KINDS, StepReader
 from shoal.specfile.tree import mark_of
 from shoal.specfile.values import GivenValues
 from shoal.suggestion import did_you_mean
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-T = TypeVar("T")
-DataT = TypeVar("DataT", bound="DataclassInstance")
-
-Readers = Mapping[str, tuple[str, Callable[[yaml.Node, Path], Any]]]
-"""By key in the file: the field that it fills, and what reads it; None leaves the default."""
 
 _PIPELINE_KEYS = ("name", "parameters", "bundle", "labels", "jobs")
 _ENVIRONMENT_KEYS = ("python", "system_site_packages", "steps", *STEP_KINDS, "sha256")
@@ -127,16 +118,9 @@ class Reader:
     def _jobs(self, node: yaml.Node) -> tuple[spec.Job, ...]:
         path = ("jobs",)
         entries = self._scalars.entries(node, path, "a mapping from the name of a job to the job")
-        if entries is None:
-            self._complete = False
-        jobs: list[spec.Job] = []
-        for field in entries or ():
-            job = self._job(field.key, field.value)
-            if job is None:
-                self._complete = False
-            else:
-                jobs.append(job)
-        return tuple(jobs)
+        jobs = [self._job(field.key, field.value) for field in entries or ()]
+        self._complete &= entries is not None and None not in jobs
+        return tuple(job for job in jobs if job is not None)
 
     # ---- a job ----------------------------------------------------------------------------------
 
@@ -144,7 +128,7 @@ class Reader:
         at = ("jobs", name)
         scalars = self._scalars
         readers: Readers = {
-            "run": ("run", CommandReader(scalars).read),
+            "run": ("run", partial(read_command, scalars)),
             "environment": ("environment", self._environment),
             "outputs": ("outputs", self._outputs),
             "replicas": ("replicas", scalars.integer),
@@ -170,7 +154,7 @@ class Reader:
         if "inputs" in fields:
             streams, files = self._inputs(fields["inputs"], (*at, "inputs"))
         job = spec.Job(name, (), streams=streams, files=files)
-        return self._filled(job, fields, at, readers)
+        return self._scalars.filled(job, fields, at, readers)
 
     def _patterns(self, node: yaml.Node, path: Path) -> tuple[str, ...] | None:
         if is_null(node):
@@ -190,7 +174,7 @@ class Reader:
             "system_site_packages": ("system_site_packages", scalars.boolean),
             "steps": ("steps", steps.read),
         }
-        environment = self._filled(spec.Environment(), fields, path, readers)
+        environment = self._scalars.filled(spec.Environment(), fields, path, readers)
         short = {kind: fields[kind] for kind in fields if kind in {*STEP_KINDS, "sha256"}}
         if "steps" in fields:
             for key in short:
@@ -210,8 +194,7 @@ class Reader:
             "devices": ("devices", self._texts("a list of device classes such as [video]")),
         }
         wanted = "a mapping such as {cpus: 0.5, memory: 512MiB}"
-        fields = self._scalars.fields(node, path, tuple(readers), wanted)
-        return self._filled(spec.Resources(), fields or {}, path, readers)
+        return self._scalars.mapping(spec.Resources(), node, path, readers, wanted)
 
     def _place(self, node: yaml.Node, path: Path) -> spec.Place:
         readers: Readers = {
@@ -220,22 +203,21 @@ class Reader:
             "strategy": ("strategy", self._scalars.choice_of(spec.Strategy)),
         }
         wanted = "a mapping such as {require: {role: camera}}"
-        fields = self._scalars.fields(node, path, tuple(readers), wanted)
-        return self._filled(spec.Place(), fields or {}, path, readers)
+        return self._scalars.mapping(spec.Place(), node, path, readers, wanted)
 
     def _retry(self, node: yaml.Node, path: Path) -> spec.Retry:
         scalars = self._scalars
         default = spec.Retry()
         if isinstance(node, yaml.ScalarNode) and not is_null(node):
-            return replace(default, attempts=_or(scalars.integer(node, path), default.attempts))
+            attempts = scalars.integer(node, path)
+            return default if attempts is None else replace(default, attempts=attempts)
         readers: Readers = {
             "attempts": ("attempts", scalars.integer),
             "backoff": ("backoff_seconds", scalars.duration),
             "backoff_limit": ("backoff_limit_seconds", scalars.duration),
         }
         wanted = "a number of attempts, or a mapping such as {attempts: 3, backoff: 1s}"
-        fields = scalars.fields(node, path, tuple(readers), wanted)
-        return self._filled(default, fields or {}, path, readers)
+        return scalars.mapping(default, node, path, readers, wanted)
 
     # ---- ports ----------------------------------------------------------------------------------
 
@@ -245,19 +227,12 @@ class Reader:
         entries = self._scalars.entries(
             node, path, "a mapping from the name of an input to its source"
         )
-        if entries is None:
-            self._complete = False
-        streams: list[spec.StreamInput] = []
-        files: list[spec.FileInput] = []
-        for field in entries or ():
-            match self._input(field.key, field.value, (*path, field.key)):
-                case spec.StreamInput() as stream:
-                    streams.append(stream)
-                case spec.FileInput() as file:
-                    files.append(file)
-                case None:
-                    self._complete = False
-        return tuple(streams), tuple(files)
+        inputs = [self._input(one.key, one.value, (*path, one.key)) for one in entries or ()]
+        self._complete &= entries is not None and None not in inputs
+        return (
+            tuple(one for one in inputs if isinstance(one, spec.StreamInput)),
+            tuple(one for one in inputs if isinstance(one, spec.FileInput)),
+        )
 
     def _input(
         self, name: str, node: yaml.Node, path: Path
@@ -289,7 +264,7 @@ class Reader:
     ) -> spec.StreamInput | None:
         scalars = self._scalars
         ends = scalars.converted(fields["from"], (*path, "from"), _job_and_port)
-        stream = self._filled(
+        stream = self._scalars.filled(
             spec.StreamInput(name, *(ends or ("", "")), self._binding(fields, path, "inputs")),
             fields,
             path,
@@ -314,7 +289,7 @@ class Reader:
         optional = None
         if "optional" in fields:
             optional = scalars.boolean(fields["optional"], (*path, "optional"))
-        found = self._filled(
+        found = self._scalars.filled(
             spec.StandIn(),
             fields,
             path,
@@ -369,35 +344,29 @@ class Reader:
         if isinstance(node, yaml.SequenceNode) or (
             isinstance(node, yaml.ScalarNode) and not is_null(node)
         ):
-            names: list[spec.Output] = []
-            for item in scalars.items(node, path, "a list of names") or ():
-                name = scalars.key(item, path)
-                if name is None:
-                    self._complete = False
-                else:
+            items = scalars.items(node, path, "a list of names") or ()
+            names = [(scalars.key(item, path), item) for item in items]
+            self._complete &= all(name is not None for name, _ in names)
+            for name, item in names:
+                if name is not None:
                     scalars.note((*path, name), mark_of(item.start_mark))
-                    names.append(spec.Output(name))
-            return tuple(names)
+            return tuple(spec.Output(name) for name, _ in names if name is not None)
         entries = scalars.entries(node, path, "a list of names, or a mapping from names to outputs")
-        if entries is None:
-            self._complete = False
-        outputs: list[spec.Output] = []
+        self._complete &= entries is not None
+        return tuple(
+            self._output(field.key, field.value, (*path, field.key)) for field in entries or ()
+        )
+
+    def _output(self, name: str, node: yaml.Node, path: Path) -> spec.Output:
+        scalars = self._scalars
         known = ("format", "as", "distribute", "key")
-        for field in entries or ():
-            at = (*path, field.key)
-            fields = scalars.fields(field.value, at, known, "a mapping such as {format: lines}")
-            outputs.append(
-                self._filled(
-                    spec.Output(field.key, self._binding(fields or {}, at, "outputs")),
-                    fields or {},
-                    at,
-                    {
-                        "distribute": ("distribute", scalars.choice_of(spec.Distribute)),
-                        "key": ("key", scalars.text),
-                    },
-                )
-            )
-        return tuple(outputs)
+        fields = scalars.fields(node, path, known, "a mapping such as {format: lines}") or {}
+        readers: Readers = {
+            "distribute": ("distribute", scalars.choice_of(spec.Distribute)),
+            "key": ("key", scalars.text),
+        }
+        output = spec.Output(name, self._binding(fields, path, "outputs"))
+        return scalars.filled(output, fields, path, readers)
 
     def _binding(
         self, fields: Mapping[str, yaml.Node], path: Path, direction: str
@@ -405,29 +374,16 @@ class Reader:
         binding = spec.PortBinding()
         if "format" in fields:
             parsed = self._scalars.converted(fields["format"], (*path, "format"), _format)
-            binding = _or(parsed, binding)
+            binding = parsed or binding
         attachments = {
             "stdin" if direction == "inputs" else "stdout": spec.PortAttachment.STDIO,
             "fd": spec.PortAttachment.FD,
             "fifo": spec.PortAttachment.FIFO,
         }
         readers: Readers = {"as": ("attachment", self._scalars.choice(attachments))}
-        return self._filled(binding, fields, path, readers)
+        return self._scalars.filled(binding, fields, path, readers)
 
     # ---- small things ---------------------------------------------------------------------------
-
-    def _filled(
-        self, value: DataT, fields: Mapping[str, yaml.Node], path: Path, readers: Readers
-    ) -> DataT:
-        """Return `value` with the fields that could be read; in the order of the file."""
-        found: dict[str, Any] = {}
-        for key, node in fields.items():
-            if key in readers:
-                name, read = readers[key]
-                one = read(node, (*path, key))
-                if one is not None:
-                    found[name] = one
-        return replace(value, **found)
 
     def _texts(self, wanted: str) -> Callable[[yaml.Node, Path], tuple[str, ...]]:
         return lambda node, path: self._scalars.texts(node, path, wanted) or ()
@@ -435,10 +391,6 @@ class Reader:
     def _map(self, node: yaml.Node, path: Path) -> Mapping[str, str]:
         found = self._scalars.text_map(node, path, "a mapping from words to words")
         return MappingProxyType(found or {})
-
-
-def _or(value: T | None, default: T) -> T:
-    return default if value is None else value
 
 
 def _job_and_port(text: str) -> tuple[str, str]:

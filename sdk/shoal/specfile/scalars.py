@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
@@ -18,7 +18,7 @@ from shoal.checks.problem import Path
 from shoal.parameter import no_values, shown_value, value_text
 from shoal.specfile.filled_word import FilledWord
 from shoal.specfile.foreign_key import key_remedy
-from shoal.specfile.mark import Finding, Mark
+from shoal.specfile.mark import BEGINNING, Finding, Mark
 from shoal.specfile.template import (
     KEY_PROBLEM,
     OPENING,
@@ -31,8 +31,15 @@ from shoal.specfile.units import parse_duration, parse_size
 from shoal.specfile.values import Values
 from shoal.suggestion import did_you_mean
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 E = TypeVar("E", bound=enum.Enum)
 T = TypeVar("T")
+DataT = TypeVar("DataT", bound="DataclassInstance")
+
+Readers = Mapping[str, tuple[str, Callable[[yaml.Node, Path], Any]]]
+"""By key in the file: the field that it fills, and what reads it; None leaves the default."""
 
 _NULL = "tag:yaml.org,2002:null"
 _BOOL = "tag:yaml.org,2002:bool"
@@ -98,7 +105,7 @@ class Scalars:
         for length in range(len(path), -1, -1):
             if path[:length] in self._marks:
                 return self._marks[path[:length]]
-        return Mark(1, 1)
+        return BEGINNING
 
     # ---- mappings and lists ---------------------------------------------------------------------
 
@@ -167,6 +174,27 @@ class Scalars:
                 message = f"there is no {field.key!r} here; {key_remedy(at, known)}"
                 self.complain(at, message, field.mark)
         return found
+
+    def filled(
+        self, value: DataT, fields: Mapping[str, yaml.Node], path: Path, readers: Readers
+    ) -> DataT:
+        """Return `value` with the fields that could be read; in the order of the file."""
+        found: dict[str, Any] = {}
+        for key, node in fields.items():
+            if key in readers:
+                name, read = readers[key]
+                one = read(node, (*path, key))
+                if one is not None:
+                    found[name] = one
+        return replace(value, **found)
+
+    def mapping(
+        self, value: DataT, node: yaml.Node, path: Path, readers: Readers, wanted: str
+    ) -> DataT:
+        """Read a mapping into `value`; every key that there may be has a reader, see `entries`."""
+        return self.filled(
+            value, self.fields(node, path, tuple(readers), wanted) or {}, path, readers
+        )
 
     def items(self, node: yaml.Node, path: Path, wanted: str) -> list[yaml.Node] | None:
         """Read a list; a single value counts as a list of one, and nothing as an empty one."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from shoal.specfile.folder import missing_remedy
-from shoal.specfile.mark import Finding, Mark, SpecFileError
+from shoal.specfile.mark import Mark, unusable
 from shoal.specfile.tree import BYTES_MAX
 
 
@@ -22,11 +22,11 @@ def read_source(path: Path) -> str:
             message = f"there is no such file; {missing_remedy(path)}"
         elif isinstance(error, PermissionError):
             message += "; give yourself the right to read it"
-        raise SpecFileError(str(path), (Finding(Mark(1, 1), (), message),)) from None
+        raise unusable(str(path), message) from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - data.rfind(b"\n", 0, error.start)
         message = f"the byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise SpecFileError(str(path), (Finding(Mark(line, column), (), message),)) from None
+        raise unusable(str(path), message, Mark(line, column)) from None

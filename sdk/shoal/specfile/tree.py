@@ -9,7 +9,7 @@ from typing import Protocol
 
 import yaml
 
-from shoal.specfile.mark import Finding, Mark
+from shoal.specfile.mark import BEGINNING, Mark, unusable
 from shoal.specfile.template import OPENING
 
 BYTES_MAX = 512 * 1024
@@ -36,23 +36,30 @@ _REMEDIES = (
 _REMEDY = "look for a quote or a bracket that is not closed, or a wrong indent, here or in the line before"
 
 
-class TreeError(ValueError):
+class _TreeError(ValueError):
     """Text that is not the YAML we take."""
 
     def __init__(self, mark: Mark, message: str) -> None:
         super().__init__(message)
-        self.finding = Finding(mark, (), message)
+        self.mark = mark
 
 
-def read_tree(text: str, example: str = "`name:` and `jobs:`") -> yaml.Node:
+def read_tree(text: str, source: str, example: str = "`name:` and `jobs:`") -> yaml.Node:
     """Read one YAML document; `example` says what one that is empty may begin with.
 
     Raises:
-        TreeError: it is too large, too deep, refers to itself, has tags or is not YAML.
+        SpecFileError: it is too large, too deep, refers to itself, has tags or is not YAML.
     """
+    try:
+        return _tree(text, example)
+    except _TreeError as error:
+        raise unusable(source, str(error), error.mark) from None
+
+
+def _tree(text: str, example: str) -> yaml.Node:
     if len(text) > BYTES_MAX:
-        raise TreeError(
-            Mark(1, 1),
+        raise _TreeError(
+            BEGINNING,
             f"the file has {len(text)} characters, {BYTES_MAX} at most; "
             "put data into the bundle instead",
         )
@@ -67,15 +74,15 @@ def read_tree(text: str, example: str = "`name:` and `jobs:`") -> yaml.Node:
             words.append(f"put {OPENING} … }}}} in quotes where it stands within [] or {{}}")
         said = ", ".join(words)
         remedy = "" if OPENING in said else f"; {_remedy(said)}"
-        raise TreeError(mark_of(place), f"this is not YAML: {said}{remedy}") from None
+        raise _TreeError(mark_of(place), f"this is not YAML: {said}{remedy}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise TreeError(
+        raise _TreeError(
             Mark(line, error.position - text.rfind("\n", 0, error.position)),
             f"the character {error.character!r} is not allowed in YAML; remove it",
         ) from None
     if root is None:
-        raise TreeError(Mark(1, 1), f"the file is empty; begin with {example}")
+        raise _TreeError(BEGINNING, f"the file is empty; begin with {example}")
     _count(root)
     return root
 
@@ -93,7 +100,7 @@ class _Place(Protocol):
 
 def mark_of(place: _Place | None) -> Mark:
     """Convert PyYAML's mark, which counts from 0."""
-    return Mark(1, 1) if place is None else Mark(place.line + 1, place.column + 1)
+    return BEGINNING if place is None else Mark(place.line + 1, place.column + 1)
 
 
 def _bound(events: Iterator[yaml.Event]) -> None:
@@ -103,7 +110,7 @@ def _bound(events: Iterator[yaml.Event]) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > DEPTH_MAX:
-                raise TreeError(
+                raise _TreeError(
                     mark_of(event.start_mark), f"this is nested deeper than {DEPTH_MAX} levels"
                 )
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -111,7 +118,7 @@ def _bound(events: Iterator[yaml.Event]) -> None:
         if isinstance(event, yaml.NodeEvent):
             nodes += 1
             if nodes > NODES_MAX:
-                raise TreeError(
+                raise _TreeError(
                     mark_of(event.start_mark),
                     f"the file has more than {NODES_MAX} values; put data into the bundle instead",
                 )
@@ -125,11 +132,11 @@ def _count(root: yaml.Node) -> None:
 
     def count(node: yaml.Node) -> tuple[int, int]:
         if id(node) in open_nodes:
-            raise TreeError(
+            raise _TreeError(
                 mark_of(node.start_mark), "this contains itself by an alias; write it out"
             )
         if node.tag not in _TAGS:
-            raise TreeError(
+            raise _TreeError(
                 mark_of(node.start_mark), f"the tag {node.tag!r} is not allowed; write plain values"
             )
         if id(node) not in counted:
@@ -142,7 +149,7 @@ def _count(root: yaml.Node) -> None:
             open_nodes.discard(id(node))
             counted[id(node)] = size, height + 1
             if size > NODES_MAX or len(open_nodes) + height + 1 > 2 * DEPTH_MAX:
-                raise TreeError(
+                raise _TreeError(
                     mark_of(node.start_mark),
                     f"its aliases grow to more than {NODES_MAX} values "
                     f"or {2 * DEPTH_MAX} levels; write less of them",

@@ -1,7 +1,7 @@
 """The values of a specification's parameters: what was given, or else the default."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from shoal.parameter import Parameter, ParameterValue
@@ -23,20 +23,19 @@ NONE_GIVEN: GivenValues = MappingProxyType({})
 """Every parameter has its default."""
 
 
+@dataclass(slots=True)
 class Values:
     """What is put into a file, and which of it was.
 
-    Args:
+    Attributes:
         declared: The parameters of the file, in its order.
-        values: The value of each; one that has none was complained about.
+        by_name: The value of each; one that has none was complained about.
+        used: The names of those that stood in a value.
     """
 
-    def __init__(
-        self, declared: Mapping[str, Parameter], values: Mapping[str, ParameterValue]
-    ) -> None:
-        self.declared = declared
-        self.by_name = values
-        self.used: set[str] = set()
+    declared: Mapping[str, Parameter]
+    by_name: Mapping[str, ParameterValue]
+    used: set[str] = field(default_factory=set[str])
 
     def unknown(self, name: str) -> str:
         """Say that there is no such parameter, and what is meant; empty if there is one."""

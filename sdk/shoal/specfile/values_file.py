@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from shoal.specfile.mark import Finding, Mark, SpecFileError
+from shoal.specfile.mark import BEGINNING, Finding, Mark, SpecFileError, unusable
 from shoal.specfile.scalars import Scalars
 from shoal.specfile.source_text import read_source
-from shoal.specfile.tree import TreeError, read_tree
+from shoal.specfile.tree import read_tree
 from shoal.specfile.values import GivenValue
 
 _SUFFIXES = (".yaml", ".yml", ".toml")
@@ -27,19 +27,14 @@ def load_values(path: Path) -> Mapping[str, GivenValue]:
         SpecFileError: with everything that is wrong with the file.
     """
     if path.suffix not in _SUFFIXES:
-        message = (
-            f"a file of values is called {', '.join(f'*{one}' for one in _SUFFIXES)}; rename it"
-        )
-        raise SpecFileError(str(path), (Finding(Mark(1, 1), (), message),))
+        known = ", ".join(f"*{one}" for one in _SUFFIXES)
+        raise unusable(str(path), f"a file of values is called {known}; rename it")
     text = read_source(path)
     return _toml(text, str(path)) if path.suffix == ".toml" else _yaml(text, str(path))
 
 
 def _yaml(text: str, source: str) -> Mapping[str, GivenValue]:
-    try:
-        root = read_tree(text, "a value, such as limit: 20")
-    except TreeError as error:
-        raise SpecFileError(source, (error.finding,)) from None
+    root = read_tree(text, source, "a value, such as limit: 20")
     scalars = Scalars()
     found: dict[str, GivenValue] = {}
     for field in scalars.entries(root, (), _WANTED) or ():
@@ -48,7 +43,7 @@ def _yaml(text: str, source: str) -> Mapping[str, GivenValue]:
             mark = scalars.mark((field.key,))
             found[field.key] = GivenValue(value, f"{source}:{mark.line}:{mark.column}")
     if scalars.findings:
-        raise SpecFileError(source, tuple(sorted(scalars.findings, key=lambda one: one.mark)))
+        raise SpecFileError(source, scalars.findings)
     return found
 
 
@@ -57,9 +52,9 @@ def _toml(text: str, source: str) -> Mapping[str, GivenValue]:
         table = cast("Mapping[str, object]", tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         place = _TOML_PLACE.search(str(error))
-        mark = Mark(int(place[1]), int(place[2])) if place else Mark(1, 1)
+        mark = Mark(int(place[1]), int(place[2])) if place else BEGINNING
         said = _TOML_PLACE.sub("", str(error))
-        raise SpecFileError(source, (Finding(mark, (), f"this is not TOML: {said}"),)) from None
+        raise unusable(source, f"this is not TOML: {said}", mark) from None
     found: dict[str, GivenValue] = {}
     findings: list[Finding] = []
     for name, value in table.items():
@@ -71,7 +66,7 @@ def _toml(text: str, source: str) -> Mapping[str, GivenValue]:
                 Finding(mark, (name,), "this has to be a single value; write a text or a number")
             )
     if findings:
-        raise SpecFileError(source, tuple(sorted(findings, key=lambda one: one.mark)))
+        raise SpecFileError(source, findings)
     return found
 
 
@@ -79,4 +74,4 @@ def _mark(text: str, name: str) -> Mark:
     """Find where a name stands; the parser of TOML keeps no places."""
     pattern = re.compile(rf"^[ \t\[]*[\"']?{re.escape(name)}\b", re.MULTILINE)
     place = pattern.search(text)
-    return Mark(1, 1) if place is None else Mark(text.count("\n", 0, place.start()) + 1, 1)
+    return BEGINNING if place is None else Mark(text.count("\n", 0, place.start()) + 1, 1)
