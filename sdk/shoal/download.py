@@ -13,20 +13,17 @@ from urllib.parse import urlsplit
 from shoal.errors import DownloadError
 
 _CHUNK_BYTES = 1024 * 1024
+_SILENT_SECONDS = 60.0
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
-def download(url: str, target: Path, *, sha256: str = "", timeout_seconds: float = 60.0) -> int:
+def download(url: str, target: Path, *, sha256: str) -> None:
     """Fetch an object; blocks.
 
     Args:
         url: `http://` or `https://` address.
         target: where to put it; its folder is made.
-        sha256: what it has to be (hex); empty means not checked.
-        timeout_seconds: how long the server may be silent.
-
-    Returns:
-        Size in bytes.
+        sha256: what it has to be (hex).
 
     Raises:
         DownloadError: it cannot be fetched or stored, or is not what it has to be; then there is no
@@ -34,17 +31,16 @@ def download(url: str, target: Path, *, sha256: str = "", timeout_seconds: float
     """
     opener = _opener(url)
     digest = hashlib.sha256()
-    size = 0
     descriptor, temporary = _temporary(target)
     try:
         with (
             os.fdopen(descriptor, "wb") as file,
-            opener.open(url, timeout=timeout_seconds) as response,
+            opener.open(url, timeout=_SILENT_SECONDS) as response,
         ):
             while chunk := _read(response):
                 digest.update(chunk)
-                size += file.write(chunk)
-        if sha256 and digest.hexdigest() != sha256:
+                file.write(chunk)
+        if digest.hexdigest() != sha256:
             raise DownloadError(
                 f"{target.name} has SHA-256 {digest.hexdigest()} instead of {sha256}; "
                 "the archive's copy is damaged"
@@ -55,10 +51,9 @@ def download(url: str, target: Path, *, sha256: str = "", timeout_seconds: float
         raise DownloadError(f"{target.name} cannot be fetched: {error}; try again") from error
     finally:
         temporary.unlink(missing_ok=True)
-    return size
 
 
-def open_at(url: str, offset: int, *, timeout_seconds: float = 60.0) -> Any:
+def open_at(url: str, offset: int) -> Any:
     """Open an object from a byte on, to be read with `read_piece` and closed; blocks.
 
     Raises:
@@ -66,7 +61,7 @@ def open_at(url: str, offset: int, *, timeout_seconds: float = 60.0) -> Any:
     """
     request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"})  # noqa: S310
     try:
-        response = _opener(url).open(request, timeout=timeout_seconds)
+        response = _opener(url).open(request, timeout=_SILENT_SECONDS)
     except (urllib.error.URLError, HTTPException, OSError) as error:
         raise DownloadError(f"the archive cannot be read: {error}; try again") from error
     if response.status != 206 and offset:

@@ -8,9 +8,6 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from shoal.redaction import redacted
 
-DOMAIN = "shoal"
-"""Domain of every ErrorInfo of ours (AIP-193)."""
-
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 

@@ -21,55 +21,45 @@ from typing import Protocol, assert_never
 
 from shoal import spec
 
-_CONSTRAINTS = frozenset(
-    {
-        "-c", "--constraint", "--constraints", "-b", "--build-constraint", "--build-constraints",
-        "--override", "--overrides", "--excludes",
-    }
-)  # fmt: skip
-_REQUIREMENTS = frozenset({"-r", "--requirement", "--requirements"})
-_INSTALLS = frozenset({"-e", "--editable", "--group"})
-_FROM_PLACES = frozenset(
-    {
-        "-f", "--find-links", "-i", "--index-url", "--extra-index-url", "--index",
-        "--default-index",
-    }
-)  # fmt: skip
-_WITH_VALUE = frozenset(
-    {
-        "--abi", "--allow-insecure-host", "--cache-dir", "--cert", "--client-cert", "--color", "-C",
-        "--config-setting", "--config-settings", "--config-settings-package", "--exclude-newer",
-        "--exclude-newer-package", "--exists-action", "--extra", "--fork-strategy",
-        "--global-option", "--implementation", "--index-strategy", "--keyring-provider",
-        "--link-mode", "--no-binary", "--no-build-isolation-package", "--no-build-package",
-        "--no-editable-package", "--no-sources-package", "--only-binary", "--platform",
-        "--prerelease", "--prerelease-package", "--progress-bar", "--proxy", "--python-platform",
-        "--python-version", "--refresh-package", "--reinstall-package", "--resolution", "--retries",
-        "--root-user-action", "--timeout", "--torch-backend", "--trusted-host", "--upgrade-group",
-        "-P", "--upgrade-package", "--upgrade-strategy", "--use-deprecated", "--use-feature",
-    }
-)  # fmt: skip
-_FLAGS = frozenset(
-    {
-        "--all-extras", "--break-system-packages", "--check-build-dependencies", "--compile",
-        "--compile-bytecode", "--debug", "--disable-pip-version-check", "--exact",
-        "--force-reinstall", "-I", "--ignore-installed", "--ignore-requires-python", "--isolated",
-        "--no-break-system-packages", "--no-build", "--no-build-isolation", "-n", "--no-cache",
-        "--no-cache-dir", "--no-clean", "--no-color", "--no-compile", "--no-config", "--no-deps",
-        "--no-editable", "--no-index", "--no-input", "--no-progress", "--no-sources",
-        "--no-verify-hashes", "--no-warn-conflicts", "--no-warn-script-location", "--offline",
-        "--pre", "--prefer-binary", "-q", "--quiet", "--refresh", "--reinstall",
-        "--require-build-hashes", "--require-hashes", "--strict", "--system-certs", "-U",
-        "--upgrade", "--use-pep517", "-v", "--verbose",
-    }
-)  # fmt: skip
-_ELSEWHERE = frozenset(
-    {
-        "--check", "--directory", "--dry-run", "-h", "--help", "--log", "--prefix", "-p", "--project",
-        "--python", "--report", "--root", "--src", "--system", "-t", "--target", "--user", "-V",
-        "--version",
-    }
-)  # fmt: skip
+
+def _words(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_CONSTRAINTS = _words("""
+    -c --constraint --constraints -b --build-constraint --build-constraints --override --overrides
+    --excludes
+""")
+_REQUIREMENTS = _words("-r --requirement --requirements")
+_INSTALLS = _words("-e --editable --group")
+_FROM_PLACES = _words("""
+    -f --find-links -i --index-url --extra-index-url --index --default-index
+""")
+_WITH_VALUE = _words("""
+    --abi --allow-insecure-host --cache-dir --cert --client-cert --color -C --config-setting
+    --config-settings --config-settings-package --exclude-newer --exclude-newer-package
+    --exists-action --extra --fork-strategy --global-option --implementation --index-strategy
+    --keyring-provider --link-mode --no-binary --no-build-isolation-package --no-build-package
+    --no-editable-package --no-sources-package --only-binary --platform --prerelease
+    --prerelease-package --progress-bar --proxy --python-platform --python-version --refresh-package
+    --reinstall-package --resolution --retries --root-user-action --timeout --torch-backend
+    --trusted-host --upgrade-group -P --upgrade-package --upgrade-strategy --use-deprecated
+    --use-feature
+""")
+_FLAGS = _words("""
+    --all-extras --break-system-packages --check-build-dependencies --compile --compile-bytecode
+    --debug --disable-pip-version-check --exact --force-reinstall -I --ignore-installed
+    --ignore-requires-python --isolated --no-break-system-packages --no-build --no-build-isolation
+    -n --no-cache --no-cache-dir --no-clean --no-color --no-compile --no-config --no-deps
+    --no-editable --no-index --no-input --no-progress --no-sources --no-verify-hashes
+    --no-warn-conflicts --no-warn-script-location --offline --pre --prefer-binary -q --quiet
+    --refresh --reinstall --require-build-hashes --require-hashes --strict --system-certs -U
+    --upgrade --use-pep517 -v --verbose
+""")
+_ELSEWHERE = _words("""
+    --check --directory --dry-run -h --help --log --prefix -p --project --python --report --root
+    --src --system -t --target --user -V --version
+""")
 """Options with which nothing is installed in the environment of the job."""
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"

@@ -24,7 +24,7 @@ from shoal.v1 import session_service_pb2 as v1
 from shoal.v1 import session_service_pb2_grpc
 from shoal.wire.attempt import decode_attempt_ref
 from shoal.wire.session import encode_controller_message
-from shoal.wire.state import decode_job_state
+from shoal.wire.state import JOB_STATE
 from tests.kit.object_server import ObjectServer
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -111,11 +111,11 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
     def state(self, ref: AttemptRef) -> JobState | None:
         """The last state of an attempt."""
         told = self.observed.get(ref)
-        return decode_job_state(told[-1].state) if told else None
+        return JOB_STATE.decode(told[-1].state) if told else None
 
     def states(self, ref: AttemptRef) -> list[JobState]:
         """Every state of an attempt, repetitions left out."""
-        told = [decode_job_state(message.state) for message in self.observed.get(ref, [])]
+        told = [JOB_STATE.decode(message.state) for message in self.observed.get(ref, [])]
         return [state for index, state in enumerate(told) if index == 0 or told[index - 1] != state]
 
     def reason(self, ref: AttemptRef) -> tuple[str, int, str]:
@@ -214,7 +214,7 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
         if ref in self.fence:
             return [encode_controller_message(Fenced(ref, "a newer one runs"))]
         self.observed.setdefault(ref, []).append(observed)
-        if decode_job_state(observed.state).terminal and self.commit_ends:
+        if JOB_STATE.decode(observed.state).terminal and self.commit_ends:
             self.wanted.pop(ref, None)
             return [self._desired(removed=(ref,))]
         return []

@@ -6,7 +6,7 @@ from control.front.read_model import PAGE_SIZE
 from control.front.rpc_status import invalid
 from shoal.model import PipelineState
 from shoal.names import JobRef, PipelineRef, check_id, parse_job, parse_pipeline
-from shoal.wire.state import decode_pipeline_state
+from shoal.wire.state import PIPELINE_STATE
 
 DEFAULT_NAMESPACE = "default"
 PAGE_SIZE_MAX = 1000
@@ -61,5 +61,5 @@ def states_of(values: Iterable[int]) -> frozenset[PipelineState]:
         WireError: when one of them is not known.
     """
     return frozenset(
-        decode_pipeline_state(value, f"states[{index}]") for index, value in enumerate(values)
+        PIPELINE_STATE.decode(value, f"states[{index}]") for index, value in enumerate(values)
     )

@@ -39,7 +39,10 @@ class NodeCalls(ControllerCalls):
         Raises:
             ShoalError: there is none.
         """
-        answer = await self._call(self._held.nodes.GetNode, v1.GetNodeRequest(name=name))
+        return await self._node(self._held.nodes.GetNode, v1.GetNodeRequest(name=name))
+
+    async def _node(self, method: Unary[RequestT, Any], request: RequestT) -> view.NodeView:
+        answer = await self._call(method, request)
         return decoded(decode_node, answer.node)
 
     async def drain(self, name: str, *, drained: bool = True) -> view.NodeView:
@@ -48,10 +51,8 @@ class NodeCalls(ControllerCalls):
         Raises:
             ShoalError: there is none.
         """
-        answer = await self._call(
-            self._held.nodes.DrainNode, v1.DrainNodeRequest(name=name, drained=drained)
-        )
-        return decoded(decode_node, answer.node)
+        request = v1.DrainNodeRequest(name=name, drained=drained)
+        return await self._node(self._held.nodes.DrainNode, request)
 
     async def adopt(self, name: str) -> view.NodeView:
         """Let a quarantined node give up what it has and follow this controller.
@@ -59,8 +60,7 @@ class NodeCalls(ControllerCalls):
         Raises:
             ShoalError: there is none of that name, or it is not quarantined.
         """
-        answer = await self._call(self._held.nodes.AdoptNode, v1.AdoptNodeRequest(name=name))
-        return decoded(decode_node, answer.node)
+        return await self._node(self._held.nodes.AdoptNode, v1.AdoptNodeRequest(name=name))
 
     async def forget_node(self, name: str) -> None:
         """Forget a node that is gone: its record, and its place in gossip.

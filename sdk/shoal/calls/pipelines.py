@@ -9,15 +9,15 @@ from typing import Any
 
 from shoal import spec, view
 from shoal.bundle import PackedBundle
-from shoal.calls.calls import ControllerCalls
-from shoal.connection import Pause, decoded
+from shoal.calls.calls import ControllerCalls, RequestT
+from shoal.connection import Pause, Unary, decoded
 from shoal.download import download
 from shoal.errors import ShoalError, TooLateError
 from shoal.model import Artifact, PipelineState
 from shoal.v1 import pipelines_service_pb2 as v1
 from shoal.view import SnapshotEnd
 from shoal.wire.spec import encode_pipeline_spec
-from shoal.wire.state import decode_artifact, encode_pipeline_state
+from shoal.wire.state import PIPELINE_STATE, decode_artifact
 from shoal.wire.view import decode_event, decode_pipeline, decode_verdict
 
 _CHUNK_BYTES = 1024 * 1024
@@ -104,11 +104,12 @@ class PipelineCalls(ControllerCalls):
         Raises:
             ShoalError: there is none.
         """
-        answer = await self._call(
-            self._held.pipelines.GetPipeline,
-            v1.GetPipelineRequest(name=name, namespace=self.namespace),
-        )
-        return await self._complete(decoded(decode_pipeline, answer.pipeline))
+        request = v1.GetPipelineRequest(name=name, namespace=self.namespace)
+        return await self._complete(await self._pipeline(self._held.pipelines.GetPipeline, request))
+
+    async def _pipeline(self, method: Unary[RequestT, Any], request: RequestT) -> view.PipelineView:
+        answer = await self._call(method, request)
+        return decoded(decode_pipeline, answer.pipeline)
 
     async def _complete(self, pipeline: view.PipelineView) -> view.PipelineView:
         """Read the artifacts that did not fit into the picture of a pipeline."""
@@ -158,7 +159,7 @@ class PipelineCalls(ControllerCalls):
                 namespace=self.namespace,
                 page_size=page_size,
                 page_token=token,
-                states=[encode_pipeline_state(state) for state in states],
+                states=[PIPELINE_STATE.encode(state) for state in states],
             ),
         )
         async for page in pages:
@@ -171,11 +172,8 @@ class PipelineCalls(ControllerCalls):
         Raises:
             ShoalError: there is none.
         """
-        answer = await self._call(
-            self._held.pipelines.CancelPipeline,
-            v1.CancelPipelineRequest(name=name, namespace=self.namespace, reason=reason),
-        )
-        return decoded(decode_pipeline, answer.pipeline)
+        request = v1.CancelPipelineRequest(name=name, namespace=self.namespace, reason=reason)
+        return await self._pipeline(self._held.pipelines.CancelPipeline, request)
 
     async def finish(self, name: str) -> view.PipelineView:
         """Ask the sources of a pipeline to end, and return how it stands right after.
@@ -186,11 +184,8 @@ class PipelineCalls(ControllerCalls):
         Raises:
             ShoalError: there is none.
         """
-        answer = await self._call(
-            self._held.pipelines.FinishPipeline,
-            v1.FinishPipelineRequest(name=name, namespace=self.namespace),
-        )
-        return decoded(decode_pipeline, answer.pipeline)
+        request = v1.FinishPipelineRequest(name=name, namespace=self.namespace)
+        return await self._pipeline(self._held.pipelines.FinishPipeline, request)
 
     async def scale(self, name: str, job: str, replicas: int) -> view.PipelineView:
         """Change the number of replicas of a job, by its name in the specification.
@@ -201,11 +196,10 @@ class PipelineCalls(ControllerCalls):
         Raises:
             ShoalError: there is no such pipeline or job, it cannot be scaled, or there is no room.
         """
-        answer = await self._call(
-            self._held.pipelines.ScaleJob,
-            v1.ScaleJobRequest(name=name, namespace=self.namespace, job=job, replicas=replicas),
+        request = v1.ScaleJobRequest(
+            name=name, namespace=self.namespace, job=job, replicas=replicas
         )
-        return decoded(decode_pipeline, answer.pipeline)
+        return await self._pipeline(self._held.pipelines.ScaleJob, request)
 
     def watch(self, name: str = "") -> AsyncGenerator[view.PipelineView | SnapshotEnd, None]:
         """Show one pipeline, or all, as they are and then as they change.

@@ -61,11 +61,11 @@ class ClusterRecord:
         return f"{self.name} ({self.controller or 'starting'}, files in {self.state})"
 
 
+@dataclass(frozen=True, slots=True)
 class HeldRecord:
     """A record that this process writes; it counts until `holding` is left."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    descriptor: int
 
     def write(self, record: ClusterRecord) -> None:
         """Replace what it says.
@@ -74,8 +74,8 @@ class HeldRecord:
             OSError: the disk is full or broken.
         """
         data = json.dumps(asdict(record)).encode() + b"\n"
-        os.pwrite(self._descriptor, data, 0)
-        os.ftruncate(self._descriptor, len(data))
+        os.pwrite(self.descriptor, data, 0)
+        os.ftruncate(self.descriptor, len(data))
 
 
 @contextlib.contextmanager
@@ -163,10 +163,5 @@ def _read(path: Path, name: str) -> ClusterRecord | None:
         return None
     said = cast("dict[str, object]", found)
     pid = said.get("pid")
-    return ClusterRecord(
-        name,
-        pid if isinstance(pid, int) else 0,
-        str(said.get("state", "")),
-        str(said.get("controller", "")),
-        str(said.get("events", "")),
-    )
+    words = (str(said.get(one, "")) for one in ("state", "controller", "events"))
+    return ClusterRecord(name, pid if isinstance(pid, int) else 0, *words)

@@ -18,30 +18,30 @@ PLUGIN_GROUP = "shoal.commands"
 """Entry-point group in which a distribution adds commands."""
 
 # Loaded when needed, so that `shoal --help` does not wait for gRPC.
-_COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType({
-    "artifacts": ("shoal.cli.artifacts", "List the artifacts of a pipeline."),
-    "cancel": ("shoal.cli.cancel", "End pipelines early."),
-    "completion": ("shoal.cli.completion", "Let a shell complete commands, options and names."),
-    "down": ("shoal.cli.down", "End a cluster of this machine."),
-    "drain": ("shoal.cli.drain", "Place nothing more on a node."),
-    "events": ("shoal.cli.events", "List the events of pipelines."),
-    "explain": ("shoal.cli.explain", "Say why a job is where it is, or waits."),
-    "finish": ("shoal.cli.finish", "Let pipelines end with their results."),
-    "get": ("shoal.cli.get", "Download the artifacts of a pipeline."),
-    "graph": ("shoal.cli.graph", "Draw a pipeline as Mermaid or SVG."),
-    "keys": ("shoal.cli.keys", "Rotate the keys that seal gossip."),
-    "logs": ("shoal.cli.logs", "Show what jobs print."),
-    "members": ("shoal.cli.members", "List the members of the gossip cluster."),
-    "new": ("shoal.cli.new", "Make a folder with a pipeline that runs as it is."),
-    "nodes": ("shoal.cli.nodes", "List the nodes."),
-    "record": ("shoal.cli.record", "Copy a stream to a file, without a gap."),
-    "run": ("shoal.cli.run", "Run a pipeline or a command, and wait for its end."),
-    "scale": ("shoal.cli.scale", "Change how many replicas of a job run."),
-    "send": ("shoal.cli.send", "Send records to a job that waits for them."),
-    "status": ("shoal.cli.status", "Show how pipelines stand."),
-    "submit": ("shoal.cli.submit", "Submit pipelines, and return at once."),
-    "tap": ("shoal.cli.tap", "Look at the records of a stream while they pass."),
-    "validate": ("shoal.cli.validate", "Check specification files."),
+_COMMANDS: Mapping[str, str] = MappingProxyType({
+    "artifacts": "List the artifacts of a pipeline.",
+    "cancel": "End pipelines early.",
+    "completion": "Let a shell complete commands, options and names.",
+    "down": "End a cluster of this machine.",
+    "drain": "Place nothing more on a node.",
+    "events": "List the events of pipelines.",
+    "explain": "Say why a job is where it is, or waits.",
+    "finish": "Let pipelines end with their results.",
+    "get": "Download the artifacts of a pipeline.",
+    "graph": "Draw a pipeline as Mermaid or SVG.",
+    "keys": "Rotate the keys that seal gossip.",
+    "logs": "Show what jobs print.",
+    "members": "List the members of the gossip cluster.",
+    "new": "Make a folder with a pipeline that runs as it is.",
+    "nodes": "List the nodes.",
+    "record": "Copy a stream to a file, without a gap.",
+    "run": "Run a pipeline or a command, and wait for its end.",
+    "scale": "Change how many replicas of a job run.",
+    "send": "Send records to a job that waits for them.",
+    "status": "Show how pipelines stand.",
+    "submit": "Submit pipelines, and return at once.",
+    "tap": "Look at the records of a stream while they pass.",
+    "validate": "Check specification files.",
 })  # fmt: skip
 
 _OF_THE_SERVER = ("agent", "controller", "simulate", "up")
@@ -57,8 +57,8 @@ class Commands(SuggestingGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load one command; one of a plugin that does not load says so when it is used."""
         if cmd_name in _COMMANDS:
-            module, _short = _COMMANDS[cmd_name]
-            return _keeping_lines(getattr(import_module(module), cmd_name))
+            module = import_module(f"shoal.cli.{cmd_name}")
+            return _keeping_lines(getattr(module, cmd_name))
         plugin = _plugins().get(cmd_name)
         if plugin is None:
             return super().get_command(ctx, cmd_name)
@@ -72,7 +72,7 @@ class Commands(SuggestingGroup):
         rows: list[tuple[str, str]] = []
         for name in self.list_commands(ctx):
             if name in _COMMANDS:
-                rows.append((name, _COMMANDS[name][1]))
+                rows.append((name, _COMMANDS[name]))
             elif command := self.get_command(ctx, name):
                 rows.append((name, command.get_short_help_str(formatter.width - 20)))
         with formatter.section("Commands"):

@@ -252,7 +252,7 @@ def _prepared(
 ) -> Iterator[Any]:
     from shoal import bundle
     from shoal.cli.packing import load_all, packed_entries, packed_file
-    from shoal.cli.single_command import Wishes, single_command
+    from shoal.cli.single_command import Wishes, own_stdin, single_command
 
     if spec_path is not None:
         (spec_file,) = load_all([spec_path], wishes["given"])
@@ -262,29 +262,16 @@ def _prepared(
             yield prepared
         return
     refuse_values(wishes["given"], "name one instead of a command")
-    with contextlib.ExitStack() as stack:
+    with own_stdin(wishes["stdin"]) as stdin:
+        wished = {field.name: wishes[field.name] for field in fields(Wishes)}
         try:
-            with _own_stdin(wishes["stdin"]) as stdin:
-                wished = {field.name: wishes[field.name] for field in fields(Wishes)}
-                wished["stdin"] = stdin
-                pipeline, entries = single_command(command or (), Wishes(**wished))
-                prepared = stack.enter_context(packed_entries(pipeline, entries))
+            pipeline, entries = single_command(command or (), Wishes(**{**wished, "stdin": stdin}))
         except bundle.BundleError as error:
             raise click.ClickException(str(error)) from None
         except ShoalError as error:
             raise click.UsageError(error.message) from None
-        yield prepared
-
-
-@contextlib.contextmanager
-def _own_stdin(path: Path | None) -> Iterator[Path | None]:
-    from shoal.cli.single_command import spooled_stdin
-
-    if path is None or str(path) != "-":
-        yield path
-        return
-    with spooled_stdin() as spooled:
-        yield spooled
+        with packed_entries(pipeline, entries) as prepared:
+            yield prepared
 
 
 async def _run(target: Target, prepared: Any, wishes: Mapping[str, Any]) -> int:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from shoal.local.lane import Feeder
     from shoal.local.record_file import RecordFile
 
-_READ_BYTES = 64 * 1024
-
 
 @click.command()
 @click.argument("pipeline", shell_complete=name_completion.open_pipelines)

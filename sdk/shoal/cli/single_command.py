@@ -95,8 +95,11 @@ def id_of(program: str) -> str:
 
 
 @contextlib.contextmanager
-def spooled_stdin() -> Iterator[Path]:
-    """Give our own standard input as a file that is there until the block ends."""
+def own_stdin(path: Path | None) -> Iterator[Path | None]:
+    """Give the file; `-` stands for our own standard input, as a file that is there until the block ends."""
+    if path is None or str(path) != "-":
+        yield path
+        return
     with tempfile.NamedTemporaryFile(prefix="shoal-stdin-") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
         file.flush()

@@ -1,7 +1,7 @@
 """What a tap has seen, line by line: records, or once a second how fast they pass."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import click
 
@@ -13,6 +13,7 @@ from shoal.view import TapConsumer, TapNews, TapRecord
 _RATE_SECONDS = 1.0
 
 
+@dataclass(slots=True)
 class RecordPrinter:
     """Prints records on stdout, and everything else on stderr.
 
@@ -20,15 +21,14 @@ class RecordPrinter:
         codec: what records are taken for, see `shoal.record_text`.
         named: whether each line says whose record it is.
         as_json: one line of JSON for each record.
-        count: how many records are enough; None for all.
+        left: how many records are enough; None for all.
     """
 
-    def __init__(self, codec: str, *, named: bool, as_json: bool, count: int | None = None) -> None:
-        self._codec = codec
-        self._named = named
-        self._as_json = as_json
-        self._left = count
-        self._dropped: dict[tuple[str, int], int] = {}
+    codec: str
+    named: bool
+    as_json: bool
+    left: int | None = None
+    _dropped: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
 
     def take(self, news: TapNews) -> bool:
         """Print what is new; say whether it is enough."""
@@ -36,9 +36,9 @@ class RecordPrinter:
             click.echo(news.sentence, err=True)
         for record in news.records:
             self._print(news.job, news.epoch, record)
-            if self._left is not None:
-                self._left -= 1
-                if self._left <= 0:
+            if self.left is not None:
+                self.left -= 1
+                if self.left <= 0:
                     return True
         if news.port is not None:
             self._dropped[news.job, news.epoch] = news.dropped
@@ -57,10 +57,8 @@ class RecordPrinter:
             )
 
     def _print(self, job: str, epoch: int, record: TapRecord) -> None:
-        read = read_record(
-            record.data, record.size_bytes, headers=record.headers, codec=self._codec
-        )
-        if self._as_json:
+        read = read_record(record.data, record.size_bytes, headers=record.headers, codec=self.codec)
+        if self.as_json:
             print_document(
                 {
                     "job": job,
@@ -73,7 +71,7 @@ class RecordPrinter:
                 }
             )
             return
-        where = f"{job} " if self._named else ""
+        where = f"{job} " if self.named else ""
         headers = ""
         if read.headers is not None:
             headers = " ".join(f"{key}={value}" for key, value in read.headers.items())
@@ -88,6 +86,7 @@ class _Passed:
     bytes: int
 
 
+@dataclass(slots=True)
 class RatePrinter:
     """Prints a line a second and replica: how fast records pass, and how far consumers are behind.
 
@@ -96,10 +95,9 @@ class RatePrinter:
         as_json: one line of JSON instead.
     """
 
-    def __init__(self, clock: Callable[[], float], *, as_json: bool) -> None:
-        self._clock = clock
-        self._as_json = as_json
-        self._before: dict[tuple[str, int], _Passed] = {}
+    clock: Callable[[], float]
+    as_json: bool
+    _before: dict[tuple[str, int], _Passed] = field(default_factory=dict[tuple[str, int], _Passed])
 
     def take(self, news: TapNews) -> bool:
         """Print a line when it is time; never enough."""
@@ -107,7 +105,7 @@ class RatePrinter:
             click.echo(news.sentence, err=True)
         if news.port is None:
             return False
-        now = self._clock()
+        now = self.clock()
         passed = _Passed(now, news.port.records, news.port.bytes)
         before = self._before.setdefault((news.job, news.epoch), passed)
         if before is passed:
@@ -127,7 +125,7 @@ class RatePrinter:
         """Nothing is left to be said."""
 
     def _print(self, news: TapNews, records: float, size: float) -> None:
-        if self._as_json:
+        if self.as_json:
             print_document(
                 {
                     "job": news.job,

@@ -23,13 +23,7 @@ from shoal.job.error import (
     RoundError,
 )
 from shoal.job.outputs import Outputs
-from shoal.job.process_proxies import (
-    CurrentContext,
-    CurrentHeaders,
-    CurrentInputs,
-    CurrentLog,
-    CurrentOutputs,
-)
+from shoal.job.process_proxies import context, headers, inputs, log, outputs
 
 __all__ = [
     "AUTO",
@@ -57,9 +51,3 @@ __all__ = [
     "source",
     "stream",
 ]
-
-context = CurrentContext()
-headers = CurrentHeaders()
-inputs = CurrentInputs()
-outputs = CurrentOutputs()
-log = CurrentLog()

@@ -62,6 +62,16 @@ class Codec(abc.ABC):
         """
 
 
+class _PackedCodec(Codec):
+    """One that makes each record in one piece, and reads bytes."""
+
+    reads_bytes = True
+
+    def encode(self, value: Any) -> List[Buffer]:
+        """See `Codec.encode`."""
+        return [cast(bytes, self.pack(value))]
+
+
 class Auto(Codec):
     """Chooses by type: what is sent arrives as the same type.
 
@@ -207,11 +217,10 @@ class Raw(Codec):
         return bytes(record)
 
 
-class Json(Codec):
+class Json(_PackedCodec):
     """JSON in UTF-8, for streams from or to programs with ports in `jsonl`, too."""
 
     name = "json"
-    reads_bytes = True
 
     def pack(self, value: Any) -> bytes:
         """See `Codec.encode`; tuples arrive as lists, and keys as str."""
@@ -219,10 +228,6 @@ class Json(Codec):
             return _dumps_strictly(value).encode("utf-8")
         except (TypeError, ValueError, RecursionError) as error:
             raise CodecError("codec 'json' cannot send the value: {}".format(error)) from error
-
-    def encode(self, value: Any) -> List[Buffer]:
-        """See `Codec.encode`."""
-        return [self.pack(value)]
 
     def decode(self, record: Buffer) -> Any:
         """See `Codec.decode`."""
@@ -232,11 +237,10 @@ class Json(Codec):
             raise CodecError("a record is no JSON: {}".format(error)) from error
 
 
-class Pickle(Codec):
+class Pickle(_PackedCodec):
     """Any Python object; for jobs whose Python and modules are the same at both ends."""
 
     name = "pickle"
-    reads_bytes = True
 
     def pack(self, value: Any) -> bytes:
         """See `Codec.encode`."""
@@ -244,10 +248,6 @@ class Pickle(Codec):
             return pickle.dumps(value, 4)  # protocol 4: Python 3.4 and later read it
         except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
             raise CodecError("codec 'pickle' cannot send the value: {}".format(error)) from error
-
-    def encode(self, value: Any) -> List[Buffer]:
-        """See `Codec.encode`."""
-        return [self.pack(value)]
 
     def decode(self, record: Buffer) -> Any:
         """See `Codec.decode`; only for records of jobs that you trust like this one."""
@@ -277,14 +277,13 @@ class Ndarray(Codec):
             raise CodecError("a record is no numpy array: {}".format(error)) from error
 
 
-class Msgpack(Codec):
+class Msgpack(_PackedCodec):
     """MessagePack, as the package `msgpack` of the job's environment reads and writes it.
 
     Bytes and str stay what they are, tuples arrive as lists, and timestamps as `msgpack.Timestamp`.
     """
 
     name = "msgpack"
-    reads_bytes = True
 
     def __init__(self) -> None:
         """Import the package.
@@ -308,10 +307,6 @@ class Msgpack(Codec):
             return bytes(self._packb(value, use_bin_type=True))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise CodecError("codec 'msgpack' cannot send the value: {}".format(error)) from error
-
-    def encode(self, value: Any) -> List[Buffer]:
-        """See `Codec.encode`."""
-        return [self.pack(value)]
 
     def decode(self, record: Buffer) -> Any:
         """See `Codec.decode`."""

@@ -51,8 +51,7 @@ class PortSocket:
         """Whether the other end closes the port when nothing that goes out there is wanted."""
         self._backlog: Deque[memoryview] = deque()
         self._loop: Any = None
-        self._readable: Any = None
-        self._writable: Any = None
+        self._ready: Dict[bool, Any] = {}
 
     def fileno(self) -> int:
         """Number of the descriptor."""
@@ -129,22 +128,19 @@ class PortSocket:
         """Copy what is still to be written, because its memory belongs to the caller."""
         self._backlog = deque(memoryview(bytes(piece)) for piece in self._backlog)
 
-    def when_readable(self, loop: Any) -> Any:
-        """A future of that event loop; all waiting tasks share it."""
-        future = self._readable
-        if future is None or future.done() or self._loop is not loop:
-            future = self._readable = loop.create_future()
-            self._loop = loop
-            loop.add_reader(self.fileno(), self._wake, future, loop.remove_reader)
-        return future
-
-    def when_writable(self, loop: Any) -> Any:
-        """A future of that event loop; all waiting tasks share it."""
-        future = self._writable
-        if future is None or future.done() or self._loop is not loop:
-            future = self._writable = loop.create_future()
-            self._loop = loop
-            loop.add_writer(self.fileno(), self._wake, future, loop.remove_writer)
+    def when(self, loop: Any, *, writable: bool) -> Any:
+        """A future of that event loop, until it can be read or written; all waiting tasks share it."""
+        if self._loop is not loop:
+            self._loop, self._ready = loop, {}
+        future = self._ready.get(writable)
+        if future is None or future.done():
+            future = self._ready[writable] = loop.create_future()
+            watch, forget = (
+                (loop.add_writer, loop.remove_writer)
+                if writable
+                else (loop.add_reader, loop.remove_reader)
+            )
+            watch(self.fileno(), self._wake, future, forget)
         return future
 
     def _wake(self, future: Any, forget: Callable[[int], Any]) -> None:
@@ -200,8 +196,8 @@ async def wait_in_loop(readable: Iterable[PortSocket], writable: Iterable[PortSo
     import asyncio  # noqa: PLC0415 - slow to import, and most jobs do without
 
     loop = asyncio.get_event_loop()
-    ready = [one.when_readable(loop) for one in readable]
-    ready += [one.when_writable(loop) for one in writable]
+    ready = [one.when(loop, writable=False) for one in readable]
+    ready += [one.when(loop, writable=True) for one in writable]
     await asyncio.wait(ready, return_when=asyncio.FIRST_COMPLETED)
 
 

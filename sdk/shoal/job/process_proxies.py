@@ -4,8 +4,17 @@ Python 3.6 has no `__getattr__` of modules, so these are objects that look at th
 when they are used.
 """
 
-import abc
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, MutableMapping, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    TypeVar,
+    Union,
+)
 
 from shoal.job.error import PortError
 from shoal.job.input_port import InputPort
@@ -17,7 +26,7 @@ from shoal.job.streams import match
 if TYPE_CHECKING:
     from pathlib import Path
 
-PortT = TypeVar("PortT", InputPort, OutputPort)
+PortT = TypeVar("PortT", bound=Union[InputPort, OutputPort])
 
 
 def _fact(name: str) -> Any:
@@ -57,20 +66,19 @@ class CurrentContext:
         return current().streams.first_round
 
 
-class _CurrentPorts(Mapping[str, PortT]):
-    """The ports of one direction, by name."""
+class CurrentPorts(Mapping[str, PortT]):
+    """The ports of one direction by name: `job.inputs["frames"]`, `job.outputs["found"]`."""
 
-    direction = ""
-
-    @abc.abstractmethod
-    def _ports(self) -> Dict[str, PortT]: ...
+    def __init__(self, direction: str, ports: Callable[[], Dict[str, PortT]]) -> None:
+        self._direction = direction
+        self._ports = ports
 
     def __getitem__(self, name: str) -> PortT:
         ports = self._ports()
         found = match(name, ports)
         if found:
             return ports[found]
-        raise PortError(_missing(self.direction, name))
+        raise PortError(_missing(self._direction, name))
 
     def __contains__(self, name: object) -> bool:
         return bool(match(str(name), self._ports()))
@@ -80,24 +88,6 @@ class _CurrentPorts(Mapping[str, PortT]):
 
     def __len__(self) -> int:
         return len(self._ports())
-
-
-class CurrentInputs(_CurrentPorts[InputPort]):
-    """The input ports by name: `for record in job.inputs["frames"]`."""
-
-    direction = "input"
-
-    def _ports(self) -> Dict[str, InputPort]:
-        return current().streams.inputs
-
-
-class CurrentOutputs(_CurrentPorts[OutputPort]):
-    """The output ports by name: `job.outputs["found"].send(value)`."""
-
-    direction = "output"
-
-    def _ports(self) -> Dict[str, OutputPort]:
-        return current().streams.outputs
 
 
 class CurrentHeaders(MutableMapping[str, Any]):
@@ -136,3 +126,10 @@ def _missing(direction: str, name: str) -> str:
     if foreign:
         return foreign
     return "this job has no {} port {!r}: {}".format(direction, name, streams.describe())
+
+
+context = CurrentContext()
+headers = CurrentHeaders()
+inputs = CurrentPorts("input", lambda: current().streams.inputs)
+outputs = CurrentPorts("output", lambda: current().streams.outputs)
+log = CurrentLog()

@@ -137,9 +137,7 @@ def call(
     named.update(codecs or {})
     reducers = dict(program.reduce)
     reducers.update(reduce or {})
-    bench = _Bench(
-        inputs or {}, outputs, {}, named, block_count, optional or {}, recovery, first_round
-    )
+    bench = _Bench(inputs, outputs, None, named, block_count, optional, recovery, first_round)
     folder = _results_folder(results)
     process = Process(Context(bench.environment(folder, (), environment)))
     fds = bench.hand_over()
@@ -229,16 +227,7 @@ def run_program(
         DeadlineError: It did not end in time.
         JobError: It broke the format of a port.
     """
-    bench = _Bench(
-        inputs or {},
-        outputs,
-        formats or {},
-        codecs or {},
-        block_count,
-        optional or {},
-        recovery,
-        first_round,
-    )
+    bench = _Bench(inputs, outputs, formats, codecs, block_count, optional, recovery, first_round)
     results_folder = _results_folder(results)
     variables = dict(os.environ)
     variables["PYTHONPATH"] = os.pathsep.join(
@@ -411,12 +400,12 @@ class _Bench:
 
     def __init__(
         self,
-        inputs: Mapping[str, Iterable[Any]],
+        inputs: Optional[Mapping[str, Iterable[Any]]],
         outputs: Sequence[str],
-        formats: Mapping[str, str],
-        codecs: Mapping[str, Union[str, Codec]],
+        formats: Optional[Mapping[str, str]],
+        codecs: Optional[Mapping[str, Union[str, Codec]]],
         block_count: Union[int, Mapping[str, int]],
-        optional: Mapping[str, Mapping[str, Any]],
+        optional: Optional[Mapping[str, Mapping[str, Any]]],
         recovery: str,
         first_round: int,
     ) -> None:
@@ -428,11 +417,12 @@ class _Bench:
         self._ports: Dict[str, Dict[str, _Port]] = {"inputs": {}, "outputs": {}}
 
         def add(way: str, name: str, count: int, values: Optional[Iterable[Any]] = None) -> None:
-            wanted = codecs.get("{}.{}".format(way, name), codecs.get(name, AUTO))
-            said: Dict[str, Any] = {"format": formats.get(name, "blocks")}
+            named = codecs or {}
+            wanted = named.get("{}.{}".format(way, name), named.get(name, AUTO))
+            said: Dict[str, Any] = {"format": (formats or {}).get(name, "blocks")}
             if values is not None:
                 said["block_count"] = count
-                if name in optional:
+                if optional and name in optional:
                     usual = {"default": None, "repeat": False, "buffer": 0, "drop": "oldest"}
                     said["optional"] = {**usual, **optional[name]}
             first = first_round * count
@@ -441,7 +431,7 @@ class _Bench:
                 name, said, codec_for(wanted), first, start, self._progress, values
             )
 
-        for name, values in inputs.items():
+        for name, values in (inputs or {}).items():
             count = block_count if isinstance(block_count, int) else block_count.get(name, 1)
             add("inputs", name, count, values)
         for name in outputs:

@@ -7,7 +7,7 @@ at one lane, the one that began later has it.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -89,6 +89,7 @@ async def _redial(
         await pause.wait()
 
 
+@dataclass(slots=True)
 class Feeder:
     """Feeds a lane into a pipeline from a file, which keeps what may be asked for again.
 
@@ -99,27 +100,29 @@ class Feeder:
         adopt: an empty file begins where the pipeline is, instead of with record 0.
     """
 
-    def __init__(self, client: Client, name: LaneName, file: RecordFile, *, adopt: bool) -> None:
-        self._client = client
-        self._name = name
-        self._file = file
-        self._adopt = adopt
-        self._wake = asyncio.Event()
-        self._room = asyncio.Event()
+    client: Client
+    name: LaneName
+    file: RecordFile
+    adopt: bool
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it is known where the pipeline goes on, so that `file` begins there."""
+    consumed: int = 0
+    """Below this, every record has reached the pipeline."""
+    released: int = 0
+    """Below this, no record will be asked for again."""
+    unwanted: bool = False
+    """Whether the other end has finished."""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever one of these changes."""
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _room: asyncio.Event = field(default_factory=asyncio.Event)
+    _sent_bytes: int = 0
+    _consumed_bytes: int = 0
+    _backlog_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        """Have room at first."""
         self._room.set()
-        self._sent_bytes = 0
-        self._consumed_bytes = 0
-        self._backlog_bytes = 0
-        self.begun = asyncio.Event()
-        """Set once it is known where the pipeline goes on, so that `file` begins there."""
-        self.consumed = 0
-        """Below this, every record has reached the pipeline."""
-        self.released = 0
-        """Below this, no record will be asked for again."""
-        self.unwanted = False
-        """Whether the other end has finished."""
-        self.changed = asyncio.Event()
-        """Set whenever one of these changes."""
 
     def grown(self, size: int = 0) -> None:
         """Send on, because the file has grown by `size` bytes, or has ended."""
@@ -139,10 +142,10 @@ class Feeder:
             LaneRefusedError: Another client feeds the lane, or wants what this one does not have.
             ShoalError: The controller refuses.
         """
-        await _redial(self._client, self._client.lanes.FeedLane, self._carry)
+        await _redial(self.client, self.client.lanes.FeedLane, self._carry)
 
     async def _carry(self, call: Any) -> None:
-        name = self._name
+        name = self.name
         opened = v1.FeedOpen(
             namespace=name.namespace,
             pipeline=name.pipeline,
@@ -167,12 +170,12 @@ class Feeder:
         await _together(*works)
 
     async def _begin(self, call: Any, want: int) -> int:
-        file = self._file
+        file = self.file
         if want == WANT_KEPT:
             want = max(self.released, file.base)
-        if self._adopt and want > file.next and file.next == file.base and file.total is None:
+        if self.adopt and want > file.next and file.next == file.base and file.total is None:
             file.begin(want)
-        if self._adopt and want > file.next:
+        if self.adopt and want > file.next:
             raise LaneRefusedError(
                 "BEHIND",
                 f"the pipeline has {want} records, and {file.path} holds {file.next}: it is of "
@@ -192,7 +195,7 @@ class Feeder:
         return want
 
     async def _send(self, call: Any, want: int, credit: int) -> None:
-        file = self._file
+        file = self.file
         number = file.place(want)
         while True:
             self._wake.clear()
@@ -237,6 +240,7 @@ class Feeder:
                     raise _ClosedError
 
 
+@dataclass(slots=True)
 class Taker:
     """Takes a lane out of a pipeline, record for record, once each.
 
@@ -246,37 +250,26 @@ class Taker:
         deliver: takes records in order, and as much time as it needs.
         ended: called with the total once all have come.
         kept: begin with what is kept, instead of with record 0.
-        first: begin with this record.
+        next: begin with this record.
         recorder: what is not kept any more is an error, and `done` ends `run`.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        name: LaneName,
-        deliver: Callable[[Records], Awaitable[None]],
-        ended: Callable[[int], Awaitable[None]],
-        *,
-        kept: bool = False,
-        first: int = 0,
-        recorder: bool = False,
-    ) -> None:
-        self._client = client
-        self._name = name
-        self._deliver = deliver
-        self._ended = ended
-        self._kept = kept
-        self._recorder = recorder
-        self._parted = False
-        self._wake = asyncio.Event()
-        self._consumed_bytes = 0
-        self._done = False
-        self.next = first
-        """Sequence of the record that comes next."""
-        self.total: int | None = None
-        self._released = 0
-        self.begun = asyncio.Event()
-        """Set once it is known where the records begin."""
+    client: Client
+    name: LaneName
+    deliver: Callable[[Records], Awaitable[None]]
+    ended: Callable[[int], Awaitable[None]]
+    kept: bool = False
+    next: int = 0
+    """Sequence of the record that comes next."""
+    recorder: bool = False
+    total: int | None = None
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it is known where the records begin."""
+    _parted: bool = False
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _consumed_bytes: int = 0
+    _done: bool = False
+    _released: int = 0
 
     def release(self, sequence: int) -> None:
         """Let the producer forget records: none below `sequence` will be asked for again."""
@@ -296,15 +289,15 @@ class Taker:
             LaneRefusedError: Another client has the lane, or records that are wanted are gone.
             ShoalError: The controller refuses.
         """
-        pull = self._client.lanes.PullLane
-        await _redial(self._client, pull, self._carry, lambda: self._parted)
+        pull = self.client.lanes.PullLane
+        await _redial(self.client, pull, self._carry, lambda: self._parted)
 
     async def _carry(self, call: Any) -> None:
-        name = self._name
+        name = self.name
         want = self.next
         if self._done:
             want = WANT_NOTHING
-        elif self._kept and not self.begun.is_set():
+        elif self.kept and not self.begun.is_set():
             want = WANT_KEPT
         opened_call = v1.PullOpen(
             namespace=name.namespace,
@@ -319,7 +312,7 @@ class Taker:
         await call.write(PullLaneRequest(open=opened_call))
         response = await _read(call)
         if response.WhichOneof("message") == "refusal":
-            if self._recorder and response.refusal.reason == "BEHIND":
+            if self.recorder and response.refusal.reason == "BEHIND":
                 raise LaneRefusedError("BEHIND", response.refusal.message)
             raise _refused(response.refusal)
         if want == WANT_KEPT:
@@ -343,7 +336,7 @@ class Taker:
                 case "end":
                     if response.end.total == self.next and self.total is None:
                         self.total = self.next
-                        await self._ended(self.next)
+                        await self.ended(self.next)
                 case "refusal":
                     raise _refused(response.refusal)
                 case _:
@@ -358,7 +351,7 @@ class Taker:
             raise _ClosedError  # a gap: the lane is dialled again
         fresh = records.without_head(self.next - records.first)
         if fresh.count > 0 and not self._done:
-            await self._deliver(fresh)
+            await self.deliver(fresh)
             self.next = fresh.end
         self._consumed_bytes += len(data)
         self._wake.set()
@@ -378,7 +371,7 @@ class Taker:
                 told_done = True
                 ack = v1.PullAck(done=True)
             await call.write(PullLaneRequest(ack=ack))
-            if told_done and self._recorder:
+            if told_done and self.recorder:
                 await call.done_writing()
                 self._parted = True
                 return

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def spool_folder(home: Path, namespace: str, pipeline: str) -> Path:
     return home / "local" / f"{namespace}.{pipeline}"
 
 
+@dataclass(slots=True)
 class LocalJob:
     """Runs the program of a local job and carries its records.
 
@@ -36,30 +38,22 @@ class LocalJob:
         say: takes the program's own progress.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        pipeline: spec.Pipeline,
-        job: spec.Job,
-        around: Surroundings,
-        *,
-        epoch: int,
-        spool: Path,
-        say: Callable[[str], None],
-    ) -> None:
-        self._client = client
-        self._pipeline = pipeline
-        self._job = job
-        self._around = around
-        self._epoch = epoch
-        self._spool = spool
-        self._say = say
-        self._resume = job.recovery is spec.Recovery.RESUME
-        self._started = asyncio.Event()
-        self._files: dict[str, RecordFile] = {}
-        self._feeders: dict[str, Feeder] = {}
-        self._takers: dict[str, Taker] = {}
-        self._ports: dict[str, ProgramPort] = {}
+    client: Client
+    pipeline: spec.Pipeline
+    job: spec.Job
+    around: Surroundings
+    epoch: int
+    spool: Path
+    say: Callable[[str], None]
+    _started: asyncio.Event = field(default_factory=asyncio.Event)
+    _files: dict[str, RecordFile] = field(default_factory=dict[str, RecordFile])
+    _feeders: dict[str, Feeder] = field(default_factory=dict[str, Feeder])
+    _takers: dict[str, Taker] = field(default_factory=dict[str, Taker])
+    _ports: dict[str, ProgramPort] = field(default_factory=dict[str, ProgramPort])
+
+    @property
+    def _resume(self) -> bool:
+        return self.job.recovery is spec.Recovery.RESUME
 
     async def run(self) -> None:
         """Run the program to its end, and then keep its lanes until this is cancelled.
@@ -91,11 +85,11 @@ class LocalJob:
                 # The pipeline may ask again for what it had, until it has ended.
 
     def _open(self, stack: contextlib.ExitStack) -> None:
-        job = self._job
+        job = self.job
         for stream in job.streams:
             port = self._port(stack, stream.name, stream.binding)
             self._takers[stream.name] = Taker(
-                self._client,
+                self.client,
                 self._lane(output_lane(job.name, stream.name)),
                 partial(self._deliver, port, stream),
                 partial(self._show_end, port),
@@ -104,13 +98,13 @@ class LocalJob:
         for output in job.outputs:
             self._port(stack, output.name, output.binding)
             file = RecordFile(
-                self._spool / f"{job.name}.{output.name}.records",
-                {"pipeline": self._around.pipeline, "job": job.name, "port": output.name},
+                self.spool / f"{job.name}.{output.name}.records",
+                {"pipeline": self.around.pipeline, "job": job.name, "port": output.name},
             )
             stack.callback(file.close)
             self._files[output.name] = file
             self._feeders[output.name] = Feeder(
-                self._client,
+                self.client,
                 self._lane(input_lane(job.name, output.name)),
                 file,
                 adopt=self._resume,
@@ -124,7 +118,7 @@ class LocalJob:
         return port
 
     def _lane(self, lane: str) -> LaneName:
-        return LaneName(self._around.namespace, self._around.pipeline, lane, self._epoch)
+        return LaneName(self.around.namespace, self.around.pipeline, lane, self.epoch)
 
     async def _deliver(self, port: ProgramPort, stream: spec.StreamInput, records: Records) -> None:
         await self._started.wait()
@@ -138,11 +132,11 @@ class LocalJob:
 
     async def _start_ports(self) -> None:
         """Say where each port begins, before anything passes."""
-        recovery = self._job.recovery
-        for stream in self._job.streams:
+        recovery = self.job.recovery
+        for stream in self.job.streams:
             first = self._takers[stream.name].next
             await self._ports[stream.name].start(first, recovery, stream.block_count)
-        for output in self._job.outputs:
+        for output in self.job.outputs:
             await self._ports[output.name].start(self._first(output.name), recovery, 1)
         self._started.set()
 
@@ -155,8 +149,8 @@ class LocalJob:
             self._takers[stream.name].release(sequence - sequence % stream.block_count)
 
     async def _run_program(self) -> None:
-        job = self._job
-        process = await start(job, self._pipeline, self._ports, self._around, os.environ)
+        job = self.job
+        process = await start(job, self.pipeline, self._ports, self.around, os.environ)
         try:
             async with asyncio.TaskGroup() as tasks:
                 readers = [
@@ -165,7 +159,7 @@ class LocalJob:
                 acknowledging = [
                     tasks.create_task(
                         self._ports[stream.name].read_acknowledgements(
-                            partial(self._processed, stream), self._say
+                            partial(self._processed, stream), self.say
                         )
                     )
                     for stream in job.streams
@@ -193,7 +187,7 @@ class LocalJob:
                 file.append(fresh)
                 feeder.grown(len(fresh.body))
 
-        await port.read_records(self._first(name), take, self._say)
+        await port.read_records(self._first(name), take, self.say)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

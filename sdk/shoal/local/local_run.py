@@ -51,6 +51,7 @@ def _could_read(jobs: Sequence[spec.Job]) -> Sequence[spec.Job]:
     return marked or [job for job in jobs if may_read_terminal(job)]
 
 
+@dataclass(frozen=True, slots=True)
 class LocalRun:
     """Runs local jobs beside a pipeline.
 
@@ -62,21 +63,11 @@ class LocalRun:
         say: takes what happens, a sentence each.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        pipeline: PipelineView,
-        folders: LocalFolders,
-        *,
-        epoch: int,
-        say: Callable[[str], None],
-    ) -> None:
-        self._client = client
-        self._pipeline = pipeline
-        self._folders = folders
-        self._epoch = epoch
-        self._say = say
-        self._spool = spool_folder(folders.state, pipeline.namespace, pipeline.id)
+    client: Client
+    pipeline: PipelineView
+    folders: LocalFolders
+    epoch: int
+    say: Callable[[str], None]
 
     async def run(self) -> None:
         """Run all of them until this is cancelled; the first that fails ends the others.
@@ -85,14 +76,14 @@ class LocalRun:
             ProgramFailedError: A program did not end well.
             ShoalError: The controller refuses, or a later client took over.
         """
-        jobs = with_programs(self._pipeline.spec)
+        jobs = with_programs(self.pipeline.spec)
         could = _could_read(jobs)
         if len(could) > 1:
-            self._say(
+            self.say(
                 f"none of {', '.join(job.name for job in could)} gets the standard input, because "
                 f"each of them could read it: write `stdin: {spec.TERMINAL}` at the one that does"
             )
-        reader = stdin_reader(self._pipeline.spec)
+        reader = stdin_reader(self.pipeline.spec)
         with (
             tempfile.TemporaryDirectory(prefix="shoal-local-") as folder,
             library(Path(folder)) as sdk,
@@ -106,35 +97,32 @@ class LocalRun:
 
     def left(self) -> Sequence[Path]:
         """Return the folders in which local jobs left something."""
-        folders = [self._folders.results / job.name for job in with_programs(self._pipeline.spec)]
+        folders = [self.folders.results / job.name for job in with_programs(self.pipeline.spec)]
         return [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]
 
     def forget(self) -> None:
         """Remove what was kept for the pipeline, which has ended."""
         with contextlib.suppress(OSError):
-            shutil.rmtree(self._spool)
+            shutil.rmtree(self._spool())
+
+    def _spool(self) -> Path:
+        return spool_folder(self.folders.state, self.pipeline.namespace, self.pipeline.id)
 
     def _job(self, job: spec.Job, sdk: Path, *, terminal: bool) -> LocalJob:
         around = Surroundings(
-            self._pipeline.namespace,
-            self._pipeline.id,
-            self._folders.work,
-            self._folders.results / job.name,
+            self.pipeline.namespace,
+            self.pipeline.id,
+            self.folders.work,
+            self.folders.results / job.name,
             sdk,
             terminal,
         )
 
         def say(text: str) -> None:
-            self._say(f"{job.name}: {text}")
+            self.say(f"{job.name}: {text}")
 
         return LocalJob(
-            self._client,
-            self._pipeline.spec,
-            job,
-            around,
-            epoch=self._epoch,
-            spool=self._spool,
-            say=say,
+            self.client, self.pipeline.spec, job, around, self.epoch, self._spool(), say
         )
 
 

@@ -111,7 +111,7 @@ class Recorder:
             self._deliver,
             self._ended,
             kept=fresh and not from_start,
-            first=file.next,
+            next=file.next,
             recorder=True,
         )
         taking = asyncio.ensure_future(taker.run())

@@ -209,13 +209,9 @@ def spread(write: Callable[[Any], Mapping[str, Any]], read: Check, *names: str) 
     return FieldCodec(lambda message, path, _name: read(message, path), write, names)
 
 
-def renamed(name: str, check: Check = lambda value, _path: value) -> FieldCodec:
+def renamed(name: str) -> FieldCodec:
     """Return a field that has another name in the message."""
-    return spread(
-        lambda value: {name: value},
-        lambda message, path: check(getattr(message, name), at(path, name)),
-        name,
-    )
+    return spread(lambda value: {name: value}, lambda message, _path: getattr(message, name), name)
 
 
 def enumeration(

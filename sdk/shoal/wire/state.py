@@ -9,12 +9,8 @@ from shoal.wire import fields
 from shoal.wire.codec import checked, codec, count, duration, enumeration, identifier, number
 from shoal.wire.fields import WireError
 
-JOB_STATE = encode_job_state, decode_job_state = enumeration(
-    model.JobState, pipeline_pb2.JobState, "state"
-)
-PIPELINE_STATE = encode_pipeline_state, decode_pipeline_state = enumeration(
-    model.PipelineState, pipeline_pb2.PipelineState, "state"
-)
+JOB_STATE = enumeration(model.JobState, pipeline_pb2.JobState, "state")
+PIPELINE_STATE = enumeration(model.PipelineState, pipeline_pb2.PipelineState, "state")
 SCALE_STATE = enumeration(model.ScaleState, pipeline_pb2.ScaleState, "state", "state of a scale")
 MEMBER_STATE = enumeration(model.MemberState, nodes_service_pb2.MemberState, "state")
 LOG_STREAM = enumeration(view.LogStream, pipelines_service_pb2.LogStream, "stream")

@@ -18,7 +18,7 @@ from shoal.v1 import (
 from shoal.wire.attempt import decode_attempt_ref
 from shoal.wire.fields import WireError
 from shoal.wire.spec import decode_job_spec, decode_pipeline_spec, encode_pipeline_spec
-from shoal.wire.state import decode_job_state, decode_reason
+from shoal.wire.state import JOB_STATE, decode_reason
 from shoal.wire.view import decode_event
 
 
@@ -108,7 +108,7 @@ def test_a_record_size_belongs_to_bytes_alone() -> None:
 
 def test_a_state_that_was_never_set_is_refused() -> None:
     with pytest.raises(WireError, match="0 is not a job state"):
-        decode_job_state(0, "observed.state")
+        JOB_STATE.decode(0, "observed.state")
 
 
 def test_an_unknown_reason_is_refused_and_an_unset_one_is_none() -> None:
