@@ -19,15 +19,7 @@ from edge_agent import disk_watch
 from edge_agent.agent_process import AgentProcess
 from edge_agent.attempt_folder import keeper_id, parse_keeper_id
 from edge_agent.attempt_services import AttemptServices
-from edge_agent.attempts import events
-from edge_agent.attempts.effects import (
-    AttemptsEffect,
-    DesiredRecorded,
-    DismissKeeper,
-    DismissStreamWorker,
-    NoteStreamWorker,
-    WriteJournal,
-)
+from edge_agent.attempts import effects, events
 from edge_agent.attempts.local_attempt import LocalAttempt, ProgramStatus
 from edge_agent.attempts.machine import AttemptsMachine
 from edge_agent.attempts.phase import FAILS_FOR_ITS_DISK, PREPARING, Phase
@@ -95,7 +87,7 @@ class AgentShell:
         self._instance_id = ""
         self._attempts = AttemptsMachine()
         self._session = SessionMachine(SessionConfig(), process.rng.random)
-        self._attempts_driver: Driver[events.AttemptsEvent, AttemptsEffect] = Driver(
+        self._attempts_driver: Driver[events.AttemptsEvent, effects.AttemptsEffect] = Driver(
             self._attempts, self._act_on_attempt, process.clock, inbox_size=_INBOX_SIZE
         )
         self._session_driver: Driver[SessionEvent, session_effects.SessionEffect] = Driver(
@@ -223,23 +215,23 @@ class AgentShell:
 
     # ---- the machine that drives attempts
 
-    async def _act_on_attempt(self, effect: AttemptsEffect) -> None:
+    async def _act_on_attempt(self, effect: effects.AttemptsEffect) -> None:
         match effect:
-            case WriteJournal(record):
+            case effects.WriteJournal(record):
                 # Asked for here and now, so that entries become durable in this order.
                 done = self._journal.put(record)
                 await self._shell(record.ref).put(Durable(done))
-            case NoteStreamWorker(identity):
+            case effects.NoteStreamWorker(identity):
                 # After what was lost with the one before, so that an agent that dies here knows it.
                 self._spawn(_durable(self._journal.note(STREAM_WORKER, identity)))
-            case DismissKeeper(keeper):
+            case effects.DismissKeeper(keeper):
                 self._spawn(_asked(self._keeper.dismiss(keeper)))
-            case DismissStreamWorker():
+            case effects.DismissStreamWorker():
                 if self._outdated().stream_worker:  # else it is another one already
                     # Here and now, before anything that was decided later is attached to it.
                     self._streams.let_go()
                     self._spawn(_asked(self._streams.dismiss()))
-            case DesiredRecorded(delivery):
+            case effects.DesiredRecorded(delivery):
                 self._spawn(self._recorded(delivery, self._journal.barrier()))
             case _:
                 await self._shell(effect.ref).put(effect)
@@ -458,10 +450,7 @@ class AgentShell:
                     "the controller refused", extra=fields(reason=reason, message=text, ref=ref)
                 )
             case Fenced(ref, text):
-                reason = ReasonCode.FENCED
-                LOG.warning(
-                    "the controller refused", extra=fields(reason=reason, message=text, ref=ref)
-                )
+                await self._deliver(Refused(ref, str(ReasonCode.FENCED), text), delivery)
                 await self._attempts_driver.post(message)
             case _:
                 assert_never(message)

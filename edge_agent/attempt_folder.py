@@ -1,6 +1,5 @@
 """Where an attempt lives on a node, and its name at the keeper."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from shoal.names import AttemptRef, InvalidNameError, check_id
@@ -32,43 +31,22 @@ def parse_keeper_id(value: str) -> AttemptRef | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
 class AttemptFolder:
     """The folder of one attempt: `work` is the job's own, the rest is the agent's."""
 
-    path: Path
-
-    @property
-    def work(self) -> Path:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.work = path / "work"
         """The job's folder: the bundle, the files, and what the program writes."""
-        return self.path / "work"
-
-    @property
-    def input(self) -> Path:
+        self.input = path / "input"
         """A file input on its way, under a name that no input can be too long for."""
-        return self.path / "input"
-
-    @property
-    def fetched(self) -> Path:
+        self.fetched = path / "fetched.json"
         """What the file inputs were that came for this attempt."""
-        return self.path / "fetched.json"
-
-    @property
-    def stdout(self) -> Path:
+        self.stdout = path / "stdout"
         """What the program prints."""
-        return self.path / "stdout"
-
-    @property
-    def stderr(self) -> Path:
+        self.stderr = path / "stderr"
         """What the program complains about."""
-        return self.path / "stderr"
-
-    @property
-    def ports(self) -> Path:
+        self.ports = path / "ports"
         """The FIFOs of the ports that have one; made by the keeper."""
-        return self.path / "ports"
-
-    @property
-    def spool(self) -> Path:
+        self.spool = path / "spool"
         """Records that the stream worker keeps on disk."""
-        return self.path / "spool"

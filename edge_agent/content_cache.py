@@ -12,11 +12,12 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 from edge_agent.download import ChecksumError, Downloader
 from edge_agent.file_copy import copy_file
 from edge_agent.long_work import LongWork, Steps
-from edge_agent.single_flight import SingleFlight
+from edge_agent.tree import children
 from services.runtime.log import fields
 
 LOG = logging.getLogger(__name__)
@@ -45,14 +46,13 @@ class ContentCache:
         self._folder = folder / "sha256"
         self._downloader = downloader
         self._bytes_max = bytes_max
-        self._flights: SingleFlight[str, None] = SingleFlight()
+        # One at a time for a digest; a lock goes with the last one that holds it or waits for it.
+        self._locks = WeakValueDictionary[str, asyncio.Lock]()
         self._lent: dict[str, int] = {}
 
     def digests(self) -> tuple[str, ...]:
         """Everything that is here."""
-        if not self._folder.is_dir():
-            return ()
-        return tuple(sorted(path.name for path in self._folder.iterdir() if not path.suffix))
+        return tuple(path.name for path in children(self._folder) if not path.suffix)
 
     @contextlib.asynccontextmanager
     async def borrow(
@@ -76,9 +76,8 @@ class ContentCache:
             if not _is_here(path):
                 what = name or f"{self._what} {digest[:12]}"
                 waiting(f"{what} is being fetched for another attempt here, until that one has it")
-                await self._flights.do(
-                    digest, lambda: self._fetch(digest, url, path, what, waiting)
-                )
+                async with self._locks.setdefault(digest, asyncio.Lock()):
+                    await self._fetch(digest, url, path, what, waiting)
             os.utime(path)
             yield path
         finally:
@@ -121,7 +120,8 @@ class ContentCache:
 
     async def keep(self, path: Path, digest: str) -> None:
         """Keep a copy of a file with this content, if there is room for one."""
-        await self._flights.do(digest, lambda: self._work.run(self._keep(path, digest)))
+        async with self._locks.setdefault(digest, asyncio.Lock()):
+            await self._work.run(self._keep(path, digest))
 
     def _keep(self, path: Path, digest: str) -> Steps[None]:
         kept = self._folder / digest

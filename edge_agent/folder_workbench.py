@@ -61,13 +61,12 @@ class FolderWorkbench:
 
     async def build(self, assignment: Assignment, progress: Callable[[str], None]) -> None:
         """Build the environment, or find it built."""
-        built = await self._tools.environments.get(
+        self._environment = await self._tools.environments.get(
             assignment.job.environment,
             self._folder.work,
             f"{assignment.bundle_digest} {assignment.job.layout.value}",
             progress,
         )
-        self._environment = built.path
 
     async def fetch(self, assignment: Assignment, waiting: Callable[[str], None]) -> None:
         """Fetch the file inputs, each to where the job finds it."""

@@ -1,19 +1,16 @@
 """The work on the attempts of a node, as it is done: in folders, over HTTP, with installers."""
 
 import asyncio
-import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.attempt_folder import AttemptFolder, keeper_id
 from edge_agent.folder_workbench import FolderWorkbench
+from edge_agent.tree import children
 from edge_agent.workshop_tools import WorkshopTools
-from services.runtime.log import fields
 from shoal.kept_folder import KeptFolder
 from shoal.names import AttemptRef
-
-LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +38,6 @@ class FolderWorkshop:
 
     async def sweep(self, known: Collection[str]) -> None:
         """Throw folders of attempts away that are not known any more."""
-        for folder in await asyncio.to_thread(_folders, self.attempts):
+        for folder in await asyncio.to_thread(children, self.attempts):
             if folder.name not in known:
-                try:
-                    await self.tools.trash.throw(folder)
-                except OSError as error:
-                    LOG.warning(
-                        "a folder that no attempt owns cannot be moved away",
-                        extra=fields(path=folder, error=error),
-                    )
-
-
-def _folders(attempts: Path) -> list[Path]:
-    return list(attempts.iterdir()) if attempts.is_dir() else []
+                await self.tools.trash.throw_or_leave(folder, "a folder that no attempt owns")

@@ -22,6 +22,7 @@ from typing import Final
 from edge_agent.attempt_folder import AttemptFolder, keeper_id, parse_keeper_id
 from edge_agent.disk_watch import FolderUse
 from edge_agent.trash import Trash
+from edge_agent.tree import children
 from services.runtime.log import fields
 from shoal.kept_folder import KeptFolder
 from shoal.limits import KEPT_FOLDERS_MAX
@@ -102,7 +103,7 @@ class KeptFolders:
     async def open(self) -> None:
         """Find what an earlier agent kept; what is no folder of ours goes."""
         ours: list[AsideFolder] = []
-        for path in await asyncio.to_thread(self._found):
+        for path in await asyncio.to_thread(children, self.folder):
             kept = _read(path)
             if kept is None:
                 await self._throw(path)
@@ -171,16 +172,7 @@ class KeptFolders:
                     self._kept[path] = replace(one, since=now)
 
     async def _throw(self, path: Path) -> None:
-        try:
-            await self.trash.throw(path)
-        except OSError as error:
-            LOG.warning("what is not kept cannot be moved away", extra=fields(path=path, why=error))
-
-    def _found(self) -> list[Path]:
-        try:
-            return sorted(self.folder.iterdir())
-        except OSError:
-            return []
+        await self.trash.throw_or_leave(path, "what is not kept")
 
 
 def _move(source: Path, target: Path) -> bool:

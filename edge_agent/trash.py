@@ -17,6 +17,7 @@ from typing import Final
 
 from edge_agent.long_work import LongWork
 from edge_agent.removal import Leftover, make_movable, remove_tree
+from edge_agent.tree import children
 from services.runtime.log import fields
 from shoal.backoff import Backoff
 
@@ -49,7 +50,7 @@ class Trash:
 
     async def open(self) -> None:
         """Find what an earlier agent left."""
-        for path in await asyncio.to_thread(self._found):
+        for path in await asyncio.to_thread(children, self.folder):
             self._waiting[path] = (0.0, 0)
 
     async def throw(self, path: Path) -> None:
@@ -62,6 +63,13 @@ class Trash:
         if place is not None:
             self._waiting[place] = (0.0, 0)
             self._news.set()
+
+    async def throw_or_leave(self, path: Path, what: str) -> None:
+        """Throw a path away; where it cannot be moved, it stays, and `what` it is, is logged."""
+        try:
+            await self.throw(path)
+        except OSError as error:
+            LOG.warning("%s cannot be moved away", what, extra=fields(path=path, error=error))
 
     async def run(self) -> None:
         """Remove what is thrown away, until cancelled."""
@@ -89,12 +97,6 @@ class Trash:
         except Exception as error:  # whatever a job has made, it costs its own folder alone
             LOG.exception("a removal failed unexpectedly", extra=fields(path=path))
             return Leftover(1, [str(error)])
-
-    def _found(self) -> list[Path]:
-        try:
-            return sorted(self.folder.iterdir())
-        except OSError:
-            return []
 
     def _move(self, path: Path) -> Path | None:
         if not os.path.lexists(path):

@@ -78,6 +78,14 @@ class Descent:
         self._here = _identity(descriptor)
 
 
+def children(folder: Path) -> list[Path]:
+    """What lies in a folder, by name; nothing where it is missing or cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
 def open_plain(path: str | Path, dir_fd: int | None = None) -> int:
     """Open a plain file for reading, never through a link and never waiting for another side.
 

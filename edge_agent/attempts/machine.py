@@ -6,7 +6,7 @@ one which was overtaken is told from one that counts. docs/architecture.md §5 h
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -165,7 +165,7 @@ class AttemptsMachine:
             case events.StreamWorkerOutdated():
                 return [] if self._streams_are_wanted() else [DismissStreamWorker()]
             case events.StreamWorkerLost():
-                return self._for_each(ALIVE | {Phase.DRAINING}, self._streams_lost)
+                return self._streams_lost()
             case events.StreamWorkerFound(identity):
                 return [NoteStreamWorker(identity)]
             case events.GrantsReceived(granted):
@@ -553,10 +553,13 @@ class AttemptsMachine:
         record = self._keep(replace(record, closed=True))
         return [WriteJournal(record), *self._finish(record)]
 
-    def _streams_lost(self, record: LocalAttempt) -> list[AttemptsEffect]:
-        if not record.assignment.has_ports:
-            return []
-        return self._conclude(record, _WORKER_LOST)
+    def _streams_lost(self) -> list[AttemptsEffect]:
+        streaming = [
+            record
+            for record in self._records.values()
+            if record.assignment.has_ports and record.phase in ALIVE | {Phase.DRAINING}
+        ]
+        return [effect for record in streaming for effect in self._conclude(record, _WORKER_LOST)]
 
     def _drained(self, record: LocalAttempt, ended_inputs: tuple[str, ...]) -> list[AttemptsEffect]:
         """Archive what has sent all it had; a sink is being archived already, since its program ended.
@@ -733,12 +736,6 @@ class AttemptsMachine:
         self._records[record.ref] = record
         self._by_job.setdefault(record.ref.job_ref, {})[record.ref] = None
         return record
-
-    def _for_each(
-        self, phases: frozenset[Phase], decide: Callable[[LocalAttempt], Sequence[AttemptsEffect]]
-    ) -> list[AttemptsEffect]:
-        affected = [record for record in self._records.values() if record.phase in phases]
-        return [effect for record in affected for effect in decide(record)]
 
 
 def _results(artifacts: tuple[Artifact, ...]) -> Mapping[str, str]:

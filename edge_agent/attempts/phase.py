@@ -54,24 +54,6 @@ MOVES: Mapping[Phase, frozenset[Phase]] = MappingProxyType(
 """Where an attempt may go from where it stands."""
 
 
-STATE_OF: Mapping[Phase, JobState] = MappingProxyType(
-    {
-        Phase.BUNDLE: JobState.PREPARING,
-        Phase.ENVIRONMENT: JobState.PREPARING,
-        Phase.FILES: JobState.PREPARING,
-        Phase.READY: JobState.PREPARING,
-        Phase.STARTING: JobState.PREPARING,
-        Phase.RUNNING: JobState.RUNNING,
-        Phase.STOPPING: JobState.RUNNING,
-        Phase.DRAINING: JobState.DRAINING,
-        Phase.COLLECTING: JobState.ARCHIVING,
-        Phase.GRANTING: JobState.ARCHIVING,
-        Phase.UPLOADING: JobState.ARCHIVING,
-    }
-)
-"""What a phase looks like from outside; an ended attempt says its own."""
-
-
 PREPARING = frozenset({Phase.BUNDLE, Phase.ENVIRONMENT, Phase.FILES, Phase.READY})
 
 
@@ -84,6 +66,15 @@ ARCHIVING = frozenset({Phase.COLLECTING, Phase.GRANTING, Phase.UPLOADING})
 
 FAILS_FOR_ITS_DISK = PREPARING | {Phase.RUNNING, Phase.DRAINING}
 """Phases in which an attempt may be failed for what it has written: later it is on its way out."""
+
+
+STATE_OF: Mapping[Phase, JobState] = MappingProxyType(
+    dict.fromkeys(PREPARING | {Phase.STARTING}, JobState.PREPARING)
+    | dict.fromkeys((Phase.RUNNING, Phase.STOPPING), JobState.RUNNING)
+    | {Phase.DRAINING: JobState.DRAINING}
+    | dict.fromkeys(ARCHIVING, JobState.ARCHIVING)
+)
+"""What a phase looks like from outside; an ended attempt says its own."""
 
 
 class InvalidMoveError(RuntimeError):

@@ -14,7 +14,7 @@ import logging
 import os
 from collections.abc import Awaitable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 from edge_agent.attempt_folder import keeper_id
 from edge_agent.attempt_services import AttemptServices
@@ -24,6 +24,7 @@ from edge_agent.download import ChecksumError, FetchError
 from edge_agent.environments.installer import InstallError
 from edge_agent.environments.interpreter import InterpreterMissingError
 from edge_agent.environments.recipe import RecipeError
+from edge_agent.error_words import words_of
 from edge_agent.keeper.client import KeeperError, KeeperGoneError, StartRequest
 from edge_agent.lease import NodeLease
 from edge_agent.program import ProgramError
@@ -43,6 +44,8 @@ from shoal.session.uploads import UploadGrant, UploadsWanted
 from shoal.spec import Placement
 
 LOG = logging.getLogger(__name__)
+
+_Work: TypeAlias = Coroutine[Any, Any, events.AttemptsEvent]
 
 _QUEUE_SIZE: Final = 1024
 _QUIET_SECONDS: Final = 1.0
@@ -110,18 +113,12 @@ class AttemptShell:
         match effect:
             case Durable(done):
                 await done
-            case effects.PrepareBundle(assignment, turn):
-                await self._begin(
-                    group, turn, self._prepare_bundle(assignment, turn), ReasonCode.BUNDLE
-                )
-            case effects.PrepareEnvironment(assignment, turn):
-                await self._begin(
-                    group, turn, self._prepare_environment(assignment, turn), ReasonCode.INSTALL
-                )
-            case effects.PrepareFiles(assignment, turn):
-                await self._begin(
-                    group, turn, self._prepare_files(assignment, turn), ReasonCode.FETCH
-                )
+            case effects.PrepareBundle():
+                await self._begin(group, effect.turn, self._lay_out(effect), ReasonCode.BUNDLE)
+            case effects.PrepareEnvironment():
+                await self._begin(group, effect.turn, self._build(effect), ReasonCode.INSTALL)
+            case effects.PrepareFiles():
+                await self._begin(group, effect.turn, self._fetch(effect), ReasonCode.FETCH)
             case effects.StartProgram():
                 await self._begin(group, effect.turn, self._start(effect), ReasonCode.START)
             case effects.StopProgram(ref, grace_seconds):
@@ -155,18 +152,12 @@ class AttemptShell:
     # ---- work beside the queue
 
     async def _begin(
-        self,
-        group: asyncio.TaskGroup,
-        turn: int,
-        work: Coroutine[Any, Any, events.AttemptsEvent],
-        code: ReasonCode,
+        self, group: asyncio.TaskGroup, turn: int, work: _Work, code: ReasonCode
     ) -> None:
         await self._give_up()
         self._work = group.create_task(self._finish(turn, work, code))
 
-    async def _finish(
-        self, turn: int, work: Coroutine[Any, Any, events.AttemptsEvent], code: ReasonCode
-    ) -> None:
+    async def _finish(self, turn: int, work: _Work, code: ReasonCode) -> None:
         try:
             outcome = await self._said_while(work)
         except Exception as raised:  # the root of one attempt's work: its failure is its own
@@ -174,15 +165,11 @@ class AttemptShell:
             known = _code(error, code)
             if known is None:
                 LOG.exception("work failed unexpectedly", extra=fields(name=self._ref.name))
-            words = str(error) or type(error).__name__
-            outcome = events.WorkFailed(
-                self._ref, turn, Reason(known or code, 0, _clip(redacted(words)))
-            )
+            reason = Reason(known or code, 0, _clip(redacted(words_of(error))))
+            outcome = events.WorkFailed(self._ref, turn, reason)
         await self._services.post(outcome)
 
-    async def _said_while(
-        self, work: Coroutine[Any, Any, events.AttemptsEvent]
-    ) -> events.AttemptsEvent:
+    async def _said_while(self, work: _Work) -> events.AttemptsEvent:
         """Do it, and say for what it waits: after a moment, when that changes, and now and then.
 
         Now and then, because words are lost with a session, and because time passes.
@@ -222,16 +209,16 @@ class AttemptShell:
             await asyncio.wait({self._work})
         self._work = None
 
-    async def _prepare_bundle(self, assignment: Assignment, turn: int) -> events.AttemptsEvent:
-        await self._bench.lay_out(assignment, self._wait_for)
-        return events.Prepared(self._ref, turn)
+    async def _lay_out(self, effect: effects.PrepareBundle) -> events.AttemptsEvent:
+        await self._bench.lay_out(effect.assignment, self._wait_for)
+        return events.Prepared(self._ref, effect.turn)
 
-    async def _prepare_environment(self, assignment: Assignment, turn: int) -> events.AttemptsEvent:
+    async def _build(self, effect: effects.PrepareEnvironment) -> events.AttemptsEvent:
         self._wait_for(
             "its environment is being built for another attempt here, until that one has it"
         )
-        await self._bench.build(assignment, self._say_build)
-        return events.Prepared(self._ref, turn)
+        await self._bench.build(effect.assignment, self._say_build)
+        return events.Prepared(self._ref, effect.turn)
 
     def _say_build(self, text: str) -> None:
         self._waits = text
@@ -242,9 +229,9 @@ class AttemptShell:
         # Only the latest text is of interest, so one that finds no room is no loss.
         self._services.hint(Progress(self._ref, (), text))
 
-    async def _prepare_files(self, assignment: Assignment, turn: int) -> events.AttemptsEvent:
-        await self._bench.fetch(assignment, self._wait_for)
-        return events.Prepared(self._ref, turn)
+    async def _fetch(self, effect: effects.PrepareFiles) -> events.AttemptsEvent:
+        await self._bench.fetch(effect.assignment, self._wait_for)
+        return events.Prepared(self._ref, effect.turn)
 
     async def _start(self, effect: effects.StartProgram) -> events.AttemptsEvent:
         services, assignment = self._services, effect.assignment

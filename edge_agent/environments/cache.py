@@ -13,26 +13,19 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 from edge_agent.environments.installer import Installer
 from edge_agent.environments.interpreter import Interpreters
 from edge_agent.environments.recipe import read_recipe
-from edge_agent.single_flight import SingleFlight
 from edge_agent.trash import Trash
+from edge_agent.tree import children
 from services.runtime.log import fields
 from shoal.spec import Environment
 
 LOG = logging.getLogger(__name__)
 
 _MARKER: Final = ".complete"
-
-
-@dataclass(frozen=True, slots=True)
-class BuiltEnvironment:
-    """An environment that is ready: its key, and the folder whose `bin` holds its programs."""
-
-    key: str
-    path: Path
 
 
 @dataclass(eq=False)
@@ -53,8 +46,9 @@ class EnvironmentCache:
     trash: Trash
     _: KW_ONLY
     build_id: Callable[[], str]
-    _flights: SingleFlight[str, BuiltEnvironment] = field(
-        default_factory=SingleFlight[str, BuiltEnvironment]
+    # One build of a key at a time; a lock goes with the last one that holds it or waits for it.
+    _locks: WeakValueDictionary[str, asyncio.Lock] = field(
+        default_factory=WeakValueDictionary[str, asyncio.Lock]
     )
     _built: dict[str, Path] = field(default_factory=dict[str, Path])
 
@@ -70,8 +64,8 @@ class EnvironmentCache:
         folder: Path,
         bundle: str,
         progress: Callable[[str], None],
-    ) -> BuiltEnvironment:
-        """Return the environment of a recipe, building it if it is not there.
+    ) -> Path:
+        """Return the folder of a recipe's environment, building it if it is not there; `bin` has its programs.
 
         Args:
             environment: the recipe.
@@ -88,13 +82,9 @@ class EnvironmentCache:
             read_recipe, environment, interpreter, folder, bundle, self.installer.environ
         )
         key = recipe.key
-        built = self._here(key)
-        if built is not None:
-            return built
-
-        async def build() -> BuiltEnvironment:
-            built = self._here(key)
-            if built is not None:
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            built = self._built.get(key)
+            if built is not None and (built / _MARKER).exists():
                 return built
             place = self.folder / f"{key}-{self.build_id()}"
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -106,31 +96,15 @@ class EnvironmentCache:
                 raise
             self._built[key] = place
             LOG.info("environment built", extra=fields(key=key, path=place))
-            return BuiltEnvironment(key, place)
-
-        return await self._flights.do(key, build)
-
-    def _here(self, key: str) -> BuiltEnvironment | None:
-        place = self._built.get(key)
-        if place is None or not (place / _MARKER).exists():
-            return None
-        return BuiltEnvironment(key, place)
+            return place
 
     async def _throw(self, place: Path) -> None:
-        try:
-            await self.trash.throw(place)
-        except OSError as error:
-            LOG.warning(
-                "an unfinished environment cannot be moved away",
-                extra=fields(path=place, error=error),
-            )
+        await self.trash.throw_or_leave(place, "an unfinished environment")
 
     def _scan(self) -> tuple[dict[str, Path], list[Path]]:
         found: dict[str, Path] = {}
         unfinished: list[Path] = []
-        if not self.folder.is_dir():
-            return found, unfinished
-        for place in self.folder.iterdir():
+        for place in children(self.folder):
             key = place.name.partition("-")[0]
             if (place / _MARKER).exists() and key not in found:
                 found[key] = place

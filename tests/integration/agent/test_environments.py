@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from edge_agent.download import Downloader
-from edge_agent.environments.cache import BuiltEnvironment, EnvironmentCache
+from edge_agent.environments.cache import EnvironmentCache
 from edge_agent.environments.installer import Installer, InstallError
 from edge_agent.environments.interpreter import InterpreterMissingError, Interpreters
 from edge_agent.environments.recipe import Recipe, RecipeError
@@ -60,9 +60,7 @@ class Workshop:
             build_id=lambda: f"b{next(numbers)}",
         )
 
-    async def get(
-        self, cache: EnvironmentCache, *steps: EnvironmentStep, bundle: str = ""
-    ) -> BuiltEnvironment:
+    async def get(self, cache: EnvironmentCache, *steps: EnvironmentStep, bundle: str = "") -> Path:
         environment = Environment(steps=steps)
         return await cache.get(environment, self.work, bundle, self.progress.append)
 
@@ -72,9 +70,9 @@ class Workshop:
         return file
 
 
-def says(built: BuiltEnvironment, code: str) -> str:
+def says(built: Path, code: str) -> str:
     return subprocess.run(
-        [built.path / "bin" / "python", "-c", code], capture_output=True, text=True, check=True
+        [built / "bin" / "python", "-c", code], capture_output=True, text=True, check=True
     ).stdout.strip()
 
 
@@ -119,30 +117,29 @@ async def test_an_old_interpreter_is_served_by_its_own_venv_and_pip(workshop: Wo
         place,
         workshop.progress.append,
     )
-    built = BuiltEnvironment("old", place)
-    assert says(built, "import shoalpart; print(shoalpart.version)") == "1.0"
-    assert says(built, "import pip; print(1)") == "1"
+    assert says(place, "import shoalpart; print(shoalpart.version)") == "1.0"
+    assert says(place, "import pip; print(1)") == "1"
 
 
 async def test_everybody_who_wants_a_recipe_at_once_gets_the_one_build(workshop: Workshop) -> None:
     cache = workshop.cache()
     step = WheelStep(workshop.wheel("shoalpart", "1.0"))
     built = await asyncio.gather(*(workshop.get(cache, step) for _ in range(5)))
-    assert len({found.path for found in built}) == 1
+    assert len(set(built)) == 1
     assert len(workshop.progress) == 2
     again = workshop.cache()
     await again.open()
-    assert (await workshop.get(again, step)).path == built[0].path
+    assert (await workshop.get(again, step)) == built[0]
     assert len(workshop.progress) == 2
 
 
 async def test_what_was_not_finished_is_removed_and_built_again(workshop: Workshop) -> None:
     cache = workshop.cache()
     built = await workshop.get(cache)
-    (built.path / ".complete").unlink()
+    (built / ".complete").unlink()
     again = workshop.cache()
     await again.open()
-    assert not built.path.exists()
+    assert not built.exists()
     assert says(await workshop.get(again), "print(2)") == "2"
 
 
