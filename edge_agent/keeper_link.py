@@ -1,9 +1,8 @@
 """The agent's hold on its keeper: connected again when it broke, started again when it is gone."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from edge_agent.attempt_folder import AttemptFolder, parse_keeper_id
@@ -33,8 +32,9 @@ class KeeperLink:
         """Where the keeper listens."""
         self.version = ""
         """Of the keeper that was connected to last; empty where an earlier one does not say."""
+        self.instance = ""
+        """Which keeper was connected to last."""
         self._client: KeeperConnection | None = None
-        self._instance = ""
         self._ready = asyncio.Event()
 
     async def run(
@@ -52,32 +52,22 @@ class KeeperLink:
         while True:
             try:
                 await self._door.ensure()
-                async with self._connect() as client:
-                    self._instance = await client.watch()
-                    self.version = client.version
-                    await listed(self._instance, list(await client.list()))
-                    self._client = client
-                    self._ready.set()
-                    async for record in client.exits():
-                        await exited(record)
+                async with self._door.connect() as client:
+                    try:
+                        self.instance = await client.watch()
+                        self.version = client.version
+                        await listed(self.instance, list(await client.list()))
+                        self._client = client
+                        self._ready.set()
+                        async for record in client.exits():
+                            await exited(record)
+                    finally:
+                        self._ready.clear()
+                        self._client = None
                 LOG.warning("the keeper hung up", extra=fields(socket=self.path))
             except KeeperError as error:
                 LOG.warning("the keeper is away", extra=fields(error=error))
             await asyncio.sleep(_PAUSE_SECONDS)
-
-    @contextlib.asynccontextmanager
-    async def _connect(self) -> AsyncIterator[KeeperConnection]:
-        async with self._door.connect() as client:
-            try:
-                yield client
-            finally:
-                self._ready.clear()
-                self._client = None
-
-    @property
-    def instance(self) -> str:
-        """Which keeper was connected to last."""
-        return self._instance
 
     async def client(self, deadline_seconds: float = 15.0) -> KeeperConnection:
         """The connection, once there is one.
@@ -102,7 +92,7 @@ class KeeperLink:
             KeeperGoneError: that one does not answer, or is gone.
         """
         client = await self.client()
-        if self._instance != instance:
+        if self.instance != instance:
             raise KeeperGoneError(
                 "the keeper that was to start the program is gone, and another one is there"
             )
@@ -122,7 +112,7 @@ class KeeperLink:
         Raises:
             KeeperError: it did not take it.
         """
-        if self._client is not None and self._instance == instance:
+        if self._client is not None and self.instance == instance:
             await self._client.shutdown()
 
     async def forget(self, attempt: str) -> None:

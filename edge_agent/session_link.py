@@ -8,6 +8,7 @@ acknowledgement is.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import grpc.aio
@@ -28,6 +29,7 @@ _WRITES_MAX: Final = 1024
 _GOODBYE_SECONDS: Final = 1.0
 
 
+@dataclass(eq=False)
 class SessionLink:
     """Opens streams to controllers, one at a time.
 
@@ -35,24 +37,20 @@ class SessionLink:
         post: hands an event to the session.
         hello: says which agent it is and what it knows, at this moment.
         clock: monotonic seconds, for the log.
-        dial: opens the call to a controller.
+        open_call: opens the call to a controller.
     """
 
-    def __init__(
-        self,
-        post: Callable[[SessionEvent], Awaitable[None]],
-        hello: Callable[[], Hello],
-        clock: Callable[[], float],
-        dial: SessionDialler,
-    ) -> None:
-        self._post = post
-        self._hello = hello
-        self._open_call = dial
-        self._refused = CountedLog(LOG, clock)
+    post: Callable[[SessionEvent], Awaitable[None]]
+    hello: Callable[[], Hello]
+    clock: Callable[[], float]
+    open_call: SessionDialler
+    _connection: asyncio.Task[None] | None = None
+    _leaving: bool = False
+
+    def __post_init__(self) -> None:
+        self._refused = CountedLog(LOG, self.clock)
         self._dials: asyncio.Queue[tuple[int, str]] = asyncio.Queue(4)
         self._writes: asyncio.Queue[Write | None] = asyncio.Queue(_WRITES_MAX)
-        self._connection: asyncio.Task[None] | None = None
-        self._leaving = False
 
     def dial(self, link: int, address: str) -> None:
         """Open the stream with this number, in place of the one before."""
@@ -101,12 +99,12 @@ class SessionLink:
     async def _connect(self, link: int, address: str) -> None:
         reason = ""
         try:
-            async with self._open_call(address) as call:
-                await self._post(LinkOpened(link, self._hello()))
+            async with self.open_call(address) as call:
+                await self.post(LinkOpened(link, self.hello()))
                 reason = await self._talk(link, address, call)
         except* (grpc.aio.AioRpcError, asyncio.InvalidStateError) as errors:
             reason = f"{address}: {words_of(causes(errors)[0])}"
-        await self._post(LinkClosed(link, reason))
+        await self.post(LinkClosed(link, reason))
 
     async def _talk(self, link: int, address: str, call: SessionCall) -> str:
         """Read and write until the other side ends the call; say how it did."""
@@ -137,7 +135,7 @@ class SessionLink:
                     continue
                 if decoded is not None:
                     messages.append(decoded)
-            await self._post(
+            await self.post(
                 Received(link, response.sequence, response.acknowledged, tuple(messages))
             )
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Self, cast
@@ -151,27 +151,17 @@ class KeeperClient:
         await self._ask({"op": "shutdown"})
 
     async def _launch(self, op: str, request: StartRequest) -> int:
+        said = {one.name: getattr(request, one.name) for one in fields(request)}
+        limits = {name: said.pop(name) for name in ("memory_bytes", "open_files")}
         answer = await self._ask(
             {
+                **said,
                 "op": op,
-                "attempt": request.attempt,
-                "argv": list(request.argv),
                 "env": dict(request.env),
-                "cwd": str(request.cwd),
-                "stdin": "" if request.stdin is None else str(request.stdin),
-                "stdout": str(request.stdout),
-                "stderr": str(request.stderr),
+                "stdin": str(request.stdin or ""),
                 "ports": [_port(port) for port in request.ports],
-                "timeout_seconds": request.timeout_seconds,
-                "grace_seconds": request.grace_seconds,
-                "lease_until": request.lease_until,
                 "lease_seconds": _as_seconds(request.lease_until),
-                "lease_grace_seconds": request.lease_grace_seconds,
-                "made": request.made,
-                "limits": {
-                    "memory_bytes": request.memory_bytes,
-                    "open_files": request.open_files,
-                },
+                "limits": limits,
             }
         )
         return cast("int", answer["pid"])
@@ -181,7 +171,7 @@ class KeeperClient:
             raise KeeperGoneError(f"the keeper at {self._path} is gone")
         request_id = self._next_id
         self._next_id += 1
-        packet = json.dumps({**message, "id": request_id}).encode()
+        packet = json.dumps({**message, "id": request_id}, default=str).encode()
         if len(packet) > MAX_PACKET_BYTES:
             raise KeeperError(
                 f"{message['op']} takes {len(packet)} bytes, and the keeper reads at most "

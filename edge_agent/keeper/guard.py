@@ -34,9 +34,9 @@ import struct
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from edge_agent.keeper import strays
 from edge_agent.keeper.boottime import boottime
@@ -89,17 +89,11 @@ class Guard:
     def outcome(self) -> Outcome | None:
         """What an ended guard said last; None when it was killed."""
         try:
-            said = cast("Mapping[str, object]", json.loads(self.control.recv(_PACKET_BYTES)))
+            return Outcome(**json.loads(self.control.recv(_PACKET_BYTES)))
         except (OSError, ValueError):
             return None
         finally:
             self.control.close()
-        return Outcome(
-            cast("int | None", said["exit_code"]),
-            cast("int | None", said["signal"]),
-            bool(said["lease_ended"]),
-            str(said["left"]),
-        )
 
 
 def start_guard(execution: Execution, until: float) -> Guard:
@@ -177,14 +171,10 @@ class _Watch:
         found = os.waitid(os.P_PID, self._program, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         exited = found is not None and found.si_code == os.CLD_EXITED
         status = found.si_status if found is not None else signal.SIGKILL
-        self._say(
-            {
-                "exit_code": status if exited else None,
-                "signal": None if exited else int(status),
-                "lease_ended": lease_ended,
-                "left": left,
-            }
+        outcome = Outcome(
+            status if exited else None, None if exited else int(status), lease_ended, left
         )
+        self._say(asdict(outcome))
 
     def _wait(self) -> bool:
         """Wait until the program has ended; returns whether that was because its lease did."""

@@ -199,39 +199,35 @@ class KeeperShell:
         self._send(client, {"id": error.id, "error": f"bad request: {error}"})
 
     def _obey(self, client: _Client, request: requests.Request) -> None:
+        reply: dict[str, object] = {"id": request.id}
+        descriptors: tuple[int, ...] = ()
         match request:
             case requests.Start():
-                self._send(client, {"id": request.id, "pid": self._start(request)})
+                reply["pid"] = self._start(request)
             case requests.Ports():
                 if self._machine.record(request.attempt) is None:
                     raise machine.UnknownAttemptError(
                         f"the keeper has no attempt {request.attempt!r}"
                     )
                 ports = self._ports.get(request.attempt, {})
-                reply = {
-                    "id": request.id,
-                    "ports": [port.name for port in ports],
-                    "directions": [port.direction for port in ports],
-                }
-                self._send(client, reply, tuple(ports.values()))
+                reply["ports"] = [port.name for port in ports]
+                reply["directions"] = [port.direction for port in ports]
+                descriptors = tuple(ports.values())
             case requests.Stop():
                 self._handle(events.StopAsked(request.attempt, request.grace_seconds))
-                self._send(client, {"id": request.id})
             case requests.Lease():
                 self._handle(events.LeaseRenewed(request.attempt, request.lease_until))
-                self._send(client, {"id": request.id})
             case requests.Forget():
                 self._handle(events.ForgetAsked(request.attempt))
-                self._send(client, {"id": request.id})
             case requests.List():
                 self._send_records(client, request.id)
+                return
             case requests.Watch():
                 client.watching = True
-                said = {"id": request.id, "instance": self._instance, "version": self._version}
-                self._send(client, said)
+                reply |= {"instance": self._instance, "version": self._version}
             case requests.Shutdown():
-                self._send(client, {"id": request.id})
                 self._shut_down()
+        self._send(client, reply, descriptors)
 
     def _start(self, request: requests.Start) -> int:
         attempt = request.program.attempt
