@@ -94,7 +94,8 @@ class AttemptInput:
         self._raw = plan.binding.format is not PortFormat.BLOCKS
         # A job that says when it is done gets what is newest then, and not what was newest before.
         self._one_by_one = self._latest and not self._raw
-        self._target: int | None = None
+        self.target: int | None = None
+        """Everything before it is passed over: where the job begins, once that is known."""
         self._started = False
         self._writing: list[tuple[ReceiveLane, Chunk]] = []
         self._busy = False
@@ -134,7 +135,7 @@ class AttemptInput:
             for lane in generation:
                 # Nothing of it was ever taken, except perhaps by an attempt before this one.
                 if self._begun_kept:
-                    lane.begin_kept()
+                    lane.want_kept = True
 
     def _extend(self, generation: list[ReceiveLane]) -> None:
         plan = generation[0].plan
@@ -150,7 +151,7 @@ class AttemptInput:
 
     def begin(self, position: int) -> None:
         """Let the job begin at `position`, or at the end of a last round that was a short one."""
-        self._target = position
+        self.target = position
         if position == 0:
             return
         self._begun_single = self._single
@@ -161,23 +162,19 @@ class AttemptInput:
             else:
                 # How many records of each lane come before depends on which lanes end early, so
                 # ask for all that is kept, and pass over what is not needed.
-                lane.begin_kept()
+                lane.want_kept = True
 
     def begin_kept(self) -> None:
         """Let the job begin with what the producers still keep."""
         self._begun_kept = True
         for lane in self.lanes:
-            lane.begin_kept()
-
-    def aim(self, position: int) -> None:
-        """Pass over everything before `position`, where the job begins."""
-        self._target = position
+            lane.want_kept = True
 
     def settle(self) -> int | None:
         """Pass over what is not needed; return the position once the port is settled."""
         if not self.lanes:
-            return self._target or 0
-        target = self._target
+            return self.target or 0
+        target = self.target
         if target and self._begun_single and self.lanes[self._order.lanes[0]].base is None:
             return self._settle_at(target)
         if target is None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from services.streams import effects, events
 from services.streams.attempt_input import PortRuleError
@@ -18,7 +18,7 @@ from services.streams.block import (
     unpack,
 )
 from services.streams.block_index import SpoolPlace
-from services.streams.key import HeadersError, KeyRule
+from services.streams.key import KeyRule
 from services.streams.lane_slice import LaneSlice, lane_slice
 from services.streams.latest import LatestLane, NewestLog
 from services.streams.plan import OutputPlan, StreamLimits
@@ -40,6 +40,7 @@ class Lag:
     done: bool
 
 
+@dataclass(eq=False)
 class AttemptOutput:
     """One output port of an attempt.
 
@@ -52,34 +53,28 @@ class AttemptOutput:
         replacement: whether an earlier attempt may have sent records.
     """
 
-    def __init__(
-        self,
-        plan: OutputPlan,
-        *,
-        producer: int,
-        producers: int,
-        limits: StreamLimits,
-        replacement: bool = False,
-    ) -> None:
-        self.plan = plan
+    plan: OutputPlan
+    _: KW_ONLY
+    producer: int
+    producers: int
+    limits: StreamLimits
+    replacement: bool = False
+
+    def __post_init__(self) -> None:
         self.lanes: list[SendLane] = []
         self.logs: list[RetainedLog] = []
-        self._producer = producer
-        self._producers = producers
-        self._limits = limits
-        self._replacement = replacement
-        self._raw = plan.binding.format is not PortFormat.BLOCKS
+        self._raw = self.plan.binding.format is not PortFormat.BLOCKS
         self._whole: RetainedLog | None = None
         # Lanes with a log of their own; those that carry everything share one.
         self._split: list[SendLane] = []
         self._keyed: dict[int, list[RetainedLog]] = {}
         self._latest: list[LatestLane] = []
-        for lane in plan.lanes:
+        for lane in self.plan.lanes:
             self._add(lane)
-        by_key = any(_by_key(lane) for lane in plan.lanes)
-        self._rule = KeyRule(plan.binding.format, plan.key) if by_key else None
-        self._hold = max((lane.hold for lane in plan.lanes), default=0)
-        self._end = _end_of(plan.lanes)
+        by_key = any(_by_key(lane) for lane in self.plan.lanes)
+        self._rule = KeyRule(self.plan.binding.format, self.plan.key) if by_key else None
+        self._hold = max((lane.hold for lane in self.plan.lanes), default=0)
+        self._end = _end_of(self.plan.lanes)
         self._over = False
         self._closed_to_job = False
         self._waiting: list[Block] = []
@@ -125,7 +120,7 @@ class AttemptOutput:
         Those of the generations before the newest one have all that comes before it, even if some of them
         have committed since.
         """
-        if not self._replacement or self.ended:
+        if not self.replacement or self.ended:
             return False
         begun = max(map(self._begins, self.lanes), default=0)
         return (
@@ -389,7 +384,7 @@ class AttemptOutput:
         full = (
             self.spool_behind
             or (self._hold > 0 and not self._over)
-            or any(lane.backlog >= self._limits.backlog_bytes for lane in self.lanes)
+            or any(lane.backlog >= self.limits.backlog_bytes for lane in self.lanes)
         )
         if full and not self._paused:
             self._paused = True
@@ -486,7 +481,7 @@ class AttemptOutput:
         if not self._hold or not self._started:
             return None
         highest = self.sent
-        if self._replacement:
+        if self.replacement:
             for lane in self.lanes:
                 if not lane.plan.hold or lane.plan.keep or lane.done or lane.slice.empty:
                     continue
@@ -499,16 +494,16 @@ class AttemptOutput:
     def _begins(self, lane: SendLane) -> int:
         """Number of the first record that the generation of a lane's consumer may have."""
         stretch = lane.plan.stretch
-        before = stretch.consumer_begin - stretch.producer_begin - self._producer
-        return max(0, -(-before // self._producers))
+        before = stretch.consumer_begin - stretch.producer_begin - self.producer
+        return max(0, -(-before // self.producers))
 
     def _slice_of(self, lane: Lane) -> LaneSlice:
         if _by_key(lane):
             # The lane counts its own records: which ones they are cannot be reckoned.
             return LaneSlice(0, 1)
         return lane_slice(
-            self._producer,
-            self._producers,
+            self.producer,
+            self.producers,
             lane.peer_replica,
             lane.peer_replicas,
             broadcast=lane.distribute is Distribute.BROADCAST,
@@ -518,10 +513,10 @@ class AttemptOutput:
     def _add(self, lane: Lane) -> None:
         part = self._slice_of(lane)
         if lane.keep:
-            newest = NewestLog(lane.keep, self._limits.block_bytes)
+            newest = NewestLog(lane.keep, self.limits.block_bytes)
             if part.empty:
                 newest.end()
-            latest = LatestLane(lane, newest, part, self._limits.bulk_bytes)
+            latest = LatestLane(lane, newest, part, self.limits.bulk_bytes)
             self._latest.append(latest)
             self.lanes.append(latest)
             return
@@ -530,13 +525,13 @@ class AttemptOutput:
             if number not in self._keyed:
                 self._keyed[number] = [self._new_log() for _ in range(number)]
             log = self._keyed[number][lane.peer_replica]
-            self.lanes.append(SendLane(lane, log, part, self._limits.bulk_bytes))
+            self.lanes.append(SendLane(lane, log, part, self.limits.bulk_bytes))
             return
         whole = part.step == 1 and part.first == 0 and not part.empty
         if whole:
             self._whole = self._whole or self._new_log()
         log = self._whole if whole and self._whole else self._new_log()
-        added = SendLane(lane, log, part, self._limits.bulk_bytes)
+        added = SendLane(lane, log, part, self.limits.bulk_bytes)
         if part.empty:
             added.log.end()
         elif not whole:
@@ -556,7 +551,7 @@ class AttemptOutput:
             self._whole.begin(self.sent)
             if self.ended:
                 self._whole.end()
-        lane = SendLane(plan, self._whole, LaneSlice(0, 1), self._limits.bulk_bytes, recorder=True)
+        lane = SendLane(plan, self._whole, LaneSlice(0, 1), self.limits.bulk_bytes, recorder=True)
         lane.begin(self._whole.base)
         self.lanes.append(lane)
         return lane
@@ -575,7 +570,7 @@ class AttemptOutput:
             self._whole.append(block.count, block.body, block.crc)
         if self._split:
             self._spread(block)
-        sums = None if self._rule is None else self._checksums(block, self._rule)
+        sums = None if self._rule is None else self._rule.checksums(block)
         if sums is not None:
             self._spread_by_key(block, sums)
         if self._latest:
@@ -602,7 +597,7 @@ class AttemptOutput:
             lane.passed_cut()
 
     def _new_log(self) -> RetainedLog:
-        log = RetainedLog(self._limits.block_bytes)
+        log = RetainedLog(self.limits.block_bytes)
         self.logs.append(log)
         return log
 
@@ -655,12 +650,6 @@ class AttemptOutput:
                     for at in mine[-lane.plan.keep :]
                 ]
             lane.newest.offer(len(mine), newest)
-
-    def _checksums(self, block: Block, rule: KeyRule) -> list[int]:
-        try:
-            return rule.checksums(block)
-        except HeadersError as error:
-            raise PortRuleError(str(error)) from error
 
     def _spread_by_key(self, block: Block, sums: list[int]) -> None:
         if block.count == 1:

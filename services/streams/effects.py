@@ -9,32 +9,32 @@ from shoal.model import ReasonCode
 
 
 @dataclass(frozen=True, slots=True)
-class _OfPort:
-    """Something to do at one port of the attempt."""
+class OfPort:
+    """Something at one port of the attempt: to do, or that happened."""
 
     port: str
     output: bool
 
 
 @dataclass(frozen=True, slots=True)
-class ReadPort(_OfPort):
+class ReadPort(OfPort):
     """Begin, or go on, reading what the job writes on a port."""
 
 
 @dataclass(frozen=True, slots=True)
-class PausePort(_OfPort):
+class PausePort(OfPort):
     """Leave what the job writes in its socket, so that it blocks."""
 
 
 @dataclass(frozen=True, slots=True)
-class WritePort(_OfPort):
+class WritePort(OfPort):
     """Write to the job; answer with PortWritten. There is one at a time on a port."""
 
     parts: tuple[Body, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ShutPort(_OfPort):
+class ShutPort(OfPort):
     """Show the job the end of file on a port."""
 
 
@@ -125,7 +125,7 @@ class CloseCall(_OfCall):
 
 
 @dataclass(frozen=True, slots=True)
-class _OfDial:
+class OfDial:
     """Something to do about a dial of an input lane."""
 
     lane: str
@@ -133,7 +133,7 @@ class _OfDial:
 
 
 @dataclass(frozen=True, slots=True)
-class DialLane(_OfDial):
+class DialLane(OfDial):
     """Dial the producer of a lane; with `bulk` on the channel for large records.
 
     Below `had` lies what the job was given, if it wants nothing more.
@@ -150,12 +150,12 @@ class DialLane(_OfDial):
 
 
 @dataclass(frozen=True, slots=True)
-class HangUpLane(_OfDial):
+class HangUpLane(OfDial):
     """Give up a call of ours; nothing more of it is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Acknowledge(_OfDial):
+class Acknowledge(OfDial):
     """Report to a producer how far we are; a newer report replaces one that has not left yet."""
 
     consumed: int

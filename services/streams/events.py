@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from services.streams.block import Block
 from services.streams.block_index import SpoolPlace
 from services.streams.digest import Digest
+from services.streams.effects import OfDial, OfPort
 from shoal.session.lane import Lane
 
 
@@ -14,22 +15,14 @@ class Attached:
 
 
 @dataclass(frozen=True, slots=True)
-class _OfPort:
-    """Something about one port of the attempt."""
-
-    port: str
-    output: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PortBlock(_OfPort):
+class PortBlock(OfPort):
     """The job wrote a block on a port; on a raw port, its records as a block counted from 0."""
 
     block: Block
 
 
 @dataclass(frozen=True, slots=True)
-class PortViolation(_OfPort):
+class PortViolation(OfPort):
     """The job wrote something that is no block, or a raw record that breaks a limit."""
 
     offset: int
@@ -37,7 +30,7 @@ class PortViolation(_OfPort):
 
 
 @dataclass(frozen=True, slots=True)
-class PortClosed(_OfPort):
+class PortClosed(OfPort):
     """The job's end of a port will send nothing more.
 
     What came last counts only if the program ends well: `rest` are records that the end of file
@@ -50,12 +43,12 @@ class PortClosed(_OfPort):
 
 
 @dataclass(frozen=True, slots=True)
-class PortWritten(_OfPort):
+class PortWritten(OfPort):
     """What `WritePort` asked for is in the hands of the system, so the job can take it."""
 
 
 @dataclass(frozen=True, slots=True)
-class PortShut(_OfPort):
+class PortShut(OfPort):
     """The job takes nothing more from a port."""
 
 
@@ -146,15 +139,7 @@ class CallClosed(_OfCall):
 
 
 @dataclass(frozen=True, slots=True)
-class _OfDial:
-    """Something about a dial of an input lane."""
-
-    lane: str
-    dial: int
-
-
-@dataclass(frozen=True, slots=True)
-class DialAccepted(_OfDial):
+class DialAccepted(OfDial):
     """The producer opened a lane that we dialled; `dial` is the machine's number for it."""
 
     producer_epoch: int
@@ -162,14 +147,14 @@ class DialAccepted(_OfDial):
 
 
 @dataclass(frozen=True, slots=True)
-class DialBlock(_OfDial):
+class DialBlock(OfDial):
     """A block came on a lane, checked against its checksum."""
 
     block: Block
 
 
 @dataclass(frozen=True, slots=True)
-class DialEnded(_OfDial):
+class DialEnded(OfDial):
     """The lane has ended after `total` records; see `SendEnd`."""
 
     total: int
@@ -179,7 +164,7 @@ class DialEnded(_OfDial):
 
 
 @dataclass(frozen=True, slots=True)
-class DialBroken(_OfDial):
+class DialBroken(OfDial):
     """A lane that we dialled is refused or broken."""
 
     reason: str

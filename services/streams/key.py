@@ -34,9 +34,7 @@ class KeyRule:
     """
 
     def __init__(self, port_format: PortFormat, name: str = "") -> None:
-        self._part: Callable[[bytes], bytes] = _whole
-        if name:
-            self._part = _part(port_format, name)
+        self._part = _part(port_format, name) if name else _whole
         self._cache: dict[bytes, int | None] = {}
 
     def checksums(self, block: Block) -> list[int]:

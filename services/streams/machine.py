@@ -17,6 +17,7 @@ from services.streams.attempt_output import AttemptOutput
 from services.streams.block import Kind, plain
 from services.streams.block_index import RetainedBlock, SpoolPlace
 from services.streams.framing import RecordError
+from services.streams.key import HeadersError
 from services.streams.plan import AttemptPlan, StreamLimits
 from services.streams.receiver import DigestError, LaneError, NotRepeatedError, ReceiveLane
 from services.streams.retained_log import RetainedLog, SpoolLedger
@@ -200,7 +201,7 @@ class AttemptStreamsMachine:
             if self.stage not in _OVER:
                 for effect in self._afterwards(now):
                     out.append(effect)  # noqa: PERF402 - see above
-        except (PortRuleError, RecordError, NotRepeatedError, DigestError) as error:
+        except (PortRuleError, HeadersError, RecordError, NotRepeatedError, DigestError) as error:
             out += self._fail(ReasonCode.STREAM, f"{_where(event)}{error}")
         return out
 
@@ -315,7 +316,7 @@ class AttemptStreamsMachine:
                 for name, in_port in self._inputs.items()
             )
             for in_port in self._inputs.values():
-                in_port.aim(self._start * in_port.plan.block_count)
+                in_port.target = self._start * in_port.plan.block_count
             yield from self._settle(now)
             return
         self._to(Stage.FLOWING)

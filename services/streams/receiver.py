@@ -151,12 +151,13 @@ class ReceiveLane:
     mismatches: int = 0
     """Whether records of an earlier run of the producer were others than those of its last."""
     retry_at: float | None = None
+    want_kept: bool = False
+    """Whether everything is wanted that the producer still keeps."""
     _latest: bool = field(init=False)
     _slack: int = 0
     _digest: LaneDigest = field(default_factory=lambda: LaneDigest(Digest(0)))
     _producer_epoch: int = 0
     _differed: bool = False
-    _want_kept: bool = False
     _bulk: bool = False
     _whole: bool = False
     _finished: bool = False
@@ -212,10 +213,6 @@ class ReceiveLane:
         self._digest = LaneDigest(Digest(first))
         self._slack = slack
 
-    def begin_kept(self) -> None:
-        """Want everything that the producer still keeps."""
-        self._want_kept = True
-
     def finish(self) -> list[effects.Effect]:
         """Want nothing more: the job has ended well."""
         self._finished = True
@@ -233,7 +230,7 @@ class ReceiveLane:
         want = self.expected
         if self._finished:
             want = WANT_NOTHING
-        elif self._want_kept and self.base is None:
+        elif self.want_kept and self.base is None:
             want = WANT_KEPT
         self._dials += 1
         self._dial = self._dials
@@ -277,7 +274,7 @@ class ReceiveLane:
             raise StaleError(
                 f"the producer has epoch {event.producer_epoch}, not {self.peer.epoch}"
             )
-        if self._want_kept and self.base is None and not self._finished:
+        if self.want_kept and self.base is None and not self._finished:
             self.base = event.first
             self.taken = self.expected = self.consumed = event.first
             self._digest = LaneDigest(Digest(event.first))

@@ -71,11 +71,6 @@ class Sampler:
         self.dropped = 0
         """Records that were to be shown and were not."""
 
-    @property
-    def waiting(self) -> bool:
-        """Whether something was taken and not fetched yet."""
-        return bool(self._waiting)
-
     def offer(self, block: Block, first: int, now: float) -> None:
         """Look at the records of a DATA block; `first` is the number of the first one."""
         every = self._request.every

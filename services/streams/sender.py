@@ -177,7 +177,7 @@ class SendLane:
                 f"lane {self.plan.id} belongs to consumer epoch {self.peer.epoch}, "
                 f"epoch {event.consumer_epoch} is over",
             )
-        out = self._drop_call()
+        out = self.stop()
         if event.consumer_epoch > self.peer.epoch:
             # The controller reached the consumer first; this attempt learns of it soon.
             self.peer = replace(self.peer, epoch=event.consumer_epoch)
@@ -273,7 +273,7 @@ class SendLane:
             or (not self.idle and event.released > self.log.next)
         ):
             self.refused += 1
-            return self._drop_call()
+            return self.stop()
         self._consumed_bytes = event.consumed_bytes
         if not self.idle:
             self.consumed = max(self.consumed, min(event.consumed, self.log.next))
@@ -314,12 +314,8 @@ class SendLane:
             self._cursor.number = None
         out: list[effects.Effect] = []
         if older:
-            out += self._drop_call()
+            out += self.stop()
         return out
-
-    def stop(self) -> list[effects.Effect]:
-        """End the call, of whatever consumer it is."""
-        return self._drop_call()
 
     def _begin_call(self, event: events.CallOpened, want: int) -> None:
         self.held = None
@@ -387,7 +383,8 @@ class SendLane:
         self.refused += 1
         return [effects.RefuseCall(call, reason, message)]
 
-    def _drop_call(self) -> list[effects.Effect]:
+    def stop(self) -> list[effects.Effect]:
+        """End the call, of whatever consumer it is."""
         out: list[effects.Effect] = []
         if self.held is not None:
             out.append(effects.CloseCall(self.held.call))

@@ -45,13 +45,11 @@ class AgentService(StreamWorkerServiceServicer):
         except KeeperAwayError as error:
             raise rpc_error(grpc.StatusCode.UNAVAILABLE, "KEEPER_AWAY", str(error)) from error
         except (KeeperRefusedError, LookupError) as error:
-            raise rpc_error(
-                grpc.StatusCode.FAILED_PRECONDITION, "PORTS_MISSING", _words(error)
-            ) from error
+            code = grpc.StatusCode.FAILED_PRECONDITION
+            raise rpc_error(code, "PORTS_MISSING", _words(error)) from error
         except ValueError as error:
-            raise rpc_error(
-                grpc.StatusCode.INVALID_ARGUMENT, "ASSIGNMENT", _words(error)
-            ) from error
+            code = grpc.StatusCode.INVALID_ARGUMENT
+            raise rpc_error(code, "ASSIGNMENT", _words(error)) from error
         return v1.AttachResponse()
 
     async def UpdateLanes(

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import cast
 
 import grpc
@@ -82,12 +82,10 @@ class ServedCall:
 
     def send_end(self, effect: effects.SendEnd) -> None:
         """See `Served`."""
-        end = v1.PullEnd(total=effect.total, cut=effect.cut, continued=effect.continued)
-        digest = effect.digest
-        if digest is not None:
-            end.digest.CopyFrom(
-                v1.PullDigest(first=digest.first, table=digest.table, data=digest.data)
-            )
+        digest = None if effect.digest is None else v1.PullDigest(**asdict(effect.digest))
+        end = v1.PullEnd(
+            total=effect.total, cut=effect.cut, continued=effect.continued, digest=digest
+        )
         self._send(v1.PullResponse(end=end))
 
     def refuse(self, reason: str, message: str) -> None:

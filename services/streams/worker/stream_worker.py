@@ -1,6 +1,7 @@
 """The attempts that a stream worker carries, by their names, and what its agent gets to know of them."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable
@@ -191,11 +192,9 @@ class StreamWorker:
                 if changed or first:
                     first = False
                     yield changed
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(NEWS_SECONDS):
                         await wake.wait()
-                except TimeoutError:
-                    continue
         finally:
             del self._watchers[wake]
 

@@ -1,6 +1,7 @@
 """Sends samples of the records that pass on a port, as often as an eye can follow."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from services.streams.machine import AttemptStreamsMachine
@@ -53,8 +54,6 @@ async def show(
         if ended:
             return
         await asyncio.sleep(_PAUSE_SECONDS)
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(QUIET_SECONDS):
                 await tap.wake.wait()
-        except TimeoutError:
-            continue

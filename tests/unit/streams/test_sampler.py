@@ -20,7 +20,7 @@ def test_every_nth_by_the_number_on_the_port_wherever_blocks_begin() -> None:
     assert [one.sequence for one in taken] == [0, 3, 6, 9, 12, 15]
     assert [one.data for one in taken] == [b"0", b"3", b"6", b"9", b"12", b"15"]
     assert sampler.dropped == 0
-    assert not sampler.waiting
+    assert not sampler.take()
 
 
 def test_what_the_buckets_do_not_let_through_is_counted() -> None:
