@@ -9,6 +9,7 @@ import logging
 import re
 import socket
 from collections.abc import AsyncIterator, Callable
+from dataclasses import KW_ONLY, dataclass
 from typing import Self
 
 from aiohttp import web
@@ -28,6 +29,7 @@ LOG = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 60.0
 """How long a sender may be silent in the middle of a PUT."""
+_GONE = (ConnectionError, web.RequestPayloadError)  # perhaps no client is there to read the answer
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
@@ -35,6 +37,7 @@ class _UploadSizeError(Exception):
     """More or fewer bytes than announced."""
 
 
+@dataclass(eq=False)
 class ObjectEndpoint:
     """Serves the objects of `store` on an already listening socket; use it with `async with`.
 
@@ -46,31 +49,26 @@ class ObjectEndpoint:
         clock: seconds on a monotonic clock.
     """
 
-    def __init__(
-        self,
-        store: DirectoryStore,
-        signer: PathSigner,
-        listener: socket.socket,
-        *,
-        wall: Callable[[], float],
-        clock: Callable[[], float],
-    ) -> None:
-        self._store = store
-        self._signer = signer
-        self._wall = wall
-        self._refused = CountedLog(LOG, clock)
+    store: DirectoryStore
+    signer: PathSigner
+    listener: socket.socket
+    _: KW_ONLY
+    wall: Callable[[], float]
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self._refused = CountedLog(LOG, self.clock)
         application = web.Application()
         any_key = r"{key:[\s\S]+}"  # a dot is no line break, and a key may have some
         application.router.add_get(f"{PATH_PREFIX}{any_key}", self._get)
         application.router.add_put(f"{PATH_PREFIX}{any_key}", self._put)
         # Longer headers than any address of ours are refused by aiohttp itself (400).
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
-        self._listener = listener
 
     async def __aenter__(self) -> Self:
         """Begin to serve."""
         await self._runner.setup()
-        await web.SockSite(self._runner, self._listener).start()
+        await web.SockSite(self._runner, self.listener).start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -80,8 +78,8 @@ class ObjectEndpoint:
     async def _get(self, request: web.Request) -> web.StreamResponse:
         key = request.match_info["key"]
         try:
-            self._signer.check_get(key, _query(request), self._wall())
-            info = await self._store.head(key)
+            self.signer.check_get(key, _query(request), self.wall())
+            info = await self.store.head(key)
         except (SignatureRefusedError, InvalidKeyError) as error:
             return self._refuse(403, error)
         except ArchiveUnavailableError as error:
@@ -119,7 +117,7 @@ class ObjectEndpoint:
 
     async def _send(self, response: web.StreamResponse, key: str, first: int, end: int) -> None:
         left = end - first
-        async with contextlib.aclosing(self._store.get_stream(key, offset=first)) as chunks:
+        async with contextlib.aclosing(self.store.get_stream(key, offset=first)) as chunks:
             async for chunk in chunks:
                 async with asyncio.timeout(_IDLE_SECONDS):
                     await response.write(chunk[:left])
@@ -130,21 +128,19 @@ class ObjectEndpoint:
     async def _put(self, request: web.Request) -> web.StreamResponse:
         key = request.match_info["key"]
         try:
-            put = self._signer.check_put(key, _query(request), self._wall())
+            put = self.signer.check_put(key, _query(request), self.wall())
             if request.content_length not in {None, put.size_bytes}:
                 raise _UploadSizeError(
                     f"object {key!r} was announced with {put.size_bytes} bytes, and the request "
                     f"has {request.content_length}; nothing was stored"
                 )
-            await self._store.put_stream(
+            await self.store.put_stream(
                 key, self._receive(request, key, put.size_bytes), sha256=put.sha256
             )
         except (SignatureRefusedError, InvalidKeyError) as error:
             return self._refuse(403, error)
-        except (_UploadSizeError, ObjectDigestError) as error:
+        except (_UploadSizeError, ObjectDigestError, *_GONE) as error:
             return self._refuse(400, error)
-        except (ConnectionError, web.RequestPayloadError) as error:
-            return self._refuse(400, error)  # perhaps no client is there to read it
         except TimeoutError as error:
             return self._refuse(408, error)
         except ArchiveFullError as error:

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Generic, TypeVar
 
 from services.runtime.machine import Machine
@@ -16,6 +17,7 @@ class OutcomesOverflowError(RuntimeError):
     """An effect's performer posted more events than the inbox may hold."""
 
 
+@dataclass(eq=False)
 class Driver(Generic[EventT, EffectT]):
     """Drives one machine: the deadline first, then one event, then the turn of the other tasks.
 
@@ -31,26 +33,20 @@ class Driver(Generic[EventT, EffectT]):
         inbox_size: how many events may wait.
     """
 
-    def __init__(
-        self,
-        machine: Machine[EventT, EffectT],
-        act: Callable[[EffectT], Awaitable[None] | None],
-        clock: Callable[[], float],
-        *,
-        inbox_size: int = 1024,
-    ) -> None:
-        if inbox_size < 1:
-            raise ValueError(f"inbox_size is {inbox_size}; it has to be at least 1")
-        self._machine = machine
-        self._act = act
-        self._clock = clock
-        self._inbox_size = inbox_size
-        self._inbox: asyncio.Queue[EventT] = asyncio.Queue(inbox_size)
+    machine: Machine[EventT, EffectT]
+    act: Callable[[EffectT], Awaitable[None] | None]
+    clock: Callable[[], float]
+    _: KW_ONLY
+    inbox_size: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.inbox_size < 1:
+            raise ValueError(f"inbox_size is {self.inbox_size}; it has to be at least 1")
+        self._inbox: asyncio.Queue[EventT] = asyncio.Queue(self.inbox_size)
         # What `act` posts while the driver waits for it: the inbox may be full, and only the
         # driver empties it, so these may not wait there.
         self._outcomes: deque[EventT] = deque()
         self._task: asyncio.Task[object] | None = None
-        self.refused = 0
 
     async def post(self, event: EventT) -> None:
         """Hand over an event and wait for room in the inbox, which slows a busy source down.
@@ -66,7 +62,7 @@ class Driver(Generic[EventT, EffectT]):
     def offer(self, event: EventT) -> bool:
         """Hand over an event if there is room, and say whether there was.
 
-        For sources that cannot wait, such as datagrams; `refused` counts what found no room.
+        For sources that cannot wait, such as datagrams.
 
         Raises:
             OutcomesOverflowError: when called from `act` more often than the inbox is large.
@@ -77,7 +73,6 @@ class Driver(Generic[EventT, EffectT]):
         try:
             self._inbox.put_nowait(event)
         except asyncio.QueueFull:
-            self.refused += 1
             return False
         return True
 
@@ -99,21 +94,21 @@ class Driver(Generic[EventT, EffectT]):
             self._task = None
 
     async def _step(self) -> None:
-        now = self._clock()
-        deadline = self._machine.deadline()
+        now = self.clock()
+        deadline = self.machine.deadline()
         if deadline is not None and deadline <= now:
-            await self._perform(self._machine.tick(now))
+            await self._perform(self.machine.tick(now))
             event = self._waiting()
         else:
             event = self._waiting()
             if event is None:
                 event = await self._next(None if deadline is None else deadline - now)
         if event is not None:
-            await self._perform(self._machine.handle(event, self._clock()))
+            await self._perform(self.machine.handle(event, self.clock()))
 
     async def _perform(self, effects: Sequence[EffectT]) -> None:
         for effect in effects:
-            doing = self._act(effect)
+            doing = self.act(effect)
             if inspect.isawaitable(doing):
                 await doing
 
@@ -133,9 +128,9 @@ class Driver(Generic[EventT, EffectT]):
         return self._task is not None and asyncio.current_task() is self._task
 
     def _keep_outcome(self, event: EventT) -> None:
-        if len(self._outcomes) >= self._inbox_size:
+        if len(self._outcomes) >= self.inbox_size:
             raise OutcomesOverflowError(
-                f"performing effects posted {self._inbox_size} events that are not taken yet, "
+                f"performing effects posted {self.inbox_size} events that are not taken yet, "
                 f"the next one is {event!r}; post from a task of its own instead"
             )
         self._outcomes.append(event)

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
@@ -70,6 +71,7 @@ def transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection]
         raise
 
 
+@dataclass(eq=False)
 class GroupWriter(Generic[ItemT]):
     """A thread that writes what waits, in the order in which it came.
 
@@ -80,20 +82,16 @@ class GroupWriter(Generic[ItemT]):
         group_size: Most writes of a group.
     """
 
-    def __init__(
-        self,
-        name: str,
-        write: Callable[[list[ItemT]], None],
-        *,
-        join: Callable[[ItemT, ItemT], ItemT] = lambda _older, newer: newer,
-        group_size: int = 512,
-    ) -> None:
-        self._write = write
-        self._join = join
-        self._group_size = group_size
+    name: str
+    write: Callable[[list[ItemT]], None]
+    _: KW_ONLY
+    join: Callable[[ItemT, ItemT], ItemT] = lambda _older, newer: newer
+    group_size: int = 512
+
+    def __post_init__(self) -> None:
         self._waiting: dict[Hashable, ItemT] = {}
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self.closing = False
 
     def start(self) -> None:
@@ -104,7 +102,7 @@ class GroupWriter(Generic[ItemT]):
         """Have this written; one that waits with the same key keeps its place and is joined."""
         with self._changed:
             older = self._waiting.get(key)
-            self._waiting[key] = item if older is None else self._join(older, item)
+            self._waiting[key] = item if older is None else self.join(older, item)
             self._changed.notify()
 
     def pause(self, seconds: float) -> None:
@@ -121,10 +119,10 @@ class GroupWriter(Generic[ItemT]):
 
     def _run(self) -> None:
         while group := self._take():
-            self._write(group)
+            self.write(group)
 
     def _take(self) -> list[ItemT]:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self.closing)
-            keys = list(itertools.islice(self._waiting, self._group_size))
+            keys = list(itertools.islice(self._waiting, self.group_size))
             return [self._waiting.pop(key) for key in keys]

@@ -252,7 +252,7 @@ class World:
         self.trace.note("agent", board.name, board.agents)
         if board.shell is not None:
             driver = board.shell._attempts_driver
-            driver._machine = _Watched(driver._machine, partial(self._agent_takes, board))
+            driver.machine = _Watched(driver.machine, partial(self._agent_takes, board))
         if self.membership is not None:
             member = self.membership.join(process, lambda _name, _state: None, board.agents)
             process.spawn(member.run())
