@@ -15,20 +15,20 @@ import logging
 from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, Final, assert_never
 
-from edge_agent import disk_watch
 from edge_agent.agent_process import AgentProcess
 from edge_agent.attempt_folder import keeper_id, parse_keeper_id
 from edge_agent.attempt_services import AttemptServices
 from edge_agent.attempts import effects, events
-from edge_agent.attempts.local_attempt import LocalAttempt, ProgramStatus
+from edge_agent.attempts.local_attempt import LocalAttempt, ProgramExit, ProgramStatus
 from edge_agent.attempts.machine import AttemptsMachine
 from edge_agent.attempts.phase import FAILS_FOR_ITS_DISK, PREPARING, Phase
 from edge_agent.attempts.shell import AttemptShell, Durable
 from edge_agent.config import AgentConfig
+from edge_agent.disk_watch import DiskWatch
 from edge_agent.followed import followed_text, read_followed
 from edge_agent.keeper.client import KeeperError
 from edge_agent.keeper.record import ProcessRecord
-from edge_agent.keeper_link import KeeperLink, program_exit, programs
+from edge_agent.keeper_link import KeeperLink, attempt_of, program_exit
 from edge_agent.lease import NodeLease
 from edge_agent.links.agent_links import AgentLinks
 from edge_agent.links.stream_worker import HELPER
@@ -117,7 +117,7 @@ class AgentShell:
         )
         self._shells: dict[AttemptRef, AttemptShell] = {}
         self._group: asyncio.TaskGroup | None = None
-        self._disk = disk_watch.DiskWatch(str(config.state), config.disk_reserve_bytes)
+        self._disk = DiskWatch(str(config.state), config.disk_reserve_bytes)
         self._said = WELL
         self._introduced: str | None = None
         """Where the controller was told that the stream worker is, empty for nowhere yet; None if no Hello
@@ -137,7 +137,7 @@ class AgentShell:
             StartRefusedError: no keeper can be had.
         """
         self._first_list = asyncio.get_running_loop().create_future()
-        self._disk.handle(disk_watch.Measured(await self._links.disk.read()), self._process.clock())
+        self._disk.measured(await self._links.disk.read(), self._process.clock())
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._keeper.run(self._listed, self._exited))
@@ -268,35 +268,41 @@ class AgentShell:
             LOG.warning("something is left", extra=fields(name=process.attempt, why=process.left))
         if process.attempt == HELPER:
             await self._streams.ended(process)
-        ref = None if process.helper else parse_keeper_id(process.attempt)
+        ref = attempt_of(process)
         if ref is not None:
             # Looked at here and now, since it may just have been filled, or have been freed.
             full = self._disk.full_at(await self._links.disk.read()) if process.exit_code else ""
-            ended = program_exit(process, self._services.folder(ref), self._logs, full)
+            ended = self._exit(ref, process, full)
             await self._attempts_driver.post(events.ProgramEnded(ref, ended))
 
+    def _exit(self, ref: AttemptRef, process: ProcessRecord, disk_full: str) -> ProgramExit:
+        """How a program ended, with its last words from its folder."""
+        folder = self._services.folder(ref).path
+        said = "" if process.exit_code == 0 else self._logs.last_words(folder)
+        return program_exit(process, said, disk_full)
+
     def _programs(self, processes: list[ProcessRecord]) -> Mapping[AttemptRef, ProgramStatus]:
-        return programs(processes, self._services.folder, self._logs, self._disk.full)
+        found: dict[AttemptRef, ProgramStatus] = {}
+        for process in processes:
+            ref = attempt_of(process)
+            if ref is not None:
+                ended = None if process.running else self._exit(ref, process, self._disk.full)
+                found[ref] = ProgramStatus(process.start_time, ended)
+        return found
 
     # ---- the disk
 
     async def _watch_disk(self) -> None:
         """Look at the disk of the state folder until cancelled."""
-        if self._disk.refusal:
-            LOG.warning("no new work is taken", extra=fields(why=self._disk.refusal))
+        told = ""
         while True:
-            seen = disk_watch.Measured(await self._links.disk.read())
-            for effect in self._disk.handle(seen, self._process.clock()):
-                match effect:
-                    case disk_watch.Refuse(why):
-                        words = "no new work is taken" if why else "new work is taken again"
-                        LOG.warning(words, extra=fields(why=why))
-                    case disk_watch.MeasureFolders():
-                        await self._fail_for_disk()
-                    case disk_watch.FailAttempt():
-                        raise AssertionError("folders are measured first")
-                    case _:
-                        assert_never(effect)
+            full = self._disk.measured(await self._links.disk.read(), self._process.clock())
+            if self._disk.refusal != told:
+                told = self._disk.refusal
+                words = "no new work is taken" if told else "new work is taken again"
+                LOG.warning(words, extra=fields(why=told))
+            if full:
+                await self._fail_for_disk()
             await self._links.workshop.trim(short=self._disk.short)
             await self._replace_outdated()
             await self._say_condition()
@@ -355,13 +361,11 @@ class AgentShell:
         uses = await self._links.disk.folders(
             (ref, self._services.folder(ref).path) for ref in able
         )
-        for effect in self._disk.handle(disk_watch.FoldersMeasured(uses), self._process.clock()):
-            if isinstance(effect, disk_watch.FailAttempt):
-                LOG.warning(
-                    "an attempt is failed for the disk",
-                    extra=fields(name=effect.ref.name, why=effect.reason.message),
-                )
-                await self._attempts_driver.post(events.DiskFull(effect.ref, effect.reason))
+        failed = self._disk.choose(uses, self._process.clock())
+        if failed is not None:
+            why = fields(name=failed.ref.name, why=failed.reason.message)
+            LOG.warning("an attempt is failed for the disk", extra=why)
+            await self._attempts_driver.post(failed)
 
     # ---- the session
 
@@ -444,7 +448,7 @@ class AgentShell:
             case Desired():
                 await self._attempts_driver.post(events.DesiredChanged(message, delivery))
             case UploadsGranted():
-                await self._attempts_driver.post(events.GrantsReceived(message))
+                await self._attempts_driver.post(message)
             case Refused(ref, reason, text):
                 LOG.warning(
                     "the controller refused", extra=fields(reason=reason, message=text, ref=ref)

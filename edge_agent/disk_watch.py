@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final
 
+from edge_agent.attempts.events import DiskFull
 from shoal.model import Reason, ReasonCode
 from shoal.names import AttemptRef
 
@@ -55,77 +56,27 @@ class FolderUse:
 
 
 @dataclass(frozen=True, slots=True)
-class DiskMarks:
-    """Below `upper` no new work is taken, below `lower` an attempt has to go."""
+class DiskMark:
+    """A mark that a disk may fall below: the upper one, from where on no new work is taken, or its `lower`."""
 
-    upper_bytes: int
-    lower_bytes: int
-    upper_inodes: int
-    lower_inodes: int
+    size_bytes: int
+    inodes: int
 
     @classmethod
-    def of(cls, reading: DiskReading, reserve_bytes: int) -> DiskMarks:
-        """The marks for a disk of that size; all are 0 where the reserve is."""
-        upper = min(reserve_bytes, reading.total_bytes // _SHARE)
+    def upper(cls, reading: DiskReading, reserve_bytes: int) -> DiskMark:
+        """The upper mark for a disk of that size; it is 0 where the reserve is."""
         inodes = min(_INODES_MAX, reading.total_inodes // _INODE_SHARE) if reserve_bytes else 0
-        return cls(upper, upper // _LOWER, inodes, inodes // _LOWER)
+        return cls(min(reserve_bytes, reading.total_bytes // _SHARE), inodes)
 
-    def short(self, reading: DiskReading) -> bool:
-        """Whether no new work is to be taken."""
-        return reading.free_bytes < self.upper_bytes or self._few_inodes(reading, self.upper_inodes)
+    @property
+    def lower(self) -> DiskMark:
+        """Below it an attempt has to go, or one that failed may have failed for this."""
+        return DiskMark(self.size_bytes // _LOWER, self.inodes // _LOWER)
 
-    def full(self, reading: DiskReading) -> bool:
-        """Whether an attempt has to go, or one that failed may have failed for this."""
-        return reading.free_bytes < self.lower_bytes or self._few_inodes(reading, self.lower_inodes)
-
-    @staticmethod
-    def _few_inodes(reading: DiskReading, mark: int) -> bool:
-        return reading.total_inodes > 0 and reading.free_inodes < mark
-
-
-# ---- events
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """The disk was looked at."""
-
-    reading: DiskReading
-
-
-@dataclass(frozen=True, slots=True)
-class FoldersMeasured:
-    """The folders of the attempts that can still be failed were looked at."""
-
-    uses: tuple[FolderUse, ...]
-
-
-DiskEvent = Measured | FoldersMeasured
-
-# ---- effects
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """Tell the controller why nothing new is taken; empty for that it is."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class MeasureFolders:
-    """Look at the folders of attempts."""
-
-
-@dataclass(frozen=True, slots=True)
-class FailAttempt:
-    """End an attempt for what it has written."""
-
-    ref: AttemptRef
-    reason: Reason
-
-
-DiskEffect = Refuse | MeasureFolders | FailAttempt
+    def is_above(self, reading: DiskReading) -> bool:
+        """Whether so little is left; inodes count where the file system counts them."""
+        few_inodes = reading.total_inodes > 0 and reading.free_inodes < self.inodes
+        return reading.free_bytes < self.size_bytes or few_inodes
 
 
 class DiskWatch:
@@ -140,7 +91,7 @@ class DiskWatch:
         self._folder = folder
         self._reserve_bytes = reserve_bytes
         self._reading = DiskReading(0, 0)
-        self._marks = DiskMarks(0, 0, 0, 0)
+        self._upper = DiskMark(0, 0)
         self._failed_until: float | None = None
         self.refusal = ""
         """Why nothing new is taken; empty while it is."""
@@ -157,70 +108,59 @@ class DiskWatch:
 
     def full_at(self, reading: DiskReading) -> str:
         """What is left, in words, if the disk is full then; else empty."""
-        marks = DiskMarks.of(reading, self._reserve_bytes)
-        return reading.sentence if marks.full(reading) else ""
+        lower = DiskMark.upper(reading, self._reserve_bytes).lower
+        return reading.sentence if lower.is_above(reading) else ""
 
-    def handle(self, event: DiskEvent, now: float) -> Sequence[DiskEffect]:
-        """Take one event and return what is to be done, in order."""
-        match event:
-            case Measured(reading):
-                return self._measured(reading, now)
-            case FoldersMeasured(uses):
-                return self._choose(uses, now)
-            case _:
-                assert_never(event)
-
-    def _measured(self, reading: DiskReading, now: float) -> list[DiskEffect]:
+    def measured(self, reading: DiskReading, now: float) -> bool:
+        """Take a reading; say whether an attempt has to go, for which `choose` takes their folders."""
         self._reading = reading
-        self._marks = DiskMarks.of(reading, self._reserve_bytes)
-        effects: list[DiskEffect] = []
+        self._upper = DiskMark.upper(reading, self._reserve_bytes)
         why = self._why(reading)
-        if bool(why) != bool(self.refusal) or (reading.trouble and why != self.refusal):
+        if bool(why) != bool(self.refusal) or reading.trouble:
             self.refusal = why
-            effects.append(Refuse(why))
-        if not self._marks.full(reading):
+        if not self._upper.lower.is_above(reading):
             self._failed_until = None
-        elif self._failed_until is None or now >= self._failed_until:
-            effects.append(MeasureFolders())
-        return effects
+            return False
+        return self._failed_until is None or now >= self._failed_until
 
     def _why(self, reading: DiskReading) -> str:
         if reading.trouble:
             return reading.trouble
-        marks = self._marks
-        again = DiskMarks(
-            marks.upper_bytes + marks.lower_bytes,
-            0,
-            marks.upper_inodes + marks.lower_inodes,
-            0,
-        )
-        if not (again if self.refusal else marks).short(reading):
+        upper, lower = self._upper, self._upper.lower
+        again = DiskMark(upper.size_bytes + lower.size_bytes, upper.inodes + lower.inodes)
+        if not (again if self.refusal else upper).is_above(reading):
             return ""
-        inodes = f" and {again.upper_inodes} inodes" if reading.total_inodes else ""
+        inodes = f" and {again.inodes} inodes" if reading.total_inodes else ""
         return (
             f"its disk is short: {reading.sentence} in {self._folder}; it takes work again from "
-            f"{size_text(again.upper_bytes)}{inodes} on, so make room there"
+            f"{size_text(again.size_bytes)}{inodes} on, so make room there"
         )
 
-    def _choose(self, uses: Sequence[FolderUse], now: float) -> list[DiskEffect]:
-        reading, marks = self._reading, self._marks
-        if not marks.full(reading):
-            return []
-        if reading.free_bytes < marks.lower_bytes:
+    def choose(self, uses: Sequence[FolderUse], now: float) -> DiskFull | None:
+        """Return which attempt to end for what it has written; None where the end of none would help.
+
+        Args:
+            uses: the folders of the attempts that can still be failed.
+            now: seconds on a monotonic clock.
+        """
+        reading, lower = self._reading, self._upper.lower
+        if not lower.is_above(reading):
+            return None
+        if reading.free_bytes < lower.size_bytes:
             most = max(uses, key=lambda use: use.size_bytes, default=None)
-            guilty = most is not None and most.size_bytes >= marks.lower_bytes
+            guilty = most is not None and most.size_bytes >= lower.size_bytes
         else:
             most = max(uses, key=lambda use: use.files, default=None)
-            guilty = most is not None and most.files >= marks.lower_inodes
+            guilty = most is not None and most.files >= lower.inodes
         if most is None or not guilty:
-            return []  # the end of no attempt would help
+            return None
         self._failed_until = now + _PATIENCE_SECONDS
         words = (
             f"the disk of the node is full ({reading.sentence} in {self._folder}), and of all "
             f"attempts there this one has the most in its folder: {size_text(most.size_bytes)} in "
             f"{most.files} files; write less, or place the job where there is more room"
         )
-        return [FailAttempt(most.ref, Reason(ReasonCode.DISK, 0, words))]
+        return DiskFull(most.ref, Reason(ReasonCode.DISK, 0, words))
 
 
 def size_text(size_bytes: float) -> str:

@@ -2,15 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from edge_agent.attempt_folder import AttemptFolder, parse_keeper_id
-from edge_agent.attempts.local_attempt import ProgramExit, ProgramStatus
+from edge_agent.attempt_folder import parse_keeper_id
+from edge_agent.attempts.local_attempt import ProgramExit
 from edge_agent.keeper.client import KeeperError, KeeperGoneError, StartRequest
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.links.keeper import KeeperConnection, KeeperDoor
-from edge_agent.links.logs import AttemptLogs
 from services.runtime.log import fields
 from shoal.names import AttemptRef
 
@@ -120,10 +119,13 @@ class KeeperLink:
         await (await self.client()).forget(attempt)
 
 
-def program_exit(
-    record: ProcessRecord, folder: AttemptFolder, logs: AttemptLogs, disk_full: str
-) -> ProgramExit:
-    """How a program ended, with its last words from its folder, and how full the disk was."""
+def attempt_of(record: ProcessRecord) -> AttemptRef | None:
+    """The attempt whose program a process is; None for a helper."""
+    return None if record.helper else parse_keeper_id(record.attempt)
+
+
+def program_exit(record: ProcessRecord, stderr_tail: str, disk_full: str) -> ProgramExit:
+    """How a program ended, with what it complained about last, and how full the disk was."""
     return ProgramExit(
         exit_code=-1 if record.exit_code is None else record.exit_code,
         signal=record.signal or 0,
@@ -132,22 +134,6 @@ def program_exit(
         problem=record.problem,
         left=record.left,
         end_time=record.end_time,
-        stderr_tail="" if record.exit_code == 0 else logs.last_words(folder.path),
+        stderr_tail=stderr_tail,
         disk_full=disk_full,
     )
-
-
-def programs(
-    records: list[ProcessRecord],
-    folder: Callable[[AttemptRef], AttemptFolder],
-    logs: AttemptLogs,
-    disk_full: str,
-) -> Mapping[AttemptRef, ProgramStatus]:
-    """The programs of attempts in a keeper's list."""
-    found: dict[AttemptRef, ProgramStatus] = {}
-    for record in records:
-        ref = None if record.helper else parse_keeper_id(record.attempt)
-        if ref is not None:
-            ended = None if record.running else program_exit(record, folder(ref), logs, disk_full)
-            found[ref] = ProgramStatus(record.start_time, ended)
-    return found

@@ -11,9 +11,9 @@ from typing import Final
 
 import grpc.aio
 
-from edge_agent.attempt_folder import parse_keeper_id
 from edge_agent.error_words import words_of
 from edge_agent.keeper.client import KeeperClient, KeeperError, end_keeper
+from edge_agent.keeper_link import attempt_of
 from edge_agent.state_lock import LOCK_NAME
 from services.runtime.process import StartRefusedError
 from shoal.channel import USER, channel_options
@@ -109,8 +109,4 @@ async def _running(state: Path) -> int:
             records = await client.list()
     except KeeperError:
         return 0
-    return sum(
-        1
-        for record in records
-        if record.running and not record.helper and parse_keeper_id(record.attempt)
-    )
+    return sum(1 for record in records if record.running and attempt_of(record))

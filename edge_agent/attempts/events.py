@@ -151,13 +151,6 @@ class ArtifactsCollected(WorkOutcome):
 
 
 @dataclass(frozen=True, slots=True)
-class GrantsReceived:
-    """The controller said where to store artifacts."""
-
-    granted: UploadsGranted
-
-
-@dataclass(frozen=True, slots=True)
 class Uploaded(WorkOutcome):
     """These artifacts are stored; `problem` names those that cannot be."""
 
@@ -201,7 +194,9 @@ AttemptEvent = (
     | Uploaded
     | GrantsExpired
     | Acknowledged
+    | Forgotten
     | Fenced
+    | UploadsGranted
 )
 """What happens to one attempt; it counts if the attempt is known, and a `WorkOutcome` if it is in turn."""
 
@@ -214,7 +209,5 @@ AttemptsEvent = (
     | StreamWorkerOutdated
     | StreamWorkerLost
     | StreamWorkerFound
-    | GrantsReceived
     | SessionOpened
-    | Forgotten
 )

@@ -53,7 +53,7 @@ from shoal.session.attempt_lanes import AttemptLanes, merged
 from shoal.session.messages import Desired, Fenced
 from shoal.session.observation import Observation
 from shoal.session.port_hold import PortHold
-from shoal.session.uploads import UploadsGranted
+from shoal.session.uploads import UploadGrant, UploadsGranted
 from shoal.spec import Placement
 
 _ARCHIVED = Verdict(JobState.SUCCEEDED, NO_REASON)
@@ -168,12 +168,8 @@ class AttemptsMachine:
                 return self._streams_lost()
             case events.StreamWorkerFound(identity):
                 return [NoteStreamWorker(identity)]
-            case events.GrantsReceived(granted):
-                return self._granted(granted)
             case events.SessionOpened():
                 return self._say_again()
-            case events.Forgotten(ref):
-                return self._forgotten(ref)
             case _:
                 record = self._records.get(event.ref)
                 if record is None:
@@ -221,8 +217,12 @@ class AttemptsMachine:
                 if record.phase is Phase.FORGETTING:
                     return []  # its shell may have it forgotten already: it would be remembered again
                 return [WriteJournal(self._keep(replace(record, acknowledged=True)))]
+            case events.Forgotten():
+                return self._forgotten(record.ref)
             case Fenced():
                 return self._release(record)
+            case UploadsGranted():
+                return self._granted(record, event.grants)
             case _:
                 assert_never(event)
 
@@ -369,10 +369,9 @@ class AttemptsMachine:
         ]
 
     def _forgotten(self, ref: AttemptRef) -> list[AttemptsEffect]:
-        if self._records.pop(ref, None) is None:
-            return []
+        del self._records[ref]
         siblings = self._by_job[ref.job_ref]
-        siblings.pop(ref, None)
+        del siblings[ref]
         if not siblings:
             del self._by_job[ref.job_ref]
         return []
@@ -603,12 +602,13 @@ class AttemptsMachine:
         record = self._move(replace(record, artifacts=artifacts), Phase.GRANTING)
         return [WriteJournal(record), WantUploads(record.ref, artifacts)]
 
-    def _granted(self, granted: UploadsGranted) -> list[AttemptsEffect]:
-        record = self._records.get(granted.ref)
-        if record is None or record.phase is not Phase.GRANTING:
+    def _granted(
+        self, record: LocalAttempt, grants: tuple[UploadGrant, ...]
+    ) -> list[AttemptsEffect]:
+        if record.phase is not Phase.GRANTING:
             return []
         record = self._move(record, Phase.UPLOADING)
-        return [Upload(record.assignment, record.turn, record.artifacts, granted.grants)]
+        return [Upload(record.assignment, record.turn, record.artifacts, grants)]
 
     # ---- after a start of the agent
 

@@ -38,7 +38,6 @@ from edge_agent.attempts.events import (
     DiskFull,
     Forgotten,
     GrantsExpired,
-    GrantsReceived,
     Prepared,
     ProgramEnded,
     ProgramsListed,
@@ -254,7 +253,7 @@ class Node:
                 self.attempts(DesiredChanged(message, delivery))
                 await self.speak(Recorded(delivery))
             case UploadsGranted():
-                self.attempts(GrantsReceived(message))
+                self.attempts(message)
             case Fenced():
                 self.attempts(message)
             case Refused():

@@ -29,7 +29,6 @@ from edge_agent.attempts.events import (
     DesiredChanged,
     Forgotten,
     GrantsExpired,
-    GrantsReceived,
     Prepared,
     ProgramEnded,
     ProgramsListed,
@@ -211,7 +210,7 @@ class Node:
                 self.tell(ArtifactsCollected(assignment.ref, turn, found))
             case WantUploads(ref):
                 grant = UploadGrant("results/x", "k", "u")
-                self.tell(GrantsReceived(UploadsGranted(ref, (grant,))))
+                self.tell(UploadsGranted(ref, (grant,)))
             case Upload(assignment, turn):
                 event = Uploaded(assignment.ref, turn, (ARTIFACT,))
                 self.tell(event if ok else GrantsExpired(assignment.ref, turn))

@@ -17,7 +17,6 @@ from edge_agent.attempts.events import (
     Acknowledged,
     ArtifactsCollected,
     DesiredChanged,
-    GrantsReceived,
     ProgramEnded,
     Restored,
     StreamsDrained,
@@ -67,7 +66,7 @@ def store(play: Play, problem: str = "") -> None:
         if isinstance(one, WantUploads)
     ]
     assert wanted.artifacts == (ARTIFACT,)
-    [upload] = play.tell(GrantsReceived(UploadsGranted(REF, (GRANT,))))
+    [upload] = play.tell(UploadsGranted(REF, (GRANT,)))
     assert isinstance(upload, Upload)
     play.tell(Uploaded(REF, play.turn, (STORED,), problem))
 
@@ -100,7 +99,7 @@ def test_u8_what_cannot_be_archived_stays_on_the_node(end: ProgramExit) -> None:
     play = ended(end, always())
     found = ArtifactsCollected(REF, play.turn, (ARTIFACT,), "one result is not archived: 'x'")
     play.tell(found)
-    play.tell(GrantsReceived(UploadsGranted(REF, (GRANT,))))
+    play.tell(UploadsGranted(REF, (GRANT,)))
     play.tell(Uploaded(REF, play.turn, (STORED,)))
     assert play.state() is JobState.FAILED
     assert forgotten(play).keep
@@ -199,7 +198,7 @@ def test_u8_an_end_with_very_many_artifacts_is_no_good_end_in_a_hello() -> None:
     play = ended(BADLY, always())
     many = tuple(replace(STORED, path=f"results/{number}") for number in range(1001))
     play.tell(ArtifactsCollected(REF, play.turn, many))
-    play.tell(GrantsReceived(UploadsGranted(REF, ())))
+    play.tell(UploadsGranted(REF, ()))
     play.tell(Uploaded(REF, play.turn, many))
     [said] = play.worker.observations()
     assert (said.state, said.artifacts) == (JobState.RUNNING, ())

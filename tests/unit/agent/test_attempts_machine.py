@@ -33,7 +33,6 @@ from edge_agent.attempts.events import (
     DesiredChanged,
     Forgotten,
     GrantsExpired,
-    GrantsReceived,
     KeeperOutdated,
     Prepared,
     ProgramEnded,
@@ -140,7 +139,7 @@ def test_an_attempt_goes_all_the_way() -> None:
         WriteJournal,
         WantUploads,
     ]
-    granted = GrantsReceived(UploadsGranted(REF, (GRANT,)))
+    granted = UploadsGranted(REF, (GRANT,))
     assert kinds(play.tell(granted)) == [Upload]
     last = play.tell(Uploaded(REF, play.turn, (STORED,)))
     assert kinds(last) == [WriteJournal, Report]
@@ -456,7 +455,7 @@ def test_addresses_that_expired_are_wanted_again_and_in_each_session() -> None:
     play.start()
     play.tell(ProgramEnded(REF, WELL), ArtifactsCollected(REF, play.turn + 1, (ARTIFACT,)))
     assert play.tell(SessionOpened()) == [WantUploads(REF, (ARTIFACT,))]
-    granted = GrantsReceived(UploadsGranted(REF, (GRANT,)))
+    granted = UploadsGranted(REF, (GRANT,))
     play.tell(granted)
     assert play.tell(granted) == []
     assert play.tell(SessionOpened()) == []
