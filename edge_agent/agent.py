@@ -29,7 +29,7 @@ from edge_agent.environments.package_index import installer_environ, pip_files
 from edge_agent.file_inputs import FileInputs
 from edge_agent.folder_workshop import FolderWorkshop
 from edge_agent.found_controllers import found_controllers
-from edge_agent.journal import Journal, JournalError
+from edge_agent.journal import Journal
 from edge_agent.keeper.client import end_keeper
 from edge_agent.kept_folders import KeepLimits, KeptFolders
 from edge_agent.links.agent_links import AgentLinks
@@ -77,12 +77,6 @@ class Agent:
             StartRefusedError: the state folder cannot be used, the journal cannot be read, or no
                 keeper can be had.
         """
-        try:
-            await self._run()
-        except JournalError as error:
-            raise StartRefusedError(str(error)) from error
-
-    async def _run(self) -> None:
         config, process, state = self._config, self._process, self._config.state
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(hold_state(state))

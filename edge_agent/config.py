@@ -70,29 +70,17 @@ class AgentConfig(GossipSettings):
         return (*self.seeds, *self.controllers, *own)
 
     def __post_init__(self) -> None:
+        own = (self.streams, self.gossip, self.serf_rpc, self.members_http)
         try:
             check_id("node", self.name)
+            for address in filter(None, (*self.controllers, *self.seeds, *own)):
+                host_port(address, hostless=True)
         except InvalidNameError as error:
             raise ConfigError(f"{error}; set it with --name") from None
-        for address in (
-            *self.controllers,
-            *self.seeds,
-            self.streams,
-            self.gossip,
-            self.serf_rpc,
-            self.members_http,
-        ):
-            if address:
-                _check_address(address)
+        except AddressError as error:
+            raise ConfigError(str(error)) from None
         if refusal := self.gossip_refusal():
             raise ConfigError(refusal)
-
-
-def _check_address(address: str) -> None:
-    try:
-        host_port(address, hostless=True)
-    except AddressError as error:
-        raise ConfigError(str(error)) from None
 
 
 def parse_size(text: str) -> int:

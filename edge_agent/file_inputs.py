@@ -45,10 +45,8 @@ class FileInputs:
             FetchError: it cannot be fetched.
         """
         known = await asyncio.to_thread(read_fetched, folder)
-        digest = known.get(file.name, "")
-        if file.sha256:
-            await self._cache.take(file.sha256, url, folder.input, file.path, waiting)
-        elif digest and self._cache.has(digest):
+        digest = file.sha256 or known.get(file.name, "")
+        if file.sha256 or (digest and self._cache.has(digest)):
             await self._cache.take(digest, url, folder.input, file.path, waiting)
         else:
             fetched = await self._downloader.fetch(

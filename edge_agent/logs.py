@@ -10,6 +10,7 @@ controller was away is sent as two pieces. Of very many such moments every secon
 """
 
 import asyncio
+import contextlib
 import os
 import stat
 from bisect import bisect_right
@@ -182,22 +183,18 @@ class LogShipper:
                 self._urgent.update(dict.fromkeys(self._followed))
                 scan_at = loop.time() + _POLL_SECONDS
             await self._ship()
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(scan_at):
                     await self._news.wait()
-            except TimeoutError:
-                pass
 
     async def _look_while_away(self) -> None:
         """Note when outputs grow, until there is something else to do, or for a while."""
         for outputs in self._followed.values():
             for followed in outputs:
                 followed.look()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_AWAY_POLL_SECONDS):
                 await self._news.wait()
-        except TimeoutError:
-            pass
 
     async def _ship(self) -> None:
         """Send what there is room for; what is left stays urgent."""

@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Generic, Self, TypeAlias, TypeVar
+from typing import Final, Self, TypeAlias, TypeVar
 
 LOG = logging.getLogger(__name__)
 
@@ -55,42 +55,26 @@ class LongWork:
             Exception: whatever a step raises.
         """
         loop = asyncio.get_running_loop()
-        turn = _Slices(steps, self._clock, self._slice_seconds)
+
+        def advance() -> tuple[ValueT] | None:
+            until = self._clock() + self._slice_seconds
+            try:
+                while self._clock() < until:
+                    next(steps)
+            except StopIteration as done:
+                return (done.value,)
+            return None
+
+        value: tuple[ValueT] | None = None
         try:
-            while not await _to_its_end(loop.run_in_executor(self._threads, turn.advance)):
-                pass
+            while value is None:
+                value = await _to_its_end(loop.run_in_executor(self._threads, advance))
         except BaseException:
             # The steps' own endings close what they have open; they may take a moment, too.
             with contextlib.suppress(RuntimeError, ValueError):
                 await _to_its_end(loop.run_in_executor(self._threads, steps.close))
             raise
-        return turn.value()
-
-
-class _Slices(Generic[ValueT]):
-    """Steps on their way."""
-
-    def __init__(
-        self, steps: Steps[ValueT], clock: Callable[[], float], slice_seconds: float
-    ) -> None:
-        self._steps = steps
-        self._clock = clock
-        self._slice_seconds = slice_seconds
-        self._values: list[ValueT] = []
-
-    def advance(self) -> bool:
-        """Do steps for one slice; say whether they are done."""
-        until = self._clock() + self._slice_seconds
-        try:
-            while self._clock() < until:
-                next(self._steps)
-        except StopIteration as done:
-            self._values.append(done.value)
-            return True
-        return False
-
-    def value(self) -> ValueT:
-        return self._values[0]
+        return value[0]
 
 
 async def _to_its_end(slice_: asyncio.Future[ValueT]) -> ValueT:

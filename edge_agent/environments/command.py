@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,56 +22,48 @@ class CommandFailedError(Exception):
         self.said = said
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A program to run to its end; it is never passed through a shell. Times in seconds."""
+async def run_command(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    timeout_seconds: float,
+    folder: Path | None = None,
+) -> str:
+    """Run a program to its end, never through a shell; return what it printed to standard output.
 
-    argv: Sequence[str]
-    environ: Mapping[str, str]
-    timeout_seconds: float
-    folder: Path | None = None
-
-    async def run(self) -> str:
-        """Return what it printed to standard output.
-
-        Raises:
-            CommandFailedError: with the tail of what it printed to standard error.
-        """
-        name = Path(self.argv[0]).name
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *self.argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=dict(self.environ),
-                cwd=self.folder,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise CommandFailedError(
-                f"{self.argv[0]} cannot be started: {error.strerror}", str(error)
-            ) from error
-        try:
-            async with asyncio.timeout(self.timeout_seconds), asyncio.TaskGroup() as group:
-                output = group.create_task(_read(process.stdout, _OUTPUT_BYTES_MAX))
-                said = group.create_task(_read(process.stderr, _TAIL_BYTES))
-                group.create_task(process.wait())
-        except TimeoutError:
-            raise CommandFailedError(
-                f"{name} took longer than {self.timeout_seconds:g} s", ""
-            ) from None
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
-        if process.returncode != 0:
-            words = redacted(said.result().strip() or output.result().strip())[-_TAIL_BYTES:]
-            raise CommandFailedError(
-                f"{name} ended with status {process.returncode}: {words}", words
-            )
-        return output.result()
+    Raises:
+        CommandFailedError: with the tail of what it printed to standard error.
+    """
+    name = Path(argv[0]).name
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=dict(environ),
+            cwd=folder,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CommandFailedError(
+            f"{argv[0]} cannot be started: {error.strerror}", str(error)
+        ) from error
+    try:
+        async with asyncio.timeout(timeout_seconds), asyncio.TaskGroup() as group:
+            output = group.create_task(_read(process.stdout, _OUTPUT_BYTES_MAX))
+            said = group.create_task(_read(process.stderr, _TAIL_BYTES))
+            group.create_task(process.wait())
+    except TimeoutError:
+        raise CommandFailedError(f"{name} took longer than {timeout_seconds:g} s", "") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    if process.returncode != 0:
+        words = redacted(said.result().strip() or output.result().strip())[-_TAIL_BYTES:]
+        raise CommandFailedError(f"{name} ended with status {process.returncode}: {words}", words)
+    return output.result()
 
 
 async def _read(stream: asyncio.StreamReader | None, kept_bytes: int) -> str:

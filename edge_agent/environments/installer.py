@@ -9,7 +9,7 @@ from typing import Final, assert_never
 from urllib.parse import unquote, urlsplit
 
 from edge_agent.download import Downloader
-from edge_agent.environments.command import Command, CommandFailedError
+from edge_agent.environments.command import CommandFailedError, run_command
 from edge_agent.environments.interpreter import Interpreter
 from edge_agent.environments.recipe import Recipe
 from edge_agent.file_copy import copy_tree
@@ -109,9 +109,8 @@ class Installer:
         return [str(interpreter.path), "-I", "-m", "venv", *site, str(place)]
 
     async def _run(self, argv: Sequence[str], folder: Path) -> None:
-        command = Command(argv, self.environ, self.timeout_seconds, folder)
         try:
-            await command.run()
+            await run_command(argv, self.environ, self.timeout_seconds, folder)
         except CommandFailedError as error:
             # uv's greeting would stand where the reason belongs.
             raise InstallError(_GREETING.sub("", str(error), count=1)) from error

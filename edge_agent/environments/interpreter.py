@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from edge_agent.environments.command import Command, CommandFailedError
+from edge_agent.environments.command import CommandFailedError, run_command
 
 _PROBE: Final = (
     "import json, platform, site, sys, sysconfig; print(json.dumps(["
@@ -77,13 +77,10 @@ class Interpreters:
             return Path(wanted)
         if wanted.startswith("-"):
             raise InterpreterMissingError(f"{wanted!r} is not a version of Python, such as 3.11")
-        command = Command(
-            (str(self._uv), "python", "find", "--no-project", "--no-python-downloads", wanted),
-            environ=self._environ,
-            timeout_seconds=_FIND_SECONDS,
-        )
+        find = ("python", "find", "--no-project", "--no-python-downloads", wanted)
         try:
-            return Path((await command.run()).strip())
+            found = await run_command((str(self._uv), *find), self._environ, _FIND_SECONDS)
+            return Path(found.strip())
         except CommandFailedError as error:
             raise InterpreterMissingError(
                 f"Python {wanted} is not on this node: install it, ask for another version, or "
@@ -91,11 +88,10 @@ class Interpreters:
             ) from error
 
     async def _ask(self, path: Path) -> Interpreter:
-        command = Command(
-            (str(path), "-I", "-c", _PROBE), environ=self._environ, timeout_seconds=_FIND_SECONDS
-        )
+        argv = (str(path), "-I", "-c", _PROBE)
         try:
-            answer = cast("list[Any]", json.loads(await command.run()))
+            said = await run_command(argv, self._environ, _FIND_SECONDS)
+            answer = cast("list[Any]", json.loads(said))
         except (CommandFailedError, ValueError) as error:
             raise InterpreterMissingError(
                 f"{path} does not run as a Python interpreter: {error}"

@@ -4,38 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edge_agent.keeper.events import OfAttempt
 from edge_agent.keeper.record import ProcessRecord
 
 
 @dataclass(frozen=True, slots=True)
-class SignalGroup:
+class SignalGroup(OfAttempt):
     """Send a signal to the whole process group."""
 
-    attempt: str
     pid: int
     signal: int
 
 
 @dataclass(frozen=True, slots=True)
-class RenewGuard:
+class RenewGuard(OfAttempt):
     """Tell the guard of an attempt at which moment it kills it."""
 
-    attempt: str
     until: float
 
 
 @dataclass(frozen=True, slots=True)
-class FinishRelays:
+class FinishRelays(OfAttempt):
     """Tell the relays of an attempt that its program has ended: they pass on what is left, and end."""
-
-    attempt: str
 
 
 @dataclass(frozen=True, slots=True)
-class KillRelays:
+class KillRelays(OfAttempt):
     """End the relays of an attempt at once."""
-
-    attempt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +41,8 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class Release(OfAttempt):
     """Close the descriptors that are held for an attempt."""
-
-    attempt: str
 
 
 KeeperEffect = SignalGroup | RenewGuard | FinishRelays | KillRelays | Announce | Release

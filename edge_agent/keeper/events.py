@@ -24,14 +24,14 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class _OfAttempt:
+class OfAttempt:
     """Something about one attempt."""
 
     attempt: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ended(_OfAttempt):
+class Ended(OfAttempt):
     """The leader of a process group has ended; exactly one of `exit_code` and `signal` is set.
 
     `lease_ended` says that its guard ended it, `left` what of it could not be ended.
@@ -45,7 +45,7 @@ class Ended(_OfAttempt):
 
 
 @dataclass(frozen=True, slots=True)
-class RelayEnded(_OfAttempt):
+class RelayEnded(OfAttempt):
     """The relay of a FIFO has ended; `problem` says why records may be missing, if they may be."""
 
     port: str
@@ -53,26 +53,26 @@ class RelayEnded(_OfAttempt):
 
 
 @dataclass(frozen=True, slots=True)
-class StopAsked(_OfAttempt):
+class StopAsked(OfAttempt):
     """The program is to end; None means the grace that it was started with."""
 
     grace_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class ForgetAsked(_OfAttempt):
+class ForgetAsked(OfAttempt):
     """The record is needed no more; what still runs of it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
-class LeaseRenewed(_OfAttempt):
+class LeaseRenewed(OfAttempt):
     """The program may run until then; without another renewal it is ended then."""
 
     until: float
 
 
 @dataclass(frozen=True, slots=True)
-class KillRefused(_OfAttempt):
+class KillRefused(OfAttempt):
     """A program that was to be killed belongs to another user; `why` says so."""
 
     why: str

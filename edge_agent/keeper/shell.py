@@ -46,6 +46,7 @@ class _Ending:
     give_up_at: float
 
 
+@dataclass(eq=False)
 class KeeperShell:
     """Serves one Unix socket until it is shut down or told to by SIGTERM.
 
@@ -58,27 +59,20 @@ class KeeperShell:
         version: That of the agent that started it.
     """
 
-    def __init__(
-        self,
-        socket_path: Path,
-        clock: Callable[[], float],
-        wall: Callable[[], float],
-        log: Callable[[str], None],
-        instance: str,
-        version: str = "",
-    ) -> None:
-        self._path = socket_path
-        self._clock = clock
-        self._wall = wall
-        self._log = log
-        self._instance = instance
-        self._version = version
+    socket_path: Path
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    log: Callable[[str], None]
+    instance: str
+    version: str = ""
+
+    def __post_init__(self) -> None:
         self._machine = machine.KeeperMachine()
         self._ports: dict[str, Mapping[Port, int]] = {}
         # Children: the leaders of attempts, or their guards.
         self._by_pid: dict[int, str] = {}
         self._guards: dict[str, Guard] = {}
-        self._marks = strays.Marks(str(socket_path))
+        self._marks = strays.Marks(str(self.socket_path))
         self._mark_of: dict[str, int] = {}
         self._helpers: set[str] = set()
         self._ending: dict[str, _Ending] = {}
@@ -97,7 +91,7 @@ class KeeperShell:
             signal.signal(number, lambda _number, _frame: None)
         self._selector.register(listener, selectors.EVENT_READ)
         self._selector.register(wake_read, selectors.EVENT_READ)
-        self._log(f"keeper listens at {self._path}, process {os.getpid()}")
+        self.log(f"keeper listens at {self.socket_path}, process {os.getpid()}")
         while not (self._closing and not (self._by_pid or self._relays or self._ending)):
             for key, mask in self._selector.select(self._patience()):
                 if key.fileobj is listener:
@@ -106,19 +100,19 @@ class KeeperShell:
                     self._wake(os.read(wake_read, 4096))
                 elif (client := self._clients.get(key.fileobj)) is not None:  # type: ignore[call-overload]
                     self._serve(client, mask)  # which what came before may have hung up
-            if any(ending.give_up_at <= self._clock() for ending in self._ending.values()):
+            if any(ending.give_up_at <= self.clock() for ending in self._ending.values()):
                 self._sweep()
-            self._act(self._machine.tick(self._clock()))
+            self._act(self._machine.tick(self.clock()))
         listener.close()
-        self._path.unlink(missing_ok=True)
-        self._log("keeper ends: nothing runs")
+        self.socket_path.unlink(missing_ok=True)
+        self.log("keeper ends: nothing runs")
 
     def _listen(self) -> socket.socket:
-        self._path.unlink(missing_ok=True)
+        self.socket_path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         before = os.umask(0o177)
         try:
-            listener.bind(str(self._path))
+            listener.bind(str(self.socket_path))
         finally:
             os.umask(before)
         listener.listen(_MAX_CLIENTS)
@@ -131,17 +125,17 @@ class KeeperShell:
         deadline = min(times if deadline is None else [*times, deadline], default=None)
         if deadline is None:
             return None
-        return min(max(0.0, deadline - self._clock()), _PATIENCE_SECONDS)
+        return min(max(0.0, deadline - self.clock()), _PATIENCE_SECONDS)
 
     def _accept(self, listener: socket.socket) -> None:
         try:
             connection, _ = listener.accept()
         except OSError as error:
-            self._log(f"a connection was lost before it was taken: {error}")
+            self.log(f"a connection was lost before it was taken: {error}")
             self._turn_away(listener)
             return
         if len(self._clients) >= _MAX_CLIENTS:
-            self._log(f"refused a connection: {_MAX_CLIENTS} are open already")
+            self.log(f"refused a connection: {_MAX_CLIENTS} are open already")
             connection.close()
             return
         connection.setblocking(False)
@@ -192,7 +186,7 @@ class KeeperShell:
         except (machine.UnknownAttemptError, LaunchError) as error:
             self._send(client, {"id": request.id, "error": str(error)})
         except Exception as error:  # noqa: BLE001 - one request fails, and every job of the board goes on
-            self._log(f"{request!r} failed: {error!r}")
+            self.log(f"{request!r} failed: {error!r}")
             self._send(client, {"id": request.id, "error": f"the keeper failed: {error!r}"})
 
     def _refuse(self, client: _Client, error: requests.BadRequestError) -> None:
@@ -224,7 +218,7 @@ class KeeperShell:
                 return
             case requests.Watch():
                 client.watching = True
-                reply |= {"instance": self._instance, "version": self._version}
+                reply |= {"instance": self.instance, "version": self.version}
             case requests.Shutdown():
                 self._shut_down()
         self._send(client, reply, descriptors)
@@ -237,7 +231,7 @@ class KeeperShell:
         if self._closing:
             raise LaunchError("the keeper is shutting down")
         env = dict(request.program.env)
-        env[strays.KEEPER_VARIABLE] = str(self._path)
+        env[strays.KEEPER_VARIABLE] = str(self.socket_path)
         mark = self._marks.new()
         until = request.lease_until and request.lease_until + request.lease_grace_seconds
         launched = launch(replace(request.program, env=env), mark, until)
@@ -245,7 +239,7 @@ class KeeperShell:
             attempt=attempt,
             pid=launched.pid,
             helper=request.helper,
-            start_time=self._wall(),
+            start_time=self.wall(),
             made=request.made,
         )
         # Known before anything else is tried with it, or it could run on and no agent would know.
@@ -268,7 +262,7 @@ class KeeperShell:
         )
         self._handle(started)
         if guard is None:
-            limit(launched.pid, launched.execution, self._log)
+            limit(launched.pid, launched.execution, self.log)
         return launched.pid
 
     def _send_records(self, client: _Client, request_id: int) -> None:
@@ -302,7 +296,7 @@ class KeeperShell:
         self._sweep()
 
     def _leader_ended(self, attempt: str, exited: bool, status: int) -> None:  # noqa: FBT001 - the kernel's own pair
-        give_up_at = self._clock() + _STRAYS_SECONDS
+        give_up_at = self.clock() + _STRAYS_SECONDS
         guard = self._guards.pop(attempt, None)
         if guard is None:
             outcome = Outcome(status, None) if exited else Outcome(None, status)
@@ -310,7 +304,7 @@ class KeeperShell:
             outcome = said
         else:
             # Unguarded it may not run: as good as a lease that is not renewed.
-            self._log(f"{attempt}: its guard was killed, so it is ended")
+            self.log(f"{attempt}: its guard was killed, so it is ended")
             outcome = Outcome(None, signal.SIGKILL, lease_ended=True)
         self._ending[attempt] = _Ending(outcome, give_up_at)
 
@@ -333,18 +327,18 @@ class KeeperShell:
             pids = rest.get(self._mark_of[attempt], [])
             if not pids:
                 self._over(attempt, ending.outcome, ending.outcome.left)
-            elif set(pids) <= set(refused) or self._clock() >= ending.give_up_at:
+            elif set(pids) <= set(refused) or self.clock() >= ending.give_up_at:
                 self._over(attempt, ending.outcome, strays.left(pids, refused))
 
     def _over(self, attempt: str, outcome: Outcome, left: str) -> None:
         if left:
-            self._log(f"{attempt}: {left}")
+            self.log(f"{attempt}: {left}")
         del self._ending[attempt]
         del self._mark_of[attempt]
         self._helpers.discard(attempt)
         self._handle(
             events.Ended(
-                attempt, outcome.exit_code, outcome.signal, self._wall(), outcome.lease_ended, left
+                attempt, outcome.exit_code, outcome.signal, self.wall(), outcome.lease_ended, left
             )
         )
 
@@ -360,14 +354,14 @@ class KeeperShell:
         if self._closing:
             return
         self._closing = True
-        self._log(f"keeper shuts down and ends {len(self._by_pid)} processes")
+        self.log(f"keeper shuts down and ends {len(self._by_pid)} processes")
         ending = {*self._by_pid.values(), *(attempt for attempt, _ in self._relays.values())}
         for attempt in ending:
             with contextlib.suppress(machine.UnknownAttemptError):
                 self._handle(events.StopAsked(attempt, _SHUTDOWN_GRACE_SECONDS))
 
     def _handle(self, event: events.KeeperEvent) -> None:
-        self._act(self._machine.handle(event, self._clock()))
+        self._act(self._machine.handle(event, self.clock()))
 
     def _act(self, wanted: Sequence[effects.KeeperEffect]) -> None:
         for effect in wanted:
@@ -407,10 +401,10 @@ class KeeperShell:
     def _signal_refused(self, effect: effects.SignalGroup, error: OSError) -> None:
         """A program that changed its user is not ours to end: say so, and let everything else go on."""
         why = strays.left([effect.pid], {effect.pid: error.strerror or str(error)})
-        self._log(f"{effect.attempt}: signal {effect.signal} was refused: {why}")
+        self.log(f"{effect.attempt}: signal {effect.signal} was refused: {why}")
         if effect.signal != signal.SIGKILL:
             return
-        self._handle(events.KillRefused(effect.attempt, why, self._wall()))
+        self._handle(events.KillRefused(effect.attempt, why, self.wall()))
         record = self._machine.record(effect.attempt)
         if record is None or not record.running:
             # An orphan from now on, whose end is not reported.
@@ -422,7 +416,7 @@ class KeeperShell:
     ) -> None:
         client.unsent.append((json.dumps(message).encode(), descriptors))
         if len(client.unsent) > _MAX_UNSENT_PACKETS:
-            self._log("dropped an agent that does not read its answers")
+            self.log("dropped an agent that does not read its answers")
             self._drop(client)
             return
         try:

@@ -13,11 +13,6 @@ class AttemptJournal(Protocol):
     A write that no task awaits is done all the same.
     """
 
-    @property
-    def trouble(self) -> str:
-        """Why it cannot be written at the moment, for people; empty while it can."""
-        ...
-
     def put(self, record: LocalAttempt) -> Awaitable[None]:
         """Remember an attempt."""
         ...

@@ -156,12 +156,11 @@ class SessionMachine:
                 what = "a connection" if self.state is SessionState.DIALLING else "a welcome"
                 return self._break(f"no {what} within {self.config.open_seconds:g} s", now)
             case SessionState.OPEN:
-                out: list[effects.SessionEffect] = []
-                if self._due(self._flush_at(), now):
-                    out += self._flush(now)
-                return [*out, *self._show_life(now)]
+                return [*self._flush(now), *self._show_life(now)]
             case SessionState.QUARANTINED:
-                return self._stay(now)
+                if self._due(self._leave_at, now):
+                    return self._break("this controller is not followed", now)
+                return self._show_life(now)
             case _:
                 assert_never(self.state)
 
@@ -172,13 +171,10 @@ class SessionMachine:
                 return self._dial_at
             case SessionState.DIALLING | SessionState.OPENING:
                 return self._open_until
-            case SessionState.OPEN:
+            case SessionState.OPEN | SessionState.QUARANTINED:
                 heartbeat_at = self._spoken_at + self._heartbeat_seconds
-                flush_at = self._flush_at()
-                return heartbeat_at if flush_at is None else min(heartbeat_at, flush_at)
-            case SessionState.QUARANTINED:
-                heartbeat_at = self._spoken_at + self._heartbeat_seconds
-                return heartbeat_at if self._leave_at is None else min(heartbeat_at, self._leave_at)
+                other = self._flush_at() if self.state is SessionState.OPEN else self._leave_at
+                return heartbeat_at if other is None else min(heartbeat_at, other)
             case _:
                 assert_never(self.state)
 
@@ -238,12 +234,6 @@ class SessionMachine:
 
     def _is_quarantined(self) -> bool:
         return self.state is SessionState.QUARANTINED
-
-    def _stay(self, now: float) -> list[effects.SessionEffect]:
-        """Show a sign of life in quarantine, or leave."""
-        if self._due(self._leave_at, now):
-            return self._break("this controller is not followed", now)
-        return self._show_life(now)
 
     def _backoff(self) -> Backoff:
         """How long to wait between dials: as soon as a controller is back, the lease has to be renewed.

@@ -128,27 +128,23 @@ class _Folder:
     below: list[tuple[str, tuple[Places, ...]]]
 
 
+@dataclass(eq=False)
 class _Collection:
     """What was found so far."""
 
-    def __init__(
-        self,
-        folder: Path,
-        patterns: tuple[PathPattern, ...],
-        ref: AttemptRef,
-        before: Collection[str] | None,
-    ) -> None:
+    folder: Path
+    patterns: tuple[PathPattern, ...]
+    ref: AttemptRef
+    before: Collection[str] | None
+
+    def __post_init__(self) -> None:
         self.artifacts: list[Artifact] = []
         self.problems = Problems()
         self.found = 0
         self.path_bytes = 0
         self._notes: list[str] = []
         self._unsaid = 0
-        self._folder = folder
-        self._root = os.path.realpath(folder)
-        self._patterns = patterns
-        self._ref = ref
-        self._before = before
+        self._root = os.path.realpath(self.folder)
         self._met: set[int] = set()
         self._left: list[str] = []
         self._left_unsaid = 0
@@ -156,7 +152,7 @@ class _Collection:
     def walk(self) -> Steps[None]:
         """Go through the job's folder."""
         try:
-            descent = Descent(self._folder)
+            descent = Descent(self.folder)
         except OSError as error:
             self.problems.add(".", f"is the job's folder no more: {error.strerror}")
             return
@@ -166,7 +162,7 @@ class _Collection:
             descent.close()
 
     def _walk(self, descent: Descent) -> Steps[None]:
-        begin = tuple(pattern.begin() for pattern in self._patterns)
+        begin = tuple(pattern.begin() for pattern in self.patterns)
         folder = _Folder("", begin, [])
         trail = [folder]
         yield from self._look(descent, folder)
@@ -211,15 +207,15 @@ class _Collection:
         """Move every pattern on; one that has matched means everything below, too."""
         stepped = tuple(
             at if pattern.end in at else pattern.step(at, name)
-            for pattern, at in zip(self._patterns, places, strict=True)
+            for pattern, at in zip(self.patterns, places, strict=True)
         )
         for index, at in enumerate(stepped):
-            if self._patterns[index].end in at:
+            if self.patterns[index].end in at:
                 self._met.add(index)
         return stepped
 
     def _matched(self, places: tuple[Places, ...]) -> bool:
-        return any(pattern.end in at for pattern, at in zip(self._patterns, places, strict=True))
+        return any(pattern.end in at for pattern, at in zip(self.patterns, places, strict=True))
 
     def _take(
         self,
@@ -269,7 +265,7 @@ class _Collection:
 
         That is so if at the link no pattern stands where it does not stand at the folder itself.
         """
-        there = tuple(pattern.begin() for pattern in self._patterns)
+        there = tuple(pattern.begin() for pattern in self.patterns)
         for name in Path(real[len(self._root) + 1 :]).parts:
             there = self._step(there, name)
         return self._matched(there) or all(at <= its for at, its in zip(places, there, strict=True))
@@ -311,7 +307,7 @@ class _Collection:
 
     def _measure(self, path: str, name: str, descriptor: int | None, what: str = "") -> Steps[None]:
         try:
-            artifact_key(self._ref, path)
+            artifact_key(self.ref, path)
         except InvalidKeyError as error:
             self.problems.add(path, f"{what}cannot be archived: {error}")
             return
@@ -349,9 +345,9 @@ class _Collection:
     def _leave(self, descriptor: int, entry: os.DirEntry[str]) -> None:
         """Remember what the program made at the top of its folder, and no pattern leads to."""
         name = entry.name
-        if self._before is None:
+        if self.before is None:
             return
-        made = name not in self._before
+        made = name not in self.before
         if name == _RESULTS:  # Shoal made it, and what is in it is the program's
             made = not entry.is_dir() or _has_files(descriptor, name)
         if not made or name.startswith((".", "__")):

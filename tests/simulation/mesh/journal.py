@@ -46,9 +46,6 @@ class MemoryJournal:
         self._waiting: dict[object, tuple[_Write, list[asyncio.Future[None]]]] = {}
         self._flight: dict[object, tuple[_Write, list[asyncio.Future[None]]]] | None = None
 
-    trouble = ""
-    """See `AttemptJournal`."""
-
     def put(self, record: LocalAttempt) -> asyncio.Future[None]:
         """See `AttemptJournal`."""
         ref = record.ref
