@@ -53,8 +53,8 @@ _EVENTS: Final = {
 _Body = dict[str, Value]
 
 
-class _CommandError(Exception):
-    """A command failed; the sentence goes to the client."""
+class _CommandError(ValueError):
+    """A command cannot be carried out; the sentence goes to the client."""
 
 
 def member_row(member: Member) -> _Body:
@@ -202,7 +202,7 @@ class _Session:
     async def _command(self, name: str, sequence: int) -> None:
         try:
             body = await self._dispatch(name, sequence)
-        except _CommandError as error:
+        except ValueError as error:  # what gossip refuses is one too
             await self._send({"Error": str(error), "Seq": sequence})
         else:
             await self._send({"Error": "", "Seq": sequence}, body)
@@ -280,10 +280,7 @@ class _Session:
     async def _join(self, _: int) -> _Body:
         existing, _replay = fields(await self._read(), (b"Existing", b"Replay"))
         addresses = [text(item, "address") for item in _list(existing)]
-        try:
-            joined = await self._gossip.join(addresses)
-        except ValueError as error:
-            raise _CommandError(str(error)) from error
+        joined = await self._gossip.join(addresses)
         if not joined and addresses:
             raise _CommandError(f"no member answered at {', '.join(addresses)}")
         return {"Num": joined}
@@ -301,10 +298,7 @@ class _Session:
         merged = dict(self._gossip.local.tags) | _pairs(tags)
         for name in _list(delete):
             merged.pop(text(name, "tag"), None)
-        try:
-            await self._gossip.set_tags(merged)
-        except ValueError as error:
-            raise _CommandError(str(error)) from error
+        await self._gossip.set_tags(merged)
 
     async def _stats(self, _: int) -> _Body:
         gossip = self._gossip
@@ -337,24 +331,17 @@ class _Session:
     # ---- events and queries ---------------------------------------------------------------------
 
     async def _event(self, _: int) -> None:
-        row = fields(await self._read(), (b"Name", b"Payload", b"Coalesce"))
-        name, payload, coalesce = row
-        try:
-            self._gossip.serf.send_event(
-                text(name, "Name"),
-                octets(payload, _REQUEST_BYTES_MAX, "Payload"),
-                coalesce=flag(coalesce, "Coalesce"),
-            )
-        except ValueError as error:
-            raise _CommandError(str(error)) from error
+        name, payload, coalesce = fields(await self._read(), (b"Name", b"Payload", b"Coalesce"))
+        self._gossip.serf.send_event(
+            text(name, "Name"),
+            octets(payload, _REQUEST_BYTES_MAX, "Payload"),
+            coalesce=flag(coalesce, "Coalesce"),
+        )
 
     async def _query(self, sequence: int) -> None:
         asking = self._gossip.serf.query(_QUERY.read(await self._read()))
         stack = contextlib.AsyncExitStack()
-        try:
-            answers = await stack.enter_async_context(asking)
-        except ValueError as error:
-            raise _CommandError(str(error)) from error
+        answers = await stack.enter_async_context(asking)
 
         async def follow() -> None:
             async with stack:
@@ -375,10 +362,7 @@ class _Session:
         asked = self._asked.get(number(identity, U64_MAX, "ID"))
         if asked is None:
             raise _CommandError("No pending query with given ID")
-        try:
-            self._gossip.serf.respond(asked.query, octets(payload, 4096, "Payload"))
-        except ValueError as error:
-            raise _CommandError(str(error)) from error
+        self._gossip.serf.respond(asked.query, octets(payload, 4096, "Payload"))
 
     # ---- keys -----------------------------------------------------------------------------------
 
@@ -388,10 +372,10 @@ class _Session:
             key = base64.b64decode(octets(encoded, 256, "Key"), validate=True)
         except ValueError as error:
             raise _CommandError("key is not base64; make one with `serf keygen`") from error
-        return await _reported(change(key))
+        return _reported(await change(key))
 
     async def _list_keys(self, _: int) -> _Body:
-        return await _reported(self._gossip.serf.list_keys())
+        return _reported(await self._gossip.serf.list_keys())
 
     # ---- following ------------------------------------------------------------------------------
 
@@ -491,12 +475,7 @@ async def _log_lines(log: logging.Logger, threshold: int) -> AsyncIterator[Async
         log.removeHandler(tail)
 
 
-async def _reported(asking: Awaitable[KeyReport]) -> _Body:
-    """Give what the members said, or why they were not asked."""
-    try:
-        report = await asking
-    except ValueError as error:
-        raise _CommandError(str(error)) from error
+def _reported(report: KeyReport) -> _Body:
     return {
         "Keys": dict(report.keys),
         "Messages": dict(report.messages),

@@ -35,11 +35,11 @@ from services.membership.serf.effects import (
     QueryOver,
     SerfEffect,
 )
-from services.membership.serf.event_log import EventLog
 from services.membership.serf.filter import encode_filters, passes
 from services.membership.serf.intents import IntentLog
 from services.membership.serf.lamport import LamportClock
-from services.membership.serf.queries import OpenQueries, QueryLog, QueryRequest
+from services.membership.serf.queries import OpenQueries, QueryRequest
+from services.membership.serf.recent_log import RecentLog
 
 if TYPE_CHECKING:
     from random import Random
@@ -78,13 +78,13 @@ class SerfMachine:
         self._rng = rng
         self.coordinates = Coordinates(rng)
         self._acks = 0
-        self._queries = QueryLog()
+        self._queries: RecentLog[None] = RecentLog()
         self._open = OpenQueries()
         self._clock = LamportClock()
         self._event_clock = LamportClock()
         self._query_clock = LamportClock()
         self._intents = IntentLog()
-        self._events = EventLog()
+        self._events: RecentLog[wire.UserEvent] = RecentLog()
         self._intents.known(swim.me.name)
 
     # ---- machine --------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class SerfMachine:
             )
         event = wire.UserEvent(self._event_clock.time, name, payload, coalesce)
         self._event_clock.increment()
-        self._events.note(event, self._event_clock.time)
+        self._note_event(event)
         return [EventHeard(event), *self._broadcast(event, now)]
 
     def send_query(self, request: QueryRequest, now: float) -> tuple[wire.Query, list[SerfEffect]]:
@@ -217,9 +217,7 @@ class SerfMachine:
             )
         )
 
-    def merge_user_state(
-        self, state: wire.UserState, now: float, *, ignore_events: bool = False
-    ) -> list[SerfEffect]:
+    def merge_user_state(self, state: wire.UserState, now: float) -> list[SerfEffect]:
         """Take a remote's part of a push/pull exchange, or a slice of it."""
         out: list[SerfEffect] = []
         if state.time:
@@ -236,8 +234,6 @@ class SerfMachine:
         for name, time in state.status_times.items():
             if name not in left:
                 self._intents.note(wire.JoinIntent(time, name))
-        if ignore_events:
-            self._events.oldest = max(self._events.oldest, state.event_time)
         for event in state.events:
             self._event(event, out)
         return out
@@ -320,9 +316,13 @@ class SerfMachine:
             out.extend(self.handle(events.DeclareLeft(name, intent.prune), now))
         return True
 
+    def _note_event(self, event: wire.UserEvent) -> bool:
+        key = (event.name, event.payload)
+        return self._events.note(event.time, key, event, self._event_clock.time)
+
     def _event(self, event: wire.UserEvent, out: list[SerfEffect]) -> bool:
         self._event_clock.witness(event.time)
-        if not self._events.note(event, self._event_clock.time):
+        if not self._note_event(event):
             return False
         out.append(EventHeard(event))
         return True
@@ -334,7 +334,7 @@ class SerfMachine:
             # Before it is noted: a plain copy must not take the place of the sealed one.
             detail = f"{query.name!r}, in the name of {query.source!r}, is obeyed sealed only"
             raise RefusedError(DropReason.NOT_ENCRYPTED, detail)
-        if not self._queries.note(query, self._query_clock.time):
+        if not self._queries.note(query.time, query.identity, None, self._query_clock.time):
             return
         me = self.swim.me
         kept = query.flags & _FLAG_NO_BROADCAST or (about_keys and not self._keyring.seals)

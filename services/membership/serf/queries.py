@@ -1,4 +1,4 @@
-"""Queries: each taken once, ours collected until their time is up."""
+"""Queries of ours, which collect answers until their time is up."""
 
 from __future__ import annotations
 
@@ -32,30 +32,6 @@ class QueryRequest:
     request_ack: bool = False
     relay_factor: int = 0
     timeout_seconds: float = 0.0
-
-
-class QueryLog:
-    """The queries of the recent past, by Lamport time and id.
-
-    Args:
-        slots: Lamport times remembered; older queries are not accepted any more.
-    """
-
-    def __init__(self, slots: int = 512) -> None:
-        self._slots = slots
-        self._seen: dict[int, set[int]] = {}
-
-    def note(self, query: Query, clock: int) -> bool:
-        """Remember a query; False if it is known or too old for `clock`."""
-        if query.time + self._slots < clock:
-            return False
-        at = self._seen.setdefault(query.time, set())
-        if query.identity in at or len(at) >= self._slots:
-            return False
-        at.add(query.identity)
-        if len(self._seen) > self._slots:
-            del self._seen[min(self._seen)]
-        return True
 
 
 @dataclass(slots=True)

@@ -223,15 +223,11 @@ class TestEvents:
         assert hear(node, event) == []
         assert node.swim.waits(f"event:8:deploy:{hash(b'v1')}")
 
-    def test_are_replayed_by_an_exchange_unless_ignored(self) -> None:
+    def test_are_replayed_by_an_exchange(self) -> None:
         events = (UserEvent(8, "deploy", b"v1"),)
         assert make().merge_user_state(UserState(1, event_time=9, events=events), 1.0) == [
             EventHeard(events[0])
         ]
-        told = make().merge_user_state(
-            UserState(1, event_time=9, events=events), 1.0, ignore_events=True
-        )
-        assert told == []
 
     def test_too_old_or_too_big(self) -> None:
         node = make()
