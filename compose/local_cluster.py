@@ -14,8 +14,9 @@ from typing import Final, Self
 
 from compose import broker
 from compose.child import Child, ChildEndedError
+from compose.processes import running
 from edge_agent.keeper.client import KeeperClient, KeeperGoneError
-from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
+from edge_agent.keeper.strays import end, end_everything_of
 from edge_agent.shutdown import agent_pid
 from services.runtime.process import StartRefusedError
 from services.runtime.state_folder import PRIVATE_FILE, prepare_state_folder
@@ -124,14 +125,9 @@ class LocalCluster:
         agent = self.agents[name]
         await agent.kill()
         socket = str(self.state_of(name) / "keeper.sock")
-        for pid in _pids():
-            if _is_keeper(pid, socket):
-                _kill(pid)
-        # Twice, for what was being started by a process that is dead now.
-        for _ in range(2):
-            for pid in _pids():
-                if environment(pid).get(KEEPER_VARIABLE) == socket:
-                    _kill(pid)
+        keepers = running(b"edge_agent.keeper")
+        end(pid for pid, words in keepers if os.fsencode(socket) in words)
+        await asyncio.to_thread(end_everything_of, socket)
 
     async def wait_for_agents(self, names: Sequence[str], deadline_seconds: float = 60.0) -> None:
         """Return once all of `names` have a session.
@@ -305,20 +301,3 @@ def _is_locked(path: Path) -> bool:
 
 def _shoal(command: str) -> Sequence[str]:
     return (sys.executable, "-m", "shoal.cli", command)
-
-
-def _pids() -> Sequence[int]:
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
-
-
-def _is_keeper(pid: int, socket: str) -> bool:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return b"edge_agent.keeper" in words and os.fsencode(socket) in words
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)

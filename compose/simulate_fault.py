@@ -46,30 +46,26 @@ When = AfterSeconds | AfterRecords
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
-    """The board that runs the job loses its power: agent, keeper, stream worker and jobs end at once."""
+class JobFault:
+    """What happens to the board that runs a job."""
 
     job: str
     when: When
     sentence: str
+
+
+class Kill(JobFault):
+    """The board loses its power: agent, keeper, stream worker and jobs end at once."""
+
+
+class KillAgent(JobFault):
+    """The agent of the board ends at once, and is started again."""
 
 
 @dataclass(frozen=True, slots=True)
-class KillAgent:
-    """The agent of the board that runs the job ends at once, and is started again."""
+class Stop(JobFault):
+    """The stream worker of the board stands still for some seconds: every link of it is dead so long."""
 
-    job: str
-    when: When
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """The stream worker of that board stands still for some seconds: every link of it is dead so long."""
-
-    job: str
-    when: When
-    sentence: str
     seconds: float
 
 

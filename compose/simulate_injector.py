@@ -5,11 +5,11 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final, assert_never
 
 from compose import simulate_fault
 from compose.local_cluster import LocalCluster
+from compose.processes import running
 from compose.simulate_link import NoLinkCutError, cut, heal
 from edge_agent.keeper.strays import KEEPER_VARIABLE, environment
 from shoal.client import Client
@@ -120,18 +120,7 @@ class Injector:
 
 def _stream_workers(socket: str) -> list[int]:
     """Process ids of the stream workers below the keeper that listens at `socket`."""
-    found: list[int] = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        pid = int(entry.name)
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue  # it has just ended
-        if _WORKER in words and environment(pid).get(KEEPER_VARIABLE) == socket:
-            found.append(pid)
-    return found
+    return [pid for pid, _ in running(_WORKER) if environment(pid).get(KEEPER_VARIABLE) == socket]
 
 
 def _send(pid: int, number: signal.Signals) -> None:
