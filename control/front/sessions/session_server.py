@@ -131,8 +131,8 @@ class SessionServer:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                reading = tasks.create_task(self._read_all())
-                request, hello = await self._hello(reading)
+                tasks.create_task(self._read_all())
+                request, hello = await self._hello()
                 admitted = await self._open(hello)
                 self._workers.opened(self._node, self._id, hello.stream_address)
                 await self._say(
@@ -171,7 +171,7 @@ class SessionServer:
         writing = tasks.create_task(self._write_all())
         deciding = tasks.create_task(self._wait_for_decision())
         while (request := await self._incoming.get()) is not None:
-            self._acknowledged = request.sequence
+            self._acknowledgements.committed(request.sequence, waited_for=True, now=self._clock())
             await self._outgoing.put(None)
         deciding.cancel()
         writing.cancel()
@@ -200,24 +200,17 @@ class SessionServer:
             await self._incoming.put(request)
         await self._incoming.put(None)
 
-    async def _hello(self, reading: asyncio.Task[None]) -> tuple[v1.ConnectRequest, messages.Hello]:
+    async def _hello(self) -> tuple[v1.ConnectRequest, messages.Hello]:
         """Wait for the first message; a deadline around the read itself would end the stream."""
-        getting = asyncio.ensure_future(self._incoming.get())
         try:
-            await asyncio.wait(
-                (getting, reading),
-                timeout=self._settings.hello_seconds,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if not getting.done():
-                raise rpc_error(
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                    "NO_HELLO",
-                    f"no Hello within {self._settings.hello_seconds:g} s",
-                )
-            request = await getting
-        finally:
-            getting.cancel()
+            async with asyncio.timeout(self._settings.hello_seconds):
+                request = await self._incoming.get()
+        except TimeoutError:
+            raise rpc_error(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                "NO_HELLO",
+                f"no Hello within {self._settings.hello_seconds:g} s",
+            ) from None
         if request is None:
             raise invalid("NO_HELLO", "the stream ended without a Hello")
         if not request.messages or request.messages[0].WhichOneof("message") != "hello":

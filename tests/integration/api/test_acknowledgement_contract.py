@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from control.front.sessions.acknowledgements import ANSWERS_A_LEASE, SILENT_REQUESTS
+from shoal.model import Capacity, Followed
+from shoal.session.messages import Hello
 from shoal.v1 import session_service_pb2
+from shoal.wire.session import encode_hello
 from tests.kit.object_server import ObjectServer
 from tests.kit.running_controller import running_controller
-from tests.kit.scripted_agent import connected_agent
+from tests.kit.scripted_agent import ScriptedAgent, connected_agent
 from tests.kit.scripted_controller import ScriptedController
 from tests.kit.until import until
 
@@ -68,3 +71,12 @@ async def test_what_says_more_is_acknowledged_at_once(serve: Serve, tmp_path: Pa
     async with serve(tmp_path / "state") as address, connected_agent(address) as agent:
         for _ in range(SILENT_REQUESTS):
             await agent.committed(await agent.send(PROGRESS))
+
+
+async def test_what_is_said_in_quarantine_is_acknowledged_too(tmp_path: Path) -> None:
+    followed = Followed("another-cluster", 1, "its-start", 1)
+    said = encode_hello(Hello("node-1", "scripted", Capacity(1, 1 << 30), followed=followed))
+    async with real(tmp_path / "state") as address, ScriptedAgent(address) as agent:
+        await agent.send(session_service_pb2.AgentMessage(hello=said))
+        await agent.committed(await agent.send(BEAT))
+        assert agent.messages[0].welcome.quarantine
