@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 from control.core import events
@@ -77,12 +76,7 @@ class ControlPlane:
         await self.leader.load()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Let go of all callers and watchers."""
         self.leader.close()
 

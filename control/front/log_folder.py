@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from pathlib import Path
 
-from control.front.log_times import LogTimes, last_lines, line_begin, note_time
+from control.front.log_times import LogTimes, last_lines, line_begin, log_size, note_time
 from services.runtime.log import CountedLog
 from shoal.names import AttemptRef, PipelineRef
 from shoal.session.log_piece import LogPiece
@@ -55,10 +55,7 @@ class LogFolder:
 
     def size(self, ref: AttemptRef, stream: LogStream) -> int:
         """Return how many bytes of an output are kept."""
-        try:
-            return self._path(ref, stream).stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return 0
+        return log_size(self._path(ref, stream))
 
     async def read(self, ref: AttemptRef, stream: LogStream, offset: int) -> bytes:
         """Return the next bytes from `offset` on; empty when there are none yet."""
@@ -129,12 +126,7 @@ def _since(path: Path, moment: datetime) -> int:
     times = LogTimes(path)
     times.refresh()
     begin = times.first_since(moment)
-    if begin is None:
-        try:
-            return path.stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return 0
-    return line_begin(path, begin)
+    return log_size(path) if begin is None else line_begin(path, begin)
 
 
 def _read(path: Path, offset: int) -> bytes:

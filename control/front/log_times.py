@@ -90,6 +90,14 @@ def _beside(log: Path) -> Path:
     return log.with_name(f"{log.name}.times")
 
 
+def log_size(log: Path) -> int:
+    """Return how many bytes a log has; blocks."""
+    try:
+        return log.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
 def line_begin(log: Path, offset: int) -> int:
     """Return where the line begins that an offset of a log lies in; blocks."""
     return _backwards(log, offset, 0)
@@ -97,11 +105,7 @@ def line_begin(log: Path, offset: int) -> int:
 
 def last_lines(log: Path, count: int) -> int:
     """Return where the last lines of a log begin; an unfinished one counts; blocks."""
-    try:
-        size = log.stat().st_size
-    except (FileNotFoundError, NotADirectoryError):
-        return 0
-    return _backwards(log, max(0, size - 1), count - 1)
+    return _backwards(log, max(0, log_size(log) - 1), count - 1)
 
 
 def _backwards(log: Path, end: int, skipped: int) -> int:

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from control.core.answers import Page
 from control.core.effects import Effect, ShowNode, ShowPipeline
-from control.core.errors import (
-    ControlError,
-    PageTokenError,
-    UnknownPipelineError,
-    unknown_node,
-    unknown_pipeline,
-)
+from control.core.errors import ControlError, PageTokenError, unknown_node, unknown_pipeline
 from control.core.hydration import records
 from control.core.machine import ControlMachine
 from control.core.rows import Loaded
@@ -122,10 +115,13 @@ class ReadModel:
         Raises:
             UnknownPipelineError: There is none of that name in memory.
         """
-        view = self._open.get(ref) or self._ended.get(ref) or self.watched_pipelines.changed(ref)
+        view = self._known(ref)
         if view is None:
             raise unknown_pipeline(ref)
         return view
+
+    def _known(self, ref: PipelineRef) -> PipelineView | None:
+        return self._open.get(ref) or self._ended.get(ref) or self.watched_pipelines.changed(ref)
 
     async def find(self, ref: PipelineRef) -> PipelineView:
         """Return one pipeline, which is in memory from now on for a while.
@@ -134,13 +130,13 @@ class ReadModel:
             UnknownPipelineError: There is none of that name.
             StoreFailedError: The store cannot be read.
         """
-        with suppress(UnknownPipelineError):
-            return self.pipeline(ref)
+        if (known := self._known(ref)) is not None:
+            return known
         found = await self._views([ref])
         if not found:
             raise unknown_pipeline(ref)
-        with suppress(UnknownPipelineError):
-            return self.pipeline(ref)  # a commit has shown it meanwhile
+        if (known := self._known(ref)) is not None:
+            return known  # a commit has shown it meanwhile
         if found[0].state.terminal:
             self._keep_ended(ref, found[0])
         else:
@@ -201,12 +197,7 @@ class ReadModel:
 
     async def _views(self, refs: Sequence[PipelineRef]) -> Sequence[PipelineView]:
         """Return the pipelines that there are, in their order, of at most `_AT_ONCE`."""
-        found: dict[PipelineRef, PipelineView | None] = {}
-        for ref in refs:
-            try:
-                found[ref] = self.pipeline(ref)
-            except UnknownPipelineError:
-                found[ref] = None
+        found = {ref: self._known(ref) for ref in refs}
         absent = [ref for ref, view in found.items() if view is None]
         if absent:
             rows = (await self._store.find(absent)).rows

@@ -24,19 +24,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Self, TypeVar
 
 from control.core.errors import RowError, StoreFailedError, StoreFullError, TermOverError
 from control.core.rows import FoundRows, Loaded, OutboxRow, Queued, RequestKey, Row
 from control.store import schema, statements
-from services.runtime.group_commit import (
-    GroupWriter,
-    connect,
-    is_cut_off,
-    open_database,
-    transact,
-)
+from services.runtime.group_commit import GroupWriter, connect, is_cut_off, open_database, transact
 from services.runtime.log import fields
 from services.runtime.state_folder import PRIVATE_FILE
 from shoal.model import PipelineState
@@ -103,12 +97,7 @@ class SqliteStore:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Write what waits, then close."""
         await asyncio.to_thread(self._close)
 

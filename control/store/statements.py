@@ -16,13 +16,7 @@ from control.core.errors import TermOverError
 from control.core.presence import Presence
 from control.store import table
 from services.runtime.log import fields
-from shoal.model import (
-    NO_CAPACITY,
-    Artifact,
-    JobState,
-    PipelineState,
-    ScaleState,
-)
+from shoal.model import NO_CAPACITY, Artifact, JobState, PipelineState, ScaleState
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.port_hold import PortHold
 from shoal.spec import Pipeline
