@@ -364,7 +364,7 @@ async def _clean_logs(logs: LogFolder, plane: ControlPlane) -> None:
 
     def known(ref: PipelineRef) -> bool:
         machine = plane.leader.machine
-        return machine is None or machine.remembers(ref)
+        return machine is None or machine.memory.remembers(ref)
 
     while True:
         try:

@@ -1,7 +1,4 @@
-"""Everything that can happen to the control machine.
-
-`call` names the caller that waits for an `Answer` with the same number.
-"""
+"""Everything that can happen to the control machine."""
 
 from __future__ import annotations
 
@@ -16,99 +13,95 @@ from shoal.session.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Submit:
-    """A pipeline is submitted."""
+class Call:
+    """An event whose caller waits for an `Answer` with the same number."""
 
     call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submit(Call):
+    """A pipeline is submitted."""
+
     submission: Submission
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Call):
     """A pipeline is to be cancelled."""
 
-    call: int
     ref: PipelineRef
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Call):
     """The sources of a pipeline are to end."""
 
-    call: int
     ref: PipelineRef
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class Scale(Call):
     """A job of a spec is to have another number of replicas."""
 
-    call: int
     ref: PipelineRef
     job: str
     replicas: int
 
 
 @dataclass(frozen=True, slots=True)
-class Drain:
+class Drain(Call):
     """A node is taken out of service, or back into it."""
 
-    call: int
     node: str
     drained: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Adopt:
+class Adopt(Call):
     """A quarantined node may follow this controller."""
 
-    call: int
     node: str
 
 
 @dataclass(frozen=True, slots=True)
-class ForgetNode:
+class ForgetNode(Call):
     """A node that is gone is no longer remembered."""
 
-    call: int
     node: str
 
 
 @dataclass(frozen=True, slots=True)
-class HelloReceived:
+class HelloReceived(Call):
     """An agent introduces itself; `address` is where it dialled from."""
 
-    call: int
     hello: Hello
     session_id: str
     address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Call):
     """An agent says where attempts stand."""
 
-    call: int
     node: str
     session_id: str
     observations: tuple[Observation, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class SessionClosed:
+class SessionClosed(Call):
     """The stream of a session broke or ended; the lease goes on."""
 
-    call: int
     node: str
     session_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class StreamWorkerGone:
+class StreamWorkerGone(Call):
     """The address of a node's stream worker refuses connections."""
 
-    call: int
     node: str
 
 

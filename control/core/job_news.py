@@ -123,7 +123,8 @@ class JobNews(MachinePart):
 
     def _look_at_place(self, job: JobRecord) -> None:
         reason = self._reasons.get(job.ref, "")
-        if reason and reason != self._unplaced.get(job.ref) and self._may_tell(job):
+        is_news = reason and reason != self._unplaced.get(job.ref)
+        if is_news and self._news.may_tell(job.ref, self._situation.now):
             self._unplaced[job.ref] = reason
             self._tell(job, "unplaced", Reason(message=job.waiting_for))
 
@@ -141,21 +142,13 @@ class JobNews(MachinePart):
             if not port.counters.ended
         }
         still = tuple(sorted(name for name, at in moments.items() if at <= now))
-        if still != attempt.still and self._may_tell(job):
+        if still != attempt.still and self._news.may_tell(job.ref, now):
             attempt.still = still
             self._change.attempt(attempt)
             self._tell(job, "still" if still else "flows", self._why(job, still), still)
         later = [at for at in moments.values() if at > now]
         if later:
             self._news.expect(job.ref, min(later))
-
-    def _may_tell(self, job: JobRecord) -> bool:
-        """Whether a job may be told of now; if not, it is looked at again when it may."""
-        now = self._situation.now
-        at = self._news.quiet_until(job.ref, now)
-        if at > now:
-            self._news.expect(job.ref, at)
-        return at <= now
 
     def _tell(
         self, job: JobRecord, what: str, reason: Reason, still: tuple[str, ...] | None = None

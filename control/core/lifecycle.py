@@ -14,10 +14,12 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeVar
 
 from shoal.model import JobState, ReasonCode
 
 _S = JobState
+StateT = TypeVar("StateT", bound=enum.Enum)
 
 STEPS = (_S.ASSIGNED, _S.PREPARING, _S.RUNNING, _S.DRAINING, _S.ARCHIVING)
 """The states in which an attempt is on its node, in order."""
@@ -122,39 +124,26 @@ WAITS: Mapping[JobState, Wait] = MappingProxyType(
 """For each state that is not the end: its owner and its deadline."""
 
 
-def check_attempt(name: str, before: JobState, after: JobState) -> JobState:
-    """Return `after` if the attempt may go there.
-
-    Raises:
-        IllegalTransitionError: It may not.
-    """
-    return _check("attempt", ATTEMPT, name, before, after)
-
-
-def check_job(name: str, before: JobState, after: JobState) -> JobState:
-    """Return `after` if the job may go there.
-
-    Raises:
-        IllegalTransitionError: It may not.
-    """
-    return _check("job", JOB, name, before, after)
-
-
-def grows(before: JobState, after: JobState) -> bool:
-    """Whether `after` is news about an attempt in `before`; what is not is a repetition."""
-    return after in ATTEMPT.get(before, frozenset())
-
-
-def _check(
+def check(
     what: str,
-    table: Mapping[JobState, frozenset[JobState]],
     name: str,
-    before: JobState,
-    after: JobState,
-) -> JobState:
+    table: Mapping[StateT, frozenset[StateT]],
+    before: StateT,
+    after: StateT,
+) -> StateT:
+    """Return `after` if an attempt, a job or a scale of that name may go there by its table.
+
+    Raises:
+        IllegalTransitionError: It may not.
+    """
     if after not in table.get(before, frozenset()):
         allowed = ", ".join(sorted(state.name for state in table.get(before, ()))) or "nothing"
         raise IllegalTransitionError(
             f"{what} {name} cannot go from {before.name} to {after.name}; allowed: {allowed}"
         )
     return after
+
+
+def grows(before: JobState, after: JobState) -> bool:
+    """Whether `after` is news about an attempt in `before`; what is not is a repetition."""
+    return after in ATTEMPT.get(before, frozenset())

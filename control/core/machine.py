@@ -51,7 +51,7 @@ from control.core.observations import Observations
 from control.core.outcomes import Outcomes
 from control.core.placement import Placer
 from control.core.quarantine import Starts
-from control.core.rows import FoundRows, Loaded, Queued, RequestKey
+from control.core.rows import Loaded, Queued, RequestKey
 from control.core.scales import Scales
 from control.core.sessions import Sessions
 from control.core.situation import Situation
@@ -89,7 +89,7 @@ class ControlMachine:
         change = ChangeSet(start, start.term << 32, loaded.next_sequence)
         cluster = Cluster(loaded, change.revision)
         situation = self._situation = Situation(config, change, now, wall(), ids, cluster)
-        memory = self._memory = Memory(situation)
+        memory = self.memory = Memory(situation)
         sources = Sources(situation, start.term)
         job_news = self._job_news = JobNews(situation)
         placement = self._placement = Placer(situation, sources, job_news)
@@ -125,24 +125,12 @@ class ControlMachine:
 
         No commit may be under way.
         """
-        self._memory.trim()
-        return self._memory.missing(batch)
-
-    def has(self, ref: PipelineRef) -> bool:
-        """Whether a pipeline is in memory."""
-        return self._memory.has(ref)
-
-    def remembers(self, ref: PipelineRef) -> bool:
-        """Whether there is a pipeline, in memory or in the store."""
-        return self._memory.remembers(ref)
-
-    def learn(self, found: FoundRows) -> None:
-        """Take what was read from the store."""
-        self._memory.learn(found)
+        self.memory.trim()
+        return self.memory.missing(batch)
 
     def line_up(self, queued: Sequence[Queued]) -> None:
         """Take the next part of the queue, behind what was read of it before."""
-        self._memory.line_up(queued)
+        self.memory.line_up(queued)
         self._placement.enter()
 
     def forgive(self, seconds: float) -> None:
@@ -207,7 +195,7 @@ class ControlMachine:
             self._placement.place_all()
         self._node_news.look_again()
         self._job_news.look_again()
-        self._memory.forget()
+        self.memory.forget()
         return self._situation.change.effects()
 
     def deadline(self) -> float | None:

@@ -72,10 +72,13 @@ class News(Generic[KeyT]):
                 found.append(key)
         return found
 
-    def quiet_until(self, key: KeyT, now: float) -> float:
-        """From when on a subject may be told of: now, or later if it was told of often."""
+    def may_tell(self, key: KeyT, now: float) -> bool:
+        """Whether a subject may be told of now; if it was told of often, it is looked at when it may."""
         at, times = self._told.get(key, (now, 0))
-        return max(now, at + self._pause.delay_seconds(times - _AT_ONCE, 0.0))
+        quiet_until = at + self._pause.delay_seconds(times - _AT_ONCE, 0.0)
+        if quiet_until > now:
+            self.expect(key, quiet_until)
+        return quiet_until <= now
 
     def told(self, key: KeyT, now: float) -> None:
         """Take down that a subject was told of."""

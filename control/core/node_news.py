@@ -34,9 +34,7 @@ class NodeNews(MachinePart):
             self._news.drop(node.name)
             return
         now = self._situation.now
-        at = self._news.quiet_until(node.name, now)
-        if at > now:
-            self._news.expect(node.name, at)
+        if not self._news.may_tell(node.name, now):
             return
         what = str(presence)
         if presence is Presence.UP and node.presence is not Presence.UNTOLD:

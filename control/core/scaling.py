@@ -58,23 +58,11 @@ SCALES_MAX = 100
 """Most scales of one pipeline: each leaves replicas behind that others may still ask."""
 
 TRANSITIONS: Mapping[ScaleState, frozenset[ScaleState]] = MappingProxyType(
-    {
-        ScaleState.HOLDING: frozenset({ScaleState.SETTLED, ScaleState.ABANDONED}),
-        ScaleState.SETTLED: frozenset(),
-        ScaleState.ABANDONED: frozenset(),
-    }
+    {ScaleState.HOLDING: frozenset({ScaleState.SETTLED, ScaleState.ABANDONED})}
 )
 """From the state of a scale to the states that may follow."""
 
-_GOING_ON = frozenset(
-    {
-        JobState.QUEUED,
-        JobState.RETRY_WAIT,
-        JobState.ASSIGNED,
-        JobState.PREPARING,
-        JobState.RUNNING,
-    }
-)
+_GOING_ON = lifecycle.CLAIMING | {JobState.QUEUED, JobState.RETRY_WAIT}
 
 
 def moved(scale: ScaleRow, state: ScaleState) -> ScaleRow:
@@ -83,12 +71,8 @@ def moved(scale: ScaleRow, state: ScaleState) -> ScaleRow:
     Raises:
         IllegalTransitionError: It is not on the table.
     """
-    if state not in TRANSITIONS[scale.state]:
-        raise lifecycle.IllegalTransitionError(
-            f"scale {scale.number} of {scale.ref.name} cannot go from {scale.state.name} "
-            f"to {state.name}"
-        )
-    return replace(scale, state=state)
+    name = f"{scale.number} of {scale.ref.name}"
+    return replace(scale, state=lifecycle.check("scale", name, TRANSITIONS, scale.state, state))
 
 
 def refusal(pipeline: PipelineRecord, name: str, number: int) -> Refusal | None:

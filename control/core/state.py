@@ -82,7 +82,7 @@ class AttemptRecord:
         Raises:
             IllegalTransitionError: It is not on the table.
         """
-        self.state = lifecycle.check_attempt(self.ref.name, self.state, state)
+        self.state = lifecycle.check("attempt", self.ref.name, lifecycle.ATTEMPT, self.state, state)
 
     def row(self) -> rows.AttemptRow:
         """What is written down."""
@@ -131,7 +131,7 @@ class JobRecord:
         Raises:
             IllegalTransitionError: It is not on the table.
         """
-        self.state = lifecycle.check_job(self.ref.name, self.state, state)
+        self.state = lifecycle.check("job", self.ref.name, lifecycle.JOB, self.state, state)
 
     def row(self) -> rows.JobRow:
         """What is written down."""

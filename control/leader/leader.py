@@ -180,7 +180,7 @@ class Leader:
             ControlError: There is no machine for now, or the store cannot be read.
         """
         machine = self._open_machine()
-        if machine.has(ref):
+        if machine.memory.has(ref):
             return machine
         try:
             async with asyncio.timeout(QUEUE_SECONDS):
@@ -193,7 +193,7 @@ class Leader:
         self._open_machine()
         found = await self._store.find([ref])
         machine = self._open_machine()
-        machine.learn(found)
+        machine.memory.learn(found)
         return machine
 
     def _open_machine(self) -> ControlMachine:
@@ -250,7 +250,7 @@ class Leader:
                 await self._read_on(machine)
             refs, requests = machine.prepare(batch)
         if refs or requests:
-            machine.learn(await self._store.find(refs, requests))
+            machine.memory.learn(await self._store.find(refs, requests))
         effects: list[Effect] = []
         now = self._clock()
         _tick(machine, now, effects)  # first, or a busy inbox would starve the timers
@@ -341,13 +341,7 @@ class Leader:
 
     def _leave_out(self, event: events.Event, error: Exception) -> None:
         """Answer the caller of an event that cannot be taken, and set its node aside."""
-        if not isinstance(
-            event,
-            events.MemberVerdict
-            | events.HeartbeatReceived
-            | events.Progressed
-            | events.Conditioned,
-        ):
+        if isinstance(event, events.Call):
             self._calls.fail(event.call, _mistake(error))
         node = event.hello.node if isinstance(event, events.HelloReceived) else ""
         if isinstance(event, events.Observed | events.Progressed | events.Conditioned):

@@ -98,7 +98,7 @@ class Peers:
         if event is None:
             return
         self.taken += 1
-        self.machine.learn(statements.find(self.connection, *self.machine.prepare([event])))
+        self.machine.memory.learn(statements.find(self.connection, *self.machine.prepare([event])))
         self.act(self.machine.handle(event, self.now))
         while (deadline := self.machine.deadline()) is not None and deadline <= self.now:
             self.act(self.machine.tick(self.now))

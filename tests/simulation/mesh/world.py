@@ -831,7 +831,7 @@ class World:
             self.config, loaded, self.loop.time(), wall=self.controller.wall, ids="x".__mul__
         )
         known = {} if plane.leader.machine is None else plane.leader.machine.cluster.pipelines
-        again.learn(statements.find(self.controller.store.connection, list(known)))
+        again.memory.learn(statements.find(self.controller.store.connection, list(known)))
         for ref, pipeline in known.items():
             same = again.cluster.pipelines[ref]
             self.ledger.check(same.row() == pipeline.row(), "1: the store has another", ref.name)

@@ -68,7 +68,7 @@ class Desk:
     def post(self, make: Callable[[int], events.Event]) -> object:
         """Let something happen, and return its answer."""
         event = make(next(self.calls))
-        self.machine.learn(statements.find(self.connection, *self.machine.prepare([event])))
+        self.machine.memory.learn(statements.find(self.connection, *self.machine.prepare([event])))
         answers = self._perform(self.machine.handle(event, self.now))
         self._tick()
         return answers[0] if answers else None
@@ -135,8 +135,8 @@ class Desk:
         return self.post(lambda call: events.Adopt(call, node))
 
     def pipeline(self, ref: PipelineRef) -> PipelineRecord:
-        if not self.machine.has(ref):
-            self.machine.learn(statements.find(self.connection, [ref]))
+        if not self.machine.memory.has(ref):
+            self.machine.memory.learn(statements.find(self.connection, [ref]))
         found = self.machine.cluster.pipeline(ref)
         assert found is not None, ref
         return found

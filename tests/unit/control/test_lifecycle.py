@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from control.core import lifecycle
-from control.core.lifecycle import IllegalTransitionError, check_attempt, check_job, grows
+from control.core.lifecycle import ATTEMPT, JOB, IllegalTransitionError, check, grows
 from shoal.model import JobState
 
 S = JobState
@@ -35,20 +35,20 @@ def test_an_attempt_moves_by_its_table(before: JobState, after: JobState) -> Non
     allowed = after.name in _ATTEMPT.get(before, "").split()
     assert grows(before, after) == allowed
     if allowed:
-        assert check_attempt("a", before, after) is after
+        assert check("attempt", "a", ATTEMPT, before, after) is after
     else:
         with pytest.raises(IllegalTransitionError, match=f"{before.name} to {after.name}"):
-            check_attempt("a", before, after)
+            check("attempt", "a", ATTEMPT, before, after)
 
 
 @pytest.mark.parametrize("before", S)
 @pytest.mark.parametrize("after", S)
 def test_a_job_moves_by_its_table(before: JobState, after: JobState) -> None:
     if after.name in _JOB.get(before, "").split():
-        assert check_job("j", before, after) is after
+        assert check("job", "j", JOB, before, after) is after
     else:
         with pytest.raises(IllegalTransitionError, match=f"{before.name} to {after.name}"):
-            check_job("j", before, after)
+            check("job", "j", JOB, before, after)
 
 
 def test_every_state_of_a_job_that_waits_has_an_owner_and_a_deadline() -> None:

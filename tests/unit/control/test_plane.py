@@ -386,8 +386,8 @@ async def test_a_queue_that_is_not_read_yet_answers_every_question(tmp_path: Pat
     async def started() -> AsyncIterator[ControlPlane]:
         async with running_plane(path, PlaneConfig(queue_page=2)) as plane:
             assert plane.leader.machine is not None
-            assert plane.leader.machine.has(refs[1])
-            assert not plane.leader.machine.has(refs[8])
+            assert plane.leader.machine.memory.has(refs[1])
+            assert not plane.leader.machine.memory.has(refs[8])
             yield plane
 
     async with started() as plane:
