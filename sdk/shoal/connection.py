@@ -91,10 +91,6 @@ class Connection:
         self.channel = grpc.aio.insecure_channel(address, options=channel_options(USER))
         self.answered = False
 
-    async def close(self) -> None:
-        """Close the channel and every call on it."""
-        await self.channel.close()
-
     async def call(
         self,
         method: Unary[RequestT, ResponseT],

@@ -148,21 +148,14 @@ def _resolve(batch: Sequence[_Item], outcomes: Sequence[Any]) -> None:
         kind = outcomes[index].WhichOneof("outcome") if index < len(outcomes) else None
         if kind == "response":
             item.answer.set_result(outcomes[index].response)
-        elif kind == "refusal":
+            continue
+        error = ShoalError(
+            "WIRE",
+            "the controller did not answer this submission; is its version as new as this?",
+            code="INTERNAL",
+        )
+        if kind == "refusal":
             refusal = outcomes[index].refusal
-            item.answer.set_exception(
-                ShoalError(
-                    refusal.reason,
-                    refusal.message,
-                    dict(refusal.metadata),
-                    code_name(refusal.code),
-                )
-            )
-        else:
-            item.answer.set_exception(
-                ShoalError(
-                    "WIRE",
-                    "the controller did not answer this submission; is its version as new as this?",
-                    code="INTERNAL",
-                )
-            )
+            code = code_name(refusal.code)
+            error = ShoalError(refusal.reason, refusal.message, dict(refusal.metadata), code)
+        item.answer.set_exception(error)

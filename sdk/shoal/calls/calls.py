@@ -107,7 +107,7 @@ class ControllerCalls:
             else:
                 await self._group.__aexit__(None, None, None)
         finally:
-            await held.connection.close()
+            await held.connection.channel.close()
 
     @property
     def _held(self) -> _Open:

@@ -23,6 +23,11 @@ from shoal.wire.fields import json_problem, relative_path_problem
 _LOCAL_PORT_CHARACTERS = 56
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_OF_BOARDS = (
+    *("replicas", "environment", "place", "resources", "retry", "timeout_seconds", "placement"),
+    *("archive", "archive_on", "layout"),
+)
+"""Fields of a job that say how it is run on a board."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -55,27 +60,18 @@ def _local(job: spec.Job, at: Path) -> Iterator[Problem]:
             "give it a program to run",
         )
     plain = spec.Job(job.name, job.run)
-    for key, held in (
-        ("replicas", job.replicas != plain.replicas),
-        ("environment", job.environment != plain.environment),
-        ("place", job.place != plain.place),
-        ("resources", job.resources != plain.resources),
-        ("retry", job.retry != plain.retry),
-        ("timeout", job.timeout_seconds != plain.timeout_seconds),
-        ("placement", job.placement != plain.placement),
-        ("archive", job.archive != plain.archive),
-        ("archive_on", job.archive_on != plain.archive_on),
-        ("layout", job.layout != plain.layout),
-        ("inputs", bool(job.files)),
-        ("inputs", any(one.promise is spec.Promise.LATEST for one in job.streams)),
-    ):
-        if held:
-            what = "file inputs and `promise: latest`" if key == "inputs" else f"`{key}`"
-            yield Problem(
-                (*at, key),
-                f"a local job runs once, where the client is and as the client has it; "
-                f"leave out {what}",
-            )
+    held = [
+        (name.removesuffix("_seconds"), f"`{name.removesuffix('_seconds')}`")
+        for name in _OF_BOARDS
+        if getattr(job, name) != getattr(plain, name)
+    ]
+    if job.files or any(one.promise is spec.Promise.LATEST for one in job.streams):
+        held.append(("inputs", "file inputs and `promise: latest`"))
+    for key, what in held:
+        yield Problem(
+            (*at, key),
+            f"a local job runs once, where the client is and as the client has it; leave out {what}",
+        )
     for kind, names_of in (("inputs", job.streams), ("outputs", job.outputs)):
         for port in names_of:
             if port.name.startswith("client-") or len(port.name) > _LOCAL_PORT_CHARACTERS:

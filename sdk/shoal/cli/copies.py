@@ -77,9 +77,7 @@ def check_copies(pipeline: spec.Pipeline, wanted: Sequence[PortFile], *, may_go_
 
 
 def _replicas(job: spec.Job) -> list[str]:
-    if job.replicas == 1:
-        return [job.name]
-    return [f"{job.name}-{index}" for index in range(job.replicas)]
+    return [job.replica_id(replica) for replica in range(job.replicas)]
 
 
 @dataclass(slots=True)

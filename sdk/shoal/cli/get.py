@@ -83,8 +83,9 @@ async def get(
             if not wanted or any(one.matches(artifact.path) for one in wanted)
         ]
         if not found:
+            called = f"called {' or '.join(patterns)}" if patterns else "yet"
             raise click.ClickException(
-                f"{pipeline.name} has no artifacts {_called(patterns)}; "
+                f"{pipeline.name} has no artifacts {called}; "
                 f"`shoal artifacts {pipeline.id}` lists what there is"
             )
         same = await asyncio.to_thread(_unchanged, found, force=force)
@@ -117,10 +118,6 @@ async def _of_attempt(
             "attempts have"
         )
     return manifest.artifacts, Path(job.id, "attempts", str(number))
-
-
-def _called(patterns: Sequence[str]) -> str:
-    return f"called {' or '.join(patterns)}" if patterns else "yet"
 
 
 def _unchanged(found: Sequence[tuple[Artifact, Path]], *, force: bool) -> set[Path]:

@@ -38,8 +38,11 @@ def graph(target: Target, what: str, svg_path: Path | None, given: dict[str, Giv
 
     A file is read without a controller; anything that is no file is the name of a pipeline.
     """
+    from shoal.cli.packing import load_all
+
     if _is_file(what):
-        found = _of_file(Path(what), given)
+        (read,) = load_all([Path(what)], given)
+        found = graph_of(read.pipeline)
     else:
         refuse_values(given, "a pipeline got its own when it was submitted")
         found = run_async(_of_pipeline(target, what))
@@ -61,13 +64,6 @@ def _is_file(what: str) -> bool:
     # A folder is often what `shoal get` made, and has the name of its pipeline.
     path = Path(what)
     return path.is_file() or what.endswith((".yaml", ".yml")) or is_spec_folder(path)
-
-
-def _of_file(path: Path, given: dict[str, GivenValue]) -> Graph:
-    from shoal.cli.packing import load_all
-
-    (found,) = load_all([path], given)
-    return graph_of(found.pipeline)
 
 
 async def _of_pipeline(target: Target, name: str) -> Graph:

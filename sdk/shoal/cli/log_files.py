@@ -1,11 +1,13 @@
 """What jobs print, as files: FOLDER/PIPELINE/JOB/ATTEMPT/stdout and stderr."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from shoal.errors import ShoalError
 from shoal.view import LogChunk
 
 
+@dataclass(slots=True)
 class LogFiles:
     """Writes chunks to the files of their attempts; what earlier calls left there is replaced.
 
@@ -13,9 +15,8 @@ class LogFiles:
         folder: made when the first chunk comes.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._sizes: dict[Path, int] = {}
+    folder: Path
+    _sizes: dict[Path, int] = field(default_factory=dict[Path, int])
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -45,4 +46,4 @@ class LogFiles:
 
     def _path(self, attempt: str, name: str) -> Path:
         _, pipeline, _, job, _, number = attempt.split("/")
-        return self._folder / pipeline / job / number / name
+        return self.folder / pipeline / job / number / name

@@ -12,7 +12,7 @@ from shoal.cli.controller_option import Target, controller_options
 from shoal.cli.document import print_document
 from shoal.cli.figures import state_word
 from shoal.model import MemberState
-from shoal.view import MemberView
+from shoal.view import MemberView, SnapshotEnd
 
 if TYPE_CHECKING:
     from shoal.client import Client
@@ -43,8 +43,6 @@ async def members(target: Target, *, everyone: bool, watch: bool, as_json: bool)
 
 async def _watch(client: "Client", *, everyone: bool, as_json: bool) -> None:
     """Print the members once they are all known, and then what changes."""
-    from shoal.client import SnapshotEnd
-
     known: dict[str, MemberView] = {}
     begun = False
     async with aclosing(client.watch_members()) as changes:

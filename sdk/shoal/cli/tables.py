@@ -20,7 +20,7 @@ from shoal.cli.figures import (
     values_lines,
 )
 from shoal.cli.progress import Row
-from shoal.model import Capacity, JobState, MemberState, PipelineState
+from shoal.model import JobState, MemberState, PipelineState
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -172,7 +172,7 @@ def nodes_table(nodes: Iterable[view.NodeView], now: datetime, *, watched: bool 
             Text(state, style=style),
             _state(node.member_state),
             f"{node.claimed.cpus:g}/{node.capacity.cpus:g}",
-            _memory(node.claimed, node.capacity),
+            f"{bytes_text(node.claimed.memory_bytes)}/{bytes_text(node.capacity.memory_bytes)}",
             " ".join(node.capacity.devices),
             str(len(node.attempts)),
             _pairs(node.labels.items()),
@@ -198,10 +198,6 @@ def _versions(node: view.NodeView) -> str:
         if version and version != node.agent_version
     ]
     return f"{node.agent_version} ({', '.join(others)})" if others else node.agent_version
-
-
-def _memory(claimed: Capacity, capacity: Capacity) -> str:
-    return f"{bytes_text(claimed.memory_bytes)}/{bytes_text(capacity.memory_bytes)}"
 
 
 def _pairs(items: Iterable[tuple[str, str]]) -> str:

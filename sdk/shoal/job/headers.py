@@ -21,14 +21,6 @@ class Headed(NamedTuple):
     payload: Buffer
     text: bytes
 
-    def headers(self) -> Headers:
-        """Its headers.
-
-        Raises:
-            HeaderError: They are no JSON object.
-        """
-        return decode_headers(self.text)
-
 
 class HeadedRecord(bytes):
     """A record that is sent with its headers before it."""

@@ -9,7 +9,7 @@ from shoal.job import block as blocks
 from shoal.job.block_reader import BlockReader
 from shoal.job.codec import RAW, Codec, tag_of
 from shoal.job.error import CodecError, HeaderError, PortError
-from shoal.job.headers import Headed, Headers
+from shoal.job.headers import Headed, Headers, decode_headers
 from shoal.job.port_socket import PortSocket
 from shoal.job.reducers import Reducers
 from shoal.job.ring import InputRings, can_map, greeting
@@ -232,7 +232,7 @@ class InputPort:
         record = self._records.popleft()
         try:
             if type(record) is Headed:
-                self.headed.append(record.headers())
+                self.headed.append(decode_headers(record.text))
                 record = record.payload
             return self.codec.decode(
                 record if self.codec.reads_bytes else memoryview(record)  # type: ignore[arg-type]

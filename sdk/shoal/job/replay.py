@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import time
-from typing import IO, Any, Callable, Dict, Iterator, Optional, Sequence
+from typing import IO, Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence
 
 from shoal.job.block import DATA, END, HEADER, START, Block, encode_mark
 from shoal.job.block_reader import BlockReader
@@ -50,7 +50,7 @@ def blocks_of(file: IO[bytes]) -> Iterator[Block]:
             return
 
 
-class Replay:
+class Replay(NamedTuple):
     """Sends one file to one port.
 
     Args:
@@ -60,18 +60,10 @@ class Replay:
         wait_until: returns once so many microseconds of the recording have passed.
     """
 
-    def __init__(
-        self,
-        port: socket.socket,
-        port_format: str,
-        path: str,
-        wait_until: Callable[[int], None],
-    ) -> None:
-        self._port = port
-        self._format = port_format
-        self._path = path
-        self._wait_until = wait_until
-        port.setblocking(True)
+    port: socket.socket
+    port_format: str
+    path: str
+    wait_until: Callable[[int], None]
 
     def run(self) -> None:
         """Send everything.
@@ -80,9 +72,10 @@ class Replay:
             PortError: It is no complete recording, or the port broke off.
             OSError: The file cannot be read, or the port not be written.
         """
-        with open(self._path, "rb") as file:
-            if self._format == "blocks":
-                begun = next_block(self._port, BlockReader())
+        self.port.setblocking(True)
+        with open(self.path, "rb") as file:
+            if self.port_format == "blocks":
+                begun = next_block(self.port, BlockReader())
                 if begun.kind != START or begun.first:
                     raise PortError("a recording is sent from its first record on")
             self._send(file)
@@ -91,18 +84,18 @@ class Replay:
         sent = 0
         for block in blocks_of(file):
             if block.kind == TIME:
-                self._wait_until(block.first)
+                self.wait_until(block.first)
             elif block.kind == DATA:
-                if self._format == "blocks":
+                if self.port_format == "blocks":
                     length = len(block.body)
-                    self._port.sendall(HEADER.pack(DATA, 0, 0, block.total, sent, length, 0))
-                    self._port.sendall(block.body)
+                    self.port.sendall(HEADER.pack(DATA, 0, 0, block.total, sent, length, 0))
+                    self.port.sendall(block.body)
                 else:
-                    newline = b"\n" if self._format in ("lines", "jsonl") else b""
-                    self._port.sendall(b"".join(bytes(one) + newline for one in block.records()))
+                    newline = b"\n" if self.port_format in ("lines", "jsonl") else b""
+                    self.port.sendall(b"".join(bytes(one) + newline for one in block.records()))
                 sent += block.total
-            elif block.kind == END and self._format == "blocks":
-                self._port.sendall(encode_mark(END, sent))
+            elif block.kind == END and self.port_format == "blocks":
+                self.port.sendall(encode_mark(END, sent))
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:

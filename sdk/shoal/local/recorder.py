@@ -206,12 +206,7 @@ class Recorder:
 
     def _dealt_out(self) -> str:
         """Say of an output of which each replica of a consumer gets a part what can be recorded of it."""
-        readers = [
-            (job, stream.name)
-            for job in self._pipeline.spec.jobs
-            for stream in job.streams
-            if (stream.job, stream.port) == (self._job.spec_name, self._port)
-        ]
+        readers = self._pipeline.spec.readers(self._job.spec_name, self._port)
         if not readers or any(job.replicas == 1 for job, _ in readers):
             return ""
         return (

@@ -17,7 +17,7 @@ from shoal.specfile.command_reader import read_command
 from shoal.specfile.declarations import read_declarations
 from shoal.specfile.foreign_key import key_remedy
 from shoal.specfile.scalars import Readers, Scalars, is_null
-from shoal.specfile.step_reader import STEP_KINDS, StepReader
+from shoal.specfile.step_reader import STEP_KINDS, read_short_steps, read_steps
 from shoal.specfile.tree import mark_of
 from shoal.specfile.values import GivenValues
 from shoal.suggestion import did_you_mean
@@ -163,7 +163,6 @@ class Reader:
 
     def _environment(self, node: yaml.Node, path: Path) -> spec.Environment:
         scalars = self._scalars
-        steps = StepReader(scalars)
         fields = scalars.fields(
             node, path, _ENVIRONMENT_KEYS, "a mapping such as {requirements: requirements.txt}"
         )
@@ -172,7 +171,7 @@ class Reader:
         readers: Readers = {
             "python": ("python", scalars.text),
             "system_site_packages": ("system_site_packages", scalars.boolean),
-            "steps": ("steps", steps.read),
+            "steps": ("steps", partial(read_steps, scalars)),
         }
         environment = self._scalars.filled(spec.Environment(), fields, path, readers)
         short = {kind: fields[kind] for kind in fields if kind in {*STEP_KINDS, "sha256"}}
@@ -184,7 +183,7 @@ class Reader:
                     "make it a step",
                 )
         elif short:
-            environment = replace(environment, steps=steps.read_short(short, path))
+            environment = replace(environment, steps=read_short_steps(scalars, short, path))
         return environment
 
     def _resources(self, node: yaml.Node, path: Path) -> spec.Resources:

@@ -220,12 +220,8 @@ class Scalars:
         entries = self.entries(node, path, wanted)
         if entries is None:
             return None
-        found: dict[str, str] = {}
-        for field in entries:
-            value = self.text(field.value, (*path, field.key))
-            if value is not None:
-                found[field.key] = value
-        return found
+        read = {one.key: self.text(one.value, (*path, one.key)) for one in entries}
+        return {key: value for key, value in read.items() if value is not None}
 
     # ---- scalars --------------------------------------------------------------------------------
 

@@ -73,8 +73,9 @@ def _tree(text: str, example: str) -> yaml.Node:
         if place is not None and any(OPENING in one for one in lines[place.line : place.line + 1]):
             words.append(f"put {OPENING} … }}}} in quotes where it stands within [] or {{}}")
         said = ", ".join(words)
-        remedy = "" if OPENING in said else f"; {_remedy(said)}"
-        raise _TreeError(mark_of(place), f"this is not YAML: {said}{remedy}") from None
+        if OPENING not in said:
+            said += f"; {next((what for part, what in _REMEDIES if part in said), _REMEDY)}"
+        raise _TreeError(mark_of(place), f"this is not YAML: {said}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise _TreeError(
@@ -85,10 +86,6 @@ def _tree(text: str, example: str) -> yaml.Node:
         raise _TreeError(BEGINNING, f"the file is empty; begin with {example}")
     _count(root)
     return root
-
-
-def _remedy(said: str) -> str:
-    return next((what for part, what in _REMEDIES if part in said), _REMEDY)
 
 
 class _Place(Protocol):

@@ -8,11 +8,13 @@ from shoal.wire import fields
 from shoal.wire.codec import NounCodec, spread
 
 
+def _fields(ref: names.AttemptRef) -> dict[str, Any]:
+    return {"attempt": ref.name, "namespace": ref.namespace, "epoch": ref.epoch}
+
+
 def encode_attempt_ref(ref: names.AttemptRef) -> session_service_pb2.AttemptRef:
     """Write which attempt."""
-    return session_service_pb2.AttemptRef(
-        attempt=ref.name, namespace=ref.namespace, epoch=ref.epoch
-    )
+    return session_service_pb2.AttemptRef(**_fields(ref))
 
 
 def decode_attempt_ref(message: Any, path: str = "ref") -> names.AttemptRef:
@@ -26,9 +28,5 @@ def decode_attempt_ref(message: Any, path: str = "ref") -> names.AttemptRef:
 
 
 ATTEMPT_REF = NounCodec(encode_attempt_ref, decode_attempt_ref)
-SIDE_BY_SIDE = spread(
-    lambda ref: {"attempt": ref.name, "namespace": ref.namespace, "epoch": ref.epoch},
-    decode_attempt_ref,
-    *("attempt", "namespace", "epoch"),
-)
+SIDE_BY_SIDE = spread(_fields, decode_attempt_ref, "attempt", "namespace", "epoch")
 """An attempt whose three fields stand side by side in the message."""

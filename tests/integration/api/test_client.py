@@ -79,7 +79,7 @@ class Batches(grpc.aio.StreamStreamClientInterceptor):
 async def test_concurrent_submissions_travel_in_batches(controller: ControllerAddresses) -> None:
     batches = Batches()
     connection = Connection(controller.grpc)
-    await connection.close()
+    await connection.channel.close()
     connection.channel = grpc.aio.insecure_channel(
         controller.grpc, options=channel_options(USER), interceptors=[batches]
     )
@@ -94,7 +94,7 @@ async def test_concurrent_submissions_travel_in_batches(controller: ControllerAd
     answers = await asyncio.gather(*map(submitter.submit, requests))
     carrying.cancel()
     await asyncio.wait([carrying])
-    await connection.close()
+    await connection.channel.close()
     assert len({answer.pipeline.id for answer in answers}) == 300
     assert sum(batches.sizes) == 300
     assert max(batches.sizes) > 10
