@@ -2,6 +2,7 @@
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import click
@@ -43,13 +44,8 @@ def local_run(
         click.echo(f"{job.name} waits for: shoal send {pipeline.id} {port}", err=True)
     if not with_programs(pipeline.spec):
         return None
-    return LocalRun(
-        client,
-        pipeline,
-        LocalFolders(folder, results.absolute(), state_home()),
-        epoch=client_epoch(),
-        say=lambda text: click.echo(text, err=True),
-    )
+    folders = LocalFolders(folder, results.absolute(), state_home())
+    return LocalRun(client, pipeline, folders, client_epoch(), partial(click.echo, err=True))
 
 
 def typing_job(pipeline: PipelineView) -> str:

@@ -88,13 +88,10 @@ class LocalJob:
         job = self.job
         for stream in job.streams:
             port = self._port(stack, stream.name, stream.binding)
-            self._takers[stream.name] = Taker(
-                self.client,
-                self._lane(output_lane(job.name, stream.name)),
-                partial(self._deliver, port, stream),
-                partial(self._show_end, port),
-                kept=self._resume,
-            )
+            lane = self._lane(output_lane(job.name, stream.name))
+            deliver, ended = partial(self._deliver, port, stream), partial(self._show_end, port)
+            taker = Taker(self.client, lane, deliver, ended, kept=self._resume)
+            self._takers[stream.name] = taker
         for output in job.outputs:
             self._port(stack, output.name, output.binding)
             file = RecordFile(
@@ -103,12 +100,8 @@ class LocalJob:
             )
             stack.callback(file.close)
             self._files[output.name] = file
-            self._feeders[output.name] = Feeder(
-                self.client,
-                self._lane(input_lane(job.name, output.name)),
-                file,
-                adopt=self._resume,
-            )
+            lane = self._lane(input_lane(job.name, output.name))
+            self._feeders[output.name] = Feeder(self.client, lane, file, adopt=self._resume)
 
     def _port(
         self, stack: contextlib.ExitStack, name: str, binding: spec.PortBinding
