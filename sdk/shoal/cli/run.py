@@ -264,8 +264,9 @@ def _prepared(
     refuse_values(wishes["given"], "name one instead of a command")
     with own_stdin(wishes["stdin"]) as stdin:
         wished = {field.name: wishes[field.name] for field in fields(Wishes)}
+        wished["stdin"] = stdin
         try:
-            pipeline, entries = single_command(command or (), Wishes(**{**wished, "stdin": stdin}))
+            pipeline, entries = single_command(command or (), Wishes(**wished))
         except bundle.BundleError as error:
             raise click.ClickException(str(error)) from None
         except ShoalError as error:
