@@ -21,7 +21,6 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, field
-from dataclasses import fields as fields_of
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -338,7 +337,7 @@ def _resolve(waiting: Iterable[asyncio.Future[None]]) -> None:
 
 def encode_record(record: LocalAttempt) -> str:
     """Write all of a record but its assignment, which has a column of its own, as JSON."""
-    values = {name: getattr(record, name) for name in _NAMES}
+    values = {name: getattr(record, name) for name in _READERS}
     return json.dumps(values, separators=(",", ":"), default=astuple)
 
 
@@ -350,11 +349,7 @@ def decode_row(key: str, assignment: bytes, record: str) -> LocalAttempt | None:
     try:
         message = decode_assignment(session_service_pb2.Assignment.FromString(assignment))
         values = json.loads(record)
-        found = {
-            name: _READERS[name](values[name]) if name in _READERS else values[name]
-            for name in _NAMES
-            if name in values
-        }
+        found = {name: read(values[name]) for name, read in _READERS.items() if name in values}
         return LocalAttempt(message, **found)
     except Exception:  # one bad row costs one attempt, not the agent
         LOG.exception("a row of the journal cannot be read", extra=fields(key=key))
@@ -373,13 +368,25 @@ def _verdict(value: Any) -> Verdict | None:
 _READERS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
     {
         "phase": Phase,
+        "turn": int,
         "state": JobState,
         "reason": _reason,
         "artifacts": lambda rows: tuple(Artifact(*row) for row in rows),
+        "start_time": float,
+        "end_time": float,
         "verdict": _verdict,
+        "forget": bool,
+        "acknowledged": bool,
+        "closed": bool,
+        "finishing": bool,
+        "missing": bool,
+        "archived": bool,
+        "keeper": str,
         "holds": lambda rows: tuple(PortHold(*row) for row in rows),
         "ended_inputs": tuple,
     }
 )
-"""How the fields of a record are read that JSON has no value for: there a value is the array of its fields."""
-_NAMES: Final = tuple(one.name for one in fields_of(LocalAttempt) if one.name != "assignment")
+"""How each field of a record is read from its JSON, in which a value is the array of its fields.
+
+A value of another type is refused by it, and costs one attempt: the machine would fail over it.
+"""

@@ -86,9 +86,13 @@ async def test_a_row_that_cannot_be_read_costs_one_attempt(
         await journal.put(RECORD)
         with sqlite3.connect(tmp_path / "agent.db") as database:
             database.execute("INSERT INTO attempt VALUES ('bad', x'ff', '{}')")
+            database.execute(
+                "INSERT INTO attempt SELECT 'none', assignment, '{\"turn\": null}' FROM attempt "
+                "WHERE key != 'bad'"
+            )
         database.close()
         assert await journal.load() == (RECORD,)
-    assert "cannot be read" in caplog.text
+    assert caplog.text.count("a row of the journal cannot be read") == 2
 
 
 async def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
