@@ -117,5 +117,7 @@ def _files(
 
 def _kept(node: NodeView, namespace: str, attempt: AttemptView) -> KeptFolder | None:
     wanted = (namespace, attempt.name, attempt.epoch)
-    refs = ((one, one.ref) for one in node.kept)
-    return next((one for one, ref in refs if (ref.namespace, ref.name, ref.epoch) == wanted), None)
+    for one in node.kept:
+        if (one.ref.namespace, one.ref.name, one.ref.epoch) == wanted:
+            return one
+    return None

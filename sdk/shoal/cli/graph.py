@@ -38,9 +38,9 @@ def graph(target: Target, what: str, svg_path: Path | None, given: dict[str, Giv
 
     A file is read without a controller; anything that is no file is the name of a pipeline.
     """
-    from shoal.cli.packing import load_all
-
     if _is_file(what):
+        from shoal.cli.packing import load_all
+
         (read,) = load_all([Path(what)], given)
         found = graph_of(read.pipeline)
     else:
