@@ -62,8 +62,14 @@ class NodeNews(MachinePart):
             self._tell(node, what, Reason(message=node.quarantine))
 
     def forget(self, node: NodeRecord) -> None:
-        """A person had a node forgotten; if it comes again, it is another one."""
+        """A person had a node forgotten, which is gone then; if it comes again, it is another one.
+
+        Its lease may still run, so that it was told to be up. Nothing else is told of it later, so this event
+        has to say that it is not.
+        """
         self._news.forget(node.name)
+        if node.presence is not Presence.LEFT:
+            node.presence = Presence.DOWN
         self._tell(node, "forgotten", NO_REASON)
 
     def _presence(self, node: NodeRecord) -> Presence:

@@ -754,7 +754,8 @@ class World:
         for board in self.boards:
             row = self.ledger.newest("", f"nodes/{board.name}")
             told = json.loads(row.data)["presence"] if row is not None else "nothing"
-            gone = {Presence.DOWN, Presence.LEFT} if self._known(board) else {"nothing"}
+            # One that a person had forgotten was told of, and the controller does not know it either.
+            gone = {Presence.DOWN, Presence.LEFT} | (set() if self._known(board) else {"nothing"})
             if told not in (gone if board is self.dead else {Presence.UP}):
                 wrong.append(f"{board.name} is told to be {told}")
         return wrong

@@ -122,6 +122,18 @@ def test_u10_a_node_that_is_forgotten_is_told_of_and_is_new_when_it_comes_again(
     assert told(desk) == ["up"]
 
 
+def test_u10_a_node_that_is_forgotten_within_its_lease_is_no_longer_told_to_be_up() -> None:
+    desk = Desk()
+    desk.dial_all("n1")
+    desk.hang_up("n1")
+    desk.verdict("n1", MemberState.DEAD)
+    told(desk)
+    assert desk.post(lambda call: events.ForgetNode(call, "n1")) is None
+    (row,) = desk.outbox()[-1:]
+    data = json.loads(row.data)
+    assert (data["state"], data["presence"]) == ("forgotten", "down")
+
+
 def test_u10_of_nodes_that_flap_while_the_broker_is_away_only_the_newest_state_waits() -> None:
     """A thousand nodes swamp neither the store nor, later, the broker."""
     desk = Desk()
