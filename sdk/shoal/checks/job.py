@@ -24,8 +24,16 @@ _LOCAL_PORT_CHARACTERS = 56
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OF_BOARDS = (
-    *("replicas", "environment", "place", "resources", "retry", "timeout_seconds", "placement"),
-    *("archive", "archive_on", "layout"),
+    "replicas",
+    "environment",
+    "place",
+    "resources",
+    "retry",
+    "timeout_seconds",
+    "placement",
+    "archive",
+    "archive_on",
+    "layout",
 )
 """Fields of a job that say how it is run on a board."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

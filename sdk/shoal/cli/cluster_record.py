@@ -163,5 +163,10 @@ def _read(path: Path, name: str) -> ClusterRecord | None:
         return None
     said = cast("dict[str, object]", found)
     pid = said.get("pid")
-    words = (str(said.get(one, "")) for one in ("state", "controller", "events"))
-    return ClusterRecord(name, pid if isinstance(pid, int) else 0, *words)
+    return ClusterRecord(
+        name,
+        pid=pid if isinstance(pid, int) else 0,
+        state=str(said.get("state", "")),
+        controller=str(said.get("controller", "")),
+        events=str(said.get("events", "")),
+    )

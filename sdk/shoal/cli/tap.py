@@ -57,10 +57,12 @@ async def tap(target: Target, pipeline: str, port: str, **wishes: Any) -> None:
         codec = wishes["codec"] or codec_of(view.spec, spec_name, port_name)
         printer: RatePrinter | RecordPrinter
         if wishes["rate"]:
-            printer = RatePrinter(asyncio.get_running_loop().time, wishes["as_json"])
+            printer = RatePrinter(asyncio.get_running_loop().time, as_json=wishes["as_json"])
         else:
             named = len(replicas) > 1
-            printer = RecordPrinter(codec, named, wishes["as_json"], wishes["count"])
+            printer = RecordPrinter(
+                codec, named=named, as_json=wishes["as_json"], left=wishes["count"]
+            )
         wish = TapWish(
             every=wishes["every"],
             # Nothing is shown of the records; one in a while keeps the samples coming.

@@ -122,7 +122,13 @@ class LocalRun:
             self.say(f"{job.name}: {text}")
 
         return LocalJob(
-            self.client, self.pipeline.spec, job, around, self.epoch, self._spool(), say
+            client=self.client,
+            pipeline=self.pipeline.spec,
+            job=job,
+            around=around,
+            epoch=self.epoch,
+            spool=self._spool(),
+            say=say,
         )
 
 

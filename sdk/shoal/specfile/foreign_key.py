@@ -131,18 +131,6 @@ _BUNDLE = _table([
     ("ignore excludes include", "write `exclude: ['*.pyc', data/]`"),
 ])  # fmt: skip
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-_AROUND: Mapping[str, Mapping[str, str]] = MappingProxyType({
-    "": _PIPELINE,
-    "bundle": _BUNDLE,
-    "parameters": _PARAMETER,
-    "jobs": _JOB,
-    "resources": _RESOURCES,
-    "environment": _ENVIRONMENT,
-    "place": _PLACE_KEYS,
-    "retry": _RETRY_KEYS,
-    "inputs": _INPUT,
-    "outputs": _OUTPUT,
-})  # fmt: skip
 
 
 def key_remedy(path: Path, known: Iterable[str]) -> str:
@@ -154,9 +142,34 @@ def key_remedy(path: Path, known: Iterable[str]) -> str:
     """
     choices = tuple(known)
     plain = _HUMP.sub("_", path[-1]).replace("-", "_").lower()
-    # What is around it: a part of a job, or a key at the top.
-    around = _AROUND.get(next(iter(path[2:-1] or path[:-1]), ""), _NOTHING)
+    around = _around(path[:-1])
     if around is _ENVIRONMENT and path[-1].isupper():
         return _VARIABLES
     found = around.get(plain)
     return found or did_you_mean(path[-1], choices, len(choices))
+
+
+def _around(path: Path) -> Mapping[str, str]:
+    match path:
+        case ():
+            return _PIPELINE
+        case ("bundle",):
+            return _BUNDLE
+        case ("parameters", _):
+            return _PARAMETER
+        case ("jobs", _):
+            return _JOB
+        case ("jobs", _, "resources"):
+            return _RESOURCES
+        case ("jobs", _, "environment") | ("jobs", _, "environment", "steps", _):
+            return _ENVIRONMENT
+        case ("jobs", _, "place"):
+            return _PLACE_KEYS
+        case ("jobs", _, "retry"):
+            return _RETRY_KEYS
+        case ("jobs", _, "inputs", _):
+            return _INPUT
+        case ("jobs", _, "outputs", _):
+            return _OUTPUT
+        case _:
+            return _NOTHING
