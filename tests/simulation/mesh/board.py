@@ -99,6 +99,7 @@ class Board:
         """What its agent remembers durably."""
         self.spools = SpoolDisk(rng)
         self.folders = FolderDisk(self.spools)
+        self.disk = MemoryDisk()
         self.workshop = MemoryWorkshop(rng, self.folders, archive, network, name)
         self.keeper = MemoryKeeper(self, make_program)
         self.worker = MemoryStreamWorker(
@@ -261,7 +262,7 @@ class Board:
             stream_worker=_WorkerDoor(self),
             journal=journal,
             workshop=self.workshop,
-            disk=_Disk(),
+            disk=self.disk,
             logs=_NoLogs,
         )
 
@@ -315,13 +316,18 @@ class _WorkerDoor:
         yield cast("StreamWorkerStub", self._board.worker.stub())
 
 
-class _Disk:
+class MemoryDisk:
     """See `DiskMeter` of the agent."""
 
+    def __init__(self) -> None:
+        self.reading = DISK
+
     async def read(self) -> DiskReading:
-        return DISK
+        """Return what is left, as a test has it."""
+        return self.reading
 
     async def folders(self, paths: Iterable[tuple[AttemptRef, Path]]) -> tuple[FolderUse, ...]:
+        """Return that no folder can be looked at."""
         del paths
         return ()
 

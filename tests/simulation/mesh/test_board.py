@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,27 @@ def test_a_job_is_run_and_archived() -> None:
     assert outcome == (PipelineState.SUCCEEDED, [1])
     assert job == "sleeper"
     assert any(key.endswith("results/received.json") for key in stored)
+
+
+def test_that_a_disk_is_short_is_logged_once_and_once_more_when_it_is_not() -> None:
+    class Said(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    lines: list[str] = []
+
+    async def play(world: Play) -> Any:
+        logging.getLogger("edge_agent.agent_shell").addHandler(Said())
+        await world.begin(SLEEPER)
+        much = world.board.disk.reading
+        world.board.disk.reading = replace(much, free_bytes=much.total_bytes // 500)
+        await world.until(lambda: world.plane.shown.nodes()[0].refuses != "")
+        await asyncio.sleep(20.0)
+        world.board.disk.reading = much
+        await world.until(lambda: world.plane.shown.nodes()[0].refuses == "")
+        return lines
+
+    assert run(play, 5) == ["no new work is taken", "new work is taken again"]
 
 
 def test_records_pass_and_both_jobs_end() -> None:
