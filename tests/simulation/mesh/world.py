@@ -755,7 +755,9 @@ class World:
             row = self.ledger.newest("", f"nodes/{board.name}")
             told = json.loads(row.data)["presence"] if row is not None else "nothing"
             # One that a person had forgotten was told of, and the controller does not know it either.
-            gone = {Presence.DOWN, Presence.LEFT} | (set() if self._known(board) else {"nothing"})
+            gone: set[str] = {Presence.DOWN, Presence.LEFT}
+            if not self._known(board):
+                gone.add("nothing")
             if told not in (gone if board is self.dead else {Presence.UP}):
                 wrong.append(f"{board.name} is told to be {told}")
         return wrong
