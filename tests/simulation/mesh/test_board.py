@@ -44,7 +44,7 @@ def test_that_a_disk_is_short_is_logged_once_and_once_more_when_it_is_not() -> N
     lines: list[str] = []
 
     async def play(world: Play) -> Any:
-        logging.getLogger("edge_agent.agent_shell").addHandler(Said())
+        logging.getLogger("edge_agent.agent_shell").addHandler(Said(logging.WARNING))
         await world.begin(SLEEPER)
         much = world.board.disk.reading
         world.board.disk.reading = replace(much, free_bytes=much.total_bytes // 500)
