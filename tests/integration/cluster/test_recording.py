@@ -101,17 +101,21 @@ async def _closed_early(
     timed = await start(files[1], "--duration", "3s")
     pressed = await start(files[2])
     copied = beside(files[2], ".part")
-    await until(lambda: copied.exists() and copied.stat().st_size > 1000, 30, "it records")
+    await until(lambda: recorded(copied) == 200, 30, "it records all that there is")
     pressed.send_signal(signal.SIGINT)
-    for process, file, total in zip(
-        (counting, timed, pressed), files, (150, 200, 200), strict=True
+    # How far the timed one comes in its time is a matter of the machine.
+    least = (150, 1, 200)
+    most = (150, 200, 200)
+    for process, file, low, high in zip(
+        (counting, timed, pressed), files, least, most, strict=True
     ):
         async with asyncio.timeout(_DEADLINE):
             _, err = await process.communicate()
         assert process.returncode == 0, err.decode()
         whole = RecordFile(file, writable=False)
         whole.close()
-        assert (whole.base, whole.total) == (0, total)
+        assert whole.base == 0
+        assert low <= whole.total <= high
         assert whole.digest in err.decode()
         assert not beside(file, ".part").exists()
 
