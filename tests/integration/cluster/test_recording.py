@@ -115,6 +115,7 @@ async def _closed_early(
         whole = RecordFile(file, writable=False)
         whole.close()
         assert whole.base == 0
+        assert whole.total is not None
         assert low <= whole.total <= high
         assert whole.digest in err.decode()
         assert not beside(file, ".part").exists()
