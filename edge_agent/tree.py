@@ -5,10 +5,15 @@ path has a limit (a path as one word ends at 4096 bytes), and no link is ever go
 back is `..`, checked against where the walk came from: a folder that was moved meanwhile ends it.
 """
 
+import logging
 import os
 import stat
 from pathlib import Path
 from typing import Final, TypeAlias
+
+from services.runtime.log import fields
+
+LOG = logging.getLogger(__name__)
 
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS: Final = (
@@ -79,10 +84,13 @@ class Descent:
 
 
 def children(folder: Path) -> list[Path]:
-    """What lies in a folder, by name; nothing where it is missing or cannot be read."""
+    """What lies in a folder, by name; nothing where it is missing, or cannot be read, which is logged."""
     try:
         return sorted(folder.iterdir())
-    except OSError:
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        LOG.warning("a folder counts as empty", extra=fields(path=folder, error=error))
         return []
 
 
