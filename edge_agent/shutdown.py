@@ -16,7 +16,7 @@ from edge_agent.keeper.client import KeeperClient, KeeperError, end_keeper
 from edge_agent.keeper_link import attempt_of
 from edge_agent.state_lock import LOCK_NAME
 from services.runtime.process import StartRefusedError
-from shoal.channel import USER, channel_options
+from shoal.channel import USER, channel_options, open_channel
 from shoal.v1 import nodes_service_pb2, nodes_service_pb2_grpc
 
 _AGENT_SECONDS: Final = 20.0
@@ -68,7 +68,7 @@ async def drain(
     """
     for address in controllers:
         try:
-            async with grpc.aio.insecure_channel(address, options=channel_options(USER)) as channel:
+            async with open_channel(address, channel_options(USER)) as channel:
                 stub = nodes_service_pb2_grpc.NodesServiceStub(channel)
                 request = nodes_service_pb2.DrainNodeRequest(name=name, drained=True)
                 await stub.DrainNode(request, timeout=_CALL_SECONDS)

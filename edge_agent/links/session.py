@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias, cast
 
 import grpc.aio
 
-from shoal.channel import SESSION, channel_options
+from shoal.channel import SESSION, channel_options, open_channel
 from shoal.v1 import session_service_pb2, session_service_pb2_grpc
 
 
@@ -45,6 +45,6 @@ SessionDialler: TypeAlias = Callable[[str], contextlib.AbstractAsyncContextManag
 @contextlib.asynccontextmanager
 async def dial_session(address: str) -> AsyncIterator[SessionCall]:
     """Open a call over a gRPC channel of its own."""
-    async with grpc.aio.insecure_channel(address, options=channel_options(SESSION)) as channel:
+    async with open_channel(address, channel_options(SESSION)) as channel:
         stub = session_service_pb2_grpc.SessionServiceStub(channel)
         yield cast("SessionCall", stub.Connect())

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, cast
 
-import grpc.aio
-
 from edge_agent.keeper.client import StartRequest
-from shoal.channel import USER, channel_options
+from shoal.channel import USER, channel_options, open_channel
 from shoal.v1 import streams_service_pb2 as v1
 from shoal.v1 import streams_service_pb2_grpc
 
@@ -142,6 +140,6 @@ class StreamWorkerSocket:
         """Open a gRPC channel to the socket."""
         options = channel_options(USER)
         target = f"unix:{self.socket_path.absolute()}"
-        async with grpc.aio.insecure_channel(target, options=options) as channel:
+        async with open_channel(target, options) as channel:
             stub = streams_service_pb2_grpc.StreamWorkerServiceStub(channel)
             yield cast("StreamWorkerStub", stub)

@@ -1,10 +1,15 @@
-"""What every gRPC channel of ours has in common, and servers with it.
+"""What every gRPC channel of ours has in common, and servers with it: here alone one is made.
 
 Sources: grpc/doc/keepalive.md and grpc/include/grpc/impl/channel_arg_names.h (gRPC core).
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+    from shoal.credentials import Credentials
 
 Options = list[tuple[str, Any]]
 
@@ -50,6 +55,35 @@ def channel_options(keepalive: Keepalive, *, message_bytes_max: int = MESSAGE_BY
         # Two channels to one address are two connections, so that one that hangs is one that hangs.
         ("grpc.use_local_subchannel_pool", 1),
     ]
+
+
+def open_channel(
+    address: str,
+    options: Options,
+    credentials: "Credentials | None" = None,
+    *,
+    expect: str = "",
+) -> "grpc.aio.Channel":
+    """Return a channel to `address` (`host:port`, or `unix:PATH`).
+
+    Args:
+        address: that of the process to dial.
+        options: as `channel_options` returns them.
+        credentials: what this end proves, and which authorities it believes; None for a channel in
+            the clear, as within one machine.
+        expect: the DNS name that the other end has to prove (`shoal.identity.dns_name`); by default
+            that of a controller of the same cluster.
+    """
+    import grpc.aio  # noqa: PLC0415 - job code and --help do without
+
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    proof = grpc.ssl_channel_credentials(
+        credentials.authorities, credentials.key, credentials.certificate
+    )
+    name = expect or credentials.controller_name()
+    named = [*options, ("grpc.ssl_target_name_override", name), ("grpc.default_authority", name)]
+    return grpc.aio.secure_channel(address, proof, options=named)
 
 
 def common_options(keepalive: Keepalive, message_bytes_max: int) -> Options:

@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from shoal.backoff import Backoff
-from shoal.channel import USER, channel_options
+from shoal.channel import USER, channel_options, open_channel
 from shoal.errors import ControllerUnreachableError, ShoalError, TooLateError, from_status
 from shoal.wire.fields import WireError
 
@@ -88,7 +88,7 @@ class Connection:
         self.address = address
         self.deadline_seconds = deadline_seconds
         self.patience_seconds = patience_seconds
-        self.channel = grpc.aio.insecure_channel(address, options=channel_options(USER))
+        self.channel = open_channel(address, channel_options(USER))
         self.answered = False
 
     async def call(

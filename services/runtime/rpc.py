@@ -13,6 +13,7 @@ import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 
 from shoal.channel import MESSAGE_BYTES_MAX, Keepalive, Options, common_options
+from shoal.credentials import Credentials
 from shoal.redaction import redacted
 
 DOMAIN = "shoal"
@@ -48,8 +49,16 @@ def server_options(keepalive: Keepalive, *, message_bytes_max: int = MESSAGE_BYT
     ]
 
 
-def bind(server: grpc.aio.Server, address: str) -> int:
-    """Let an insecure `server` listen on `address` (`host:port`, port 0 for a free one).
+def bind(
+    server: grpc.aio.Server, address: str, identity: Callable[[], Credentials] | None = None
+) -> int:
+    """Let `server` listen on `address` (`host:port`, port 0 for a free one).
+
+    Args:
+        server: not started yet.
+        address: where it listens.
+        identity: returns what the server proves, anew at each handshake, so that a renewal needs no
+            restart; a caller has to prove one of the same authorities. None for a port in the clear.
 
     Returns:
         The port that it got.
@@ -58,12 +67,29 @@ def bind(server: grpc.aio.Server, address: str) -> int:
         OSError: when the address cannot be had.
     """
     try:
-        port = server.add_insecure_port(address)
+        if identity is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, _dynamic(identity))
     except RuntimeError as error:
         raise OSError(f"cannot listen on {address}: {error}; is the address in use?") from error
     if port == 0 and not address.startswith("unix:"):
         raise OSError(f"cannot listen on {address}; is the address in use?")
     return port
+
+
+def _dynamic(identity: Callable[[], Credentials]) -> grpc.ServerCredentials:
+    """Return credentials of which gRPC asks again at each handshake, on a thread of its own."""
+
+    def configuration() -> Any:
+        now = identity()
+        return grpc.ssl_server_certificate_configuration(
+            [(now.key, now.certificate)], root_certificates=now.authorities
+        )
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(), configuration, require_client_authentication=True
+    )
 
 
 class RpcError(Exception):

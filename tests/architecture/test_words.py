@@ -31,6 +31,7 @@ OTHER_THINGS = {
     "Run": "jobs that run beside their client, several attempts of them",
     "Status": "the exit status of a program, as wait(2) has it",
     "Step": "one line of a recipe; the records that belong together are a round",
+    "Token": "a join token; what tells placements apart is an epoch",
     "Worker": "the stream worker",
 }
 """Words that name other things too, at the end of a class's name, and which."""

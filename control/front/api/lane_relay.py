@@ -18,7 +18,7 @@ from control.front.api.placement import NO_CHANGE_SECONDS, Placements, ReplicaPl
 from control.front.api.request import namespace_of
 from control.front.control_plane import ControlPlane
 from control.front.rpc_status import invalid
-from shoal.channel import STREAM, channel_options
+from shoal.channel import STREAM, channel_options, open_channel
 from shoal.names import PipelineRef, check_id
 from shoal.portal_names import is_recorder, port_of, portal_job
 from shoal.v1.streams_service_pb2 import FeedRequest, PullOpen, PullRequest
@@ -102,7 +102,7 @@ class LaneRelay:
 
 
 async def _carry(place: ReplicaPlace, verb: str, first: bytes, context: Context) -> None:
-    async with grpc.aio.insecure_channel(place.address, options=channel_options(STREAM)) as channel:
+    async with open_channel(place.address, channel_options(STREAM)) as channel:
         call: Any = cast("Any", channel.stream_stream(f"{_STREAMS}/{verb}"))()
         try:
             # Whichever side is over ends the call; the client sees no error, and dials again.

@@ -13,7 +13,7 @@ import grpc.aio
 
 from control.front.api.placement import NO_CHANGE_SECONDS, Placements, ReplicaPlace, replicas_of
 from control.front.control_plane import ControlPlane
-from shoal.channel import STREAM, channel_options
+from shoal.channel import STREAM, channel_options, open_channel
 from shoal.names import JobRef
 from shoal.v1.records_service_pb2 import TapPortResponse, TapWish
 from shoal.v1.streams_service_pb2 import TapRequest, TapResponse
@@ -98,9 +98,7 @@ class Tapping:
 
     async def _read(self, place: ReplicaPlace) -> bool:
         query = self._query
-        async with grpc.aio.insecure_channel(
-            place.address, options=channel_options(STREAM)
-        ) as channel:
+        async with open_channel(place.address, channel_options(STREAM)) as channel:
             stub: Any = StreamsServiceStub(channel)
             call = stub.Tap(
                 TapRequest(

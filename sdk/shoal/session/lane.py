@@ -58,7 +58,8 @@ class Lane:
     sees. With `keep` above 0 the consumer wants the newest records alone, and so many wait for it.
     With `hold` above 0 the producer stands still at the port, and says how far it is under that
     number. With `end` the producer's port ends after so many records of its own, whatever its
-    program goes on to send.
+    program goes on to send. `ticket` is what the end that dials shows; empty in a cluster without
+    identity.
     """
 
     id: str
@@ -75,3 +76,4 @@ class Lane:
     stretch: Stretch = WHOLE
     hold: int = 0
     end: int | None = None
+    ticket: bytes = b""

@@ -129,6 +129,7 @@ class AgentMessage(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     UPLOADS_WANTED_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_WANTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """Which agent it is; the first message."""
@@ -157,6 +158,10 @@ class AgentMessage(_message.Message):
     def condition(self) -> Global___NodeCondition:
         """How the node stands, whenever that changes."""
 
+    @_builtins.property
+    def certificate_wanted(self) -> Global___CertificateWanted:
+        """Asks for a certificate in the place of its own."""
+
     def __init__(
         self,
         *,
@@ -167,12 +172,13 @@ class AgentMessage(_message.Message):
         progress: Global___AttemptProgress | None = ...,
         uploads_wanted: Global___UploadsWanted | None = ...,
         condition: Global___NodeCondition | None = ...,
+        certificate_wanted: Global___CertificateWanted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_wanted", b"certificate_wanted", "condition", b"condition", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_wanted", b"certificate_wanted", "condition", b"condition", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message", "observed", b"observed", "progress", b"progress", "uploads_wanted", b"uploads_wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "observed", "log", "progress", "uploads_wanted", "condition"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "observed", "log", "progress", "uploads_wanted", "condition", "certificate_wanted"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -188,6 +194,8 @@ class ControllerMessage(_message.Message):
     DESIRED_FIELD_NUMBER: _builtins.int
     UPLOADS_GRANTED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_ISSUED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """The session is open; the first message."""
@@ -204,6 +212,14 @@ class ControllerMessage(_message.Message):
     def refused(self) -> Global___MessageRefused:
         """A message of the agent was refused."""
 
+    @_builtins.property
+    def trust(self) -> Global___Trust:
+        """What the cluster trusts; after Welcome, and whenever it changes."""
+
+    @_builtins.property
+    def certificate_issued(self) -> Global___CertificateIssued:
+        """A new certificate."""
+
     def __init__(
         self,
         *,
@@ -211,12 +227,14 @@ class ControllerMessage(_message.Message):
         desired: Global___Desired | None = ...,
         uploads_granted: Global___UploadsGranted | None = ...,
         refused: Global___MessageRefused | None = ...,
+        trust: Global___Trust | None = ...,
+        certificate_issued: Global___CertificateIssued | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["desired", b"desired", "message", b"message", "refused", b"refused", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_issued", b"certificate_issued", "desired", b"desired", "message", b"message", "refused", b"refused", "trust", b"trust", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired", b"desired", "message", b"message", "refused", b"refused", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_issued", b"certificate_issued", "desired", b"desired", "message", b"message", "refused", b"refused", "trust", b"trust", "uploads_granted", b"uploads_granted", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "desired", "uploads_granted", "refused"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "desired", "uploads_granted", "refused", "trust", "certificate_issued"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -848,6 +866,7 @@ class Lane(_message.Message):
     HOLD_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`{producer job}.{port}/{consumer job}.{port}`, unique in the pipeline."""
     output: _builtins.bool
@@ -880,6 +899,8 @@ class Lane(_message.Message):
     """Above 0: the consumer wants the newest records alone (PROMISE_LATEST), and so many wait for it at most."""
     end: _builtins.int
     """The producer's port ends after so many records of its own, whatever its program goes on to send; unset while it goes on."""
+    ticket: _builtins.bytes
+    """Shown by the end that dials: see LaneTicket. Empty in a cluster without identity."""
     @_builtins.property
     def peer(self) -> Global___LanePeer:
         """Where the other end stands now."""
@@ -904,10 +925,11 @@ class Lane(_message.Message):
         hold: _builtins.int = ...,
         keep: _builtins.int = ...,
         end: _builtins.int | None = ...,
+        ticket: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end", "_end", b"_end", "consumer_end", b"consumer_end", "end", b"end", "peer", b"peer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end", "_end", b"_end", "consumer_begin", b"consumer_begin", "consumer_end", b"consumer_end", "distribute", b"distribute", "end", b"end", "generation", b"generation", "hold", b"hold", "id", b"id", "keep", b"keep", "output", b"output", "peer", b"peer", "peer_format", b"peer_format", "peer_job", b"peer_job", "peer_port", b"peer_port", "peer_replica", b"peer_replica", "peer_replicas", b"peer_replicas", "port", b"port", "producer_begin", b"producer_begin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end", "_end", b"_end", "consumer_begin", b"consumer_begin", "consumer_end", b"consumer_end", "distribute", b"distribute", "end", b"end", "generation", b"generation", "hold", b"hold", "id", b"id", "keep", b"keep", "output", b"output", "peer", b"peer", "peer_format", b"peer_format", "peer_job", b"peer_job", "peer_port", b"peer_port", "peer_replica", b"peer_replica", "peer_replicas", b"peer_replicas", "port", b"port", "producer_begin", b"producer_begin", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__consumer_end: _TypeAlias = _typing.Literal["consumer_end"]  # noqa: Y015
     _WhichOneofArgType__consumer_end: _TypeAlias = _typing.Literal["_consumer_end", b"_consumer_end"]  # noqa: Y015
@@ -953,6 +975,90 @@ class LanePeer(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LanePeer: _TypeAlias = LanePeer  # noqa: Y015
+
+@_typing.final
+class CertificateWanted(_message.Message):
+    """Asks for a certificate for the same identity with a new key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    request: _builtins.bytes
+    """The request (PKCS #10, PEM)."""
+    def __init__(
+        self,
+        *,
+        request: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateWanted: _TypeAlias = CertificateWanted  # noqa: Y015
+
+@_typing.final
+class CertificateIssued(_message.Message):
+    """See CertificateWanted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    certificate: _builtins.bytes
+    """The certificate (PEM), with what leads to its authority, if anything does."""
+    def __init__(
+        self,
+        *,
+        certificate: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateIssued: _TypeAlias = CertificateIssued  # noqa: Y015
+
+@_typing.final
+class Trust(_message.Message):
+    """What a cluster trusts. Each is the whole of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHORITIES_FIELD_NUMBER: _builtins.int
+    TICKET_KEYS_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
+    GOSSIP_KEYS_FIELD_NUMBER: _builtins.int
+    authorities: _builtins.bytes
+    """Certificates of its authorities (PEM, one after the other)."""
+    @_builtins.property
+    def ticket_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Public keys (Ed25519, 32 bytes each) that sign tickets of lanes."""
+
+    @_builtins.property
+    def revoked(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Serial numbers (hexadecimal) of certificates that were revoked and are not over yet."""
+
+    @_builtins.property
+    def gossip_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Keys that seal gossip (AES, 16, 24 or 32 bytes each), the first seals; empty where gossip is plain."""
+
+    def __init__(
+        self,
+        *,
+        authorities: _builtins.bytes = ...,
+        ticket_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        revoked: _abc.Iterable[_builtins.str] | None = ...,
+        gossip_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "gossip_keys", b"gossip_keys", "revoked", b"revoked", "ticket_keys", b"ticket_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Trust: _TypeAlias = Trust  # noqa: Y015
 
 @_typing.final
 class UploadsWanted(_message.Message):

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from shoal.v1 import pipeline_pb2 as _pipeline_pb2
 from shoal.v1 import records_service_pb2 as _records_service_pb2
 from shoal.v1 import session_service_pb2 as _session_service_pb2
@@ -20,6 +21,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _LaneKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LaneKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LaneKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LANE_KIND_UNSPECIFIED: _LaneKind.ValueType  # 0
+    """Never sent."""
+    LANE_KIND_JOB: _LaneKind.ValueType  # 1
+    """A job of the pipeline."""
+    LANE_KIND_CLIENT: _LaneKind.ValueType  # 2
+    """A client, through the controller; it alone may say `done`."""
+    LANE_KIND_RECORDER: _LaneKind.ValueType  # 3
+    """A client that records without a gap, through the controller."""
+    LANE_KIND_TAP: _LaneKind.ValueType  # 4
+    """A client that looks at samples, through the controller."""
+
+class LaneKind(_LaneKind, metaclass=_LaneKindEnumTypeWrapper):
+    """What is at the end of a lane that dials."""
+
+LANE_KIND_UNSPECIFIED: LaneKind.ValueType  # 0
+"""Never sent."""
+LANE_KIND_JOB: LaneKind.ValueType  # 1
+"""A job of the pipeline."""
+LANE_KIND_CLIENT: LaneKind.ValueType  # 2
+"""A client, through the controller; it alone may say `done`."""
+LANE_KIND_RECORDER: LaneKind.ValueType  # 3
+"""A client that records without a gap, through the controller."""
+LANE_KIND_TAP: LaneKind.ValueType  # 4
+"""A client that looks at samples, through the controller."""
+Global___LaneKind: _TypeAlias = LaneKind  # noqa: Y015
 
 @_typing.final
 class PullRequest(_message.Message):
@@ -69,6 +102,7 @@ class PullOpen(_message.Message):
     BULK_FIELD_NUMBER: _builtins.int
     RELEASED_FIELD_NUMBER: _builtins.int
     HAD_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Namespace of the pipeline."""
     pipeline: _builtins.str
@@ -89,6 +123,10 @@ class PullOpen(_message.Message):
     """Every record below this sequence will never be asked for again, as far as the consumer knows."""
     had: _builtins.int
     """Where `want` says that it wants nothing any more: every record below this sequence was given to its program."""
+    ticket: _builtins.bytes
+    """The controller's leave to carry the lane (`Lane.ticket`): 64 bytes of an Ed25519 signature, then a LaneTicket; empty in a cluster
+    without identity.
+    """
     def __init__(
         self,
         *,
@@ -102,14 +140,69 @@ class PullOpen(_message.Message):
         bulk: _builtins.bool = ...,
         released: _builtins.int = ...,
         had: _builtins.int = ...,
+        ticket: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk", b"bulk", "consumer_epoch", b"consumer_epoch", "credit_bytes", b"credit_bytes", "had", b"had", "lane", b"lane", "namespace", b"namespace", "pipeline", b"pipeline", "producer_epoch", b"producer_epoch", "released", b"released", "want", b"want"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bulk", b"bulk", "consumer_epoch", b"consumer_epoch", "credit_bytes", b"credit_bytes", "had", b"had", "lane", b"lane", "namespace", b"namespace", "pipeline", b"pipeline", "producer_epoch", b"producer_epoch", "released", b"released", "ticket", b"ticket", "want", b"want"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PullOpen: _TypeAlias = PullOpen  # noqa: Y015
+
+@_typing.final
+class LaneTicket(_message.Message):
+    """What a controller has allowed on a lane. It has no end in time: a newer epoch fences it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PRODUCER_NODE_FIELD_NUMBER: _builtins.int
+    PRODUCER_EPOCH_FIELD_NUMBER: _builtins.int
+    CONSUMER_NODE_FIELD_NUMBER: _builtins.int
+    CONSUMER_EPOCH_FIELD_NUMBER: _builtins.int
+    cluster: _builtins.str
+    """Id of the cluster."""
+    namespace: _builtins.str
+    """Namespace of the pipeline."""
+    pipeline: _builtins.str
+    """Id of the pipeline."""
+    lane: _builtins.str
+    """Id of the lane; of a tap `{job}.{port}`."""
+    kind: Global___LaneKind.ValueType
+    """What is at its end that dials."""
+    producer_node: _builtins.str
+    """Name of the node where the producer is; empty where a client is the producer."""
+    producer_epoch: _builtins.int
+    """Epoch of the producer."""
+    consumer_node: _builtins.str
+    """Name of the node where the consumer is; empty where a client is the consumer."""
+    consumer_epoch: _builtins.int
+    """Epoch of the consumer."""
+    def __init__(
+        self,
+        *,
+        cluster: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        pipeline: _builtins.str = ...,
+        lane: _builtins.str = ...,
+        kind: Global___LaneKind.ValueType = ...,
+        producer_node: _builtins.str = ...,
+        producer_epoch: _builtins.int = ...,
+        consumer_node: _builtins.str = ...,
+        consumer_epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "consumer_epoch", b"consumer_epoch", "consumer_node", b"consumer_node", "kind", b"kind", "lane", b"lane", "namespace", b"namespace", "pipeline", b"pipeline", "producer_epoch", b"producer_epoch", "producer_node", b"producer_node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LaneTicket: _TypeAlias = LaneTicket  # noqa: Y015
 
 @_typing.final
 class PullAck(_message.Message):
@@ -294,7 +387,7 @@ class PullRefusal(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """FENCED, UNKNOWN_LANE, NOT_READY, BEHIND (the consumer wants what is no longer kept), BROKEN, BULK (the next record is large: dial again on the channel for those), NOT_A_CLIENT (only a client may say `done`)."""
+    """FENCED, UNKNOWN_LANE, NOT_READY, BEHIND (the consumer wants what is no longer kept), BROKEN, BULK (the next record is large: dial again on the channel for those), NOT_A_CLIENT (only a client may say `done`), TICKET (the lane's ticket is not believed)."""
     message: _builtins.str
     """One sentence."""
     def __init__(
@@ -374,6 +467,7 @@ class FeedOpen(_message.Message):
     LANE_FIELD_NUMBER: _builtins.int
     CONSUMER_EPOCH_FIELD_NUMBER: _builtins.int
     PRODUCER_EPOCH_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Namespace of the pipeline."""
     pipeline: _builtins.str
@@ -384,6 +478,8 @@ class FeedOpen(_message.Message):
     """Epoch of the consumer; filled in by the controller."""
     producer_epoch: _builtins.int
     """Epoch of the producer: the higher one wins, and the others are refused."""
+    ticket: _builtins.bytes
+    """As in PullOpen."""
     def __init__(
         self,
         *,
@@ -392,10 +488,11 @@ class FeedOpen(_message.Message):
         lane: _builtins.str = ...,
         consumer_epoch: _builtins.int = ...,
         producer_epoch: _builtins.int = ...,
+        ticket: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_epoch", b"consumer_epoch", "lane", b"lane", "namespace", b"namespace", "pipeline", b"pipeline", "producer_epoch", b"producer_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_epoch", b"consumer_epoch", "lane", b"lane", "namespace", b"namespace", "pipeline", b"pipeline", "producer_epoch", b"producer_epoch", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -451,6 +548,7 @@ class TapRequest(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
     WISH_FIELD_NUMBER: _builtins.int
+    TICKET_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Namespace of the pipeline."""
     pipeline: _builtins.str
@@ -461,6 +559,8 @@ class TapRequest(_message.Message):
     """Epoch of the attempt."""
     port: _builtins.str
     """One of its output ports."""
+    ticket: _builtins.bytes
+    """As in PullOpen."""
     @_builtins.property
     def wish(self) -> _records_service_pb2.TapWish:
         """How much of it is wanted."""
@@ -474,10 +574,11 @@ class TapRequest(_message.Message):
         epoch: _builtins.int = ...,
         port: _builtins.str = ...,
         wish: _records_service_pb2.TapWish | None = ...,
+        ticket: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wish", b"wish"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "job", b"job", "namespace", b"namespace", "pipeline", b"pipeline", "port", b"port", "wish", b"wish"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "job", b"job", "namespace", b"namespace", "pipeline", b"pipeline", "port", b"port", "ticket", b"ticket", "wish", b"wish"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -559,6 +660,47 @@ class AttachResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AttachResponse: _TypeAlias = AttachResponse  # noqa: Y015
+
+@_typing.final
+class UpdateTrustRequest(_message.Message):
+    """See UpdateTrust."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRUST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trust(self) -> _session_service_pb2.Trust:
+        """What the cluster trusts."""
+
+    def __init__(
+        self,
+        *,
+        trust: _session_service_pb2.Trust | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trust", b"trust"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trust", b"trust"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTrustRequest: _TypeAlias = UpdateTrustRequest  # noqa: Y015
+
+@_typing.final
+class UpdateTrustResponse(_message.Message):
+    """See UpdateTrust."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTrustResponse: _TypeAlias = UpdateTrustResponse  # noqa: Y015
 
 @_typing.final
 class UpdateLanesRequest(_message.Message):

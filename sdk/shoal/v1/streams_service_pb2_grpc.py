@@ -219,6 +219,11 @@ class StreamWorkerServiceStub:
                 request_serializer=shoal_dot_v1_dot_streams__service__pb2.DetachRequest.SerializeToString,
                 response_deserializer=shoal_dot_v1_dot_streams__service__pb2.DetachResponse.FromString,
                 _registered_method=True)
+        self.UpdateTrust = channel.unary_unary(
+                '/shoal.v1.StreamWorkerService/UpdateTrust',
+                request_serializer=shoal_dot_v1_dot_streams__service__pb2.UpdateTrustRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_streams__service__pb2.UpdateTrustResponse.FromString,
+                _registered_method=True)
         self.WatchAttempts = channel.unary_stream(
                 '/shoal.v1.StreamWorkerService/WatchAttempts',
                 request_serializer=shoal_dot_v1_dot_streams__service__pb2.WatchAttemptsRequest.SerializeToString,
@@ -258,6 +263,13 @@ class StreamWorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateTrust(self, request, context):
+        """Changes what the worker trusts; it reads its own certificate anew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchAttempts(self, request, context):
         """Counters and turning points of all attempts; begins with all it knows.
         """
@@ -287,6 +299,11 @@ def add_StreamWorkerServiceServicer_to_server(servicer, server):
                     servicer.Detach,
                     request_deserializer=shoal_dot_v1_dot_streams__service__pb2.DetachRequest.FromString,
                     response_serializer=shoal_dot_v1_dot_streams__service__pb2.DetachResponse.SerializeToString,
+            ),
+            'UpdateTrust': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTrust,
+                    request_deserializer=shoal_dot_v1_dot_streams__service__pb2.UpdateTrustRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_streams__service__pb2.UpdateTrustResponse.SerializeToString,
             ),
             'WatchAttempts': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchAttempts,
@@ -403,6 +420,33 @@ class StreamWorkerService:
             '/shoal.v1.StreamWorkerService/Detach',
             shoal_dot_v1_dot_streams__service__pb2.DetachRequest.SerializeToString,
             shoal_dot_v1_dot_streams__service__pb2.DetachResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTrust(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shoal.v1.StreamWorkerService/UpdateTrust',
+            shoal_dot_v1_dot_streams__service__pb2.UpdateTrustRequest.SerializeToString,
+            shoal_dot_v1_dot_streams__service__pb2.UpdateTrustResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,6 +64,8 @@ class StreamWorkerServiceStub:
     """Says how the program ended: its raw output ends well, or not at all."""
     Detach: _aio.UnaryUnaryMultiCallable[_streams_service_pb2.DetachRequest, _streams_service_pb2.DetachResponse]
     """Lets go of an attempt and of all that is retained for it."""
+    UpdateTrust: _aio.UnaryUnaryMultiCallable[_streams_service_pb2.UpdateTrustRequest, _streams_service_pb2.UpdateTrustResponse]
+    """Changes what the worker trusts; it reads its own certificate anew."""
     WatchAttempts: _aio.UnaryStreamMultiCallable[_streams_service_pb2.WatchAttemptsRequest, _streams_service_pb2.WatchAttemptsResponse]
     """Counters and turning points of all attempts; begins with all it knows."""
 
@@ -101,6 +103,14 @@ class StreamWorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_streams_service_pb2.DetachRequest, _abc.Awaitable[_streams_service_pb2.DetachResponse]],
     ) -> _abc.Awaitable[_streams_service_pb2.DetachResponse]:
         """Lets go of an attempt and of all that is retained for it."""
+
+    @_abc_1.abstractmethod
+    def UpdateTrust(
+        self,
+        request: _streams_service_pb2.UpdateTrustRequest,
+        context: _aio.ServicerContext[_streams_service_pb2.UpdateTrustRequest, _abc.Awaitable[_streams_service_pb2.UpdateTrustResponse]],
+    ) -> _abc.Awaitable[_streams_service_pb2.UpdateTrustResponse]:
+        """Changes what the worker trusts; it reads its own certificate anew."""
 
     @_abc_1.abstractmethod
     def WatchAttempts(

@@ -109,7 +109,7 @@ def decode_agent_message(message: v1.AgentMessage, left_out: LeftOut) -> message
             return uploads.decode_uploads_wanted(message.uploads_wanted, left_out)
         case "condition":
             return _CONDITION.decode(message.condition)
-        case None:
+        case "certificate_wanted" | None:
             return None
 
 
@@ -266,7 +266,7 @@ def decode_controller_message(message: v1.ControllerMessage) -> messages.FromCon
             if refused.reason == ReasonCode.FENCED:
                 return messages.Fenced(ref, refused.message)
             return messages.Refused(ref, refused.reason, refused.message)
-        case None:
+        case "trust" | "certificate_issued" | None:
             return None
 
 

@@ -77,6 +77,14 @@ class AgentService(StreamWorkerServiceServicer):
             self._worker.detach(ref)
         return v1.DetachResponse()
 
+    async def UpdateTrust(
+        self, request: v1.UpdateTrustRequest, context: Any
+    ) -> v1.UpdateTrustResponse:
+        """See the contract."""
+        raise rpc_error(
+            grpc.StatusCode.UNIMPLEMENTED, "NO_IDENTITY", "this stream worker has no identity"
+        )
+
     async def WatchAttempts(
         self, request: v1.WatchAttemptsRequest, context: Any
     ) -> AsyncIterator[v1.WatchAttemptsResponse]:

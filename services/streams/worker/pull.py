@@ -30,7 +30,7 @@ from services.streams.worker.wire import (
     write_block,
     write_parts,
 )
-from shoal.channel import STREAM, channel_options
+from shoal.channel import STREAM, channel_options, open_channel
 from shoal.limits import WHOLE_BYTES_MAX
 from shoal.v1 import streams_service_pb2 as v1
 
@@ -239,9 +239,9 @@ class Channels:
         """Return a channel to an address; give it back with `leave`."""
         shared = self._channels.get((address, bulk))
         if shared is None:
-            channel = grpc.aio.insecure_channel(
+            channel = open_channel(
                 address,
-                options=channel_options(STREAM, message_bytes_max=STREAM_MESSAGE_BYTES_MAX),
+                channel_options(STREAM, message_bytes_max=STREAM_MESSAGE_BYTES_MAX),
             )
             shared = self._channels[address, bulk] = Shared(address, bulk, channel)
         shared.users += 1

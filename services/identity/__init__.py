@@ -1,0 +1,1 @@
+"""The authority of a cluster: certificates, join tokens and lane tickets."""

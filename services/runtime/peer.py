@@ -1,0 +1,45 @@
+"""The peer of a gRPC call, as the handshake proved it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+from cryptography import x509
+
+from shoal.identity import SCHEME, Identity, IdentityError, parse_uri
+
+
+class HandshakeContext(Protocol):
+    """A call as its server holds it, of which only the handshake matters here."""
+
+    def auth_context(self) -> Mapping[str, Sequence[bytes]]:
+        """What gRPC knows of the other end (grpc/include/grpc/grpc_security_constants.h)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of a call: its identity, and the serial number of the certificate that proved it."""
+
+    identity: Identity
+    serial: int
+
+
+def peer_of(context: HandshakeContext) -> Peer | None:
+    """Return the peer of a call; None over a connection in the clear, or for a certificate without an identity."""
+    certificates = context.auth_context().get("x509_pem_cert", ())
+    return _read(bytes(certificates[0])) if certificates else None
+
+
+@lru_cache(4096)
+def _read(certificate: bytes) -> Peer | None:
+    """Read a certificate that the handshake has verified."""
+    found = x509.load_pem_x509_certificate(certificate)
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+        (uri,) = (uri for uri in uris if uri.startswith(SCHEME))
+        return Peer(parse_uri(uri), found.serial_number)
+    except (ValueError, x509.ExtensionNotFound, IdentityError):
+        return None
