@@ -8,6 +8,8 @@ Why P-256: every TLS library speaks it, and gRPC's default list of ciphers expec
 
 import datetime as dt
 import hashlib
+import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -47,7 +49,13 @@ class Authority:
         return fingerprint(self.certificate)
 
     def issue(
-        self, request: bytes, identity: Identity, *, now: dt.datetime, days: int = CERTIFICATE_DAYS
+        self,
+        request: bytes,
+        identity: Identity,
+        *,
+        now: dt.datetime,
+        days: int = CERTIFICATE_DAYS,
+        hosts: Sequence[str] = (),
     ) -> bytes:
         """Sign a request (PKCS #10, PEM) for an identity; what the request itself says of a name is not looked at.
 
@@ -56,6 +64,7 @@ class Authority:
             identity: what the certificate will say.
             now: the time of the authority.
             days: until when it is good, counted from `now`.
+            hosts: addresses and names under which it serves HTTPS, whose clients compare those.
 
         Raises:
             AuthorityError: the request is broken, or its key is not one on P-256.
@@ -66,6 +75,7 @@ class Authority:
         names: list[x509.GeneralName] = [
             x509.UniformResourceIdentifier(identity.uri),
             x509.DNSName(identity.dns),
+            *map(_host, hosts),
         ]
         usage = x509.KeyUsage(
             digital_signature=True, content_commitment=False, key_encipherment=False,
@@ -191,6 +201,21 @@ def serial_of(certificate: bytes) -> int:
 def end_of(certificate: bytes) -> dt.datetime:
     """When a certificate (PEM) ends."""
     return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+
+
+def hosts_of(certificate: bytes) -> Sequence[str]:
+    """Return the addresses and names of hosts in a certificate (PEM), that of its identity among them."""
+    found = x509.load_pem_x509_certificate(certificate)
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    addresses = map(str, names.get_values_for_type(x509.IPAddress))
+    return (*names.get_values_for_type(x509.DNSName), *addresses)
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _name(common: str) -> x509.Name:

@@ -23,6 +23,7 @@ from services.identity.authority import (
     AuthorityError,
     check_authority,
     end_of,
+    hosts_of,
     make_authority,
 )
 from services.identity.ticket import TicketSigner, new_ticket_key
@@ -54,6 +55,7 @@ class ClusterIdentity:
         controller: name of the controller.
         wall: the time now.
         import_authority: key and certificate (PEM) of the authority of a new cluster; None makes one.
+        hosts: addresses and names under which the controller serves HTTPS.
 
     Raises:
         AuthorityError: the folder belongs to another cluster, or something in it cannot be used.
@@ -67,11 +69,13 @@ class ClusterIdentity:
         controller: str,
         wall: Callable[[], dt.datetime],
         import_authority: Authority | None = None,
+        hosts: Sequence[str] = (),
     ) -> None:
         self.cluster = cluster
         self._folder = folder
         self._controller = controller
         self._wall = wall
+        self._hosts = hosts
         (folder / "authorities").mkdir(mode=0o700, parents=True, exist_ok=True)
         recorded = self._once("cluster", cluster.encode).decode()
         if recorded != cluster:
@@ -166,12 +170,16 @@ class ClusterIdentity:
             return self._renewed()
         if end_of(known.certificate) - self._wall() < dt.timedelta(days=RENEW_WITHIN_DAYS):
             return self._renewed()
+        if not set(self._hosts) <= set(hosts_of(known.certificate)):
+            return self._renewed()
         return known
 
     def _renewed(self) -> Credentials:
         key = new_key()
         own = Identity(self.cluster, Role.CONTROLLER, self._controller)
-        certificate = self.issue(signing_request(key, own.name), own)
+        certificate = self.signing.issue(
+            signing_request(key, own.name), own, now=self._wall(), hosts=self._hosts
+        )
         credentials = make_credentials(key, certificate, self.bundle)
         write_credentials(self._folder, credentials)
         return credentials
