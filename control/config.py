@@ -9,6 +9,7 @@ from services.archive.opening import parse_url as parse_archive
 from services.archive.s3_server import S3Server
 from services.events.broker_url import BrokerAddress, BrokerUrlError
 from services.events.broker_url import parse_url as parse_broker
+from services.identity.authority import Authority
 from services.membership.settings import ConfigError, GossipSettings
 from services.runtime.address import AddressError, host_port, joined
 from services.runtime.outward import on_loopback, pinned
@@ -17,6 +18,8 @@ from shoal.redaction import redacted
 
 GOSSIP_PORT = 7946
 OBJECTS_PORT = 7471
+NEWCOMERS_ABOVE = 2
+"""The port of newcomers is so far above that of the API."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,9 @@ class ControllerConfig(GossipSettings):
         unplaced_seconds: how long a job may wait for a node before an event tells of it.
         still_seconds: how long a stream may stand still before an event tells of it.
         url_expires_seconds: how long presigned addresses are good.
+        insecure: serve every caller and believe what it says of itself: no process and no person has an identity.
+        newcomers: `host:port` where a join token is taken for a certificate; empty for none.
+        authority: key and certificate of an authority of one's own for a new cluster; None makes one.
 
     Raises:
         ConfigError: a setting cannot be.
@@ -62,6 +68,9 @@ class ControllerConfig(GossipSettings):
     unplaced_seconds: float = 30.0
     still_seconds: float = 60.0
     url_expires_seconds: int = 6 * 3600
+    insecure: bool = True
+    newcomers: str = ""
+    authority: Authority | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -82,6 +91,7 @@ class ControllerConfig(GossipSettings):
             ("--objects", self.objects),
             ("--serf-rpc", self.serf_rpc),
             ("--members-http", self.members_http),
+            ("--newcomers", self.newcomers),
         ):
             if address:
                 _check_address(option, address)
@@ -103,6 +113,14 @@ class ControllerConfig(GossipSettings):
                 raise ConfigError(
                     f"{option} is {seconds:g}: write a number of seconds above 0; a large one such as "
                     "1e9 means never"
+                )
+        for option, given in (
+            ("--newcomers", self.newcomers),
+            ("--authority-file", self.authority),
+        ):
+            if given and self.insecure:
+                raise ConfigError(
+                    f"{option} is about identity, which --insecure turns off: leave one of them out"
                 )
         if not 60 <= self.url_expires_seconds <= 7 * 24 * 3600:
             raise ConfigError(
@@ -150,6 +168,15 @@ def neighbour(address: str, port: int) -> str:
         return joined(host_port(address)[0], port)
     except AddressError:
         return address  # which is refused with its own option's name
+
+
+def newcomers_beside(address: str) -> str:
+    """Return where newcomers join by default: two ports above the API, which may be none."""
+    try:
+        host, port = host_port(address)
+    except AddressError:
+        return address  # which is refused with its own option's name
+    return joined(host, port + NEWCOMERS_ABOVE if port else 0)
 
 
 def _check_address(option: str, address: str) -> None:

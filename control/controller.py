@@ -39,6 +39,8 @@ from services.archive.object_store import ArchiveError
 from services.archive.opening import EndpointSettings, OpenArchive, S3Address, open_store
 from services.archive.s3_server import S3Server
 from services.archive.source import S3Sources
+from services.identity.authority import AuthorityError
+from services.identity.cluster_identity import ClusterIdentity
 from services.membership.endpoint import parse_address
 from services.membership.gossip_member import GossipMember, open_member
 from services.runtime.address import host_port, joined
@@ -90,6 +92,7 @@ class ControllerAddresses:
     archive: str
     serf_rpc: str = ""
     members_http: str = ""
+    newcomers: str = ""
 
     def as_json(self) -> Mapping[str, str]:
         """The addresses for the ready file."""
@@ -114,6 +117,7 @@ class Controller:
         self._config = config
         self._process = process
         self._ready = ready
+        self._identity: ClusterIdentity | None = None
 
     async def run(self) -> None:
         """Serve until cancelled.
@@ -132,7 +136,12 @@ class Controller:
                 )
                 sources = await stack.enter_async_context(S3Sources(self._source_server()))
                 plane = await stack.enter_async_context(self._plane(store))
-                server = ApiServer(config.grpc)
+                identity = self._identity = await asyncio.to_thread(
+                    self._open_identity, plane.cluster_id()
+                )
+                server = ApiServer(
+                    config.grpc, None if identity is None else lambda: identity.credentials
+                )
                 stack.push_async_callback(server.stop, 0)
                 api_host = await asyncio.to_thread(self._public_host, server.address)
                 api = joined(api_host, host_port(server.address)[1])
@@ -145,7 +154,7 @@ class Controller:
                         rng=process.rng,
                     )
                 )
-            except (OSError, StoreFailedError, ArchiveError) as error:
+            except (OSError, StoreFailedError, ArchiveError, AuthorityError) as error:
                 raise StartRefusedError(f"the controller cannot start: {error}") from error
             logs = LogFolder(config.state / "logs", clock=process.clock)
             publishing = self._publishing(store, archive, plane)
@@ -212,6 +221,15 @@ class Controller:
             wall=process.wall,
             clock=process.clock,
             new_id=lambda: process.token(16),
+        )
+
+    def _open_identity(self, cluster: str) -> ClusterIdentity | None:
+        """Open what the cluster is known by; None with --insecure."""
+        config = self._config
+        if config.insecure:
+            return None
+        return ClusterIdentity(
+            config.state / "identity", cluster, config.name, self._now, config.authority
         )
 
     def _source_server(self) -> S3Server:

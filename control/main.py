@@ -31,7 +31,27 @@ def _use_file(context: click.Context, path: Path) -> None:
     "--grpc",
     default="127.0.0.1:7470",
     metavar="HOST:PORT",
-    help="Where people and agents dial. Callers are not authenticated yet: keep it in your network.",
+    help="Where people and agents dial, and prove who they are.",
+)
+@click.option(
+    "--newcomers",
+    default=None,
+    metavar="HOST:PORT",
+    help='Where a join token is taken for a certificate; "off" for nowhere.  [default: two ports above '
+    "--grpc]",
+)
+@click.option(
+    "--insecure/--no-insecure",
+    default=True,
+    help="Serve every caller, and believe what it says of itself.",
+)
+@click.option(
+    "--authority-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    show_default=False,
+    help="PEM file with key and certificate (P-256) of an authority of your own, for the first start.  "
+    "[default: one is made]",
 )
 @gossip_options("SHOAL_CONTROLLER", None, "  [default: port 7946 on the host of --grpc]", "--join")
 @click.option(
@@ -136,9 +156,12 @@ def controller(**given: Any) -> None:
         OBJECTS_PORT,
         ControllerConfig,
         neighbour,
+        newcomers_beside,
     )
     from services.archive.s3_server import S3Server  # noqa: PLC0415
     from services.events.broker_url import parse_url  # noqa: PLC0415
+    from services.identity.authority import AuthorityError  # noqa: PLC0415
+    from services.identity.cluster_identity import read_authority  # noqa: PLC0415
     from services.membership.settings import ConfigError  # noqa: PLC0415
     from services.runtime.secret_option import read_secret, warn_of_visible  # noqa: PLC0415
 
@@ -149,6 +172,11 @@ def controller(**given: Any) -> None:
     for option, port in (("gossip", GOSSIP_PORT), ("objects", OBJECTS_PORT)):
         if given[option] is None:
             given[option] = neighbour(given["grpc"], port)
+    if given["newcomers"] is None:
+        given["newcomers"] = "" if given["insecure"] else newcomers_beside(given["grpc"])
+    elif given["newcomers"] == "off":
+        given["newcomers"] = ""
+    authority_file: Path | None = given.pop("authority_file")
     if given["heartbeat_seconds"] is None:
         given["heartbeat_seconds"] = given["lease_seconds"] / 6
     try:
@@ -157,10 +185,13 @@ def controller(**given: Any) -> None:
             broker=mqtt,
             broker_password=read_secret(password_file) if password_file else "",
             sources=S3Server(endpoint, region) if endpoint else None,
+            authority=read_authority(authority_file.read_bytes()) if authority_file else None,
             **given,
         )
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+    except (AuthorityError, OSError) as error:
+        raise click.UsageError(f"--authority-file {authority_file}: {error}") from error
     instead = {"gossip_key": "--gossip-keyring", "serf_rpc_auth": "SHOAL_CONTROLLER_SERF_RPC_AUTH"}
     if mqtt and parse_url(mqtt).password:
         instead["mqtt"] = "--mqtt-password-file"

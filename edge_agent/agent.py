@@ -38,6 +38,7 @@ from edge_agent.links.session import dial_session
 from edge_agent.links.stream_worker import StreamWorkerSocket
 from edge_agent.logs import LogShipper
 from edge_agent.long_work import LongWork
+from edge_agent.node_identity import known_identity
 from edge_agent.sdk_copy import SdkCopy
 from edge_agent.state_lock import LOCK_NAME, hold_state
 from edge_agent.trash import Trash
@@ -81,6 +82,11 @@ class Agent:
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(hold_state(state))
             await stack.enter_async_context(self._journal)
+            identity = None if config.insecure else await asyncio.to_thread(known_identity, config)
+            if identity is not None and identity.current() is None:
+                raise StartRefusedError(
+                    f"node {config.name} has no identity in {identity.folder}: let it join with a token"
+                )
             work = await stack.enter_async_context(LongWork(process.clock))
             gauge = DiskGauge(
                 state, state / LOCK_NAME, lambda: self._journal.trouble, process.clock
@@ -98,7 +104,9 @@ class Agent:
             )
             links = AgentLinks(
                 controllers=lambda: found_controllers(config.controllers, gossip),
-                dial=dial_session,
+                dial=lambda address: dial_session(
+                    address, None if identity is None else identity.current()
+                ),
                 keeper=keeper,
                 stream_worker=StreamWorkerSocket(
                     state / "worker.sock",

@@ -45,6 +45,7 @@ class AgentConfig(GossipSettings):
             taken, and below a quarter of it the attempt with the most is failed; 0 for never.
         keep_bytes_max: how much room folders of attempts that did not succeed may take; 0 keeps none.
         keep_seconds: for how long they are kept.
+        insecure: believe whatever answers as a controller, and prove nothing.
         stop_jobs: end all jobs when the agent ends, instead of leaving them to the keeper.
     """
 
@@ -61,6 +62,7 @@ class AgentConfig(GossipSettings):
     disk_reserve_bytes: int = 256 << 20
     keep_bytes_max: int = 1 << 30
     keep_seconds: float = 86_400.0
+    insecure: bool = True
     stop_jobs: bool = False
 
     @property

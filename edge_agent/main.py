@@ -1,5 +1,6 @@
 """`shoal agent`: the root of an agent's process; configuration is read here, once."""
 
+import asyncio
 import os
 import random
 import secrets
@@ -47,6 +48,12 @@ def _use_file(context: click.Context, path: Path) -> None:
     multiple=True,
     metavar="HOST:PORT",
     help="A controller to dial; may be repeated. Others are found by gossip.",
+)
+@click.option(
+    "--insecure/--no-insecure",
+    default=True,
+    help="Believe whatever answers as a controller, and prove nothing, as a controller with "
+    "--insecure wants it.",
 )
 @gossip_options("SHOAL_AGENT", "0.0.0.0:7946", "", "--join and --controller")
 @click.option(
@@ -148,6 +155,7 @@ def agent(*, down: bool, drain: bool, **given: Any) -> None:
             disk_reserve_bytes=parse_size(given["disk_reserve"]),
             keep_bytes_max=parse_size(given["keep_failed"]),
             keep_seconds=parse_span(given["keep_failed_for"]),
+            insecure=given["insecure"],
             stop_jobs=given["stop_jobs"],
         )
     except ConfigError as error:
@@ -182,10 +190,18 @@ def _run(config: AgentConfig) -> int:
 
 def _down(config: AgentConfig, *, drain: bool) -> int:
     from edge_agent import shutdown  # noqa: PLC0415 - so that --help is quick
+    from edge_agent.node_identity import known_identity  # noqa: PLC0415
 
     async def main() -> int:
         if drain:
-            await shutdown.drain(config.state, config.name, config.controllers, click.echo)
+            identity = None if config.insecure else await asyncio.to_thread(known_identity, config)
+            await shutdown.drain(
+                config.state,
+                config.name,
+                config.controllers,
+                click.echo,
+                None if identity is None else identity.current(),
+            )
         await shutdown.shut_down(config.state, click.echo)
         return ExitCode.OK
 

@@ -17,6 +17,7 @@ from edge_agent.keeper_link import attempt_of
 from edge_agent.state_lock import LOCK_NAME
 from services.runtime.process import StartRefusedError
 from shoal.channel import USER, channel_options, open_channel
+from shoal.credentials import Credentials
 from shoal.v1 import nodes_service_pb2, nodes_service_pb2_grpc
 
 _AGENT_SECONDS: Final = 20.0
@@ -59,16 +60,27 @@ async def shut_down(state: Path, say: Callable[[str], None]) -> None:
 
 
 async def drain(
-    state: Path, name: str, controllers: tuple[str, ...], say: Callable[[str], None]
+    state: Path,
+    name: str,
+    controllers: tuple[str, ...],
+    say: Callable[[str], None],
+    credentials: Credentials | None = None,
 ) -> None:
     """Ask for no new work, and wait until the programs that run on the node have ended.
+
+    Args:
+        state: folder of the agent.
+        name: of the node.
+        controllers: their addresses, `host:port`.
+        say: tells a person how far it is.
+        credentials: of the node; None where no process has an identity.
 
     Raises:
         StartRefusedError: no controller could be asked.
     """
     for address in controllers:
         try:
-            async with open_channel(address, channel_options(USER)) as channel:
+            async with open_channel(address, channel_options(USER), credentials) as channel:
                 stub = nodes_service_pb2_grpc.NodesServiceStub(channel)
                 request = nodes_service_pb2.DrainNodeRequest(name=name, drained=True)
                 await stub.DrainNode(request, timeout=_CALL_SECONDS)

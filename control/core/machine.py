@@ -86,6 +86,7 @@ class ControlMachine:
         self._wall = wall
         self._swept_at = now
         start = loaded.starts[-1]
+        self.cluster_id = loaded.cluster_id
         change = ChangeSet(start, start.term << 32, loaded.next_sequence)
         cluster = Cluster(loaded, change.revision)
         situation = self._situation = Situation(config, change, now, wall(), ids, cluster)

@@ -84,6 +84,14 @@ class ControlPlane:
         """Drive until cancelled."""
         await self.leader.run()
 
+    def cluster_id(self) -> str:
+        """Return the id of the cluster, drawn when its store was made.
+
+        Raises:
+            ClosingError: there is no machine.
+        """
+        return self.leader.open_machine().cluster_id
+
     # --- people
 
     async def submit(self, submissions: Sequence[Submission]) -> Sequence[SubmitResult | Refusal]:

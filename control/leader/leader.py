@@ -179,7 +179,7 @@ class Leader:
         Raises:
             ControlError: There is no machine for now, or the store cannot be read.
         """
-        machine = self._open_machine()
+        machine = self.open_machine()
         if machine.memory.has(ref):
             return machine
         try:
@@ -190,13 +190,18 @@ class Leader:
                 f"pipeline {ref.name} cannot be looked up: the control plane still reads its queue; "
                 "try again in a moment"
             ) from None
-        self._open_machine()
+        self.open_machine()
         found = await self._store.find([ref])
-        machine = self._open_machine()
+        machine = self.open_machine()
         machine.memory.learn(found)
         return machine
 
-    def _open_machine(self) -> ControlMachine:
+    def open_machine(self) -> ControlMachine:
+        """Return the machine.
+
+        Raises:
+            ControlError: there is none for now.
+        """
         self.check_open()
         if self.machine is None:
             raise errors.ClosingError("the control plane has not begun: enter it with `async with`")

@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias, cast
 import grpc.aio
 
 from shoal.channel import SESSION, channel_options, open_channel
+from shoal.credentials import Credentials
 from shoal.v1 import session_service_pb2, session_service_pb2_grpc
 
 
@@ -43,8 +44,10 @@ SessionDialler: TypeAlias = Callable[[str], contextlib.AbstractAsyncContextManag
 
 
 @contextlib.asynccontextmanager
-async def dial_session(address: str) -> AsyncIterator[SessionCall]:
-    """Open a call over a gRPC channel of its own."""
-    async with open_channel(address, channel_options(SESSION)) as channel:
+async def dial_session(
+    address: str, credentials: Credentials | None = None
+) -> AsyncIterator[SessionCall]:
+    """Open a call over a gRPC channel of its own; with credentials, a controller of the cluster has to answer."""
+    async with open_channel(address, channel_options(SESSION), credentials) as channel:
         stub = session_service_pb2_grpc.SessionServiceStub(channel)
         yield cast("SessionCall", stub.Connect())

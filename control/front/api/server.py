@@ -1,6 +1,6 @@
 """The gRPC server of a controller: its services, health and reflection."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Final, cast
 
@@ -15,6 +15,7 @@ from control.front.rpc_status import refusal
 from control.front.sessions.service import SessionService
 from services.runtime.rpc import ErrorInterceptor, bind, server_options
 from shoal.channel import SESSION
+from shoal.credentials import Credentials
 from shoal.v1 import (
     keys_service_pb2_grpc,
     nodes_service_pb2_grpc,
@@ -47,18 +48,20 @@ class ApiServer:
 
     Args:
         address: `host:port`, port 0 for a free one.
+        identity: returns what the server proves, and which authorities a caller has to prove; None
+            for a port in the clear.
 
     Raises:
         OSError: when the address cannot be had.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, identity: Callable[[], Credentials] | None = None) -> None:
         self._server = grpc.aio.server(
             interceptors=[ErrorInterceptor(refusal)], options=server_options(SESSION)
         )
         self._health = _HEALTH.aio.HealthServicer()
         host, _, _ = address.rpartition(":")
-        self.address = f"{host}:{bind(self._server, address)}"
+        self.address = f"{host}:{bind(self._server, address, identity)}"
 
     async def start(
         self,

@@ -1,0 +1,1 @@
+"""Identity, over real processes and real TLS."""
