@@ -5,17 +5,28 @@ docs/architecture.md: `read()` and `write()` only, and never a timeout around `r
 """
 
 import asyncio
+import datetime as dt
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import grpc
 import grpc.aio
 
 from shoal.backoff import Backoff
 from shoal.channel import USER, channel_options, open_channel
-from shoal.errors import ControllerUnreachableError, ShoalError, TooLateError, from_status
+from shoal.errors import (
+    ControllerUnreachableError,
+    HandshakeError,
+    ShoalError,
+    TooLateError,
+    from_status,
+)
+from shoal.handshake_failure import explain_handshake
 from shoal.wire.fields import WireError
+
+if TYPE_CHECKING:
+    from shoal.credentials import Credentials
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -80,15 +91,23 @@ class Connection:
         address: `host:port`.
         deadline_seconds: how long a call may take with all its retries.
         patience_seconds: how long a stream may stay cut before it is given up.
+        credentials: what is proved to the controller, and the authorities that are believed; None for
+            a controller with --insecure.
     """
 
     def __init__(
-        self, address: str, *, deadline_seconds: float = 30.0, patience_seconds: float = 120.0
+        self,
+        address: str,
+        *,
+        deadline_seconds: float = 30.0,
+        patience_seconds: float = 120.0,
+        credentials: "Credentials | None" = None,
     ) -> None:
         self.address = address
+        self.credentials = credentials
         self.deadline_seconds = deadline_seconds
         self.patience_seconds = patience_seconds
-        self.channel = open_channel(address, channel_options(USER))
+        self.channel = open_channel(address, channel_options(USER), credentials)
         self.answered = False
 
     async def call(
@@ -179,6 +198,10 @@ class Connection:
         status = _status(error)
         details = error.details() or ""
         if code is grpc.StatusCode.UNAVAILABLE and status is None:
+            now = dt.datetime.now(dt.UTC)
+            told = explain_handshake(details, self.address, self.credentials, now)
+            if told and not self.answered:
+                return HandshakeError(told)
             return ControllerUnreachableError(self.address, _plain(details))
         if code is grpc.StatusCode.DEADLINE_EXCEEDED and status is None:
             return TooLateError(f"the controller at {self.address} did not answer", seconds)

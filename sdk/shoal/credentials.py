@@ -5,6 +5,7 @@ certificate in one file, so that a renewal replaces both at once, and `authoriti
 bundle of authorities, of which there are two while one takes over from another.
 """
 
+import datetime as dt
 import os
 import stat
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from shoal.identity import Identity, IdentityError, Role, dns_name, parse_uri
 IDENTITY_FILE: Final = "identity.pem"
 AUTHORITIES_FILE: Final = "authorities.pem"
 _CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
+RENEW_WITHIN: Final = dt.timedelta(days=122)
+"""A certificate of a year that has less than this left, a third of it, is renewed."""
 _PRIVATE_FILE: Final = 0o600
 _PRIVATE_FOLDER: Final = 0o700
 
@@ -47,6 +50,11 @@ class Credentials:
     def controller_name(self) -> str:
         """Return the DNS name that a controller of the same cluster proves."""
         return dns_name(self.identity.cluster, Role.CONTROLLER)
+
+    @property
+    def end(self) -> dt.datetime:
+        """When the certificate ends."""
+        return x509.load_pem_x509_certificate(self.certificate).not_valid_after_utc
 
 
 CredentialsSource: TypeAlias = Callable[[], Credentials | None]

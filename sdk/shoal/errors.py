@@ -48,6 +48,13 @@ class ControllerUnreachableError(ShoalError):
         )
 
 
+class HandshakeError(ShoalError):
+    """A controller and its client do not believe the identity of one of them; trying again does not help."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("HANDSHAKE", message, code="UNAUTHENTICATED")
+
+
 class TooLateError(ShoalError):
     """Something did not happen within its deadline."""
 

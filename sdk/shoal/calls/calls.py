@@ -5,7 +5,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import grpc.aio
 
@@ -21,6 +21,9 @@ from shoal.v1 import (
     records_service_pb2_grpc,
 )
 from shoal.view import SnapshotEnd
+
+if TYPE_CHECKING:
+    from shoal.credentials import Credentials
 
 ValueT = TypeVar("ValueT")
 RequestT = TypeVar("RequestT")
@@ -59,6 +62,8 @@ class ControllerCalls:
         deadline_seconds: how long a request may take, with retries after a cut.
         patience_seconds: how long a watch may stay cut before it is given up.
         new_id: makes request ids; unique ones.
+        credentials: what is proved to the controller (`shoal.credentials.read_credentials`); None for a
+            controller with --insecure.
 
     Raises:
         ShoalError: the address is malformed.
@@ -72,9 +77,11 @@ class ControllerCalls:
         deadline_seconds: float = 30.0,
         patience_seconds: float = 120.0,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+        credentials: "Credentials | None" = None,
     ) -> None:
         self.address = check_address(address)
         self.namespace = namespace
+        self.credentials = credentials
         self._deadline_seconds = deadline_seconds
         self._patience_seconds = patience_seconds
         self._new_id = new_id
@@ -86,6 +93,7 @@ class ControllerCalls:
             self.address,
             deadline_seconds=self._deadline_seconds,
             patience_seconds=self._patience_seconds,
+            credentials=self.credentials,
         )
         await self._group.__aenter__()
         self._open = _Open(connection, self._group)
