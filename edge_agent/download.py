@@ -19,7 +19,7 @@ import logging
 import os
 import re
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,7 @@ from services.runtime.log import fields
 from shoal.affix import beside
 from shoal.backoff import Backoff
 from shoal.redaction import redacted
+from shoal.tls import ClientTls
 
 LOG = logging.getLogger(__name__)
 
@@ -79,12 +80,14 @@ class Downloader:
     Args:
         client: an open client session; its owner closes it.
         chance: draws from [0, 1) for the jitter between tries.
+        tls: says which authorities are believed.
         patience_seconds: how long to go on without a single new byte.
     """
 
     client: aiohttp.ClientSession
     _: KW_ONLY
     chance: Callable[[], float]
+    tls: ClientTls = field(default_factory=ClientTls)
     backoff: Backoff = Backoff(0.2, 10.0)  # noqa: RUF009 - frozen and slotted, as any value
     patience_seconds: float = 600.0
 
@@ -174,6 +177,7 @@ class Downloader:
             headers={**headers, "Accept-Encoding": "identity"},
             timeout=timeout,
             auto_decompress=False,
+            ssl=self.tls.context(),
         ) as response:
             if response.status == 416 and transfer.received:
                 # Nothing is left to send, or the file is shorter now: the hash will tell which.

@@ -20,6 +20,7 @@ from services.runtime.log import fields
 from shoal.backoff import Backoff
 from shoal.model import Artifact
 from shoal.session.uploads import UploadGrant
+from shoal.tls import ClientTls
 
 LOG = logging.getLogger(__name__)
 
@@ -42,11 +43,13 @@ class Uploader:
     Args:
         client: an open client session; its owner closes it.
         chance: draws from [0, 1) for the jitter between tries.
+        tls: says which authorities are believed.
     """
 
     client: aiohttp.ClientSession
     _: KW_ONLY
     chance: Callable[[], float]
+    tls: ClientTls = field(default_factory=ClientTls)
     backoff: Backoff = Backoff(0.2, 10.0)  # noqa: RUF009 - frozen and slotted, as any value
     stall_seconds: float = 60.0
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_PARALLEL))
@@ -107,6 +110,7 @@ class Uploader:
                     skip_auto_headers=("Content-Type",),
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0),
                     allow_redirects=False,
+                    ssl=self.tls.context(),
                 ) as response:
                     if response.status in {200, 201, 204}:
                         return ""

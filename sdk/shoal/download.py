@@ -11,25 +11,27 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from shoal.errors import DownloadError
+from shoal.tls import client_context
 
 _CHUNK_BYTES = 1024 * 1024
 _SILENT_SECONDS = 60.0
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
-def download(url: str, target: Path, *, sha256: str) -> None:
+def download(url: str, target: Path, *, sha256: str, authorities: bytes = b"") -> None:
     """Fetch an object; blocks.
 
     Args:
         url: `http://` or `https://` address.
         target: where to put it; its folder is made.
         sha256: what it has to be (hex).
+        authorities: those of the cluster (PEM), believed beside those of the system.
 
     Raises:
         DownloadError: it cannot be fetched or stored, or is not what it has to be; then there is no
             new file.
     """
-    opener = _opener(url)
+    opener = _opener(url, authorities)
     digest = hashlib.sha256()
     descriptor, temporary = _temporary(target)
     try:
@@ -53,7 +55,7 @@ def download(url: str, target: Path, *, sha256: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def open_at(url: str, offset: int) -> Any:
+def open_at(url: str, offset: int, *, authorities: bytes = b"") -> Any:
     """Open an object from a byte on, to be read with `read_piece` and closed; blocks.
 
     Raises:
@@ -61,7 +63,7 @@ def open_at(url: str, offset: int) -> Any:
     """
     request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"})  # noqa: S310
     try:
-        response = _opener(url).open(request, timeout=_SILENT_SECONDS)
+        response = _opener(url, authorities).open(request, timeout=_SILENT_SECONDS)
     except (urllib.error.URLError, HTTPException, OSError) as error:
         raise DownloadError(f"the archive cannot be read: {error}; try again") from error
     if response.status != 206 and offset:
@@ -82,7 +84,7 @@ def read_piece(response: Any) -> bytes:
         raise DownloadError(f"the archive broke off: {error}; try again") from error
 
 
-def _opener(url: str) -> urllib.request.OpenerDirector:
+def _opener(url: str, authorities: bytes) -> urllib.request.OpenerDirector:
     """How an address is fetched.
 
     Raises:
@@ -93,7 +95,10 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
         raise DownloadError(f"{url!r} cannot be fetched; it is no http:// or https:// address")
     # A proxy does not reach what listens on this machine alone.
     proxies: dict[str, str] | None = {} if parts.hostname in _LOOPBACK else None
-    return urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler(proxies)]
+    if parts.scheme == "https":
+        handlers.append(urllib.request.HTTPSHandler(context=client_context(authorities)))
+    return urllib.request.build_opener(*handlers)
 
 
 def _temporary(target: Path) -> tuple[int, Path]:

@@ -15,24 +15,25 @@ from collections.abc import Callable
 from shoal.credentials import Credentials
 
 
-def server_context(identity: Callable[[], Credentials]) -> ssl.SSLContext:
-    """Return the context of a server that asks its clients for no certificate.
+def server_context(identity: Callable[[], Credentials], *, prove: bool = False) -> ssl.SSLContext:
+    """Return the context of a server.
 
     Args:
         identity: returns what the server proves; asked anew at each handshake.
+        prove: whether a client has to prove an identity of the same authorities.
     """
     made_for = identity()
-    current = _serving(made_for)
+    current = _serving(made_for, prove=prove)
 
     def choose(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         # OpenSSL calls it for a client that names no host as well (SSL_CTX_set_tlsext_servername_callback).
         nonlocal made_for, current
         now = identity()
         if now is not made_for:
-            current, made_for = _serving(now), now
+            current, made_for = _serving(now, prove=prove), now
         connection.context = current
 
-    entrance = _serving(made_for)
+    entrance = _serving(made_for, prove=prove)
     entrance.sni_callback = choose
     return entrance
 
@@ -80,9 +81,12 @@ class ClientTls:
         return self._context
 
 
-def _serving(credentials: Credentials) -> ssl.SSLContext:
+def _serving(credentials: Credentials, *, prove: bool) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if prove:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=credentials.authorities.decode("ascii"))
     # Python reads a key from a file alone, and this one is nowhere but in memory.
     descriptor = os.memfd_create("identity", os.MFD_CLOEXEC)
     try:

@@ -24,6 +24,8 @@ from services.archive.object_store import (
 )
 from services.archive.signature import PATH_PREFIX, PathSigner, SignatureRefusedError
 from services.runtime.log import CountedLog
+from shoal.credentials import Credentials
+from shoal.tls import server_context
 
 LOG = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ class ObjectEndpoint:
         store: where objects lie.
         signer: the one that made the addresses.
         listener: a bound and listening TCP socket; the endpoint closes it.
+        identity: returns what it proves over HTTPS; None for plain HTTP. An address carries the right
+            of who has it, so no client has to prove anything.
         wall: Unix time in seconds.
         clock: seconds on a monotonic clock.
     """
@@ -53,6 +57,7 @@ class ObjectEndpoint:
     signer: PathSigner
     listener: socket.socket
     _: KW_ONLY
+    identity: Callable[[], Credentials] | None = None
     wall: Callable[[], float]
     clock: Callable[[], float]
 
@@ -68,7 +73,8 @@ class ObjectEndpoint:
     async def __aenter__(self) -> Self:
         """Begin to serve."""
         await self._runner.setup()
-        await web.SockSite(self._runner, self.listener).start()
+        tls = None if self.identity is None else server_context(self.identity)
+        await web.SockSite(self._runner, self.listener, ssl_context=tls).start()
         return self
 
     async def __aexit__(self, *_: object) -> None:

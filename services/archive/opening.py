@@ -16,6 +16,7 @@ from services.archive.s3_server import S3Server
 from services.archive.signature import PathSigner
 from services.runtime.address import joined
 from services.runtime.log import fields
+from shoal.credentials import Credentials
 
 if TYPE_CHECKING:
     from services.archive.object_endpoint import ObjectEndpoint
@@ -58,6 +59,7 @@ class EndpointSettings:
         host: address to listen on.
         port: port to listen on; 0 for a free one.
         public_host: how others reach it; empty means `host`.
+        identity: returns what it proves over HTTPS, a certificate for that host; None for plain HTTP.
         secret: key of the signatures; keep it over restarts, so that addresses stay good.
     """
 
@@ -65,6 +67,7 @@ class EndpointSettings:
     port: int
     secret: bytes
     public_host: str = ""
+    identity: Callable[[], Credentials] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ async def open_store(
             listener = _listen(endpoint.host, endpoint.port)
             port = int(listener.getsockname()[1])
             signer = PathSigner(
-                f"http://{joined(endpoint.public_host or endpoint.host, port)}",
+                f"{'https' if endpoint.identity else 'http'}://{joined(endpoint.public_host or endpoint.host, port)}",
                 endpoint.secret,
             )
             directory = DirectoryStore(address.path, signer=signer, wall=wall, new_id=new_id)
@@ -163,7 +166,12 @@ async def open_store(
                     try:
                         endpoint_type = await asyncio.to_thread(_endpoint_type)
                         async with endpoint_type(
-                            directory, signer, listener, wall=wall, clock=clock
+                            directory,
+                            signer,
+                            listener,
+                            identity=endpoint.identity,
+                            wall=wall,
+                            clock=clock,
                         ):
                             await asyncio.Event().wait()
                     except (ImportError, OSError) as error:
