@@ -71,8 +71,7 @@ class Keyring:
         Raises:
             ValueError: The key's length is none of 16, 24, 32.
         """
-        if len(key) not in KEY_BYTES:
-            raise ValueError(f"key has {len(key)} bytes; use 16, 24 or 32")
+        check_key(key)
         if key not in self._ciphers:
             self._keys.append(key)
             self._ciphers[key] = AESGCM(key)
@@ -99,6 +98,27 @@ class Keyring:
         if key in self._ciphers:
             self._keys.remove(key)
             del self._ciphers[key]
+
+    def replace(self, keys: Sequence[bytes]) -> None:
+        """Hold these keys and no other, without a moment in which there is none.
+
+        Args:
+            keys: At least one; the first is the primary.
+
+        Raises:
+            ValueError: There is none, or one has a length that is none of 16, 24, 32.
+        """
+        if not keys:
+            raise ValueError("a ring of no keys would send plain; name at least one")
+        for key in keys:
+            check_key(key)
+        for key in keys:
+            self.install(key)
+        for key in reversed(keys):
+            self.use(key)
+        for key in self.keys:
+            if key not in keys:
+                self.remove(key)
 
     def seal(self, plain: bytes, nonce: bytes, associated: bytes, version: int = 1) -> bytes:
         """Seal under the primary key.
@@ -140,6 +160,16 @@ class Keyring:
                 continue
             return plain if version else _unpad(plain)
         raise RefusedError(DropReason.UNDECRYPTABLE, "no installed key opens it")
+
+
+def check_key(key: bytes) -> None:
+    """Refuse what is no AES key.
+
+    Raises:
+        ValueError: its length is none of 16, 24, 32.
+    """
+    if len(key) not in KEY_BYTES:
+        raise ValueError(f"key has {len(key)} bytes; use 16, 24 or 32")
 
 
 def _unpad(plain: bytes) -> bytes:

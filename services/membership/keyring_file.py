@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, cast
 
@@ -58,6 +58,11 @@ class KeyringFile:
             )
         self.write(first)
         return tuple(first)
+
+    @property
+    def exists(self) -> bool:
+        """Whether it is there."""
+        return self._path.exists()
 
     def read(self) -> tuple[bytes, ...]:
         """Read the keys; at least one.
@@ -110,8 +115,13 @@ class KeyringFile:
                 f"the keyring {self._path} cannot be written: {error.strerror}"
             ) from None
 
-    async def follow(self, ring: Keyring, rotated: asyncio.Event) -> None:
-        """Keep ring and file the same, until cancelled.
+    async def follow(
+        self,
+        ring: Keyring,
+        rotated: asyncio.Event,
+        reread: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Keep ring and file the same, until cancelled; `reread` is called when the ring took what a file says.
 
         What was rotated in the whole cluster (`rotated`) wins over what stands in the file. A file that
         cannot be read changes nothing, and one that cannot be written is tried again.
@@ -131,7 +141,10 @@ class KeyringFile:
                 elif (now := await asyncio.to_thread(self._changed)) and now != complained:
                     complained = now
                     keys = await asyncio.to_thread(self.read)
-                    _take(ring, keys)
+                    if rotated.is_set():
+                        continue
+                    ring.replace(keys)
+                    reread()
                     LOG.info("keyring read again", extra=_told(self._path, keys))
             except KeyringFileError as error:
                 LOG.error("keyring not kept", extra=fields(why=error))  # noqa: TRY400 it says all
@@ -145,16 +158,6 @@ class KeyringFile:
         except OSError:
             return None
         return None if now == self._seen else now
-
-
-def _take(ring: Keyring, keys: Sequence[bytes]) -> None:
-    """Make a ring what the file says, without a moment in which it has no key."""
-    for key in keys:
-        ring.install(key)
-    ring.use(keys[0])
-    for key in ring.keys:
-        if key not in keys:
-            ring.remove(key)
 
 
 def _words(text: str) -> Sequence[str]:

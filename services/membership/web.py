@@ -14,6 +14,8 @@ from aiohttp import web
 
 from services.membership.member import Member
 from services.membership.message import SwimState
+from shoal.credentials import Credentials
+from shoal.tls import server_context
 
 if TYPE_CHECKING:
     from services.membership.shell import GossipShell
@@ -35,6 +37,8 @@ class MembersPage:
         clock: The clock of the gossip.
         host: Where to listen.
         port: Port, 0 for any free one.
+        identity: Returns what it proves over HTTPS, where its clients have to prove an identity of
+            the same cluster too; None for plain HTTP.
     """
 
     def __init__(
@@ -44,11 +48,13 @@ class MembersPage:
         clock: Callable[[], float],
         host: str = "127.0.0.1",
         port: int = 0,
+        identity: Callable[[], Credentials] | None = None,
     ) -> None:
         self._gossip = gossip
         self._clock = clock
         self._host = host
         self._port = port
+        self._identity = identity
         application = web.Application()
         application.router.add_get("/members", self._members)
         application.router.add_get("/info", self._info)
@@ -56,7 +62,8 @@ class MembersPage:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+        tls = None if self._identity is None else server_context(self._identity, prove=True)
+        await web.TCPSite(self._runner, self._host, self._port, ssl_context=tls).start()
         return self
 
     async def __aexit__(self, *_: object) -> None:

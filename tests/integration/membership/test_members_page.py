@@ -2,15 +2,54 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import random
 import time
+from pathlib import Path
 
 import aiohttp
+import pytest
 
+from services.identity.cluster_identity import ClusterIdentity
+from services.membership.gossip_member import ClusterKeys, open_member
 from services.membership.message import SwimState
 from services.membership.preset import LOCAL
+from services.membership.settings import GossipSettings
 from services.membership.web import MembersPage
+from shoal.tls import client_context
 from tests.kit.gossip import running, states
 from tests.kit.until import until
+
+
+async def test_beyond_loopback_members_are_told_to_who_proves_an_identity(tmp_path: Path) -> None:
+    identity = ClusterIdentity(
+        tmp_path, "c1", "main", lambda: dt.datetime.now(dt.UTC), hosts=("127.0.0.1",)
+    )
+    proof = client_context(identity.bundle, web=False)
+    settings = GossipSettings(name="a", gossip="127.0.0.1:0", members_http="0.0.0.0:0")
+    keys = ClusterKeys(tmp_path / "ring", (identity.gossip_key,), lambda: identity.credentials)
+    async with (
+        open_member(
+            settings,
+            {},
+            clock=time.monotonic,
+            wall=time.time,
+            rng=random.Random(1),
+            cluster_keys=keys,
+        ) as member,
+        aiohttp.ClientSession() as session,
+    ):
+        assert member is not None
+        assert member.keys == (identity.gossip_key,)
+        port = member.members_http.rpartition(":")[2]
+        url = f"https://127.0.0.1:{port}/members"
+        with pytest.raises(aiohttp.ClientError):
+            await session.get(url, ssl=proof)
+        with pytest.raises(aiohttp.ClientError):
+            await session.get(url.replace("https", "http"))
+        proof.load_cert_chain(tmp_path / "identity.pem")
+        async with session.get(url, ssl=proof) as answer:
+            assert [row["Name"] for row in (await answer.json())["Active"]] == ["a"]
 
 
 async def test_e10_members_and_info() -> None:

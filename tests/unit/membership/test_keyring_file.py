@@ -118,6 +118,31 @@ async def test_ring_and_file_follow_each_other(tmp_path: Path) -> None:
         assert ring.keys == (C,)
 
 
+@pytest.mark.parametrize(
+    ("before", "then", "after"),
+    [
+        ((A,), (C, B, A), (C, B, A)),
+        ((A, B), (B,), (B,)),
+        ((), (A, B), (A, B)),
+        ((A, B), (C,), (C,)),
+    ],
+)
+def test_a_ring_becomes_another_one(
+    before: tuple[bytes, ...], then: tuple[bytes, ...], after: tuple[bytes, ...]
+) -> None:
+    ring = Keyring(before)
+    ring.replace(then)
+    assert ring.keys == after
+
+
+@pytest.mark.parametrize("wrong", [(), (C, b"short")])
+def test_a_ring_stays_as_it_was_if_it_cannot_become_another_one(wrong: tuple[bytes, ...]) -> None:
+    ring = Keyring((A,))
+    with pytest.raises(ValueError, match=r"no keys|has 5 bytes"):
+        ring.replace(wrong)
+    assert ring.keys == (A,)
+
+
 async def test_a_broken_file_changes_nothing_and_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
