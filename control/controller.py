@@ -42,13 +42,19 @@ from services.archive.source import S3Sources
 from services.identity.authority import AuthorityError
 from services.identity.cluster_identity import ClusterIdentity
 from services.membership.endpoint import parse_address
-from services.membership.gossip_member import GossipMember, open_member
+from services.membership.gossip_member import (
+    KEYRING_NAME,
+    ClusterKeys,
+    GossipMember,
+    open_member,
+)
 from services.runtime.address import host_port, joined
 from services.runtime.log import fields
 from services.runtime.outward import outward_host
 from services.runtime.process import StartRefusedError, SupersededError
 from services.runtime.state_folder import prepare_state_folder
 from shoal.affix import beside
+from shoal.credentials import Credentials
 from shoal.names import PipelineRef
 
 LOG = logging.getLogger(__name__)
@@ -62,6 +68,8 @@ DISK_RESERVE_BYTES = 64 << 20
 
 STORE_NAME = "controller.db"
 """File of the store in the state folder."""
+IDENTITY_NAME = "identity"
+"""Folder in the state folder of what the cluster is known by."""
 _SECRET_BYTES = 32
 
 
@@ -139,9 +147,7 @@ class Controller:
                 identity = self._identity = await asyncio.to_thread(
                     self._open_identity, plane.cluster_id()
                 )
-                server = ApiServer(
-                    config.grpc, None if identity is None else lambda: identity.credentials
-                )
+                server = ApiServer(config.grpc, self._proof)
                 stack.push_async_callback(server.stop, 0)
                 api_host = await asyncio.to_thread(self._public_host, server.address)
                 api = joined(api_host, host_port(server.address)[1])
@@ -152,6 +158,7 @@ class Controller:
                         clock=process.clock,
                         wall=process.wall,
                         rng=process.rng,
+                        cluster_keys=self._cluster_keys(identity),
                     )
                 )
             except (OSError, StoreFailedError, ArchiveError, AuthorityError) as error:
@@ -214,6 +221,7 @@ class Controller:
             port,
             _secret(config.state / "objects.key", process.token),
             public_host,
+            self._proof,
         )
         return open_store(
             config.archive_url,
@@ -228,9 +236,33 @@ class Controller:
         config = self._config
         if config.insecure:
             return None
+        served = (config.grpc, config.objects, config.members_http)
+        hosts = {self._public_host(address) for address in served if address}
         return ClusterIdentity(
-            config.state / "identity", cluster, config.name, self._now, config.authority
+            config.state / IDENTITY_NAME,
+            cluster,
+            config.name,
+            self._now,
+            config.authority,
+            hosts=sorted(hosts),
         )
+
+    @property
+    def _proof(self) -> Callable[[], Credentials] | None:
+        """Returns what this controller proves, once its identity is open; None with --insecure."""
+        return None if self._config.insecure else self._credentials
+
+    def _credentials(self) -> Credentials:
+        if self._identity is None:
+            raise RuntimeError("the identity of this controller is not open yet")
+        return self._identity.credentials
+
+    def _cluster_keys(self, identity: ClusterIdentity | None) -> ClusterKeys | None:
+        """What gossip is sealed with where the operator names no keys; None with --insecure."""
+        if identity is None:
+            return None
+        keyring = self._config.state / IDENTITY_NAME / KEYRING_NAME
+        return ClusterKeys(keyring, (identity.gossip_key,), self._credentials)
 
     def _source_server(self) -> S3Server:
         """Where `s3://` inputs are: what was configured, else where the archive is."""

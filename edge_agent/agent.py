@@ -38,7 +38,7 @@ from edge_agent.links.session import dial_session
 from edge_agent.links.stream_worker import StreamWorkerSocket
 from edge_agent.logs import LogShipper
 from edge_agent.long_work import LongWork
-from edge_agent.node_identity import known_identity
+from edge_agent.node_identity import NodeIdentity, known_identity
 from edge_agent.sdk_copy import SdkCopy
 from edge_agent.state_lock import LOCK_NAME, hold_state
 from edge_agent.trash import Trash
@@ -46,11 +46,17 @@ from edge_agent.uploads.uploader import Uploader
 from edge_agent.variables import installer_variables, process_variables
 from edge_agent.workshop_tools import WorkshopTools
 from services.membership.endpoint import parse_address
-from services.membership.gossip_member import GossipMember, open_member
+from services.membership.gossip_member import (
+    KEYRING_NAME,
+    ClusterKeys,
+    GossipMember,
+    open_member,
+)
 from services.runtime.address import host_port
 from services.runtime.log import fields
 from services.runtime.outward import outward_host
 from services.runtime.process import StartRefusedError
+from shoal.tls import ClientTls
 
 LOG = logging.getLogger(__name__)
 
@@ -93,9 +99,10 @@ class Agent:
             )
             await stack.enter_async_context(gauge)
             client = await stack.enter_async_context(aiohttp.ClientSession(trust_env=True))
-            member = await self._open_member(stack)
+            member = await self._open_member(stack, identity)
             gossip = None if member is None else member.gossip
-            workshop = await self._open_workshop(client, work, gauge)
+            tls = ClientTls(lambda: b"" if identity is None else identity.trust.authorities)
+            workshop = await self._open_workshop(client, tls, work, gauge)
             keeper = KeeperSocket(
                 state / "keeper.sock",
                 state / "keeper.log",
@@ -134,7 +141,9 @@ class Agent:
                     if config.stop_jobs:
                         await end_keeper(keeper.path, _SHUTDOWN_SECONDS)
 
-    async def _open_member(self, stack: contextlib.AsyncExitStack) -> GossipMember | None:
+    async def _open_member(
+        self, stack: contextlib.AsyncExitStack, identity: NodeIdentity | None
+    ) -> GossipMember | None:
         config = self._config
         opening = open_member(
             config,
@@ -142,6 +151,7 @@ class Agent:
             clock=self._process.clock,
             wall=self._process.wall,
             rng=self._process.rng,
+            cluster_keys=_cluster_keys(identity),
         )
         try:
             member = await stack.enter_async_context(opening)
@@ -156,12 +166,12 @@ class Agent:
         return member
 
     async def _open_workshop(
-        self, client: aiohttp.ClientSession, work: LongWork, gauge: DiskGauge
+        self, client: aiohttp.ClientSession, tls: ClientTls, work: LongWork, gauge: DiskGauge
     ) -> FolderWorkshop:
         config, process, state = self._config, self._process, self._config.state
         own = await asyncio.to_thread(installer_variables, process.environ, state / "installer")
         variables = installer_environ(own, pip_files(process.environ, Path(sys.prefix)))
-        downloader = Downloader(client, chance=process.rng.random)
+        downloader = Downloader(client, chance=process.rng.random, tls=tls)
         package = Path(str(shoal.__file__)).parent
         trash = Trash(state / "trash", work, new_id=process.token, chance=process.rng.random)
         bundles = ContentCache(
@@ -193,7 +203,7 @@ class Agent:
             bundles=bundles,
             inputs=FileInputs(inputs, downloader),
             environments=environments,
-            uploader=Uploader(client, chance=process.rng.random),
+            uploader=Uploader(client, chance=process.rng.random, tls=tls),
             work=work,
             trash=trash,
             kept=kept,
@@ -205,6 +215,14 @@ async def _once_restored(shell: AgentShell, run: Callable[[], Awaitable[None]]) 
     """Begin only after the agent has taken over what an earlier one left."""
     await shell.restored.wait()
     await run()
+
+
+def _cluster_keys(identity: NodeIdentity | None) -> ClusterKeys | None:
+    """What gossip is sealed with where the operator names no keys: the ring that came with the join."""
+    joined = None if identity is None else identity.current()
+    if identity is None or joined is None:
+        return None
+    return ClusterKeys(identity.folder / KEYRING_NAME, (), lambda: identity.current() or joined)
 
 
 def _advertised(config: AgentConfig) -> str:

@@ -48,7 +48,7 @@ class ObjectEndpoint:
         signer: the one that made the addresses.
         listener: a bound and listening TCP socket; the endpoint closes it.
         identity: returns what it proves over HTTPS; None for plain HTTP. An address carries the right
-            of who has it, so no client has to prove anything.
+            to use it, so clients prove nothing.
         wall: Unix time in seconds.
         clock: seconds on a monotonic clock.
     """

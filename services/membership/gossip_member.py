@@ -3,7 +3,7 @@
 Rule: in a cluster with identity gossip is sealed unless the operator names keys. The controller's ring
 is that of the cluster: an agent gets it as it joins, and again with each session and each change, so
 that one which was away during a rotation is heard again.
-Why it is not sent by gossip: whoever missed a rotation cannot open what is sealed since.
+Why it is not sent by gossip: a member that missed a rotation cannot open what is sealed since.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class GossipMember:
         keyring: file that its keys are kept in; None keeps what is rotated until the end only.
         serf_rpc: `host:port` for the stock `serf` command, empty if it is not served.
         members_http: `host:port` of the members as JSON, empty if they are not served.
-        on_keys: called after the ring has changed, whoever changed it.
+        on_keys: called after the ring has changed, for whatever reason.
     """
 
     gossip: GossipShell

@@ -23,6 +23,7 @@ class SerfAgent:
         folder: Where its log goes.
         tags: Its tags.
         key: Base64 key, empty for plain.
+        keyring: File of its keys, in the place of a key.
         join: `host:port` addresses to join at start.
     """
 
@@ -30,6 +31,7 @@ class SerfAgent:
     folder: Path
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     key: str = ""
+    keyring: Path | None = None
     join: Sequence[str] = ()
     profile: str = "lan"
     port: int = field(default_factory=free_port)
@@ -60,6 +62,8 @@ class SerfAgent:
         arguments += [f"-join={address}" for address in self.join]
         if self.key:
             arguments.append(f"-encrypt={self.key}")
+        if self.keyring is not None:
+            arguments.append(f"-keyring-file={self.keyring}")
         with (self.folder / f"{self.name}.log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(*arguments, stdout=log, stderr=log)
         await until(self._answers, 10, f"serf agent {self.name} answers its command")
