@@ -32,7 +32,9 @@ class RefusalCode(enum.IntEnum):
     """The few numbers of google.rpc.Code that the control plane refuses with."""
 
     INVALID_ARGUMENT = 3
+    NOT_FOUND = 5
     ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
     FAILED_PRECONDITION = 9
 
@@ -64,7 +66,7 @@ class SubmitResult:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a submission or a scale was not taken: code, upper-case reason, one sentence, details by name."""
+    """Why what was asked for was not taken: code, upper-case reason, one sentence, details by name."""
 
     code: RefusalCode
     reason: str

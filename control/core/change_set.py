@@ -40,6 +40,8 @@ class ChangeSet:
         self._desired: dict[str, None] = {}
         self._sessions: list[effects.EndSession | effects.Tell] = []
         self._answers: list[effects.Answer] = []
+        self._identities: dict[str, rows.Row] = {}
+        self._trust_changed = False
 
     def added(self, row: rows.PipelineAdded, pipeline: PipelineRecord) -> None:
         """A pipeline was submitted."""
@@ -100,6 +102,18 @@ class ChangeSet:
         """An ended pipeline is no longer remembered."""
         self._forgotten.append(ref)
 
+    def token(self, row: rows.TokenRow | rows.TokenForgotten) -> None:
+        """A join token was made, used or forgotten."""
+        self._identities[row.id] = row
+
+    def certificate(self, row: rows.CertificateRow | rows.CertificateForgotten) -> None:
+        """A certificate was issued, revoked or forgotten."""
+        self._identities[row.serial] = row
+
+    def trust_changed(self) -> None:
+        """Other certificates are revoked than before."""
+        self._trust_changed = True
+
     def set_desired(self, node: str) -> None:
         """What should run on a node changed."""
         self._desired[node] = None
@@ -136,12 +150,14 @@ class ChangeSet:
             *self._outbox,
             *(rows.NodeForgotten(name) for name in self._forgotten_nodes),
             *(rows.PipelineForgotten(ref) for ref in self._forgotten),
+            *self._identities.values(),
         )
         if written:
             self.start = replace(self.start, commits=self.start.commits + 1)
             written = (*written, self.start)
         done: tuple[effects.Effect, ...] = (
             *((effects.CommitRows(written),) if written else ()),
+            *((effects.TrustChanged(),) if self._trust_changed else ()),
             *self._sessions,
             *(effects.SetDesired(name) for name in self._desired),
             *(effects.ShowNode(name) for name in self._shown_nodes),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from control.core.answers import Refusal
 from control.core.errors import ControlError
-from control.core.rows import Row
+from control.core.rows import CertificateRow, Row
 from shoal.model import Followed, PipelineState
 from shoal.names import PipelineRef
 from shoal.session.messages import Fenced
@@ -86,7 +86,28 @@ class Tell:
     text: str
 
 
-AnswerValue = Taken | Admitted | Refusal | tuple[Fenced, ...] | ControlError | None
+@dataclass(frozen=True, slots=True)
+class TrustChanged:
+    """Other certificates are revoked than before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate is recorded, and may be handed out."""
+
+    certificate: CertificateRow
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """So many certificates were revoked."""
+
+    certificates: int
+
+
+AnswerValue = (
+    Taken | Admitted | Issued | Revoked | Refusal | tuple[Fenced, ...] | ControlError | None
+)
 """What a caller may be answered with."""
 
 
@@ -98,5 +119,7 @@ class Answer:
     value: AnswerValue
 
 
-Effect = CommitRows | EndSession | Tell | SetDesired | ShowPipeline | ShowNode | Answer
+Effect = (
+    CommitRows | TrustChanged | EndSession | Tell | SetDesired | ShowPipeline | ShowNode | Answer
+)
 """The closed union of effects."""

@@ -87,6 +87,10 @@ class NameTakenError(ControlError, ValueError):
         self.retry_seconds = retry_seconds
 
 
+class RevokedError(ControlError, ValueError):
+    """The certificate that the caller proves itself by was revoked."""
+
+
 class HelloRefusedError(ControlError, ValueError):
     """An agent introduced itself in a way that cannot be recorded."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from control.core.answers import Submission
+from control.core.rows import CertificateRow, Holder, TokenRow
 from shoal.model import MemberState
 from shoal.names import PipelineRef
 from shoal.session.messages import Hello, NodeCondition
@@ -74,11 +75,12 @@ class ForgetNode(Call):
 
 @dataclass(frozen=True, slots=True)
 class HelloReceived(Call):
-    """An agent introduces itself; `address` is where it dialled from."""
+    """An agent introduces itself; `address` is where it dialled from, `serial` that of its certificate."""
 
     hello: Hello
     session_id: str
     address: str = ""
+    serial: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,48 @@ class MemberVerdict:
     state: MemberState
 
 
+@dataclass(frozen=True, slots=True)
+class CreateToken(Call):
+    """A join token is made."""
+
+    token: TokenRow
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeToken(Call):
+    """A join token is no longer good."""
+
+    token_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Join(Call):
+    """A token is to be taken for a certificate, which is signed already, and is not handed out yet.
+
+    `secret_hash` is of the secret that was shown, `address` where it came from.
+    """
+
+    certificate: CertificateRow
+    secret_hash: str = field(repr=False)
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Renew(Call):
+    """An identity that proved itself by a certificate with this serial gets another one."""
+
+    certificate: CertificateRow
+    serial: str
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeIdentity(Call):
+    """All certificates of an identity are no longer good; `revoker` is whose decision that is."""
+
+    holder: Holder
+    revoker: str = ""
+
+
 Event = (
     Submit
     | Cancel
@@ -155,5 +199,10 @@ Event = (
     | Progressed
     | Conditioned
     | MemberVerdict
+    | CreateToken
+    | RevokeToken
+    | Join
+    | Renew
+    | RevokeIdentity
 )
 """The closed union of what happens."""

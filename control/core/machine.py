@@ -41,6 +41,7 @@ from control.core import events
 from control.core.change_set import ChangeSet
 from control.core.effects import Effect
 from control.core.gossip import GossipVerdicts
+from control.core.identities import Identities
 from control.core.job_news import JobNews
 from control.core.loading import Loading
 from control.core.machine_config import MachineConfig
@@ -70,7 +71,7 @@ class ControlMachine:
         config: What may be set.
         loaded: What the store remembers.
         now: Monotonic time, at which every node's lease begins anew.
-        wall: The wall clock, aware and in UTC: only written down, never compared.
+        wall: The wall clock, aware and in UTC: written down, and compared only with when identities end.
         ids: Makes a random id of so many characters, `[a-z0-9]`.
     """
 
@@ -115,6 +116,8 @@ class ControlMachine:
         self._submissions = Submissions(
             situation, sources, scales, outcomes, memory, loaded.next_position
         )
+        self.identities = Identities(situation)
+        self.identities.load(loaded)
         Loading(situation, sources, placement, scales, outcomes, gossip, memory).load(loaded)
 
     # --- what is in memory
@@ -160,7 +163,11 @@ class ControlMachine:
             case events.ForgetNode():
                 change.answer(event.call, self._sessions.forget(event))
             case events.HelloReceived():
-                self._sessions.open(event)
+                revoked = self.identities.against(event.serial)
+                if revoked is None:
+                    self._sessions.open(event)
+                else:
+                    change.answer(event.call, revoked)
             case events.Observed():
                 change.answer(event.call, self._observations.take(event))
             case events.SessionClosed():
@@ -175,6 +182,16 @@ class ControlMachine:
                 self._nodes.take_condition(event)
             case events.MemberVerdict():
                 self._gossip.take(event)
+            case events.CreateToken():
+                change.answer(event.call, self.identities.create(event))
+            case events.RevokeToken():
+                change.answer(event.call, self.identities.end_token(event))
+            case events.Join():
+                change.answer(event.call, self.identities.join(event))
+            case events.Renew():
+                change.answer(event.call, self.identities.renew(event))
+            case events.RevokeIdentity():
+                change.answer(event.call, self.identities.revoke(event))
             case _:
                 assert_never(event)
         return change.effects()
@@ -197,6 +214,7 @@ class ControlMachine:
         self._node_news.look_again()
         self._job_news.look_again()
         self.memory.forget()
+        self.identities.forget_over()
         return self._situation.change.effects()
 
     def deadline(self) -> float | None:
@@ -204,7 +222,13 @@ class ControlMachine:
         if self._situation.room_grew or self._situation.fresh:
             return self._situation.now
         times = [*self._scales.deadlines(), *self._sessions.deadlines()]
-        parts = (self._outcomes, self._placement, self._node_news, self._job_news)
+        parts = (
+            self._outcomes,
+            self._placement,
+            self._node_news,
+            self._job_news,
+            self.identities,
+        )
         times += [at for part in parts if (at := part.deadline()) is not None]
         if self._sessions.unclear or self._situation.leases.deadline() is not None:
             times.append(self._swept_at + self._situation.config.sweep_seconds)

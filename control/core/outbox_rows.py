@@ -7,11 +7,11 @@ no namespace, and neither has its id. The change set gives each row its sequence
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from control.core.rows import ManifestRow, OutboxKind, OutboxRow, ScaleRow
+from control.core.rows import Holder, ManifestRow, OutboxKind, OutboxRow, ScaleRow
 from control.core.state import JobRecord, NodeRecord, PipelineRecord
 from services.archive.manifest import manifest_text
 from shoal.model import Artifact, JobState, Reason
@@ -85,6 +85,31 @@ def node_event(node: NodeRecord, what: str, reason: Reason, time: datetime) -> O
         type=f"shoal.node.{what}",
         time=time,
         data=_json(data),
+    )
+
+
+def identity_event(
+    holder: Holder, what: str, number: str, data: Mapping[str, object], time: datetime
+) -> OutboxRow:
+    """An event about an identity: it `joined`, or was `revoked`.
+
+    `number` is the serial of a certificate to which that happens once.
+    """
+    subject = f"identities/{holder.described}"
+    about: dict[str, object] = {
+        "role": str(holder.role),
+        "name": holder.name,
+        "role_namespace": holder.namespace,
+        "state": what,
+    }
+    return OutboxRow(
+        kind=OutboxKind.EVENT,
+        namespace="",
+        subject=subject,
+        id=f"{subject}/{what}/{number}",
+        type=f"shoal.identity.{what}",
+        time=time,
+        data=_json(about | dict(data)),
     )
 
 

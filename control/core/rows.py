@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from control.core.presence import Presence
 from shoal import model
+from shoal.identity import Role
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.port_hold import PortHold
 from shoal.spec import Pipeline
@@ -202,6 +203,79 @@ class PipelineForgotten:
     ref: PipelineRef
 
 
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """A join token: `secret_hash` is all that is kept of its secret; without `uses_left` it is used up.
+
+    `name_pattern` (shell wildcards) says which names it is good for; empty for any.
+    """
+
+    id: str
+    secret_hash: str = field(repr=False)
+    role: Role
+    name_pattern: str
+    namespace: str
+    create_time: datetime
+    expire_time: datetime
+    uses_left: int
+    creator: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenForgotten:
+    """A join token that is no longer remembered."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRow:
+    """A certificate that was issued.
+
+    `serial` is hexadecimal, `key_hash` the SHA-256 of its public key, `authority` the fingerprint of the
+    authority that signed it, `pem` the certificate itself. `replaced_by` is the serial of one that took the
+    place of this one as its node joined again; that revoked it, too.
+    """
+
+    serial: str
+    role: Role
+    name: str
+    namespace: str
+    issue_time: datetime
+    expire_time: datetime
+    key_hash: str
+    authority: str
+    pem: bytes = field(repr=False)
+    token_id: str = ""
+    revoke_time: datetime | None = None
+    replaced_by: str = ""
+
+    @property
+    def holder(self) -> Holder:
+        """Whose it is."""
+        return Holder(self.role, self.name, self.namespace)
+
+
+class Holder(NamedTuple):
+    """An identity of this cluster."""
+
+    role: Role
+    name: str
+    namespace: str = ""
+
+    @property
+    def described(self) -> str:
+        """As events and people name it: `node/cam-1`, `viewer/lab/ann`."""
+        return "/".join(filter(None, (self.role, self.namespace, self.name)))
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateForgotten:
+    """A certificate that is over, and no longer remembered."""
+
+    serial: str
+
+
 Row = (
     PipelineAdded
     | PipelineRow
@@ -214,6 +288,10 @@ Row = (
     | StartRow
     | OutboxRow
     | PipelineForgotten
+    | TokenRow
+    | TokenForgotten
+    | CertificateRow
+    | CertificateForgotten
 )
 """Anything that one transaction may contain."""
 
@@ -281,3 +359,5 @@ class Loaded:
     begin: Callable[[Queued], PipelineAdded | None] = _nothing
     ended: tuple[PipelineRef, ...] = ()
     nodes: tuple[NodeRow, ...] = ()
+    tokens: tuple[TokenRow, ...] = ()
+    certificates: tuple[CertificateRow, ...] = ()

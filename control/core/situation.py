@@ -30,7 +30,8 @@ class Situation:
         config: What may be set.
         ids: Makes a random id of so many characters, `[a-z0-9]`.
         now: Monotonic seconds of the step under way.
-        wall_time: The wall clock of the step under way, in UTC; only written down, never compared.
+        wall_time: The wall clock of the step under way, in UTC; written down, and compared only with when
+            identities end.
         cluster: All records.
         leases: How long each node may still be silent.
         change: What this step changes.

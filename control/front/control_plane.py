@@ -10,7 +10,9 @@ from typing import Self
 
 from control.core import events
 from control.core.answers import Page, Refusal, Submission, SubmitResult
-from control.core.effects import Admitted, AnswerValue, Taken
+from control.core.effects import Admitted, AnswerValue, Issued, Revoked, Taken
+from control.core.identities import Identities
+from control.core.rows import CertificateRow, Holder, TokenRow
 from control.front.desired_feeds import DesiredFeeds
 from control.front.read_model import PAGE_SIZE, ReadModel, token
 from control.front.watch import Changes, each
@@ -36,7 +38,7 @@ class ControlPlane:
     when the control plane ends.
 
     Args:
-        store: Where everything is written down; it stays its owner's.
+        store: Where everything is written down; it stays its holder's.
         config: What may be set.
         clock: Seconds on a monotonic clock.
         wall: The wall clock, aware and in UTC.
@@ -225,21 +227,72 @@ class ControlPlane:
         await self.leader.call(lambda call: events.ForgetNode(call, name))
         return member
 
+    # --- identities
+
+    @property
+    def identities(self) -> Identities:
+        """Join tokens and certificates, to be read.
+
+        Raises:
+            ControlError: there is no machine for now.
+        """
+        return self.leader.open_machine().identities
+
+    async def create_token(self, row: TokenRow) -> Refusal | None:
+        """Record a join token."""
+        self.leader.check_recording(grows=True)
+        return _refusal(await self.leader.call(lambda call: events.CreateToken(call, row)))
+
+    async def revoke_token(self, token_id: str) -> Refusal | None:
+        """Take a join token no more."""
+        self.leader.check_recording()
+        return _refusal(await self.leader.call(lambda call: events.RevokeToken(call, token_id)))
+
+    async def join(
+        self, row: CertificateRow, secret_hash: str, address: str
+    ) -> CertificateRow | Refusal:
+        """Record a certificate together with the use of its token; returns what may be handed out.
+
+        `address` is where the token came from.
+        """
+        self.leader.check_recording(grows=True)
+        return _issued(
+            await self.leader.call(lambda call: events.Join(call, row, secret_hash, address))
+        )
+
+    async def renew(self, row: CertificateRow, serial: str) -> CertificateRow | Refusal:
+        """Record a certificate for an identity that proves itself by the one with this serial."""
+        self.leader.check_recording(grows=True)
+        return _issued(await self.leader.call(lambda call: events.Renew(call, row, serial)))
+
+    async def revoke_identity(self, holder: Holder, revoker: str) -> int | Refusal:
+        """Revoke all certificates of an identity; returns how many. The session of a node ends."""
+        self.leader.check_recording()
+        value = await self.leader.call(lambda call: events.RevokeIdentity(call, holder, revoker))
+        if isinstance(value, Revoked):
+            return value.certificates
+        if isinstance(value, Refusal):
+            return value
+        raise TypeError(f"a revocation was answered with {value!r}")
+
     # --- agents
 
-    async def open_session(self, hello: Hello, session_id: str, address: str = "") -> Admitted:
+    async def open_session(
+        self, hello: Hello, session_id: str, address: str = "", serial: str = ""
+    ) -> Admitted:
         """Record a node and what it says of its attempts; replaces an older session of the node.
 
-        `address` is where its agent dialled from.
+        `address` is where its agent dialled from, `serial` (hexadecimal) that of its certificate.
 
         Raises:
             HelloRefusedError: The node cannot be recorded.
             NameTakenError: Another agent has its name.
+            RevokedError: The certificate was revoked.
             InternalError: The controller cannot take what this node says.
         """
         self.leader.check_set_aside(hello.node)
         value = await self.leader.call(
-            lambda call: events.HelloReceived(call, hello, session_id, address)
+            lambda call: events.HelloReceived(call, hello, session_id, address, serial)
         )
         if not isinstance(value, Admitted):
             raise TypeError(f"a Hello was answered with {value!r}")
@@ -307,3 +360,17 @@ class ControlPlane:
                 return answer
             case _:
                 raise TypeError(f"a submission was answered with {answer!r}")
+
+
+def _refusal(value: AnswerValue) -> Refusal | None:
+    if value is None or isinstance(value, Refusal):
+        return value
+    raise TypeError(f"a request about a token was answered with {value!r}")
+
+
+def _issued(value: AnswerValue) -> CertificateRow | Refusal:
+    if isinstance(value, Issued):
+        return value.certificate
+    if isinstance(value, Refusal):
+        return value
+    raise TypeError(f"a request for a certificate was answered with {value!r}")

@@ -23,6 +23,7 @@ _CONTROL: Mapping[type[errors.ControlError], tuple[grpc.StatusCode, str]] = {
     errors.NameTakenError: (grpc.StatusCode.ALREADY_EXISTS, "NAME_TAKEN"),
     errors.NotQuarantinedError: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_QUARANTINED"),
     errors.NodeNotGoneError: (grpc.StatusCode.FAILED_PRECONDITION, "NODE_NOT_GONE"),
+    errors.RevokedError: (grpc.StatusCode.PERMISSION_DENIED, "REVOKED"),
     errors.HelloRefusedError: (grpc.StatusCode.FAILED_PRECONDITION, "HELLO_REFUSED"),
     # These may be tried again: the client dials anew where it was.
     errors.SessionEndedError: (grpc.StatusCode.ABORTED, "SESSION_ENDED"),

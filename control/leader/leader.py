@@ -55,7 +55,18 @@ QUEUE_SECONDS = 10.0
 
 REBUILDS_FORGOTTEN_SECONDS = 600.0
 
-_ASKED = events.Submit | events.Cancel | events.Scale | events.Drain | events.Adopt
+_ASKED = (
+    events.Submit
+    | events.Cancel
+    | events.Scale
+    | events.Drain
+    | events.Adopt
+    | events.CreateToken
+    | events.RevokeToken
+    | events.Join
+    | events.Renew
+    | events.RevokeIdentity
+)
 """What people ask for: they wait for an answer, and are told when there is none."""
 
 

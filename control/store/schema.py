@@ -202,6 +202,35 @@ _STILL = """
 ALTER TABLE attempts ADD COLUMN still TEXT NOT NULL DEFAULT '[]';
 """
 
+_IDENTITIES = """
+CREATE TABLE tokens (
+    id TEXT PRIMARY KEY,
+    secret_hash TEXT NOT NULL,
+    role TEXT NOT NULL,
+    name_pattern TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    create_time INTEGER NOT NULL,
+    expire_time INTEGER NOT NULL,
+    uses_left INTEGER NOT NULL,
+    creator TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE certificates (
+    serial TEXT PRIMARY KEY,
+    role TEXT NOT NULL,
+    name TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    issue_time INTEGER NOT NULL,
+    expire_time INTEGER NOT NULL,
+    key_hash TEXT NOT NULL,
+    authority TEXT NOT NULL,
+    pem BLOB NOT NULL,
+    token_id TEXT NOT NULL,
+    revoke_time INTEGER,
+    replaced_by TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
 STEPS = (
     _FIRST,
     _SCALES,
@@ -214,6 +243,7 @@ STEPS = (
     _NEWEST + _PRESENCES,
     _ARTIFACTS,
     _STILL,
+    _IDENTITIES,
 )
 """The statements that lead from each version to the next one; an empty file has version 0."""
 

@@ -16,6 +16,7 @@ from control.core.errors import TermOverError
 from control.core.presence import Presence
 from control.store import table
 from services.runtime.log import fields
+from shoal.identity import Role
 from shoal.model import NO_CAPACITY, Artifact, JobState, PipelineState, ScaleState
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.port_hold import PortHold
@@ -92,6 +93,8 @@ def load(connection: sqlite3.Connection, queue_page: int) -> rows.Loaded:
             )
         ),
         nodes=tuple(nodes[name] for name in sorted(nodes)),
+        tokens=tuple(map(_TOKENS.row, connection.execute(_TOKENS.select))),
+        certificates=tuple(map(_CERTIFICATES.row, connection.execute(_CERTIFICATES.select))),
     )
 
 
@@ -400,6 +403,28 @@ _NODES = table.Table(
     table.word("presence", Presence),
 )
 
+_TOKENS = table.Table(
+    "tokens",
+    rows.TokenRow,
+    *table.plain("id", "secret_hash"),
+    table.word("role", Role),
+    *table.plain("name_pattern", "namespace"),
+    *table.moment("create_time", "expire_time"),
+    *table.plain("uses_left", "creator"),
+)
+
+_CERTIFICATES = table.Table(
+    "certificates",
+    rows.CertificateRow,
+    *table.plain("serial"),
+    table.word("role", Role),
+    *table.plain("name", "namespace"),
+    *table.moment("issue_time", "expire_time"),
+    *table.plain("key_hash", "authority", "pem", "token_id"),
+    *table.moment("revoke_time"),
+    *table.plain("replaced_by"),
+)
+
 _OUTBOX = table.Table(
     "outbox",
     rows.OutboxRow,
@@ -431,6 +456,17 @@ _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
         rows.ManifestRow: ((_MANIFESTS.add, _MANIFESTS.values),),
         rows.OutboxRow: ((_OUTBOX.add, _OUTBOX.values), (_DROP_OLDER, _older_values)),
         rows.PipelineForgotten: _FORGET,
+        rows.TokenRow: ((_TOKENS.put, _TOKENS.values),),
+        rows.TokenForgotten: (
+            ("DELETE FROM tokens WHERE id = ?", lambda gone: iter([(row.id,) for row in gone])),
+        ),
+        rows.CertificateRow: ((_CERTIFICATES.put, _CERTIFICATES.values),),
+        rows.CertificateForgotten: (
+            (
+                "DELETE FROM certificates WHERE serial = ?",
+                lambda gone: iter([(row.serial,) for row in gone]),
+            ),
+        ),
     }
 )
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol, TypeAlias, cast
 
-import grpc.aio
+import grpc
 
 from shoal.channel import SESSION, channel_options, open_channel
 from shoal.credentials import Credentials

@@ -17,6 +17,7 @@ from shoal.session.progress import Progress
 from shoal.spec import Resources, Retry
 from tests.kit.tree import ROOT
 from tests.unit.control.desk import Desk
+from tests.unit.control.joining import certificate, join, revoke, token
 from tests.unit.control.world import counter, hello, single
 
 TEXT = (ROOT / "docs" / "mqtt.md").read_text()
@@ -135,6 +136,9 @@ def test_each_type_has_the_fields_that_are_told() -> None:
         rows += desk.outbox()
     desk.verdict("n3", MemberState.LEFT)
     desk.post(lambda call: events.ForgetNode(call, "n3"))
+    rows += desk.outbox()
+    join(desk, certificate(desk, "01", token(desk)))
+    revoke(desk)
     rows += desk.outbox()
     told = documented()
     seen = {row.type: set(json.loads(row.data)) for row in rows if row.type}
