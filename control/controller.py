@@ -41,6 +41,7 @@ from services.archive.s3_server import S3Server
 from services.archive.source import S3Sources
 from services.identity.authority import AuthorityError
 from services.identity.cluster_identity import ClusterIdentity
+from services.identity.local_operator import keep_local_operator
 from services.membership.endpoint import parse_address
 from services.membership.gossip_member import (
     KEYRING_NAME,
@@ -238,14 +239,12 @@ class Controller:
             return None
         served = (config.grpc, config.objects, config.members_http)
         hosts = {self._public_host(address) for address in served if address}
-        return ClusterIdentity(
-            config.state / IDENTITY_NAME,
-            cluster,
-            config.name,
-            self._now,
-            config.authority,
-            hosts=sorted(hosts),
+        folder = config.state / IDENTITY_NAME
+        identity = ClusterIdentity(
+            folder, cluster, config.name, self._now, config.authority, hosts=sorted(hosts)
         )
+        keep_local_operator(folder, identity, now=self._now())
+        return identity
 
     @property
     def _proof(self) -> Callable[[], Credentials] | None:

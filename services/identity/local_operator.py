@@ -1,0 +1,56 @@
+"""The first operator of a cluster: `operator/local`, for an administrator of the controller's machine.
+
+Rule: a user that may read the state folder of a controller has its authorities' keys and may make any
+identity; a folder in it, `identity/operator`, with the credentials of an operator, gives away nothing
+more. `shoal --identity STATE/identity/operator` and `shoal up` use it, and so the first token needs no
+token. It is renewed at each start of the controller, and made anew where it was deleted.
+"""
+
+import datetime as dt
+from pathlib import Path
+from typing import Final
+
+from services.identity.cluster_identity import ClusterIdentity
+from shoal.credentials import (
+    RENEW_WITHIN,
+    Credentials,
+    CredentialsError,
+    make_credentials,
+    read_credentials,
+    write_credentials,
+)
+from shoal.identity import Identity, Role
+from shoal.signing_request import new_key, signing_request
+
+FOLDER: Final = "operator"
+NAME: Final = "local"
+
+
+def keep_local_operator(folder: Path, cluster: ClusterIdentity, *, now: dt.datetime) -> Credentials:
+    """Write the credentials of the local operator, unless those that are there will do; blocks.
+
+    Args:
+        folder: that of the cluster's identity; they go to `operator` in it.
+        cluster: signs them.
+        now: the time of the controller.
+
+    Raises:
+        OSError: the disk is full or broken.
+    """
+    own = Identity(cluster.cluster, Role.OPERATOR, NAME)
+    try:
+        known = read_credentials(folder / FOLDER)
+    except CredentialsError:
+        known = None
+    if (
+        known is not None
+        and known.identity == own
+        and known.authorities == cluster.bundle
+        and known.end - now > RENEW_WITHIN
+    ):
+        return known
+    key = new_key()
+    certificate = cluster.issue(signing_request(key, own.name), own)
+    credentials = make_credentials(key, certificate, cluster.bundle)
+    write_credentials(folder / FOLDER, credentials)
+    return credentials
