@@ -127,6 +127,7 @@ class Agent:
                 workshop=workshop,
                 disk=gauge,
                 logs=LogShipper,
+                cluster=_cluster(identity),
             )
             shell = AgentShell(config, process, links)
             async with asyncio.TaskGroup() as group:
@@ -215,6 +216,12 @@ async def _once_restored(shell: AgentShell, run: Callable[[], Awaitable[None]]) 
     """Begin only after the agent has taken over what an earlier one left."""
     await shell.restored.wait()
     await run()
+
+
+def _cluster(identity: NodeIdentity | None) -> str:
+    """Id of the cluster of the node's certificate; empty without one."""
+    joined = None if identity is None else identity.current()
+    return "" if joined is None else joined.identity.cluster
 
 
 def _cluster_keys(identity: NodeIdentity | None) -> ClusterKeys | None:

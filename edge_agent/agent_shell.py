@@ -86,7 +86,7 @@ class AgentShell:
         self._agent_id = process.token()
         self._instance_id = ""
         self._attempts = AttemptsMachine()
-        self._session = SessionMachine(SessionConfig(), process.rng.random)
+        self._session = SessionMachine(SessionConfig(), process.rng.random, cluster=links.cluster)
         self._attempts_driver: Driver[events.AttemptsEvent, effects.AttemptsEffect] = Driver(
             self._attempts, self._act_on_attempt, process.clock, inbox_size=_INBOX_SIZE
         )

@@ -16,7 +16,8 @@ from edge_agent.links.workshop import Workshop
 class AgentLinks:
     """All through which an agent reaches what is outside of it.
 
-    `controllers` yields the addresses of controllers, best first, whenever they change.
+    `controllers` yields the addresses of controllers, best first, whenever they change. `cluster` is the id
+    of the cluster that the node's certificate is of, empty without one.
     """
 
     controllers: Callable[[], AsyncGenerator[tuple[str, ...], None]]
@@ -27,3 +28,4 @@ class AgentLinks:
     workshop: Workshop
     disk: DiskMeter
     logs: LogsOpener
+    cluster: str = ""

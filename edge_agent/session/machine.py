@@ -9,6 +9,10 @@ that this agent was told: one of the same cluster whose term is not lower than w
 before (`control/core/quarantine.py` has the theory, and the same decision on the other side). With any
 other one the agent is *quarantined*: it keeps what it has as it is, says that it lives and nothing
 else, hears nothing, and confirms nothing. Only a person ends that, by having the node adopted.
+
+A node with an identity belongs to one cluster, that of its certificate. What it hears of a controller by
+gossip is a hint: a welcome of another cluster is left at once, nothing of it is kept, and the next
+address is dialled.
 """
 
 import enum
@@ -85,6 +89,8 @@ class SessionMachine:
     state: SessionState = SessionState.IDLE
     followed: Followed | None = None
     """What was followed last; the shell sets it from the journal."""
+    cluster: str = ""
+    """Id of the only cluster that the node belongs to; empty for a node without an identity."""
     _addresses: tuple[str, ...] = ()
     _next_address: int = 0
     _failures: int = 0
@@ -232,6 +238,21 @@ class SessionMachine:
         self._said_quarantine, said = reason, self._said_quarantine
         return [effects.Quarantined(reason)] if reason != said else []
 
+    def _foreign(self, welcome: Welcome) -> str:
+        """Why a controller cannot be that of the node's cluster; empty if it can."""
+        if not self.cluster or (welcome.following is None and welcome.quarantine):
+            return ""  # one that follows nothing is followed in nothing
+        told = "" if welcome.following is None else welcome.following.cluster_id
+        if told == self.cluster:
+            return ""
+        return (
+            f"the controller {welcome.controller_id or '?'} says that it is of cluster {told or '?'}, and the "
+            f"certificate of this node is of cluster {self.cluster}: join that one with a token of its own"
+        )
+
+    def _was_left(self) -> bool:
+        return self.state is SessionState.IDLE
+
     def _is_quarantined(self) -> bool:
         return self.state is SessionState.QUARANTINED
 
@@ -310,6 +331,8 @@ class SessionMachine:
         out: list[effects.SessionEffect] = []
         for message in batch.messages:
             out += self._take(message, now)
+            if self._was_left():
+                return out
             if self._is_quarantined():
                 return [*out, *self._hear_in_quarantine(batch)]
         confirmed: list[FromAgent] = []
@@ -350,6 +373,8 @@ class SessionMachine:
             case Welcome():
                 if self.state is not SessionState.OPENING:
                     return []
+                if foreign := self._foreign(message):
+                    return self._break(foreign, now)
                 if message.quarantine:
                     return self._quarantine(message.quarantine, message, message.retry_seconds, now)
                 against = _against(self.followed, message)
