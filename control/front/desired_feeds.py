@@ -10,6 +10,7 @@ from control.core.effects import Effect, EndSession, SetDesired, ShowNode, Tell
 from control.core.errors import ControlError, SessionEndedError
 from control.core.machine import ControlMachine
 from control.front.delta import delta
+from control.front.lane_tickets import LaneTickets
 from services.runtime.log import fields
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
@@ -19,10 +20,15 @@ LOG = logging.getLogger(__name__)
 
 
 class DesiredFeeds:
-    """One feed for each live session (a `Projection`)."""
+    """One feed for each live session (a `Projection`).
+
+    Attributes:
+        tickets: puts tickets into lanes; None in a cluster without identity. Set before a session begins.
+    """
 
     def __init__(self) -> None:
         self._feeds: dict[str, _Feed] = {}
+        self.tickets: LaneTickets | None = None
 
     def begin(self, machine: ControlMachine) -> None:
         """Nothing: sessions begin with a Hello."""
@@ -102,10 +108,31 @@ class DesiredFeeds:
             return
         if feed is None or feed.session_id != session_id:
             feed = self._feeds[name] = _Feed(session_id)
-        feed.wanted = machine.desired(name)
+        feed.want(self._ticketed(machine, name, feed))
         feed.revision = machine.revision
         feed.commit = machine.commits
         feed.changed.set()
+
+    def _ticketed(
+        self, machine: ControlMachine, name: str, feed: _Feed
+    ) -> Mapping[AttemptRef, tuple[Assignment, Assignment]]:
+        """What should run on a node, as it is recorded and as it is told; what is known is not made again."""
+        wanted = machine.desired(name)
+        tickets = self.tickets
+        if tickets is None:
+            return {ref: (one, one) for ref, one in wanted.items()}
+
+        def node_of(ref: AttemptRef) -> str:
+            job = machine.cluster.job(ref.job_ref)
+            attempt = None if job is None else job.attempt
+            return attempt.node if attempt is not None and attempt.ref == ref else ""
+
+        return {
+            ref: known
+            if (known := feed.made.get(ref)) is not None and known[0] is one
+            else (one, tickets.ticketed(one, name, node_of))
+            for ref, one in wanted.items()
+        }
 
     def _tell(self, name: str, session_id: str, text: str) -> None:
         LOG.warning("an agent is told", extra=fields(node=name, text=text))
@@ -123,15 +150,24 @@ class DesiredFeeds:
 
 
 class _Feed:
-    """What is to be sent in one session; `wanted` is replaced, never changed."""
+    """What is to be sent in one session; `wanted` is replaced, never changed.
 
-    __slots__ = ("changed", "commit", "notice", "over", "revision", "session_id", "wanted")
+    `made` has each assignment as it is recorded, and with its tickets.
+    """
+
+    __slots__ = ("changed", "commit", "made", "notice", "over", "revision", "session_id", "wanted")
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
         self.wanted: Mapping[AttemptRef, Assignment] = {}
+        self.made: Mapping[AttemptRef, tuple[Assignment, Assignment]] = {}
         self.revision = 0
         self.commit = 0
         self.notice = ""
         self.changed = asyncio.Event()
         self.over = ""
+
+    def want(self, made: Mapping[AttemptRef, tuple[Assignment, Assignment]]) -> None:
+        """Replace what is wanted."""
+        self.made = made
+        self.wanted = {ref: told for ref, (_, told) in made.items()}

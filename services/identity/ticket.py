@@ -72,6 +72,17 @@ def read_ticket(ticket: bytes, public_keys: Sequence[bytes]) -> LaneTicket:
         raise TicketError(f"the ticket cannot be read: {error}") from error
 
 
+def producer_node_of(ticket: bytes) -> str:
+    """Return the node that the holder of a ticket is to dial; empty where the ticket cannot be read.
+
+    Nothing is checked: the controller gave the holder the ticket, and the worker that is dialled checks it.
+    """
+    try:
+        return LaneTicket.FromString(ticket[SIGNATURE_BYTES:]).producer_node
+    except DecodeError:
+        return ""
+
+
 def _signed(key: bytes, signature: bytes, said: bytes) -> bool:
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, _CONTEXT + said)

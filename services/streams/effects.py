@@ -134,7 +134,7 @@ class OfDial:
 
 @dataclass(frozen=True, slots=True)
 class DialLane(OfDial):
-    """Dial the producer of a lane; with `bulk` on the channel for large records.
+    """Dial the producer of a lane and show the ticket; with `bulk` on the channel for large records.
 
     Below `had` lies what the job was given, if it wants nothing more.
     """
@@ -147,6 +147,7 @@ class DialLane(OfDial):
     bulk: bool = False
     released: int = 0
     had: int = 0
+    ticket: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

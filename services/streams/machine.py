@@ -446,7 +446,9 @@ class AttemptStreamsMachine:
                 yield from lane.moved(plan.peer)
                 yield from out_port.pump()
             elif plan.id in self._in_lanes:
-                yield from self._in_lanes[plan.id][0].moved(plan.peer, may_dial=may_dial)
+                yield from self._in_lanes[plan.id][0].moved(
+                    plan.peer, plan.ticket, may_dial=may_dial
+                )
         for port, plans in outputs.items():
             out_port = self._outputs[port]
             yield from out_port.rearrange(plans, now)

@@ -67,7 +67,7 @@ class DigestError(Exception):
     """What came is not what was sent, twice in a row: dialling again does not mend that."""
 
 
-_REFUSALS = frozenset({"FENCED", "BEHIND"})
+_REFUSALS = frozenset({"FENCED", "BEHIND", "TICKET"})
 _MISTAKES = frozenset({"BROKEN"})
 
 
@@ -124,6 +124,8 @@ class ReceiveLane:
     chance: Callable[[], float]
     peer: LanePeer = field(init=False)
     """Where the producer stands, as far as is known here."""
+    ticket: bytes = field(init=False)
+    """Leave to dial the producer where it stands."""
     queue: deque[Chunk] = field(default_factory=deque[Chunk])
     total: int | None = None
     """How many records the lane has in all, once its end has come."""
@@ -145,7 +147,7 @@ class ReceiveLane:
     released: int = 0
     duplicates: int = 0
     refused: int = 0
-    """How often a call was refused, by the producer or by us, because an epoch is over."""
+    """How often a call was refused: an epoch is over, or a ticket was not believed."""
     broken: int = 0
     """How often something came that cannot be: a gap, a wrong checksum, more than the credit."""
     mismatches: int = 0
@@ -171,7 +173,7 @@ class ReceiveLane:
     _acknowledged: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        self.peer = self.plan.peer
+        self.peer, self.ticket = self.plan.peer, self.plan.ticket
         self._latest = self.plan.keep > 0
 
     @property
@@ -249,6 +251,7 @@ class ReceiveLane:
                 self._bulk,
                 self.released,
                 self.taken if self._finished else 0,
+                self.ticket,
             ),
         ]
 
@@ -389,12 +392,12 @@ class ReceiveLane:
         self.retry_at = now + self.backoff.delay_seconds(self._failures, self.chance())
         return out
 
-    def moved(self, peer: LanePeer, *, may_dial: bool) -> list[effects.Effect]:
-        """Follow the producer to where it stands now."""
+    def moved(self, peer: LanePeer, ticket: bytes = b"", *, may_dial: bool) -> list[effects.Effect]:
+        """Follow the producer to where it stands now; a new ticket alone is shown with the next dial."""
         if peer.epoch < self.peer.epoch:
             return []
         same = (peer.address, peer.epoch) == (self.peer.address, self.peer.epoch)
-        self.peer = peer
+        self.peer, self.ticket = peer, ticket
         if same or not may_dial:
             return []
         self._failures = 0

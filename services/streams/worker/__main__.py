@@ -55,6 +55,19 @@ def settings_from(arguments: list[str]) -> Settings:
         metavar="HOST",
         help="host under which other nodes reach --listen (default: its host)",
     )
+    parser.add_argument(
+        "--identity",
+        type=Path,
+        metavar="FOLDER",
+        help="what this node proves and trusts, as its agent keeps it (default: no identity)",
+    )
+    parser.add_argument(
+        "--security",
+        choices=("mutual", "ticket"),
+        default="mutual",
+        help="with --identity: mutual TLS between nodes, or lanes in the clear of which the tickets "
+        "alone are checked (default: %(default)s)",
+    )
     for name, words in _BYTES.items():
         parser.add_argument(
             f"--{name.replace('_', '-')}",
@@ -87,6 +100,8 @@ def settings_from(arguments: list[str]) -> Settings:
         given.listen if host else f"0.0.0.0:{port}",
         given.advertise or host.strip("[]"),
         limits,
+        given.identity,
+        given.security == "ticket",
     )
 
 

@@ -8,16 +8,21 @@ import grpc
 from services.runtime.rpc import rpc_error
 from services.streams.events import Concluded
 from services.streams.worker.keeper_ports import KeeperAwayError, KeeperRefusedError
+from services.streams.worker.node_proof import NodeProof
 from services.streams.worker.shell import AttemptStreamsShell
 from services.streams.worker.stream_worker import StreamWorker
+from shoal.credentials import CredentialsError
 from shoal.names import AttemptRef
 from shoal.v1 import session_service_pb2
 from shoal.v1 import streams_service_pb2 as v1
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceServicer
 from shoal.wire.assignment import decode_assignment
 from shoal.wire.attempt import decode_attempt_ref
-from shoal.wire.fields import each
+from shoal.wire.fields import WireError, each
 from shoal.wire.lane import decode_lane
+from shoal.wire.trust import TRUST
+
+_, _decode_trust = TRUST
 
 # ruff: noqa: ARG002, N802 - the shape and the names of the contract
 
@@ -27,10 +32,12 @@ class AgentService(StreamWorkerServiceServicer):
 
     Args:
         worker: has the attempts.
+        proof: what the worker proves and trusts; None in a cluster without identity.
     """
 
-    def __init__(self, worker: StreamWorker) -> None:
+    def __init__(self, worker: StreamWorker, proof: NodeProof | None = None) -> None:
         self._worker = worker
+        self._proof = proof
 
     async def Attach(self, request: v1.AttachRequest, context: Any) -> v1.AttachResponse:
         """See the contract."""
@@ -81,9 +88,17 @@ class AgentService(StreamWorkerServiceServicer):
         self, request: v1.UpdateTrustRequest, context: Any
     ) -> v1.UpdateTrustResponse:
         """See the contract."""
-        raise rpc_error(
-            grpc.StatusCode.UNIMPLEMENTED, "NO_IDENTITY", "this stream worker has no identity"
-        )
+        if self._proof is None:
+            message = "this stream worker was started without --identity, and trusts everybody"
+            raise rpc_error(grpc.StatusCode.FAILED_PRECONDITION, "NO_IDENTITY", message)
+        try:
+            await self._proof.replace(_decode_trust(request.trust))
+        except WireError as error:
+            raise rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "TRUST", _words(error)) from error
+        except CredentialsError as error:
+            code = grpc.StatusCode.FAILED_PRECONDITION
+            raise rpc_error(code, "IDENTITY", str(error)) from error
+        return v1.UpdateTrustResponse()
 
     async def WatchAttempts(
         self, request: v1.WatchAttemptsRequest, context: Any

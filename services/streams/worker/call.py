@@ -22,6 +22,10 @@ BROKEN_CALL = (
 """What grpc.aio raises from `read` and `write` of a call that is over."""
 
 
+class PeerUnknownError(Exception):
+    """A peer that is not dialled, since it could not be told from another; the message says why."""
+
+
 class ServerContext(Protocol):
     """A call as its server holds it. One task reads, one writes."""
 
@@ -65,10 +69,14 @@ class PeerConnection(Protocol):
 class PeerConnections(Protocol):
     """Connections to peers, shared by the lanes that are open to them."""
 
-    def take(self, address: str, *, bulk: bool) -> PeerConnection:
-        """Return a connection to `host:port`; give it back with `leave`.
+    def take(self, address: str, *, node: str, bulk: bool) -> PeerConnection:
+        """Return a connection to `node` at an address of a stream worker; give it back with `leave`.
 
-        Lanes with large records are `bulk`, and have a connection of their own.
+        Lanes with large records are `bulk`, and have a connection of their own. `node` is the one that
+        the ticket names, and empty without a ticket.
+
+        Raises:
+            PeerUnknownError: there is no way to dial that is safe.
         """
         ...
 

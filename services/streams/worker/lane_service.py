@@ -1,18 +1,26 @@
-"""What a stream worker serves to other nodes: lanes, in both directions, and taps."""
+"""What a stream worker serves to other nodes: lanes, in both directions, and taps.
+
+In a cluster with identity nothing is answered, looked for or recorded before the ticket is checked.
+"""
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 from typing import Any, NoReturn, cast
 
 import grpc
 import grpc.aio
 
+from services.identity.ticket import TicketError
 from services.runtime.log import CountedLog
 from services.runtime.rpc import abort, rpc_error
+from services.streams.lane_leave import LaneWish
 from services.streams.sampler import SampleRequest
 from services.streams.worker.call import ServerContext
 from services.streams.worker.feed import first_open, read_feed
 from services.streams.worker.lane_registry import Missing, Post
+from services.streams.worker.node_proof import NodeProof
 from services.streams.worker.pull import ServedCall
 from services.streams.worker.stream_worker import StreamWorker
 from services.streams.worker.tap import show
@@ -28,10 +36,12 @@ class LaneService:
 
     Args:
         worker: has the attempts.
+        proof: decides which callers may have a lane; None in a cluster without identity.
     """
 
-    def __init__(self, worker: StreamWorker) -> None:
+    def __init__(self, worker: StreamWorker, proof: NodeProof | None = None) -> None:
         self._worker = worker
+        self._proof = proof
         self._clock = asyncio.get_running_loop().time
         self._refused = CountedLog(LOG, self._clock)
 
@@ -41,9 +51,16 @@ class LaneService:
         if first is grpc.aio.EOF or cast("v1.PullRequest", first).WhichOneof("message") != "open":
             await _abort_without_open(context, "Pull")
         opened = cast("v1.PullRequest", first).open
+        try:
+            async with self._allowed(opened.ticket, LaneWish.of_pull(opened), context) as said:
+                client = said is None or said.kind == v1.LANE_KIND_CLIENT
+                await self._pull(opened, context, client=client)
+        except TicketError as error:
+            await _refuse(context, "TICKET", str(error))
 
+    async def _pull(self, opened: v1.PullOpen, context: ServerContext, *, client: bool) -> None:
         def call(number: int, post: Post) -> ServedCall:
-            return ServedCall(number, opened, post, context)
+            return ServedCall(number, opened, post, context, client=client)
 
         if is_recorder(opened.lane):
             job = portal_job(opened.lane)
@@ -67,11 +84,23 @@ class LaneService:
         opened = await first_open(context)
         if opened is None:
             await _abort_without_open(context, "Feed")
-        else:
-            await self._worker.rendezvous.offer(opened, context)
+        try:
+            async with self._allowed(opened.ticket, LaneWish.of_feed(opened), context):
+                await self._worker.rendezvous.offer(opened, context)
+        except TicketError as error:
+            refusal = v1.PullRefusal(reason="TICKET", message=str(error))
+            await context.write(v1.FeedResponse(refusal=refusal).SerializeToString())
 
     async def tap(self, request: v1.TapRequest, context: ServerContext) -> None:
         """Show some of the records of a port; see StreamsService.Tap."""
+        try:
+            async with self._allowed(request.ticket, LaneWish.of_tap(request), context):
+                await self._tap(request, context)
+        except TicketError as error:
+            code = grpc.StatusCode.PERMISSION_DENIED
+            await abort(context, rpc_error(code, "TICKET", str(error)))
+
+    async def _tap(self, request: v1.TapRequest, context: ServerContext) -> None:
         shell = self._worker.find(
             request.namespace, request.pipeline, request.job, request.epoch, request.port
         )
@@ -91,6 +120,25 @@ class LaneService:
         )
         with shell.tapped(request.port, wanted) as tap:
             await show(shell.machine, tap, context, self._clock)
+
+    @contextlib.asynccontextmanager
+    async def _allowed(
+        self, ticket: bytes, wish: LaneWish, context: ServerContext
+    ) -> AsyncIterator[v1.LaneTicket | None]:
+        """Carry a call in this context, if it may be; without identity every call may.
+
+        Raises:
+            TicketError: it may not.
+        """
+        if self._proof is None:
+            yield None
+            return
+        try:
+            async with self._proof.allowed(ticket, wish, context) as said:
+                yield said
+        except TicketError as error:
+            self._refused.warn("TICKET", lane=wish.lane, why=error)
+            raise
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Return the service for a server; blocks pass it without being parsed."""

@@ -15,13 +15,22 @@ from typing import cast
 import grpc
 import grpc.aio
 
+from services.runtime.log import CountedLog
 from services.runtime.rpc import STREAM_MESSAGE_BYTES_MAX
+from services.runtime.stream_address import reached
 from services.streams import effects, events
 from services.streams.checksum import extended
 from services.streams.part import ranges
-from services.streams.worker.call import BROKEN_CALL, PeerConnection, PullCall, ServerContext
+from services.streams.worker.call import (
+    BROKEN_CALL,
+    PeerConnection,
+    PeerUnknownError,
+    PullCall,
+    ServerContext,
+)
 from services.streams.worker.lane_dial import LaneDial
 from services.streams.worker.lane_registry import Post, ReadPiece
+from services.streams.worker.node_proof import NodeProof
 from services.streams.worker.spool import SpoolGoneError
 from services.streams.worker.wire import (
     PULL,
@@ -31,8 +40,12 @@ from services.streams.worker.wire import (
     write_parts,
 )
 from shoal.channel import STREAM, channel_options, open_channel
+from shoal.identity import Role, dns_name
 from shoal.limits import WHOLE_BYTES_MAX
 from shoal.v1 import streams_service_pb2 as v1
+
+_UNPROVEN = ("handshake", "Verification")
+"""What gRPC says of a connection that failed for what its ends have to prove has one of these words."""
 
 
 class ServedCall:
@@ -43,14 +56,22 @@ class ServedCall:
         opened: what the consumer said first.
         post: takes events.
         context: of the call.
+        client: whether the consumer may be a client, which alone says `done`.
     """
 
     parts = True
     """A large block is read and sent part by part."""
 
     def __init__(
-        self, number: int, opened: v1.PullOpen, post: Post, context: ServerContext
+        self,
+        number: int,
+        opened: v1.PullOpen,
+        post: Post,
+        context: ServerContext,
+        *,
+        client: bool = True,
     ) -> None:
+        self._client = client
         self.number = number
         self._lane = opened.lane
         self._post = post
@@ -163,6 +184,9 @@ class ServedCall:
                 if request is grpc.aio.EOF:
                     break
                 ack = cast("v1.PullRequest", request).ack
+                if ack.done and not self._client:
+                    self.refuse("NOT_A_CLIENT", f"the ticket for lane {self._lane} is no client's")
+                    return
                 if ack.done:
                     self._post(events.CallDone(self.number, self._lane))
                     continue
@@ -177,10 +201,23 @@ class ServedCall:
 
 
 class DialledCall(LaneDial):
-    """A call that we open to the producer's worker; `run` carries it."""
+    """A call that we open to the producer's worker; `run` carries it.
+
+    Args:
+        effect: which dial of the machine this is.
+        opened: the first message to the producer.
+        post: takes events.
+        refusals: counts what one of the ends could not prove.
+    """
 
     broken = False
     """Whether the connection failed, and not only this lane."""
+
+    def __init__(
+        self, effect: effects.DialLane, opened: v1.PullOpen, post: Post, refusals: CountedLog
+    ) -> None:
+        super().__init__(effect, opened, post)
+        self._refusals = refusals
 
     async def run(self, connection: PeerConnection) -> None:
         """Carry the call until it breaks, which is posted, or until this is cancelled."""
@@ -192,6 +229,10 @@ class DialledCall(LaneDial):
             reason, message = "UNAVAILABLE", _words(group.exceptions[0])
         finally:
             call.cancel()
+        if reason == "TICKET":
+            self._refusals.warn("a lane is refused", lane=self._opened.lane, why=message)
+        elif self.broken and any(word in message for word in _UNPROVEN):
+            self._refusals.warn("a peer did not prove itself", lane=self._opened.lane, why=message)
         self._ended(reason, message)
 
     async def _carry(self, call: PullCall) -> tuple[str, str]:
@@ -210,8 +251,7 @@ class DialledCall(LaneDial):
 class Shared:
     """A channel and how many lanes are open on it."""
 
-    address: str
-    bulk: bool
+    key: tuple[str, str, bool]
     channel: grpc.aio.Channel
     users: int = 0
 
@@ -230,22 +270,46 @@ class Channels:
 
     The second one is for lanes with large records. It is a connection of its own, so that small
     records and acknowledgements do not wait in the buffers that the large ones fill.
+
+    Args:
+        proof: what this end proves; None in a cluster without identity.
     """
 
-    def __init__(self) -> None:
-        self._channels: dict[tuple[str, bool], Shared] = {}
+    def __init__(self, proof: NodeProof | None = None) -> None:
+        self._proof = proof
+        self._channels: dict[tuple[str, str, bool], Shared] = {}
 
-    def take(self, address: str, *, bulk: bool) -> Shared:
-        """Return a channel to an address; give it back with `leave`."""
-        shared = self._channels.get((address, bulk))
+    def take(self, address: str, *, node: str, bulk: bool) -> Shared:
+        """Return a channel to a node at an address; give it back with `leave`.
+
+        Raises:
+            PeerUnknownError: which node it is has to be known, and is not, or it streams otherwise.
+        """
+        key = (address, node, bulk)
+        shared = self._channels.get(key)
         if shared is None:
-            channel = open_channel(
-                address,
-                channel_options(STREAM, message_bytes_max=STREAM_MESSAGE_BYTES_MAX),
-            )
-            shared = self._channels[address, bulk] = Shared(address, bulk, channel)
+            shared = self._channels[key] = Shared(key, self._open(address, node))
         shared.users += 1
         return shared
+
+    def _open(self, address: str, node: str) -> grpc.aio.Channel:
+        options = channel_options(STREAM, message_bytes_max=STREAM_MESSAGE_BYTES_MAX)
+        dialled, clear = reached(address)
+        proof = self._proof
+        if proof is None:
+            return open_channel(dialled, options)
+        if not node:
+            raise PeerUnknownError(f"the lane to {dialled} has no ticket: which node is there?")
+        if clear is proof.proven:
+            theirs, ours = ("ticket", "mutual") if clear else ("mutual", "ticket")
+            raise PeerUnknownError(
+                f"node {node} streams with --streams-security {theirs}, and this node with {ours}: "
+                "start both agents with the same"
+            )
+        if clear:
+            return open_channel(dialled, options)
+        expect = dns_name(proof.credentials.identity.cluster, Role.NODE, node)
+        return open_channel(dialled, options, proof.credentials, expect=expect)
 
     async def leave(self, connection: PeerConnection, *, broken: bool) -> None:
         """Give a channel back.
@@ -255,9 +319,8 @@ class Channels:
         """
         shared = cast("Shared", connection)
         shared.users -= 1
-        key = (shared.address, shared.bulk)
-        if (broken or not shared.users) and self._channels.get(key) is shared:
-            del self._channels[key]
+        if (broken or not shared.users) and self._channels.get(shared.key) is shared:
+            del self._channels[shared.key]
         if not shared.users:
             await shared.channel.close()
 

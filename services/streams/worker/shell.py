@@ -9,13 +9,14 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, assert_never
 
-from services.runtime.log import fields
+from services.identity.ticket import producer_node_of
+from services.runtime.log import CountedLog, fields
 from services.streams import effects, events
 from services.streams.block import Kind
 from services.streams.machine import AttemptStreamsMachine, Stage
 from services.streams.plan import AttemptPlan
 from services.streams.sampler import Sampler, SampleRequest
-from services.streams.worker.call import PeerConnections
+from services.streams.worker.call import PeerConnections, PeerUnknownError
 from services.streams.worker.feed import FeedCall
 from services.streams.worker.lane_registry import LaneRegistry, Post, Served
 from services.streams.worker.local import LocalCall
@@ -42,13 +43,15 @@ Dialled = tuple[DialledCall | LocalCall | FeedCall, asyncio.Task[None]]
 class Neighbours:
     """How the other ends of lanes are reached: at `address`, in this worker, without a socket.
 
-    Clients, which cannot be dialled, wait at the `rendezvous`.
+    Clients, which cannot be dialled, wait at the `rendezvous`. `refusals` counts dials that were refused
+    for what the ends have to prove.
     """
 
     address: str
     registry: LaneRegistry
     connections: PeerConnections
     rendezvous: Rendezvous
+    refusals: CountedLog
 
 
 class PortTap:
@@ -369,7 +372,8 @@ class AttemptStreamsShell:
             call = LocalCall(effect, opened, self.neighbours.registry, self.post)
             running = call.dial()
         else:
-            call = DialledCall(effect, opened, self.post)
+            opened.ticket = effect.ticket
+            call = DialledCall(effect, opened, self.post, self.neighbours.refusals)
             running = self._carry(call, effect)
         self._dials[key] = (call, self.tasks.create_task(self._run(key, running)))
 
@@ -384,7 +388,13 @@ class AttemptStreamsShell:
 
     async def _carry(self, call: DialledCall, effect: effects.DialLane) -> None:
         connections = self.neighbours.connections
-        connection = connections.take(effect.address, bulk=effect.bulk)
+        node = producer_node_of(effect.ticket)
+        try:
+            connection = connections.take(effect.address, node=node, bulk=effect.bulk)
+        except PeerUnknownError as error:
+            self.neighbours.refusals.warn("a peer is not dialled", lane=effect.lane, why=error)
+            self.post(events.DialBroken(effect.lane, effect.dial, "TICKET", str(error)))
+            return
         try:
             await call.run(connection)
         finally:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-from services.runtime.log import fields
+from services.runtime.log import CountedLog, fields
 from services.streams.events import LanesChanged
 from services.streams.machine import AttemptStreamsMachine
 from services.streams.plan import StreamLimits, plan_of
@@ -51,7 +51,7 @@ class StreamWorker:
     """The attempts that this process carries.
 
     Args:
-        stream_address: `host:port` where other nodes reach it.
+        stream_address: where other nodes reach it (`services.runtime.stream_address`).
         limits: what each attempt may use.
         tasks: owns the calls that are dialled.
         links: what it reaches outside of its process.
@@ -80,7 +80,11 @@ class StreamWorker:
 
     def __post_init__(self) -> None:
         self._neighbours = Neighbours(
-            self.stream_address, self.registry, self.links.connections, self.rendezvous
+            self.stream_address,
+            self.registry,
+            self.links.connections,
+            self.rendezvous,
+            CountedLog(LOG, self._loop.time),
         )
 
     def lock(self, ref: AttemptRef) -> asyncio.Lock:

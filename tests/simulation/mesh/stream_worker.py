@@ -234,8 +234,8 @@ class _Connections:
         self._network = network
         self._flip = flip
 
-    def take(self, address: str, *, bulk: bool) -> _Connection:
-        del bulk
+    def take(self, address: str, *, node: str, bulk: bool) -> _Connection:
+        del node, bulk
         return _Connection(partial(_PullCall, self._network, address, self._flip))
 
     async def leave(self, connection: object, *, broken: bool) -> None:
