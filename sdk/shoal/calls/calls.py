@@ -118,6 +118,11 @@ class ControllerCalls:
             await held.connection.channel.close()
 
     @property
+    def _authorities(self) -> bytes:
+        """Certificates of the cluster's authorities, which sign for its archive too; empty for none."""
+        return b"" if self.credentials is None else self.credentials.authorities
+
+    @property
     def _held(self) -> _Open:
         if self._open is None:
             raise RuntimeError("the client is not open; use `async with Client(…) as client`")

@@ -300,7 +300,9 @@ class PipelineCalls(ControllerCalls):
         for last in (False, False, True):
             url = await self.artifact_url(artifact)
             try:
-                await asyncio.to_thread(download, url, target, sha256=artifact.sha256)
+                await asyncio.to_thread(
+                    download, url, target, sha256=artifact.sha256, authorities=self._authorities
+                )
             except ShoalError:
                 if last:
                     raise

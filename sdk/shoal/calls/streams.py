@@ -155,7 +155,9 @@ class StreamCalls(PipelineCalls):
             before = offset
             try:
                 url = await self.artifact_url(artifact)
-                response = await asyncio.to_thread(open_at, url, offset)
+                response = await asyncio.to_thread(
+                    open_at, url, offset, authorities=self._authorities
+                )
                 with contextlib.closing(response):
                     while data := await asyncio.to_thread(read_piece, response):
                         yield view.LogChunk(attempt, stream, offset, data, epoch)
