@@ -48,6 +48,10 @@ class ControllerConfig(GossipSettings):
         insecure: serve every caller and believe what it says of itself: no process and no person has an identity.
         newcomers: `host:port` where a join token is taken for a certificate; empty for none.
         authority: key and certificate of an authority of one's own for a new cluster; None makes one.
+        caller_calls: calls that one identity may begin a second.
+        caller_watches: watches, logs, taps, lanes and sessions that one identity may have open.
+        caller_spec_bytes: bytes of specifications that one identity may submit within an hour.
+        caller_bundle_bytes: bytes of bundles that one identity may upload within an hour.
 
     Raises:
         ConfigError: a setting cannot be.
@@ -71,6 +75,10 @@ class ControllerConfig(GossipSettings):
     insecure: bool = True
     newcomers: str = ""
     authority: Authority | None = None
+    caller_calls: float = 1000.0
+    caller_watches: int = 1000
+    caller_spec_bytes: int = 4 << 30
+    caller_bundle_bytes: int = 256 << 30
 
     def __post_init__(self) -> None:
         try:
@@ -121,6 +129,17 @@ class ControllerConfig(GossipSettings):
             if given and self.insecure:
                 raise ConfigError(
                     f"{option} is about identity, which --insecure turns off: leave one of them out"
+                )
+        for option, most in (
+            ("--caller-calls", self.caller_calls),
+            ("--caller-watches", self.caller_watches),
+            ("--caller-spec-bytes", self.caller_spec_bytes),
+            ("--caller-bundle-bytes", self.caller_bundle_bytes),
+        ):
+            if not 1 <= most < math.inf:
+                raise ConfigError(
+                    f"{option} is {most:g}: write a number from 1 on; a large one such as 1000000000 "
+                    "means no limit"
                 )
         if not 60 <= self.url_expires_seconds <= 7 * 24 * 3600:
             raise ConfigError(

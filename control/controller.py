@@ -18,6 +18,8 @@ from control.core.errors import (
     StoreFullError,
     TermOverError,
 )
+from control.front.access.interceptor import AccessInterceptor
+from control.front.access.quotas import CallerLimits, Quotas
 from control.front.api.keys_service import KeysService
 from control.front.api.lane_relay import LaneRelay
 from control.front.api.nodes_service import NodesService
@@ -148,7 +150,8 @@ class Controller:
                 identity = self._identity = await asyncio.to_thread(
                     self._open_identity, plane.cluster_id()
                 )
-                server = ApiServer(config.grpc, self._proof)
+                access = None if identity is None else self._access(plane, identity)
+                server = ApiServer(config.grpc, self._proof, access)
                 stack.push_async_callback(server.stop, 0)
                 api_host = await asyncio.to_thread(self._public_host, server.address)
                 api = joined(api_host, host_port(server.address)[1])
@@ -177,6 +180,8 @@ class Controller:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(plane.run())
+                    if access is not None:
+                        tasks.create_task(access.run())
                     tasks.create_task(workers.run())
                     tasks.create_task(publishing.run())
                     tasks.create_task(archive.serve())
@@ -262,6 +267,22 @@ class Controller:
             return None
         keyring = self._config.state / IDENTITY_NAME / KEYRING_NAME
         return ClusterKeys(keyring, (identity.gossip_key,), self._credentials)
+
+    def _access(self, plane: ControlPlane, identity: ClusterIdentity) -> AccessInterceptor:
+        config, clock = self._config, self._process.clock
+        limits = CallerLimits(
+            config.caller_calls,
+            config.caller_watches,
+            config.caller_spec_bytes,
+            config.caller_bundle_bytes,
+        )
+        return AccessInterceptor(
+            identity.cluster,
+            plane.revoked,
+            Quotas(limits, clock),
+            plane,
+            clock,
+        )
 
     def _source_server(self) -> S3Server:
         """Where `s3://` inputs are: what was configured, else where the archive is."""

@@ -131,6 +131,30 @@ def _use_file(context: click.Context, path: Path) -> None:
     help="How long presigned addresses are good.",
 )
 @click.option(
+    "--caller-calls",
+    type=float,
+    default=1000.0,
+    help="Calls that one identity may begin a second.",
+)
+@click.option(
+    "--caller-watches",
+    type=int,
+    default=1000,
+    help="Watches, logs, taps, lanes and sessions that one identity may have open.",
+)
+@click.option(
+    "--caller-spec-bytes",
+    type=int,
+    default=4 << 30,
+    help="Bytes of specifications that one identity may submit within an hour.",
+)
+@click.option(
+    "--caller-bundle-bytes",
+    type=int,
+    default=256 << 30,
+    help="Bytes of bundles that one identity may upload within an hour.",
+)
+@click.option(
     "--ready-file",
     type=click.Path(dir_okay=False, path_type=Path),
     default=None,

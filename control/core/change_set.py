@@ -94,7 +94,8 @@ class ChangeSet:
     def outbox(self, row: rows.OutboxRow) -> None:
         """A fact has to leave; it has the next sequence."""
         sequence = self._next_sequence
-        name = f"{row.id}/{sequence}" if row.kind is rows.OutboxKind.STATE else row.id
+        again = row.kind in {rows.OutboxKind.STATE, rows.OutboxKind.NOTE}
+        name = f"{row.id}/{sequence}" if again else row.id
         self._outbox.append(replace(row, id=name, sequence=sequence))
         self._next_sequence += 1
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from control.core.answers import Submission
+from control.core.call_note import CallNote
 from control.core.rows import CertificateRow, Holder, TokenRow
 from shoal.model import MemberState
 from shoal.names import PipelineRef
@@ -15,9 +17,13 @@ from shoal.session.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An event whose caller waits for an `Answer` with the same number."""
+    """An event whose caller waits for an `Answer` with the same number.
+
+    With a `note`, what it changes is told with who asked for it.
+    """
 
     call: int
+    note: CallNote | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,23 @@ class ForgetNode(Call):
     """A node that is gone is no longer remembered."""
 
     node: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallMade(Call):
+    """A call has changed something that is not here: keys, tokens, authorities; `name` says what."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallsRefused(Call):
+    """Calls of one caller were refused: how often for each reason, and method and address of the last one."""
+
+    caller: str
+    reasons: Mapping[str, int]
+    method: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +214,8 @@ Event = (
     | Drain
     | Adopt
     | ForgetNode
+    | CallMade
+    | CallsRefused
     | HelloReceived
     | Observed
     | SessionClosed

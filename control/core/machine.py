@@ -35,11 +35,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
-from control.core import events
+from control.core import events, outbox_rows
+from control.core.answers import Refusal
 from control.core.change_set import ChangeSet
-from control.core.effects import Effect
+from control.core.effects import AnswerValue, Effect, Taken
+from control.core.errors import ControlError
 from control.core.gossip import GossipVerdicts
 from control.core.identities import Identities
 from control.core.job_news import JobNews
@@ -62,6 +64,17 @@ from control.core.submissions import Submissions
 from shoal.names import AttemptRef, JobRef, PipelineRef
 from shoal.session.assignment import Assignment
 from shoal.view import NodeVerdict
+
+_Asked: TypeAlias = (
+    events.Submit
+    | events.Cancel
+    | events.Finish
+    | events.Scale
+    | events.Drain
+    | events.Adopt
+    | events.ForgetNode
+    | events.CallMade
+)
 
 
 class ControlMachine:
@@ -149,19 +162,32 @@ class ControlMachine:
         change = self._situation.change
         match event:
             case events.Submit():
-                change.answer(event.call, self._submissions.submit(event))
+                self._answer(event, self._submissions.submit(event))
             case events.Cancel():
-                change.answer(event.call, self._submissions.cancel(event))
+                self._answer(event, self._submissions.cancel(event))
             case events.Finish():
-                change.answer(event.call, self._submissions.finish(event))
+                self._answer(event, self._submissions.finish(event))
             case events.Scale():
-                change.answer(event.call, self._scales.scale(event))
+                self._answer(event, self._scales.scale(event))
             case events.Drain():
-                change.answer(event.call, self._nodes.drain(event))
+                self._answer(event, self._nodes.drain(event))
             case events.Adopt():
-                change.answer(event.call, self._nodes.adopt(event))
+                self._answer(event, self._nodes.adopt(event))
             case events.ForgetNode():
-                change.answer(event.call, self._sessions.forget(event))
+                self._answer(event, self._sessions.forget(event))
+            case events.CallMade():
+                self._answer(event, None)
+            case events.CallsRefused():
+                change.outbox(
+                    outbox_rows.caller_refused(
+                        event.caller,
+                        event.reasons,
+                        event.method,
+                        event.address,
+                        self._situation.wall_time,
+                    )
+                )
+                change.answer(event.call, None)
             case events.HelloReceived():
                 revoked = self.identities.against(event.serial)
                 if revoked is None:
@@ -195,6 +221,18 @@ class ControlMachine:
             case _:
                 assert_never(event)
         return change.effects()
+
+    def _answer(self, event: _Asked, value: AnswerValue) -> None:
+        """Answer a person, and tell who changed what if anything was."""
+        change = self._situation.change
+        change.answer(event.call, value)
+        repeated = isinstance(value, Taken) and value.repeated
+        if event.note is None or repeated or isinstance(value, Refusal | ControlError):
+            return
+        namespace, name = _changed(event, value)
+        change.outbox(
+            outbox_rows.caller_called(event.note, namespace, name, self._situation.wall_time)
+        )
 
     def tick(self, now: float) -> Sequence[Effect]:
         """Let leases run out, retries begin, doubts be settled; then place what waits."""
@@ -275,3 +313,18 @@ class ControlMachine:
     def _set_clocks(self, now: float) -> None:
         self._situation.now = now
         self._situation.wall_time = self._wall()
+
+
+def _changed(event: _Asked, value: AnswerValue) -> tuple[str, str]:
+    """Return the namespace and the name of what a person's event has changed."""
+    match event:
+        case events.Submit(submission=submission):
+            return submission.namespace, value.ref.name if isinstance(value, Taken) else ""
+        case events.Cancel(ref=ref) | events.Finish(ref=ref):
+            return ref.namespace, ref.name
+        case events.Scale(ref=ref, job=job):
+            return ref.namespace, f"{ref.name}/jobs/{job}"
+        case events.Drain(node=node) | events.Adopt(node=node) | events.ForgetNode(node=node):
+            return "", f"nodes/{node}"
+        case events.CallMade(name=name):
+            return "", name

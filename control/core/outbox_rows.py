@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
+from control.core.call_note import CallNote
 from control.core.rows import Holder, ManifestRow, OutboxKind, OutboxRow, ScaleRow
 from control.core.state import JobRecord, NodeRecord, PipelineRecord
 from services.archive.manifest import manifest_text
@@ -152,6 +153,45 @@ def scale_event(scale: ScaleRow, time: datetime) -> OutboxRow:
         "number": scale.number,
     }
     return _event(scale.ref, "pipeline", "scaled", scale.number, time, data)
+
+
+def caller_called(note: CallNote, namespace: str, name: str, time: datetime) -> OutboxRow:
+    """An event about a call that changed something, by the name of what it changed."""
+    data: dict[str, object] = {
+        "user": note.user,
+        "method": note.method,
+        "namespace": namespace,
+        "name": name,
+        "address": note.address,
+    }
+    return _caller(note.caller, "called", data, time)
+
+
+def caller_refused(
+    caller: str, reasons: Mapping[str, int], method: str, address: str, time: datetime
+) -> OutboxRow:
+    """An event about calls of one caller that were refused; method and address are the last one's."""
+    data: dict[str, object] = {
+        "calls": sum(reasons.values()),
+        "reasons": dict(reasons),
+        "method": method,
+        "address": address,
+    }
+    return _caller(caller, "refused", data, time)
+
+
+def _caller(caller: str, what: str, data: dict[str, object], time: datetime) -> OutboxRow:
+    """Callers belong to no namespace, so that nobody who is bound to one sees what others do."""
+    subject = f"callers/{caller}"
+    return OutboxRow(
+        kind=OutboxKind.NOTE,
+        namespace="",
+        subject=subject,
+        id=f"{subject}/{what}",
+        type=f"shoal.caller.{what}",
+        time=time,
+        data=_json({"caller": caller, "state": what, **data}),
+    )
 
 
 def pipeline_event_id(pipeline: PipelineRecord) -> str:

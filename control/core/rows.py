@@ -168,6 +168,8 @@ class OutboxKind(enum.StrEnum):
     """Publish `data` as a CloudEvent."""
     STATE = "state"
     """The same, unless a newer state of its subject comes before it has left, and takes its place."""
+    NOTE = "note"
+    """Publish `data` as a CloudEvent; it may come about any number of times, and each one is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,7 @@ class OutboxRow:
     """Something that must leave, in the order of `sequence`; `data` is JSON.
 
     `key` is empty for events; `type` is empty for manifests. `id` is stable. The change set gives it
-    its `sequence`, from 1, which also ends the id of a state: it may come about any number of times.
+    its `sequence`, from 1, which also ends the id of a state or a note: it may come about any number of times.
     """
 
     kind: OutboxKind

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Self
 
 from control.core import events
 from control.core.answers import Page, Refusal, Submission, SubmitResult
+from control.core.call_note import CallNote
 from control.core.effects import Admitted, AnswerValue, Issued, Revoked, Taken
 from control.core.identities import Identities
 from control.core.rows import CertificateRow, Holder, TokenRow
+from control.front.access.refused_calls import RefusedCalls
 from control.front.desired_feeds import DesiredFeeds
 from control.front.read_model import PAGE_SIZE, ReadModel, token
 from control.front.watch import Changes, each
@@ -96,37 +99,45 @@ class ControlPlane:
 
     # --- people
 
-    async def submit(self, submissions: Sequence[Submission]) -> Sequence[SubmitResult | Refusal]:
+    # A `note` says who asks: it leaves as an event in the transaction of what the call changes.
+
+    async def submit(
+        self, submissions: Sequence[Submission], note: CallNote | None = None
+    ) -> Sequence[SubmitResult | Refusal]:
         """Record pipelines; durable when it returns; one answer each, in order."""
         self.leader.check_recording(grows=True)
         answers = await self.leader.call_all(
-            [partial(events.Submit, submission=one) for one in submissions]
+            [partial(events.Submit, submission=one, note=note) for one in submissions]
         )
         return [
             await self._submitted(one, answer)
             for one, answer in zip(submissions, answers, strict=True)
         ]
 
-    async def cancel(self, ref: PipelineRef, reason: str) -> PipelineView:
+    async def cancel(
+        self, ref: PipelineRef, reason: str, note: CallNote | None = None
+    ) -> PipelineView:
         """Ask for the end of a pipeline; returns when that is recorded.
 
         Raises:
             UnknownPipelineError: There is none of that name.
         """
         self.leader.check_recording()
-        await self.leader.call(lambda call: events.Cancel(call, ref, reason))
+        await self.leader.call(lambda call: events.Cancel(call, ref, reason, note=note))
         return await self.shown.find(ref)
 
-    async def finish(self, ref: PipelineRef) -> PipelineView:
+    async def finish(self, ref: PipelineRef, note: CallNote | None = None) -> PipelineView:
         """Ask the sources of a pipeline to end; returns when that is recorded.
 
         Raises:
             UnknownPipelineError: There is none of that name.
         """
-        await self.leader.call(lambda call: events.Finish(call, ref))
+        await self.leader.call(lambda call: events.Finish(call, ref, note=note))
         return await self.shown.find(ref)
 
-    async def scale(self, ref: PipelineRef, job: str, replicas: int) -> PipelineView | Refusal:
+    async def scale(
+        self, ref: PipelineRef, job: str, replicas: int, note: CallNote | None = None
+    ) -> PipelineView | Refusal:
         """Ask for another number of replicas of a job of the spec; returns when that is recorded.
 
         Raises:
@@ -134,7 +145,9 @@ class ControlPlane:
             UnknownJobError: Its specification has no such job.
         """
         self.leader.check_recording(grows=True)
-        value = await self.leader.call(lambda call: events.Scale(call, ref, job, replicas))
+        value = await self.leader.call(
+            lambda call: events.Scale(call, ref, job, replicas, note=note)
+        )
         return value if isinstance(value, Refusal) else await self.shown.find(ref)
 
     async def explain(self, ref: JobRef) -> Sequence[NodeVerdict]:
@@ -154,14 +167,20 @@ class ControlPlane:
         pipeline: str = "",
         page_size: int = PAGE_SIZE,
         page_token: str = "",
+        *,
+        identities: bool = True,
     ) -> Page[Event]:
         """List events, kept and published ones, oldest first; `pipeline` is an id or empty.
+
+        Without `identities`, what is told of callers and identities is left out.
 
         Raises:
             PageTokenError: The token is from nowhere.
         """
         after = token(page_token)
-        found = await self._store.events(namespace, pipeline, after, page_size + 1)
+        found = await self._store.events(
+            namespace, pipeline, after, page_size + 1, identities=identities
+        )
         items = tuple(found[:page_size])
         return Page(items, str(items[-1].sequence) if len(found) > page_size else "")
 
@@ -185,6 +204,20 @@ class ControlPlane:
 
     # --- nodes
 
+    def within(self, namespace: str, node: NodeView) -> NodeView:
+        """Return a node as one may see it who is bound to a namespace; an empty one is all of them."""
+        if not namespace:
+            return node
+        machine = self.leader.machine
+        record = None if machine is None else machine.cluster.nodes.get(node.name)
+        refs = () if record is None else record.attempts
+        own = {ref.name for ref in refs if ref.namespace == namespace}
+        return replace(
+            node,
+            attempts=tuple(name for name in node.attempts if name in own),
+            kept=tuple(one for one in node.kept if one.ref.namespace == namespace),
+        )
+
     def watch_nodes(self, since_revision: int = 0) -> AbstractContextManager[Changes[NodeView]]:
         """Watch all nodes, as `watch_pipelines` does pipelines."""
         self.leader.check_open()
@@ -192,17 +225,17 @@ class ControlPlane:
             since_revision, lambda _: True, lambda: each(self.shown.node_views())
         )
 
-    async def drain(self, name: str, *, drained: bool) -> NodeView:
+    async def drain(self, name: str, *, drained: bool, note: CallNote | None = None) -> NodeView:
         """Stop placing on a node, or take it back.
 
         Raises:
             UnknownNodeError: No agent of that name ever connected.
         """
         self.leader.check_recording()
-        await self.leader.call(lambda call: events.Drain(call, name, drained))
+        await self.leader.call(lambda call: events.Drain(call, name, drained, note=note))
         return self.shown.node(name)
 
-    async def adopt(self, name: str) -> NodeView:
+    async def adopt(self, name: str, note: CallNote | None = None) -> NodeView:
         """Let a quarantined node give up what it has and follow this controller.
 
         Raises:
@@ -210,10 +243,10 @@ class ControlPlane:
             NotQuarantinedError: It follows this controller already.
         """
         self.leader.check_recording()
-        await self.leader.call(lambda call: events.Adopt(call, name))
+        await self.leader.call(lambda call: events.Adopt(call, name, note=note))
         return self.shown.node(name)
 
-    async def forget_node(self, name: str) -> str:
+    async def forget_node(self, name: str, note: CallNote | None = None) -> str:
         """Remember a node no longer that is gone; returns the name of its gossip member.
 
         Raises:
@@ -224,7 +257,7 @@ class ControlPlane:
         machine = self.leader.machine
         node = None if machine is None else machine.cluster.nodes.get(name)
         member = name if node is None else node.member_name or name
-        await self.leader.call(lambda call: events.ForgetNode(call, name))
+        await self.leader.call(lambda call: events.ForgetNode(call, name, note=note))
         return member
 
     # --- identities
@@ -274,6 +307,25 @@ class ControlPlane:
         if isinstance(value, Refusal):
             return value
         raise TypeError(f"a revocation was answered with {value!r}")
+
+    # --- callers
+
+    def revoked(self, serial: int) -> bool:
+        """Whether the certificate of a serial number is revoked; not known while there is no machine."""
+        machine = self.leader.machine
+        return machine is not None and machine.identities.against(f"{serial:x}") is not None
+
+    async def note_call(self, note: CallNote, name: str) -> None:
+        """Tell of a call that changed something beside the machine, by the name of what it changed."""
+        await self.leader.call(lambda call: events.CallMade(call, name, note=note))
+
+    async def note_refused(self, caller: str, calls: RefusedCalls) -> None:
+        """Tell of calls of one caller that were refused."""
+        await self.leader.call(
+            lambda call: events.CallsRefused(
+                call, caller, dict(calls.reasons), calls.method, calls.address
+            )
+        )
 
     # --- agents
 

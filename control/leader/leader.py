@@ -66,6 +66,8 @@ _ASKED = (
     | events.Join
     | events.Renew
     | events.RevokeIdentity
+    | events.CallMade
+    | events.CallsRefused
 )
 """What people ask for: they wait for an answer, and are told when there is none."""
 

@@ -158,11 +158,13 @@ class SqliteStore:
         )
 
     async def events(
-        self, namespace: str, pipeline: str, after: int, limit: int
+        self, namespace: str, pipeline: str, after: int, limit: int, *, identities: bool = True
     ) -> Sequence[Event]:
         """Return events with a sequence above `after`, in order."""
         return await self._read(
-            lambda connection: statements.events(connection, namespace, pipeline, after, limit)
+            lambda connection: statements.events(
+                connection, namespace, pipeline, after, limit, identities=identities
+            )
         )
 
     # --- threads

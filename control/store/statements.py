@@ -206,15 +206,22 @@ def outbox(connection: sqlite3.Connection, after: int, limit: int) -> tuple[rows
 
 
 def events(
-    connection: sqlite3.Connection, namespace: str, pipeline: str, after: int, limit: int
+    connection: sqlite3.Connection,
+    namespace: str,
+    pipeline: str,
+    after: int,
+    limit: int,
+    *,
+    identities: bool = True,
 ) -> tuple[Event, ...]:
-    """Read events of a namespace and of the nodes, or of one pipeline in the namespace."""
+    """Read events of a namespace, of nodes and of identities, or of one pipeline in the namespace."""
     found = connection.execute(
         "SELECT id, type, subject, time, data, sequence, published, problem FROM outbox "
         "WHERE kind <> 'manifest' AND sequence > ? "
         "AND (namespace = ? AND (? = '' OR pipeline = ?) OR namespace = '' AND ? = '') "
+        "AND (? OR namespace <> '' OR subject LIKE 'nodes/%') "
         "ORDER BY sequence LIMIT ?",
-        (after, namespace, pipeline, pipeline, pipeline, limit),
+        (after, namespace, pipeline, pipeline, pipeline, identities, limit),
     )
     return tuple(
         Event(

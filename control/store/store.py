@@ -70,7 +70,10 @@ class Store(Protocol):
         ...
 
     async def events(
-        self, namespace: str, pipeline: str, after: int, limit: int
+        self, namespace: str, pipeline: str, after: int, limit: int, *, identities: bool = True
     ) -> Sequence[Event]:
-        """Return events, kept and published, with a sequence above `after`, in order."""
+        """Return events, kept and published, with a sequence above `after`, in order.
+
+        Without `identities`, what is told of callers and identities is left out.
+        """
         ...

@@ -14,7 +14,15 @@ CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 TOPIC_ROOT = "shoal"
 ENDED_SECONDS: Final = 7 * 24 * 3600
 """How long a broker retains the last event of what has ended."""
-_ENDS: Final = (".succeeded", ".failed", ".cancelled", ".left", ".forgotten")
+_ENDS: Final = (
+    ".succeeded",
+    ".failed",
+    ".cancelled",
+    ".left",
+    ".forgotten",
+    ".called",
+    ".refused",
+)
 _KEPT_TEXT: Final = 200
 
 
@@ -52,7 +60,8 @@ class OutboxEntry:
     def retained_seconds(self) -> int:
         """How long its state topic retains this event; 0 for until the next one.
 
-        Nothing follows on an end, so a broker would keep it for ever, one for each job that ever ran.
+        Nothing follows on an end, so a broker would keep it for ever, one for each job that ever ran. A call is
+        over once it is made.
         """
         return ENDED_SECONDS if self.type.endswith(_ENDS) else 0
 

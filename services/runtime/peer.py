@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
+from urllib.parse import unquote
 
 from cryptography import x509
 
@@ -30,6 +31,11 @@ def peer_of(context: HandshakeContext) -> Peer | None:
     """Return the peer of a call; None over a connection in the clear, or for a certificate without an identity."""
     certificates = context.auth_context().get("x509_pem_cert", ())
     return _read(bytes(certificates[0])) if certificates else None
+
+
+def host_of(peer: str) -> str:
+    """The host in gRPC's `ipv4:10.0.0.7:41234`, without a port that says nothing."""
+    return unquote(peer).partition(":")[2].rpartition(":")[0] or peer
 
 
 @lru_cache(4096)

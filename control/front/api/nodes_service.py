@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc.aio
 
+from control.front.access.checked_call import bound_to, note_of
 from control.front.api.request import page_size_of
 from control.front.control_plane import ControlPlane
 from control.front.members import GossipMembers
@@ -41,35 +42,35 @@ class NodesService(v1_grpc.NodesServiceServicer):
         size = page_size_of(request.page_size)
         rest = [node for node in self._plane.shown.nodes() if node.name > after]
         return v1.ListNodesResponse(
-            nodes=[_shortly(node) for node in rest[:size]],
+            nodes=[self._shortly(node, bound_to(context)) for node in rest[:size]],
             next_page_token=rest[size - 1].name if len(rest) > size else "",
         )
 
     async def GetNode(self, request: v1.GetNodeRequest, context: Context) -> v1.GetNodeResponse:
         """Return one node."""
         node = self._plane.shown.node(check_id("node", request.name))
-        return v1.GetNodeResponse(node=encode_node(node))
+        return v1.GetNodeResponse(node=encode_node(self._plane.within(bound_to(context), node)))
 
     async def DrainNode(
         self, request: v1.DrainNodeRequest, context: Context
     ) -> v1.DrainNodeResponse:
         """Stop placing on a node, or take it back."""
         name = check_id("node", request.name)
-        node = await self._plane.drain(name, drained=request.drained)
+        node = await self._plane.drain(name, drained=request.drained, note=note_of(context))
         return v1.DrainNodeResponse(node=encode_node(node))
 
     async def AdoptNode(
         self, request: v1.AdoptNodeRequest, context: Context
     ) -> v1.AdoptNodeResponse:
         """Let a quarantined node give up what it has and follow this controller."""
-        node = await self._plane.adopt(check_id("node", request.name))
+        node = await self._plane.adopt(check_id("node", request.name), note_of(context))
         return v1.AdoptNodeResponse(node=encode_node(node))
 
     async def ForgetNode(
         self, request: v1.ForgetNodeRequest, context: Context
     ) -> v1.ForgetNodeResponse:
         """Forget a node that is gone, and have gossip forget it."""
-        member = await self._plane.forget_node(check_id("node", request.name))
+        member = await self._plane.forget_node(check_id("node", request.name), note_of(context))
         self._members.forget(member)
         return v1.ForgetNodeResponse()
 
@@ -77,6 +78,7 @@ class NodesService(v1_grpc.NodesServiceServicer):
         self, request: v1.WatchNodesRequest, context: Context
     ) -> AsyncIterator[v1.WatchNodesResponse]:
         """Show nodes as they are, a mark, and then what changes."""
+        bound = bound_to(context)
         with self._plane.watch_nodes(request.since_revision) as changes:
             async for change in changes:
                 yield (
@@ -84,7 +86,9 @@ class NodesService(v1_grpc.NodesServiceServicer):
                         snapshot_end=v1.NodesSnapshotEnd(), revision=change.revision
                     )
                     if isinstance(change, SnapshotEnd)
-                    else v1.WatchNodesResponse(node=_shortly(change), revision=changes.resume)
+                    else v1.WatchNodesResponse(
+                        node=self._shortly(change, bound), revision=changes.resume
+                    )
                 )
 
     async def ListMembers(
@@ -113,7 +117,6 @@ class NodesService(v1_grpc.NodesServiceServicer):
                     )
                 )
 
-
-def _shortly(node: NodeView) -> v1.Node:
-    """Write a node as one of many: what it keeps may be long, and is said of a single node alone."""
-    return encode_node(replace(node, kept=()))
+    def _shortly(self, node: NodeView, bound: str) -> v1.Node:
+        """Write a node as one of many: what it keeps may be long, and is said of a single node alone."""
+        return encode_node(replace(self._plane.within(bound, node), kept=()))

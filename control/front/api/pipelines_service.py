@@ -9,7 +9,9 @@ import grpc
 import grpc.aio
 
 from control.core.answers import Refusal
+from control.core.call_note import CallNote
 from control.core.errors import ControlError, UnknownJobError
+from control.front.access.checked_call import bound_to, note_of
 from control.front.api import submissions
 from control.front.api.bundle_upload import check_digest, take_bundle
 from control.front.api.log_reading import LogQuery, LogReading
@@ -85,7 +87,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
         self, request: v1.SubmitPipelineRequest, context: Context
     ) -> v1.SubmitPipelineResponse:
         """Record one pipeline; durable when it returns."""
-        (outcome,) = await submissions.submit(self._plane, self._rule, [request])
+        (outcome,) = await submissions.submit(self._plane, self._rule, [request], note_of(context))
         if isinstance(outcome, RpcError):
             raise outcome
         return outcome
@@ -100,17 +102,17 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             tasks.create_task(_read_all(context, waiting))
             while True:
                 requests, ended = await _together(waiting)
-                for response in await self._record(requests):
+                for response in await self._record(requests, note_of(context)):
                     await context.write(response)
                 if ended:
                     return
 
     async def _record(
-        self, requests: list[v1.SubmitPipelinesRequest]
+        self, requests: list[v1.SubmitPipelinesRequest], note: CallNote | None
     ) -> list[v1.SubmitPipelinesResponse]:
         flat = [one for request in requests for one in request.requests]
         try:
-            outcomes = await submissions.submit(self._plane, self._rule, flat)
+            outcomes = await submissions.submit(self._plane, self._rule, flat, note)
         except ControlError as error:
             outcomes = submissions.refused_all(error, len(flat))
         encoded = iter([submissions.encode(outcome) for outcome in outcomes])
@@ -163,20 +165,24 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
                 f"use at most {REASON_CHARACTERS_MAX}",
                 field="reason",
             )
-        view = await self._plane.cancel(ref, request.reason)
+        view = await self._plane.cancel(ref, request.reason, note_of(context))
         return v1.CancelPipelineResponse(pipeline=picture(view))
 
     async def FinishPipeline(
         self, request: v1.FinishPipelineRequest, context: Context
     ) -> v1.FinishPipelineResponse:
         """Record that the sources of a pipeline shall end."""
-        view = await self._plane.finish(pipeline_of(request.name, request.namespace))
+        view = await self._plane.finish(
+            pipeline_of(request.name, request.namespace), note_of(context)
+        )
         return v1.FinishPipelineResponse(pipeline=picture(view))
 
     async def ScaleJob(self, request: v1.ScaleJobRequest, context: Context) -> v1.ScaleJobResponse:
         """Record that a job shall have another number of replicas."""
         ref = pipeline_of(request.name, request.namespace)
-        answer = await self._plane.scale(ref, check_id("job", request.job), request.replicas)
+        answer = await self._plane.scale(
+            ref, check_id("job", request.job), request.replicas, note_of(context)
+        )
         if isinstance(answer, Refusal):
             raise submissions.refused(answer)
         return v1.ScaleJobResponse(pipeline=picture(answer))
@@ -232,6 +238,7 @@ class PipelinesService(v1_grpc.PipelinesServiceServicer):
             pipeline,
             page_size_of(request.page_size),
             request.page_token,
+            identities=not bound_to(context),
         )
         return v1.ListEventsResponse(
             events=[

@@ -6,6 +6,7 @@ from typing import Any, Final, cast
 
 import grpc.aio
 
+from control.front.access.interceptor import AccessInterceptor
 from control.front.api.keys_service import KeysService
 from control.front.api.lane_relay import LaneRelay
 from control.front.api.nodes_service import NodesService
@@ -50,14 +51,21 @@ class ApiServer:
         address: `host:port`, port 0 for a free one.
         identity: returns what the server proves, and which authorities a caller has to prove; None
             for a port in the clear.
+        access: lets callers in; None lets in everybody, which is for a port in the clear alone.
 
     Raises:
         OSError: when the address cannot be had.
     """
 
-    def __init__(self, address: str, identity: Callable[[], Credentials] | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        identity: Callable[[], Credentials] | None = None,
+        access: AccessInterceptor | None = None,
+    ) -> None:
+        asked = () if access is None else (access,)
         self._server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(refusal)], options=server_options(SESSION)
+            interceptors=[ErrorInterceptor(refusal), *asked], options=server_options(SESSION)
         )
         self._health = _HEALTH.aio.HealthServicer()
         host, _, _ = address.rpartition(":")

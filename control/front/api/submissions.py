@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import grpc
 
 from control.core.answers import Refusal, Submission, SubmitResult
+from control.core.call_note import CallNote
 from control.core.errors import ControlError
 from control.front.api.picture import picture
 from control.front.api.request import DEFAULT_NAMESPACE
@@ -23,9 +24,14 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 async def submit(
-    plane: ControlPlane, rule: SourceRule, requests: Sequence[v1.SubmitPipelineRequest]
+    plane: ControlPlane,
+    rule: SourceRule,
+    requests: Sequence[v1.SubmitPipelineRequest],
+    note: CallNote | None = None,
 ) -> Sequence[Outcome]:
     """Record submissions in one go; one that is refused does not touch the others.
+
+    `note` says who submits; None in a cluster without identity.
 
     Raises:
         ControlError: nothing of it could be recorded.
@@ -33,7 +39,7 @@ async def submit(
     read = [_read(request, rule) for request in requests]
     answers = iter(
         await plane.submit(
-            [submission for submission in read if isinstance(submission, Submission)]
+            [submission for submission in read if isinstance(submission, Submission)], note
         )
     )
     return [one if isinstance(one, RpcError) else _answer(next(answers)) for one in read]

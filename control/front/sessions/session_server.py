@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -24,6 +23,7 @@ from control.front.sessions.parts import in_parts
 from control.front.sessions.worker_watch import WorkerWatch
 from services.archive.key import InvalidKeyError
 from services.runtime.log import CountedLog, fields
+from services.runtime.peer import host_of
 from services.runtime.rpc import rpc_error
 from shoal import limits
 from shoal.model import JobState, Reason, ReasonCode
@@ -227,7 +227,7 @@ class SessionServer:
         attempts = tuple(self._checked(observation) for observation in hello.attempts)
         try:
             admitted = await self._plane.open_session(
-                replace(hello, attempts=attempts), self._id, _host(self._context.peer())
+                replace(hello, attempts=attempts), self._id, host_of(self._context.peer())
             )
         except NameTakenError as error:
             LOG.warning("agent quarantined", extra=fields(node=hello.node, why=error))
@@ -450,11 +450,6 @@ class SessionServer:
 
 def _size(message: v1.ControllerMessage | None) -> int:
     return 0 if message is None else message.ByteSize()
-
-
-def _host(peer: str) -> str:
-    """The address in gRPC's `ipv4:10.0.0.7:41234`, without a port that says nothing."""
-    return unquote(peer).partition(":")[2].rpartition(":")[0] or peer
 
 
 def _ref_of(message: v1.AgentMessage) -> AttemptRef | None:

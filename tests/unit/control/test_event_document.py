@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import cast
 
 from control.core import events
+from control.core.call_note import CallNote
 from control.core.machine_config import MachineConfig
 from control.core.rows import OutboxRow
 from services.events.entry import OutboxEntry, envelope
@@ -24,6 +25,7 @@ TEXT = (ROOT / "docs" / "mqtt.md").read_text()
 TYPES = re.findall(r"^\| (`shoal\.[^|]+) \| [^|]+ \| ([^|]+) \|$", TEXT, re.MULTILINE)
 PATIENT = MachineConfig(assigned_seconds=1e6)
 """Agents that leave what they are assigned alone."""
+NOTE = CallNote("operator/ann", "", "NodesService.DrainNode", "10.0.0.7")
 WORD = re.compile(r"`([\w.]+)`")
 
 
@@ -68,6 +70,7 @@ def test_the_example_and_the_fields_are_those_of_a_message() -> None:
     desk.observe(camera, "camera", JobState.RUNNING)
     send(desk, camera, 1042)
     desk.pass_time(61)
+    desk.post(lambda call: events.Drain(call, "n1", drained=True, note=NOTE))
     desk.hang_up("n1")
     desk.pass_time(7)
     found = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)]
@@ -136,6 +139,8 @@ def test_each_type_has_the_fields_that_are_told() -> None:
         rows += desk.outbox()
     desk.verdict("n3", MemberState.LEFT)
     desk.post(lambda call: events.ForgetNode(call, "n3"))
+    desk.post(lambda call: events.CallMade(call, "42", note=NOTE))
+    desk.post(lambda call: events.CallsRefused(call, "viewer/ann", {"NOT_ALLOWED": 2}, "M", "h"))
     rows += desk.outbox()
     join(desk, certificate(desk, "01", token(desk)))
     revoke(desk)

@@ -544,9 +544,9 @@ class BreakableStore:
         await self._store.mark_published(sequences, aside)
 
     async def events(
-        self, namespace: str, pipeline: str, after: int, limit: int
+        self, namespace: str, pipeline: str, after: int, limit: int, *, identities: bool = True
     ) -> Sequence[Event]:
-        return await self._store.events(namespace, pipeline, after, limit)
+        return await self._store.events(namespace, pipeline, after, limit, identities=identities)
 
 
 async def test_a_failing_store_refuses_with_its_reason_and_recovers(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""Who makes a call, as its handshake proved it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from shoal.identity import Identity
+
+USER_KEY: Final = "shoal-user"
+"""The key of the call's metadata in which a gateway names the user that it calls for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The identity that makes a call.
+
+    Attributes:
+        identity: what its certificate says.
+        serial: number of that certificate.
+        address: host that it dialled from.
+        user: for whom a gateway calls; empty for nobody else.
+    """
+
+    identity: Identity
+    serial: int
+    address: str = ""
+    user: str = ""
+
+    @property
+    def described(self) -> str:
+        """How logs, events and records name it: `operator/ann`, `gateway/web for ann`."""
+        return f"{self.identity.described} for {self.user}" if self.user else self.key
+
+    @property
+    def key(self) -> str:
+        """What its quotas are counted under: a gateway's are one, whoever its users are."""
+        return self.identity.described

@@ -1,0 +1,81 @@
+"""What one caller may ask for, by a clock that the test drives."""
+
+import pytest
+
+from control.front.access.quotas import CALLERS_MAX, CallerLimits, Quotas
+from control.front.access.refused_calls import CALLERS_MAX as COUNTED_MAX
+from control.front.access.refused_calls import OTHERS, RefusalCount
+from services.runtime.rpc import RpcError
+
+
+class Hand:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def refused(ask: object) -> str:
+    with pytest.raises(RpcError) as error:
+        ask()  # type: ignore[operator]
+    assert error.value.reason == "QUOTA"
+    return error.value.message
+
+
+def test_calls_refill_with_time_and_are_counted_per_caller() -> None:
+    clock = Hand()
+    quotas = Quotas(CallerLimits(calls_per_second=2), clock)
+    for _ in range(4):
+        quotas.call("viewer/ann")
+    said = refused(lambda: quotas.call("viewer/ann"))
+    assert "viewer/ann" in said
+    assert "2 calls a second" in said
+    assert "--caller-calls" in said
+    quotas.call("viewer/bob")
+    clock.now = 0.5
+    quotas.call("viewer/ann")
+    refused(lambda: quotas.call("viewer/ann"))
+
+
+def test_watches_are_given_back() -> None:
+    quotas = Quotas(CallerLimits(watches=1), Hand())
+    with quotas.watch("viewer/ann"):
+        with pytest.raises(RpcError, match="--caller-watches"), quotas.watch("viewer/ann"):
+            pass
+        with quotas.watch("viewer/bob"):
+            pass
+    with quotas.watch("viewer/ann"):
+        pass
+
+
+def test_bytes_refill_within_an_hour() -> None:
+    clock = Hand()
+    quotas = Quotas(CallerLimits(spec_bytes=100, bundle_bytes=1000), clock)
+    quotas.spec("submitter/ann", 100)
+    assert "--caller-spec-bytes" in refused(lambda: quotas.spec("submitter/ann", 1))
+    quotas.bundle("submitter/ann", 1000)
+    assert "--caller-bundle-bytes" in refused(lambda: quotas.bundle("submitter/ann", 1))
+    clock.now = 3600.0
+    quotas.spec("submitter/ann", 100)
+    quotas.bundle("submitter/ann", 1000)
+
+
+def test_what_is_remembered_of_callers_is_bounded() -> None:
+    quotas = Quotas(CallerLimits(watches=1), Hand())
+    with quotas.watch("first"):
+        for number in range(CALLERS_MAX + 10):
+            quotas.call(f"viewer/v{number}")
+        assert len(quotas._uses) == CALLERS_MAX
+        refused(lambda: quotas.watch("first").__enter__())
+
+
+def test_refusals_of_many_callers_are_counted_as_one() -> None:
+    count = RefusalCount()
+    for number in range(COUNTED_MAX + 5):
+        count.count(f"viewer/v{number}", "X.Y", "10.0.0.7", "NOT_ALLOWED")
+    taken = count.take()
+    assert len(taken) == COUNTED_MAX + 1
+    assert taken[OTHERS].reasons.total() == 5
+    assert count.take() == {}
+    count.put_back(taken)
+    assert count.take()[OTHERS].reasons.total() == 5
