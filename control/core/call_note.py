@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CallNote:
-    """Who made a call, and from where.
+    """The maker of a call, and where it called from.
 
     Attributes:
         caller: the identity, described: `operator/ann`.
-        user: for whom a gateway called; empty for nobody.
+        user: the user that a gateway called for; empty for other roles.
         method: `NodesService.DrainNode`.
         address: host that it dialled from.
     """

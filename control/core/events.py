@@ -19,7 +19,7 @@ from shoal.session.progress import Progress
 class Call:
     """An event whose caller waits for an `Answer` with the same number.
 
-    With a `note`, what it changes is told with who asked for it.
+    With a `note`, what it changes is told with the caller that asked for it.
     """
 
     call: int

@@ -223,7 +223,7 @@ class ControlMachine:
         return change.effects()
 
     def _answer(self, event: _Asked, value: AnswerValue) -> None:
-        """Answer a person, and tell who changed what if anything was."""
+        """Answer a caller, and tell of its call if that changed a thing."""
         change = self._situation.change
         change.answer(event.call, value)
         repeated = isinstance(value, Taken) and value.repeated

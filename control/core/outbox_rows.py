@@ -181,7 +181,7 @@ def caller_refused(
 
 
 def _caller(caller: str, what: str, data: dict[str, object], time: datetime) -> OutboxRow:
-    """Callers belong to no namespace, so that nobody who is bound to one sees what others do."""
+    """Callers belong to no namespace, so that a caller that is bound to one does not see what others do."""
     subject = f"callers/{caller}"
     return OutboxRow(
         kind=OutboxKind.NOTE,

@@ -99,7 +99,7 @@ class ControlPlane:
 
     # --- people
 
-    # A `note` says who asks: it leaves as an event in the transaction of what the call changes.
+    # A `note` names the caller: it leaves as an event in the transaction of what the call changes.
 
     async def submit(
         self, submissions: Sequence[Submission], note: CallNote | None = None
@@ -205,7 +205,7 @@ class ControlPlane:
     # --- nodes
 
     def within(self, namespace: str, node: NodeView) -> NodeView:
-        """Return a node as one may see it who is bound to a namespace; an empty one is all of them."""
+        """Return a node as a caller may see it that is bound to a namespace; an empty one is all of them."""
         if not namespace:
             return node
         machine = self.leader.machine

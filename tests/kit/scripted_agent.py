@@ -11,7 +11,8 @@ import aiohttp
 import grpc
 import grpc.aio
 
-from shoal.channel import SESSION, channel_options
+from shoal.channel import SESSION, channel_options, open_channel
+from shoal.credentials import Credentials
 from shoal.model import Capacity, JobState
 from shoal.session.messages import Hello
 from shoal.v1 import (
@@ -33,12 +34,20 @@ class ScriptedAgent:
     Args:
         address: `host:port` of the controller.
         node: name of the node.
+        credentials: what it proves; None over a connection in the clear.
     """
 
-    def __init__(self, address: str, node: str = "node-1", *, cpus: float = 4) -> None:
+    def __init__(
+        self,
+        address: str,
+        node: str = "node-1",
+        *,
+        cpus: float = 4,
+        credentials: Credentials | None = None,
+    ) -> None:
         self.node = node
         self._cpus = cpus
-        self._channel = grpc.aio.insecure_channel(address, options=channel_options(SESSION))
+        self._channel = open_channel(address, channel_options(SESSION), credentials)
         stub = session_service_pb2_grpc.SessionServiceStub(self._channel)
         self._call = cast("Any", stub.Connect())
         self._reading: asyncio.Task[None] | None = None
@@ -259,9 +268,10 @@ async def connected_agent(
     *,
     labels: Mapping[str, str] | None = None,
     cpus: float = 4,
+    credentials: Credentials | None = None,
 ) -> AsyncIterator[ScriptedAgent]:
     """Give an agent whose session stands."""
-    async with ScriptedAgent(address, node, cpus=cpus) as agent:
+    async with ScriptedAgent(address, node, cpus=cpus, credentials=credentials) as agent:
         await agent.hello(labels=labels)
         assert not agent.ended, agent.error
         yield agent

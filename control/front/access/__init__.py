@@ -1,1 +1,1 @@
-"""Who may call what: one table, one decision, and the interceptor that asks it of each call."""
+"""Which caller may call what: one table, one decision, and the interceptor that asks it of each call."""

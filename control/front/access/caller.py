@@ -1,4 +1,4 @@
-"""Who makes a call, as its handshake proved it."""
+"""The maker of a call, as its handshake proved it."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +17,7 @@ class Caller:
         identity: what its certificate says.
         serial: number of that certificate.
         address: host that it dialled from.
-        user: for whom a gateway calls; empty for nobody else.
+        user: the user that a gateway calls for; empty for any other role.
     """
 
     identity: Identity
@@ -32,5 +32,5 @@ class Caller:
 
     @property
     def key(self) -> str:
-        """What its quotas are counted under: a gateway's are one, whoever its users are."""
+        """What its quotas are counted under: a gateway's are one, whatever users it names."""
         return self.identity.described

@@ -14,7 +14,7 @@ class CheckedCall:
 
     Args:
         context: gRPC's.
-        caller: who calls.
+        caller: its caller.
         note: what is told of the call when it changes something.
         check: looks at a message; raises if it may not be.
     """
@@ -50,7 +50,7 @@ class CheckedCall:
 
 
 def caller_of(context: object) -> Caller | None:
-    """Return who makes a call; None in a cluster without identity."""
+    """Return the caller of a call; None in a cluster without identity."""
     return context.caller if isinstance(context, CheckedCall) else None
 
 

@@ -27,7 +27,7 @@ from control.core.call_note import CallNote
 from control.core.errors import ControlError
 from control.front.access.caller import USER_KEY, Caller
 from control.front.access.checked_call import CheckedCall
-from control.front.access.decision import Refused, decide
+from control.front.access.decision import CallRefused, decide
 from control.front.access.quotas import Quotas
 from control.front.access.refused_calls import RefusalCount, RefusedCalls
 from control.front.access.rule import Named, Rule, named, values
@@ -210,7 +210,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         return counted
 
     def _caller(self, entry: "_Entry", context: Context) -> Caller:
-        """Return who calls.
+        """Return the caller.
 
         Raises:
             RpcError: it proves nothing, or what it proves is revoked.
@@ -221,7 +221,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
             "",
         )
         if peer is None:
-            error = _unknown("NO_IDENTITY", f"whoever calls {entry.name} proves no identity")
+            error = _unknown("NO_IDENTITY", f"a call of {entry.name} proves no identity")
             self._refuse(entry, NOBODY, address, error)
             raise error
         caller = Caller(peer.identity, peer.serial, address, user)
@@ -233,7 +233,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
 
     def _check(self, entry: "_Entry", caller: Caller, request: Named) -> None:
         answer = decide(entry.rule, entry.name, self._cluster, caller, request)
-        if isinstance(answer, Refused):
+        if isinstance(answer, CallRefused):
             if answer.reason in _UNKNOWN_CALLER:
                 raise _unknown(answer.reason, answer.message)
             raise rpc_error(

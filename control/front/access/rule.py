@@ -1,4 +1,4 @@
-"""What a call of one method takes: a verb, and where in a request stands whom or what it is about."""
+"""What a call of one method takes: a verb, and where a request says what it is about."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ ROLES: Final[Mapping[Verb, tuple[Role, ...]]] = {
     Verb.DRAIN: (Role.NODE, Role.OPERATOR),
     Verb.SPEAK_AS_NODE: (Role.NODE,),
 }
-"""The roles that may; a controller calls nobody's API yet."""
+"""The roles that may; a controller calls no API yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,8 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "ReadLogs": _READ,
         "ExplainJob": _READ,
         "ListEvents": _READ,
-        # A bundle belongs to no namespace: who knows its digest, 256 bits that stand in specifications
-        # alone, may run it. What is missing is asked by who is about to upload it.
+        # A bundle belongs to no namespace: a caller that knows its digest, 256 bits that
+        # stand in specifications alone, may run it. A submitter asks what is missing before it uploads.
         "FindMissingBundles": Rule(Verb.SUBMIT),
         "UploadBundle": Rule(Verb.SUBMIT, bundle=("data",)),
         "ListArtifacts": _READ,
@@ -67,7 +67,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "RemoveKey": _OPERATE,
     },
     "shoal.v1.LanesService": {
-        # Who pulls a lane is its consumer: what it acknowledges is let go.
+        # A caller that pulls a lane is its consumer: what it acknowledges is let go.
         "PullLane": Rule(Verb.SUBMIT, namespace=("open", "namespace")),
         "FeedLane": Rule(Verb.SUBMIT, namespace=("open", "namespace")),
     },

@@ -1,4 +1,4 @@
-"""How much somebody may take: so much at once, and what refills since."""
+"""How much a caller may take: so much at once, and what refills since."""
 
 from dataclasses import dataclass
 

@@ -51,7 +51,7 @@ class ApiServer:
         address: `host:port`, port 0 for a free one.
         identity: returns what the server proves, and which authorities a caller has to prove; None
             for a port in the clear.
-        access: lets callers in; None lets in everybody, which is for a port in the clear alone.
+        access: lets callers in; None lets all in, which is for a port in the clear alone.
 
     Raises:
         OSError: when the address cannot be had.

@@ -31,7 +31,7 @@ async def submit(
 ) -> Sequence[Outcome]:
     """Record submissions in one go; one that is refused does not touch the others.
 
-    `note` says who submits; None in a cluster without identity.
+    `note` names the caller; None in a cluster without identity.
 
     Raises:
         ControlError: nothing of it could be recorded.

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.front.access.caller import Caller
-from control.front.access.decision import Allowed, Refused, decide
+from control.front.access.decision import CallAllowed, CallRefused, decide
 from control.front.access.rule import ROLES, Named, Rule, Verb
 from control.front.access.rules import RULES
 from shoal.identity import IN_NAMESPACE, Identity, Role
@@ -38,7 +38,7 @@ def test_who_is_let_in_may(path: str, caller: Caller, request: Named) -> None:
     rule = RULES[path]
     answer = decide(rule, path, "c1", caller, request)
     role = caller.identity.role
-    if isinstance(answer, Refused):
+    if isinstance(answer, CallRefused):
         assert caller.described in answer.message or caller.key in answer.message
         return
     assert caller.identity.cluster == "c1"
@@ -60,7 +60,7 @@ def test_who_is_let_in_may(path: str, caller: Caller, request: Named) -> None:
 
 @given(callers(), REQUEST)
 def test_nobody_may_call_what_no_rule_names(caller: Caller, request: Named) -> None:
-    assert isinstance(decide(None, "X.Y", "c1", caller, request), Refused)
+    assert isinstance(decide(None, "X.Y", "c1", caller, request), CallRefused)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_nobody_may_call_what_no_rule_names(caller: Caller, request: Named) -> N
 def test_roles(role: Role, verb: Verb, reason: str) -> None:
     caller = Caller(Identity("c1", role, "ann"), 1)
     answer = decide(Rule(verb), "X.Y", "c1", caller, Named())
-    assert reason == (answer.reason if isinstance(answer, Refused) else "")
+    assert reason == (answer.reason if isinstance(answer, CallRefused) else "")
 
 
 def test_a_refusal_names_caller_method_namespace_and_role() -> None:
@@ -93,11 +93,13 @@ def test_a_refusal_names_caller_method_namespace_and_role() -> None:
     asked = Named(namespaces=("yard",))
     reads, submits = Rule(Verb.READ, ("namespace",)), Rule(Verb.SUBMIT, ("namespace",))
     answer = decide(submits, "PipelinesService.SubmitPipeline", "c1", ann, asked)
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, CallRefused)
     for word in ("viewer/lab/ann", "PipelinesService.SubmitPipeline", "yard", "a submitter"):
         assert word in answer.message
     answer = decide(reads, "PipelinesService.GetPipeline", "c1", ann, asked)
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, CallRefused)
     assert answer.reason == "OTHER_NAMESPACE"
-    assert isinstance(decide(reads, "X.Y", "c1", ann, Named(("lab",))), Allowed)
-    assert isinstance(decide(reads, "X.Y", "c1", ann, Named(("",))), Refused), "empty is `default`"
+    assert isinstance(decide(reads, "X.Y", "c1", ann, Named(("lab",))), CallAllowed)
+    assert isinstance(decide(reads, "X.Y", "c1", ann, Named(("",))), CallRefused), (
+        "empty is `default`"
+    )
