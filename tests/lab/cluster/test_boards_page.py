@@ -51,6 +51,16 @@ sleep infinity &
 wait
 """
 """What the first process of a board does; it is a shell, so that it reaps what others leave."""
+SCP: Final = """#!{python}
+import os, subprocess, sys
+
+homes = {homes!r}
+words = [word for word in sys.argv[1:] if not word.startswith("-")]
+for at, home in homes.items():
+    words = [home + word.removeprefix(at) if word.startswith(at) else word for word in words]
+os.execvp("cp", ["cp", "--recursive", "--link", "--remove-destination", "--", *words])
+"""
+"""Copies between the login folders of the machines, as hard links: a board is full of wheels."""
 AS_BOARD: Final = 'cd "$1"; exec bash -euo pipefail "$2"'
 
 
@@ -93,11 +103,8 @@ class Machines:
             copy = self.home(WORKSTATION) / path
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / path, copy)
-        places = " ".join(f"{Lab.address(host)}:) to={self.home(host)};;" for host in BOARDS)
-        _executable(
-            self._folder / "bin" / "scp",
-            f'#!/bin/sh\nfor to; do :; done\ncase $to in {places} esac\ncp -rl boards "$to/"\n',
-        )
+        homes = {f"{Lab.address(host)}:": f"{self.home(host)}/" for host in BOARDS}
+        _executable(self._folder / "bin" / "scp", SCP.format(python=PYTHON, homes=homes))
 
     async def boot(self, host: int) -> None:
         """Give a board its namespaces, whose first process is its power: the kernel ends all with it."""
