@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from shoal.credentials import CredentialsError, write_private
 from shoal.session.trust import Trust
@@ -34,7 +34,7 @@ def read_trust(folder: Path) -> Trust | None:
     """
     path = folder / NAME
     try:
-        said = cast("Any", json.loads(path.read_bytes()))
+        said: Any = json.loads(path.read_bytes())
         return Trust(
             str(said["authorities"]).encode(),
             tuple(base64.b64decode(str(key), validate=True) for key in said["ticket_keys"]),

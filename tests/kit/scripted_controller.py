@@ -193,8 +193,8 @@ class ScriptedController(session_service_pb2_grpc.SessionServiceServicer):
                 self.conditions.append(message.condition)
             case "uploads_wanted":
                 return [self._grant(message.uploads_wanted)]
-            case None:
-                raise AssertionError("an empty message")
+            case "certificate_wanted" | None:
+                raise AssertionError("an empty message, or one that needs an identity")
         return []
 
     def _welcome(self, hello: v1.Hello, outbox: asyncio.Queue[Messages]) -> Messages:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from services.identity.ticket import TicketError, TicketSigner
@@ -70,7 +70,8 @@ def test_a_changed_field_is_refused_and_named(data: st.DataObject) -> None:
     own = getattr(SAID, field.name)
     kinds = st.sampled_from(tuple(v1.LaneKind.values()))
     values: Any = st.text(max_size=80) if isinstance(own, str) else EPOCHS
-    value = data.draw((kinds if field.enum_type else values).filter(lambda one: one != own))
+    value = data.draw(kinds if field.enum_type else values)
+    assume(value != own)
     words = {
         "producer_node": "the ticket is for node ",
         "consumer_node": "the ticket is for node/",
