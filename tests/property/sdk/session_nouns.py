@@ -62,6 +62,7 @@ LANES = drawn(
     ),
     hold=NUMBERS_32,
     end=st.none() | NUMBERS_64,
+    ticket=st.binary(max_size=300),
 )
 ASSIGNMENTS = drawn(
     Assignment,
