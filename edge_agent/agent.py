@@ -122,12 +122,15 @@ class Agent:
                     state,
                     process_variables(process.environ),
                     process.version,
+                    None if identity is None else identity.folder,
+                    config.streams_security,
                 ),
                 journal=self._journal,
                 workshop=workshop,
                 disk=gauge,
                 logs=LogShipper,
                 cluster=_cluster(identity),
+                trust=lambda: None if identity is None else identity.trust,
             )
             shell = AgentShell(config, process, links)
             async with asyncio.TaskGroup() as group:

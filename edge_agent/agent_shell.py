@@ -100,7 +100,12 @@ class AgentShell:
         self._keeper = KeeperLink(links.keeper)
         self._first_list: asyncio.Future[tuple[str, list[ProcessRecord]]] | None = None
         self._streams = StreamLink(
-            self._keeper, links.stream_worker, self._journal, self._attempts_driver.post, self._say
+            self._keeper,
+            links.stream_worker,
+            self._journal,
+            self._attempts_driver.post,
+            self._say,
+            links.trust,
         )
         self._services = AttemptServices(
             attempts=config.state / "attempts",

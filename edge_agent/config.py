@@ -22,6 +22,8 @@ _UNITS: Final = MappingProxyType(
     }
 )  # fmt: skip
 
+STREAMS_SECURITY: Final = ("mutual", "ticket")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig(GossipSettings):
@@ -38,6 +40,8 @@ class AgentConfig(GossipSettings):
         advertise: address that others reach this node under; empty for what is bound, or, for a
             wildcard, what `services.runtime.outward` finds.
         streams: `host:port` where the stream worker listens for other nodes.
+        streams_security: `mutual` for mutual TLS between nodes, or `ticket` for streams in the clear of
+            which the tickets alone are checked; without identity nothing is checked.
         labels: what the operator calls the node by.
         bundle_bytes_max: how much the bundle cache may hold.
         input_bytes_max: how much the cache of file inputs may hold.
@@ -56,6 +60,7 @@ class AgentConfig(GossipSettings):
     controllers: tuple[str, ...] = ()
     gossip: str = "0.0.0.0:7946"
     streams: str = "0.0.0.0:7947"
+    streams_security: str = "mutual"
     labels: Mapping[str, str] = field(default_factory=no_strings)
     bundle_bytes_max: int = 10 << 30
     input_bytes_max: int = 10 << 30
@@ -81,6 +86,10 @@ class AgentConfig(GossipSettings):
             raise ConfigError(f"{error}; set it with --name") from None
         except AddressError as error:
             raise ConfigError(str(error)) from None
+        if self.streams_security not in STREAMS_SECURITY:
+            raise ConfigError(
+                f"--streams-security {self.streams_security!r} is none of {', '.join(STREAMS_SECURITY)}"
+            )
         if refusal := self.gossip_refusal():
             raise ConfigError(refusal)
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 import click
 
 from edge_agent import fingerprint
-from edge_agent.config import AgentConfig, parse_labels, parse_size, parse_span
+from edge_agent.config import STREAMS_SECURITY, AgentConfig, parse_labels, parse_size, parse_span
 from services.membership.options import gossip_options, gossip_settings
 from services.membership.settings import ConfigError
 from services.runtime.process import ExitCode, run
@@ -61,6 +61,13 @@ def _use_file(context: click.Context, path: Path) -> None:
     default="0.0.0.0:7947",
     metavar="HOST:PORT",
     help="Where the stream worker listens for other nodes.",
+)
+@click.option(
+    "--streams-security",
+    type=click.Choice(STREAMS_SECURITY),
+    default="mutual",
+    help="How streams to other nodes are kept from strangers: mutual TLS, or, on a wired network of "
+    "one's own, in the clear with tickets alone.  All nodes have to say the same.",
 )
 @click.option(
     "--label",
@@ -149,6 +156,7 @@ def agent(*, down: bool, drain: bool, **given: Any) -> None:
             architecture=fingerprint.architecture(),
             controllers=given["controller"],
             streams=given["streams"],
+            streams_security=given["streams_security"],
             labels=parse_labels(given["label"]),
             bundle_bytes_max=parse_size(given["bundle_cache"]),
             input_bytes_max=parse_size(given["input_cache"]),

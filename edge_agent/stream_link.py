@@ -28,12 +28,13 @@ from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper_link import KeeperLink
 from edge_agent.links.journal import AttemptJournal
 from edge_agent.links.stream_worker import HELPER, StreamWorkerDoor, StreamWorkerStub
-from services.runtime.address import joined
 from services.runtime.log import fields
+from services.runtime.stream_address import with_host
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
 from shoal.session.lane import Lane
 from shoal.session.progress import Progress
+from shoal.session.trust import Trust
 from shoal.v1 import streams_service_pb2 as v1
 from shoal.wire.assignment import encode_assignment
 from shoal.wire.attempt import decode_attempt_ref, encode_attempt_ref
@@ -41,6 +42,9 @@ from shoal.wire.fields import WireError
 from shoal.wire.lane import encode_lane
 from shoal.wire.port_hold import decode_port_holds
 from shoal.wire.state import decode_reason, decode_stream_counters
+from shoal.wire.trust import TRUST
+
+encode_trust, _ = TRUST
 
 LOG = logging.getLogger(__name__)
 
@@ -84,6 +88,7 @@ class StreamLink:
         journal: remembers which process it is and where it listens.
         post: hands an event to the machine that drives attempts.
         say: hands counters to the session.
+        trust: returns what the cluster trusts now; None in a cluster without identity.
     """
 
     keeper: KeeperLink
@@ -91,6 +96,7 @@ class StreamLink:
     journal: AttemptJournal
     post: Callable[[events.AttemptsEvent], Awaitable[None]]
     say: Callable[[Progress], Awaitable[None]]
+    trust: Callable[[], Trust | None] = lambda: None
     _last_address: str = ""
     _stub: StreamWorkerStub | None = None
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -101,7 +107,7 @@ class StreamLink:
     """The words with which the worker was started, empty where an earlier keeper does not say; None
     until one was found."""
     address: str = ""
-    """Where the worker listens for other nodes, `host:port`; empty until it has said so."""
+    """Where the worker listens for other nodes; empty until it has said so."""
 
     def recall(self, facts: Mapping[str, str], processes: Sequence[ProcessRecord]) -> bool:
         """Take up what the journal says of the last worker of this node; say whether it still runs."""
@@ -194,6 +200,24 @@ class StreamLink:
                 timeout=_CALL_SECONDS,
             )
 
+    async def say_trust(self) -> None:
+        """Tell the worker what the cluster trusts now, and that it may prove something else.
+
+        A worker that is not there is told when it is found; one that does not take it is told again then,
+        or with the next change.
+        """
+        stub, trust = self._stub, self.trust()
+        if stub is None or trust is None:
+            return
+        request = v1.UpdateTrustRequest(trust=encode_trust(trust))
+        try:
+            await stub.UpdateTrust(request, timeout=_CALL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            LOG.warning(
+                "the stream worker does not take what the cluster trusts",
+                extra=fields(error=words_of(error)),
+            )
+
     async def conclude(self, ref: AttemptRef, *, succeeded: bool) -> None:
         """Tell the worker how a program ended.
 
@@ -267,6 +291,8 @@ class StreamLink:
                     response = await watch.read()
                 while response is not cast("Any", grpc.aio.EOF):
                     await self._listens_at(response.stream_address)
+                    if not self._ready.is_set():
+                        await self.say_trust()
                     if self._stub is stub:  # else it was dismissed
                         self._ready.set()
                     for attempt in response.attempts:
@@ -280,7 +306,7 @@ class StreamLink:
     async def _listens_at(self, address: str) -> None:
         if address and self.door.advertise:
             # The worker may be older than the address that this machine has now.
-            address = joined(self.door.advertise, int(address.rpartition(":")[2]))
+            address = with_host(address, self.door.advertise)
         if address:
             self.address = address
         if address and address != self._last_address:

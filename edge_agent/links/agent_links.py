@@ -10,6 +10,7 @@ from edge_agent.links.logs import LogsOpener
 from edge_agent.links.session import SessionDialler
 from edge_agent.links.stream_worker import StreamWorkerDoor
 from edge_agent.links.workshop import Workshop
+from shoal.session.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class AgentLinks:
     """All through which an agent reaches what is outside of it.
 
     `controllers` yields the addresses of controllers, best first, whenever they change. `cluster` is the id
-    of the cluster that the node's certificate is of, empty without one.
+    of the cluster that the node's certificate is of, empty without one; `trust` returns what it trusts now.
     """
 
     controllers: Callable[[], AsyncGenerator[tuple[str, ...], None]]
@@ -29,3 +30,4 @@ class AgentLinks:
     disk: DiskMeter
     logs: LogsOpener
     cluster: str = ""
+    trust: Callable[[], Trust | None] = lambda: None

@@ -47,6 +47,10 @@ class StreamWorkerStub(Protocol):
         """Drop an attempt."""
         ...
 
+    def UpdateTrust(self, request: v1.UpdateTrustRequest, *, timeout: float) -> Awaitable[object]:  # noqa: N802
+        """Trust something else from now on."""
+        ...
+
     def WatchAttempts(  # noqa: N802
         self, request: v1.WatchAttemptsRequest, *, wait_for_ready: bool
     ) -> AttemptsWatch:
@@ -89,7 +93,8 @@ class StreamWorkerDoor(Protocol):
 class StreamWorkerSocket:
     """A stream worker behind a Unix socket: where it listens, its variables, and its version.
 
-    `listen` is `host:port` for other nodes, `folder` its working folder.
+    `listen` is `host:port` for other nodes, `folder` its working folder. `identity` is the folder with
+    what the node proves, None in a cluster without identity, and `security` how it uses it.
     """
 
     socket_path: Path
@@ -98,11 +103,14 @@ class StreamWorkerSocket:
     folder: Path
     environ: Mapping[str, str]
     version: str
+    identity: Path | None = None
+    security: str = "mutual"
 
     @property
     def made(self) -> str:
         """The words with which one is started now: the version first, then its settings."""
-        return f"{self.version} --streams {self.listen} --advertise {self.advertise}"
+        words = f"{self.version} --streams {self.listen} --advertise {self.advertise}"
+        return words if self.identity is None else f"{words} --streams-security {self.security}"
 
     @property
     def log_path(self) -> Path:
@@ -127,13 +135,20 @@ class StreamWorkerSocket:
                 "--listen",
                 listen,
                 *(("--advertise", self.advertise) if self.advertise else ()),
+                *self._identity_words(),
             ],
-            env=dict(self.environ),
+            # gRPC's core would write a line for each stranger that dials; our log says it in words.
+            env={"GRPC_VERBOSITY": "NONE", **self.environ},
             cwd=self.folder,
             stdout=self.log_path,
             stderr=self.log_path,
             made=self.made,
         )
+
+    def _identity_words(self) -> tuple[str, ...]:
+        if self.identity is None:
+            return ()
+        return ("--identity", str(self.identity.absolute()), "--security", self.security)
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[StreamWorkerStub]:

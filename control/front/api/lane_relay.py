@@ -14,14 +14,22 @@ import grpc
 import grpc.aio
 
 from control.core.errors import UnknownJobError
+from control.front.api.node_streams import NodeStreams
 from control.front.api.placement import NO_CHANGE_SECONDS, Placements, ReplicaPlace, replicas_of
 from control.front.api.request import namespace_of
 from control.front.control_plane import ControlPlane
 from control.front.rpc_status import invalid
-from shoal.channel import STREAM, channel_options, open_channel
 from shoal.names import PipelineRef, check_id
 from shoal.portal_names import is_recorder, port_of, portal_job
-from shoal.v1.streams_service_pb2 import FeedRequest, PullOpen, PullRequest
+from shoal.v1.streams_service_pb2 import (
+    LANE_KIND_CLIENT,
+    LANE_KIND_RECORDER,
+    FeedOpen,
+    FeedRequest,
+    LaneTicket,
+    PullOpen,
+    PullRequest,
+)
 
 SERVICE = "shoal.v1.LanesService"
 _STREAMS = "/shoal.v1.StreamsService"
@@ -38,10 +46,12 @@ class LaneRelay:
 
     Args:
         plane: knows where portals are.
+        streams: reaches the workers of nodes.
     """
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, streams: NodeStreams) -> None:
         self._plane = plane
+        self._streams = streams
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Return the service."""
@@ -92,33 +102,48 @@ class LaneRelay:
                 opened.producer_epoch = place.epoch
             else:
                 opened.consumer_epoch = place.epoch
+            opened.ticket = self._streams.ticket(_said(opened, place))
             first = request.SerializeToString()
             async with asyncio.TaskGroup() as tasks:
-                carrying = tasks.create_task(_carry(place, verb, first, context))
+                carrying = tasks.create_task(self._carry(place, verb, first, context))
                 moving = tasks.create_task(placements.moved(place))
                 await asyncio.wait({carrying, moving}, return_when=asyncio.FIRST_COMPLETED)
                 carrying.cancel()
                 moving.cancel()
 
+    async def _carry(self, place: ReplicaPlace, verb: str, first: bytes, context: Context) -> None:
+        async with self._streams.channel(place) as channel:
+            call: Any = cast("Any", channel.stream_stream(f"{_STREAMS}/{verb}"))()
+            try:
+                # Whichever side is over ends the call; the client sees no error, and dials again.
+                with contextlib.suppress(*_OVER):
+                    await call.write(first)
+                    async with asyncio.TaskGroup() as tasks:
+                        up = tasks.create_task(_up(context, call))
+                        down = tasks.create_task(_down(call, context))
+                        await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
+                        if up.done():
+                            # What the client said last has to arrive; the worker then ends the call.
+                            await asyncio.wait({down}, timeout=_LAST_WORDS_SECONDS)
+                        up.cancel()
+                        down.cancel()
+            finally:
+                call.cancel()
 
-async def _carry(place: ReplicaPlace, verb: str, first: bytes, context: Context) -> None:
-    async with open_channel(place.address, channel_options(STREAM)) as channel:
-        call: Any = cast("Any", channel.stream_stream(f"{_STREAMS}/{verb}"))()
-        try:
-            # Whichever side is over ends the call; the client sees no error, and dials again.
-            with contextlib.suppress(*_OVER):
-                await call.write(first)
-                async with asyncio.TaskGroup() as tasks:
-                    up = tasks.create_task(_up(context, call))
-                    down = tasks.create_task(_down(call, context))
-                    await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
-                    if up.done():
-                        # What the client said last has to arrive; the worker then ends the call.
-                        await asyncio.wait({down}, timeout=_LAST_WORDS_SECONDS)
-                    up.cancel()
-                    down.cancel()
-        finally:
-            call.cancel()
+
+def _said(opened: PullOpen | FeedOpen, place: ReplicaPlace) -> LaneTicket:
+    """What the controller allows a client on its lane to or from an attempt at its place."""
+    pull = isinstance(opened, PullOpen)
+    return LaneTicket(
+        namespace=opened.namespace,
+        pipeline=opened.pipeline,
+        lane=opened.lane,
+        kind=LANE_KIND_RECORDER if pull and is_recorder(opened.lane) else LANE_KIND_CLIENT,
+        producer_node=place.node if pull else "",
+        producer_epoch=opened.producer_epoch,
+        consumer_node="" if pull else place.node,
+        consumer_epoch=opened.consumer_epoch,
+    )
 
 
 async def _up(context: Context, call: Any) -> None:

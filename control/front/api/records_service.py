@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc.aio
 
+from control.front.api.node_streams import NodeStreams
 from control.front.api.request import job_of
 from control.front.api.tapping import Tapping, TapQuery
 from control.front.control_plane import ControlPlane
@@ -19,10 +20,12 @@ class RecordsService(v1_grpc.RecordsServiceServicer):
 
     Args:
         plane: knows where jobs are.
+        streams: reaches the workers of nodes.
     """
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, streams: NodeStreams) -> None:
         self._plane = plane
+        self._streams = streams
 
     # gRPC takes a coroutine that writes as well as a generator; the stubs know the generator only.
     async def TapPort(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -30,4 +33,4 @@ class RecordsService(v1_grpc.RecordsServiceServicer):
     ) -> None:
         """Show some of the records of a port until its stream ends."""
         query = TapQuery(job_of(request.name, request.namespace), request.port, request.wish)
-        await Tapping(self._plane, query, context.write).run()
+        await Tapping(self._plane, self._streams, query, context.write).run()

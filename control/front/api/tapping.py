@@ -11,12 +11,13 @@ from typing import Any, cast
 import grpc
 import grpc.aio
 
+from control.front.api.node_streams import NodeStreams
 from control.front.api.placement import NO_CHANGE_SECONDS, Placements, ReplicaPlace, replicas_of
 from control.front.control_plane import ControlPlane
-from shoal.channel import STREAM, channel_options, open_channel
+from services.streams.lane_leave import tap_lane
 from shoal.names import JobRef
 from shoal.v1.records_service_pb2 import TapPortResponse, TapWish
-from shoal.v1.streams_service_pb2 import TapRequest, TapResponse
+from shoal.v1.streams_service_pb2 import LANE_KIND_TAP, LaneTicket, TapRequest, TapResponse
 from shoal.v1.streams_service_pb2_grpc import StreamsServiceStub
 
 Send = Callable[[TapPortResponse], Awaitable[None]]
@@ -39,12 +40,16 @@ class Tapping:
 
     Args:
         plane: knows where jobs are.
+        streams: reaches the workers of nodes.
         query: what is asked for.
         send: takes what comes, and as much time as the reader needs.
     """
 
-    def __init__(self, plane: ControlPlane, query: TapQuery, send: Send) -> None:
+    def __init__(
+        self, plane: ControlPlane, streams: NodeStreams, query: TapQuery, send: Send
+    ) -> None:
         self._plane = plane
+        self._streams = streams
         self._query = query
         self._send = send
         self._placements = Placements(plane, query.job.pipeline_ref)
@@ -98,7 +103,17 @@ class Tapping:
 
     async def _read(self, place: ReplicaPlace) -> bool:
         query = self._query
-        async with open_channel(place.address, channel_options(STREAM)) as channel:
+        ticket = self._streams.ticket(
+            LaneTicket(
+                namespace=query.job.namespace,
+                pipeline=query.job.pipeline,
+                lane=tap_lane(place.job, query.port),
+                kind=LANE_KIND_TAP,
+                producer_node=place.node,
+                producer_epoch=place.epoch,
+            )
+        )
+        async with self._streams.channel(place) as channel:
             stub: Any = StreamsServiceStub(channel)
             call = stub.Tap(
                 TapRequest(
@@ -108,6 +123,7 @@ class Tapping:
                     epoch=place.epoch,
                     port=query.port,
                     wish=query.wish,
+                    ticket=ticket,
                 )
             )
             ended = False

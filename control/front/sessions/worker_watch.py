@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from control.core.errors import ControlError
 from services.runtime.log import fields
+from services.runtime.stream_address import reached
 
 LOG = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ class WorkerWatch:
 
 async def listens(address: str) -> bool | None:
     """Whether connections are accepted there; None when that is unknown."""
-    host, _, port = address.rpartition(":")
+    host, _, port = reached(address)[0].rpartition(":")
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
             _, writer = await asyncio.open_connection(host.strip("[]"), int(port))

@@ -33,7 +33,7 @@ from tests.simulation.mesh.process import Process
 from tests.simulation.mesh.spool import SpoolDisk
 
 STREAM_PORT = 7100
-ORDERS = ("Attach", "UpdateLanes", "Conclude", "Detach")
+ORDERS = ("Attach", "UpdateLanes", "Conclude", "Detach", "UpdateTrust")
 WATCH = "WatchAttempts"
 CONNECT_AGAIN_SECONDS = 0.1
 DATA_TAGS = (
@@ -170,7 +170,7 @@ class OrdersStub:
     def __init__(self, network: Network, address: str) -> None:
         self._network = network
         self._address = address
-        self.Attach, self.UpdateLanes, self.Conclude, self.Detach = (
+        self.Attach, self.UpdateLanes, self.Conclude, self.Detach, self.UpdateTrust = (
             partial(self._ask, method) for method in ORDERS
         )
 
