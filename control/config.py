@@ -50,6 +50,7 @@ class ControllerConfig(GossipSettings):
         authority: key and certificate of an authority of one's own for a new cluster; None makes one.
         caller_calls: calls that one identity may begin a second.
         caller_watches: watches, logs, taps, lanes and sessions that one identity may have open.
+        caller_pipelines: pipelines of one identity that have not ended.
         caller_spec_bytes: bytes of specifications that one identity may submit within an hour.
         caller_bundle_bytes: bytes of bundles that one identity may upload within an hour.
 
@@ -77,6 +78,7 @@ class ControllerConfig(GossipSettings):
     authority: Authority | None = None
     caller_calls: float = 1000.0
     caller_watches: int = 1000
+    caller_pipelines: int = 100_000
     caller_spec_bytes: int = 4 << 30
     caller_bundle_bytes: int = 256 << 30
 
@@ -133,6 +135,7 @@ class ControllerConfig(GossipSettings):
         for option, most in (
             ("--caller-calls", self.caller_calls),
             ("--caller-watches", self.caller_watches),
+            ("--caller-pipelines", self.caller_pipelines),
             ("--caller-spec-bytes", self.caller_spec_bytes),
             ("--caller-bundle-bytes", self.caller_bundle_bytes),
         ):

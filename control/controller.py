@@ -312,6 +312,7 @@ class Controller:
                 heartbeat_seconds=self._config.heartbeat_seconds,
                 unplaced_seconds=self._config.unplaced_seconds,
                 still_seconds=self._config.still_seconds,
+                caller_pipelines_max=self._config.caller_pipelines,
             ),
             clock=self._process.clock,
             wall=self._now,

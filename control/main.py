@@ -143,6 +143,12 @@ def _use_file(context: click.Context, path: Path) -> None:
     help="Watches, logs, taps, lanes and sessions that one identity may have open.",
 )
 @click.option(
+    "--caller-pipelines",
+    type=int,
+    default=100_000,
+    help="Pipelines of one identity that have not ended.",
+)
+@click.option(
     "--caller-spec-bytes",
     type=int,
     default=4 << 30,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+_FOR: Final = " for "
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,12 @@ class CallNote:
     method: str
     address: str
 
+    @staticmethod
+    def counted_as(creator: str) -> str:
+        """Return the identity that a creator's pipelines are counted of: a gateway's users share one quota."""
+        return creator.partition(_FOR)[0]
+
     @property
     def described(self) -> str:
         """The caller as records name it: `operator/ann`, `gateway/web for ann`."""
-        return f"{self.caller} for {self.user}" if self.user else self.caller
+        return f"{self.caller}{_FOR}{self.user}" if self.user else self.caller

@@ -35,6 +35,7 @@ class MachineConfig:
         suspect_suffices: whether a broken session and a mere suspicion replace a node's attempts;
             quicker, but an agent that is being restarted then loses its jobs.
         pipelines_open_max: most pipelines that have not ended.
+        caller_pipelines_max: most of them of one identity.
         pipelines_ended_max: how many ended pipelines are remembered.
         ended_in_memory: how many of them are in memory too, since agents may still speak of them.
         nodes_max: most nodes.
@@ -56,6 +57,7 @@ class MachineConfig:
     rival_seconds: float = 30.0
     suspect_suffices: bool = False
     pipelines_open_max: int = 200_000
+    caller_pipelines_max: int = 100_000
     pipelines_ended_max: int = 10_000
     ended_in_memory: int = 256
     nodes_max: int = 20_000

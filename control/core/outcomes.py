@@ -238,6 +238,7 @@ class Outcomes(MachinePart):
         self._situation.ended[pipeline.ref] = None
         self._situation.recent.append(pipeline.ref)
         self._situation.open -= 1
+        self._situation.count_of(pipeline.creator, -1)
 
     def begin_retries(self) -> None:
         """Queue the jobs again whose wait is over."""

@@ -21,7 +21,8 @@ class PipelineAdded:
     """A submission; `position` orders submissions, and its jobs are queued without rows of theirs.
 
     `kind` is equal for pipelines that find room in the same places. `data` is the encoded spec, and
-    `digest` is its SHA-256 in hex, where the submission had a request id.
+    `digest` is its SHA-256 in hex, where the submission had a request id. `creator` is the caller that
+    submitted it, described; empty in a cluster without identity.
     """
 
     ref: PipelineRef
@@ -32,6 +33,7 @@ class PipelineAdded:
     kind: str = field(default="", compare=False)
     data: bytes = field(default=b"", compare=False, repr=False)
     digest: str = field(default="", compare=False)
+    creator: str = ""
 
 
 class Queued(NamedTuple):
@@ -46,6 +48,7 @@ class Queued(NamedTuple):
     data: bytes
     create_micros: int
     kind: str
+    creator: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,8 +351,8 @@ class Loaded:
 
     `starts` are those on this store by term, and the last one is this one. `next_sequence` and `next_position` are
     not taken yet. `queued` are the first of those of which no job was ever placed, by position; those behind them
-    are read later. `begin` decodes one of them (None if it cannot be read), and `ended` are those that have ended,
-    the longest ended first.
+    are read later. `open_of` says how many pipelines each creator has that have not ended. `begin` decodes one of
+    them (None if it cannot be read), and `ended` are those that have ended, the longest ended first.
     """
 
     rows: PipelineRows = PipelineRows()
@@ -358,6 +361,7 @@ class Loaded:
     next_sequence: int = 1
     next_position: int = 1
     queued: tuple[Queued, ...] = ()
+    open_of: Mapping[str, int] = field(default_factory=dict[str, int])
     begin: Callable[[Queued], PipelineAdded | None] = _nothing
     ended: tuple[PipelineRef, ...] = ()
     nodes: tuple[NodeRow, ...] = ()

@@ -6,13 +6,14 @@ that several of them ask.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from control.core import outbox_rows
 from control.core.backlog import Backlog
+from control.core.call_note import CallNote
 from control.core.change_set import ChangeSet
 from control.core.kept_rooms import KeptRooms
 from control.core.leases import Leases
@@ -43,6 +44,7 @@ class Situation:
         recent: Those of them that are in memory.
         requests: The requests that were taken or found last; the store knows the others.
         open: How many pipelines have not ended.
+        open_of: How many of them each identity has that submitted any.
     """
 
     config: MachineConfig
@@ -60,6 +62,7 @@ class Situation:
     recent: deque[PipelineRef] = field(default_factory=deque[PipelineRef])
     requests: dict[RequestKey, KnownRequest] = field(default_factory=dict[RequestKey, KnownRequest])
     open: int = 0
+    open_of: Counter[str] = field(default_factory=Counter[str])
 
     def __post_init__(self) -> None:
         config = self.config
@@ -85,6 +88,14 @@ class Situation:
     def job_event(self, job: JobRecord, what: str) -> None:
         """Tell the world of a job."""
         self.change.outbox(outbox_rows.job_event(job, what, self.wall_time))
+
+    def count_of(self, creator: str, more: int) -> None:
+        """Count that a creator has so many open pipelines more, or fewer; one without a name is not counted."""
+        if creator:
+            identity = CallNote.counted_as(creator)
+            self.open_of[identity] += more
+            if not self.open_of[identity]:
+                del self.open_of[identity]
 
     def job(self, attempt: AttemptRecord) -> JobRecord:
         """The job of an attempt."""

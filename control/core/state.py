@@ -148,6 +148,7 @@ class PipelineRecord:
     ref: PipelineRef
     position: int
     request_id: str
+    creator: str
     spec: Pipeline
     create_time: datetime
     topology: Topology
@@ -171,6 +172,7 @@ class PipelineRecord:
             ref=added.ref,
             position=added.position,
             request_id=added.request_id,
+            creator=added.creator,
             spec=added.spec,
             create_time=added.create_time,
             topology=topology,

@@ -9,6 +9,7 @@ from hashlib import sha256
 from control.core import events
 from control.core.admission import refusal, reused
 from control.core.answers import Refusal, RefusalCode, Submission
+from control.core.call_note import CallNote
 from control.core.effects import Taken
 from control.core.errors import UnknownPipelineError, unknown_pipeline
 from control.core.machine_part import MachinePart
@@ -61,6 +62,9 @@ class Submissions(MachinePart):
                 "TOO_MANY_PIPELINES",
                 f"{self._situation.open} pipelines have not ended yet: submit again when some have",
             )
+        note = event.note
+        if note is not None and (over := self._over_quota(note)):
+            return over
         added = PipelineAdded(
             ref=self._new_ref(submission.namespace, submission.spec.name),
             position=self._next_position,
@@ -69,7 +73,9 @@ class Submissions(MachinePart):
             create_time=self._situation.wall_time,
             data=data,
             digest=digest,
+            creator="" if note is None else note.described,
         )
+        self._situation.count_of(added.creator, 1)
         self._next_position += 1
         pipeline = PipelineRecord.begin(added, topology(added.spec))
         self._memory.remember(pipeline)
@@ -84,6 +90,19 @@ class Submissions(MachinePart):
         added = replace(added, kind=self._shape(tuple(kinds), pipeline))
         self._change.added(added, pipeline)
         return Taken(added.ref, repeated=False)
+
+    def _over_quota(self, note: CallNote) -> Refusal | None:
+        """Refuse a caller that has as many open pipelines as one may."""
+        most = self._config.caller_pipelines_max
+        if self._situation.open_of[note.caller] < most:
+            return None
+        return Refusal(
+            RefusalCode.RESOURCE_EXHAUSTED,
+            "QUOTA",
+            f"{note.caller} has {most} pipelines that have not ended, which is the most: submit again when "
+            "some have, or let an operator raise --caller-pipelines of the controller",
+            {"caller": note.caller, "option": "--caller-pipelines"},
+        )
 
     def _new_ref(self, namespace: str, name: str) -> PipelineRef:
         while True:

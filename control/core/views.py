@@ -27,6 +27,7 @@ def pipeline_view(pipeline: PipelineRecord) -> PipelineView:
         final_event_id=pipeline.final_event_id,
         scales=tuple(map(_scale_view, pipeline.scales)),
         finish_time=pipeline.finish_time,
+        creator=pipeline.creator,
     )
 
 

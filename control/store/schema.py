@@ -231,6 +231,11 @@ CREATE TABLE certificates (
 ) WITHOUT ROWID;
 """
 
+_CREATORS = """
+ALTER TABLE pipelines ADD COLUMN creator TEXT NOT NULL DEFAULT '';
+CREATE INDEX pipelines_by_creator ON pipelines (creator, state) WHERE creator <> '';
+"""
+
 STEPS = (
     _FIRST,
     _SCALES,
@@ -244,6 +249,7 @@ STEPS = (
     _ARTIFACTS,
     _STILL,
     _IDENTITIES,
+    _CREATORS,
 )
 """The statements that lead from each version to the next one; an empty file has version 0."""
 

@@ -85,6 +85,7 @@ def load(connection: sqlite3.Connection, queue_page: int) -> rows.Loaded:
         next_position=_next(connection, "pipelines"),
         queued=queued(connection, 0, queue_page),
         begin=_Decoder().begin,
+        open_of=_open_of(connection),
         ended=tuple(
             PipelineRef(*values)
             for values in connection.execute(
@@ -111,14 +112,24 @@ def queued(connection: sqlite3.Connection, after: int, limit: int) -> tuple[rows
             specs.setdefault(data, data),
             create_time,
             words.setdefault(kind, kind),
+            words.setdefault(creator, creator),
         )
-        for namespace, pipeline, position, request_id, data, create_time, kind in (
+        for namespace, pipeline, position, request_id, data, create_time, kind, creator in (
             connection.execute(
                 f"{_ADDED} WHERE position > ? AND {_UNTOUCHED} ORDER BY position LIMIT ?",
                 (after, limit),
             )
         )
     )
+
+
+def _open_of(connection: sqlite3.Connection) -> Mapping[str, int]:
+    """Count the pipelines that have not ended of each creator."""
+    found = connection.execute(
+        "SELECT creator, count(*) FROM pipelines "
+        f"WHERE creator <> '' AND state < {_TERMINAL} GROUP BY creator"
+    )
+    return dict(found.fetchall())
 
 
 def find(
@@ -260,8 +271,8 @@ def mark_published(
 # --- writing
 
 _ADD_PIPELINE = (
-    "INSERT INTO pipelines (position, namespace, id, request_id, spec, create_time, state, kind) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO pipelines (position, namespace, id, request_id, spec, create_time, state, kind, "
+    "creator) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ADD_REQUEST = "INSERT INTO requests VALUES (?, ?, ?, ?, ?, NULL)"
 _DROP_REQUESTS = (
@@ -293,6 +304,7 @@ def _added_values(added: Sequence[rows.PipelineAdded]) -> Iterator[table.Values]
             table.micros(row.create_time),
             int(PipelineState.QUEUED),
             row.kind,
+            row.creator,
         )
 
 
@@ -479,7 +491,9 @@ _STATEMENTS: Mapping[type[rows.Row], tuple[_Statement, ...]] = MappingProxyType(
 
 # --- reading
 
-_ADDED = "SELECT namespace, id, position, request_id, spec, create_time, kind FROM pipelines"
+_ADDED = (
+    "SELECT namespace, id, position, request_id, spec, create_time, kind, creator FROM pipelines"
+)
 _TERMINAL = int(min(state for state in PipelineState if state.terminal))
 
 _UNCHANGED = (
@@ -634,7 +648,15 @@ class _Decoder:
         if spec is None:
             return None
         created = table.moment_of(row.create_micros)
-        return rows.PipelineAdded(row.ref, row.position, row.request_id, spec, created, row.kind)
+        return rows.PipelineAdded(
+            row.ref,
+            row.position,
+            row.request_id,
+            spec,
+            created,
+            row.kind,
+            creator=row.creator,
+        )
 
 
 def _all_added(

@@ -100,7 +100,11 @@ class ScaleView:
 
 @dataclass(frozen=True, slots=True)
 class PipelineView:
-    """A submitted pipeline: its spec, its derived state and its jobs at one revision."""
+    """A submitted pipeline: its spec, its derived state and its jobs at one revision.
+
+    `creator` is the identity that submitted it, such as `submitter/ann` or `gateway/web for ann`; empty in a
+    cluster without identity.
+    """
 
     id: str
     namespace: str
@@ -114,6 +118,7 @@ class PipelineView:
     final_event_id: str = ""
     scales: tuple[ScaleView, ...] = ()
     finish_time: datetime | None = None
+    creator: str = ""
 
     @property
     def name(self) -> str:

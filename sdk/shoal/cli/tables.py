@@ -92,6 +92,8 @@ def headline(pipeline: view.PipelineView, now: datetime) -> Text:
         end = pipeline.end_time or now
         verb = "took" if pipeline.end_time else "for"
         line.append(f"  {verb} {age_text(pipeline.create_time, end)}", style="dim")
+    if pipeline.creator:
+        line.append(f"  by {pipeline.creator}", style="dim")
     if pipeline.finish_time is not None and not pipeline.state.terminal:
         line.append(f"  finishing for {age_text(pipeline.finish_time, now)}", style="yellow")
     if pipeline.reason.code:

@@ -255,6 +255,7 @@ class Pipeline(_message.Message):
     FINAL_EVENT_ID_FIELD_NUMBER: _builtins.int
     SCALES_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
+    CREATOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`pipelines/{pipeline}`."""
     namespace: _builtins.str
@@ -267,6 +268,8 @@ class Pipeline(_message.Message):
     """Revision of the last change of this pipeline or one of its jobs."""
     final_event_id: _builtins.str
     """Id of the final event, once the pipeline has ended."""
+    creator: _builtins.str
+    """The identity that submitted it: `submitter/ann`, `gateway/web for ann`; empty in a cluster without identity."""
     @_builtins.property
     def spec(self) -> _spec_pb2.PipelineSpec:
         """What was asked for."""
@@ -311,10 +314,11 @@ class Pipeline(_message.Message):
         final_event_id: _builtins.str = ...,
         scales: _abc.Iterable[Global___Scale] | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
+        creator: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "finish_time", b"finish_time", "reason", b"reason", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "final_event_id", b"final_event_id", "finish_time", b"finish_time", "id", b"id", "jobs", b"jobs", "name", b"name", "namespace", b"namespace", "reason", b"reason", "revision", b"revision", "scales", b"scales", "spec", b"spec", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "end_time", b"end_time", "final_event_id", b"final_event_id", "finish_time", b"finish_time", "id", b"id", "jobs", b"jobs", "name", b"name", "namespace", b"namespace", "reason", b"reason", "revision", b"revision", "scales", b"scales", "spec", b"spec", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

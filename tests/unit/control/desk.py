@@ -10,6 +10,7 @@ from typing import cast
 
 from control.core import events
 from control.core.answers import Refusal, Submission
+from control.core.call_note import CallNote
 from control.core.effects import Admitted, Answer, CommitRows, Effect, EndSession, Taken, Tell
 from control.core.machine import ControlMachine
 from control.core.machine_config import MachineConfig
@@ -110,17 +111,25 @@ class Desk:
     # --- people
 
     def submit(
-        self, spec: Pipeline, request_id: str = "", namespace: str = "default"
+        self,
+        spec: Pipeline,
+        request_id: str = "",
+        namespace: str = "default",
+        note: CallNote | None = None,
     ) -> PipelineRef:
-        answer = self.try_submit(spec, request_id, namespace)
+        answer = self.try_submit(spec, request_id, namespace, note)
         assert isinstance(answer, Taken), answer
         return answer.ref
 
     def try_submit(
-        self, spec: Pipeline, request_id: str = "", namespace: str = "default"
+        self,
+        spec: Pipeline,
+        request_id: str = "",
+        namespace: str = "default",
+        note: CallNote | None = None,
     ) -> Taken | Refusal:
         answer = self.post(
-            lambda call: events.Submit(call, Submission(namespace, request_id, spec))
+            lambda call: events.Submit(call, Submission(namespace, request_id, spec), note=note)
         )
         assert isinstance(answer, Taken | Refusal)
         return answer

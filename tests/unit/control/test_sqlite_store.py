@@ -36,7 +36,7 @@ REF = PipelineRef("default", "counter-1")
 ATTEMPT = AttemptRef("default", "counter-1", "camera", 1, 1)
 LATER = BEGAN + timedelta(seconds=1.000001)
 
-ADDED = PipelineAdded(REF, 1, "key", counter(), BEGAN, digest="digest")
+ADDED = PipelineAdded(REF, 1, "key", counter(), BEGAN, digest="digest", creator="submitter/ann")
 PIPELINE = PipelineRow(
     REF,
     PipelineState.FAILED,
