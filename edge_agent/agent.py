@@ -10,6 +10,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +57,7 @@ from services.runtime.address import host_port
 from services.runtime.log import fields
 from services.runtime.outward import outward_host
 from services.runtime.process import StartRefusedError
+from shoal.handshake_failure import explain_handshake
 from shoal.tls import ClientTls
 
 LOG = logging.getLogger(__name__)
@@ -131,6 +133,12 @@ class Agent:
                 logs=LogShipper,
                 cluster=_cluster(identity),
                 trust=lambda: None if identity is None else identity.trust,
+                explain=lambda details, address: explain_handshake(
+                    details,
+                    address,
+                    None if identity is None else identity.current(),
+                    datetime.fromtimestamp(process.wall(), UTC),
+                ),
             )
             shell = AgentShell(config, process, links)
             async with asyncio.TaskGroup() as group:

@@ -93,7 +93,9 @@ class AgentShell:
         self._session_driver: Driver[SessionEvent, session_effects.SessionEffect] = Driver(
             self._session, self._act_on_session, process.clock, inbox_size=_INBOX_SIZE
         )
-        self._link = SessionLink(self._session_driver.post, self._hello, process.clock, links.dial)
+        self._link = SessionLink(
+            self._session_driver.post, self._hello, process.clock, links.dial, links.explain
+        )
         self._logs = links.logs(self._say)
         self._lease = NodeLease(process.clock)
         self._journal = links.journal

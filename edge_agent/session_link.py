@@ -14,7 +14,12 @@ from typing import Any, Final, cast
 import grpc.aio
 
 from edge_agent.error_words import words_of
-from edge_agent.links.session import SessionCall, SessionDialler
+from edge_agent.links.session import (
+    HandshakeExplainer,
+    SessionCall,
+    SessionDialler,
+    no_explanation,
+)
 from edge_agent.session.effects import Write
 from edge_agent.session.events import LinkClosed, LinkOpened, Received, SessionEvent
 from services.runtime.log import CountedLog
@@ -38,12 +43,15 @@ class SessionLink:
         hello: says which agent it is and what it knows, at this moment.
         clock: monotonic seconds, for the log.
         open_call: opens the call to a controller.
+        explain: says why what answers at an address does not prove to be a controller, by the details of
+            gRPC's error and the address; empty where something else failed.
     """
 
     post: Callable[[SessionEvent], Awaitable[None]]
     hello: Callable[[], Hello]
     clock: Callable[[], float]
     open_call: SessionDialler
+    explain: HandshakeExplainer = no_explanation
     _connection: asyncio.Task[None] | None = None
     _leaving: bool = False
 
@@ -103,7 +111,12 @@ class SessionLink:
                 await self.post(LinkOpened(link, self.hello()))
                 reason = await self._talk(link, address, call)
         except* (grpc.aio.AioRpcError, asyncio.InvalidStateError) as errors:
-            reason = f"{address}: {words_of(causes(errors)[0])}"
+            error = causes(errors)[0]
+            reason = f"{address}: {words_of(error)}"
+            if isinstance(error, grpc.aio.AioRpcError):
+                why = self.explain(error.details() or "", address)
+                if why:  # gossip may name any address as that of a controller
+                    self._refused.warn(f"no controller is believed at {address}", why=why)
         await self.post(LinkClosed(link, reason))
 
     async def _talk(self, link: int, address: str, call: SessionCall) -> str:

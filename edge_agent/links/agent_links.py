@@ -7,7 +7,7 @@ from edge_agent.links.disk import DiskMeter
 from edge_agent.links.journal import AttemptJournal
 from edge_agent.links.keeper import KeeperDoor
 from edge_agent.links.logs import LogsOpener
-from edge_agent.links.session import SessionDialler
+from edge_agent.links.session import HandshakeExplainer, SessionDialler, no_explanation
 from edge_agent.links.stream_worker import StreamWorkerDoor
 from edge_agent.links.workshop import Workshop
 from shoal.session.trust import Trust
@@ -31,3 +31,4 @@ class AgentLinks:
     logs: LogsOpener
     cluster: str = ""
     trust: Callable[[], Trust | None] = lambda: None
+    explain: HandshakeExplainer = no_explanation

@@ -42,6 +42,14 @@ class SessionCall(Protocol):
 SessionDialler: TypeAlias = Callable[[str], contextlib.AbstractAsyncContextManager[SessionCall]]
 """Opens a call to the controller at an address, `host:port`; leaving the context ends the connection."""
 
+HandshakeExplainer: TypeAlias = Callable[[str, str], str]
+"""Says why a handshake failed, by the details of gRPC's error and the address; empty if it was no handshake."""
+
+
+def no_explanation(_details: str, _address: str) -> str:
+    """Explain nothing, as where no process has to prove anything."""
+    return ""
+
 
 @contextlib.asynccontextmanager
 async def dial_session(
