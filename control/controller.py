@@ -20,6 +20,7 @@ from control.core.errors import (
 )
 from control.front.access.interceptor import AccessInterceptor
 from control.front.access.quotas import CallerLimits, Quotas
+from control.front.api.identity_service import IdentityService
 from control.front.api.keys_service import KeysService
 from control.front.api.lane_relay import LaneRelay
 from control.front.api.node_streams import NodeStreams
@@ -31,6 +32,8 @@ from control.front.control_plane import ControlPlane
 from control.front.lane_tickets import LaneTickets
 from control.front.log_folder import LogFolder
 from control.front.members import GossipMembers
+from control.front.newcomers import Newcomers
+from control.front.registrar import Registrar
 from control.front.sessions.addresses import Addresses
 from control.front.sessions.service import SessionService
 from control.front.sessions.session_server import SessionServer, SessionSettings
@@ -67,6 +70,7 @@ LOG = logging.getLogger(__name__)
 STOP_GRACE_SECONDS = 0.5
 LEAVE_SECONDS = 1.0
 LOG_CLEANING_SECONDS = 3600.0
+RENEWAL_SECONDS = 3600.0
 DISK_SECONDS = 1.0
 DISK_RESERVE_BYTES = 64 << 20
 """Below so much free room, or a twentieth of a smaller disk, people may ask for nothing new."""
@@ -172,6 +176,7 @@ class Controller:
                 )
             except (OSError, StoreFailedError, ArchiveError, AuthorityError) as error:
                 raise StartRefusedError(f"the controller cannot start: {error}") from error
+            registrar = self._registrar(plane, identity, member)
             logs = LogFolder(config.state / "logs", clock=process.clock)
             publishing = self._publishing(store, archive, plane)
             gossip = None if member is None else member.gossip
@@ -209,8 +214,13 @@ class Controller:
                         RecordsService(plane, streams),
                         LaneRelay(plane, streams),
                         self._session_service(plane, archive, sources, logs, workers),
+                        IdentityService(plane.cluster_id, registrar),
                     )
-                    self._announce(server, archive, member)
+                    newcomers = ""
+                    if registrar is not None:
+                        tasks.create_task(_renew(registrar))
+                        newcomers = await self._serve_newcomers(stack, registrar)
+                    self._announce(server, archive, member, newcomers)
                     try:
                         await (
                             asyncio.Event().wait()
@@ -288,6 +298,38 @@ class Controller:
             plane,
             clock,
         )
+
+    def _registrar(
+        self, plane: ControlPlane, identity: ClusterIdentity | None, member: GossipMember | None
+    ) -> Registrar | None:
+        if identity is None:
+            return None
+        keyring = None if member is None else member.gossip.keyring
+        return Registrar(
+            plane,
+            identity,
+            gossip_keys=lambda: () if keyring is None else tuple(keyring.keys),
+            token=self._process.token,
+            wall=self._now,
+        )
+
+    async def _serve_newcomers(self, stack: contextlib.AsyncExitStack, registrar: Registrar) -> str:
+        """Let newcomers join; returns where, or an empty string.
+
+        Raises:
+            StartRefusedError: the address cannot be had.
+        """
+        config, proof = self._config, self._proof
+        if not config.newcomers or proof is None:
+            return ""
+        newcomers = Newcomers(config.newcomers, proof, self._process.clock)
+        try:
+            return await stack.enter_async_context(newcomers.serve(registrar))
+        except OSError as error:
+            raise StartRefusedError(
+                f"newcomers cannot join at {config.newcomers}: {error.strerror or error}; choose another "
+                'address for --newcomers, or "off"'
+            ) from error
 
     def _source_server(self) -> S3Server:
         """Where `s3://` inputs are: what was configured, else where the archive is."""
@@ -368,7 +410,11 @@ class Controller:
         )
 
     def _announce(
-        self, server: ApiServer, archive: OpenArchive, member: GossipMember | None
+        self,
+        server: ApiServer,
+        archive: OpenArchive,
+        member: GossipMember | None,
+        newcomers: str,
     ) -> None:
         found = ControllerAddresses(
             grpc=server.address,
@@ -377,6 +423,7 @@ class Controller:
             archive=self._config.archive_url.partition("?")[0],
             serf_rpc=member.serf_rpc if member is not None else "",
             members_http=member.members_http if member is not None else "",
+            newcomers=newcomers,
         )
         LOG.info("controller ready", extra=fields(**found.as_json()))
         if unreachable := self._config.unreachable:
@@ -433,6 +480,17 @@ def _short_of_room(state: Path, *, was_short: bool) -> StoreFailedError | None:
         f"the disk of the controller is short of room: {free} of {total} bytes are free in {state}, "
         f"and requests are taken from {mark} on; make room there, and ask again: what runs goes on"
     )
+
+
+async def _renew(registrar: Registrar) -> None:
+    """Renew what the controller itself proves when two thirds of its time are over."""
+    while True:
+        try:
+            if await registrar.renew_own():
+                LOG.info("the certificate of the controller was renewed")
+        except OSError as error:
+            LOG.warning("the certificate of the controller is not renewed", extra=fields(why=error))
+        await asyncio.sleep(RENEWAL_SECONDS)
 
 
 async def _clean_logs(logs: LogFolder, plane: ControlPlane) -> None:

@@ -18,6 +18,7 @@ from control.core.rows import CertificateRow, Holder, TokenRow
 from control.front.access.refused_calls import RefusedCalls
 from control.front.desired_feeds import DesiredFeeds
 from control.front.read_model import PAGE_SIZE, ReadModel, token
+from control.front.trust_feed import TrustFeed
 from control.front.watch import Changes, each
 from control.leader.leader import Leader
 from control.leader.plane_config import PlaneConfig
@@ -51,6 +52,7 @@ class ControlPlane:
         leader: Decides and records.
         shown: What people see of pipelines and nodes.
         feeds: What agents are told.
+        trust: Which certificates are revoked.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class ControlPlane:
     ) -> None:
         self._store = store
         self.feeds = DesiredFeeds()
+        self.trust = TrustFeed()
         self.shown = ReadModel(store, config.changes_kept, config.watch_pending_max)
         self.leader = Leader(
             store=store,
@@ -71,7 +74,7 @@ class ControlPlane:
             clock=clock,
             wall=wall,
             ids=ids,
-            projections=(self.feeds, self.shown),
+            projections=(self.feeds, self.shown, self.trust),
         )
         self.outbox_grown = self.leader.outbox_grown
         """Set after each commit that added outbox rows; the publisher clears it."""
@@ -311,9 +314,8 @@ class ControlPlane:
     # --- callers
 
     def revoked(self, serial: int) -> bool:
-        """Whether the certificate of a serial number is revoked; not known while there is no machine."""
-        machine = self.leader.machine
-        return machine is not None and machine.identities.against(f"{serial:x}") is not None
+        """Whether the certificate of a serial number is revoked, as was committed last."""
+        return self.trust.is_revoked(serial)
 
     async def note_call(self, note: CallNote, name: str) -> None:
         """Tell of a call that changed something beside the machine, by the name of what it changed."""

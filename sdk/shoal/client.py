@@ -7,6 +7,7 @@ ended = await client.wait(submitted.pipeline.name)
 
 import hashlib
 
+from shoal.calls.identities import IdentityCalls
 from shoal.calls.nodes import NodeCalls
 from shoal.calls.pipelines import EventPage, Submitted
 from shoal.calls.streams import StreamCalls
@@ -15,7 +16,7 @@ from shoal.view import SnapshotEnd
 __all__ = ["Client", "EventPage", "SnapshotEnd", "Submitted", "request_key"]
 
 
-class Client(StreamCalls, NodeCalls):
+class Client(StreamCalls, NodeCalls, IdentityCalls):
     """All requests to one controller, on one connection; use it with `async with`.
 
     Args: see `shoal.calls.calls.ControllerCalls`.

@@ -92,6 +92,7 @@ def join(
     name: str,
     *,
     key: bytes = b"",
+    role: Role | None = None,
     timeout_seconds: float = 15.0,
 ) -> Joined:
     """Join the cluster that a token names; blocks.
@@ -102,6 +103,8 @@ def join(
         name: the name that is wanted; of a node that of the node.
         key: private key (PEM) that the certificate is for, so that a join whose answer was lost can be
             repeated; a new one by default.
+        role: the role that has to come of it, so that a token for another one is not used up; any by
+            default.
         timeout_seconds: longest silence of the controller.
 
     Raises:
@@ -126,6 +129,7 @@ def join(
         "token": token.word,
         "name": name,
         "request": signing_request(key, name).decode(),
+        **({} if role is None else {"role": str(role)}),
     }
     try:
         said = _ask(

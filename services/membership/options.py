@@ -44,7 +44,7 @@ def gossip_options(
             metavar="KEY",
             help="AES key that seals gossip, base64 or hexadecimal; the first of several seals. Every user "
             f"of the machine can read a command line: rather set {prefix}_GOSSIP_KEY, or use "
-            "--gossip-keyring.  [default: gossip is not encrypted]",
+            "--gossip-keyring.  [default: that of the cluster; with --insecure gossip is not encrypted]",
         ),
         click.option(
             "--gossip-keyring",
@@ -52,7 +52,8 @@ def gossip_options(
             default=None,
             show_default=False,
             help="File of such keys (chmod 600), as Serf's: read again when it changes, written when "
-            "`shoal keys` or `serf keys` rotate them. Made of --gossip-key if it is missing.",
+            "`shoal keys` or `serf keys` rotate them. Made of --gossip-key if it is missing.  [default: "
+            "identity/gossip.keyring in the state folder; none with --insecure]",
         ),
         click.option(
             "--gossip-encryption",

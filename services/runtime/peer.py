@@ -1,6 +1,6 @@
 """The peer of a gRPC call, as the handshake proved it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -14,7 +14,7 @@ from shoal.identity import SCHEME, Identity, IdentityError, parse_uri
 class HandshakeContext(Protocol):
     """A call as its server holds it, of which only the handshake matters here."""
 
-    def auth_context(self) -> Mapping[str, Sequence[bytes]]:
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
         """What gRPC knows of the other end (grpc/include/grpc/grpc_security_constants.h)."""
         ...
 
@@ -29,8 +29,8 @@ class Peer:
 
 def peer_of(context: HandshakeContext) -> Peer | None:
     """Return the peer of a call; None over a connection in the clear, or for a certificate without an identity."""
-    certificates = context.auth_context().get("x509_pem_cert", ())
-    return _read(bytes(certificates[0])) if certificates else None
+    certificate = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
+    return None if certificate is None else _read(bytes(certificate))
 
 
 def host_of(peer: str) -> str:

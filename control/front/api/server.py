@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 import grpc.aio
 
 from control.front.access.interceptor import AccessInterceptor
+from control.front.api.identity_service import IdentityService
 from control.front.api.keys_service import KeysService
 from control.front.api.lane_relay import LaneRelay
 from control.front.api.nodes_service import NodesService
@@ -18,6 +19,7 @@ from services.runtime.rpc import ErrorInterceptor, bind, server_options
 from shoal.channel import SESSION
 from shoal.credentials import Credentials
 from shoal.v1 import (
+    identity_service_pb2_grpc,
     keys_service_pb2_grpc,
     nodes_service_pb2_grpc,
     pipelines_service_pb2_grpc,
@@ -41,6 +43,7 @@ SERVICES: Sequence[str] = (
     "shoal.v1.LanesService",
     "shoal.v1.RecordsService",
     "shoal.v1.SessionService",
+    "shoal.v1.IdentityService",
 )
 
 
@@ -79,6 +82,7 @@ class ApiServer:
         records: RecordsService,
         lanes: LaneRelay,
         sessions: SessionService,
+        identities: IdentityService,
     ) -> None:
         """Serve, and say so."""
         pipelines_service_pb2_grpc.add_PipelinesServiceServicer_to_server(pipelines, self._server)
@@ -87,6 +91,7 @@ class ApiServer:
         records_service_pb2_grpc.add_RecordsServiceServicer_to_server(records, self._server)
         self._server.add_generic_rpc_handlers((lanes.handlers(),))
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, self._server)
+        identity_service_pb2_grpc.add_IdentityServiceServicer_to_server(identities, self._server)
         _HEALTH_GRPC.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICES, _HEALTH_PB2.DESCRIPTOR.services_by_name["Health"].full_name)
         _REFLECTION.enable_server_reflection((*names, _REFLECTION.SERVICE_NAME), self._server)

@@ -14,6 +14,7 @@ from shoal.connection import Connection, Unary, decoded
 from shoal.errors import ShoalError
 from shoal.submitter import Submitter
 from shoal.v1 import (
+    identity_service_pb2_grpc,
     keys_service_pb2_grpc,
     lanes_service_pb2_grpc,
     nodes_service_pb2_grpc,
@@ -48,6 +49,7 @@ class _Open:
         self.submitting = group.create_task(self.submitter.run())
         self.pipelines = pipelines_service_pb2_grpc.PipelinesServiceStub(channel)
         self.nodes = nodes_service_pb2_grpc.NodesServiceStub(channel)
+        self.identity = identity_service_pb2_grpc.IdentityServiceStub(channel)
         self.keys = keys_service_pb2_grpc.KeysServiceStub(channel)
         self.records = records_service_pb2_grpc.RecordsServiceStub(channel)
         self.lanes = lanes_service_pb2_grpc.LanesServiceStub(channel)

@@ -6,7 +6,8 @@ taken for a cluster, and no process id is guessed from. Readers take the lock fo
 therefore asks for it again for a second.
 
 Example: `clusters/local.json` is `{"name": "local", "pid": 4711, "state": "/srv/up",
-"controller": "127.0.0.1:7470", "events": ""}`. `controller` is empty until the cluster is ready.
+"controller": "127.0.0.1:7470", "events": "", "identity": "/srv/up/controller/identity/operator"}`.
+`controller` is empty until the cluster is ready.
 """
 
 import contextlib
@@ -47,6 +48,7 @@ class ClusterRecord:
         state: folder of its files.
         controller: `host:port` of its controller; empty while it starts.
         events: address of its broker without a password; empty where it has none.
+        identity: folder of the credentials that commands prove; empty where it has no identity.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ClusterRecord:
     state: str = ""
     controller: str = ""
     events: str = ""
+    identity: str = ""
 
     @property
     def described(self) -> str:
@@ -169,4 +172,5 @@ def _read(path: Path, name: str) -> ClusterRecord | None:
         state=str(said.get("state", "")),
         controller=str(said.get("controller", "")),
         events=str(said.get("events", "")),
+        identity=str(said.get("identity", "")),
     )

@@ -1,10 +1,12 @@
 """Which controller a command talks to, and in which namespace: the options that they all share."""
 
 import asyncio
+import datetime as dt
 import functools
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -12,6 +14,7 @@ import click
 from shoal.cause import causes
 from shoal.cli import name_completion
 from shoal.cli.cluster_record import ClusterRecord, running_clusters
+from shoal.cli.identity_folder import credentials_in, identity_folder
 from shoal.cli.interrupts import on_interrupt
 from shoal.errors import ShoalError
 
@@ -30,22 +33,37 @@ DEFAULT_ADDRESS = "127.0.0.1:7470"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A controller's address, and the namespace that is meant."""
+    """A controller's address, the namespace that is meant, and the folder of what is proved there.
+
+    `identity` is None where nothing is proved, as to a controller with --insecure.
+    """
 
     address: str
     namespace: str
+    identity: Path | None = None
 
-    def client(self) -> "Client":
-        """Make a client of it, to be used with `async with`."""
+    def client(self, *, deadline_seconds: float = 30.0) -> "Client":
+        """Make a client of it, to be used with `async with`.
+
+        Raises:
+            ShoalError: the folder has no credentials that can be used.
+        """
         from shoal.client import Client
 
-        return Client(self.address, namespace=self.namespace)
+        proved = None if self.identity is None else credentials_in(self.identity)
+        return Client(
+            self.address,
+            namespace=self.namespace,
+            credentials=proved,
+            deadline_seconds=deadline_seconds,
+        )
 
 
 def controller_options(command: CommandT) -> CommandT:
-    """Give a command --controller, --cluster and --namespace, and pass it a `target`; a coroutine is run to its end.
+    """Give a command the options that say which controller is meant, and pass it a `target`.
 
-    A group does nothing of its own where one of its commands is asked for.
+    A command that is a coroutine is run to its end. A group does nothing of its own where one of its
+    commands is asked for.
     """
 
     @click.option(
@@ -69,17 +87,46 @@ def controller_options(command: CommandT) -> CommandT:
         show_default=True,
         help="Whose pipelines are meant.",
     )
+    @click.option(
+        "--identity",
+        envvar="SHOAL_IDENTITY",
+        default="",
+        metavar="FOLDER",
+        help="Credentials to prove.  [default: those of the cluster of `shoal up`, or of `shoal login`]",
+    )
     @functools.wraps(command)  # with its parameters, which click keeps on it
     def targeted(**values: Any) -> Any:
         context = click.get_current_context()
         if context.invoked_subcommand is not None:
             _refuse_before(context, context.invoked_subcommand)
             return None
-        address = chosen_address(values.pop("controller"), values.pop("cluster"))
-        result = command(target=Target(address, values.pop("namespace")), **values)
-        return run_async(result) if asyncio.iscoroutine(result) else result
+        options = (values.pop(name) for name in ("controller", "cluster", "namespace", "identity"))
+        target = chosen_target(*options)
+        result = command(target=target, **values)
+        return run_async(_renewed(target, result)) if asyncio.iscoroutine(result) else result
 
     return cast("CommandT", targeted)
+
+
+async def _renewed(target: Target, command: Coroutine[Any, Any, T]) -> T:
+    """Do a command's work, with a certificate that is good for a while yet."""
+    if target.identity is not None:
+        from shoal.cli.renewal import renew_if_due
+
+        await renew_if_due(target.identity, target.address, dt.datetime.now(dt.UTC))
+    return await command
+
+
+def chosen_target(
+    controller: str | None, cluster: str | None, namespace: str | None, identity: str | None
+) -> Target:
+    """Return what the shared options say; see `chosen_address` and `identity_folder`.
+
+    Raises:
+        click.UsageError: they do not say which controller is meant.
+    """
+    address = chosen_address(controller, cluster)
+    return Target(address, namespace or "default", identity_folder(identity or "", address))
 
 
 def chosen_address(controller: str | None, cluster: str | None) -> str:
@@ -96,7 +143,7 @@ def chosen_address(controller: str | None, cluster: str | None) -> str:
             one does not run.
     """
     if controller and cluster:
-        near = {name for name in ("controller", "cluster") if _on_command_line(name)}
+        near = {name for name in ("controller", "cluster") if on_command_line(name)}
         if len(near) != 1:
             both = "--controller and --cluster" if near else "SHOAL_CONTROLLER and SHOAL_CLUSTER"
             raise click.UsageError(
@@ -136,7 +183,7 @@ def chosen_cluster(name: str, running: Sequence[ClusterRecord]) -> ClusterRecord
 def _refuse_before(context: click.Context, command: str) -> None:
     """Refuse options of a group that is asked for one of its commands: they would say nothing to that."""
     for parameter in context.command.params:
-        if parameter.name and _on_command_line(parameter.name):
+        if parameter.name and on_command_line(parameter.name):
             option = max(parameter.opts, key=len)
             raise click.UsageError(
                 f"{option} has no effect before {command!r}: write it behind, if that takes it, as in "
@@ -144,7 +191,8 @@ def _refuse_before(context: click.Context, command: str) -> None:
             )
 
 
-def _on_command_line(parameter: str) -> bool:
+def on_command_line(parameter: str) -> bool:
+    """Say whether a parameter of the command that runs stands on its line."""
     source = click.get_current_context().get_parameter_source(parameter)
     return source is click.core.ParameterSource.COMMANDLINE
 

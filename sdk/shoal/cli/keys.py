@@ -25,10 +25,9 @@ def keys() -> None:
         shoal keys remove 91bc              no member opens with the old one any more
         shoal keys list                     which keys there are, and how many have them
 
-    Keys are named by the first digits of their SHA-256, and never shown. A new key travels to the
-    controller in the clear, and from there sealed: install it on the controller's machine.
-    Members that were started with --gossip-keyring keep what was rotated; others are told anew
-    when they start.
+    Keys are named by the first digits of their SHA-256, and never shown. Members keep what was rotated
+    in their keyring, and agents with an identity that were away get it with their next session. With
+    --insecure a new key travels to the controller in the clear: install it on the controller's machine.
     """
 
 

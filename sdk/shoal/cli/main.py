@@ -20,6 +20,7 @@ PLUGIN_GROUP = "shoal.commands"
 # Loaded when needed, so that `shoal --help` does not wait for gRPC.
 _COMMANDS: Mapping[str, str] = MappingProxyType({
     "artifacts": "List the artifacts of a pipeline.",
+    "authority": "Let another authority sign.",
     "cancel": "End pipelines early.",
     "completion": "Let a shell complete commands, options and names.",
     "down": "End a cluster of this machine.",
@@ -29,7 +30,10 @@ _COMMANDS: Mapping[str, str] = MappingProxyType({
     "finish": "Let pipelines end with their results.",
     "get": "Download the artifacts of a pipeline.",
     "graph": "Draw a pipeline as Mermaid or SVG.",
+    "identities": "List and revoke identities.",
     "keys": "Rotate the keys that seal gossip.",
+    "login": "Join a cluster as a person, with a token.",
+    "logout": "Forget who you are to a controller.",
     "logs": "Show what jobs print.",
     "members": "List the members of the gossip cluster.",
     "new": "Make a folder with a pipeline that runs as it is.",
@@ -41,7 +45,9 @@ _COMMANDS: Mapping[str, str] = MappingProxyType({
     "status": "Show how pipelines stand.",
     "submit": "Submit pipelines, and return at once.",
     "tap": "Look at the records of a stream while they pass.",
+    "token": "Make tokens that let boards and people join.",
     "validate": "Check specification files.",
+    "whoami": "Show who you are to a controller.",
 })  # fmt: skip
 
 _OF_THE_SERVER = ("agent", "controller", "simulate", "up")
@@ -100,6 +106,9 @@ def _keeping_lines(command: click.Command) -> click.Command:
     """Turn the two characters that a raw docstring has for backspace into click's mark."""
     if command.help:
         command.help = command.help.replace("\\b\n", "\b\n")
+    if isinstance(command, click.Group):
+        for one in command.commands.values():
+            _keeping_lines(one)
     return command
 
 

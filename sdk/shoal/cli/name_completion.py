@@ -41,15 +41,13 @@ def _asking(find: Find) -> Complete:
     @functools.wraps(find)
     def complete(context: click.Context, _parameter: click.Parameter, start: str) -> list[str]:
         async def ask() -> list[str]:
-            from shoal.cli.controller_option import chosen_address
-            from shoal.client import Client
+            from shoal.cli.controller_option import chosen_target
 
-            values = context.params
-            address = chosen_address(values.get("controller"), values.get("cluster"))
-            namespace = values.get("namespace") or "default"
+            options = ("controller", "cluster", "namespace", "identity")
+            target = chosen_target(*map(context.params.get, options))
             async with (
                 asyncio.timeout(PATIENCE_SECONDS),
-                Client(address, namespace=namespace, deadline_seconds=PATIENCE_SECONDS) as client,
+                target.client(deadline_seconds=PATIENCE_SECONDS) as client,
             ):
                 return await find(client, context, start)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shoal.cli import name_completion
+from shoal.cli.caller_line import show_caller
 from shoal.cli.controller_option import Target, controller_options
 from shoal.cli.document import print_document
 from shoal.cli.figures import counted, state_word
@@ -30,6 +31,7 @@ async def nodes(target: Target, *, watch: bool, as_json: bool) -> None:
         shoal nodes --watch                 one table, drawn anew; elsewhere a line a change
         shoal nodes adopt node-2            let it follow this controller
         shoal nodes forget node-2           it is gone for good
+        shoal nodes revoke node-2           it is believed no more
         shoal drain node-2                  place nothing more on it
 
     A node is `ready` while its agent has a session, `away` while it has none, and `drained` when
@@ -44,6 +46,8 @@ async def nodes(target: Target, *, watch: bool, as_json: bool) -> None:
             await _watch(client, as_json=as_json)
             return
         found = await client.nodes()
+        if not as_json:
+            await show_caller(client)
     if as_json:
         for node in found:
             print_document(node)
@@ -118,3 +122,24 @@ async def forget(target: Target, node: str) -> None:
     async with target.client() as client:
         await client.forget_node(node)
     click.echo(f"{node} is forgotten")
+
+
+@nodes.command()
+@click.argument("node", shell_complete=name_completion.nodes)
+@controller_options
+async def revoke(target: Target, node: str) -> None:
+    r"""Believe a node no more: its certificates are revoked, its session ends, and its jobs go elsewhere.
+
+    \b
+        shoal nodes revoke node-2           it was stolen, or its disk was copied
+        shoal nodes forget node-2           afterwards, if it is gone for good
+        shoal token create --role node --name node-2    lets it join again
+
+    Other nodes hear of it over their sessions, and refuse its streams.
+    """
+    from shoal.identity import Role
+    from shoal.identity_view import IdentityView
+
+    async with target.client() as client:
+        count = await client.revoke_identity(IdentityView(Role.NODE, node))
+    click.echo(f"{node} is believed no more: {counted(count, 'certificate')} revoked")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shoal.cli import name_completion
+from shoal.cli.caller_line import show_caller
 from shoal.cli.chosen_pipeline import chosen
 from shoal.cli.controller_option import Target, controller_options
 from shoal.cli.document import print_document
@@ -48,6 +49,9 @@ async def status(
         shoal status --watch people-counter-4f2a
         shoal status --watch                all of them as they change, until Ctrl-C
 
+    The list ends with the cluster and what it takes you for, on stderr; a controller that was started
+    with --insecure is told out loud.
+
     On a terminal, --watch draws one table anew; elsewhere, and with --json, every change is a line.
     """
     if limit is not None and pipeline is not None:
@@ -83,6 +87,8 @@ async def _list(client: "Client", limit: int, *, as_json: bool) -> None:
         show(pipelines_table(found, datetime.now(UTC)))
     else:
         click.echo("there are no pipelines yet; try: shoal run -- echo hello", err=True)
+    if not as_json:
+        await show_caller(client)
 
 
 def _show(pipeline: PipelineView, *, as_json: bool) -> None:

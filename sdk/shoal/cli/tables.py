@@ -54,7 +54,8 @@ def redrawn(screen: Console, draw: Callable[[], RenderableType]) -> Live:
     )
 
 
-def _table(*columns: str) -> Table:
+def make_table(*columns: str) -> Table:
+    """Make an empty table; a column that begins with > is aligned to the right."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         right = column.startswith(">")
@@ -70,7 +71,7 @@ def _state(state: JobState | PipelineState | MemberState) -> Text:
 
 def jobs_table(rows: Iterable[Row]) -> Table:
     """Show the jobs of a pipeline."""
-    table = _table("job", "state", "node", ">attempt", "records", "")
+    table = make_table("job", "state", "node", ">attempt", "records", "")
     for row in rows:
         table.add_row(
             row.job.id,
@@ -110,7 +111,7 @@ def pipeline_group(pipeline: view.PipelineView, rows: Iterable[Row], now: dateti
 
 def pipelines_table(pipelines: Iterable[view.PipelineView], now: datetime) -> Table:
     """Show many pipelines, one a line."""
-    table = _table("pipeline", "state", ">jobs", ">age", ">took", "reason")
+    table = make_table("pipeline", "state", ">jobs", ">age", ">took", "reason")
     for pipeline in pipelines:
         ended = sum(job.state is JobState.SUCCEEDED for job in pipeline.jobs)
         took = ""
@@ -129,7 +130,7 @@ def pipelines_table(pipelines: Iterable[view.PipelineView], now: datetime) -> Ta
 
 def artifacts_table(jobs: Iterable[view.JobView]) -> Table:
     """Show the manifests of jobs: each artifact's path, bytes and SHA-256."""
-    table = _table("job", "artifact", ">bytes", "SHA-256")
+    table = make_table("job", "artifact", ">bytes", "SHA-256")
     for job in jobs:
         for artifact in job.artifacts:
             size = f"{artifact.size_bytes:,}"
@@ -152,7 +153,7 @@ def nodes_table(nodes: Iterable[view.NodeView], now: datetime, *, watched: bool 
     Of those that are `watched` a controller does not say each sign of life, so no age is shown while they
     have a session.
     """
-    table = _table(
+    table = make_table(
         "node",
         "state",
         "member",
@@ -208,7 +209,7 @@ def _pairs(items: Iterable[tuple[str, str]]) -> str:
 
 def members_table(members: Iterable[view.MemberView], now: datetime) -> Table:
     """Show the members of the gossip cluster."""
-    table = _table("member", "state", "address", ">incarnation", ">since", "tags")
+    table = make_table("member", "state", "address", ">incarnation", ">since", "tags")
     for member in members:
         host = f"[{member.address}]" if ":" in member.address else member.address
         table.add_row(
@@ -224,7 +225,7 @@ def members_table(members: Iterable[view.MemberView], now: datetime) -> Table:
 
 def keys_table(report: view.KeysReport) -> Table:
     """Show the keys that seal gossip, and how many members have them."""
-    table = _table("key", "", ">installed on", ">seals on")
+    table = make_table("key", "", ">installed on", ">seals on")
     for number, key in enumerate(report.keys):
         use = Text("in use", style="green") if number == 0 and key.primary else Text("")
         table.add_row(
@@ -235,7 +236,7 @@ def keys_table(report: view.KeysReport) -> Table:
 
 def events_table(events: Iterable[view.Event]) -> Table:
     """Show events, oldest first."""
-    table = _table("time", "type", "id", "published")
+    table = make_table("time", "type", "id", "published")
     for event in events:
         moment = event.time.astimezone().strftime("%Y-%m-%d %H:%M:%S") if event.time else ""
         published = Text("yes", style="green") if event.published else Text("not yet")
@@ -247,7 +248,7 @@ def events_table(events: Iterable[view.Event]) -> Table:
 
 def verdicts_table(verdicts: Iterable[view.NodeVerdict]) -> Table:
     """Show what the scheduler thinks of each node, the best first."""
-    table = _table("node", "", ">score", "because")
+    table = make_table("node", "", ">score", "because")
     for verdict in sorted(verdicts, key=lambda item: (not item.feasible, -item.score, item.node)):
         possible = Text("possible", style="green") if verdict.feasible else Text("no", style="red")
         score = f"{verdict.score:.2f}" if verdict.feasible else ""

@@ -1,0 +1,62 @@
+"""Where the identity is that a command proves to a controller: a folder of credentials, or none.
+
+Rule, the first that says something wins:
+1. --identity FOLDER, or SHOAL_IDENTITY;
+2. the record of a cluster of `shoal up` with this address;
+3. `identities/HOST_PORT` in the state folder of the user, which `shoal login` makes.
+Else nothing is proved, and the controller is dialled in the clear.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shoal.cli.cluster_record import running_clusters
+from shoal.cli.state_home import state_home
+from shoal.errors import ShoalError
+
+if TYPE_CHECKING:
+    from shoal.credentials import Credentials
+
+
+def login_folder(address: str) -> Path:
+    """Return where `shoal login` keeps the identity for the controller at `host:port`."""
+    host, _, port = address.rpartition(":")
+    return state_home() / "identities" / f"{host.lower()}_{port}".replace("/", "_")
+
+
+def identity_folder(given: str, address: str) -> Path | None:
+    """Find the folder for a controller; None where there is none.
+
+    Args:
+        given: of --identity or SHOAL_IDENTITY; empty for neither.
+        address: `host:port` of the controller.
+    """
+    if given:
+        return Path(given).expanduser()
+    for record in running_clusters():
+        if record.controller == address:
+            return Path(record.identity) if record.identity else None
+    folder = login_folder(address)
+    return folder if folder.is_dir() else None
+
+
+def credentials_in(folder: Path) -> "Credentials":
+    """Read the credentials in a folder that was chosen.
+
+    Raises:
+        ShoalError: there are none, or they cannot be used.
+    """
+    from shoal.credentials import CredentialsError, read_credentials
+
+    try:
+        found = read_credentials(folder)
+    except CredentialsError as error:
+        raise ShoalError("CREDENTIALS", str(error), code="UNAUTHENTICATED") from error
+    if found is None:
+        raise ShoalError(
+            "CREDENTIALS",
+            f"there is no identity in {folder}: name a folder that `shoal login` made or the "
+            "identity/operator of a controller's state folder, or leave --identity and SHOAL_IDENTITY out",
+            code="UNAUTHENTICATED",
+        )
+    return found
