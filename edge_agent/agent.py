@@ -30,6 +30,7 @@ from edge_agent.environments.package_index import installer_environ, pip_files
 from edge_agent.file_inputs import FileInputs
 from edge_agent.folder_workshop import FolderWorkshop
 from edge_agent.found_controllers import found_controllers
+from edge_agent.joining import TOKEN_VARIABLE, Joining
 from edge_agent.journal import Journal
 from edge_agent.keeper.client import end_keeper
 from edge_agent.kept_folders import KeepLimits, KeptFolders
@@ -91,10 +92,9 @@ class Agent:
             stack.enter_context(hold_state(state))
             await stack.enter_async_context(self._journal)
             identity = None if config.insecure else await asyncio.to_thread(known_identity, config)
-            if identity is not None and identity.current() is None:
-                raise StartRefusedError(
-                    f"node {config.name} has no identity in {identity.folder}: let it join with a token"
-                )
+            if identity is not None:
+                word = process.environ.get(TOKEN_VARIABLE, "")
+                await Joining(config, word, process.rng.random).run(identity)
             work = await stack.enter_async_context(LongWork(process.clock))
             gauge = DiskGauge(
                 state, state / LOCK_NAME, lambda: self._journal.trouble, process.clock

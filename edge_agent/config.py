@@ -50,6 +50,8 @@ class AgentConfig(GossipSettings):
         keep_bytes_max: how much room folders of attempts that did not succeed may take; 0 keeps none.
         keep_seconds: for how long they are kept.
         insecure: believe whatever answers as a controller, and prove nothing.
+        newcomers: `host:port` where a controller takes newcomers; empty for two ports above its API.
+        token_file: file with the join token of a node that has not joined yet; None for the environment.
         stop_jobs: end all jobs when the agent ends, instead of leaving them to the keeper.
     """
 
@@ -68,6 +70,8 @@ class AgentConfig(GossipSettings):
     keep_bytes_max: int = 1 << 30
     keep_seconds: float = 86_400.0
     insecure: bool = True
+    newcomers: str = ""
+    token_file: Path | None = None
     stop_jobs: bool = False
 
     @property
@@ -80,7 +84,7 @@ class AgentConfig(GossipSettings):
         own = (self.streams, self.gossip, self.serf_rpc, self.members_http)
         try:
             check_id("node", self.name)
-            for address in filter(None, (*self.controllers, *self.seeds, *own)):
+            for address in filter(None, (*self.controllers, *self.seeds, self.newcomers, *own)):
                 host_port(address, hostless=True)
         except InvalidNameError as error:
             raise ConfigError(f"{error}; set it with --name") from None
@@ -90,6 +94,11 @@ class AgentConfig(GossipSettings):
             raise ConfigError(
                 f"--streams-security {self.streams_security!r} is none of {', '.join(STREAMS_SECURITY)}"
             )
+        for option, given in (("--newcomers", self.newcomers), ("--token-file", self.token_file)):
+            if given and self.insecure:
+                raise ConfigError(
+                    f"{option} is about identity, which --insecure turns off: leave one of them out"
+                )
         if refusal := self.gossip_refusal():
             raise ConfigError(refusal)
 

@@ -50,6 +50,21 @@ def _use_file(context: click.Context, path: Path) -> None:
     help="A controller to dial; may be repeated. Others are found by gossip.",
 )
 @click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    show_default=False,
+    help="File whose first line is the join token of a node that has not joined yet; or set SHOAL_TOKEN. "
+    "Once the node has joined, it is not needed any more.",
+)
+@click.option(
+    "--newcomers",
+    default="",
+    show_default=False,
+    metavar="HOST:PORT",
+    help="Where a controller takes newcomers.  [default: two ports above --controller]",
+)
+@click.option(
     "--insecure/--no-insecure",
     default=True,
     help="Believe whatever answers as a controller, and prove nothing, as a controller with "
@@ -164,6 +179,8 @@ def agent(*, down: bool, drain: bool, **given: Any) -> None:
             keep_bytes_max=parse_size(given["keep_failed"]),
             keep_seconds=parse_span(given["keep_failed_for"]),
             insecure=given["insecure"],
+            newcomers=given["newcomers"],
+            token_file=given["token_file"],
             stop_jobs=given["stop_jobs"],
         )
     except ConfigError as error:
