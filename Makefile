@@ -168,7 +168,7 @@ boards: setup system ## Carry out docs/boards.md: three boards as network namesp
 	@CI=true $(PY) -m pytest tests/lab/cluster/test_boards_page.py --log-cli-level=INFO --log-cli-format='%(message)s'
 
 .PHONY: bench-streams chaos-streams
-bench-streams: $(STAMP) ## The stream figures beside their peers (ROUNDS=3 ONLY=P1,P9 QUICK=1 FULL=1)
+bench-streams: $(STAMP) ## The stream figures beside their peers (ROUNDS=3 ONLY=P1,P9 QUICK=1 FULL=1 TLS=1)
 	@$(PY) -m bench.streams
 
 chaos-streams: $(STAMP) ## Ten million records while everything is killed (RECORDS= FAULTS= SEED=)

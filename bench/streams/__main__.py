@@ -2,7 +2,8 @@
 
 A table, then one JSON object as the last line; exit code 1 when a bar is missed. ROUNDS says how
 often each way is measured (3), ONLY which figures (`P1,P9`), QUICK=1 takes a tenth of the records,
-FULL=1 gives the memory figure its ten minutes. See docs/streams-bench.md for how each is measured.
+FULL=1 gives the memory figure its ten minutes, TLS=1 measures P1, P6, P9 and P10 under mutual TLS too,
+with a ticket, beside the same in the clear. See docs/streams-bench.md for how each is measured.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import partial
 
 from bench.streams import (
     chaos,
+    connect,
     dora,
     fifo,
     interruptible,
@@ -36,6 +38,7 @@ ROUNDS = int(os.environ.get("ROUNDS", "3"))
 ONLY = tuple(filter(None, os.environ.get("ONLY", "").replace(" ", ",").upper().split(","))) or ALL
 QUICK = os.environ.get("QUICK", "") not in {"", "0"}
 FULL = os.environ.get("FULL", "") not in {"", "0"}
+TLS = os.environ.get("TLS", "") not in {"", "0"}
 SMALL, PAGE, LARGE, HUGE = 64, 4096, 1024 * 1024, 4 * 1024 * 1024
 RATE, BEATS = 200, 800
 
@@ -55,6 +58,15 @@ class Ways:
             lambda n: lanes.pass_records(n, size, nodes=nodes, forgetful=forgetful),
         )
 
+    def proven(self, size: int, count: int) -> Way:
+        """Ours, between two nodes that prove themselves."""
+        return self._way(
+            f"ours-{size}-tls",
+            "ours under TLS",
+            count,
+            lambda n: lanes.pass_records(n, size, tls=True),
+        )
+
     def packed(self, count: int) -> Way:
         """Records of a program that packs its blocks itself."""
         return self._way(
@@ -64,10 +76,13 @@ class Ways:
             lambda n: lanes.pass_records(n, SMALL, program="blast.py", consumer="swallow.py"),
         )
 
-    def beats(self, program: str, name: str, count: int) -> Way:
+    def beats(self, program: str, name: str, count: int, *, tls: bool = False) -> Way:
         """Records that come one by one."""
         return self._way(
-            program, name, count, lambda n: lanes.pass_records(n, SMALL, rate=RATE, program=program)
+            f"{program}-{tls}",
+            f"{name}, TLS" if tls else name,
+            count,
+            lambda n: lanes.pass_records(n, SMALL, rate=RATE, program=program, tls=tls),
         )
 
     def fifo(self, count: int) -> Way:
@@ -133,6 +148,8 @@ def compared(ways: Ways) -> list[Callable[[], Figure]]:
         add("P1", "64 B, two nodes", small(), pickled, 3)
         add("P1", "64 B, program packs blocks", ways.packed(8_000_000), pickled)
         add("P1", "64 B, two nodes", small(), ways.zeromq(SMALL, 1_000_000))
+        if TLS:
+            add("P1", "64 B under mutual TLS", ways.proven(SMALL, 2_000_000), small())
     if "P2" in ONLY:
         add("P2", "64 B, two nodes", small(), ways.dora(SMALL, 30_000), 40)
     if "P3" in ONLY:
@@ -143,6 +160,8 @@ def compared(ways: Ways) -> list[Callable[[], Figure]]:
     if "P6" in ONLY:
         add("P6", "1 MiB, two nodes", large(), ways.grpc(LARGE, 2_000), 0.8)
         add("P6", "1 MiB, two nodes", large(), ways.zeromq(LARGE, 2_000))
+        if TLS:
+            add("P6", "1 MiB under mutual TLS", ways.proven(LARGE, 2_000), large())
     if "P7" in ONLY:
         huge = ways.ours(HUGE, 1_000, nodes=1)
         add("P7", "4 MiB, one node", huge, ways.dora(HUGE, 500, daemons=1), 1)
@@ -151,6 +170,9 @@ def compared(ways: Ways) -> list[Callable[[], Figure]]:
         for program, name in (("beat_sdk.py", "library"), ("beat.py", "raw port")):
             beats = ways.beats(program, name, BEATS)
             figures.append(partial(latency_figure, beats, peers, p50_ms=0.6, p99_ms=5.0))
+            if TLS:
+                under = ways.beats(program, name, BEATS, tls=True)
+                figures.append(partial(latency_figure, under, [beats], p50_ms=0, p99_ms=0))
     if "P11" in ONLY:
         forgotten = partial(ways.ours, forgetful=True)
         for what, kept, free in (
@@ -173,7 +195,10 @@ async def main() -> int:
     figures = [one() for one in comparisons]
     if "P10" in ONLY:
         _say("shaping a link")
-        figures += await _whole("P10", shaped.figures(1.0 if QUICK else 4.0))
+        figures += await _whole("P10", shaped.figures(1.0 if QUICK else 4.0, tls=TLS))
+    if TLS:
+        _say("dialling a stream worker")
+        figures += await _whole("TLS", connect.figures())
     if "P13" in ONLY:
         figures += await _whole("P13", _outages(1 if QUICK else ROUNDS))
     if "P14" in ONLY:

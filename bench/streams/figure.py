@@ -81,8 +81,9 @@ def rate_figure(
 
 
 def latency_figure(ours: Way, peers: Sequence[Way], *, p50_ms: float, p99_ms: float) -> Figure:
-    """Compare how long a record is on its way, without any ratio."""
-    what, bar = f"one way at 200/s, 64 B, {ours.name}", f"{p50_ms:g}/{p99_ms:g} ms"
+    """Compare how long a record is on its way, without any ratio; there is no bar where `p50_ms` is 0."""
+    what = f"one way at 200/s, 64 B, {ours.name}"
+    bar = f"{p50_ms:g}/{p99_ms:g} ms" if p50_ms else ""
     if ours.missing:
         return _missing("P9", what, bar, ours.missing, failed=ours.failed)
     p50, p99, longest = ours.latency()
@@ -98,7 +99,7 @@ def latency_figure(ours: Way, peers: Sequence[Way], *, p50_ms: float, p99_ms: fl
         "",
         "",
         bar,
-        p50 <= p50_ms and p99 <= p99_ms,
+        p50 <= p50_ms and p99 <= p99_ms if p50_ms else None,
         {
             "way": ours.name,
             "p50_ms": round(p50, 3),

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from bench.streams.passed import Passed
 from shoal.v1 import spec_pb2 as spec
+from shoal.v1.streams_service_pb2 import LANE_KIND_JOB, LaneTicket
 from tests.kit.board import Board, boards
+from tests.kit.identities import ProvenCluster
 from tests.kit.stream_worker import assignment, lane, stream_input, stream_output
 
 PROGRAMS = Path(__file__).parent / "programs"
 WORKER, FORGETFUL = "services.streams.worker", "bench.streams.forgetful"
 LARGE_BYTES = 64 * 1024
+LANE = "send.out/take.in"
 
 
 async def pass_records(
@@ -26,6 +29,7 @@ async def pass_records(
     program: str = "send.py",
     consumer: str = "take.py",
     forgetful: bool = False,
+    tls: bool = False,
 ) -> Passed:
     """Pass records from one job to another, on two nodes or on one.
 
@@ -37,11 +41,13 @@ async def pass_records(
         program: sends.
         consumer: takes.
         forgetful: no job acknowledges, and nothing is retained; see `forgetful`.
+        tls: whether both nodes prove themselves, and the lane has a ticket.
     """
+    cluster = ProvenCluster() if tls else None
     # A short folder, since Unix sockets lie in it.
     with tempfile.TemporaryDirectory(prefix="sb", dir="/tmp") as folder:
         module = FORGETFUL if forgetful else WORKER
-        async with boards(Path(folder), nodes, module=module) as made:
+        async with boards(Path(folder), nodes, module=module, cluster=cluster) as made:
             return await between(
                 made[0],
                 made[-1],
@@ -50,7 +56,25 @@ async def pass_records(
                 rate=rate,
                 programs=(program, consumer),
                 forgetful=forgetful,
+                ticket=b"" if cluster is None else ticket(cluster),
             )
+
+
+def ticket(cluster: ProvenCluster) -> bytes:
+    """Sign the ticket of the lane from `board-0` to `board-1`."""
+    return cluster.ticket(
+        LaneTicket(
+            cluster=cluster.cluster,
+            namespace="default",
+            pipeline="p",
+            lane=LANE,
+            kind=LANE_KIND_JOB,
+            producer_node="board-0",
+            producer_epoch=1,
+            consumer_node="board-1",
+            consumer_epoch=1,
+        )
+    )
 
 
 async def between(
@@ -62,8 +86,11 @@ async def between(
     rate: float = 0.0,
     programs: tuple[str, str] = ("send.py", "take.py"),
     forgetful: bool = False,
+    ticket: bytes = b"",
 ) -> Passed:
     """Pass records from a job on one board to a job on another, or on the same."""
+    taken = lane("send.out", "take.in", output=False, address=left.address, epoch=1)
+    taken.ticket = ticket
     sender = assignment(
         "send",
         outputs=[stream_output("out")],
@@ -72,7 +99,7 @@ async def between(
     taker = assignment(
         "take",
         inputs=[stream_input("in", "send", "out")],
-        lanes=[lane("send.out", "take.in", output=False, address=left.address, epoch=1)],
+        lanes=[taken],
         # A consumer without state: what it acknowledged is let go, so nothing is spooled.
         recovery=spec.RECOVERY_RESUME,
     )

@@ -17,8 +17,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bench.streams.figure import Figure, unmeasured
-from bench.streams.lanes import PROGRAMS, between
-from tests.kit.board import Board
+from bench.streams.lanes import PROGRAMS, between, ticket
+from tests.kit.board import Board, joined
+from tests.kit.identities import ProvenCluster
 from tests.kit.namespaces import Lab
 
 MEGABITS = 400
@@ -31,13 +32,19 @@ class ShapingError(Exception):
     """There is no shaped link to be had here; the message says why."""
 
 
-async def figures(seconds: float) -> list[Figure]:
-    """Measure each size for so many seconds."""
+async def figures(seconds: float, *, tls: bool = False) -> list[Figure]:
+    """Measure each size for so many seconds, and with `tls` again under mutual TLS."""
     try:
         async with contextlib.AsyncExitStack() as stack:
             lab = await stack.enter_async_context(shaped_link())
             plain = await _plain(lab, seconds)
-            return [await _figure(lab, size, bar, seconds, plain) for size, bar in SIZES.items()]
+            found: list[Figure] = []
+            for size, bar in SIZES.items():
+                found.append(await _figure(lab, size, bar, seconds, plain))
+                if tls:
+                    cluster = ProvenCluster()
+                    found.append(await _figure(lab, size, 0.0, seconds, plain, cluster))
+            return found
     except ShapingError as error:
         return [unmeasured("P10", f"goodput at {MEGABITS} Mbit/s", str(error))]
 
@@ -67,28 +74,40 @@ async def shaped_link() -> AsyncIterator[Lab]:
         await lab.remove()
 
 
-async def _figure(lab: Lab, size: int, bar: float, seconds: float, plain: float) -> Figure:
+async def _figure(
+    lab: Lab,
+    size: int,
+    bar: float,
+    seconds: float,
+    plain: float,
+    cluster: ProvenCluster | None = None,
+) -> Figure:
     count = max(50, int(MEGABITS * 1e6 / 8 * seconds / (size + 4)))
     with tempfile.TemporaryDirectory(prefix="sl", dir="/tmp") as folder:
         left, right = [
             Board(
-                Path(folder) / str(host), listen=f"{lab.address(host)}:0", prefix=lab.inside(host)
+                Path(folder) / str(host),
+                arguments=joined(cluster, Path(folder) / str(host), host - 1),
+                listen=f"{lab.address(host)}:0",
+                prefix=lab.inside(host),
             )
             for host in (1, 2)
         ]
         async with left, right:
-            passed = await between(left, right, count, size)
+            leave = b"" if cluster is None else ticket(cluster)
+            passed = await between(left, right, count, size, ticket=leave)
     goodput = passed.per_second * size * 8 / 1e6 / MEGABITS
     return Figure(
         "P10",
-        f"goodput at {MEGABITS} Mbit/s, {_size(size)}",
+        f"goodput at {MEGABITS} Mbit/s, {_size(size)}" + (", TLS" if cluster else ""),
         f"{goodput:.1%}",
         f"{plain:.1%} plain TCP",
         f"{goodput / plain:.2f}",
-        f">= {bar:.0%}",
-        goodput >= bar,
+        f">= {bar:.0%}" if bar else "",
+        goodput >= bar if bar else None,
         {
             "size": size,
+            "tls": cluster is not None,
             "goodput": round(goodput, 4),
             "plain_tcp": round(plain, 4),
             "megabits": MEGABITS,

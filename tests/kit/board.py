@@ -24,6 +24,7 @@ from shoal.v1 import session_service_pb2 as session
 from shoal.v1 import streams_service_pb2 as v1
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceStub
 from shoal.wire.spec import decode_job_spec
+from tests.kit.identities import ProvenCluster
 
 SDK_PATH = str(Path(shoal.job.__file__).parents[2])
 WORKER = "stream-worker"
@@ -221,15 +222,29 @@ async def boards(
     *,
     arguments: Sequence[str] = (),
     module: str = "services.streams.worker",
+    cluster: ProvenCluster | None = None,
 ) -> AsyncIterator[list[Board]]:
-    """Start boards, and end them with everything on them."""
+    """Start boards, and end them with everything on them; in a cluster they are nodes `board-0` and so on."""
     async with contextlib.AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(
-                Board(folder / str(number), arguments=arguments, module=module)
+                Board(
+                    folder / str(number),
+                    arguments=(*arguments, *joined(cluster, folder / str(number), number)),
+                    module=module,
+                )
             )
             for number in range(count)
         ]
+
+
+def joined(cluster: ProvenCluster | None, folder: Path, number: int) -> Sequence[str]:
+    """Let a board join a cluster, if there is one; returns what its stream worker is told of that."""
+    if cluster is None:
+        return ()
+    identity = folder / "identity"
+    cluster.join(identity, f"board-{number}")
+    return ("--identity", str(identity))
 
 
 def _ports(job: Job) -> tuple[list[Port], PortsDocument]:
