@@ -263,7 +263,7 @@ class Controller:
         identity = ClusterIdentity(
             folder, cluster, config.name, self._now, config.authority, hosts=sorted(hosts)
         )
-        keep_local_operator(folder, identity, now=self._now())
+        keep_local_operator(identity, self._now())
         return identity
 
     @property

@@ -2,9 +2,10 @@
 
 - `GET /v1/authorities`: certificates of the authorities (PEM), and in the header `Shoal-Cluster` the id of
   the cluster. A newcomer fetches it unverified and compares it with its token (`shoal.joining`).
-- `POST /v1/join` `{token, name, request}`, and `role` for one that expects it: `{certificate,
-  authorities, cluster, namespace, trust: {ticket_keys, revoked, gossip_keys}}`, keys in base64. A refusal is
-  `{reason, message}`; with the status 423 or 503 the same request may go well a little later.
+- `POST /v1/join` `{token, name, request}`, and `role` for one that expects it, or `person` for any but a
+  node's: `{certificate, authorities, cluster, namespace, trust: {ticket_keys, revoked, gossip_keys}}`, keys in
+  base64. A refusal is `{reason, message}`; with the status 423 or 503 the same request may go well a little
+  later.
 
 All the world may dial here. So a connection lives for seconds, there are so many at once, a request is
 small, and so many are taken at once; whatever else comes ends the connection and nothing more.
@@ -35,6 +36,7 @@ from shoal.tls import server_context
 
 LOG = logging.getLogger(__name__)
 
+PERSON: Final = "person"
 BODY_BYTES_MAX: Final = 64 << 10
 CONNECTIONS_MAX: Final = 512
 CONNECTION_SECONDS: Final = 30.0
@@ -137,10 +139,16 @@ class Newcomers:
         except JoinTokenError as error:
             raise _invalid("MALFORMED_TOKEN", str(error)) from error
         role = said["role"]
-        if role and role not in set(Role):
+        person = role == PERSON
+        if role and not person and role not in set(Role):
             raise _invalid("INVALID_REQUEST", f"{role[:50]!r} is no role")
         row = await registrar.join(
-            token, said["name"], said["request"].encode(), address, Role(role) if role else None
+            token,
+            said["name"],
+            said["request"].encode(),
+            address,
+            Role(role) if role and not person else None,
+            person=person,
         )
         LOG.info(
             "a newcomer has joined",

@@ -29,6 +29,7 @@ from services.identity.authority import (
     serial_of,
 )
 from services.identity.cluster_identity import ClusterIdentity
+from services.identity.local_operator import keep_local_operator
 from services.runtime.peer import Peer
 from shoal.identity import Identity, IdentityError, Role
 from shoal.join_token import JoinToken, secret_hash
@@ -136,7 +137,7 @@ class Registrar:
         async with self._changing:
             added = authority or make_authority(self.cluster, now=self._wall())
             await _in_thread(self._identity.add_authority, added)
-            self._plane.trust.say()
+            await self._tell()
             return added
 
     async def use_authority(self, prefix: str) -> Authority:
@@ -148,7 +149,7 @@ class Registrar:
         async with self._changing:
             found = self._find(prefix)
             await _in_thread(self._identity.use_authority, found.fingerprint)
-            self._plane.trust.say()
+            await self._tell()
             return found
 
     async def remove_authority(self, prefix: str) -> None:
@@ -159,7 +160,12 @@ class Registrar:
         """
         async with self._changing:
             await _in_thread(self._identity.remove_authority, self._find(prefix).fingerprint)
-            self._plane.trust.say()
+            await self._tell()
+
+    async def _tell(self) -> None:
+        """Let all know what is believed now, the operator of this machine first."""
+        await _in_thread(keep_local_operator, self._identity, self._wall())
+        self._plane.trust.say()
 
     async def renew_own(self) -> bool:
         """Renew what the controller itself proves, if that is due; say whether it was.
@@ -239,7 +245,14 @@ class Registrar:
         return newest(row for row in rows if row.expire_time > now)
 
     async def join(
-        self, token: JoinToken, name: str, request: bytes, address: str, role: Role | None = None
+        self,
+        token: JoinToken,
+        name: str,
+        request: bytes,
+        address: str,
+        role: Role | None = None,
+        *,
+        person: bool = False,
     ) -> CertificateRow:
         """Take a token for a certificate.
 
@@ -249,6 +262,7 @@ class Registrar:
             request: PKCS #10, PEM.
             address: where the newcomer dialled from.
             role: that the newcomer expects; None for whatever the token is for.
+            person: whether it expects any role but that of a node.
 
         Raises:
             RegistrarError: the token is not taken, or the request cannot be.
@@ -263,6 +277,10 @@ class Registrar:
             )
         known = self._plane.identities.tokens.get(token.id)
         wanted = role or (Role.NODE if known is None else known.role)
+        if person and wanted is Role.NODE:
+            wanted = (
+                Role.VIEWER
+            )  # which a token for a node is refused for, once its secret is right
         holder = Holder(wanted, name, "" if known is None else known.namespace)
         hashed = secret_hash(token.secret)
         # Before anything is signed, and again when it is recorded: another may use it in between.

@@ -30,7 +30,7 @@ import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -92,7 +92,7 @@ def join(
     name: str,
     *,
     key: bytes = b"",
-    role: Role | None = None,
+    role: Role | Literal["person"] | None = None,
     timeout_seconds: float = 15.0,
 ) -> Joined:
     """Join the cluster that a token names; blocks.
@@ -104,7 +104,7 @@ def join(
         key: private key (PEM) that the certificate is for, so that a join whose answer was lost can be
             repeated; a new one by default.
         role: the role that has to come of it, so that a token for another one is not used up; any by
-            default.
+            default, and any but that of a node for a person.
         timeout_seconds: longest silence of the controller.
 
     Raises:

@@ -72,7 +72,7 @@ class ClusterIdentity:
         hosts: Sequence[str] = (),
     ) -> None:
         self.cluster = cluster
-        self._folder = folder
+        self.folder = folder
         self._controller = controller
         self._wall = wall
         self._hosts = hosts
@@ -118,7 +118,7 @@ class ClusterIdentity:
 
     def use_authority(self, fingerprint: str) -> None:
         """Let an authority that is believed sign from now on, and renew what the controller proves."""
-        write_private(self._folder / "signing", fingerprint.encode())
+        write_private(self.folder / "signing", fingerprint.encode())
         self._reread()
         if hasattr(self, "credentials"):
             self.credentials = self._renewed()
@@ -146,12 +146,12 @@ class ClusterIdentity:
         return True
 
     def _reread(self) -> None:
-        if (self._folder / "signing").exists():
+        if (self.folder / "signing").exists():
             self.authorities = self._read_authorities()
 
     def _read_authorities(self) -> Sequence[Authority]:
-        signing = (self._folder / "signing").read_text().strip()
-        found = [_read(path) for path in sorted((self._folder / "authorities").glob("*.pem"))]
+        signing = (self.folder / "signing").read_text().strip()
+        found = [_read(path) for path in sorted((self.folder / "authorities").glob("*.pem"))]
         found.sort(key=lambda authority: authority.fingerprint != signing)
         if not found or found[0].fingerprint != signing:
             raise AuthorityError(
@@ -162,7 +162,7 @@ class ClusterIdentity:
 
     def _own_credentials(self) -> Credentials:
         try:
-            known = read_credentials(self._folder)
+            known = read_credentials(self.folder)
         except CredentialsError:
             known = None
         own = Identity(self.cluster, Role.CONTROLLER, self._controller)
@@ -181,18 +181,18 @@ class ClusterIdentity:
             signing_request(key, own.name), own, now=self._wall(), hosts=self._hosts
         )
         credentials = make_credentials(key, certificate, self.bundle)
-        write_credentials(self._folder, credentials)
+        write_credentials(self.folder, credentials)
         return credentials
 
     def _once(self, name: str, make: Callable[[], bytes]) -> bytes:
         """Read a file, and make it first if it is missing."""
-        path = self._folder / name
+        path = self.folder / name
         if not path.exists():
             write_private(path, make())
         return path.read_bytes()
 
     def _path(self, fingerprint: str) -> Path:
-        return self._folder / "authorities" / f"{fingerprint}.pem"
+        return self.folder / "authorities" / f"{fingerprint}.pem"
 
 
 def read_authority(data: bytes) -> Authority:

@@ -7,7 +7,6 @@ token. It is renewed at each start of the controller, and made anew where it was
 """
 
 import datetime as dt
-from pathlib import Path
 from typing import Final
 
 from services.identity.cluster_identity import ClusterIdentity
@@ -26,20 +25,20 @@ FOLDER: Final = "operator"
 NAME: Final = "local"
 
 
-def keep_local_operator(folder: Path, cluster: ClusterIdentity, *, now: dt.datetime) -> Credentials:
+def keep_local_operator(cluster: ClusterIdentity, now: dt.datetime) -> Credentials:
     """Write the credentials of the local operator, unless those that are there will do; blocks.
 
     Args:
-        folder: that of the cluster's identity; they go to `operator` in it.
-        cluster: signs them.
+        cluster: signs them; they go to `operator` in its folder.
         now: the time of the controller.
 
     Raises:
         OSError: the disk is full or broken.
     """
+    folder = cluster.folder / FOLDER
     own = Identity(cluster.cluster, Role.OPERATOR, NAME)
     try:
-        known = read_credentials(folder / FOLDER)
+        known = read_credentials(folder)
     except CredentialsError:
         known = None
     if (
@@ -52,5 +51,5 @@ def keep_local_operator(folder: Path, cluster: ClusterIdentity, *, now: dt.datet
     key = new_key()
     certificate = cluster.issue(signing_request(key, own.name), own)
     credentials = make_credentials(key, certificate, cluster.bundle)
-    write_credentials(folder / FOLDER, credentials)
+    write_credentials(folder, credentials)
     return credentials

@@ -54,7 +54,11 @@ class IdentityService(v1_grpc.IdentityServiceServicer):
         """Return the identity of the caller, as its certificate proves."""
         peer = peer_of(context)
         return v1.GetCallerResponse(
-            identity=None if peer is None else _identity(peer.identity), cluster_id=self._cluster()
+            identity=None if peer is None else _identity(peer.identity),
+            cluster_id=self._cluster(),
+            authorities=b""
+            if self._registrar is None
+            else self._registrar.trust(Role.VIEWER).authorities,
         )
 
     async def CreateToken(

@@ -30,6 +30,14 @@ class IdentityCalls(ControllerCalls):
         )
         return decoded(CALLER.decode, answer)
 
+    async def believed(self) -> bytes:
+        """Return the certificates of the authorities that the cluster believes, PEM.
+
+        Raises:
+            ShoalError: it cannot be reached, or believes nothing of this client.
+        """
+        return (await self._call(self._held.identity.GetCaller, v1.GetCallerRequest())).authorities
+
     async def create_token(
         self,
         role: Role,

@@ -68,22 +68,16 @@ def login(
     renews it in time. A token is no option of the command line, which every user of a machine may read.
     """
     from shoal.credentials import write_credentials
-    from shoal.identity import Role
     from shoal.join_token import JoinTokenError, parse_token
     from shoal.joining import JoiningError, join
 
     word = _word(source)
     where = newcomers or _newcomers_of(controller)
     try:
-        joined = join(where, parse_token(word), name or _own_name())
+        joined = join(where, parse_token(word), name or _own_name(), role="person")
     except (JoinTokenError, JoiningError) as error:
         raise click.ClickException(str(error)) from None
     own = joined.credentials
-    if own.identity.role in {Role.NODE, Role.CONTROLLER}:
-        raise click.ClickException(
-            f"this token is for a {own.identity.role}, not for a person: give it to `shoal agent`, and get one "
-            "for a viewer, submitter or operator"
-        )
     folder = identity or login_folder(controller)
     try:
         write_credentials(folder, own)

@@ -257,8 +257,11 @@ class GetCallerResponse(_message.Message):
 
     IDENTITY_FIELD_NUMBER: _builtins.int
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    AUTHORITIES_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """Id of the cluster."""
+    authorities: _builtins.bytes
+    """Certificates of the authorities that are believed (PEM), so that a caller hears of a new one before it signs."""
     @_builtins.property
     def identity(self) -> Global___Identity:
         """The identity of the caller; unset in a cluster without identity."""
@@ -268,10 +271,11 @@ class GetCallerResponse(_message.Message):
         *,
         identity: Global___Identity | None = ...,
         cluster_id: _builtins.str = ...,
+        authorities: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "identity", b"identity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "cluster_id", b"cluster_id", "identity", b"identity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

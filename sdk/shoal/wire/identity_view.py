@@ -13,7 +13,13 @@ from shoal.wire.codec import codec, enumeration, identifier, maybe, one
 
 ROLE = enumeration(Role, v1.Role, "role")
 IDENTITY = codec(IdentityView, v1.Identity, "identity", role=one(ROLE), name=identifier("identity"))
-CALLER = codec(CallerView, v1.GetCallerResponse, "caller", identity=maybe(IDENTITY))
+CALLER = codec(
+    CallerView,
+    v1.GetCallerResponse,
+    "caller",
+    unread=("authorities",),  # `IdentityCalls.believed` reads it
+    identity=maybe(IDENTITY),
+)
 TOKEN = codec(TokenView, v1.JoinToken, "token", role=one(ROLE))
 CERTIFICATE = codec(CertificateView, v1.Certificate, "certificate", identity=one(IDENTITY))
 AUTHORITY = codec(AuthorityView, v1.Authority, "authority")

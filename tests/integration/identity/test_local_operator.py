@@ -28,19 +28,19 @@ async def test_the_administrator_of_a_new_controller_has_an_identity(tmp_path: P
 
 def test_the_local_operator_is_renewed_in_time_and_with_the_authorities(tmp_path: Path) -> None:
     cluster = ClusterIdentity(tmp_path, "c1", "main", lambda: NOW)
-    first = keep_local_operator(tmp_path, cluster, now=NOW)
-    assert keep_local_operator(tmp_path, cluster, now=NOW) == first
-    late = keep_local_operator(tmp_path, cluster, now=NOW + dt.timedelta(days=250))
+    first = keep_local_operator(cluster, NOW)
+    assert keep_local_operator(cluster, NOW) == first
+    late = keep_local_operator(cluster, NOW + dt.timedelta(days=250))
     assert late.certificate != first.certificate
     cluster.add_authority(make_authority("c1", now=NOW))
-    assert keep_local_operator(tmp_path, cluster, now=NOW).authorities == cluster.bundle
+    assert keep_local_operator(cluster, NOW).authorities == cluster.bundle
 
 
 def test_a_broken_folder_of_the_local_operator_is_made_anew(tmp_path: Path) -> None:
     cluster = ClusterIdentity(tmp_path, "c1", "main", lambda: NOW)
-    first = keep_local_operator(tmp_path, cluster, now=NOW)
+    first = keep_local_operator(cluster, NOW)
     (tmp_path / "operator" / "identity.pem").write_bytes(b"half")
     (tmp_path / "operator" / "identity.pem").chmod(0o644)
-    again = keep_local_operator(tmp_path, cluster, now=NOW)
+    again = keep_local_operator(cluster, NOW)
     assert again.identity == first.identity
     assert read_credentials(tmp_path / "operator") == again
