@@ -15,6 +15,7 @@ from shoal.channel import SESSION, channel_options, open_channel
 from shoal.credentials import Credentials
 from shoal.model import Capacity, JobState
 from shoal.session.messages import Hello
+from shoal.tls import client_context
 from shoal.v1 import (
     pipeline_pb2,
     pipelines_service_pb2,
@@ -47,6 +48,7 @@ class ScriptedAgent:
     ) -> None:
         self.node = node
         self._cpus = cpus
+        self._believes = True if credentials is None else client_context(credentials.authorities)
         self._channel = open_channel(address, channel_options(SESSION), credentials)
         stub = session_service_pb2_grpc.SessionServiceStub(self._channel)
         self._call = cast("Any", stub.Connect())
@@ -190,7 +192,10 @@ class ScriptedAgent:
         async with aiohttp.ClientSession() as http:
             for grant in granted.grants:
                 async with http.put(
-                    grant.url, data=files[grant.path], headers=dict(grant.headers)
+                    grant.url,
+                    data=files[grant.path],
+                    headers=dict(grant.headers),
+                    ssl=self._believes,
                 ) as response:
                     assert response.status == 200, await response.text()
                 keys[grant.path] = grant.key

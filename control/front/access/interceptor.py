@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, cast
 
 import grpc
 import grpc.aio
-from google.protobuf import message_factory
+from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from control.core.call_note import CallNote
@@ -36,7 +36,7 @@ from control.front.rpc_status import invalid
 from services.runtime.log import CountedLog, fields
 from services.runtime.peer import HandshakeContext, host_of, peer_of
 from services.runtime.rpc import KINDS, Behavior, Method, RpcError, rpc_error
-from shoal.v1 import lanes_service_pb2
+from shoal.v1.identity_service_pb2 import Role
 
 LOG = logging.getLogger(__name__)
 
@@ -304,13 +304,12 @@ class _Entry:
         return self.kind.startswith("stream_")
 
     def named(self, message: Any) -> Named:
-        """Read what a message names; of a lane the first one alone is read, and all go on as they came."""
-        if self.rule is None:
+        """Read what a message names; of one that passes unread, as those of lanes do, a copy is read."""
+        if self.rule is None or not (self.rule.namespace or self.rule.node):
             return Named()
         if isinstance(message, bytes):
-            method = lanes_service_pb2.DESCRIPTOR.services_by_name["LanesService"].methods_by_name[
-                self.path.rpartition("/")[2]
-            ]
+            path = self.path[1:].replace("/", ".")
+            method: Any = descriptor_pool.Default().FindMethodByName(path)
             try:
                 message = message_factory.GetMessageClass(method.input_type).FromString(message)
             except DecodeError as error:
@@ -335,9 +334,12 @@ def _revoked(caller: Caller) -> RpcError:
 
 
 def _name_in(request: Any) -> str:
-    """Name what a request is about, as far as it says so."""
-    for field in ("name", "id", "fingerprint"):
+    """Name what a request is about, as far as it says so; never a secret."""
+    about = getattr(request, "identity", None)
+    if about is not None:
+        role = Role.Name(about.role).removeprefix("ROLE_").lower()
+        return "/".join(filter(None, (role, about.namespace, about.name)))
+    for field in ("name", "id", "fingerprint", "name_pattern"):
         if isinstance(found := getattr(request, field, ""), str) and found:
             return found
-    about = getattr(request, "identity", None)
-    return "" if about is None else "/".join(filter(None, (about.namespace, about.name)))
+    return ""
