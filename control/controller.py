@@ -304,11 +304,12 @@ class Controller:
     ) -> Registrar | None:
         if identity is None:
             return None
-        keyring = None if member is None else member.gossip.keyring
+        if member is not None:
+            member.on_keys = plane.trust.say
         return Registrar(
             plane,
             identity,
-            gossip_keys=lambda: () if keyring is None else tuple(keyring.keys),
+            gossip_keys=lambda: () if member is None else member.keys,
             token=self._process.token,
             wall=self._now,
         )

@@ -196,8 +196,7 @@ def _open_keys(
     try:
         if settings.gossip_keyring is not None:
             kept = KeyringFile(settings.gossip_keyring)
-            first = settings.gossip_keys or (() if cluster_keys is None else cluster_keys.first)
-            return kept, kept.open(first)
+            return kept, kept.open(settings.gossip_keys or _first(cluster_keys))
         if settings.gossip_keys or cluster_keys is None:
             return None, settings.gossip_keys
         kept = KeyringFile(cluster_keys.keyring)
@@ -205,3 +204,15 @@ def _open_keys(
         return kept, () if empty else kept.open(cluster_keys.first)
     except KeyringFileError as error:
         raise StartRefusedError(f"{error} (--gossip-keyring)") from error
+
+
+def _first(cluster_keys: ClusterKeys | None) -> tuple[bytes, ...]:
+    """The ring of a cluster as this process knows it, for a file of the operator's that does not exist yet.
+
+    Raises:
+        KeyringFileError: it cannot be read.
+    """
+    if cluster_keys is None:
+        return ()
+    kept = KeyringFile(cluster_keys.keyring)
+    return kept.read() if kept.exists else cluster_keys.first
