@@ -46,7 +46,7 @@ class ScriptedAgent:
         cpus: float = 4,
         credentials: Credentials | None = None,
     ) -> None:
-        self.node = node
+        self.node = self.member = node
         self._cpus = cpus
         self._believes = True if credentials is None else client_context(credentials.authorities)
         self._channel = open_channel(address, channel_options(SESSION), credentials)
@@ -95,7 +95,7 @@ class ScriptedAgent:
                 "127.0.0.1:1",
                 "0",
                 labels or {},
-                member_name=self.node,
+                member_name=self.member,
             )
         )
         said.attempts.extend(attempts)

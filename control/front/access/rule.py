@@ -46,6 +46,7 @@ class Rule:
         namespace: where the namespace stands; empty for what belongs to none.
         each: whether every message of the caller's stream names namespaces, not the first one alone.
         node: where the name of the node stands that a node has to be to make this call.
+        node_too: where it may stand besides; empty there means that it is not said again.
         node_sets: a field that has to be true when a node makes this call.
         changes: whether a call that succeeds is told of as an event.
         recorded: whether the machine writes that event, in the transaction of the change.
@@ -57,6 +58,7 @@ class Rule:
     namespace: Path = ()
     each: bool = False
     node: Path = ()
+    node_too: Path = ()
     node_sets: Path = ()
     changes: bool = False
     recorded: bool = False
@@ -83,7 +85,10 @@ def named(rule: Rule, message: Any) -> Named:
     """Read what a request names."""
     return Named(
         tuple(values(message, rule.namespace)) if rule.namespace else (),
-        tuple(values(message, rule.node)) if rule.node else (),
+        (
+            *(values(message, rule.node) if rule.node else ()),
+            *(filter(None, values(message, rule.node_too)) if rule.node_too else ()),
+        ),
         all(values(message, rule.node_sets)) if rule.node_sets else True,
     )
 

@@ -73,7 +73,12 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
     },
     "shoal.v1.RecordsService": {"TapPort": _READ},
     "shoal.v1.SessionService": {
-        "Connect": Rule(Verb.SPEAK_AS_NODE, node=("messages", "hello", "node"))
+        # A board that gave the name of another one in gossip would get what gossip says of that.
+        "Connect": Rule(
+            Verb.SPEAK_AS_NODE,
+            node=("messages", "hello", "node"),
+            node_too=("messages", "hello", "member_name"),
+        )
     },
     "shoal.v1.IdentityService": {
         "GetCaller": _KNOW,

@@ -146,6 +146,11 @@ async def test_a_node_speaks_for_itself_alone(cluster: Cluster) -> None:
             await false.hello()
             assert false.error is not None
             assert reason_of(false.error) == "OTHER_NODE"
+        async with ScriptedAgent(cluster.address, "cam-1", credentials=credentials) as false:
+            false.member = "cam-2"
+            await false.hello()
+            assert false.error is not None
+            assert reason_of(false.error) == "OTHER_NODE"
         async with cluster.client(Role.OPERATOR) as operator:
             assert [node.name for node in await operator.nodes()] == ["cam-1"]
 

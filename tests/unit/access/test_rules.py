@@ -51,6 +51,7 @@ def test_what_a_rule_reads_is_in_the_request(path: str) -> None:
     places = (
         (rule.namespace, "TYPE_STRING"),
         (rule.node, "TYPE_STRING"),
+        (rule.node_too, "TYPE_STRING"),
         (rule.node_sets, "TYPE_BOOL"),
         (rule.spec, "TYPE_MESSAGE"),
         (rule.bundle, "TYPE_BYTES"),
@@ -95,6 +96,8 @@ def test_what_a_message_names_is_read_through_lists_and_messages() -> None:
     assert named(RULES["/shoal.v1.SessionService/Connect"], said).nodes == ()
     said.messages.add().hello.node = "cam-1"
     assert named(RULES["/shoal.v1.SessionService/Connect"], said).nodes == ("cam-1",)
+    said.messages[1].hello.member_name = "cam-2"
+    assert named(RULES["/shoal.v1.SessionService/Connect"], said).nodes == ("cam-1", "cam-2")
 
 
 def field_at(message: Any, path: Path) -> Any:
