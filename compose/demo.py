@@ -58,7 +58,9 @@ async def _demo(kill: str | None, state: Path) -> int:
     begin = time.monotonic()
     click.echo("starting a controller, three agents and a broker")
     try:
-        async with LocalCluster(LocalClusterConfig(state=state, stop_jobs=True)) as cluster:
+        async with LocalCluster(
+            LocalClusterConfig(state=state, stop_jobs=True, insecure=False)
+        ) as cluster:
             click.echo(
                 f"the cluster is up: controller {cluster.controller_address}, logs in {state}"
             )
@@ -83,6 +85,7 @@ async def _shoal_run(cluster: LocalCluster) -> int:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "shoal.cli", "run", str(_EXAMPLE)),
         *("--controller", cluster.controller_address),
+        *(() if cluster.identity is None else ("--identity", str(cluster.identity))),
     )
     try:
         return await process.wait()
@@ -94,7 +97,7 @@ async def _shoal_run(cluster: LocalCluster) -> int:
 async def _kill(cluster: LocalCluster, what: str | None) -> None:
     if what is None:
         return
-    async with Client(cluster.controller_address) as client:
+    async with cluster.client() as client:
         victim = await _board_of_a_detector(client)
     if what == "agent":
         click.echo(
@@ -130,7 +133,7 @@ async def _board_of_a_detector(client: Client) -> str:
 async def _show(
     cluster: LocalCluster, events: asyncio.Queue[dict[str, object]], begin: float
 ) -> int:
-    async with Client(cluster.controller_address) as client:
+    async with cluster.client() as client:
         async with contextlib.aclosing(client.list()) as newest_first:
             pipeline = await anext(newest_first)
         for job in pipeline.jobs:

@@ -86,4 +86,4 @@ def _words(name: str, state: Path, given: Mapping[str, Any]) -> tuple[str, ...]:
     words = ["--name", name, "--state", str(state)]
     for option in ("agents", "port", "archive", "cpus"):
         words += [f"--{option}", str(given[option])]
-    return tuple(words)
+    return (*words, *(("--insecure",) if given["insecure"] else ()))

@@ -18,13 +18,18 @@ from compose.processes import running
 from edge_agent.keeper.client import KeeperClient, KeeperGoneError
 from edge_agent.keeper.strays import end, end_everything_of
 from edge_agent.shutdown import agent_pid
+from services.identity.local_operator import FOLDER
 from services.runtime.process import StartRefusedError
 from services.runtime.state_folder import PRIVATE_FILE, prepare_state_folder
 from shoal.client import Client
+from shoal.credentials import IDENTITY_FILE, read_credentials
+from shoal.identity import Role
 
 _READY_SECONDS: Final = 60.0
 _EARLIER_SECONDS: Final = 45.0
 """How long the processes of a killed cluster have: an agent ends its jobs first."""
+_JOIN_SECONDS: Final = 600.0
+"""How long the agents' token is good."""
 _NO_BROKER: Final = "none"
 LOCK_NAME: Final = "cluster.lock"
 """File in the state folder that a running cluster holds locked."""
@@ -37,6 +42,8 @@ class LocalClusterConfig:
     `mqtt` is a broker's address, "auto" (mosquitto, if the program is at hand) or "none".
     `archive` is an object store's address; empty means a folder below `state`.
     `cpus` is what each agent says it has, so that a pipeline fits a small machine.
+    `insecure`: every process believes every other. Else the controller makes an identity for the cluster,
+    and lets the agents join.
     `stop_jobs`: agents end their jobs when they are asked to end, which is also when this process
     ends, however it does.
     """
@@ -50,6 +57,7 @@ class LocalClusterConfig:
     lease_seconds: float = 6.0
     labels: Mapping[str, str] | None = None
     stop_jobs: bool = False
+    insecure: bool = True
 
 
 class LocalCluster:
@@ -69,6 +77,10 @@ class LocalCluster:
         self.broker_url = "" if config.mqtt in {"auto", _NO_BROKER} else config.mqtt
         self.broker: Child | None = None
         self._environ = dict(os.environ)
+        # Boards hold no keys of the object store; only the controller signs.
+        self._agent_environ = {
+            key: value for key, value in os.environ.items() if not key.startswith("AWS_")
+        }
         self.controller = Child(
             "controller",
             self._controller_argv,
@@ -80,6 +92,7 @@ class LocalCluster:
             for name in (f"node-{number}" for number in range(1, config.agents + 1))
         }
         self._objects_address = ""
+        self._newcomers_address = ""
         self._lock: int | None = None
 
     async def __aenter__(self) -> Self:
@@ -116,6 +129,22 @@ class LocalCluster:
             for child in children:
                 group.create_task(child.supervise())
 
+    @property
+    def identity(self) -> Path | None:
+        """Folder of the operator's credentials; None where the cluster has no identity."""
+        return None if self.config.insecure else self._path("controller") / "identity" / FOLDER
+
+    def client(self, *, deadline_seconds: float = 30.0) -> Client:
+        """Make a client of its controller, as an operator.
+
+        Raises:
+            CredentialsError: what the controller keeps for the operator cannot be read.
+        """
+        proved = None if self.identity is None else read_credentials(self.identity)
+        return Client(
+            self.controller_address, credentials=proved, deadline_seconds=deadline_seconds
+        )
+
     def state_of(self, name: str) -> Path:
         """State folder of one agent."""
         return self.config.state / name
@@ -138,7 +167,7 @@ class LocalCluster:
         """
         missing = set(names)
         try:
-            async with asyncio.timeout(deadline_seconds), Client(self.controller_address) as client:
+            async with asyncio.timeout(deadline_seconds), self.client() as client:
                 while missing:
                     nodes = await client.nodes()
                     missing = set(names) - {node.name for node in nodes if node.connected}
@@ -195,9 +224,26 @@ class LocalCluster:
         self.controller_address = addresses["grpc"]
         self.gossip_address = addresses["gossip"]
         self._objects_address = addresses.get("objects") or ""
+        self._newcomers_address = addresses.get("newcomers") or ""
+        await self._make_token()
         for agent in self.agents.values():
             await agent.start()
         await self.wait_for_agents(list(self.agents), _READY_SECONDS)
+
+    async def _make_token(self) -> None:
+        """Let those agents join that have not joined yet; a token is no word of a command line."""
+        new = [
+            name
+            for name in self.agents
+            if not (self.state_of(name) / "identity" / IDENTITY_FILE).exists()
+        ]
+        if self.config.insecure or not new:
+            return
+        async with self.client() as client:
+            word, _ = await client.create_token(
+                Role.NODE, name_pattern="node-*", ttl_seconds=_JOIN_SECONDS, uses=len(new)
+            )
+        self._agent_environ["SHOAL_TOKEN"] = word
 
     async def _start_broker(self) -> None:
         program = broker.find_mosquitto()
@@ -226,10 +272,8 @@ class LocalCluster:
                     pass
 
     def _agent(self, name: str) -> Child:
-        # Boards hold no keys of the object store; only the controller signs.
-        environ = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
         log = self._path(f"{name}.log")
-        return Child(name, lambda: self._agent_argv(name), log, environ=environ)
+        return Child(name, lambda: self._agent_argv(name), log, environ=self._agent_environ)
 
     def _controller_argv(self) -> Sequence[str]:
         archive = self.config.archive or f"file://{self._path('archive')}"
@@ -241,6 +285,7 @@ class LocalCluster:
             *("--objects", self._objects_address or "127.0.0.1:0"),
             *("--archive", archive),
             *("--lease-seconds", f"{self.config.lease_seconds:g}"),
+            *self._security(),
             *("--ready-file", str(self._path("controller.ready"))),
         )
 
@@ -251,6 +296,7 @@ class LocalCluster:
             *("--name", name),
             *("--state", str(self.state_of(name))),
             *("--controller", self.controller_address),
+            *self._security(),
             *("--join", self.gossip_address),
             *("--gossip", "127.0.0.1:0"),
             *("--streams", "127.0.0.1:0"),
@@ -258,6 +304,12 @@ class LocalCluster:
             *(("--stop-jobs",) if self.config.stop_jobs else ()),
             *(word for key, value in labels.items() for word in ("--label", f"{key}={value}")),
         )
+
+    def _security(self) -> Sequence[str]:
+        """What controller and agents are told alike; the first start of a controller finds a free port."""
+        if self.config.insecure:
+            return ("--insecure",)
+        return ("--no-insecure", "--newcomers", self._newcomers_address or "127.0.0.1:0")
 
     def _path(self, name: str) -> Path:
         return self.config.state / name

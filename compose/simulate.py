@@ -253,7 +253,7 @@ async def _simulate(simulation: Simulation) -> int:
             click.echo(f"Error: the cluster did not start: {error}", err=True)
             return 1
         try:
-            client = await stack.enter_async_context(Client(cluster.controller_address))
+            client = await stack.enter_async_context(cluster.client())
             return await _run(simulation, cluster, client)
         except* ShoalError as group:
             for cause in causes(group):

@@ -17,7 +17,6 @@ from services.runtime.log import setup
 from services.runtime.process import StartRefusedError, run
 from shoal.cli.cluster_record import DEFAULT_NAME, ClusterRecord, ClusterRunsError, holding
 from shoal.cli.state_home import state_home
-from shoal.client import Client
 from shoal.names import InvalidNameError, check_id
 
 _PORT: Final = 7470
@@ -80,6 +79,11 @@ def _checked_broker(_context: click.Context, _parameter: click.Parameter, url: s
     "variable SHOAL_UP_MQTT.",
 )
 @click.option(
+    "--insecure",
+    is_flag=True,
+    help="Let every process on this machine do everything, without an identity.",
+)
+@click.option(
     "--cpus", default=0.0, help="Cores that each agent says it has. [default: at least 2]"
 )
 def up(*, name: str, detach: bool, state: Path | None, **given: Any) -> None:
@@ -97,6 +101,9 @@ def up(*, name: str, detach: bool, state: Path | None, **given: Any) -> None:
     process, however it comes. What was recorded and archived stays in the state folder, and the next
     `shoal up` goes on from there. Where several clusters run, commands want to know which one is
     meant: --cluster NAME, or the variable SHOAL_CLUSTER.
+
+    The cluster has an identity of its own: commands of this user prove by themselves that they are its
+    operator, and other users of the machine are refused.
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     setup("up", level="WARNING")
     if given["port"] is None:
@@ -114,6 +121,7 @@ def up(*, name: str, detach: bool, state: Path | None, **given: Any) -> None:
         grpc_port=given["port"],
         cpus=given["cpus"],
         stop_jobs=True,
+        insecure=given["insecure"],
     )
     sys.exit(run(lambda: _serve(name, config)))
 
@@ -149,7 +157,17 @@ async def _serve(name: str, config: LocalClusterConfig) -> None:
         click.echo(f"agents      {', '.join(cluster.agents)}")
         click.echo(f"events      {await _events_line(cluster, events)}")
         click.echo(f"files       {config.state}")
-        held.write(replace(record, controller=cluster.controller_address, events=events))
+        click.echo(
+            f"identity    {cluster.identity or 'none: every process here may do everything'}"
+        )
+        held.write(
+            replace(
+                record,
+                controller=cluster.controller_address,
+                events=events,
+                identity=str(cluster.identity or ""),
+            )
+        )
         click.echo(
             "ready: try  shoal run -- sh -c 'echo hello > results/x'   (Ctrl-C ends everything)"
         )
@@ -167,7 +185,7 @@ async def _events_line(cluster: LocalCluster, broker: str) -> str:
     with contextlib.suppress(TimeoutError):
         async with (
             asyncio.timeout(_BROKER_SECONDS),
-            Client(cluster.controller_address) as client,
+            cluster.client() as client,
         ):
             while not said or said.startswith("connecting"):
                 said = (await client.events(page_size=1)).publisher_state

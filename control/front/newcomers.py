@@ -118,9 +118,6 @@ class Newcomers:
                 answer = await self._take(await request.read(), address)
         except RegistrarError as error:
             return self._refuse(_STATUS[error.refusal.code], error.refusal, address)
-        except (ControlError, OSError) as error:
-            said = Refusal(RefusalCode.RESOURCE_EXHAUSTED, "NOT_RECORDED", str(error))
-            return self._refuse(503, said, address)
         except TimeoutError:
             said = Refusal(
                 RefusalCode.RESOURCE_EXHAUSTED,
@@ -128,6 +125,9 @@ class Newcomers:
                 f"this took more than {REQUEST_SECONDS:g} s: the controller is busy, or the request came too "
                 "slowly; try again in a moment",
             )
+            return self._refuse(503, said, address)
+        except (ControlError, OSError) as error:
+            said = Refusal(RefusalCode.RESOURCE_EXHAUSTED, "NOT_RECORDED", str(error))
             return self._refuse(503, said, address)
         return web.json_response(answer)
 
