@@ -64,6 +64,9 @@ INSTANCE: Final = "instance"
 FOLLOWED: Final = "followed"
 """Fact of the journal: how much is known of the controller that was followed last, as JSON."""
 
+CONTROLLER: Final = "controller"
+"""Fact of the journal: address of the controller that the last session was with, of a node with an identity."""
+
 _INBOX_SIZE: Final = 8192
 _DISK_SECONDS: Final = 1.0
 _KEEPER_SECONDS: Final = 30.0
@@ -126,6 +129,7 @@ class AgentShell:
         self._group: asyncio.TaskGroup | None = None
         self._disk = DiskWatch(str(config.state), config.disk_reserve_bytes)
         self._said = WELL
+        self._dialled = self._served_at = ""
         self._introduced: str | None = None
         """Where the controller was told that the stream worker is, empty for nowhere yet; None if no Hello
         says it now."""
@@ -176,6 +180,7 @@ class AgentShell:
             self._instance_id = self._process.token()
             await self._journal.note(INSTANCE, self._instance_id)
         self._session.followed = read_followed(facts.get(FOLLOWED, ""))
+        self._served_at = facts.get(CONTROLLER, "")
 
     async def _restore(
         self, facts: Mapping[str, str], first_list: asyncio.Future[tuple[str, list[ProcessRecord]]]
@@ -380,6 +385,7 @@ class AgentShell:
         match effect:
             case session_effects.Dial(link, address):
                 LOG.debug("dialling", extra=fields(controller=address))
+                self._dialled = address
                 self._link.dial(link, address)
             case session_effects.HangUp(reason):
                 LOG.warning("the session is given up", extra=fields(reason=reason))
@@ -401,6 +407,7 @@ class AgentShell:
                         controller=welcome.controller_id, lease_seconds=welcome.lease_seconds
                     ),
                 )
+                self._note_controller()
                 self._logs.session_opened()
                 self._spawn(self._streams.say_again())
                 await self._attempts_driver.post(events.SessionOpened())
@@ -496,7 +503,17 @@ class AgentShell:
             LOG.warning("the stream worker is not there; jobs without streams can run")
         async with contextlib.aclosing(self._links.controllers()) as found:
             async for addresses in found:
-                await self._session_driver.post(ControllersKnown(addresses))
+                # One that was away while keys of gossip were rotated hears of no controller by gossip, and
+                # only a session brings the new keys. What answers there has to prove itself all the same.
+                served = (self._served_at,) if self._served_at and self._links.cluster else ()
+                known = tuple(dict.fromkeys((*addresses, *served)))
+                await self._session_driver.post(ControllersKnown(known))
+
+    def _note_controller(self) -> None:
+        """Remember where the session is that has opened."""
+        if self._links.cluster and self._dialled != self._served_at:
+            self._served_at = self._dialled
+            self._spawn(_durable(self._journal.note(CONTROLLER, self._served_at)))
 
     def _spawn(self, running: Coroutine[Any, Any, None]) -> None:
         if self._group is None:
