@@ -151,7 +151,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
                     call.checked(request) if entry.streams else request, _served(call)
                 )
             if entry.rule is not None and entry.rule.changes and not entry.rule.recorded:
-                await self._note(call.note, request)
+                await self._note(call.note, _name_in(request, result))
             return result
 
         async def show(request: Any, context: Context) -> AsyncIterator[Any]:
@@ -274,9 +274,9 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         self._refusals.count(caller, entry.name, address, error.reason)
         self._log.warn("call refused", caller=who, method=entry.name, why=error.reason)
 
-    async def _note(self, note: CallNote, request: Any) -> None:
+    async def _note(self, note: CallNote, name: str) -> None:
         try:
-            await self._audit.note_call(note, _name_in(request))
+            await self._audit.note_call(note, name)
         except ControlError as error:
             LOG.error(  # noqa: TRY400 -- the message says it all
                 "a call could not be told as an event",
@@ -333,13 +333,15 @@ def _revoked(caller: Caller) -> RpcError:
     )
 
 
-def _name_in(request: Any) -> str:
-    """Name what a request is about, as far as it says so; never a secret."""
+def _name_in(request: Any, response: Any) -> str:
+    """Name what a call has changed, by what its messages say of it; never a secret."""
     about = getattr(request, "identity", None)
     if about is not None:
         role = Role.Name(about.role).removeprefix("ROLE_").lower()
         return "/".join(filter(None, (role, about.namespace, about.name)))
-    for field in ("name", "id", "fingerprint", "name_pattern"):
-        if isinstance(found := getattr(request, field, ""), str) and found:
-            return found
+    made = getattr(response, "token", None) or getattr(response, "authority", None)
+    for message in filter(None, (made, request, response)):
+        for field in ("name", "id", "fingerprint"):
+            if isinstance(found := getattr(message, field, ""), str) and found:
+                return found
     return ""

@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from control.front.access.rule import ROLES, Verb
 from control.front.access.rules import RULES
 from services.runtime.rpc import STATUS_DETAILS
+from shoal import bundle
 from shoal.channel import USER, channel_options, open_channel
 from shoal.credentials import Credentials
 from shoal.errors import ShoalError
@@ -225,7 +226,11 @@ async def caller_events(client: Any) -> list[Event]:
 
 async def test_a_caller_beyond_its_quota_is_refused(tmp_path: Any) -> None:
     async with running_controller(
-        tmp_path / "c", insecure=False, caller_watches=1, caller_spec_bytes=10
+        tmp_path / "c",
+        insecure=False,
+        caller_watches=1,
+        caller_spec_bytes=10,
+        caller_bundle_bytes=10,
     ) as addresses:
         cluster = Cluster(addresses.grpc, tmp_path / "c")
         async with cluster.client(Role.OPERATOR) as operator, cluster.client(Role.OPERATOR) as two:
@@ -250,6 +255,12 @@ async def test_a_caller_beyond_its_quota_is_refused(tmp_path: Any) -> None:
         async with cluster.client(Role.OPERATOR) as operator:
             error = await refused(operator.submit(PIPELINE))
             assert "--caller-spec-bytes" in error.message
+            (tmp_path / "job").mkdir()
+            (tmp_path / "job" / "run.py").write_text("print(1)")
+            with bundle.pack(bundle.BundleFolder(tmp_path / "job"), tmp_path) as packed:
+                error = await refused(operator.ensure_bundle(packed))
+            assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "QUOTA")
+            assert "--caller-bundle-bytes" in error.message
 
 
 async def test_health_and_reflection_are_for_people_of_the_cluster(cluster: Cluster) -> None:

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -35,9 +35,11 @@ class Joined:
     cluster: Cluster
     newcomers: str
     operator: Client
+    words: list[str] = field(default_factory=list[str])
 
     async def join(self, role: Role, name: str, namespace: str = "") -> Credentials:
         word, _ = await self.operator.create_token(role, name_pattern=name, namespace=namespace)
+        self.words.append(word)
         call = partial(join, self.newcomers, parse_token(word), name)
         return (await asyncio.get_running_loop().run_in_executor(THREADS, call)).credentials
 
@@ -81,17 +83,26 @@ async def test_the_session_of_a_revoked_node_ends_at_once(joined: Joined) -> Non
         assert agent.error is not None
 
 
-async def test_what_others_have_open_goes_on(joined: Joined) -> None:
+async def test_what_others_have_open_goes_on_and_it_is_told_what_was_changed(
+    joined: Joined,
+) -> None:
     await joined.join(Role.VIEWER, "ann")
+    word, token = await joined.operator.create_token(Role.VIEWER)
+    await joined.operator.revoke_token(token.id)
+    made = await joined.operator.add_authority()
     watching = joined.operator.watch()
     await first(watching)
     await joined.operator.revoke_identity(IdentityView(Role.VIEWER, "ann"))
     page = await joined.operator.events(page_size=1000)
     told = [json.loads(one.data_json) for one in page.events if one.type == "shoal.caller.called"]
     assert [(one["method"], one["name"]) for one in told] == [
-        ("IdentityService.CreateToken", "ann"),
+        ("IdentityService.CreateToken", parse_token(joined.words[0]).id),
+        ("IdentityService.CreateToken", token.id),
+        ("IdentityService.RevokeToken", token.id),
+        ("IdentityService.AddAuthority", made.fingerprint),
         ("IdentityService.RevokeIdentity", "viewer/ann"),
     ]
+    assert not any(word.rpartition(".")[2] in event.data_json for event in page.events)
     submitted = (await joined.operator.submit(PIPELINE)).pipeline
     assert (await first(watching)).id == submitted.id
     await watching.aclose()
