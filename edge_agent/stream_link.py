@@ -30,6 +30,7 @@ from edge_agent.links.journal import AttemptJournal
 from edge_agent.links.stream_worker import HELPER, StreamWorkerDoor, StreamWorkerStub
 from services.runtime.log import fields
 from services.runtime.stream_address import with_host
+from shoal.backoff import Backoff
 from shoal.names import AttemptRef
 from shoal.session.assignment import Assignment
 from shoal.session.lane import Lane
@@ -55,6 +56,7 @@ STREAM_ADDRESS: Final = "stream_address"
 
 _CALL_SECONDS: Final = 10.0
 _READY_SECONDS: Final = 20.0
+_TRUST_BACKOFF: Final = Backoff(0.2, 5.0, jitter=0.0)
 _PAUSE_SECONDS: Final = 0.2
 _DISMISS_SECONDS: Final = 1.0
 _REFUSALS: Final = frozenset(
@@ -100,6 +102,7 @@ class StreamLink:
     _last_address: str = ""
     _stub: StreamWorkerStub | None = None
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _untold: asyncio.Event = field(default_factory=asyncio.Event)
     _told: dict[AttemptRef, Progress] = field(default_factory=dict[AttemptRef, Progress])
     _carrier: str = ""
     _dismissed: str = ""
@@ -124,7 +127,13 @@ class StreamLink:
         return self._ready.is_set()
 
     async def run(self) -> None:
-        """Keep a worker running, and listen to it, until cancelled."""
+        """Keep a worker running, listen to it, and tell it of trust, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            if self.trust() is not None:
+                tasks.create_task(self._keep_trusting())
+            tasks.create_task(self._keep_running())
+
+    async def _keep_running(self) -> None:
         while True:
             try:
                 await self._ensure()
@@ -201,22 +210,35 @@ class StreamLink:
             )
 
     async def say_trust(self) -> None:
-        """Tell the worker what the cluster trusts now, and that it may prove something else.
+        """Have the worker told what the cluster trusts now, and that it may prove something else."""
+        self._untold.set()
 
-        A worker that is not there is told when it is found; one that does not take it is told again then,
-        or with the next change.
-        """
-        stub, trust = self._stub, self.trust()
-        if stub is None or trust is None:
-            return
-        request = v1.UpdateTrustRequest(trust=encode_trust(trust))
+    async def _keep_trusting(self) -> None:
+        """Tell the worker of each change of trust until it has taken it; one that is found is told, too."""
+        while True:
+            # No deadline: nothing may change for months.
+            await self._untold.wait()
+            self._untold.clear()
+            failures = 0
+            while not await self._trust_taken():
+                failures += 1
+                await asyncio.sleep(_TRUST_BACKOFF.delay_seconds(failures, 0.0))
+
+    async def _trust_taken(self) -> bool:
         try:
-            await stub.UpdateTrust(request, timeout=_CALL_SECONDS)
-        except grpc.aio.AioRpcError as error:
+            async with self._calling() as stub:
+                trust = self.trust()
+                if trust is not None:
+                    request = v1.UpdateTrustRequest(trust=encode_trust(trust))
+                    await stub.UpdateTrust(request, timeout=_CALL_SECONDS)
+        except StreamsRefusedError as error:
             LOG.warning(
-                "the stream worker does not take what the cluster trusts",
-                extra=fields(error=words_of(error)),
+                "the stream worker refused what the cluster trusts", extra=fields(error=error)
             )
+        except StreamsError as error:
+            LOG.warning("the stream worker does not listen", extra=fields(error=error))
+            return False
+        return True
 
     async def conclude(self, ref: AttemptRef, *, succeeded: bool) -> None:
         """Tell the worker how a program ended.
@@ -291,10 +313,8 @@ class StreamLink:
                     response = await watch.read()
                 while response is not cast("Any", grpc.aio.EOF):
                     await self._listens_at(response.stream_address)
-                    if not self._ready.is_set():
-                        await self.say_trust()
                     if self._stub is stub:  # else it was dismissed
-                        self._ready.set()
+                        await self._found()
                     for attempt in response.attempts:
                         await self._heard(attempt)
                     response = await watch.read()
@@ -302,6 +322,11 @@ class StreamLink:
                 self._ready.clear()
                 self._stub = None
                 watch.cancel()
+
+    async def _found(self) -> None:
+        if not self._ready.is_set():
+            self._ready.set()
+            await self.say_trust()
 
     async def _listens_at(self, address: str) -> None:
         if address and self.door.advertise:

@@ -41,6 +41,8 @@ def server_options(keepalive: Keepalive, *, message_bytes_max: int = MESSAGE_BYT
     """Return the options of a server; it permits the pings of every preset here."""
     return [
         *common_options(keepalive, message_bytes_max),
+        # A stranger that begins a handshake and says nothing more holds a descriptor for so long.
+        ("grpc.server_handshake_timeout_ms", 10_000),
         # Or a second process could take the same port and get half of the calls.
         ("grpc.so_reuseport", 0),
         # gRPC's own limit, one ping in 5 min without data, would cut our clients off.

@@ -9,6 +9,7 @@ from services.runtime.rpc import rpc_error
 from services.streams.events import Concluded
 from services.streams.worker.keeper_ports import KeeperAwayError, KeeperRefusedError
 from services.streams.worker.node_proof import NodeProof
+from services.streams.worker.pull import Channels
 from services.streams.worker.shell import AttemptStreamsShell
 from services.streams.worker.stream_worker import StreamWorker
 from shoal.credentials import CredentialsError
@@ -33,11 +34,18 @@ class AgentService(StreamWorkerServiceServicer):
     Args:
         worker: has the attempts.
         proof: what the worker proves and trusts; None in a cluster without identity.
+        channels: to other nodes, which are looked at again when the trust changes.
     """
 
-    def __init__(self, worker: StreamWorker, proof: NodeProof | None = None) -> None:
+    def __init__(
+        self,
+        worker: StreamWorker,
+        proof: NodeProof | None = None,
+        channels: Channels | None = None,
+    ) -> None:
         self._worker = worker
         self._proof = proof
+        self._channels = channels
 
     async def Attach(self, request: v1.AttachRequest, context: Any) -> v1.AttachResponse:
         """See the contract."""
@@ -93,6 +101,8 @@ class AgentService(StreamWorkerServiceServicer):
             raise rpc_error(grpc.StatusCode.FAILED_PRECONDITION, "NO_IDENTITY", message)
         try:
             await self._proof.replace(_decode_trust(request.trust))
+            if self._channels is not None:
+                await self._channels.check_again()
         except WireError as error:
             raise rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "TRUST", _words(error)) from error
         except CredentialsError as error:

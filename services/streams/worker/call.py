@@ -59,7 +59,13 @@ class PullCall(Protocol):
 
 
 class PeerConnection(Protocol):
-    """A way to one peer, for any number of calls."""
+    """A way to one peer, for any number of calls.
+
+    `cut` says that the peer was left, and its calls were ended: they raise `CancelledError` then, as a
+    call that was cancelled here does.
+    """
+
+    cut: bool
 
     def pull(self) -> PullCall:
         """Begin a call of StreamsService.Pull; that the peer does not answer shows when it is used."""
@@ -69,7 +75,7 @@ class PeerConnection(Protocol):
 class PeerConnections(Protocol):
     """Connections to peers, shared by the lanes that are open to them."""
 
-    def take(self, address: str, *, node: str, bulk: bool) -> PeerConnection:
+    async def take(self, address: str, *, node: str, bulk: bool) -> PeerConnection:
         """Return a connection to `node` at an address of a stream worker; give it back with `leave`.
 
         Lanes with large records are `bulk`, and have a connection of their own. `node` is the one that
@@ -77,6 +83,7 @@ class PeerConnections(Protocol):
 
         Raises:
             PeerUnknownError: there is no way to dial that is safe.
+            OSError: the peer does not answer.
         """
         ...
 

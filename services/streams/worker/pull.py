@@ -7,15 +7,17 @@ the machines count acknowledgements. A dead peer is found by keepalive.
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator
-from dataclasses import asdict, dataclass
-from typing import cast
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
+from weakref import WeakSet
 
 import grpc
 import grpc.aio
 
-from services.runtime.log import CountedLog
+from services.runtime.log import CountedLog, fields
 from services.runtime.rpc import STREAM_MESSAGE_BYTES_MAX
 from services.runtime.stream_address import reached
 from services.streams import effects, events
@@ -31,6 +33,7 @@ from services.streams.worker.call import (
 from services.streams.worker.lane_dial import LaneDial
 from services.streams.worker.lane_registry import Post, ReadPiece
 from services.streams.worker.node_proof import NodeProof
+from services.streams.worker.producer_proof import serial_at
 from services.streams.worker.spool import SpoolGoneError
 from services.streams.worker.wire import (
     PULL,
@@ -43,6 +46,8 @@ from shoal.channel import STREAM, channel_options, open_channel
 from shoal.identity import Role, dns_name
 from shoal.limits import WHOLE_BYTES_MAX
 from shoal.v1 import streams_service_pb2 as v1
+
+LOG = logging.getLogger(__name__)
 
 _UNPROVEN = ("handshake", "Verification")
 """What gRPC says of a connection that failed for what its ends have to prove has one of these words."""
@@ -223,10 +228,13 @@ class DialledCall(LaneDial):
         """Carry the call until it breaks, which is posted, or until this is cancelled."""
         call = connection.pull()
         try:
-            reason, message = await self._carry(call)
-        except* BROKEN_CALL as group:
+            reason, message = await self._until_broken(call)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not connection.cut or task is None or task.cancelling():
+                raise
             self.broken = True
-            reason, message = "UNAVAILABLE", _words(group.exceptions[0])
+            reason, message = "TICKET", "the producer's node does not prove itself any more"
         finally:
             call.cancel()
         if reason == "TICKET":
@@ -234,6 +242,14 @@ class DialledCall(LaneDial):
         elif self.broken and any(word in message for word in _UNPROVEN):
             self._refusals.warn("a peer did not prove itself", lane=self._opened.lane, why=message)
         self._ended(reason, message)
+
+    async def _until_broken(self, call: PullCall) -> tuple[str, str]:
+        try:
+            return await self._carry(call)
+        except* BROKEN_CALL as group:
+            self.broken = True
+            words = _words(group.exceptions[0])
+        return "UNAVAILABLE", words
 
     async def _carry(self, call: PullCall) -> tuple[str, str]:
         async with asyncio.TaskGroup() as tasks:
@@ -254,15 +270,24 @@ class Shared:
     key: tuple[str, str, bool]
     channel: grpc.aio.Channel
     users: int = 0
+    cut: bool = False
+    calls: WeakSet[Any] = field(default_factory=WeakSet[Any])
 
     def pull(self) -> PullCall:
         """See `PeerConnection`."""
-        call = self.channel.stream_stream(
+        call: Any = self.channel.stream_stream(
             PULL,
             request_serializer=v1.PullRequest.SerializeToString,
             response_deserializer=read_message,
         )()
+        self.calls.add(call)
         return cast("PullCall", call)
+
+    def end(self) -> None:
+        """End all calls, which see by `cut` why."""
+        self.cut = True
+        for call in tuple(self.calls):
+            call.cancel()
 
 
 class Channels:
@@ -279,18 +304,46 @@ class Channels:
         self._proof = proof
         self._channels: dict[tuple[str, str, bool], Shared] = {}
 
-    def take(self, address: str, *, node: str, bulk: bool) -> Shared:
+    async def take(self, address: str, *, node: str, bulk: bool) -> Shared:
         """Return a channel to a node at an address; give it back with `leave`.
 
         Raises:
-            PeerUnknownError: which node it is has to be known, and is not, or it streams otherwise.
+            PeerUnknownError: which node it is has to be known, and is not; or it streams otherwise, or
+                its certificate was revoked.
+            OSError: it does not answer.
         """
         key = (address, node, bulk)
+        if key not in self._channels:
+            await self._check(address, node)
         shared = self._channels.get(key)
         if shared is None:
             shared = self._channels[key] = Shared(key, self._open(address, node))
         shared.users += 1
         return shared
+
+    async def check_again(self) -> None:
+        """Leave the peers that do not prove themselves any more; something else is trusted now."""
+        await asyncio.gather(*(self._check_shared(one) for one in tuple(self._channels.values())))
+
+    async def _check_shared(self, shared: Shared) -> None:
+        address, node, _ = shared.key
+        try:
+            await self._check(address, node)
+        except (PeerUnknownError, OSError) as error:
+            LOG.warning("a peer is left", extra=fields(node=node, address=address, why=error))
+            if self._channels.get(shared.key) is shared:
+                del self._channels[shared.key]
+            shared.end()
+
+    async def _check(self, address: str, node: str) -> None:
+        """Refuse a node whose certificate was revoked; nothing is asked while none is."""
+        proof, (dialled, clear) = self._proof, reached(address)
+        if proof is None or clear or not node or not (proof.proven and proof.leave.revoked):
+            return
+        own = proof.credentials
+        expect = dns_name(own.identity.cluster, Role.NODE, node)
+        if await serial_at(dialled, expect, own.authorities) in proof.leave.revoked:
+            raise PeerUnknownError(f"the certificate of node/{node} was revoked")
 
     def _open(self, address: str, node: str) -> grpc.aio.Channel:
         options = channel_options(STREAM, message_bytes_max=STREAM_MESSAGE_BYTES_MAX)

@@ -67,11 +67,12 @@ async def serve(settings: Settings) -> None:
             bind(orders, f"unix:{settings.socket}")
         except OSError as error:
             raise StartRefusedError(str(error)) from error
-        links = WorkerLinks(Channels(proof), KeeperPorts(), lambda path: FileSpool(Path(path)))
+        channels = Channels(proof)
+        links = WorkerLinks(channels, KeeperPorts(), lambda path: FileSpool(Path(path)))
         address = told(settings.advertise, port, clear=proof is not None and settings.clear)
         worker = StreamWorker(address, settings.limits, tasks, links)
         lanes.add_generic_rpc_handlers((LaneService(worker, proof).handlers(),))
-        add_StreamWorkerServiceServicer_to_server(AgentService(worker, proof), orders)
+        add_StreamWorkerServiceServicer_to_server(AgentService(worker, proof, channels), orders)
         await lanes.start()
         await orders.start()
         LOG.info(

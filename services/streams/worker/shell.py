@@ -390,10 +390,13 @@ class AttemptStreamsShell:
         connections = self.neighbours.connections
         node = producer_node_of(effect.ticket)
         try:
-            connection = connections.take(effect.address, node=node, bulk=effect.bulk)
+            connection = await connections.take(effect.address, node=node, bulk=effect.bulk)
         except PeerUnknownError as error:
             self.neighbours.refusals.warn("a peer is not dialled", lane=effect.lane, why=error)
             self.post(events.DialBroken(effect.lane, effect.dial, "TICKET", str(error)))
+            return
+        except OSError as error:
+            self.post(events.DialBroken(effect.lane, effect.dial, "UNAVAILABLE", repr(error)))
             return
         try:
             await call.run(connection)

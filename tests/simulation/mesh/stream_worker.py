@@ -234,7 +234,7 @@ class _Connections:
         self._network = network
         self._flip = flip
 
-    def take(self, address: str, *, node: str, bulk: bool) -> _Connection:
+    async def take(self, address: str, *, node: str, bulk: bool) -> _Connection:
         del node, bulk
         return _Connection(partial(_PullCall, self._network, address, self._flip))
 
@@ -242,11 +242,12 @@ class _Connections:
         """Nothing is shared, so nothing is to be closed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Connection:
     """See `PeerConnection` of the worker."""
 
     pull: Callable[[], _PullCall]
+    cut: bool = False
 
 
 class _PullCall:
