@@ -171,7 +171,7 @@ class Controller:
                         clock=process.clock,
                         wall=process.wall,
                         rng=process.rng,
-                        cluster_keys=self._cluster_keys(identity),
+                        cluster_keys=self._cluster_keys(plane, identity),
                     )
                 )
             except (OSError, StoreFailedError, ArchiveError, AuthorityError) as error:
@@ -276,12 +276,14 @@ class Controller:
             raise RuntimeError("the identity of this controller is not open yet")
         return self._identity.credentials
 
-    def _cluster_keys(self, identity: ClusterIdentity | None) -> ClusterKeys | None:
+    def _cluster_keys(
+        self, plane: ControlPlane, identity: ClusterIdentity | None
+    ) -> ClusterKeys | None:
         """What gossip is sealed with where the operator names no keys; None with --insecure."""
         if identity is None:
             return None
         keyring = self._config.state / IDENTITY_NAME / KEYRING_NAME
-        return ClusterKeys(keyring, (identity.gossip_key,), self._credentials)
+        return ClusterKeys(keyring, (identity.gossip_key,), self._credentials, plane.revoked)
 
     def _access(self, plane: ControlPlane, identity: ClusterIdentity) -> AccessInterceptor:
         config, clock = self._config, self._process.clock

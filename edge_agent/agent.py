@@ -240,7 +240,12 @@ def _cluster_keys(identity: NodeIdentity | None) -> ClusterKeys | None:
     joined = None if identity is None else identity.current()
     if identity is None or joined is None:
         return None
-    return ClusterKeys(identity.folder / KEYRING_NAME, (), lambda: identity.current() or joined)
+    return ClusterKeys(
+        identity.folder / KEYRING_NAME,
+        (),
+        lambda: identity.current() or joined,
+        lambda serial: f"{serial:x}" in identity.trust.revoked,
+    )
 
 
 def _advertised(config: AgentConfig) -> str:

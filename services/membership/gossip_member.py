@@ -44,11 +44,13 @@ class ClusterKeys:
         keyring: file that the ring is kept in; it wins over `first` once it exists.
         first: the ring where there is no file yet; empty for a process that has not heard of any.
         identity: returns what the process proves where it serves members beyond loopback.
+        is_revoked: says whether a certificate with a serial number is believed no more there.
     """
 
     keyring: Path
     first: tuple[bytes, ...] = field(repr=False)
     identity: Callable[[], Credentials]
+    is_revoked: Callable[[int], bool] = lambda _: False
 
 
 @dataclass(eq=False, slots=True)
@@ -172,13 +174,14 @@ async def open_member(
             from services.membership.web import MembersPage  # noqa: PLC0415
 
             host, port = host_port(settings.members_http, hostless=True)
-            identity = None if cluster_keys is None else cluster_keys.identity
+            proves = None if on_loopback(settings.members_http) else cluster_keys
             page = MembersPage(
                 gossip,
                 clock=clock,
                 host=host,
                 port=port,
-                identity=None if on_loopback(settings.members_http) else identity,
+                identity=None if proves is None else proves.identity,
+                is_revoked=None if proves is None else proves.is_revoked,
             )
             await stack.enter_async_context(page)
             members_http = joined(host, page.port)

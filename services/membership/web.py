@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Self
 
 from aiohttp import web
@@ -26,6 +26,7 @@ _STATES: Final = {
     "Dead": SwimState.DEAD,
     "Left": SwimState.LEFT,
 }
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _YES: Final = {"", "1", "true", "yes"}
 
 
@@ -39,6 +40,7 @@ class MembersPage:
         port: Port, 0 for any free one.
         identity: Returns what it proves over HTTPS, where its clients have to prove an identity of
             the same cluster too; None for plain HTTP.
+        is_revoked: Says whether a certificate with a serial number is believed no more.
     """
 
     def __init__(
@@ -49,13 +51,15 @@ class MembersPage:
         host: str = "127.0.0.1",
         port: int = 0,
         identity: Callable[[], Credentials] | None = None,
+        is_revoked: Callable[[int], bool] | None = None,
     ) -> None:
         self._gossip = gossip
         self._clock = clock
         self._host = host
         self._port = port
         self._identity = identity
-        application = web.Application()
+        self._is_revoked = is_revoked
+        application = web.Application(middlewares=[self._check])
         application.router.add_get("/members", self._members)
         application.router.add_get("/info", self._info)
         self._runner = web.AppRunner(application, access_log=None)
@@ -74,6 +78,13 @@ class MembersPage:
     def port(self) -> int:
         """Where it really listens."""
         return int(self._runner.addresses[0][1])
+
+    @web.middleware
+    async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse a certificate that was revoked, at each request: a connection outlasts its handshake."""
+        if self._is_revoked is not None and self._is_revoked(_serial(request)):
+            return web.Response(status=403, text="the certificate of this caller was revoked\n")
+        return await handler(request)
 
     async def _info(self, _: web.Request) -> web.Response:
         return web.json_response(_place(self._gossip.local))
@@ -100,6 +111,12 @@ class MembersPage:
                 for title, state in _STATES.items()
             }
         )
+
+
+def _serial(request: web.Request) -> int:
+    """Serial number of the certificate that a caller has proved."""
+    shown = request.get_extra_info("peercert") or {}
+    return int(str(shown.get("serialNumber", "0")), 16)
 
 
 def _place(member: Member) -> dict[str, str | int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from services.identity.authority import serial_of
 from services.identity.cluster_identity import ClusterIdentity
 from services.membership.gossip_member import ClusterKeys, open_member
 from services.membership.message import SwimState
@@ -27,7 +28,13 @@ async def test_beyond_loopback_members_are_told_to_who_proves_an_identity(tmp_pa
     )
     proof = client_context(identity.bundle, web=False)
     settings = GossipSettings(name="a", gossip="127.0.0.1:0", members_http="0.0.0.0:0")
-    keys = ClusterKeys(tmp_path / "ring", (identity.gossip_key,), lambda: identity.credentials)
+    revoked: set[int] = set()
+    keys = ClusterKeys(
+        tmp_path / "ring",
+        (identity.gossip_key,),
+        lambda: identity.credentials,
+        revoked.__contains__,
+    )
     async with (
         open_member(
             settings,
@@ -50,6 +57,9 @@ async def test_beyond_loopback_members_are_told_to_who_proves_an_identity(tmp_pa
         proof.load_cert_chain(tmp_path / "identity.pem")
         async with session.get(url, ssl=proof) as answer:
             assert [row["Name"] for row in (await answer.json())["Active"]] == ["a"]
+        revoked.add(serial_of(identity.credentials.certificate))
+        async with session.get(url, ssl=proof) as answer:
+            assert answer.status == 403
 
 
 async def test_e10_members_and_info() -> None:
