@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, cast
 
 from aiohttp import web
 
@@ -115,7 +115,7 @@ class MembersPage:
 
 def _serial(request: web.Request) -> int:
     """Serial number of the certificate that a caller has proved."""
-    shown = request.get_extra_info("peercert") or {}
+    shown = cast("dict[str, object]", request.get_extra_info("peercert") or {})
     return int(str(shown.get("serialNumber", "0")), 16)
 
 
