@@ -79,3 +79,46 @@ async def test_a_serf_agent_joins_with_the_key_and_the_keyring_file(tmp_path: Pa
 
             for agent in (first, second):
                 await until(partial(seen, agent), 50, f"all at {agent.name}")
+
+
+async def test_serf_rotates_the_ring_of_the_cluster_and_a_plain_agent_of_it_does_not(
+    tmp_path: Path,
+) -> None:
+    keyring = tmp_path / "identity" / "gossip.keyring"
+    async with running_controller(tmp_path, insecure=False) as addresses:
+        (old,) = KeyringFile(keyring).read()
+        for folder in ("one", "two"):
+            (tmp_path / folder).mkdir()
+        copy = tmp_path / "one" / "keyring.json"
+        copy.write_bytes(keyring.read_bytes())
+        async with (
+            SerfAgent(
+                name="serf-1",
+                folder=tmp_path / "one",
+                keyring=copy,
+                profile="local",
+                join=(addresses.gossip,),
+            ) as sealed,
+            SerfAgent(name="plain", folder=tmp_path / "two", profile="local") as plain,
+        ):
+
+            async def both() -> bool:
+                return await sealed.members() == {"controller": "alive", "serf-1": "alive"}
+
+            await until(both, 50, "the controller at serf-1")
+            code, said = await plain.command("join", addresses.gossip)
+            assert code != 0, said
+            new = base64.b64encode(STRANGE).decode()
+            # What it asks for in the clear reaches no other member.
+            await plain.command("keys", f"-install={new}")
+            assert KeyringFile(keyring).read() == (old,)
+            for step in (
+                f"-install={new}",
+                f"-use={new}",
+                f"-remove={base64.b64encode(old).decode()}",
+            ):
+                code, said = await sealed.command("keys", step)
+                assert code == 0, said
+            await until(lambda: KeyringFile(keyring).read() == (STRANGE,), 30, "the ring kept")
+            assert json.loads(copy.read_text()) == [new]
+            assert await both()
