@@ -48,6 +48,7 @@ from services.archive.s3_server import S3Server
 from services.archive.source import S3Sources
 from services.identity.authority import AuthorityError
 from services.identity.cluster_identity import ClusterIdentity
+from services.identity.issuers import Issuers
 from services.identity.local_operator import keep_local_operator
 from services.membership.endpoint import parse_address
 from services.membership.gossip_member import (
@@ -296,6 +297,7 @@ class Controller:
         return AccessInterceptor(
             identity.cluster,
             plane.revoked,
+            Issuers(lambda: identity.authorities).signed,
             Quotas(limits, clock),
             plane,
             clock,

@@ -1,7 +1,7 @@
 """The peer of a gRPC call, as the handshake proved it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 from urllib.parse import unquote
@@ -21,10 +21,11 @@ class HandshakeContext(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The other end of a call: its identity, and the serial number of the certificate that proved it."""
+    """The other end of a call: its identity, and the certificate (PEM) that proved it, with its serial number."""
 
     identity: Identity
     serial: int
+    certificate: bytes = field(default=b"", repr=False)
 
 
 def peer_of(context: HandshakeContext) -> Peer | None:
@@ -46,6 +47,6 @@ def _read(certificate: bytes) -> Peer | None:
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
         (uri,) = (uri for uri in uris if uri.startswith(SCHEME))
-        return Peer(parse_uri(uri), found.serial_number)
+        return Peer(parse_uri(uri), found.serial_number, certificate)
     except (ValueError, x509.ExtensionNotFound, IdentityError):
         return None

@@ -15,13 +15,11 @@ class Caller:
 
     Attributes:
         identity: what its certificate says.
-        serial: number of that certificate.
         address: host that it dialled from.
         user: the user that a gateway calls for; empty for any other role.
     """
 
     identity: Identity
-    serial: int
     address: str = ""
     user: str = ""
 

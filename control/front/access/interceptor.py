@@ -34,7 +34,7 @@ from control.front.access.rule import Named, Rule, named, values
 from control.front.access.rules import RULES
 from control.front.rpc_status import invalid
 from services.runtime.log import CountedLog, fields
-from services.runtime.peer import HandshakeContext, host_of, peer_of
+from services.runtime.peer import HandshakeContext, Peer, host_of, peer_of
 from services.runtime.rpc import KINDS, Behavior, Method, RpcError, rpc_error
 from shoal.v1.identity_service_pb2 import Role
 
@@ -45,7 +45,7 @@ TELL_SECONDS: Final = 60.0
 NOBODY: Final = "nobody"
 """How a caller is counted that proves no identity."""
 
-_UNKNOWN_CALLER: Final = frozenset({"NO_IDENTITY", "OTHER_CLUSTER", "REVOKED"})
+_UNKNOWN_CALLER: Final = frozenset({"OTHER_CLUSTER"})
 _LASTING: Final = frozenset(KINDS) - {"unary_unary"}
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -69,7 +69,8 @@ class _Lasting:
 
     task: "asyncio.Task[Any]"
     caller: Caller
-    ended: bool = False
+    peer: Peer
+    why: RpcError | None = None
 
 
 class AccessInterceptor(grpc.aio.ServerInterceptor):
@@ -78,6 +79,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
     Args:
         cluster: id of this cluster.
         revoked: says whether the certificate of a serial number is revoked.
+        signed: says whether a certificate (PEM) was signed by an authority that is believed.
         quotas: what each caller may ask for.
         audit: where calls are told of.
         clock: monotonic seconds.
@@ -87,12 +89,14 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         self,
         cluster: str,
         revoked: Callable[[int], bool],
+        signed: Callable[[bytes], bool],
         quotas: Quotas,
         audit: Audit,
         clock: Callable[[], float],
     ) -> None:
         self._cluster = cluster
         self._revoked = revoked
+        self._signed = signed
         self._quotas = quotas
         self._audit = audit
         self._clock = clock
@@ -111,10 +115,10 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
                 await self.tell_refused()
 
     def end_revoked(self) -> None:
-        """End the calls whose certificate is revoked."""
+        """End the calls whose certificate is revoked, or whose authority is believed no more."""
         for call in self._lasting:
-            if not call.ended and self._revoked(call.caller.serial):
-                call.ended = True
+            if call.why is None and (why := self._distrust(call.peer)):
+                call.why = why
                 call.task.cancel()
 
     async def tell_refused(self) -> None:
@@ -170,7 +174,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         Raises:
             RpcError: it may not be made, or not any longer.
         """
-        caller = self._caller(entry, context)
+        peer, caller = self._caller(entry, context)
         note = CallNote(caller.key, caller.user, entry.name, caller.address)
         first = True
 
@@ -194,7 +198,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
                 raise
             call = CheckedCall(context, caller, note, self._counted(check, entry, caller))
             if entry.kind in _LASTING:
-                stack.enter_context(self._while_trusted(caller))
+                stack.enter_context(self._while_trusted(peer, caller))
             yield call
 
     def _counted(
@@ -209,11 +213,11 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
 
         return counted
 
-    def _caller(self, entry: "_Entry", context: Context) -> Caller:
-        """Return the caller.
+    def _caller(self, entry: "_Entry", context: Context) -> tuple[Peer, Caller]:
+        """Return the peer, and the caller that it is.
 
         Raises:
-            RpcError: it proves nothing, or what it proves is revoked.
+            RpcError: it proves nothing, or what it proves is believed no more.
         """
         peer, address = peer_of(cast("HandshakeContext", context)), host_of(context.peer())
         user = next(
@@ -221,15 +225,30 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
             "",
         )
         if peer is None:
-            error = _unknown("NO_IDENTITY", f"a call of {entry.name} proves no identity")
-            self._refuse(entry, NOBODY, address, error)
-            raise error
-        caller = Caller(peer.identity, peer.serial, address, user)
-        if self._revoked(peer.serial):
-            error = _revoked(caller)
+            unknown = _unknown("NO_IDENTITY", f"a call of {entry.name} proves no identity")
+            self._refuse(entry, NOBODY, address, unknown)
+            raise unknown
+        caller = Caller(peer.identity, address, user)
+        if error := self._distrust(peer):
             self._refuse(entry, caller.key, address, error)
             raise error
-        return caller
+        return peer, caller
+
+    def _distrust(self, peer: Peer) -> RpcError | None:
+        """Say why what a peer proved as it connected is believed no more; None if it is."""
+        who = peer.identity.described
+        if self._revoked(peer.serial):
+            return _unknown(
+                "REVOKED",
+                f"the certificate of {who} is revoked: join again with a token, which an operator makes",
+            )
+        if not self._signed(peer.certificate):
+            return _unknown(
+                "AUTHORITY_REMOVED",
+                f"the authority that signed the certificate of {who} is believed no more: connect with a "
+                "certificate that was renewed since, or join again with a token",
+            )
+        return None
 
     def _check(self, entry: "_Entry", caller: Caller, request: Named) -> None:
         answer = decide(entry.rule, entry.name, self._cluster, caller, request)
@@ -251,20 +270,20 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
             self._quotas.bundle(caller.key, sum(len(one) for one in values(message, rule.bundle)))
 
     @contextmanager
-    def _while_trusted(self, caller: Caller) -> Iterator[None]:
+    def _while_trusted(self, peer: Peer, caller: Caller) -> Iterator[None]:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a call is served outside of a task")
-        call = _Lasting(task, caller)
+        call = _Lasting(task, caller, peer)
         self._lasting.add(call)
         try:
             yield
         except (Exception, asyncio.CancelledError):
-            if not call.ended:
+            if call.why is None:
                 raise
             if task.cancelling():
                 task.uncancel()
-            raise _revoked(caller) from None
+            raise call.why from None
         finally:
             self._lasting.discard(call)
 
@@ -324,13 +343,6 @@ def _served(call: CheckedCall) -> Context:
 
 def _unknown(reason: str, message: str) -> RpcError:
     return rpc_error(grpc.StatusCode.UNAUTHENTICATED, reason, message)
-
-
-def _revoked(caller: Caller) -> RpcError:
-    return _unknown(
-        "REVOKED",
-        f"the certificate of {caller.key} is revoked: join again with a token, which an operator makes",
-    )
 
 
 def _name_in(request: Any, response: Any) -> str:

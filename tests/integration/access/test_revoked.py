@@ -83,6 +83,24 @@ async def test_the_session_of_a_revoked_node_ends_at_once(joined: Joined) -> Non
         assert agent.error is not None
 
 
+async def test_a_watch_does_not_outlive_the_authority_of_its_caller(joined: Joined) -> None:
+    credentials = await joined.join(Role.VIEWER, "ann")
+    (old,) = await joined.operator.authorities()
+    async with Client(
+        joined.cluster.address, credentials=credentials, patience_seconds=1
+    ) as viewer:
+        watching = viewer.watch()
+        await first(watching)
+        made = await joined.operator.add_authority()
+        await joined.operator.use_authority(made.fingerprint)
+        ended = asyncio.create_task(refused(first(watching)))
+        await joined.operator.remove_authority(old.fingerprint)
+        error = await ended
+        assert (error.code, error.reason) == ("UNAUTHENTICATED", "AUTHORITY_REMOVED")
+    async with joined.cluster.client(Role.OPERATOR) as again:
+        assert [one.fingerprint for one in await again.authorities()] == [made.fingerprint]
+
+
 async def test_what_others_have_open_goes_on_and_it_is_told_what_was_changed(
     joined: Joined,
 ) -> None:

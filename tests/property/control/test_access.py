@@ -21,7 +21,7 @@ def callers(draw: st.DrawFn) -> Caller:
     identity = Identity(
         draw(st.sampled_from(("c1", "c2"))), role, draw(st.sampled_from(("a", "b"))), namespace
     )
-    return Caller(identity, 1, "10.0.0.7", draw(st.sampled_from(("", "ann", "Not An Id"))))
+    return Caller(identity, "10.0.0.7", draw(st.sampled_from(("", "ann", "Not An Id"))))
 
 
 RULE = st.sampled_from(sorted(RULES))
@@ -83,13 +83,13 @@ def test_nobody_may_call_what_no_rule_names(caller: Caller, request: Named) -> N
     ],
 )
 def test_roles(role: Role, verb: Verb, reason: str) -> None:
-    caller = Caller(Identity("c1", role, "ann"), 1)
+    caller = Caller(Identity("c1", role, "ann"))
     answer = decide(Rule(verb), "X.Y", "c1", caller, Named())
     assert reason == (answer.reason if isinstance(answer, CallRefused) else "")
 
 
 def test_a_refusal_names_caller_method_namespace_and_role() -> None:
-    ann = Caller(Identity("c1", Role.VIEWER, "ann", "lab"), 1)
+    ann = Caller(Identity("c1", Role.VIEWER, "ann", "lab"))
     asked = Named(namespaces=("yard",))
     reads, submits = Rule(Verb.READ, ("namespace",)), Rule(Verb.SUBMIT, ("namespace",))
     answer = decide(submits, "PipelinesService.SubmitPipeline", "c1", ann, asked)

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import grpc
 import grpc.aio
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,6 +23,8 @@ from control.front.access.quotas import CallerLimits, Quotas
 from control.front.access.refused_calls import RefusedCalls
 from control.front.control_plane import ControlPlane
 from control.front.rpc_status import refusal
+from services.identity.authority import Authority, make_authority
+from services.identity.issuers import Issuers
 from services.runtime.rpc import ErrorInterceptor, bind, server_options
 from shoal.channel import USER, channel_options, open_channel
 from shoal.credentials import Credentials
@@ -53,6 +56,7 @@ class Door:
     access: AccessInterceptor
     address: str
     plane: ControlPlane
+    believed: list[Sequence[Authority]]
 
     async def call(self, credentials: Credentials, path: str = LIST, *metadata: Any) -> str:
         """Call a method; returns the caller that the service saw, or why it was refused."""
@@ -78,8 +82,15 @@ async def door(
 ) -> AsyncIterator[Door]:
     async with running_plane(tmp_path / "control.db") as plane:
         clock = Clock()
+        believed: list[Sequence[Authority]] = [(cluster.authority,)]
+        issuers = Issuers(lambda: believed[-1])
         access = AccessInterceptor(
-            "c1", lambda _: False, Quotas(limits or CallerLimits(), clock), plane, clock
+            "c1",
+            lambda _: False,
+            issuers.signed,
+            Quotas(limits or CallerLimits(), clock),
+            plane,
+            clock,
         )
         server = grpc.aio.server(
             interceptors=[ErrorInterceptor(refusal), access], options=server_options(USER)
@@ -89,7 +100,7 @@ async def door(
         port = bind(server, "127.0.0.1:0", lambda: own)
         await server.start()
         try:
-            yield Door(access, f"127.0.0.1:{port}", plane)
+            yield Door(access, f"127.0.0.1:{port}", plane, believed)
         finally:
             await server.stop(0)
 
@@ -123,6 +134,24 @@ async def test_a_certificate_of_the_authority_without_an_identity_is_none(tmp_pa
     cluster = ProvenCluster()
     async with door(tmp_path, cluster) as opened:
         assert await opened.call(anonymous(cluster)) == "NO_IDENTITY"
+
+
+async def test_a_connection_does_not_outlive_its_authority(tmp_path: Path) -> None:
+    """The handshake is over, and TLS asks no more."""
+    cluster = ProvenCluster()
+    async with door(tmp_path, cluster) as opened:
+        ann = cluster.credentials(Role.OPERATOR, "ann")
+        async with open_channel(opened.address, channel_options(USER), ann) as channel:
+            method = cast("Any", channel.unary_unary(LIST))
+            assert await method(b"", timeout=20) == b"operator/ann"
+            new = make_authority("c1", now=dt.datetime.now(dt.UTC))
+            opened.believed.append((new, cluster.authority))
+            assert await method(b"", timeout=20) == b"operator/ann"
+            opened.believed.append((new,))
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await method(b"", timeout=20)
+            assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert reason_of(error.value) == "AUTHORITY_REMOVED"
 
 
 def anonymous(cluster: ProvenCluster) -> Credentials:
