@@ -192,7 +192,7 @@ class Controller:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(plane.run())
                     if access is not None:
-                        tasks.create_task(access.run())
+                        tasks.create_task(access.run(plane.trust.follow()))
                     tasks.create_task(workers.run())
                     tasks.create_task(publishing.run())
                     tasks.create_task(archive.serve())

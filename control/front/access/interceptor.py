@@ -3,8 +3,8 @@
 Rule: the identity is what the handshake proved (`services.runtime.peer`); nothing that a message says makes it
 another one. A call is let in by `decide` alone, and what it does not let in is counted, and told once a minute.
 
-What lasts is looked at again: a call whose certificate is revoked ends within `LOOK_SECONDS`, since the one that
-was let in an hour ago need not be let in now.
+What lasts is looked at again when other certificates or authorities are believed: a call that was let in an hour ago
+need not be let in now. A handshake alone would let it go on for as long as its connection stands.
 
 Example: `viewer/lab/ann` submits. The table says that SubmitPipeline takes a submitter, so the call ends with
 PERMISSION_DENIED and NOT_ALLOWED, and `shoal.caller.refused` says within a minute that it was tried.
@@ -13,7 +13,7 @@ PERMISSION_DENIED and NOT_ALLOWED, and `shoal.caller.refused` says within a minu
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
@@ -40,7 +40,6 @@ from shoal.v1.identity_service_pb2 import Role
 
 LOG = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 0.25
 TELL_SECONDS: Final = 60.0
 NOBODY: Final = "nobody"
 """How a caller is counted that proves no identity."""
@@ -99,20 +98,25 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         self._signed = signed
         self._quotas = quotas
         self._audit = audit
-        self._clock = clock
         self._refusals = RefusalCount()
         self._lasting: set[_Lasting] = set()
         self._log = CountedLog(LOG, clock)
 
-    async def run(self) -> None:
-        """End what is revoked, and tell what was refused, until cancelled."""
-        told_at = self._clock()
+    async def run(self, changes: AsyncIterable[None]) -> None:
+        """End what is revoked, and tell what was refused, until cancelled.
+
+        Args:
+            changes: yields whenever other certificates or authorities are believed than before.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tell_on())
+            async for _ in changes:
+                self.end_revoked()
+
+    async def _tell_on(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            self.end_revoked()
-            if self._clock() - told_at >= TELL_SECONDS:
-                told_at = self._clock()
-                await self.tell_refused()
+            await asyncio.sleep(TELL_SECONDS)
+            await self.tell_refused()
 
     def end_revoked(self) -> None:
         """End the calls whose certificate is revoked, or whose authority is believed no more."""
