@@ -26,7 +26,7 @@ class Home:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        names = ("SHOAL_CONTROLLER", "SHOAL_CLUSTER", "SHOAL_UP_MQTT")
+        names = ("SHOAL_CONTROLLER", "SHOAL_CLUSTER", "SHOAL_UP_MQTT", "SHOAL_IDENTITY")
         kept = {key: value for key, value in os.environ.items() if key not in names}
         self.environ = {**kept, "XDG_STATE_HOME": str(folder)}
 
@@ -214,3 +214,29 @@ def test_u5_wrong_words_for_a_cluster_start_nothing(
     assert said in refused.stderr
     assert "secret" not in refused.stderr
     assert not (home.folder / "shoal").exists()
+
+
+def test_a_cluster_believes_its_user_and_no_other_unless_it_is_insecure(
+    home: Home, tmp_path: Path
+) -> None:
+    home.said("up", "--detach", "--mqtt", "none", *SMALL)
+    assert "you are operator/local" in home.said("whoami")
+    home.said("run", "--", "sh", "-c", "echo hello > results/x")
+    home.said("get", "latest", "results/x", "--output", str(tmp_path / "got"))
+    record = json.loads((home.folder / "shoal/clusters/local.json").read_text())
+    stranger = Home(tmp_path / "stranger")
+    stranger.folder.mkdir()
+    refused = stranger.shoal("nodes", "--controller", record["controller"])
+    assert refused.returncode == 1
+    assert "shoal login" in refused.stderr
+    shown = stranger.said(
+        "whoami", "--controller", record["controller"], "--identity", record["identity"]
+    )
+    assert "you are operator/local" in shown
+    home.said("down")
+    home.said("up", "--detach", "--mqtt", "none", "--insecure", *SMALL)
+    assert "INSECURE" in home.said("whoami")
+    home.said("down")
+    home.said("up", "--detach", "--mqtt", "none", *SMALL)
+    assert "you are operator/local" in home.said("whoami")
+    home.said("down")
