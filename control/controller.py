@@ -34,6 +34,7 @@ from control.front.log_folder import LogFolder
 from control.front.members import GossipMembers
 from control.front.newcomers import Newcomers
 from control.front.registrar import Registrar
+from control.front.ring_renewal import RingRenewal
 from control.front.sessions.addresses import Addresses
 from control.front.sessions.service import SessionService
 from control.front.sessions.session_server import SessionServer, SessionSettings
@@ -65,6 +66,7 @@ from services.runtime.state_folder import prepare_state_folder
 from shoal.affix import beside
 from shoal.credentials import Credentials
 from shoal.names import PipelineRef
+from shoal.wire.trust import KEYS_MAX
 
 LOG = logging.getLogger(__name__)
 
@@ -211,7 +213,7 @@ class Controller:
                             url_expires_seconds=config.url_expires_seconds,
                         ),
                         NodesService(plane, members),
-                        KeysService(gossip),
+                        KeysService(gossip, self._ring_renewal(member)),
                         RecordsService(plane, streams),
                         LaneRelay(plane, streams),
                         self._session_service(plane, archive, sources, logs, workers),
@@ -277,6 +279,12 @@ class Controller:
             raise RuntimeError("the identity of this controller is not open yet")
         return self._identity.credentials
 
+    def _ring_renewal(self, member: GossipMember | None) -> RingRenewal | None:
+        """How the key of gossip is rotated over sessions; None with --insecure."""
+        if member is None or self._config.insecure:
+            return None
+        return RingRenewal(member, lambda: bytes.fromhex(self._process.token(64)))
+
     def _cluster_keys(
         self, plane: ControlPlane, identity: ClusterIdentity | None
     ) -> ClusterKeys | None:
@@ -313,7 +321,7 @@ class Controller:
         return Registrar(
             plane,
             identity,
-            gossip_keys=lambda: () if member is None else member.keys,
+            gossip_keys=lambda: () if member is None else member.keys[:KEYS_MAX],
             token=self._process.token,
             wall=self._now,
         )

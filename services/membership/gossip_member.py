@@ -82,7 +82,7 @@ class GossipMember:
         return self.gossip.keyring.keys
 
     def take_keys(self, keys: Sequence[bytes]) -> None:
-        """Take the ring of the cluster, as a controller tells it; one without keys changes nothing."""
+        """Take the ring of the cluster in the place of what there was; one without keys changes nothing."""
         if not keys or tuple(keys) == self.keys:
             return
         try:
@@ -91,7 +91,7 @@ class GossipMember:
             LOG.error("keys of gossip refused", extra=fields(why=error))  # noqa: TRY400 it says all
             return
         told = " ".join(key_id(key) for key in keys)
-        LOG.info("keys of gossip taken from the controller", extra=fields(keys=told))
+        LOG.info("keys of gossip replaced", extra=fields(keys=told))
         self._changed()
 
     async def run(self) -> None:

@@ -65,6 +65,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "InstallKey": _OPERATE,
         "UseKey": _OPERATE,
         "RemoveKey": _OPERATE,
+        "RotateKey": _OPERATE,
     },
     "shoal.v1.LanesService": {
         # A caller that pulls a lane is its consumer: what it acknowledges is let go.

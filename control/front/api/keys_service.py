@@ -10,7 +10,9 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
+from control.front.ring_renewal import RingRenewal
 from control.front.rpc_status import invalid
+from services.membership.keyring_file import KeyringFileError
 from services.membership.serf.shell import KeyReport
 from services.membership.shell import GossipShell
 from services.runtime.log import fields
@@ -31,10 +33,12 @@ class KeysService(v1_grpc.KeysServiceServicer):
 
     Args:
         gossip: the controller's own member, which asks all the others; None if there is none.
+        renewal: replaces the ring of a cluster with identity; None in one without.
     """
 
-    def __init__(self, gossip: GossipShell | None) -> None:
+    def __init__(self, gossip: GossipShell | None, renewal: RingRenewal | None = None) -> None:
         self._gossip = gossip
+        self._renewal = renewal
 
     async def ListKeys(self, request: v1.ListKeysRequest, context: Context) -> v1.ListKeysResponse:
         """Ask every member for its keys."""
@@ -84,6 +88,24 @@ class KeysService(v1_grpc.KeysServiceServicer):
         report = await _insisting(lambda: gossip.serf.remove_key(key))
         _log("remove", key, report)
         return v1.RemoveKeyResponse(report=_report(report))
+
+    async def RotateKey(
+        self, request: v1.RotateKeyRequest, context: Context
+    ) -> v1.RotateKeyResponse:
+        """Replace all keys by a new one, over sessions."""
+        gossip = self._encrypted()
+        if self._renewal is None:
+            raise _not_now(
+                "NO_IDENTITY",
+                "this cluster has no identity, so keys travel by gossip: shoal keys install, use and remove",
+            )
+        try:
+            key = await self._renewal.renew()
+        except KeyringFileError as error:
+            raise _not_now("KEYRING_NOT_WRITTEN", f"{error}; make room there") from error
+        report = await _insisting(gossip.serf.list_keys)
+        _log("rotate", key, report)
+        return v1.RotateKeyResponse(id=key_id(key), report=_report(report))
 
     def _encrypted(self) -> GossipShell:
         """Return the member, if there are keys to speak of.

@@ -151,6 +151,19 @@ class NodeCalls(ControllerCalls):
         request = keys_service_pb2.RemoveKeyRequest(id=identity)
         return await self._rotate(self._held.keys.RemoveKey, request)
 
+    async def rotate_gossip_key(self) -> tuple[str, view.KeysReport]:
+        """Replace all keys by a new one, which agents get over their sessions and no member by gossip.
+
+        Returns:
+            The name of the new key, and which members have it already.
+
+        Raises:
+            ShoalError: gossip is not encrypted, or the cluster has no identity.
+        """
+        request = keys_service_pb2.RotateKeyRequest()
+        answer = await self._call(self._held.keys.RotateKey, request, _KEYS_SECONDS)
+        return answer.id, decode_keys_report(answer.report)
+
     async def _rotate(self, method: Unary[RequestT, Any], request: RequestT) -> view.KeysReport:
         answer = await self._call(method, request, _KEYS_SECONDS)
         return decode_keys_report(answer.report)

@@ -19,7 +19,8 @@ def keys() -> None:
     r"""Rotate the keys that seal gossip, on all members at once, Serf's agents included.
 
     \b
-        shoal keys generate > new.key       make a key; it goes to every new member, too
+        shoal keys rotate                   with identity: a new key, over the sessions of agents
+        shoal keys generate > new.key       else: make a key; it goes to every new member, too
         shoal keys install new.key          all members can open with it
         shoal keys use 5f3a                 all members seal with it
         shoal keys remove 91bc              no member opens with the old one any more
@@ -99,6 +100,21 @@ async def remove(target: Target, key: str) -> None:
         report = await client.remove_gossip_key(key)
     _check(report)
     click.echo(f"{key} is removed from {counted(report.members, 'member')}")
+
+
+@keys.command()
+@controller_options
+async def rotate(target: Target) -> None:
+    """Replace all keys by a new one over the sessions of agents: a holder of an old key does not hear it."""
+    async with target.client() as client:
+        identity, report = await client.rotate_gossip_key()
+    click.echo(f"{identity} seals on {report.answered} of {counted(report.members, 'member')}")
+    if not report.complete:
+        click.echo(
+            "An agent without a session gets it with its next one. Any other member, such as an agent of Serf, "
+            "needs the keyring of the controller anew.",
+            err=True,
+        )
 
 
 def _check(report: KeysReport) -> None:

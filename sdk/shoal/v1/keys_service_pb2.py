@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bshoal/v1/keys_service.proto\x12\x08shoal.v1\"\xa6\x01\n\nKeysReport\x12\x0f\n\x07members\x18\x01 \x01(\r\x12\x10\n\x08\x61nswered\x18\x02 \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\r\x12\x34\n\x08messages\x18\x04 \x03(\x0b\x32\".shoal.v1.KeysReport.MessagesEntry\x1a/\n\rMessagesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\nKeyHolders\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tinstalled\x18\x02 \x01(\r\x12\x0f\n\x07primary\x18\x03 \x01(\r\"\x11\n\x0fListKeysRequest\"\\\n\x10ListKeysResponse\x12\"\n\x04keys\x18\x01 \x03(\x0b\x32\x14.shoal.v1.KeyHolders\x12$\n\x06report\x18\x02 \x01(\x0b\x32\x14.shoal.v1.KeysReport\" \n\x11InstallKeyRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"F\n\x12InstallKeyResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x06report\x18\x02 \x01(\x0b\x32\x14.shoal.v1.KeysReport\"\x1b\n\rUseKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\"6\n\x0eUseKeyResponse\x12$\n\x06report\x18\x01 \x01(\x0b\x32\x14.shoal.v1.KeysReport\"\x1e\n\x10RemoveKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\"9\n\x11RemoveKeyResponse\x12$\n\x06report\x18\x01 \x01(\x0b\x32\x14.shoal.v1.KeysReport2\x9c\x02\n\x0bKeysService\x12\x41\n\x08ListKeys\x12\x19.shoal.v1.ListKeysRequest\x1a\x1a.shoal.v1.ListKeysResponse\x12G\n\nInstallKey\x12\x1b.shoal.v1.InstallKeyRequest\x1a\x1c.shoal.v1.InstallKeyResponse\x12;\n\x06UseKey\x12\x17.shoal.v1.UseKeyRequest\x1a\x18.shoal.v1.UseKeyResponse\x12\x44\n\tRemoveKey\x12\x1a.shoal.v1.RemoveKeyRequest\x1a\x1b.shoal.v1.RemoveKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bshoal/v1/keys_service.proto\x12\x08shoal.v1\"\xa6\x01\n\nKeysReport\x12\x0f\n\x07members\x18\x01 \x01(\r\x12\x10\n\x08\x61nswered\x18\x02 \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\r\x12\x34\n\x08messages\x18\x04 \x03(\x0b\x32\".shoal.v1.KeysReport.MessagesEntry\x1a/\n\rMessagesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\nKeyHolders\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tinstalled\x18\x02 \x01(\r\x12\x0f\n\x07primary\x18\x03 \x01(\r\"\x11\n\x0fListKeysRequest\"\\\n\x10ListKeysResponse\x12\"\n\x04keys\x18\x01 \x03(\x0b\x32\x14.shoal.v1.KeyHolders\x12$\n\x06report\x18\x02 \x01(\x0b\x32\x14.shoal.v1.KeysReport\" \n\x11InstallKeyRequest\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"F\n\x12InstallKeyResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x06report\x18\x02 \x01(\x0b\x32\x14.shoal.v1.KeysReport\"\x1b\n\rUseKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\"6\n\x0eUseKeyResponse\x12$\n\x06report\x18\x01 \x01(\x0b\x32\x14.shoal.v1.KeysReport\"\x1e\n\x10RemoveKeyRequest\x12\n\n\x02id\x18\x01 \x01(\t\"9\n\x11RemoveKeyResponse\x12$\n\x06report\x18\x01 \x01(\x0b\x32\x14.shoal.v1.KeysReport\"\x12\n\x10RotateKeyRequest\"E\n\x11RotateKeyResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x06report\x18\x02 \x01(\x0b\x32\x14.shoal.v1.KeysReport2\xe2\x02\n\x0bKeysService\x12\x41\n\x08ListKeys\x12\x19.shoal.v1.ListKeysRequest\x1a\x1a.shoal.v1.ListKeysResponse\x12G\n\nInstallKey\x12\x1b.shoal.v1.InstallKeyRequest\x1a\x1c.shoal.v1.InstallKeyResponse\x12;\n\x06UseKey\x12\x17.shoal.v1.UseKeyRequest\x1a\x18.shoal.v1.UseKeyResponse\x12\x44\n\tRemoveKey\x12\x1a.shoal.v1.RemoveKeyRequest\x1a\x1b.shoal.v1.RemoveKeyResponse\x12\x44\n\tRotateKey\x12\x1a.shoal.v1.RotateKeyRequest\x1a\x1b.shoal.v1.RotateKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +55,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REMOVEKEYREQUEST']._serialized_end=606
   _globals['_REMOVEKEYRESPONSE']._serialized_start=608
   _globals['_REMOVEKEYRESPONSE']._serialized_end=665
-  _globals['_KEYSSERVICE']._serialized_start=668
-  _globals['_KEYSSERVICE']._serialized_end=952
+  _globals['_ROTATEKEYREQUEST']._serialized_start=667
+  _globals['_ROTATEKEYREQUEST']._serialized_end=685
+  _globals['_ROTATEKEYRESPONSE']._serialized_start=687
+  _globals['_ROTATEKEYRESPONSE']._serialized_end=756
+  _globals['_KEYSSERVICE']._serialized_start=759
+  _globals['_KEYSSERVICE']._serialized_end=1113
 # @@protoc_insertion_point(module_scope)

@@ -56,6 +56,11 @@ class KeysServiceStub:
                 request_serializer=shoal_dot_v1_dot_keys__service__pb2.RemoveKeyRequest.SerializeToString,
                 response_deserializer=shoal_dot_v1_dot_keys__service__pb2.RemoveKeyResponse.FromString,
                 _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/shoal.v1.KeysService/RotateKey',
+                request_serializer=shoal_dot_v1_dot_keys__service__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=shoal_dot_v1_dot_keys__service__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
 
 
 class KeysServiceServicer:
@@ -91,6 +96,14 @@ class KeysServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateKey(self, request, context):
+        """Replaces all keys by a new one, which goes to agents over their sessions and never by gossip: a holder
+        of an old key does not hear it. Asks for identity.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeysServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +126,11 @@ def add_KeysServiceServicer_to_server(servicer, server):
                     servicer.RemoveKey,
                     request_deserializer=shoal_dot_v1_dot_keys__service__pb2.RemoveKeyRequest.FromString,
                     response_serializer=shoal_dot_v1_dot_keys__service__pb2.RemoveKeyResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=shoal_dot_v1_dot_keys__service__pb2.RotateKeyRequest.FromString,
+                    response_serializer=shoal_dot_v1_dot_keys__service__pb2.RotateKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +243,33 @@ class KeysService:
             '/shoal.v1.KeysService/RemoveKey',
             shoal_dot_v1_dot_keys__service__pb2.RemoveKeyRequest.SerializeToString,
             shoal_dot_v1_dot_keys__service__pb2.RemoveKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shoal.v1.KeysService/RotateKey',
+            shoal_dot_v1_dot_keys__service__pb2.RotateKeyRequest.SerializeToString,
+            shoal_dot_v1_dot_keys__service__pb2.RotateKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,6 +26,10 @@ class KeysServiceStub:
     """Has every member seal with a key that is installed."""
     RemoveKey: _aio.UnaryUnaryMultiCallable[_keys_service_pb2.RemoveKeyRequest, _keys_service_pb2.RemoveKeyResponse]
     """Has every member drop a key with which no member seals."""
+    RotateKey: _aio.UnaryUnaryMultiCallable[_keys_service_pb2.RotateKeyRequest, _keys_service_pb2.RotateKeyResponse]
+    """Replaces all keys by a new one, which goes to agents over their sessions and never by gossip: a holder
+    of an old key does not hear it. Asks for identity.
+    """
 
 class KeysServiceServicer(metaclass=_abc_1.ABCMeta):
     """The keys that seal gossip, on all members at once. A key is named by the first 12 hexadecimal
@@ -63,5 +67,15 @@ class KeysServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_keys_service_pb2.RemoveKeyRequest, _abc.Awaitable[_keys_service_pb2.RemoveKeyResponse]],
     ) -> _abc.Awaitable[_keys_service_pb2.RemoveKeyResponse]:
         """Has every member drop a key with which no member seals."""
+
+    @_abc_1.abstractmethod
+    def RotateKey(
+        self,
+        request: _keys_service_pb2.RotateKeyRequest,
+        context: _aio.ServicerContext[_keys_service_pb2.RotateKeyRequest, _abc.Awaitable[_keys_service_pb2.RotateKeyResponse]],
+    ) -> _abc.Awaitable[_keys_service_pb2.RotateKeyResponse]:
+        """Replaces all keys by a new one, which goes to agents over their sessions and never by gossip: a holder
+        of an old key does not hear it. Asks for identity.
+        """
 
 def add_KeysServiceServicer_to_server(servicer: KeysServiceServicer, server: _aio.Server) -> None: ...

@@ -5,11 +5,18 @@ import json
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from services.membership.keyring import Keyring
 from services.membership.keyring_file import KeyringFile
 from services.membership.message import SwimState
 from services.membership.preset import LOCAL
+from shoal.client import Client
+from shoal.errors import ShoalError
+from shoal.gossip_key import key_id
+from shoal.identity import Role
 from tests.kit.gossip import running, states
+from tests.kit.joined import issued
 from tests.kit.running_controller import running_controller
 from tests.kit.serf import SerfAgent
 from tests.kit.until import until
@@ -122,3 +129,35 @@ async def test_serf_rotates_the_ring_of_the_cluster_and_a_plain_agent_of_it_does
             await until(lambda: KeyringFile(keyring).read() == (STRANGE,), 30, "the ring kept")
             assert json.loads(copy.read_text()) == [new]
             assert await both()
+
+
+async def test_a_holder_of_the_old_key_does_not_hear_the_new_one(tmp_path: Path) -> None:
+    keyring = tmp_path / "identity" / "gossip.keyring"
+    async with running_controller(tmp_path, insecure=False) as addresses:
+        (old,) = KeyringFile(keyring).read()
+        person = issued(tmp_path, Role.OPERATOR, "ann")
+        async with (
+            running("thief", preset=LOCAL, keyring=Keyring([old])) as thief,
+            Client(addresses.grpc, credentials=person) as client,
+        ):
+            assert await thief.join([addresses.gossip]) == 1
+            assert set((await thief.serf.list_keys()).keys) == {base64.b64encode(old).decode()}
+            name, report = await client.rotate_gossip_key()
+            assert (report.members, report.answered) == (2, 1)
+            (new,) = KeyringFile(keyring).read()
+            assert key_id(new) == name
+            assert new != old
+            assert set((await thief.serf.list_keys()).keys) == {base64.b64encode(old).decode()}
+            assert await thief.join([addresses.gossip]) == 0
+            assert thief.keyring.keys == (old,)
+    async with running_controller(tmp_path, insecure=False):
+        assert KeyringFile(keyring).read() == (new,)
+
+
+async def test_a_cluster_without_identity_refuses_a_rotation_over_sessions(tmp_path: Path) -> None:
+    async with (
+        running_controller(tmp_path, gossip_keys=(STRANGE,)) as addresses,
+        Client(addresses.grpc) as client,
+    ):
+        with pytest.raises(ShoalError, match="no identity, so keys travel by gossip"):
+            await client.rotate_gossip_key()
