@@ -216,7 +216,7 @@ class Controller:
                         KeysService(gossip, self._ring_renewal(member)),
                         RecordsService(plane, streams),
                         LaneRelay(plane, streams),
-                        self._session_service(plane, archive, sources, logs, workers),
+                        self._session_service(plane, archive, sources, logs, workers, registrar),
                         IdentityService(plane.cluster_id, registrar),
                     )
                     newcomers = ""
@@ -396,6 +396,7 @@ class Controller:
         sources: S3Sources,
         logs: LogFolder,
         workers: WorkerWatch,
+        registrar: Registrar | None,
     ) -> SessionService:
         config, process = self._config, self._process
         addresses = Addresses(
@@ -418,6 +419,7 @@ class Controller:
                 addresses=addresses,
                 settings=settings,
                 workers=workers,
+                registrar=registrar,
                 clock=process.clock,
             )
         )

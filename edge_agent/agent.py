@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -133,6 +133,8 @@ class Agent:
                 logs=LogShipper,
                 cluster=_cluster(identity),
                 trust=lambda: None if identity is None else identity.trust,
+                identity=identity,
+                take_gossip_keys=_no_keys if member is None else member.take_keys,
                 explain=lambda details, address: explain_handshake(
                     details,
                     address,
@@ -227,6 +229,10 @@ async def _once_restored(shell: AgentShell, run: Callable[[], Awaitable[None]]) 
     """Begin only after the agent has taken over what an earlier one left."""
     await shell.restored.wait()
     await run()
+
+
+def _no_keys(_keys: Sequence[bytes]) -> None:
+    """Take no keys: this agent does not gossip."""
 
 
 def _cluster(identity: NodeIdentity | None) -> str:

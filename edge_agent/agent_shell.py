@@ -26,6 +26,7 @@ from edge_agent.attempts.shell import AttemptShell, Durable
 from edge_agent.config import AgentConfig
 from edge_agent.disk_watch import DiskWatch
 from edge_agent.followed import followed_text, read_followed
+from edge_agent.identity_upkeep import IdentityUpkeep
 from edge_agent.keeper.client import KeeperError
 from edge_agent.keeper.record import ProcessRecord
 from edge_agent.keeper_link import KeeperLink, attempt_of, program_exit
@@ -54,6 +55,7 @@ from shoal.session.messages import (
     Refused,
 )
 from shoal.session.observation import Observation
+from shoal.session.trust import CertificateIssued, Trust
 from shoal.session.uploads import UploadsGranted
 from shoal.spec import Placement
 
@@ -112,6 +114,13 @@ class AgentShell:
             self._say,
             links.trust,
         )
+        self._upkeep = (
+            None
+            if links.identity is None
+            else IdentityUpkeep(
+                links.identity, self._say, self._streams.say_trust, links.take_gossip_keys
+            )
+        )
         self._services = AttemptServices(
             attempts=config.state / "attempts",
             journal=self._journal,
@@ -165,6 +174,8 @@ class AgentShell:
                 self._watch_disk(),
             ):
                 group.create_task(running)
+            if self._upkeep is not None:
+                group.create_task(self._upkeep.run())
             self.restored.set()
             try:
                 await asyncio.Event().wait()
@@ -456,7 +467,9 @@ class AgentShell:
             )
 
     async def _deliver(
-        self, message: Desired | UploadsGranted | Refused | Fenced, delivery: int
+        self,
+        message: Desired | UploadsGranted | Refused | Fenced | Trust | CertificateIssued,
+        delivery: int,
     ) -> None:
         match message:
             case Desired():
@@ -470,6 +483,9 @@ class AgentShell:
             case Fenced(ref, text):
                 await self._deliver(Refused(ref, str(ReasonCode.FENCED), text), delivery)
                 await self._attempts_driver.post(message)
+            case Trust() | CertificateIssued():
+                if self._upkeep is not None:
+                    self._upkeep.take(message)
             case _:
                 assert_never(message)
 

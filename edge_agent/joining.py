@@ -3,12 +3,13 @@
 Rule: the key is on the disk before its certificate is asked for, and everything that came is on the disk
 before anything is deleted. So a board that loses its power in between asks again with the same key, and gets
 the same certificate: a token for one use is enough.
-Order: key, keyring of gossip, trust, authorities, certificate; what has a certificate has joined.
+Order: key, id of the token, keyring of gossip, trust, authorities, certificate; what has a certificate has joined.
 """
 
 import asyncio
 import contextlib
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ NEWCOMERS_ABOVE: Final = 2
 """The port of newcomers is so far above that of a controller's API, by default."""
 TOKEN_VARIABLE: Final = "SHOAL_TOKEN"  # noqa: S105 - a name
 _KEY_FILE: Final = "joining.key"
+_TOKEN_FILE: Final = "token.id"  # noqa: S105 - a name
+_TRIES_AGAIN: Final = 3
 _ASK_SECONDS: Final = 10.0
 _BACKOFF: Final = Backoff(0.5, 15.0)
 _TOKEN_BYTES_MAX: Final = 4096
@@ -57,32 +60,50 @@ class Joining:
     async def run(self, identity: NodeIdentity) -> None:
         """Join, unless the node has joined before; waits for a controller for as long as it takes.
 
+        A node that has joined joins again with another token than it had, as after it was revoked; if that
+        does not go well, it is what it was.
+
         Raises:
             StartRefusedError: there is no usable token, or the controller refuses it.
         """
-        if identity.current() is not None:
-            return
+        if identity.current() is None:
+            await self._join(identity)
+        elif await asyncio.to_thread(self._is_new, identity.folder):
+            try:
+                await self._join(identity, tries=_TRIES_AGAIN)
+            except StartRefusedError as error:
+                LOG.warning("this node does not join again", extra=fields(why=error))
+
+    async def _join(self, identity: NodeIdentity, tries: int = sys.maxsize) -> None:
         token = await asyncio.to_thread(self._token, identity.folder)
         addresses = self._addresses()
         key = await asyncio.to_thread(_key, identity.folder)
         name, failures = self.config.name, 0
-        while True:
-            found = await self._ask(addresses, token, key)
-            if isinstance(found, Joined):
-                break
+        while not isinstance(found := await self._ask(addresses, token, key), Joined):
             failures += 1
+            if failures >= tries:
+                raise StartRefusedError(f"node {name} cannot join: {found}") from found
             LOG.warning(
                 "waiting to join the cluster", extra=fields(node=name, why=found, tries=failures)
             )
             await asyncio.sleep(_BACKOFF.delay_seconds(failures, self.chance()))
         try:
-            await asyncio.to_thread(_keep, identity, found)
+            await asyncio.to_thread(_keep, identity, found, token)
         except (OSError, KeyringFileError) as error:
             raise StartRefusedError(
                 f"the identity of node {name} cannot be kept in {identity.folder}: {error}; make room "
                 "there and start again: the same token is still good for this node"
             ) from error
         LOG.info("this node has joined", extra=fields(identity=found.credentials.identity.uri))
+
+    def _is_new(self, folder: Path) -> bool:
+        """Whether there is a token, and it is not the one that the node has joined with."""
+        try:
+            return self._token(folder).id != (folder / _TOKEN_FILE).read_text("ascii")
+        except FileNotFoundError:
+            return True
+        except (StartRefusedError, OSError, UnicodeError):
+            return False
 
     async def _ask(
         self, addresses: Sequence[str], token: JoinToken, key: bytes
@@ -178,7 +199,8 @@ def _key(folder: Path) -> bytes:
     return key
 
 
-def _keep(identity: NodeIdentity, found: Joined) -> None:
+def _keep(identity: NodeIdentity, found: Joined, token: JoinToken) -> None:
+    write_private(identity.folder / _TOKEN_FILE, token.id.encode())
     if found.trust.gossip_keys:
         KeyringFile(identity.folder / KEYRING_NAME).write(found.trust.gossip_keys)
     identity.join(found.credentials, found.trust)

@@ -22,7 +22,7 @@ from edge_agent.links.session import (
 )
 from edge_agent.session.effects import Write
 from edge_agent.session.events import LinkClosed, LinkOpened, Received, SessionEvent
-from services.runtime.log import CountedLog
+from services.runtime.log import CountedLog, fields
 from shoal.cause import causes
 from shoal.session.messages import FromController, Hello
 from shoal.wire.fields import WireError
@@ -32,6 +32,14 @@ LOG = logging.getLogger(__name__)
 
 _WRITES_MAX: Final = 1024
 _GOODBYE_SECONDS: Final = 1.0
+_REFUSED: Final = frozenset(
+    {
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+    }
+)
+"""How a controller ends a session that it will not open again as things are."""
 
 
 @dataclass(eq=False)
@@ -114,21 +122,32 @@ class SessionLink:
             error = causes(errors)[0]
             reason = f"{address}: {words_of(error)}"
             if isinstance(error, grpc.aio.AioRpcError):
+                self._say_refusal(address, error.code(), error.details() or "")
                 why = self.explain(error.details() or "", address)
                 if why:  # gossip may name any address as that of a controller
                     self._refused.warn(f"no controller is believed at {address}", why=why)
+        LOG.debug("link closed", extra=fields(controller=address, reason=reason))
         await self.post(LinkClosed(link, reason))
+
+    def _say_refusal(self, address: str, code: grpc.StatusCode, details: str) -> None:
+        if code in _REFUSED:
+            self._refused.warn(f"the controller at {address} refuses this agent", why=details)
 
     async def _talk(self, link: int, address: str, call: SessionCall) -> str:
         """Read and write until the other side ends the call; say how it did."""
         try:
-            async with asyncio.TaskGroup() as group:
-                writer = group.create_task(self._write_all(call))
-                try:
-                    await self._read_all(link, call)
-                finally:
-                    writer.cancel()
-            return f"{address}: {(await call.code()).name} {await call.details()}".strip()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    writer = group.create_task(self._write_all(call))
+                    try:
+                        await self._read_all(link, call)
+                    finally:
+                        writer.cancel()
+            except* asyncio.InvalidStateError:
+                pass  # it has ended and takes no more; how it did is asked now
+            code, details = await call.code(), await call.details()
+            self._say_refusal(address, code, details)
+            return f"{address}: {code.name} {details}".strip()
         finally:
             call.cancel()
 

@@ -21,6 +21,7 @@ from control.core.identities import newest
 from control.core.rows import CertificateRow, Holder, TokenRow
 from control.front.control_plane import ControlPlane
 from services.identity.authority import (
+    CERTIFICATE_DAYS,
     Authority,
     AuthorityError,
     end_of,
@@ -28,7 +29,7 @@ from services.identity.authority import (
     requested_key,
     serial_of,
 )
-from services.identity.cluster_identity import ClusterIdentity
+from services.identity.cluster_identity import RENEW_WITHIN_DAYS, ClusterIdentity
 from services.identity.local_operator import keep_local_operator
 from services.runtime.peer import Peer
 from shoal.identity import Identity, IdentityError, Role
@@ -42,6 +43,7 @@ TTL: Final = timedelta(hours=1)
 TTL_MAX: Final = timedelta(days=366)
 USES_MAX: Final = 10_000
 _ID_CHARACTERS: Final = 8
+_WORTH_IT: Final = timedelta(days=1)
 _SECRET_CHARACTERS: Final = 64
 _PATTERN: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-*?[]!")
 _PATTERN_CHARACTERS: Final = 100
@@ -300,6 +302,20 @@ class Registrar:
         holder = Holder(own.role, own.name, own.namespace)
         row = await self._signed(holder, request, "")
         return _row(await self._plane.renew(row, f"{peer.serial:x}"))
+
+    def renewal_is_due(self, peer: Peer) -> bool:
+        """Whether another certificate is due: a third of the time is left, or another authority signs now.
+
+        One that the store does not know is as good as any, and due so that it can be revoked.
+        """
+        row = self._plane.identities.certificates.get(f"{peer.serial:x}")
+        signing = self._identity.signing
+        if row is None or row.authority != signing.fingerprint:
+            return True
+        now = self._wall()
+        renewed_until = min(now + timedelta(days=CERTIFICATE_DAYS), end_of(signing.certificate))
+        due = row.expire_time - now < timedelta(days=RENEW_WITHIN_DAYS)
+        return due and renewed_until - row.expire_time > _WORTH_IT
 
     async def revoke(self, holder: Holder, revoker: str) -> int:
         """Revoke all certificates of an identity; returns how many.

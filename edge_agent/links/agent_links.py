@@ -1,6 +1,6 @@
 """Every link of one agent."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from edge_agent.links.disk import DiskMeter
@@ -10,6 +10,7 @@ from edge_agent.links.logs import LogsOpener
 from edge_agent.links.session import HandshakeExplainer, SessionDialler, no_explanation
 from edge_agent.links.stream_worker import StreamWorkerDoor
 from edge_agent.links.workshop import Workshop
+from edge_agent.node_identity import NodeIdentity
 from shoal.session.trust import Trust
 
 
@@ -19,6 +20,7 @@ class AgentLinks:
 
     `controllers` yields the addresses of controllers, best first, whenever they change. `cluster` is the id
     of the cluster that the node's certificate is of, empty without one; `trust` returns what it trusts now.
+    `identity` is that of the node, None in a cluster without; `take_gossip_keys` takes keys that seal gossip.
     """
 
     controllers: Callable[[], AsyncGenerator[tuple[str, ...], None]]
@@ -31,4 +33,6 @@ class AgentLinks:
     logs: LogsOpener
     cluster: str = ""
     trust: Callable[[], Trust | None] = lambda: None
+    identity: NodeIdentity | None = None
+    take_gossip_keys: Callable[[Sequence[bytes]], None] = lambda _: None
     explain: HandshakeExplainer = no_explanation

@@ -38,6 +38,7 @@ from shoal.session.messages import (
 )
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
+from shoal.session.trust import CertificateIssued, Trust
 from shoal.session.uploads import UploadsGranted, UploadsWanted
 
 
@@ -391,7 +392,9 @@ class SessionMachine:
             case Desired() if message.part or message.more:
                 whole = self._assemble(message)
                 return [] if whole is None else self._take(whole, now)
-            case Desired() | UploadsGranted() | Refused() | Fenced():
+            case (
+                Desired() | UploadsGranted() | Refused() | Fenced() | Trust() | CertificateIssued()
+            ):
                 self._deliveries += 1
                 follow = []
                 if isinstance(message, Desired):

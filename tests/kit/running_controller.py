@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,13 +27,17 @@ def controller_config(state: Path, **settings: Any) -> ControllerConfig:
 
 @contextlib.asynccontextmanager
 async def running_controller(state: Path, **settings: Any) -> AsyncIterator[ControllerAddresses]:
-    """Run a controller until the end of the block; its failure is the test's."""
+    """Run a controller until the end of the block; its failure is the test's.
+
+    `wall`, if it is given, is its clock of the world, in seconds since 1970; all else is configuration.
+    """
+    wall: Callable[[], float] = settings.pop("wall", time.time)
     ready: asyncio.Future[ControllerAddresses] = asyncio.get_running_loop().create_future()
     controller = Controller(
         controller_config(state, **settings),
         ControllerProcess(
             clock=time.monotonic,
-            wall=time.time,
+            wall=wall,
             rng=Random(1),
             token=lambda characters: secrets.token_hex(characters)[:characters],
         ),

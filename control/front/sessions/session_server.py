@@ -16,6 +16,7 @@ from control.core.errors import ControlError, NameTakenError
 from control.front.control_plane import ControlPlane
 from control.front.log_folder import LogFolder
 from control.front.object_key import wrong_key
+from control.front.registrar import Registrar, RegistrarError
 from control.front.rpc_status import invalid
 from control.front.sessions.acknowledgements import Acknowledgements
 from control.front.sessions.addresses import Addresses
@@ -23,7 +24,7 @@ from control.front.sessions.parts import in_parts
 from control.front.sessions.worker_watch import WorkerWatch
 from services.archive.key import InvalidKeyError
 from services.runtime.log import CountedLog, fields
-from services.runtime.peer import host_of
+from services.runtime.peer import Peer, host_of, peer_of
 from services.runtime.rpc import rpc_error
 from shoal import limits
 from shoal.model import JobState, Reason, ReasonCode
@@ -32,6 +33,7 @@ from shoal.session import messages
 from shoal.session.log_piece import LogPiece
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
+from shoal.session.trust import CertificateIssued, CertificateWanted, Trust
 from shoal.session.uploads import UploadGrant, UploadsGranted, UploadsWanted
 from shoal.v1 import session_service_pb2 as v1
 from shoal.wire.attempt import decode_attempt_ref
@@ -70,6 +72,7 @@ class _Batch:
     pieces: list[LogPiece]
     uploads: list[tuple[UploadsWanted, list[UploadGrant]]]
     """With what cannot be granted."""
+    certificate: CertificateWanted | None
     refused: list[messages.Refused]
     waited_for: bool
     """Whether the agent waits for the acknowledgement; of a heartbeat it does not."""
@@ -90,6 +93,7 @@ class SessionServer:
         settings: what agents are told.
         workers: looks after stream workers whose session broke.
         clock: seconds on a monotonic clock.
+        registrar: renews certificates, and knows what is trusted; None with --insecure.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class SessionServer:
         settings: SessionSettings,
         workers: WorkerWatch,
         clock: Callable[[], float],
+        registrar: Registrar | None = None,
     ) -> None:
         self._context = context
         self._id = session_id
@@ -111,6 +116,9 @@ class SessionServer:
         self._addresses = addresses
         self._settings = settings
         self._workers = workers
+        self._registrar = registrar
+        # What the agent proves, and after a renewal what it will prove.
+        self._peer: Peer | None = None if registrar is None else peer_of(context)
         self._refused = CountedLog(LOG, clock)
         self._node = ""
         self._incoming: asyncio.Queue[v1.ConnectRequest | None] = asyncio.Queue(REQUESTS_WAITING)
@@ -153,10 +161,13 @@ class SessionServer:
                 writing = tasks.create_task(self._write_all())
                 for one in admitted.fenced:
                     await self._say(one)
+                beside = [following, writing]
+                if self._registrar is not None:
+                    beside.append(tasks.create_task(self._tell_trust(self._registrar)))
                 await self._take(self._sorted([request]))
                 await self._process_all()
-                following.cancel()
-                writing.cancel()
+                for task in beside:
+                    task.cancel()
         finally:
             if self._node:
                 LOG.info("session over", extra=fields(node=self._node, session=self._id))
@@ -225,9 +236,13 @@ class SessionServer:
     async def _open(self, hello: messages.Hello) -> Admitted:
         self._remember(observation.ref for observation in hello.attempts)
         attempts = tuple(self._checked(observation) for observation in hello.attempts)
+        peer = self._peer
         try:
             admitted = await self._plane.open_session(
-                replace(hello, attempts=attempts), self._id, host_of(self._context.peer())
+                replace(hello, attempts=attempts),
+                self._id,
+                host_of(self._context.peer()),
+                "" if peer is None else f"{peer.serial:x}",
             )
         except NameTakenError as error:
             LOG.warning("agent quarantined", extra=fields(node=hello.node, why=error))
@@ -270,7 +285,7 @@ class SessionServer:
                 await self._take(self._sorted(requests))
 
     def _sorted(self, requests: Sequence[v1.ConnectRequest]) -> _Batch:
-        batch = _Batch(requests[-1].sequence, [], [], [], [], waited_for=False)
+        batch = _Batch(requests[-1].sequence, [], [], [], None, [], waited_for=False)
         for request in requests:
             for index, message in enumerate(request.messages):
                 batch.waited_for |= message.WhichOneof("message") != "heartbeat"
@@ -305,8 +320,35 @@ class SessionServer:
                 self._plane.condition(self._node, self._id, condition)
             case UploadsWanted() as wanted:
                 batch.uploads.append((wanted, problems))
+            case CertificateWanted() as certificate:
+                batch.certificate = certificate
             case messages.Hello() | messages.Heartbeat() | None:
                 pass  # was a heartbeat as it was read; None is what a newer agent may say
+
+    async def _certify(self, wanted: CertificateWanted) -> None:
+        """Renew the certificate of the node, if that is due; what does not go well is asked for again."""
+        peer = self._peer
+        if self._registrar is None or peer is None or not self._registrar.renewal_is_due(peer):
+            return
+        try:
+            row = await self._registrar.renew(peer, wanted.request)
+        except (RegistrarError, ControlError, OSError) as error:
+            LOG.warning("a certificate is not renewed", extra=fields(node=self._node, why=error))
+            await self._say(messages.Refused(None, "CERTIFICATE", str(error)))
+            return
+        LOG.info("certificate renewed", extra=fields(node=self._node, serial=row.serial))
+        self._peer = Peer(peer.identity, int(row.serial, 16))
+        await self._say(CertificateIssued(row.pem))
+
+    async def _tell_trust(self, registrar: Registrar) -> None:
+        """Say what the cluster trusts, now and whenever it changes."""
+        said: Trust | None = None
+        async with contextlib.aclosing(self._plane.trust.follow()) as changes:
+            async for _ in changes:
+                trust = registrar.trust()
+                if trust != said:
+                    await self._say(trust)
+                said = trust
 
     def _placed(self, piece: LogPiece) -> LogPiece | None:
         """Put in the namespace, which the message does not say."""
@@ -334,6 +376,8 @@ class SessionServer:
             await self._say(one)
         for wanted, problems in batch.uploads:
             await self._grant(wanted, problems)
+        if batch.certificate is not None:
+            await self._certify(batch.certificate)
         if answer and self._outgoing.empty():
             await self._outgoing.put(None)
 

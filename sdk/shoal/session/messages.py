@@ -12,6 +12,7 @@ from shoal.session.attempt_lanes import AttemptLanes
 from shoal.session.log_piece import LogPiece
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
+from shoal.session.trust import CertificateIssued, CertificateWanted, Trust
 from shoal.session.uploads import UploadsGranted, UploadsWanted
 
 
@@ -125,8 +126,17 @@ class Fenced:
     message: str = ""
 
 
-FromAgent = Hello | Heartbeat | NodeCondition | Observation | LogPiece | Progress | UploadsWanted
+FromAgent = (
+    Hello
+    | Heartbeat
+    | NodeCondition
+    | Observation
+    | LogPiece
+    | Progress
+    | UploadsWanted
+    | CertificateWanted
+)
 """What an agent says; the first message is Hello."""
 
-FromController = Welcome | Desired | UploadsGranted | Refused | Fenced
+FromController = Welcome | Desired | UploadsGranted | Refused | Fenced | Trust | CertificateIssued
 """What a controller says; the first message is Welcome, the second a snapshot."""

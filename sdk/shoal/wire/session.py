@@ -15,6 +15,7 @@ from shoal.session import messages
 from shoal.session.log_piece import LogPiece
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
+from shoal.session.trust import CertificateIssued, CertificateWanted, Trust
 from shoal.session.uploads import UploadsGranted, UploadsWanted
 from shoal.v1 import session_service_pb2 as v1
 from shoal.v1.nodes_service_pb2 import NodeCapacity
@@ -36,6 +37,7 @@ from shoal.wire.fields import LeftOut, WireError
 from shoal.wire.kept_folder import KEPT_FOLDER
 from shoal.wire.lane import ATTEMPT_LANES
 from shoal.wire.state import decode_capacity, encode_capacity
+from shoal.wire.trust import CERTIFICATE_ISSUED, CERTIFICATE_WANTED, TRUST
 
 ATTEMPTS_MAX = 10_000
 """Most attempts that an agent may know."""
@@ -80,6 +82,8 @@ def encode_agent_message(message: messages.FromAgent) -> v1.AgentMessage:
             return v1.AgentMessage(progress=observation.encode_progress(message))
         case UploadsWanted():
             return v1.AgentMessage(uploads_wanted=uploads.encode_uploads_wanted(message))
+        case CertificateWanted():
+            return v1.AgentMessage(certificate_wanted=CERTIFICATE_WANTED.encode(message))
         case _:
             assert_never(message)
 
@@ -109,7 +113,9 @@ def decode_agent_message(message: v1.AgentMessage, left_out: LeftOut) -> message
             return uploads.decode_uploads_wanted(message.uploads_wanted, left_out)
         case "condition":
             return _CONDITION.decode(message.condition)
-        case "certificate_wanted" | None:
+        case "certificate_wanted":
+            return CERTIFICATE_WANTED.decode(message.certificate_wanted)
+        case None:
             return None
 
 
@@ -239,6 +245,10 @@ def encode_controller_message(message: messages.FromController) -> v1.Controller
                     message=text,
                 )
             )
+        case Trust():
+            return v1.ControllerMessage(trust=TRUST.encode(message))
+        case CertificateIssued():
+            return v1.ControllerMessage(certificate_issued=CERTIFICATE_ISSUED.encode(message))
         case messages.Fenced(ref, text):
             return encode_controller_message(messages.Refused(ref, ReasonCode.FENCED.value, text))
         case _:
@@ -266,7 +276,11 @@ def decode_controller_message(message: v1.ControllerMessage) -> messages.FromCon
             if refused.reason == ReasonCode.FENCED:
                 return messages.Fenced(ref, refused.message)
             return messages.Refused(ref, refused.reason, refused.message)
-        case "trust" | "certificate_issued" | None:
+        case "trust":
+            return TRUST.decode(message.trust)
+        case "certificate_issued":
+            return CERTIFICATE_ISSUED.decode(message.certificate_issued)
+        case None:
             return None
 
 

@@ -82,6 +82,7 @@ from shoal.names import AttemptRef
 from shoal.session.messages import Desired, Fenced, FromController, Hello, Refused
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
+from shoal.session.trust import CertificateIssued, Trust
 from shoal.session.uploads import UploadsGranted, UploadsWanted
 from shoal.v1 import session_service_pb2
 from shoal.wire.assignment import encode_assignment
@@ -245,9 +246,13 @@ class Node:
                     pass
 
     async def deliver(
-        self, message: Desired | UploadsGranted | Refused | Fenced, delivery: int
+        self,
+        message: Desired | UploadsGranted | Refused | Fenced | Trust | CertificateIssued,
+        delivery: int,
     ) -> None:
         match message:
+            case Trust() | CertificateIssued():
+                pass  # kept on the disk, and in no machine
             case Desired():
                 self.desired += len(message.assignments)
                 self.attempts(DesiredChanged(message, delivery))

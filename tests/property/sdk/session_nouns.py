@@ -23,6 +23,7 @@ from shoal.session.messages import (
 )
 from shoal.session.observation import Observation
 from shoal.session.progress import Progress
+from shoal.session.trust import CertificateIssued, CertificateWanted, Trust
 from shoal.session.uploads import UploadGrant, UploadsGranted, UploadsWanted
 from shoal.spec import Distribute, PortFormat
 from shoal.view import LogStream
@@ -130,6 +131,7 @@ FROM_AGENT = st.one_of(
     ),
     drawn(Progress, ref=REFS, streams=specs.tuples(specs.COUNTERS), text=TEXT),
     drawn(UploadsWanted, ref=REFS, artifacts=specs.tuples(specs.ARTIFACTS)),
+    drawn(CertificateWanted, request=st.binary(max_size=100)),
 )
 FROM_CONTROLLER = st.one_of(
     drawn(
@@ -168,4 +170,16 @@ FROM_CONTROLLER = st.one_of(
         message=TEXT,
     ),
     drawn(Fenced, ref=REFS, message=TEXT),
+    drawn(
+        Trust,
+        authorities=st.binary(max_size=100),
+        ticket_keys=specs.tuples(st.binary(min_size=32, max_size=32)),
+        revoked=specs.tuples(specs.HASHES),
+        gossip_keys=specs.tuples(
+            st.sampled_from((16, 24, 32)).flatmap(
+                lambda size: st.binary(min_size=size, max_size=size)
+            )
+        ),
+    ),
+    drawn(CertificateIssued, certificate=st.binary(max_size=100)),
 )
