@@ -13,7 +13,7 @@ Example: cam-2 shows a ticket for `source.out/sink.in` from cam-1 at epoch 7 to 
 worker of cam-1 takes it from cam-2, for that lane and 7 and 9; from cam-3 it takes it for nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -97,18 +97,23 @@ class LaneLeave:
         own: the identity of its node.
         ticket_keys: public keys of the controllers that sign tickets.
         revoked: serial numbers of certificates that are trusted no more.
+        signed: says whether an authority that is trusted now has signed a certificate (PEM); that of a
+            connection may be older than the trust.
         proven: whether TLS proves the caller; else the ticket alone counts.
     """
 
     own: Identity
     ticket_keys: tuple[bytes, ...]
     revoked: frozenset[int]
+    signed: Callable[[bytes], bool]
     proven: bool
 
     @classmethod
-    def by(cls, own: Identity, trust: Trust, *, proven: bool) -> Self:
+    def by(
+        cls, own: Identity, trust: Trust, signed: Callable[[bytes], bool], *, proven: bool
+    ) -> Self:
         """Return what decides by a trust."""
-        return cls(own, trust.ticket_keys, serials(trust.revoked), proven)
+        return cls(own, trust.ticket_keys, serials(trust.revoked), signed, proven)
 
     def check(self, ticket: bytes, wish: LaneWish, caller: Peer | None) -> v1.LaneTicket:
         """Return what a ticket says that is good for this call.
@@ -162,6 +167,11 @@ class LaneLeave:
             )
         if caller.serial in self.revoked:
             raise TicketError(f"the certificate of {caller.identity.described} was revoked")
+        if not self.signed(caller.certificate):
+            raise TicketError(
+                f"the authority of {caller.identity.described} is believed no more; its certificate "
+                "has to be renewed"
+            )
         return caller
 
 

@@ -19,7 +19,7 @@ from shoal.v1 import streams_service_pb2 as v1
 from shoal.v1.streams_service_pb2_grpc import StreamWorkerServiceServicer
 from shoal.wire.assignment import decode_assignment
 from shoal.wire.attempt import decode_attempt_ref
-from shoal.wire.fields import WireError, each
+from shoal.wire.fields import each
 from shoal.wire.lane import decode_lane
 from shoal.wire.trust import TRUST
 
@@ -100,10 +100,12 @@ class AgentService(StreamWorkerServiceServicer):
             message = "this stream worker was started without --identity, and trusts everybody"
             raise rpc_error(grpc.StatusCode.FAILED_PRECONDITION, "NO_IDENTITY", message)
         try:
+            before = self._proof.credentials.authorities
             await self._proof.replace(_decode_trust(request.trust))
             if self._channels is not None:
-                await self._channels.check_again()
-        except WireError as error:
+                others = self._proof.credentials.authorities != before
+                await self._channels.check_again(authorities_changed=others)
+        except ValueError as error:
             raise rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "TRUST", _words(error)) from error
         except CredentialsError as error:
             code = grpc.StatusCode.FAILED_PRECONDITION

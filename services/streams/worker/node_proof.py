@@ -3,13 +3,18 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self, cast
 
 import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from services.identity.authority import Authority
+from services.identity.issuers import Issuers
+from services.identity.ticket import TicketError
 from services.identity.trust_file import read_trust
 from services.runtime.log import fields
 from services.runtime.peer import HandshakeContext, Peer, peer_of
@@ -39,9 +44,11 @@ class NodeProof:
     ) -> None:
         self._folder = folder
         self._calls: dict[asyncio.Timeout, Peer] = {}
+        self._trusted: Sequence[Authority] = ()
+        self._issuers = Issuers(lambda: self._trusted)
         self.proven = proven
         self.credentials = credentials
-        self.leave = LaneLeave.by(credentials.identity, trust, proven=proven)
+        self.leave = self._leave(trust)
 
     @classmethod
     def read(cls, folder: Path, *, proven: bool) -> Self:
@@ -53,7 +60,12 @@ class NodeProof:
         credentials, trust = _read(folder), read_trust(folder)
         if trust is None:
             raise CredentialsError(f"{folder} does not say what the cluster trusts; join again")
-        return cls(folder, credentials, trust, proven=proven)
+        try:
+            return cls(folder, credentials, trust, proven=proven)
+        except ValueError as error:
+            raise CredentialsError(
+                f"the authorities in {folder} cannot be read: {error}"
+            ) from error
 
     async def replace(self, trust: Trust) -> None:
         """Trust something else from now on, and prove what is in the folder now.
@@ -62,16 +74,24 @@ class NodeProof:
 
         Raises:
             CredentialsError: the folder cannot be read; then what was proven goes on being proven.
+            ValueError: its authorities cannot be read; then nothing has changed.
         """
-        self.leave = LaneLeave.by(self.credentials.identity, trust, proven=self.proven)
+        self.leave = self._leave(trust)
         now = asyncio.get_running_loop().time()
         for limit, caller in tuple(self._calls.items()):
-            if caller.serial in self.leave.revoked:
-                LOG.warning("a caller is cut", extra=fields(caller=caller.identity.described))
+            try:
+                self.leave.check_caller(caller)
+            except TicketError as error:
+                LOG.warning("a caller is cut", extra=fields(why=error))
                 limit.reschedule(now)
         found = await asyncio.to_thread(_read, self._folder)
         self.credentials = replace(found, authorities=trust.authorities or found.authorities)
-        self.leave = LaneLeave.by(found.identity, trust, proven=self.proven)
+
+    def _leave(self, trust: Trust) -> LaneLeave:
+        own = self.credentials
+        bundle = x509.load_pem_x509_certificates(trust.authorities or own.authorities)
+        self._trusted = [Authority(b"", one.public_bytes(Encoding.PEM)) for one in bundle]
+        return LaneLeave.by(own.identity, trust, self._issuers.signed, proven=self.proven)
 
     @contextlib.asynccontextmanager
     async def allowed(
@@ -96,7 +116,7 @@ class NodeProof:
         except TimeoutError:
             if not limit.expired():
                 raise
-            why = "the certificate of the caller was revoked"
+            why = "the certificate of the caller is not trusted any more"
             with contextlib.suppress(*BROKEN_CALL):
                 await abort(context, rpc_error(grpc.StatusCode.PERMISSION_DENIED, "REVOKED", why))
 

@@ -321,24 +321,27 @@ class Channels:
         shared.users += 1
         return shared
 
-    async def check_again(self) -> None:
+    async def check_again(self, *, authorities_changed: bool) -> None:
         """Leave the peers that do not prove themselves any more; something else is trusted now."""
-        await asyncio.gather(*(self._check_shared(one) for one in tuple(self._channels.values())))
+        known = tuple(self._channels.values())
+        await asyncio.gather(*(self._check_shared(one, authorities_changed) for one in known))
 
-    async def _check_shared(self, shared: Shared) -> None:
+    async def _check_shared(self, shared: Shared, authorities_changed: bool) -> None:  # noqa: FBT001
         address, node, _ = shared.key
         try:
-            await self._check(address, node)
+            await self._check(address, node, ask=authorities_changed)
         except (PeerUnknownError, OSError) as error:
             LOG.warning("a peer is left", extra=fields(node=node, address=address, why=error))
             if self._channels.get(shared.key) is shared:
                 del self._channels[shared.key]
             shared.end()
 
-    async def _check(self, address: str, node: str) -> None:
-        """Refuse a node whose certificate was revoked; nothing is asked while none is."""
+    async def _check(self, address: str, node: str, *, ask: bool = False) -> None:
+        """Refuse a node whose certificate was revoked; while none is, it is asked only with `ask`."""
         proof, (dialled, clear) = self._proof, reached(address)
-        if proof is None or clear or not node or not (proof.proven and proof.leave.revoked):
+        if proof is None or clear or not node or not proof.proven:
+            return
+        if not ask and not proof.leave.revoked:
             return
         own = proof.credentials
         expect = dns_name(own.identity.cluster, Role.NODE, node)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import os
 import random
 import socket
@@ -15,7 +16,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from services.identity.authority import serial_of
+from services.identity.authority import make_authority, serial_of
 from services.identity.trust_file import write_trust
 from shoal.channel import STREAM, channel_options, open_channel
 from shoal.credentials import Credentials, write_credentials
@@ -327,6 +328,31 @@ async def test_no_record_is_taken_of_a_revoked_producer(tmp_path: Path) -> None:
             )
         await both.update_trust("cam-1")
         assert await asyncio.wait_for(following, 30) == (1, record(1))
+
+
+async def test_the_lanes_of_an_authority_that_is_removed_are_cut(tmp_path: Path) -> None:
+    async with boards(tmp_path) as both:
+        producer, consumer = await both.attach_source(), await both.attach_sink(both.ticket())
+        await producer.send("out", [record(0)])
+        records = consumer.records("in")
+        assert await anext(records) == (0, record(0))
+        second = make_authority("c1", now=dt.datetime.now(dt.UTC))
+        both.cluster.authority = second
+        for node in ("cam-1", "cam-2"):  # no certificate of the first is renewed yet
+            await both.update_trust(node)
+        words = "a caller is cut"
+        await until(
+            lambda: words in both.left.log.read_text(), 30, "the producer leaves the consumer"
+        )
+        words = "a peer is left"
+        await until(
+            lambda: words in both.right.log.read_text(), 30, "the consumer leaves the producer"
+        )
+        for node, worker in both.workers.items():
+            write_credentials(worker.folder / "identity", both.cluster.credentials(Role.NODE, node))
+            await both.update_trust(node)
+        await producer.send("out", [record(1)])
+        assert await asyncio.wait_for(anext(records), 30) == (1, record(1))
 
 
 async def test_only_a_client_says_that_nothing_needs_to_be_kept(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ WISH = LaneWish("default", "p", "source.out/sink.in", 7, 9, frozenset({v1.LANE_K
 
 
 def leave(*, proven: bool = True) -> LaneLeave:
-    return LaneLeave.by(CAM_1, TRUST, proven=proven)
+    return LaneLeave.by(CAM_1, TRUST, lambda pem: pem != b"removed", proven=proven)
 
 
 def changed(said: v1.LaneTicket, **fields: Any) -> v1.LaneTicket:
@@ -127,6 +127,7 @@ def test_a_ticket_signed_by_an_unknown_key_is_refused_and_by_any_known_one_taken
         (Peer(Identity("c1", Role.OPERATOR, "cam-2"), 5), "and operator/cam-2 shows it"),
         (Peer(CAM_2, 0xFF), "the certificate of node/cam-2 was revoked"),
         (Peer(CAM_2, 0x1A2B), "the certificate of node/cam-2 was revoked"),
+        (Peer(CAM_2, 5, b"removed"), "the authority of node/cam-2 is believed no more"),
     ],
 )
 def test_another_caller_than_the_ticket_names_is_refused(caller: Peer | None, words: str) -> None:
