@@ -76,7 +76,13 @@ class AgentProcess(ChildProcess):
         """Run the command beside the agent to its end; returns its exit code and what it said."""
         words = [*self.argv(), *extra]
         done = await asyncio.to_thread(
-            subprocess.run, words, capture_output=True, text=True, timeout=60, check=False
+            subprocess.run,
+            words,
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         return done.returncode, done.stdout + done.stderr
 

@@ -3,7 +3,7 @@
 import contextlib
 import datetime as dt
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import grpc.aio
@@ -23,11 +23,18 @@ from tests.kit.until import until
 class Board(AgentProcess):
     """An agent that joins."""
 
-    def __init__(self, cluster: Cluster, *extra: str, name: str = "cam-1") -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *extra: str,
+        name: str = "cam-1",
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(
             cluster.addresses.grpc,
             "--no-insecure", "--newcomers", cluster.addresses.newcomers, *extra,
             name=name,
+            environ=environ,
         )  # fmt: skip
 
     def take(self, word: str) -> None:
@@ -51,8 +58,10 @@ class Board(AgentProcess):
 
 
 @contextlib.asynccontextmanager
-async def board(cluster: Cluster, *extra: str, name: str = "cam-1") -> AsyncIterator[Board]:
-    one = Board(cluster, *extra, name=name)
+async def board(
+    cluster: Cluster, *extra: str, name: str = "cam-1", environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Board]:
+    one = Board(cluster, *extra, name=name, environ=environ)
     try:
         yield one
     finally:

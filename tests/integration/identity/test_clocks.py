@@ -1,74 +1,57 @@
-"""Clocks that are wrong: a board without a battery begins in 1970, and another is three years ahead."""
+"""Boards whose clock is wrong: one in 1970 joins, and one that is years ahead is told so."""
 
-from __future__ import annotations
-
-import asyncio
 import os
-import subprocess
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from tests.kit.controller_process import ControllerProcess
-from tests.kit.programs import program
+import pytest
 
-SHOAL = (sys.executable, "-m", "shoal.cli")
+from tests.integration.identity.test_agents import board, connected
+from tests.integration.identity.test_newcomers import running
+from tests.kit.until import until
+
+LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+
+pytestmark = pytest.mark.skipif(LIBRARY is None, reason="libfaketime is not installed")
 
 
-async def shoal(home: Path, *words: str, clock: str = "") -> tuple[int, str]:
-    """Run the command with a clock; returns its exit status and what it said."""
-    early = (program("faketime"), clock) if clock else ()
-    environ = {
+def clock_at(moment: str) -> Mapping[str, str]:
+    """Variables of a process whose clock of the world stands there at its start."""
+    return {
         **os.environ,
-        "HOME": str(home),
-        "XDG_STATE_HOME": str(home / "state-home"),
+        "LD_PRELOAD": str(LIBRARY),
+        "FAKETIME": moment,
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
     }
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [*early, *SHOAL, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=200,
-        env=environ,
-        check=False,
-    )
-    return done.returncode, done.stdout
 
 
-async def test_a_clock_in_1970_joins_and_one_years_ahead_is_told_of_its_clock(
-    tmp_path: Path,
-) -> None:
-    async with ControllerProcess(
-        tmp_path, "--no-insecure", "--newcomers", "127.0.0.1:0"
-    ) as controller:
-        at = ("--controller", controller.grpc)
-        operator = ("--identity", str(tmp_path / "state" / "identity" / "operator"))
-        made = ("token", "create", "--role", "viewer", "--uses", "2", *at, *operator)
-        status, said = await shoal(tmp_path, *made)
-        assert status == 0, said
-        token = tmp_path / "viewer.token"
-        token.write_text(next(line for line in said.splitlines() if line.startswith("shoal1.")))
-        token.chmod(0o600)
-        newcomers = controller.addresses["newcomers"]
-        login = ("login", *at, "--newcomers", newcomers, "--token-file", str(token))
+async def test_a_board_that_stands_in_1970_joins_and_stays(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path) as cluster,
+        board(cluster, environ=clock_at("@1970-01-01 12:00:00")) as cam,
+    ):
+        cam.take(await cluster.token())
+        cam.begin()
+        await until(lambda: connected(cluster))
+        assert "1970-01-01T" in cam.said()
+        cam.kill()
+        cam.begin()
+        await until(lambda: cam.said().count("session opened") == 2)
 
-        ahead = tmp_path / "ahead"
-        status, said = await shoal(ahead, *login, clock="+1100 days")
-        assert status != 0
-        assert "the clock of this machine says 20" in said
+
+async def test_a_board_that_is_years_ahead_is_told_to_set_its_clock(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path) as cluster,
+        board(cluster, environ=clock_at("+3y")) as cam,
+    ):
+        word = await cluster.token()
+        cam.take(word)
+        code, said = await cam.ask("--token-file", str(cam.token_file))
+        assert code == 2
+        assert "the clock of this machine says" in said
         assert "set the clock" in said
-
-        early = tmp_path / "early"
-        status, said = await shoal(early, *login, clock="1970-01-02 00:00:00")
-        assert status == 0, said
-        status, said = await shoal(early, "nodes", *at, clock="1970-01-02 00:00:00")
-        assert status == 0, said
-
-        # Whatever the clock said as it joined, what it got is good now.
-        status, said = await shoal(early, "nodes", *at)
-        assert status == 0, said
-        # A clock that went wrong later is told, too, and says what may be wrong.
-        status, said = await shoal(early, "nodes", *at, clock="+1100 days")
-        assert status != 0
-        assert "clock" in said, said
+        assert word.rpartition(".")[2] not in said
+    # The token was not sent, so it is still good.
+    async with running(tmp_path) as cluster, board(cluster) as cam:
+        assert (await cluster.join(word)).credentials.identity.name == cam.name
