@@ -101,7 +101,9 @@ async def main() -> None:
 async def _ours() -> tuple[dict[str, float], list[float]]:
     pipeline = spec.Pipeline(name="bench", jobs=(spec.Job(name="job", run=("/bin/true",)),))
     with tempfile.TemporaryDirectory() as folder:
-        config = LocalClusterConfig(state=Path(folder), agents=AGENTS, mqtt="none", cpus=SLOTS)
+        config = LocalClusterConfig(
+            state=Path(folder), agents=AGENTS, mqtt="none", cpus=SLOTS, insecure=True
+        )
         async with (
             LocalCluster(config) as cluster,
             Client(cluster.controller_address, deadline_seconds=300) as client,

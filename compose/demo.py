@@ -58,9 +58,7 @@ async def _demo(kill: str | None, state: Path) -> int:
     begin = time.monotonic()
     click.echo("starting a controller, three agents and a broker")
     try:
-        async with LocalCluster(
-            LocalClusterConfig(state=state, stop_jobs=True, insecure=False)
-        ) as cluster:
+        async with LocalCluster(LocalClusterConfig(state=state, stop_jobs=True)) as cluster:
             click.echo(
                 f"the cluster is up: controller {cluster.controller_address}, logs in {state}"
             )

@@ -57,7 +57,7 @@ class LocalClusterConfig:
     lease_seconds: float = 6.0
     labels: Mapping[str, str] | None = None
     stop_jobs: bool = False
-    insecure: bool = True
+    insecure: bool = False
 
 
 class LocalCluster:

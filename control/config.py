@@ -73,7 +73,7 @@ class ControllerConfig(GossipSettings):
     unplaced_seconds: float = 30.0
     still_seconds: float = 60.0
     url_expires_seconds: int = 6 * 3600
-    insecure: bool = True
+    insecure: bool = False
     newcomers: str = ""
     authority: Authority | None = None
     caller_calls: float = 1000.0

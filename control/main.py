@@ -42,8 +42,8 @@ def _use_file(context: click.Context, path: Path) -> None:
 )
 @click.option(
     "--insecure/--no-insecure",
-    default=True,
-    help="Serve every caller, and believe what it says of itself.",
+    default=False,
+    help="Serve every caller in the clear, and believe what it says of itself.",
 )
 @click.option(
     "--authority-file",

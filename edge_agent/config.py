@@ -69,7 +69,7 @@ class AgentConfig(GossipSettings):
     disk_reserve_bytes: int = 256 << 20
     keep_bytes_max: int = 1 << 30
     keep_seconds: float = 86_400.0
-    insecure: bool = True
+    insecure: bool = False
     newcomers: str = ""
     token_file: Path | None = None
     stop_jobs: bool = False

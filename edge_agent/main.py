@@ -66,7 +66,7 @@ def _use_file(context: click.Context, path: Path) -> None:
 )
 @click.option(
     "--insecure/--no-insecure",
-    default=True,
+    default=False,
     help="Believe whatever answers as a controller, and prove nothing, as a controller with "
     "--insecure wants it.",
 )

@@ -198,7 +198,7 @@ async def chaos(folder: Path, count: int, faults: int, seed: int, *, links: bool
     chance = random.Random(seed)
     kinds = deck(faults, chance, links=links)
     gate = folder / "gate"
-    config = LocalClusterConfig(state=folder / "c", agents=3, mqtt="none", cpus=2.0)
+    config = LocalClusterConfig(state=folder / "c", agents=3, mqtt="none", cpus=2.0, insecure=True)
     async with (
         LocalCluster(config) as cluster,
         Client(cluster.controller_address, deadline_seconds=60) as client,

@@ -118,7 +118,9 @@ async def outages() -> Outages:
     count = int(RATE * KILLS * (BEFORE_SECONDS + AFTER_SECONDS + 2.0))
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="so", dir="/tmp")))
-        config = LocalClusterConfig(state=folder / "c", agents=1 + KILLS, mqtt="none")
+        config = LocalClusterConfig(
+            state=folder / "c", agents=1 + KILLS, mqtt="none", insecure=True
+        )
         cluster = await stack.enter_async_context(LocalCluster(config))
         client = await stack.enter_async_context(Client(cluster.controller_address))
         spec = SPEC.format(count=count, rate=RATE, diary=folder / "diary")

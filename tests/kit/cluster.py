@@ -24,7 +24,12 @@ async def running_cluster(
 ) -> AsyncIterator[tuple[LocalCluster, Client]]:
     """Start a cluster whose files go to `state`, and connect to it."""
     config = LocalClusterConfig(
-        state=state, agents=agents, mqtt=mqtt, archive=archive, lease_seconds=lease_seconds
+        state=state,
+        agents=agents,
+        mqtt=mqtt,
+        archive=archive,
+        lease_seconds=lease_seconds,
+        insecure=True,
     )
     async with LocalCluster(config) as cluster, Client(cluster.controller_address) as client:
         yield cluster, client

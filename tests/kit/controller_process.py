@@ -54,6 +54,7 @@ class ControllerProcess(ChildProcess):
                 sys.executable, "-m", "shoal.cli", "controller",
                 "--state", str(self.folder / "state"), "--ready-file", str(ready),
                 "--grpc", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--objects", "127.0.0.1:0",
+                "--insecure",
                 *self._extra, *extra,
             ],
             self._environ,

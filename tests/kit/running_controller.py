@@ -21,6 +21,7 @@ def controller_config(state: Path, **settings: Any) -> ControllerConfig:
         "gossip": "127.0.0.1:0",
         "objects": "127.0.0.1:0",
         "gossip_preset": "local",
+        "insecure": True,
     }
     return ControllerConfig(**{**defaults, **settings})
 

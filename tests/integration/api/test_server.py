@@ -62,6 +62,7 @@ class ControllerProcess:
         self._process = await asyncio.create_subprocess_exec(
             str(BIN / "shoal"),
             *("controller", "--state", str(self._folder / "state"), "--log-format", "json"),
+            "--insecure",
             *("--grpc", ports["grpc"], "--gossip", ports["gossip"]),
             *("--objects", self.addresses.get("objects", "127.0.0.1:0")),
             *("--ready-file", str(self._ready)),

@@ -49,7 +49,7 @@ async def controller(net: Lab, folder: Path, host: str) -> AsyncIterator[str]:
     ready = folder / "ready.json"
     words = [
         sys.executable, "-m", "shoal.cli", "controller", "--state", str(folder / "state"),
-        "--ready-file", str(ready), "--grpc", f"{host}:7470",
+        "--ready-file", str(ready), "--grpc", f"{host}:7470", "--insecure",
     ]  # fmt: skip
     with (folder / "controller.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(

@@ -94,6 +94,7 @@ class Board:
             architecture="x86_64",
             controllers=(ADDRESS,),
             gossip="0.0.0.0:7946" if gossip else "",
+            insecure=True,
         )
         self.journal = JournalDisk()
         """What its agent remembers durably."""
