@@ -50,7 +50,7 @@ def test_a_setting_of_gossip_that_cannot_be_is_refused(
 
 def test_a_missing_keyring_is_refused_by_a_process_with_the_remedy(tmp_path: Path) -> None:
     words = ["--state", str(tmp_path / "state"), "--gossip-keyring", str(tmp_path / "none")]
-    ports = ["--grpc", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--objects", "127.0.0.1:0"]
+    ports = ["--grpc", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--insecure"]
     result = CliRunner().invoke(controller, [*words, *ports])
     assert result.exit_code == 2
     assert "shoal keys generate >" in result.output
