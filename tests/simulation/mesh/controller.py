@@ -33,6 +33,7 @@ from tests.simulation.mesh.loop import VirtualLoop
 from tests.simulation.mesh.membership import Membership
 from tests.simulation.mesh.network import Network, ServerContext
 from tests.simulation.mesh.process import Process
+from tests.simulation.mesh.tickets import lane_tickets
 
 ResultT = TypeVar("ResultT")
 
@@ -202,6 +203,7 @@ class Controller:
             wall=self.wall,
             ids=self._id,
         )
+        plane.feeds.tickets = lane_tickets()
         if self._watch is not None:
             self._watch.follow(plane)
         async with plane, asyncio.TaskGroup() as tasks:

@@ -31,6 +31,7 @@ from tests.simulation.mesh.loop import VirtualLoop
 from tests.simulation.mesh.network import ClientCall, Network, ServerContext, broken
 from tests.simulation.mesh.process import Process
 from tests.simulation.mesh.spool import SpoolDisk
+from tests.simulation.mesh.tickets import node_proof
 
 STREAM_PORT = 7100
 ORDERS = ("Attach", "UpdateLanes", "Conclude", "Detach", "UpdateTrust")
@@ -126,7 +127,7 @@ class MemoryStreamWorker:
                 self.disk.open,
             )
             worker = StreamWorker(self.address, LIMITS, tasks, links, self.rng.random)
-            service, lanes = AgentService(worker), LaneService(worker)
+            service, lanes = AgentService(worker), LaneService(worker, node_proof(self.host))
             serve = self.network.serve
 
             async def pull(context: ServerContext) -> None:
