@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
+
 from edge_agent.config import AgentConfig
 from services.identity.trust_file import read_trust, write_trust
 from services.runtime.process import StartRefusedError
@@ -69,8 +71,15 @@ class NodeIdentity:
         """Believe what the cluster trusts now, in the place of what was believed.
 
         Raises:
+            CredentialsError: its authorities cannot be read, so that nothing would be believed any more.
             OSError: the disk is full or broken; nothing has changed in memory then.
         """
+        try:
+            x509.load_pem_x509_certificates(trust.authorities)
+        except ValueError as error:
+            raise CredentialsError(
+                f"the authorities that were told cannot be read: {error}"
+            ) from error
         known = self._credentials
         if known is not None and trust.authorities and trust.authorities != known.authorities:
             known = replace(known, authorities=trust.authorities)

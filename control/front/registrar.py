@@ -42,6 +42,7 @@ TTL: Final = timedelta(hours=1)
 """How long a token is good, unless its maker says something else."""
 TTL_MAX: Final = timedelta(days=366)
 USES_MAX: Final = 10_000
+NAME_CHARACTERS_MAX: Final = 63
 _ID_CHARACTERS: Final = 8
 _WORTH_IT: Final = timedelta(days=1)
 _SECRET_CHARACTERS: Final = 64
@@ -276,6 +277,12 @@ class Registrar:
                 "UNKNOWN_TOKEN",
                 f"join token {token.id} names authority {token.authority[:12]}, which this cluster does not "
                 "believe: it is another cluster's, or that one was removed; make another one: shoal token create",
+            )
+        if len(name) > NAME_CHARACTERS_MAX:
+            raise _refused(
+                RefusalCode.INVALID_ARGUMENT,
+                "INVALID_NAME",
+                f"the name has {len(name)} characters; at most {NAME_CHARACTERS_MAX} are taken",
             )
         known = self._plane.identities.tokens.get(token.id)
         wanted = role or (Role.NODE if known is None else known.role)
