@@ -37,6 +37,9 @@ ValueT = TypeVar("ValueT")
 _STATUS_DETAILS = "grpc-status-details-bin"
 _RETRY = Backoff(0.05, 1.0, jitter=0.5)
 _NAMELESS_SECONDS = 10.0
+_QUOTA_SECONDS = (
+    2.0  # so that calls of this second are over; what else is too much does not pass by itself
+)
 _CONNECTED_SECONDS = 5.0  # longer than an attempt to connect may last
 # Codes after which a call may be made again: no server was there, or a server ended under it.
 _CALL_MAY_RETURN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
@@ -186,6 +189,10 @@ class Connection:
 
     def _patience(self, error: grpc.aio.AioRpcError) -> float:
         """Say how long a stream that broke like this may stay away, in seconds."""
+        if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            told = from_status(error.code().name, error.details() or "", _status(error))
+            if told.reason == "QUOTA":
+                return min(self.patience_seconds, _QUOTA_SECONDS)
         if error.code() in _STREAM_MAY_RETURN:
             return self.patience_seconds
         # A server that is shutting down may break its streams without a reason of its own.
