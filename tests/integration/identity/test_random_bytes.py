@@ -1,12 +1,13 @@
-"""A million random first bytes on each port of a controller with identity: it lives on, and answers.
+"""A million random first bytes on each port of a cluster with identity: it lives on, and answers.
 
-A real controller process. `SHOAL_SEED=N` begins with another seed.
+Real processes. `SHOAL_SEED=N` begins with another seed.
 """
 
 import asyncio
 import contextlib
 import os
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from random import Random
@@ -19,11 +20,13 @@ from services.membership.keyring import Keyring
 from services.membership.keyring_file import KeyringFile
 from services.membership.preset import LOCAL
 from shoal.client import Client
-from shoal.identity import Role
+from shoal.credentials import Credentials
+from shoal.identity import Identity, Role
 from shoal.tls import client_context
+from tests.kit.agent_process import AgentProcess
 from tests.kit.controller_process import ControllerProcess
 from tests.kit.gossip import running
-from tests.kit.joined import issued
+from tests.kit.joined import issued, join_node
 from tests.kit.until import until
 
 SEED = int(os.environ.get("SHOAL_SEED", "12"))
@@ -146,12 +149,74 @@ async def test_a_million_random_bytes_over_udp_change_nothing(
     await answers(controller, tmp_path)
     process = process_of(controller)
     before = process.memory_info().rss
-    host, _, port = controller.gossip.rpartition(":")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
-        datagrams.setblocking(False)
-        loop = asyncio.get_running_loop()
-        for data in firsts(Random(f"{SEED} udp")):
-            await loop.sock_sendto(datagrams, data, (host, int(port)))
+    await thrown(controller.gossip, Random(f"{SEED} udp"))
     await answers(controller, tmp_path)
     assert process.memory_info().rss < before + GROWTH_BYTES
     assert "Traceback" not in controller.log()
+
+
+async def shaken(address: str, proof: Credentials, expect: str) -> None:
+    """Shake hands with a gRPC server, which proves that it is what is expected."""
+    tls = client_context(proof.authorities, web=False)
+    tls.set_alpn_protocols(["h2"])
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(proof.key + proof.certificate)
+        file.flush()
+        tls.load_cert_chain(file.name)
+    host, _, port = address.rpartition(":")
+    async with asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection(
+            host, int(port), ssl=tls, server_hostname=expect
+        )
+        assert await reader.readexactly(3)  # the SETTINGS of HTTP/2, which come unasked
+    writer.transport.abort()
+
+
+async def thrown(address: str, rng: Random) -> None:
+    """Say it over UDP."""
+    host, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.setblocking(False)
+        loop = asyncio.get_running_loop()
+        for data in firsts(rng):
+            await loop.sock_sendto(datagrams, data, (host, int(port)))
+
+
+async def test_a_million_random_bytes_on_each_port_of_a_board_change_nothing(
+    controller: ControllerProcess,
+) -> None:
+    person = issued(controller.folder / "state", Role.OPERATOR, "ann")
+    agent = AgentProcess(
+        controller.grpc, "--no-insecure", "--gossip", "127.0.0.1:0", "--gossip-preset", "local",
+        "--join", controller.gossip,
+    )  # fmt: skip
+    join_node(controller.folder / "state", agent.state, agent.name)
+    async with agent, Client(controller.grpc, credentials=person) as client:
+
+        async def well() -> tuple[str, str]:
+            """Where its streams and its gossip are, once it has a session and is a member."""
+            [node] = await client.nodes() or [None]
+            found = [member for member in await client.members() if member.name == agent.name]
+            if node is None or not node.connected or not node.stream_address or not found:
+                return "", ""
+            alive = found[0].state.name == "ALIVE"
+            return node.stream_address, f"127.0.0.1:{found[0].port}" if alive else ""
+
+        async def all_well() -> bool:
+            return all(await well())
+
+        await until(all_well, 60, f"the board\n{agent.log()}")
+        streams, gossip = await well()
+        processes = [psutil.Process(pid) for pid in agent.processes()]
+        before = {process.pid: process.memory_info().rss for process in processes}
+        assert len(processes) >= 3  # agent, keeper, stream worker
+        await dialled(streams, Random(f"{SEED} streams"))
+        await dialled(gossip, Random(f"{SEED} gossip of a board"))
+        await thrown(gossip, Random(f"{SEED} udp of a board"))
+        await until(all_well, 60, f"the board as before\n{agent.log()}")
+        assert await well() == (streams, gossip)
+        await shaken(streams, person, Identity(person.identity.cluster, Role.NODE, agent.name).dns)
+        for process in processes:
+            assert process.is_running()
+            assert process.memory_info().rss < before[process.pid] + GROWTH_BYTES
+        assert "Traceback" not in agent.log()
