@@ -198,6 +198,21 @@ async def test_a_gateway_calls_for_a_user_that_it_names(cluster: Cluster) -> Non
     assert await list_nodes(cluster.credentials(Role.OPERATOR, "bob"), "ann") == "USER_NOT_ALLOWED"
 
 
+async def test_a_pipeline_of_a_gateway_has_its_user_as_creator(cluster: Cluster) -> None:
+    gateway = cluster.credentials(Role.GATEWAY, "web")
+    async with open_channel(cluster.address, channel_options(USER), gateway) as channel:
+        stub = pipelines_service_pb2_grpc.PipelinesServiceStub(channel)
+        request = pipelines_service_pb2.SubmitPipelineRequest(spec=encode_pipeline_spec(PIPELINE))
+        answer = await stub.SubmitPipeline(request, timeout=20, metadata=(("shoal-user", "bob"),))
+    assert answer.pipeline.creator == "gateway/web for bob"
+    async with cluster.client(Role.OPERATOR) as operator:
+        assert (await operator.get(answer.pipeline.name)).creator == "gateway/web for bob"
+        (event,) = await caller_events(operator)
+    told = json.loads(event.data_json)
+    assert (told["caller"], told["user"]) == ("gateway/web", "bob")
+    assert event.subject == "callers/gateway/web"
+
+
 async def test_changes_are_told_with_who_made_them(cluster: Cluster) -> None:
     node = cluster.credentials(Role.NODE, "cam-1")
     async with (
