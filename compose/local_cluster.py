@@ -10,20 +10,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from compose import broker
 from compose.child import Child, ChildEndedError
 from compose.processes import running
-from edge_agent.keeper.client import KeeperClient, KeeperGoneError
-from edge_agent.keeper.strays import end, end_everything_of
-from edge_agent.shutdown import agent_pid
-from services.identity.local_operator import FOLDER
 from services.runtime.process import StartRefusedError
 from services.runtime.state_folder import PRIVATE_FILE, prepare_state_folder
-from shoal.client import Client
-from shoal.credentials import IDENTITY_FILE, read_credentials
 from shoal.identity import Role
+
+if TYPE_CHECKING:
+    from shoal.client import Client
 
 _READY_SECONDS: Final = 60.0
 _EARLIER_SECONDS: Final = 45.0
@@ -132,14 +129,19 @@ class LocalCluster:
     @property
     def identity(self) -> Path | None:
         """Folder of the operator's credentials; None where the cluster has no identity."""
+        from services.identity.local_operator import FOLDER  # noqa: PLC0415 - for a quick --help
+
         return None if self.config.insecure else self._path("controller") / "identity" / FOLDER
 
-    def client(self, *, deadline_seconds: float = 30.0) -> Client:
+    def client(self, *, deadline_seconds: float = 30.0) -> "Client":
         """Make a client of its controller, as an operator.
 
         Raises:
             CredentialsError: what the controller keeps for the operator cannot be read.
         """
+        from shoal.client import Client  # noqa: PLC0415 - for a quick --help
+        from shoal.credentials import read_credentials  # noqa: PLC0415 - for a quick --help
+
         proved = None if self.identity is None else read_credentials(self.identity)
         return Client(
             self.controller_address, credentials=proved, deadline_seconds=deadline_seconds
@@ -151,6 +153,8 @@ class LocalCluster:
 
     async def kill_board(self, name: str) -> None:
         """Do to one node what a power cut does: agent, keeper, stream worker and jobs die at once."""
+        from edge_agent.keeper.strays import end, end_everything_of  # noqa: PLC0415 - for a quick --help
+
         agent = self.agents[name]
         await agent.kill()
         socket = str(self.state_of(name) / "keeper.sock")
@@ -205,6 +209,8 @@ class LocalCluster:
 
     def _earlier(self) -> str:
         """Name a process that still holds a folder of this cluster; empty if there is none."""
+        from edge_agent.shutdown import agent_pid  # noqa: PLC0415 - for a quick --help
+
         for name in self.agents:
             if pid := agent_pid(self.state_of(name)):
                 return f"the agent {name} (process {pid})"
@@ -232,6 +238,8 @@ class LocalCluster:
 
     async def _make_token(self) -> None:
         """Let those agents join that have not joined yet; a token is no word of a command line."""
+        from shoal.credentials import IDENTITY_FILE  # noqa: PLC0415 - for a quick --help
+
         new = [
             name
             for name in self.agents
@@ -261,6 +269,8 @@ class LocalCluster:
         self.broker_url = f"mqtt://127.0.0.1:{port}"
 
     async def _end_jobs(self, name: str) -> None:
+        from edge_agent.keeper.client import KeeperClient, KeeperGoneError  # noqa: PLC0415 - for a quick --help
+
         with contextlib.suppress(KeeperGoneError, TimeoutError):
             async with (
                 asyncio.timeout(10),

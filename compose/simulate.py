@@ -6,13 +6,13 @@ import dataclasses
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from compose.child import ChildEndedError
 from compose.local_cluster import LocalCluster, LocalClusterConfig
 from compose.simulate_fault import Fault, FaultError, check_boards, check_fault, parse_fault
-from compose.simulate_injector import Injector
 from compose.simulate_output import OutputFolder, OutputTakenError
 from services.runtime.log import setup
 from services.runtime.process import ExitCode, run
@@ -29,13 +29,15 @@ from shoal.cli.run import pair
 from shoal.cli.tables import console
 from shoal.cli.values_option import values_options
 from shoal.cli.waiting import shown_to_end
-from shoal.client import Client
 from shoal.errors import ShoalError
 from shoal.local.local_run import by_hand, may_read_terminal, with_programs
 from shoal.local.port_file import PortFile
 from shoal.specfile.load import SpecFile
 from shoal.specfile.values import GivenValue
 from shoal.view import PipelineView
+
+if TYPE_CHECKING:
+    from shoal.client import Client
 
 _LEASE_SECONDS = 4.0
 _LAST_LOGS_SECONDS = 20.0
@@ -261,7 +263,9 @@ async def _simulate(simulation: Simulation) -> int:
     return 1
 
 
-async def _run(simulation: Simulation, cluster: LocalCluster, client: Client) -> int:
+async def _run(simulation: Simulation, cluster: LocalCluster, client: "Client") -> int:
+    from compose.simulate_injector import Injector  # noqa: PLC0415 - for a quick --help
+
     if simulation.prepared.packed is not None:
         await client.ensure_bundle(simulation.prepared.packed)
     submitted = (await client.submit(simulation.prepared.pipeline)).pipeline
@@ -290,7 +294,7 @@ async def _run(simulation: Simulation, cluster: LocalCluster, client: Client) ->
     return exit_status(ended)
 
 
-async def _finish(client: Client, pipeline: PipelineView, display: Display) -> None:
+async def _finish(client: "Client", pipeline: PipelineView, display: Display) -> None:
     """Let the pipeline end with its files at the first Ctrl-C; return at the second."""
     with interrupts() as pressed:
         await pressed.get()
@@ -300,7 +304,7 @@ async def _finish(client: Client, pipeline: PipelineView, display: Display) -> N
         display.say("stopping")
 
 
-async def _print(client: Client, pipeline: PipelineView, *, shown: bool) -> None:
+async def _print(client: "Client", pipeline: PipelineView, *, shown: bool) -> None:
     if not shown:
         return
     printer = standard_printer(prefixed=len(pipeline.jobs) > 1)

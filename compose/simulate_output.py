@@ -4,10 +4,12 @@ import contextlib
 import os
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from shoal.client import Client
 from shoal.view import JobView, LogStream, PipelineView
+
+if TYPE_CHECKING:
+    from shoal.client import Client
 
 MARK: Final = ".shoal-simulation"
 """A file that tells a folder of ours, which the next simulation may replace, from any other folder."""
@@ -42,7 +44,7 @@ class OutputFolder:
                 f"{error.filename or self.path}: {error.strerror}; choose another folder with --out"
             ) from None
 
-    async def fill(self, client: Client, pipeline: PipelineView) -> None:
+    async def fill(self, client: "Client", pipeline: PipelineView) -> None:
         """Fetch everything that a pipeline left.
 
         Raises:
@@ -63,7 +65,7 @@ class OutputFolder:
                 "folder with --out, or move it away"
             )
 
-    async def _logs(self, client: Client, job: JobView) -> None:
+    async def _logs(self, client: "Client", job: JobView) -> None:
         """Write what came of the logs; the archive's copy of a whole log takes its place later."""
         folder = self.path / job.id
         for path in (folder / name for name in _STREAMS.values()):

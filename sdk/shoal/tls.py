@@ -11,11 +11,13 @@ Source: RFC 8446 (TLS 1.3), RFC 9325 section 3.1.1 (nothing before TLS 1.2).
 import os
 import ssl
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from shoal.credentials import Credentials
+if TYPE_CHECKING:
+    from shoal.credentials import Credentials
 
 
-def server_context(identity: Callable[[], Credentials], *, prove: bool = False) -> ssl.SSLContext:
+def server_context(identity: "Callable[[], Credentials]", *, prove: bool = False) -> ssl.SSLContext:
     """Return the context of a server.
 
     Args:
@@ -81,7 +83,7 @@ class ClientTls:
         return self._context
 
 
-def _serving(credentials: Credentials, *, prove: bool) -> ssl.SSLContext:
+def _serving(credentials: "Credentials", *, prove: bool) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if prove:

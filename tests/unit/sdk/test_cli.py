@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,11 +44,22 @@ def test_help_lists_every_command() -> None:
     assert "\n      shoal run pipeline.yaml\n" in said
 
 
+def test_help_and_a_client_without_identity_do_not_wait_for_cryptography() -> None:
+    for words in (("-m", "shoal.cli", "--help"), ("-c", "import shoal.client")):
+        ended = subprocess.run(
+            [sys.executable, "-X", "importtime", *words],
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert "import time:" in ended.stderr
+        assert "cryptography" not in ended.stderr
+
+
 @pytest.mark.parametrize(
     "name",
     [
-        "artifacts", "cancel", "drain", "events", "explain", "get", "keys", "logs", "members",
-        "nodes", "run", "status", "submit", "validate",
+        "artifacts", "authority", "cancel", "drain", "events", "explain", "get", "identities", "keys",
+        "login", "logout", "logs", "members", "nodes", "run", "status", "submit", "token", "validate",
+        "whoami",
     ],
 )  # fmt: skip
 def test_every_command_teaches_by_example(name: str) -> None:
