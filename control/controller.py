@@ -50,7 +50,6 @@ from services.archive.source import S3Sources
 from services.identity.authority import AuthorityError
 from services.identity.cluster_identity import ClusterIdentity
 from services.identity.issuers import Issuers
-from services.identity.local_operator import keep_local_operator
 from services.membership.endpoint import parse_address
 from services.membership.gossip_member import (
     KEYRING_NAME,
@@ -221,6 +220,7 @@ class Controller:
                     )
                     newcomers = ""
                     if registrar is not None:
+                        await registrar.keep_operator()
                         tasks.create_task(_renew(registrar))
                         newcomers = await self._serve_newcomers(stack, registrar)
                     self._announce(server, archive, member, newcomers)
@@ -263,11 +263,9 @@ class Controller:
         served = (config.grpc, config.objects, config.members_http)
         hosts = {self._public_host(address) for address in served if address}
         folder = config.state / IDENTITY_NAME
-        identity = ClusterIdentity(
+        return ClusterIdentity(
             folder, cluster, config.name, self._now, config.authority, hosts=sorted(hosts)
         )
-        keep_local_operator(identity, self._now())
-        return identity
 
     @property
     def _proof(self) -> Callable[[], Credentials] | None:
@@ -503,6 +501,7 @@ async def _renew(registrar: Registrar) -> None:
         try:
             if await registrar.renew_own():
                 LOG.info("the certificate of the controller was renewed")
+            await registrar.keep_operator()
         except OSError as error:
             LOG.warning("the certificate of the controller is not renewed", extra=fields(why=error))
         await asyncio.sleep(RENEWAL_SECONDS)

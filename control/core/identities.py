@@ -252,7 +252,7 @@ class Identities(MachinePart):
             return Refusal(
                 RefusalCode.NOT_FOUND,
                 "UNKNOWN_IDENTITY",
-                f"{holder.described} has no certificate that is good: see shoal certificate list",
+                f"{holder.described} has no certificate that is good: see shoal identities list",
             )
         for row in good:
             self._revoke(row)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from typing import Final, TypeVar
 from cryptography.hazmat.primitives import serialization
 
 from control.core.answers import Refusal, RefusalCode
+from control.core.errors import ControlError
 from control.core.identities import newest
 from control.core.rows import CertificateRow, Holder, TokenRow
 from control.front.control_plane import ControlPlane
@@ -31,10 +33,14 @@ from services.identity.authority import (
 )
 from services.identity.cluster_identity import RENEW_WITHIN_DAYS, ClusterIdentity
 from services.identity.local_operator import keep_local_operator
+from services.runtime.log import fields
 from services.runtime.peer import Peer
 from shoal.identity import Identity, IdentityError, Role
 from shoal.join_token import JoinToken, secret_hash
 from shoal.session.trust import Trust
+from shoal.signing_request import signing_request
+
+LOG = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT")
 
@@ -167,8 +173,40 @@ class Registrar:
 
     async def _tell(self) -> None:
         """Let all know what is believed now, the operator of this machine first."""
-        await _in_thread(keep_local_operator, self._identity, self._wall())
+        await self._keep_operator()
         self._plane.trust.say()
+
+    async def keep_operator(self) -> None:
+        """Keep the credentials of the operator of this machine, and record their certificate.
+
+        Raises:
+            OSError: the disk is full or broken.
+        """
+        async with self._changing:
+            await self._keep_operator()
+
+    async def _keep_operator(self) -> None:
+        refused = self._plane.trust.is_revoked
+        kept = await _in_thread(keep_local_operator, self._identity, self._wall(), refused)
+        serial = f"{serial_of(kept.certificate):x}"
+        row = CertificateRow(
+            serial,
+            kept.identity.role,
+            kept.identity.name,
+            "",
+            self._wall(),
+            kept.end,
+            await _in_thread(_key_hash, signing_request(kept.key, kept.identity.name)),
+            self._identity.signing.fingerprint,
+            kept.certificate,
+        )
+        try:
+            if serial not in self._plane.identities.certificates:
+                _row(await self._plane.renew(row, serial))
+        except (ControlError, RegistrarError) as error:
+            LOG.warning(
+                "the certificate of the local operator is not listed", extra=fields(why=error)
+            )
 
     async def renew_own(self) -> bool:
         """Renew what the controller itself proves, if that is due; say whether it was.

@@ -3,12 +3,15 @@
 Rule: a user that may read the state folder of a controller has its authorities' keys and may make any
 identity; a folder in it, `identity/operator`, with the credentials of an operator, gives away nothing
 more. `shoal --identity STATE/identity/operator` and `shoal up` use it, and so the first token needs no
-token. It is renewed at each start of the controller, and made anew where it was deleted.
+token. The controller records its certificate, so that it is listed and can be revoked as any other is,
+renews it in time, and makes another one at its next start where it was deleted or revoked.
 """
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Final
 
+from services.identity.authority import serial_of
 from services.identity.cluster_identity import ClusterIdentity
 from shoal.credentials import (
     RENEW_WITHIN,
@@ -25,12 +28,17 @@ FOLDER: Final = "operator"
 NAME: Final = "local"
 
 
-def keep_local_operator(cluster: ClusterIdentity, now: dt.datetime) -> Credentials:
+def keep_local_operator(
+    cluster: ClusterIdentity,
+    now: dt.datetime,
+    refused: Callable[[int], bool] = lambda _serial: False,
+) -> Credentials:
     """Write the credentials of the local operator, unless those that are there will do; blocks.
 
     Args:
         cluster: signs them; they go to `operator` in its folder.
         now: the time of the controller.
+        refused: whether the certificate with a serial number was revoked; then there will be another.
 
     Raises:
         OSError: the disk is full or broken.
@@ -46,6 +54,7 @@ def keep_local_operator(cluster: ClusterIdentity, now: dt.datetime) -> Credentia
         and known.identity == own
         and known.authorities == cluster.bundle
         and known.end - now > RENEW_WITHIN
+        and not refused(serial_of(known.certificate))
     ):
         return known
     key = new_key()

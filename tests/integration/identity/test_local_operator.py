@@ -3,11 +3,14 @@
 import datetime as dt
 from pathlib import Path
 
+import pytest
+
 from services.identity.authority import make_authority
 from services.identity.cluster_identity import ClusterIdentity
 from services.identity.local_operator import keep_local_operator
 from shoal.client import Client
 from shoal.credentials import read_credentials
+from shoal.errors import ShoalError
 from tests.kit.running_controller import running_controller
 
 NOW = dt.datetime(2026, 11, 29, tzinfo=dt.UTC)
@@ -24,6 +27,28 @@ async def test_the_administrator_of_a_new_controller_has_an_identity(tmp_path: P
             assert not await client.nodes()
     async with running_controller(tmp_path, insecure=False):
         assert read_credentials(folder) == local
+
+
+async def test_the_local_operator_is_listed_and_made_anew_after_it_was_revoked(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "identity" / "operator"
+    async with running_controller(tmp_path, insecure=False) as addresses:
+        first = read_credentials(folder)
+        async with Client(addresses.grpc, credentials=first) as client:
+            (listed,) = await client.certificates()
+            assert listed.identity.described == "operator/local"
+            assert await client.revoke_identity(listed.identity) == 1
+            with pytest.raises(ShoalError, match="revoked"):
+                await client.nodes()
+    async with running_controller(tmp_path, insecure=False) as addresses:
+        second = read_credentials(folder)
+        assert second != first
+        async with Client(addresses.grpc, credentials=second) as client:
+            assert not await client.nodes()
+        async with Client(addresses.grpc, credentials=first) as client:
+            with pytest.raises(ShoalError, match="revoked"):
+                await client.nodes()
 
 
 def test_the_local_operator_is_renewed_in_time_and_with_the_authorities(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ async def test_a_token_is_taken_for_a_certificate_and_then_used_up(tmp_path: Pat
         listed = await cluster.identities.ListTokens(v1.ListTokensRequest(), timeout=10)
         assert not listed.tokens
         listed = await cluster.identities.ListCertificates(v1.ListCertificatesRequest(), timeout=10)
-        assert [one.identity.name for one in listed.certificates] == ["cam-1"]
+        assert [one.identity.name for one in listed.certificates] == ["cam-1", "local"]
         word = await cluster.token(role=v1.ROLE_VIEWER, name_pattern="", namespace="lab")
         viewer = (await cluster.join(word, "bob")).credentials
         async with open_channel(cluster.addresses.grpc, channel_options(USER), viewer) as channel:
