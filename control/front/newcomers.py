@@ -18,6 +18,7 @@ import base64
 import contextlib
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, cast
 
@@ -39,6 +40,8 @@ LOG = logging.getLogger(__name__)
 PERSON: Final = "person"
 BODY_BYTES_MAX: Final = 64 << 10
 CONNECTIONS_MAX: Final = 512
+CONNECTIONS_OF_ONE_MAX: Final = 64
+"""Of one address, so that one does not keep all others out; several boards may share one."""
 CONNECTION_SECONDS: Final = 30.0
 HANDSHAKE_SECONDS: Final = 10.0
 REQUESTS_MAX: Final = 16
@@ -70,7 +73,7 @@ class Newcomers:
         self._refused = CountedLog(LOG, clock)
         self._taking = asyncio.Semaphore(REQUESTS_MAX)
         self._registrar: Registrar | None = None
-        self.connections = 0
+        self._connections: Counter[str] = Counter()
 
     @contextlib.asynccontextmanager
     async def serve(self, registrar: Registrar) -> AsyncIterator[str]:
@@ -102,6 +105,21 @@ class Newcomers:
                 server.close()
         finally:
             await runner.cleanup()
+
+    def enter(self, address: str) -> bool:
+        """Let one more connection in; False if there are too many of its address, or of all."""
+        known = self._connections
+        if known.total() >= CONNECTIONS_MAX or known[address] >= CONNECTIONS_OF_ONE_MAX:
+            self._refused.warn("too many connections of newcomers", address=address)
+            return False
+        known[address] += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """Count a connection no more that was let in."""
+        self._connections[address] -= 1
+        if not self._connections[address]:
+            del self._connections[address]
 
     async def _authorities(self, _: web.Request) -> web.Response:
         registrar = self._open()
@@ -189,15 +207,17 @@ class _Visit(asyncio.Protocol):
     def __init__(self, newcomers: Newcomers, inner: asyncio.Protocol) -> None:
         self._newcomers = newcomers
         self._inner = inner
+        self._address = ""
         self._end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let it in, unless there are too many."""
         connection = cast("asyncio.Transport", transport)
-        if self._newcomers.connections >= CONNECTIONS_MAX:
+        name = connection.get_extra_info("peername")
+        self._address = str(name[0]) if name else ""
+        if not self._newcomers.enter(self._address):
             connection.abort()
             return
-        self._newcomers.connections += 1
         self._end = asyncio.get_running_loop().call_later(CONNECTION_SECONDS, connection.abort)
         self._inner.connection_made(transport)
 
@@ -205,7 +225,7 @@ class _Visit(asyncio.Protocol):
         """It is gone."""
         if self._end is not None:
             self._end.cancel()
-            self._newcomers.connections -= 1
+            self._newcomers.leave(self._address)
             self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -16,6 +16,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from control.controller import ControllerAddresses
+from control.front.newcomers import CONNECTIONS_OF_ONE_MAX
 from shoal.channel import USER, channel_options, open_channel
 from shoal.credentials import Credentials
 from shoal.identity import Role
@@ -231,6 +232,26 @@ async def test_random_bytes_and_slow_clients_end_their_connection_alone(tmp_path
             writer.close()
         assert (await cluster.join(await cluster.token())).credentials.identity.name == "cam-1"
         for _, writer in silent:
+            writer.close()
+
+
+async def test_one_address_that_holds_many_connections_keeps_no_newcomer_out(
+    tmp_path: Path,
+) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    async with running(tmp_path) as cluster:
+        host, _, port = cluster.addresses.newcomers.rpartition(":")
+        held = [
+            await asyncio.open_connection(host, int(port), ssl=context, local_addr=("127.0.0.2", 0))
+            for _ in range(CONNECTIONS_OF_ONE_MAX + 20)
+        ]
+        for reader, _ in held[CONNECTIONS_OF_ONE_MAX:]:
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert not any(reader.at_eof() for reader, _ in held[:CONNECTIONS_OF_ONE_MAX])
+        assert (await cluster.join(await cluster.token())).credentials.identity.name == "cam-1"
+        for _, writer in held:
             writer.close()
 
 
