@@ -67,7 +67,7 @@ class Authority:
             hosts: addresses and names under which it serves HTTPS, whose clients compare those.
 
         Raises:
-            AuthorityError: the request is broken, or its key is not one on P-256.
+            AuthorityError: the request is broken, its key is not one on P-256, or a host is none.
         """
         public = requested_key(request)
         own = x509.load_pem_x509_certificate(self.certificate)
@@ -75,7 +75,7 @@ class Authority:
         names: list[x509.GeneralName] = [
             x509.UniformResourceIdentifier(identity.uri),
             x509.DNSName(identity.dns),
-            *map(_host, hosts),
+            *map(host_name, hosts),
         ]
         usage = x509.KeyUsage(
             digital_signature=True, content_commitment=False, key_encipherment=False,
@@ -211,11 +211,24 @@ def hosts_of(certificate: bytes) -> Sequence[str]:
     return (*names.get_values_for_type(x509.DNSName), *addresses)
 
 
-def _host(host: str) -> x509.GeneralName:
+def host_name(host: str) -> x509.IPAddress | x509.DNSName:
+    """Return a host as it stands in a certificate.
+
+    Raises:
+        AuthorityError: it is neither an address nor a name.
+    """
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
-        return x509.DNSName(host)
+        pass
+    try:
+        return x509.DNSName(
+            host.encode("idna").decode()
+        )  # as clients write it, RFC 5280 section 7.2
+    except ValueError as error:
+        raise AuthorityError(
+            f"host {host!r} cannot stand in a certificate: {error}; choose another --advertise"
+        ) from error
 
 
 def _name(common: str) -> x509.Name:

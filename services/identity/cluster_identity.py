@@ -23,6 +23,7 @@ from services.identity.authority import (
     AuthorityError,
     check_authority,
     end_of,
+    host_name,
     hosts_of,
     make_authority,
 )
@@ -170,7 +171,8 @@ class ClusterIdentity:
             return self._renewed()
         if end_of(known.certificate) - self._wall() < dt.timedelta(days=RENEW_WITHIN_DAYS):
             return self._renewed()
-        if not set(self._hosts) <= set(hosts_of(known.certificate)):
+        hosts = {str(host_name(host).value) for host in self._hosts}
+        if not hosts <= set(hosts_of(known.certificate)):
             return self._renewed()
         return known
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.identity.authority import make_authority
+from services.identity.authority import AuthorityError, hosts_of, make_authority
 from services.identity.cluster_identity import ClusterIdentity
 from shoal.credentials import Credentials
 from shoal.tls import ClientTls, client_context, server_context
@@ -123,3 +123,25 @@ def test_a_controller_that_moves_gets_a_certificate_for_its_new_address(tmp_path
     first = cluster(tmp_path, hosts=("10.0.0.1",)).credentials
     assert cluster(tmp_path, hosts=("10.0.0.1",)).credentials == first
     assert cluster(tmp_path, hosts=("10.0.0.2",)).credentials.certificate != first.certificate
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("fe80::1", "fe80::1"),
+        ("hub.lan", "hub.lan"),
+        ("b\u00fccher.lan", "xn--bcher-kva.lan"),
+    ],
+)
+def test_any_host_stands_in_the_certificate(tmp_path: Path, host: str, told: str) -> None:
+    certificate = cluster(tmp_path, hosts=(host,)).credentials.certificate
+    assert set(hosts_of(certificate)) == {told, "controller.c1.shoal"}
+    # And it is found there again, so that each start does not renew it.
+    assert cluster(tmp_path, hosts=(host,)).credentials.certificate == certificate
+
+
+@pytest.mark.parametrize("host", ["a" * 70 + ".lan", "a..b"])
+def test_what_is_no_host_is_refused_with_its_option(tmp_path: Path, host: str) -> None:
+    with pytest.raises(AuthorityError, match="choose another --advertise"):
+        cluster(tmp_path, hosts=(host,))
