@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import grpc.aio
 
 from bench.streams.figure import Figure
 from shoal.channel import STREAM, channel_options, open_channel
