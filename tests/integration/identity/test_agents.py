@@ -12,7 +12,13 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from shoal.channel import USER, channel_options, open_channel
-from shoal.credentials import AUTHORITIES_FILE, IDENTITY_FILE, read_credentials
+from shoal.credentials import (
+    AUTHORITIES_FILE,
+    IDENTITY_FILE,
+    read_credentials,
+    write_private,
+)
+from shoal.signing_request import new_key
 from shoal.v1 import identity_service_pb2 as v1
 from shoal.v1 import nodes_service_pb2, nodes_service_pb2_grpc
 from tests.integration.identity.test_newcomers import Cluster, running
@@ -260,3 +266,32 @@ async def test_a_board_says_why_it_waits_and_what_is_wrong(tmp_path: Path) -> No
         code, said = await cam.ask("--token-file", str(cam.token_file))
         assert (code, "is for names that fit 'mic-*'" in said) == (2, True)
         assert not (cam.state / "identity" / IDENTITY_FILE).exists()
+
+
+async def test_a_board_waits_for_its_controller_and_says_so(tmp_path: Path) -> None:
+    async with contextlib.AsyncExitStack() as boards:
+        async with running(tmp_path) as cluster:
+            cam = await boards.enter_async_context(board(cluster))
+            cam.take(await cluster.token())
+            addresses = cluster.addresses
+        cam.begin()
+        await until(lambda: "waiting to join the cluster" in cam.said())
+        assert "no controller answers newcomers" in cam.said()
+        again = running(tmp_path, grpc=addresses.grpc, newcomers=addresses.newcomers)
+        async with again as cluster:
+            await until(lambda: connected(cluster))
+
+
+async def test_a_board_whose_answer_was_lost_gets_the_same_certificate(tmp_path: Path) -> None:
+    async with running(tmp_path) as cluster, board(cluster) as cam:
+        word, key = await cluster.token(), new_key()
+        lost = await cluster.join(word, key=key)
+        folder = cam.state / "identity"
+        folder.mkdir(mode=0o700)
+        write_private(folder / "joining.key", key)
+        cam.take(word)
+        cam.begin()
+        await until(lambda: connected(cluster))
+        kept = read_credentials(folder)
+        assert kept == lost.credentials
+        assert not (folder / "joining.key").exists()
