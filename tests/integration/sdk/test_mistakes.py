@@ -14,14 +14,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from shoal.cli.main import cli
-from tests.integration.sdk.mistakes import parameters
+from tests.integration.sdk.mistakes import identities, parameters
 from tests.integration.sdk.mistakes.machines import ALL as OF_MACHINES
 from tests.integration.sdk.mistakes.mistake import Mistake, SpecMistake
 from tests.integration.sdk.mistakes.options import OPTIONS
 from tests.integration.sdk.mistakes.pipelines import PIPELINES
 from tests.integration.sdk.mistakes.specification import SPECIFICATIONS
 
-ROWS = (*OPTIONS, *parameters.OPTIONS, *PIPELINES, *OF_MACHINES)
+ROWS = (*OPTIONS, *parameters.OPTIONS, *PIPELINES, *OF_MACHINES, *identities.ALL)
 SPECS = (*SPECIFICATIONS, *parameters.SPECIFICATIONS)
 FILES = {
     "good.yaml": "name: good\njobs:\n  a: {run: x, outputs: [o]}\n  b: {run: y, inputs: {i: a.o}}\n",
@@ -65,7 +65,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     log = folder / "up.log"
     with pytest.MonkeyPatch.context() as patch, log.open("w") as err:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state-home")))
-        for name in ("SHOAL_CONTROLLER", "SHOAL_NAMESPACE"):
+        for name in ("SHOAL_CONTROLLER", "SHOAL_NAMESPACE", "SHOAL_IDENTITY", "SHOAL_TOKEN"):
             patch.delenv(name, raising=False)
         patch.setenv("COLUMNS", "200")
         patch.chdir(folder)

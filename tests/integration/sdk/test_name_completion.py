@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shoal.client import Client
+from shoal.credentials import read_credentials
 from shoal.spec import Job, Output, Pipeline, Resources, StreamInput
 from tests.kit.running_controller import running_controller
 from tests.kit.scripted_agent import connected_agent
@@ -51,6 +52,21 @@ async def completed(address: str, words: str, shell: str = "bash") -> list[str]:
     if shell == "zsh":  # three lines for each: its type, the word, its help
         return lines[1::3]
     return [line.removeprefix("plain,") for line in lines]
+
+
+async def test_names_are_completed_with_the_identity_that_commands_prove(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = tmp_path / "identity" / "operator"
+    async with running_controller(tmp_path, insecure=False) as controller:
+        async with Client(controller.grpc, credentials=read_credentials(operator)) as client:
+            people = (await client.submit(PEOPLE)).pipeline.id
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+        assert await completed(controller.grpc, "shoal status p") == []
+        words = f"shoal status --identity {operator} p"
+        assert await completed(controller.grpc, words) == [people]
+        monkeypatch.setenv("SHOAL_IDENTITY", str(operator))
+        assert await completed(controller.grpc, "shoal status p") == [people]
 
 
 async def test_names_of_pipelines_jobs_ports_and_nodes_are_completed(tmp_path: Path) -> None:
