@@ -12,12 +12,15 @@ import datetime as dt
 import re
 from typing import TYPE_CHECKING
 
+from shoal.identity import Role
+
 if TYPE_CHECKING:
     from shoal.credentials import Credentials
 
 _CLOSED = re.compile(
     r"failed to connect.*(Socket closed|Connection reset by peer|Broken pipe)", re.DOTALL
 )
+_AGENT = "`shoal agent --token-file FILE`"
 _LOGIN = "`shoal login --controller HOST:PORT --token-file FILE`"
 
 
@@ -39,7 +42,7 @@ def explain_handshake(
     if "WRONG_VERSION_NUMBER" in details or "HTTP_REQUEST" in details:
         return (
             f"the controller at {address} does not prove who it is: it was started with --insecure, or something "
-            "else listens there. Start it without --insecure, or, if you mean it, use it with --insecure"
+            f"else listens there. Start it without --insecure, or, if you mean it, {_unproved(address, credentials)}"
         )
     if "Hostname Verification Check failed" in details:
         return (
@@ -56,8 +59,8 @@ def explain_handshake(
     return (
         f"the controller at {address} belongs to another cluster than your identity "
         f"({credentials.identity.described} of cluster {credentials.identity.cluster}): its authority is not one "
-        f"that you believe. Get a token there, and use it with {_LOGIN}; if it is the same cluster, someone may be "
-        "in between"
+        "that you believe, or it has a new one since. Get a token there, and use it with "
+        f"{_joining(credentials)}; if nothing changed there, something is in between"
     )
 
 
@@ -66,16 +69,30 @@ def _refused(address: str, credentials: "Credentials | None", now: dt.datetime) 
     if credentials is None:
         return (
             f"the controller at {address} closes a connection in the clear, as one does that wants proof of who "
-            f"calls: get a token from its operator (`shoal token create`), and use it with {_LOGIN}"
+            f"calls: get a token from its operator (`shoal token create`), and use it with {_LOGIN}; for a board start "
+            f"its agent without --insecure, with {_AGENT}"
         )
     if credentials.end <= now:
         return (
             f"your certificate ({credentials.identity.described}) is over since {credentials.end:%Y-%m-%d}, and this "
-            f"machine's clock says {now:%Y-%m-%d}: set the clock if it is wrong, else get a new token and use it with "
-            f"{_LOGIN}"
+            f"machine's clock says {now:%Y-%m-%d}: set the clock if it is wrong, else get a new token, and use it "
+            f"with {_joining(credentials)}"
         )
     return (
         f"the controller at {address} does not believe your certificate ({credentials.identity.described} of cluster "
         f"{credentials.identity.cluster}, good until {credentials.end:%Y-%m-%d}): its authority was removed there, "
-        f"or the controller's clock is wrong. Get a new token from its operator, and use it with {_LOGIN}"
+        "or the controller's clock is wrong. Get a new token from its operator, and use it with "
+        f"{_joining(credentials)}"
     )
+
+
+def _joining(credentials: "Credentials") -> str:
+    """Say how such an identity joins again."""
+    return _AGENT if credentials.identity.role is Role.NODE else _LOGIN
+
+
+def _unproved(address: str, credentials: "Credentials") -> str:
+    """Say how to talk to a controller that proves nothing."""
+    if credentials.identity.role is Role.NODE:
+        return "start the agent with --insecure, too"
+    return f"forget your identity there (`shoal logout --controller {address}`, or leave --identity out)"

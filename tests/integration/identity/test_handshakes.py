@@ -66,13 +66,19 @@ async def test_a_client_is_told_why_a_controller_with_identity_does_not_answer(
         assert "is not its controller" in await told(where, proof(own, elsewhere))
         unbelieved = proof(other, ann, believes=own)
         assert "does not believe your certificate" in await told(where, unbelieved)
+        board = proof(own, Identity(cluster, Role.NODE, "cam-1"), age=LONG_AGO)
+        assert "shoal agent --token-file" in await told(where, board)
 
 
 async def test_a_client_with_an_identity_talks_to_no_controller_without(tmp_path: Path) -> None:
     own = make_authority("acme", now=now())
     async with running_controller(tmp_path) as addresses:
         ann = proof(own, Identity("c1", Role.OPERATOR, "ann"))
-        assert "started with --insecure" in await told(addresses.grpc, ann)
+        said = await told(addresses.grpc, ann)
+        assert "started with --insecure" in said
+        assert f"shoal logout --controller {addresses.grpc}" in said
+        board = proof(own, Identity("c1", Role.NODE, "cam-1"))
+        assert "start the agent with --insecure" in await told(addresses.grpc, board)
 
 
 async def test_a_controller_whose_certificate_is_over_is_told_beside_the_clock() -> None:
