@@ -9,6 +9,7 @@ Order: key, id of the token, keyring of gossip, trust, authorities, certificate;
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -94,7 +95,10 @@ class Joining:
                 f"the identity of node {name} cannot be kept in {identity.folder}: {error}; make room "
                 "there and start again: the same token is still good for this node"
             ) from error
-        LOG.info("this node has joined", extra=fields(identity=found.credentials.identity.uri))
+        LOG.info(
+            "this node has joined, and its token is not needed any more",
+            extra=fields(identity=found.credentials.identity.uri),
+        )
 
     def _is_new(self, folder: Path) -> bool:
         """Whether there is a token, and it is not the one that the node has joined with."""
@@ -161,6 +165,11 @@ class Joining:
             where = str(path)
             try:
                 with path.open("rb") as file:
+                    if os.fstat(file.fileno()).st_mode & 0o077:
+                        LOG.warning(
+                            "others may read the join token; chmod 600 keeps them out",
+                            extra=fields(path=path),
+                        )
                     word = file.read(_TOKEN_BYTES_MAX).decode("utf-8-sig", "replace")
             except OSError as error:
                 raise StartRefusedError(

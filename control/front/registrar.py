@@ -425,12 +425,19 @@ async def _in_thread(function: Callable[..., ResultT], *args: object) -> ResultT
     """Run what reads, writes or signs.
 
     Raises:
-        RegistrarError: an authority, or a request, cannot be used.
+        RegistrarError: an authority, or a request, cannot be used, or a file not be written.
     """
     try:
         return await asyncio.to_thread(function, *args)
     except AuthorityError as error:
         raise _refused(RefusalCode.INVALID_ARGUMENT, "INVALID_REQUEST", str(error)) from error
+    except OSError as error:
+        raise _refused(
+            RefusalCode.RESOURCE_EXHAUSTED,
+            "NOT_KEPT",
+            f"the controller cannot write {error.filename or 'its state folder'}: {error.strerror}; make room "
+            "there, and ask again",
+        ) from error
 
 
 def _key_hash(request: bytes) -> str:
