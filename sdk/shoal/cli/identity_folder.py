@@ -33,11 +33,18 @@ def identity_folder(given: str, address: str) -> Path | None:
     """
     if given:
         return Path(given).expanduser()
+    meant = _loopback(address)
     for record in running_clusters():
-        if record.controller == address:
+        if record.controller == meant:
             return Path(record.identity) if record.identity else None
     folder = login_folder(address)
     return folder if folder.is_dir() else None
+
+
+def _loopback(address: str) -> str:
+    """Return the address with the number of this machine in the place of its name."""
+    host, _, port = address.rpartition(":")
+    return f"127.0.0.1:{port}" if host.lower() == "localhost" else address
 
 
 def credentials_in(folder: Path) -> "Credentials":

@@ -221,9 +221,11 @@ def test_a_cluster_believes_its_user_and_no_other_unless_it_is_insecure(
 ) -> None:
     home.said("up", "--detach", "--mqtt", "none", *SMALL)
     assert "you are operator/local" in home.said("whoami")
+    record = json.loads((home.folder / "shoal/clusters/local.json").read_text())
+    port = record["controller"].rpartition(":")[2]
+    assert "you are operator/local" in home.said("whoami", "--controller", f"localhost:{port}")
     home.said("run", "--", "sh", "-c", "echo hello > results/x")
     home.said("get", "latest", "results/x", "--output", str(tmp_path / "got"))
-    record = json.loads((home.folder / "shoal/clusters/local.json").read_text())
     stranger = Home(tmp_path / "stranger")
     stranger.folder.mkdir()
     refused = stranger.shoal("nodes", "--controller", record["controller"])
