@@ -214,6 +214,10 @@ class Machines:
         for host in tuple(self._boards):
             await self.power_off(host)
 
+    def terminals(self) -> str:
+        """What stands in the terminals that are open."""
+        return "".join(f"--- {output}\n{output.read_text()}" for _, output in self._terminals)
+
     def services(self) -> str:
         """What the services of all boards said."""
         logs = sorted(self._folder.glob("*/etc/systemd/system/running/*.log"))
@@ -263,9 +267,12 @@ async def carry_out(made: Machines, block: Block) -> None:
         # Services and nodes are there within seconds, and a reader looks again.
         again = block.commands.endswith("shoal nodes\n")
 
+        last: dict[int, str] = {}
+
         async def printed(host: int) -> bool:
             status, said = await made.run(host, block.commands, online=online)
             missing = block.missing(said)
+            last[host] = said
             if again and (status or missing):
                 return False
             assert status == 0, f"{block.where}: status {status}: {said}\n{made.services()}"
@@ -273,7 +280,11 @@ async def carry_out(made: Machines, block: Block) -> None:
             LOG.info("%s printed\n%s", block.where, said)
             return True
 
-        await asyncio.gather(*(until(partial(printed, host), 30, block.commands) for host in hosts))
+        waits = (until(partial(printed, host), 30, block.commands) for host in hosts)
+        try:
+            await asyncio.gather(*waits)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{last}\n{made.terminals()}{made.services()}") from None
 
 
 @pytest.mark.timeout(900)
