@@ -101,10 +101,12 @@ class AgentService(StreamWorkerServiceServicer):
             raise rpc_error(grpc.StatusCode.FAILED_PRECONDITION, "NO_IDENTITY", message)
         try:
             before = self._proof.credentials.authorities
-            await self._proof.replace(_decode_trust(request.trust))
-            if self._channels is not None:
-                others = self._proof.credentials.authorities != before
-                await self._channels.check_again(authorities_changed=others)
+            try:
+                await self._proof.replace(_decode_trust(request.trust))
+            finally:  # what is revoked is left, too, where the folder cannot be read
+                if self._channels is not None:
+                    others = self._proof.credentials.authorities != before
+                    await self._channels.check_again(authorities_changed=others)
         except ValueError as error:
             raise rpc_error(grpc.StatusCode.INVALID_ARGUMENT, "TRUST", _words(error)) from error
         except CredentialsError as error:
