@@ -132,8 +132,10 @@ class Newcomers:
     async def _join(self, request: web.Request) -> web.Response:
         address = request.remote or ""
         try:
-            async with asyncio.timeout(REQUEST_SECONDS), self._taking:
-                answer = await self._take(await request.read(), address)
+            async with asyncio.timeout(REQUEST_SECONDS):
+                body = await request.read()  # before its turn: a slow sender waits for itself alone
+                async with self._taking:
+                    answer = await self._take(body, address)
         except RegistrarError as error:
             return self._refuse(_STATUS[error.refusal.code], error.refusal, address)
         except TimeoutError:

@@ -16,7 +16,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from control.controller import ControllerAddresses
-from control.front.newcomers import CONNECTIONS_OF_ONE_MAX
+from control.front.newcomers import CONNECTIONS_OF_ONE_MAX, REQUESTS_MAX
 from shoal.channel import USER, channel_options, open_channel
 from shoal.credentials import Credentials
 from shoal.identity import Role
@@ -251,6 +251,27 @@ async def test_one_address_that_holds_many_connections_keeps_no_newcomer_out(
                 assert await asyncio.wait_for(reader.read(), 10) == b""
         assert not any(reader.at_eof() for reader, _ in held[:CONNECTIONS_OF_ONE_MAX])
         assert (await cluster.join(await cluster.token())).credentials.identity.name == "cam-1"
+        for _, writer in held:
+            writer.close()
+
+
+async def test_requests_that_come_slowly_take_no_turn_of_others(tmp_path: Path) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    head = (
+        b"POST /v1/join HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 900\r\n\r\n"
+    )
+    async with running(tmp_path) as cluster:
+        word = await cluster.token()
+        host, _, port = cluster.addresses.newcomers.rpartition(":")
+        held = [
+            await asyncio.open_connection(host, int(port), ssl=context, local_addr=("127.0.0.2", 0))
+            for _ in range(REQUESTS_MAX + 4)
+        ]
+        for reader, writer in held:
+            writer.write(head)
+            assert b"100" in await asyncio.wait_for(reader.readline(), 10)  # it waits for the body
+        assert (await cluster.join(word, timeout_seconds=8)).credentials.identity.name == "cam-1"
         for _, writer in held:
             writer.close()
 
