@@ -40,7 +40,7 @@ from shoal.identity import Identity, Role
 from shoal.signing_request import new_key, signing_request
 
 _CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
-_GOSSIP_KEY_BYTES: Final = 32
+_KEY_BYTES: Final = 32
 RENEW_WITHIN_DAYS: Final = 122
 """A certificate of a year that has less than this left, a third of it, is renewed."""
 
@@ -78,14 +78,14 @@ class ClusterIdentity:
         self._wall = wall
         self._hosts = hosts
         (folder / "authorities").mkdir(mode=0o700, parents=True, exist_ok=True)
-        recorded = self._once("cluster", cluster.encode).decode()
+        recorded = self._once("cluster", cluster.encode).decode(errors="replace")
         if recorded != cluster:
             raise AuthorityError(
                 f"{folder} belongs to cluster {recorded}, and the store beside it to {cluster}: put back "
                 "the store that belongs to it, or move the folder away; every node has to join again then"
             )
-        self.signer = TicketSigner(self._once("tickets.key", new_ticket_key))
-        self.gossip_key = self._once("gossip.key", lambda: secrets.token_bytes(_GOSSIP_KEY_BYTES))
+        self.signer = TicketSigner(self._key("tickets.key", new_ticket_key))
+        self.gossip_key = self._key("gossip.key", lambda: secrets.token_bytes(_KEY_BYTES))
         if not (folder / "signing").exists():
             first = import_authority or make_authority(cluster, now=wall())
             self.add_authority(first)
@@ -151,7 +151,7 @@ class ClusterIdentity:
             self.authorities = self._read_authorities()
 
     def _read_authorities(self) -> Sequence[Authority]:
-        signing = (self.folder / "signing").read_text().strip()
+        signing = (self.folder / "signing").read_text(errors="replace").strip()
         found = [_read(path) for path in sorted((self.folder / "authorities").glob("*.pem"))]
         found.sort(key=lambda authority: authority.fingerprint != signing)
         if not found or found[0].fingerprint != signing:
@@ -192,6 +192,16 @@ class ClusterIdentity:
         if not path.exists():
             write_private(path, make())
         return path.read_bytes()
+
+    def _key(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """Read a key, and make it first if it is missing."""
+        key = self._once(name, make)
+        if len(key) != _KEY_BYTES:
+            raise AuthorityError(
+                f"{self.folder / name} has {len(key)} bytes, and a key has {_KEY_BYTES}: put it back from a "
+                "copy of the state folder, or delete it, and the next start makes another one"
+            )
+        return key
 
     def _path(self, fingerprint: str) -> Path:
         return self.folder / "authorities" / f"{fingerprint}.pem"

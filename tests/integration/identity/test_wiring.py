@@ -7,7 +7,7 @@ import grpc.aio
 import pytest
 
 from edge_agent.links.session import dial_session
-from services.identity.authority import Authority, make_authority
+from services.identity.authority import Authority, AuthorityError, make_authority
 from services.identity.cluster_identity import ClusterIdentity, read_authority
 from shoal.channel import USER, channel_options, open_channel
 from shoal.credentials import Credentials, make_credentials
@@ -73,3 +73,12 @@ async def test_a_cluster_keeps_its_identity_and_takes_an_authority_of_its_owner(
     assert read_authority(kept.read_bytes()) == own
     async with running_controller(tmp_path, insecure=False) as addresses:
         await list_nodes(addresses.grpc, credentials(tmp_path, Role.VIEWER, "ann"))
+
+
+@pytest.mark.parametrize("name", ["cluster", "tickets.key", "gossip.key", "signing"])
+@pytest.mark.parametrize("half", [b"", b"\xff" * 7])
+def test_a_broken_file_of_an_identity_is_named(name: str, half: bytes, tmp_path: Path) -> None:
+    ClusterIdentity(tmp_path, "c1", "controller", now)
+    (tmp_path / name).write_bytes(half)
+    with pytest.raises(AuthorityError, match="put"):
+        ClusterIdentity(tmp_path, "c1", "controller", now)
