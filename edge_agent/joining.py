@@ -29,7 +29,7 @@ from shoal.errors import ShoalError
 from shoal.identity import Role
 from shoal.join_token import JoinToken, JoinTokenError, parse_token
 from shoal.joining import Joined, JoiningError, join
-from shoal.signing_request import new_key
+from shoal.signing_request import is_key, new_key
 
 LOG = logging.getLogger(__name__)
 
@@ -197,7 +197,11 @@ def _key(folder: Path) -> bytes:
     path = folder / _KEY_FILE
     try:
         with contextlib.suppress(FileNotFoundError):
-            return path.read_bytes()
+            if is_key(known := path.read_bytes()):
+                return known
+            LOG.warning(
+                "a key to join with is broken, and another one made", extra=fields(path=path)
+            )
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = new_key()
         write_private(path, key)

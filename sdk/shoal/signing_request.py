@@ -3,6 +3,7 @@
 from typing import cast
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -15,6 +16,15 @@ def new_key() -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+
+
+def is_key(key: bytes) -> bool:
+    """Whether this is a private key on an elliptic curve, PEM; a file may be half of one."""
+    try:
+        found = serialization.load_pem_private_key(key, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return isinstance(found, ec.EllipticCurvePrivateKey)
 
 
 def signing_request(key: bytes, name: str) -> bytes:

@@ -298,3 +298,17 @@ async def test_a_board_whose_answer_was_lost_gets_the_same_certificate(tmp_path:
         kept = read_credentials(folder)
         assert kept == lost.credentials
         assert not (folder / "joining.key").exists()
+
+
+@pytest.mark.parametrize("half", [b"", bytes(241), b"-----BEGIN PRIVATE KEY-----\nMIGHAgEA"])
+async def test_a_board_whose_key_to_join_with_is_half_written_makes_another_one(
+    half: bytes, tmp_path: Path
+) -> None:
+    async with running(tmp_path) as cluster, board(cluster) as cam:
+        folder = cam.state / "identity"
+        folder.mkdir(mode=0o700)
+        write_private(folder / "joining.key", half)
+        cam.take(await cluster.token())
+        cam.begin()
+        await until(lambda: connected(cluster))
+        assert not (folder / "joining.key").exists()
