@@ -166,6 +166,18 @@ class ControllerConfig(GossipSettings):
         return ", ".join(f"{key} {at}" for key, at in served.items() if at and on_loopback(at))
 
     @property
+    def exposed(self) -> str:
+        """Name what strangers can reach and is believed without proof; empty for nothing."""
+        served = {
+            "--grpc": self.grpc,
+            "--gossip": "" if self.gossip_keys or self.gossip_keyring else self.gossip,
+            "--objects": self.objects if isinstance(self.archive_address, DirectoryAddress) else "",
+        }
+        if not self.insecure:
+            return ""
+        return ", ".join(f"{key} {at}" for key, at in served.items() if at and not on_loopback(at))
+
+    @property
     def broker_address(self) -> BrokerAddress | None:
         """Where the broker is, and the user that we are to it; None if there is none."""
         if not self.broker:

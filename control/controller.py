@@ -439,6 +439,12 @@ class Controller:
             newcomers=newcomers,
         )
         LOG.info("controller ready", extra=fields(**found.as_json()))
+        if exposed := self._config.exposed:
+            LOG.warning(
+                "INSECURE: every process on the network may run programs on all nodes and read all that they "
+                "send; start controller and agents without --insecure, or listen on 127.0.0.1",
+                extra=fields(options=exposed),
+            )
         if unreachable := self._config.unreachable:
             LOG.warning(
                 "other machines cannot reach all of this controller, so their jobs wait: leave these options out, "

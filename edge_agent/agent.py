@@ -56,7 +56,7 @@ from services.membership.gossip_member import (
 )
 from services.runtime.address import host_port
 from services.runtime.log import fields
-from services.runtime.outward import outward_host
+from services.runtime.outward import on_loopback, outward_host
 from services.runtime.process import StartRefusedError
 from shoal.handshake_failure import explain_handshake
 from shoal.tls import ClientTls
@@ -92,6 +92,13 @@ class Agent:
             stack.enter_context(hold_state(state))
             await stack.enter_async_context(self._journal)
             identity = None if config.insecure else await asyncio.to_thread(known_identity, config)
+            if identity is None and not on_loopback(config.streams):
+                LOG.warning(
+                    "INSECURE: every process on the network may read the streams of this node, and whatever "
+                    "answers as its controller runs programs on it; start it without --insecure, with a "
+                    "join token",
+                    extra=fields(streams=config.streams),
+                )
             if identity is not None:
                 word = process.environ.get(TOKEN_VARIABLE, "")
                 await Joining(config, word, process.rng.random).run(identity)

@@ -57,6 +57,23 @@ def test_u2_what_others_cannot_reach_is_known(setting: dict[str, Any], said: str
     assert ControllerConfig(state=STATE, **setting).unreachable == said
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"insecure": True}, ""),
+        ({"grpc": "0.0.0.0:7470", "objects": "0.0.0.0:7471"}, ""),
+        ({"insecure": True, "grpc": "0.0.0.0:7470"}, "--grpc 0.0.0.0:7470"),
+        ({"insecure": True, "gossip": "pi:7946"}, "--gossip pi:7946"),
+        ({"insecure": True, "gossip": "pi:7946", "gossip_keys": (b"0" * 16,)}, ""),
+        ({"insecure": True, "objects": "pi:1", "archive": "s3://b"}, ""),
+    ],
+)
+def test_what_strangers_can_reach_without_proof_is_known(
+    setting: dict[str, Any], said: str
+) -> None:
+    assert ControllerConfig(state=STATE, **setting).exposed == said
+
+
 def test_u2_a_port_beside_another_address() -> None:
     assert neighbour("10.9.0.1:7470", 7471) == "10.9.0.1:7471"
     assert neighbour("[::]:7470", 7471) == "[::]:7471"
