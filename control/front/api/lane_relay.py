@@ -21,6 +21,7 @@ from control.front.control_plane import ControlPlane
 from control.front.rpc_status import invalid
 from shoal.names import PipelineRef, check_id
 from shoal.portal_names import is_recorder, port_of, portal_job
+from shoal.v1 import lanes_service_pb2
 from shoal.v1.streams_service_pb2 import (
     LANE_KIND_CLIENT,
     LANE_KIND_RECORDER,
@@ -31,7 +32,8 @@ from shoal.v1.streams_service_pb2 import (
     PullRequest,
 )
 
-SERVICE = "shoal.v1.LanesService"
+# By its contract, and not by a word: the guard of the API reads what passes here, and has to find its messages.
+SERVICE: str = lanes_service_pb2.DESCRIPTOR.services_by_name["LanesService"].full_name
 _STREAMS = "/shoal.v1.StreamsService"
 
 _LAST_WORDS_SECONDS = 2.0

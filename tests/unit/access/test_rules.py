@@ -1,5 +1,7 @@
 """The table of methods against the contracts."""
 
+import subprocess
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -45,6 +47,17 @@ def test_every_service_that_is_served_is_looked_at() -> None:
     assert set(SERVICES) <= {path[1:].partition("/")[0] for path in METHODS}
 
 
+KNOWN_TO_A_CONTROLLER = """
+from google.protobuf import descriptor_pool
+import control.controller
+from control.front.access.rules import RULES
+
+for path in RULES:
+    if path.startswith("/shoal."):
+        descriptor_pool.Default().FindMethodByName(path[1:].replace("/", "."))
+"""
+
+
 @pytest.mark.parametrize("path", METHODS)
 def test_what_a_rule_reads_is_in_the_request(path: str) -> None:
     rule, request = RULES[path], METHODS[path].input_type
@@ -82,6 +95,18 @@ def test_what_changes_something_is_told(path: str) -> None:
     name = path.rpartition("/")[2]
     silent = name.startswith(reads) or name in others | {"ServerReflectionInfo"}
     assert RULES[path].changes is not silent
+
+
+def test_a_controller_alone_knows_the_messages_of_every_method_of_ours() -> None:
+    # In a process of its own: here this file has imported all contracts.
+    said = subprocess.run(
+        (sys.executable, "-c", KNOWN_TO_A_CONTROLLER),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
 
 
 def test_what_a_message_names_is_read_through_lists_and_messages() -> None:
