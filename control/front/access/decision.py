@@ -71,7 +71,7 @@ def decide(
             return CallRefused(
                 "OTHER_NAMESPACE",
                 f"{who} may not call {method} in namespace {namespace}: its role is bound to namespace "
-                f"{identity.namespace}, so name that one",
+                f"{identity.namespace}, so name that one (--namespace {identity.namespace})",
             )
     if identity.role is Role.NODE:
         return _about_node(method, caller, request)

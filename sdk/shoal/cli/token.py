@@ -49,6 +49,7 @@ def token() -> None:
 )
 @click.option(
     "--ttl",
+    metavar="DURATION",
     type=unit(parse_duration),
     default=_HOUR,
     show_default=True,
