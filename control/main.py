@@ -193,9 +193,11 @@ def controller(**given: Any) -> None:
     from services.identity.authority import AuthorityError  # noqa: PLC0415
     from services.identity.cluster_identity import read_authority  # noqa: PLC0415
     from services.membership.settings import ConfigError  # noqa: PLC0415
+    from services.runtime.open_files import allow_open_files  # noqa: PLC0415
     from services.runtime.secret_option import read_secret, warn_of_visible  # noqa: PLC0415
 
     begin_log("controller", given)
+    allow_open_files()
     ready_file: Path | None = given.pop("ready_file")
     mqtt, password_file = given.pop("mqtt"), given.pop("mqtt_password_file")
     endpoint, region = given.pop("source_endpoint"), given.pop("source_region")
