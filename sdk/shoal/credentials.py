@@ -104,6 +104,12 @@ def read_credentials(folder: Path) -> Credentials | None:
         raise CredentialsError(f"{folder} cannot be read: {error.strerror}") from error
     if stat.S_IMODE(mode) & 0o077:
         raise CredentialsError(f"others may read the key {path}: chmod 600 {path}")
+    try:  # of none, gRPC would believe those of the web instead
+        x509.load_pem_x509_certificates(authorities)
+    except ValueError as error:
+        raise CredentialsError(
+            f"{folder / AUTHORITIES_FILE} has no certificates: {error}; join again with a token"
+        ) from error
     begins = own.find(_CERTIFICATE)
     if begins <= 0:
         raise CredentialsError(f"{path} is not a key and its certificate; join again with a token")

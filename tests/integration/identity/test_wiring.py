@@ -10,7 +10,14 @@ from edge_agent.links.session import dial_session
 from services.identity.authority import Authority, AuthorityError, make_authority
 from services.identity.cluster_identity import ClusterIdentity, read_authority
 from shoal.channel import USER, channel_options, open_channel
-from shoal.credentials import Credentials, make_credentials
+from shoal.credentials import (
+    AUTHORITIES_FILE,
+    Credentials,
+    CredentialsError,
+    make_credentials,
+    read_credentials,
+    write_credentials,
+)
 from shoal.identity import Identity, Role
 from shoal.signing_request import new_key, signing_request
 from shoal.v1 import nodes_service_pb2, nodes_service_pb2_grpc, session_service_pb2
@@ -82,3 +89,13 @@ def test_a_broken_file_of_an_identity_is_named(name: str, half: bytes, tmp_path:
     (tmp_path / name).write_bytes(half)
     with pytest.raises(AuthorityError, match="put"):
         ClusterIdentity(tmp_path, "c1", "controller", now)
+
+
+@pytest.mark.parametrize("half", [b"", bytes(600), b"-----BEGIN CERTIFICATE-----\nMIIB"])
+def test_credentials_that_name_no_authority_are_not_believed(half: bytes, tmp_path: Path) -> None:
+    proof = ClusterIdentity(tmp_path / "cluster", "c1", "controller", now).credentials
+    write_credentials(tmp_path, proof)
+    assert read_credentials(tmp_path) == proof
+    (tmp_path / AUTHORITIES_FILE).write_bytes(half)
+    with pytest.raises(CredentialsError, match="join again"):
+        read_credentials(tmp_path)
