@@ -233,7 +233,8 @@ def _ask(
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise JoiningError(
             f"no controller answers newcomers at {address} ({why}): start it, or name another address "
-            "with --controller, or with --newcomers where it is not two ports above that",
+            "with --controller, or with --newcomers where it is not two ports above that; a controller "
+            "with --insecure has none",
             passing=True,
         ) from error
     finally:
