@@ -43,7 +43,7 @@ from control.core.rows import (
     TokenRow,
 )
 from control.core.situation import Situation
-from shoal.identity import Role
+from shoal.identity import LOCAL_OPERATOR, Role
 
 TOKENS_MAX: Final = 10_000
 CERTIFICATES_MAX: Final = 100_000
@@ -127,6 +127,12 @@ class Identities(MachinePart):
                 "ROLE_NOT_ALLOWED",
                 f"join token {token_id} is for {_kind(token.role, token.namespace)}, and "
                 f"{_kind(holder.role, holder.namespace)} was asked for; make another one: shoal token create",
+            )
+        if holder.role is Role.OPERATOR and holder.name == LOCAL_OPERATOR:
+            return _denied(
+                "NAME_NOT_ALLOWED",
+                f"operator/{LOCAL_OPERATOR} is the one whose credentials the controller keeps itself: choose "
+                "another --name",
             )
         if not fnmatchcase(holder.name, token.name_pattern or "*"):
             return _denied(

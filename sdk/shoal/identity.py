@@ -33,6 +33,10 @@ IN_NAMESPACE: Final = frozenset({Role.VIEWER, Role.SUBMITTER})
 """Roles that may be bound to one namespace."""
 
 
+LOCAL_OPERATOR: Final = "local"
+"""Name of the operator whose credentials the controller itself keeps; no token brings it."""
+
+
 class IdentityError(ValueError):
     """A word that names no identity."""
 

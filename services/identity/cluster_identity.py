@@ -28,6 +28,7 @@ from services.identity.authority import (
     make_authority,
 )
 from services.identity.ticket import TicketSigner, new_ticket_key
+from services.runtime.state_folder import PRIVATE_FOLDER
 from shoal.credentials import (
     Credentials,
     CredentialsError,
@@ -77,7 +78,9 @@ class ClusterIdentity:
         self._controller = controller
         self._wall = wall
         self._hosts = hosts
-        (folder / "authorities").mkdir(mode=0o700, parents=True, exist_ok=True)
+        for private in (folder, folder / "authorities"):
+            private.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+            private.chmod(PRIVATE_FOLDER)
         recorded = self._once("cluster", cluster.encode).decode(errors="replace")
         if recorded != cluster:
             raise AuthorityError(

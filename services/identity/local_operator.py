@@ -21,11 +21,10 @@ from shoal.credentials import (
     read_credentials,
     write_credentials,
 )
-from shoal.identity import Identity, Role
+from shoal.identity import LOCAL_OPERATOR, Identity, Role
 from shoal.signing_request import new_key, signing_request
 
 FOLDER: Final = "operator"
-NAME: Final = "local"
 
 
 def keep_local_operator(
@@ -44,7 +43,7 @@ def keep_local_operator(
         OSError: the disk is full or broken.
     """
     folder = cluster.folder / FOLDER
-    own = Identity(cluster.cluster, Role.OPERATOR, NAME)
+    own = Identity(cluster.cluster, Role.OPERATOR, LOCAL_OPERATOR)
     try:
         known = read_credentials(folder)
     except CredentialsError:

@@ -80,6 +80,15 @@ def test_a_token_is_taken_for_what_it_says_alone(holder: Holder, secret: str, re
     assert desk.machine.identities.tokens[FIRST].uses_left == 1
 
 
+def test_no_token_brings_the_name_of_the_controllers_own_operator() -> None:
+    desk = Desk()
+    token(desk, role=Role.OPERATOR, name_pattern="*")
+    local = certificate(desk, "01", holder=Holder(Role.OPERATOR, "local"))
+    assert refused(join(desk, local)) == "NAME_NOT_ALLOWED"
+    ann = certificate(desk, "02", holder=Holder(Role.OPERATOR, "ann"))
+    assert issued(join(desk, ann)) == "02"
+
+
 def test_a_token_that_is_over_says_so_until_it_is_forgotten() -> None:
     desk = Desk()
     token(desk)

@@ -107,13 +107,14 @@ async def test_a_renewal_takes_effect_while_the_server_runs(authority: Authority
 
 
 def test_a_controller_finds_its_identity_again(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
     first = ClusterIdentity(tmp_path, "c1", "main", lambda: NOW)
     again = ClusterIdentity(tmp_path, "c1", "main", lambda: NOW)
     assert again.bundle == first.bundle
     assert again.credentials == first.credentials
     assert again.gossip_key == first.gossip_key
     assert again.signer.public_key == first.signer.public_key
-    assert all(path.stat().st_mode & 0o077 == 0 for path in tmp_path.rglob("*") if path.is_file())
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path, *tmp_path.rglob("*")))
 
 
 def test_an_authority_takes_over_from_another(tmp_path: Path) -> None:
