@@ -715,6 +715,9 @@ class World:
         waits = any(job.state is JobState.QUEUED for job in view.jobs)
         if self.dead is not None and (pinned or (late and waits)):
             await self._ask(lambda plane: plane.cancel(ref, "its node is gone"))
+        elif late and _crowded_out(view):
+            # A known limit: nothing makes room on the node that a job is pinned to.
+            await self._ask(lambda plane: plane.cancel(ref, "its node has no room for it"))
 
     def _open_pipelines(self) -> list[PipelineView]:
         plane = self.controller.plane
@@ -934,6 +937,23 @@ class _Watched:
         """Look at an event, and let the machine take it."""
         self._look(event)
         return self._machine.handle(event, now)
+
+
+def _crowded_out(view: PipelineView) -> bool:
+    """Whether a pinned job waits for room that others of its pipeline took while it drained.
+
+    A source that has ended gives its room away, and its consumers may move in. Loses its node the records
+    then, the source has to run again, beside consumers that wait for it.
+    """
+    pinned = {job.name for job in view.spec.jobs if job.placement is Placement.PINNED}
+    running = {job.node for job in view.jobs if job.state is JobState.RUNNING}
+    return any(
+        job.state is JobState.QUEUED
+        and job.spec_name in pinned
+        and job.attempts[-1].node in running
+        for job in view.jobs
+        if job.attempts
+    )
 
 
 def _attempt(environ: Mapping[str, str]) -> AttemptRef:
