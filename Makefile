@@ -132,8 +132,9 @@ test: setup system $(MINISTACK)/.stamp ## Everything that CI runs, in lanes side
 	@.ci/lanes $(LANES)
 
 # One after the other: it reckons all the time, and the other lane needs the second core.
-lane-unit: lint unit
-lane-integration: integration
+lane-unit: lint unit identity
+lane-integration: $(STAMP) system $(MINISTACK)/.stamp
+	@$(PY) -m pytest tests/integration tests/lab $(IDENTITY:%=--ignore=%)
 # Whenever the others leave a core: they wait for real time, and this one does not.
 lane-sim: $(STAMP)
 	@nice -n 15 $(MAKE) --no-print-directory sim-mutants
@@ -147,6 +148,13 @@ unit: $(STAMP) ## Tests that need no server: unit, property, simulation, archite
 .PHONY: integration
 integration: $(STAMP) system $(MINISTACK)/.stamp ## Tests on real servers and real processes
 	@$(PY) -m pytest tests/integration tests/lab
+
+# A part of `integration` that runs in the shorter lane.
+IDENTITY := tests/integration/identity tests/integration/access
+
+.PHONY: identity
+identity: $(STAMP) system ## Of those, the tests of identity alone
+	@$(PY) -m pytest $(IDENTITY)
 
 .PHONY: sim sim-mutants
 sim: $(STAMP) ## Histories of the whole mesh in virtual time (SEEDS=10000, SECONDS=300, SEED=17 for one again; SHAPES=1: streams)
