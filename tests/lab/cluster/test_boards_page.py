@@ -142,6 +142,7 @@ class Machines:
         variables = {
             **({name: value for name, value in os.environ.items() if at_desk}),
             "HOME": str(self.home(host)),
+            "XDG_STATE_HOME": str(self.home(host) / ".local" / "state"),
             "LANG": "C.UTF-8",
             "PATH": here if at_desk else SYSTEM_PATH,
         }
