@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -225,6 +226,7 @@ class LocalCluster:
         ready = self._path("controller.ready")
         await asyncio.to_thread(ready.unlink, missing_ok=True)
         await self.controller.start()
+        await asyncio.to_thread(_load_client)  # while the controller starts, on another core
         await self.controller.ready(ready, _READY_SECONDS)
         addresses = json.loads(await asyncio.to_thread(ready.read_text))
         self.controller_address = addresses["grpc"]
@@ -323,6 +325,12 @@ class LocalCluster:
 
     def _path(self, name: str) -> Path:
         return self.config.state / name
+
+
+def _load_client() -> None:
+    """Import what is needed once the controller answers: it takes a good part of a second."""
+    import_module("shoal.client")
+    import_module("shoal.credentials")
 
 
 def _lock(state: Path) -> int:
