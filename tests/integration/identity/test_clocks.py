@@ -4,19 +4,18 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import pytest
-
 from tests.integration.identity.test_agents import board, connected
 from tests.integration.identity.test_newcomers import running
+from tests.kit.programs import unavailable
 from tests.kit.until import until
 
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
-pytestmark = pytest.mark.skipif(LIBRARY is None, reason="libfaketime is not installed")
-
 
 def clock_at(moment: str) -> Mapping[str, str]:
     """Variables of a process whose clock of the world stands there at its start."""
+    if LIBRARY is None:
+        unavailable("libfaketime is not installed; `make system` installs it or says how")
     return {
         **os.environ,
         "LD_PRELOAD": str(LIBRARY),
