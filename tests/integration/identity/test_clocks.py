@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.integration.identity.test_agents import board, connected
+from tests.integration.identity.test_agents import board
 from tests.integration.identity.test_newcomers import running
 from tests.kit.programs import unavailable
 from tests.kit.until import until
@@ -22,9 +22,6 @@ def clock_at(moment: str) -> Mapping[str, str]:
         "FAKETIME": moment,
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "DONT_FAKE_MONOTONIC": "1",
-        # Its answers to stat() take a lock that a tree of processes shares: an agent that is killed
-        # while it holds that lock would stop its keeper and its stream worker for good.
-        "NO_FAKE_STAT": "1",
     }
 
 
@@ -35,7 +32,8 @@ async def test_a_board_that_stands_in_1970_joins_and_stays(tmp_path: Path) -> No
     ):
         cam.take(await cluster.token())
         cam.begin()
-        await until(lambda: connected(cluster))
+        # The controller knows of the session a moment before the agent does.
+        await until(lambda: cam.said().count("session opened") == 1)
         assert "1970-01-01T" in cam.said()
         cam.kill()
         cam.begin()
