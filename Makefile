@@ -122,11 +122,13 @@ format: $(STAMP) ## Let ruff and buf put the source in form
 	@$(BIN)/ruff format --quiet .
 	@if [ -n "$(PROTOS)" ]; then $(BIN)/buf format --write; fi
 
-# What CI runs, in lanes side by side; a lane is named here and has a target lane-NAME below.
+# What CI runs: rows of lanes side by side, and in a row one lane after the other (.ci/lanes). A lane is named here
+# and has a target lane-NAME below.
 # Lanes share the checkout, /tmp and the loopback interface, so each test brings folders and ports of its own.
 LANES := unit integration sim
 
-.PHONY: test $(LANES:%=lane-%)
+comma := ,
+.PHONY: test $(patsubst %,lane-%,$(subst $(comma), ,$(LANES)))
 test integration: export SHOAL_MINISTACK := $(abspath $(MINISTACK)/bin/ministack)
 test: setup system $(MINISTACK)/.stamp ## Everything that CI runs, in lanes side by side
 	@.ci/lanes $(LANES)
